@@ -1,0 +1,1 @@
+"""The shell around the core: sources, OVSDB, OpenFlow, HTTP and the commands."""

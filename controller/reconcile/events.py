@@ -1,0 +1,175 @@
+"""The words between the core and the shells: events that come in, commands that go out.
+
+All are frozen values. A shell posts events and carries out commands; it decides nothing about policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flows.attach import BridgeState
+from flows.model import Cluster
+
+
+class WireFlow(NamedTuple):
+    """A flow as the switch has it: `match` and `instructions` are the OpenFlow 1.4 bytes, as OVS itself dumps them."""
+
+    table: int
+    priority: int
+    match: bytes
+    cookie: int
+    instructions: bytes
+
+
+FlowKey = tuple[int, int, bytes]  # table, priority, match: what identifies a flow on a switch
+
+
+class FlowCounters(NamedTuple):
+    """What a dump says a flow has seen. `duration` is in seconds."""
+
+    packets: int
+    bytes: int
+    duration: int
+
+
+class Changes(NamedTuple):
+    """What turns the flows of a switch into the desired ones. `modifies` keep the counters of the flow they change."""
+
+    adds: tuple[WireFlow, ...]
+    modifies: tuple[WireFlow, ...]
+    deletes: tuple[WireFlow, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.adds or self.modifies or self.deletes)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a source that could not be taken as it stands: where (file or API object), which object and field, and why.
+
+    `key` is the object's `Kind namespace/name` where it is known, else empty.
+    """
+
+    where: str
+    key: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChanged:
+    """Every source has synced and this is the world now."""
+
+    cluster: Cluster
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeChanged:
+    """A bridge of ours appeared in an OVSDB, or something about it changed."""
+
+    bridge: BridgeState
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeGone:
+    """A bridge is no longer in its OVSDB (not: its OVSDB connection is away, which changes nothing)."""
+
+    ovsdb: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OvsdbState:
+    """An OVSDB connection came up (`synced`: its contents were read) or went away."""
+
+    ovsdb: str
+    synced: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchUp:
+    """An OpenFlow session was negotiated. `session` is unique within the process; a newer one replaces an older."""
+
+    dpid: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchDown:
+    """An OpenFlow session ended."""
+
+    dpid: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsDumped:
+    """The whole answer to DumpFlows: our own flows (learned ones left out) with counters, and how many are foreign."""
+
+    dpid: int
+    session: int
+    flows: Mapping[FlowKey, WireFlow]
+    counters: Mapping[FlowKey, FlowCounters]
+    foreign: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleDone:
+    """The switch has committed bundle `number`."""
+
+    dpid: int
+    session: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFailed:
+    """The switch refused bundle `number`, or did not answer; nothing of it is in force."""
+
+    dpid: int
+    session: int
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed: retries that are due may start."""
+
+
+Event = (
+    ClusterChanged | BridgeChanged | BridgeGone | OvsdbState | SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed | Tick
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFlows:
+    """Ask a switch for all its flows; the answer is FlowsDumped."""
+
+    dpid: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendBundle:
+    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed."""
+
+    dpid: int
+    session: int
+    number: int
+    changes: Changes
+
+
+@dataclass(frozen=True, slots=True)
+class SetInstalled:
+    """Write or remove `headgate-installed=true` on Interfaces of one OVSDB, by row uuid."""
+
+    ovsdb: str
+    interfaces: Mapping[str, bool]
+
+
+Command = DumpFlows | SendBundle | SetInstalled

@@ -1,0 +1,134 @@
+"""Where the pipeline keeps what it knows: registers, conntrack zones, cookie bits and priorities of special values.
+
+Every range stands here once, named, and is checked for width and overlap when this module is imported. No bare bit
+number may appear anywhere else.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from flows import oxm
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bits `start` to `end`, both included, of a register."""
+
+    register: oxm.Field
+    start: int
+    end: int
+    meaning: str
+
+    @property
+    def width(self) -> int:
+        """The number of bits."""
+        return self.end - self.start + 1
+
+    @property
+    def mask(self) -> int:
+        """These bits' mask within the register."""
+        return ((1 << self.width) - 1) << self.start
+
+    def place(self, value: int) -> int:
+        """`value` shifted to its place. Raises ValueError when it does not fit."""
+        if value < 0 or value >> self.width:
+            raise ValueError(f"{value} does not fit the {self.width} bits of {self.register.name} for {self.meaning}")
+        return value << self.start
+
+
+_R = oxm.REGISTERS
+SOURCE = Range(_R[0], 0, 15, "the port the packet came from: an ofport, NODE_ITSELF or BEHIND_NODE")
+DESTINATION = Range(_R[1], 0, 15, "the port the packet goes to, likewise")
+INITIATOR = Range(_R[2], 0, 15, "SOURCE or DESTINATION, whichever opened the connection: the subject of egress rules")
+RESPONDER = Range(_R[3], 0, 15, "the other one: the subject of ingress rules")
+SOURCE_EGRESS = Range(_R[4], 0, 0, "the source pod is isolated for egress")
+SOURCE_INGRESS = Range(_R[4], 1, 1, "the source pod is isolated for ingress")
+DESTINATION_EGRESS = Range(_R[4], 2, 2, "the destination pod is isolated for egress")
+DESTINATION_INGRESS = Range(_R[4], 3, 3, "the destination pod is isolated for ingress")
+EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
+INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
+SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
+OUTPUT = Range(_R[5], 0, 15, "the ofport to send to")
+
+RANGES = (
+    SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
+    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, OUTPUT,
+)  # fmt: skip
+
+# OpenFlow's LOCAL in 16 bits, which output:reg takes (ovs-actions(7)), and in 32 bits, as in_port has it.
+LOCAL_16 = 0xFFFE
+LOCAL_32 = 0xFFFFFFFE
+IN_PORT_32 = 0xFFFFFFF8
+# Values of SOURCE and DESTINATION that are no ofport: OVS never gives a port a number above 0xff00.
+NODE_ITSELF = 0xFFFE
+BEHIND_NODE = 0xFFFD
+MAX_OFPORT = 0xFEFF
+
+# One zone a bridge: every connection that a policy let through stands in it, and nothing else.
+CT_ZONE = 0x4847
+# Userspace conntrack knows SCTP without its ports, so there SCTP is looked up where nothing is ever committed.
+CT_ZONE_SCTP = 0x4848
+
+
+class SctpAssociation(enum.IntEnum):
+    """What the learned table said of an SCTP packet (userspace datapath only)."""
+
+    UNKNOWN = 0
+    REPLY_ALLOWED = 1
+    REPLY_DENIED = 2
+
+
+COOKIE_PREFIX = 0x4847
+COOKIE_PREFIX_SHIFT = 48
+COOKIE_KIND_SHIFT = 40
+COOKIE_MASK = 0xFFFF << COOKIE_PREFIX_SHIFT
+COOKIE_NUMBER_MASK = (1 << COOKIE_KIND_SHIFT) - 1
+
+
+class CookieKind(enum.IntEnum):
+    """What a cookie's number (its low 40 bits) counts."""
+
+    PIPELINE = 0  # a flow that is there on every switch; number 0
+    PORT = 1  # an ofport: admission to and delivery at a port
+    CLAUSE = 2  # one dimension of one or more rules; number 0
+    RULE = 3  # a conjunction id: the flow that allows, and counts, for one rule
+    DENY_EGRESS = 4  # an ofport: what its isolation for egress dropped
+    DENY_INGRESS = 5  # an ofport: what its isolation for ingress dropped
+    LEARNED = 6  # made by the switch's own learn action: never compared, never deleted
+
+
+def cookie(kind: CookieKind, number: int = 0) -> int:
+    """A cookie of ours. Raises ValueError when the number is wider than 40 bits."""
+    if number & ~COOKIE_NUMBER_MASK:
+        raise ValueError(f"cookie number {number} is wider than {COOKIE_KIND_SHIFT} bits")
+    return COOKIE_PREFIX << COOKIE_PREFIX_SHIFT | kind << COOKIE_KIND_SHIFT | number
+
+
+def read_cookie(value: int) -> tuple[CookieKind, int] | None:
+    """Kind and number of a cookie, or None for a foreign one."""
+    if value >> COOKIE_PREFIX_SHIFT != COOKIE_PREFIX:
+        return None
+    kind = value >> COOKIE_KIND_SHIFT & 0xFF
+    if kind not in CookieKind.__members__.values():
+        return None
+    return CookieKind(kind), value & COOKIE_NUMBER_MASK
+
+
+class LayoutError(Exception):
+    """Two ranges overlap, or one is wider than its register."""
+
+
+def check_layout(ranges: tuple[Range, ...]) -> None:
+    """Raise LayoutError unless every range lies within its register and no two share a bit."""
+    taken: dict[str, int] = {}
+    for one in ranges:
+        if not 0 <= one.start <= one.end < one.register.width:
+            raise LayoutError(f"bits {one.start}..{one.end} are not within {one.register.name}")
+        if taken.get(one.register.name, 0) & one.mask:
+            raise LayoutError(f"{one.register.name} bits {one.start}..{one.end} ({one.meaning}) are taken already")
+        taken[one.register.name] = taken.get(one.register.name, 0) | one.mask
+
+
+check_layout(RANGES)

@@ -1,0 +1,180 @@
+"""OpenFlow flows as frozen values: terms of a match, actions, and the flow itself.
+
+Building a match checks what OVS would check: that the fields it depends on are there. How values look on the wire is the
+codec's business, how they read in text `text`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from flows import oxm
+from flows.fields import Range
+
+
+class FlowError(Exception):
+    """A flow that OVS would refuse: a prerequisite is missing, or a value does not fit its field."""
+
+
+class Term(NamedTuple):
+    """One field of a match with value and mask; bits outside the mask are zero. An exact match has the full mask."""
+
+    field: oxm.Field
+    value: int
+    mask: int
+
+
+Match = tuple[Term, ...]  # sorted in the order of oxm.ALL_FIELDS; build it with `match`
+
+
+def exactly(field: oxm.Field, value: int) -> Term:
+    """A term that matches one value. Raises FlowError when it does not fit."""
+    if value < 0 or value > field.full_mask:
+        raise FlowError(f"{value:#x} does not fit the {field.width} bits of {field.name}")
+    return Term(field, value, field.full_mask)
+
+
+def masked(field: oxm.Field, value: int, mask: int) -> Term:
+    """A term that looks only at the bits of `mask`. Raises FlowError where the field takes no mask or bits stray."""
+    if mask == field.full_mask:
+        return exactly(field, value)
+    if not field.maskable or mask <= 0 or mask > field.full_mask or value & ~mask:
+        raise FlowError(f"{field.name}={value:#x}/{mask:#x} is no valid masked match")
+    return Term(field, value, mask)
+
+
+def in_range(place: Range, value: int) -> Term:
+    """A term on named register bits; a range that starts at bit 0 and is its register's only one still gets its mask."""
+    return masked(place.register, place.place(value), place.mask)
+
+
+_ORDER = {field.name: number for number, field in enumerate(oxm.ALL_FIELDS)}
+_DECIDING = frozenset({"eth_type", "ip_proto", "icmpv6_type"})
+
+
+def match(*terms: Term) -> Match:
+    """Terms as a match: terms on one register merge, order is canonical, prerequisites hold.
+
+    Raises FlowError naming the field whose prerequisite is missing, or that stands twice with different bits.
+    """
+    merged = _merge(terms)
+    shape = tuple((t.field.name, t.value if t.field.name in _DECIDING else 0) for t in merged)
+    _check_shape(shape, _has_valid_ct_state(merged))
+    return merged
+
+
+def _merge(terms: Iterable[Term]) -> Match:
+    by_name: dict[str, Term] = {}
+    for term in terms:
+        old = by_name.get(term.field.name)
+        if old is None:
+            by_name[term.field.name] = term
+            continue
+        if (old.value ^ term.value) & old.mask & term.mask:
+            raise FlowError(f"{term.field.name} is matched twice, against different values")
+        by_name[term.field.name] = Term(term.field, old.value | term.value, old.mask | term.mask)
+    return tuple(sorted(by_name.values(), key=lambda term: _ORDER[term.field.name]))
+
+
+def _has_valid_ct_state(terms: Match) -> bool:
+    valid = oxm.CtState.NEW | oxm.CtState.EST | oxm.CtState.REL | oxm.CtState.RPL
+    for term in terms:
+        if term.field is oxm.CT_STATE:
+            tracked = bool(term.value & oxm.CtState.TRK)
+            not_invalid = bool(term.mask & oxm.CtState.INV) and not term.value & oxm.CtState.INV
+            return bool(term.value & valid) or (tracked and not_invalid)
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _check_shape(shape: tuple[tuple[str, int], ...], ct_valid: bool) -> None:
+    present = dict(shape)
+    for name in present:
+        field = oxm.BY_NAME[name]
+        for needed, values in field.needs:
+            if present.get(needed) not in values:
+                raise FlowError(f"{name} needs {needed} to be one of {', '.join(map(hex, values))}")
+        if field in oxm.NEED_CT_STATE and not ct_valid:
+            raise FlowError(f"{name} needs a ct_state that is tracked and not invalid")
+
+
+class Output(NamedTuple):
+    """Send to an OpenFlow port number (32 bits; fields.IN_PORT_32 and LOCAL_32 are the special ones)."""
+
+    port: int
+
+
+class OutputRegister(NamedTuple):
+    """Send to the port number in register bits (NXAST_OUTPUT_REG, ovs-actions(7) `output`)."""
+
+    source: Range
+
+
+class Load(NamedTuple):
+    """Write a constant into register bits (NXAST_REG_LOAD)."""
+
+    place: Range
+    value: int
+
+
+class Move(NamedTuple):
+    """Copy register bits (NXAST_REG_MOVE); both ranges have one width."""
+
+    source: Range
+    target: Range
+
+
+class Ct(NamedTuple):
+    """NXAST_CT: look the packet up in `zone`, with `commit` record its connection, and go on in `table` if given."""
+
+    zone: int
+    table: int | None = None
+    commit: bool = False
+
+
+class Resubmit(NamedTuple):
+    """Look the packet up in another table and come back (NXAST_RESUBMIT_TABLE)."""
+
+    table: int
+
+
+class Conjunction(NamedTuple):
+    """One clause, counted from 1, of a conjunctive match of `clauses` (2 to 64) clauses."""
+
+    conj_id: int
+    clause: int
+    clauses: int
+
+
+class LearnReply(NamedTuple):
+    """The learn action for the reverse of this SCTP packet: addresses and ports swapped, `version` 4 or 6.
+
+    The learned flow, in `table`, loads `association` into fields.SCTP_ASSOCIATION; it replaces an earlier one.
+    `idle_timeout` is in seconds, `limit` the most flows the table may hold.
+    """
+
+    table: int
+    version: int
+    association: int
+    cookie: int
+    priority: int
+    idle_timeout: int
+    limit: int
+
+
+Action = Output | OutputRegister | Load | Move | Ct | Resubmit | Conjunction | LearnReply
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow entry. No actions and no `goto` means drop. `actions` run before `goto` (a goto-table instruction)."""
+
+    table: int
+    priority: int
+    match: Match
+    actions: tuple[Action, ...] = ()
+    goto: int | None = None
+    cookie: int = 0

@@ -1,0 +1,121 @@
+"""IP addresses and prefixes as small tuples: parsing, printing, containment and subtraction.
+
+A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not; parsing and printing is
+left to `ipaddress`. Nothing of policy may live here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple
+
+WIDTH = {4: 32, 6: 128}
+
+
+class Net(NamedTuple):
+    """A prefix, or a single address when `prefix` is the family's width.
+
+    `value` is the network address as an unsigned integer with every host bit zero.
+    """
+
+    version: int
+    value: int
+    prefix: int
+
+    def __str__(self) -> str:
+        text = format_address(self.version, self.value)
+        return text if self.prefix == WIDTH[self.version] else f"{text}/{self.prefix}"
+
+    @property
+    def is_host(self) -> bool:
+        """True for a single address."""
+        return self.prefix == WIDTH[self.version]
+
+    @property
+    def mask(self) -> int:
+        """The network mask as an unsigned integer of the family's width."""
+        width = WIDTH[self.version]
+        return ((1 << self.prefix) - 1) << (width - self.prefix)
+
+    def contains(self, other: Net) -> bool:
+        """True when `other` lies wholly inside this prefix; families never mix."""
+        return (
+            self.version == other.version
+            and self.prefix <= other.prefix
+            and (other.value & self.mask) == self.value
+        )
+
+
+def format_address(version: int, value: int) -> str:
+    """The textual form of an address given as an integer (RFC 5952 for IPv6)."""
+    if version == 4:
+        return socket.inet_ntop(socket.AF_INET, value.to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, value.to_bytes(16, "big"))
+
+
+def parse_address(text: str) -> Net:
+    """One IPv4 or IPv6 address. Raises ValueError on anything else, a zone index included."""
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone index")
+    address = ipaddress.ip_address(text)
+    return Net(address.version, int(address), WIDTH[address.version])
+
+
+def parse_network(text: str) -> Net:
+    """A prefix in CIDR form; host bits are cleared, as the Kubernetes API does.
+
+    Raises ValueError when there is no prefix length or the text is no address.
+    """
+    if "/" not in text or "%" in text:
+        raise ValueError(f"{text!r} is not in CIDR form, like 10.0.0.0/8")
+    network = ipaddress.ip_network(text, strict=False)
+    return Net(network.version, int(network.network_address), network.prefixlen)
+
+
+def halves(net: Net) -> tuple[Net, Net]:
+    """The two prefixes one bit longer. Raises ValueError for a single address."""
+    if net.is_host:
+        raise ValueError(f"{net} cannot be split")
+    longer = net.prefix + 1
+    upper = net.value | 1 << (WIDTH[net.version] - longer)
+    return Net(net.version, net.value, longer), Net(net.version, upper, longer)
+
+
+def subtract(net: Net, holes: Iterable[Net]) -> list[Net]:
+    """The fewest prefixes that cover `net` without `holes`, in address order.
+
+    Splitting only where a hole lies inside gives the minimal set: each prefix returned has a sibling that is
+    touched by a hole, so no two can be merged.
+    """
+    inside = []
+    for hole in holes:
+        if hole.contains(net):
+            return []
+        if net.contains(hole):
+            inside.append(hole)
+    if not inside:
+        return [net]
+    low, high = halves(net)
+    return subtract(low, inside) + subtract(high, inside)
+
+
+def collapse(nets: Iterable[Net]) -> list[Net]:
+    """The fewest prefixes that cover exactly the union of `nets`, sorted."""
+    kept: list[Net] = []
+    for net in sorted(set(nets)):
+        if kept and kept[-1].contains(net):
+            continue
+        kept.append(net)
+        while len(kept) > 1 and _are_siblings(kept[-2], kept[-1]):
+            upper = kept.pop()
+            lower = kept.pop()
+            kept.append(Net(upper.version, lower.value, lower.prefix - 1))
+    return kept
+
+
+def _are_siblings(low: Net, high: Net) -> bool:
+    if low.version != high.version or low.prefix != high.prefix or low.prefix == 0:
+        return False
+    return halves(Net(low.version, low.value & Net(low.version, 0, low.prefix - 1).mask, low.prefix - 1)) == (low, high)

@@ -1,0 +1,135 @@
+"""The match fields Headgate uses, as OpenFlow extensible match (OXM) definitions with their prerequisites.
+
+Sources: OpenFlow 1.4.1 section 7.2.3.8 for class 0x8000, ovs-fields(7) for the Nicira class 0x0001. Where a field lies
+within our registers is `fields`'s business, its bytes on the wire the codec's.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+OPENFLOW_BASIC = 0x8000
+NICIRA_1 = 0x0001
+
+
+class Kind(enum.Enum):
+    """How a value prints in ovs-ofctl's syntax."""
+
+    DECIMAL = "decimal"
+    HEX = "hex"
+    MAC = "mac"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    PORT = "port"
+    CT_STATE = "ct_state"
+    FRAGMENT = "fragment"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One match field. `name` is ovs-ofctl's, `width` is in bits, `order` its place in the switch's own dumps.
+
+    `needs` are alternatives of (field name, allowed values), all of which must stand exactly in the match.
+    """
+
+    name: str
+    oxm_class: int
+    number: int
+    width: int
+    kind: Kind = Kind.DECIMAL
+    maskable: bool = False
+    needs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def full_mask(self) -> int:
+        """The mask of an exact match."""
+        return (1 << self.width) - 1
+
+
+ETH_IPV4, ETH_IPV6, ETH_ARP = 0x0800, 0x86DD, 0x0806
+IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_PROTO_ICMPV6, IP_PROTO_SCTP = 1, 6, 17, 58, 132
+VLAN_PRESENT = 0x1000
+
+_IP = (("eth_type", (ETH_IPV4, ETH_IPV6)),)
+_IPV4 = (("eth_type", (ETH_IPV4,)),)
+_IPV6 = (("eth_type", (ETH_IPV6,)),)
+_ARP = (("eth_type", (ETH_ARP,)),)
+_TCP = (*_IP, ("ip_proto", (IP_PROTO_TCP,)))
+_UDP = (*_IP, ("ip_proto", (IP_PROTO_UDP,)))
+_SCTP = (*_IP, ("ip_proto", (IP_PROTO_SCTP,)))
+_ICMPV6 = (*_IPV6, ("ip_proto", (IP_PROTO_ICMPV6,)))
+_NS = (*_ICMPV6, ("icmpv6_type", (135,)))
+_NA = (*_ICMPV6, ("icmpv6_type", (136,)))
+_ND = (*_ICMPV6, ("icmpv6_type", (135, 136)))
+
+
+def _basic(name: str, number: int, width: int, kind: Kind, mask: bool, needs: tuple[tuple[str, tuple[int, ...]], ...] = ()) -> Field:
+    return Field(name, OPENFLOW_BASIC, number, width, kind, mask, needs)
+
+
+def _nicira(name: str, number: int, width: int, kind: Kind, mask: bool, needs: tuple[tuple[str, tuple[int, ...]], ...] = ()) -> Field:
+    return Field(name, NICIRA_1, number, width, kind, mask, needs)
+
+
+IN_PORT = _basic("in_port", 0, 32, Kind.PORT, False)
+ETH_DST = _basic("eth_dst", 3, 48, Kind.MAC, True)
+ETH_SRC = _basic("eth_src", 4, 48, Kind.MAC, True)
+ETH_TYPE = _basic("eth_type", 5, 16, Kind.HEX, False)
+VLAN_VID = _basic("vlan_vid", 6, 13, Kind.HEX, True)
+IP_PROTO = _basic("ip_proto", 10, 8, Kind.DECIMAL, False, _IP)
+IPV4_SRC = _basic("ipv4_src", 11, 32, Kind.IPV4, True, _IPV4)
+IPV4_DST = _basic("ipv4_dst", 12, 32, Kind.IPV4, True, _IPV4)
+SCTP_SRC = _basic("sctp_src", 17, 16, Kind.DECIMAL, True, _SCTP)
+SCTP_DST = _basic("sctp_dst", 18, 16, Kind.DECIMAL, True, _SCTP)
+ARP_OP = _basic("arp_op", 21, 16, Kind.DECIMAL, False, _ARP)
+ARP_SPA = _basic("arp_spa", 22, 32, Kind.IPV4, True, _ARP)
+ARP_TPA = _basic("arp_tpa", 23, 32, Kind.IPV4, True, _ARP)
+ARP_SHA = _basic("arp_sha", 24, 48, Kind.MAC, True, _ARP)
+IPV6_SRC = _basic("ipv6_src", 26, 128, Kind.IPV6, True, _IPV6)
+IPV6_DST = _basic("ipv6_dst", 27, 128, Kind.IPV6, True, _IPV6)
+ICMPV6_TYPE = _basic("icmpv6_type", 29, 8, Kind.DECIMAL, False, _ICMPV6)
+ND_TARGET = _basic("nd_target", 31, 128, Kind.IPV6, True, _ND)
+ND_SLL = _basic("nd_sll", 32, 48, Kind.MAC, True, _NS)
+ND_TLL = _basic("nd_tll", 33, 48, Kind.MAC, True, _NA)
+
+REGISTERS = tuple(_nicira(f"reg{n}", n, 32, Kind.HEX, True) for n in range(8))
+IP_FRAG = _nicira("ip_frag", 26, 8, Kind.FRAGMENT, True, _IP)
+CONJ_ID = _nicira("conj_id", 37, 32, Kind.DECIMAL, False)
+CT_STATE = _nicira("ct_state", 105, 32, Kind.CT_STATE, True)
+CT_ZONE = _nicira("ct_zone", 106, 16, Kind.DECIMAL, True)
+CT_NW_PROTO = _nicira("ct_nw_proto", 119, 8, Kind.DECIMAL, False)
+CT_NW_SRC = _nicira("ct_nw_src", 120, 32, Kind.IPV4, True, _IPV4)
+CT_NW_DST = _nicira("ct_nw_dst", 121, 32, Kind.IPV4, True, _IPV4)
+CT_IPV6_SRC = _nicira("ct_ipv6_src", 122, 128, Kind.IPV6, True, _IPV6)
+CT_IPV6_DST = _nicira("ct_ipv6_dst", 123, 128, Kind.IPV6, True, _IPV6)
+CT_TP_DST = _nicira("ct_tp_dst", 125, 16, Kind.DECIMAL, True)
+
+# Fields that hold a valid value only behind a valid connection tracking state (ovs-fields(7), prerequisite CT).
+NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST})
+
+ALL_FIELDS: tuple[Field, ...] = (
+    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA,
+    ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, CONJ_ID,
+    CT_STATE, CT_ZONE, CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST,
+)  # fmt: skip
+BY_NAME = {field.name: field for field in ALL_FIELDS}
+BY_NUMBER = {(field.oxm_class, field.number): field for field in ALL_FIELDS}
+
+
+class CtState(enum.IntFlag):
+    """Bits of ct_state (ovs-fields(7))."""
+
+    NEW = 0x01
+    EST = 0x02
+    REL = 0x04
+    RPL = 0x08
+    INV = 0x10
+    TRK = 0x20
+
+
+class Fragment(enum.IntFlag):
+    """Bits of ip_frag (ovs-fields(7)): ANY is set on every fragment, LATER on all but the first."""
+
+    ANY = 0x01
+    LATER = 0x02
