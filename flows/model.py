@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from flows.net import Net
 
@@ -41,8 +42,7 @@ class Operator(enum.Enum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
+class Key(NamedTuple):
     """A namespaced name. Its text form is `namespace/name`."""
 
     namespace: str
@@ -122,8 +122,8 @@ class Policy:
     """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
 
     `defects` says what of it could not be understood: such rules are left out (their pods stay isolated), and an
-    empty tuple means that the whole policy is realizable. Each defect names the field. `rule_numbers_*` are not needed:
-    a rule that is left out keeps its place as None, so that numbers match the manifest.
+    empty tuple means that the whole policy is realizable. Each defect names the field. A rule that is
+    left out keeps its place as None, so that rule numbers match the manifest.
     """
 
     key: Key
