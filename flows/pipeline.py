@@ -1,0 +1,184 @@
+"""The pipeline's tables, each declared once as data: identity, purpose, what it may match, where it may go, what a miss does.
+
+The names in OVSDB, the checks on every rendered flow and docs/pipeline.md all come from here. Which flows stand in a
+table is `render`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from flows import oxm
+from flows.flow import Ct, Flow, Resubmit
+
+
+class PipelineError(Exception):
+    """A flow that the declaration does not allow: unknown table, undeclared field, or a jump to a place not declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One OpenFlow table. `fields` are the names it may match, `leads_to` the tables it may go, resubmit or recirculate to."""
+
+    number: int
+    name: str
+    does: str
+    fields: frozenset[str]
+    leads_to: tuple[str, ...]
+    miss: str
+
+
+def _names(*fields: oxm.Field) -> frozenset[str]:
+    return frozenset(field.name for field in fields)
+
+
+_L2 = _names(oxm.ETH_SRC, oxm.ETH_DST, oxm.ETH_TYPE, oxm.IN_PORT)
+_ARP = _names(oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA)
+_IP = _names(oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.ICMPV6_TYPE)
+_ND = _names(oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
+_TUPLE = _names(
+    oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST,
+    oxm.CT_TP_DST, oxm.CONJ_ID, oxm.IP_PROTO, oxm.SCTP_DST,
+)  # fmt: skip
+_REGISTERS = frozenset(register.name for register in oxm.REGISTERS)
+
+CLASSIFY = Table(
+    0,
+    "classify",
+    "Where the packet comes from (pod, uplink, the node itself), and whether it may say so: MAC, IPv4, IPv6, ARP and ND are bound to the port.",
+    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID),
+    ("neighbor", "nd_guard", "conntrack"),
+    "drop: unknown ports pass nothing",
+)
+ND_GUARD = Table(
+    5,
+    "nd_guard",
+    "The link-layer address option of a pod's neighbor discovery must be its own or absent.",
+    _L2 | _IP | _ND,
+    ("neighbor",),
+    "drop",
+)
+NEIGHBOR = Table(
+    10,
+    "neighbor",
+    "Delivers ARP and neighbor discovery by what is asked for; never subject to policy.",
+    _L2 | _ARP | _IP | _ND,
+    (),
+    "drop",
+)
+CONNTRACK = Table(
+    20,
+    "conntrack",
+    "Looks the connection up in the bridge's one zone.",
+    _names(oxm.ETH_TYPE, oxm.IP_PROTO),
+    ("sctp_replies", "destination"),
+    "drop",
+)
+SCTP_REPLIES = Table(
+    25,
+    "sctp_replies",
+    "Userspace datapath only: one learned flow for each SCTP association, matching its replies. Userspace conntrack knows SCTP without ports.",
+    _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.SCTP_SRC, oxm.SCTP_DST),
+    (),
+    "back to conntrack",
+)
+DESTINATION = Table(
+    30,
+    "destination",
+    "The port the packet goes to, before any policy is asked: a local pod, the node, or the uplink.",
+    _L2 | _IP | _REGISTERS,
+    ("state",),
+    "drop: nobody is there",
+)
+STATE = Table(
+    40,
+    "state",
+    "Drops what conntrack calls invalid and tells initiator from responder, so that both directions are judged as one connection.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
+    ("egress", "commit", "output", "deny"),
+    "drop",
+)
+EGRESS = Table(
+    50,
+    "egress",
+    "Egress rules of the pod that opened the connection, as conjunctive matches on the connection's original direction.",
+    _TUPLE | _REGISTERS,
+    ("egress_default", "ingress", "commit"),
+    "egress_default",
+)
+EGRESS_DEFAULT = Table(
+    55,
+    "egress_default",
+    "No egress rule allowed: drops, and counts for each isolated pod.",
+    _REGISTERS,
+    ("deny",),
+    "deny",
+)
+INGRESS = Table(
+    60,
+    "ingress",
+    "Ingress rules of the pod that the connection was opened to, likewise.",
+    _TUPLE | _REGISTERS,
+    ("ingress_default", "commit"),
+    "ingress_default",
+)
+INGRESS_DEFAULT = Table(
+    65,
+    "ingress_default",
+    "No ingress rule allowed: drops, and counts for each isolated pod.",
+    _REGISTERS,
+    ("deny",),
+    "deny",
+)
+COMMIT = Table(
+    70,
+    "commit",
+    "Records new connections, so that their replies are known; passes fragments through reassembly once more.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO),
+    ("output",),
+    "output",
+)
+OUTPUT = Table(80, "output", "Sends the packet to the port that `destination` chose.", _REGISTERS, (), "output")
+DENY = Table(
+    90,
+    "deny",
+    "The end of what policy refused.",
+    _names(oxm.ETH_TYPE, oxm.IP_PROTO),
+    (),
+    "drop",
+)
+
+TABLES = (
+    CLASSIFY, ND_GUARD, NEIGHBOR, CONNTRACK, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT, INGRESS,
+    INGRESS_DEFAULT, COMMIT, OUTPUT, DENY,
+)  # fmt: skip
+BY_NUMBER = {table.number: table for table in TABLES}
+BY_NAME = {table.name: table for table in TABLES}
+TABLE_NAMES = {table.number: table.name for table in TABLES}
+
+# A table's miss flow stands at priority 1, not 0: a bridge made without a controller has a foreign NORMAL flow at 0.
+MISS = 1
+
+
+def check_flow(flow: Flow) -> Flow:
+    """The flow itself, when the declaration allows it; raises PipelineError with the table's name otherwise."""
+    targets = [flow.goto] if flow.goto is not None else []
+    for action in flow.actions:
+        if isinstance(action, Ct | Resubmit) and action.table is not None:
+            targets.append(action.table)
+    _check_shape(flow.table, tuple(term.field.name for term in flow.match), tuple(targets))
+    return flow
+
+
+@lru_cache(maxsize=4096)
+def _check_shape(number: int, fields: tuple[str, ...], targets: tuple[int, ...]) -> None:
+    table = BY_NUMBER.get(number)
+    if table is None:
+        raise PipelineError(f"table {number} is not declared")
+    for name in fields:
+        if name not in table.fields:
+            raise PipelineError(f"table {table.name} does not declare a match on {name}")
+    for target in targets:
+        if target not in BY_NUMBER or BY_NUMBER[target].name not in table.leads_to:
+            raise PipelineError(f"table {table.name} does not lead to {TABLE_NAMES.get(target, target)}")
