@@ -201,8 +201,9 @@ def _judge(cluster: Cluster, probe: Probe, direction: Direction) -> Side:
     if not isolating:
         return Side(direction, near, Standing.NOT_ISOLATED)
     # Policies are a union: one rule of any of them is enough.
+    question = _Question(cluster, direction, subject, far.address, probe.protocol, probe.port)
     answers = [
-        _ask_rule(cluster, policy, direction, number, rule, subject, far.address, probe)
+        _ask_rule(question, policy, number, rule)
         for policy in isolating
         for number, rule in enumerate(policy.rules(direction))
     ]
@@ -231,22 +232,27 @@ def _isolates(policy: Policy, pod: Pod, direction: Direction) -> bool:
     )
 
 
-def _ask_rule(
-    cluster: Cluster,
-    policy: Policy,
-    direction: Direction,
-    number: int,
-    rule: Rule | None,
-    subject: Pod,
-    remote: Net,
-    probe: Probe,
-) -> Grant | Miss:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What one end asks of a rule: may `subject` talk in `direction` with whoever has the address `remote`?"""
+
+    cluster: Cluster
+    direction: Direction
+    subject: Pod
+    remote: Net
+    protocol: int
+    port: int | None
+
+
+def _ask_rule(asked: _Question, policy: Policy, number: int, rule: Rule | None) -> Grant | Miss:
     """One rule allows when one of its peers and one of its ports fit; naming none of either means all."""
+    cluster, direction = asked.cluster, asked.direction
     if rule is None:
         return Miss(policy.key, direction, number, Why.DEFECTIVE)
     peer_number = None
     if rule.peers:
-        fitting = [i for i, peer in enumerate(rule.peers) if _peer_fits(cluster, policy.key.namespace, peer, remote)]
+        home = policy.key.namespace
+        fitting = [place for place, peer in enumerate(rule.peers) if _peer_fits(cluster, home, peer, asked.remote)]
         if not fitting:
             return Miss(policy.key, direction, number, Why.PEER)
         peer_number = fitting[0]
@@ -254,8 +260,8 @@ def _ask_rule(
     if rule.ports:
         # A port's name is looked up at the destination: for ingress that is the subject, for egress whoever has the
         # address, so that a name never matches a destination that is no pod.
-        named_at = (subject,) if direction is Direction.INGRESS else claimants(cluster, remote)
-        ports = [spec for spec in rule.ports if _port_fits(spec, named_at, probe.protocol, probe.port)]
+        named_at = (asked.subject,) if direction is Direction.INGRESS else claimants(cluster, asked.remote)
+        ports = [spec for spec in rule.ports if _port_fits(spec, named_at, asked.protocol, asked.port)]
         if not ports:
             return Miss(policy.key, direction, number, Why.PORT)
         port = ports[0]

@@ -1,0 +1,1 @@
+"""Tests, in folders by concept; nothing here is imported by the product."""

@@ -1,0 +1,1 @@
+"""Flows as values and tables: layout, rendering, the pipeline's declaration."""

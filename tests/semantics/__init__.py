@@ -1,0 +1,1 @@
+"""What policy means: the reference semantics, and generated worlds to judge others by."""
