@@ -41,11 +41,7 @@ class Net(NamedTuple):
 
     def contains(self, other: Net) -> bool:
         """True when `other` lies wholly inside this prefix; families never mix."""
-        return (
-            self.version == other.version
-            and self.prefix <= other.prefix
-            and (other.value & self.mask) == self.value
-        )
+        return self.version == other.version and self.prefix <= other.prefix and (other.value & self.mask) == self.value
 
 
 def format_address(version: int, value: int) -> str:
@@ -102,20 +98,23 @@ def subtract(net: Net, holes: Iterable[Net]) -> list[Net]:
 
 
 def collapse(nets: Iterable[Net]) -> list[Net]:
-    """The fewest prefixes that cover exactly the union of `nets`, sorted."""
+    """The fewest prefixes that cover exactly the union of `nets`, sorted.
+
+    In sorted order a prefix comes right before all that lies inside it, so looking at the last one kept is enough.
+    """
     kept: list[Net] = []
     for net in sorted(set(nets)):
         if kept and kept[-1].contains(net):
             continue
         kept.append(net)
-        while len(kept) > 1 and _are_siblings(kept[-2], kept[-1]):
-            upper = kept.pop()
-            lower = kept.pop()
-            kept.append(Net(upper.version, lower.value, lower.prefix - 1))
+        while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
+            del kept[-1]
+            low = kept[-1]
+            kept[-1] = Net(low.version, low.value, low.prefix - 1)
     return kept
 
 
-def _are_siblings(low: Net, high: Net) -> bool:
-    if low.version != high.version or low.prefix != high.prefix or low.prefix == 0:
-        return False
-    return halves(Net(low.version, low.value & Net(low.version, 0, low.prefix - 1).mask, low.prefix - 1)) == (low, high)
+def _are_halves(low: Net, high: Net) -> bool:
+    """True when the two are one prefix cut in half: they differ in the last bit of their prefix and nowhere else."""
+    last_bit = 1 << (WIDTH[low.version] - low.prefix)
+    return low.version == high.version and low.prefix == high.prefix and low.value ^ high.value == last_bit

@@ -7,12 +7,12 @@ connections at the edges of whatever the cluster's policies mention. Nothing is 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from types import MappingProxyType
 
 from hypothesis import strategies as st
 
 from flows.model import (
+    EVERYTHING,
     NAMESPACE_NAME_LABEL,
     Cluster,
     ContainerPort,
@@ -123,35 +123,39 @@ def peers(draw: st.DrawFn, addresses: tuple[Net, ...]) -> Peer:
 
 
 @st.composite
-def port_specs(draw: st.DrawFn) -> PortSpec:
-    """A port: none, numbered, a range (up to the last number there is), or named, a name nobody has included."""
-    protocol = draw(st.sampled_from(PROTOCOLS))
+def port_specs(draw: st.DrawFn, known: tuple[ContainerPort, ...]) -> PortSpec:
+    """A port: none, numbered, a range (up to the last number there is), or named.
+
+    Most of them are about ports that pods of this world have (`known`), some about names and numbers that nobody has.
+    """
     shape = draw(st.sampled_from(("any", "number", "range", "name")))
+    like = draw(st.sampled_from((None, *known)))
+    protocol = like.protocol if like else draw(st.sampled_from(PROTOCOLS))
     if shape == "any":
         return PortSpec(protocol)
     if shape == "name":
-        return PortSpec(protocol, draw(st.sampled_from((*PORT_NAMES, "nobody"))))
-    number = draw(st.sampled_from(PORT_NUMBERS))
+        return PortSpec(protocol, like.name if like else draw(st.sampled_from((*PORT_NAMES, "nobody"))))
+    number = like.number if like else draw(st.sampled_from(PORT_NUMBERS))
     if shape == "number":
         return PortSpec(protocol, number)
     return PortSpec(protocol, number, draw(st.sampled_from([end for end in (*PORT_NUMBERS, 65535) if end >= number])))
 
 
-def rules(addresses: tuple[Net, ...]) -> st.SearchStrategy[Rule | None]:
+def rules(addresses: tuple[Net, ...], known: tuple[ContainerPort, ...]) -> st.SearchStrategy[Rule | None]:
     """A rule with up to two peers and ports; now and then one that could not be understood."""
     whole = st.builds(
         Rule,
         st.lists(peers(addresses), max_size=2).map(tuple),
-        st.lists(port_specs(), max_size=2).map(tuple),
+        st.lists(port_specs(known), max_size=2).map(tuple),
     )
     return st.one_of(whole, whole, whole, st.none())
 
 
 @st.composite
-def policies(draw: st.DrawFn, key: Key, subjects: Selector, addresses: tuple[Net, ...]) -> Policy:
+def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.SearchStrategy[Rule | None]) -> Policy:
     """A policy; rules stand in it also for directions that it does not isolate, where they must not count."""
-    some_rules = st.lists(rules(addresses), max_size=2).map(tuple)
-    ingress, egress = draw(some_rules), draw(some_rules)
+    some = st.lists(some_rules, max_size=2).map(tuple)
+    ingress, egress = draw(some), draw(some)
     return Policy(
         key,
         subjects,
@@ -204,7 +208,7 @@ def _all_pods(draw: st.DrawFn) -> dict[Key, Pod]:
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
-    """A whole world: three namespaces (one perhaps without its object), 4 to 8 pods on two nodes, up to 4 policies."""
+    """A whole world: three namespaces (one perhaps without its object), 4 to 8 pods on two nodes, up to 5 policies."""
     namespaces = {}
     for name in NAMESPACES[: draw(st.sampled_from((2, 3)))]:
         namespaces[name] = Namespace(name, MappingProxyType({**draw(labels()), NAMESPACE_NAME_LABEL: name}))
@@ -212,12 +216,14 @@ def clusters(draw: st.DrawFn) -> Cluster:
     known = {address for pod in world.values() for address in pod.addresses}
     known.update(OUTSIDE, *(node.addresses for node in NODES.values()))
     addresses = tuple(sorted(known))
+    known_ports = tuple(sorted({port for pod in world.values() for port in pod.ports}, key=str))
+    some_rules = rules(addresses, known_ports)
     # A few selectors shared by all policies: the same subjects twice is what makes flows merge.
-    shared = draw(st.lists(selectors(), min_size=1, max_size=2))
+    shared = (EVERYTHING, *draw(st.lists(selectors(), max_size=2)))
     drawn = {}
-    for number in range(draw(st.integers(1, 4))):
+    for number in range(draw(st.integers(1, 5))):
         key = Key(draw(st.sampled_from(NAMESPACES)), f"policy{number}")
-        drawn[key] = draw(policies(key, draw(st.sampled_from(shared)), addresses))
+        drawn[key] = draw(policies(key, draw(st.sampled_from(shared)), some_rules))
     return Cluster(MappingProxyType(namespaces), MappingProxyType(world), NODES, MappingProxyType(drawn))
 
 
@@ -261,21 +267,20 @@ def probes(cluster: Cluster, most: int = MOST_PROBES) -> list[Probe]:
         for other in ends
         if one.address.version == other.address.version and (one.pod is not None or other.pod is not None)
     ]
-    ports = interesting_ports(cluster)
+    ports: list[tuple[int, int | None]] = [*interesting_ports(cluster)]
     chance = random.Random(len(pairs) * 1000 + len(ports))
     chance.shuffle(pairs)
     rounds = max(1, most // max(1, len(pairs)))
-    chosen = [
-        Probe(one, other, protocol, port)
-        for one, other in pairs
-        for protocol, port in _some_ports(chance, ports, one.address.version, rounds)
-    ]
+    chosen = []
+    for one, other in pairs:
+        own = cluster.pods[other.pod].ports if other.pod is not None else ()
+        # A destination's own ports count double, or named ports would hardly ever be hit.
+        choices = [*ports, *((port.protocol, port.number) for port in own), *_portless(one.address.version)]
+        count = 1 if one.pod == other.pod else rounds
+        picked = choices if len(choices) <= count else chance.sample(choices, count)
+        chosen += [Probe(one, other, protocol, port) for protocol, port in picked]
     return chosen[:most]
 
 
-def _some_ports(
-    chance: random.Random, ports: Iterable[tuple[int, int]], version: int, count: int
-) -> list[tuple[int, int | None]]:
-    icmp = ICMP if version == 4 else ICMPV6
-    choices: list[tuple[int, int | None]] = [*ports, (icmp, None), (_OTHER_PROTOCOL, None)]
-    return choices if len(choices) <= count else chance.sample(choices, count)
+def _portless(version: int) -> list[tuple[int, None]]:
+    return [(ICMP if version == 4 else ICMPV6, None), (_OTHER_PROTOCOL, None)]
