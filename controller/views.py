@@ -1,7 +1,8 @@
 """What a running controller shows of itself: frozen values, and the Protocol through which the HTTP side asks for them.
 
-The JSON that HTTP serves is exactly these values, field for field (docs/status.md explains them); the commands read it back into
-the same classes. How the values come about is the core's business, how they are served `http`'s, how they are drawn the commands'.
+The JSON that HTTP serves is exactly these values, field for field (docs/status.md explains them); the commands read it
+back into the same classes. How the values come about is the core's business, how they are served `http`'s, how they
+are drawn the commands'.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """One source of Kubernetes objects. `age` is in seconds since it was last known to be current, None before the first sync."""
+    """One source of Kubernetes objects.
+
+    `age` is in seconds since it was last known to be current, None before the first sync.
+    """
 
     name: str
     kind: str
@@ -24,7 +28,10 @@ class SourceView:
 
 @dataclass(frozen=True, slots=True)
 class OvsdbView:
-    """One OVSDB connection, made by us or (`listening`) by the switch. `synced`: its contents were read at least once."""
+    """One OVSDB connection, made by us or (`listening`) by the switch.
+
+    `synced`: its contents were read at least once.
+    """
 
     remote: str
     connected: bool
@@ -46,9 +53,9 @@ class PortView:
 class SwitchView:
     """One bridge on one switch.
 
-    `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of our own flows; `actual_flows` is None before the
-    first dump. `commit_age` is in seconds since the last bundle that the switch committed, None when there was none.
-    `in_sync` means that nothing is left to send, by the switch's own word.
+    `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of our own flows;
+    `actual_flows` is None before the first dump. `commit_age` is in seconds since the last bundle that the switch
+    committed, None when there was none. `in_sync` means that nothing is left to send, by the switch's own word.
     """
 
     node: str
@@ -71,7 +78,8 @@ class SwitchView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyView:
-    """One NetworkPolicy. `key` is `namespace/name`, `isolates` holds "ingress" and "egress", `pods` counts the pods it selects.
+    """One NetworkPolicy. `key` is `namespace/name`, `isolates` holds "ingress" and "egress", `pods` counts the pods it
+    selects.
 
     `reason` says why it is not realized, or not wholly.
     """
@@ -87,8 +95,8 @@ class PolicyView:
 class PodView:
     """One pod that has a port, or should have one.
 
-    `isolated` holds "ingress" and "egress"; `installed` means that its port's policy is in force; `programmed_after` is the
-    time from the port's appearance to that, in seconds.
+    `isolated` holds "ingress" and "egress"; `installed` means that its port's policy is in force; `programmed_after`
+    is the time from the port's appearance to that, in seconds.
     """
 
     key: str
@@ -105,7 +113,9 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class ProblemView:
-    """Something in a source that could not be taken as it stands: where (file or API object), which object and field, and why."""
+    """Something in a source that could not be taken as it stands: where (file or API object), which object and field,
+    and why.
+    """
 
     where: str
     key: str
@@ -130,7 +140,8 @@ class StatusView:
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """Whether everything that stood in the sources when the wait began is realized; else what is missing, a line each."""
+    """Whether everything that stood in the sources when the wait began is realized; else what is missing, a line each.
+    """
 
     realized: bool
     missing: tuple[str, ...] = ()
@@ -140,9 +151,10 @@ class WaitResult:
 class FlowView:
     """One of our flows as it stands on a switch now, with what it is there for.
 
-    `match` and `actions` are in ovs-ofctl syntax. `kind` is the cookie's kind in lower case ("rule", "deny_ingress", ...). `pods` are the
-    `namespace/name` whose ports the flow is for, `policies` the policies it belongs to (a clause flow may belong to many), `rules` names their rules, each
-    like `namespace/name ingress[0]` with the rule's place in the manifest. `duration` is in seconds.
+    `match` and `actions` are in ovs-ofctl syntax. `kind` is the cookie's kind in lower case ("rule", "deny_ingress",
+    ...). `pods` are the `namespace/name` whose ports the flow is for, `policies` the policies it belongs to (a clause
+    flow may belong to many), `rules` names their rules, each like `namespace/name ingress[0]` with the rule's place in
+    the manifest. `duration` is in seconds.
     """
 
     node: str
@@ -184,4 +196,6 @@ class Views(Protocol):
         """The flows now on the switch of `node`, or on every connected one. Raises UnknownNode or SwitchUnavailable."""
 
     def ready(self) -> list[str]:
-        """What is still missing before the first flows may be sent, a line each; empty when every source has synced once."""
+        """What is still missing before the first flows may be sent, a line each; empty when every source has synced
+        once.
+        """

@@ -1,0 +1,135 @@
+"""The one schema of `headgate run`: every option with its meaning, default, environment name and check.
+
+Flags, help, the YAML file, the environment and the reference page all come from `Config`; how the sources are merged
+stands in `settings`. Nothing here touches the disk or the network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from controller.endpoints import HostPort, check_remote, parse_host_port, parse_listen
+
+ENV_PREFIX = "HEADGATE_"
+SOURCES = "Where the Kubernetes objects come from"
+SWITCHES = "Switches"
+PROCESS = "The process itself"
+GROUPS = (SOURCES, SWITCHES, PROCESS)
+
+OPENFLOW_EXAMPLE = "tcp:0.0.0.0:6653"
+OVSDB_EXAMPLE = "tcp:0.0.0.0:6640"
+HTTP_EXAMPLE = "127.0.0.1:8080"
+MAX_INTERFACE_NAME = 15  # IFNAMSIZ - 1: a bridge is a network device too
+
+
+def _check_openflow_listen(text: str) -> str:
+    return f"tcp:{parse_listen(text, OPENFLOW_EXAMPLE)}"
+
+
+def _check_ovsdb_listen(text: str) -> str:
+    return f"tcp:{parse_listen(text, OVSDB_EXAMPLE)}"
+
+
+def _check_http(text: str) -> str:
+    return str(parse_host_port(text, HTTP_EXAMPLE))
+
+
+def _check_bridge(name: str) -> str:
+    if not 0 < len(name.encode()) <= MAX_INTERFACE_NAME or not name.isprintable() or set(name) & set("/ "):
+        raise ValueError(
+            f"{name!r} is no bridge name: 1 to {MAX_INTERFACE_NAME} characters without '/' and spaces, like br-int"
+        )
+    return name
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _option(group: str, metavar: str, description: str, default: Any = None) -> Any:
+    return Field(default=default, description=description, json_schema_extra={"group": group, "metavar": metavar})
+
+
+Remote = Annotated[str, AfterValidator(check_remote)]
+Bridge = Annotated[str, AfterValidator(_check_bridge)]
+
+
+class Config(BaseModel):
+    """What `headgate run` was told.
+
+    Addresses are kept in a normal form; a list given by a stronger source replaces the weaker one's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifests: Path | None = _option(
+        SOURCES, "DIR",
+        "Folder of YAML or JSON files with Namespaces, Pods, Nodes and NetworkPolicies. It is watched: files may "
+        "come, go and be renamed over at any moment. Names that start with a dot are not read.",
+    )  # fmt: skip
+    ovsdb: Annotated[tuple[Remote, ...], AfterValidator(_unique)] = _option(
+        SWITCHES, "REMOTE",
+        "OVSDB server of a switch to connect to, as ovs-vsctl's --db takes it: unix:FILE or tcp:HOST:PORT. Give "
+        "one for each switch.",
+        (),
+    )  # fmt: skip
+    ovsdb_listen: Annotated[str, AfterValidator(_check_ovsdb_listen)] | None = _option(
+        SWITCHES, "tcp:HOST:PORT",
+        "Also wait here for switches that connect by themselves (ovs-vsctl set-manager tcp:CONTROLLER:6640).",
+    )  # fmt: skip
+    openflow_listen: Annotated[str, AfterValidator(_check_openflow_listen)] = _option(
+        SWITCHES, "tcp:HOST:PORT",
+        "Where switches connect with OpenFlow (ovs-vsctl set-controller br-int tcp:CONTROLLER:6653).",
+        OPENFLOW_EXAMPLE,
+    )  # fmt: skip
+    bridge: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_unique)] = _option(
+        SWITCHES, "NAME",
+        "Bridge that Headgate owns on every switch. Other bridges are never touched. May be given several times.",
+        ("br-int",),
+    )  # fmt: skip
+    http: Annotated[str, AfterValidator(_check_http)] = _option(
+        PROCESS, "HOST:PORT",
+        "Where /status, /healthz, /readyz, /flows and /metrics are served. It has no login: keep it on loopback "
+        "or behind something that has.",
+        HTTP_EXAMPLE,
+    )  # fmt: skip
+    hub: Literal["eventlet", "native"] = _option(
+        PROCESS, "HUB",
+        "How os-ken runs its connections: eventlet's green threads, or native operating system threads.",
+        "eventlet",
+    )  # fmt: skip
+    log_level: Literal["debug", "info", "warning", "error"] = _option(
+        PROCESS, "LEVEL", "The least important messages that are still logged.", "info",
+    )  # fmt: skip
+    log_format: Literal["human", "json"] = _option(
+        PROCESS, "FORMAT", "Log lines for people, or one JSON object a line. Both go to standard error.", "human",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Config:
+        if self.manifests is None:
+            raise ValueError("there is nothing to enforce: say where the objects come from, with --manifests DIR")
+        if not self.ovsdb and self.ovsdb_listen is None:
+            raise ValueError(
+                "no switch can be found: name OVSDB servers with --ovsdb REMOTE (like unix:/run/openvswitch/db.sock), "
+                f"or let switches connect with --ovsdb-listen {OVSDB_EXAMPLE}"
+            )
+        return self
+
+    @property
+    def openflow_address(self) -> HostPort:
+        """Where to listen for OpenFlow."""
+        return parse_listen(self.openflow_listen, OPENFLOW_EXAMPLE)
+
+    @property
+    def ovsdb_listen_address(self) -> HostPort | None:
+        """Where to listen for OVSDB, if at all."""
+        return None if self.ovsdb_listen is None else parse_listen(self.ovsdb_listen, OVSDB_EXAMPLE)
+
+    @property
+    def http_address(self) -> HostPort:
+        """Where to serve HTTP."""
+        return parse_host_port(self.http, HTTP_EXAMPLE)

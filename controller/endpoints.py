@@ -1,0 +1,119 @@
+"""Addresses as operators write them: HOST:PORT, tcp:HOST:PORT to listen on, and OVSDB remotes as ovs-vsctl's `--db`
+takes them.
+
+Only reading and checking stands here; nothing is resolved or opened. Every error says what to write instead.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+OVSDB_PORT = 6640  # IANA's port for OVSDB; ovsdb(7) assumes it where a remote names none
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+
+
+class EndpointError(ValueError):
+    """Not an address of the wanted form; the message says what is."""
+
+
+class HostPort(NamedTuple):
+    """A host (name or address, without brackets) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_host_port(text: str, example: str, default_port: int | None = None) -> HostPort:
+    """Read HOST:PORT; an IPv6 address stands in brackets. Raises EndpointError with `example` in its message."""
+    host, port_text = _split(text, example)
+    _check_host(host, text, example)
+    if not port_text:
+        if default_port is None:
+            raise EndpointError(f"{text!r} has no port; write it like {example}")
+        return HostPort(host, default_port)
+    if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
+        raise EndpointError(f"{text!r}: {port_text!r} is no port number from 0 to 65535; write it like {example}")
+    return HostPort(host, int(port_text))
+
+
+def _split(text: str, example: str) -> tuple[str, str]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise EndpointError(
+                f"{text!r}: the bracket of the IPv6 address must close right before the port; write it like "
+                f"[::1]:{OVSDB_PORT}"
+            )
+        if ":" not in host:
+            raise EndpointError(f"{text!r}: only an IPv6 address stands in brackets; write it like {example}")
+        return host, rest[1:]
+    if text.count(":") > 1:
+        raise EndpointError(f"{text!r}: put an IPv6 address in brackets, like [::1]:{OVSDB_PORT}")
+    host, _, port = text.partition(":")
+    if not port and host.isdigit():
+        raise EndpointError(f"{text!r} has no host; write it like {example}")
+    return host, port
+
+
+def _check_host(host: str, text: str, example: str) -> None:
+    if not host:
+        raise EndpointError(f"{text!r} has no host; write it like {example}")
+    if ":" in host or host.replace(".", "").isdigit():
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise EndpointError(f"{text!r}: {host!r} is no IP address; write it like {example}") from None
+        return
+    if len(host) > 253 or not all(_LABEL.match(label) for label in host.rstrip(".").split(".")):
+        raise EndpointError(f"{text!r}: {host!r} is neither an IP address nor a host name; write it like {example}")
+
+
+def parse_listen(text: str, example: str) -> HostPort:
+    """Read the `tcp:HOST:PORT` of a listener; port 0 lets the system choose. Raises EndpointError."""
+    scheme, colon, rest = text.partition(":")
+    if scheme in {"ptcp", "pssl", "punix", "unix", "ssl"} and colon:
+        raise EndpointError(f"{text!r}: only plain TCP can be listened on in this release; write it like {example}")
+    if scheme != "tcp" or not colon:
+        raise EndpointError(f"{text!r} does not start with tcp: ; write it like {example}")
+    return parse_host_port(rest, example)
+
+
+def check_remote(text: str) -> str:
+    """An OVSDB REMOTE in one normal form: `unix:FILE` or `tcp:HOST:PORT` (port 6640 when left out). Raises
+    EndpointError.
+    """
+    scheme, colon, rest = text.partition(":")
+    if scheme in {"ptcp", "pssl", "punix"} and colon:
+        raise EndpointError(
+            f"{text!r} listens instead of connecting; for switches that connect to Headgate use --ovsdb-listen "
+            f"tcp:HOST:PORT"
+        )
+    if scheme == "ssl" and colon:
+        raise EndpointError(f"{text!r}: TLS to OVSDB is not there yet; use unix:FILE or tcp:HOST:PORT")
+    if scheme == "unix" and colon:
+        if not rest:
+            raise EndpointError(f"{text!r} names no socket; write it like unix:/run/openvswitch/db.sock")
+        return text
+    if scheme != "tcp" or not colon:
+        raise EndpointError(
+            f"{text!r} is no OVSDB remote; write it like unix:/run/openvswitch/db.sock or tcp:192.0.2.1:6640"
+        )
+    address = parse_host_port(rest, "tcp:192.0.2.1:6640", OVSDB_PORT)
+    if not address.port:
+        raise EndpointError(f"{text!r}: nothing can be reached at port 0; write it like tcp:192.0.2.1:6640")
+    return f"tcp:{address}"
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and the loopback addresses of both families."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

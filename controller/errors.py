@@ -1,0 +1,7 @@
+"""Errors that end the process with one clear line; what a running controller reports stands in status instead."""
+
+from __future__ import annotations
+
+
+class StartError(Exception):
+    """The controller cannot start. The message is for the operator: what is wrong and what to do."""

@@ -1,0 +1,142 @@
+"""Logging for the whole process: structlog and the standard library's loggers end in one handler on standard error.
+
+Modules say `logging.getLogger(__name__)` or `structlog.get_logger(__name__)`; how lines look, which libraries are kept
+quiet and what is not repeated is decided here alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+# Libraries whose INFO is about themselves and not about the operator's network.
+QUIET = ("os_ken", "ovs", "werkzeug", "eventlet", "watchfiles", "asyncio", "concurrent", "urllib3", "pyroute2")
+REPEAT_AFTER = 60.0  # seconds for which an identical warning stays unsaid
+MAX_REMEMBERED = 1000
+
+EventDict = MutableMapping[str, Any]
+
+
+class RepeatFilter(logging.Filter):
+    """Lets an identical warning or error through once in `period` seconds and then says how often it was held back.
+
+    Identical means: same logger, level and content, numbers included; so whoever warns puts what varies in the event's
+    fields only when it matters. `clock` gives seconds.
+    """
+
+    def __init__(self, period: float = REPEAT_AFTER, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._period = period
+        self._clock = clock
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a repetition within the period; a later one gets `repeated` with the number of those held back."""
+        if record.levelno < logging.WARNING:
+            return True
+        key = (record.name, record.levelno, self._content(record))
+        now = self._clock()
+        last, held_back = self._seen.pop(key, (now - self._period, 0))
+        if now - last < self._period:
+            self._seen[key] = (last, held_back + 1)
+            return False
+        self._remember(key, now)
+        if held_back:
+            self._say(record, held_back)
+        return True
+
+    @staticmethod
+    def _content(record: logging.LogRecord) -> str:
+        return str(record.msg) if isinstance(record.msg, dict) else record.getMessage()
+
+    def _remember(self, key: tuple[str, int, str], now: float) -> None:
+        # Text from outside can vary without end, so the oldest are forgotten; at worst a warning is said once more.
+        while len(self._seen) >= MAX_REMEMBERED:
+            self._seen.pop(next(iter(self._seen)))
+        self._seen[key] = (now, 0)
+
+    @staticmethod
+    def _say(record: logging.LogRecord, held_back: int) -> None:
+        if isinstance(record.msg, dict):
+            record.msg = {**record.msg, "repeated": held_back}
+        else:
+            record.msg, record.args = f"{record.getMessage()} (repeated {held_back} times)", ()
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: names from manifests and switches must not steer a terminal or fake a
+    line.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )
+
+
+def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for name, value in event.items():
+        if isinstance(value, str) and name not in {"exception", "stack"}:
+            event[name] = printable(value)
+    return event
+
+
+def configure(level: str, style: str, stream: TextIO | None = None) -> None:
+    """Set up logging: `level` as in Config.log_level, `style` "human" or "json".
+
+    May be called again; the last call holds.
+    """
+    stream = stream or sys.stderr
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.stdlib.ExtraAdder(),
+    ]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(style, stream, shared))
+    handler.addFilter(RepeatFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    for name in QUIET:
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(logging.NOTSET if level == "debug" else max(logging.WARNING, root.level))
+
+
+def _formatter(style: str, stream: TextIO, shared: list[structlog.typing.Processor]) -> logging.Formatter:
+    last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if style == "json":
+        last += [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    else:
+        last += [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.format_exc_info,
+            _escape_controls,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, exception_formatter=_plain_exception),
+        ]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
+
+
+def _plain_exception(stream: TextIO, exc_info: Any) -> None:
+    structlog.dev.plain_traceback(stream, exc_info)

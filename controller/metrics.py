@@ -1,0 +1,227 @@
+"""What the controller counts and measures, declared once: the Prometheus series, their docs, and the calls that move
+them.
+
+The core calls `Metrics`; nothing here reads a clock or asks a switch. docs/metrics.md is generated from `DECLARED`.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Series(NamedTuple):
+    """One metric: name (a counter's without `_total`, as the client library wants it), kind, what it says, labels."""
+
+    name: str
+    kind: type[Counter] | type[Gauge] | type[Histogram] | type[Info]
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def exposed(self) -> str:
+        """The name as Prometheus sees it."""
+        return self.name + {Counter: "_total", Info: "_info"}.get(self.kind, "")
+
+
+BUILD = Series("headgate_build", Info, "The version that runs (always 1).", ("version", "python", "hub"))
+DESIRED_FLOWS = Series("headgate_desired_flows", Gauge, "Flows that should be on the switch.", ("node", "bridge"))
+ACTUAL_FLOWS = Series(
+    "headgate_actual_flows", Gauge, "Flows of ours on the switch, by its own word.", ("node", "bridge")
+)
+FOREIGN_FLOWS = Series(
+    "headgate_foreign_flows", Gauge, "Flows on the bridge that are not ours; they are left alone.", ("node", "bridge")
+)
+IN_SYNC = Series("headgate_switch_in_sync", Gauge, "1 when nothing is left to send to the switch.", ("node", "bridge"))
+BUNDLES = Series(
+    "headgate_bundles", Counter, "Bundles sent, by result: committed or failed.", ("node", "bridge", "result")
+)
+FLOW_MODS = Series(
+    "headgate_flow_mods",
+    Counter,
+    "Flow changes in committed bundles: add, modify or delete.",
+    ("node", "bridge", "change"),
+)
+PROGRAMMED = Series(
+    "headgate_port_to_programmed_seconds",
+    Histogram,
+    "From a pod port's appearance in OVSDB to its policy in force on the switch.",
+)
+RECONCILE = Series(
+    "headgate_reconcile_seconds", Histogram, "Time to turn one change of the world into what to send to one switch."
+)
+SOURCE_SYNCED = Series("headgate_source_synced", Gauge, "1 once the source was read completely.", ("source",))
+SOURCE_PROBLEMS = Series(
+    "headgate_source_problems", Gauge, "Objects of the source that could not be taken as they stand.", ("source",)
+)
+SOURCE_AGE = Series(
+    "headgate_source_age_seconds", Gauge, "Seconds since the source was last known to be current.", ("source",)
+)
+POLICIES = Series("headgate_policies", Gauge, "NetworkPolicies known.")
+POLICIES_UNREALIZED = Series(
+    "headgate_policies_unrealized", Gauge, "NetworkPolicies not, or not wholly, in force where they should be."
+)
+PODS = Series("headgate_pods", Gauge, "Pods bound to a port.")
+OPENFLOW_SESSIONS = Series("headgate_openflow_sessions", Gauge, "OpenFlow sessions that are up.")
+OVSDB_CONNECTIONS = Series("headgate_ovsdb_connections", Gauge, "OVSDB connections that are up.")
+DENIED = Series(
+    "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
+)
+ALLOWED = Series(
+    "headgate_allowed_packets",
+    Counter,
+    "Packets in the original direction that a rule allowed.",
+    ("namespace", "policy", "direction", "rule"),
+)
+
+DECLARED = (
+    BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE, SOURCE_SYNCED,
+    SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS, OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, DENIED, ALLOWED,
+)  # fmt: skip
+
+
+class Denied(NamedTuple):
+    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress"."""
+
+    namespace: str
+    pod: str
+    direction: str
+
+
+class Allowed(NamedTuple):
+    """Which rule an allowing flow counts; `rule` is its place in the manifest, from 0."""
+
+    namespace: str
+    policy: str
+    direction: str
+    rule: int
+
+
+class Reading(NamedTuple):
+    """What a dump said of one flow: which series it feeds, packets since the flow was added, seconds since then."""
+
+    counts: Denied | Allowed
+    packets: int
+    duration: int
+
+
+class Metrics:
+    """The process's metrics in a registry of their own. Calls are cheap and may come from any thread."""
+
+    def __init__(self, version: str, hub: str) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[Series, Counter] = {}
+        self._gauges: dict[Series, Gauge] = {}
+        self._histograms: dict[Series, Histogram] = {}
+        for series in DECLARED:
+            self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
+        self._lock = threading.Lock()
+        # Per switch and flow: the series it feeds and what the last dump said.
+        self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
+
+    def _create(self, series: Series, build: Mapping[str, str]) -> None:
+        if series.kind is Counter:
+            self._counters[series] = Counter(series.name, series.help, series.labels, registry=self.registry)
+        elif series.kind is Gauge:
+            self._gauges[series] = Gauge(series.name, series.help, series.labels, registry=self.registry)
+        elif series.kind is Histogram:
+            self._histograms[series] = Histogram(
+                series.name, series.help, series.labels, registry=self.registry, buckets=SECONDS
+            )
+        else:
+            Info(series.name, series.help, registry=self.registry).info(dict(build))
+
+    def switch(self, node: str, bridge: str, desired: int, actual: int | None, foreign: int, in_sync: bool) -> None:
+        """The flow counts of one switch now; `actual` is None before its first dump."""
+        values = {DESIRED_FLOWS: desired, ACTUAL_FLOWS: actual, FOREIGN_FLOWS: foreign, IN_SYNC: int(in_sync)}
+        for series, value in values.items():
+            if value is not None:
+                self._gauges[series].labels(node, bridge).set(value)
+
+    def forget_switch(self, node: str, bridge: str) -> None:
+        """Drop the gauges of a switch that is no longer ours, and what its flows fed."""
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC):
+            _remove(self._gauges[series], (node, bridge))
+        self.observe_counters(node, bridge, {})
+        self._readings.pop((node, bridge), None)
+
+    def bundle_committed(self, node: str, bridge: str, adds: int, modifies: int, deletes: int) -> None:
+        """The switch committed a bundle of that many changes."""
+        self._counters[BUNDLES].labels(node, bridge, "committed").inc()
+        for change, number in (("add", adds), ("modify", modifies), ("delete", deletes)):
+            self._counters[FLOW_MODS].labels(node, bridge, change).inc(number)
+
+    def bundle_failed(self, node: str, bridge: str) -> None:
+        """The switch refused a bundle, or did not answer."""
+        self._counters[BUNDLES].labels(node, bridge, "failed").inc()
+
+    def port_programmed(self, seconds: float) -> None:
+        """A pod's port got its policy this long after it appeared."""
+        self._histograms[PROGRAMMED].observe(seconds)
+
+    def reconciled(self, seconds: float) -> None:
+        """What to send to one switch was computed in this time."""
+        self._histograms[RECONCILE].observe(seconds)
+
+    def source(self, name: str, synced: bool, problems: int, age: float | None) -> None:
+        """The state of one source; `age` in seconds, None before the first sync."""
+        self._gauges[SOURCE_SYNCED].labels(name).set(int(synced))
+        self._gauges[SOURCE_PROBLEMS].labels(name).set(problems)
+        if age is not None:
+            self._gauges[SOURCE_AGE].labels(name).set(age)
+
+    def world(self, policies: int, unrealized: int, pods: int) -> None:
+        """How many policies there are, how many of them are not in force, and how many pods have a port."""
+        for series, value in ((POLICIES, policies), (POLICIES_UNREALIZED, unrealized), (PODS, pods)):
+            self._gauges[series].set(value)
+
+    def connections(self, openflow: int, ovsdb: int) -> None:
+        """How many sessions and connections are up."""
+        self._gauges[OPENFLOW_SESSIONS].set(openflow)
+        self._gauges[OVSDB_CONNECTIONS].set(ovsdb)
+
+    def observe_counters(self, node: str, bridge: str, readings: Mapping[Hashable, Reading]) -> None:
+        """Take what one switch's dump says of the flows that count, by flow.
+
+        A flow's counter begins anew when the switch restarts or the flow is added again: then it is younger than at
+        the last dump, or counts less, and all that it counts is new. Series that no flow feeds any more are dropped.
+        """
+        with self._lock:
+            self._take(node, bridge, readings)
+
+    def _take(self, node: str, bridge: str, readings: Mapping[Hashable, Reading]) -> None:
+        before = self._readings.get((node, bridge), {})
+        for flow, now in readings.items():
+            last = before.get(flow)
+            self._counter(now.counts).inc(now.packets - (last.packets if last and _goes_on(last, now) else 0))
+        self._readings[node, bridge] = dict(readings)
+        self._drop_unfed({one.counts for one in before.values()} - {one.counts for one in readings.values()})
+
+    def _counter(self, counts: Denied | Allowed) -> Counter:
+        series = DENIED if isinstance(counts, Denied) else ALLOWED
+        return self._counters[series].labels(*map(str, counts))
+
+    def _drop_unfed(self, candidates: set[Denied | Allowed]) -> None:
+        if not candidates:
+            return
+        fed = {reading.counts for flows in self._readings.values() for reading in flows.values()}
+        for counts in candidates - fed:
+            _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
+
+
+def _goes_on(last: Reading, now: Reading) -> bool:
+    return last.counts == now.counts and now.duration >= last.duration and now.packets >= last.packets
+
+
+def _remove(metric: Counter | Gauge, labels: tuple[str, ...]) -> None:
+    try:
+        metric.remove(*labels)
+    except KeyError:
+        # It was never set: a switch that went before its first dump, for one.
+        return
