@@ -6,12 +6,15 @@ whatever does not fit is named as a problem and gets no attachment, so that its 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
-from flows.model import Key
-from flows.net import Net
+from flows.fields import MAX_OFPORT
+from flows.model import Cluster, Key
+from flows.net import Net, parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,147 @@ class SwitchView:
     uplink: int | None = None
     attachments: tuple[Attachment, ...] = ()
     userspace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortProblem:
+    """A port that passes nothing, or not everything, and why."""
+
+    interface: str
+    reason: str
+
+
+class Reading(NamedTuple):
+    """What a bridge's interfaces come to: the switch to render, and the ports that do not fit."""
+
+    view: SwitchView
+    problems: tuple[PortProblem, ...]
+
+
+class _Refused(Exception):
+    """Why an interface is no pod's port."""
+
+
+USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
+
+
+def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
+    """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never guessed."""
+    problems: list[PortProblem] = []
+    found: list[Attachment] = []
+    uplinks: list[InterfaceState] = []
+    node = cluster.nodes.get(bridge.node)
+    own = node.addresses if node else ()
+    for interface in sorted(bridge.interfaces, key=lambda i: i.name):
+        if interface.name == bridge.name:
+            continue
+        try:
+            if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
+                raise _Refused("the switch has given it no port number; see its Interface record's error")
+            if interface.external_ids.get("headgate-role") == "uplink":
+                uplinks.append(interface)
+                continue
+            found.append(_attach(interface, interface.ofport, bridge.node, cluster))
+        except _Refused as refusal:
+            problems.append(PortProblem(interface.name, str(refusal)))
+    kept = _without_rivals(_without_node(found, own, problems), problems)
+    problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
+    local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
+    return Reading(
+        SwitchView(
+            node_addresses=own,
+            local_mac=_read_mac(local.mac_in_use) if local else None,
+            uplink=uplinks[0].ofport if uplinks else None,
+            attachments=tuple(sorted(kept, key=lambda a: a.ofport)),
+            userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
+        ),
+        tuple(sorted(problems, key=lambda p: p.interface)),
+    )
+
+
+def pod_named(external_ids: Mapping[str, str]) -> Key | None:
+    """The pod an interface says it belongs to: `pod-namespace` and `pod-name`, or `iface-id` as namespace/pod or namespace_pod."""
+    namespace, name = external_ids.get("pod-namespace", ""), external_ids.get("pod-name", "")
+    if namespace and name:
+        return Key(namespace, name)
+    identity = external_ids.get("iface-id", "")
+    for separator in "/_":
+        namespace, found, name = identity.partition(separator)
+        if found and namespace and name:
+            return Key(namespace, name)
+    return None
+
+
+def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
+    """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError on anything else."""
+    text = external_ids.get("ip_addresses") or external_ids.get("ip-address") or ""
+    words = text.replace(",", " ").split()
+    return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
+
+
+def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster) -> Attachment:
+    ids = interface.external_ids
+    key = pod_named(ids)
+    if key is None:
+        raise _Refused("neither uplink nor pod: its external_ids name no pod")
+    pod = cluster.pods.get(key)
+    if pod is None:
+        raise _Refused(f"no pod {key} is known")
+    if pod.host_network:
+        raise _Refused(f"pod {key} has hostNetwork and so no port of its own")
+    if pod.finished:
+        raise _Refused(f"pod {key} has finished")
+    uid = ids.get("iface-id-ver", "")
+    if uid and pod.uid and uid != pod.uid:
+        raise _Refused(f"it belongs to an earlier pod {key}: iface-id-ver is {uid}, the pod's uid {pod.uid}")
+    if pod.node and node and pod.node != node:
+        raise _Refused(f"pod {key} runs on node {pod.node}, this is {node}")
+    mac = _read_mac(ids.get("attached-mac", ""))
+    if mac is None and ids.get("attached-mac"):
+        raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
+    try:
+        addresses = pod.addresses or port_addresses(ids)
+    except ValueError as error:
+        raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    return Attachment(ofport, interface.name, key, mac, addresses)
+
+
+def _read_mac(text: str) -> int | None:
+    """A unicast MAC address as an integer, None for anything else."""
+    parts = text.split(":")
+    try:
+        octets = bytes(int(part, 16) for part in parts) if all(len(p) == 2 for p in parts) else b""
+    except ValueError:
+        return None
+    return int.from_bytes(octets, "big") if len(octets) == 6 and not octets[0] & 1 and any(octets) else None
+
+
+def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:
+    """A pod cannot have its node's address: whoever answers to it would be the node for all policies."""
+    kept = []
+    for pod in found:
+        stolen = [net for net in pod.addresses if net in own]
+        if stolen:
+            problems.append(PortProblem(pod.interface, f"{stolen[0]} of pod {pod.pod} is an address of the node itself"))
+            pod = replace(pod, addresses=tuple(net for net in pod.addresses if net not in own))
+        kept.append(pod)
+    return kept
+
+
+def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+    """Two ports of one pod, or of one address that no MAC address tells apart: nobody can say which is right, so none is."""
+    by_pod: dict[object, list[Attachment]] = defaultdict(list)
+    for pod in found:
+        by_pod[pod.pod].append(pod)
+        for net in pod.addresses:
+            by_pod[net].append(pod)
+    refused: dict[str, str] = {}
+    for what, rivals in by_pod.items():
+        macs = {pod.mac for pod in rivals}
+        told_apart = isinstance(what, Net) and None not in macs and len(macs) == len(rivals)
+        if len(rivals) < 2 or told_apart:
+            continue
+        names = ", ".join(pod.interface for pod in rivals)
+        refused.update((pod.interface, f"{what} is claimed by several ports: {names}") for pod in rivals)
+    problems.extend(PortProblem(name, reason) for name, reason in refused.items())
+    return [pod for pod in found if pod.interface not in refused]

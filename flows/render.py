@@ -1,0 +1,203 @@
+"""From a switch and the policy of its pods to the flows that it shall have.
+
+The one entry to rendering: the flows that every switch has stand here, those of ports in `render_ports`, those of rules in
+`render_rules`. All are functions of their arguments alone.
+"""
+
+from __future__ import annotations
+
+from flows import oxm
+from flows import pipeline as tables
+from flows.attach import SwitchView
+from flows.builder import ARP, FAMILIES, ICMPV6, IPV4, IPV6, MULTICAST, TRACKED, FlowSet
+from flows.compile import NodePolicy
+from flows.fields import (
+    BEHIND_NODE,
+    CT_ZONE,
+    CT_ZONE_SCTP,
+    DESTINATION,
+    DESTINATION_EGRESS,
+    DESTINATION_INGRESS,
+    EGRESS_APPLIES,
+    INGRESS_APPLIES,
+    INITIATOR,
+    LOCAL_16,
+    LOCAL_32,
+    NODE_ITSELF,
+    OUTPUT,
+    RESPONDER,
+    SCTP_ASSOCIATION,
+    SOURCE,
+    SOURCE_EGRESS,
+    SOURCE_INGRESS,
+    CookieKind,
+    SctpAssociation,
+    cookie,
+)
+from flows.flow import (
+    Action,
+    Ct,
+    Flow,
+    LearnReply,
+    Load,
+    Move,
+    Output,
+    OutputRegister,
+    Resubmit,
+    Term,
+    exactly,
+    in_range,
+    masked,
+)
+from flows.pipeline import MISS
+from flows.render_ports import render_neighbors, render_node, render_pod
+from flows.render_rules import render_rules
+
+NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
+INVALID = masked(oxm.CT_STATE, oxm.CtState.INV | oxm.CtState.TRK, oxm.CtState.INV | oxm.CtState.TRK)
+FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
+LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
+SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
+
+# MLD, then router and neighbor discovery with redirects (RFC 3810, RFC 4861): never tracked, and from pods only as guarded.
+DISCOVERY_TYPES = (130, 131, 132, 143, 133, 134, 135, 136, 137)
+
+# A quiet association keeps its entry through seven missed heartbeats (RFC 9260 has 30 s between them).
+SCTP_IDLE_SECONDS = 210
+SCTP_MOST_ALLOWED, SCTP_MOST_DENIED = 20000, 1000
+
+
+def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
+    """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them."""
+    flows = FlowSet()
+    _misses(flows)
+    _admission(flows, view)
+    _tracking(flows, view)
+    _delivery(flows, view)
+    _direction(flows, view)
+    _recording(flows, view)
+    render_node(flows, view)
+    for attachment in view.attachments:
+        render_pod(flows, attachment, policy.isolated.get(attachment.pod, frozenset()))
+    render_neighbors(flows, view)
+    render_rules(flows, view, policy)
+    return flows.flows()
+
+
+def _misses(flows: FlowSet) -> None:
+    """Each table's declared miss; tables that nothing follows drop."""
+    onward = {tables.EGRESS: tables.EGRESS_DEFAULT, tables.INGRESS: tables.INGRESS_DEFAULT}
+    onward |= {tables.EGRESS_DEFAULT: tables.DENY, tables.INGRESS_DEFAULT: tables.DENY, tables.COMMIT: tables.OUTPUT}
+    for table in tables.TABLES:
+        if table is tables.OUTPUT:
+            flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
+        elif table is not tables.SCTP_REPLIES:
+            flows.add(table, MISS, (), goto=onward.get(table))
+
+
+def _admission(flows: FlowSet, view: SwitchView) -> None:
+    """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never."""
+    flows.add(tables.CLASSIFY, 300, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
+    for kind in DISCOVERY_TYPES:
+        flows.add(tables.CLASSIFY, 210, [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)])
+    sources = [(LOCAL_32, BEHIND_NODE)]
+    if view.uplink is not None:
+        sources.append((view.uplink, view.uplink))
+    for port, source in sources:
+        here = exactly(oxm.IN_PORT, port)
+        for kind in DISCOVERY_TYPES:
+            flows.add(tables.CLASSIFY, 215, [here, *ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)], goto=tables.NEIGHBOR)
+        flows.add(tables.CLASSIFY, 50, [here, ARP], goto=tables.NEIGHBOR)
+        for family in FAMILIES:
+            flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE, source)], tables.CONNTRACK)
+    for kind, option in ((135, oxm.ND_SLL), (136, oxm.ND_TLL)):
+        absent = [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(option, 0)]
+        flows.add(tables.ND_GUARD, 50, absent, goto=tables.NEIGHBOR)
+
+
+def _tracking(flows: FlowSet, view: SwitchView) -> None:
+    """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is looked up
+    in a zone that stays empty, and the learned table tells replies."""
+    for family in FAMILIES:
+        flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
+        if view.userspace:
+            lookup: list[Action] = [Resubmit(tables.SCTP_REPLIES.number), Ct(CT_ZONE_SCTP, tables.DESTINATION.number)]
+            flows.add(tables.CONNTRACK, 100, [family, SCTP], lookup)
+
+
+def _delivery(flows: FlowSet, view: SwitchView) -> None:
+    """Where packets go that are for no local pod. Between the node and the uplink no pod is concerned: straight through."""
+    to_node = [Output(LOCAL_32)]
+    if view.local_mac is not None:
+        local = exactly(oxm.ETH_DST, view.local_mac)
+        behind = [Load(DESTINATION, BEHIND_NODE), Load(OUTPUT, LOCAL_16)]
+        flows.add(tables.DESTINATION, 100, [local], behind, tables.STATE)
+        if view.uplink is not None:
+            flows.add(tables.DESTINATION, 140, [in_range(SOURCE, view.uplink), local], to_node)
+    if view.uplink is None:
+        return
+    away = [Load(DESTINATION, view.uplink), Load(OUTPUT, view.uplink)]
+    flows.add(tables.DESTINATION, 90, [in_range(SOURCE, view.uplink)])
+    for source in (NODE_ITSELF, BEHIND_NODE):
+        flows.add(tables.DESTINATION, 75, [in_range(SOURCE, source)], [Output(view.uplink)])
+    flows.add(tables.DESTINATION, 70, [], away, tables.STATE)
+    for node in view.node_addresses:
+        family = IPV4 if node.version == 4 else IPV6
+        field = oxm.IPV4_DST if node.version == 4 else oxm.IPV6_DST
+        here = [in_range(SOURCE, view.uplink), family, exactly(field, node.value)]
+        flows.add(tables.DESTINATION, 210, here, to_node)
+
+
+def _direction(flows: FlowSet, view: SwitchView) -> None:
+    """Who opened the connection: for a reply it is the destination. Isolation follows: egress of the one, ingress of the other."""
+    state = tables.STATE
+    flows.add(state, 200, [INVALID])
+    for family in FAMILIES:
+        # Later fragments have no ports. They go on to the second reassembly, which lets none out without the first
+        # fragment, and that one is judged.
+        flows.add(state, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
+    if view.userspace:
+        flows.add(state, 180, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY_ALLOWED)], goto=tables.OUTPUT)
+        flows.add(state, 180, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY_DENIED)])
+        error = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
+        flows.add(state, 170, [error, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)], goto=tables.OUTPUT)
+    reply = [
+        Move(DESTINATION, INITIATOR),
+        Move(SOURCE, RESPONDER),
+        Move(DESTINATION_EGRESS, EGRESS_APPLIES),
+        Move(SOURCE_INGRESS, INGRESS_APPLIES),
+    ]
+    forward = [
+        Move(SOURCE, INITIATOR),
+        Move(DESTINATION, RESPONDER),
+        Move(SOURCE_EGRESS, EGRESS_APPLIES),
+        Move(DESTINATION_INGRESS, INGRESS_APPLIES),
+    ]
+    flows.add(state, 120, [_reply_bit(set_to=True)], reply, tables.EGRESS)
+    flows.add(state, 110, [_reply_bit(set_to=False)], forward, tables.EGRESS)
+
+
+def _reply_bit(set_to: bool) -> Term:
+    value = oxm.CtState.TRK | (oxm.CtState.RPL if set_to else 0)
+    return masked(oxm.CT_STATE, value, oxm.CtState.TRK | oxm.CtState.INV | oxm.CtState.RPL)
+
+
+def _recording(flows: FlowSet, view: SwitchView) -> None:
+    """Allowed connections enter the zone. Fragments pass conntrack again, whose reassembly needs all of them to be allowed."""
+    commit, output = tables.COMMIT, tables.OUTPUT.number
+    for family in FAMILIES:
+        flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CT_ZONE, output, commit=True)])
+        flows.add(commit, 190, [family, FRAGMENT], [Ct(CT_ZONE, output)])
+        flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, commit=True)], tables.OUTPUT)
+        if view.userspace:
+            version = 4 if family is IPV4 else 6
+            allowed = _learn(version, SctpAssociation.REPLY_ALLOWED, SCTP_MOST_ALLOWED)
+            flows.add(commit, 150, [family, SCTP], [allowed, Ct(CT_ZONE, commit=True)], tables.OUTPUT)
+            denied = _learn(version, SctpAssociation.REPLY_DENIED, SCTP_MOST_DENIED)
+            flows.add(tables.DENY, 100, [family, SCTP], [denied])
+
+
+def _learn(version: int, association: SctpAssociation, limit: int) -> LearnReply:
+    """Remember an SCTP association's replies as allowed or denied; its own cookie number keeps the limits apart."""
+    owner = cookie(CookieKind.LEARNED, association)
+    return LearnReply(tables.SCTP_REPLIES.number, version, association, owner, 100, SCTP_IDLE_SECONDS, limit)
