@@ -1,0 +1,69 @@
+# What a person types. Each target does all its set-up itself; scripts/bootstrap returns at once when nothing is to do.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints .ci/run
+# Tests of a file share their switch, so a file stays with one worker.
+PYTEST_ARGS ?= -n auto --dist loadfile
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: ## put everything into .venv, with the command .venv/bin/headgate
+	@scripts/bootstrap
+
+.PHONY: demo
+demo: ## watch a policy take effect on real packets (needs root)
+	@scripts/bootstrap --lab
+	@$(BIN)/headgate demo
+
+.PHONY: test
+test: ## run all tests (needs root)
+	@scripts/bootstrap --dev --lab
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: develop
+develop: ## like install, with the tools for tests and checks
+	@scripts/bootstrap --dev
+
+.PHONY: check
+check: lint types layers check-docs ## all checks that run no tests
+
+.PHONY: lint
+lint: develop ## style of the code, of its formatting and of the shell scripts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+.PHONY: format
+format: develop ## put the code into its format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: types
+types: develop ## strict types
+	@$(BIN)/mypy
+
+.PHONY: layers
+layers: develop ## who may import whom
+	@$(BIN)/lint-imports
+
+.PHONY: docs
+docs: develop ## write the pages that are generated from the code
+	@$(BIN)/python scripts/docs.py
+
+.PHONY: check-docs
+check-docs: develop ## fail when a generated page is stale
+	@$(BIN)/python scripts/docs.py --check
+
+.PHONY: constraints
+constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows
+	@scripts/renew-constraints
+
+.PHONY: clean
+clean: ## remove .venv and everything else that was made here
+	@rm -rf .venv build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
