@@ -12,7 +12,7 @@ from setuptools import find_packages, setup
 
 PACKAGES = ("flows", "controller", "topology")
 
-# Each with what it is for. All but `ovs` (pure Python from its source archive) have wheels: a machine without a compiler will do.
+# Each with what it is for. All have wheels but `ovs`, which is pure Python where there is no compiler.
 RUN = [
     "click>=8.1",  # the command line
     "eventlet>=0.36",  # the default concurrency hub of os-ken
@@ -53,7 +53,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
-    package_data={"topology": ["scenarios/**/*.yaml", "scenarios/**/*.yml", "scenarios/**/*.json"]},
+    package_data={"topology": ["*.yaml", "scenarios/**/*.yaml", "scenarios/**/*.json"]},
     install_requires=RUN,
     extras_require={"dev": DEVELOP},
     entry_points={"console_scripts": ["headgate = controller.cli:main"]},

@@ -1,0 +1,133 @@
+"""Writes the pages of docs/ that are generated from the code, or with --check says which of them are stale.
+
+A page is a path and a function that returns its whole text. The text depends on the code alone: not on the terminal,
+the environment or the day. What a page says stands where the thing itself is declared, never here.
+
+    python scripts/docs.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from controller import metrics, settings
+from controller.cli import headgate
+from controller.config import GROUPS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+WIDTH = 100
+NOTE = "<!-- Generated from the code by `make docs`. Changes made here are lost. -->\n\n"
+
+
+def pipeline() -> str:
+    """The tables of the pipeline, as `flows` itself tells them."""
+    command = [sys.executable, "-m", "flows.pipeline_doc"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def cli() -> str:
+    """The help of every command, as a terminal of WIDTH columns shows it."""
+    parts = ["# Command line\n"]
+    for path, text in _commands(headgate, "headgate", None):
+        parts.append(f"{'#' * (path.count(' ') + 2)} {path}\n\n```text\n{text.rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+def _commands(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    """Each command's full name and help, parents before children."""
+    with click.Context(
+        command, info_name=path.rsplit(" ", 1)[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
+    ) as context:
+        yield path, command.get_help(context)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                if child is not None and not child.hidden:
+                    yield from _commands(child, f"{path} {name}", context)
+
+
+def config() -> str:
+    """Every option of `headgate run`: as a flag, an environment variable and a key of the YAML file."""
+    rules = (
+        "A flag is stronger than its environment variable, that than the file (`--config`), and the file than the "
+        "default. Lists are replaced, not joined; in the environment their parts are separated by commas or spaces. "
+        "Unknown keys and variables are errors.\n"
+    )
+    parts = ["# Settings of `headgate run`\n", rules]
+    for group in GROUPS:
+        rows = [_option_row(option) for option in settings.options() if option.group == group]
+        parts.append(f"## {group}\n\n{_table(('Key', 'Flag', 'Variable', 'Default', 'Meaning'), rows)}")
+    return "\n".join(parts)
+
+
+def _option_row(option: settings.Option) -> tuple[str, ...]:
+    takes = "|".join(option.choices) or option.metavar
+    flag = f"`{option.flag} {takes}`" + (", repeatable" if option.repeatable else "")
+    default = f"`{option.default}`" if option.default else "none"
+    return f"`{option.name}`", flag, f"`{option.variable}`", default, option.help
+
+
+def metric_names() -> str:
+    """Every series of /metrics."""
+    rows = [
+        (f"`{one.exposed}`", one.kind.__name__.lower(), ", ".join(f"`{label}`" for label in one.labels), one.help)
+        for one in metrics.DECLARED
+    ]
+    return f"# Metrics\n\nServed on `/metrics`.\n\n{_table(('Name', 'Kind', 'Labels', 'Says'), rows)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a bar inside a cell would end it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "pipeline.md": pipeline,
+    "cli.md": cli,
+    "config.md": config,
+    "metrics.md": metric_names,
+}
+
+
+def stale(path: Path, text: str) -> str:
+    """What differs between the page and the text it should have; empty when nothing does."""
+    have = path.read_text(encoding="utf-8") if path.exists() else ""
+    name = str(path.relative_to(ROOT))
+    difference = difflib.unified_diff(
+        have.splitlines(), text.splitlines(), name, f"{name} (from the code)", lineterm=""
+    )
+    return "\n".join(difference)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the pages; with --check write nothing and return 1 when one is stale."""
+    parser = argparse.ArgumentParser(description=inspect.cleandoc(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="say which pages are stale, and write nothing")
+    check = parser.parse_args(arguments).check
+    differences = []
+    for name, render in PAGES.items():
+        path, text = DOCS / name, NOTE + render()
+        difference = stale(path, text)
+        if difference and check:
+            differences.append(difference)
+        elif difference:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    if differences:
+        print("\n".join(differences))
+        print(f"\n{len(differences)} stale of {len(PAGES)} generated pages: run `make docs` and commit the result")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
