@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from controller.printable import printable
+
 # Libraries whose INFO is about themselves and not about the operator's network.
 QUIET = ("os_ken", "ovs", "werkzeug", "eventlet", "watchfiles", "asyncio", "concurrent", "urllib3", "pyroute2")
 REPEAT_AFTER = 60.0  # seconds for which an identical warning stays unsaid
@@ -66,17 +68,6 @@ class RepeatFilter(logging.Filter):
             record.msg = {**record.msg, "repeated": held_back}
         else:
             record.msg, record.args = f"{record.getMessage()} (repeated {held_back} times)", ()
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped: names from manifests and switches must not steer a terminal or fake a
-    line.
-    """
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:

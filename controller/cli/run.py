@@ -1,0 +1,240 @@
+"""`headgate run`: the flags, made from the schema; the start and the end of the process.
+
+What runs in between is the core's. The hub is installed before anything is imported that uses sockets or threads.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from controller.cli.errors import Failure, WrongUsage
+from controller.errors import StartError
+
+if TYPE_CHECKING:
+    from controller.config import Config
+    from controller.metrics import Metrics
+    from controller.settings import Option
+    from controller.views import Views
+
+STOP_SECONDS = 3.0  # for connections to end in order
+KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+INTRO = """Run the controller beside your switches.
+
+Headgate reads Kubernetes objects, finds the pods' ports by OVSDB, and keeps the flows of every switch equal to
+what the policies say. On each switch it needs two things: that OVSDB can be reached (--ovsdb), or calls
+(--ovsdb-listen), and that the bridge's controller is set to --openflow-listen.
+
+On SIGTERM it ends and leaves all flows in place: traffic goes on as it was, and the next start takes over
+without losing a packet.
+"""
+
+EXAMPLES = """\b
+Examples:
+  One switch on this machine, objects from a folder:
+    headgate run --manifests ./manifests --ovsdb unix:/run/openvswitch/db.sock
+\b
+  Two nodes, the controller on its own machine (192.0.2.1):
+    ovs-vsctl set-controller br-int tcp:192.0.2.1:6653    # on each node
+    headgate run --manifests /etc/headgate/manifests \\
+        --ovsdb tcp:192.0.2.11:6640 --ovsdb tcp:192.0.2.12:6640
+\b
+  Nodes that call by themselves (ovs-vsctl set-manager tcp:192.0.2.1:6640):
+    headgate run --manifests /etc/headgate/manifests --ovsdb-listen tcp:0.0.0.0:6640
+\b
+  The same in a file:
+    headgate run --config /etc/headgate/config.yaml
+\b
+    # config.yaml: the flags' names with underscores
+    manifests: /etc/headgate/manifests
+    ovsdb_listen: tcp:0.0.0.0:6640
+    log_format: json
+
+A flag is stronger than its environment variable, that than the file, and the file than the default. Lists are
+replaced, not joined; in the environment their parts are separated by commas or spaces.
+"""
+
+
+class Core(Protocol):
+    """What the process needs of the controller: controller.core.Controller, or a test's."""
+
+    @property
+    def views(self) -> Views:
+        """What HTTP shows."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What /metrics exposes."""
+
+    def start(self) -> None:
+        """Open listeners, connect, and go on in threads. Raises StartError."""
+
+    def stop(self, timeout: float) -> None:
+        """End all that start began, within `timeout` seconds, leaving flows in place."""
+
+
+class RunCommand(click.Command):
+    """A command whose options come from the schema, shown in its groups."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        from controller.settings import options
+
+        self.settings = options()
+        self.params += [_as_flag(option) for option in self.settings]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options group by group, with defaults and environment names."""
+        from controller.config import GROUPS
+
+        for group in GROUPS:
+            with formatter.section(group):
+                formatter.write_dl([_help_line(option) for option in self.settings if option.group == group])
+        own = {option.name for option in self.settings}
+        rest = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx) if parameter.name not in own]
+        with formatter.section("Others"):
+            formatter.write_dl([record for record in rest if record])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples, not indented twice."""
+        formatter.write_paragraph()
+        formatter.write_text(EXAMPLES)
+
+
+def metavar(option: Option) -> str:
+    """What stands behind the flag in help: the choices where there are few, else what to give."""
+    return "|".join(option.choices) or option.metavar
+
+
+def _as_flag(option: Option) -> click.Option:
+    return click.Option(
+        [option.flag], multiple=option.repeatable, default=None, metavar=metavar(option), help=option.help
+    )
+
+
+def _help_line(option: Option) -> tuple[str, str]:
+    notes = [f"default: {option.default}" if option.default else "", f"env: {option.variable}"]
+    return f"{option.flag} {metavar(option)}", f"{option.help}  [{'; '.join(filter(None, notes))}]"
+
+
+@click.command(cls=RunCommand, help=INTRO)
+@click.option(
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="YAML file with any of the options above, by their names with underscores.  [env: HEADGATE_CONFIG]",
+)
+def run(file: Path | None, **flags: object) -> None:
+    """Run the controller (the help text is INTRO)."""
+    from controller.settings import SettingsError, load
+
+    try:
+        config = load({name: value for name, value in flags.items() if value not in (None, ())}, os.environ, file)
+    except SettingsError as error:
+        raise WrongUsage(str(error)) from None
+    _check_folder(config)
+    from controller import hub
+
+    hub.install(config.hub)
+    from controller import logs
+
+    logs.configure(config.log_level, config.log_format)
+    from controller.core import Controller
+
+    serve(config, Controller)
+
+
+def _check_folder(config: Config) -> None:
+    folder = config.manifests
+    if folder is None:
+        return
+    if not folder.is_dir():
+        reason = "is not a folder" if folder.exists() else "does not exist"
+        raise WrongUsage(f"the manifest folder {folder} {reason}; create it, or give another with --manifests DIR")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; give it the right to")
+
+
+def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
+    """Run a core with its HTTP pages until SIGTERM or SIGINT; end within KILL_SECONDS after that. Raises Failure."""
+    from controller.endpoints import is_loopback
+    from controller.http import Application
+    from controller.http_server import HttpServer
+
+    with _signals() as wait_for_signal:
+        try:
+            core = make_core(config)
+            application = Application(core.views, core.metrics.registry, is_loopback(config.http_address.host))
+            http = HttpServer(config.http_address, application)
+            core.start()
+        except StartError as error:
+            raise Failure(str(error)) from None
+        http.start()
+        _log_start(config, str(http.address))
+        wait_for_signal()
+        # A thread below Python that cannot be stuck behind the interpreter: nothing may hold up the end of the process.
+        faulthandler.dump_traceback_later(KILL_SECONDS, exit=True)
+        core.stop(STOP_SECONDS)
+        http.stop()
+    _end()
+
+
+def _log_start(config: Config, http: str) -> None:
+    import structlog
+
+    from controller.endpoints import is_loopback
+    from controller.version import version
+
+    log = structlog.get_logger("headgate")
+    log.info("headgate runs", version=version(), http=http, openflow=config.openflow_listen, hub=config.hub)
+    if not is_loopback(config.http_address.host):
+        log.warning("HTTP is open to other machines and has no login", http=http)
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """Yields a call that blocks until one of SIGNALS came, also if it came before the call.
+
+    The interpreter writes a byte for every signal (signal.set_wakeup_fd), and reading it waits as both hubs can; a
+    handler that touched a lock or an event could run inside the hub, where green threads cannot switch.
+    """
+    import socket
+
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    old = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while not set(reading.recv(64)) & set(SIGNALS):
+            continue
+
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reading.close()
+        writing.close()
+
+
+def _end() -> None:
+    """End the process now: what is left are threads in the middle of waiting, and they hold nothing that must be kept."""
+    import logging
+
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

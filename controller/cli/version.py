@@ -1,0 +1,13 @@
+"""`headgate version`."""
+
+from __future__ import annotations
+
+import click
+
+from controller.version import version as installed_version
+
+
+@click.command()
+def version() -> None:
+    """Show the version of this command; `headgate status` shows the running controller's."""
+    click.echo(f"headgate {installed_version()}")
