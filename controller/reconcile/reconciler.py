@@ -1,0 +1,158 @@
+"""The reconciler: every event changes the world or a switch's state, then each switch is asked what comes next.
+
+Without input or output: `handle` takes events and the time and returns commands. A test can drive it with nothing but values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from controller.reconcile.events import (
+    BridgeChanged,
+    BridgeGone,
+    BundleDone,
+    BundleFailed,
+    ClusterChanged,
+    Command,
+    Event,
+    FlowsDumped,
+    InstalledWritten,
+    OvsdbState,
+    Problem,
+    SetInstalled,
+    SwitchDown,
+    SwitchUp,
+    Tick,
+    WireFlow,
+)
+from controller.reconcile.ports import PortLedger
+from controller.reconcile.switch import Switch
+from controller.reconcile.world import BridgeName, World
+from flows.flow import Flow
+
+# How long the first computation waits for switches that may still have to tell addresses that no Pod's status has.
+SETTLE_SECONDS = 5.0
+
+
+class Reconciler:
+    """Holds the world and the switches. `expected` names the OVSDBs that must have been read before anything is sent."""
+
+    def __init__(self, encode: Callable[[Flow], WireFlow], expected: Iterable[str], now: float) -> None:
+        self.world = World(encode)
+        self.switches: dict[int, Switch] = {}
+        self.ports = PortLedger()
+        self.problems: tuple[Problem, ...] = ()
+        self.generation = 0
+        self.revision = 0
+        self.ovsdb: dict[str, OvsdbState] = {}
+        self._expected = frozenset(expected)
+        self._started = now
+        self._settled = False
+        self._dirty: set[BridgeName] = set()
+        self._unmarked: set[BridgeName] = set()
+
+    def handle(self, events: Iterable[Event], now: float) -> list[Command]:
+        """Take all events, then say what is to be done. Events that arrived together cost one computation."""
+        for event in events:
+            self._take(event, now)
+        may_send = self._may_send(now)
+        if may_send and self._dirty:
+            self._plan()
+        commands: list[Command] = []
+        for dpid, switch in self.switches.items():
+            if dpid in self.world.by_dpid:
+                commands.extend(switch.next(now, may_send))
+        return commands + self._installed(now)
+
+    def due(self, now: float) -> float | None:
+        """Seconds until `handle` should be called even if nothing happens, or None."""
+        times = [t for t in (switch.due() for switch in self.switches.values()) if t is not None]
+        if not self._settled and self.world.cluster is not None:
+            times.append(self._started + SETTLE_SECONDS)
+        return max(0.0, min(times) - now) if times else None
+
+    def _take(self, event: Event, now: float) -> None:
+        if isinstance(event, ClusterChanged):
+            self.problems = event.problems
+            self.generation = max(self.generation, event.generation)
+            if event.cluster != self.world.cluster:
+                self.world.set_cluster(event.cluster)
+                self._touch(self.world.bridges)
+        elif isinstance(event, BridgeChanged):
+            self.ports.see(event.bridge, now)
+            self._touch(self.world.set_bridge(event.bridge))
+        elif isinstance(event, BridgeGone):
+            self._touch(self.world.remove_bridge((event.ovsdb, event.name)))
+        elif isinstance(event, OvsdbState):
+            self.ovsdb[event.ovsdb] = event
+            self.ports.forget_requests(event.ovsdb)
+            self._unmarked.update(name for name in self.world.bridges if name[0] == event.ovsdb)
+        elif isinstance(event, InstalledWritten):
+            self.ports.written(event.ovsdb, event.interfaces)
+        else:
+            self._take_openflow(event, now)
+
+    def _take_openflow(self, event: SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed | Tick, now: float) -> None:
+        if isinstance(event, SwitchUp):
+            self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
+            return
+        if isinstance(event, Tick):
+            return
+        switch = self.switches.get(event.dpid)
+        if switch is None:
+            return
+        self._unmarked.update(self.world.by_dpid.get(event.dpid, ())[:1])
+        if isinstance(event, SwitchDown):
+            switch.down(event.session)
+        elif isinstance(event, FlowsDumped):
+            switch.dumped(event, now)
+        elif isinstance(event, BundleDone):
+            switch.done(event, now)
+        elif isinstance(event, BundleFailed):
+            switch.failed(event, now)
+
+    def _touch(self, names: Iterable[BridgeName]) -> None:
+        self.revision += 1
+        self._dirty.update(names)
+        self._unmarked.update(self._dirty)
+
+    def _may_send(self, now: float) -> bool:
+        """The initial gate: every source has synced, and no address that peers need can still be on its way.
+
+        An OVSDB that cannot be reached must not hold the others up for ever: then what is known has to do.
+        """
+        if self.world.cluster is None:
+            return False
+        if not self._settled:
+            complete = all(self.is_synced(name) for name in self._expected) and not self.world.unplaced()
+            self._settled = complete or now >= self._started + SETTLE_SECONDS
+        return self._settled
+
+    def is_synced(self, ovsdb: str) -> bool:
+        """True once an OVSDB's contents were read."""
+        state = self.ovsdb.get(ovsdb)
+        return state is not None and state.synced
+
+    def _plan(self) -> None:
+        for name in sorted(self._dirty & self.world.bridges.keys()):
+            dpid = self.world.bridges[name].dpid
+            if self.world.by_dpid.get(dpid, (None,))[0] == name:
+                self.switches.setdefault(dpid, Switch(dpid)).want(self.world.plan(name).flows, self.revision)
+        self._dirty.clear()
+
+    def _installed(self, now: float) -> list[Command]:
+        """Mark the ports whose policy is in force, and take the mark from those that lost it."""
+        commands: list[Command] = []
+        if not self._settled:
+            return commands
+        wishes: dict[str, dict[str, bool]] = {}
+        for name in sorted(self._unmarked & self.world.bridges.keys()):
+            bridge = self.world.bridges[name]
+            switch = self.switches.get(bridge.dpid)
+            realized = switch is not None and switch.realized
+            wanted = self.ports.wanted(bridge, self.world.reading(name).view, realized, now)
+            if wanted:
+                wishes.setdefault(bridge.ovsdb, {}).update(wanted)
+        self._unmarked.clear()
+        commands.extend(SetInstalled(ovsdb, marks) for ovsdb, marks in sorted(wishes.items()))
+        return commands
