@@ -91,6 +91,14 @@ class OvsdbState:
 
 
 @dataclass(frozen=True, slots=True)
+class InstalledWritten:
+    """The answer to SetInstalled: OVSDB has committed these flags, by row uuid. Interfaces that are gone are left out."""
+
+    ovsdb: str
+    interfaces: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchUp:
     """An OpenFlow session was negotiated. `session` is unique within the process; a newer one replaces an older."""
 
@@ -142,7 +150,17 @@ class Tick:
 
 
 Event = (
-    ClusterChanged | BridgeChanged | BridgeGone | OvsdbState | SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed | Tick
+    ClusterChanged
+    | BridgeChanged
+    | BridgeGone
+    | OvsdbState
+    | InstalledWritten
+    | SwitchUp
+    | SwitchDown
+    | FlowsDumped
+    | BundleDone
+    | BundleFailed
+    | Tick
 )
 
 

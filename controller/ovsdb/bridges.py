@@ -1,0 +1,144 @@
+"""From the replica's rows to BridgeState values, keeping what did not change: one new port must not cost a reading of all.
+
+Only reading happens here. What the external_ids mean is `flows.attach`'s business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from flows.attach import BridgeState, InterfaceState
+
+MAX_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
+_YIELD_EVERY = 200  # interfaces read between two chances for other green threads
+
+
+class Identity(NamedTuple):
+    """Which database this is: its Open_vSwitch row's uuid, and what its external_ids say of the machine."""
+
+    row: str
+    system_id: str
+    hostname: str
+
+
+def clean(text: object) -> str:
+    """A string from the database, with lone surrogates (which JSON can write and UTF-8 cannot) replaced."""
+    value = str(text)
+    if value.isascii():
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def texts(value: Mapping[str, str]) -> dict[str, str]:
+    """A string map from the database, clean and in a steady order."""
+    return {clean(key): clean(value[key]) for key in sorted(value)}
+
+
+def first(value: Collection[Any]) -> Any:
+    """What an optional column holds, or None."""
+    return next(iter(value), None)
+
+
+def identity(tables: Mapping[str, Any]) -> Identity | None:
+    """The database's identity; None before `ovs-vsctl init` has made its one row."""
+    rows = sorted(tables["Open_vSwitch"].rows.values(), key=lambda row: str(row.uuid))
+    if not rows:
+        return None
+    ids = texts(rows[0].external_ids)
+    return Identity(str(rows[0].uuid), ids.get("system-id", ""), ids.get("hostname", ""))
+
+
+def datapath_id(row: Any) -> int:
+    """The bridge's datapath id, 0 while ovs-vswitchd has given none."""
+    text = str(first(row.datapath_id) or "")
+    try:
+        return int(text, 16) if len(text) <= 16 else 0
+    except ValueError:
+        return 0
+
+
+def owned_rows(tables: Mapping[str, Any], owned: Collection[str]) -> dict[str, Any]:
+    """The Bridge rows whose names are in `owned`, by name."""
+    rows = sorted(tables["Bridge"].rows.values(), key=lambda row: str(row.uuid))
+    return {row.name: row for row in rows if row.name in owned}
+
+
+class BridgeReader:
+    """Reads the owned bridges of one replica; remembers its readings until told that a row changed.
+
+    Not thread-safe: it belongs to the thread that runs the replica.
+    """
+
+    def __init__(self, owned: Collection[str]) -> None:
+        self._owned = frozenset(owned)
+        self._ports: dict[object, tuple[object, ...]] = {}
+        self._interfaces: dict[object, InterfaceState] = {}
+
+    def forget(self, uuid: object) -> None:
+        """The row with this uuid came, changed or went."""
+        self._ports.pop(uuid, None)
+        self._interfaces.pop(uuid, None)
+
+    def clear(self) -> None:
+        """Forget everything: the replica was filled anew."""
+        self._ports.clear()
+        self._interfaces.clear()
+
+    def read(self, name: str, tables: Mapping[str, Any]) -> dict[str, BridgeState]:
+        """The owned bridges that are there now, by name; `name` is the connection's, for BridgeState.ovsdb."""
+        this = identity(tables)
+        if this is None:
+            return {}
+        system = tables["Open_vSwitch"].rows
+        version = next((first(row.ovs_version) for row in system.values()), None)
+        return {
+            bridge: BridgeState(
+                ovsdb=name,
+                name=bridge,
+                dpid=datapath_id(row),
+                hostname=this.hostname,
+                system_id=this.system_id,
+                datapath_type=clean(row.datapath_type),
+                ovs_version=clean(version or ""),
+                interfaces=self._read_interfaces(row, tables),
+            )
+            for bridge, row in owned_rows(tables, self._owned).items()
+        }
+
+    def _read_interfaces(self, bridge: Any, tables: Mapping[str, Any]) -> tuple[InterfaceState, ...]:
+        rows = tables["Interface"].rows
+        found: dict[object, InterfaceState] = {}
+        unread = 0
+        for port in bridge.ports:
+            uuids = self._ports.get(port.uuid)
+            if uuids is None:
+                uuids = tuple(interface.uuid for interface in port.interfaces)
+                self._ports[port.uuid] = uuids
+            for uuid in uuids:
+                state = self._interfaces.get(uuid)
+                if state is None:
+                    row = rows.get(uuid)
+                    if row is None:
+                        self._ports.pop(port.uuid, None)  # the port's row came before its interface's
+                        continue
+                    state = self._interfaces[uuid] = read_interface(row)
+                    unread += 1
+                    if unread % _YIELD_EVERY == 0:
+                        time.sleep(0)
+                found[uuid] = state
+        return tuple(sorted(found.values(), key=lambda state: (state.name, state.uuid)))
+
+
+def read_interface(row: Any) -> InterfaceState:
+    """One Interface row as a value."""
+    ofport = first(row.ofport)
+    return InterfaceState(
+        uuid=str(row.uuid),
+        name=clean(row.name),
+        ofport=ofport if isinstance(ofport, int) and 0 < ofport <= MAX_OFPORT else None,
+        mac_in_use=clean(first(row.mac_in_use) or ""),
+        external_ids=MappingProxyType(texts(row.external_ids)),
+    )

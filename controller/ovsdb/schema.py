@@ -1,0 +1,57 @@
+"""The part of the Open_vSwitch schema that Headgate reads: only these columns are monitored, so only they wake us.
+
+Types are as in vswitch.ovsschema but without its enumerations, so that a newer server's values do not become errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ovs.db.idl
+
+_TEXT = {"type": "string"}
+_TEXT_OR_NONE = {"type": {"key": "string", "min": 0, "max": 1}}
+_TEXTS = {"type": {"key": "string", "min": 0, "max": "unlimited"}}
+_NUMBER_OR_NONE = {"type": {"key": "integer", "min": 0, "max": 1}}
+_FLAG = {"type": "boolean"}
+_MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
+
+
+def _rows(table: str) -> dict[str, Any]:
+    return {"type": {"key": {"type": "uuid", "refTable": table}, "min": 0, "max": "unlimited"}}
+
+
+_TABLES: dict[str, dict[str, Any]] = {
+    "Open_vSwitch": {"bridges": _rows("Bridge"), "external_ids": _MAP, "ovs_version": _TEXT_OR_NONE},
+    "Bridge": {
+        "name": _TEXT,
+        "ports": _rows("Port"),
+        "datapath_id": _TEXT_OR_NONE,
+        "datapath_type": _TEXT,
+        "protocols": _TEXTS,
+        "fail_mode": _TEXT_OR_NONE,
+        "other_config": _MAP,
+        "controller": _rows("Controller"),
+        "flow_tables": {
+            "type": {"key": "integer", "value": {"type": "uuid", "refTable": "Flow_Table"}, "min": 0, "max": "unlimited"}
+        },
+    },
+    "Port": {"interfaces": _rows("Interface")},
+    "Interface": {"name": _TEXT, "ofport": _NUMBER_OR_NONE, "mac_in_use": _TEXT_OR_NONE, "external_ids": _MAP},
+    "Controller": {
+        "target": _TEXT,
+        "connection_mode": _TEXT_OR_NONE,
+        "is_connected": _FLAG,
+        "max_backoff": _NUMBER_OR_NONE,
+        "external_ids": _MAP,
+    },
+    "Flow_Table": {"name": _TEXT_OR_NONE},
+}
+
+
+def schema() -> Any:
+    """A fresh SchemaHelper for `ovs.db.idl.Idl`, which keeps and changes what it is given."""
+    tables = {name: {"columns": columns} for name, columns in _TABLES.items()}
+    helper = ovs.db.idl.SchemaHelper(schema_json={"name": "Open_vSwitch", "version": "8.0.0", "tables": tables})
+    helper.register_all()
+    return helper
