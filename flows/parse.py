@@ -1,0 +1,218 @@
+"""From raw Kubernetes objects to the values of `model`.
+
+Input is what JSON or YAML gave, untrusted: any type may stand anywhere. What cannot be used is named by its field,
+never guessed; the rest of the object stays. NetworkPolicy is read in `parse_policy`. No file, socket or list of
+objects is read here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Key, Namespace, Node, Pod, Policy
+from flows.net import Net, parse_address
+from flows.parse_policy import parse_policy, read_policy
+from flows.raw import (
+    Errors,
+    FieldError,
+    Object,
+    ParseError,
+    cluster_name,
+    kind_of,
+    labels_at,
+    list_at,
+    namespaced_key,
+    not_a_string,
+    object_at,
+    object_of,
+    port_number_error,
+    protocol_at,
+    shown,
+    string_at,
+)
+from flows.syntax import port_name_error
+
+__all__ = [
+    "FieldError",
+    "ParseError",
+    "ParsedObject",
+    "Value",
+    "parse_namespace",
+    "parse_node",
+    "parse_object",
+    "parse_pod",
+    "parse_policy",
+]
+
+Value = Pod | Namespace | Node | Policy
+_FINISHED = ("Succeeded", "Failed")
+
+
+class ParsedObject(NamedTuple):
+    """An object that was read.
+
+    `name` is its Key, or its plain name outside namespaces; `errors` says what was left out of `value`.
+    """
+
+    kind: str
+    name: Key | str
+    value: Value
+    errors: tuple[FieldError, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def parse_pod(raw: object, errors: Errors) -> Pod:
+    """A Pod. Bad labels, addresses and ports are left out and appended to `errors`.
+
+    Raises ParseError when metadata is not usable.
+    """
+    whole = object_of(raw, "Pod")
+    metadata, key = namespaced_key(whole, "Pod")
+    spec = object_at(whole, "spec", "", errors)
+    status = object_at(whole, "status", "", errors)
+    host_network = spec.get("hostNetwork")
+    if host_network is not None and not isinstance(host_network, bool):
+        errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {kind_of(host_network)}"))
+    return Pod(
+        key,
+        labels_at(metadata, "labels", "metadata", errors),
+        sys.intern(string_at(spec, "nodeName", "spec", errors)),
+        string_at(metadata, "uid", "metadata", errors),
+        _pod_addresses(status, errors),
+        _container_ports(spec, errors),
+        # What is not plainly true leaves the pod a subject of policy.
+        host_network is True,
+        string_at(status, "phase", "status", errors) in _FINISHED,
+    )
+
+
+def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:
+    """status.podIPs; status.podIP, which repeats its first entry, only where the list is absent or empty."""
+    entries = list_at(status, "podIPs", "status", errors)
+    if not entries:
+        single = status.get("podIP")
+        found = _address(single, "status.podIP", errors) if single else None
+        return () if found is None else (found,)
+    addresses = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            errors.append(FieldError(f"status.podIPs[{index}]", f"must be an object, not {kind_of(entry)}"))
+        elif (found := _address(entry.get("ip"), f"status.podIPs[{index}].ip", errors)) is not None:
+            addresses.append(found)
+    return tuple(dict.fromkeys(addresses))
+
+
+def _address(value: object, path: str, errors: Errors) -> Net | None:
+    if not isinstance(value, str):
+        errors.append(FieldError(path, "is required" if value is None else not_a_string(value)))
+        return None
+    try:
+        return parse_address(value)
+    except ValueError:
+        errors.append(FieldError(path, f"{shown(value)} is not an IP address"))
+        return None
+
+
+def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
+    """The named ports of the containers, then of the init containers that keep running (restartPolicy Always)."""
+    ports: list[ContainerPort] = []
+    for field in ("containers", "initContainers"):
+        if field not in spec:
+            continue
+        for index, container in enumerate(list_at(spec, field, "spec", errors)):
+            if not isinstance(container, dict):
+                errors.append(FieldError(f"spec.{field}[{index}]", f"must be an object, not {kind_of(container)}"))
+            elif "ports" in container and (field == "containers" or container.get("restartPolicy") == "Always"):
+                _named_ports(container, f"spec.{field}[{index}]", ports, errors)
+    return tuple(dict.fromkeys(ports)) if ports else ()
+
+
+def _named_ports(container: Object, path: str, ports: list[ContainerPort], errors: Errors) -> None:
+    for index, raw in enumerate(list_at(container, "ports", path, errors)):
+        where = f"{path}.ports[{index}]"
+        if not isinstance(raw, dict):
+            errors.append(FieldError(where, f"must be an object, not {kind_of(raw)}"))
+            continue
+        name = raw.get("name")
+        if name is None or name == "":
+            continue  # no policy can name it
+        number = raw.get("containerPort")
+        protocol = protocol_at(raw, where, errors)
+        if not isinstance(name, str):
+            errors.append(FieldError(f"{where}.name", not_a_string(name)))
+        elif error := port_name_error(name):
+            errors.append(FieldError(f"{where}.name", f"{shown(name)} {error}"))
+        elif error := port_number_error(number):
+            errors.append(FieldError(f"{where}.containerPort", "is required" if number is None else error))
+        elif protocol is not None and isinstance(number, int):
+            ports.append(ContainerPort(sys.intern(name), number, protocol))
+
+
+def parse_namespace(raw: object, errors: Errors) -> Namespace:
+    """A Namespace. Bad labels are left out and appended to `errors`. Raises ParseError when metadata is not usable."""
+    metadata, name = cluster_name(object_of(raw, "Namespace"), "Namespace")
+    labels = labels_at(metadata, "labels", "metadata", errors)
+    # The API server sets this label on every namespace to its name, whatever was given.
+    if labels.get(NAMESPACE_NAME_LABEL) != name:
+        labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
+    return Namespace(name, labels)
+
+
+def parse_node(raw: object, errors: Errors) -> Node:
+    """A Node. Bad addresses are left out and appended to `errors`. Raises ParseError when metadata is not usable."""
+    whole = object_of(raw, "Node")
+    _, name = cluster_name(whole, "Node")
+    status = object_at(whole, "status", "", errors)
+    addresses = []
+    for index, entry in enumerate(list_at(status, "addresses", "status", errors)):
+        where = f"status.addresses[{index}]"
+        if not isinstance(entry, dict):
+            errors.append(FieldError(where, f"must be an object, not {kind_of(entry)}"))
+        # Host names and DNS names are addresses of other types.
+        elif string_at(entry, "type", where, errors) in ("InternalIP", "ExternalIP"):
+            found = _address(entry.get("address"), f"{where}.address", errors)
+            if found is not None:
+                addresses.append(found)
+    return Node(name, tuple(dict.fromkeys(addresses)))
+
+
+Reader = Callable[[object, Errors], Value]
+
+# What is read, by apiVersion and kind. Older forms of the policy API find their place here.
+READERS: Mapping[tuple[str, str], Reader] = {
+    ("v1", "Pod"): parse_pod,
+    ("v1", "Namespace"): parse_namespace,
+    ("v1", "Node"): parse_node,
+    ("networking.k8s.io/v1", "NetworkPolicy"): read_policy,
+}
+_VERSIONS = {kind: version for version, kind in READERS}
+_GROUPS = frozenset(version.rpartition("/")[0] for version, _ in READERS)
+
+
+def parse_object(raw: object) -> ParsedObject | None:
+    """Any object; None for one that is none of our kinds.
+
+    Raises ParseError for what is no object, says no kind, has metadata that is not usable, or is one of our kinds under
+    a version that its group does not have, which no API server would take either.
+    """
+    whole = object_of(raw)
+    kind, version = whole.get("kind"), whole.get("apiVersion")
+    for field, value in (("kind", kind), ("apiVersion", version)):
+        if not isinstance(value, str) or not value:
+            reason = "is required" if value is None or value == "" else not_a_string(value)
+            raise ParseError("", (FieldError(field, reason),))
+    kind, version = str(kind), str(version)
+    reader = READERS.get((version, kind))
+    if reader is None:
+        if kind in _VERSIONS and version.rpartition("/")[0] in _GROUPS:
+            reason = f"must be {_VERSIONS[kind]} for a {kind}, not {shown(version)}"
+            raise ParseError(kind, (FieldError("apiVersion", reason),))
+        return None
+    errors: Errors = []
+    value = reader(raw, errors)
+    return ParsedObject(kind, value.name if isinstance(value, (Namespace, Node)) else value.key, value, tuple(errors))
