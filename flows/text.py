@@ -1,7 +1,7 @@
 """Flows as text: the syntax of ovs-ofctl, written as `ovs-ofctl --names dump-flows` writes it.
 
-For people (`headgate flows`) and for tests that hand flows to ovs-ofctl. What stands on the wire is the codec's business,
-and nothing is read back from text.
+For people (`headgate flows`) and for tests that hand flows to ovs-ofctl. What stands on the wire is the codec's
+business, and nothing is read back from text.
 """
 
 from __future__ import annotations

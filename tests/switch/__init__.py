@@ -1,0 +1,1 @@
+"""Tests against a real Open vSwitch, and the harness that starts one."""
