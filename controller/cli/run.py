@@ -231,7 +231,7 @@ def _signals() -> Iterator[Callable[[], None]]:
 
 
 def _end() -> None:
-    """End the process now: what is left are threads in the middle of waiting, and they hold nothing that must be kept."""
+    """End the process now: what is left are threads that wait, and they hold nothing that must be kept."""
     import logging
 
     logging.shutdown()

@@ -1,0 +1,106 @@
+"""Asking a running controller: HTTP requests, their failures in words, and the answers as the values of `views`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import SplitResult, urlencode, urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.cli.errors import Failure, Unreachable, WrongUsage
+from controller.views import FlowView, StatusView, WaitResult
+
+T = TypeVar("T")
+ANSWER_SECONDS = 30.0
+EXAMPLE = "http://127.0.0.1:8080"
+_STATUS = TypeAdapter(StatusView)
+_WAIT = TypeAdapter(WaitResult)
+_FLOWS = TypeAdapter(list[FlowView])
+
+
+class Busy(Failure):
+    """The controller answers, but cannot say this now."""
+
+
+class Server:
+    """A controller by its URL. Every request is a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._parts = _split(url)
+
+    def status(self) -> StatusView:
+        """GET /status. Raises Failure."""
+        return self._ask(_STATUS, "GET", "/status", {})
+
+    def flows(self, **wanted: str | None) -> list[FlowView]:
+        """GET /flows of a node, pod or policy. Raises Failure."""
+        return self._ask(_FLOWS, "GET", "/flows", {name: value for name, value in wanted.items() if value})
+
+    def wait(self, seconds: float) -> WaitResult:
+        """POST /wait: blocks until all is realized, or for so many seconds. Raises Failure."""
+        return self._ask(_WAIT, "POST", "/wait", {"timeout": f"{seconds:.3f}"}, seconds + ANSWER_SECONDS)
+
+    def _ask(
+        self,
+        shape: TypeAdapter[T],
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        seconds: float = ANSWER_SECONDS,
+    ) -> T:
+        code, body = self._request(method, path, parameters, seconds)
+        if code != http.client.OK:
+            error = Busy if code == http.client.SERVICE_UNAVAILABLE else Failure
+            raise error(_reason(body) or f"{self.url}{path} answers {code}; is it the HTTP address of a Headgate?")
+        try:
+            return shape.validate_json(body)
+        except ValidationError:
+            raise Failure(
+                f"{self.url}{path} does not answer like this version of Headgate; is it the HTTP address of "
+                f"`headgate run`?"
+            ) from None
+
+    def _request(self, method: str, path: str, parameters: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
+        secure = self._parts.scheme == "https"
+        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = connect(self._parts.hostname or "", self._parts.port, timeout=seconds)
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        try:
+            connection.request(method, f"{self._parts.path.rstrip('/')}{path}{query}")
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except TimeoutError:
+            raise Unreachable(f"{self.url} gave no answer for {seconds:.0f} s; is it busy or stopped?") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Unreachable(
+                f"cannot reach the controller at {self.url} ({reason}); is `headgate run` up? Another address: "
+                f"--server URL"
+            ) from None
+        finally:
+            connection.close()
+
+
+def _split(url: str) -> SplitResult:
+    wrong = f"--server {url!r} is not of the form http://HOST:PORT, like {EXAMPLE}"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and url.isprintable()
+    except ValueError:
+        raise WrongUsage(wrong) from None
+    if not valid or parts.query or parts.fragment or parts.username is not None or " " in url:
+        raise WrongUsage(wrong)
+    return parts
+
+
+def _reason(body: bytes) -> str:
+    """The `error` of a JSON answer, else nothing."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return ""
+    return str(answer.get("error", "")) if isinstance(answer, dict) else ""
