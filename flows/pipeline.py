@@ -96,7 +96,7 @@ STATE = Table(
     "state",
     "Drops what conntrack calls invalid and tells initiator from responder, so that both directions are judged as one connection.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
-    ("egress", "commit", "output", "deny"),
+    ("egress", "commit", "output"),
     "drop",
 )
 EGRESS = Table(

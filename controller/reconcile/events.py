@@ -60,10 +60,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ClusterChanged:
-    """Every source has synced and this is the world now."""
+    """Every source has synced and this is the world now. `generation` grows with every reading of the sources."""
 
     cluster: Cluster
     problems: tuple[Problem, ...] = ()
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

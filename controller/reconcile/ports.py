@@ -27,6 +27,7 @@ class PortLedger:
     programmed_after: dict[PortId, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)
     _requested: dict[PortId, bool] = field(default_factory=dict)
+    _unwritten: set[PortId] = field(default_factory=set)
 
     def see(self, bridge: BridgeState, now: float) -> None:
         """Note new ports; forget those that are gone."""
@@ -34,25 +35,28 @@ class PortLedger:
         for interface in bridge.interfaces:
             if interface.ofport is not None and not is_marked(interface):
                 self.first_seen.setdefault((bridge.ovsdb, interface.uuid), now)
-        for port in [p for p in self.first_seen if p[0] == bridge.ovsdb and p not in present]:
+        known = self.first_seen.keys() | self._requested.keys()
+        for port in [p for p in known if p[0] == bridge.ovsdb and p not in present]:
             self.first_seen.pop(port, None)
             self.programmed_after.pop(port, None)
-            self._requested.pop(port, None)
+            self._answered(port)
 
     def forget_requests(self, ovsdb: str) -> None:
         """The OVSDB connection changed: what was asked may never have been written, so ask again."""
         for port in [p for p in self._requested if p[0] == ovsdb]:
-            del self._requested[port]
+            self._answered(port)
+
+    def _answered(self, port: PortId) -> None:
+        self._requested.pop(port, None)
+        self._unwritten.discard(port)
 
     def written(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
-        """The OVSDB has committed these marks; its own report of them follows and ends the request."""
-        for uuid, value in interfaces.items():
-            if not value:
-                self._requested.pop((ovsdb, uuid), None)
+        """The OVSDB has committed these marks. They are not asked for again before it reports the ports as they are now."""
+        self._unwritten.difference_update((ovsdb, uuid) for uuid in interfaces)
 
     def pending(self, ovsdb: str) -> int:
-        """How many marks of an OVSDB are asked for and not yet seen there."""
-        return sum(1 for port in self._requested if port[0] == ovsdb)
+        """How many marks an OVSDB has still to commit."""
+        return sum(1 for port in self._unwritten if port[0] == ovsdb)
 
     def wanted(self, bridge: BridgeState, view: SwitchView, realized: bool, now: float) -> dict[str, bool]:
         """The marks to write now: on for ports whose flows are in force, off for ports that carry no pod any more."""
@@ -68,8 +72,9 @@ class PortLedger:
                 self.programmed_after[port] = now - self.first_seen[port]
                 self.durations.append(self.programmed_after[port])
             if marked == wish:
-                self._requested.pop(port, None)
+                self._answered(port)
             elif self._requested.get(port) != wish:
                 self._requested[port] = wish
+                self._unwritten.add(port)
                 wishes[interface.uuid] = wish
         return wishes

@@ -120,6 +120,10 @@ class World:
         self._plans[name] = plan
         return plan
 
+    def planned(self, name: BridgeName) -> Plan | None:
+        """The newest plan of a bridge, without making one."""
+        return self._plans.get(name)
+
     def _render(self, view: SwitchView, policy: NodePolicy) -> Plan:
         """Rules that cannot be rendered leave their pods isolated; everything else of the switch goes on."""
         error = ""

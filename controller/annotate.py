@@ -1,0 +1,93 @@
+"""Flows with the names they are there for: pods, policies and rules from cookies, ports and conjunction ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from controller.reconcile.events import FlowCounters, WireFlow
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.world import BridgeName
+from controller.switch.codec import CodecError, decode_flow
+from controller.views import FlowView
+from flows import text
+from flows.compile import CompiledRule
+from flows.fields import SOURCE, CookieKind, read_cookie
+from flows.flow import Conjunction, Flow
+from flows.oxm import IN_PORT, REGISTERS
+from flows.pipeline import TABLE_NAMES
+
+
+def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
+    """The flows of one bridge as its switch last dumped them, in table order, highest priority first."""
+    bridge = core.world.bridges[name]
+    switch = core.switches[bridge.dpid]
+    plan = core.world.planned(name)
+    rules = {rule.conj_id: rule for rule in plan.policy.rules} if plan else {}
+    attachments = plan.view.attachments if plan else ()
+    pods = {a.ofport: str(a.pod) for a in attachments}
+    ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
+    nothing = FlowCounters(0, 0, 0)
+    views = [
+        _flow_view(bridge.node, bridge.name, wire, switch.counters.get(key, nothing), rules, pods, ports)
+        for key, wire in (switch.actual or {}).items()
+    ]
+    return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
+
+
+def _flow_view(
+    node: str,
+    bridge: str,
+    wire: WireFlow,
+    counters: FlowCounters,
+    rules: dict[int, CompiledRule],
+    pods: dict[int, str],
+    ports: dict[int, str],
+) -> FlowView:
+    kind, number = read_cookie(wire.cookie) or (CookieKind.PIPELINE, 0)
+    try:
+        flow = decode_flow(wire)
+    except CodecError as error:
+        match, actions, concerned, of_rules = wire.match.hex(), wire.instructions.hex(), set[str](), []
+        note = f"not understood: {error}"
+    else:
+        match, actions = text.format_match(flow.match, ports), text.format_actions(flow.actions, flow.goto, TABLE_NAMES, ports)
+        concerned = set(_pods_of(flow, kind, number, pods))
+        of_rules = list(_rules_of(flow, kind, number, rules))
+        note = ""
+    owners = [owner for rule in of_rules for owner in rule.owners]
+    return FlowView(
+        node=node,
+        bridge=bridge,
+        table=wire.table,
+        table_name=TABLE_NAMES.get(wire.table, str(wire.table)),
+        priority=wire.priority,
+        match=match,
+        actions=actions,
+        cookie=wire.cookie,
+        kind=kind.name.lower(),
+        packets=counters.packets,
+        bytes=counters.bytes,
+        duration=counters.duration,
+        pods=tuple(sorted(concerned)),
+        policies=tuple(sorted({str(owner.policy) for owner in owners})),
+        rules=tuple(sorted(map(str, owners))),
+        note=note,
+    )
+
+
+def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, CompiledRule]) -> Iterator[CompiledRule]:
+    """The rule that a flow allows for, or those that it is a clause of."""
+    numbers: Iterable[int] = [number] if kind is CookieKind.RULE else []
+    if kind is CookieKind.CLAUSE:
+        numbers = [action.conj_id for action in flow.actions if isinstance(action, Conjunction)]
+    return (rules[one] for one in numbers if one in rules)
+
+
+def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: dict[int, str]) -> Iterator[str]:
+    """The pods whose port a flow's cookie or match names."""
+    if kind in (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
+        yield pods[number]
+    for term in flow.match:
+        is_port = term.field is IN_PORT or (term.field in REGISTERS[:4] and term.mask == SOURCE.mask)
+        if is_port and term.value in pods:
+            yield pods[term.value]

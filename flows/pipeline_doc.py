@@ -1,0 +1,104 @@
+"""The page docs/pipeline.md, made from the declaration: tables, the way between them, registers, zones and cookies."""
+
+from __future__ import annotations
+
+from flows import fields
+from flows.pipeline import TABLES, Table
+
+HEAD = """# The pipeline
+
+This page is generated from `flows/pipeline.py` and `flows/fields.py` by `make docs`; edit those.
+
+A packet enters at `classify`. Every packet is judged, in both directions: the rules match the *original* direction of its
+connection (`ct_nw_src`, `ct_tp_dst` and so on), so a reply meets the same rules as the packet that it answers, and a
+policy that changes stops or resumes a running connection at its next packet, whichever way that goes.
+`ovs-ofctl --names -O OpenFlow14 dump-flows br-int` shows the tables by these names; `headgate flows` adds pods, policies and rules.
+"""
+
+
+def pipeline_markdown() -> str:
+    """The whole page as Markdown."""
+    return "\n".join([HEAD, *_graph(), *_tables(), *_registers(), *_zones(), *_cookies(), *_priorities()])
+
+
+def _graph() -> list[str]:
+    lines = ["```mermaid", "flowchart LR"]
+    lines += [f"  {table.name} --> {target}" for table in TABLES for target in table.leads_to]
+    return [*lines, "```", ""]
+
+
+def _tables() -> list[str]:
+    lines = ["## Tables", ""]
+    for table in TABLES:
+        lines += [*_table(table), ""]
+    return lines
+
+
+def _table(table: Table) -> list[str]:
+    onward = ", ".join(f"`{name}`" for name in table.leads_to) or "nowhere: the packet leaves here"
+    matches = ", ".join(f"`{name}`" for name in sorted(table.fields)) or "nothing"
+    return [
+        f"### {table.number} {table.name}",
+        "",
+        table.does,
+        "",
+        f"- leads to: {onward}",
+        f"- may match: {matches}",
+        f"- miss: {table.miss}",
+    ]
+
+
+def _registers() -> list[str]:
+    lines = ["## Registers", "", "| register | bits | holds |", "|---|---|---|"]
+    for place in fields.RANGES:
+        bits = str(place.start) if place.start == place.end else f"{place.start}..{place.end}"
+        lines.append(f"| {place.register.name} | {bits} | {place.meaning} |")
+    specials = f"`{fields.NODE_ITSELF:#x}` is the node itself, `{fields.BEHIND_NODE:#x}` whatever is reached through it."
+    return [*lines, "", f"Ports are ofports; {specials}", ""]
+
+
+def _zones() -> list[str]:
+    return [
+        "## Conntrack zones",
+        "",
+        "| zone | for |",
+        "|---|---|",
+        f"| {fields.CT_ZONE} | every connection that policy let through, and nothing else |",
+        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, whose conntrack knows no SCTP ports; always empty |",
+        "",
+    ]
+
+
+def _cookies() -> list[str]:
+    lines = ["## Cookies", ""]
+    lines.append(
+        f"The upper 16 bits of every flow of ours are `{fields.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower 40 a number. Other flows "
+        "on the bridge are never touched."
+    )
+    meaning = {
+        fields.CookieKind.PIPELINE: "a flow that does not depend on one port or rule; number 0",
+        fields.CookieKind.PORT: "the ofport whose admission and delivery it is",
+        fields.CookieKind.CLAUSE: "one dimension of one or more rules; number 0",
+        fields.CookieKind.RULE: "a conjunction id: the flow that allows, and counts, for one rule",
+        fields.CookieKind.DENY_EGRESS: "the ofport whose isolation for egress drops, and is counted",
+        fields.CookieKind.DENY_INGRESS: "the ofport whose isolation for ingress drops, and is counted",
+        fields.CookieKind.LEARNED: "made by the switch's own learn action; never compared, never deleted",
+    }
+    lines += ["", "| kind | name | number |", "|---|---|---|"]
+    lines += [f"| {kind.value} | {kind.name.lower()} | {text} |" for kind, text in meaning.items()]
+    return [*lines, ""]
+
+
+def _priorities() -> list[str]:
+    return [
+        "## Rules",
+        "",
+        "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet meets one of",
+        "each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows of several rules with one match are",
+        "one flow with several `conjunction` actions; when those outgrow a message, rules are spread over neighboring priorities.",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    print(pipeline_markdown(), end="")

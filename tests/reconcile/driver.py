@@ -1,0 +1,115 @@
+"""Drives a Reconciler with switches that are values: they refuse what a real one refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller.reconcile.events import (
+    BridgeChanged,
+    BundleDone,
+    BundleFailed,
+    Changes,
+    Command,
+    DumpFlows,
+    Event,
+    FlowKey,
+    FlowsDumped,
+    InstalledWritten,
+    OvsdbState,
+    SendBundle,
+    SetInstalled,
+    SwitchUp,
+    WireFlow,
+)
+from controller.reconcile.reconciler import Reconciler
+from flows.attach import BridgeState, InterfaceState
+from flows.flow import Flow
+
+
+def plain_bytes(flow: Flow) -> WireFlow:
+    """An encoding that is good enough to tell flows apart; the real one has tests of its own."""
+    instructions = repr((flow.actions, flow.goto)).encode()
+    return WireFlow(flow.table, flow.priority, repr(flow.match).encode(), flow.cookie, instructions)
+
+
+class ValueSwitch:
+    """The flows of one switch; a bundle is applied wholly or not at all."""
+
+    def __init__(self, dpid: int) -> None:
+        self.dpid = dpid
+        self.flows: dict[FlowKey, WireFlow] = {}
+        self.bundles: list[Changes] = []
+        self.broken = ""
+
+    def commit(self, changes: Changes) -> str:
+        """Apply a bundle; returns why it was refused, or nothing."""
+        if self.broken:
+            return self.broken
+        staged = dict(self.flows)
+        for flow in changes.deletes:
+            if staged.pop((flow.table, flow.priority, flow.match), None) is None:
+                return "deletes a flow that is not there"
+        for flow in changes.adds:
+            if (flow.table, flow.priority, flow.match) in staged:
+                return "adds a flow that is there, and would reset its counters"
+            staged[flow.table, flow.priority, flow.match] = flow
+        for flow in changes.modifies:
+            if (flow.table, flow.priority, flow.match) not in staged:
+                return "modifies a flow that is not there"
+            staged[flow.table, flow.priority, flow.match] = flow
+        self.flows = staged
+        self.bundles.append(changes)
+        return ""
+
+
+class Driver:
+    """A reconciler with its switches and OVSDBs; commands are answered until nothing is left to do."""
+
+    def __init__(self, ovsdbs: Iterable[str] = ("db",)) -> None:
+        self.now = 0.0
+        self.core = Reconciler(plain_bytes, ovsdbs, self.now)
+        self.switches: dict[int, ValueSwitch] = {}
+        self.bridges: dict[str, BridgeState] = {}
+        self.marks: list[dict[str, bool]] = []
+
+    def send(self, *events: Event) -> list[Command]:
+        """Hand over events and answer whatever comes of it. Returns all commands."""
+        seen: list[Command] = []
+        commands = self.core.handle(events, self.now)
+        while commands:
+            seen += commands
+            answers = [answer for command in commands for answer in self._answer(command)]
+            commands = self.core.handle(answers, self.now)
+        return seen
+
+    def sync(self, *ovsdbs: str) -> list[Command]:
+        """OVSDBs that have been read."""
+        return self.send(*(OvsdbState(name, True) for name in ovsdbs or ("db",)))
+
+    def connect(self, dpid: int, session: int = 1) -> list[Command]:
+        """A switch opens its OpenFlow session."""
+        self.switches.setdefault(dpid, ValueSwitch(dpid))
+        return self.send(SwitchUp(dpid, session))
+
+    def bridge(self, bridge: BridgeState) -> list[Command]:
+        """A bridge as its OVSDB has it now."""
+        self.bridges[bridge.ovsdb] = bridge
+        return self.send(BridgeChanged(bridge))
+
+    def _answer(self, command: Command) -> list[Event]:
+        if isinstance(command, DumpFlows):
+            flows = dict(self.switches[command.dpid].flows)
+            return [FlowsDumped(command.dpid, command.session, flows, {}, 0)]
+        if isinstance(command, SendBundle):
+            refusal = self.switches[command.dpid].commit(command.changes)
+            if refusal:
+                return [BundleFailed(command.dpid, command.session, command.number, refusal)]
+            return [BundleDone(command.dpid, command.session, command.number)]
+        assert isinstance(command, SetInstalled)
+        self.marks.append(dict(command.interfaces))
+        return [InstalledWritten(command.ovsdb, command.interfaces)]
+
+
+def port(name: str, ofport: int, pod: str = "", **ids: str) -> InterfaceState:
+    """An Interface of a pod, `namespace/name`, with more external_ids as keywords."""
+    return InterfaceState(f"uuid-{name}", name, ofport, "", {**({"iface-id": pod} if pod else {}), **ids})
