@@ -151,6 +151,10 @@ def rules(addresses: tuple[Net, ...], known: tuple[ContainerPort, ...]) -> st.Se
     return st.one_of(whole, whole, whole, st.none())
 
 
+_BOTH = frozenset(Direction)
+_ISOLATES = (_BOTH, _BOTH, frozenset({Direction.INGRESS}), frozenset({Direction.EGRESS}), frozenset[Direction]())
+
+
 @st.composite
 def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.SearchStrategy[Rule | None]) -> Policy:
     """A policy; rules stand in it also for directions that it does not isolate, where they must not count."""
@@ -159,7 +163,7 @@ def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.Searc
     return Policy(
         key,
         subjects,
-        isolates=draw(st.frozensets(st.sampled_from(Direction), min_size=1)),
+        isolates=draw(st.sampled_from(_ISOLATES)),
         ingress=ingress,
         egress=egress,
         defects=("spec: a rule is left out",) if None in (*ingress, *egress) else (),
