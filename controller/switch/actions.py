@@ -1,0 +1,190 @@
+"""Instructions as bytes: apply-actions and goto-table of OpenFlow 1.4, with the Nicira actions that Headgate uses.
+
+They equal what OVS 3.1 dumps: register loads come back as NXAST_REG_LOAD, apply-actions stands before goto-table.
+What an action does is `flows.flow`'s business, how the learn action is laid out `learning`'s. Sources: OpenFlow 1.4.1
+sections 7.2.4 and 7.2.5, OVS's ofp-actions, ovs-actions(7).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from controller.switch.errors import CodecError, MessageTooLong
+from controller.switch.learning import decode_learn, encode_learn
+from controller.switch.matches import oxm_number
+from flows import fields, oxm
+from flows.fields import Range
+from flows.flow import Action, Conjunction, Ct, LearnReply, Load, Move, Output, OutputRegister, Resubmit
+
+NICIRA = 0x00002320
+_EXPERIMENTER, _OUTPUT = 0xFFFF, 0
+_REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
+_GOTO_TABLE, _APPLY_ACTIONS = 1, 4
+_IN_PORT_16 = 0xFFF8
+_NO_TABLE = 0xFF
+_MAX_LENGTH = 0xFFFF
+_CT_COMMIT = 1
+_CACHED = 1 << 14
+
+_INSTRUCTION = struct.Struct("!HH4x")
+_GOTO = struct.Struct("!HHB3x")
+_HEAD = struct.Struct("!HHIH")
+_PLAIN_OUTPUT = struct.Struct("!HHIH6x")
+_MOVE = struct.Struct("!HHIHHHHII")
+_LOAD = struct.Struct("!HHIHHIQ")
+_RESUBMIT = struct.Struct("!HHIHHB3x")
+_OUTPUT_REGISTER = struct.Struct("!HHIHHIH6x")
+_CONJUNCT = struct.Struct("!HHIHBBI")
+_TRACK = struct.Struct("!HHIHHIHB3xH")
+
+_FIELDS_BY_OXM = {oxm_number(register): register for register in oxm.REGISTERS}
+_NAMED = {(place.register.name, place.start, place.end): place for place in fields.RANGES}
+
+
+def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
+    """All instructions of a flow; no bytes for a flow that drops. Raises MessageTooLong."""
+    goes = b"" if goto is None else _GOTO.pack(_GOTO_TABLE, 8, goto)
+    if not actions:
+        return goes
+    body = b"".join([_ENCODERS[type(action)](action) for action in actions])
+    if len(body) + 8 > _MAX_LENGTH:
+        raise MessageTooLong(f"{len(actions)} actions take {len(body)} bytes")
+    return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body + goes
+
+
+def _bits(place: Range) -> int:
+    return place.start << 6 | place.width - 1
+
+
+def _output(action: Output) -> bytes:
+    return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, 0)
+
+
+def _output_register(action: OutputRegister) -> bytes:
+    source = action.source
+    return _OUTPUT_REGISTER.pack(
+        _EXPERIMENTER, 24, NICIRA, _OUTPUT_REG, _bits(source), oxm_number(source.register), _MAX_LENGTH
+    )
+
+
+def _load(action: Load) -> bytes:
+    return _cached_load(action.place.register.name, action.place.start, action.place.end, action.value)
+
+
+@lru_cache(maxsize=_CACHED)
+def _cached_load(name: str, start: int, end: int, value: int) -> bytes:
+    bits = end - start + 1
+    if value < 0 or value >> bits:
+        raise CodecError(f"{value} does not fit bits {start}..{end} of {name}")
+    return _LOAD.pack(_EXPERIMENTER, 24, NICIRA, _REG_LOAD, start << 6 | bits - 1, oxm_number(oxm.BY_NAME[name]), value)
+
+
+def _move(action: Move) -> bytes:
+    source, target = action.source, action.target
+    if source.width != target.width:
+        raise CodecError(f"{source.width} bits cannot move to {target.width}")
+    return _MOVE.pack(_EXPERIMENTER, 24, NICIRA, _REG_MOVE, source.width, source.start, target.start,
+                      oxm_number(source.register), oxm_number(target.register))  # fmt: skip
+
+
+def _ct(action: Ct) -> bytes:
+    table = _NO_TABLE if action.table is None else action.table
+    return _TRACK.pack(_EXPERIMENTER, 24, NICIRA, _CT, _CT_COMMIT if action.commit else 0, 0, action.zone, table, 0)
+
+
+def _resubmit(action: Resubmit) -> bytes:
+    return _RESUBMIT.pack(_EXPERIMENTER, 16, NICIRA, _RESUBMIT_TABLE, _IN_PORT_16, action.table)
+
+
+def _conjunction(action: Conjunction) -> bytes:
+    conj_id, clause, clauses = action
+    return _CONJUNCT.pack(_EXPERIMENTER, 16, NICIRA, _CONJUNCTION, clause - 1, clauses, conj_id)
+
+
+def _learn(action: LearnReply) -> bytes:
+    body = encode_learn(action)
+    return _HEAD.pack(_EXPERIMENTER, len(body) + 10, NICIRA, _LEARN2) + body
+
+
+# By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Resubmit: _resubmit,
+    Conjunction: _conjunction, LearnReply: _learn,
+}  # fmt: skip
+
+
+def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
+    """Actions and goto of a flow's instructions. Raises CodecError for anything that Headgate never sends."""
+    actions: tuple[Action, ...] = ()
+    goto: int | None = None
+    offset = 0
+    try:
+        while offset < len(wire):
+            kind, length = struct.unpack_from("!HH", wire, offset)
+            if length < 8 or offset + length > len(wire):
+                raise CodecError(f"an instruction of {length} bytes")
+            if kind == _APPLY_ACTIONS:
+                actions += _decode_actions(wire[offset + 8 : offset + length])
+            elif kind == _GOTO_TABLE:
+                goto = wire[offset + 4]
+            else:
+                raise CodecError(f"unknown instruction {kind}")
+            offset += length
+    except struct.error as error:
+        raise CodecError(f"instructions end early: {error}") from None
+    return actions, goto
+
+
+def _decode_actions(wire: bytes) -> tuple[Action, ...]:
+    actions: list[Action] = []
+    offset = 0
+    while offset < len(wire):
+        kind, length = struct.unpack_from("!HH", wire, offset)
+        if length < 8 or offset + length > len(wire):
+            raise CodecError(f"an action of {length} bytes")
+        one = wire[offset : offset + length]
+        action = _decode_action(kind, one)
+        if _ENCODERS[type(action)](action) != one:
+            raise CodecError(f"an action that Headgate does not write: {one.hex()}")
+        actions.append(action)
+        offset += length
+    return tuple(actions)
+
+
+def _decode_action(kind: int, wire: bytes) -> Action:
+    if kind == _OUTPUT:
+        return Output(_PLAIN_OUTPUT.unpack(wire)[2])
+    subtype = _HEAD.unpack_from(wire)[3]
+    if kind == _EXPERIMENTER:
+        if subtype == _REG_LOAD:
+            *_, bits, number, value = _LOAD.unpack(wire)
+            return Load(_range(number, bits >> 6, (bits & 63) + 1), value)
+        if subtype == _REG_MOVE:
+            *_, width, start, target, from_number, to_number = _MOVE.unpack(wire)
+            return Move(_range(from_number, start, width), _range(to_number, target, width))
+        if subtype == _OUTPUT_REG:
+            *_, bits, number, _limit = _OUTPUT_REGISTER.unpack(wire)
+            return OutputRegister(_range(number, bits >> 6, (bits & 63) + 1))
+        if subtype == _RESUBMIT_TABLE:
+            return Resubmit(_RESUBMIT.unpack(wire)[5])
+        if subtype == _CONJUNCTION:
+            *_, clause, clauses, conj_id = _CONJUNCT.unpack(wire)
+            return Conjunction(conj_id, clause + 1, clauses)
+        if subtype == _CT:
+            *_, flags, _source, zone, table, _alg = _TRACK.unpack(wire)
+            return Ct(zone, None if table == _NO_TABLE else table, bool(flags & _CT_COMMIT))
+        if subtype == _LEARN2:
+            return decode_learn(wire[_HEAD.size :])
+    raise CodecError(f"unknown action {kind}, subtype {subtype}")
+
+
+def _range(number: int, start: int, width: int) -> Range:
+    """The named range of these bits, or a nameless one. `number` is the register's OXM header."""
+    register = _FIELDS_BY_OXM.get(number)
+    if register is None or start + width > register.width:
+        raise CodecError(f"bits {start}..{start + width - 1} of field {number:#010x} are no register's")
+    named = _NAMED.get((register.name, start, start + width - 1))
+    return named or Range(register, start, start + width - 1, "")

@@ -1,0 +1,210 @@
+"""OpenFlow 1.4 messages: flow dump requests, bundles with their flow-mods in bulk, echo; and errors in words.
+
+Only bytes are made and read here. When they are sent and what answers mean is `requests`'s business. Source: OpenFlow
+1.4.1 sections 7.3.4 (flow-mod), 7.3.5 (multipart), 7.3.9 (bundles), 7.4.4 (errors).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import NamedTuple
+
+from os_ken.ofproto import ofproto_v1_4
+
+from controller.reconcile.events import Changes, WireFlow
+from controller.switch.codec import decode_flow
+from controller.switch.errors import CodecError, MessageTooLong
+from flows.fields import COOKIE_MASK
+from flows.text import format_flow
+
+VERSION = 5
+HEADER = struct.Struct("!BBHI")  # version, type, length, xid
+MAX_MESSAGE = 0xFFFF
+CHUNK = 1 << 16  # bytes of flow-mods handed out at a time
+
+_ANY_TABLE, _ANY = 0xFF, 0xFFFFFFFF
+_FLOW_REQUEST = struct.Struct("!BBHIHH4xB3xII4xQQHH4x")
+_CONTROL = struct.Struct("!BBHIIHH")
+# OFPT_BUNDLE_ADD_MESSAGE (header, bundle id, flags) and in it an OFPT_FLOW_MOD up to its match: header, cookie and
+# mask, table, command, idle and hard timeout, priority, buffer, out port, out group, flags, importance.
+_FLOW_MOD = struct.Struct("!BBHII2xHBBHIQQBBHHHIIIHH")
+_OUTER = 16
+_ERROR = struct.Struct("!HH")
+_EXPERIMENTER_ERROR, _NICIRA = 0xFFFF, 0x2320
+# Errors of OVS's own, in OpenFlow 1.2 and newer (OVS, ofp-errors).
+_NICIRA_ERRORS = {
+    2: "NXBRC_NXM_INVALID", 3: "NXBRC_NXM_BAD_TYPE", 4: "NXBRC_MUST_BE_ZERO", 11: "NXBAC_MUST_BE_ZERO",
+    12: "NXFMFC_HARDWARE", 13: "NXFMFC_BAD_TABLE_ID", 15: "NXBAC_BAD_CONJUNCTION",
+    42: "NXBAC_CT_DATAPATH_SUPPORT (the datapath lacks a part of connection tracking)",
+    43: "NXBMC_CT_DATAPATH_SUPPORT (the datapath lacks a part of connection tracking)",
+}  # fmt: skip
+
+
+class Type(enum.IntEnum):
+    """Message types (OpenFlow 1.4.1 section 7.1) that mean something to us."""
+
+    HELLO = 0
+    ERROR = 1
+    ECHO_REQUEST = 2
+    ECHO_REPLY = 3
+    FEATURES_REPLY = 6
+    FLOW_MOD = 14
+    MULTIPART_REQUEST = 18
+    MULTIPART_REPLY = 19
+    BUNDLE_CONTROL = 33
+    BUNDLE_ADD_MESSAGE = 34
+
+
+_ADD, _MOD = int(Type.BUNDLE_ADD_MESSAGE), int(Type.FLOW_MOD)
+
+
+class Multipart(enum.IntEnum):
+    """Kinds of multipart replies that mean something to us."""
+
+    FLOW = 1
+    PORT_DESC = 13
+
+
+class Bundle(enum.IntEnum):
+    """Kinds of bundle control messages."""
+
+    OPEN_REQUEST = 0
+    OPEN_REPLY = 1
+    CLOSE_REQUEST = 2
+    CLOSE_REPLY = 3
+    COMMIT_REQUEST = 4
+    COMMIT_REPLY = 5
+    DISCARD_REQUEST = 6
+    DISCARD_REPLY = 7
+
+
+class Command(enum.IntEnum):
+    """What a flow-mod does."""
+
+    ADD = 0
+    MODIFY_STRICT = 2
+    DELETE_STRICT = 4
+
+
+ATOMIC_ORDERED = 3
+MULTIPART_MORE = 1
+
+
+def echo_request(xid: int) -> bytes:
+    """An echo request without data."""
+    return HEADER.pack(VERSION, Type.ECHO_REQUEST, HEADER.size, xid)
+
+
+def flow_stats_request(xid: int) -> bytes:
+    """Ask for every flow of every table."""
+    return _FLOW_REQUEST.pack(
+        VERSION, Type.MULTIPART_REQUEST, _FLOW_REQUEST.size, xid, Multipart.FLOW, 0, _ANY_TABLE, _ANY, _ANY, 0, 0, 1, 4
+    )
+
+
+def bundle_control(kind: Bundle, bundle_id: int, xid: int) -> bytes:
+    """Open, close, commit or discard an atomic, ordered bundle."""
+    return _CONTROL.pack(VERSION, Type.BUNDLE_CONTROL, _CONTROL.size, xid, bundle_id, kind, ATOMIC_ORDERED)
+
+
+class Change(NamedTuple):
+    """One flow-mod to be."""
+
+    command: Command
+    flow: WireFlow
+
+
+def in_order(changes: Changes) -> Iterator[Change]:
+    """The changes in the order of their flow-mods: deletes, modifies, adds.
+
+    MODIFY_STRICT keeps a flow's counters, and its cookie. So a flow whose cookie changes stands in `deletes` as it is
+    and in `adds` as it shall be; that the deletes come first makes it right, and that a bundle is atomic keeps packets
+    from seeing the gap.
+    """
+    return chain(
+        map(Change, repeat(Command.DELETE_STRICT), changes.deletes),
+        map(Change, repeat(Command.MODIFY_STRICT), changes.modifies),
+        map(Change, repeat(Command.ADD), changes.adds),
+    )
+
+
+def change_at(changes: Changes, index: int) -> Change | None:
+    """The change whose flow-mod is number `index`, or None when there are not so many."""
+    for command, some in (
+        (Command.DELETE_STRICT, changes.deletes),
+        (Command.MODIFY_STRICT, changes.modifies),
+        (Command.ADD, changes.adds),
+    ):
+        if index < len(some):
+            return Change(command, some[index])
+        index -= len(some)
+    return None
+
+
+def flow_mods(changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int = CHUNK) -> Iterator[bytes]:
+    """The flow-mods of a bundle, in chunks of about `chunk` bytes, made as they are asked for.
+
+    The flow-mod number n of `in_order` has the xid `first_xid` + n, so that an error leads back to its flow. Deletes and
+    modifies only touch a flow whose cookie has the same prefix, so never a foreign one. Raises MessageTooLong.
+    """
+    parts: list[bytes] = []
+    size = 0
+    pack, fixed = _FLOW_MOD.pack, _FLOW_MOD.size
+    for xid, (command, flow) in enumerate(in_order(changes), first_xid):
+        table, priority, match, cookie, instructions = flow
+        mask = 0
+        if command is not Command.ADD:
+            cookie, mask = cookie & COOKIE_MASK, COOKIE_MASK
+            if command is Command.DELETE_STRICT:
+                instructions = b""
+        length = fixed + len(match) + len(instructions)
+        if length > MAX_MESSAGE:
+            raise MessageTooLong(
+                f"a message of {length} bytes, longer than can be, to {describe(Change(command, flow))}"
+            )
+        head = pack(VERSION, _ADD, length, xid, bundle_id, ATOMIC_ORDERED, VERSION, _MOD, length - _OUTER, xid, cookie, mask, table,
+                    command, 0, 0, priority, _ANY, _ANY, _ANY, 0, 0)  # fmt: skip
+        parts.append(head + match + instructions)
+        size += length
+        if size >= chunk:
+            yield b"".join(parts)
+            parts.clear()
+            size = 0
+    if parts:
+        yield b"".join(parts)
+
+
+_VERBS = {Command.ADD: "add", Command.MODIFY_STRICT: "modify", Command.DELETE_STRICT: "delete"}
+_LONGEST_TEXT = 400
+
+
+def describe(change: Change) -> str:
+    """A change in words, cut where it gets long."""
+    flow = change.flow
+    try:
+        text = format_flow(decode_flow(flow))
+    except CodecError:
+        text = f"table={flow.table}, priority={flow.priority}, match {flow.match[:64].hex()}"
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "…"
+    return f"{_VERBS[change.command]} {text}"
+
+
+def error_text(message: bytes) -> str:
+    """The name of an OFPT_ERROR message's type and code. `message` has its header."""
+    if len(message) < HEADER.size + _ERROR.size:
+        return "an error message that ends early"
+    kind, code = _ERROR.unpack_from(message, HEADER.size)
+    if kind == _EXPERIMENTER_ERROR:
+        experimenter = int.from_bytes(message[12:16], "big")
+        if experimenter == _NICIRA and code in _NICIRA_ERRORS:
+            return _NICIRA_ERRORS[code]
+        return f"error {code} of experimenter {experimenter:#x}"
+    name: str = ofproto_v1_4.ofp_error_type_to_str(kind)
+    if name.startswith("Unknown"):
+        return f"error of type {kind}, code {code}"
+    detail: str = ofproto_v1_4.ofp_error_code_to_str(kind, code)
+    return f"{name} {detail}"
