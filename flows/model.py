@@ -52,8 +52,7 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(NamedTuple):
     """One term of a selector. `values` is sorted and empty for Exists and DoesNotExist."""
 
     key: str
@@ -61,8 +60,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(NamedTuple):
     """A label selector: all requirements must hold, so the empty one selects everything.
 
     matchLabels are requirements with operator In and one value. The tuple is sorted and free of duplicates, so
@@ -75,16 +73,14 @@ class Selector:
 EVERYTHING = Selector()
 
 
-@dataclass(frozen=True, slots=True)
-class IPBlock:
+class IPBlock(NamedTuple):
     """A prefix without the prefixes in `excepts`, each of which lies inside it."""
 
     cidr: Net
     excepts: tuple[Net, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """One NetworkPolicyPeer. Either `ip_block` alone is set, or at least one of the selectors.
 
     A pod selector without a namespace selector means pods of the policy's own namespace; a namespace selector without a
@@ -96,8 +92,7 @@ class Peer:
     ip_block: IPBlock | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PortSpec:
+class PortSpec(NamedTuple):
     """One NetworkPolicyPort. `port` is a number, a container port's name, or None for every port of the protocol.
 
     `end_port` is set only beside a number and is not smaller; the range includes both ends.
@@ -108,8 +103,7 @@ class PortSpec:
     end_port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One ingress or egress rule. Empty `peers` means every source or destination, empty `ports` every protocol
     and port: in the API an absent and an empty list mean the same in these two places."""
 
@@ -140,8 +134,7 @@ class Policy:
         return self.ingress if direction is Direction.INGRESS else self.egress
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerPort:
+class ContainerPort(NamedTuple):
     """A named container port: what a policy's port name resolves to. Unnamed ones are not kept."""
 
     name: str
