@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints .ci/run
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -14,6 +14,7 @@ help: ## this list
 .PHONY: install
 install: ## put everything into .venv, with the command .venv/bin/headgate
 	@scripts/bootstrap
+	@echo "ready: $(BIN)/headgate"
 
 .PHONY: demo
 demo: ## watch a policy take effect on real packets (needs root)
@@ -58,6 +59,10 @@ docs: develop ## write the pages that are generated from the code
 .PHONY: check-docs
 check-docs: develop ## fail when a generated page is stale
 	@$(BIN)/python scripts/docs.py --check
+
+.PHONY: fresh-test
+fresh-test: ## demo and test, twice, on a fresh minimal Debian 12 (needs root and debootstrap)
+	@scripts/fresh-machine
 
 .PHONY: constraints
 constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows
