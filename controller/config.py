@@ -87,7 +87,7 @@ class Config(BaseModel):
     )  # fmt: skip
     bridge: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_unique)] = _option(
         SWITCHES, "NAME",
-        "Bridge that Headgate owns on every switch. Other bridges are never touched. May be given several times.",
+        "Bridge that Headgate owns on every switch. Other bridges are never touched.",
         ("br-int",),
     )  # fmt: skip
     http: Annotated[str, AfterValidator(_check_http)] = _option(

@@ -123,7 +123,11 @@ def _as_flag(option: Option) -> click.Option:
 
 
 def _help_line(option: Option) -> tuple[str, str]:
-    notes = [f"default: {option.default}" if option.default else "", f"env: {option.variable}"]
+    notes = [
+        "repeatable" if option.repeatable else "",
+        f"default: {option.default}" if option.default else "",
+        f"env: {option.variable}",
+    ]
     return f"{option.flag} {metavar(option)}", f"{option.help}  [{'; '.join(filter(None, notes))}]"
 
 

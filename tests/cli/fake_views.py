@@ -1,0 +1,102 @@
+"""Views of a made-up controller, for tests of what stands in front of it. It refuses what the real one refuses."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from controller.views import (
+    FlowView,
+    OvsdbView,
+    PodView,
+    PolicyView,
+    PortView,
+    ProblemView,
+    SourceView,
+    StatusView,
+    SwitchUnavailable,
+    SwitchView,
+    UnknownNode,
+    WaitResult,
+)
+
+STATUS = StatusView(
+    version="1.2.3",
+    uptime=192.5,
+    sources=(SourceView("manifests", "folder", synced=True, age=0.4, problems=1),),
+    ovsdb=(OvsdbView("tcp:192.0.2.2:6640", connected=False, synced=True, reason="connection refused"),),
+    switches=(
+        SwitchView(
+            node="node-1", bridge="br-int", dpid="00000000000000a1", ovsdb="tcp:192.0.2.1:6640", ovsdb_connected=True,
+            openflow_connected=True, datapath_type="netdev", ovs_version="3.1.0", uplink="up0", desired_flows=84,
+            actual_flows=84, foreign_flows=2, in_sync=True, commit_age=2.0,
+            unbound_ports=(PortView("stray0", 9, "no iface-id in external_ids"),),
+        ),
+        SwitchView(
+            node="node-2", bridge="br-int", dpid="", ovsdb="tcp:192.0.2.2:6640", ovsdb_connected=False,
+            openflow_connected=False, error="the switch refused a bundle: no space",
+        ),
+    ),
+    policies=(
+        PolicyView("tenant-a/pol1", realized=True, isolates=("ingress",), pods=2),
+        PolicyView("tenant-a/odd", realized=False, reason="spec.ingress[0].ports[0].port: 99999 is no port", pods=1),
+    ),
+    pods=(
+        PodView(
+            "tenant-a/backend-1", "node-1", port="veth-backend-1", ofport=3, addresses=("10.0.0.3", "fd00::3"),
+            mac="02:00:00:00:00:03", isolated=("ingress",), installed=True, programmed_after=0.031,
+        ),
+        PodView("tenant-a/lost", "node-2", reason="no port"),
+    ),
+    problems=(ProblemView("odd.yaml, document 1", "NetworkPolicy tenant-a/odd", "spec.ingress[0].ports[0].port", "99999"),),
+)  # fmt: skip
+
+CLAUSE = FlowView(
+    node="node-1", bridge="br-int", table=60, table_name="ingress", priority=100, match="tcp,reg3=0x3/0xffff",
+    actions="conjunction(1,2/3)", cookie=0x4847020000000000, kind="clause", packets=0, bytes=0, duration=9,
+    pods=("tenant-a/backend-1",), policies=("tenant-a/pol1",), rules=("tenant-a/pol1 ingress[0]",),
+)  # fmt: skip
+DENY = replace(
+    CLAUSE, table=90, table_name="deny", kind="deny_ingress", match="reg3=0x3/0xffff", actions="", packets=7, bytes=518,
+    policies=(), rules=(), note="dropped by isolation",
+)  # fmt: skip
+
+
+class FakeViews:
+    """A controller whose state a test sets. `realized_at` is when a wait succeeds, in time.monotonic's seconds."""
+
+    def __init__(self, status: StatusView = STATUS) -> None:
+        self.state = status
+        self.missing: tuple[str, ...] = ()
+        self.realized_at = 0.0
+        self.broken: Exception | None = None
+        self.waits: list[float] = []
+
+    def status(self) -> StatusView:
+        if self.broken is not None:
+            raise self.broken
+        return self.state
+
+    def wait(self, timeout: float) -> WaitResult:
+        if timeout < 0:
+            raise ValueError("a wait takes no negative time")
+        self.waits.append(timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            if not self.missing and now >= self.realized_at:
+                return WaitResult(realized=True)
+            if now >= deadline:
+                return WaitResult(realized=False, missing=self.missing or ("switch node-1: 3 flows to send",))
+            time.sleep(min(0.01, deadline - now))
+
+    def flows(self, node: str | None) -> list[FlowView]:
+        nodes = [switch.node for switch in self.state.switches]
+        if node is not None and node not in nodes:
+            raise UnknownNode(f"no switch is of node {node!r}; there are {', '.join(nodes)}")
+        if node == "node-2":
+            raise SwitchUnavailable("the switch of node-2 has no OpenFlow session")
+        return [CLAUSE, DENY]
+
+    def ready(self) -> list[str]:
+        return list(self.state.waiting_for)

@@ -1,0 +1,86 @@
+"""The counters that outlive the switch's own, and the series that go when what they count is gone."""
+
+from __future__ import annotations
+
+from prometheus_client import generate_latest
+
+from controller.metrics import DECLARED, Allowed, Denied, Metrics, Reading
+
+DENIED = Denied("tenant-a", "backend-1", "ingress")
+RULE = Allowed("tenant-a", "pol1", "ingress", 0)
+DENIED_LABELS = DENIED._asdict()
+
+
+def value(metrics: Metrics, name: str, labels: dict[str, str] | None = None) -> float | None:
+    return metrics.registry.get_sample_value(name, labels or {})
+
+
+def test_everything_declared_is_exposed_under_its_name() -> None:
+    metrics = Metrics("1.2.3", "native")
+    text = generate_latest(metrics.registry).decode()
+    for series in DECLARED:
+        assert f"# TYPE {series.exposed} " in text
+        assert series.name.startswith("headgate_") and series.help.endswith(".")
+    assert 'headgate_build_info{hub="native"' in text
+
+
+def test_packets_are_counted_on_from_dump_to_dump() -> None:
+    metrics = Metrics("1", "native")
+    for packets, duration in ((5, 10), (5, 11), (9, 12)):
+        metrics.observe_counters("n", "br", {"flow": Reading(DENIED, packets, duration)})
+    assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 9
+
+
+def test_a_flow_that_began_anew_adds_all_it_counts() -> None:
+    metrics = Metrics("1", "native")
+    # The last one counts more than before and is still a new flow: it is younger.
+    for packets, duration in ((5, 10), (2, 1), (8, 0)):
+        metrics.observe_counters("n", "br", {"flow": Reading(DENIED, packets, duration)})
+    assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 5 + 2 + 8
+
+
+def test_flows_of_several_switches_feed_one_rule() -> None:
+    metrics = Metrics("1", "native")
+    metrics.observe_counters("n1", "br", {"a": Reading(RULE, 3, 1), "b": Reading(RULE, 4, 1)})
+    metrics.observe_counters("n2", "br", {"a": Reading(RULE, 10, 1)})
+    labels = {"namespace": "tenant-a", "policy": "pol1", "direction": "ingress", "rule": "0"}
+    assert value(metrics, "headgate_allowed_packets_total", labels) == 17
+    metrics.forget_switch("n2", "br")
+    assert value(metrics, "headgate_allowed_packets_total", labels) == 17
+    metrics.observe_counters("n1", "br", {})
+    assert value(metrics, "headgate_allowed_packets_total", labels) is None
+
+
+def test_a_flow_key_that_counts_for_another_pod_now_starts_there() -> None:
+    metrics = Metrics("1", "native")
+    metrics.observe_counters("n", "br", {"flow": Reading(DENIED, 5, 1)})
+    metrics.observe_counters("n", "br", {"flow": Reading(DENIED._replace(pod="other"), 6, 2)})
+    assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
+    assert value(metrics, "headgate_denied_packets_total", {**DENIED_LABELS, "pod": "other"}) == 6
+
+
+def test_gauges_follow_the_switch_and_go_with_it() -> None:
+    metrics = Metrics("1", "native")
+    labels = {"node": "n", "bridge": "br"}
+    metrics.switch("n", "br", desired=8, actual=None, foreign=1, in_sync=False)
+    assert value(metrics, "headgate_desired_flows", labels) == 8
+    assert value(metrics, "headgate_actual_flows", labels) is None
+    metrics.bundle_committed("n", "br", adds=8, modifies=0, deletes=1)
+    metrics.bundle_failed("n", "br")
+    assert value(metrics, "headgate_flow_mods_total", {**labels, "change": "add"}) == 8
+    assert value(metrics, "headgate_bundles_total", {**labels, "result": "failed"}) == 1
+    metrics.forget_switch("n", "br")
+    assert value(metrics, "headgate_desired_flows", labels) is None
+    metrics.forget_switch("never", "seen")
+
+
+def test_times_and_totals() -> None:
+    metrics = Metrics("1", "native")
+    metrics.port_programmed(0.02)
+    metrics.reconciled(0.003)
+    metrics.world(policies=3, unrealized=1, pods=9)
+    metrics.connections(openflow=2, ovsdb=1)
+    metrics.source("manifests", synced=True, problems=2, age=1.5)
+    assert value(metrics, "headgate_port_to_programmed_seconds_count") == 1
+    assert value(metrics, "headgate_policies_unrealized") == 1
+    assert value(metrics, "headgate_source_problems", {"source": "manifests"}) == 2

@@ -1,0 +1,134 @@
+"""One schema, four sources: who wins, and that nothing unknown or wrong passes in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.config import GROUPS, Config
+from controller.settings import OTHER_VARIABLES, SettingsError, load, options
+
+ENOUGH = {"manifests": "/m", "ovsdb": ("unix:/s",)}
+
+
+def error(flags: dict[str, object], environment: dict[str, str], file: Path | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(flags, environment, file)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    config = load(ENOUGH, {}, None)
+    assert config.manifests == Path("/m")
+    assert config.openflow_listen == "tcp:0.0.0.0:6653"
+    assert config.http == "127.0.0.1:8080"
+    assert config.bridge == ("br-int",)
+    assert (config.hub, config.log_level, config.log_format) == ("eventlet", "info", "human")
+    assert config.ovsdb_listen is None and config.ovsdb_listen_address is None
+    assert (config.openflow_address.port, config.http_address.port) == (6653, 8080)
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    file = written(tmp_path, "manifests: /file\nhttp: 127.0.0.1:1\nhub: native\novsdb: unix:/file\nlog_level: debug\n")
+    environment = {"HEADGATE_HTTP": "127.0.0.1:2", "HEADGATE_HUB": "eventlet", "HEADGATE_LOG_LEVEL": ""}
+    config = load({"http": "127.0.0.1:3"}, environment, file)
+    assert (config.http, config.hub, config.log_level, config.log_format) == ("127.0.0.1:3", "eventlet", "debug", "human")
+    assert config.manifests == Path("/file")
+
+
+def test_a_stronger_list_replaces_a_weaker_one(tmp_path: Path) -> None:
+    file = written(tmp_path, "manifests: /m\novsdb: [unix:/a, unix:/b]\nbridge: [br-a, br-b, br-a]\n")
+    assert load({}, {}, file).ovsdb == ("unix:/a", "unix:/b")
+    assert load({}, {}, file).bridge == ("br-a", "br-b")
+    assert load({}, {"HEADGATE_OVSDB": "unix:/c, tcp:192.0.2.1 unix:/d"}, file).ovsdb == (
+        "unix:/c", "tcp:192.0.2.1:6640", "unix:/d",
+    )  # fmt: skip
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "manifests: /m\novsdb_listen: tcp:[::]:6640\n")
+    config = load({}, {"HEADGATE_CONFIG": str(file)}, None)
+    assert config.ovsdb_listen_address == ("::", 6640)
+
+
+def test_an_empty_file_is_no_file(tmp_path: Path) -> None:
+    assert load(ENOUGH, {}, written(tmp_path, "# nothing\n")).hub == "eventlet"
+
+
+def test_what_is_missing_is_said_with_the_flag_that_helps() -> None:
+    assert "--manifests DIR" in error({}, {})
+    assert "--ovsdb REMOTE" in error({"manifests": "/m"}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("manifest: /m\n", ":1: unknown key 'manifest', did you mean manifests?"),
+        ("\nopenflow-listen: tcp:0.0.0.0:1\n", ":2: unknown key 'openflow-listen', did you mean openflow_listen?"),
+        ("hub: native\nhub: eventlet\n", ":2: hub stands twice"),
+        ("hub: greenlet\n", ":1: hub: 'greenlet' is not one of 'eventlet' or 'native'"),
+        ("http: 8080\n", ":1: http: 8080 is not text"),
+        ("bridge: []\n", ":1: bridge: at least one is needed"),
+        ("bridge: [a/b]\n", "is no bridge name"),
+        ("bridge: [a-name-of-16-chr]\n", "is no bridge name"),
+        ("ovsdb: [unix:/a, 7]\n", ":1: ovsdb: 7 is not text"),
+        ("ovsdb: {a: b}\n", "is not a list"),
+        ("- a\n", "a mapping of options is expected"),
+        ("a: [\n", "not valid YAML"),
+        ("a: !!python/object:os.system {}\n", "not valid YAML"),
+        ("a: 2001-99-99\n", "not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
+    file = written(tmp_path, text)
+    message = error({}, {}, file)
+    assert message.startswith(str(file))
+    assert expected in message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert "No such file" in error({}, {}, tmp_path / "absent.yaml")
+    assert "directory" in error({}, {}, tmp_path)
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert "not UTF-8" in error({}, {}, binary)
+    assert "larger than 1 MiB" in error({}, {}, written(tmp_path, "#" * (1 << 21)))
+
+
+def test_a_wrong_value_is_named_by_where_it_stood() -> None:
+    assert error(ENOUGH, {"HEADGATE_HTTP": "8080"}).startswith("HEADGATE_HTTP: ")
+    assert error({**ENOUGH, "openflow_listen": "ptcp:6653"}, {}).startswith("--openflow-listen: ")
+    assert error({**ENOUGH, "bridge": ("",)}, {}).startswith("--bridge: ")
+
+
+def test_an_unknown_variable_is_an_error_with_the_nearest_name() -> None:
+    message = error(ENOUGH, {"HEADGATE_OVSBD": "unix:/s"})
+    assert "HEADGATE_OVSBD" in message and "did you mean HEADGATE_OVSDB?" in message
+
+
+def test_variables_of_clients_and_of_kubernetes_services_are_not_ours() -> None:
+    environment = {
+        **dict.fromkeys(OTHER_VARIABLES - {"HEADGATE_CONFIG"}, "x"),
+        "HEADGATE_SERVICE_HOST": "10.0.0.1", "HEADGATE_SERVICE_PORT": "80", "HEADGATE_SERVICE_PORT_METRICS": "80",
+        "HEADGATE_PORT": "tcp://10.0.0.1:80", "HEADGATE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "HEADGATE_METRICS_PORT_80_TCP": "tcp://10.0.0.1:80",
+    }  # fmt: skip
+    assert load(ENOUGH, environment, None) == load(ENOUGH, {}, None)
+
+
+def test_every_option_has_a_name_a_group_and_a_description() -> None:
+    assert {option.name for option in options()} == set(Config.model_fields)
+    for option in options():
+        assert option.help.endswith(".") and option.group in GROUPS and option.metavar
+        assert option.variable == "HEADGATE_" + option.name.upper()
