@@ -26,14 +26,14 @@ class Protocol(enum.IntEnum):
     SCTP = 132
 
 
-class Direction(enum.Enum):
+class Direction(enum.StrEnum):
     """The direction of a connection as its subject sees it."""
 
     INGRESS = "ingress"
     EGRESS = "egress"
 
 
-class Operator(enum.Enum):
+class Operator(enum.StrEnum):
     """Label selector operators (meta/v1 LabelSelectorOperator)."""
 
     IN = "In"
