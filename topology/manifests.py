@@ -1,0 +1,178 @@
+"""The lab's folder of manifests: one file an object, written so that a watcher never sees half of one.
+
+The lab writes what a cluster would have: its Namespaces, Nodes and Pods. `put` and `delete` do for a user's files what
+`kubectl apply` and `kubectl delete` do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topology.address import Endpoint
+from topology.errors import LabError
+from topology.model import Namespace, Node, Pod, Topology
+from topology.pod import pod_uid
+
+Object = dict[str, Any]
+CLUSTER_SCOPED = frozenset({"Namespace", "Node"})
+
+
+def parse(text: str, origin: str) -> list[Object]:
+    """The objects of a YAML or JSON text: documents, and the items of any List. Raises LabError naming the document."""
+    try:
+        documents = list(yaml.safe_load_all(text))
+    except yaml.YAMLError as error:
+        raise LabError(f"{origin}: not YAML: {error}") from error
+    found: list[Object] = []
+    for number, document in enumerate(documents, 1):
+        if document is None:
+            continue
+        where = f"{origin}, document {number}"
+        items = document.get("items") if isinstance(document, dict) and _is_list(document) else [document]
+        if not isinstance(items, list):
+            raise LabError(f"{where}: items must be a list")
+        found.extend(_check(item, where) for item in items)
+    return found
+
+
+class Folder:
+    """The manifests of one lab."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def put(self, objects: Iterable[Object]) -> list[str]:
+        """Write objects, replacing those of the same kind and name; returns their names for people.
+
+        What a manifest of a Pod does not say about place and state (nodeName, uid, status) is kept from the lab's
+        own, so that changing its labels needs no more than the labels.
+        """
+        done = []
+        for item in objects:
+            before = self.get(item)
+            self._write(_merged(before, item) if item["kind"] == "Pod" and before else item)
+            done.append(label(item) + (" changed" if before else " made"))
+        return done
+
+    def delete(self, objects: Iterable[Object]) -> list[str]:
+        """Remove objects by kind and name; returns their names for people, with those that were not there."""
+        done = []
+        for item in objects:
+            path = self._file(item)
+            done.append(label(item) + (" deleted" if path.exists() else " was not there"))
+            path.unlink(missing_ok=True)
+        return done
+
+    def get(self, item: Object) -> Object | None:
+        """The object of the same kind and name as it stands in the folder, None if there is none."""
+        try:
+            text = self._file(item).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        loaded: Object = yaml.safe_load(text)
+        return loaded
+
+    def objects(self) -> list[Object]:
+        """Every object in the folder."""
+        return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(self.path.glob("[!.]*.yaml"))]
+
+    def _file(self, item: Object) -> Path:
+        group = item["apiVersion"].rpartition("/")[0].replace("/", "_")
+        kind = item["kind"].lower() + (f".{group}" if group else "")
+        parts = [kind, item["metadata"].get("namespace", ""), item["metadata"]["name"]]
+        return self.path / ("_".join(part for part in parts if part) + ".yaml")
+
+    def _write(self, item: Object) -> None:
+        path = self._file(item)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(yaml.safe_dump(item, sort_keys=False), encoding="utf-8")
+        partial.replace(path)
+
+
+def label(item: Object) -> str:
+    """An object's name for people: `networkpolicy tenant-a/pol1`."""
+    metadata = item["metadata"]
+    return f"{item['kind'].lower()} " + "/".join(filter(None, [metadata.get("namespace"), metadata["name"]]))
+
+
+def namespace_object(namespace: Namespace) -> Object:
+    """The Namespace object; the API server's own label is on it as on every real one."""
+    metadata: Object = {
+        "name": namespace.name,
+        "labels": {"kubernetes.io/metadata.name": namespace.name, **namespace.labels},
+    }
+    if namespace.annotations:
+        metadata["annotations"] = dict(namespace.annotations)
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def node_object(node: Node, endpoint: Endpoint) -> Object:
+    """The Node object with its addresses."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name, **node.labels}},
+        "status": {"addresses": [{"type": "InternalIP", "address": text} for text in endpoint.addresses.values()]},
+    }
+
+
+def pod_object(topology: Topology, pod: Pod, endpoints: Mapping[str, Endpoint]) -> Object:
+    """The Pod object as the API has it once the pod runs."""
+    ports = [
+        {"containerPort": port.port, "protocol": port.protocol, **({"name": port.name} if port.name else {})}
+        for port in topology.served(pod)
+    ]
+    own = list(endpoints[pod.key].addresses.values())
+    host = list(endpoints[f"node:{pod.node}"].addresses.values())
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "uid": pod_uid(topology.name, pod.key),
+            "labels": dict(pod.labels),
+        },
+        "spec": {"nodeName": pod.node, "containers": [{"name": "main", "image": "lab", "ports": ports}]},
+        "status": {
+            "phase": "Running",
+            "hostIP": host[0],
+            "hostIPs": [{"ip": text} for text in host],
+            "podIP": own[0],
+            "podIPs": [{"ip": text} for text in own],
+        },
+    }
+
+
+def _is_list(document: Object) -> bool:
+    return str(document.get("kind", "")).endswith("List") and "items" in document
+
+
+def _check(item: object, where: str) -> Object:
+    """Give an object the namespace `default` where it needs one; refuse what has no kind or name."""
+    if not isinstance(item, dict):
+        raise LabError(f"{where}: not an object")
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise LabError(f"{where}: metadata.name is missing")
+    for field in ("apiVersion", "kind"):
+        if not isinstance(item.get(field), str):
+            raise LabError(f"{where}: {field} is missing")
+    for text in (metadata["name"], str(metadata.get("namespace", "x")), item["kind"]):
+        if "/" in text or text.startswith("."):
+            raise LabError(f"{where}: {text!r} is not a name")
+    if item["kind"] not in CLUSTER_SCOPED and "namespace" not in metadata:
+        item = {**item, "metadata": {**metadata, "namespace": "default"}}
+    return item
+
+
+def _merged(before: Object, item: Object) -> Object:
+    """A Pod as the user gave it, with what only the lab knows from the one that stands."""
+    metadata = {**{key: before["metadata"][key] for key in ("uid",) if key in before["metadata"]}, **item["metadata"]}
+    spec = {**before.get("spec", {}), **(item.get("spec") or {})}
+    return {**item, "metadata": metadata, "spec": spec, "status": item.get("status") or before.get("status", {})}

@@ -1,0 +1,155 @@
+"""A topology as values: which nodes, namespaces and pods a lab has. Reading files stands in `load`, addresses in
+`address`.
+
+The classes are the schema of a topology file: unknown keys and impossible values are refused when one is built.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Protocol = Literal["TCP", "UDP", "SCTP"]
+Family = Literal[4, 6]
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+def _dns_label(text: str) -> str:
+    if len(text) > 63 or not LABEL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a name of lower-case letters, digits and dashes")
+    return text
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def _port_shorthand(value: object) -> object:
+    """Let a file say 80, "80/UDP" or "web:80/TCP" for a port."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"port": value}
+    if isinstance(value, str):
+        name, _, rest = value.rpartition(":")
+        number, _, protocol = rest.partition("/")
+        entry: dict[str, object] = {"port": number, "protocol": protocol.upper() or "TCP"}
+        return entry | ({"name": name} if name else {})
+    return value
+
+
+Name = Annotated[str, AfterValidator(_dns_label)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Port(_Value):
+    """A port that a pod serves. In a file also `80`, `80/UDP` or `web:80/TCP`."""
+
+    port: int = Field(ge=1, le=65535)
+    protocol: Protocol = "TCP"
+    name: str | None = Field(default=None, max_length=15)
+
+    def __str__(self) -> str:
+        return f"{self.port}/{self.protocol}"
+
+
+PortEntry = Annotated[Port, BeforeValidator(_port_shorthand)]
+
+
+class Node(_Value):
+    """A node: a network namespace with a switch of its own. Without `addresses` it gets some from the lab's subnets."""
+
+    name: Name
+    labels: dict[str, str] = {}
+    addresses: tuple[Address, ...] = ()
+
+
+class Namespace(_Value):
+    """A Kubernetes namespace."""
+
+    name: Name
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Pod(_Value):
+    """A pod: a network namespace with one interface on its node's bridge. `ports` are served from the moment it is
+    up."""
+
+    namespace: Name
+    name: Name
+    node: Name
+    labels: dict[str, str] = {}
+    ports: tuple[PortEntry, ...] = ()
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The name used everywhere in the lab: `namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+
+class External(_Value):
+    """A machine on the underlay that is no part of the cluster: what "outside" means to a policy."""
+
+    name: Name
+    ports: tuple[PortEntry, ...] = ()
+    addresses: tuple[Address, ...] = ()
+
+
+class Subnets(_Value):
+    """The flat network that nodes and pods share, one prefix a family."""
+
+    ipv4: ipaddress.IPv4Network = ipaddress.IPv4Network("10.10.0.0/16")
+    ipv6: ipaddress.IPv6Network = ipaddress.IPv6Network("fd10:10::/64")
+
+
+class Topology(_Value):
+    """A whole lab. `ports` are the node's own: what a node and, unless it names its own, a pod and an external
+    serve."""
+
+    name: Annotated[Name, Field(max_length=32)] = "demo"
+    families: tuple[Family, ...] = (4, 6)
+    mtu: int = Field(default=1500, ge=1280, le=9000)
+    subnets: Subnets = Subnets()
+    ports: tuple[PortEntry, ...] = (Port(port=80),)
+    nodes: tuple[Node, ...] = Field(min_length=1)
+    namespaces: tuple[Namespace, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    externals: tuple[External, ...] = ()
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Topology:
+        if not self.families or len(set(self.families)) != len(self.families):
+            raise ValueError("families must be [4], [6] or [4, 6]")
+        if self.subnets.ipv4.prefixlen > 16 or self.subnets.ipv6.prefixlen > 96:
+            raise ValueError("subnets must leave room: ipv4 /16 or wider, ipv6 /96 or wider")
+        _unique("node", [node.name for node in self.nodes])
+        _unique("namespace", [namespace.name for namespace in self.namespaces])
+        _unique("pod", [pod.key for pod in self.pods])
+        _unique("external", [external.name for external in self.externals])
+        nodes, namespaces = {node.name for node in self.nodes}, {namespace.name for namespace in self.namespaces}
+        for pod in self.pods:
+            if pod.node not in nodes:
+                raise ValueError(f"pod {pod.key} is on node {pod.node}, which the topology does not have")
+            if pod.namespace not in namespaces:
+                raise ValueError(f"pod {pod.key} is in namespace {pod.namespace}, which the topology does not have")
+        return self
+
+    def served(self, item: Pod | External) -> tuple[Port, ...]:
+        """The ports that a pod or an external serves: its own, else the topology's."""
+        return item.ports or self.ports
+
+
+def _unique(what: str, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what} {name} stands twice")
+        seen.add(name)

@@ -1,0 +1,181 @@
+"""The clients: thousands of probes at once from one thread, which goes from namespace to namespace to open its sockets.
+
+A probe that gets no answer is tried again, with more patience, before it counts as denied: on a busy machine the first
+packets of many connections at once can be late, and a late answer is not a denial.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from topology.address import Endpoint
+from topology.links import forget_neighbours
+from topology.machine import has_sctp
+from topology.netns import enter, in_thread
+from topology.probe.attempts import Attempt, Datagram, Echo, RawSctp, Source, Stream
+from topology.probe.matrix import Matrix, Outcome, Probe
+from topology.probe.servers import raise_file_limit
+
+PATIENCE = (0.5, 1.0)
+MORE_PATIENCE = (1.5, 2.5)
+WINDOW = 300
+FRESH = 0.15
+PAIRS = 300
+Expectation = Callable[[Probe], bool]
+
+
+def run(
+    probes: Iterable[Probe],
+    endpoints: Mapping[str, Endpoint],
+    netns_folder: Path,
+    patience: Sequence[float] = PATIENCE,
+    expected: Expectation | None = None,
+) -> Matrix:
+    """Try every probe and return what came of it, in the same order.
+
+    `patience` has the seconds that each try waits for an answer. Where `expected` says that a probe should get
+    through and it did not, it is tried some more times before that is believed. Runs in a thread of its own; the
+    caller's namespace is untouched.
+    """
+    wanted = list(dict.fromkeys(probes))
+    results = in_thread(lambda: _run(wanted, endpoints, netns_folder, patience, expected))
+    return Matrix({probe: results[probe] for probe in wanted})
+
+
+def _run(
+    wanted: Sequence[Probe],
+    endpoints: Mapping[str, Endpoint],
+    netns_folder: Path,
+    patience: Sequence[float],
+    expected: Expectation | None,
+) -> dict[Probe, Outcome]:
+    raise_file_limit()
+    results: dict[Probe, Outcome] = {}
+    pending = sorted(wanted, key=lambda probe: probe.source)
+    with _Prober(endpoints, netns_folder) as prober:
+        for seconds in patience:
+            prober.round(pending, seconds, results)
+            pending = [probe for probe in pending if results[probe] is Outcome.DENIED]
+        for seconds in MORE_PATIENCE if expected is not None else ():
+            pending = [probe for probe in pending if expected is not None and expected(probe)]
+            prober.round(pending, seconds, results)
+            pending = [probe for probe in pending if results[probe] is Outcome.DENIED]
+    return results
+
+
+def _portions(probes: Sequence[Probe]) -> list[list[Probe]]:
+    """Cut the probes into portions of no more than PAIRS pairs of endpoints and addresses."""
+    portions: list[list[Probe]] = [[]]
+    pairs: set[tuple[str, str, int]] = set()
+    for probe in probes:
+        pair = (probe.source, probe.destination, probe.family)
+        if pair not in pairs and len(pairs) == PAIRS:
+            portions.append([])
+            pairs = set()
+        pairs.add(pair)
+        portions[-1].append(probe)
+    return portions
+
+
+class _Prober:
+    """The open namespaces and the loop of one run. Lives and dies in one thread."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], netns_folder: Path) -> None:
+        self._endpoints = endpoints
+        self._folder = netns_folder
+        self._selector = selectors.DefaultSelector()
+        self._sources: dict[str, Source] = {}
+        self._namespaces: dict[str, int] = {}
+        self._here = ""
+        self._kernel_sctp = has_sctp()
+
+    def __enter__(self) -> _Prober:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for source in self._sources.values():
+            source.close()
+        for fd in self._namespaces.values():
+            os.close(fd)
+        self._selector.close()
+
+    def round(self, probes: Sequence[Probe], patience: float, results: dict[Probe, Outcome]) -> None:
+        """Try each probe once, waiting `patience` seconds for each; what came of it goes into `results`.
+
+        All namespaces together have one limit of neighbour entries (net.ipv4.neigh.default.gc_thresh3, 1024 as a
+        rule), which is the machine's business. So many pairs are tried in portions, with the entries forgotten in
+        between.
+        """
+        portions = _portions(probes)
+        for portion in portions:
+            if len(portions) > 1:
+                self._forget_neighbours()
+            self._portion(portion, patience, results)
+
+    def _forget_neighbours(self) -> None:
+        for name in self._endpoints:
+            self._enter(name)
+            forget_neighbours()
+
+    def _portion(self, probes: Sequence[Probe], patience: float, results: dict[Probe, Outcome]) -> None:
+        """Try these probes at once.
+
+        No more than WINDOW are under way at a time, those not counted that have had no answer for a while: they are
+        most likely denied and load nothing.
+        """
+        waiting = deque(probes)
+        flying: deque[tuple[float, Probe, Attempt]] = deque()
+        fresh = 0
+        while waiting or flying:
+            while waiting and fresh < WINDOW:
+                probe = waiting.popleft()
+                flying.append((time.monotonic() + patience, probe, self._launch(probe)))
+                fresh += 1
+            self._poll(min(0.02, max(0.0, flying[0][0] - time.monotonic())))
+            now = time.monotonic()
+            still: deque[tuple[float, Probe, Attempt]] = deque()
+            for deadline, probe, attempt in flying:
+                if attempt.outcome is None and now < deadline:
+                    still.append((deadline, probe, attempt))
+                    continue
+                results[probe] = attempt.outcome or Outcome.DENIED
+                attempt.close()
+            flying = still
+            fresh = sum(1 for deadline, _, _ in flying if deadline - now > patience - FRESH)
+
+    def _poll(self, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
+            ready: Callable[[], None] = key.data
+            ready()
+
+    def _launch(self, probe: Probe) -> Attempt:
+        source = self._enter(probe.source)
+        target = self._endpoints[probe.destination]
+        attempt: Attempt
+        if probe.protocol == "TCP" or (probe.protocol == "SCTP" and self._kernel_sctp):
+            attempt = Stream(source, probe, target, self._selector)
+        elif probe.protocol == "UDP":
+            attempt = Datagram(source, probe, target, self._selector)
+        elif probe.protocol == "SCTP":
+            attempt = RawSctp(source, probe, target)
+        else:
+            attempt = Echo(source, probe, target)
+        attempt.start()
+        return attempt
+
+    def _enter(self, name: str) -> Source:
+        """Be in the namespace of the endpoint and have what is kept for it."""
+        if name != self._here:
+            if name not in self._namespaces:
+                path = self._folder / self._endpoints[name].netns
+                self._namespaces[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            enter(self._namespaces[name])
+            self._here = name
+        if name not in self._sources:
+            self._sources[name] = Source(self._endpoints[name], self._selector)
+        return self._sources[name]

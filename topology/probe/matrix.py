@@ -1,0 +1,97 @@
+"""What was probed and what came of it, as values: comparable, storable as JSON, without any input or output."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Outcome(enum.Enum):
+    """What became of one probe.
+
+    ALLOWED: the right server answered, twice. CLOSED: packets get there and back, but nothing serves the port.
+    DENIED: no answer in any of the attempts. WRONG: somebody else answered.
+    """
+
+    ALLOWED = "allowed"
+    CLOSED = "closed"
+    DENIED = "denied"
+    WRONG = "wrong"
+
+    @property
+    def reachable(self) -> bool:
+        """Whether packets pass: what policy decides, apart from whether somebody serves the port."""
+        return self in (Outcome.ALLOWED, Outcome.CLOSED)
+
+
+class Probe(NamedTuple):
+    """One attempt: from endpoint to endpoint (`namespace/pod`, `node:NAME`, `external:NAME`).
+
+    `protocol` is TCP, UDP, SCTP or ICMP; `port` is 0 for ICMP; `family` is 4 or 6.
+    """
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    family: int
+
+    @property
+    def way(self) -> str:
+        """The probe without its ends: `TCP 80`, `ICMP`."""
+        return f"{self.protocol} {self.port}" if self.port else self.protocol
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.destination} {self.way} IPv{self.family}"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The results of one run. Iteration order of `results` is the order of the topology."""
+
+    results: Mapping[Probe, Outcome]
+
+    def sources(self) -> list[str]:
+        """The endpoints that were probed from, in order."""
+        return list(dict.fromkeys(probe.source for probe in self.results))
+
+    def destinations(self) -> list[str]:
+        """The endpoints that were probed, in order."""
+        return list(dict.fromkeys(probe.destination for probe in self.results))
+
+    def ways(self) -> list[tuple[str, int]]:
+        """The protocols and ports that were probed, in order."""
+        return list(dict.fromkeys((probe.protocol, probe.port) for probe in self.results))
+
+    def families(self) -> list[int]:
+        """The address families that were probed."""
+        return sorted({probe.family for probe in self.results})
+
+    def changes(self, before: Matrix) -> dict[Probe, tuple[Outcome, Outcome]]:
+        """The probes of both runs whose outcome differs, with both outcomes, the earlier one first."""
+        both = ((probe, before.results[probe], now) for probe, now in self.results.items() if probe in before.results)
+        return {probe: (then, now) for probe, then, now in both if then is not now}
+
+    def count(self) -> dict[str, int]:
+        """How many probes had each outcome."""
+        values = list(self.results.values())
+        return {outcome.value: values.count(outcome) for outcome in Outcome}
+
+    def to_json(self) -> str:
+        """The results as JSON: a list of objects, one a probe, and the counts."""
+        probes = [{**probe._asdict(), "outcome": outcome.value} for probe, outcome in self.results.items()]
+        return json.dumps({"count": self.count(), "probes": probes}, indent=2)
+
+    @staticmethod
+    def from_json(text: str) -> Matrix:
+        """What `to_json` wrote."""
+        return Matrix(dict(_entries(json.loads(text)["probes"])))
+
+
+def _entries(probes: Iterable[Mapping[str, object]]) -> Iterable[tuple[Probe, Outcome]]:
+    for entry in probes:
+        fields = {name: entry[name] for name in Probe._fields}
+        yield Probe(**fields), Outcome(entry["outcome"])  # type: ignore[arg-type]  # values of our own JSON
