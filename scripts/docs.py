@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,17 +20,12 @@ import click
 from controller import metrics, settings
 from controller.cli import headgate
 from controller.config import GROUPS
+from flows.pipeline_doc import pipeline_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 WIDTH = 100
 NOTE = "<!-- Generated from the code by `make docs`. Changes made here are lost. -->\n\n"
-
-
-def pipeline() -> str:
-    """The tables of the pipeline, as `flows` itself tells them."""
-    command = [sys.executable, "-m", "flows.pipeline_doc"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def cli() -> str:
@@ -92,7 +86,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "pipeline.md": pipeline,
+    "pipeline.md": pipeline_markdown,
     "cli.md": cli,
     "config.md": config,
     "metrics.md": metric_names,
