@@ -1,0 +1,1 @@
+"""What the written pages claim: their links, and the commands that they tell people to type."""

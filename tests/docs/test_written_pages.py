@@ -1,0 +1,32 @@
+"""Pages written by hand point to what is there. Generated pages are `make check-docs`' business."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
+TYPED = re.compile(r"(?:^|`)(?:# )?make ([a-z-]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [link for link, _ in LINK.findall(page.read_text()) if "://" not in link]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_names_only_targets_that_are_there() -> None:
+    targets = set(TARGET.findall((ROOT / "Makefile").read_text()))
+    typed = set(TYPED.findall((ROOT / "README.md").read_text()))
+    assert {"demo", "test", "install"} <= typed
+    assert typed <= targets
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    numbers = [int(page.name[:4]) for page in sorted((ROOT / "docs" / "adr").glob("*.md"))]
+    assert numbers == list(range(1, len(numbers) + 1))
