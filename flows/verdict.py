@@ -197,7 +197,8 @@ def _judge(cluster: Cluster, probe: Probe, direction: Direction) -> Side:
         return Side(direction, near, Standing.ITSELF)
     if _is_own_node(cluster, subject, far.address):
         return Side(direction, near, Standing.OWN_NODE)
-    isolating = [policy for _, policy in sorted(cluster.policies.items()) if _isolates(policy, subject, direction)]
+    found = (policy for policy in cluster.policies.values() if _isolates(policy, subject, direction))
+    isolating = sorted(found, key=lambda policy: policy.key)
     if not isolating:
         return Side(direction, near, Standing.NOT_ISOLATED)
     # Policies are a union: one rule of any of them is enough.
@@ -270,7 +271,8 @@ def _ask_rule(asked: _Question, policy: Policy, number: int, rule: Rule | None) 
 
 def claimants(cluster: Cluster, address: Net) -> tuple[Pod, ...]:
     """The pods that say they have this address. Pods on the host's network and finished ones have none of their own."""
-    return tuple(pod for _, pod in sorted(cluster.pods.items()) if pod.networked and address in pod.addresses)
+    found = (pod for pod in cluster.pods.values() if pod.networked and address in pod.addresses)
+    return tuple(sorted(found, key=lambda pod: pod.key))
 
 
 def _peer_fits(cluster: Cluster, namespace: str, peer: Peer, remote: Net) -> bool:

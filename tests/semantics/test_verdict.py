@@ -262,9 +262,14 @@ def test_two_peers_do_not_add_up_on_a_contested_address() -> None:
 
 
 def test_a_name_on_a_contested_address_is_what_every_claimant_resolves() -> None:
-    out = cluster([*PODS, *SHARED], NODES, NAMESPACES, policy("z/out", egress=[rule(tcp("web"))]))
-    assert ask(out, "z/a > y/p TCP 80")[4].allowed
-    assert not ask(out, "z/a > y/p TCP 8080")[4].allowed
+    other_order = [pod("x/q", 21, "one", WEB, WEB_HIGH), pod("y/q", 21, "two", WEB)]
+    out = cluster([*PODS, *SHARED, *other_order], NODES, NAMESPACES, policy("z/out", egress=[rule(tcp("web"))]))
+    for name in ("x/p", "y/p", "x/q", "y/q"):
+        assert ask(out, f"z/a > {name} TCP 80")[4].allowed
+        assert not ask(out, f"z/a > {name} TCP 8080")[4].allowed
+
+
+def test_a_name_on_a_contested_address_is_the_subjects_own_at_ingress() -> None:
     inward = cluster([*PODS, *SHARED], NODES, NAMESPACES, policy("y/in", ingress=[rule(tcp("web"))]))
     assert ask(inward, "z/a > y/p TCP 8080")[4].allowed
 
