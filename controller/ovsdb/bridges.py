@@ -1,4 +1,4 @@
-"""From the replica's rows to BridgeState values, keeping what did not change: one new port must not cost a reading of all.
+"""From the replica's rows to BridgeState values, keeping what did not change: one port must not cost a reading of all.
 
 Only reading happens here. What the external_ids mean is `flows.attach`'s business.
 """

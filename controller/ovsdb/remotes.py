@@ -71,10 +71,10 @@ def parse_listen(text: str) -> tuple[str, int]:
     raise ValueError(f"OVSDB listening address {text!r} is not tcp:HOST:PORT or ptcp:PORT[:HOST]")
 
 
-def controller_target(listen: tuple[str, int], local: str | None) -> str:
-    """The OpenFlow target a switch is given: where we listen; for a wildcard, `local`, the address it reached us by.
+def controller_target(listen: tuple[str, int], local: str) -> str:
+    """The OpenFlow target a switch is given: where we listen; for a wildcard, `local`, our address towards its OVSDB.
 
-    `local` is None for a connection over a unix socket: that switch is on this machine.
+    `local` is empty for a connection over a unix socket: that switch is on this machine.
     """
     host, port = listen
     if host in _WILDCARDS:

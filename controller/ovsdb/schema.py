@@ -17,8 +17,10 @@ _FLAG = {"type": "boolean"}
 _MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
 
 
-def _rows(table: str) -> dict[str, Any]:
-    return {"type": {"key": {"type": "uuid", "refTable": table}, "min": 0, "max": "unlimited"}}
+def _rows(table: str, key: str = "") -> dict[str, Any]:
+    """A set of references to rows of `table`, or a map to them from `key`."""
+    row = {"type": "uuid", "refTable": table}
+    return {"type": {**({"key": key, "value": row} if key else {"key": row}), "min": 0, "max": "unlimited"}}
 
 
 _TABLES: dict[str, dict[str, Any]] = {
@@ -32,9 +34,7 @@ _TABLES: dict[str, dict[str, Any]] = {
         "fail_mode": _TEXT_OR_NONE,
         "other_config": _MAP,
         "controller": _rows("Controller"),
-        "flow_tables": {
-            "type": {"key": "integer", "value": {"type": "uuid", "refTable": "Flow_Table"}, "min": 0, "max": "unlimited"}
-        },
+        "flow_tables": _rows("Flow_Table", key="integer"),
     },
     "Port": {"interfaces": _rows("Interface")},
     "Interface": {"name": _TEXT, "ofport": _NUMBER_OR_NONE, "mac_in_use": _TEXT_OR_NONE, "external_ids": _MAP},

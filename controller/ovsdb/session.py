@@ -41,6 +41,9 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
     updates of every change committed before it reads the question ahead of the answer.
     """
 
+    rpc: Any
+    reconnect: Any
+
     def __init__(self, reconnect: _Reconnect, rpc: Any, remotes: list[str]) -> None:
         self._asked: set[str] = set()
         self._count = 0
@@ -78,10 +81,12 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
 
     @property
     def local_address(self) -> str | None:
-        """Our own address on the connection; None over a unix socket or without a connection."""
-        sock = self.rpc.stream.socket if self.rpc is not None and not self.rpc.get_status() else None
-        if sock is None or sock.family == socket.AF_UNIX:
+        """Our own address on the connection; empty over a unix socket, None without a connection."""
+        if self.rpc is None or self.rpc.get_status():
             return None
+        sock = self.rpc.stream.socket
+        if sock.family == socket.AF_UNIX:
+            return ""
         try:
             return str(sock.getsockname()[0])
         except OSError:
@@ -101,6 +106,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self.reconnect.set_name(tcp_name(str(found[0][4][0]), port))
 
     def run(self) -> None:
+        """Connect, send what waits, probe: whatever is due."""
         super().run()
         if self.rpc is not None and not isinstance(self.rpc, FramedConnection):
             self.rpc = FramedConnection(self.rpc.stream)
@@ -108,7 +114,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
             self._asked.clear()
 
     def ask(self) -> str:
-        """Send an echo of our own; its id is put into `answered` when the answer has come and all before it was handed out."""
+        """Send an echo of our own; its id goes into `answered` once the answer came, after all that came before."""
         self._count += 1
         request = ovs.jsonrpc.Message.create_request("echo", [])
         request.id = f"headgate-{self._count}"
@@ -117,10 +123,10 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return str(request.id)
 
     def recv(self) -> Any:
+        """The next message for the replica, or None for now."""
         message = super().recv()
-        if message is not None and message.type == ovs.jsonrpc.Message.T_REPLY and isinstance(message.id, str):
-            if message.id in self._asked:
-                self._asked.discard(message.id)
-                self.answered.append(message.id)
-                return None
-        return message
+        if message is None or not isinstance(message.id, str) or message.id not in self._asked:
+            return message
+        self._asked.discard(message.id)
+        self.answered.append(message.id)
+        return None

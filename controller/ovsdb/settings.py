@@ -1,8 +1,8 @@
 """What Headgate sets on a bridge it owns: from what stands there and what is wanted to the OVSDB operations, as values.
 
-An empty list means that all is as wanted, and nothing is sent: a restart of the controller writes nothing. Which setting makes
-OVS 3.1 delete the bridge's flows was observed: the first Controller that comes, the last that goes, and a change of
-fail_mode while there is no Controller. Everything else here leaves them alone.
+An empty list means that all is as wanted, and nothing is sent: a restart of the controller writes nothing. Which
+setting makes OVS 3.1 delete the bridge's flows was observed: the first Controller that comes, the last that goes, and a
+change of fail_mode while there is no Controller. Everything else here leaves them alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MARK = ("headgate", "true")  # external_ids of the Controller rows that are ours
 INSTALLED = ("headgate-installed", "true")  # external_ids of Interfaces whose policy is in force
 GRACE = 3.0  # seconds an operator's controller, connected, gets to turn out to be this one
 DEFAULT_MAX_BACKOFF = 8000  # milliseconds, Controller.max_backoff when empty (ovs-vswitchd.conf.db(5))
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}")  # OFP_MAX_TABLE_NAME_LEN is 32 with its NUL; ovs-ofctl reads these bare
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}")  # OFP_MAX_TABLE_NAME_LEN is 32, its NUL included
 Operation = dict[str, Any]
 
 
@@ -65,7 +65,7 @@ def check_names(tables: Mapping[int, str]) -> None:
 
 
 def plan_bridge(bridge: BridgeSettings, names: Mapping[int, str]) -> list[Operation]:
-    """Operations for fail_mode, protocols and table names. An empty `protocols` means all that OVS has: it stays empty."""
+    """Operations for fail_mode, protocols and table names. Empty `protocols` means all, and stays empty."""
     operations = []
     if bridge.fail_mode != "secure":
         operations.append(_update("Bridge", bridge.uuid, {"fail_mode": "secure"}))
@@ -89,7 +89,7 @@ def plan_bridge(bridge: BridgeSettings, names: Mapping[int, str]) -> list[Operat
 def plan_controller(bridge: BridgeSettings, target: str, leads: Callable[[str], bool], add: bool) -> list[Operation]:
     """Operations that leave the bridge with exactly one way to us; rows without our mark are never touched.
 
-    `target` is the way, `leads` recognises an operator's target as being one, and `add` allows ours beside the operator's.
+    `target` is the way, `leads` recognises an operator's target as one, and `add` allows ours beside the operator's.
     """
     ours = sorted((row for row in bridge.controllers if row.ours), key=lambda row: row.uuid)
     theirs = [row for row in bridge.controllers if not row.ours]
@@ -125,7 +125,8 @@ def patience(controllers: Sequence[ControllerRow], grace: float = GRACE) -> floa
 
 def hidden_flows(bridge: BridgeSettings) -> str:
     """A note for the operator if in-band control puts flows on the bridge that bypass the pipeline; else empty."""
-    targets = sorted(row.target for row in bridge.controllers if row.in_band and not row.ours)
+    remote = [row for row in bridge.controllers if row.target.startswith(("tcp:", "ssl:"))]
+    targets = sorted(row.target for row in remote if row.in_band and not row.ours)
     if bridge.in_band_disabled or not targets:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Waiting for sockets, time, and other threads: the poller that an OVSDB thread blocks in. Nothing of OVSDB is known here."""
+"""Waiting for sockets, time and other threads: the poller that an OVSDB thread blocks in. It knows nothing of OVSDB."""
 
 from __future__ import annotations
 

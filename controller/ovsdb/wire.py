@@ -1,8 +1,8 @@
 """JSON-RPC messages from a byte stream: the `ovs` package's connection with a reader of our own.
 
-The package's own reader parses character by character, in Python, and loses half a UTF-8 character at the end of a read; a
-node with thousands of ports would stop the green threads for seconds. Here a message's end is found by a regular
-expression and its text is parsed by the standard library. Nothing of the database's contents is known here.
+The package's own reader parses character by character, in Python, and loses half a UTF-8 character at the end of a
+read; a node with thousands of ports would stop the green threads for seconds. Here a message's end is found by a
+regular expression and its text is parsed by the standard library. Nothing of the database's contents is known here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import ovs.util
 
 READ_BYTES = 1 << 16
 LIMIT_BYTES = 256 << 20  # one message; a bridge of 10,000 ports is about 10 MiB
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}]', re.DOTALL)  # a whole string, or the start of one that is not whole yet
+# A whole string, the start of one that is not whole yet, or a brace. What it has taken it never gives back (++, *+).
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}]', re.DOTALL)
 
 
 class WireError(ValueError):
@@ -78,7 +79,7 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
         self._texts: deque[bytes] = deque()
 
     def recv(self) -> tuple[int, Any]:
-        """(0, message), or (errno, None) with errno.EAGAIN for "nothing yet"; any other error has ended the connection."""
+        """(0, message), or (errno, None): errno.EAGAIN for "nothing yet", any other has ended the connection."""
         try:
             while not self.status and not self._texts:
                 error, data = self.stream.recv(READ_BYTES)

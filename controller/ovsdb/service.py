@@ -1,0 +1,250 @@
+"""All OVSDB connections of the process: the one object that the rest of Headgate talks to.
+
+The same database may be reached twice, by a configured remote and by its own manager. It is recognised by the uuid of
+its Open_vSwitch row and spoken for once: a configured remote wins over a manager's connection (even while it is away,
+and of two configured ones the first), and of two managers' connections the newer, as the older is likely half-open.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from controller.ovsdb import settings
+from controller.ovsdb.bridges import Identity
+from controller.ovsdb.feed import Feed
+from controller.ovsdb.link import Direction, Link, Ticket
+from controller.ovsdb.listener import Listener
+from controller.ovsdb.remotes import parse_listen, parse_remote
+from controller.ovsdb.session import FramedSession
+from controller.ovsdb.writer import Config
+from controller.reconcile.events import Event
+
+log = structlog.get_logger(__name__)
+CLOSE_WITHIN = 0.9  # seconds
+MAX_ACCEPTED = 4096  # managers' connections at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection, for status. `since` is Unix time of the last change of `synced`; `silent` says why it is mute.
+
+    `name` is the `ovsdb` of events; a connection whose database is not known yet goes by its peer.
+    """
+
+    name: str
+    remote: str
+    direction: Direction
+    connected: bool
+    synced: bool
+    since: float
+    last_error: str = ""
+    system_id: str = ""
+    hostname: str = ""
+    silent: str = ""
+    bridges: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Ovsdb:
+    """Connects to `remotes`, listens at `listen`, owns the bridges named `bridges`; posts events, writes what is ours.
+
+    `tables` names flow tables by id; `openflow` is where switches reach us, as the listener has it bound (host, port),
+    and `connected` tells, in any thread, whether a datapath id has an OpenFlow session. Raises ValueError for remotes,
+    addresses or names that cannot be, and OSError if it cannot listen. A connection's BridgeChanged events come before
+    its OvsdbState(synced); a configured remote whose database comes by another name counts as synced, with the reason.
+    """
+
+    def __init__(
+        self,
+        remotes: Sequence[str],
+        *,
+        post: Callable[[Event], None],
+        listen: str | None = None,
+        bridges: Collection[str] = ("br-int",),
+        tables: Mapping[int, str] | None = None,
+        openflow: tuple[str, int] | None = None,
+        connected: Callable[[int], bool] = lambda dpid: False,
+        grace: float = settings.GRACE,
+    ) -> None:
+        settings.check_names(tables or {})
+        self._config = Config(frozenset(bridges), dict(tables or {}), openflow, connected, grace)
+        self._post = post
+        self._lock = threading.RLock()
+        self._closed = False
+        names = list(dict.fromkeys(parse_remote(remote) for remote in remotes))
+        self._feeds = {name: Feed(name, post) for name in names}
+        self._links: list[Link] = []
+        for name in names:
+            link = Link(name, "connecting", lambda name=name: FramedSession.connecting(name), self._config, self)  # type: ignore[misc]
+            link.feed = self._feeds[name]
+            link.feed.take(link, "")
+            self._links.append(link)
+        self._listener = Listener(parse_listen(listen), self._accepted) if listen else None
+
+    @property
+    def listen_address(self) -> tuple[str, int] | None:
+        """Where managers' connections are accepted, with the port that was given for 0."""
+        return self._listener.address if self._listener else None
+
+    def start(self) -> None:
+        """Begin connecting and listening; returns at once."""
+        with self._lock:
+            for link in self._links:
+                link.start()
+        if self._listener:
+            self._listener.start()
+
+    def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
+        """Set (True) or remove (False) `headgate-installed=true` on Interfaces, by row uuid.
+
+        Answered with InstalledWritten once committed, in one or several parts; kept over a reconnect until then. An
+        Interface that is gone is not answered, nor is an `ovsdb` that is not known.
+        """
+        with self._lock:
+            feed = self._feeds.get(ovsdb)
+        if feed is None:
+            log.debug("flags for an unknown ovsdb", ovsdb=ovsdb)
+            return
+        feed.want(interfaces)
+        if isinstance(link := feed.owner, Link):
+            link.wake()
+
+    def barrier(self, timeout: float) -> list[str]:
+        """Return when every change committed before this call has been posted, on every connection.
+
+        What could not be asked within `timeout` seconds is named, with the reason: empty means that all has been told.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            feeds = list(self._feeds.values())
+        missing, tickets = [], []
+        for feed in feeds:
+            link = feed.owner
+            if isinstance(link, Link) and link.silent:
+                continue  # another connection speaks for the same database
+            if not isinstance(link, Link) or not feed.synced:
+                missing.append(f"{feed.name}: {feed.reason or 'not read yet'}")
+                continue
+            ticket = Ticket()
+            link.ask(ticket)
+            tickets.append((feed.name, ticket))
+        for name, ticket in tickets:
+            if not ticket.wait(max(0.0, deadline - time.monotonic())):
+                missing.append(f"{name}: no answer within {timeout:g} s")
+            elif ticket.reason:
+                missing.append(f"{name}: {ticket.reason}")
+        return missing
+
+    def status(self) -> list[Connection]:
+        """Every connection and every database whose connection is away, as of now."""
+        with self._lock:
+            links, feeds = list(self._links), list(self._feeds.values())
+        found = [_describe(link) for link in links]
+        spoken = {connection.name for connection in found}
+        found.extend(
+            Connection(feed.name, "", "listening", False, False, feed.since, feed.reason, bridges=feed.bridges())
+            for feed in feeds
+            if feed.name not in spoken
+        )
+        return found
+
+    def close(self) -> None:
+        """End all connections and stop listening, within a second. What the switches have stays as it is."""
+        with self._lock:
+            self._closed = True
+            links = list(self._links)
+        deadline = time.monotonic() + CLOSE_WITHIN
+        if self._listener:
+            self._listener.close()
+        for link in links:
+            link.close()
+        for link in links:
+            link.join(max(0.0, deadline - time.monotonic()))
+        if self._listener:
+            self._listener.join(max(0.0, deadline - time.monotonic()))
+
+    def claim(self, link: Link, this: Identity) -> Feed | str:
+        """Called by a link that knows its database: the feed it speaks through, or why it keeps silent."""
+        with self._lock:
+            others = [other for other in self._links if other is not link and other.feed is not None]
+            rivals = [other for other in others if other.feed is not None and other.feed.row == this.row]
+            for other in rivals:
+                if other.direction == "connecting":
+                    reason = f"the same database as {other.name}"
+                    if link.feed is not None:
+                        link.feed.retire(reason)
+                    return reason
+            if link.direction == "connecting":
+                feed = self._feeds[link.name]
+                for other in rivals:
+                    self._silence(other, f"the same database as {link.name}")
+            else:
+                feed = self._manager_feed(this)
+                if link.feed is not None and link.feed is not feed:
+                    link.feed.lost(link, "another database is there now")
+                for other in rivals:
+                    other.close()
+            feed.take(link, this.row)
+            return feed
+
+    def ended(self, link: Link) -> None:
+        """Called by a link whose thread has ended."""
+        with self._lock:
+            if link in self._links and link.direction == "listening":
+                self._links.remove(link)
+
+    def _silence(self, link: Link, reason: str) -> None:
+        """A manager's connection that a configured one made superfluous; it stays open, or it would come again."""
+        feed = link.feed
+        link.silent, link.feed = reason, None
+        if feed is not None and feed.owner is link:
+            feed.retire(reason)
+            feed.take(None, "")
+            del self._feeds[feed.name]
+
+    def _manager_feed(self, this: Identity) -> Feed:
+        """The feed for a manager's connection. Its name outlives the connection and even the database's file.
+
+        Two machines that claim the same system-id at the same time are kept apart by their row's uuid.
+        """
+        name = f"manager:{(this.system_id or this.hostname or this.row)[:100]}"
+        feed = self._feeds.get(name)
+        if feed is not None and feed.synced and feed.row != this.row:
+            name = f"{name}/{this.row}"
+            feed = self._feeds.get(name)
+        if feed is None:
+            feed = self._feeds[name] = Feed(name, self._post)
+        return feed
+
+    def _accepted(self, sock: socket.socket, peer: str) -> None:
+        with self._lock:
+            if self._closed or sum(link.direction == "listening" for link in self._links) >= MAX_ACCEPTED:
+                sock.close()
+                return
+            link = Link(peer, "listening", lambda: FramedSession.accepted(sock, peer), self._config, self)
+            self._links.append(link)
+            link.start()
+
+
+def _describe(link: Link) -> Connection:
+    feed = link.feed
+    return Connection(
+        name=feed.name if feed else link.name,
+        remote=link.name,
+        direction=link.direction,
+        connected=link.connected,
+        synced=link.synced,
+        since=link.since,
+        last_error=link.last_error,
+        system_id=link.identity.system_id,
+        hostname=link.identity.hostname,
+        silent=link.silent,
+        bridges=feed.bridges() if feed and not link.silent else (),
+        notes=link.notes,
+    )
