@@ -33,7 +33,7 @@ from flows.raw import (
     shown,
     string_at,
 )
-from flows.syntax import port_name_error
+from flows.syntax import port_name_error, subdomain_error
 
 __all__ = [
     "FieldError",
@@ -81,14 +81,31 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
     return Pod(
         key,
         labels_at(metadata, "labels", "metadata", errors),
-        sys.intern(string_at(spec, "nodeName", "spec", errors)),
-        string_at(metadata, "uid", "metadata", errors),
+        _node_name(spec, errors),
+        _uid(metadata, errors),
         _pod_addresses(status, errors),
         _container_ports(spec, errors),
         # What is not plainly true leaves the pod a subject of policy.
         host_network is True,
         string_at(status, "phase", "status", errors) in _FINISHED,
     )
+
+
+def _node_name(spec: Object, errors: Errors) -> str:
+    name = string_at(spec, "nodeName", "spec", errors)
+    if name and (error := subdomain_error(name)):
+        errors.append(FieldError("spec.nodeName", f"{shown(name)} is not valid: {error}"))
+        return ""
+    return sys.intern(name)
+
+
+def _uid(metadata: Object, errors: Errors) -> str:
+    """The UID as it stands; the API prescribes no syntax, so only what cannot be shown is refused."""
+    uid = string_at(metadata, "uid", "metadata", errors)
+    if uid.isprintable():
+        return uid
+    errors.append(FieldError("metadata.uid", f"{shown(uid)} is not printable"))
+    return ""
 
 
 def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:

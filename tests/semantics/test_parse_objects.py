@@ -153,6 +153,12 @@ def test_equal_labels_are_shared() -> None:
     assert read_pod(metadata={"labels": {"a": "b"}})[0].labels is read_pod(metadata={"labels": {"a": "b"}})[0].labels
 
 
+def test_names_that_cannot_be_shown_are_left_out() -> None:
+    read, errors = read_pod(metadata={"uid": "a\x1b", "labels": {"a\n": "b"}}, spec={"nodeName": "a b"})
+    assert (read.uid, read.node, dict(read.labels)) == ("", "", {})
+    assert sorted(errors) == [r"metadata.labels['a\n']", "metadata.uid", "spec.nodeName"]
+
+
 @pytest.mark.parametrize("labels", [None, {}, {"kubernetes.io/metadata.name": "other"}, {"team": "x"}])
 def test_a_namespace_carries_its_own_name(labels: dict[str, str] | None) -> None:
     errors: list[FieldError] = []
@@ -210,45 +216,21 @@ def test_what_cannot_be_an_object_raises(raw: object, field: str) -> None:
 
 WORDS = st.sampled_from(
     [
-        "apiVersion",
-        "kind",
-        "metadata",
-        "name",
-        "namespace",
-        "labels",
-        "spec",
-        "status",
-        "podSelector",
-        "matchLabels",
-        "matchExpressions",
-        "key",
-        "operator",
-        "values",
-        "policyTypes",
-        "ingress",
-        "egress",
-        "from",
-        "to",
-        "ports",
-        "port",
-        "endPort",
-        "protocol",
-        "ipBlock",
-        "cidr",
-        "except",
-        "namespaceSelector",
-        "podIPs",
-        "podIP",
-        "ip",
-        "containers",
-        "initContainers",
-        "containerPort",
-        "hostNetwork",
-        "nodeName",
-        "phase",
-        "addresses",
-        "type",
-        "address",
+        *(
+            "apiVersion",
+            "kind",
+            "metadata",
+            "name",
+            "namespace",
+            "labels",
+            "spec",
+            "status",
+            "podSelector",
+            "matchLabels",
+        ),
+        *("matchExpressions", "key", "operator", "values", "policyTypes", "ingress", "egress", "from", "to", "ports"),
+        *("port", "endPort", "protocol", "ipBlock", "cidr", "except", "namespaceSelector", "podIPs", "podIP", "ip"),
+        *("containers", "initContainers", "containerPort", "hostNetwork", "nodeName", "phase", "addresses", "type"),
     ]
 )
 TEXTS = st.sampled_from(
