@@ -144,8 +144,13 @@ def missing(core: Reconciler, revision: int) -> Iterator[str]:
             yield f"{where}: its flows are not yet what they shall be"
         elif core.ports.pending(bridge.ovsdb):
             yield f"{where}: ports are not yet marked as installed"
+    yield from source_lines(core)
+
+
+def source_lines(core: Reconciler) -> Iterator[str]:
+    """What the sources say that cannot be realized as it stands; only a change of the sources can mend it."""
     for problem in core.problems:
-        yield f"{problem.where}: {problem.key} {problem.field}: {problem.reason}".replace(":  ", ": ")
-    for policy in core.world.cluster.policies.values():
+        yield f"{problem.where}: {' '.join(filter(None, (problem.key, problem.field)))}: {problem.reason}"
+    for policy in core.world.cluster.policies.values() if core.world.cluster else ():
         if policy.defects:
             yield f"policy {policy.key}: {'; '.join(policy.defects)}"

@@ -133,6 +133,14 @@ class Reconciler:
         state = self.ovsdb.get(ovsdb)
         return state is not None and state.synced
 
+    def waiting_for(self) -> list[str]:
+        """What still holds up the first flows, a line each; empty once they may be sent."""
+        if self._settled:
+            return []
+        lines = [] if self.world.cluster is not None else ["the sources have not all been read yet"]
+        lines += [f"OVSDB {name} has not been read yet" for name in sorted(self._expected) if not self.is_synced(name)]
+        return lines or [f"pod {key} has no address yet" for key in self.world.unplaced()]
+
     def _plan(self) -> None:
         for name in sorted(self._dirty & self.world.bridges.keys()):
             dpid = self.world.bridges[name].dpid

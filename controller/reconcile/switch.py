@@ -59,6 +59,7 @@ class Switch:
     error: str = ""
     committed_at: float | None = None
     bundles: int = 0
+    dumps: int = 0
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
@@ -90,6 +91,7 @@ class Switch:
         self.counters = event.counters
         self.foreign = event.foreign
         self.dumping = False
+        self.dumps += 1
         self.audit_at = now + AUDIT_SECONDS
         self.realized_revision = -1
 
@@ -117,6 +119,10 @@ class Switch:
         self.error = event.reason
         self.retry_at = now + min(FIRST_RETRY * 2**self.failures, LONGEST_RETRY)
         self.failures += 1
+
+    def ask(self) -> None:
+        """Let the next `next` ask the switch what it has, for fresh counters."""
+        self.audit_at = 0.0
 
     @property
     def realized(self) -> bool:

@@ -1,0 +1,184 @@
+"""The running controller: sources, OVSDB and OpenFlow around one reconciler, joined by a queue of events.
+
+One thread takes events and carries out commands; everything that decides stands in `reconcile`. Long computations run beside the hub, so that
+echo requests are answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from controller.config import Config
+from controller.core_views import CoreViews
+from controller.errors import StartError
+from controller.hub import offload
+from controller.measure import Meter
+from controller.metrics import Metrics
+from controller.ovsdb.service import Ovsdb
+from controller.reconcile.events import Command, DumpFlows, Event, OvsdbState, SendBundle, SwitchDown, SwitchUp, Tick
+from controller.reconcile.reconciler import Reconciler
+from controller.sources.manifests import ManifestFolder
+from controller.sources.store import Store
+from controller.switch.codec import encode_flow
+from controller.switch.service import OpenFlow
+from controller.version import version
+from flows.pipeline import TABLE_NAMES
+
+log = structlog.get_logger("headgate")
+
+TICK_SECONDS = 1.0
+LARGEST_BATCH = 10_000
+T = TypeVar("T")
+
+
+class Question:
+    """A question to the core's thread: asked in the order of events, answered once everything before it was handled."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+
+
+class Controller:
+    """Everything that `headgate run` runs, apart from HTTP and signals."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.metrics = Metrics(version(), config.hub)
+        self.meter = Meter(self.metrics)
+        self.changed = threading.Condition()
+        self._queue: queue.Queue[Event | Question] = queue.Queue()
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._up: set[int] = set()
+        self.started = time.monotonic()
+        self.store = Store(self.post)
+        self.folder = ManifestFolder(config.manifests, self.store) if config.manifests else None
+        listen = config.openflow_address
+        try:
+            self.openflow = OpenFlow([(listen.host, listen.port)], post=self.post)
+            self.ovsdb = Ovsdb(
+                config.ovsdb,
+                post=self.post,
+                listen=config.ovsdb_listen,
+                bridges=config.bridge,
+                tables=TABLE_NAMES,
+                openflow=self.openflow.addresses[0],
+                connected=self._up.__contains__,
+            )
+        except (OSError, ValueError) as error:
+            raise StartError(str(error)) from error
+        self.reconciler = Reconciler(encode_flow, config.ovsdb, self.started)
+        self._views = CoreViews(self)
+        self._thread = threading.Thread(target=self._run, name="core", daemon=True)
+
+    @property
+    def views(self) -> CoreViews:
+        """What HTTP shows."""
+        return self._views
+
+    def post(self, event: Event) -> None:
+        """Hand an event to the core, from any thread of the hub."""
+        self._queue.put(event)
+
+    def start(self) -> None:
+        """Open listeners, connect, and go on in threads. Raises StartError."""
+        try:
+            self.openflow.start()
+            self.ovsdb.start()
+            if self.folder:
+                self.folder.start()
+        except (OSError, ValueError) as error:
+            raise StartError(str(error)) from error
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End all that start began, within `timeout` seconds, leaving the flows on the switches in place."""
+        deadline = time.monotonic() + timeout
+        self._stopping = True
+        self.post(Tick())
+        if self.folder:
+            self.folder.stop()
+        self.ovsdb.close()
+        self.openflow.close()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until every event posted before this call was handled. False when that took too long."""
+        question = Question()
+        self._queue.put(question)
+        return question.answered.wait(timeout)
+
+    def read(self, look: Callable[[Reconciler, float], T]) -> T:
+        """What `look` reads off the reconciler while nothing changes it."""
+        with self._lock:
+            return look(self.reconciler, time.monotonic())
+
+    def _run(self) -> None:
+        while not self._stopping:
+            events, questions = self._next_batch()
+            try:
+                commands = self._handle(events)
+                for command in commands:
+                    self._carry_out(command)
+            except Exception:
+                # One bad batch must not end the only thread that enforces policy; what it lost comes back by the audit.
+                log.exception("an event could not be handled")
+            for question in questions:
+                question.answered.set()
+            with self.changed:
+                self.changed.notify_all()
+
+    def _next_batch(self) -> tuple[list[Event], list[Question]]:
+        now = time.monotonic()
+        due = self.reconciler.due(now)
+        found: list[Event | Question] = []
+        try:
+            found.append(self._queue.get(timeout=TICK_SECONDS if due is None else min(max(due, 0.001), TICK_SECONDS)))
+            while len(found) < LARGEST_BATCH:
+                found.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        events = [item for item in found if not isinstance(item, Question)]
+        return events or [Tick()], [item for item in found if isinstance(item, Question)]
+
+    def _handle(self, events: list[Event]) -> list[Command]:
+        for event in events:
+            self._note(event)
+        with self._lock:
+            before = time.monotonic()
+            commands = offload(self.reconciler.handle, events, before)
+            now = time.monotonic()
+            self.meter.handled(self.reconciler, events, commands, now - before, now)
+        return commands
+
+    def _note(self, event: Event) -> None:
+        """Say what an operator wants to read in the log, and remember who is connected."""
+        if isinstance(event, SwitchUp):
+            self._up.add(event.dpid)
+            log.info("switch connected", dpid=f"{event.dpid:016x}")
+        elif isinstance(event, SwitchDown):
+            self._up.discard(event.dpid)
+            log.warning("switch disconnected; its flows stay in force", dpid=f"{event.dpid:016x}")
+        elif isinstance(event, OvsdbState) and event.reason:
+            log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
+        elif hasattr(event, "problems"):
+            for problem in event.problems:
+                if problem not in self.reconciler.problems:
+                    log.error(problem.reason, where=problem.where, object=problem.key, field=problem.field)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, DumpFlows):
+            self.openflow.dump(command.dpid, command.session)
+        elif isinstance(command, SendBundle):
+            changes = command.changes
+            counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
+            log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
+            self.openflow.send_bundle(command.dpid, command.session, command.number, changes)
+        else:
+            self.ovsdb.set_installed(command.ovsdb, command.interfaces)

@@ -1,0 +1,179 @@
+"""What the running core answers to HTTP: its status, waiting until all is realized, and the flows of a switch now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from controller.annotate import flow_views
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.world import BridgeName
+from controller.report import missing, pod_views, policy_views, problem_views, source_lines, switch_views
+from controller.version import version
+from controller.views import (
+    FlowView,
+    OvsdbView,
+    SourceView,
+    StatusView,
+    SwitchUnavailable,
+    UnknownNode,
+    WaitResult,
+)
+
+if TYPE_CHECKING:
+    from controller.core import Controller
+
+# A switch that was told of us may take so long to call: ovs-vswitchd and ovsdb-server retry at most every 8 s.
+CALL_SECONDS = 10.0
+DUMP_SECONDS = 10.0
+# Faults that only a change of the sources can mend are believed after this time: a file may be half written.
+PATIENCE_SECONDS = 2.0
+STEP_SECONDS = 0.5
+
+
+class CoreViews:
+    """Implements controller.views.Views over a Controller; every method may be called from any thread of the hub."""
+
+    def __init__(self, core: Controller) -> None:
+        self._core = core
+
+    def status(self) -> StatusView:
+        """The state now."""
+        core = self._core
+        sources, ovsdb = self._sources(), self._ovsdb()
+        waiting = tuple(self.ready())
+
+        def look(reconciler: Reconciler, now: float) -> StatusView:
+            return StatusView(
+                version(),
+                now - core.started,
+                waiting,
+                sources,
+                ovsdb,
+                switch_views(reconciler, now),
+                policy_views(reconciler),
+                pod_views(reconciler),
+                problem_views(reconciler),
+            )
+
+        return core.read(look)
+
+    def _sources(self) -> tuple[SourceView, ...]:
+        return tuple(
+            SourceView(s.name, s.kind, s.synced, s.age, s.problems, s.reason) for s in self._core.store.status()
+        )
+
+    def _ovsdb(self) -> tuple[OvsdbView, ...]:
+        return tuple(
+            OvsdbView(c.remote or c.name, c.connected, c.synced, c.direction == "listening", c.last_error or c.silent)
+            for c in self._core.ovsdb.status()
+        )
+
+    def ready(self) -> list[str]:
+        """What still keeps the first flows from being sent."""
+        waiting = [f"source {s.name}: {s.reason or 'not read yet'}" for s in self._sources() if not s.synced]
+        return waiting + self._core.read(lambda reconciler, _: reconciler.waiting_for())
+
+    def wait(self, timeout: float) -> WaitResult:
+        """Read every source and OVSDB again; block until all of that is realized, or time is up."""
+        core = self._core
+        deadline = time.monotonic() + timeout
+        generation = core.store.reread(timeout)
+        away = core.ovsdb.barrier(_left(deadline))
+        core.settle(_left(deadline))
+        revision = core.read(lambda reconciler, _: reconciler.revision)
+        began = time.monotonic()
+        while True:
+            lines, hopeless = core.read(lambda reconciler, now: self._missing(reconciler, generation, revision, now))
+            found = (*away, *lines)
+            now = time.monotonic()
+            only_hopeless = hopeless and not away and len(hopeless) == len(lines) and now >= began + PATIENCE_SECONDS
+            if not found or now >= deadline or only_hopeless:
+                return WaitResult(not found, found)
+            with core.changed:
+                core.changed.wait(min(STEP_SECONDS, _left(deadline)))
+            if away:
+                away = core.ovsdb.barrier(min(STEP_SECONDS, _left(deadline)))
+                core.settle(_left(deadline))
+                revision = core.read(lambda reconciler, _: reconciler.revision)
+            if hopeless:
+                generation = core.store.reread(_left(deadline))
+
+    def _missing(
+        self, reconciler: Reconciler, generation: int, revision: int, now: float
+    ) -> tuple[list[str], list[str]]:
+        """What is missing, and the part of it that only a change of the sources can mend."""
+        lines = list(missing(reconciler, revision))
+        if reconciler.generation < generation:
+            lines.append("the newest state of the sources is still on its way")
+        lines += self._bridges_missing(reconciler, now)
+        hopeless = [line for line in lines if line in set(source_lines(reconciler))]
+        return lines, hopeless
+
+    def _bridges_missing(self, reconciler: Reconciler, now: float) -> list[str]:
+        """OVSDBs without a bridge of ours, and switches that may still be about to call."""
+        core = self._core
+        have = {name[0] for name in reconciler.world.bridges}
+        wanted = ", ".join(core.config.bridge)
+        lines = [f"{ovsdb}: there is no bridge {wanted}" for ovsdb in core.config.ovsdb if self._lacks(ovsdb, have)]
+        if core.config.ovsdb_listen is None:
+            return lines
+        if not have:
+            return [*lines, "no switch has called at --ovsdb-listen yet"]
+        if now < core.started + CALL_SECONDS:
+            nodes = {bridge.node for bridge in reconciler.world.bridges.values()}
+            cluster = reconciler.world.cluster
+            pods = cluster.pods.values() if cluster else ()
+            away = sorted({pod.node for pod in pods if pod.networked and pod.node and pod.node not in nodes})
+            lines += [f"{node}: its switch has not called yet" for node in away]
+        return lines
+
+    def _lacks(self, ovsdb: str, have: set[str]) -> bool:
+        silent = {c.remote for c in self._core.ovsdb.status() if c.silent}
+        return ovsdb not in have and ovsdb not in silent
+
+    def flows(self, node: str | None) -> list[FlowView]:
+        """The flows now on the switch of `node`, or on every connected one. Raises UnknownNode or SwitchUnavailable."""
+        names = self._core.read(lambda reconciler, _: _bridges_of(reconciler, node))
+        return [view for name in names for view in self._flows_of(name)]
+
+    def _flows_of(self, name: BridgeName) -> list[FlowView]:
+        core = self._core
+        deadline = time.monotonic() + DUMP_SECONDS
+        before = core.read(lambda reconciler, _: _ask(reconciler, name))
+        core.settle(_left(deadline))
+        while core.read(lambda reconciler, _: _dumps(reconciler, name)) == before:
+            if time.monotonic() >= deadline:
+                raise SwitchUnavailable(f"{name[1]} at {name[0]} did not say its flows within {DUMP_SECONDS:g} s")
+            with core.changed:
+                core.changed.wait(0.05)
+        return core.read(lambda reconciler, _: flow_views(reconciler, name))
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _bridges_of(reconciler: Reconciler, node: str | None) -> list[BridgeName]:
+    bridges = reconciler.world.bridges
+    names = [name for name in sorted(bridges) if node in (None, bridges[name].node)]
+    if not names and node is not None:
+        known = ", ".join(sorted({bridge.node for bridge in bridges.values()})) or "none"
+        raise UnknownNode(f"there is no switch of node {node}; known: {known}")
+    return names
+
+
+def _ask(reconciler: Reconciler, name: BridgeName) -> int:
+    switch = reconciler.switches.get(reconciler.world.bridges[name].dpid)
+    if switch is None or switch.session is None:
+        raise SwitchUnavailable(f"{name[1]} at {name[0]} has no OpenFlow connection to this controller")
+    switch.ask()
+    return switch.dumps
+
+
+def _dumps(reconciler: Reconciler, name: BridgeName) -> int:
+    bridge = reconciler.world.bridges.get(name)
+    switch = reconciler.switches.get(bridge.dpid) if bridge else None
+    if switch is None or switch.session is None:
+        raise SwitchUnavailable(f"{name[1]} at {name[0]} went away")
+    return switch.dumps
