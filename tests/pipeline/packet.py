@@ -99,10 +99,10 @@ def icmp_error(source: Net, quoted: Packet, code: int = 1) -> Packet:
 
 
 def answer(packet: Packet) -> Packet:
-    """The reverse of a transport or echo packet: addresses, MACs and ports swapped."""
+    """What comes back to a transport or echo packet: addresses, MACs and ports swapped, SYN answered by SYN-ACK."""
     turned = replace(
         packet, eth_src=packet.eth_dst, eth_dst=packet.eth_src, source=packet.target, target=packet.source,
-        sport=packet.dport, dport=packet.sport,
+        sport=packet.dport, dport=packet.sport, flags=SYN | ACK if packet.flags == SYN else packet.flags,
     )  # fmt: skip
     if not packet.is_icmp:
         return turned

@@ -30,6 +30,9 @@ INDEX = {field.name: number for number, field in enumerate(oxm.ALL_FIELDS)}
 _CONJ_ID = INDEX[oxm.CONJ_ID.name]
 _LAST_TABLE = 254
 _ETHER = {4: oxm.ETH_IPV4, 6: oxm.ETH_IPV6}
+_BEHIND_PORTS = frozenset(
+    field.name for field in (oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
+)
 Choose = Callable[[list[int]], int]
 
 
@@ -174,6 +177,7 @@ def check_flow(flow: Flow, tables: frozenset[int]) -> None:
             raise Refused(f"the terms of {flow.match} are not in order")
     except FlowError as error:
         raise Refused(str(error)) from error
+    _check_sight(flow)
     if not 0 <= flow.priority <= 0xFFFF or flow.table not in tables:
         raise Refused(f"priority {flow.priority} or table {flow.table} is not there")
     if flow.goto is not None and (flow.goto <= flow.table or flow.goto not in tables):
@@ -181,6 +185,17 @@ def check_flow(flow: Flow, tables: frozenset[int]) -> None:
     _check_conjunctions(flow)
     for action in flow.actions:
         _check_action(flow, action, tables)
+
+
+def _check_sight(flow: Flow) -> None:
+    """What a match can see beyond the prerequisites that building it has checked."""
+    terms = {term.field.name: term for term in flow.match}
+    fragment = terms.get(oxm.IP_FRAG.name)
+    if fragment is not None and fragment.value & oxm.Fragment.LATER and not _BEHIND_PORTS.isdisjoint(terms):
+        raise Refused("later fragments have no transport header to match")
+    if oxm.CT_TP_DST.name in terms and oxm.CT_NW_PROTO.name not in terms:
+        # OVS 3.1 takes it, but the datapath flow it makes of it forgets the port: another port then passes as well.
+        raise Refused("ct_tp_dst counts only beside ct_nw_proto")
 
 
 def _check_conjunctions(flow: Flow) -> None:

@@ -50,7 +50,6 @@ _INVALID = Tracked(CtState.TRK | CtState.INV)
 class _Connection:
     original: Original
     replied: bool = False
-    seen_again: bool = False
 
 
 class Tracker:
@@ -105,13 +104,9 @@ class Tracker:
             return CtState.EST | CtState.RPL
         if connection.replied:
             return CtState.EST
-        if self.datapath is Datapath.KERNEL or packet.is_icmp:
-            return CtState.NEW
-        if packet.proto == oxm.IP_PROTO_TCP:
-            return CtState.NEW if packet.flags & SYN else CtState.EST
-        # The second packet one way is still new to userspace conntrack, and the third established.
-        first, connection.seen_again = not connection.seen_again, True
-        return CtState.NEW if first else CtState.EST
+        # Userspace conntrack does not wait for the answer to a SYN; all else is new until something came back.
+        early = self.datapath is Datapath.USERSPACE and packet.proto == oxm.IP_PROTO_TCP and not packet.flags & SYN
+        return CtState.EST if early else CtState.NEW
 
     def _related(self, zone: int, quoted: Packet) -> Tracked:
         found = self._find(zone, quoted)

@@ -240,7 +240,29 @@ class Bridge:
         lines += [f"add {format_flow(flow)}" for key, flow in wanted.items() if self._installed.get(key) != flow]
         if lines:
             self.switch.ofctl("--bundle", "add-flows", self.target, "-", stdin="\n".join(lines) + "\n")
+            self.settle()
         self._installed = wanted
+
+    def settle(self) -> None:
+        """Empty the datapath's cache, so that it agrees with the tables and all that it counted is in their counters.
+
+        The switch does that by itself a little after flows changed or were learned.
+        """
+        self.switch.appctl("revalidator/purge")
+
+    def clear(self) -> None:
+        """Remove all flows, learned ones too."""
+        self.switch.ofctl("del-flows", self.target)
+        self._installed = {}
+
+    def takes(self, flow: Flow) -> bool:
+        """Whether the switch would take this flow; it is not kept."""
+        try:
+            self.switch.ofctl("add-flow", self.target, format_flow(flow))
+        except HarnessError:
+            return False
+        self.clear()
+        return True
 
     @property
     def target(self) -> str:
@@ -249,7 +271,7 @@ class Bridge:
 
     def dump(self) -> list[str]:
         """The flows as ovs-ofctl prints them, counters up to date."""
-        self.switch.appctl("revalidator/wait")
+        self.settle()
         return [line.strip() for line in self.switch.ofctl("dump-flows", self.target, "--no-names").splitlines()]
 
     def packet_counts(self) -> dict[int, int]:
