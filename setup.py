@@ -34,6 +34,7 @@ DEVELOP = [
     "hypothesis>=6.100",
     "import-linter>=2",
     "mypy>=1.11",
+    "packaging",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
