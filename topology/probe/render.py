@@ -1,0 +1,127 @@
+"""A matrix as coloured tables for a terminal: rows are sources, columns destinations, marks what got through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from topology.probe.matrix import Matrix, Outcome, Probe
+
+Way = tuple[str, int]
+Cell = tuple[Outcome, ...]
+Grid = dict[tuple[str, str], Cell]
+MARKS = {
+    Outcome.ALLOWED: ("✓", "+", "green"),
+    Outcome.CLOSED: ("○", "o", "yellow"),
+    Outcome.DENIED: ("✗", "x", "red"),
+    Outcome.WRONG: ("!", "!", "bold magenta"),
+}
+MEANING = {
+    Outcome.ALLOWED: "gets through",
+    Outcome.CLOSED: "gets through, nothing listens",
+    Outcome.DENIED: "no answer",
+    Outcome.WRONG: "somebody else answers",
+}
+
+
+def print_matrix(matrix: Matrix, console: Console, before: Matrix | None = None) -> None:
+    """Print the matrix, one table for all ports that look alike. What differs from `before` is set off and counted."""
+    plain = not console.encoding.lower().startswith("utf")
+    console.print(draw(matrix, before, plain, console.width))
+
+
+def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, width: int = 80) -> RenderableType:
+    """The matrix as something that rich can print; `plain` keeps to ASCII.
+
+    Where the columns' names do not fit into `width` characters they are numbered as the rows are.
+    """
+    changed = {(probe.source, probe.destination, probe.way) for probe in matrix.changes(before)} if before else set()
+    parts: list[RenderableType] = []
+    for ways, grid in _alike(matrix):
+        names = {_way(way) for way in ways}
+        new = {(source, destination) for source, destination, way in changed if way in names}
+        title = ", ".join(_way(way) for way in ways) + " over " + _families(matrix.families())
+        parts += [_table(matrix, title, grid, new, plain, width), Text("")]
+    seen = set(matrix.results.values())
+    legend = Text()
+    for outcome, meaning in MEANING.items():
+        if outcome in seen:
+            legend.append(_mark(outcome, plain), MARKS[outcome][2]).append(f" {meaning}   ", "dim")
+    if len(matrix.families()) > 1:
+        legend.append("4 or 6: only over that family   ", "dim")
+    if before is not None:
+        legend.append("changed", "reverse").append(f" since the last time: {len(matrix.changes(before))} probes", "dim")
+    return Group(*parts, legend)
+
+
+def _alike(matrix: Matrix) -> list[tuple[list[Way], Grid]]:
+    """The ports grouped by what was seen on them, so that equal tables are drawn once."""
+    grids: dict[Way, Grid] = {way: {} for way in matrix.ways()}
+    for probe, outcome in matrix.results.items():
+        grid = grids[probe.protocol, probe.port]
+        pair = (probe.source, probe.destination)
+        grid[pair] = (*grid.get(pair, ()), outcome)
+    groups: list[tuple[list[Way], Grid]] = []
+    for way, grid in grids.items():
+        for ways, other in groups:
+            if other == grid:
+                ways.append(way)
+                break
+        else:
+            groups.append(([way], grid))
+    return groups
+
+
+def _table(matrix: Matrix, title: str, grid: Grid, changed: set[tuple[str, str]], plain: bool, width: int) -> Table:
+    sources, destinations = matrix.sources(), matrix.destinations()
+    heads = [name.replace("/", "/\n").replace(":", ":\n") for name in destinations]
+    longest = max(map(len, sources), default=0)
+    numbered = longest + sum(max(map(len, head.split("\n"))) + 3 for head in heads) + 4 > width
+    number = {name: str(index) for index, name in enumerate(destinations, 1)}
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table.add_column("from \\ to", no_wrap=True)
+    for name, head in zip(destinations, heads, strict=True):
+        table.add_column(number[name] if numbered else head, justify="center", no_wrap=True)
+    for source in sources:
+        label = f"{number.get(source, ''):>2} {source}" if numbered else source
+        cells = [
+            _cell(grid.get((source, name)), matrix.families(), (source, name) in changed, plain)
+            for name in destinations
+        ]
+        table.add_row(label, *cells)
+    return table
+
+
+def _cell(cell: Cell | None, families: Sequence[int], changed: bool, plain: bool) -> Text:
+    if cell is None:
+        return Text("")
+    through = [outcome for outcome in cell if outcome.reachable]
+    if Outcome.WRONG in cell:
+        text, style = _mark(Outcome.WRONG, plain), MARKS[Outcome.WRONG][2]
+    elif len(set(cell)) == 1 or len(through) == len(cell):
+        worst = Outcome.CLOSED if Outcome.CLOSED in cell else cell[0]
+        text, style = _mark(worst, plain), MARKS[worst][2]
+    else:
+        text = "".join(str(family) for family, outcome in zip(families, cell, strict=False) if outcome.reachable)
+        style = "yellow"
+    return Text(f" {text} ", f"{style} reverse" if changed else style)
+
+
+def _mark(outcome: Outcome, plain: bool) -> str:
+    return MARKS[outcome][1 if plain else 0]
+
+
+def _way(way: Way) -> str:
+    return Probe("", "", way[0], way[1], 0).way
+
+
+def _families(families: Sequence[int]) -> str:
+    return " and ".join(f"IPv{family}" for family in families)
+
+
+def summary(count: Mapping[str, int]) -> str:
+    """The counts in one line: `90 allowed, 54 denied`."""
+    return ", ".join(f"{number} {name}" for name, number in count.items() if number)
