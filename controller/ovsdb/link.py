@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 Direction = Literal["connecting", "listening"]
 COALESCE = 0.05  # seconds: a burst of changes is told at most this often; the first of it at once
 SYNC_WITHIN = 30.0  # seconds a peer gets to send its contents
+PROVE_WITHIN = 3.0  # seconds a connection gets to show that it is alive when a newer one for the same database comes
 AGAIN_AFTER = 2.0  # seconds before a connection that broke our reading is tried again
 
 
@@ -81,6 +82,8 @@ class Link:
         self._asked: dict[str, Ticket] = {}
         self._told = 0.0  # time.monotonic() of the last reading
         self._dirty = False
+        self._challenged = False
+        self._proof: tuple[Ticket, float] | None = None
         self._speaks = False  # whether the registry let it speak for this database on this connection
         self._thread = threading.Thread(target=self._main, name=f"ovsdb {name}", daemon=True)
 
@@ -100,6 +103,11 @@ class Link:
                 self._waiter.wake()
                 return
         ticket.answer("connection ended")
+
+    def challenge(self) -> None:
+        """Show that the peer still answers, or end: a newer connection waits for this one's place."""
+        self._challenged = True
+        self._waiter.wake()
 
     def close(self) -> None:
         """End the connection soon; `join` waits for it."""
@@ -177,7 +185,9 @@ class Link:
         feed = self.feed
         if feed is not None and self._speaks and not self.silent:
             now = time.monotonic()
-            if self._dirty and (session.answered or not self.synced or now - self._told >= COALESCE):
+            # What a question or a write of ours waited for is told before its answer.
+            due = session.answered or writer.answered or not self.synced or now - self._told >= COALESCE
+            if self._dirty and due:
                 feed.update(self, self._reader.read(feed.name, replica.tables))
                 self._dirty, self._told = False, now
                 if not self.synced:
@@ -193,6 +203,7 @@ class Link:
         while session.answered:
             if (ticket := self._asked.pop(session.answered.pop(0), None)) is not None:
                 ticket.answer()
+        self._prove(session)
 
     def _claim(self, replica: Replica) -> None:
         """Find out which database this is and whether this connection speaks for it."""
@@ -220,6 +231,23 @@ class Link:
                 ticket.answer()
             else:
                 self._asked[session.ask()] = ticket
+
+    def _prove(self, session: FramedSession) -> None:
+        """Meet a challenge, if there is one."""
+        now = time.monotonic()
+        if self._challenged:
+            self._challenged = False
+            if self._proof is None:
+                self._proof = Ticket(), now + PROVE_WITHIN
+                self._asked[session.ask()] = self._proof[0]
+        if self._proof is not None:
+            ticket, deadline = self._proof
+            if ticket.wait(0):
+                self._proof = None
+            elif now < deadline:
+                self._waiter.timer_wait((deadline - now) * 1000)
+            else:
+                self.close()
 
     def _fail_tickets(self, reason: str) -> None:
         with self._lock:

@@ -2,7 +2,8 @@
 
 The same database may be reached twice, by a configured remote and by its own manager. It is recognised by the uuid of
 its Open_vSwitch row and spoken for once: a configured remote wins over a manager's connection (even while it is away,
-and of two configured ones the first), and of two managers' connections the newer, as the older is likely half-open.
+and of two configured ones the first). Of two managers' connections the older stays as long as its peer answers; if it
+doesn't, as after a switch's power cut, the newer takes its place under the same name.
 """
 
 from __future__ import annotations
@@ -184,20 +185,24 @@ class Ovsdb:
                 feed = self._feeds[link.name]
                 for other in rivals:
                     self._silence(other, f"the same database as {link.name}")
+            elif rivals:
+                rivals[0].challenge()
+                return f"the same database as the older connection {rivals[0].name}"
             else:
                 feed = self._manager_feed(this)
                 if link.feed is not None and link.feed is not feed:
                     link.feed.lost(link, "another database is there now")
-                for other in rivals:
-                    other.close()
             feed.take(link, this.row)
             return feed
 
     def ended(self, link: Link) -> None:
-        """Called by a link whose thread has ended."""
+        """Called by a link whose thread has ended: one that kept silent for its sake may take its place."""
         with self._lock:
             if link in self._links and link.direction == "listening":
                 self._links.remove(link)
+            for other in self._links:
+                if other.silent:
+                    other.wake()
 
     def _silence(self, link: Link, reason: str) -> None:
         """A manager's connection that a configured one made superfluous; it stays open, or it would come again."""

@@ -64,6 +64,12 @@ class Writer:
         self.error = ""
         self.notes: tuple[str, ...] = ()
 
+    @property
+    def answered(self) -> bool:
+        """Whether a transaction has ended and the next turn will say so."""
+        incomplete = ovs.db.idl.Transaction.INCOMPLETE
+        return self._sent is not None and self._sent.transaction.commit() != incomplete
+
     def turn(self, owner: object, feed: Feed) -> float | None:
         """Send what is due. Returns in how many seconds to come again even if nothing changes; None if never."""
         if self._sent is not None and not self._finish(self._sent):
