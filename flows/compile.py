@@ -184,15 +184,14 @@ class PolicyCompiler:
         """The rule's peers as prefixes; None when it names none, which means everybody."""
         if not key.rule.peers:
             return None
-        pods: frozenset[int] = frozenset()
+        nets: set[Net] = set()
         blocks: list[Net] = []
         for peer in key.rule.peers:
             if peer.ip_block is not None:
                 blocks.extend(self._block_nets(peer))
             else:
-                found = self._peer_pods(key.namespace, peer)
-                pods = pods | found if pods else found
-        return frozenset(self.index.addresses(pods)) | frozenset(collapse(blocks))
+                nets |= self.index.addresses(self._peer_pods(key.namespace, peer))
+        return frozenset(nets.union(collapse(blocks)))
 
     def _block_nets(self, peer: Peer) -> tuple[Net, ...]:
         found = self._blocks.get(peer)

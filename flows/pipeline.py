@@ -64,8 +64,16 @@ NEIGHBOR = Table(
     "neighbor",
     "Delivers ARP and neighbor discovery by what is asked for; never subject to policy.",
     _L2 | _ARP | _IP | _ND,
-    (),
+    ("flood",),
     "drop",
+)
+FLOOD = Table(
+    15,
+    "flood",
+    "ARP and neighbor discovery that concern everybody: to every pod, the node and the uplink, but not back.",
+    frozenset(),
+    (),
+    "to all of them",
 )
 CONNTRACK = Table(
     20,
@@ -150,7 +158,7 @@ DENY = Table(
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, CONNTRACK, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT, INGRESS,
+    CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT, INGRESS,
     INGRESS_DEFAULT, COMMIT, OUTPUT, DENY,
 )  # fmt: skip
 BY_NUMBER = {table.number: table for table in TABLES}

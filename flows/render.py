@@ -91,7 +91,7 @@ def _misses(flows: FlowSet) -> None:
     for table in tables.TABLES:
         if table is tables.OUTPUT:
             flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
-        elif table is not tables.SCTP_REPLIES:
+        elif table not in (tables.SCTP_REPLIES, tables.FLOOD):
             flows.add(table, MISS, (), goto=onward.get(table))
 
 

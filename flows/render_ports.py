@@ -29,6 +29,7 @@ from flows.fields import (
 from flows.flow import Action, Load, Output, Term, exactly, in_range, masked
 from flows.model import Direction
 from flows.net import WIDTH, Net
+from flows.pipeline import MISS
 from flows.priorities import NOT_ASKED, SELF
 
 ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
@@ -174,26 +175,26 @@ def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
     """Delivery of ARP and neighbor discovery: to whom it asks for, else by MAC address, else to everybody."""
     ports = [pod.ofport for pod in view.attachments if pod.addresses]
     everybody = [*sorted(ports), LOCAL_32, *([view.uplink] if view.uplink is not None else [])]
-    flood = [Output(port) for port in everybody]
+    flows.add(tables.FLOOD, MISS, [], [Output(port) for port in everybody])
     for pod in view.attachments:
-        _pod_neighbor(flows, pod, flood)
+        _pod_neighbor(flows, pod)
     for net in view.node_addresses:
         flows.add(tables.NEIGHBOR, 200, _asks_for(net), [Output(LOCAL_32)])
     if view.local_mac is not None:
         flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, view.local_mac)], [Output(LOCAL_32)])
-    flows.add(tables.NEIGHBOR, 100, [MULTICAST], flood)
+    flows.add(tables.NEIGHBOR, 100, [MULTICAST], goto=tables.FLOOD)
     if view.uplink is not None:
         flows.add(tables.NEIGHBOR, 50, [exactly(oxm.IN_PORT, view.uplink)])
         flows.add(tables.NEIGHBOR, 40, [], [Output(view.uplink)])
 
 
-def _pod_neighbor(flows: FlowSet, pod: Attachment, flood: list[Output]) -> None:
+def _pod_neighbor(flows: FlowSet, pod: Attachment) -> None:
     owner = cookie(CookieKind.PORT, pod.ofport)
     here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
     asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
     for net in asked:
         # What the pod sends about its own address is an announcement or a search for duplicates: everybody's business.
-        flows.add(tables.NEIGHBOR, 210, [here, *_asks_for(net)], flood, owner=owner)
+        flows.add(tables.NEIGHBOR, 210, [here, *_asks_for(net)], goto=tables.FLOOD, owner=owner)
         flows.add(tables.NEIGHBOR, 200, _asks_for(net), there, owner=owner)
     if pod.mac is not None:
         flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
