@@ -50,7 +50,8 @@ def _flow_view(
         match, actions, concerned, of_rules = wire.match.hex(), wire.instructions.hex(), set[str](), []
         note = f"not understood: {error}"
     else:
-        match, actions = text.format_match(flow.match, ports), text.format_actions(flow.actions, flow.goto, TABLE_NAMES, ports)
+        match = text.format_match(flow.match, ports)
+        actions = text.format_actions(flow.actions, flow.goto, TABLE_NAMES, ports)
         concerned = set(_pods_of(flow, kind, number, pods))
         of_rules = list(_rules_of(flow, kind, number, rules))
         note = ""

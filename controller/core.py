@@ -1,6 +1,7 @@
 """The running controller: sources, OVSDB and OpenFlow around one reconciler, joined by a queue of events.
 
-One thread takes events and carries out commands; everything that decides stands in `reconcile`. Long computations run beside the hub, so that
+One thread takes events and carries out commands; everything that decides stands in `reconcile`. Long computations run
+beside the hub, so that
 echo requests are answered meanwhile.
 """
 

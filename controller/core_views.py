@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.annotate import flow_views
@@ -84,7 +85,7 @@ class CoreViews:
         revision = core.read(lambda reconciler, _: reconciler.revision)
         began = time.monotonic()
         while True:
-            lines, hopeless = core.read(lambda reconciler, now: self._missing(reconciler, generation, revision, now))
+            lines, hopeless = core.read(partial(self._missing, generation, revision))
             found = (*away, *lines)
             now = time.monotonic()
             only_hopeless = hopeless and not away and len(hopeless) == len(lines) and now >= began + PATIENCE_SECONDS
@@ -100,7 +101,7 @@ class CoreViews:
                 generation = core.store.reread(_left(deadline))
 
     def _missing(
-        self, reconciler: Reconciler, generation: int, revision: int, now: float
+        self, generation: int, revision: int, reconciler: Reconciler, now: float
     ) -> tuple[list[str], list[str]]:
         """What is missing, and the part of it that only a change of the sources can mend."""
         lines = list(missing(reconciler, revision))

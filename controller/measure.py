@@ -1,4 +1,5 @@
-"""Keeps the metrics true to the reconciler: called after every batch of events, and at leisure for what takes longer."""
+"""Keeps the metrics true to the reconciler: called after every batch of events, and at leisure for what takes
+longer."""
 
 from __future__ import annotations
 

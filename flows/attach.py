@@ -32,7 +32,8 @@ class InterfaceState:
 class BridgeState:
     """One bridge that Headgate owns, as OVSDB has it. The interface that has the bridge's own name is its LOCAL port.
 
-    `ovsdb` names the OVSDB connection (unique within the process), `dpid` is the datapath id, 0 while unknown; `datapath_type` is OVSDB's ("" and
+    `ovsdb` names the OVSDB connection (unique within the process), `dpid` is the datapath id, 0 while unknown;
+    `datapath_type` is OVSDB's ("" and
     "system" are the kernel's, "netdev" and "dummy" userspace).
     """
 
@@ -96,7 +97,8 @@ USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
 
 
 def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
-    """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never guessed."""
+    """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
+    guessed."""
     problems: list[PortProblem] = []
     found: list[Attachment] = []
     uplinks: list[InterfaceState] = []
@@ -130,7 +132,8 @@ def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
 
 
 def pod_named(external_ids: Mapping[str, str]) -> Key | None:
-    """The pod an interface says it belongs to: `pod-namespace` and `pod-name`, or `iface-id` as namespace/pod or namespace_pod."""
+    """The pod an interface says it belongs to: `pod-namespace` and `pod-name`, or `iface-id` as namespace/pod or
+    namespace_pod."""
     namespace, name = external_ids.get("pod-namespace", ""), external_ids.get("pod-name", "")
     if namespace and name:
         return Key(namespace, name)
@@ -143,7 +146,8 @@ def pod_named(external_ids: Mapping[str, str]) -> Key | None:
 
 
 def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
-    """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError on anything else."""
+    """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError on anything
+    else."""
     text = external_ids.get("ip_addresses") or external_ids.get("ip-address") or ""
     words = text.replace(",", " ").split()
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
@@ -192,14 +196,16 @@ def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[
     for pod in found:
         stolen = [net for net in pod.addresses if net in own]
         if stolen:
-            problems.append(PortProblem(pod.interface, f"{stolen[0]} of pod {pod.pod} is an address of the node itself"))
+            reason = f"{stolen[0]} of pod {pod.pod} is an address of the node itself"
+            problems.append(PortProblem(pod.interface, reason))
             pod = replace(pod, addresses=tuple(net for net in pod.addresses if net not in own))
         kept.append(pod)
     return kept
 
 
 def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
-    """Two ports of one pod, or of one address that no MAC address tells apart: nobody can say which is right, so none is."""
+    """Two ports of one pod, or of one address that no MAC address tells apart: nobody can say which is right, so none
+    is."""
     by_pod: dict[object, list[Attachment]] = defaultdict(list)
     for pod in found:
         by_pod[pod.pod].append(pod)

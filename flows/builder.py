@@ -64,7 +64,8 @@ class FlowSet:
 
 
 def address(role: str, net: Net) -> tuple[Term, ...]:
-    """Terms that match a prefix in a role: `source`, `destination` of the packet, `initiator`, `responder` of the connection."""
+    """Terms that match a prefix in a role: `source`, `destination` of the packet, `initiator`, `responder` of the
+    connection."""
     family = IPV4 if net.version == 4 else IPV6
     if net.prefix == 0:
         return (family,)

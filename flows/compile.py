@@ -3,7 +3,8 @@
 The meaning of NetworkPolicy stands here a second time, independent of `verdict`, which this module must never import;
 a test runs the rendered flows against it. How rules become flows is `render`'s business.
 
-A rule is identified by what it says (namespace, subject selector, direction, peers, ports), not by the policy that says it, so
+A rule is identified by what it says (namespace, subject selector, direction, peers, ports), not by the policy that
+says it, so
 that equal rules share one conjunction and a pod that comes or goes changes no number.
 """
 
@@ -47,7 +48,8 @@ class RuleKey(NamedTuple):
 class CompiledRule:
     """One conjunction: these subjects may talk with these peers over these services, as responder or as initiator.
 
-    `peers` and `services` are None where they do not restrict; neither is ever empty. `conj_id` is unique on its switch.
+    `peers` and `services` are None where they do not restrict; neither is ever empty. `conj_id` is unique on its
+    switch.
     """
 
     conj_id: int
@@ -163,7 +165,8 @@ class PolicyCompiler:
                 yield Variant(subjects, frozenset(addresses), services)
 
     def _named_destinations(self, key: RuleKey, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
-        """Addresses of the destination pods by the numbers that `names` have there. Behind an ipBlock these are the pods inside it."""
+        """Addresses of the destination pods by the numbers that `names` have there. Behind an ipBlock these are the
+        pods inside it."""
         index = self.index
         allowed = self._peer_nets(key)
         blocks = [net for net in allowed or () if not net.is_host]
@@ -202,7 +205,8 @@ class PolicyCompiler:
         return found
 
     def _peer_pods(self, namespace: str, peer: Peer) -> frozenset[int]:
-        """Pods of the policy's own namespace unless the peer has a namespace selector; all its pods unless a pod selector."""
+        """Pods of the policy's own namespace unless the peer has a namespace selector; all its pods unless a pod
+        selector."""
         own = namespace if peer.namespaces is None else ""
         found = self._peers.get((own, peer))
         if found is None:

@@ -1,6 +1,7 @@
 """OpenFlow flows as frozen values: terms of a match, actions, and the flow itself.
 
-Building a match checks what OVS would check: that the fields it depends on are there. How values look on the wire is the
+Building a match checks what OVS would check: that the fields it depends on are there. How values look on the wire is
+the
 codec's business, how they read in text `text`'s.
 """
 
@@ -47,7 +48,8 @@ def masked(field: oxm.Field, value: int, mask: int) -> Term:
 
 
 def in_range(place: Range, value: int) -> Term:
-    """A term on named register bits; a range that starts at bit 0 and is its register's only one still gets its mask."""
+    """A term on named register bits; a range that starts at bit 0 and is its register's only one still gets its
+    mask."""
     return masked(place.register, place.place(value), place.mask)
 
 

@@ -1,6 +1,7 @@
 """Which pods a selector selects: an inverted index over one snapshot, and the addresses that stand for pods.
 
-Pods are small integers here (their place in `pods`), so that sets of them are cheap. Results are cached by selector: many
+Pods are small integers here (their place in `pods`), so that sets of them are cheap. Results are cached by selector:
+many
 policies share few selectors. Only selection stands here; what a policy does with it is `compile`'s.
 """
 

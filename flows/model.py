@@ -146,7 +146,8 @@ class ContainerPort(NamedTuple):
 class Pod:
     """What policy needs to know of a Pod.
 
-    `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed. `node` and `uid` are
+    `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed. `node`
+    and `uid` are
     empty when unknown.
     """
 
@@ -161,7 +162,8 @@ class Pod:
 
     @property
     def networked(self) -> bool:
-        """True for a pod that lives in a network namespace of its own: a subject of policy, and a peer by its labels."""
+        """True for a pod that lives in a network namespace of its own: a subject of policy, and a peer by its
+        labels."""
         return not self.host_network and not self.finished
 
 

@@ -1,6 +1,7 @@
 """Stable numbers for rules: the same rule gets the same conjunction id in every process and on every restart.
 
-A number is a hash of what the rule says, so it needs no memory and no order of arrival. Two rules of one switch whose hashes meet are told
+A number is a hash of what the rule says, so it needs no memory and no order of arrival. Two rules of one switch whose
+hashes meet are told
 apart deterministically.
 """
 
@@ -16,7 +17,8 @@ NUMBER_BITS = 32  # the width of a conjunction id (ovs-actions(7))
 def assign_numbers(identities: Iterable[bytes], bits: int = NUMBER_BITS) -> dict[bytes, int]:
     """A distinct number above 0 for each identity, a function of the set alone.
 
-    Where hashes meet, the smaller identity keeps its number and the others are hashed again with a counter, in sorted order,
+    Where hashes meet, the smaller identity keeps its number and the others are hashed again with a counter, in sorted
+    order,
     until free; rules without a collision are never affected.
     """
     by_number: dict[int, list[bytes]] = defaultdict(list)

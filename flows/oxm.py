@@ -13,6 +13,9 @@ OPENFLOW_BASIC = 0x8000
 NICIRA_1 = 0x0001
 
 
+Needs = tuple[tuple[str, tuple[int, ...]], ...]
+
+
 class Kind(enum.Enum):
     """How a value prints in ovs-ofctl's syntax."""
 
@@ -39,7 +42,7 @@ class Field:
     width: int
     kind: Kind = Kind.DECIMAL
     maskable: bool = False
-    needs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    needs: Needs = ()
 
     @property
     def full_mask(self) -> int:
@@ -64,11 +67,11 @@ _NA = (*_ICMPV6, ("icmpv6_type", (136,)))
 _ND = (*_ICMPV6, ("icmpv6_type", (135, 136)))
 
 
-def _basic(name: str, number: int, width: int, kind: Kind, mask: bool, needs: tuple[tuple[str, tuple[int, ...]], ...] = ()) -> Field:
+def _basic(name: str, number: int, width: int, kind: Kind, mask: bool, needs: Needs = ()) -> Field:
     return Field(name, OPENFLOW_BASIC, number, width, kind, mask, needs)
 
 
-def _nicira(name: str, number: int, width: int, kind: Kind, mask: bool, needs: tuple[tuple[str, tuple[int, ...]], ...] = ()) -> Field:
+def _nicira(name: str, number: int, width: int, kind: Kind, mask: bool, needs: Needs = ()) -> Field:
     return Field(name, NICIRA_1, number, width, kind, mask, needs)
 
 

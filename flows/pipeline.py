@@ -1,4 +1,5 @@
-"""The pipeline's tables, each declared once as data: identity, purpose, what it may match, where it may go, what a miss does.
+"""The pipeline's tables, each declared once as data: identity, purpose, what it may match, where it may go, what a
+miss does.
 
 The names in OVSDB, the checks on every rendered flow and docs/pipeline.md all come from here. Which flows stand in a
 table is `render`'s business.
@@ -14,12 +15,14 @@ from flows.flow import Ct, Flow, Resubmit
 
 
 class PipelineError(Exception):
-    """A flow that the declaration does not allow: unknown table, undeclared field, or a jump to a place not declared."""
+    """A flow that the declaration does not allow: unknown table, undeclared field, or a jump to a place not
+    declared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One OpenFlow table. `fields` are the names it may match, `leads_to` the tables it may go, resubmit or recirculate to."""
+    """One OpenFlow table. `fields` are the names it may match, `leads_to` the tables it may go, resubmit or
+    recirculate to."""
 
     number: int
     name: str
@@ -46,7 +49,8 @@ _REGISTERS = frozenset(register.name for register in oxm.REGISTERS)
 CLASSIFY = Table(
     0,
     "classify",
-    "Where the packet comes from (pod, uplink, the node itself), and whether it may say so: MAC, IPv4, IPv6, ARP and ND are bound to the port.",
+    "Where the packet comes from (pod, uplink, the node itself), and whether it may say so: MAC, IPv4, IPv6, ARP "
+    "and ND are bound to the port.",
     _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID),
     ("neighbor", "nd_guard", "conntrack"),
     "drop: unknown ports pass nothing",
@@ -86,8 +90,9 @@ CONNTRACK = Table(
 SCTP_REPLIES = Table(
     25,
     "sctp_replies",
-    "Userspace datapath only: one learned flow for each SCTP association, matching its replies. Userspace conntrack knows SCTP without ports.",
-    _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.SCTP_SRC, oxm.SCTP_DST),
+    "Userspace datapath only: one learned flow for each SCTP association, matching its replies. Userspace "
+    "conntrack knows SCTP without ports.",
+    _IP | _names(oxm.ETH_TYPE, oxm.SCTP_SRC, oxm.SCTP_DST),
     (),
     "back to conntrack",
 )
@@ -102,7 +107,8 @@ DESTINATION = Table(
 STATE = Table(
     40,
     "state",
-    "Drops what conntrack calls invalid and tells initiator from responder, so that both directions are judged as one connection.",
+    "Drops what conntrack calls invalid and tells initiator from responder, so that both directions are judged "
+    "as one connection.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
     ("egress", "commit", "output"),
     "drop",
@@ -110,7 +116,8 @@ STATE = Table(
 EGRESS = Table(
     50,
     "egress",
-    "Egress rules of the pod that opened the connection, as conjunctive matches on the connection's original direction.",
+    "Egress rules of the pod that opened the connection, as conjunctive matches on the connection's original "
+    "direction.",
     _TUPLE | _REGISTERS,
     ("egress_default", "ingress", "commit"),
     "egress_default",

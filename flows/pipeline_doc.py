@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from flows import fields
 from flows.pipeline import TABLES, Table
 
@@ -9,10 +11,12 @@ HEAD = """# The pipeline
 
 This page is generated from `flows/pipeline.py` and `flows/fields.py` by `make docs`; edit those.
 
-A packet enters at `classify`. Every packet is judged, in both directions: the rules match the *original* direction of its
+A packet enters at `classify`. Every packet is judged, in both directions: the rules match the *original* direction of
+its
 connection (`ct_nw_src`, `ct_tp_dst` and so on), so a reply meets the same rules as the packet that it answers, and a
 policy that changes stops or resumes a running connection at its next packet, whichever way that goes.
-`ovs-ofctl --names -O OpenFlow14 dump-flows br-int` shows the tables by these names; `headgate flows` adds pods, policies and rules.
+`ovs-ofctl --names -O OpenFlow14 dump-flows br-int` shows the tables by these names; `headgate flows` adds pods,
+policies and rules.
 """
 
 
@@ -53,8 +57,8 @@ def _registers() -> list[str]:
     for place in fields.RANGES:
         bits = str(place.start) if place.start == place.end else f"{place.start}..{place.end}"
         lines.append(f"| {place.register.name} | {bits} | {place.meaning} |")
-    specials = f"`{fields.NODE_ITSELF:#x}` is the node itself, `{fields.BEHIND_NODE:#x}` whatever is reached through it."
-    return [*lines, "", f"Ports are ofports; {specials}", ""]
+    itself, behind = f"`{fields.NODE_ITSELF:#x}`", f"`{fields.BEHIND_NODE:#x}`"
+    return [*lines, "", f"Ports are ofports; {itself} is the node itself, {behind} whatever is reached through it.", ""]
 
 
 def _zones() -> list[str]:
@@ -64,7 +68,7 @@ def _zones() -> list[str]:
         "| zone | for |",
         "|---|---|",
         f"| {fields.CT_ZONE} | every connection that policy let through, and nothing else |",
-        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, whose conntrack knows no SCTP ports; always empty |",
+        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, whose conntrack knows no ports there; always empty |",
         "",
     ]
 
@@ -72,8 +76,8 @@ def _zones() -> list[str]:
 def _cookies() -> list[str]:
     lines = ["## Cookies", ""]
     lines.append(
-        f"The upper 16 bits of every flow of ours are `{fields.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower 40 a number. Other flows "
-        "on the bridge are never touched."
+        f"The upper 16 bits of every flow of ours are `{fields.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower 40 a "
+        "number. Other flows on the bridge are never touched."
     )
     meaning = {
         fields.CookieKind.PIPELINE: "a flow that does not depend on one port or rule; number 0",
@@ -93,12 +97,13 @@ def _priorities() -> list[str]:
     return [
         "## Rules",
         "",
-        "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet meets one of",
-        "each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows of several rules with one match are",
-        "one flow with several `conjunction` actions; when those outgrow a message, rules are spread over neighboring priorities.",
+        "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet meets",
+        "one of each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows of several",
+        "rules with one match are one flow with several `conjunction` actions; when those outgrow a message, rules are",
+        "spread over neighboring priorities.",
         "",
     ]
 
 
 if __name__ == "__main__":
-    print(pipeline_markdown(), end="")
+    sys.stdout.write(pipeline_markdown())

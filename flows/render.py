@@ -1,6 +1,7 @@
 """From a switch and the policy of its pods to the flows that it shall have.
 
-The one entry to rendering: the flows that every switch has stand here, those of ports in `render_ports`, those of rules in
+The one entry to rendering: the flows that every switch has stand here, those of ports in `render_ports`, those of
+rules in
 `render_rules`. All are functions of their arguments alone.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import SwitchView
-from flows.builder import ARP, FAMILIES, ICMPV6, IPV4, IPV6, MULTICAST, TRACKED, FlowSet
+from flows.builder import ARP, FAMILIES, ICMPV6, IPV4, IPV6, FlowSet
 from flows.compile import NodePolicy
 from flows.fields import (
     BEHIND_NODE,
@@ -55,11 +56,14 @@ from flows.render_rules import render_rules
 
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
 INVALID = masked(oxm.CT_STATE, oxm.CtState.INV | oxm.CtState.TRK, oxm.CtState.INV | oxm.CtState.TRK)
+RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
 FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
-LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
+LATER_RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
+FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
 SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 
-# MLD, then router and neighbor discovery with redirects (RFC 3810, RFC 4861): never tracked, and from pods only as guarded.
+# MLD, then router and neighbor discovery with redirects (RFC 3810, RFC 4861): never tracked, and from pods only as
+# guarded.
 DISCOVERY_TYPES = (130, 131, 132, 143, 133, 134, 135, 136, 137)
 
 # A quiet association keeps its entry through seven missed heartbeats (RFC 9260 has 30 s between them).
@@ -116,7 +120,8 @@ def _admission(flows: FlowSet, view: SwitchView) -> None:
 
 
 def _tracking(flows: FlowSet, view: SwitchView) -> None:
-    """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is looked up
+    """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is
+    looked up
     in a zone that stays empty, and the learned table tells replies."""
     for family in FAMILIES:
         flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
@@ -126,7 +131,8 @@ def _tracking(flows: FlowSet, view: SwitchView) -> None:
 
 
 def _delivery(flows: FlowSet, view: SwitchView) -> None:
-    """Where packets go that are for no local pod. Between the node and the uplink no pod is concerned: straight through."""
+    """Where packets go that are for no local pod. Between the node and the uplink no pod is concerned: straight
+    through."""
     to_node = [Output(LOCAL_32)]
     if view.local_mac is not None:
         local = exactly(oxm.ETH_DST, view.local_mac)
@@ -149,7 +155,8 @@ def _delivery(flows: FlowSet, view: SwitchView) -> None:
 
 
 def _direction(flows: FlowSet, view: SwitchView) -> None:
-    """Who opened the connection: for a reply it is the destination. Isolation follows: egress of the one, ingress of the other."""
+    """Who opened the connection: for a reply it is the destination. Isolation follows: egress of the one, ingress of
+    the other."""
     state = tables.STATE
     flows.add(state, 200, [INVALID])
     for family in FAMILIES:
@@ -159,8 +166,7 @@ def _direction(flows: FlowSet, view: SwitchView) -> None:
     if view.userspace:
         flows.add(state, 180, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY_ALLOWED)], goto=tables.OUTPUT)
         flows.add(state, 180, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY_DENIED)])
-        error = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
-        flows.add(state, 170, [error, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)], goto=tables.OUTPUT)
+        flows.add(state, 170, [RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)], goto=tables.OUTPUT)
     reply = [
         Move(DESTINATION, INITIATOR),
         Move(SOURCE, RESPONDER),
@@ -183,7 +189,8 @@ def _reply_bit(set_to: bool) -> Term:
 
 
 def _recording(flows: FlowSet, view: SwitchView) -> None:
-    """Allowed connections enter the zone. Fragments pass conntrack again, whose reassembly needs all of them to be allowed."""
+    """Allowed connections enter the zone. Fragments pass conntrack again, whose reassembly needs all of them to be
+    allowed."""
     commit, output = tables.COMMIT, tables.OUTPUT.number
     for family in FAMILIES:
         flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CT_ZONE, output, commit=True)])

@@ -26,7 +26,7 @@ from flows.fields import (
     CookieKind,
     cookie,
 )
-from flows.flow import Action, Load, Output, Term, exactly, in_range, masked
+from flows.flow import Action, Load, Output, Term, exactly, in_range
 from flows.model import Direction
 from flows.net import WIDTH, Net
 from flows.pipeline import MISS

@@ -1,7 +1,9 @@
 """The flows of policy rules: conjunctive matches whose cost is the sum of a rule's sets, not their product.
 
-A rule has a clause of subjects, and one each of peers and services where it restricts them. Flows of several rules with one match
-are one flow with several conjunction actions; when those grow too many for a message, rules are spread over bands of priorities.
+A rule has a clause of subjects, and one each of peers and services where it restricts them. Flows of several rules
+with one match
+are one flow with several conjunction actions; when those grow too many for a message, rules are spread over bands of
+priorities.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from flows.flow import Conjunction, FlowError, Match, Term, exactly, in_range, m
 from flows.model import Direction, Key, Protocol
 from flows.pipeline import Table
 from flows.priorities import LOWEST_RULES, NOT_ISOLATED, RULES
-from flows.services import MAX_PORT, Service, Services, port_masks
+from flows.services import Service, Services, port_masks
 
 # A conjunction action has 16 bytes and a message 64 KiB; the rest is room for the match and the bundle's wrapping.
 MOST_CONJUNCTIONS = 3500

@@ -47,7 +47,8 @@ class Changes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a source that could not be taken as it stands: where (file or API object), which object and field, and why.
+    """Something in a source that could not be taken as it stands: where (file or API object), which object and field,
+    and why.
 
     `key` is the object's `Kind namespace/name` where it is known, else empty.
     """
@@ -93,7 +94,8 @@ class OvsdbState:
 
 @dataclass(frozen=True, slots=True)
 class InstalledWritten:
-    """The answer to SetInstalled: OVSDB has committed these flags, by row uuid. Interfaces that are gone are left out."""
+    """The answer to SetInstalled: OVSDB has committed these flags, by row uuid. Interfaces that are gone are left
+    out."""
 
     ovsdb: str
     interfaces: Mapping[str, bool]

@@ -1,4 +1,5 @@
-"""The ledger of ports: when each was first seen, how long it took until its policy was in force, and which marks are on their way.
+"""The ledger of ports: when each was first seen, how long it took until its policy was in force, and which marks are
+on their way.
 
 The mark is `Interface.external_ids:headgate-installed=true`. Pure; the writing is a command.
 """
@@ -51,7 +52,8 @@ class PortLedger:
         self._unwritten.discard(port)
 
     def written(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
-        """The OVSDB has committed these marks. They are not asked for again before it reports the ports as they are now."""
+        """The OVSDB has committed these marks. They are not asked for again before it reports the ports as they are
+        now."""
         self._unwritten.difference_update((ovsdb, uuid) for uuid in interfaces)
 
     def pending(self, ovsdb: str) -> int:

@@ -1,6 +1,7 @@
 """The reconciler: every event changes the world or a switch's state, then each switch is asked what comes next.
 
-Without input or output: `handle` takes events and the time and returns commands. A test can drive it with nothing but values.
+Without input or output: `handle` takes events and the time and returns commands. A test can drive it with nothing but
+values.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from controller.reconcile.switch import Switch
 from controller.reconcile.world import BridgeName, World
 from flows.flow import Flow
 
+OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed
+
 # How long the first computation waits for switches that may still have to tell addresses that no Pod's status has.
 SETTLE_SECONDS = 5.0
 
 
 class Reconciler:
-    """Holds the world and the switches. `expected` names the OVSDBs that must have been read before anything is sent."""
+    """Holds the world and the switches. `expected` names the OVSDBs that must have been read before anything is
+    sent."""
 
     def __init__(self, encode: Callable[[Flow], WireFlow], expected: Iterable[str], now: float) -> None:
         self.world = World(encode)
@@ -92,7 +96,7 @@ class Reconciler:
         else:
             self._take_openflow(event, now)
 
-    def _take_openflow(self, event: SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed | Tick, now: float) -> None:
+    def _take_openflow(self, event: OpenFlowEvent | Tick, now: float) -> None:
         if isinstance(event, SwitchUp):
             self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
             return

@@ -1,6 +1,7 @@
 """One switch as a state machine: connect, dump, compare, commit, and again after an error.
 
-What is believed to be on the switch comes from the switch: its dump and its commit replies. No input or output here: events come in
+What is believed to be on the switch comes from the switch: its dump and its commit replies. No input or output here:
+events come in
 through methods, commands go out as return values, time is passed in as seconds of a monotonic clock.
 """
 
@@ -127,7 +128,9 @@ class Switch:
     @property
     def realized(self) -> bool:
         """True when the switch is known to have exactly what it shall have."""
-        return self.session is not None and 0 <= self.wanted_revision <= self.realized_revision and self.in_flight is None
+        if self.session is None or self.in_flight is not None:
+            return False
+        return 0 <= self.wanted_revision <= self.realized_revision
 
     def due(self) -> float | None:
         """When this switch wants to be asked again, if time alone can bring that about."""

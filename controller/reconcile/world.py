@@ -1,6 +1,7 @@
 """The cluster and the bridges put together: which pods stand where, with which addresses, and what policy says of them.
 
-A pod's addresses come from its status, else from its port on whatever switch has it; only then can policies be compiled. Pure: values
+A pod's addresses come from its status, else from its port on whatever switch has it; only then can policies be
+compiled. Pure: values
 in, values out.
 """
 
@@ -36,7 +37,8 @@ class Plan:
 class World:
     """The newest cluster and bridges, with what follows from them computed on demand.
 
-    `by_dpid` names the bridges that claim a datapath id; more than one is a mistake, and only the first by name is served.
+    `by_dpid` names the bridges that claim a datapath id; more than one is a mistake, and only the first by name is
+    served.
     """
 
     encode: Callable[[Flow], WireFlow]
@@ -55,14 +57,16 @@ class World:
         self._readings.clear()
 
     def set_bridge(self, bridge: BridgeState) -> set[BridgeName]:
-        """A bridge is new or has changed. Returns the bridges whose flows that concerns: itself, or all when the addresses of
+        """A bridge is new or has changed. Returns the bridges whose flows that concerns: itself, or all when the
+        addresses of
         pods changed with it."""
         name = (bridge.ovsdb, bridge.name)
         self.bridges[name] = bridge
         return self._changed(name)
 
     def remove_bridge(self, name: BridgeName) -> set[BridgeName]:
-        """A bridge is gone, and the addresses that only its ports knew with it. Returns the bridges that this concerns."""
+        """A bridge is gone, and the addresses that only its ports knew with it. Returns the bridges that this
+        concerns."""
         self.bridges.pop(name, None)
         self._plans.pop(name, None)
         return self._changed(name)
