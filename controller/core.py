@@ -22,12 +22,22 @@ from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
 from controller.ovsdb.service import Ovsdb
-from controller.reconcile.events import Command, DumpFlows, Event, OvsdbState, SendBundle, SwitchDown, SwitchUp, Tick
+from controller.reconcile.events import (
+    ClusterChanged,
+    Command,
+    DumpFlows,
+    Event,
+    OvsdbState,
+    SendBundle,
+    SwitchDown,
+    SwitchUp,
+    Tick,
+)
 from controller.reconcile.reconciler import Reconciler
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
 from controller.switch.codec import encode_flow
-from controller.switch.service import OpenFlow
+from controller.switch.app import open_app
 from controller.version import version
 from flows.pipeline import TABLE_NAMES
 
@@ -56,21 +66,20 @@ class Controller:
         self._queue: queue.Queue[Event | Question] = queue.Queue()
         self._lock = threading.Lock()
         self._stopping = False
-        self._up: set[int] = set()
         self.started = time.monotonic()
         self.store = Store(self.post)
-        self.folder = ManifestFolder(config.manifests, self.store) if config.manifests else None
-        listen = config.openflow_address
+        if config.manifests:
+            ManifestFolder(config.manifests, self.store)
         try:
-            self.openflow = OpenFlow([(listen.host, listen.port)], post=self.post)
+            self.openflow = open_app(self.post, [config.openflow_address])
             self.ovsdb = Ovsdb(
                 config.ovsdb,
                 post=self.post,
                 listen=config.ovsdb_listen,
                 bridges=config.bridge,
                 tables=TABLE_NAMES,
-                openflow=self.openflow.addresses[0],
-                connected=self._up.__contains__,
+                openflow=(self.openflow.addresses[0].host, self.openflow.addresses[0].port),
+                connected=lambda dpid: dpid in self.openflow.connected(),
             )
         except (OSError, ValueError) as error:
             raise StartError(str(error)) from error
@@ -90,10 +99,8 @@ class Controller:
     def start(self) -> None:
         """Open listeners, connect, and go on in threads. Raises StartError."""
         try:
-            self.openflow.start()
             self.ovsdb.start()
-            if self.folder:
-                self.folder.start()
+            self.store.start()
         except (OSError, ValueError) as error:
             raise StartError(str(error)) from error
         self._thread.start()
@@ -103,8 +110,7 @@ class Controller:
         deadline = time.monotonic() + timeout
         self._stopping = True
         self.post(Tick())
-        if self.folder:
-            self.folder.stop()
+        self.store.stop()
         self.ovsdb.close()
         self.openflow.close()
         self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -161,14 +167,12 @@ class Controller:
     def _note(self, event: Event) -> None:
         """Say what an operator wants to read in the log, and remember who is connected."""
         if isinstance(event, SwitchUp):
-            self._up.add(event.dpid)
             log.info("switch connected", dpid=f"{event.dpid:016x}")
         elif isinstance(event, SwitchDown):
-            self._up.discard(event.dpid)
             log.warning("switch disconnected; its flows stay in force", dpid=f"{event.dpid:016x}")
         elif isinstance(event, OvsdbState) and event.reason:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
-        elif hasattr(event, "problems"):
+        elif isinstance(event, ClusterChanged):
             for problem in event.problems:
                 if problem not in self.reconciler.problems:
                     log.error(problem.reason, where=problem.where, object=problem.key, field=problem.field)

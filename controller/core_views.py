@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
 from controller.reconcile.reconciler import Reconciler
@@ -30,6 +30,15 @@ DUMP_SECONDS = 10.0
 # Faults that only a change of the sources can mend are believed after this time: a file may be half written.
 PATIENCE_SECONDS = 2.0
 STEP_SECONDS = 0.5
+BARRIER_SECONDS = 2.0
+
+
+class Reading(NamedTuple):
+    """What a wait is for: what could not be asked, the sources' generation, and the revision of the world."""
+
+    away: tuple[str, ...]
+    generation: int
+    revision: int
 
 
 class CoreViews:
@@ -60,8 +69,10 @@ class CoreViews:
         return core.read(look)
 
     def _sources(self) -> tuple[SourceView, ...]:
+        now = time.monotonic()
         return tuple(
-            SourceView(s.name, s.kind, s.synced, s.age, s.problems, s.reason) for s in self._core.store.status()
+            SourceView(s.name, s.kind, s.synced, _age(s.current_at, now), s.problems, s.reason)
+            for s in self._core.store.states()
         )
 
     def _ovsdb(self) -> tuple[OvsdbView, ...]:
@@ -77,35 +88,38 @@ class CoreViews:
 
     def wait(self, timeout: float) -> WaitResult:
         """Read every source and OVSDB again; block until all of that is realized, or time is up."""
+        deadline = time.monotonic() + timeout
+        patience = time.monotonic() + PATIENCE_SECONDS
+        reading = self._read_again(timeout)
+        while True:
+            lines, faults = self._core.read(partial(self._missing, reading))
+            now = time.monotonic()
+            only_faults = not reading.away and len(lines) == len(faults) and now >= patience
+            if not lines or now >= deadline or only_faults:
+                return WaitResult(not lines, tuple(lines))
+            with self._core.changed:
+                self._core.changed.wait(min(STEP_SECONDS, _left(deadline)))
+            if reading.away or faults:
+                reading = self._read_again(_left(deadline))
+
+    def _read_again(self, timeout: float) -> Reading:
+        """Have everything read that the sources and the OVSDBs hold at this moment, and handled by the core."""
         core = self._core
         deadline = time.monotonic() + timeout
-        generation = core.store.reread(timeout)
-        away = core.ovsdb.barrier(_left(deadline))
-        core.settle(_left(deadline))
-        revision = core.read(lambda reconciler, _: reconciler.revision)
-        began = time.monotonic()
-        while True:
-            lines, hopeless = core.read(partial(self._missing, generation, revision))
-            found = (*away, *lines)
-            now = time.monotonic()
-            only_hopeless = hopeless and not away and len(hopeless) == len(lines) and now >= began + PATIENCE_SECONDS
-            if not found or now >= deadline or only_hopeless:
-                return WaitResult(not found, found)
-            with core.changed:
-                core.changed.wait(min(STEP_SECONDS, _left(deadline)))
-            if away:
-                away = core.ovsdb.barrier(min(STEP_SECONDS, _left(deadline)))
-                core.settle(_left(deadline))
-                revision = core.read(lambda reconciler, _: reconciler.revision)
-            if hopeless:
-                generation = core.store.reread(_left(deadline))
+        generation, away = 0, []
+        try:
+            generation = core.store.reread(timeout)
+        except TimeoutError as error:
+            away.append(str(error))
+        away += core.ovsdb.barrier(min(BARRIER_SECONDS, _left(deadline)))
+        if not core.settle(_left(deadline)):
+            away.append("the controller is busy with earlier changes")
+        return Reading(tuple(away), generation, core.read(lambda reconciler, _: reconciler.revision))
 
-    def _missing(
-        self, generation: int, revision: int, reconciler: Reconciler, now: float
-    ) -> tuple[list[str], list[str]]:
+    def _missing(self, reading: Reading, reconciler: Reconciler, now: float) -> tuple[list[str], list[str]]:
         """What is missing, and the part of it that only a change of the sources can mend."""
-        lines = list(missing(reconciler, revision))
-        if reconciler.generation < generation:
+        lines = [*reading.away, *missing(reconciler, reading.revision)]
+        if reconciler.generation < reading.generation:
             lines.append("the newest state of the sources is still on its way")
         lines += self._bridges_missing(reconciler, now)
         hopeless = [line for line in lines if line in set(source_lines(reconciler))]
@@ -149,6 +163,10 @@ class CoreViews:
             with core.changed:
                 core.changed.wait(0.05)
         return core.read(lambda reconciler, _: flow_views(reconciler, name))
+
+
+def _age(since: float | None, now: float) -> float | None:
+    return None if since is None else now - since
 
 
 def _left(deadline: float) -> float:
