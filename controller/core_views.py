@@ -99,7 +99,7 @@ class CoreViews:
                 return WaitResult(not lines, tuple(lines))
             with self._core.changed:
                 self._core.changed.wait(min(STEP_SECONDS, _left(deadline)))
-            if reading.away or faults:
+            if (reading.away or faults) and _left(deadline) > STEP_SECONDS:
                 reading = self._read_again(_left(deadline))
 
     def _read_again(self, timeout: float) -> Reading:
