@@ -55,6 +55,8 @@ class Folder:
         done = []
         for item in objects:
             before = self.get(item)
+            if item["kind"] == "Namespace":
+                item = _named(item)
             self._write(_merged(before, item) if item["kind"] == "Pod" and before else item)
             done.append(label(item) + (" changed" if before else " made"))
         return done
@@ -101,7 +103,7 @@ def label(item: Object) -> str:
 
 
 def namespace_object(namespace: Namespace) -> Object:
-    """The Namespace object; the API server's own label is on it as on every real one."""
+    """The Namespace object."""
     metadata: Object = {
         "name": namespace.name,
         "labels": {"kubernetes.io/metadata.name": namespace.name, **namespace.labels},
@@ -169,6 +171,13 @@ def _check(item: object, where: str) -> Object:
     if item["kind"] not in CLUSTER_SCOPED and "namespace" not in metadata:
         item = {**item, "metadata": {**metadata, "namespace": "default"}}
     return item
+
+
+def _named(item: Object) -> Object:
+    """A Namespace with the label that the API server puts on every one."""
+    metadata = item["metadata"]
+    labels = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
+    return {**item, "metadata": {**metadata, "labels": labels}}
 
 
 def _merged(before: Object, item: Object) -> Object:

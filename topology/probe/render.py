@@ -44,7 +44,7 @@ def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, widt
         names = {_way(way) for way in ways}
         new = {(source, destination) for source, destination, way in changed if way in names}
         title = ", ".join(_way(way) for way in ways) + " over " + _families(matrix.families())
-        parts += [_table(matrix, title, grid, new, plain, width), Text("")]
+        parts += [Text(title, "bold"), _table(matrix, grid, new, plain, width), Text("")]
     seen = set(matrix.results.values())
     legend = Text()
     for outcome, meaning in MEANING.items():
@@ -53,7 +53,9 @@ def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, widt
     if len(matrix.families()) > 1:
         legend.append("4 or 6: only over that family   ", "dim")
     if before is not None:
-        legend.append("changed", "reverse").append(f" since the last time: {len(matrix.changes(before))} probes", "dim")
+        legend.append("\n").append("changed", "reverse").append(
+            f" since the last time: {len(matrix.changes(before))} probes", "dim"
+        )
     return Group(*parts, legend)
 
 
@@ -75,18 +77,18 @@ def _alike(matrix: Matrix) -> list[tuple[list[Way], Grid]]:
     return groups
 
 
-def _table(matrix: Matrix, title: str, grid: Grid, changed: set[tuple[str, str]], plain: bool, width: int) -> Table:
+def _table(matrix: Matrix, grid: Grid, changed: set[tuple[str, str]], plain: bool, width: int) -> Table:
     sources, destinations = matrix.sources(), matrix.destinations()
     heads = [name.replace("/", "/\n").replace(":", ":\n") for name in destinations]
     longest = max(map(len, sources), default=0)
     numbered = longest + sum(max(map(len, head.split("\n"))) + 3 for head in heads) + 4 > width
     number = {name: str(index) for index, name in enumerate(destinations, 1)}
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold", padding=(0, 0) if numbered else (0, 1))
     table.add_column("from \\ to", no_wrap=True)
     for name, head in zip(destinations, heads, strict=True):
         table.add_column(number[name] if numbered else head, justify="center", no_wrap=True)
     for source in sources:
-        label = f"{number.get(source, ''):>2} {source}" if numbered else source
+        label = f"{number.get(source, ''):>2} {source} " if numbered else source
         cells = [
             _cell(grid.get((source, name)), matrix.families(), (source, name) in changed, plain)
             for name in destinations

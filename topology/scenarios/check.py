@@ -1,0 +1,62 @@
+"""Running a scenario in a lab that is up: after each step, every probe must come out as the scenario says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from topology.lab import SETTLE, Lab
+from topology.probe.matrix import Matrix, Outcome, Probe
+from topology.scenarios.model import Scenario, Step
+
+Realize = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What was seen after one step. `wrong` has the probes that came out otherwise than they should."""
+
+    step: Step
+    matrix: Matrix
+    wrong: dict[Probe, Outcome]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything came out as expected."""
+        return not self.wrong
+
+    def lines(self) -> list[str]:
+        """What is wrong, one line a probe."""
+        return [
+            f"{probe}: {outcome.value}, should be {'denied' if outcome.reachable else 'allowed'}"
+            for probe, outcome in self.wrong.items()
+        ]
+
+
+def check(scenario: Scenario, lab: Lab, settle: float = SETTLE) -> Iterator[StepResult]:
+    """Go through the scenario's steps in a lab of its topology, yielding each step's result as it is known.
+
+    Raises LabError when a step is not in force after `settle` seconds.
+    """
+    for step in scenario.steps:
+        if step.delete:
+            lab.delete(yaml.safe_dump_all(step.delete), scenario.name, wait=None)
+        lab.apply(yaml.safe_dump_all(step.apply), scenario.name, wait=settle)
+        yield observe(scenario, step, lab)
+
+
+def observe(scenario: Scenario, step: Step, lab: Lab) -> StepResult:
+    """Probe everything and compare it with what the step expects."""
+
+    def expected(probe: Probe) -> bool:
+        return scenario.allowed(step, probe)
+
+    matrix = lab.probe(nodes=scenario.nodes, icmp=scenario.icmp, expected=expected)
+    wrong = {
+        probe: outcome
+        for probe, outcome in matrix.results.items()
+        if outcome is Outcome.WRONG or outcome.reachable != expected(probe)
+    }
+    return StepResult(step, matrix, wrong)

@@ -1,0 +1,149 @@
+"""A scenario as values, read from the YAML files of this folder; and what its expectations say of a probe.
+
+An expectation is a list of statements, each `allow` or `deny` with `from`, `to`, `ports` and `families`; what a
+statement leaves out it says of all. Everything is allowed to start with, and the last statement that fits a probe
+counts. That a pod reaches itself and a node its own pods goes without saying, whatever the statements are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from topology.errors import TopologyError
+from topology.load import check_topology, explain
+from topology.model import Family, PortEntry, Topology
+from topology.probe.matrix import Probe
+
+FOLDER = Path(__file__).parent
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, (str, int)) else value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Which(_Value):
+    """Which probes a statement is about. `sources` and `destinations` are endpoint names, `*` and `?` as in file
+    names."""
+
+    sources: Patterns = Field(default=("*",), alias="from")
+    destinations: Patterns = Field(default=("*",), alias="to")
+    ports: Annotated[tuple[PortEntry, ...] | None, BeforeValidator(_as_list)] = None
+    protocols: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
+    families: Annotated[tuple[Family, ...] | None, BeforeValidator(_as_list)] = None
+
+    def fits(self, probe: Probe) -> bool:
+        """Whether the statement is about this probe."""
+        return (
+            any(fnmatchcase(probe.source, pattern) for pattern in self.sources)
+            and any(fnmatchcase(probe.destination, pattern) for pattern in self.destinations)
+            and (self.ports is None or any((port.protocol, port.port) == probe[2:4] for port in self.ports))
+            and (self.protocols is None or probe.protocol in self.protocols)
+            and (self.families is None or probe.family in self.families)
+        )
+
+
+class Statement(_Value):
+    """One line of an expectation: exactly one of the two."""
+
+    allow: Which | None = None
+    deny: Which | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Statement:
+        if (self.allow is None) == (self.deny is None):
+            raise ValueError("say either allow or deny")
+        return self
+
+
+class Step(_Value):
+    """What changes, in words (`say`) and objects, and what is true afterwards."""
+
+    say: str
+    apply: tuple[dict[str, Any], ...] = ()
+    delete: tuple[dict[str, Any], ...] = ()
+    expect: tuple[Statement, ...] = ()
+
+
+class Scenario(_Value):
+    """A whole scenario. `topology` in a file is a topology, or the name of one in the folder `topologies`."""
+
+    name: str
+    title: str
+    about: str
+    topology: Topology
+    nodes: bool = False
+    icmp: bool = False
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+    @cached_property
+    def _node_of(self) -> dict[str, str]:
+        return {pod.key: f"node:{pod.node}" for pod in self.topology.pods}
+
+    def allowed(self, step: Step, probe: Probe) -> bool:
+        """Whether the probe must get through after this step."""
+        if probe.source == probe.destination or self._node_of.get(probe.destination) == probe.source:
+            return True
+        verdict = True
+        for statement in step.expect:
+            which = statement.allow or statement.deny
+            if which is not None and which.fits(probe):
+                verdict = statement.allow is not None
+        return verdict
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """The names of all scenarios, in order."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load(name: str, folder: Path = FOLDER) -> Scenario:
+    """Read a scenario by name. Raises TopologyError that names file and field."""
+    path = folder / f"{name}.yaml"
+    data = _read(path)
+    topology = data.get("topology")
+    if isinstance(topology, str):
+        shared = folder / "topologies" / f"{topology}.yaml"
+        data["topology"] = check_topology(_read(shared), str(shared))
+    elif topology is not None:
+        data["topology"] = check_topology(topology, f"{path}: topology")
+    try:
+        return Scenario.model_validate({"name": name, **data})
+    except ValidationError as error:
+        raise TopologyError("\n".join(f"{path}: {line}" for line in explain(error))) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TopologyError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise TopologyError(f"{path}: not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise TopologyError(f"{path}: a mapping is needed")
+    return data
+
+
+def unused(scenario: Scenario, probes: Sequence[Probe]) -> list[str]:
+    """Statements that fit none of the probes: a misspelt endpoint would make an expectation say nothing."""
+    found = []
+    for step in scenario.steps:
+        for number, statement in enumerate(step.expect):
+            which = statement.allow or statement.deny
+            if which is not None and not any(which.fits(probe) for probe in probes):
+                found.append(f"{scenario.name}, step {step.say!r}: statement {number} fits no probe")
+    return found
