@@ -21,6 +21,7 @@ from controller.config import ENV_PREFIX, Config
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 # Variables with our prefix that are read elsewhere (the client commands).
+LAB_PREFIX = f"{ENV_PREFIX}LAB"  # the lab's variables; it also marks the processes that it starts with them
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}SERVER"})
 # What the kubelet sets in every container for a Service whose name starts with "headgate" (HEADGATE_SERVICE_HOST and so
 # on).
@@ -101,7 +102,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
     known = {option.variable: option for option in options()}
     given: dict[str, Given] = {}
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES:
+        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES or variable.startswith(LAB_PREFIX):
             continue
         option = known.get(variable)
         if option is None:
