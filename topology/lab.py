@@ -30,6 +30,7 @@ from topology.node import BRIDGE, NodeSwitch, alive
 from topology.pod import PodLink, attach, detach, make_host, pod_uid
 from topology.probe import client
 from topology.probe.matrix import Matrix, Probe
+from topology.probe.traffic import Capture, Traffic
 from topology.product import Product, free_port
 from topology.state import BASE, State
 
@@ -348,6 +349,14 @@ class Lab:
     ) -> Matrix:
         """Try exactly these probes."""
         return client.run(probes, self.endpoints, self.netns_folder, patience, expected)
+
+    def traffic(self, probes: Iterable[Probe], interval: float = 0.005) -> Traffic:
+        """Lasting traffic, a context manager: see `Traffic`."""
+        return Traffic(probes, self.endpoints, self.netns_folder, interval)
+
+    def capture(self, name: str) -> Capture:
+        """Counting what arrives at an endpoint, a context manager: see `Capture`."""
+        return Capture(self.endpoints[name], self.netns_folder)
 
     def ports(self) -> list[Port]:
         """Every port that a pod or an external of the topology serves, by number and protocol."""

@@ -1,0 +1,231 @@
+"""Traffic that goes on while something else happens: numbered messages, counted at both ends.
+
+`Traffic` keeps connections and datagrams going and counts what comes back; `Capture` counts what arrives at an
+endpoint, answered or not, so that a packet that leaks through one way is seen as well.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from topology.address import Endpoint
+from topology.errors import LabError
+from topology.netns import in_thread, inside
+from topology.probe.matrix import Probe
+
+CONNECT_SECONDS = 10.0
+_ETH_P_ALL = 0x0003
+_INCOMING = 0
+_VLAN_FREE = {0x0800: 4, 0x86DD: 6}
+
+
+class Flow:
+    """One stream of numbered messages, for TCP on one connection, for UDP from one port.
+
+    `sent` and `answered` count messages; `lost` is their difference, which for TCP means not yet answered.
+    """
+
+    def __init__(self, probe: Probe, sock: socket.socket) -> None:
+        self.probe = probe
+        self.sent = 0
+        self.answered = 0
+        self._sock = sock
+
+    @property
+    def lost(self) -> int:
+        """Messages without an answer."""
+        return self.sent - self.answered
+
+    def send(self) -> None:
+        """Send the next message; one that the kernel refuses is not counted as sent."""
+        with suppress(OSError):
+            self._sock.send(b"%d\n" % self.sent)
+            self.sent += 1
+
+    def receive(self) -> bool:
+        """Count what has come back; False at the end of a connection."""
+        try:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:  # a datagram socket hands on an ICMP error; a connection has been reset
+            return self.probe.protocol == "UDP"
+        if self.probe.protocol == "UDP":
+            self.answered += 1
+            return True
+        self.answered += data.count(b"\n")
+        return bool(data)
+
+    def close(self) -> None:
+        """Close the socket, a connection by a reset."""
+        if self.probe.protocol == "TCP":
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
+
+
+class Traffic:
+    """Flows that send a message every `interval` seconds, from entering the context until leaving it.
+
+    TCP flows are connected when the constructor returns; it raises LabError if one cannot be.
+    """
+
+    def __init__(
+        self, probes: Iterable[Probe], endpoints: Mapping[str, Endpoint], netns: Path, interval: float = 0.005
+    ) -> None:
+        self.flows = [_open(probe, endpoints, netns) for probe in probes]
+        self._interval = interval
+        self._sending = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+
+    def __enter__(self) -> Traffic:
+        self._sending.set()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        for flow in self.flows:
+            flow.close()
+
+    def drain(self, patience: float = 3.0) -> None:
+        """Send no more, and wait until all is answered or `patience` seconds have passed."""
+        self._sending.clear()
+        deadline = time.monotonic() + patience
+        while any(flow.lost for flow in self.flows) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def resume(self) -> None:
+        """Send again after `drain`."""
+        self._sending.set()
+
+    def counts(self) -> dict[Probe, tuple[int, int]]:
+        """Messages sent and answered so far, by flow."""
+        return {flow.probe: (flow.sent, flow.answered) for flow in self.flows}
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for flow in self.flows:
+                selector.register(flow, selectors.EVENT_READ, flow)
+            due = time.monotonic()
+            while not self._stopping.is_set():
+                for key, _ in selector.select(max(0.0, due - time.monotonic())):
+                    if not key.data.receive():
+                        selector.unregister(key.fileobj)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._interval
+                    if self._sending.is_set():
+                        for flow in self.flows:
+                            flow.send()
+
+
+def _open(probe: Probe, endpoints: Mapping[str, Endpoint], netns: Path) -> Flow:
+    source, target = endpoints[probe.source], endpoints[probe.destination]
+    family = socket.AF_INET if probe.family == 4 else socket.AF_INET6
+    kinds = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+    if probe.protocol not in kinds:
+        raise LabError(f"{probe}: lasting traffic is TCP or UDP")
+
+    def make() -> socket.socket:
+        with inside(netns / source.netns):
+            sock = socket.socket(family, kinds[probe.protocol])
+            sock.bind((source.addresses[probe.family], 0))
+            return sock
+
+    sock = in_thread(make)
+    sock.settimeout(CONNECT_SECONDS)
+    try:
+        sock.connect((target.addresses[probe.family], probe.port))
+        if probe.protocol == "TCP":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            greeting = b""
+            while not greeting.endswith(b"\n"):
+                greeting += sock.recv(1) or b"\n"
+    except OSError as error:
+        sock.close()
+        raise LabError(f"{probe}: cannot connect: {error}") from error
+    sock.setblocking(False)
+    return Flow(probe, sock)
+
+
+class Arrival(NamedTuple):
+    """What is counted of an arriving packet. `port` is the destination port, 0 where there is none."""
+
+    source: str
+    protocol: int
+    port: int
+
+
+class Capture:
+    """Counts the IP packets that arrive at an endpoint's interface while the context lasts, fragments after the first
+    left out."""
+
+    def __init__(self, endpoint: Endpoint, netns: Path) -> None:
+        def make() -> socket.socket:
+            with inside(netns / endpoint.netns):
+                return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+
+        self.arrived: Counter[Arrival] = Counter()
+        self._sock = in_thread(make)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self._sock.settimeout(0.05)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+
+    def __enter__(self) -> Capture:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._sock.close()
+
+    def count(self, source: Endpoint, protocol: int, port: int) -> int:
+        """How many packets have come from `source` to `port` by the IP protocol of that number."""
+        return sum(self.arrived[Arrival(address, protocol, port)] for address in source.addresses.values())
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                data, where = self._sock.recvfrom(256)
+            except TimeoutError:
+                continue
+            if where[2] == _INCOMING and where[0] != "lo":
+                arrival = arrival_of(_VLAN_FREE.get(where[1], 0), data)
+                if arrival is not None:
+                    self.arrived[arrival] += 1
+
+
+def arrival_of(family: int, packet: bytes) -> Arrival | None:
+    """What to count of an IP packet; None for what is not one, or is not a first fragment. IPv6 extension headers are
+    not followed."""
+    if family == 4 and len(packet) >= 20:
+        if int.from_bytes(packet[6:8], "big") & 0x1FFF:
+            return None
+        protocol, start, source = packet[9], (packet[0] & 0x0F) * 4, socket.inet_ntop(socket.AF_INET, packet[12:16])
+    elif family == 6 and len(packet) >= 40:
+        protocol, start, source = packet[6], 40, socket.inet_ntop(socket.AF_INET6, packet[8:24])
+    else:
+        return None
+    ports = protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_SCTP)
+    return Arrival(source, protocol, int.from_bytes(packet[start + 2 : start + 4], "big") if ports else 0)
