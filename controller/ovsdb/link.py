@@ -257,7 +257,7 @@ class Link:
         self._asked.clear()
 
     def _down(self, reason: str) -> None:
-        if self.synced or reason != self.last_error:
+        if not self._closing and (self.synced or reason != self.last_error):
             log.warning("ovsdb away", peer=self.name, reason=reason)
         if self.synced:
             self.since = time.time()

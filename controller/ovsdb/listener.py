@@ -1,4 +1,4 @@
-"""Where switches that did `ovs-vsctl set-manager` knock: accepts and hands the sockets on. Nothing of OVSDB is known."""
+"""Where switches that did `ovs-vsctl set-manager` knock: accepts and hands on sockets. It knows nothing of OVSDB."""
 
 from __future__ import annotations
 

@@ -24,7 +24,13 @@ def _rows(table: str, key: str = "") -> dict[str, Any]:
 
 
 _TABLES: dict[str, dict[str, Any]] = {
-    "Open_vSwitch": {"bridges": _rows("Bridge"), "external_ids": _MAP, "ovs_version": _TEXT_OR_NONE},
+    "Open_vSwitch": {
+        "bridges": _rows("Bridge"),
+        "manager_options": _rows("Manager"),
+        "external_ids": _MAP,
+        "ovs_version": _TEXT_OR_NONE,
+    },
+    "Manager": {"target": _TEXT, "connection_mode": _TEXT_OR_NONE},
     "Bridge": {
         "name": _TEXT,
         "ports": _rows("Port"),

@@ -52,6 +52,7 @@ class BridgeSettings:
     protocols: frozenset[str] = frozenset()
     tables: Mapping[int, TableRow] | None = None
     controllers: tuple[ControllerRow, ...] = ()
+    in_band_managers: tuple[str, ...] = ()  # targets, of the whole Open_vSwitch
     in_band_disabled: bool = False
 
 
@@ -124,14 +125,18 @@ def patience(controllers: Sequence[ControllerRow], grace: float = GRACE) -> floa
 
 
 def hidden_flows(bridge: BridgeSettings) -> str:
-    """A note for the operator if in-band control puts flows on the bridge that bypass the pipeline; else empty."""
-    remote = [row for row in bridge.controllers if row.target.startswith(("tcp:", "ssl:"))]
-    targets = sorted(row.target for row in remote if row.in_band and not row.ours)
+    """A note for the operator if in-band control puts flows on the bridge that bypass the pipeline; else empty.
+
+    It stays the operator's choice: a node that reaches its controller through this very bridge cannot do without.
+    """
+    controllers = [row.target for row in bridge.controllers if row.in_band and not row.ours]
+    targets = sorted(one for one in (*controllers, *bridge.in_band_managers) if one.startswith(("tcp:", "ssl:")))
     if bridge.in_band_disabled or not targets:
         return ""
     return (
         f"bridge {bridge.name}: in-band control of {', '.join(targets)} adds hidden flows that policy does not see; "
-        "set connection_mode=out-of-band on the Controller, or other_config:disable-in-band=true on the bridge"
+        "unless the node reaches it through this bridge, set connection_mode=out-of-band there or "
+        "other_config:disable-in-band=true on the bridge"
     )
 
 

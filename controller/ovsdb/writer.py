@@ -182,6 +182,9 @@ def read_settings(row: Any, tables: Mapping[str, Any]) -> settings.BridgeSetting
             for number, table in row.flow_tables.items()
         },
         controllers=tuple(_controller_row(controller) for controller in row.controller),
+        in_band_managers=tuple(
+            clean(manager.target) for manager in tables["Manager"].rows.values() if _is_in_band(manager)
+        ),
         in_band_disabled=row.other_config.get("disable-in-band") == "true",
     )
 
@@ -193,9 +196,13 @@ def _controller_row(row: Any) -> settings.ControllerRow:
         target=clean(row.target),
         ours=texts(row.external_ids).get(key) == value,
         connected=bool(row.is_connected),
-        in_band=first(row.connection_mode) != "out-of-band",
+        in_band=_is_in_band(row),
         max_backoff=first(row.max_backoff) or settings.DEFAULT_MAX_BACKOFF,
     )
+
+
+def _is_in_band(row: Any) -> bool:
+    return bool(first(row.connection_mode) != "out-of-band")  # empty means in-band
 
 
 def _row(rows: Mapping[Any, Any], text: str) -> Any:

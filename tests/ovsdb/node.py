@@ -112,7 +112,7 @@ class Node:
         self.vsctl("add-br", name, "--", "set", "Bridge", name, "datapath_type=dummy")
 
     def transactions(self) -> int:
-        """How many transactions the database file holds: ovsdb-server appends one record for each that changes anything."""
+        """How many transactions the database file holds: ovsdb-server appends one record for each that changes it."""
         return len((self.folder / "conf.db").read_bytes().split(b"\nOVSDB JSON "))
 
     def appctl(self, *arguments: str) -> str:

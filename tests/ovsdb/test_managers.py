@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_configured_wins_over_a_manager_that_came_first(node: Node, core: Core) 
     late = f"unix:{node.folder}/late.sock"
     with running(core, [late], listen="tcp:127.0.0.1:0", openflow=("127.0.0.1", 6653)) as ovsdb:
         node.vsctl("set-manager", manager(ovsdb))
-        until(lambda: core.bridge())
+        until(core.bridge)
         node.appctl("ovsdb-server/add-remote", f"p{late}")
         until(lambda: list(core.bridges) == [(late, "br-int")])
         until(core.synced)
@@ -106,7 +106,9 @@ def test_two_ways_by_manager_are_one(node: Node, core: Core) -> None:
         assert len(core.bridges) == 1
         (speaking,) = (one for one in ovsdb.status() if not one.silent)
         # The way that spoke is taken away: the other one takes over, under the same name.
-        kept = next(one for one in (manager(ovsdb), manager(ovsdb, "127.0.0.2")) if not is_peer(node, one, speaking.remote))
+        kept = next(
+            one for one in (manager(ovsdb), manager(ovsdb, "127.0.0.2")) if not is_peer(node, one, speaking.remote)
+        )
         node.vsctl("set-manager", kept)
         until(lambda: [one.silent for one in ovsdb.status()] == [""])
         until(lambda: ovsdb.barrier(5) == [])
@@ -154,10 +156,8 @@ def cable(target: tuple[str, int]) -> Iterator[tuple[int, threading.Event]]:
         yield server.getsockname()[1], cut
     finally:
         for one in kept:
-            try:
+            with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             one.close()
 
 

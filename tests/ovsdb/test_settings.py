@@ -58,7 +58,7 @@ def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: C
 
 def test_one_transaction_for_all(node: Node, core: Core) -> None:
     before = node.transactions()
-    # ovs-vswitchd answers none of it with a transaction of its own but the controller's status, which is not in the file.
+    # What ovs-vswitchd writes in answer, the controller's status, is not kept in the file.
     assert settled(node, core) == before + 1
 
 
@@ -83,7 +83,8 @@ def test_an_operators_flow_tables_keep_their_columns(node: Node, core: Core) -> 
 def test_a_flow_table_shared_with_another_bridge_keeps_its_name(node: Node, core: Core) -> None:
     node.add_bridge("br-other")
     node.vsctl("--", "--id=@a", "create", "Flow_Table", "name=common", "--",
-               "set", "Bridge", "br-int", "flow_tables:0=@a", "--", "set", "Bridge", "br-other", "flow_tables:0=@a")  # fmt: skip
+               "set", "Bridge", "br-int", "flow_tables:0=@a", "--",
+               "set", "Bridge", "br-other", "flow_tables:0=@a")  # fmt: skip
     settled(node, core)
     assert node.get("Flow_Table", "common", "name") == "common"
 
@@ -222,7 +223,10 @@ def test_installed_flags_are_kept_while_the_database_is_away(node: Node, core: C
         (("set-fail-mode", "br-int", "standalone"), False),
         (("set-controller", "br-int", "tcp:127.0.0.1:1"), False),
         (("set", "Bridge", "br-int", "protocols=OpenFlow10,OpenFlow14"), True),
-        (("--", "--id=@t", "create", "Flow_Table", "name=x", "--", "set", "Bridge", "br-int", "flow_tables:3=@t"), True),
+        (
+            ("--", "--id=@t", "create", "Flow_Table", "name=x", "--", "set", "Bridge", "br-int", "flow_tables:3=@t"),
+            True,
+        ),
     ],
 )
 def test_which_settings_make_the_switch_forget_its_flows(node: Node, change: tuple[str, ...], flows_stay: bool) -> None:
