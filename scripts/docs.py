@@ -38,15 +38,15 @@ def cli() -> str:
 
 def _commands(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
     """Each command's full name and help, parents before children."""
-    with click.Context(
-        command, info_name=path.rsplit(" ", 1)[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
-    ) as context:
-        yield path, command.get_help(context)
-        if isinstance(command, click.Group):
-            for name in command.list_commands(context):
-                child = command.get_command(context, name)
-                if child is not None and not child.hidden:
-                    yield from _commands(child, f"{path} {name}", context)
+    context = command.make_context(
+        path.rsplit(" ", 1)[-1], [], parent, resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    yield path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                yield from _commands(child, f"{path} {name}", context)
 
 
 def config() -> str:
