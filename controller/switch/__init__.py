@@ -1,3 +1,3 @@
-"""The OpenFlow side of the controller: our codec for flows in bulk, and the os-ken application that talks to switches."""
+"""The OpenFlow side of the controller: our codec for flows in bulk, and the os-ken application with its sessions."""
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from controller.switch.matches import oxm_number, size_of
 from flows import fields, oxm
 from flows.flow import LearnReply
 
-# After the action's own 10 bytes: idle, hard, priority, cookie, flags, table, fin idle, fin hard, limit, result's place.
+# After the action's own 10 bytes: idle, hard, priority, cookie, flags, table, fin idle, fin hard, limit, result.
 _BODY = struct.Struct("!HHHQHBxHHIHH")
 _CONSTANT, _LOAD_TO = 1 << 13, 1 << 11
 _FIELD_SPEC = struct.Struct("!HIHIH")

@@ -33,6 +33,8 @@ _CONTROL = struct.Struct("!BBHIIHH")
 _FLOW_MOD = struct.Struct("!BBHII2xHBBHIQQBBHHHIIIHH")
 _OUTER = 16
 _ERROR = struct.Struct("!HH")
+_HELLO_ELEMENT = struct.Struct("!HH")  # type, length without padding
+_VERSION_BITMAP = 1
 _EXPERIMENTER_ERROR, _NICIRA = 0xFFFF, 0x2320
 # Errors of OVS's own, in OpenFlow 1.2 and newer (OVS, ofp-errors).
 _NICIRA_ERRORS = {
@@ -93,6 +95,26 @@ ATOMIC_ORDERED = 3
 MULTIPART_MORE = 1
 
 
+def clean_hello(message: bytes) -> bytes:
+    """A hello with nothing but its version bitmaps, without padding. Raises CodecError where a length does not hold.
+
+    os-ken takes padding for an element, and loops for ever at one whose length is zero.
+    """
+    version, kind, _, xid = HEADER.unpack_from(message)
+    kept = b""
+    offset = HEADER.size
+    while offset < len(message):
+        if len(message) - offset < _HELLO_ELEMENT.size:
+            raise CodecError("a hello ends within an element")
+        element, length = _HELLO_ELEMENT.unpack_from(message, offset)
+        if length < _HELLO_ELEMENT.size or offset + length > len(message):
+            raise CodecError(f"a hello has an element of {length} bytes")
+        if element == _VERSION_BITMAP and length % 4 == 0:
+            kept += message[offset : offset + length]
+        offset += length + (-length & 7)
+    return HEADER.pack(version, kind, HEADER.size + len(kept), xid) + kept
+
+
 def echo_request(xid: int) -> bytes:
     """An echo request without data."""
     return HEADER.pack(VERSION, Type.ECHO_REQUEST, HEADER.size, xid)
@@ -147,8 +169,8 @@ def change_at(changes: Changes, index: int) -> Change | None:
 def flow_mods(changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int = CHUNK) -> Iterator[bytes]:
     """The flow-mods of a bundle, in chunks of about `chunk` bytes, made as they are asked for.
 
-    The flow-mod number n of `in_order` has the xid `first_xid` + n, so that an error leads back to its flow. Deletes and
-    modifies only touch a flow whose cookie has the same prefix, so never a foreign one. Raises MessageTooLong.
+    The flow-mod number n of `in_order` has the xid `first_xid` + n, so that an error leads back to its flow. Deletes
+    and modifies only touch a flow whose cookie has the same prefix, so never a foreign one. Raises MessageTooLong.
     """
     parts: list[bytes] = []
     size = 0
@@ -165,8 +187,8 @@ def flow_mods(changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int =
             raise MessageTooLong(
                 f"a message of {length} bytes, longer than can be, to {describe(Change(command, flow))}"
             )
-        head = pack(VERSION, _ADD, length, xid, bundle_id, ATOMIC_ORDERED, VERSION, _MOD, length - _OUTER, xid, cookie, mask, table,
-                    command, 0, 0, priority, _ANY, _ANY, _ANY, 0, 0)  # fmt: skip
+        head = pack(VERSION, _ADD, length, xid, bundle_id, ATOMIC_ORDERED, VERSION, _MOD, length - _OUTER, xid,
+                    cookie, mask, table, command, 0, 0, priority, _ANY, _ANY, _ANY, 0, 0)  # fmt: skip
         parts.append(head + match + instructions)
         size += length
         if size >= chunk:

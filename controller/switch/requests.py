@@ -1,0 +1,234 @@
+"""What one session asks its switch, one request after the other: flow dumps and bundles, and what the answers mean.
+
+A bundle is opened, filled, closed, and only when the switch has said yes to all of it committed: OVS reports a
+flow-mod that it refuses at once and would commit the others. Bytes come from `messages`, threads and sockets are
+`session`'s.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from controller.reconcile.events import BundleDone, BundleFailed, Changes, Event, FlowsDumped
+from controller.switch import messages
+from controller.switch.codec import FlowDump
+from controller.switch.errors import CodecError
+from controller.switch.messages import Bundle
+from controller.switch.outbox import Outbox
+
+# os-ken numbers its own messages from below.
+_FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1
+_CONTROL = struct.Struct("!IHH")
+
+
+class _Phase(enum.Enum):
+    FILLING = enum.auto()
+    COMMITTING = enum.auto()
+
+
+@dataclass(slots=True)
+class _Dump:
+    xid: int = 0
+    result: FlowDump = field(default_factory=FlowDump)
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """xids: `first` opens, then one for each flow-mod, then close, commit, discard."""
+
+    number: int
+    changes: Changes
+    first: int = 0
+    bundle_id: int = 0
+    phase: _Phase = _Phase.FILLING
+    error: str = ""
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.changes))
+
+    @property
+    def close_xid(self) -> int:
+        return self.first + self.size + 1
+
+    @property
+    def commit_xid(self) -> int:
+        return self.first + self.size + 2
+
+    @property
+    def discard_xid(self) -> int:
+        return self.first + self.size + 3
+
+
+class Requests:
+    """The requests of one session. All methods may be called from any thread; none of them waits for the network."""
+
+    def __init__(
+        self,
+        dpid: int,
+        session: int,
+        outbox: Outbox,
+        post: Callable[[Event], None],
+        clock: Callable[[], float],
+        waiting: int,
+    ) -> None:
+        self._dpid = dpid
+        self._session = session
+        self._outbox = outbox
+        self._post = post
+        self._clock = clock
+        self._most_waiting = waiting
+        self._lock = threading.RLock()
+        self._waiting: deque[_Dump | _Bundle] = deque()
+        self._current: _Dump | _Bundle | None = None
+        self._progress = 0.0
+        self._next_xid = _FIRST_XID
+        self._next_bundle = 1
+        self._over = False
+
+    def dump(self) -> None:
+        """Ask for all flows. A dump that already waits answers for this one as well."""
+        with self._lock:
+            if not (self._waiting and isinstance(self._waiting[-1], _Dump)):
+                self._waiting.append(_Dump())
+            self._go_on()
+
+    def send_bundle(self, number: int, changes: Changes) -> None:
+        """Send changes as one bundle; BundleDone or BundleFailed with `number` is posted in any case."""
+        with self._lock:
+            if self._over or len(self._waiting) >= self._most_waiting:
+                reason = "the session is over" if self._over else f"{len(self._waiting)} requests wait already"
+                self._post(BundleFailed(self._dpid, self._session, number, reason))
+                return
+            self._waiting.append(_Bundle(number, changes))
+            self._go_on()
+
+    def overdue(self, now: float, limit: float) -> str:
+        """What the switch failed to answer within `limit` seconds, or the empty text."""
+        with self._lock:
+            if self._current is None or now - self._progress <= limit:
+                return ""
+            what = "a flow dump" if isinstance(self._current, _Dump) else f"bundle {self._current.number}"
+            return f"no answer to {what} within {limit:g} s"
+
+    def end(self, reason: str) -> None:
+        """The session is over: whatever was asked has failed."""
+        with self._lock:
+            self._over = True
+            failed = [one for one in (self._current, *self._waiting) if isinstance(one, _Bundle)]
+            self._current = None
+            self._waiting.clear()
+        for bundle in failed:
+            self._post(BundleFailed(self._dpid, self._session, bundle.number, bundle.error or reason))
+
+    def _go_on(self) -> None:
+        if self._current is not None or not self._waiting or self._over:
+            return
+        self._current = current = self._waiting.popleft()
+        self._progress = self._clock()
+        if isinstance(current, _Dump):
+            current.xid = self._take_xids(1)
+            self._outbox.put_at_once(messages.flow_stats_request(current.xid))
+            return
+        current.first = self._take_xids(current.size + 4)
+        current.bundle_id = self._next_bundle
+        self._next_bundle = self._next_bundle % 0xFFFFFFFF + 1
+        self._outbox.stream(self._chunks(current))
+
+    def _take_xids(self, count: int) -> int:
+        if self._next_xid + count > _LAST_XID:
+            self._next_xid = _FIRST_XID
+        first = self._next_xid
+        self._next_xid += count
+        return first
+
+    def _chunks(self, bundle: _Bundle) -> Iterator[bytes]:
+        """A bundle up to its close request. Runs in the sending thread."""
+        yield messages.bundle_control(Bundle.OPEN_REQUEST, bundle.bundle_id, bundle.first)
+        try:
+            for chunk in messages.flow_mods(bundle.changes, bundle.bundle_id, bundle.first + 1):
+                self._progress = self._clock()
+                yield chunk
+        except (CodecError, struct.error) as error:
+            with self._lock:
+                if self._current is bundle:
+                    self._fail(bundle, str(error))
+            return
+        yield messages.bundle_control(Bundle.CLOSE_REQUEST, bundle.bundle_id, bundle.close_xid)
+
+    def flow_reply(self, xid: int, message: bytes, more: bool) -> None:
+        """A part of a flow dump. Raises CodecError."""
+        with self._lock:
+            current = self._current
+            if not isinstance(current, _Dump) or xid != current.xid:
+                return
+            current.result.add(message)
+            self._progress = self._clock()
+            if more:
+                return
+            found = current.result
+            self._current = None
+            self._go_on()
+        self._post(FlowsDumped(self._dpid, self._session, found.flows, found.counters, found.foreign))
+
+    def bundle_reply(self, xid: int, message: bytes) -> None:
+        """A bundle control reply."""
+        if len(message) < messages.HEADER.size + _CONTROL.size:
+            raise CodecError("a bundle reply ends early")
+        _, kind, _ = _CONTROL.unpack_from(message, messages.HEADER.size)
+        with self._lock:
+            current = self._current
+            if not isinstance(current, _Bundle):
+                return
+            self._progress = self._clock()
+            if kind == Bundle.CLOSE_REPLY and xid == current.close_xid and current.phase is _Phase.FILLING:
+                current.phase = _Phase.COMMITTING
+                request = messages.bundle_control(Bundle.COMMIT_REQUEST, current.bundle_id, current.commit_xid)
+                self._outbox.put_at_once(request)
+                return
+            if kind != Bundle.COMMIT_REPLY or xid != current.commit_xid:
+                return
+            self._current = None
+            self._go_on()
+        self._post(BundleDone(self._dpid, self._session, current.number))
+
+    def error(self, xid: int, message: bytes) -> str:
+        """An error message of the switch. Returns why the session must end, or the empty text."""
+        text = messages.error_text(message)
+        with self._lock:
+            current = self._current
+            if isinstance(current, _Dump) and xid == current.xid:
+                return f"the switch refused a flow dump: {text}"
+            if isinstance(current, _Bundle) and current.first <= xid <= current.commit_xid:
+                self._progress = self._clock()
+                self._bundle_error(current, xid, text)
+        return ""
+
+    def _bundle_error(self, bundle: _Bundle, xid: int, text: str) -> None:
+        if not bundle.error:
+            bundle.error = self._explain(bundle, xid, text)
+        # While committing, OVS first names the flow-mod that failed; the end of it is the error for the commit itself.
+        if bundle.phase is _Phase.FILLING or xid == bundle.commit_xid:
+            self._fail(bundle, bundle.error)
+
+    @staticmethod
+    def _explain(bundle: _Bundle, xid: int, text: str) -> str:
+        change = messages.change_at(bundle.changes, xid - bundle.first - 1) if xid > bundle.first else None
+        if change is not None:
+            return f"the switch refused to {messages.describe(change)}: {text}"
+        step = {bundle.first: "open", bundle.close_xid: "close"}.get(xid, "commit")
+        return f"the switch refused to {step} the bundle: {text}"
+
+    def _fail(self, bundle: _Bundle, reason: str) -> None:
+        self._outbox.stop_stream()
+        if bundle.phase is _Phase.FILLING:
+            discard = messages.bundle_control(Bundle.DISCARD_REQUEST, bundle.bundle_id, bundle.discard_xid)
+            self._outbox.put_at_once(discard)
+        self._current = None
+        self._post(BundleFailed(self._dpid, self._session, bundle.number, reason))
+        self._go_on()

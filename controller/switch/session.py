@@ -1,0 +1,266 @@
+"""One switch's connection: os-ken's Datapath with threads, bounds and clocks of our own.
+
+os-ken does the handshake and answers echo requests through its own handlers. Its receive and send loops are replaced:
+they cannot end under the native hub, decode flow dumps object by object, and let any peer wait for ever. What is asked
+of the switch stands in `requests`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+from os_ken import ofproto
+from os_ken.controller import ofp_event
+from os_ken.controller.controller import Datapath
+from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
+
+from controller.reconcile.events import Event
+from controller.switch import messages
+from controller.switch.errors import CodecError
+from controller.switch.limits import Limits
+from controller.switch.messages import HEADER, VERSION, Multipart, Type
+from controller.switch.outbox import Outbox
+from controller.switch.requests import Requests
+
+_LOG = logging.getLogger(__name__)
+_READ = 1 << 18
+_LONGEST_HELLO = 1024
+_MULTIPART = struct.Struct("!HH")
+# The only messages that os-ken gets to see, by the state of the session.
+_FOR_OS_KEN = {
+    HANDSHAKE_DISPATCHER: {Type.HELLO, Type.ECHO_REQUEST},
+    CONFIG_DISPATCHER: {Type.ECHO_REQUEST, Type.FEATURES_REPLY},
+    MAIN_DISPATCHER: {Type.ECHO_REQUEST},
+}
+_numbers = itertools.count(1)
+
+
+class Session(Datapath):  # type: ignore[misc]
+    """A connection to a switch from the first byte to the last. `number` is unique within the process.
+
+    `serve` runs in a thread of its own until the connection is over; everything else may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        address: object,
+        post: Callable[[Event], None],
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.number = next(_numbers)
+        self._limits = limits
+        self._clock = clock
+        self._post = post
+        self._outbox = Outbox(limits.waiting_bytes)
+        self._requests: Requests | None = None
+        self._reason = ""
+        self._ending = threading.Lock()
+        self._began = self._heard = self._asked = clock()
+        super().__init__(connection, address)
+        self.socket.settimeout(limits.tick)
+        self.xid = 0  # os-ken counts up from here; our own requests have the upper half of the numbers
+
+    @property
+    def peer(self) -> str:
+        """The other side as people write it."""
+        host, port = self.address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    @property
+    def requests(self) -> Requests:
+        """What to ask the switch. Only there once the handshake is done."""
+        if self._requests is None:
+            raise RuntimeError(f"session {self.number} has no switch yet")
+        return self._requests
+
+    @property
+    def is_negotiated(self) -> bool:
+        """True as soon as the peer has said which switch it is."""
+        return self._requests is not None
+
+    # What os-ken calls.
+
+    def set_state(self, state: str) -> None:
+        """Go on in the handshake; os-ken tells the application."""
+        if state == MAIN_DISPATCHER and self._requests is None:
+            self._requests = Requests(
+                self.id, self.number, self._outbox, self._post, self._clock, self._limits.waiting_requests
+            )
+        super().set_state(state)
+
+    def send(self, buf: bytes, close_socket: bool = False) -> bool:
+        """Queue a message. Waits while the peer does not read what it was sent. False when the session is over."""
+        queued = self._outbox.put(bytes(buf))
+        if close_socket:
+            self._outbox.finish()
+        return queued
+
+    def close(self) -> None:
+        """End the session from our side."""
+        self.end("closed by the controller")
+
+    # What we do.
+
+    def end(self, reason: str) -> None:
+        """End the session, for the first reason given. Returns at once; `serve` returns soon."""
+        with self._ending:
+            if self._reason:
+                return
+            self._reason = reason
+        self._outbox.close()
+        self._shut()
+
+    def _shut(self) -> None:
+        with contextlib.suppress(OSError):  # it may be closed already
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def serve(self) -> None:
+        """Talk to the peer until the session is over. Never raises, whatever the peer sends."""
+        sender = threading.Thread(target=self._send_loop, name=f"send-{self.number}", daemon=True)
+        sender.start()
+        try:
+            self.send_msg(self.ofproto_parser.OFPHello(self))
+            self._receive_loop()
+        except (CodecError, OSError) as error:
+            self.end(str(error) or type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - os-ken's parsers raise anything for what a peer makes up
+            self.end(f"the peer sent what cannot be read: {type(error).__name__}: {error}")
+        finally:
+            self.end("the session is over")
+            sender.join()
+            self.socket.close()
+            self.is_active = False
+            level = logging.INFO if self.is_negotiated else logging.WARNING
+            _LOG.log(level, "OpenFlow session %d with %s ended: %s", self.number, self.peer, self._reason)
+            if self._requests is not None:
+                self._requests.end(f"the session ended: {self._reason}")
+            super().set_state(DEAD_DISPATCHER)
+
+    def _send_loop(self) -> None:
+        try:
+            while (data := self._outbox.take()) is not None:
+                self._send_all(data)
+                time.sleep(0)  # other green threads shall run between two chunks of a bundle
+        except OSError as error:
+            self.end(f"sending failed: {error}")
+        except Exception as error:  # noqa: BLE001 - a session must end when its sender does
+            _LOG.exception("sending to %s failed", self.peer)
+            self.end(f"sending failed: {type(error).__name__}: {error}")
+        self.end("the handshake was refused")
+
+    def _send_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        moved = self._clock()
+        while view:
+            try:
+                sent = self.socket.send(view)
+            except TimeoutError:
+                if self._reason or self._clock() - moved > self._limits.request:
+                    raise TimeoutError(f"the switch took nothing for {self._limits.request:g} s") from None
+                continue
+            view = view[sent:]
+            moved = self._clock()
+
+    def _receive_loop(self) -> None:
+        buffer = bytearray()
+        looked = self._clock()
+        while not self._reason:
+            try:
+                data = self.socket.recv(_READ)
+            except TimeoutError:
+                data = None
+            now = self._clock()
+            if data is not None:
+                if not data:
+                    self.end("the switch closed the connection")
+                    return
+                self._heard = now
+                buffer += data
+                self._consume(buffer)
+                time.sleep(0)  # a long dump shall not keep other green threads waiting
+            if data is None or now - looked >= self._limits.tick:
+                looked = now
+                self._look_at_clocks(now)
+
+    def _look_at_clocks(self, now: float) -> None:
+        if self._requests is None:
+            if now - self._began > self._limits.handshake:
+                self.end(f"no OpenFlow handshake within {self._limits.handshake:g} s")
+            return
+        silent = now - self._heard
+        if silent > self._limits.silence:
+            self.end(f"the switch was silent for {silent:.0f} s")
+        elif silent > self._limits.echo and now - self._asked > self._limits.echo:
+            self._asked = now
+            self._outbox.put_at_once(messages.echo_request(0))
+        overdue = self._requests.overdue(now, self._limits.request)
+        if overdue:
+            self.end(overdue)
+
+    def _consume(self, buffer: bytearray) -> None:
+        """Take whole messages from the front of the buffer."""
+        offset = 0
+        while len(buffer) - offset >= HEADER.size and not self._reason:
+            version, kind, length, xid = HEADER.unpack_from(buffer, offset)
+            self._check(version, kind, length)
+            if len(buffer) - offset < length:
+                break
+            self._dispatch(version, kind, xid, bytes(buffer[offset : offset + length]))
+            offset += length
+        del buffer[:offset]
+
+    def _check(self, version: int, kind: int, length: int) -> None:
+        if length < HEADER.size:
+            raise CodecError(f"a message of {length} bytes")
+        if self.state == HANDSHAKE_DISPATCHER:
+            greeting = kind in (Type.HELLO, Type.ERROR, Type.ECHO_REQUEST)
+            if not greeting or not 1 <= version <= 0x7F or length > _LONGEST_HELLO:
+                raise CodecError("the peer does not speak OpenFlow")
+        elif version != VERSION:
+            raise CodecError(f"a message of OpenFlow version {version:#x} after version {VERSION:#x} was agreed on")
+
+    def _dispatch(self, version: int, kind: int, xid: int, message: bytes) -> None:
+        if kind in _FOR_OS_KEN.get(self.state, ()):
+            if kind == Type.HELLO:
+                message = messages.clean_hello(message)
+            self._to_os_ken(version, kind, xid, message)
+        elif kind == Type.ERROR:
+            self._error(xid, message)
+        elif kind == Type.BUNDLE_CONTROL and self._requests is not None:
+            self._requests.bundle_reply(xid, message)
+        elif kind == Type.MULTIPART_REPLY:
+            if len(message) < HEADER.size + 8:
+                raise CodecError("a multipart reply ends early")
+            of, flags = _MULTIPART.unpack_from(message, HEADER.size)
+            if of == Multipart.FLOW and self._requests is not None:
+                self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
+            elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
+                # os-ken waits for the ports before it calls a switch connected. We need none of them, and its parser
+                # never comes back from one of length zero.
+                self._to_os_ken(version, kind, xid, message[: HEADER.size + 8])
+
+    def _error(self, xid: int, message: bytes) -> None:
+        if self._requests is None:
+            self.end(f"the switch refused the handshake: {messages.error_text(message)}")
+            return
+        reason = self._requests.error(xid, message)
+        if reason:
+            self.end(reason)
+
+    def _to_os_ken(self, version: int, kind: int, xid: int, message: bytes) -> None:
+        """Let os-ken parse a message and call its handlers for it, as its own receive loop would."""
+        modules = ofproto.get_ofp_modules()
+        _, parser = modules.get(version, modules[VERSION])  # a newer switch's hello reads like ours
+        parsed = parser.msg_parser(self, version, kind, len(message), xid, message)
+        event = ofp_event.ofp_msg_to_ev(parsed)
+        for handler in list(self.ofp_brick.get_handlers(event, self.state)):
+            handler(event)

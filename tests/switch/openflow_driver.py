@@ -1,0 +1,60 @@
+"""The OpenFlow application in a process of its own, so that tests can run it under either hub.
+
+Run as `openflow_driver.py HUB SOCKET LIMITS`: it connects to the Unix socket, reads pickled (method, arguments) from it
+and writes pickled events to it. LIMITS is JSON for `controller.switch.limits.Limits`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def main(hub: str, path: str, limits: str) -> None:
+    """Serve one test until it says `close`."""
+    from controller.hub import install
+
+    install(hub)
+    import socket
+    import threading
+
+    from controller.endpoints import HostPort
+    from controller.switch.app import open_app
+    from controller.switch.limits import Limits
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    channel = socket.socket(socket.AF_UNIX)
+    channel.connect(path)
+    requests, lock = channel.makefile("rb"), threading.Lock()
+
+    def post(event: object) -> None:
+        with lock:
+            channel.sendall(pickle.dumps(event))
+
+    app = open_app(post, [HostPort("127.0.0.1", 0), HostPort("::1", 0)], Limits(**json.loads(limits)))
+    post([tuple(address) for address in app.addresses])
+    while True:
+        name, arguments = pickle.load(requests)
+        getattr(app, name)(*arguments)
+        if name == "close":
+            # The main thread and, under the native hub, nothing else of ours.
+            post([thread.name for thread in threading.enumerate()])
+            break
+    channel.close()
+    logging.shutdown()
+    sys.stdout.flush()
+    if hub == "native":
+        left = [
+            thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
+        ]
+        os._exit(1 if left else 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
