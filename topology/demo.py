@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,10 +109,11 @@ def _show(lab: Lab, console: Console) -> bool:
     return good and into == expected and all(outcome.reachable for outcome in before.results.values())
 
 
-def _yaml(objects: list[dict[str, object]]) -> str:
+def _yaml(objects: Iterable[Mapping[str, object]]) -> str:
     import yaml
 
-    return yaml.safe_dump_all(objects, sort_keys=False)
+    text: str = yaml.safe_dump_all(objects, sort_keys=False)
+    return text
 
 
 @contextmanager
