@@ -38,9 +38,9 @@ def cli() -> str:
 
 def _commands(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
     """Each command's full name and help, parents before children."""
-    context = command.make_context(
-        path.rsplit(" ", 1)[-1], [], parent, resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH
-    )
+    # Not make_context: that would parse, and parsing `run` starts to set up its process.
+    layout = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = click.Context(command, parent, info_name=path.rsplit(" ", 1)[-1], **layout)
     yield path, command.get_help(context)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
