@@ -25,9 +25,9 @@ BACKLOG = 64
 REQUEST_SECONDS = 10.0  # in which a request must have arrived completely
 POLL_SECONDS = 0.2
 _BUSY = (
-    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\r\n"
+    b'{"error": "too many connections at once; ask again"}\n'
 )
-_BUSY_BODY = b'{"error": "too many connections at once; ask again"}\n'
 
 
 class _Handler(WSGIRequestHandler):

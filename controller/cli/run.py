@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from controller.cli.early import install_hub
 from controller.cli.errors import Failure, WrongUsage
 from controller.errors import StartError
 
@@ -65,6 +66,9 @@ replaced, not joined; in the environment their parts are separated by commas or 
 """
 
 
+HUB = "controller.hub"  # where the command's context keeps the hub that was installed
+
+
 class Core(Protocol):
     """What the process needs of the controller: controller.core.Controller, or a test's."""
 
@@ -86,21 +90,27 @@ class Core(Protocol):
 class RunCommand(click.Command):
     """A command whose options come from the schema, shown in its groups."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Install the hub, then load the schema and read the flags it makes."""
+        if not {"--help", "-h"} & set(args):
+            ctx.meta[HUB] = install_hub(args, os.environ)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The schema's options and then the command's own."""
         from controller.settings import options
 
-        self.settings = options()
-        self.params += [_as_flag(option) for option in self.settings]
+        return [*(_as_flag(option) for option in options()), *super().get_params(ctx)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options group by group, with defaults and environment names."""
         from controller.config import GROUPS
+        from controller.settings import options
 
         for group in GROUPS:
             with formatter.section(group):
-                formatter.write_dl([_help_line(option) for option in self.settings if option.group == group])
-        own = {option.name for option in self.settings}
+                formatter.write_dl([_help_line(option) for option in options() if option.group == group])
+        own = {option.name for option in options()}
         rest = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx) if parameter.name not in own]
         with formatter.section("Others"):
             formatter.write_dl([record for record in rest if record])
@@ -143,14 +153,16 @@ def run(file: Path | None, **flags: object) -> None:
     """Run the controller (the help text is INTRO)."""
     from controller.settings import SettingsError, load
 
+    ctx = click.get_current_context()
     try:
         config = load({name: value for name, value in flags.items() if value not in (None, ())}, os.environ, file)
     except SettingsError as error:
         raise WrongUsage(str(error)) from None
     _check_folder(config)
-    from controller import hub
-
-    hub.install(config.hub)
+    if ctx.meta[HUB] != config.hub:
+        raise WrongUsage(
+            f"the hub has to be known first; write --hub {config.hub} on the command line as it stands here"
+        )
     from controller import logs
 
     logs.configure(config.log_level, config.log_format)

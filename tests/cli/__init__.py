@@ -1,0 +1,1 @@
+"""Tests of the command line, the configuration, HTTP, metrics and logs."""

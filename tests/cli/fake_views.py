@@ -48,7 +48,7 @@ STATUS = StatusView(
         ),
         PodView("tenant-a/lost", "node-2", reason="no port"),
     ),
-    problems=(ProblemView("odd.yaml, document 1", "NetworkPolicy tenant-a/odd", "spec.ingress[0].ports[0].port", "99999"),),
+    problems=(ProblemView("odd.yaml, document 1", "NetworkPolicy tenant-a/odd", "spec.ingress[0].ports", "99999"),),
 )  # fmt: skip
 
 CLAUSE = FlowView(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from controller.settings import OTHER_VARIABLES, SettingsError, load, options
 ENOUGH = {"manifests": "/m", "ovsdb": ("unix:/s",)}
 
 
-def error(flags: dict[str, object], environment: dict[str, str], file: Path | None = None) -> str:
+def error(flags: Mapping[str, object], environment: dict[str, str], file: Path | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
         load(flags, environment, file)
     message = str(caught.value)
@@ -41,7 +42,12 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
     file = written(tmp_path, "manifests: /file\nhttp: 127.0.0.1:1\nhub: native\novsdb: unix:/file\nlog_level: debug\n")
     environment = {"HEADGATE_HTTP": "127.0.0.1:2", "HEADGATE_HUB": "eventlet", "HEADGATE_LOG_LEVEL": ""}
     config = load({"http": "127.0.0.1:3"}, environment, file)
-    assert (config.http, config.hub, config.log_level, config.log_format) == ("127.0.0.1:3", "eventlet", "debug", "human")
+    assert (config.http, config.hub, config.log_level, config.log_format) == (
+        "127.0.0.1:3",
+        "eventlet",
+        "debug",
+        "human",
+    )
     assert config.manifests == Path("/file")
 
 

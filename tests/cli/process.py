@@ -1,0 +1,77 @@
+"""`headgate run` with a made-up core, as a process of its own: real hub, real sockets, real signals.
+
+    python -m tests.cli.process BEHAVIOUR [arguments of headgate run]
+
+BEHAVIOUR is `fine`, `refuses` (start fails), `hangs` (stop does not return) or `early` (a signal arrives during start).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controller.config import Config
+
+
+def make_core(behaviour: str) -> types.ModuleType:
+    """A stand-in for controller.core."""
+    from controller.errors import StartError
+    from controller.metrics import Metrics
+    from tests.cli.fake_views import FakeViews
+
+    class Controller:
+        def __init__(self, config: Config) -> None:
+            self.views = FakeViews()
+            self.metrics = Metrics("1", config.hub)
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(target=self._stopping.wait)
+
+        def start(self) -> None:
+            if behaviour == "refuses":
+                raise StartError("cannot listen for OpenFlow on 0.0.0.0:6653: it is in use; choose another")
+            if behaviour == "early":
+                os.kill(os.getpid(), signal.SIGTERM)
+            self._thread.start()
+
+        def stop(self, timeout: float) -> None:
+            while behaviour == "hangs":
+                time.sleep(1)
+            self._stopping.set()
+            self._thread.join(timeout)
+            os.write(1, b"stopped\n")
+
+    module = types.ModuleType("controller.core")
+    module.Controller = Controller  # type: ignore[attr-defined]
+    return module
+
+
+class _Loader:
+    """Makes the module when it is imported and not before: the hub comes first, as in the real process."""
+
+    def __init__(self, behaviour: str) -> None:
+        self._behaviour = behaviour
+
+    def find_spec(self, name: str, *_: object) -> object:
+        from importlib.machinery import ModuleSpec
+
+        ours = name == "controller.core"
+        return ModuleSpec(name, self) if ours else None  # type: ignore[arg-type]
+
+    def create_module(self, _: object) -> types.ModuleType:
+        return make_core(self._behaviour)
+
+    def exec_module(self, _: types.ModuleType) -> None:
+        return
+
+
+if __name__ == "__main__":
+    from controller.cli import main
+
+    sys.meta_path.insert(0, _Loader(sys.argv[1]))  # type: ignore[arg-type]
+    sys.exit(main(["run", *sys.argv[2:]]))

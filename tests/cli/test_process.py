@@ -1,0 +1,168 @@
+"""The process around the controller under both hubs: it serves HTTP, answers signals, and says why when it cannot
+start.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.hub import HUBS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Process:
+    """One `headgate run` with a made-up core; `port` is where it serves HTTP."""
+
+    def __init__(self, behaviour: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cli.process", behaviour, *arguments],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.port = 0
+
+    def wait_until_up(self) -> Process:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            found = re.search(r"http=\S*:(\d+)", line)
+            if found:
+                self.port = int(found.group(1))
+                return self
+        raise RuntimeError("it ended before it served")
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        return self.result()
+
+    def result(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[type[Process]]:
+    """Starts processes with a folder and an OVSDB to please the schema, and ends them after the test."""
+    processes: list[Process] = []
+
+    class Started(Process):
+        def __init__(self, behaviour: str, *arguments: str) -> None:
+            given = ("--manifests", str(tmp_path), "--ovsdb", "unix:/nowhere", "--http", "127.0.0.1:0")
+            super().__init__(behaviour, *given, *arguments)
+            processes.append(self)
+
+    yield Started
+    for one in processes:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()
+
+
+@pytest.mark.parametrize("hub", HUBS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_and_ends_in_order(started: type[Process], hub: str, number: int) -> None:
+    process = started("fine", "--hub", hub).wait_until_up()
+    assert process.get("/healthz") == (200, b'{"status": "ok"}\n')
+    assert json.loads(process.get("/status")[1])["version"] == "1.2.3"
+    assert process.get("/wait?timeout=0.1")[0] == 200
+    assert f'hub="{hub}"'.encode() in process.get("/metrics")[1]
+    assert process.end(number)[:2] == (0, "stopped\n")
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_silent_and_rude_clients_keep_nobody_else_waiting(started: type[Process], hub: str) -> None:
+    process = started("fine", "--hub", hub).wait_until_up()
+    silent = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(40)]
+    for text in (
+        b"\xff\xff\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 70000 + b" HTTP/1.0\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", process.port)) as rude:
+            rude.sendall(text)
+            rude.settimeout(30)
+            try:
+                while rude.recv(4096):
+                    continue
+            except ConnectionError:
+                pass
+    assert process.get("/healthz")[0] == 200
+    assert process.end()[0] == 0
+    for one in silent:
+        one.close()
+
+
+def test_connections_beyond_the_bound_are_refused_and_then_taken_again(started: type[Process]) -> None:
+    process = started("fine").wait_until_up()
+    held = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(128)]
+    status, body = process.get("/healthz")
+    assert (status, b"too many connections" in body) == (503, True)
+    for one in held:
+        one.close()
+    while process.get("/healthz")[0] == 503:
+        continue
+    assert process.end()[0] == 0
+
+
+def test_a_signal_during_the_start_is_not_lost(started: type[Process]) -> None:
+    code, out, _ = started("early").result()
+    assert (code, out) == (0, "stopped\n")
+
+
+def test_a_stop_that_hangs_does_not_hold_up_the_end(started: type[Process]) -> None:
+    process = started("hangs").wait_until_up()
+    code, _, err = process.end()
+    assert code == 1
+    assert "Timeout" in err
+
+
+def test_a_start_that_fails_is_one_line(started: type[Process]) -> None:
+    code, out, err = started("refuses").result()
+    assert (code, out) == (1, "")
+    assert err == "headgate: cannot listen for OpenFlow on 0.0.0.0:6653: it is in use; choose another\n"
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_an_http_port_in_use_is_one_line(started: type[Process], hub: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, out, err = started("fine", "--hub", hub, "--http", address).result()
+    assert (code, out) == (1, "")
+    assert err.startswith(f"headgate: cannot serve HTTP on {address}: Address already in use; choose another")
+    assert err.count("\n") == 1
+
+
+def test_a_folder_that_is_not_there_is_wrong_usage(started: type[Process], tmp_path: Path) -> None:
+    code, _, err = started("fine", "--manifests", str(tmp_path / "absent")).result()
+    assert code == 2
+    assert err.startswith(f"headgate: the manifest folder {tmp_path / 'absent'} does not exist; create it, or")
+    assert err.count("\n") == 1
+
+
+def test_json_logs_are_json(started: type[Process]) -> None:
+    process = started("fine", "--log-format", "json")
+    assert process.process.stderr is not None
+    first = json.loads(process.process.stderr.readline())
+    assert (first["message"], first["level"]) == ("headgate runs", "info")
+    assert process.end()[0] == 0
