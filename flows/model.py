@@ -42,6 +42,13 @@ class Operator(enum.StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
+class Form(enum.StrEnum):
+    """The two forms of the network policy API before `networking.k8s.io`, in which a namespace isolates its pods."""
+
+    ALPHA = "alpha"
+    BETA = "beta"
+
+
 class Key(NamedTuple):
     """A namespaced name. Its text form is `namespace/name`."""
 
@@ -177,10 +184,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A Namespace's labels; NAMESPACE_NAME_LABEL is always among them, as the API server sees to."""
+    """A Namespace's labels; NAMESPACE_NAME_LABEL is always among them, as the API server sees to.
+
+    `isolation` has the forms of the original API whose annotation isolates its pods for ingress; see `legacy`.
+    """
 
     name: str
     labels: Labels = field(default_factory=lambda: MappingProxyType({}))
+    isolation: frozenset[Form] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flows.legacy import ALPHA_API, BETA_API, LegacyPolicy, read_alpha, read_beta, read_isolation
 from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Key, Namespace, Node, Pod, Policy
 from flows.net import Net, parse_address
 from flows.parse_policy import parse_policy, read_policy
@@ -47,14 +48,16 @@ __all__ = [
     "parse_policy",
 ]
 
-Value = Pod | Namespace | Node | Policy
+Value = Pod | Namespace | Node | Policy | LegacyPolicy
 _FINISHED = ("Succeeded", "Failed")
 
 
 class ParsedObject(NamedTuple):
     """An object that was read.
 
-    `name` is its Key, or its plain name outside namespaces; `errors` says what was left out of `value`.
+    `kind` and `name` together identify it: a kind of the original policy API has its group with it, as in
+    `NetworkPolicy.extensions`. `name` is its Key, or its plain name outside namespaces; `errors` says what was left
+    out of `value`.
     """
 
     kind: str
@@ -171,13 +174,16 @@ def _named_ports(container: Object, path: str, ports: list[ContainerPort], error
 
 
 def parse_namespace(raw: object, errors: Errors) -> Namespace:
-    """A Namespace. Bad labels are left out and appended to `errors`. Raises ParseError when metadata is not usable."""
+    """A Namespace. Bad labels are left out and appended to `errors`, and so is what cannot be read of its isolation.
+
+    Raises ParseError when metadata is not usable.
+    """
     metadata, name = cluster_name(object_of(raw, "Namespace"), "Namespace")
     labels = labels_at(metadata, "labels", "metadata", errors)
     # The API server sets this label on every namespace to its name, whatever was given.
     if labels.get(NAMESPACE_NAME_LABEL) != name:
         labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
-    return Namespace(name, labels)
+    return Namespace(name, labels, read_isolation(metadata, errors))
 
 
 def parse_node(raw: object, errors: Errors) -> Node:
@@ -200,15 +206,23 @@ def parse_node(raw: object, errors: Errors) -> Node:
 
 Reader = Callable[[object, Errors], Value]
 
-# What is read, by apiVersion and kind. Older forms of the policy API find their place here.
+# What is read, by apiVersion and kind.
 READERS: Mapping[tuple[str, str], Reader] = {
     ("v1", "Pod"): parse_pod,
     ("v1", "Namespace"): parse_namespace,
     ("v1", "Node"): parse_node,
     ("networking.k8s.io/v1", "NetworkPolicy"): read_policy,
+    (ALPHA_API, "NetworkPolicy"): read_alpha,
+    (BETA_API, "NetworkPolicy"): read_beta,
 }
-_VERSIONS = {kind: version for version, kind in READERS}
-_GROUPS = frozenset(version.rpartition("/")[0] for version, _ in READERS)
+
+
+def _group(version: str) -> str:
+    return version.rpartition("/")[0]
+
+
+_VERSIONS = {(_group(version), kind): version for version, kind in READERS}
+_USUAL = {kind: version for version, kind in reversed(list(READERS))}  # the first of a kind
 
 
 def parse_object(raw: object) -> ParsedObject | None:
@@ -226,10 +240,12 @@ def parse_object(raw: object) -> ParsedObject | None:
     kind, version = str(kind), str(version)
     reader = READERS.get((version, kind))
     if reader is None:
-        if kind in _VERSIONS and version.rpartition("/")[0] in _GROUPS:
-            reason = f"must be {_VERSIONS[kind]} for a {kind}, not {shown(version)}"
-            raise ParseError(kind, (FieldError("apiVersion", reason),))
+        if kind in _USUAL and any(_group(version) == group for group, _ in _VERSIONS):
+            known = _VERSIONS.get((_group(version), kind), _USUAL[kind])
+            raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {shown(version)}"),))
         return None
     errors: Errors = []
     value = reader(raw, errors)
+    if isinstance(value, LegacyPolicy):
+        return ParsedObject(value.kind, value.key, value, tuple(errors))
     return ParsedObject(kind, value.name if isinstance(value, (Namespace, Node)) else value.key, value, tuple(errors))
