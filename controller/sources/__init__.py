@@ -1,0 +1,1 @@
+"""Sources of Kubernetes objects, and the store in which they become one world."""

@@ -1,0 +1,206 @@
+"""Where the objects of all sources become one world: snapshots, posted once every source has synced and then on change.
+
+Sources hand over units: a file's objects, or one object of an API, each replaced as a whole. When several units hold
+the same object, the one whose place is later counts: a later source before an earlier one, and within a source the unit
+whose name sorts last; a Problem names both. Nothing of files or servers may live here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from controller.printable import printable
+from controller.reconcile.events import ClusterChanged, Problem
+from controller.sources.manifest import Unit
+from controller.sources.source import Source, SourceState
+from flows.legacy import KINDS as LEGACY_KINDS
+from flows.legacy import all_policies
+from flows.model import Cluster, Key, Policy
+from flows.parse import ParsedObject, Value
+
+Identity = tuple[str, Key | str]  # kind, and key or name
+Place = tuple[int, str]  # the source's rank and the unit's name
+KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *LEGACY_KINDS.values())
+DELAY = 0.02  # seconds in which a burst of changes is gathered
+
+
+class Store:
+    """The objects of all sources. Thread-safe; to be used on the hub's side (see `native`).
+
+    `post` must not block. It is called in the order of generations.
+    """
+
+    def __init__(self, post: Callable[[ClusterChanged], None], delay: float = DELAY) -> None:
+        self._post = post
+        self._delay = delay
+        self._sources: list[Source] = []
+        self._waiting: set[int] = set()  # ranks of sources that have not synced
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._units: dict[Place, dict[Identity, ParsedObject]] = {}
+        self._problems: dict[Place, tuple[Problem, ...]] = {}
+        self._holders: dict[Identity, tuple[Place, ...]] = {}  # sorted, the last one counts
+        self._contested: set[Identity] = set()
+        self._values: dict[str, dict[Any, Value]] = {kind: {} for kind in KINDS}
+        self._frozen: dict[str, Mapping[Any, Any]] = {kind: MappingProxyType({}) for kind in KINDS}
+        self._before: dict[Identity, Value | None] = {}  # what the last post had of all that was touched since
+        self._policies: Mapping[Key, Policy] = MappingProxyType({})
+        self._posted_problems: tuple[Problem, ...] | None = None
+        self._generation = 0
+
+    # -- sources -----------------------------------------------------------------------------------------------------
+
+    def add(self, source: Source) -> None:
+        """Take part in this store; before `start`. Later sources win over earlier ones."""
+        self._waiting.add(len(self._sources))
+        self._sources.append(source)
+
+    def start(self) -> None:
+        """Start posting, and the sources in their order. Raises SourceError, with everything stopped again."""
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+        try:
+            for source in self._sources:
+                source.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the sources and posting. What is there stays."""
+        for source in self._sources:
+            source.stop()
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+            self._thread = None
+
+    def states(self) -> tuple[SourceState, ...]:
+        """How each source is doing."""
+        return tuple(source.state() for source in self._sources)
+
+    def reread(self, timeout: float) -> int:
+        """Have every source read again what stands in it now, and return the generation that has it.
+
+        That ClusterChanged, or a later one, was posted before this returns. Raises TimeoutError when a source does not
+        answer, or has never synced, within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for source in self._sources:
+            source.reread(max(0.0, deadline - time.monotonic()))
+        self.flush()
+        with self._lock:
+            if self._waiting:
+                raise TimeoutError("not all sources have been read completely yet")
+            return self._generation
+
+    # -- feeding -----------------------------------------------------------------------------------------------------
+
+    def apply(self, source: Source, units: Mapping[str, Unit | None], *, now: bool = False) -> None:
+        """Replace units of a source, all at once; None removes one.
+
+        `now` posts without gathering more, for a source that has gathered a burst itself.
+        """
+        rank = self._sources.index(source)
+        with self._lock:
+            for name, unit in units.items():
+                self._replace((rank, name), unit or Unit())
+        if now:
+            self.flush()
+        else:
+            self._wake.set()
+
+    def synced(self, source: Source) -> None:
+        """All that stood in `source` when it started has been applied."""
+        with self._lock:
+            self._waiting.discard(self._sources.index(source))
+        self._wake.set()
+
+    def _replace(self, place: Place, unit: Unit) -> None:
+        old = self._units.pop(place, {})
+        new = {(found.kind, found.name): found for found in unit.objects}
+        if new:
+            self._units[place] = new
+        for identity in old:
+            if identity not in new:
+                self._hold(identity, tuple(one for one in self._holders[identity] if one != place))
+        for identity in new:
+            holders = self._holders.get(identity, ())
+            self._hold(identity, holders if place in holders else tuple(sorted((*holders, place))))
+        if unit.problems:
+            self._problems[place] = unit.problems
+        else:
+            self._problems.pop(place, None)
+
+    def _hold(self, identity: Identity, holders: tuple[Place, ...]) -> None:
+        """Say who has an object now, and let the last of them count."""
+        kind, name = identity
+        values = self._values[kind]
+        value = self._units[holders[-1]][identity].value if holders else None
+        if holders:
+            self._holders[identity] = holders
+        else:
+            del self._holders[identity]
+        if len(holders) > 1:
+            self._contested.add(identity)
+        else:
+            self._contested.discard(identity)
+        if values.get(name) == value:
+            return
+        self._before.setdefault(identity, values.get(name))
+        if value is None:
+            del values[name]
+        else:
+            values[name] = value
+
+    # -- posting -----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Post what has changed since the last post, if anything has and all sources have synced."""
+        with self._lock:
+            if self._waiting:
+                return
+            changed = {kind for (kind, name), value in self._before.items() if self._values[kind].get(name) != value}
+            self._before.clear()
+            problems = tuple(self._all_problems())
+            if not changed and problems == self._posted_problems:
+                return
+            for kind in changed:
+                self._frozen[kind] = MappingProxyType(dict(self._values[kind]))
+            if changed - {"Pod", "Node"}:
+                self._policies = self._all_policies()
+            self._posted_problems = problems
+            self._generation += 1
+            cluster = Cluster(*(self._frozen[kind] for kind in ("Namespace", "Pod", "Node")), self._policies)
+            self._post(ClusterChanged(cluster, problems, self._generation))
+
+    def _all_policies(self) -> Mapping[Key, Policy]:
+        """v1's, and those that the original API adds to them."""
+        legacy = itertools.chain.from_iterable(self._frozen[kind].values() for kind in LEGACY_KINDS.values())
+        return all_policies(self._frozen["NetworkPolicy"], legacy, self._frozen["Namespace"].values())
+
+    def _all_problems(self) -> list[Problem]:
+        problems = [problem for place in sorted(self._problems) for problem in self._problems[place]]
+        for kind, name in sorted(self._contested, key=str):
+            *others, winner = self._holders[kind, name]
+            for loser in others:
+                reason = f"is also in {printable(winner[1])}, and that one counts"
+                problems.append(Problem(printable(loser[1]), f"{kind} {name}", "", reason))
+        return problems
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._stopping.wait(self._delay)
+            if self._stopping.is_set():
+                return
+            self._wake.clear()
+            self.flush()

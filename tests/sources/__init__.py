@@ -1,0 +1,3 @@
+"""Sources of Kubernetes objects."""
+
+from __future__ import annotations
