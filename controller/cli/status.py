@@ -7,7 +7,7 @@ import time
 import click
 
 from controller.cli.client import Busy, Server
-from controller.cli.errors import FAILED, Failure, Unreachable
+from controller.cli.errors import FAILED, Unreachable
 from controller.cli.output import Page, Row, dim, mark, output_option, print_json, seconds
 from controller.printable import printable
 from controller.views import OvsdbView, PodView, PolicyView, StatusView, SwitchView, WaitResult
@@ -58,25 +58,24 @@ def status(server: str, output: str, waiting: bool, timeout: float) -> None:
 
 
 def _wait(server: Server, timeout: float) -> WaitResult:
-    """Ask until it is realized or time is up; a server that is not there yet is asked again. Raises Unreachable."""
+    """Ask until it is realized or time is up; a server that is not there yet is asked again. Raises Unreachable.
+
+    A server that answers before its time knows that waiting longer would not help.
+    """
     deadline = time.monotonic() + timeout
     while True:
-        asked = min(max(0.0, deadline - time.monotonic()), SLICE)
-        before = time.monotonic()
+        asked_at = time.monotonic()
+        wanted = min(max(0.0, deadline - asked_at), SLICE)
         try:
-            result = server.wait(asked)
-            problem: Failure | None = None
-        except (Unreachable, Busy) as error:
-            problem = error
-        # A "no" before its time is final: what is missing is wrong in the sources, and no waiting mends it.
-        if problem is None and (result.realized or time.monotonic() < before + asked - PAUSE):
-            return result
-        left = deadline - time.monotonic()
-        if left <= 0:
-            if problem is not None:
-                raise problem
-            return result
-        time.sleep(min(PAUSE, left))
+            result = server.wait(wanted)
+        except (Unreachable, Busy):
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            now = time.monotonic()
+            if result.realized or now >= deadline or now - asked_at < wanted:
+                return result
+        time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
 
 
 def _report_wait(result: WaitResult, output: str) -> None:

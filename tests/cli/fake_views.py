@@ -63,12 +63,16 @@ DENY = replace(
 
 
 class FakeViews:
-    """A controller whose state a test sets. `realized_at` is when a wait succeeds, in time.monotonic's seconds."""
+    """A controller whose state a test sets.
+
+    `realized_at` is when a wait succeeds, in time.monotonic's seconds; a `hopeless` one is answered at once.
+    """
 
     def __init__(self, status: StatusView = STATUS) -> None:
         self.state = status
         self.missing: tuple[str, ...] = ()
         self.realized_at = 0.0
+        self.hopeless = False
         self.broken: Exception | None = None
         self.waits: list[float] = []
 
@@ -86,7 +90,7 @@ class FakeViews:
             now = time.monotonic()
             if not self.missing and now >= self.realized_at:
                 return WaitResult(realized=True)
-            if now >= deadline:
+            if now >= deadline or self.hopeless:
                 return WaitResult(realized=False, missing=self.missing or ("switch node-1: 3 flows to send",))
             time.sleep(min(0.01, deadline - now))
 

@@ -218,6 +218,12 @@ def test_wait_says_what_is_missing_and_returns_1(views: FakeViews, url: str, cap
     assert json.loads(capsys.readouterr().out) == {"realized": False, "missing": list(views.missing)}
 
 
+def test_wait_ends_when_the_controller_says_that_waiting_will_not_help(views: FakeViews, url: str) -> None:
+    views.missing, views.hopeless = ("policy tenant-a/odd: 99999 is no port",), True
+    assert main(["--server", url, "status", "--wait", "--timeout", "3600"]) == 1
+    assert len(views.waits) == 1
+
+
 def test_wait_takes_a_controller_that_comes_up_later(views: FakeViews, capsys: Captured) -> None:
     port = free_port()
     codes: list[int] = []
