@@ -9,7 +9,7 @@ POLICY = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  na
 
 
 class Broken(NamedTuple):
-    """A file's contents, the objects that can be used, and document, line, field and part of the reason of each problem."""
+    """A file's contents, the objects that can be used, and the problems: document, line, field, part of the reason."""
 
     text: str | bytes
     objects: tuple[str, ...]
