@@ -78,7 +78,7 @@ def controller_target(listen: tuple[str, int], local: str) -> str:
     """
     host, port = listen
     if host in _WILDCARDS:
-        host = local or ("::1" if host == "::" and not socket.has_dualstack_ipv6() else "127.0.0.1")
+        host = local or ("::1" if host == "::" else "127.0.0.1")
     return tcp_name(host, port)
 
 

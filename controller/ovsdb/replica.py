@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import ovs.db.idl
 
 from controller.ovsdb.schema import schema
 from controller.ovsdb.session import FramedSession
+
+# An Idl names its monitors with uuid1(), for which libuuid opens a file in each thread and never closes it: a descriptor
+# would be lost with each connection. Random names do as well.
+ovs.db.idl.uuid = SimpleNamespace(UUID=uuid.UUID, uuid1=uuid.uuid4, uuid4=uuid.uuid4)
 
 _YIELD_EVERY = 200  # rows taken in between two chances for other green threads
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -55,6 +56,7 @@ class Connection:
 class Ovsdb:
     """Connects to `remotes`, listens at `listen`, owns the bridges named `bridges`; posts events, writes what is ours.
 
+    A remote's text, as given, is its `ovsdb` in events; a switch that comes by itself is `manager:` with its system-id.
     `tables` names flow tables by id; `openflow` is where switches reach us, as the listener has it bound (host, port),
     and `connected` tells, in any thread, whether a datapath id has an OpenFlow session. Raises ValueError for remotes,
     addresses or names that cannot be, and OSError if it cannot listen. A connection's BridgeChanged events come before
@@ -78,13 +80,12 @@ class Ovsdb:
         self._post = post
         self._lock = threading.RLock()
         self._closed = False
-        names = list(dict.fromkeys(parse_remote(remote) for remote in remotes))
-        self._feeds = {name: Feed(name, post) for name in names}
+        self._feeds = {remote: Feed(remote, post) for remote in remotes}
         self._links: list[Link] = []
-        for name in names:
-            link = Link(name, "connecting", lambda name=name: FramedSession.connecting(name), self._config, self)  # type: ignore[misc]
-            link.feed = self._feeds[name]
-            link.feed.take(link, "")
+        for name, feed in self._feeds.items():
+            link = Link(name, "connecting", partial(FramedSession.connecting, parse_remote(name)), self._config, self)
+            link.feed = feed
+            feed.take(link, "")
             self._links.append(link)
         self._listener = Listener(parse_listen(listen), self._accepted) if listen else None
 

@@ -118,10 +118,10 @@ def patience(controllers: Sequence[ControllerRow], grace: float = GRACE) -> floa
     """Seconds to wait before an operator's controllers are taken to lead elsewhere.
 
     One that is connected shows itself at once. One that is not may lead here and be waiting for its next attempt, which
-    after an absence of ours is max_backoff away: adding ours earlier would give the switch two sessions with us.
+    after an absence of ours is up to max_backoff away: adding ours earlier would give the switch two sessions with us.
     """
     active = [row for row in controllers if not row.ours and not row.target.startswith("p")]
-    return max((grace if row.connected else max(grace, row.max_backoff / 1000 + 1) for row in active), default=0.0)
+    return max((grace if row.connected else grace + row.max_backoff / 1000 for row in active), default=0.0)
 
 
 def hidden_flows(bridge: BridgeSettings) -> str:

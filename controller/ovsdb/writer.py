@@ -140,6 +140,9 @@ class Writer:
                     self._send(name, operations, lambda: None)
             if delay is not None:
                 delays.append(delay)
+        for note in notes:
+            if note not in self.notes:
+                log.warning(note)
         self.notes = tuple(notes)
         return min(delays, default=None)
 

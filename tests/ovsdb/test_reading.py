@@ -134,3 +134,10 @@ def test_barrier_covers_what_was_committed_before(node: Node, core: Core) -> Non
             bridge = core.bridge()
             assert bridge is not None
             assert bridge.hostname == f"h{number}"
+
+
+def test_a_remote_keeps_the_name_it_was_given(node: Node, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVS_RUNDIR", str(node.folder))
+    with running(core, ["unix:db.sock", node.remote]):
+        until(lambda: core.synced() and set(core.states()) == {"unix:db.sock", node.remote})
+        assert len(core.bridges) == 1

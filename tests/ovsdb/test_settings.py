@@ -57,9 +57,7 @@ def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: C
 
 
 def test_one_transaction_for_all(node: Node, core: Core) -> None:
-    before = node.transactions()
-    # What ovs-vswitchd writes in answer, the controller's status, is not kept in the file.
-    assert settled(node, core) == before + 1
+    assert settled(node, core) == 1
 
 
 def test_table_names_are_read_by_ovs_ofctl(node: Node, core: Core) -> None:
@@ -158,14 +156,16 @@ def test_a_changed_listener_changes_only_our_own_row(node: Node, core: Core) -> 
         until(lambda: controllers(node) == {"tcp:127.0.0.1:6700": "{headgate=true}", "tcp:127.0.0.1:1": "{}"})
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-@pytest.mark.parametrize("way", ["unix", "tcp"])
+@pytest.mark.parametrize(
+    ("way", "host", "target"),
+    [("unix", "0.0.0.0", OURS), ("tcp", "0.0.0.0", OURS), ("unix", "::", "tcp:[::1]:6653"), ("tcp", "::", OURS)],
+)
 def test_a_wildcard_listener_is_reached_by_the_address_of_the_connection(
-    node: Node, core: Core, way: str, host: str
+    node: Node, core: Core, way: str, host: str, target: str
 ) -> None:
     remote = node.remote if way == "unix" else node.tcp
     with running(core, [remote], tables=TABLES, openflow=(host, 6653)):
-        until(lambda: list(controllers(node)) == [OURS])
+        until(lambda: list(controllers(node)) == [target])
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_patience() -> None:
     assert settings.patience([]) == 0
     assert settings.patience([ControllerRow("x", "ptcp:6654"), ControllerRow("o", "tcp:h:1", ours=True)]) == 0
     assert settings.patience([ControllerRow("x", "tcp:a:1", connected=True)], grace=3) == 3
-    assert settings.patience([ControllerRow("x", "tcp:a:1")], grace=3) == 9  # OVS tries again every 8 s at the latest
+    assert settings.patience([ControllerRow("x", "tcp:a:1")], grace=3) == 11  # OVS tries again every 8 s at the latest
 
 
 def test_hidden_flows_are_noted() -> None:
