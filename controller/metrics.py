@@ -11,9 +11,13 @@ import threading
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+# The times at which series were created are series of their own otherwise, as many again and none of them declared.
+disable_created_metrics()
 
 
 class Series(NamedTuple):

@@ -22,6 +22,7 @@ def test_everything_declared_is_exposed_under_its_name() -> None:
         assert f"# TYPE {series.exposed} " in text
         assert series.name.startswith("headgate_") and series.help.endswith(".")
     assert 'headgate_build_info{hub="native"' in text
+    assert text.count("# TYPE ") == len(DECLARED)
 
 
 def test_packets_are_counted_on_from_dump_to_dump() -> None:

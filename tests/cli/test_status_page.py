@@ -1,0 +1,34 @@
+"""docs/status.md is written by hand; its examples are held to the values that are really served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from controller import views
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "status.md"
+SHAPES: tuple[Any, ...] = (views.StatusView, views.WaitResult, list[views.FlowView])
+
+
+def examples() -> list[Any]:
+    found = re.findall(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [json.loads(text) for text in found]
+
+
+def test_every_example_is_a_value_with_all_its_fields() -> None:
+    assert len(examples()) == len(SHAPES)
+    for shape, example in zip(SHAPES, examples(), strict=True):
+        value = TypeAdapter(shape).validate_python(example)
+        plain = [dataclasses.asdict(one) for one in value] if isinstance(value, list) else dataclasses.asdict(value)
+        assert json.loads(json.dumps(plain)) == example
+
+
+def test_every_list_of_the_status_has_an_example() -> None:
+    status = examples()[0]
+    assert all(status[field.name] for field in dataclasses.fields(views.StatusView) if field.name != "waiting_for")
