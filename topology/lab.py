@@ -24,17 +24,16 @@ from typing import Any, NoReturn
 from topology import links, machine, netns, process, state
 from topology.address import Endpoint, plan
 from topology.errors import LabError
-from topology.manifests import Folder, namespace_object, node_object, parse, pod_object
-from topology.model import External, Pod, Port, Topology
+from topology.manifests import Folder, cluster_objects, label, parse, pod_object
+from topology.model import Pod, Port, Topology
 from topology.node import BRIDGE, NodeSwitch, alive
 from topology.pod import PodLink, attach, detach, make_host, pod_uid
 from topology.probe import client
-from topology.probe.matrix import Matrix, Probe
+from topology.probe.matrix import Matrix, Probe, mesh
 from topology.probe.traffic import Capture, Traffic
 from topology.product import Product, free_port
 from topology.state import BASE, State
 
-CONTROLLER = "tcp:127.0.0.1:6653"
 HOST_PREFIXES = {4: 32, 6: 128}
 SETTLE = 30.0
 Progress = Callable[[str], None]
@@ -127,9 +126,8 @@ class Lab:
             try:
                 self._make(progress)
                 if controller:
-                    progress("starting headgate run")
-                    self.product.start()
-                    self.product.wait(settle)
+                    progress("waiting until everything is in force")
+                    self.wait(settle)
             except BaseException:  # an interrupt, too, must leave nothing behind
                 self._remove()
                 raise
@@ -164,14 +162,21 @@ class Lab:
         progress(f"making {len(self.topology.nodes)} nodes ({self.current().datapath} datapath)")
         underlay = self._make_underlay()
         for index, node in enumerate(self.nodes.values()):
-            node.make(CONTROLLER if self.current().controller else None, underlay, f"to-node{index}")
+            node.make(underlay, f"to-node{index}")
+        self.manifests.put(cluster_objects(self.topology, self.endpoints))
+        started = None
         if self.current().controller:
+            progress("starting headgate run")
+            started = self.product.launch()
             self._start_relay()
-        nodes, namespaces = self.topology.nodes, self.topology.namespaces
-        self.manifests.put(namespace_object(namespace) for namespace in namespaces)
-        self.manifests.put(node_object(node, self.endpoints[f"node:{node.name}"]) for node in nodes)
         progress(f"making {len(self.topology.pods)} pods")
-        self._make_pods(self.topology.pods)
+        self._attach(self.topology.pods)
+        self._serve_all()
+        if started is not None:
+            self.product.ready(started)
+
+    def _serve_all(self) -> None:
+        nodes = self.topology.nodes
         served: dict[str, Sequence[Port]] = {f"node:{node.name}": self.topology.ports for node in nodes}
         served |= {f"external:{item.name}": self.topology.served(item) for item in self.topology.externals}
         self._start_servers("servers", served | {pod.key: self.topology.served(pod) for pod in self.topology.pods})
@@ -191,9 +196,8 @@ class Lab:
         return path
 
     def _start_relay(self) -> None:
-        host, port = "127.0.0.1", 6653
-        target = [host, self.current().openflow_port]
-        job = [{"netns": str(node.netns), "listen": [host, port], "to": target} for node in self.nodes.values()]
+        address = ["127.0.0.1", self.current().openflow_port]
+        job = [{"netns": str(node.netns), "listen": address, "to": address} for node in self.nodes.values()]
         self._start_job("relay", "topology.relay", job)
 
     def _start_servers(self, role: str, ports: Mapping[str, Sequence[Port]]) -> None:
@@ -229,7 +233,8 @@ class Lab:
         """
         new = tuple(pods)
         self._change(Topology.model_validate({**dict(self._pinned()), "pods": (*self._pinned().pods, *new)}))
-        self._make_pods(new)
+        self.manifests.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
+        self._attach(new)
         self._start_servers(
             f"servers-{new[0].key.replace('/', '.')}", {pod.key: self.topology.served(pod) for pod in new}
         )
@@ -243,8 +248,7 @@ class Lab:
         pinned = self._pinned()
         self._change(pinned.model_copy(update={"pods": tuple(other for other in pinned.pods if other.key != key)}))
 
-    def _make_pods(self, pods: Sequence[Pod]) -> None:
-        self.manifests.put(pod_object(self.topology, pod, self.endpoints) for pod in pods)
+    def _attach(self, pods: Sequence[Pod]) -> None:
         for name, node in self.nodes.items():
             own = [self.link(pod) for pod in pods if pod.node == name]
             attach(own, self.netns_folder, node.netns, BRIDGE, node.vsctl, self.prefixes, self.topology.mtu)
@@ -287,6 +291,14 @@ class Lab:
         self._settle(wait)
         return done
 
+    def reset(self, wait: float | None = SETTLE) -> None:
+        """Put the manifests back to what they were after `up`: only the lab's own objects, as the topology has them."""
+        own = cluster_objects(self.topology, self.endpoints)
+        names = {label(item) for item in own}
+        self.manifests.delete(item for item in self.manifests.objects() if label(item) not in names)
+        self.manifests.put(own)
+        self._settle(wait)
+
     def wait(self, timeout: float = SETTLE) -> None:
         """Wait until all that stands is realized on every switch. Raises LabError with what is missing."""
         self.product.wait(timeout)
@@ -323,23 +335,12 @@ class Lab:
         families: Sequence[int] | None = None,
     ) -> list[Probe]:
         """The probes that `probe` would try."""
-        names = (
-            list(endpoints)
-            if endpoints is not None
-            else [name for name in self.endpoints if nodes or not name.startswith("node:")]
-        )
-        for name in names:
-            if name not in self.endpoints:
-                raise LabError(f"the lab {self.topology.name} has no endpoint {name}")
-        ways = [(port.protocol, port.port) for port in (self.ports() if ports is None else ports)]
-        every = [*dict.fromkeys(ways), *([("ICMP", 0)] if icmp else [])]
-        return [
-            Probe(source, destination, protocol, port, family)
-            for source in names
-            for destination in names
-            for protocol, port in every
-            for family in (self.topology.families if families is None else families)
-        ]
+        names = [name for name in self.endpoints if nodes or not name.startswith("node:")]
+        chosen = names if endpoints is None else list(endpoints)
+        for name in chosen:
+            self.netns(name)
+        ways = self.ports() if ports is None else ports
+        return mesh(chosen, ways, self.topology.families if families is None else families, icmp)
 
     def run_probes(
         self,
@@ -360,13 +361,7 @@ class Lab:
 
     def ports(self) -> list[Port]:
         """Every port that a pod or an external of the topology serves, by number and protocol."""
-        items: list[Pod | External] = [*self.topology.pods, *self.topology.externals]
-        found = {
-            (port.port, port.protocol): Port(port=port.port, protocol=port.protocol)
-            for item in items
-            for port in self.topology.served(item)
-        }
-        return list(found.values())
+        return self.topology.all_served()
 
     def netns(self, name: str) -> Path:
         """The network namespace file of an endpoint. Raises LabError if there is no such endpoint."""

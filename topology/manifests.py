@@ -102,6 +102,15 @@ def label(item: Object) -> str:
     return f"{item['kind'].lower()} " + "/".join(filter(None, [metadata.get("namespace"), metadata["name"]]))
 
 
+def cluster_objects(topology: Topology, endpoints: Mapping[str, Endpoint]) -> list[Object]:
+    """All objects of a lab: namespaces, nodes, pods."""
+    return [
+        *(namespace_object(namespace) for namespace in topology.namespaces),
+        *(node_object(node, endpoints[f"node:{node.name}"]) for node in topology.nodes),
+        *(pod_object(topology, pod, endpoints) for pod in topology.pods),
+    ]
+
+
 def namespace_object(namespace: Namespace) -> Object:
     """The Namespace object."""
     metadata: Object = {

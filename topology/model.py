@@ -146,6 +146,12 @@ class Topology(_Value):
         """The ports that a pod or an external serves: its own, else the topology's."""
         return item.ports or self.ports
 
+    def all_served(self) -> list[Port]:
+        """Every port that some pod or external serves, once for each number and protocol, without names."""
+        items: list[Pod | External] = [*self.pods, *self.externals]
+        found = (Port(port=port.port, protocol=port.protocol) for item in items for port in self.served(item))
+        return list(dict.fromkeys(found))
+
 
 def _unique(what: str, names: Sequence[str]) -> None:
     seen: set[str] = set()

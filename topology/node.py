@@ -58,11 +58,8 @@ class NodeSwitch:
         """The environment that makes Open vSwitch's programs look into this node's folder."""
         return {"OVS_RUNDIR": str(self.home), "OVS_LOGDIR": str(self.home), "OVS_DBDIR": str(self.home)}
 
-    def make(self, controller: str | None, underlay: Path, underlay_port: str) -> None:
-        """Bring the node up: namespace, uplink into the namespace `underlay`, switch, bridge, addresses.
-
-        `controller` is the bridge's OpenFlow target, None for none.
-        """
+    def make(self, underlay: Path, underlay_port: str) -> None:
+        """Bring the node up: namespace, uplink into the namespace `underlay`, switch, bridge, addresses."""
         if len(f"{self.home}/ovs-vswitchd.9999999.ctl") > SOCKET_PATH_LIMIT:
             raise LabError(f"the path {self.home} is too long for a socket; choose a shorter run folder or lab name")
         self.home.mkdir(parents=True)
@@ -77,7 +74,7 @@ class NodeSwitch:
         process.run([program("ovsdb-tool"), "create", str(self.home / "conf.db"), schema()], self.env)
         self.start_database()
         self.vsctl(["--no-wait", "init"])
-        self.vsctl(["--no-wait", *self._bridge_commands(controller)])
+        self.vsctl(["--no-wait", *self._bridge_commands()])
         self.start_switch()
 
     def start_database(self) -> None:
@@ -115,7 +112,7 @@ class NodeSwitch:
         """Run ovs-appctl on the node's ovs-vswitchd. Raises LabError."""
         return process.run([program("ovs-appctl"), "--target=ovs-vswitchd", *arguments], self.env)
 
-    def _bridge_commands(self, controller: str | None) -> list[str]:
+    def _bridge_commands(self) -> list[str]:
         kind = "netdev" if self.datapath == "userspace" else "system"
         commands = [
             "set",
@@ -130,9 +127,6 @@ class NodeSwitch:
         commands += ["--", "set", "Interface", BRIDGE, f"mtu_request={self.mtu}"]
         commands += ["--", "add-port", BRIDGE, UPLINK]
         commands += ["--", "set", "Interface", UPLINK, "external_ids:headgate-role=uplink"]
-        if controller is not None:
-            commands += ["--", "set-controller", BRIDGE, controller]
-            commands += ["--", "set", "Controller", BRIDGE, "connection_mode=out-of-band", "max_backoff=1000"]
         return commands
 
     def _start(self, name: str, arguments: Sequence[str]) -> None:

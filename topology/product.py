@@ -58,13 +58,20 @@ class Product:
 
     def start(self) -> None:
         """Start the controller. Returns when it serves HTTP. Raises LabError if it ends before."""
-        started = process.start(
+        self.ready(self.launch())
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the controller without waiting for anything."""
+        return process.start(
             self.folder,
             ROLE,
             [*command(), *self.arguments()],
             env={**process.python_path(), **self.environment},
             log=self.log,
         )
+
+    def ready(self, started: subprocess.Popen[bytes]) -> None:
+        """Wait until the controller that `launch` returned serves HTTP. Raises LabError if it ends before."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if started.poll() is not None:

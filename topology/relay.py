@@ -2,8 +2,10 @@
 
 A switch in a namespace of its own cannot reach the controller, which listens on the machine's loopback so that
 `headgate --server` works from any shell. A pair of interfaces into the machine's own namespace would do, but the lab
-leaves that alone. So this process opens a listening socket inside each node's namespace and passes bytes both ways.
-To the switch it looks like any deployment: `set-controller tcp:127.0.0.1:6653`. Run as `python -m topology.relay JOB
+leaves that alone. So this process opens a listening socket inside each node's namespace, on the very address that the
+controller listens on outside, and passes bytes both ways: what the controller sets on a bridge leads to it.
+
+Run as `python -m topology.relay JOB
 READY`, where JOB is a JSON file: a list of {"netns", "listen": [host, port], "to": [host, port]}, READY a descriptor
 that gets a line.
 """
@@ -21,6 +23,7 @@ from typing import Any
 from topology.netns import in_thread, inside
 
 CHUNK = 1 << 16
+PAUSE = 0.05
 
 
 def _listen(netns: Path, host: str, port: int) -> socket.socket:
@@ -43,6 +46,33 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+async def _connect(
+    switch: asyncio.StreamReader, host: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """Connect to the controller for a switch, None if the switch gives up first.
+
+    While there is no controller the switch is left waiting, as by a network that loses packets: refused, it would
+    wait up to eight seconds before it tries again. What it says meanwhile is handed on.
+    """
+    said = b""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            try:
+                data = await asyncio.wait_for(switch.read(CHUNK), PAUSE)
+            except TimeoutError:
+                continue
+            except OSError:
+                return None
+            if not data:
+                return None
+            said += data
+        else:
+            writer.write(said)
+            return reader, writer
+
+
 async def _serve(job: list[dict[str, Any]], ready: int) -> None:
     servers = []
     for entry in job:
@@ -51,11 +81,11 @@ async def _serve(job: list[dict[str, Any]], ready: int) -> None:
         async def accepted(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str = host, port: int = port
         ) -> None:
-            try:
-                far_reader, far_writer = await asyncio.open_connection(host, port)
-            except OSError:
-                writer.close()  # no controller at the moment: the switch tries again by itself
+            far = await _connect(reader, host, port)
+            if far is None:
+                writer.close()
                 return
+            far_reader, far_writer = far
             await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
 
         listener = _listen(Path(entry["netns"]), *entry["listen"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,16 @@ def test_a_connection_from_inside_reaches_outside(make_lab: MakeLab) -> None:
     path.write_text(json.dumps(job), encoding="utf-8")
     process.start_python(lab.folder, "test", "topology.relay", [str(path)], lab.folder / "test.log")
     inner = lab.nodes["one"].netns
-    with dial(inner) as sock:
-        assert sock.recv(1) == b""  # nobody listens outside: the connection ends, and can be tried again
+    with dial(inner) as impatient:
+        impatient.sendall(b"lost")
+    patient = dial(inner)
+    patient.sendall(b"hello")
+    time.sleep(0.3)
+    with socket.create_server(("127.0.0.1", port)) as server, patient:
+        server.settimeout(10)
+        far, _ = server.accept()
+        with far:
+            assert far.recv(5) == b"hello"  # it waited for somebody to listen; the one that gave up is not heard of
     with socket.create_server(("127.0.0.1", port)) as server, dial(inner) as near:
         server.settimeout(10)
         far, _ = server.accept()

@@ -1,12 +1,14 @@
-"""What was probed and what came of it, as values: comparable, storable as JSON, without any input or output."""
+"""What was probed and what came of it, as values: comparable, storable as JSON, no input or output."""
 
 from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from topology.model import Port
 
 
 class Outcome(enum.Enum):
@@ -46,6 +48,13 @@ class Probe(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.source} -> {self.destination} {self.way} IPv{self.family}"
+
+
+def mesh(names: Sequence[str], ports: Iterable[Port], families: Iterable[int], icmp: bool = False) -> list[Probe]:
+    """Every endpoint to every endpoint over every port and family, and by echo requests with `icmp`."""
+    ways = [*dict.fromkeys((port.protocol, port.port) for port in ports), *([("ICMP", 0)] if icmp else [])]
+    kinds = [(protocol, port, family) for protocol, port in ways for family in families]
+    return [Probe(source, destination, *kind) for source in names for destination in names for kind in kinds]
 
 
 @dataclass(frozen=True)
