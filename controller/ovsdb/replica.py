@@ -13,8 +13,8 @@ import ovs.db.idl
 from controller.ovsdb.schema import schema
 from controller.ovsdb.session import FramedSession
 
-# An Idl names its monitors with uuid1(), for which libuuid opens a file in each thread and never closes it: a descriptor
-# would be lost with each connection. Random names do as well.
+# An Idl names its monitors with uuid1(), for which libuuid opens a file in each thread and never closes it: a file
+# descriptor would be lost with each connection. Random names do as well.
 ovs.db.idl.uuid = SimpleNamespace(UUID=uuid.UUID, uuid1=uuid.uuid4, uuid4=uuid.uuid4)
 
 _YIELD_EVERY = 200  # rows taken in between two chances for other green threads
