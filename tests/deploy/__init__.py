@@ -1,0 +1,1 @@
+"""What `deploy/` holds is given to the real thing."""

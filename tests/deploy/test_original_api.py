@@ -1,0 +1,141 @@
+"""The CustomResourceDefinition of the original policy API on a real API server: taken, and as strict as the parser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.legacy import LegacyPolicy
+from flows.parse import parse_object
+from tests.deploy.apiserver import ApiServer, missing
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+ROOT = Path(__file__).resolve().parents[2]
+CRD = ROOT / "deploy" / "kubernetes" / "crd-networkpolicys.net.alpha.kubernetes.io.yaml"
+EXAMPLES = ROOT / "docs" / "examples"
+PATH = "/apis/net.alpha.kubernetes.io/v1alpha1/namespaces/tenant-a/networkpolicys"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server that has the definition and the namespace tenant-a."""
+    with ApiServer(tmp_path_factory.mktemp("api")) as server:
+        for arguments in (
+            ("create", "-f", str(CRD)),
+            ("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD)),
+            ("create", "-f", str(EXAMPLES / "tenant-a.yaml")),
+        ):
+            done = server.kubectl(*arguments)
+            assert done.returncode == 0, done.stderr
+        yield server
+
+
+def policy(name: str, spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "tenant-a"}
+    whole = {"apiVersion": "net.alpha.kubernetes.io/v1alpha1", "kind": "NetworkPolicy", "metadata": metadata}
+    return whole if spec is None else {**whole, "spec": spec}
+
+
+def incoming(**fields: Any) -> dict[str, Any]:
+    return {"podSelector": {}, "allowIncoming": fields}
+
+
+TAKEN: dict[str, Any] = {
+    "no-rule": {"podSelector": {"segment": "backend"}},
+    "everybody": {"podSelector": {}, "allowIncoming": {}},
+    "nobody": incoming(**{"from": [], "toPorts": []}),
+    "peers": incoming(
+        **{"from": [{"pods": {}}, {"namespaces": {"a.b/c": ""}}, {"pods": {"a": "b"}, "namespaces": {}}]}
+    ),
+    "ports": incoming(
+        toPorts=[{"port": 1}, {"port": 65535, "protocol": "UDP"}, {"port": "web-2"}, {"protocol": "SCTP"}]
+    ),
+    "small-letters": incoming(toPorts=[{"port": 80, "protocol": "tcp"}]),
+}
+REFUSED: dict[str, Any] = {
+    "no-spec": None,
+    "no-selector": {"allowIncoming": {}},
+    "selector-of-today": {"podSelector": {"matchLabels": {"segment": "backend"}}},
+    "label-value": {"podSelector": {"segment": "not ok"}},
+    "label-key": {"podSelector": {"not ok": "a"}},
+    "label-of-other-type": {"podSelector": {"segment": 5}},
+    "incoming-is-a-list": {"podSelector": {}, "allowIncoming": []},
+    "from-is-an-object": incoming(**{"from": {"pods": {}}}),
+    "empty-peer": incoming(**{"from": [{}]}),
+    "peer-of-today": incoming(**{"from": [{"podSelector": {}}]}),
+    "port-zero": incoming(toPorts=[{"port": 0}]),
+    "port-too-large": incoming(toPorts=[{"port": 65536}]),
+    "port-in-quotes": incoming(toPorts=[{"port": "80"}]),
+    "port-name": incoming(toPorts=[{"port": "Web"}]),
+    "port-name-too-long": incoming(toPorts=[{"port": "a-name-too-long-"}]),
+    "protocol": incoming(toPorts=[{"protocol": "ICMP"}]),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_taken_by_both(api: ApiServer, name: str) -> None:
+    done = api.kubectl("create", "--validate=strict", "-f", "-", text=json.dumps(policy(name, TAKEN[name])))
+    assert done.returncode == 0, done.stderr
+    stored = api.get(f"networkpolicys.net.alpha.kubernetes.io/{name}", "-n", "tenant-a")
+    given, kept = parse_object(policy(name, TAKEN[name])), parse_object(stored)
+    assert given is not None
+    assert kept is not None
+    assert (given.errors, kept.errors) == ((), ())
+    # Nothing that means something gets lost on the way: an empty list stays one.
+    assert kept.value == given.value
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_both(api: ApiServer, name: str) -> None:
+    done = api.kubectl("create", "--validate=ignore", "-f", "-", text=json.dumps(policy(name, REFUSED[name])))
+    assert done.returncode != 0
+    assert "is invalid" in done.stderr, done.stderr
+    read = parse_object(policy(name, REFUSED[name]))
+    assert read is not None
+    assert read.errors
+    assert isinstance(read.value, LegacyPolicy)
+    assert not any(read.value.in_force.ingress)
+
+
+def test_the_tenant_example(api: ApiServer) -> None:
+    """The original JSON by `kubectl create -f`, and as a POST to the path that the original text names."""
+    example = EXAMPLES / "tenant-pol1-alpha.json"
+    text = example.read_text(encoding="utf-8")
+    done = api.kubectl("create", "-f", str(example))
+    assert done.stdout.strip() == "networkpolicy.net.alpha.kubernetes.io/pol1 created", done.stderr
+    first = api.get("networkpolicys", "pol1", "-n", "tenant-a")
+    assert api.kubectl("delete", "networkpolicys", "pol1", "-n", "tenant-a").returncode == 0
+    done = api.kubectl("create", "--raw", PATH, "-f", "-", text=text)
+    assert done.returncode == 0, done.stderr
+    second = api.get("networkpolicys", "pol1", "-n", "tenant-a")
+    assert second["spec"] == first["spec"] == json.loads(text)["spec"]
+    shown = api.kubectl("get", "networkpolicys", "-n", "tenant-a", "pol1").stdout
+    assert '{"segment":"backend"}' in shown
+    assert '[{"port":80,"protocol":"TCP"}]' in shown
+
+
+def test_beside_v1(api: ApiServer) -> None:
+    """The definition takes nothing from v1: its short words still mean v1's NetworkPolicy."""
+    v1 = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "pol1"}}
+    done = api.kubectl("create", "-n", "tenant-a", "-f", "-", text=yaml.safe_dump({**v1, "spec": {"podSelector": {}}}))
+    assert done.returncode == 0, done.stderr
+    for word in ("networkpolicy", "networkpolicies", "netpol"):
+        assert api.get(word, "pol1", "-n", "tenant-a")["apiVersion"] == "networking.k8s.io/v1"
+
+
+def test_isolation_by_annotation(api: ApiServer) -> None:
+    """`kubectl annotate` writes what the parser reads."""
+    key = "net.alpha.kubernetes.io/network-isolation"
+    for word, isolated in (("on", True), ("off", False), ("yes", True)):
+        done = api.kubectl("annotate", "namespace", "tenant-a", f"{key}={word}", "--overwrite")
+        assert done.returncode == 0, done.stderr
+        read = parse_object(api.get("namespace", "tenant-a"))
+        assert read is not None
+        assert not read.errors
+        assert bool(getattr(read.value, "isolation", None)) == isolated
