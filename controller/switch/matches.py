@@ -30,6 +30,7 @@ _DUMP_ORDER = (
     oxm.CT_TP_DST,
 )  # fmt: skip
 _PLACES = {field.name: place for place, field in enumerate(_DUMP_ORDER)}
+_CT_PROTOCOL, _CT_PORT = _PLACES[oxm.CT_NW_PROTO.name], _PLACES[oxm.CT_TP_DST.name]
 
 
 def size_of(field: oxm.Field) -> int:
@@ -43,9 +44,14 @@ def oxm_number(field: oxm.Field) -> int:
 
 
 def encode_match(match: Match) -> bytes:
-    """The whole padded ofp_match: type, length, fields, zeros up to a multiple of 8 bytes."""
+    """The whole padded ofp_match: type, length, fields, zeros up to a multiple of 8 bytes.
+
+    Raises CodecError for a match that the switch takes but dumps as another one.
+    """
     # Not the term itself is the key: hashing a Field costs more than encoding it.
     terms = sorted([_encode_term(field.name, value, mask) for field, value, mask in match])
+    if terms and terms[-1][0] == _CT_PORT and (len(terms) == 1 or terms[-2][0] != _CT_PROTOCOL):
+        raise CodecError("OVS does not dump a match on ct_tp_dst without ct_nw_proto, so it could never be found again")
     body = b"".join([part for _, part in terms])
     length = len(body) + 4
     return HEADER.pack(OFPMT_OXM, length) + body + bytes(-length & 7)
@@ -57,6 +63,8 @@ def _encode_term(name: str, value: int, mask: int) -> tuple[int, bytes]:
     field = oxm.BY_NAME[name]
     size = size_of(field)
     exact = mask == field.full_mask
+    if field is oxm.CT_NW_PROTO and not value:
+        raise CodecError("OVS does not dump a match on ct_nw_proto=0, so it could never be found again")
     if field is oxm.IP_FRAG:
         exact, value, mask = mask & _IP_FRAG_BITS == _IP_FRAG_BITS, value & _IP_FRAG_BITS, mask & _IP_FRAG_BITS
     if exact:

@@ -1,0 +1,81 @@
+"""A plain OpenFlow 1.4 client for tests: installs flows in a bundle and dumps them, on a bridge's management socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from controller.reconcile.events import Changes
+from controller.switch import messages
+from controller.switch.codec import FlowDump
+from controller.switch.messages import HEADER, Bundle, Type
+
+
+class Client:
+    """One connection to a bridge; `target` is `unix:PATH`."""
+
+    def __init__(self, target: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        self._socket.connect(target.removeprefix("unix:"))
+        self._socket.sendall(HEADER.pack(messages.VERSION, Type.HELLO, HEADER.size, 1))
+        self._receive()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = self._socket.recv(count - len(data))
+            assert more, "the switch closed the connection"
+            data += more
+        return data
+
+    def _receive(self) -> tuple[int, int, bytes]:
+        header = self._exactly(HEADER.size)
+        _, kind, length, xid = HEADER.unpack(header)
+        return kind, xid, header + self._exactly(length - HEADER.size)
+
+    def commit(self, changes: Changes) -> list[str]:
+        """Send a bundle and return the switch's errors, none when it is in force."""
+        self._socket.sendall(messages.bundle_control(Bundle.OPEN_REQUEST, 1, 1))
+        for chunk in messages.flow_mods(changes, 1, 10):
+            self._socket.sendall(chunk)
+        self._socket.sendall(messages.bundle_control(Bundle.CLOSE_REQUEST, 1, 2))
+        errors = self._wait(2, changes)
+        last = Bundle.DISCARD_REQUEST if errors else Bundle.COMMIT_REQUEST
+        self._socket.sendall(messages.bundle_control(last, 1, 3))
+        return errors + self._wait(3, changes)
+
+    def _wait(self, xid: int, changes: Changes) -> list[str]:
+        errors = []
+        while True:
+            kind, number, message = self._receive()
+            if kind == Type.ERROR:
+                change = messages.change_at(changes, number - 10)
+                errors.append(f"{messages.error_text(message)}: {change and messages.describe(change)}")
+            if number == xid:
+                return errors
+
+    def dump(self) -> FlowDump:
+        """All flows."""
+        self._socket.sendall(messages.flow_stats_request(7))
+        found = FlowDump()
+        while True:
+            kind, xid, message = self._receive()
+            if kind == Type.MULTIPART_REPLY and xid == 7:
+                found.add(message)
+                if not int.from_bytes(message[10:12], "big") & messages.MULTIPART_MORE:
+                    return found
+
+
+@contextmanager
+def client(target: str) -> Iterator[Client]:
+    """A Client that ends with the block."""
+    one = Client(target)
+    try:
+        yield one
+    finally:
+        one.close()

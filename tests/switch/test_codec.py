@@ -1,0 +1,196 @@
+"""Flows to bytes and back: against ourselves, against os-ken, and with bytes that are wrong."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+os.environ.setdefault("OSKEN_HUB_TYPE", "native")
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from os_ken.ofproto import ofproto_v1_4_parser
+
+from controller.reconcile.events import Changes, WireFlow
+from controller.switch import messages
+from controller.switch.codec import CodecError, FlowDump, MessageTooLong, decode_flow, decode_stats, encode_flow
+from controller.switch.messages import Bundle, Command
+from flows import fields, oxm
+from flows.flow import Conjunction, Ct, Flow, LearnReply, Output, Resubmit, exactly, masked, match
+from tests.switch.flow_cases import flows
+
+MATCH_ALL = encode_flow(Flow(0, 0, ())).match
+ENTRY = struct.Struct("!HBxIIHHHHH2xQQQ")
+
+
+def entry(flow: WireFlow, packets: int = 0, octets: int = 0, seconds: int = 0) -> bytes:
+    """ofp_flow_stats (OpenFlow 1.4.1 section 7.3.5.2)."""
+    body = flow.match + flow.instructions
+    return (
+        ENTRY.pack(
+            ENTRY.size + len(body), flow.table, seconds, 5, flow.priority, 0, 0, 0, 0, flow.cookie, packets, octets
+        )
+        + body
+    )
+
+
+def reply(*entries: bytes, more: bool = False) -> bytes:
+    body = b"".join(entries)
+    return struct.pack("!BBHIHH4x", 5, 19, 16 + len(body), 1, 1, int(more)) + body
+
+
+@given(flows())
+def test_decoding_gives_back_the_flow(flow: Flow) -> None:
+    assert decode_flow(encode_flow(flow)) == flow
+
+
+@given(flows())
+def test_everything_is_padded_to_eight_bytes(flow: Flow) -> None:
+    wire = encode_flow(flow)
+    assert len(wire.match) % 8 == len(wire.instructions) % 8 == 0
+
+
+@given(flows())
+def test_os_ken_reads_and_writes_the_same_match(flow: Flow) -> None:
+    wire = encode_flow(flow).match
+    written = bytearray()
+    ofproto_v1_4_parser.OFPMatch.parser(wire, 0).serialize(written, 0)
+    assert bytes(written) == wire
+
+
+@given(flows().filter(lambda flow: not any(isinstance(action, LearnReply) for action in flow.actions)))
+def test_os_ken_reads_and_writes_the_same_instructions(flow: Flow) -> None:
+    wire = encode_flow(flow).instructions
+    written, offset = bytearray(), 0
+    while offset < len(wire):
+        instruction = ofproto_v1_4_parser.OFPInstruction.parser(wire, offset)
+        instruction.serialize(written, offset)
+        offset += instruction.len
+    assert bytes(written) == wire
+
+
+@given(st.lists(flows(), max_size=5), st.lists(flows(), max_size=5), st.lists(flows(), max_size=5))
+@settings(max_examples=30)
+def test_os_ken_reads_the_bundle_as_it_was_meant(adds: list[Flow], modifies: list[Flow], deletes: list[Flow]) -> None:
+    changes = Changes(*(tuple(map(encode_flow, some)) for some in (adds, modifies, deletes)))
+    stream = b"".join(messages.flow_mods(changes, 9, 1000, chunk=200))
+    offset = 0
+    for index, (command, flow) in enumerate(messages.in_order(changes)):
+        version, kind, length, xid, bundle, flags = struct.unpack_from("!BBHII2xH", stream, offset)
+        assert (version, kind, xid, bundle, flags) == (5, 34, 1000 + index, 9, 3)
+        assert messages.change_at(changes, index) == (command, flow)
+        inner = stream[offset + 16 : offset + length]
+        assert struct.unpack_from("!BBHI", inner) == (5, 14, len(inner), xid)
+        fixed = struct.unpack_from("!QQBBHHHIIIHH", inner, 8)
+        adding = command is Command.ADD
+        assert fixed[:4] == (flow.cookie if adding else flow.cookie & fields.COOKIE_MASK,
+                             0 if adding else fields.COOKIE_MASK, flow.table, command)  # fmt: skip
+        assert fixed[4:] == (0, 0, flow.priority, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0)
+        rest = flow.match + (b"" if command is Command.DELETE_STRICT else flow.instructions)
+        assert inner[48:] == rest
+        offset += length
+    assert offset == len(stream)
+    assert messages.change_at(changes, len(adds) + len(modifies) + len(deletes)) is None
+
+
+@pytest.mark.parametrize(
+    "kind", [Bundle.OPEN_REQUEST, Bundle.CLOSE_REQUEST, Bundle.COMMIT_REQUEST, Bundle.DISCARD_REQUEST]
+)
+def test_os_ken_writes_the_same_bundle_control(kind: Bundle) -> None:
+    parsed = ofproto_v1_4_parser.OFPBundleCtrlMsg.parser(None, 5, 33, 16, 7, messages.bundle_control(kind, 3, 7))
+    assert (parsed.bundle_id, parsed.type, parsed.flags) == (3, kind, 3)
+
+
+@given(st.lists(st.tuples(flows(), st.integers(0, 1 << 60), st.integers(0, 1 << 60), st.integers(0, 1 << 31))))
+def test_a_dump_gives_flows_and_counters(entries: list[tuple[Flow, int, int, int]]) -> None:
+    wires = [encode_flow(flow) for flow, *_ in entries]
+    message = reply(*(entry(wire, *rest) for wire, (_, *rest) in zip(wires, entries, strict=True)))
+    decoded = list(decode_stats(message))
+    assert [flow for flow, _ in decoded] == wires
+    assert [tuple(counters) for _, counters in decoded] == [tuple(rest) for _, *rest in entries]
+    dump = FlowDump()
+    dump.add(message)
+    assert dump.flows == {wire[:3]: wire for wire in wires}
+    assert dump.counters == {flow[:3]: counters for flow, counters in decoded}
+    assert dump.foreign == 0
+
+
+def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
+    ours = WireFlow(1, 2, MATCH_ALL, fields.cookie(fields.CookieKind.PORT, 5), b"")
+    learned = ours._replace(cookie=fields.cookie(fields.CookieKind.LEARNED, 5))
+    of_a_newer_version = ours._replace(priority=3, cookie=fields.cookie(fields.CookieKind.PIPELINE) | 0xEE << 40)
+    dump = FlowDump()
+    dump.add(reply(entry(ours._replace(cookie=0)), entry(ours), entry(learned), entry(of_a_newer_version), more=True))
+    dump.add(reply(entry(ours._replace(cookie=5 << 60))))
+    assert list(dump.flows.values()) == [ours, of_a_newer_version]
+    assert dump.foreign == 2
+
+
+@given(st.lists(flows(), min_size=1, max_size=3), st.data())
+def test_a_dump_that_is_cut_or_changed_raises_nothing_but_codec_error(some: list[Flow], data: st.DataObject) -> None:
+    message = bytearray(reply(*(entry(encode_flow(flow)) for flow in some)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        message[data.draw(st.integers(16, len(message) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(message[: data.draw(st.integers(16, len(message)))])
+    try:
+        for wire, _ in decode_stats(cut):
+            decode_flow(wire)
+    except CodecError:
+        pass
+
+
+@given(st.binary(max_size=64), st.binary(max_size=64))
+def test_made_up_bytes_raise_nothing_but_codec_error(match_bytes: bytes, instructions: bytes) -> None:
+    for wire in (WireFlow(0, 0, match_bytes, 0, b""), WireFlow(0, 0, MATCH_ALL, 0, instructions)):
+        try:
+            decode_flow(wire)
+        except CodecError:
+            continue
+
+
+def test_actions_that_are_equal_as_tuples_differ_on_the_wire() -> None:
+    assert Output(5) == Resubmit(5)
+    wires = {encode_flow(Flow(0, 0, (), (action,))).instructions
+             for action in (Output(5), Resubmit(5), Ct(1, 2, True), Conjunction(1, 2, 1))}  # fmt: skip
+    assert len(wires) == 4
+
+
+@pytest.mark.parametrize(
+    ("fragment", "written"),
+    [((1, 1), "000135020101"), ((2, 2), "000135020202"), ((3, 3), "0001340103"), ((0, 3), "0001340100")],
+)
+def test_a_mask_of_all_fragment_bits_is_no_mask(fragment: tuple[int, int], written: str) -> None:
+    flow = Flow(0, 0, match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), masked(oxm.IP_FRAG, *fragment)))
+    assert written in encode_flow(flow).match.hex()
+
+
+def test_a_match_that_the_switch_would_not_dump_is_refused() -> None:
+    tracked = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
+    for terms in ([exactly(oxm.CT_TP_DST, 80)], [exactly(oxm.CT_NW_PROTO, 0)]):
+        with pytest.raises(CodecError, match="could never be found again"):
+            encode_flow(Flow(0, 0, match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), tracked, *terms)))
+
+
+def test_a_flow_of_more_than_64_kib_is_refused_with_its_name() -> None:
+    most = tuple(Conjunction(number, 1, 2) for number in range(4095))
+    assert len(encode_flow(Flow(3, 4, (), most)).instructions) == 8 + 16 * 4095
+    with pytest.raises(MessageTooLong, match="table 3, priority 4"):
+        encode_flow(Flow(3, 4, (), (*most, Conjunction(5000, 1, 2))))
+    with pytest.raises(MessageTooLong, match=r"longer than can be, to add .*table=3"):
+        list(messages.flow_mods(Changes((encode_flow(Flow(3, 4, (), most)),), (), ()), 1))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (struct.pack("!HH", 4, 9), "OFPET_BAD_MATCH(4) OFPBMC_BAD_PREREQ(9)"),
+        (struct.pack("!HH", 17, 13), "OFPET_BUNDLE_FAILED(17) OFPBFC_MSG_FAILED(13)"),
+        (struct.pack("!HHI", 0xFFFF, 15, 0x2320), "NXBAC_BAD_CONJUNCTION"),
+        (struct.pack("!HHI", 0xFFFF, 15, 0x99), "error 15 of experimenter 0x99"),
+        (struct.pack("!HH", 99, 3), "error of type 99, code 3"),
+        (b"", "an error message that ends early"),
+    ],
+)
+def test_errors_in_words(error: bytes, text: str) -> None:
+    assert messages.error_text(struct.pack("!BBHI", 5, 1, 8 + len(error), 1) + error) == text
