@@ -6,8 +6,10 @@ opened without blocking, and waiting for one to be written to its end is bounded
 
 from __future__ import annotations
 
+import gc
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
@@ -19,6 +21,7 @@ from controller.sources.native import original
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 64 << 20  # about 100,000 pods in JSON
+LARGE_BYTES = 1 << 20  # from here on the garbage collector would cost more than the reading itself
 SETTLE = 0.02  # seconds without a write after which a file written in place counts as complete
 GONE = 0.03  # seconds after which a name that vanished is gone, and not just being replaced
 PATIENCE = 15  # rounds of waiting for files to settle; then they are read as they are
@@ -166,7 +169,9 @@ class Folder:
             # What a redirection leaves before the first byte is written. Taking it for real would open the pods.
             self._keep(file, broken(where, "is empty; delete the file if its objects shall go"), where)
             return
-        self._keep(file, read_manifest(data, where, name.endswith(".json")), where)
+        with _uncollected(len(data) >= LARGE_BYTES):
+            reading = read_manifest(data, where, name.endswith(".json"))
+        self._keep(file, reading, where)
 
     def _keep(self, file: _File, reading: Reading, where: str) -> None:
         """A good reading counts. A broken one leaves the last good one in force, whole.
@@ -203,6 +208,23 @@ class Folder:
             self._os.close(descriptor)
         fingerprint = Fingerprint(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         return b"".join(parts), fingerprint
+
+
+@contextmanager
+def _uncollected(wanted: bool) -> Iterator[None]:
+    """Without cyclic garbage collection, where `wanted`.
+
+    It would look at all of a large world again and again while that grows, holding up every thread, and documents have
+    no cycles. When two folders overlap, the one that found it enabled enables it again.
+    """
+    enabled = wanted and gc.isenabled()
+    if enabled:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _why(error: OSError | ValueError) -> str:
