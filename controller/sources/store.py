@@ -27,6 +27,7 @@ Identity = tuple[str, Key | str]  # kind, and key or name
 Place = tuple[int, str]  # the source's rank and the unit's name
 KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *LEGACY_KINDS.values())
 DELAY = 0.02  # seconds in which a burst of changes is gathered
+TURN = 1000  # objects taken in before other green threads get their turn
 
 
 class Store:
@@ -132,9 +133,12 @@ class Store:
         for identity in old:
             if identity not in new:
                 self._hold(identity, tuple(one for one in self._holders[identity] if one != place))
-        for identity in new:
-            holders = self._holders.get(identity, ())
+        own = (place,)  # one tuple for all objects that nobody else holds
+        for count, identity in enumerate(new, 1):
+            holders = self._holders.get(identity, own)
             self._hold(identity, holders if place in holders else tuple(sorted((*holders, place))))
+            if count % TURN == 0:
+                time.sleep(0)  # green threads answer the switches meanwhile; whoever needs the store waits for the lock
         if unit.problems:
             self._problems[place] = unit.problems
         else:
@@ -179,7 +183,8 @@ class Store:
                 self._policies = self._all_policies()
             self._posted_problems = problems
             self._generation += 1
-            cluster = Cluster(*(self._frozen[kind] for kind in ("Namespace", "Pod", "Node")), self._policies)
+            namespaces, pods, nodes = (self._frozen[kind] for kind in ("Namespace", "Pod", "Node"))
+            cluster = Cluster(namespaces, pods, nodes, self._policies)
             self._post(ClusterChanged(cluster, problems, self._generation))
 
     def _all_policies(self) -> Mapping[Key, Policy]:
