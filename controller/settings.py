@@ -23,6 +23,7 @@ CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 # Variables with our prefix that are read elsewhere (the client commands).
 LAB_PREFIX = f"{ENV_PREFIX}LAB"  # the lab's variables; it also marks the processes that it starts with them
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}SERVER"})
+_LAB = re.compile(rf"{ENV_PREFIX}LAB(_\w+)?\Z")  # the lab's, which marks the processes it starts with some of them
 # What the kubelet sets in every container for a Service whose name starts with "headgate" (HEADGATE_SERVICE_HOST and so
 # on).
 _SERVICE_LINK = re.compile(
@@ -106,7 +107,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
             continue
         option = known.get(variable)
         if option is None:
-            if _SERVICE_LINK.match(variable):
+            if _SERVICE_LINK.match(variable) or _LAB.match(variable):
                 continue
             hint = _nearest(variable, [*known, *OTHER_VARIABLES])
             raise SettingsError(

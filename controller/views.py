@@ -140,8 +140,7 @@ class StatusView:
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """Whether everything that stood in the sources when the wait began is realized; else what is missing, a line each.
-    """
+    """Whether everything that stood in the sources when the wait began is realized; else what is missing."""
 
     realized: bool
     missing: tuple[str, ...] = ()

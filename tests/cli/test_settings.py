@@ -123,12 +123,13 @@ def test_an_unknown_variable_is_an_error_with_the_nearest_name() -> None:
     assert "HEADGATE_OVSBD" in message and "did you mean HEADGATE_OVSDB?" in message
 
 
-def test_variables_of_clients_and_of_kubernetes_services_are_not_ours() -> None:
+def test_variables_of_clients_of_the_lab_and_of_kubernetes_services_are_not_ours() -> None:
     environment = {
         **dict.fromkeys(OTHER_VARIABLES - {"HEADGATE_CONFIG"}, "x"),
         "HEADGATE_SERVICE_HOST": "10.0.0.1", "HEADGATE_SERVICE_PORT": "80", "HEADGATE_SERVICE_PORT_METRICS": "80",
         "HEADGATE_PORT": "tcp://10.0.0.1:80", "HEADGATE_PORT_80_TCP_ADDR": "10.0.0.1",
         "HEADGATE_METRICS_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "HEADGATE_LAB": "x", "HEADGATE_LAB_FOLDER": "/run/x",
     }  # fmt: skip
     assert load(ENOUGH, environment, None) == load(ENOUGH, {}, None)
 
