@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from controller.reconcile.events import Changes
 from controller.switch.codec import decode_flow, encode_flow
 from flows import fields, oxm
+from flows.compile import compile_policy
 from flows.flow import (
     Action,
     Conjunction,
@@ -31,7 +32,11 @@ from flows.flow import (
     masked,
     match,
 )
+from flows.model import Cluster
+from flows.render import render
 from flows.text import format_flow
+from tests.pipeline.two_nodes import NODES, plan, settled, view
+from tests.semantics import worlds
 from tests.switch.flow_cases import flows
 from tests.switch.harness import Bridge, running
 from tests.switch.openflow import Client, client
@@ -72,6 +77,17 @@ def test_the_dump_equals_what_was_encoded(wire: Client, some: list[Flow]) -> Non
     assert dumped.flows == wanted
     assert {decode_flow(one) for one in dumped.flows.values()} == set(some)
     assert dumped.foreign == 0
+
+
+@given(worlds.clusters(), st.booleans())
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_flows_of_random_worlds_come_back_as_they_are(wire: Client, cluster: Cluster, userspace: bool) -> None:
+    cluster = settled(cluster)
+    for node in NODES:
+        seen = view(cluster, plan(cluster), node, userspace)
+        some = render(seen, compile_policy(cluster, [one.pod for one in seen.attachments]))
+        replace_all(wire, some)
+        assert wire.dump().flows == {one[:3]: one for one in map(encode_flow, some)}
 
 
 EVERY_FIELD: list[Match] = [
