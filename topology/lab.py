@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,6 +52,7 @@ class Lab:
         self.state = current
         self.environment: dict[str, str] = {}
         self.endpoints: dict[str, Endpoint] = plan(topology)
+        self.prefixes = {4: topology.subnets.ipv4.prefixlen, 6: topology.subnets.ipv6.prefixlen}
 
     @classmethod
     def load(cls, name: str, base: Path = BASE) -> Lab:
@@ -72,11 +72,6 @@ class Lab:
     def manifests(self) -> Folder:
         """The folder that the controller watches."""
         return Folder(self.folder / "manifests")
-
-    @cached_property
-    def prefixes(self) -> dict[int, int]:
-        """The prefix length of each family's subnet."""
-        return {4: self.topology.subnets.ipv4.prefixlen, 6: self.topology.subnets.ipv6.prefixlen}
 
     @property
     def nodes(self) -> dict[str, NodeSwitch]:
@@ -111,12 +106,13 @@ class Lab:
     ) -> bool:
         """Bring the lab up; returns False if it was up already. What a crashed one left is removed first.
 
-        Without `controller` nothing is programmed: the bridges pass nothing until somebody adds flows. `settle` is how
-        long the controller may take to realize everything. On any failure everything is taken down again.
+        Of a lab whose controller alone has ended, that is started again. Without `controller` nothing is programmed:
+        the bridges pass nothing until somebody adds flows. `settle` is how long the controller may take to realize
+        everything. On any failure everything is taken down again.
         """
         with state.locked(self.base, self.topology.name):
             if self._is_up():
-                return False
+                return self._revive(settle, progress)
             chosen = machine.choose(datapath)
             machine.require(chosen)
             if self.folder.exists():
@@ -147,12 +143,20 @@ class Lab:
         if found is None or not found[1].ready:
             return False
         up = Lab(found[0], self.base, found[1])
-        roles = {running.role for running in process.find(self.folder)}
-        if not all(alive(self.folder, name) for name in up.nodes) or (found[1].controller and "headgate" not in roles):
+        if not all(alive(self.folder, name) for name in up.nodes):
             return False
         if found[0] != self.topology:
             raise LabError(f"the lab {self.topology.name} is up with another topology; run `headgate lab down` first")
         self.state = found[1]
+        return True
+
+    def _revive(self, settle: float, progress: Progress) -> bool:
+        """Start the controller of a lab that is up, if it has one that does not run; returns whether that was so."""
+        if not self.current().controller or self.product.running():
+            return False
+        progress("starting headgate run again")
+        self.product.start()
+        self.wait(settle)
         return True
 
     def _make(self, progress: Progress) -> None:
@@ -387,7 +391,7 @@ class Lab:
         node.start_switch()
 
     def current(self) -> State:
-        """How the lab was made. Raises LabError before it is."""
+        """How the lab was made. Raises LabError before."""
         if self.state is None:
             raise LabError(f"the lab {self.topology.name} is not up")
         return self.state

@@ -94,7 +94,10 @@ class Product:
         """Wait until everything that stands in the manifests and on the switches is realized. Raises LabError."""
         done = self.call(["status", "--wait", "--timeout", f"{timeout:g}"])
         if done.returncode != 0:
-            raise LabError(f"not everything is in force after {timeout:g} s:\n{(done.stdout + done.stderr).strip()}")
+            said = (done.stdout + done.stderr).strip()
+            raise LabError(
+                f"not everything is in force after {timeout:g} s:\n{said}\nits log ends with:\n{self.tail()}"
+            )
 
     def call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run another headgate command against this controller."""

@@ -9,59 +9,25 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from controller.cli.errors import Failure
+from controller.cli.lab_scenario import scenario
+from controller.cli.lab_where import Where, told
 from controller.cli.output import Page, Row, mark, output_option
 
 if TYPE_CHECKING:
-    from topology.lab import Lab
     from topology.model import Port
     from topology.probe.matrix import Matrix
 
 HTTP_PORT = 8080
 LAST_PROBE = "last-probe.json"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which lab is meant: its name, if the user gave one, and the folder that labs live in."""
-
-    name: str | None
-    base: Path
-
-    def load(self) -> Lab:
-        """The lab that is up: the named one, else the only one there is, else the one called demo."""
-        from topology.lab import Lab
-
-        return Lab.load(self.chosen(), self.base)
-
-    def chosen(self) -> str:
-        """The lab's name."""
-        from topology.state import labs
-
-        there = labs(self.base)
-        return self.name or (there[0] if len(there) == 1 else "demo")
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn a lab's error into a command's."""
-    from topology.errors import LabError
-
-    try:
-        yield
-    except LabError as error:
-        raise Failure(str(error)) from error
-    except PermissionError as error:
-        raise Failure(f"{error}: labs need root; run this command with sudo") from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -92,6 +58,9 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
       headgate lab down
     """
     ctx.obj = Where(name, run_dir.absolute())
+
+
+lab.add_command(scenario)
 
 
 @lab.command()

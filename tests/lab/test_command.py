@@ -90,3 +90,14 @@ def test_wrong_names_inside_a_lab(headgate: Run) -> None:
     assert headgate("probe", "-p", "http").returncode == 2
     assert "No such file" in headgate("apply", "-f", "/nonexistent.yaml").stderr
     assert "metadata.name is missing" in headgate("apply", "-f", "-", text="kind: Pod").stderr
+
+
+def test_scenarios_are_listed_and_one_holds(headgate: Run, base: Path) -> None:
+    listed = headgate("scenario").stdout
+    assert ["recipe-02a", "Allow", "all"] in [line.split()[:3] for line in listed.splitlines()]
+    assert "there is no scenario 'recipe-99'" in headgate("scenario", "recipe-99").stderr
+    done = headgate("scenario", "tenant")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("✓ pol1 opens the backend to the frontend") == 1
+    assert done.stdout.endswith("1 of 1 scenarios hold\n")
+    assert not base.exists() or not list(base.iterdir())

@@ -25,7 +25,7 @@ PATIENCE = (0.5, 1.0)
 MORE_PATIENCE = (1.5, 2.5)
 WINDOW = 300
 FRESH = 0.15
-PAIRS = 300
+PAIRS = 500
 Expectation = Callable[[Probe], bool]
 
 
