@@ -102,7 +102,7 @@ def start_python(folder: Path, role: str, module: str, arguments: Sequence[str],
     """
     reader, writer = os.pipe()
     try:
-        command = [sys.executable, "-m", module, *arguments, str(writer)]
+        command = [sys.executable, "-P", "-m", module, *arguments, str(writer)]
         process = start(folder, role, command, env=python_path(), log=log, keep=[writer])
         os.close(writer)
         writer = -1

@@ -63,7 +63,7 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
 lab.add_command(scenario)
 
 
-@lab.command()
+@lab.command(short_help="Bring a lab up: nodes, pods, headgate run.")
 @click.option(
     "-f", "--file", "path", type=click.Path(path_type=Path), metavar="TOPOLOGY", help="A topology file (YAML)."
 )
@@ -128,7 +128,7 @@ def _preferred_port() -> int:
     return HTTP_PORT
 
 
-@lab.command()
+@lab.command(short_help="Take a lab down, whatever is left of it.")
 @click.pass_obj
 def down(where: Where) -> None:
     """Take a lab down: its processes, namespaces and files, whatever is left of them. Nothing else is touched."""
@@ -141,7 +141,7 @@ def down(where: Where) -> None:
     click.echo(f"lab {name} {'is down' if there else 'was not up'}")
 
 
-@lab.command()
+@lab.command(short_help="Show nodes, pods and where to look further.")
 @output_option
 @click.pass_obj
 def status(where: Where, output: str) -> None:
@@ -220,7 +220,7 @@ def _manifest_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@lab.command()
+@lab.command(short_help="Put manifests into force.")
 @_manifest_options
 @click.pass_obj
 def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool) -> None:
@@ -232,7 +232,7 @@ def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool) -
     _each(where, files, "apply", None if no_wait else timeout)
 
 
-@lab.command()
+@lab.command(short_help="Take manifests out of force.")
 @_manifest_options
 @click.pass_obj
 def delete(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool) -> None:
@@ -258,7 +258,10 @@ def _read(name: str) -> str:
         raise Failure(f"{name}: {getattr(error, 'strerror', None) or error}") from error
 
 
-@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run a command in a pod's network namespace.",
+)
 @click.argument("endpoint", metavar="NS/POD")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
@@ -270,8 +273,7 @@ def exec(where: Where, endpoint: str, command: tuple[str, ...]) -> None:  # noqa
     \b
     Examples:
       headgate lab exec tenant-a/frontend -- ping -c 1 10.10.2.1
-      headgate lab exec tenant-a/frontend -- python3 -c 'import socket; print(socket.create_connection(("10.10.2.1",
-      80)).recv(99))'
+      headgate lab exec tenant-a/frontend -- sh
     """
     if command[0] == "--":
         command = command[1:]
@@ -290,7 +292,7 @@ def exec(where: Where, endpoint: str, command: tuple[str, ...]) -> None:  # noqa
             raise click.exceptions.Exit(NOT_EXECUTABLE) from error
 
 
-@lab.command()
+@lab.command(short_help="Find out who reaches whom, with real packets.")
 @output_option
 @click.argument("endpoints", nargs=-1, metavar="[NS/POD]…")
 @click.option(

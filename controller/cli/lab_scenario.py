@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # wrong probes of a step that are printed
 
 
-@click.command()
+@click.command(short_help="Go through a ready-made scenario.")
 @click.argument("names", nargs=-1, metavar="[SCENARIO]...")
 @click.option(
     "--datapath",
