@@ -125,7 +125,8 @@ class Product:
 def command() -> list[str]:
     """How to run headgate: with the interpreter that runs this, so that both come from one environment.
 
-    A folder called `controller` where the user happens to be is not looked at (-P)."""
+    A folder called `controller` where the user happens to be is not looked at (-P).
+    """
     return [sys.executable, "-P", "-m", "controller"]
 
 
