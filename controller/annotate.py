@@ -10,7 +10,7 @@ from controller.reconcile.world import BridgeName
 from controller.switch.codec import CodecError, decode_flow
 from controller.views import FlowView
 from flows import text
-from flows.compile import CompiledRule
+from flows.engine import Part
 from flows.fields import SOURCE, CookieKind, read_cookie
 from flows.flow import Conjunction, Flow
 from flows.oxm import IN_PORT, REGISTERS
@@ -22,7 +22,7 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     bridge = core.world.bridges[name]
     switch = core.switches[bridge.dpid]
     plan = core.world.planned(name)
-    rules = {rule.conj_id: rule for rule in plan.policy.rules} if plan else {}
+    rules = plan.rules.rules if plan else {}
     attachments = plan.view.attachments if plan else ()
     pods = {a.ofport: str(a.pod) for a in attachments}
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
@@ -39,7 +39,7 @@ def _flow_view(
     bridge: str,
     wire: WireFlow,
     counters: FlowCounters,
-    rules: dict[int, CompiledRule],
+    rules: dict[int, Part],
     pods: dict[int, str],
     ports: dict[int, str],
 ) -> FlowView:
@@ -76,7 +76,7 @@ def _flow_view(
     )
 
 
-def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, CompiledRule]) -> Iterator[CompiledRule]:
+def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, Part]) -> Iterator[Part]:
     """The rule that a flow allows for, or those that it is a clause of."""
     numbers: Iterable[int] = [number] if kind is CookieKind.RULE else []
     if kind is CookieKind.CLAUSE:

@@ -36,8 +36,8 @@ from controller.reconcile.events import (
 from controller.reconcile.reconciler import Reconciler
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
-from controller.switch.codec import encode_flow
 from controller.switch.app import open_app
+from controller.switch.codec import encode_flow
 from controller.version import version
 from flows.pipeline import TABLE_NAMES
 
@@ -82,7 +82,8 @@ class Controller:
                 connected=lambda dpid: dpid in self.openflow.connected(),
             )
         except (OSError, ValueError) as error:
-            raise StartError(str(error)) from error
+            where = config.ovsdb_listen or ", ".join(config.ovsdb)
+            raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(encode_flow, config.ovsdb, self.started)
         self._views = CoreViews(self)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)

@@ -12,7 +12,7 @@ from controller.reconcile.world import BridgeName
 from controller.report import policy_views, switch_views
 from flows.fields import CookieKind, read_cookie
 
-GAUGE_SECONDS = 5.0
+GAUGE_SECONDS = 1.0
 
 
 class Meter:
@@ -62,7 +62,7 @@ class Meter:
         if name is None or plan is None:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
-        owners = {rule.conj_id: rule.owners[0] for rule in plan.policy.rules}
+        owners = {number: part.owners[0] for number, part in plan.rules.rules.items()}
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
             kind, number = read_cookie(event.flows[key].cookie) or (CookieKind.PIPELINE, 0)

@@ -87,7 +87,7 @@ def _pod_view(core: Reconciler, bridge: BridgeState, attachment: Attachment) -> 
         ofport=attachment.ofport,
         addresses=tuple(map(str, attachment.addresses)),
         mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
-        isolated=_directions(core.world.compiler().isolated(attachment.pod)),
+        isolated=_directions(core.world.engine.isolated(attachment.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.programmed_after.get(port),
         reason="" if attachment.addresses else "no address is known for it yet: nothing passes",
@@ -104,7 +104,7 @@ def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
 
 
 def _policy_view(core: Reconciler, cluster: Cluster, policy: Policy, behind: dict[Key, str]) -> PolicyView:
-    index = core.world.compiler().index
+    index = core.world.engine.index
     pods = [index.pods[n].key for n in index.select(policy.key.namespace, policy.subjects)]
     waiting = sorted({behind[pod] for pod in pods if pod in behind})
     reasons = [*policy.defects, *(f"not yet in force on {node}" for node in waiting)]

@@ -204,20 +204,24 @@ def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[
 
 
 def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
-    """Two ports of one pod, or of one address that no MAC address tells apart: nobody can say which is right, so none
-    is."""
-    by_pod: dict[object, list[Attachment]] = defaultdict(list)
+    """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
+    by_pod: dict[Key, list[Attachment]] = defaultdict(list)
+    by_address: dict[Net, list[Attachment]] = defaultdict(list)
     for pod in found:
         by_pod[pod.pod].append(pod)
         for net in pod.addresses:
-            by_pod[net].append(pod)
-    refused: dict[str, str] = {}
-    for what, rivals in by_pod.items():
-        macs = {pod.mac for pod in rivals}
-        told_apart = isinstance(what, Net) and None not in macs and len(macs) == len(rivals)
-        if len(rivals) < 2 or told_apart:
+            by_address[net].append(pod)
+    kept = []
+    for pod in found:
+        if len(by_pod[pod.pod]) > 1:
+            problems.append(PortProblem(pod.interface, _rivals(f"pod {pod.pod}", by_pod[pod.pod])))
             continue
-        names = ", ".join(pod.interface for pod in rivals)
-        refused.update((pod.interface, f"{what} is claimed by several ports: {names}") for pod in rivals)
-    problems.extend(PortProblem(name, reason) for name, reason in refused.items())
-    return [pod for pod in found if pod.interface not in refused]
+        contested = [net for net in pod.addresses if len(by_address[net]) > 1]
+        problems.extend(PortProblem(pod.interface, _rivals(str(net), by_address[net])) for net in contested)
+        kept.append(replace(pod, addresses=tuple(net for net in pod.addresses if net not in contested)))
+    return kept
+
+
+def _rivals(what: str, rivals: list[Attachment]) -> str:
+    names = ", ".join(pod.interface for pod in rivals)
+    return f"{what} is claimed by several ports: {names}; until one of them goes, nothing passes to or from it"

@@ -103,33 +103,40 @@ def _check_shape(shape: tuple[tuple[str, int], ...], ct_valid: bool) -> None:
             raise FlowError(f"{name} needs a ct_state that is tracked and not invalid")
 
 
+# Output and Conjunction are tuples, for there are many of them; the others are not, lest Resubmit(5) equal Output(5).
+
+
 class Output(NamedTuple):
     """Send to an OpenFlow port number (32 bits; fields.IN_PORT_32 and LOCAL_32 are the special ones)."""
 
     port: int
 
 
-class OutputRegister(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OutputRegister:
     """Send to the port number in register bits (NXAST_OUTPUT_REG, ovs-actions(7) `output`)."""
 
     source: Range
 
 
-class Load(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Load:
     """Write a constant into register bits (NXAST_REG_LOAD)."""
 
     place: Range
     value: int
 
 
-class Move(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Move:
     """Copy register bits (NXAST_REG_MOVE); both ranges have one width."""
 
     source: Range
     target: Range
 
 
-class Ct(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ct:
     """NXAST_CT: look the packet up in `zone`, with `commit` record its connection, and go on in `table` if given."""
 
     zone: int
@@ -137,7 +144,8 @@ class Ct(NamedTuple):
     commit: bool = False
 
 
-class Resubmit(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Resubmit:
     """Look the packet up in another table and come back (NXAST_RESUBMIT_TABLE)."""
 
     table: int
@@ -151,7 +159,8 @@ class Conjunction(NamedTuple):
     clauses: int
 
 
-class LearnReply(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LearnReply:
     """The learn action for the reverse of this SCTP packet: addresses and ports swapped, `version` 4 or 6.
 
     The learned flow, in `table`, loads `association` into fields.SCTP_ASSOCIATION; it replaces an earlier one.

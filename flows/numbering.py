@@ -14,13 +14,14 @@ from hashlib import blake2b
 NUMBER_BITS = 32  # the width of a conjunction id (ovs-actions(7))
 
 
-def assign_numbers(identities: Iterable[bytes], bits: int = NUMBER_BITS) -> dict[bytes, int]:
+def assign_numbers(identities: Iterable[bytes], bits: int | None = None) -> dict[bytes, int]:
     """A distinct number above 0 for each identity, a function of the set alone.
 
     Where hashes meet, the smaller identity keeps its number and the others are hashed again with a counter, in sorted
     order,
     until free; rules without a collision are never affected.
     """
+    bits = bits or NUMBER_BITS
     by_number: dict[int, list[bytes]] = defaultdict(list)
     for identity in identities:
         by_number[_hash(identity, 0, bits)].append(identity)
@@ -38,6 +39,11 @@ def assign_numbers(identities: Iterable[bytes], bits: int = NUMBER_BITS) -> dict
         taken.add(number)
         numbers[identity] = number
     return numbers
+
+
+def number_of(identity: bytes) -> int:
+    """The number that an identity has where it meets no other with the same."""
+    return _hash(identity, 0, NUMBER_BITS)
 
 
 def _hash(identity: bytes, attempt: int, bits: int) -> int:

@@ -68,7 +68,7 @@ def _zones() -> list[str]:
         "| zone | for |",
         "|---|---|",
         f"| {fields.CT_ZONE} | every connection that policy let through, and nothing else |",
-        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, whose conntrack knows no ports there; always empty |",
+        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, whose conntrack has no ports for it; always empty |",
         "",
     ]
 

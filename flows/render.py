@@ -52,14 +52,13 @@ from flows.flow import (
 )
 from flows.pipeline import MISS
 from flows.render_ports import render_neighbors, render_node, render_pod
-from flows.render_rules import render_rules
+from flows.render_rules import render_rules, render_stages
 
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
 INVALID = masked(oxm.CT_STATE, oxm.CtState.INV | oxm.CtState.TRK, oxm.CtState.INV | oxm.CtState.TRK)
 RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
 FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
-LATER_RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
-FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
+LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
 SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 
 # MLD, then router and neighbor discovery with redirects (RFC 3810, RFC 4861): never tracked, and from pods only as
@@ -74,6 +73,15 @@ SCTP_MOST_ALLOWED, SCTP_MOST_DENIED = 20000, 1000
 def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
     """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them."""
     flows = FlowSet()
+    render_bridge(flows, view)
+    for attachment in view.attachments:
+        render_pod(flows, attachment, policy.isolated.get(attachment.pod, frozenset()))
+    render_rules(flows, view, policy)
+    return flows.flows()
+
+
+def render_bridge(flows: FlowSet, view: SwitchView) -> None:
+    """The flows that concern no single pod and no rule."""
     _misses(flows)
     _admission(flows, view)
     _tracking(flows, view)
@@ -81,11 +89,8 @@ def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
     _direction(flows, view)
     _recording(flows, view)
     render_node(flows, view)
-    for attachment in view.attachments:
-        render_pod(flows, attachment, policy.isolated.get(attachment.pod, frozenset()))
     render_neighbors(flows, view)
-    render_rules(flows, view, policy)
-    return flows.flows()
+    render_stages(flows)
 
 
 def _misses(flows: FlowSet) -> None:

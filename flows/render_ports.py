@@ -58,6 +58,7 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     _admit_discovery(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
     _count_denied(flows, pod)
+    _deliver_neighbors(flows, pod, owner)
 
 
 def _from(pod: Attachment) -> list[Term]:
@@ -172,12 +173,10 @@ def render_node(flows: FlowSet, view: SwitchView) -> None:
 
 
 def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
-    """Delivery of ARP and neighbor discovery: to whom it asks for, else by MAC address, else to everybody."""
+    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away."""
     ports = [pod.ofport for pod in view.attachments if pod.addresses]
     everybody = [*sorted(ports), LOCAL_32, *([view.uplink] if view.uplink is not None else [])]
     flows.add(tables.FLOOD, MISS, [], [Output(port) for port in everybody])
-    for pod in view.attachments:
-        _pod_neighbor(flows, pod)
     for net in view.node_addresses:
         flows.add(tables.NEIGHBOR, 200, _asks_for(net), [Output(LOCAL_32)])
     if view.local_mac is not None:
@@ -188,8 +187,7 @@ def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
         flows.add(tables.NEIGHBOR, 40, [], [Output(view.uplink)])
 
 
-def _pod_neighbor(flows: FlowSet, pod: Attachment) -> None:
-    owner = cookie(CookieKind.PORT, pod.ofport)
+def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
     here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
     asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
     for net in asked:

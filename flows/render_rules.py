@@ -20,6 +20,7 @@ from flows.compile import CompiledRule, NodePolicy
 from flows.fields import EGRESS_APPLIES, INGRESS_APPLIES, INITIATOR, RESPONDER, CookieKind, Range, cookie
 from flows.flow import Conjunction, FlowError, Match, Term, exactly, in_range, masked, match
 from flows.model import Direction, Key, Protocol
+from flows.net import Net
 from flows.pipeline import Table
 from flows.priorities import LOWEST_RULES, NOT_ISOLATED, RULES
 from flows.services import Service, Services, port_masks
@@ -38,11 +39,21 @@ class Stage(NamedTuple):
     peer: str
     onward: Table
 
+    def priority(self, band: int) -> int:
+        """The priority of a band of rules."""
+        return RULES - band
+
 
 STAGES = (
     Stage(Direction.EGRESS, tables.EGRESS, INITIATOR, EGRESS_APPLIES, "responder", tables.INGRESS),
     Stage(Direction.INGRESS, tables.INGRESS, RESPONDER, INGRESS_APPLIES, "initiator", tables.COMMIT),
 )
+
+
+def render_stages(flows: FlowSet) -> None:
+    """The flows by which pods that nothing isolates pass the rules by."""
+    for stage in STAGES:
+        flows.add(stage.table, NOT_ISOLATED, [in_range(stage.applies, 0)], goto=stage.onward)
 
 
 def render_rules(flows: FlowSet, view: SwitchView, policy: NodePolicy) -> None:
@@ -51,7 +62,6 @@ def render_rules(flows: FlowSet, view: SwitchView, policy: NodePolicy) -> None:
     for attachment in view.attachments:
         ports[attachment.pod].append(attachment.ofport)
     for stage in STAGES:
-        flows.add(stage.table, NOT_ISOLATED, [in_range(stage.applies, 0)], goto=stage.onward)
         rules = [rule for rule in policy.rules if rule.direction is stage.direction]
         _render_stage(flows, stage, rules, ports, view.userspace)
 
@@ -75,11 +85,11 @@ def _render_stage(
     bands = _bands(clauses.values())
     for wanted, conjunctions in clauses.items():
         for band, part in _split(conjunctions, bands).items():
-            flows.add(stage.table, RULES - band, wanted, sorted(part), owner=cookie(CookieKind.CLAUSE))
+            flows.add(stage.table, stage.priority(band), wanted, sorted(part), owner=cookie(CookieKind.CLAUSE))
     for rule in rendered:
         owner = cookie(CookieKind.RULE, rule.conj_id)
         hit = [exactly(oxm.CONJ_ID, rule.conj_id)]
-        flows.add(stage.table, RULES - rule.conj_id % bands, hit, goto=stage.onward, owner=owner)
+        flows.add(stage.table, stage.priority(rule.conj_id % bands), hit, goto=stage.onward, owner=owner)
 
 
 def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tuple[Term, ...]]]:
@@ -87,13 +97,24 @@ def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tup
     all traffic meets, for a conjunction needs two."""
     found: list[list[tuple[Term, ...]]] = []
     if rule.peers is not None:
-        found.append([(TRACKED, *address(peer, net)) for net in sorted(rule.peers)])
+        found.append([peer_terms(peer, net) for net in sorted(rule.peers)])
     if rule.services is not None:
-        found.append(list(_service_terms(rule.services, userspace)))
-    return found or [[(TRACKED,)]]
+        found.append(list(service_terms(rule.services, userspace)))
+    return found or [[anything()]]
 
 
-def _service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:
+def anything() -> tuple[Term, ...]:
+    """Terms that every packet in these tables meets."""
+    return (TRACKED,)
+
+
+def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
+    """Terms that a prefix of peers is matched by."""
+    return (TRACKED, *address(role, net))
+
+
+def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:
+    """Terms for each (value, mask) of the services' ports."""
     for service in services:
         if service.protocol is Protocol.SCTP and userspace:
             yield from _sctp_terms(service)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flows.attach import BridgeState
-from flows.model import Cluster
+from flows.model import Cluster, Key
 
 
 class WireFlow(NamedTuple):
@@ -61,11 +61,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ClusterChanged:
-    """Every source has synced and this is the world now. `generation` grows with every reading of the sources."""
+    """Every source has synced and this is the world now. `generation` grows with every reading of the sources.
+
+    `touched` has kind and key (or name) of whatever may differ from the last one; None has everything compared.
+    """
 
     cluster: Cluster
     problems: tuple[Problem, ...] = ()
     generation: int = 0
+    touched: tuple[tuple[str, Key | str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,9 @@ class Reconciler:
         self._expected = frozenset(expected)
         self._started = now
         self._settled = False
-        self._dirty: set[BridgeName] = set()
+        self._stale = False  # the world has changed since the plans were made
+        self._served: dict[int, BridgeName] = {}
+        self._active: set[int] = set()  # switches that something happened to
         self._unmarked: set[BridgeName] = set()
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
@@ -60,12 +62,13 @@ class Reconciler:
         for event in events:
             self._take(event, now)
         may_send = self._may_send(now)
-        if may_send and self._dirty:
+        if may_send and self._stale:
             self._plan()
+        active, self._active = self._active, set()
         commands: list[Command] = []
-        for dpid, switch in self.switches.items():
-            if dpid in self.world.by_dpid:
-                commands.extend(switch.next(now, may_send))
+        for dpid in sorted(active & self.world.by_dpid.keys() & self.switches.keys()):
+            commands.extend(self.switches[dpid].next(now, may_send))
+            self._unmarked.update(self.world.by_dpid[dpid][:1])
         return commands + self._installed(now)
 
     def due(self, now: float) -> float | None:
@@ -79,46 +82,42 @@ class Reconciler:
         if isinstance(event, ClusterChanged):
             self.problems = event.problems
             self.generation = max(self.generation, event.generation)
-            if event.cluster != self.world.cluster:
-                self.world.set_cluster(event.cluster)
-                self._touch(self.world.bridges)
+            self._stale |= self.world.set_cluster(event.cluster, event.touched)
         elif isinstance(event, BridgeChanged):
             self.ports.see(event.bridge, now)
-            self._touch(self.world.set_bridge(event.bridge))
+            self.world.set_bridge(event.bridge)
+            self._unmarked.add((event.bridge.ovsdb, event.bridge.name))
+            self._stale = True
         elif isinstance(event, BridgeGone):
-            self._touch(self.world.remove_bridge((event.ovsdb, event.name)))
+            self.world.remove_bridge((event.ovsdb, event.name))
+            self._stale = True
         elif isinstance(event, OvsdbState):
             self.ovsdb[event.ovsdb] = event
             self.ports.forget_requests(event.ovsdb)
             self._unmarked.update(name for name in self.world.bridges if name[0] == event.ovsdb)
         elif isinstance(event, InstalledWritten):
             self.ports.written(event.ovsdb, event.interfaces)
+        elif isinstance(event, Tick):
+            self._active.update(self.switches)
         else:
+            self._active.add(event.dpid)
             self._take_openflow(event, now)
 
-    def _take_openflow(self, event: OpenFlowEvent | Tick, now: float) -> None:
+    def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
             self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
-            return
-        if isinstance(event, Tick):
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
             return
-        self._unmarked.update(self.world.by_dpid.get(event.dpid, ())[:1])
         if isinstance(event, SwitchDown):
             switch.down(event.session)
         elif isinstance(event, FlowsDumped):
             switch.dumped(event, now)
         elif isinstance(event, BundleDone):
             switch.done(event, now)
-        elif isinstance(event, BundleFailed):
+        else:
             switch.failed(event, now)
-
-    def _touch(self, names: Iterable[BridgeName]) -> None:
-        self.revision += 1
-        self._dirty.update(names)
-        self._unmarked.update(self._dirty)
 
     def _may_send(self, now: float) -> bool:
         """The initial gate: every source has synced, and no address that peers need can still be on its way.
@@ -146,11 +145,24 @@ class Reconciler:
         return lines or [f"pod {key} has no address yet" for key in self.world.unplaced()]
 
     def _plan(self) -> None:
-        for name in sorted(self._dirty & self.world.bridges.keys()):
-            dpid = self.world.bridges[name].dpid
-            if self.world.by_dpid.get(dpid, (None,))[0] == name:
-                self.switches.setdefault(dpid, Switch(dpid)).want(self.world.plan(name).flows, self.revision)
-        self._dirty.clear()
+        """Bring the plans up to date and tell the switches what differs; a switch that changed hands is told all."""
+        self._stale = False
+        self.revision += 1
+        changed = self.world.settle()
+        for dpid, (name, *_) in self.world.by_dpid.items():
+            plan = self.world.planned(name)
+            if plan is None:
+                continue
+            switch = self.switches.setdefault(dpid, Switch(dpid))
+            if self._served.get(dpid) != name or switch.desired is not plan.flows:
+                self._served[dpid] = name
+                switch.compared = False
+                switch.want(plan.flows, set(), self.revision)
+            elif name in changed:
+                switch.want(plan.flows, changed[name], self.revision)
+            else:
+                continue
+            self._active.add(dpid)
 
     def _installed(self, now: float) -> list[Command]:
         """Mark the ports whose policy is in force, and take the mark from those that lost it."""

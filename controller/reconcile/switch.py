@@ -48,6 +48,8 @@ class Switch:
     session: int | None = None
     desired: Flows = field(default_factory=dict)
     actual: Flows | None = None
+    unsent: set[FlowKey] = field(default_factory=set)
+    compared: bool = False
     counters: Mapping[FlowKey, FlowCounters] = field(default_factory=dict)
     foreign: int = 0
     wanted_revision: int = -1
@@ -79,9 +81,13 @@ class Switch:
             self.dumping = False
             self.realized_revision = -1
 
-    def want(self, desired: Flows, revision: int) -> None:
-        """These flows shall be on the switch as of this revision of the world."""
+    def want(self, desired: Flows, changed: set[FlowKey], revision: int) -> None:
+        """These flows shall be on the switch as of this revision of the world; `changed` since the last call differ.
+
+        `desired` may be the same mapping every time, changed in place.
+        """
         self.desired = desired
+        self.unsent.update(changed)
         self.wanted_revision = revision
 
     def dumped(self, event: FlowsDumped, now: float) -> None:
@@ -93,6 +99,7 @@ class Switch:
         self.foreign = event.foreign
         self.dumping = False
         self.dumps += 1
+        self.compared = False
         self.audit_at = now + AUDIT_SECONDS
         self.realized_revision = -1
 
@@ -161,7 +168,15 @@ class Switch:
 
     def _send(self, actual: Flows) -> Command | None:
         """The difference as one bundle, or nothing when there is none: then the switch is realized as it stands."""
-        missing, different, superfluous = differ(self.desired, actual)
+        desired: Mapping[FlowKey, WireFlow] = self.desired
+        known: Mapping[FlowKey, WireFlow] = actual
+        if self.compared:
+            # The rest is known to be equal: the switch has committed it, or its dump was compared already.
+            desired = {key: desired[key] for key in self.unsent if key in desired}
+            known = {key: actual[key] for key in self.unsent if key in actual}
+        missing, different, superfluous = differ(desired, known)
+        self.unsent = set()
+        self.compared = True
         changes = Changes(
             tuple(self.desired[key] for key in missing),
             tuple(self.desired[key] for key in different),

@@ -1,153 +1,281 @@
-"""The cluster and the bridges put together: which pods stand where, with which addresses, and what policy says of them.
+"""The cluster and the bridges put together: which pods stand where, with which addresses, and which flows follow from
+that.
 
-A pod's addresses come from its status, else from its port on whatever switch has it; only then can policies be
-compiled. Pure: values
-in, values out.
+A pod's addresses come from its status, else from its port on whatever switch has it. Everything is kept as it
+changes: an event costs
+what it changes. No input or output here.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import replace
 
 from controller.reconcile.events import FlowKey, WireFlow
-from flows.attach import BridgeState, Reading, SwitchView, read_bridge
-from flows.compile import NodePolicy, PolicyCompiler
-from flows.flow import Flow, FlowError
-from flows.model import Cluster, Key
+from flows.attach import BridgeState, Reading, pod_named, read_bridge
+from flows.bridge_plan import BridgePlan
+from flows.bridge_rules import Local
+from flows.engine import Change, Part, PolicyEngine
+from flows.flow import Flow
+from flows.model import Cluster, Key, Pod
 from flows.net import Net
-from flows.pipeline import PipelineError
-from flows.render import render
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
+Plan = BridgePlan[WireFlow]
+Touched = tuple[str, Key | str]  # kind and key or name of an object that may have changed
+KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
 
 
-@dataclass(slots=True)
-class Plan:
-    """What one bridge shall have, and what it was made from; equal inputs give the same plan object."""
-
-    view: SwitchView
-    policy: NodePolicy
-    flows: dict[FlowKey, WireFlow]
-    error: str = ""
-
-
-@dataclass(slots=True)
 class World:
-    """The newest cluster and bridges, with what follows from them computed on demand.
+    """The newest cluster and bridges, and the plan of each bridge.
 
-    `by_dpid` names the bridges that claim a datapath id; more than one is a mistake, and only the first by name is
-    served.
+    `by_dpid` names the bridges that claim a datapath id; more than one is a mistake, and only the first is served.
     """
 
-    encode: Callable[[Flow], WireFlow]
-    cluster: Cluster | None = None
-    bridges: dict[BridgeName, BridgeState] = field(default_factory=dict)
-    by_dpid: dict[int, tuple[BridgeName, ...]] = field(default_factory=dict)
-    _compiler: PolicyCompiler | None = None
-    _addresses: dict[Key, tuple[Net, ...]] = field(default_factory=dict)
-    _plans: dict[BridgeName, Plan] = field(default_factory=dict)
-    _readings: dict[BridgeName, Reading] = field(default_factory=dict)
+    def __init__(self, encode: Callable[[Flow], WireFlow]) -> None:
+        self.cluster: Cluster | None = None
+        self.bridges: dict[BridgeName, BridgeState] = {}
+        self.by_dpid: dict[int, tuple[BridgeName, ...]] = {}
+        self.engine = PolicyEngine()
+        self._encode = encode
+        self._plans: dict[BridgeName, Plan] = {}
+        self._readings: dict[BridgeName, Reading] = {}
+        self._stale: set[BridgeName] = set()  # bridges whose ports are to be read again
+        self._named: dict[Key, set[BridgeName]] = defaultdict(set)  # which bridges have a port that names a pod
+        self._names: dict[BridgeName, frozenset[Key]] = {}
+        self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
+        self._refreshed: set[BridgeName] = set()  # bridges whose ports were read since the last settle
+        self._ports: dict[BridgeName, dict[Key, int]] = {}  # the pods on a bridge by their ofport
+        self._place: dict[Key, dict[BridgeName, int]] = {}  # the same, by pod
+        self._where: dict[bytes, set[BridgeName]] = {}  # the bridges that have subjects of a part
 
-    def set_cluster(self, cluster: Cluster) -> None:
-        """A new snapshot: everything that depends on pods, nodes or policies is to be computed again."""
-        self.cluster = cluster
-        self._compiler = None
-        self._readings.clear()
+    # -- changes -----------------------------------------------------------------------------------------------------
 
-    def set_bridge(self, bridge: BridgeState) -> set[BridgeName]:
-        """A bridge is new or has changed. Returns the bridges whose flows that concerns: itself, or all when the
-        addresses of
-        pods changed with it."""
+    def set_cluster(self, cluster: Cluster, touched: Iterable[Touched] | None = None) -> bool:
+        """A new snapshot. `touched` names what may differ from the last one; None has all of it compared.
+
+        Returns whether anything differs.
+        """
+        old, self.cluster = self.cluster, cluster
+        if old is None:
+            self._load(cluster)
+            return True
+        changed = False
+        for kind, key in _compare(old, cluster) if touched is None else touched:
+            changed |= self._take(kind, key, old, cluster)
+        return changed
+
+    def _load(self, cluster: Cluster) -> None:
+        self.engine.load(cluster)
+        self._stale.update(self.bridges)
+
+    def _take(self, kind: str, key: Key | str, old: Cluster, new: Cluster) -> bool:
+        before, after = _objects(old, kind).get(key), _objects(new, kind).get(key)
+        if before == after:
+            return False
+        if isinstance(key, str):
+            if kind == "Node":
+                self._stale.update(name for name, bridge in self.bridges.items() if bridge.node == key)
+            else:
+                namespace = new.namespaces.get(key)
+                self.engine.put_namespace(key, namespace.labels if namespace else None)
+        elif kind == "Pod":
+            self._stale.update(self._named.get(key, ()))
+            self._put_pod(key)
+        elif key in new.policies:
+            self.engine.put_policy(new.policies[key])
+        else:
+            self.engine.remove_policy(key)
+        return True
+
+    def _put_pod(self, key: Key) -> None:
+        pod = self.cluster.pods.get(key) if self.cluster else None
+        if pod is None:
+            self.engine.remove_pod(key)
+            return
+        found = self._addresses.get(key) if not pod.addresses else None
+        self.engine.put_pod(replace(pod, addresses=found) if found else pod)
+
+    def set_bridge(self, bridge: BridgeState) -> None:
+        """A bridge is new or has changed."""
         name = (bridge.ovsdb, bridge.name)
+        old = self.bridges.get(name)
+        if old is not None and old.datapath_type != bridge.datapath_type:
+            self.remove_bridge(name)
         self.bridges[name] = bridge
-        return self._changed(name)
+        self._name(name, {key for i in bridge.interfaces if (key := pod_named(i.external_ids)) is not None})
+        self._stale.add(name)
+        self._index_dpids()
 
-    def remove_bridge(self, name: BridgeName) -> set[BridgeName]:
-        """A bridge is gone, and the addresses that only its ports knew with it. Returns the bridges that this
-        concerns."""
+    def remove_bridge(self, name: BridgeName) -> None:
+        """A bridge is gone, and the addresses that only its ports knew with it."""
         self.bridges.pop(name, None)
+        self._name(name, set())
+        self._index_dpids()
+        self._stale.discard(name)
+        if self._readings.pop(name, None) is not None:
+            self._replace(name, {})
         self._plans.pop(name, None)
-        return self._changed(name)
+        for bridges in self._where.values():
+            bridges.discard(name)
 
-    def _changed(self, name: BridgeName) -> set[BridgeName]:
-        self._readings.pop(name, None)
-        by_dpid: dict[int, tuple[BridgeName, ...]] = {}
-        for one in sorted(self.bridges):
-            dpid = self.bridges[one].dpid
+    def _name(self, name: BridgeName, keys: set[Key]) -> None:
+        for key in self._names.get(name, frozenset()) - keys:
+            self._named[key].discard(name)
+        for key in keys:
+            self._named[key].add(name)
+        self._names[name] = frozenset(keys)
+
+    def _index_dpids(self) -> None:
+        self.by_dpid = {}
+        for name in sorted(self.bridges):
+            dpid = self.bridges[name].dpid
             if dpid:
-                by_dpid[dpid] = (*by_dpid.get(dpid, ()), one)
-        same_owners = by_dpid == self.by_dpid
-        self.by_dpid = by_dpid
-        return {name} if same_owners and self._port_addresses() == self._addresses else set(self.bridges)
+                self.by_dpid[dpid] = (*self.by_dpid.get(dpid, ()), name)
 
-    def reading(self, name: BridgeName) -> Reading:
-        """Which pod is behind which port of a bridge."""
-        found = self._readings.get(name)
-        if found is None:
-            found = read_bridge(self.bridges[name], self.cluster or Cluster())
-            self._readings[name] = found
+    # -- what follows ------------------------------------------------------------------------------------------------
+
+    def settle(self) -> dict[BridgeName, set[FlowKey]]:
+        """Bring every plan up to date; returns the flows that came, went or differ, of the bridges where any did."""
+        moved = self._read_ports()
+        settled = self.engine.settle()
+        # Parts without a port anywhere are not kept, so those of pods that moved are asked for.
+        parts = {part.identity: part for key in moved for part in self.engine.parts_of(key)}
+        concerned = {name for key in moved for name in self._place.get(key, ())}
+        for change in settled.parts:
+            concerned |= self._apply(change)
+            parts.pop(_identity(change), None)
+        for part in parts.values():
+            concerned |= self._apply(Change(part, part))
+        for key in settled.isolation:
+            for name in self._place.get(key, ()):
+                self._plans[name].isolate(key, self.engine.isolated)
+                concerned.add(name)
+        concerned |= self._refreshed
+        self._refreshed = set()
+        taken = {name: self._plans[name].take() for name in sorted(concerned) if name in self._plans}
+        return {name: keys for name, keys in taken.items() if keys}
+
+    def _read_ports(self) -> set[Key]:
+        """Read the ports of stale bridges again; returns the pods that came, went or moved.
+
+        A port can give a pod its address, and that address can matter to nobody's ports: so once round is enough.
+        """
+        moved: set[Key] = set()
+        for name in sorted(self._stale):
+            moved |= self._read(name)
+        self._refreshed = self._refreshed | self._stale
+        self._stale = set()
+        return moved
+
+    def _read(self, name: BridgeName) -> set[Key]:
+        bridge = self.bridges[name]
+        reading = read_bridge(bridge, self.cluster or Cluster())
+        self._readings[name] = reading
+        there = {attachment.pod: attachment.ofport for attachment in reading.view.attachments}
+        moved = self._replace(name, there)
+        for attachment in reading.view.attachments:
+            self._learn_address(attachment.pod, attachment.addresses)
+        plan = self._plans.get(name)
+        if plan is None:
+            plan = self._plans[name] = BridgePlan(self._encode, _identify, reading.view.userspace)
+        plan.set_view(reading.view, self.engine.isolated)
+        return moved
+
+    def _replace(self, name: BridgeName, there: dict[Key, int]) -> set[Key]:
+        """The pods of a bridge are these now; returns those that came, went or moved."""
+        before = self._ports.pop(name, {})
+        if there:
+            self._ports[name] = there
+        moved = {key for key in before.keys() | there.keys() if before.get(key) != there.get(key)}
+        for key in moved:
+            place = self._place.setdefault(key, {})
+            if key in there:
+                place[name] = there[key]
+                continue
+            del place[name]
+            if not place:
+                del self._place[key]
+                self._learn_address(key, ())
+        return moved
+
+    def _learn_address(self, key: Key, addresses: tuple[Net, ...]) -> None:
+        """A pod whose status has no address has those of its port."""
+        pod = self.cluster.pods.get(key) if self.cluster else None
+        wanted = addresses if pod is not None and not pod.addresses else ()
+        if self._addresses.get(key, ()) == wanted:
+            return
+        if wanted:
+            self._addresses[key] = wanted
+        else:
+            del self._addresses[key]
+        self._put_pod(key)
+
+    def _apply(self, change: Change) -> set[BridgeName]:
+        """Tell the bridges that have, or had, subjects of a part."""
+        name = _identity(change)
+        ports = self._ports_of(change.new) if change.new else {}
+        concerned = self._where.get(name, set()) | ports.keys()
+        for bridge in concerned:
+            here = ports.get(bridge)
+            local = Local(change.new, frozenset(here)) if change.new and here else None
+            self._plans[bridge].rules.update(name, local)
+        if ports:
+            self._where[name] = set(ports)
+        else:
+            self._where.pop(name, None)
+        return concerned
+
+    def _ports_of(self, part: Part) -> dict[BridgeName, set[int]]:
+        found: dict[BridgeName, set[int]] = {}
+        pods, nowhere = self.engine.index.pods, dict[BridgeName, int]()
+        for n in part.variant.subjects:
+            for name, ofport in self._place.get(pods[n].key, nowhere).items():
+                found.setdefault(name, set()).add(ofport)
         return found
 
-    def compiler(self) -> PolicyCompiler:
-        """The policies of the cluster, compiled once for as long as neither it nor a port's address changes."""
-        addresses = self._port_addresses()
-        if self._compiler is None or addresses != self._addresses:
-            self._addresses = addresses
-            self._compiler = PolicyCompiler(with_addresses(self.cluster or Cluster(), addresses))
-        return self._compiler
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def reading(self, name: BridgeName) -> Reading:
+        """Which pod is behind which port of a bridge, as of the last `settle`."""
+        found = self._readings.get(name)
+        return found if found is not None else read_bridge(self.bridges[name], self.cluster or Cluster())
+
+    def planned(self, name: BridgeName) -> Plan | None:
+        """The plan of a bridge as of the last `settle`; None before there was one."""
+        return self._plans.get(name)
 
     def unplaced(self) -> list[Key]:
         """Running pods without any address, neither in their status nor on a port."""
-        known = self._port_addresses()
-        pods = self.cluster.pods.values() if self.cluster else ()
-        return [pod.key for pod in pods if pod.networked and not pod.addresses and pod.key not in known]
+        ports = {key for name in self.bridges for key in self._with_address(name)}
+        pods: Iterable[Pod] = self.cluster.pods.values() if self.cluster else ()
+        return [pod.key for pod in pods if pod.networked and not pod.addresses and pod.key not in ports]
 
-    def _port_addresses(self) -> dict[Key, tuple[Net, ...]]:
-        cluster = self.cluster or Cluster()
-        found: dict[Key, tuple[Net, ...]] = {}
-        for name in sorted(self.bridges):
-            for attachment in self.reading(name).view.attachments:
-                if attachment.addresses and not cluster.pods[attachment.pod].addresses:
-                    found[attachment.pod] = attachment.addresses
-        return found
-
-    def plan(self, name: BridgeName) -> Plan:
-        """The flows that a bridge shall have now."""
-        view = self.reading(name).view
-        policy = self.compiler().for_pods([attachment.pod for attachment in view.attachments])
-        old = self._plans.get(name)
-        if old is not None and old.view == view and old.policy == policy:
-            return old
-        plan = self._render(view, policy)
-        self._plans[name] = plan
-        return plan
-
-    def planned(self, name: BridgeName) -> Plan | None:
-        """The newest plan of a bridge, without making one."""
-        return self._plans.get(name)
-
-    def _render(self, view: SwitchView, policy: NodePolicy) -> Plan:
-        """Rules that cannot be rendered leave their pods isolated; everything else of the switch goes on."""
-        error = ""
-        try:
-            flows = render(view, policy)
-        except (FlowError, PipelineError) as problem:
-            error = f"policy rules cannot be rendered, isolated pods are cut off: {problem}"
-            flows = render(view, NodePolicy(policy.isolated, ()))
-        return Plan(view, policy, _by_key(map(self.encode, flows)), error)
+    def _with_address(self, name: BridgeName) -> list[Key]:
+        attachments = read_bridge(self.bridges[name], self.cluster or Cluster()).view.attachments
+        return [attachment.pod for attachment in attachments if attachment.addresses]
 
 
-def _by_key(flows: Iterable[WireFlow]) -> dict[FlowKey, WireFlow]:
-    return {(flow.table, flow.priority, flow.match): flow for flow in flows}
+def _identity(change: Change) -> bytes:
+    part = change.new or change.old
+    if part is None:
+        raise ValueError("a change of nothing")
+    return part.identity
 
 
-def with_addresses(cluster: Cluster, addresses: dict[Key, tuple[Net, ...]]) -> Cluster:
-    """The cluster with addresses filled in for pods whose status has none."""
-    if not addresses:
-        return cluster
-    pods = dict(cluster.pods)
-    for key, found in addresses.items():
-        pods[key] = replace(pods[key], addresses=found)
-    return replace(cluster, pods=MappingProxyType(pods))
+def _identify(flow: WireFlow) -> FlowKey:
+    return flow.table, flow.priority, flow.match
+
+
+def _objects(cluster: Cluster, kind: str) -> dict[object, object]:
+    maps = (cluster.namespaces, cluster.pods, cluster.nodes, cluster.policies)
+    return maps[KINDS.index(kind)]  # type: ignore[return-value]  # read only, by the kind's own keys
+
+
+def _compare(old: Cluster, new: Cluster) -> Iterable[Touched]:
+    for kind in KINDS:
+        before, after = _objects(old, kind), _objects(new, kind)
+        for key in before.keys() | after.keys():
+            if before.get(key) is not after.get(key):
+                yield kind, key  # type: ignore[misc]  # keys of these maps

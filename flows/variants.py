@@ -1,0 +1,152 @@
+"""What one rule comes to: its subjects, its peers as prefixes, and its services as numbers.
+
+A rule can come to several variants, for a port's name can have another number in every pod. The meaning of
+NetworkPolicy stands here and
+in `compile`, independent of `verdict`, which neither may import; a test runs the rendered flows against it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flows.index import Group, PodIndex
+from flows.model import EVERYTHING, Direction, Key, Peer, PortSpec, Rule, Selector
+from flows.net import Net, collapse, subtract
+from flows.services import Service, Services, named, normalize, numbered, resolve
+
+
+class RuleRef(NamedTuple):
+    """A rule where the user wrote it: the policy, the direction, and its place in the list, from 0."""
+
+    policy: Key
+    direction: Direction
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.policy} {self.direction.value}[{self.number}]"
+
+
+class RuleKey(NamedTuple):
+    """What a rule says. Equal keys mean equal rules, whichever policies they stand in."""
+
+    direction: Direction
+    namespace: str
+    subjects: Selector
+    rule: Rule
+
+
+class Variant(NamedTuple):
+    """A part of a rule with one set of services. `peers` and `services` are None where they do not restrict."""
+
+    subjects: frozenset[int]
+    peers: frozenset[Net] | None
+    services: Services | None
+
+
+class Variants:
+    """Makes variants from what an index has now."""
+
+    def __init__(self, index: PodIndex) -> None:
+        self.index = index
+        self._blocks: dict[Peer, tuple[Net, ...]] = {}
+
+    def of(self, key: RuleKey) -> list[Variant]:
+        """The variants of a rule that can allow anything: none has an empty set."""
+        found = self._ingress(key) if key.direction is Direction.INGRESS else self._egress(key)
+        return [v for v in found if v.subjects and v.peers != frozenset() and v.services != ()]
+
+    def subjects(self, key: RuleKey) -> Group:
+        """The group of a rule's subjects."""
+        return self.index.group(key.namespace, key.subjects)
+
+    def peers(self, key: RuleKey) -> list[Group]:
+        """The groups of a rule's peers: pods of its own namespace unless a peer has a namespace selector; all of those
+        namespaces' pods unless it has a pod selector."""
+        return [
+            self.index.group(
+                key.namespace if peer.namespaces is None else peer.namespaces,
+                peer.pods if peer.pods is not None else EVERYTHING,
+            )
+            for peer in key.rule.peers
+            if peer.ip_block is None
+        ]
+
+    def _ingress(self, key: RuleKey) -> Iterator[Variant]:
+        """Ingress: the destination is the subject, so a port's name is looked up in each subject."""
+        subjects = self.subjects(key).members
+        peers = self._peer_nets(key)
+        if not key.rule.ports:
+            yield Variant(subjects, peers, None)
+            return
+        plain, names = numbered(key.rule.ports), named(key.rule.ports)
+        if not names:
+            yield Variant(subjects, peers, plain)
+            return
+        groups: dict[Services, list[int]] = defaultdict(list)
+        for n in subjects:
+            groups[normalize(plain + resolve(names, self.index.pods[n]))].append(n)
+        for services, members in groups.items():
+            yield Variant(frozenset(members), peers, services)
+
+    def _egress(self, key: RuleKey) -> Iterator[Variant]:
+        """Egress: the destination is the peer, so a name gives one variant for each set of numbers that peers have."""
+        subjects = self.subjects(key).members
+        if not key.rule.ports:
+            yield Variant(subjects, self._peer_nets(key), None)
+            return
+        plain, names = numbered(key.rule.ports), named(key.rule.ports)
+        if plain:
+            yield Variant(subjects, self._peer_nets(key), plain)
+        for services, addresses in self._named_destinations(key, names).items() if names else ():
+            yield Variant(subjects, frozenset(addresses), services)
+
+    def _named_destinations(self, key: RuleKey, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
+        """Addresses of the destination pods by the numbers that `names` have there; behind an ipBlock, the pods
+        inside."""
+        index = self.index
+        allowed = self._peer_nets(key)
+        blocks = [net for net in allowed or () if not net.is_host]
+        groups: dict[Services, set[Net]] = defaultdict(set)
+        for n in index.with_port(names):
+            pod = index.pods[n]
+            services = resolve(names, pod)
+            for address in pod.addresses:
+                if allowed is not None and address not in allowed and not any(b.contains(address) for b in blocks):
+                    continue
+                claimants = index.contested.get(address)
+                common = _common([resolve(names, index.pods[one]) for one in claimants]) if claimants else services
+                if common:
+                    groups[common].add(address)
+        return groups
+
+    def _peer_nets(self, key: RuleKey) -> frozenset[Net] | None:
+        """The rule's peers as prefixes; None when it names none, which means everybody."""
+        if not key.rule.peers:
+            return None
+        blocks = [net for peer in key.rule.peers for net in self._block_nets(peer)]
+        found = [self.index.addresses(group) for group in self.peers(key)]
+        if len(found) == 1 and not blocks:
+            return found[0]
+        return frozenset(collapse(blocks)).union(*found)
+
+    def _block_nets(self, peer: Peer) -> tuple[Net, ...]:
+        block = peer.ip_block
+        if block is None:
+            return ()
+        found = self._blocks.get(peer)
+        if found is None:
+            found = self._blocks[peer] = tuple(subtract(block.cidr, block.excepts))
+        return found
+
+
+def _common(resolved: list[Services]) -> Services:
+    """Ports that every one of the sets has; named ports resolve to single numbers, so plain intersection does."""
+    ports = [{(s.protocol, p) for s in services for p in range(s.low, s.high + 1)} for services in resolved]
+    return normalize(Service(protocol, port, port) for protocol, port in set.intersection(*ports))
+
+
+def identity(key: RuleKey, services: Services | None) -> bytes:
+    """A text that is equal in every process for the same rule and services; pods and addresses are no part of it."""
+    return repr((key.direction.value, *key[1:], services)).encode()

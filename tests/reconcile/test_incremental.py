@@ -1,0 +1,150 @@
+"""The incremental world says after every step what the full computation says of the same cluster and bridges."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.reconcile.events import FlowKey, WireFlow
+from controller.reconcile.world import Plan, World
+from flows import bridge_rules, numbering, render_rules
+from flows.attach import BridgeState, read_bridge
+from flows.compile import compile_policy
+from flows.model import Cluster, Key
+from flows.net import Net
+from flows.render import render
+from tests.reconcile.driver import plain_bytes, port
+from tests.semantics.worlds import clusters
+
+NODES = ("one", "two")
+
+
+def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[tuple[str, str], dict[FlowKey, WireFlow]]:
+    """Every bridge's flows, from nothing but the snapshot."""
+    readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
+    pods = dict(cluster.pods)
+    for name in sorted(readings):
+        for attachment in readings[name].view.attachments:
+            if not cluster.pods[attachment.pod].addresses and attachment.addresses:
+                pods[attachment.pod] = replace(pods[attachment.pod], addresses=attachment.addresses)
+    whole = replace(cluster, pods=MappingProxyType(pods))
+    found = {}
+    for name, reading in readings.items():
+        flows = render(reading.view, compile_policy(whole, [a.pod for a in reading.view.attachments]))
+        found[name] = {(w.table, w.priority, w.match): w for w in map(plain_bytes, flows)}
+    return found
+
+
+class Walk:
+    """A world that is walked from one cluster to another, one object or port at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = World(plain_bytes)
+        self.cluster = Cluster()
+        self.seen: dict[tuple[str, str], dict[FlowKey, WireFlow]] = {}
+        self.plans: dict[tuple[str, str], Plan] = {}
+        self.world.set_cluster(self.cluster)
+
+    def towards(self, goal: Cluster) -> None:
+        """Change one object after the other, in random order, until the cluster is `goal`."""
+        steps = []
+        for field in ("namespaces", "pods", "nodes", "policies"):
+            before, after = getattr(self.cluster, field), getattr(goal, field)
+            steps += [(field, key) for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+        steps.sort(key=str)
+        self.random.shuffle(steps)
+        while steps:
+            for field, key in [steps.pop() for _ in range(min(len(steps), self.random.choice((1, 1, 1, 3))))]:
+                objects = dict(getattr(self.cluster, field))
+                wanted = getattr(goal, field).get(key)
+                if wanted is None:
+                    objects.pop(key, None)
+                else:
+                    objects[key] = wanted
+                self.cluster = replace(self.cluster, **{field: MappingProxyType(objects)})
+            self.world.set_cluster(self.cluster)
+            self.check()
+
+    def ports(self) -> None:
+        """Give each node's bridge ports for a random part of the pods, some with addresses and MACs of their own."""
+        for number, node in enumerate(NODES, 1):
+            interfaces = [port("uplink", 100, **{"headgate-role": "uplink"})]
+            for ofport, (key, pod) in enumerate(sorted(self.cluster.pods.items()), 1):
+                if pod.node not in ("", node) or self.random.random() < 0.2:
+                    continue
+                ids = {}
+                if self.random.random() < 0.5:
+                    ids["attached-mac"] = f"02:00:00:00:0{number}:{ofport:02x}"
+                if self.random.random() < 0.5:
+                    ids["ip_addresses"] = f"10.99.{number}.{ofport}"
+                interfaces.append(port(f"p{ofport}", ofport + self.random.choice((0, 0, 20)), str(key), **ids))
+            datapath = self.random.choice(("netdev", "netdev", "system"))
+            self.world.set_bridge(BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces)))
+            self.check()
+
+    def check(self) -> None:
+        """What changed is exactly what was said to change, and what is there is what the full computation says."""
+        told = self.world.settle()
+        expected = full(self.cluster, self.world.bridges)
+        for name, flows in expected.items():
+            plan = self.world.planned(name)
+            assert plan is not None
+            assert plan.flows == flows
+            # A plan that was made anew (the datapath type changed) is told to the switch as a whole.
+            if self.plans.get(name) is plan:
+                before = self.seen.get(name, {})
+                differs = {key for key in before.keys() | flows.keys() if before.get(key) != flows.get(key)}
+                assert differs <= told.get(name, set())
+            self.plans[name] = plan
+        self.seen = expected
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30))
+def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster, seed: int) -> None:
+    walk = Walk(seed)
+    walk.towards(first)
+    walk.ports()
+    walk.towards(second)
+    walk.ports()
+    walk.towards(Cluster())
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30))
+def test_colliding_numbers_and_crowded_flows_change_nothing_of_it(first: Cluster, second: Cluster, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render_rules, "MOST_CONJUNCTIONS", 2)
+        patch.setattr(bridge_rules, "MOST_CONJUNCTIONS", 2)
+        patch.setattr(numbering, "NUMBER_BITS", 5)
+        walk = Walk(seed)
+        walk.towards(first)
+        walk.ports()
+        walk.towards(second)
+
+
+def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
+    from flows.model import Direction, Peer, Pod, Policy, Rule, Selector
+
+    a, b = Key("x", "a"), Key("x", "b")
+    allow = Policy(
+        Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(Rule((Peer(pods=Selector()),)),)
+    )
+    cluster = Cluster(
+        pods={a: Pod(a, node="n1"), b: Pod(b, node="n2", addresses=(Net(4, 0x0A000002, 32),))}, policies={allow.key: allow}
+    )
+    walk = Walk(0)
+    walk.cluster = cluster
+    walk.world.set_cluster(cluster)
+    walk.world.set_bridge(BridgeState("db", "n2", 2, "n2", interfaces=(port("b0", 1, "x/b"),)))
+    walk.check()
+    walk.world.set_bridge(BridgeState("db", "n1", 1, "n1", interfaces=(port("a0", 1, "x/a", ip_addresses="10.0.0.1"),)))
+    before = dict(walk.seen["db", "n2"])
+    walk.check()
+    assert len(walk.seen["db", "n2"]) == len(before) + 1
