@@ -1,0 +1,25 @@
+"""What holds for all tests: nothing that one of them does to its process may reach another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+def _is_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return bool(patcher and patcher.already_patched)
+
+
+# Some tests run pytest once more, in a process that eventlet was meant to patch.
+_PATCHED_FROM_THE_START = _is_patched()
+
+
+@pytest.fixture(autouse=True)
+def threads_stay_threads() -> Iterator[None]:
+    """Fail the test that lets eventlet patch this process: others here would hang, and none would say why."""
+    yield
+    if _is_patched() and not _PATCHED_FROM_THE_START:
+        pytest.fail("eventlet patched the tests' own process: what installs a hub belongs in a process of its own")
