@@ -28,6 +28,7 @@ from tests.pipeline.tables import INDEX, Choose, FlowTable, State, check_flow, c
 from tests.pipeline.tracking import Datapath, Tracked, Tracker
 
 _MAX_DEPTH = 64
+_FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
 _REGISTERS = tuple(INDEX[register.name] for register in oxm.REGISTERS)
 _CT = tuple(
     INDEX[one.name] for one in (oxm.CT_STATE, oxm.CT_ZONE, *sorted(oxm.NEED_CT_STATE, key=lambda one: one.number))
@@ -294,6 +295,7 @@ def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
 def packet_fields(packet: Packet) -> dict[str, int]:
     """The fields that a packet itself has, by name; what is missing is zero.
 
+    A later fragment of IPv6 shows the fragment header as its protocol, since only the first tells what follows it.
     Of every fragment, the first one too, the switch takes ports and ICMP type to be zero (set-frags in ovs-ofctl(8)).
     """
     values = {"eth_src": packet.eth_src, "eth_dst": packet.eth_dst, "eth_type": packet.eth_type}
@@ -307,6 +309,8 @@ def packet_fields(packet: Packet) -> dict[str, int]:
     family = f"ipv{packet.version}"
     values |= {f"{family}_src": packet.source, f"{family}_dst": packet.target, "ip_proto": packet.proto}
     values["ip_frag"] = packet.fragment
+    if packet.version == 6 and packet.fragment & oxm.Fragment.LATER:
+        values["ip_proto"] = _FRAGMENT_HEADER
     if packet.fragment:
         return values
     if packet.proto == oxm.IP_PROTO_SCTP:

@@ -213,11 +213,14 @@ def test_ports_of_fragments_are_not_seen(module_ovs: OpenVSwitch) -> None:
         flow(0, 20, [*sctp, exactly(oxm.SCTP_DST, 80)], Output(2)),
         flow(0, 15, [*sctp, exactly(oxm.SCTP_DST, 0), exactly(oxm.IP_FRAG, Fragment.ANY)], Output(3)),
         flow(0, 14, [*sctp, masked(oxm.SCTP_DST, 0, 0xF)], Output(4)),
+        flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, SCTP)], Output(2), Output(3)),
+        flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, 44)], Output(3), Output(4)),
         flow(0, 1, [], Output(fields.LOCAL_32)),
     ]
     twin = Twin(module_ovs, fragments)
     whole = packets.transport(A4, B4, SCTP, 1000, 80)
-    for packet in (whole, *packets.split(whole, 9), *packets.split(packets.transport(A6, B6, SCTP, 1, 80), 9)):
+    six = packets.transport(A6, B6, SCTP, 1, 80)
+    for packet in (whole, *packets.split(whole, 9, 3), six, *packets.split(six, 9, 3)):
         twin.send(1, packet)
     twin.check_counters()
 
