@@ -16,6 +16,7 @@ PACKAGES = ("flows", "controller", "topology")
 RUN = [
     "click>=8.1",  # the command line
     "eventlet>=0.36",  # the default concurrency hub of os-ken
+    "kubernetes>=31",  # transport and credentials of the API server; objects are taken as raw JSON
     "os-ken>=4,<5",  # OpenFlow: connections and small messages
     "ovs>=3.1",  # OVSDB: the IDL
     "prometheus_client>=0.20",  # /metrics
