@@ -9,6 +9,7 @@ reference: after every step both must say the same.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -118,8 +119,7 @@ class PolicyEngine:
                 group.users.add(rule)
             for name in _port_names(rule):
                 self._port_users.setdefault(name, set()).add(rule)
-        owners.append(ref)
-        owners.sort()
+        insort(owners, ref)
         self._affected.add(rule)
 
     def _disown(self, rule: RuleKey, ref: RuleRef) -> None:
