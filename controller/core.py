@@ -1,8 +1,7 @@
 """The running controller: sources, OVSDB and OpenFlow around one reconciler, joined by a queue of events.
 
 One thread takes events and carries out commands; everything that decides stands in `reconcile`. Long computations run
-beside the hub, so that
-echo requests are answered meanwhile.
+beside the hub, so that echo requests are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -163,6 +162,9 @@ class Controller:
             commands = offload(self.reconciler.handle, events, before)
             now = time.monotonic()
             self.meter.handled(self.reconciler, events, commands, now - before, now)
+        for source in self.store.states():
+            age = None if source.current_at is None else now - source.current_at
+            self.metrics.source(source.name, source.synced, source.problems, age)
         return commands
 
     def _note(self, event: Event) -> None:

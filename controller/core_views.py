@@ -77,7 +77,13 @@ class CoreViews:
 
     def _ovsdb(self) -> tuple[OvsdbView, ...]:
         return tuple(
-            OvsdbView(c.remote or c.name, c.connected, c.synced, c.direction == "listening", c.last_error or c.silent)
+            OvsdbView(
+                c.remote or c.name,
+                c.connected,
+                c.synced,
+                c.direction == "listening",
+                "; ".join(filter(None, (c.last_error, c.silent, *c.notes))),
+            )
             for c in self._core.ovsdb.status()
         )
 

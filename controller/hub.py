@@ -1,8 +1,7 @@
 """The concurrency hub: eventlet's green threads or plain threads, chosen once before anything else is imported.
 
-Code elsewhere uses the standard library's threading, queue and socket, which eventlet replaces; only what the
-standard library cannot
-say stands here.
+Code elsewhere uses the standard library's threading, queue and socket, which eventlet replaces; only what the standard
+library cannot say stands here.
 """
 
 from __future__ import annotations

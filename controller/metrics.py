@@ -80,7 +80,7 @@ DENIED = Series(
 ALLOWED = Series(
     "headgate_allowed_packets",
     Counter,
-    "Packets in the original direction that a rule allowed.",
+    "Packets that a rule allowed, of both directions of the connections.",
     ("namespace", "policy", "direction", "rule"),
 )
 

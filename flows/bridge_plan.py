@@ -1,7 +1,7 @@
 """Everything one bridge shall have, kept piece by piece: the bridge itself, each port, and the rules.
 
-A change costs the pieces that it changes; `take` says which flows came, went or differ. Equal to `render` of the same switch and
-policy, which is what tests hold it to.
+A change costs the pieces that it changes; `take` says which flows came, went or differ. Equal to `render` of the same
+switch and policy, which is what tests hold it to.
 """
 
 from __future__ import annotations

@@ -100,7 +100,9 @@ class BridgeRules:
             for term in had - has:
                 self._leave((direction, _match(stage, term, self.userspace)), number)
             for term in has - had if len(before) == len(after) else has:
-                self._enter((direction, _match(stage, term, self.userspace)), Conjunction(number, place + 1, len(after)))
+                self._enter(
+                    (direction, _match(stage, term, self.userspace)), Conjunction(number, place + 1, len(after))
+                )
         hit = (stage.table.number, stage.priority(0), match(exactly(CONJ_ID, number)))
         if new is None:
             self._set(hit, None)
@@ -148,7 +150,7 @@ class BridgeRules:
         self._plain = False
         gone: dict[Slot, Flow | None] = {**self._changed, **dict.fromkeys(self._flows)}
         self._flows, self._changed = {}, {}
-        return {slot: None for slot in gone}
+        return dict.fromkeys(gone)
 
     def _rebuild(self) -> None:
         """From nothing, as the reference does; incremental again as soon as nothing collides and nothing is crowded."""

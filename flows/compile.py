@@ -1,8 +1,7 @@
 """From policies to rules per subject: what each switch must allow, as sets that a conjunctive match can hold.
 
-This is the full computation, from nothing but a snapshot: the reference that the incremental `engine` is held to.
-What a rule means
-stands in `variants`, how rules become flows in `render_rules`.
+This is the full computation, from nothing but a snapshot: the reference that the incremental `engine` is held to. What
+a rule means stands in `variants`, how rules become flows in `render_rules`.
 
 A rule is identified by what it says (namespace, subject selector, direction, peers, ports), not by the policy that says
 it, so that equal rules share one conjunction and a pod that comes or goes changes no number.
@@ -85,7 +84,9 @@ class PolicyCompiler:
         """The rules for a switch that has these pods. Unknown, finished and hostNetwork pods are no subjects."""
         local = frozenset(n for n in map(self.index.number.get, pods) if n is not None)
         parts = {
-            identity(rule, variant.services): (rule, variant) for n in local for rule, variant in self._of_pod.get(n, ())
+            identity(rule, variant.services): (rule, variant)
+            for n in local
+            for rule, variant in self._of_pod.get(n, ())
         }
         numbers = assign_numbers(parts)
         rules = [self._rule(numbers[one], *part, local) for one, part in parts.items()]

@@ -1,8 +1,7 @@
 """OpenFlow flows as frozen values: terms of a match, actions, and the flow itself.
 
 Building a match checks what OVS would check: that the fields it depends on are there. How values look on the wire is
-the
-codec's business, how they read in text `text`'s.
+the codec's business, how they read in text `text`'s.
 """
 
 from __future__ import annotations

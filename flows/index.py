@@ -1,10 +1,9 @@
 """Which pods a selector selects: an inverted index that follows pods and namespaces as they change.
 
 Pods are small integers here, so that sets of them are cheap. A selector is asked for within a scope, one namespace or
-all
-namespaces that a selector matches, and its group is kept true from then on: a pod that changes is compared only with
-the groups
-that its labels can concern. Only selection stands here; what a policy does with it is `variants` and `compile`.
+all namespaces that a selector matches, and its group is kept true from then on: a pod that changes is compared only
+with the groups that its labels can concern. Only selection stands here; what a policy does with it is `variants` and
+`compile`.
 """
 
 from __future__ import annotations

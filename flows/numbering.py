@@ -1,8 +1,7 @@
 """Stable numbers for rules: the same rule gets the same conjunction id in every process and on every restart.
 
 A number is a hash of what the rule says, so it needs no memory and no order of arrival. Two rules of one switch whose
-hashes meet are told
-apart deterministically.
+hashes meet are told apart deterministically.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ def assign_numbers(identities: Iterable[bytes], bits: int | None = None) -> dict
     """A distinct number above 0 for each identity, a function of the set alone.
 
     Where hashes meet, the smaller identity keeps its number and the others are hashed again with a counter, in sorted
-    order,
-    until free; rules without a collision are never affected.
+    order, until free; rules without a collision are never affected.
     """
     bits = bits or NUMBER_BITS
     by_number: dict[int, list[bytes]] = defaultdict(list)

@@ -68,7 +68,7 @@ def _zones() -> list[str]:
         "| zone | for |",
         "|---|---|",
         f"| {fields.CT_ZONE} | every connection that policy let through, and nothing else |",
-        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, whose conntrack has no ports for it; always empty |",
+        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, where conntrack has no ports for it; empty |",
         "",
     ]
 
@@ -97,10 +97,10 @@ def _priorities() -> list[str]:
     return [
         "## Rules",
         "",
-        "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet meets",
-        "one of each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows of several",
-        "rules with one match are one flow with several `conjunction` actions; when those outgrow a message, rules are",
-        "spread over neighboring priorities.",
+        "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet",
+        "meets one of each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows",
+        "of several rules with one match are one flow with several `conjunction` actions; when those outgrow a message,",
+        "rules are spread over neighboring priorities.",
         "",
     ]
 

@@ -126,8 +126,7 @@ def _admission(flows: FlowSet, view: SwitchView) -> None:
 
 def _tracking(flows: FlowSet, view: SwitchView) -> None:
     """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is
-    looked up
-    in a zone that stays empty, and the learned table tells replies."""
+    looked up in a zone that stays empty, and the learned table tells replies."""
     for family in FAMILIES:
         flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
         if view.userspace:

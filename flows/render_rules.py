@@ -1,9 +1,8 @@
 """The flows of policy rules: conjunctive matches whose cost is the sum of a rule's sets, not their product.
 
-A rule has a clause of subjects, and one each of peers and services where it restricts them. Flows of several rules
-with one match
-are one flow with several conjunction actions; when those grow too many for a message, rules are spread over bands of
-priorities.
+A rule has a clause of subjects, and one each of peers and services where it restricts them. Flows of several rules with
+one match are one flow with several conjunction actions; when those grow too many for a message, rules are spread over
+bands of priorities.
 """
 
 from __future__ import annotations

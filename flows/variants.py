@@ -1,8 +1,8 @@
 """What one rule comes to: its subjects, its peers as prefixes, and its services as numbers.
 
 A rule can come to several variants, for a port's name can have another number in every pod. The meaning of
-NetworkPolicy stands here and
-in `compile`, independent of `verdict`, which neither may import; a test runs the rendered flows against it.
+NetworkPolicy stands here and in `compile`, independent of `verdict`, which neither may import; a test runs the rendered
+flows against it.
 """
 
 from __future__ import annotations

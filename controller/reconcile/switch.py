@@ -1,8 +1,7 @@
 """One switch as a state machine: connect, dump, compare, commit, and again after an error.
 
 What is believed to be on the switch comes from the switch: its dump and its commit replies. No input or output here:
-events come in
-through methods, commands go out as return values, time is passed in as seconds of a monotonic clock.
+events come in through methods, commands go out as return values, time is passed in as seconds of a monotonic clock.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The cluster and the bridges put together: which pods stand where, with which addresses, and which flows follow from
 that.
 
-A pod's addresses come from its status, else from its port on whatever switch has it. Everything is kept as it
-changes: an event costs
-what it changes. No input or output here.
+A pod's addresses come from its status, else from its port on whatever switch has it. Everything is kept as it changes:
+an event costs what it changes. No input or output here.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ from tests.semantics.worlds import clusters
 NODES = ("one", "two")
 
 
-def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[tuple[str, str], dict[FlowKey, WireFlow]]:
+def full(
+    cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]
+) -> dict[tuple[str, str], dict[FlowKey, WireFlow]]:
     """Every bridge's flows, from nothing but the snapshot."""
     readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
     pods = dict(cluster.pods)
@@ -85,7 +87,9 @@ class Walk:
                     ids["ip_addresses"] = f"10.99.{number}.{ofport}"
                 interfaces.append(port(f"p{ofport}", ofport + self.random.choice((0, 0, 20)), str(key), **ids))
             datapath = self.random.choice(("netdev", "netdev", "system"))
-            self.world.set_bridge(BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces)))
+            self.world.set_bridge(
+                BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
+            )
             self.check()
 
     def check(self) -> None:
@@ -133,11 +137,10 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
     from flows.model import Direction, Peer, Pod, Policy, Rule, Selector
 
     a, b = Key("x", "a"), Key("x", "b")
-    allow = Policy(
-        Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(Rule((Peer(pods=Selector()),)),)
-    )
+    allow = Policy(Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(Rule((Peer(pods=Selector()),)),))
     cluster = Cluster(
-        pods={a: Pod(a, node="n1"), b: Pod(b, node="n2", addresses=(Net(4, 0x0A000002, 32),))}, policies={allow.key: allow}
+        pods={a: Pod(a, node="n1"), b: Pod(b, node="n2", addresses=(Net(4, 0x0A000002, 32),))},
+        policies={allow.key: allow},
     )
     walk = Walk(0)
     walk.cluster = cluster

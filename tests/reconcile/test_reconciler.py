@@ -157,9 +157,7 @@ def test_the_end_of_an_old_session_does_not_end_the_new_one() -> None:
 def test_ports_are_marked_when_their_flows_are_in_force_and_unmarked_when_the_pod_is_gone() -> None:
     driver = ready()
     assert driver.marks == [{"uuid-a0": True, "uuid-b0": True}]
-    marked = tuple(
-        replace(i, external_ids={**i.external_ids, "headgate-installed": "true"}) for i in BRIDGE.interfaces
-    )
+    marked = tuple(replace(i, external_ids={**i.external_ids, "headgate-installed": "true"}) for i in BRIDGE.interfaces)
     driver.bridge(replace(BRIDGE, interfaces=marked))
     assert driver.core.ports.pending("db") == 0
     without = cluster(DENY)
