@@ -222,7 +222,7 @@ def _incoming(raw: object, path: str, errors: Errors) -> Rule | None:
 def _peer(raw: object, path: str, errors: Errors) -> Peer | None:
     """Pods of the policy's own namespace by their labels, or all pods of namespaces by theirs.
 
-    With both in one entry both must hold. The API of the time wanted just one; this reading allows the least.
+    With both in one entry both must hold, as in v1. The API of the time wanted just one, so it says nothing of it.
     """
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
@@ -270,8 +270,6 @@ def read_beta(raw: object, errors: Errors) -> LegacyPolicy:
         whole = {**whole, "spec": {**spec, "ingress": [_rule_in_capitals(one) for one in ingress]}}
     policy = read_policy(whole, found)
     rules = policy.rules(Direction.INGRESS)
-    if any(error.field.startswith("spec.podSelector") for error in found):
-        rules = (None,) * len(rules)  # rules that open must not be for pods that were not meant
     if isinstance(ingress, list) and rules:
         pairs = zip(rules, ingress, strict=True)
         rules = tuple(_NOTHING if rule and _has_empty_list(one, "from", "ports") else rule for rule, one in pairs)

@@ -1,8 +1,8 @@
 """From a raw `networking.k8s.io/v1` NetworkPolicy to a Policy, with the API server's validation and defaults.
 
 What the API server would refuse never widens anything: a defective rule is left out whole and keeps its place as
-None, a broken podSelector selects the whole namespace, broken policyTypes isolate both ways. What rules mean stands
-elsewhere.
+None, a broken podSelector selects the whole namespace, broken policyTypes isolate both ways, and beside either no rule
+counts. What rules mean stands elsewhere.
 Source: k8s.io/kubernetes, pkg/apis/networking, validation and v1 defaults.
 """
 
@@ -77,9 +77,13 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         policy = Policy(key, EVERYTHING, _BOTH, (), (), (str(found[0]),))
     else:
         subjects = _selector_at(spec, "podSelector", "spec", found)
+        isolates = _isolates(spec, found)
+        readable = not found
         ingress = _rules(spec, "ingress", "from", found)
         egress = _rules(spec, "egress", "to", found)
-        isolates = _isolates(spec, found)
+        if not readable:
+            # Rules that count for pods, or in a direction, that were not meant would open what others isolate.
+            ingress, egress = (None,) * len(ingress), (None,) * len(egress)
         # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
         # means stays open.
         policy = Policy(key, subjects or EVERYTHING, isolates, ingress, egress, tuple(map(str, found)))

@@ -162,3 +162,13 @@ def test_unusable_metadata_raises(raw: object, key: str, field: str) -> None:
 def test_labels_that_yaml_read_as_something_else() -> None:
     read = parse_policy(policy({"podSelector": {"matchLabels": {"version": 1.1}}}))
     assert read.defects == ("spec.podSelector.matchLabels[version]: must be a string, not the number 1.1; quote it",)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"podSelector": {"matchLabels": {"app": 5}}}, {"podSelector": []}, {"policyTypes": ["ingress"]}]
+)
+def test_rules_count_neither_for_pods_nor_directions_that_were_not_meant(broken: Spec) -> None:
+    """The whole namespace is isolated, and a good rule beside it must not open what other policies isolate."""
+    read = parse_policy(policy({**broken, "ingress": [{}], "egress": [{}, {}]}))
+    assert (read.subjects, read.isolates) == (EVERYTHING, BOTH)
+    assert (read.ingress, read.egress) == ((None,), (None, None))
