@@ -144,7 +144,7 @@ def _alpha_word(value: object, path: str, errors: Errors) -> bool:
     found = _WORDS.get(value) if isinstance(value, str) else None
     if found is None:
         wanted = "must be on, yes or true to isolate, or off, no or false"
-        errors.append(FieldError(path, f"{wanted}, not {kind_of(value)}; the namespace is isolated"))
+        errors.append(FieldError(path, f"{wanted}, not {kind_of(value)}"))
     return found is not False
 
 
@@ -159,7 +159,7 @@ def _beta_text(value: object, path: str, errors: Errors) -> bool:
         else:
             isolated, reason = _said(said)
     if reason:
-        errors.append(FieldError(path, reason + ("; the namespace is isolated" if isolated else "")))
+        errors.append(FieldError(path, reason))
     return isolated
 
 
