@@ -1,0 +1,162 @@
+#!/bin/sh
+# Undoes what deploy/node.sh did on this machine, and nothing else: settings go back to what they were, addresses back to
+# the uplink, a bridge and packages go only if node.sh brought them. Can be run any number of times.
+#
+#   deploy/node-undo.sh [--force] [--keep-packages]
+#     --force           remove the bridge even though other ports, those of pods for instance, are still on it
+#     --keep-packages   leave Open vSwitch installed
+set -eu
+
+STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
+force=no
+packages=yes
+
+say() { printf '%s\n' "headgate-node: $*" >&2; }
+
+fail() {
+    say "$@"
+    exit 1
+}
+
+for argument; do
+    case $argument in
+        -h | --help)
+            sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        --force) force=yes ;;
+        --keep-packages) packages=no ;;
+        *) fail "there is no option $argument (--help shows all)" ;;
+    esac
+done
+[ "$(id -u)" -eq 0 ] || fail "this needs root"
+if [ ! -e "$STATE/undo" ]; then
+    say "there is nothing to undo"
+    exit 0
+fi
+
+# each KIND COMMAND...: call the command with name and value of every note of that kind, and strike the note out.
+each() {
+    kind=$1
+    shift
+    awk -F '\t' -v kind="$kind" '$1 == kind' "$STATE/undo" >"$STATE/notes"
+    while IFS= read -r note <&3; do
+        rest=${note#*	}
+        "$@" "${rest%%	*}" "${rest#*	}"
+        grep -vxF -e "$note" "$STATE/undo" >"$STATE/undo.new" || true
+        mv "$STATE/undo.new" "$STATE/undo"
+    done 3<"$STATE/notes"
+    rm "$STATE/notes"
+}
+
+vsctl() { ovs-vsctl --timeout=30 "$@"; }
+
+value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
+
+has_bridge() { vsctl br-exists "$1" 2>/dev/null; }
+
+has_link() { ip link show dev "$1" >/dev/null 2>&1; }
+
+# remove_row KIND TABLE COLUMN "RECORD TARGET"
+remove_row() {
+    record=${4%% *}
+    target=${4#* }
+    [ "$2" != Bridge ] || has_bridge "$record" || return 0
+    for row in $(vsctl get "$2" "$record" "$3" | tr -d '[],'); do
+        [ "$(value "$1" "$row" target)" != "$target" ] || vsctl remove "$2" "$record" "$3" "$row"
+    done
+}
+
+# put_back TABLE RECORD COLUMN KEY VALUE: no value means that there was none.
+put_back() {
+    if [ -n "$5" ]; then
+        vsctl --if-exists set "$1" "$2" "$3:$4=\"$5\""
+    else
+        vsctl --if-exists remove "$1" "$2" "$3" "$4"
+    fi
+}
+
+undo_role() { put_back Interface "$1" external_ids headgate-role "$2"; }
+undo_hwaddr() { put_back Bridge "$1" other_config hwaddr ''; }
+undo_hostname() { put_back Open_vSwitch . external_ids hostname "$2"; }
+
+undo_ssl() {
+    if [ -n "$2" ]; then
+        # shellcheck disable=SC2086 # private key, certificate, CA certificate
+        vsctl set-ssl $2
+    else
+        vsctl del-ssl
+    fi
+}
+
+undo_port() { vsctl --if-exists del-port "${1% *}" "${1#* }"; }
+
+undo_address() { ! has_link "$2" || ip addr del "$1" dev "$2" 2>/dev/null || true; }
+
+# An address that moved: from whichever bridge has it now back to where it was.
+undo_moved() {
+    has_link "$2" || return 0
+    ip -o addr show to "${1%/*}" | awk '{print $2}' | while read -r holder; do
+        [ "$holder" = "$2" ] || ip addr del "$1" dev "$holder"
+    done
+    ip link set dev "$2" up
+    case $1 in
+        *:*) ip addr replace "$1" dev "$2" nodad ;;
+        *) ip addr replace "$1" dev "$2" ;;
+    esac
+}
+
+undo_route() {
+    # shellcheck disable=SC2086 # the words of a route
+    ! has_link "$2" || ip "-${1%% *}" route replace ${1#* } dev "$2"
+}
+
+check_bridge() {
+    awk -F '\t' '$1 == "bridge" {print $2}' "$STATE/undo" | while read -r bridge; do
+        has_bridge "$bridge" || continue
+        left=$(vsctl list-ports "$bridge" | while read -r port; do
+            grep -qxF "$(printf 'port\t%s %s\t' "$bridge" "$port")" "$STATE/undo" || printf '%s ' "$port"
+        done)
+        [ -z "$left" ] || [ "$force" = yes ] ||
+            fail "on $bridge there are still ${left% }: remove them, or say --force"
+    done
+}
+
+undo_bridge() { vsctl --if-exists del-br "$1"; }
+
+undo_service() { systemctl --quiet disable "$1"; }
+
+# Never takes anything along that was installed since and needs one of them.
+undo_packages() {
+    [ "$packages" = yes ] || return 0
+    # shellcheck disable=SC2086 # package names
+    others=$(apt-get -s remove $1 | awk '/^Remv/ {print $2}' | while read -r package; do
+        case " $1 " in *" $package "*) ;; *) printf '%s ' "$package" ;; esac
+    done)
+    if [ -n "$others" ]; then
+        say "${others% } would go with Open vSwitch: leaving its packages installed"
+        return 0
+    fi
+    # shellcheck disable=SC2086 # package names
+    DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y $1 >&2
+}
+
+if command -v ovs-vsctl >/dev/null 2>&1; then
+    check_bridge
+    each Manager remove_row Manager Open_vSwitch manager_options
+    each Controller remove_row Controller Bridge controller
+    each ssl undo_ssl
+    each address undo_address
+    each role undo_role
+    each port undo_port
+    each moved undo_moved
+    each route undo_route
+    each hwaddr undo_hwaddr
+    each bridge undo_bridge
+    each hostname undo_hostname
+    each service undo_service
+fi
+each packages undo_packages
+rm -f "$STATE/undo"
+rmdir "$STATE"
+say "done"

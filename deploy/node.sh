@@ -1,0 +1,277 @@
+#!/bin/sh
+# Makes this machine a node whose pods Headgate protects: Open vSwitch, the bridge with its uplink, and the two settings
+# that lead to the controller. Can be run any number of times; deploy/node-undo.sh undoes exactly what it did.
+#
+#   deploy/node.sh --controller HOST [options]
+#     --controller HOST     name or address of the controller node
+#     --name NAME           the Node's name in Kubernetes         (default: what Open vSwitch has, else the host name)
+#     --bridge NAME         the bridge that pods are on           (default: br-int)
+#     --datapath TYPE       datapath type of a bridge that has to be made: system or netdev   (default: system)
+#     --uplink INTERFACE    put this interface on the bridge as the way to the other nodes
+#     --move-addresses      take the uplink's addresses and routes along to the bridge's own port
+#     --address CIDR        give the bridge's own port this address; may be given several times
+#     --openflow-port PORT  (default: 6653)        --ovsdb-port PORT  (default: 6640)
+#     --ca FILE --certificate FILE --key FILE      speak TLS, with these
+#     --in-band | --out-of-band   how the switch reaches the controller   (default: in-band with --move-addresses)
+#
+# Addresses given here last until the next boot: write them into the machine's own network configuration as well, or run
+# this again at boot. Everything else is kept by Open vSwitch.
+set -eu
+
+STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
+TAB=$(printf '\t')
+controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
+openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
+
+say() { printf '%s\n' "headgate-node: $*" >&2; }
+
+fail() {
+    say "$@"
+    exit 1
+}
+
+usage() {
+    sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage; exit 0 ;;
+        --move-addresses) move=yes; shift; continue ;;
+        --in-band) mode=in-band; shift; continue ;;
+        --out-of-band) mode=out-of-band; shift; continue ;;
+    esac
+    [ $# -ge 2 ] || fail "$1 needs a value, or is no option (--help shows all)"
+    case $1 in
+        --controller) controller=$2 ;;
+        --name) name=$2 ;;
+        --bridge) bridge=$2 ;;
+        --datapath) datapath=$2 ;;
+        --uplink) uplink=$2 ;;
+        --address) addresses="$addresses $2" ;;
+        --openflow-port) openflow_port=$2 ;;
+        --ovsdb-port) ovsdb_port=$2 ;;
+        --ca) ca=$2 ;;
+        --certificate) certificate=$2 ;;
+        --key) key=$2 ;;
+        *) fail "there is no option $1 (--help shows all)" ;;
+    esac
+    shift 2
+done
+
+[ -n "$controller" ] || fail "where is the controller? Give --controller HOST"
+[ "$move" = no ] || [ -n "$uplink" ] || fail "--move-addresses needs --uplink INTERFACE"
+case $ca$certificate$key in
+    '') scheme=tcp ;;
+    *)
+        scheme=ssl
+        for file in "$ca" "$certificate" "$key"; do
+            [ -n "$file" ] || fail "TLS needs all three: --ca, --certificate and --key"
+            [ -r "$file" ] || fail "$file cannot be read"
+            case $file in /*) ;; *) fail "$file: Open vSwitch needs the full path" ;; esac
+        done
+        ;;
+esac
+[ -n "$mode" ] || { [ "$move" = yes ] && mode=in-band || mode=out-of-band; }
+case $controller in
+    \[*) ;;
+    *:*) controller="[$controller]" ;;
+esac
+[ "$(id -u)" -eq 0 ] || fail "this needs root"
+
+# remember KIND NAME [VALUE]: write down how to undo what comes next. What was there first counts, on later runs too.
+remember() {
+    mkdir -p "$STATE"
+    touch "$STATE/undo"
+    known "$1" "$2" || printf '%s\t%s\t%s\n' "$1" "$2" "${3-}" >>"$STATE/undo"
+}
+
+# known KIND NAME: whether an earlier run did this.
+known() { [ -f "$STATE/undo" ] && cut -f 1,2 "$STATE/undo" | grep -qxF "$1$TAB$2"; }
+
+# forget KIND NAME: it has been undone.
+forget() {
+    awk -F '\t' -v kind="$1" -v name="$2" '!($1 == kind && $2 == name)' "$STATE/undo" >"$STATE/undo.new"
+    mv "$STATE/undo.new" "$STATE/undo"
+}
+
+vsctl() { ovs-vsctl --timeout=30 "$@"; }
+
+# value TABLE RECORD COLUMN:KEY: the value without quotes, nothing where there is none.
+value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
+
+# --- Open vSwitch ------------------------------------------------------------------------------------------------------
+
+packages() { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p' | sort; }
+
+install_ovs() {
+    command -v ovs-vsctl >/dev/null 2>&1 && return
+    command -v apt-get >/dev/null 2>&1 || fail "Open vSwitch is not installed: install it, then run this again"
+    say "installing Open vSwitch"
+    mkdir -p "$STATE"
+    packages >"$STATE/packages.before"
+    apt-get -qq update >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openvswitch-switch >&2
+    remember packages "$(packages | comm -13 "$STATE/packages.before" - | tr '\n' ' ' | sed 's/ $//')"
+    rm "$STATE/packages.before"
+}
+
+start_ovs() {
+    ovs-vsctl --timeout=5 --no-wait get Open_vSwitch . _uuid >/dev/null 2>&1 && return
+    [ -d /run/systemd/system ] || fail "ovsdb-server does not answer: start Open vSwitch, then run this again"
+    if ! systemctl is-enabled --quiet openvswitch-switch; then
+        remember service openvswitch-switch
+        systemctl --quiet enable openvswitch-switch
+    fi
+    systemctl start openvswitch-switch
+}
+
+# --- the bridge --------------------------------------------------------------------------------------------------------
+
+make_bridge() {
+    vsctl br-exists "$bridge" && return
+    remember bridge "$bridge"
+    vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="$datapath"
+}
+
+# The addresses of the uplink, one a line; only those that an administrator or DHCP gave it.
+own_addresses() { ip -o addr show dev "$1" scope global | awk '{print $4}'; }
+
+# own_routes FAMILY INTERFACE: routes through it that did not come with an address.
+own_routes() { ip "-$1" route show dev "$2" | grep -v -e 'proto kernel' -e '^fe80::' || true; }
+
+move_addresses() {
+    found=$(own_addresses "$uplink")
+    [ -n "$found" ] || return 0
+    say "moving $(echo "$found" | tr '\n' ' ')from $uplink to $bridge"
+    for family in 4 6; do
+        own_routes "$family" "$uplink" >"$STATE/routes.$family"
+        while read -r route; do
+            remember route "$family $route" "$uplink"
+        done <"$STATE/routes.$family"
+    done
+    for address in $found; do
+        remember moved "$address" "$uplink"
+        give_address "$address"
+        ip addr del "$address" dev "$uplink"
+    done
+    for family in 4 6; do
+        while read -r route; do
+            # shellcheck disable=SC2086 # the words of a route
+            ip "-$family" route replace $route dev "$bridge"
+        done <"$STATE/routes.$family"
+        rm "$STATE/routes.$family"
+    done
+}
+
+# An IPv6 address that had to be proven unique first could not be used at once.
+give_address() {
+    case $1 in
+        *:*) ip addr replace "$1" dev "$bridge" nodad ;;
+        *) ip addr replace "$1" dev "$bridge" ;;
+    esac
+}
+
+make_uplink() {
+    [ -n "$uplink" ] || return 0
+    ip link show dev "$uplink" >/dev/null || fail "there is no interface $uplink"
+    on=$(vsctl iface-to-br "$uplink" 2>/dev/null || true)
+    case $on in
+        "$bridge") ;;
+        '')
+            remember port "$bridge $uplink"
+            if [ -z "$(value Bridge "$bridge" other_config:hwaddr)" ]; then
+                remember hwaddr "$bridge"
+                mac=$(ip -o link show dev "$uplink" | sed 's|.*link/ether \([^ ]*\).*|\1|')
+                vsctl set Bridge "$bridge" "other_config:hwaddr=\"$mac\""
+            fi
+            vsctl add-port "$bridge" "$uplink"
+            ;;
+        *) fail "$uplink is on the bridge $on" ;;
+    esac
+    role=$(value Interface "$uplink" external_ids:headgate-role)
+    if [ "$role" != uplink ]; then
+        remember role "$uplink" "$role"
+        vsctl set Interface "$uplink" external_ids:headgate-role=uplink
+    fi
+    ip link set dev "$uplink" up
+}
+
+set_up_local() {
+    ip link set dev "$bridge" up
+    for address in $addresses; do
+        if ! own_addresses "$bridge" | grep -qxF "$address"; then
+            remember address "$address" "$bridge"
+            give_address "$address"
+        fi
+    done
+}
+
+# --- the way to the controller -----------------------------------------------------------------------------------------
+
+name_node() {
+    standing=$(value Open_vSwitch . external_ids:hostname)
+    wanted=${name:-${standing:-$(hostname)}}
+    if [ "$standing" != "$wanted" ]; then
+        remember hostname . "$standing"
+        vsctl set Open_vSwitch . "external_ids:hostname=\"$wanted\""
+    fi
+}
+
+set_tls() {
+    [ "$scheme" = ssl ] || return 0
+    standing=$(vsctl --if-exists get SSL . private_key certificate ca_cert 2>/dev/null | tr -d '"' | tr '\n' ' ' || true)
+    if [ "$standing" != "$key $certificate $ca " ]; then
+        remember ssl . "$standing"
+        vsctl set-ssl "$key" "$certificate" "$ca"
+    fi
+}
+
+# lead KIND TABLE RECORD COLUMN TARGET: have exactly one row that leads to the target, and none that an earlier run made
+# for another.
+lead() {
+    [ ! -f "$STATE/undo" ] || awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$STATE/undo" >"$STATE/targets"
+    if [ -f "$STATE/targets" ]; then
+        while read -r old; do
+            if [ "$old" != "$3 $5" ]; then
+                drop_row "$2" "${old%% *}" "$4" "${old#* }"
+                forget "$1" "$old"
+            fi
+        done <"$STATE/targets"
+        rm "$STATE/targets"
+    fi
+    row=$(find_row "$1" "$2" "$3" "$4" "$5")
+    if [ -z "$row" ]; then
+        remember "$1" "$3 $5"
+        vsctl -- --id=@new create "$1" "target=\"$5\"" "connection_mode=$mode" -- add "$2" "$3" "$4" @new >/dev/null
+    elif known "$1" "$3 $5" && [ "$(value "$1" "$row" connection_mode)" != "$mode" ]; then
+        vsctl set "$1" "$row" "connection_mode=$mode"
+    fi
+}
+
+# find_row KIND TABLE RECORD COLUMN TARGET: the row's uuid, nothing where there is none.
+find_row() {
+    for row in $(vsctl get "$2" "$3" "$4" | tr -d '[],'); do
+        [ "$(value "$1" "$row" target)" != "$5" ] || { echo "$row"; return; }
+    done
+}
+
+# drop_row TABLE RECORD COLUMN TARGET
+drop_row() {
+    case $3 in controller) kind=Controller ;; *) kind=Manager ;; esac
+    row=$(find_row "$kind" "$1" "$2" "$3" "$4")
+    [ -z "$row" ] || vsctl remove "$1" "$2" "$3" "$row"
+}
+
+install_ovs
+start_ovs
+name_node
+set_tls
+make_bridge
+make_uplink
+set_up_local
+lead Controller Bridge "$bridge" controller "$scheme:$controller:$openflow_port"
+lead Manager Open_vSwitch . manager_options "$scheme:$controller:$ovsdb_port"
+# Last: where the way to the controller is over the bridge, in-band control has opened it by now.
+[ "$move" = no ] || move_addresses
+say "$(value Open_vSwitch . external_ids:hostname) is ready: $bridge leads to $scheme:$controller"

@@ -1,0 +1,152 @@
+"""deploy/node.sh makes a node of a machine and changes nothing when run again; deploy/node-undo.sh takes all of it back.
+
+On a real Open vSwitch (userspace datapath) in a network namespace.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
+from topology.errors import MissingError
+from topology.machine import require
+
+pytestmark = pytest.mark.lab
+
+CONTROLLER = ("--controller", "198.51.100.1")
+NETDEV = ("--datapath", "netdev")
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    try:
+        require("userspace")
+    except MissingError as error:
+        pytest.skip(str(error))
+    made = Machine(Path(tempfile.mkdtemp(prefix="hgn-", dir="/tmp")))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def same(one: dict[str, str], other: dict[str, str]) -> None:
+    assert {key: text for key, text in one.items() if other[key] != text} == {}
+
+
+def node(machine: Machine, *arguments: str) -> dict[str, str]:
+    """Run node.sh twice: the second run must change nothing, not even replace a row. Returns what stands then."""
+    states = []
+    for _ in range(2):
+        done = machine.script(NODE, *NETDEV, *CONTROLLER, *arguments)
+        assert done.returncode == 0, done.stderr
+        states.append(machine.everything())
+    same(*states)
+    return states[1]
+
+
+def undo(machine: Machine, *arguments: str) -> None:
+    done = machine.script(UNDO, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert not machine.state.exists()
+
+
+def test_a_node_is_made_once_and_undone(machine: Machine) -> None:
+    before = machine.everything()
+    node(machine, "--name", "node-1", "--uplink", UPLINK, "--address", "10.10.0.1/16", "--address", "fd10:10::1/64")
+    assert machine.vsctl("get", "Open_vSwitch", ".", "external_ids:hostname").strip() == "node-1"
+    assert machine.vsctl("get", "Interface", UPLINK, "external_ids:headgate-role").strip() == "uplink"
+    assert machine.vsctl("get-controller", "br-int").split() == ["tcp:198.51.100.1:6653"]
+    assert machine.vsctl("get-manager").split() == ["tcp:198.51.100.1:6640"]
+    assert machine.vsctl("get-fail-mode", "br-int").strip() == "secure"
+    assert "in-band" not in machine.everything()["Controller"].replace("out-of-band", "")
+    assert "10.10.0.1/16" in machine.run("ip", "addr", "show", "dev", "br-int")
+    assert "192.0.2.7/24" in machine.run("ip", "addr", "show", "dev", UPLINK)
+    undo(machine)
+    same(before, machine.everything())
+    assert machine.script(UNDO).returncode == 0
+
+
+def test_addresses_and_routes_move_to_the_bridge_and_back(machine: Machine) -> None:
+    before = machine.everything()
+    node(machine, "--uplink", UPLINK, "--move-addresses")
+    assert machine.run("ip", "-o", "addr", "show", "dev", UPLINK, "scope", "global") == ""
+    own = machine.run("ip", "-o", "addr", "show", "dev", "br-int", "scope", "global")
+    assert "192.0.2.7/24" in own
+    assert "2001:db8:2::7/64" in own
+    assert "default via 192.0.2.1 dev br-int" in machine.run("ip", "route")
+    link = machine.run("ip", "-br", "link", "show", "dev", "br-int")
+    assert "0a:58:c0:00:02:07" in link  # what answers for the addresses has not changed
+    assert machine.vsctl("get", "Controller", ".", "connection_mode").strip() == "in-band"
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_what_was_there_before_stays(machine: Machine) -> None:
+    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    machine.vsctl("set-controller", "br-int", "tcp:203.0.113.1:6653", "--", "set-manager", "ptcp:6640:127.0.0.1")
+    machine.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=old-name")
+    before = machine.everything()
+    node(machine, "--uplink", UPLINK)
+    assert set(machine.vsctl("get-controller", "br-int").split()) == {"tcp:203.0.113.1:6653", "tcp:198.51.100.1:6653"}
+    assert machine.vsctl("get", "Open_vSwitch", ".", "external_ids:hostname").strip() == "old-name"
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_another_controller_replaces_only_ours(machine: Machine) -> None:
+    before = machine.everything()
+    node(machine)
+    done = machine.script(NODE, *NETDEV, "--controller", "2001:db8::1", "--name", "n")
+    assert done.returncode == 0, done.stderr
+    assert machine.vsctl("get-controller", "br-int").split() == ["tcp:[2001:db8::1]:6653"]
+    assert machine.vsctl("get-manager").split() == ["tcp:[2001:db8::1]:6640"]
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_tls_files_are_given_to_the_switch(machine: Machine, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "certificate", "key")}
+    for path in files.values():
+        path.write_text("not looked at here")
+    before = machine.everything()
+    node(machine, *(word for name, path in files.items() for word in (f"--{name}", str(path))))
+    assert machine.vsctl("get-controller", "br-int").split() == ["ssl:198.51.100.1:6653"]
+    assert machine.vsctl("get-manager").split() == ["ssl:198.51.100.1:6640"]
+    assert str(files["key"]) in machine.vsctl("get-ssl")
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_pods_ports_keep_the_bridge(machine: Machine) -> None:
+    before = machine.everything()
+    node(machine)
+    machine.vsctl("add-port", "br-int", "pod0", "--", "set", "Interface", "pod0", "type=internal")
+    refused = machine.script(UNDO)
+    assert refused.returncode != 0
+    assert "pod0" in refused.stderr
+    assert machine.vsctl("get-controller", "br-int").split() == ["tcp:198.51.100.1:6653"]
+    undo(machine, "--force")
+    same(before, machine.everything())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "where is the controller"),
+        ((*CONTROLLER, "--uplink", "eth77"), "no interface eth77"),
+        ((*CONTROLLER, "--move-addresses"), "--uplink"),
+        ((*CONTROLLER, "--ca", "/etc/hostname"), "all three"),
+        ((*CONTROLLER, "--colour", "red"), "--colour"),
+        ((*CONTROLLER, "--name"), "--name"),
+    ],
+)
+def test_what_cannot_be_is_said(machine: Machine, arguments: tuple[str, ...], words: str) -> None:
+    done = machine.script(NODE, *NETDEV, *arguments)
+    assert done.returncode != 0
+    assert words in done.stderr
