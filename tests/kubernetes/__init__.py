@@ -1,0 +1,1 @@
+"""Kubernetes as a source, against a real API server: reading, faults, rights, events, and the truth tables."""
