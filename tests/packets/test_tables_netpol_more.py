@@ -1,0 +1,20 @@
+"""The truth tables of the suite `netpol_more` on real packets. A file a suite, so that they run beside each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.packets.tables import play
+from tests.truth.cases import CASES, Case
+from topology.lab import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.suite == "netpol_more"], ids=str)
+def test_table(case: Case, lab: Lab) -> None:
+    probes = 0
+    for step, count, wrong in play(lab, case):
+        probes += count
+        assert wrong == [], f"{case}, {step.why}:\n" + "\n".join(wrong)
+    assert probes > 0
