@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from controller.reconcile.events import FlowKey, WireFlow
-from flows.attach import BridgeState, Reading, pod_named, read_bridge
+from flows.attach import Attachment, BridgeState, Reading, pod_named, read_bridge
 from flows.bridge_plan import BridgePlan
 from flows.bridge_rules import Local
 from flows.engine import Change, Part, PolicyEngine
@@ -45,7 +45,7 @@ class World:
         self._names: dict[BridgeName, frozenset[Key]] = {}
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
         self._refreshed: set[BridgeName] = set()  # bridges whose ports were read since the last settle
-        self._ports: dict[BridgeName, dict[Key, int]] = {}  # the pods on a bridge by their ofport
+        self._ports: dict[BridgeName, dict[Key, Attachment]] = {}  # the pods on a bridge
         self._place: dict[Key, dict[BridgeName, int]] = {}  # the same, by pod
         self._where: dict[bytes, set[BridgeName]] = {}  # the bridges that have subjects of a part
 
@@ -172,37 +172,44 @@ class World:
         bridge = self.bridges[name]
         reading = read_bridge(bridge, self.cluster or Cluster())
         self._readings[name] = reading
-        there = {attachment.pod: attachment.ofport for attachment in reading.view.attachments}
-        moved = self._replace(name, there)
-        for attachment in reading.view.attachments:
-            self._learn_address(attachment.pod, attachment.addresses)
+        moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)
         if plan is None:
             plan = self._plans[name] = BridgePlan(self._encode, _identify, reading.view.userspace)
         plan.set_view(reading.view, self.engine.isolated)
         return moved
 
-    def _replace(self, name: BridgeName, there: dict[Key, int]) -> set[Key]:
+    def _replace(self, name: BridgeName, there: dict[Key, Attachment]) -> set[Key]:
         """The pods of a bridge are these now; returns those that came, went or moved."""
         before = self._ports.pop(name, {})
         if there:
             self._ports[name] = there
-        moved = {key for key in before.keys() | there.keys() if before.get(key) != there.get(key)}
-        for key in moved:
-            place = self._place.setdefault(key, {})
-            if key in there:
-                place[name] = there[key]
-                continue
-            del place[name]
-            if not place:
-                del self._place[key]
-                self._learn_address(key, ())
+        moved = set()
+        for key in before.keys() | there.keys():
+            old, new = before.get(key), there.get(key)
+            if (old.ofport if old else None) != (new.ofport if new else None):
+                moved.add(key)
+                self._stand(key, name, new)
+            self._learn_address(key)
         return moved
 
-    def _learn_address(self, key: Key, addresses: tuple[Net, ...]) -> None:
-        """A pod whose status has no address has those of its port."""
+    def _stand(self, key: Key, name: BridgeName, attachment: Attachment | None) -> None:
+        """A pod has this port on a bridge now, or none."""
+        place = self._place.setdefault(key, {})
+        if attachment is not None:
+            place[name] = attachment.ofport
+            return
+        del place[name]
+        if not place:
+            del self._place[key]
+
+    def _learn_address(self, key: Key) -> None:
+        """A pod whose status has no address has those of its port; should it have several, of the last by name."""
         pod = self.cluster.pods.get(key) if self.cluster else None
-        wanted = addresses if pod is not None and not pod.addresses else ()
+        wanted: tuple[Net, ...] = ()
+        if pod is not None and not pod.addresses:
+            for name in sorted(self._place.get(key, ())):
+                wanted = self._ports[name][key].addresses or wanted
         if self._addresses.get(key, ()) == wanted:
             return
         if wanted:
