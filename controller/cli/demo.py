@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from controller.cli.errors import FAILED
-from controller.cli.lab import told
+from controller.cli.lab_where import told
 
 
 @click.command()
