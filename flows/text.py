@@ -133,9 +133,14 @@ def _value(term: Term) -> str:
         if term.mask >> zeros == (1 << term.field.width - zeros) - 1:
             return f"{address}/{term.field.width - zeros}"
         return f"{address}/{format_address(version, term.mask)}"
-    if not exact:
-        return f"{term.value:#x}/{term.mask:#x}"
-    return f"{term.value:#x}" if kind is oxm.Kind.HEX else str(term.value)
+    if kind is oxm.Kind.HEX:
+        return _hex(term.value) if exact else f"{_hex(term.value)}/{_hex(term.mask)}"
+    return str(term.value) if exact else f"{term.value:#x}/{term.mask:#x}"
+
+
+def _hex(value: int) -> str:
+    """As C's `%#x`: zero has no prefix."""
+    return f"{value:#x}" if value else "0"
 
 
 def _vlan(term: Term) -> str:
@@ -167,7 +172,7 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
         case OutputRegister(source):
             return f"output:{_bits(source)}"
         case Load(place, value):
-            return f"load:{value:#x}->{_bits(place)}"
+            return f"load:{_hex(value)}->{_bits(place)}"
         case Move(source, target):
             return f"move:{_bits(source)}->{_bits(target)}"
         case Ct(zone, table, commit):

@@ -1,0 +1,52 @@
+"""Flows as text read as the switch itself prints them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flows.attach import Attachment, SwitchView
+from flows.compile import compile_policy
+from flows.flow import Conjunction, Flow, exactly, match
+from flows.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
+from flows.net import parse_address, parse_network
+from flows.oxm import IN_PORT
+from flows.render import render
+from flows.text import format_flow
+from tests.switch.harness import OpenVSwitch, module_ovs
+
+__all__ = ["module_ovs"]
+
+HERE = Key("x", "here")
+ADDRESSES = (parse_address("10.0.0.2"), parse_address("fd00::2"))
+BLOCK = IPBlock(parse_network("10.0.0.0/8"), (parse_network("10.1.0.0/16"),))
+RULE = Rule((Peer(ip_block=BLOCK),), tuple(PortSpec(protocol, 1000, 1999) for protocol in Protocol))
+POLICY = Policy(Key("x", "some"), isolates=frozenset(Direction), ingress=(RULE,), egress=(RULE,))
+
+
+def some_flows(userspace: bool) -> list[Flow]:
+    view = SwitchView(
+        (parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1,
+        (Attachment(2, "p2", HERE, 0x020000000002, ADDRESSES),), userspace,
+    )  # fmt: skip
+    cluster = Cluster(pods={HERE: Pod(HERE, addresses=ADDRESSES)}, policies={POLICY.key: POLICY})
+    rendered = render(view, compile_policy(cluster, [HERE]))
+    return [*rendered, Flow(200, 7, match(exactly(IN_PORT, 2)), (Conjunction(1, 1, 2), Conjunction(9, 2, 3)))]
+
+
+@pytest.mark.parametrize("userspace", [True, False])
+def test_text_is_the_switch_s_own(module_ovs: OpenVSwitch, userspace: bool) -> None:
+    bridge = module_ovs.bridges.get("br0") or module_ovs.add_bridge("br0")
+    flows = some_flows(userspace)
+    bridge.clear()
+    bridge.install(flows)
+    dump = module_ovs.ofctl("dump-flows", bridge.target, "--no-names", "--no-stats").splitlines()
+    printed = {_plain(line) for line in dump if "actions=" in line}
+    assert printed == {_plain(format_flow(flow)) for flow in flows}
+
+
+def _plain(line: str) -> str:
+    """Without the spaces and the table 0 that ovs-ofctl leaves out."""
+    line = re.sub(r"\btable=0, ", "", line.strip())
+    return re.sub(r",\s+", ",", line)
