@@ -145,7 +145,10 @@ class OpenVSwitch:
         return sum(int(number) for number in _RECEIVED.findall(self.appctl("dpif-netdev/pmd-stats-show")))
 
     def add_bridge(self, name: str = "br-int", datapath_type: str = "dummy", dpid: int | None = None) -> Bridge:
-        """A new bridge without flows or controller, whose LOCAL port is captured as well."""
+        """A new bridge without flows or controller, whose LOCAL port is captured as well.
+
+        With `datapath_type` netdev the LOCAL port is a real device of this machine unless `dummy` is "override".
+        """
         command = ["add-br", name, "--", "set", "Bridge", name, f"datapath_type={datapath_type}", "fail_mode=secure",
                    "protocols=OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15",
                    "--", "set", "Interface", name, f"options:tx_pcap={self.folder}/{name}.pcap"]  # fmt: skip
