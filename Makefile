@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run $(wildcard deploy/*.sh)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find $(wildcard deploy/*.sh)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -24,7 +24,12 @@ demo: ## watch a policy take effect on real packets (needs root)
 .PHONY: test
 test: ## run all tests (needs root)
 	@scripts/bootstrap --dev --lab
+	@tests/envtest/build --if-missing
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: envtest
+envtest: ## build the API server that tests use into the user's cache
+	@tests/envtest/build
 
 .PHONY: develop
 develop: ## like install, with the tools for tests and checks

@@ -22,6 +22,7 @@ GROUPS = (SOURCES, SWITCHES, PROCESS)
 OPENFLOW_EXAMPLE = "tcp:0.0.0.0:6653"
 OVSDB_EXAMPLE = "tcp:0.0.0.0:6640"
 HTTP_EXAMPLE = "127.0.0.1:8080"
+IN_CLUSTER = "in-cluster"  # in place of a kubeconfig: the credentials that the kubelet gives to a pod
 MAX_INTERFACE_NAME = 15  # IFNAMSIZ - 1: a bridge is a network device too
 
 
@@ -70,6 +71,12 @@ class Config(BaseModel):
         "Folder of YAML or JSON files with Namespaces, Pods, Nodes and NetworkPolicies. It is watched: files may "
         "come, go and be renamed over at any moment. Names that start with a dot are not read.",
     )  # fmt: skip
+    kubeconfig: str | None = _option(
+        SOURCES, "FILE",
+        "Kubernetes API server to read the same objects from, in kubectl's form; its current context counts. "
+        f"The word {IN_CLUSTER} means the service account of the pod that this runs in; that is also the default there "
+        "when no source is given.",
+    )  # fmt: skip
     ovsdb: Annotated[tuple[Remote, ...], AfterValidator(_unique)] = _option(
         SWITCHES, "REMOTE",
         "OVSDB server of a switch to connect to, as ovs-vsctl's --db takes it: unix:FILE or tcp:HOST:PORT. Give "
@@ -110,8 +117,10 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Config:
-        if self.manifests is None:
-            raise ValueError("there is nothing to enforce: say where the objects come from, with --manifests DIR")
+        if self.manifests is None and self.kubeconfig is None:
+            raise ValueError(
+                "there is nothing to enforce: say where the objects come from, with --manifests DIR or --kubeconfig FILE"
+            )
         if not self.ovsdb and self.ovsdb_listen is None:
             raise ValueError(
                 "no switch can be found: name OVSDB servers with --ovsdb REMOTE (like unix:/run/openvswitch/db.sock), "

@@ -33,6 +33,7 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.reconciler import Reconciler
+from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
 from controller.switch.app import open_app
@@ -69,6 +70,7 @@ class Controller:
         self.store = Store(self.post)
         if config.manifests:
             ManifestFolder(config.manifests, self.store)
+        self.kubernetes = KubernetesApi(config.kubeconfig, self.store) if config.kubeconfig else None
         try:
             self.openflow = open_app(self.post, [config.openflow_address])
             self.ovsdb = Ovsdb(

@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from controller.config import ENV_PREFIX, Config
+from controller.config import ENV_PREFIX, IN_CLUSTER, Config
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 # Variables with our prefix that are read elsewhere (the client commands).
@@ -30,6 +30,7 @@ _SERVICE_LINK = re.compile(
     rf"{ENV_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z"
 )
 MAX_FILE_BYTES = 1 << 20
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 class SettingsError(Exception):
@@ -90,10 +91,17 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
     merged = from_file(file) if file else {}
     merged.update(given)
     merged.update({name: Given(value, "--" + name.replace("_", "-")) for name, value in flags.items()})
+    if not merged.keys() & {"manifests", "kubeconfig"} and _is_in_cluster(environment):
+        merged["kubeconfig"] = Given(IN_CLUSTER, "this pod's service account")
     try:
         return Config.model_validate({name: one.value for name, one in merged.items()})
     except ValidationError as error:
         raise SettingsError(_explain(error, merged)) from None
+
+
+def _is_in_cluster(environment: Mapping[str, str]) -> bool:
+    """We run in a pod that was given credentials for the API server."""
+    return bool(environment.get("KUBERNETES_SERVICE_HOST")) and SERVICE_ACCOUNT_TOKEN.is_file()
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Given]:

@@ -70,8 +70,25 @@ def test_an_empty_file_is_no_file(tmp_path: Path) -> None:
     assert load(ENOUGH, {}, written(tmp_path, "# nothing\n")).hub == "eventlet"
 
 
+def test_an_api_server_is_a_source_too_and_in_a_pod_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"kubeconfig": "/k", "ovsdb": ("unix:/s",)}
+    assert load(given, {}, None).kubeconfig == "/k"
+    assert load({**ENOUGH, **given}, {}, None).manifests == Path("/m")
+    token = tmp_path / "token"
+    monkeypatch.setattr("controller.settings.SERVICE_ACCOUNT_TOKEN", token)
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    switch = {"ovsdb": ("unix:/s",)}
+    assert "nothing to enforce" in error(switch, pod)
+    token.write_text("abc", encoding="utf-8")
+    assert load(switch, pod, None).kubeconfig == "in-cluster"
+    assert load(ENOUGH, pod, None).kubeconfig is None
+    assert "nothing to enforce" in error(switch, {})
+
+
 def test_what_is_missing_is_said_with_the_flag_that_helps() -> None:
-    assert "--manifests DIR" in error({}, {})
+    assert "--manifests DIR or --kubeconfig FILE" in error({}, {})
     assert "--ovsdb REMOTE" in error({"manifests": "/m"}, {})
 
 
