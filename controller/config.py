@@ -11,13 +11,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from controller.endpoints import HostPort, check_remote, parse_host_port, parse_listen
+from controller.endpoints import (
+    HostPort,
+    check_listen,
+    check_remote,
+    is_exposed,
+    is_tls,
+    parse_host_port,
+    parse_listen,
+)
+from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
 
 ENV_PREFIX = "HEADGATE_"
 SOURCES = "Where the Kubernetes objects come from"
 SWITCHES = "Switches"
+TLS = "TLS, for addresses that begin with ssl:"
 PROCESS = "The process itself"
-GROUPS = (SOURCES, SWITCHES, PROCESS)
+GROUPS = (SOURCES, SWITCHES, TLS, PROCESS)
 
 OPENFLOW_EXAMPLE = "tcp:0.0.0.0:6653"
 OVSDB_EXAMPLE = "tcp:0.0.0.0:6640"
@@ -27,11 +37,11 @@ MAX_INTERFACE_NAME = 15  # IFNAMSIZ - 1: a bridge is a network device too
 
 
 def _check_openflow_listen(text: str) -> str:
-    return f"tcp:{parse_listen(text, OPENFLOW_EXAMPLE)}"
+    return check_listen(text, OPENFLOW_EXAMPLE)
 
 
 def _check_ovsdb_listen(text: str) -> str:
-    return f"tcp:{parse_listen(text, OVSDB_EXAMPLE)}"
+    return check_listen(text, OVSDB_EXAMPLE)
 
 
 def _check_http(text: str) -> str:
@@ -79,23 +89,45 @@ class Config(BaseModel):
     )  # fmt: skip
     ovsdb: Annotated[tuple[Remote, ...], AfterValidator(_unique)] = _option(
         SWITCHES, "REMOTE",
-        "OVSDB server of a switch to connect to, as ovs-vsctl's --db takes it: unix:FILE or tcp:HOST:PORT. Give "
-        "one for each switch.",
+        "OVSDB server of a switch to connect to, as ovs-vsctl's --db takes it: unix:FILE, ssl:HOST:PORT or "
+        "tcp:HOST:PORT. Give one for each switch.",
         (),
     )  # fmt: skip
     ovsdb_listen: Annotated[str, AfterValidator(_check_ovsdb_listen)] | None = _option(
-        SWITCHES, "tcp:HOST:PORT",
-        "Also wait here for switches that connect by themselves (ovs-vsctl set-manager tcp:CONTROLLER:6640).",
+        SWITCHES, "ssl:HOST:PORT",
+        "Also wait here for switches that connect by themselves (ovs-vsctl set-manager ssl:CONTROLLER:6640); "
+        "tcp:HOST:PORT does without TLS.",
     )  # fmt: skip
     openflow_listen: Annotated[str, AfterValidator(_check_openflow_listen)] = _option(
-        SWITCHES, "tcp:HOST:PORT",
-        "Where switches connect with OpenFlow (ovs-vsctl set-controller br-int tcp:CONTROLLER:6653).",
+        SWITCHES, "ssl:HOST:PORT",
+        "Where switches connect with OpenFlow (ovs-vsctl set-controller br-int ssl:CONTROLLER:6653); tcp:HOST:PORT "
+        "does without TLS.",
         OPENFLOW_EXAMPLE,
     )  # fmt: skip
     bridge: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_unique)] = _option(
         SWITCHES, "NAME",
         "Bridge that Headgate owns on every switch. Other bridges are never touched.",
         ("br-int",),
+    )  # fmt: skip
+    private_key: Path | None = _option(
+        TLS, "FILE", "Our private key, PEM. The three files may change at any time: new connections take the new ones.",
+    )  # fmt: skip
+    certificate: Path | None = _option(
+        TLS, "FILE", "Our certificate, PEM, with those between it and its CA.",
+    )  # fmt: skip
+    ca_cert: Path | None = _option(
+        TLS, "FILE", "Certificates of the CAs that sign switches, PEM. Who has no certificate of theirs is refused.",
+    )  # fmt: skip
+    pki_dir: Path | None = _option(
+        TLS, "DIR",
+        "Folder in the layout of ovs-pki and `headgate pki`, for those of the three that are not given: "
+        f"{PRIVATE_KEY}, {CERTIFICATE} and {CA_CERTIFICATE} in it.",
+    )  # fmt: skip
+    allowed_switch: Annotated[tuple[str, ...], AfterValidator(_unique)] = _option(
+        TLS, "NAME",
+        "Only switches whose certificate bears one of these names (common name or alternative name) may connect. "
+        "Without it, every certificate of the CA is good.",
+        (),
     )  # fmt: skip
     http: Annotated[str, AfterValidator(_check_http)] = _option(
         PROCESS, "HOST:PORT",
@@ -127,6 +159,43 @@ class Config(BaseModel):
                 f"or let switches connect with --ovsdb-listen {OVSDB_EXAMPLE}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_what_tls_needs(self) -> Config:
+        flags = {"private_key": "--private-key", "certificate": "--certificate", "ca_cert": "--ca-cert"}
+        missing = [flag for name, flag in flags.items() if getattr(self, name) is None and self.pki_dir is None]
+        secured = [address for address in self._addresses() if is_tls(address)]
+        if secured and missing:
+            raise ValueError(
+                f"{secured[0]} needs {' and '.join(missing)} (or --pki-dir DIR for all; `headgate pki init` makes one)"
+            )
+        if not secured and (len(missing) < len(flags) or self.pki_dir or self.allowed_switch):
+            raise ValueError(
+                "TLS is set up, but no address begins with ssl: and so nothing would be protected; write "
+                "--openflow-listen ssl:0.0.0.0:6653, and ssl: for OVSDB as well"
+            )
+        return self
+
+    def _addresses(self) -> tuple[str, ...]:
+        """All that is spoken to switches, as written."""
+        return (self.openflow_listen, *((self.ovsdb_listen,) if self.ovsdb_listen else ()), *self.ovsdb)
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """The addresses of switches that go over a network in plain text."""
+        return tuple(address for address in self._addresses() if is_exposed(address))
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """The files for TLS; None when no address needs them."""
+        if not any(map(is_tls, self._addresses())):
+            return None
+        folder = self.pki_dir or Path()
+        return TlsFiles(
+            self.private_key or folder / PRIVATE_KEY,
+            self.certificate or folder / CERTIFICATE,
+            self.ca_cert or folder / CA_CERTIFICATE,
+        )
 
     @property
     def openflow_address(self) -> HostPort:

@@ -16,6 +16,7 @@ import structlog
 
 from controller.config import Config
 from controller.core_views import CoreViews
+from controller.endpoints import is_tls
 from controller.errors import StartError
 from controller.hub import offload
 from controller.measure import Meter
@@ -38,6 +39,7 @@ from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
 from controller.switch.app import open_app
 from controller.switch.codec import encode_flow
+from controller.tls.credentials import Credentials
 from controller.version import version
 from flows.pipeline import TABLE_NAMES
 
@@ -67,12 +69,15 @@ class Controller:
         self._lock = threading.Lock()
         self._stopping = False
         self.started = time.monotonic()
+        files = config.tls_files
+        self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
         self.store = Store(self.post)
         if config.manifests:
             ManifestFolder(config.manifests, self.store)
         self.kubernetes = KubernetesApi(config.kubeconfig, self.store) if config.kubeconfig else None
         try:
-            self.openflow = open_app(self.post, [config.openflow_address])
+            secured = is_tls(config.openflow_listen)
+            self.openflow = open_app(self.post, [config.openflow_address], tls=self.tls if secured else None)
             self.ovsdb = Ovsdb(
                 config.ovsdb,
                 post=self.post,
@@ -81,6 +86,8 @@ class Controller:
                 tables=TABLE_NAMES,
                 openflow=(self.openflow.addresses[0].host, self.openflow.addresses[0].port),
                 connected=lambda dpid: dpid in self.openflow.connected(),
+                tls=self.tls,
+                openflow_tls=secured,
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
@@ -115,6 +122,8 @@ class Controller:
         self.store.stop()
         self.ovsdb.close()
         self.openflow.close()
+        if self.tls is not None:
+            self.tls.close()
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def settle(self, timeout: float) -> bool:

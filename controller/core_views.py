@@ -17,6 +17,7 @@ from controller.views import (
     SourceView,
     StatusView,
     SwitchUnavailable,
+    TlsView,
     UnknownNode,
     WaitResult,
 )
@@ -52,6 +53,7 @@ class CoreViews:
         core = self._core
         sources, ovsdb = self._sources(), self._ovsdb()
         waiting = tuple(self.ready())
+        tls = TlsView(*core.tls.state()) if core.tls else None
 
         def look(reconciler: Reconciler, now: float) -> StatusView:
             return StatusView(
@@ -64,6 +66,8 @@ class CoreViews:
                 policy_views(reconciler),
                 pod_views(reconciler),
                 problem_views(reconciler),
+                core.config.exposed,
+                tls,
             )
 
         return core.read(look)

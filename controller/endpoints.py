@@ -1,5 +1,5 @@
-"""Addresses as operators write them: HOST:PORT, tcp:HOST:PORT to listen on, and OVSDB remotes as ovs-vsctl's `--db`
-takes them.
+"""Addresses as operators write them: HOST:PORT, tcp:HOST:PORT or ssl:HOST:PORT to listen on, and OVSDB remotes as
+ovs-vsctl's `--db` takes them.
 
 Only reading and checking stands here; nothing is resolved or opened. Every error says what to write instead.
 """
@@ -73,19 +73,27 @@ def _check_host(host: str, text: str, example: str) -> None:
         raise EndpointError(f"{text!r}: {host!r} is neither an IP address nor a host name; write it like {example}")
 
 
+def check_listen(text: str, example: str) -> str:
+    """The `tcp:HOST:PORT` or `ssl:HOST:PORT` of a listener, in one normal form. Raises EndpointError."""
+    return f"{text.partition(':')[0]}:{parse_listen(text, example)}"
+
+
 def parse_listen(text: str, example: str) -> HostPort:
-    """Read the `tcp:HOST:PORT` of a listener; port 0 lets the system choose. Raises EndpointError."""
+    """Read a listener's `tcp:HOST:PORT` or `ssl:HOST:PORT`; port 0 lets the system choose. Raises EndpointError."""
     scheme, colon, rest = text.partition(":")
-    if scheme in {"ptcp", "pssl", "punix", "unix", "ssl"} and colon:
-        raise EndpointError(f"{text!r}: only plain TCP can be listened on in this release; write it like {example}")
-    if scheme != "tcp" or not colon:
-        raise EndpointError(f"{text!r} does not start with tcp: ; write it like {example}")
+    if scheme in {"ptcp", "pssl"} and colon:
+        raise EndpointError(f"{text!r}: leave out the p of {scheme}, and write it like {example}")
+    if scheme in {"punix", "unix"} and colon:
+        raise EndpointError(f"{text!r}: only TCP can be listened on, plain or in TLS; write it like {example}")
+    if scheme not in {"tcp", "ssl"} or not colon:
+        raise EndpointError(f"{text!r} does not start with tcp: or ssl: ; write it like {example}")
     return parse_host_port(rest, example)
 
 
 def check_remote(text: str) -> str:
-    """An OVSDB REMOTE in one normal form: `unix:FILE` or `tcp:HOST:PORT` (port 6640 when left out). Raises
-    EndpointError.
+    """An OVSDB REMOTE in one normal form: `unix:FILE`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (port 6640 when left out).
+
+    Raises EndpointError.
     """
     scheme, colon, rest = text.partition(":")
     if scheme in {"ptcp", "pssl", "punix"} and colon:
@@ -93,20 +101,19 @@ def check_remote(text: str) -> str:
             f"{text!r} listens instead of connecting; for switches that connect to Headgate use --ovsdb-listen "
             f"tcp:HOST:PORT"
         )
-    if scheme == "ssl" and colon:
-        raise EndpointError(f"{text!r}: TLS to OVSDB is not there yet; use unix:FILE or tcp:HOST:PORT")
     if scheme == "unix" and colon:
         if not rest:
             raise EndpointError(f"{text!r} names no socket; write it like unix:/run/openvswitch/db.sock")
         return text
-    if scheme != "tcp" or not colon:
+    if scheme not in {"tcp", "ssl"} or not colon:
         raise EndpointError(
-            f"{text!r} is no OVSDB remote; write it like unix:/run/openvswitch/db.sock or tcp:192.0.2.1:6640"
+            f"{text!r} is no OVSDB remote; write it like unix:/run/openvswitch/db.sock, tcp:192.0.2.1:6640 or "
+            "ssl:192.0.2.1:6640"
         )
-    address = parse_host_port(rest, "tcp:192.0.2.1:6640", OVSDB_PORT)
+    address = parse_host_port(rest, f"{scheme}:192.0.2.1:6640", OVSDB_PORT)
     if not address.port:
-        raise EndpointError(f"{text!r}: nothing can be reached at port 0; write it like tcp:192.0.2.1:6640")
-    return f"tcp:{address}"
+        raise EndpointError(f"{text!r}: nothing can be reached at port 0; write it like {scheme}:192.0.2.1:6640")
+    return f"{scheme}:{address}"
 
 
 def is_loopback(host: str) -> bool:
@@ -117,3 +124,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_tls(text: str) -> bool:
+    """Whether TLS is spoken at an address in its normal form."""
+    return text.startswith("ssl:")
+
+
+def is_exposed(text: str) -> bool:
+    """Whether an address goes over a network in plain text: tcp, and not to this machine itself."""
+    scheme, _, rest = text.partition(":")
+    return scheme == "tcp" and not is_loopback(parse_host_port(rest, text, OVSDB_PORT).host)

@@ -74,6 +74,18 @@ POLICIES_UNREALIZED = Series(
 PODS = Series("headgate_pods", Gauge, "Pods bound to a port.")
 OPENFLOW_SESSIONS = Series("headgate_openflow_sessions", Gauge, "OpenFlow sessions that are up.")
 OVSDB_CONNECTIONS = Series("headgate_ovsdb_connections", Gauge, "OVSDB connections that are up.")
+TLS_REFUSED = Series(
+    "headgate_tls_refused",
+    Counter,
+    "Connections refused in the TLS handshake, or for their certificate.",
+    ("channel", "reason"),
+)
+TLS_BROKEN = Series(
+    "headgate_tls_files_broken", Gauge, "1 while the newest TLS files cannot be used and older ones stay in use."
+)
+TLS_EXPIRES = Series(
+    "headgate_tls_certificate_expires_timestamp_seconds", Gauge, "Unix time when our certificate ends; 0 without TLS."
+)
 DENIED = Series(
     "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
 )
@@ -87,7 +99,7 @@ ALLOWED = Series(
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
 )  # fmt: skip
 
 
@@ -190,6 +202,15 @@ class Metrics:
         """How many sessions and connections are up."""
         self._gauges[OPENFLOW_SESSIONS].set(openflow)
         self._gauges[OVSDB_CONNECTIONS].set(ovsdb)
+
+    def tls_refused(self, channel: str, reason: str) -> None:
+        """A peer of "openflow" or "ovsdb" was refused."""
+        self._counters[TLS_REFUSED].labels(channel, reason).inc()
+
+    def tls_files(self, expires: float, broken: bool) -> None:
+        """The TLS files were read: when the certificate in use ends (Unix time), whether the newest are broken."""
+        self._gauges[TLS_EXPIRES].set(expires)
+        self._gauges[TLS_BROKEN].set(int(broken))
 
     def observe_counters(self, node: str, bridge: str, readings: Mapping[Hashable, Reading]) -> None:
         """Take what one switch's dump says of the flows that count, by flow.

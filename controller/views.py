@@ -124,8 +124,24 @@ class ProblemView:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsView:
+    """Our side of TLS. `expires` is the Unix time when the certificate in use ends; `problem` says why newer files are
+    not in use, or that the certificate has ended; `refused` counts peers, `last_refused` says which and why.
+    """
+
+    certificate: str
+    expires: float
+    problem: str = ""
+    refused: int = 0
+    last_refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
-    """Everything `/status` says. `uptime` is in seconds; `waiting_for` is what Views.ready() says, empty when ready."""
+    """Everything `/status` says. `uptime` is in seconds; `waiting_for` is what Views.ready() says, empty when ready.
+
+    `plain` names the addresses of switches that go over a network without TLS; `tls` is None where none needs TLS.
+    """
 
     version: str
     uptime: float
@@ -136,6 +152,8 @@ class StatusView:
     policies: tuple[PolicyView, ...] = ()
     pods: tuple[PodView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
+    plain: tuple[str, ...] = ()
+    tls: TlsView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ COMMANDS = {
     "flows": Command("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "lab": Command("controller.cli.lab", "lab", "Build a small cluster of network namespaces and try policies in it."),
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
+    "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
     "version": Command("controller.cli.version", "version", "Show the version."),
 }
 

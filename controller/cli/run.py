@@ -216,6 +216,11 @@ def _log_start(config: Config, http: str) -> None:
     log.info("headgate runs", version=version(), http=http, openflow=config.openflow_listen, hub=config.hub)
     if not is_loopback(config.http_address.host):
         log.warning("HTTP is open to other machines and has no login", http=http)
+    for address in config.exposed:
+        log.warning(
+            "plain TCP beyond this machine: whoever reaches it can read and change flows and ports; use ssl: instead",
+            address=address,
+        )
 
 
 @contextmanager

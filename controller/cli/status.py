@@ -101,6 +101,7 @@ def show(view: StatusView) -> None:
     _policies(page, view)
     _pods(page, view)
     _problems(page, view)
+    _tls(page, view)
 
 
 def _summary(view: StatusView) -> str:
@@ -199,6 +200,15 @@ def _pod(one: PodView) -> Row:
 def _problems(page: Page, view: StatusView) -> None:
     rows = [(one.where, one.key or "-", one.field or "-", one.reason) for one in view.problems]
     page.table("Problems in the sources", ("WHERE", "OBJECT", "FIELD", "REASON"), rows)
+
+
+def _tls(page: Page, view: StatusView) -> None:
+    for address in view.plain:
+        page.line(f"In plain text over the network: {address}")
+    if view.tls is not None and view.tls.problem:
+        page.line(f"TLS: {view.tls.problem}")
+    if view.tls is not None and view.tls.refused:
+        page.line(f"TLS: {view.tls.refused} connections refused, the last: {view.tls.last_refused}")
 
 
 def _or_dash(value: int | None) -> str:

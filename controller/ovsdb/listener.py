@@ -9,7 +9,7 @@ from collections.abc import Callable
 import ovs.poller
 import structlog
 
-from controller.ovsdb.remotes import plain_address, tcp_name
+from controller.ovsdb.remotes import plain_address, stream_name
 from controller.ovsdb.waiter import Waiter
 
 log = structlog.get_logger(__name__)
@@ -19,10 +19,14 @@ PAUSE = 1.0  # seconds to wait when the process has no descriptors left
 class Listener:
     """Listens at (host, port), port 0 for a free one, and calls `accepted(socket, peer)` in its own thread.
 
-    The socket is bound by the constructor, which raises OSError if that can't be. `::` takes IPv4 as well.
+    The socket is bound by the constructor, which raises OSError if that can't be. `::` takes IPv4 as well. `method`,
+    tcp or ssl, is how peers are named; what is spoken is for `accepted` to say.
     """
 
-    def __init__(self, address: tuple[str, int], accepted: Callable[[socket.socket, str], None]) -> None:
+    def __init__(
+        self, address: tuple[str, int], accepted: Callable[[socket.socket, str], None], method: str = "tcp"
+    ) -> None:
+        self._method = method
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         dual = address[0] == "::" and socket.has_dualstack_ipv6()
         self._socket = socket.create_server(address, family=family, backlog=256, dualstack_ipv6=dual)
@@ -69,4 +73,4 @@ class Listener:
                 self._waiter.timer_wait(PAUSE * 1000)
                 self._waiter.block()
                 return
-            self._accepted(sock, tcp_name(plain_address(str(peer[0])), int(peer[1])))
+            self._accepted(sock, stream_name(self._method, plain_address(str(peer[0])), int(peer[1])))

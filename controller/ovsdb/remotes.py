@@ -31,55 +31,60 @@ def split_address(text: str, default_port: int) -> tuple[str, int]:
     return host, int(port_text)
 
 
-def tcp_name(host: str, port: int) -> str:
-    """`tcp:HOST:PORT`, with brackets around an IPv6 host."""
-    return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
+def stream_name(method: str, host: str, port: int) -> str:
+    """`METHOD:HOST:PORT` for tcp or ssl, with brackets around an IPv6 host."""
+    return f"{method}:[{host}]:{port}" if ":" in host else f"{method}:{host}:{port}"
+
+
+def is_tls(text: str) -> bool:
+    """Whether an address, of either side, is spoken to in TLS."""
+    return text.startswith(("ssl:", "pssl:"))
 
 
 def parse_remote(text: str) -> str:
-    """An OVSDB remote to connect to, as ovs-vsctl's --db takes it: `unix:PATH` or `tcp:HOST[:PORT]`; its complete form.
+    """An OVSDB remote to connect to, as ovs-vsctl's --db takes it, in its complete form: `unix:PATH`, `tcp:HOST[:PORT]`
+    or `ssl:HOST[:PORT]`.
 
     A relative PATH counts from OVS_RUNDIR, as with the OVS tools. Raises ValueError for everything else.
     """
     method, colon, rest = text.partition(":")
     if not colon or not rest:
-        raise ValueError(f"OVSDB remote {text!r} is not unix:PATH or tcp:HOST:PORT")
+        raise ValueError(f"OVSDB remote {text!r} is not unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT")
     if method == "unix":
         return "unix:" + os.path.join(os.environ.get("OVS_RUNDIR", "/var/run/openvswitch"), rest)
-    if method == "tcp":
+    if method in ("tcp", "ssl"):
         host, port = split_address(rest, OVSDB_PORT)
         if not port:
             raise ValueError(f"OVSDB remote {text!r} has no port")
-        return tcp_name(host, port)
-    if method == "ssl":
-        raise ValueError(f"OVSDB remote {text!r}: TLS is not supported")
-    raise ValueError(f"OVSDB remote {text!r}: {method!r} is neither unix nor tcp")
+        return stream_name(method, host, port)
+    raise ValueError(f"OVSDB remote {text!r}: {method!r} is neither unix nor tcp nor ssl")
 
 
 def parse_listen(text: str) -> tuple[str, int]:
     """Where to listen for managers, `tcp:HOST[:PORT]` or OVS's own `ptcp:[PORT][:HOST]`, as (host, port).
 
-    Without a host, ptcp listens on all IPv4 addresses. Raises ValueError for everything else.
+    The same with ssl and pssl. Without a host, ptcp and pssl listen on all IPv4 addresses. Raises ValueError for
+    everything else.
     """
     method, colon, rest = text.partition(":")
-    if method == "tcp" and rest:
+    if method in ("tcp", "ssl") and rest:
         return split_address(rest, OVSDB_PORT)
-    if method == "ptcp" and colon:
+    if method in ("ptcp", "pssl") and colon:
         port_text, _, host = rest.partition(":")
         host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
         return split_address(f"[{host}]:{port_text}" if port_text else f"[{host}]", OVSDB_PORT)
-    raise ValueError(f"OVSDB listening address {text!r} is not tcp:HOST:PORT or ptcp:PORT[:HOST]")
+    raise ValueError(f"OVSDB listening address {text!r} is not tcp:HOST:PORT, ssl:HOST:PORT or ptcp:PORT[:HOST]")
 
 
-def controller_target(listen: tuple[str, int], local: str) -> str:
+def controller_target(listen: tuple[str, int], local: str, method: str = "tcp") -> str:
     """The OpenFlow target a switch is given: where we listen; for a wildcard, `local`, our address towards its OVSDB.
 
-    `local` is empty for a connection over a unix socket: that switch is on this machine.
+    `local` is empty for a connection over a unix socket: that switch is on this machine. `method` is tcp or ssl.
     """
     host, port = listen
     if host in _WILDCARDS:
         host = local or ("::1" if host == "::" else "127.0.0.1")
-    return tcp_name(host, port)
+    return stream_name(method, host, port)
 
 
 def plain_address(host: str) -> str:
@@ -94,18 +99,18 @@ def leads_to(target: str, ours: str, listen: tuple[str, int]) -> bool:
 
     False also stands for "cannot be told", as with host names and translated addresses.
     """
-    here = _tcp_endpoint(target)
-    if here is None:
+    here = _endpoint(target)
+    if here is None or target.partition(":")[0] != ours.partition(":")[0]:
         return False
-    if here == _tcp_endpoint(ours):
+    if here == _endpoint(ours):
         return True
     host, port = here
     return listen[0] in _WILDCARDS and port == listen[1] and _is_own_address(host)
 
 
-def _tcp_endpoint(target: str) -> tuple[str, int] | None:
+def _endpoint(target: str) -> tuple[str, int] | None:
     method, _, rest = target.partition(":")
-    if method != "tcp":
+    if method not in ("tcp", "ssl"):
         return None
     try:
         host, port = split_address(rest, OPENFLOW_PORT)

@@ -22,10 +22,11 @@ from controller.ovsdb.bridges import Identity
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.link import Direction, Link, Ticket
 from controller.ovsdb.listener import Listener
-from controller.ovsdb.remotes import parse_listen, parse_remote
+from controller.ovsdb.remotes import is_tls, parse_listen, parse_remote
 from controller.ovsdb.session import FramedSession
 from controller.ovsdb.writer import Config
 from controller.reconcile.events import Event
+from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
 CLOSE_WITHIN = 0.9  # seconds
@@ -58,9 +59,10 @@ class Ovsdb:
 
     A remote's text, as given, is its `ovsdb` in events; a switch that comes by itself is `manager:` with its system-id.
     `tables` names flow tables by id; `openflow` is where switches reach us, as the listener has it bound (host, port),
-    and `connected` tells, in any thread, whether a datapath id has an OpenFlow session. Raises ValueError for remotes,
-    addresses or names that cannot be, and OSError if it cannot listen. A connection's BridgeChanged events come before
-    its OvsdbState(synced); a configured remote whose database comes by another name counts as synced, with the reason.
+    `openflow_tls` that it speaks TLS, and `connected` tells, in any thread, whether a datapath id has an OpenFlow
+    session. `tls` is for addresses that begin with ssl. Raises ValueError for remotes, addresses or names that cannot
+    be, and OSError if it cannot listen. A connection's BridgeChanged events come before its OvsdbState(synced); a
+    configured remote whose database comes by another name counts as synced, with the reason.
     """
 
     def __init__(
@@ -74,20 +76,30 @@ class Ovsdb:
         openflow: tuple[str, int] | None = None,
         connected: Callable[[int], bool] = lambda dpid: False,
         grace: float = settings.GRACE,
+        tls: Credentials | None = None,
+        openflow_tls: bool = False,
     ) -> None:
         settings.check_names(tables or {})
-        self._config = Config(frozenset(bridges), dict(tables or {}), openflow, connected, grace)
+        for address in (*remotes, *([listen] if listen else [])):
+            if is_tls(address) and tls is None:
+                raise ValueError(f"{address} needs a private key, a certificate and a CA certificate")
+        method = "ssl" if openflow_tls else "tcp"
+        self._config = Config(frozenset(bridges), dict(tables or {}), openflow, connected, grace, method)
         self._post = post
         self._lock = threading.RLock()
         self._closed = False
         self._feeds = {remote: Feed(remote, post) for remote in remotes}
         self._links: list[Link] = []
         for name, feed in self._feeds.items():
-            link = Link(name, "connecting", partial(FramedSession.connecting, parse_remote(name)), self._config, self)
+            session = partial(FramedSession.connecting, parse_remote(name), tls)
+            link = Link(name, "connecting", session, self._config, self)
             link.feed = feed
             feed.take(link, "")
             self._links.append(link)
-        self._listener = Listener(parse_listen(listen), self._accepted) if listen else None
+        self._listener: Listener | None = None
+        self._accept_tls = tls if listen and is_tls(listen) else None
+        if listen:
+            self._listener = Listener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
 
     @property
     def listen_address(self) -> tuple[str, int] | None:
@@ -233,7 +245,8 @@ class Ovsdb:
             if self._closed or sum(link.direction == "listening" for link in self._links) >= MAX_ACCEPTED:
                 sock.close()
                 return
-            link = Link(peer, "listening", lambda: FramedSession.accepted(sock, peer), self._config, self)
+            session = partial(FramedSession.accepted, sock, peer, self._accept_tls)
+            link = Link(peer, "listening", session, self._config, self)
             self._links.append(link)
             link.start()
 

@@ -5,6 +5,8 @@ Nothing of the database's contents is known here.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 from typing import Any
@@ -15,17 +17,22 @@ import ovs.stream
 import ovs.timeval
 import ovs.util
 
-from controller.ovsdb.remotes import split_address, tcp_name
+from controller.ovsdb.remotes import is_tls, split_address, stream_name
+from controller.ovsdb.tls import TlsStream
 from controller.ovsdb.wire import FramedConnection
+from controller.tls.credentials import Credentials
 
 
 class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no types
     """The package's state machine, which tells nobody why a connection ended; this one remembers."""
 
     last_error = ""
+    why = ""  # what is known better than by the error's number, for the next end
 
     def disconnected(self, now: float, error: int) -> None:
-        if error == ovs.util.EOF:
+        if self.why:
+            self.last_error, self.why = self.why, ""
+        elif error == ovs.util.EOF:
             self.last_error = "closed by the peer"
         elif error > 0:
             self.last_error = os.strerror(error)
@@ -44,17 +51,20 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
     rpc: Any
     reconnect: Any
 
-    def __init__(self, reconnect: _Reconnect, rpc: Any, remotes: list[str]) -> None:
+    def __init__(
+        self, reconnect: _Reconnect, rpc: Any, remotes: list[str], credentials: Credentials | None = None
+    ) -> None:
+        self._credentials = credentials
         self._asked: set[str] = set()
         self._count = 0
         self.answered: list[str] = []
         super().__init__(reconnect, rpc, remotes)
 
     @classmethod
-    def connecting(cls, remote: str) -> FramedSession:
-        """A session to `remote` (`unix:PATH` or `tcp:HOST:PORT`) that begins with the first run()."""
+    def connecting(cls, remote: str, credentials: Credentials | None = None) -> FramedSession:
+        """A session to `remote` (`unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT`) that begins with the first run()."""
         now = ovs.timeval.msec()
-        session = cls(_Reconnect(now), None, [remote])
+        session = cls(_Reconnect(now), None, [remote], credentials if is_tls(remote) else None)
         session.pick_remote()
         session.reconnect.enable(now)
         if remote.startswith("unix:"):
@@ -62,12 +72,13 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return session
 
     @classmethod
-    def accepted(cls, sock: socket.socket, peer: str) -> FramedSession:
-        """A session over an accepted socket; it ends when that ends."""
+    def accepted(cls, sock: socket.socket, peer: str, credentials: Credentials | None = None) -> FramedSession:
+        """A session over an accepted socket, in TLS if there are credentials; it ends when that ends."""
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         now = ovs.timeval.msec()
-        session = cls(_Reconnect(now), FramedConnection(ovs.stream.Stream(sock, peer, 0)), [peer])
+        stream = TlsStream(sock, peer, credentials, True) if credentials else ovs.stream.Stream(sock, peer, 0)
+        session = cls(_Reconnect(now), FramedConnection(stream), [peer])
         session.reconnect.set_name(peer)
         session.reconnect.set_max_tries(0)
         session.reconnect.connected(now)
@@ -96,22 +107,42 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         """Choose what to connect to next: the address behind a host name is looked up anew before each attempt."""
         super().pick_remote()
         name = self.reconnect.get_name()
-        if not name.startswith("tcp:"):
+        if not name.startswith(("tcp:", "ssl:")):
             return
         host, port = split_address(name[4:], 0)
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
-            return  # the attempt fails then, and says so
-        self.reconnect.set_name(tcp_name(str(found[0][4][0]), port))
+        with contextlib.suppress(OSError):  # the attempt fails then, and says so
+            host = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+        # TLS is put on top once the connection is there.
+        self.reconnect.set_name(stream_name("tcp", host, port))
+
+    def is_connected(self) -> bool:
+        """Whether messages can be exchanged: in TLS, with a peer that has proved who it is."""
+        return self.rpc is not None and (self._tls is None or self._tls.ready)
+
+    @property
+    def _tls(self) -> TlsStream | None:
+        stream = self.rpc.stream if self.rpc is not None else None
+        return stream if isinstance(stream, TlsStream) else None
 
     def run(self) -> None:
         """Connect, send what waits, probe: whatever is due."""
+        if self._tls is not None:
+            self.reconnect.why = self._tls.failure
         super().run()
         if self.rpc is not None and not isinstance(self.rpc, FramedConnection):
-            self.rpc = FramedConnection(self.rpc.stream)
+            self.rpc = FramedConnection(self._secured(self.rpc.stream))
+        tls = self._tls
+        if tls is not None and not tls.ready and tls.connect() == errno.EPROTO and self.rpc is not None:
+            self.rpc.error(errno.EPROTO)
         if self.rpc is None:
             self._asked.clear()
+
+    def _secured(self, stream: Any) -> Any:
+        """The stream, in TLS where that is wanted."""
+        if self._credentials is None:
+            return stream
+        sock, stream.socket = stream.socket, None  # or it would close the socket when it is forgotten
+        return TlsStream(sock, self.remotes[0], self._credentials, False)
 
     def ask(self) -> str:
         """Send an echo of our own; its id goes into `answered` once the answer came, after all that came before."""

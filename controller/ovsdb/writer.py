@@ -31,6 +31,7 @@ LOOK_AGAIN = 0.25  # seconds between looks for an OpenFlow session
 class Config:
     """What all connections are told: the bridges owned, table names, the OpenFlow listener and who is connected there.
 
+    `method` is how to reach that listener, tcp or ssl.
     `connected` is asked with a datapath id, from any thread. Without `openflow` no Controller is ever written.
     """
 
@@ -39,6 +40,7 @@ class Config:
     openflow: tuple[str, int] | None = None
     connected: Callable[[int], bool] = lambda dpid: False
     grace: float = settings.GRACE
+    method: str = "tcp"
 
 
 @dataclass
@@ -153,7 +155,7 @@ class Writer:
         listen, local = self._config.openflow, self._local_address()
         if listen is None or local is None:
             return None
-        target = controller_target(listen, plain_address(local) if local else "")
+        target = controller_target(listen, plain_address(local) if local else "", self._config.method)
         add = undecided = False
         theirs = frozenset(row.target for row in bridge.controllers if not row.ours)
         ours = any(row.ours for row in bridge.controllers)

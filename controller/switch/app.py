@@ -7,7 +7,6 @@ business. `OSKEN_HUB_TYPE` must be set before this module is imported (see `cont
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from controller.reconcile.events import BundleFailed, Changes, Event, SwitchDown
 from controller.switch.limits import Limits
 from controller.switch.listener import Listener
 from controller.switch.session import Session
+from controller.tls.credentials import Credentials
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.5
@@ -59,7 +59,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
     LOGGER_NAME = __name__
 
     def __init__(
-        self, post: Callable[[Event], None], listen: Sequence[HostPort], limits: Limits, tls: ssl.SSLContext | None
+        self, post: Callable[[Event], None], listen: Sequence[HostPort], limits: Limits, tls: Credentials | None
     ) -> None:
         super().__init__()
         self._post = post
@@ -164,9 +164,10 @@ def open_app(
     post: Callable[[Event], None],
     listen: Sequence[HostPort],
     limits: Limits | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: Credentials | None = None,
 ) -> HeadgateApp:
-    """A running HeadgateApp that listens at all the given addresses; port 0 lets the system choose.
+    """A running HeadgateApp that listens at all the given addresses, in TLS if `tls` is given; port 0 lets the system
+    choose.
 
     There can be one in a process at a time, since os-ken keeps its applications in one place. Raises StartError.
     """

@@ -1,6 +1,6 @@
 """Where switches connect to: one listening TCP socket, a thread for each connection, bounds on both.
 
-TLS has its one place here. What is said on a connection is `session`'s.
+TLS begins here, in the thread of the connection. What is said on a connection is `session`'s.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,9 @@ from controller.errors import StartError
 from controller.reconcile.events import Event
 from controller.switch.limits import Limits
 from controller.switch.session import Session
+from controller.tls.channel import TlsSocket
+from controller.tls.credentials import Credentials
+from controller.tls.peers import Refused
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 1024
@@ -29,7 +31,7 @@ class Listener:
     """Accepts connections at one address and runs a Session for each. `address` is the one that was really bound."""
 
     def __init__(
-        self, where: HostPort, post: Callable[[Event], None], limits: Limits, tls: ssl.SSLContext | None = None
+        self, where: HostPort, post: Callable[[Event], None], limits: Limits, tls: Credentials | None = None
     ) -> None:
         self._post = post
         self._limits = limits
@@ -37,6 +39,7 @@ class Listener:
         self._closing = False
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
+        self._shaking: set[socket.socket] = set()  # in the TLS handshake
         self._connections = 0
         self._socket = _listen(where)
         self.address = HostPort(*self._socket.getsockname()[:2])
@@ -45,7 +48,7 @@ class Listener:
     def start(self) -> None:
         """Begin to accept."""
         self._thread.start()
-        _LOG.info("waiting for OpenFlow connections at %s", self.address)
+        _LOG.info("waiting for OpenFlow connections at %s:%s", "ssl" if self._tls else "tcp", self.address)
 
     def close(self) -> None:
         """Accept no more and end all sessions; returns at once."""
@@ -54,6 +57,11 @@ class Listener:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         if self._thread.ident is None:
             self._socket.close()  # nobody accepts yet, so nobody else would
+        with self._lock:
+            shaking = tuple(self._shaking)
+        for connection in shaking:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         for session in self.sessions():
             session.end("the controller is closing")
 
@@ -115,13 +123,16 @@ class Listener:
     def _serve(self, connection: socket.socket, address: object) -> None:
         session: Session | None = None
         try:
-            connection = self._secure(connection)
-            session = Session(connection, address, self._post, self._limits)
+            channel = self._secure(connection, address) if self._tls else connection
+            session = Session(channel, address, self._post, self._limits)
             with self._lock:
                 self._sessions.add(session)
             if self._closing:
                 session.end("the controller is closing")
             session.serve()
+        except Refused as refused:
+            _LOG.warning("refused the OpenFlow connection from %s: %s", _host(address), refused.text)
+            connection.close()
         except OSError as error:
             _LOG.warning("connection from %s failed: %s", address, error)
             connection.close()
@@ -131,9 +142,30 @@ class Listener:
                 if session is not None:
                     self._sessions.discard(session)
 
-    def _secure(self, connection: socket.socket) -> socket.socket:
-        connection.settimeout(self._limits.handshake)
-        return self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
+    def _secure(self, connection: socket.socket, address: object) -> TlsSocket:
+        """The connection in TLS, of a peer that may come in. Raises Refused."""
+        if self._tls is None:
+            raise RuntimeError("there are no credentials for TLS")
+        with self._lock:
+            self._shaking.add(connection)
+        try:
+            channel = self._tls.secure(connection, server_side=True)
+            channel.shake_hands(self._limits.handshake)
+            name = self._tls.admit(channel)
+        except Refused as refused:
+            if not self._closing:
+                self._tls.count("openflow", _host(address), refused)
+            raise
+        finally:
+            with self._lock:
+                self._shaking.discard(connection)
+        _LOG.info("%s at %s proved itself with %s", name, _host(address), channel.version())
+        return channel
+
+
+def _host(address: object) -> str:
+    """Where a peer is, without its port, which changes with every attempt: a repeated warning is one warning."""
+    return str(address[0]) if isinstance(address, tuple) and address else str(address)
 
 
 def _listen(where: HostPort) -> socket.socket:

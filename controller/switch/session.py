@@ -28,6 +28,7 @@ from controller.switch.limits import Limits
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
 from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
+from controller.tls.channel import TlsSocket
 
 _LOG = logging.getLogger(__name__)
 _READ = 1 << 18
@@ -50,7 +51,7 @@ class Session(Datapath):  # type: ignore[misc]
 
     def __init__(
         self,
-        connection: socket.socket,
+        connection: socket.socket | TlsSocket,
         address: object,
         post: Callable[[Event], None],
         limits: Limits,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from controller.endpoints import EndpointError, HostPort, check_remote, is_loopback, parse_host_port, parse_listen
+from controller.endpoints import (
+    EndpointError,
+    HostPort,
+    check_listen,
+    check_remote,
+    is_exposed,
+    is_loopback,
+    parse_host_port,
+    parse_listen,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +59,11 @@ def test_a_wrong_address_says_what_to_write(text: str, hint: str) -> None:
         parse_host_port(text, "127.0.0.1:8080")
 
 
-def test_listeners_are_plain_tcp() -> None:
+def test_listeners_are_tcp_plain_or_in_tls() -> None:
     assert parse_listen("tcp:0.0.0.0:6653", "x") == HostPort("0.0.0.0", 6653)
-    for wrong in ("ptcp:6653", "ssl:0.0.0.0:6653", "0.0.0.0:6653", "unix:/x", "tcp", "udp:0.0.0.0:1"):
+    assert parse_listen("ssl:[::]:6653", "x") == HostPort("::", 6653)
+    assert check_listen("ssl:[::]:6653", "x") == "ssl:[::]:6653"
+    for wrong in ("ptcp:6653", "pssl:6653", "0.0.0.0:6653", "unix:/x", "tcp", "udp:0.0.0.0:1"):
         with pytest.raises(EndpointError, match=r"tcp:0\.0\.0\.0:6653"):
             parse_listen(wrong, "tcp:0.0.0.0:6653")
 
@@ -64,6 +75,8 @@ def test_listeners_are_plain_tcp() -> None:
         ("tcp:192.0.2.1:6640", "tcp:192.0.2.1:6640"),
         ("tcp:192.0.2.1", "tcp:192.0.2.1:6640"),
         ("tcp:[2001:db8::1]", "tcp:[2001:db8::1]:6640"),
+        ("ssl:192.0.2.1", "ssl:192.0.2.1:6640"),
+        ("ssl:node-1.example:6641", "ssl:node-1.example:6641"),
     ],
 )
 def test_remotes_have_one_normal_form(text: str, normal: str) -> None:
@@ -75,7 +88,8 @@ def test_remotes_have_one_normal_form(text: str, normal: str) -> None:
     [
         ("ptcp:6640", "--ovsdb-listen"),
         ("punix:/x", "--ovsdb-listen"),
-        ("ssl:192.0.2.1:6640", "TLS"),
+        ("pssl:6640", "--ovsdb-listen"),
+        ("ssl:192.0.2.1:0", "port 0"),
         ("unix:", "no socket"),
         ("/run/openvswitch/db.sock", "unix:/run"),
         ("192.0.2.1:6640", "tcp:192"),
@@ -91,3 +105,13 @@ def test_a_wrong_remote_says_what_to_write(text: str, hint: str) -> None:
 def test_loopback_is_told_from_the_rest() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST."))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "192.0.2.1", "localhost.example", "example"))
+
+
+@pytest.mark.parametrize("address", ["unix:/x", "tcp:127.0.0.1:1", "tcp:[::1]:1", "tcp:localhost:1", "ssl:0.0.0.0:1"])
+def test_nothing_is_exposed_on_this_machine_or_in_tls(address: str) -> None:
+    assert not is_exposed(address)
+
+
+@pytest.mark.parametrize("address", ["tcp:0.0.0.0:6653", "tcp:[::]:1", "tcp:192.0.2.1:6640", "tcp:node-1.example:1"])
+def test_plain_tcp_over_a_network_is_exposed(address: str) -> None:
+    assert is_exposed(address)

@@ -25,6 +25,7 @@ from controller.ovsdb.wire import Splitter, WireError
         ("tcp:host.example:6640", "tcp:host.example:6640"),
         ("tcp:[fd00::1]:6641", "tcp:[fd00::1]:6641"),
         ("tcp:[fd00::1]", "tcp:[fd00::1]:6640"),
+        ("ssl:10.0.0.1", "ssl:10.0.0.1:6640"),
     ],
 )
 def test_remotes(monkeypatch: pytest.MonkeyPatch, text: str, name: str) -> None:
@@ -34,7 +35,7 @@ def test_remotes(monkeypatch: pytest.MonkeyPatch, text: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "unix:", "tcp:", "tcp:a:b", "tcp:fd00::1:6640", "tcp:[::1", "tcp:[::1]x", "tcp:h:0", "tcp:h:70000", "ssl:h:1",
+    ["", "unix:", "tcp:", "tcp:a:b", "tcp:fd00::1:6640", "tcp:[::1", "tcp:[::1]x", "tcp:h:0", "tcp:h:70000", "ssl:h:0",
      "ptcp:6640", "/run/db.sock"],
 )  # fmt: skip
 def test_remotes_refused(text: str) -> None:
@@ -51,6 +52,8 @@ def test_remotes_refused(text: str) -> None:
         ("ptcp:", ("0.0.0.0", 6640)),
         ("ptcp:6641:127.0.0.1", ("127.0.0.1", 6641)),
         ("ptcp:6641:[::1]", ("::1", 6641)),
+        ("ssl:[::]:6641", ("::", 6641)),
+        ("pssl:", ("0.0.0.0", 6640)),
     ],
 )
 def test_listening_addresses(text: str, address: tuple[str, int]) -> None:
@@ -68,6 +71,7 @@ def test_targets() -> None:
     assert controller_target(("0.0.0.0", 6653), "10.0.0.1") == "tcp:10.0.0.1:6653"
     assert controller_target(("::", 6653), "fd00::1") == "tcp:[fd00::1]:6653"
     assert controller_target(("0.0.0.0", 6653), "") == "tcp:127.0.0.1:6653"
+    assert controller_target(("0.0.0.0", 6653), "10.0.0.1", "ssl") == "ssl:10.0.0.1:6653"
     assert plain_address("::ffff:10.0.0.1") == "10.0.0.1"
     assert plain_address("fe80::1%eth0") == "fe80::1"
 
@@ -77,6 +81,7 @@ def test_which_targets_lead_here() -> None:
     assert leads_to("tcp:127.0.0.1:6653", ours, listen)
     assert leads_to("tcp:127.0.0.1", ours, listen)
     assert leads_to("tcp:[FD00::0:1]:6653", "tcp:[fd00::1]:6653", ("fd00::1", 6653))
+    assert leads_to("ssl:127.0.0.1:6653", ours.replace("tcp", "ssl"), listen)
     for other in ("tcp:192.0.2.1:6653", "tcp:127.0.0.1:6633", "ssl:127.0.0.1:6653", "ptcp:6653", "tcp:localhost:6653",
                   "tcp:", "tcp:[x]:1", "tcp:127.0.0.2:6653", "tcp:0.0.0.0:6653", "\udfff"):  # fmt: skip
         assert not leads_to(other, ours, listen), other

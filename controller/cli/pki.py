@@ -1,0 +1,141 @@
+"""`headgate pki`: a lab-grade CA, certificates for the controller and the switches, and what to type on a node.
+
+How certificates are made is `controller.tls.pki`'s; here they are asked for and explained.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from pathlib import Path
+
+import click
+
+from controller.cli.errors import Failure
+
+DEFAULT_DIR = "pki"
+DAYS = 825
+ON_NODE = "/etc/openvswitch"
+CA_ON_NODE = f"{ON_NODE}/controller-cacert.pem"
+
+INTRO = """Make the certificates for TLS between Headgate and Open vSwitch, where there is no CA yet.
+
+Two commands are all it takes: `headgate pki init` once, on the controller's machine, and `headgate pki switch NAME` for
+each node. Both say what to do next.
+
+The folder is laid out as ovs-pki does it, and one made by ovs-pki serves `headgate run --pki-dir` as well. It holds all
+private keys, the CAs' own among them: keep it on one machine that you trust. There are no passphrases and no
+revocation; for more than a lab use the CA you have, and give its files to `headgate run`.
+
+\b
+Examples:
+  headgate pki init --dir /etc/headgate/pki --name controller.example --name 192.0.2.1
+  headgate pki switch node-1 --dir /etc/headgate/pki
+  headgate run --pki-dir /etc/headgate/pki --openflow-listen ssl:0.0.0.0:6653 \\
+      --ovsdb-listen ssl:0.0.0.0:6640 --manifests /etc/headgate/manifests
+"""
+
+
+def _folder(command: click.decorators.FC) -> click.decorators.FC:
+    return click.option(
+        "--dir", "folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIR,
+        show_default=True, help="Where the certificates are.",
+    )(command)  # fmt: skip
+
+
+def _days(command: click.decorators.FC) -> click.decorators.FC:
+    return click.option(
+        "--days", metavar="DAYS", type=click.IntRange(1, 3650), default=DAYS, show_default=True,
+        help="For how long the certificate is valid.",
+    )(command)  # fmt: skip
+
+
+@click.group(help=INTRO)
+def pki() -> None:
+    """Certificates (the help text is INTRO)."""
+
+
+@pki.command("init")
+@_folder
+@click.option(
+    "--name", "names", metavar="NAME", multiple=True,
+    help="Host name or address by which nodes know the controller; repeatable.  [default: this machine's name]",
+)  # fmt: skip
+@_days
+@click.option("--renew", is_flag=True, help="Replace the controller's certificate by a new one; the CAs stay.")
+def init(folder: Path, names: tuple[str, ...], days: int, renew: bool) -> None:
+    """Make the CAs, if they are not there, and the controller's certificate.
+
+    With --renew, a running controller takes the new certificate for its next connections, and those that stand go on.
+    """
+    from controller.tls.pki import PkiError
+    from controller.tls.pki import init as make
+
+    try:
+        pair = make(folder, names or (socket.gethostname(),), days, renew)
+    except PkiError as error:
+        raise Failure(str(error)) from None
+    where = shlex.quote(str(folder))
+    click.echo(f"made {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
+    if renew:
+        return
+    click.echo(
+        f"\nNext, a certificate for each node:\n"
+        f"  headgate pki switch NODE --dir {where}\n"
+        f"and on this machine:\n"
+        f"  headgate run --pki-dir {where} --openflow-listen ssl:0.0.0.0:6653 --ovsdb-listen ssl:0.0.0.0:6640 \\\n"
+        f"      --manifests DIR"
+    )
+
+
+@pki.command("switch")
+@click.argument("name", metavar="NAME")
+@_folder
+@click.option(
+    "--controller", metavar="HOST", default=None,
+    help="How the node reaches the controller, for the commands that are shown.  [default: as in its certificate]",
+)  # fmt: skip
+@click.option("--alias", "names", metavar="NAME", multiple=True, help="Another name in the certificate; repeatable.")
+@_days
+@click.option("--renew", is_flag=True, help="Replace the switch's certificate by a new one.")
+def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ...], days: int, renew: bool) -> None:
+    """Make the key and the certificate of the switch NAME, and say what to do with them.
+
+    NAME stands in the certificate, and is what `headgate run --allowed-switch NAME` lets in. Node names are good ones.
+    """
+    from controller.tls.pki import CONTROLLER_CA, PkiError
+    from controller.tls.pki import switch as make
+
+    try:
+        pair = make(folder, name, names, days, renew)
+    except PkiError as error:
+        raise Failure(str(error)) from None
+    click.echo(f"made {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
+    host = controller or _controller_name(folder) or "CONTROLLER"
+    host = f"[{host}]" if ":" in host else host
+    key, certificate = f"{ON_NODE}/{name}-privkey.pem", f"{ON_NODE}/{name}-cert.pem"
+    click.echo(
+        f"\nBring these to the node {name}, the key readable for nobody but Open vSwitch's user:\n"
+        f"  {pair.private_key} -> {key}\n"
+        f"  {pair.certificate} -> {certificate}\n"
+        f"  {folder / CONTROLLER_CA / 'cacert.pem'} -> {CA_ON_NODE}\n"
+        f"and there:\n"
+        f"  ovs-vsctl set-ssl {key} {certificate} {CA_ON_NODE}\n"
+        f"  ovs-vsctl set-manager ssl:{host}:6640\n"
+        f"  ovs-vsctl set-controller br-int ssl:{host}:6653    # Headgate does this itself once it has the manager\n"
+    )
+
+
+def _controller_name(folder: Path) -> str:
+    """The first name in the controller's certificate, if it is there."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    from controller.tls.files import CERTIFICATE
+
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
+    except (OSError, ValueError):
+        return ""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""

@@ -1,0 +1,93 @@
+"""TLS below an OVSDB session: a stream of the `ovs` package whose handshake goes on while its thread does other things.
+
+The package's own takes one certificate for the whole process, reads it anew without saying what is wrong with it, and
+only connects. Who may come in is `controller.tls`'s business.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from typing import Any
+
+import ovs.poller
+import ovs.stream
+import structlog
+
+from controller.tls.credentials import Credentials
+from controller.tls.peers import Refused, why
+
+log = structlog.get_logger(__name__)
+
+
+class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
+    """TLS over a connected, non-blocking socket. `failure` says why it ended, empty while it is well."""
+
+    socket: Any
+
+    def __init__(self, sock: Any, name: str, credentials: Credentials, server_side: bool) -> None:
+        super().__init__(credentials.secure(sock, server_side), name, 0)
+        self.failure = ""
+        self._credentials = credentials
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the peer has proved who it is, and may come in."""
+        return self._ready and not self.failure
+
+    def connect(self) -> int:
+        """Go on with the handshake: 0 when the peer is in, EAGAIN while it has to wait, EPROTO when it is refused."""
+        if self.failure:
+            return errno.EPROTO
+        if self._ready:
+            return 0
+        try:
+            while not self.socket.step():
+                pass
+            who = self._credentials.admit(self.socket)
+        except BlockingIOError:
+            return errno.EAGAIN
+        except Refused as refused:
+            self.failure = refused.text
+            # Without the port, which changes with every attempt: a repeated warning is one warning.
+            where = self.name.rpartition(":")[0]
+            log.warning("refused the OVSDB connection", peer=where, reason=refused.text)
+            self._credentials.count("ovsdb", where, refused)
+            return errno.EPROTO
+        self._ready = True
+        log.info("OVSDB peer proved itself", peer=self.name, certificate=who, version=self.socket.version())
+        return 0
+
+    def recv(self, n: int) -> tuple[int, bytes | str]:
+        """As the package's: (0, data), (0, nothing) at the end, or (errno, nothing)."""
+        try:
+            return self._recv(n)  # type: ignore[no-any-return]
+        except OSError as error:
+            return self._failed(error), b""
+
+    def send(self, buf: str | bytes) -> int:
+        """As the package's: bytes sent, or a negative errno."""
+        try:
+            return self._send(buf)  # type: ignore[no-any-return]
+        except OSError as error:
+            return -self._failed(error)
+
+    def _failed(self, error: OSError) -> int:
+        if isinstance(error, ssl.SSLError):
+            self.failure = why(error).text  # in TLS 1.3 a server says only now that it refuses our certificate
+            return errno.EPROTO
+        return error.errno or errno.EPROTO
+
+    def wait(self, poller: Any, wait: int) -> None:
+        """Wake the poller when the next step can be done."""
+        if self.failure or (self._ready and wait == self.W_RECV and self.socket.pending):
+            poller.immediate_wake()
+            return
+        sending = wait == self.W_SEND if self._ready else self.socket.unsent
+        poller.fd_wait(self.socket, ovs.poller.POLLOUT if sending else ovs.poller.POLLIN)
+
+    def run_wait(self, poller: Any) -> None:
+        """Wake the poller when the handshake can go on."""
+        if not self._ready:
+            self.wait(poller, self.W_CONNECT)

@@ -1,0 +1,189 @@
+"""Our side of TLS: key, certificate and CA from files, read again when they change, and who may connect.
+
+Connections that stand keep what they began with. A new file that cannot be used changes nothing: the last good ones
+stay in use, and `problem` says why. The contents of the private key go to OpenSSL and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
+
+from cryptography import x509
+
+from controller.errors import StartError
+from controller.tls.channel import TlsSocket
+from controller.tls.files import Stamp, TlsFiles, stamp
+from controller.tls.peers import Channel, Reason, Refused, admit
+
+_LOG = logging.getLogger(__name__)
+LOOK_SECONDS = 2.0  # between two looks at the files; a handshake looks as well
+MINIMUM = ssl.TLSVersion.TLSv1_2
+
+
+class Watcher(Protocol):
+    """Who is told what is worth counting."""
+
+    def tls_refused(self, channel: Channel, reason: Reason) -> None:
+        """A peer was refused."""
+
+    def tls_files(self, expires: float, broken: bool) -> None:
+        """The files were read: Unix time when the certificate in use ends, whether the newest files cannot be used."""
+
+
+class Contexts(NamedTuple):
+    """What one reading of the files gave: for peers that connect to us, for those we connect to, and until when."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    expires: float
+
+
+class State(NamedTuple):
+    """How things stand, for status: file of the certificate in use, Unix time of its end, what is wrong, refusals."""
+
+    certificate: str
+    expires: float
+    problem: str
+    refused: int
+    last_refused: str
+
+
+class Credentials:
+    """Our key and certificate, and the rule who may connect. Raises StartError where the files cannot be used.
+
+    `allowed` are names in the certificates of switches (common or alternative); empty means every one that the CA
+    signed. Every method may be called from any thread.
+    """
+
+    def __init__(self, files: TlsFiles, allowed: Collection[str] = (), watcher: Watcher | None = None) -> None:
+        self.files = files
+        self.allowed = frozenset(allowed)
+        self._watcher = watcher
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._problem = ""
+        self._refused = 0
+        self._last_refused = ""
+        self._seen: Stamp = stamp(files)
+        try:
+            self._contexts = read(files)
+        except ValueError as error:
+            raise StartError(f"TLS: {error}") from None
+        self._tell()
+        threading.Thread(target=self._watch, name="tls files", daemon=True).start()
+
+    def secure(self, plain: socket.socket, server_side: bool) -> TlsSocket:
+        """A connected socket in TLS, with the files as they are now, before its handshake."""
+        self.look()
+        return TlsSocket(plain, self._contexts.server if server_side else self._contexts.client, server_side)
+
+    def admit(self, peer: TlsSocket) -> str:
+        """The name of a peer after its handshake. Raises Refused."""
+        return admit(peer.certificate(), self.allowed)
+
+    def count(self, channel: Channel, where: str, refused: Refused) -> None:
+        """Note that the peer at `where` was refused."""
+        with self._lock:
+            self._refused += 1
+            self._last_refused = f"{where}: {refused.text}"
+        if self._watcher is not None:
+            self._watcher.tls_refused(channel, refused.reason)
+
+    def look(self) -> None:
+        """Read the files again if one of them has changed."""
+        with self._lock:
+            now = stamp(self.files)
+            if now == self._seen:
+                return
+            # Taken before reading: what changes meanwhile is seen as a change the next time.
+            self._seen = now
+            try:
+                self._contexts = read(self.files)
+            except ValueError as error:
+                self._problem = f"{error}; the last good files stay in use"
+                _LOG.error("TLS: %s", self._problem)
+            else:
+                self._problem = ""
+                _LOG.info("TLS: the new files are in use, certificate valid until %s", _day(self._contexts.expires))
+        self._tell()
+
+    def state(self) -> State:
+        """How things stand now."""
+        with self._lock:
+            problem, expires = self._problem, self._contexts.expires
+            if not problem and expires <= time.time():
+                problem = f"{self.files.certificate} has expired; switches refuse it at their next connection"
+            return State(str(self.files.certificate), expires, problem, self._refused, self._last_refused)
+
+    def close(self) -> None:
+        """Look at the files no more."""
+        self._closing.set()
+
+    def _tell(self) -> None:
+        if self._watcher is not None:
+            self._watcher.tls_files(self._contexts.expires, bool(self._problem))
+
+    def _watch(self) -> None:
+        while not self._closing.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 - what is read is in others' hands, and the next look may find it mended
+                _LOG.exception("looking at the TLS files failed")
+
+
+def read(files: TlsFiles) -> Contexts:
+    """Contexts of the files as they are. Raises ValueError with the file and what is wrong with it."""
+    return Contexts(_context(files, True), _context(files, False), _expires(files))
+
+
+def _context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # certificates of switches name them, not their addresses; `admit` checks names
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = MINIMUM
+    # A resumed session would not show its certificate again, which may have expired or lost its CA since.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    if server_side:
+        context.num_tickets = 0
+    try:
+        context.load_verify_locations(files.ca_certificate)
+    except OSError as error:
+        raise ValueError(_unusable("CA certificate", str(files.ca_certificate), error)) from None
+    for path in (files.certificate, files.private_key):
+        try:
+            path.open("rb").close()  # load_cert_chain does not say which of the two it means
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        # A key under a passphrase would be asked for on the terminal.
+        context.load_cert_chain(files.certificate, files.private_key, password=lambda: "")
+    except OSError as error:
+        which = f"{files.certificate} with {files.private_key}"
+        raise ValueError(_unusable("certificate and private key", which, error)) from None
+    return context
+
+
+def _unusable(what: str, where: str, error: OSError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return f"cannot read {where}: {error.strerror}"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{what} {where}: the two do not belong together"
+    return f"{what} {where}: not usable, {error.reason or 'no PEM with that in it'}"
+
+
+def _expires(files: TlsFiles) -> float:
+    try:
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"certificate {files.certificate}: {error}") from None
+    return certificate.not_valid_after_utc.timestamp()
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(moment))
