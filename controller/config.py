@@ -151,7 +151,8 @@ class Config(BaseModel):
     def _is_complete(self) -> Config:
         if self.manifests is None and self.kubeconfig is None:
             raise ValueError(
-                "there is nothing to enforce: say where the objects come from, with --manifests DIR or --kubeconfig FILE"
+                "there is nothing to enforce: say where the objects come from, with --manifests DIR or "
+                "--kubeconfig FILE"
             )
         if not self.ovsdb and self.ovsdb_listen is None:
             raise ValueError(
