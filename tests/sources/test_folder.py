@@ -10,6 +10,7 @@ import pytest
 
 from controller.sources import folder as module
 from controller.sources.folder import Folder
+from controller.sources.native import original
 from tests.sources.cases import POD, POLICY
 
 
@@ -240,7 +241,7 @@ def test_a_name_that_is_only_being_replaced_is_not_gone(world: World, monkeypatc
     (world.path / "a.yaml").rename(world.path / "a.yaml~")
 
     class Clock:
-        time_ns = staticmethod(module.original("time").time_ns)
+        time_ns = staticmethod(original("time").time_ns)
 
         @staticmethod
         def sleep(seconds: float) -> None:

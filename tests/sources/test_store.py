@@ -146,7 +146,7 @@ def test_the_later_name_wins_in_any_order_of_arrival(world: World, order: tuple[
     assert world.problems == (Problem("a", "Pod default/p", "", "is also in b, and that one counts"),)
     world.store.apply(world.first, {"b": None})
     assert world.uids() == {"p": "a"}
-    assert world.problems == ()
+    assert not world.problems
 
 
 def test_a_later_source_wins(world: World) -> None:

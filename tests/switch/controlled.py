@@ -72,7 +72,8 @@ class Controller:
              deletes: tuple[WireFlow, ...] = (), answer: type[Event] | None = None) -> Event:  # fmt: skip
         """Send a bundle and return how it ended."""
         self.tell("send_bundle", up.dpid, up.session, number, Changes(adds, modifies, deletes))
-        return self.next(object) if answer is None else self.next(answer)
+        found: Event = self.next(object) if answer is None else self.next(answer)  # type: ignore[assignment]
+        return found
 
     def close(self) -> list[str]:
         """Let the application close and return the names of threads that are left."""

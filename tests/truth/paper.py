@@ -33,8 +33,10 @@ class PaperCluster:
             self._policies[value.key] = value
         elif isinstance(value, Node):
             self._nodes[value.name] = value
-        else:
+        elif isinstance(value, Namespace):
             self._namespaces[value.name] = value
+        else:
+            raise ValueError(f"{manifest}: the tables are of networking.k8s.io/v1 alone")
 
     def delete_policy(self, manifest: Manifest) -> None:
         """Take one policy away. Raises KeyError when it is not there."""
