@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from controller.config import IN_CLUSTER
 from controller.hub import offload
 from controller.printable import printable
 from controller.sources.kubernetes_stream import (
@@ -33,7 +34,6 @@ from controller.sources.kubernetes_stream import (
 )
 from controller.sources.source import SourceError
 
-IN_CLUSTER = "in-cluster"  # in place of a kubeconfig: the credentials that the kubelet gives to a pod
 JSON = "application/json"
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # between two parts of an answer
@@ -93,6 +93,10 @@ class Api:
         whole = {**query, "watch": "1", "allowWatchBookmarks": "true"}
         return Stream(self._request("GET", path, whole, {"Accept": JSON}, None, timeout), silence)
 
+    def drop_idle(self) -> None:
+        """Close the connections that wait to be used again: they may be dead without knowing."""
+        self._client.rest_client.pool_manager.clear()
+
     def _request(
         self,
         method: str,
@@ -109,7 +113,7 @@ class Api:
             return self._try(client, method, target, headers, body, read)
         except ApiError as error:
             if error.status == 0:
-                client.rest_client.pool_manager.clear()  # connections that wait there may be as dead
+                self.drop_idle()
                 self._renew(client, RENEW_SECONDS)  # for the next try: certificates may have been exchanged
                 raise
             if error.status != UNAUTHORIZED or not self._renew(client, 0.0):

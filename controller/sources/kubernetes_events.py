@@ -72,6 +72,7 @@ class EventWriter:
         self._tokens, self._filled_at = float(BURST), time.monotonic()
         self._failures = 0
         self._not_before = 0.0
+        self._writing = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="kubernetes-events", daemon=True)
 
@@ -96,6 +97,12 @@ class EventWriter:
             self._last = {key: at for key, at in self._last.items() if key in self._reasons}
             self._condition.notify_all()
 
+    def idle(self) -> bool:
+        """Nothing is to be written now."""
+        with self._condition:
+            due = self._next()
+            return not self._writing and (due is None or due[0] > time.monotonic())
+
     # -- in its own thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -109,7 +116,9 @@ class EventWriter:
                     continue
                 _, key, reason = due
                 self._tokens -= 1
+                self._writing = True
             self._write(key, reason)
+            self._writing = False
 
     def _next(self) -> tuple[float, Key, str] | None:
         """What to write first, and when."""

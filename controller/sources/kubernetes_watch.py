@@ -13,7 +13,7 @@ import time
 from typing import Protocol
 
 from controller.hub import offload
-from controller.sources.kubernetes_api import READ_SECONDS, Api
+from controller.sources.kubernetes_api import Api
 from controller.sources.kubernetes_gate import Units
 from controller.sources.kubernetes_known import Known, Mark
 from controller.sources.kubernetes_objects import (
@@ -26,11 +26,13 @@ from controller.sources.kubernetes_objects import (
     read_items,
     read_versions,
 )
-from controller.sources.kubernetes_stream import GONE, NOT_FOUND, ApiError, SilentError, Stream
+from controller.sources.kubernetes_stream import GONE, NOT_FOUND, UNAUTHORIZED, ApiError, SilentError, Stream
 
 PAGE = 500  # objects in a part of a list
 WATCH_SECONDS = (300, 600)  # after which the server ends a watch, so that load moves between servers
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+LONGEST_PAUSE_OUTSIDE = 3.0  # where no server has anything to do with our asking
+OPEN_SECONDS = 10.0  # for the first word of a watch
 LONGEST_RETRY_AFTER = 60.0
 ABSENT_SECONDS = 30.0  # between looks for a kind that the server does not have
 STEADY_SECONDS = 5.0  # a watch that lived so long was no failure
@@ -59,7 +61,7 @@ class Reflector:
 
     A watch that says nothing for `silence` seconds counts as dead; the server sends a bookmark about once a minute.
     `current_at` is the time.monotonic() at which the server last said something, `reason` why it does not, "" else;
-    `unreachable` means that it gave no answer at all.
+    `outside` means that it gave no answer at all, or does not know who we are.
     """
 
     def __init__(self, resource: Resource, api: Api, owner: Owner, silence: float) -> None:
@@ -67,7 +69,7 @@ class Reflector:
         self.known = Known()
         self.current_at: float | None = None
         self.reason = f"{resource.plural}: not read yet"
-        self.unreachable = False
+        self.outside = False
         self._api = api
         self._owner = owner
         self._silence = silence
@@ -102,8 +104,8 @@ class Reflector:
             stream.abort()
 
     def hurry(self) -> None:
-        """Others have an answer from the server: try now, if there was none here."""
-        if self.unreachable:
+        """Others are let in: try now, if it was otherwise here."""
+        if self.outside:
             self._wake.set()
 
     def mark(self, deadline: float) -> Mark | None:
@@ -155,6 +157,7 @@ class Reflector:
         if self._stopping.is_set() or self._reopen:
             return 0.0  # it broke because we broke it
         if isinstance(error, SilentError):
+            self._api.drop_idle()
             self._owner.lost(self, True)
             return 0.0
         if error.status == GONE and self.known.seen is not None:
@@ -164,9 +167,9 @@ class Reflector:
         if error.status == NOT_FOUND and self.resource.optional:
             return self._absent()
         self.reason = f"{self.resource.plural}: {error.reason}"
-        self.unreachable = error.status == 0
-        self._owner.lost(self, self.unreachable)
-        return _pause(failures)
+        self.outside = error.status in (0, UNAUTHORIZED)
+        self._owner.lost(self, error.status == 0)
+        return _pause(failures, LONGEST_PAUSE_OUTSIDE if self.outside else LONGEST_PAUSE)
 
     def _absent(self) -> float:
         """The server does not have this resource. That ends what is known of it, if it stays so for a while: a server
@@ -210,7 +213,7 @@ class Reflector:
     def _watch(self, began: float) -> None:
         """Follow what happens, until the server ends the watch. Raises ApiError."""
         query = {"resourceVersion": str(self.known.seen), "timeoutSeconds": str(random.randint(*WATCH_SECONDS))}
-        stream = self._api.watch(self.resource.path, query, min(READ_SECONDS, self._silence), self._silence)
+        stream = self._api.watch(self.resource.path, query, min(OPEN_SECONDS, self._silence), self._silence)
         self._stream = stream
         try:
             if self._reopen:
@@ -249,9 +252,9 @@ class Reflector:
     def _is_current(self) -> None:
         self.current_at = time.monotonic()
         self.reason = ""
-        self.unreachable = False
+        self.outside = False
 
 
-def _pause(failures: int) -> float:
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
+def _pause(failures: int, longest: float = LONGEST_PAUSE) -> float:
+    longest = min(longest, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
     return longest * random.uniform(0.5, 1.0)

@@ -28,10 +28,8 @@ class Proxy:
         """End all connections at once; new ones may come."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
-        for one in [one for pair in pairs for one in pair]:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        for pair in pairs:
+            _end(pair)
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -64,7 +62,6 @@ class Proxy:
         self._closed = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         self.cut()
 
     def _accept(self) -> None:
@@ -72,7 +69,7 @@ class Proxy:
             try:
                 near, _ = self._listener.accept()
             except OSError:
-                return
+                break
             self.accepted += 1
             if self._refusing:
                 near.close()
@@ -85,18 +82,27 @@ class Proxy:
             with self._lock:
                 self._pairs.append((near, far))
                 flowing = self._flowing
+            done = threading.Barrier(2)
             for one, other in ((near, far), (far, near)):
-                threading.Thread(target=_carry, args=(one, other, flowing), name="proxy-flow", daemon=True).start()
+                arguments = (one, other, flowing, done)
+                threading.Thread(target=_carry, args=arguments, name="proxy-flow", daemon=True).start()
+        self._listener.close()
 
 
-def _carry(one: socket.socket, other: socket.socket, flowing: threading.Event) -> None:
+def _end(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Whoever reads goes on. Closing is left to them: the number of a closed socket is given to the next one."""
+    for one in pair:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+def _carry(one: socket.socket, other: socket.socket, flowing: threading.Event, done: threading.Barrier) -> None:
     try:
         while data := one.recv(1 << 16):
             flowing.wait()
             other.sendall(data)
     except OSError:
         pass
-    for end in (one, other):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-        end.close()
+    _end((one, other))
+    done.wait()
+    one.close()

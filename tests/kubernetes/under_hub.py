@@ -1,0 +1,13 @@
+"""Runs tests under a hub: `python -m tests.kubernetes.under_hub HUB PYTEST-ARGUMENT...`; a process has but one."""
+
+from __future__ import annotations
+
+import sys
+
+from controller.hub import install
+
+if __name__ == "__main__":
+    install(sys.argv[1])
+    import pytest
+
+    sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", *sys.argv[2:]]))
