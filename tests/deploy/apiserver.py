@@ -1,11 +1,10 @@
 """A real kube-apiserver with an etcd of its own, in a folder of its own, and kubectl as its administrator.
 
-The binaries are those of KUBEBUILDER_ASSETS, the convention of controller tests. Nothing of Headgate is started here.
+Nothing of Headgate is started here. Where the binaries are, `tests.envtest` finds out.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -16,18 +15,15 @@ from typing import Any
 
 import yaml
 
-BINARIES = ("etcd", "kube-apiserver", "kubectl")
+from tests.envtest.assets import binary, skipped
+
 TOKEN = "administrator"
 PATIENCE = 90.0
 
 
 def missing() -> str:
-    """Why no API server can be started here, "" when one can."""
-    folder = os.environ.get("KUBEBUILDER_ASSETS", "")
-    if not folder:
-        return "KUBEBUILDER_ASSETS does not name a folder with kube-apiserver, etcd and kubectl"
-    absent = [name for name in BINARIES if not os.access(Path(folder, name), os.X_OK)]
-    return f"{folder} has no {', '.join(absent)}" if absent else ""
+    """Why no API server is to be started here, "" when one is."""
+    return skipped()
 
 
 class ApiServer:
@@ -36,7 +32,6 @@ class ApiServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
-        self._assets = Path(os.environ["KUBEBUILDER_ASSETS"])
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> ApiServer:
@@ -64,7 +59,7 @@ class ApiServer:
 
     def kubectl(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl, with `text` as its standard input. The caller looks at the return code."""
-        command = [str(self._assets / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
     def get(self, *arguments: str) -> Any:
@@ -95,7 +90,7 @@ class ApiServer:
     def _run(self, name: str, *arguments: str) -> None:
         log = (self.folder / f"{name}.log").open("wb")
         with log:
-            command = [str(self._assets / name), *arguments]
+            command = [binary(name), *arguments]
             self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder))
 
     def _write_kubeconfig(self, port: int) -> None:

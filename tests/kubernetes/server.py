@@ -66,7 +66,7 @@ class ApiServer:
                   "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={public}",
                   f"--service-account-signing-key-file={private}", f"--token-auth-file={tokens}",
                   "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount")  # fmt: skip
-        self._wait()
+        self.wait()
 
     def start_etcd(self) -> None:
         """Start etcd; the API server waits for it."""
@@ -74,6 +74,10 @@ class ApiServer:
         self._run("etcd", f"--data-dir={self.folder / 'etcd'}", f"--listen-client-urls={self._etcd}",
                   f"--advertise-client-urls={self._etcd}", f"--listen-peer-urls={around}", "--unsafe-no-fsync",
                   f"--initial-advertise-peer-urls={around}", f"--initial-cluster=default={around}")  # fmt: skip
+
+    def stop_etcd(self) -> None:
+        """etcd is gone at once; its data stays."""
+        self._end("etcd", signal.SIGKILL)
 
     def compact(self) -> None:
         """Have etcd forget all history."""
@@ -162,7 +166,8 @@ class ApiServer:
             process.kill()
             process.wait()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until the API server says that it is ready."""
         end = time.monotonic() + PATIENCE
         said = ""
         while time.monotonic() < end:

@@ -201,6 +201,75 @@ def test_rights_taken_away(scene: Scene, record: Record) -> None:
     record("rights taken away and given back", scene.recovered())
 
 
+REJECTING: list[Manifest] = [
+    {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "PriorityLevelConfiguration",
+        "metadata": {"name": "nothing-for-headgate"},
+        "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "limitResponse": {"type": "Reject"}}},
+    },
+    {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "FlowSchema",
+        "metadata": {"name": "nothing-for-headgate"},
+        "spec": {
+            "priorityLevelConfiguration": {"name": "nothing-for-headgate"},
+            "matchingPrecedence": 1,
+            "rules": [
+                {
+                    "subjects": [
+                        {"kind": "ServiceAccount", "serviceAccount": {"namespace": "headgate", "name": "headgate"}}
+                    ],
+                    "resourceRules": [
+                        {
+                            "verbs": ["*"],
+                            "apiGroups": ["*"],
+                            "resources": ["*"],
+                            "clusterScope": True,
+                            "namespaces": ["*"],
+                        }
+                    ],
+                }
+            ],
+        },
+    },
+]
+
+
+def test_too_many_requests(scene: Scene, record: Record) -> None:
+    """The server's fairness gives us nothing for a while: 429 with Retry-After."""
+    scene.api.apply(REJECTING)
+    try:
+        scene.reader.until(lambda: rejected(scene))
+        scene.arrive()
+        assert scene.comes not in scene.reader.cluster.pods
+    finally:
+        scene.api.delete(REJECTING)
+    scene.reachable_again()
+    record("429 for seconds", scene.recovered())
+
+
+def rejected(scene: Scene) -> bool:
+    """Have the watches opened again until the server's new rules are in force."""
+    scene.proxy.cut()
+    time.sleep(0.5)
+    return "429" in scene.reader.source.state().reason
+
+
+def test_etcd_away(scene: Scene, record: Record) -> None:
+    """An API server without its etcd answers with 5xx, or with nothing new."""
+    scene.api.stop_etcd()
+    scene.proxy.cut()
+    with pytest.raises(TimeoutError):
+        scene.reader.store.reread(5.0)
+    assert scene.stays in scene.reader.cluster.policies
+    scene.api.start_etcd()
+    scene.api.wait()
+    scene.reachable_again()
+    scene.arrive()
+    record("etcd away, the API server answers 5xx", scene.recovered())
+
+
 def test_all_at_once(scene: Scene, manifests: list[Manifest], record: Record) -> None:
     """Faults that come while another is not over yet."""
     for number, manifest in enumerate(manifests):
