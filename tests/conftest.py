@@ -1,4 +1,5 @@
-"""What holds for all tests: nothing that one of them does to its process may reach another."""
+"""What holds for all tests: nothing that one of them does to its process may reach another, and what they count is
+shown."""
 
 from __future__ import annotations
 
@@ -23,3 +24,19 @@ def threads_stay_threads() -> Iterator[None]:
     yield
     if _is_patched() and not _PATCHED_FROM_THE_START:
         pytest.fail("eventlet patched the tests' own process: what installs a hub belongs in a process of its own")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End the output with what tests counted and recorded: `record_property("counted", "...")`."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    counted = [
+        f"{report.nodeid}: {value}"
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == "counted"
+    ]
+    if counted:
+        terminalreporter.section("counted")
+        for line in sorted(counted):
+            terminalreporter.line(line)

@@ -1,0 +1,42 @@
+"""Waiting for traffic to show something, and what a controller says of itself in numbers."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from topology.lab import Lab
+from topology.probe.traffic import Traffic
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Wait until something is so; the test's own time limit is the limit."""
+    while not what():
+        time.sleep(0.01)
+
+
+def sends(traffic: Traffic, messages: int) -> None:
+    """Wait until every flow has sent so many messages more."""
+    before = traffic.counts()
+    until(lambda: all(sent >= before[probe][0] + messages for probe, (sent, _) in traffic.counts().items()))
+
+
+def keeps_flowing(traffic: Traffic, messages: int = 10) -> None:
+    """Wait until every flow has had so many answers more."""
+    before = traffic.counts()
+    until(lambda: all(answered >= before[probe][1] + messages for probe, (_, answered) in traffic.counts().items()))
+
+
+def total(lab: Lab, name: str) -> float:
+    """The sum of a metric over all its labels; 0 where the controller has no such series yet."""
+    with urllib.request.urlopen(lab.product.server + "/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+def flows(lab: Lab, node: str) -> list[str]:
+    """The flows on a node's switch without their counters, ports by name."""
+    return sorted(lab.nodes[node].ofctl("dump-flows", "--no-stats", "--names").splitlines()[1:])
