@@ -6,21 +6,39 @@ switch and policy, which is what tests hold it to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
 
 from flows.attach import Attachment, SwitchView
 from flows.bridge_rules import BridgeRules, Slot
 from flows.builder import FlowSet
 from flows.flow import Flow, FlowError
 from flows.model import Direction, Key
+from flows.net import Net
 from flows.pipeline import PipelineError
 from flows.render import render_bridge
 from flows.render_ports import render_pod
 
 W = TypeVar("W")
 Isolated = Callable[[Key], frozenset[Direction]]
-BRIDGE = -1  # the piece that is no port's
+FlowKey = tuple[int, int, bytes]  # table, priority, match
+
+
+class Port(NamedTuple):
+    """A pod's port as it was rendered, and the flows that it gave."""
+
+    pod: Attachment
+    isolated: frozenset[Direction]
+    flows: tuple[FlowKey, ...]
+
+
+class Bridge(NamedTuple):
+    """All that the flows of a bridge itself depend on. `ports` are those of pods that have an address."""
+
+    node_addresses: tuple[Net, ...]
+    local_mac: int | None
+    uplink: int | None
+    ports: tuple[int, ...]
 
 
 class BridgePlan(Generic[W]):
@@ -29,87 +47,108 @@ class BridgePlan(Generic[W]):
     `error` says why rules are left out, "" when they are not: their pods are then cut off.
     """
 
-    def __init__(
-        self, encode: Callable[[Flow], W], identify: Callable[[W], tuple[int, int, bytes]], userspace: bool
-    ) -> None:
+    def __init__(self, encode: Callable[[Flow], W], identify: Callable[[W], FlowKey], userspace: bool) -> None:
         self.view = SwitchView(userspace=userspace)
-        self.flows: dict[tuple[int, int, bytes], W] = {}
+        self.flows: dict[FlowKey, W] = {}
         self.error = ""
         self.rules = BridgeRules(userspace)
         self._encode = encode
         self._identify = identify
-        self._keys: dict[Slot, tuple[int, int, bytes]] = {}
-        self._pieces: dict[int, dict[Slot, Flow]] = {}
-        self._owner: dict[Slot, int] = {}
-        self._changed: dict[Slot, Flow | None] = {}
+        self._ports: dict[int, Port] = {}  # by ofport
+        self._pods: dict[Key, int] = {}
+        self._bridge: Bridge | None = None
+        self._of_bridge: tuple[FlowKey, ...] = ()
+        self._of_rules: dict[Slot, FlowKey] = {}
+        self._before: dict[FlowKey, W | None] = {}  # what `take` handed out last, of all that was touched since
 
     def set_view(self, view: SwitchView, isolated: Isolated) -> None:
         """The switch and its ports are these now. The caller updates the rules of pods that came or went."""
         old, self.view = self.view, view
         if old.userspace != view.userspace:
             raise ValueError("a bridge that changed its datapath type needs a new plan")
-        before = {pod.ofport: pod for pod in old.attachments}
-        after = {pod.ofport: pod for pod in view.attachments}
-        for ofport in before.keys() - after.keys():
-            self._place(ofport, {})
-        for ofport, pod in after.items():
-            if before.get(ofport) != pod:
-                self._place(ofport, _port(pod, isolated))
-        flows = FlowSet()
-        render_bridge(flows, view)
-        self._place(BRIDGE, _slots(flows))
+        wanted = {pod.ofport: pod for pod in view.attachments}
+        changed = self._changed(wanted)
+        # What one port gives up may be another's from now on, so everything is given up first.
+        for ofport in [*(self._ports.keys() - wanted.keys()), *changed]:
+            self._clear(ofport)
+        bridge = _bridge(view)
+        if bridge != self._bridge:
+            self._drop(self._of_bridge)
+        for ofport in changed:
+            self._fill(wanted[ofport], isolated(wanted[ofport].pod))
+        if bridge != self._bridge:
+            self._bridge = bridge
+            flows = FlowSet()
+            render_bridge(flows, view)
+            self._of_bridge = self._put(flows)
+
+    def _changed(self, wanted: dict[int, Attachment]) -> list[int]:
+        """The ports to be rendered again. Where several have one MAC address, they share a flow, so they go together."""
+        changed = [ofport for ofport, pod in wanted.items() if not self._has(ofport, pod)]
+        gone = self._ports.keys() - wanted.keys()
+        macs = {self._ports[ofport].pod.mac for ofport in [*gone, *changed] if ofport in self._ports}
+        macs.update(wanted[ofport].mac for ofport in changed)
+        macs.discard(None)
+        return [ofport for ofport, pod in wanted.items() if pod.mac in macs or not self._has(ofport, pod)]
+
+    def _has(self, ofport: int, pod: Attachment) -> bool:
+        port = self._ports.get(ofport)
+        return port is not None and (port.pod is pod or port.pod == pod)
 
     def isolate(self, pod: Key, isolated: Isolated) -> None:
-        """The directions in which policy isolates a pod have changed."""
-        for attachment in self.view.attachments:
-            if attachment.pod == pod:
-                self._place(attachment.ofport, _port(attachment, isolated))
+        """The directions in which policy isolates a pod may have changed."""
+        port = self._ports.get(self._pods.get(pod, -1))
+        directions = isolated(pod)
+        if port is not None and port.isolated != directions:
+            # Which flows there are does not depend on it, only what they do.
+            self._fill(port.pod, directions)
 
-    def _place(self, piece: int, flows: dict[Slot, Flow]) -> None:
-        old = self._pieces.pop(piece, {})
-        if flows:
-            self._pieces[piece] = flows
-        for slot in old.keys() - flows.keys():
-            # What a piece gives up may be another's by now.
-            if self._owner.get(slot) == piece:
-                del self._owner[slot]
-                self._changed[slot] = None
-        for slot, flow in flows.items():
-            if old.get(slot) != flow:
-                self._owner[slot] = piece
-                self._changed[slot] = flow
+    def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
+        flows = FlowSet()
+        render_pod(flows, pod, isolated)
+        self._ports[pod.ofport] = Port(pod, isolated, self._put(flows))
+        self._pods[pod.pod] = pod.ofport
 
-    def take(self) -> set[tuple[int, int, bytes]]:
+    def _clear(self, ofport: int) -> None:
+        port = self._ports.pop(ofport, None)
+        if port is not None:
+            self._drop(port.flows)
+            if self._pods.get(port.pod.pod) == ofport:
+                del self._pods[port.pod.pod]
+
+    def _put(self, flows: FlowSet) -> tuple[FlowKey, ...]:
+        return tuple([self._set(flow) for flow in flows.flows()])
+
+    def _set(self, flow: Flow) -> FlowKey:
+        wire = self._encode(flow)
+        key = self._identify(wire)
+        before = self.flows.get(key)
+        if before != wire:
+            self._before.setdefault(key, before)
+            self.flows[key] = wire
+        return key
+
+    def _drop(self, keys: Iterable[FlowKey]) -> None:
+        for key in keys:
+            self._before.setdefault(key, self.flows.pop(key, None))
+
+    def take(self) -> set[FlowKey]:
         """The keys of `flows` that came, went or differ since the last call."""
         try:
-            changed = {**self._changed, **self.rules.take()}
+            changed = self.rules.take()
             self.error = ""
         except (FlowError, PipelineError) as problem:
-            changed = {**self._changed, **self.rules.drop()}
+            changed = self.rules.drop()
             self.error = f"policy rules cannot be rendered, isolated pods are cut off: {problem}"
-        self._changed = {}
-        keys = set()
         for slot, flow in changed.items():
-            if flow is None:
-                key = self._keys.pop(slot, None)
-                if key is not None:
-                    del self.flows[key]
-                    keys.add(key)
-                continue
-            wire = self._encode(flow)
-            key = self._identify(wire)
-            self._keys[slot] = key
-            if self.flows.get(key) != wire:
-                self.flows[key] = wire
-                keys.add(key)
-        return keys
+            if flow is not None:
+                self._of_rules[slot] = self._set(flow)
+            elif slot in self._of_rules:
+                self._drop([self._of_rules.pop(slot)])
+        before, self._before = self._before, {}
+        return {key for key, wire in before.items() if self.flows.get(key) != wire}
 
 
-def _port(pod: Attachment, isolated: Isolated) -> dict[Slot, Flow]:
-    flows = FlowSet()
-    render_pod(flows, pod, isolated(pod.pod))
-    return _slots(flows)
-
-
-def _slots(flows: FlowSet) -> dict[Slot, Flow]:
-    return {(flow.table, flow.priority, flow.match): flow for flow in flows.flows()}
+def _bridge(view: SwitchView) -> Bridge:
+    ports = tuple(pod.ofport for pod in view.attachments if pod.addresses)
+    return Bridge(view.node_addresses, view.local_mac, view.uplink, ports)

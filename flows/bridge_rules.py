@@ -43,7 +43,8 @@ class Local(NamedTuple):
 
 
 class BridgeRules:
-    """`take` hands out what changed since the last time: flows by what identifies them, None where one is gone."""
+    """`take` hands out what may have changed since the last time: flows by what identifies them, None where one is
+    gone."""
 
     def __init__(self, userspace: bool) -> None:
         self.userspace = userspace
@@ -51,7 +52,7 @@ class BridgeRules:
         self._numbers: dict[bytes, int] = {}
         self._by_number: dict[int, bytes] = {}
         self._clauses: dict[tuple[Direction, Match], dict[int, Conjunction]] = {}
-        self._flows: dict[Slot, Flow] = {}
+        self._slots: set[Slot] = set()
         self._dirty: set[tuple[Direction, Match]] = set()
         self._changed: dict[Slot, Flow | None] = {}
         self._plain = True
@@ -126,9 +127,9 @@ class BridgeRules:
 
     def _set(self, slot: Slot, flow: Flow | None) -> None:
         if flow is None:
-            self._flows.pop(slot, None)
+            self._slots.discard(slot)
         else:
-            self._flows[slot] = flow
+            self._slots.add(slot)
         self._changed[slot] = flow
 
     def take(self) -> dict[Slot, Flow | None]:
@@ -158,10 +159,9 @@ class BridgeRules:
         self._numbers = assign_numbers(self._local)
         self._by_number = {number: name for name, number in self._numbers.items()}
         rendered = self._render()
-        before, self._flows = self._flows, rendered
-        for slot in before.keys() | self._flows.keys():
-            if before.get(slot) != self._flows.get(slot):
-                self._changed[slot] = self._flows.get(slot)
+        before, self._slots = self._slots, set(rendered)
+        self._changed.update(dict.fromkeys(before - self._slots))
+        self._changed.update(rendered)
         self._clauses = {}
         collide = any(number_of(name) != number for name, number in self._numbers.items())
         crowded = False

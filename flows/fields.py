@@ -61,6 +61,7 @@ RANGES = (
 LOCAL_16 = 0xFFFE
 LOCAL_32 = 0xFFFFFFFE
 IN_PORT_32 = 0xFFFFFFF8
+IN_PORT_16 = 0xFFF8
 # Values of SOURCE and DESTINATION that are no ofport: OVS never gives a port a number above 0xff00.
 NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD
@@ -73,11 +74,10 @@ CT_ZONE_SCTP = 0x4848
 
 
 class SctpAssociation(enum.IntEnum):
-    """What the learned table said of an SCTP packet (userspace datapath only)."""
+    """What the learned table said of an SCTP packet (userspace datapath only): whether it answers an association."""
 
     UNKNOWN = 0
-    REPLY_ALLOWED = 1
-    REPLY_DENIED = 2
+    REPLY = 1
 
 
 COOKIE_PREFIX = 0x4847

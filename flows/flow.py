@@ -80,13 +80,14 @@ def _merge(terms: Iterable[Term]) -> Match:
     return tuple(sorted(by_name.values(), key=lambda term: _ORDER[term.field.name]))
 
 
+_TRACKED, _INVALID = int(oxm.CtState.TRK), int(oxm.CtState.INV)
+_VALID = int(oxm.CtState.NEW | oxm.CtState.EST | oxm.CtState.REL | oxm.CtState.RPL)
+
+
 def _has_valid_ct_state(terms: Match) -> bool:
-    valid = oxm.CtState.NEW | oxm.CtState.EST | oxm.CtState.REL | oxm.CtState.RPL
-    for term in terms:
-        if term.field is oxm.CT_STATE:
-            tracked = bool(term.value & oxm.CtState.TRK)
-            not_invalid = bool(term.mask & oxm.CtState.INV) and not term.value & oxm.CtState.INV
-            return bool(term.value & valid) or (tracked and not_invalid)
+    for field, value, mask in terms:
+        if field is oxm.CT_STATE:
+            return bool(value & _VALID or (value & _TRACKED and mask & _INVALID and not value & _INVALID))
     return False
 
 

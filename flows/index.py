@@ -9,7 +9,8 @@ with the groups that its labels can concern. Only selection stands here; what a 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from flows.model import (
     NAMESPACE_NAME_LABEL,
@@ -27,6 +28,7 @@ from flows.net import Net
 from flows.selectors import matches, requirement_holds
 
 PortName = tuple[str, Protocol]
+_NOBODY: frozenset[int] = frozenset()
 
 
 class Group:
@@ -137,9 +139,18 @@ class PodIndex:
             scope.register(found)
         return found
 
-    def with_port(self, names: Iterable[PortSpec]) -> set[int]:
-        """The pods that have a container port of one of these names and its protocol."""
-        return {n for spec in names for n in self._by_port.get((str(spec.port), spec.protocol), ())}
+    def with_port(self, names: Iterable[PortSpec]) -> AbstractSet[int]:
+        """The pods that have a container port of one of these names and its protocol. Not to be changed."""
+        found = [self._by_port.get((str(spec.port), spec.protocol), _NOBODY) for spec in names]
+        return found[0] if len(found) == 1 else _NOBODY.union(*found)
+
+    def claimants(self, address: Net) -> Collection[int]:
+        """The pods that have this address: several where it is contested."""
+        several = self.contested.get(address)
+        if several is not None:
+            return several
+        one = self._claims.get(address)
+        return () if one is None else (one,)
 
     def addresses(self, group: Group) -> frozenset[Net]:
         """The addresses that stand for the pods of a group and for no other."""

@@ -7,7 +7,7 @@ within our registers is `fields`'s business, its bytes on the wire the codec's.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 OPENFLOW_BASIC = 0x8000
 NICIRA_1 = 0x0001
@@ -29,11 +29,12 @@ class Kind(enum.Enum):
     FRAGMENT = "fragment"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One match field. `name` is ovs-ofctl's, `width` is in bits, `order` its place in the switch's own dumps.
+    """One match field. `name` is ovs-ofctl's, `width` is in bits, `full_mask` the mask of an exact match.
 
-    `needs` are alternatives of (field name, allowed values), all of which must stand exactly in the match.
+    `needs` are alternatives of (field name, allowed values), all of which must stand exactly in the match. Each field
+    stands once, below, and equals nothing but itself: matches are hashed often, and so that costs nothing.
     """
 
     name: str
@@ -43,11 +44,10 @@ class Field:
     kind: Kind = Kind.DECIMAL
     maskable: bool = False
     needs: Needs = ()
+    full_mask: int = field(init=False)
 
-    @property
-    def full_mask(self) -> int:
-        """The mask of an exact match."""
-        return (1 << self.width) - 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "full_mask", (1 << self.width) - 1)
 
 
 ETH_IPV4, ETH_IPV6, ETH_ARP = 0x0800, 0x86DD, 0x0806

@@ -42,7 +42,7 @@ _IP = _names(oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DS
 _ND = _names(oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
 _TUPLE = _names(
     oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST,
-    oxm.CT_TP_DST, oxm.CONJ_ID, oxm.IP_PROTO, oxm.SCTP_DST,
+    oxm.CT_TP_DST, oxm.CONJ_ID, oxm.IP_PROTO, oxm.SCTP_SRC, oxm.SCTP_DST,
 )  # fmt: skip
 _REGISTERS = frozenset(register.name for register in oxm.REGISTERS)
 
@@ -84,7 +84,16 @@ CONNTRACK = Table(
     "conntrack",
     "Looks the connection up in the bridge's one zone.",
     _names(oxm.ETH_TYPE, oxm.IP_PROTO),
-    ("sctp_replies", "destination"),
+    ("sctp_replies", "sctp", "destination"),
+    "drop",
+)
+SCTP = Table(
+    22,
+    "sctp",
+    "Userspace datapath only: looks up SCTP, answers in the bridge's zone, everything else in a zone that stays empty, "
+    "for userspace conntrack knows SCTP without ports.",
+    _names(oxm.ETH_TYPE) | _REGISTERS,
+    ("destination",),
     "drop",
 )
 SCTP_REPLIES = Table(
@@ -150,23 +159,30 @@ COMMIT = Table(
     70,
     "commit",
     "Records new connections, so that their replies are known; passes fragments through reassembly once more.",
-    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO),
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
     ("output",),
     "output",
 )
-OUTPUT = Table(80, "output", "Sends the packet to the port that `destination` chose.", _REGISTERS, (), "output")
+OUTPUT = Table(
+    80,
+    "output",
+    "Sends the packet to the port that `destination` chose. Fragments that waited in vain are dropped here.",
+    _REGISTERS | _names(oxm.CT_STATE),
+    (),
+    "output",
+)
 DENY = Table(
     90,
     "deny",
     "The end of what policy refused.",
-    _names(oxm.ETH_TYPE, oxm.IP_PROTO),
+    frozenset(),
     (),
     "drop",
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT, INGRESS,
-    INGRESS_DEFAULT, COMMIT, OUTPUT, DENY,
+    CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT,
+    INGRESS, INGRESS_DEFAULT, COMMIT, OUTPUT, DENY,
 )  # fmt: skip
 BY_NUMBER = {table.number: table for table in TABLES}
 BY_NAME = {table.name: table for table in TABLES}

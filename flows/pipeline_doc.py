@@ -99,8 +99,8 @@ def _priorities() -> list[str]:
         "",
         "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet",
         "meets one of each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows",
-        "of several rules with one match are one flow with several `conjunction` actions; when those outgrow a message,",
-        "rules are spread over neighboring priorities.",
+        "of several rules with one match are one flow with several `conjunction` actions; when those outgrow a",
+        "message, rules are spread over neighboring priorities.",
         "",
     ]
 

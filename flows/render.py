@@ -55,7 +55,8 @@ from flows.render_ports import render_neighbors, render_node, render_pod
 from flows.render_rules import render_rules, render_stages
 
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
-INVALID = masked(oxm.CT_STATE, oxm.CtState.INV | oxm.CtState.TRK, oxm.CtState.INV | oxm.CtState.TRK)
+# Without TRK: fragments that waited in vain come out of userspace conntrack invalid but not tracked.
+INVALID = masked(oxm.CT_STATE, oxm.CtState.INV, oxm.CtState.INV)
 RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
 FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
@@ -67,7 +68,7 @@ DISCOVERY_TYPES = (130, 131, 132, 143, 133, 134, 135, 136, 137)
 
 # A quiet association keeps its entry through seven missed heartbeats (RFC 9260 has 30 s between them).
 SCTP_IDLE_SECONDS = 210
-SCTP_MOST_ALLOWED, SCTP_MOST_DENIED = 20000, 1000
+SCTP_MOST = 20000  # associations that one switch remembers
 
 
 def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
@@ -100,6 +101,8 @@ def _misses(flows: FlowSet) -> None:
     for table in tables.TABLES:
         if table is tables.OUTPUT:
             flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
+            # Every ct() may put expired fragments of somebody else among the packets that leave it.
+            flows.add(table, 100, [INVALID])
         elif table not in (tables.SCTP_REPLIES, tables.FLOOD):
             flows.add(table, MISS, (), goto=onward.get(table))
 
@@ -130,8 +133,10 @@ def _tracking(flows: FlowSet, view: SwitchView) -> None:
     for family in FAMILIES:
         flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
         if view.userspace:
-            lookup: list[Action] = [Resubmit(tables.SCTP_REPLIES.number), Ct(CT_ZONE_SCTP, tables.DESTINATION.number)]
-            flows.add(tables.CONNTRACK, 100, [family, SCTP], lookup)
+            known = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
+            flows.add(tables.CONNTRACK, 100, [family, SCTP], [Resubmit(tables.SCTP_REPLIES.number)], tables.SCTP)
+            flows.add(tables.SCTP, 100, [family, known], [Ct(CT_ZONE, tables.DESTINATION.number)])
+            flows.add(tables.SCTP, 10, [family], [Ct(CT_ZONE_SCTP, tables.DESTINATION.number)])
 
 
 def _delivery(flows: FlowSet, view: SwitchView) -> None:
@@ -168,8 +173,9 @@ def _direction(flows: FlowSet, view: SwitchView) -> None:
         # fragment, and that one is judged.
         flows.add(state, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
     if view.userspace:
-        flows.add(state, 180, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY_ALLOWED)], goto=tables.OUTPUT)
-        flows.add(state, 180, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY_DENIED)])
+        # Where both ends opened associations conntrack knows one of them; the answers to the other look original.
+        answer = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
+        flows.add(state, 180, [_reply_bit(set_to=False), answer], goto=tables.OUTPUT)
         flows.add(state, 170, [RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)], goto=tables.OUTPUT)
     reply = [
         Move(DESTINATION, INITIATOR),
@@ -199,16 +205,21 @@ def _recording(flows: FlowSet, view: SwitchView) -> None:
     for family in FAMILIES:
         flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CT_ZONE, output, commit=True)])
         flows.add(commit, 190, [family, FRAGMENT], [Ct(CT_ZONE, output)])
-        flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, commit=True)], tables.OUTPUT)
-        if view.userspace:
-            version = 4 if family is IPV4 else 6
-            allowed = _learn(version, SctpAssociation.REPLY_ALLOWED, SCTP_MOST_ALLOWED)
-            flows.add(commit, 150, [family, SCTP], [allowed, Ct(CT_ZONE, commit=True)], tables.OUTPUT)
-            denied = _learn(version, SctpAssociation.REPLY_DENIED, SCTP_MOST_DENIED)
-            flows.add(tables.DENY, 100, [family, SCTP], [denied])
+        if not view.userspace:
+            flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, commit=True)], tables.OUTPUT)
+            continue
+        # The packets that leave userspace conntrack may be others than those that entered it: expired fragments
+        # are among them, so whatever follows must look at them anew.
+        flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, output, commit=True)])
+        opening: list[Action] = [_learn_reply(4 if family is IPV4 else 6), Ct(CT_ZONE, output, commit=True)]
+        flows.add(commit, 150, [family, SCTP], opening)
+    if view.userspace:
+        flows.add(commit, 160, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)], goto=tables.OUTPUT)
 
 
-def _learn(version: int, association: SctpAssociation, limit: int) -> LearnReply:
-    """Remember an SCTP association's replies as allowed or denied; its own cookie number keeps the limits apart."""
-    owner = cookie(CookieKind.LEARNED, association)
-    return LearnReply(tables.SCTP_REPLIES.number, version, association, owner, 100, SCTP_IDLE_SECONDS, limit)
+def _learn_reply(version: int) -> LearnReply:
+    """Remember which packets answer this SCTP packet."""
+    owner = cookie(CookieKind.LEARNED, SctpAssociation.REPLY)
+    return LearnReply(
+        tables.SCTP_REPLIES.number, version, SctpAssociation.REPLY, owner, 100, SCTP_IDLE_SECONDS, SCTP_MOST
+    )

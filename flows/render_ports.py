@@ -13,7 +13,7 @@ from flows.fields import (
     DESTINATION,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
-    IN_PORT_32,
+    IN_PORT_16,
     INITIATOR,
     LOCAL_16,
     LOCAL_32,
@@ -137,8 +137,15 @@ def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], ow
             continue
         flows.add(tables.DESTINATION, 200, [exactly(oxm.ETH_DST, pod.mac), *target], actions, tables.STATE, owner)
         flows.add(tables.DESTINATION, 150, target, owner=owner)
+    # A packet is not sent back where it came from unless that is said: a pod reaches itself by IN_PORT.
+    back = [action for action in actions if action != Load(OUTPUT, pod.ofport)] + [Load(OUTPUT, IN_PORT_16)]
+    for net in pod.addresses:
+        terms = [in_range(SOURCE, pod.ofport), *address("destination", net)]
+        if pod.mac is not None:
+            terms.append(exactly(oxm.ETH_DST, pod.mac))
+        flows.add(tables.DESTINATION, 205, terms, back, tables.STATE, owner)
     itself = [in_range(INITIATOR, pod.ofport), in_range(RESPONDER, pod.ofport)]
-    flows.add(tables.EGRESS, SELF, itself, [Output(IN_PORT_32)], owner=owner)
+    flows.add(tables.EGRESS, SELF, itself, goto=tables.COMMIT, owner=owner)
 
 
 def _count_denied(flows: FlowSet, pod: Attachment) -> None:

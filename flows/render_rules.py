@@ -16,7 +16,17 @@ from flows import pipeline as tables
 from flows.attach import SwitchView
 from flows.builder import FAMILIES, TRACKED, FlowSet, address
 from flows.compile import CompiledRule, NodePolicy
-from flows.fields import EGRESS_APPLIES, INGRESS_APPLIES, INITIATOR, RESPONDER, CookieKind, Range, cookie
+from flows.fields import (
+    EGRESS_APPLIES,
+    INGRESS_APPLIES,
+    INITIATOR,
+    RESPONDER,
+    SCTP_ASSOCIATION,
+    CookieKind,
+    Range,
+    SctpAssociation,
+    cookie,
+)
 from flows.flow import Conjunction, FlowError, Match, Term, exactly, in_range, masked, match
 from flows.model import Direction, Key, Protocol
 from flows.net import Net
@@ -125,11 +135,19 @@ def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, .
 
 
 def _sctp_terms(service: Service) -> Iterator[tuple[Term, ...]]:
-    """Userspace conntrack gives SCTP no ports, so the packet's own are matched; only original packets come here."""
+    """Userspace conntrack gives SCTP no ports, so the packet's own are matched: where it goes, or for an answer where
+    it comes from."""
+    sides = ((SctpAssociation.UNKNOWN, oxm.SCTP_DST), (SctpAssociation.REPLY, oxm.SCTP_SRC))
     for family in FAMILIES:
-        packet = (TRACKED, family, exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP))
-        for value, mask in port_masks(service.low, service.high):
-            yield (*packet, masked(oxm.SCTP_DST, value, mask)) if mask else packet
+        for association, field in sides:
+            packet = (
+                TRACKED,
+                family,
+                exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP),
+                in_range(SCTP_ASSOCIATION, association),
+            )
+            for value, mask in port_masks(service.low, service.high):
+                yield (*packet, masked(field, value, mask)) if mask else packet
 
 
 def _bands(clauses: Iterable[list[Conjunction]]) -> int:

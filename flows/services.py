@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from flows.model import Pod, PortSpec, Protocol
+from flows.model import ContainerPort, Pod, PortSpec, Protocol
 
 MAX_PORT = 0xFFFF
 
@@ -53,12 +53,18 @@ def named(ports: Iterable[PortSpec]) -> tuple[PortSpec, ...]:
     return tuple(spec for spec in ports if isinstance(spec.port, str))
 
 
-def resolve(names: Iterable[PortSpec], pod: Pod) -> Services:
+def resolve(names: tuple[PortSpec, ...], pod: Pod) -> Services:
     """The numbers that these names have in one pod: name and protocol must both agree."""
+    return _resolve(names, pod.ports)
+
+
+@lru_cache(maxsize=65536)
+def _resolve(names: tuple[PortSpec, ...], ports: tuple[ContainerPort, ...]) -> Services:
+    """Many pods have the same ports."""
     return normalize(
         Service(port.protocol, port.number, port.number)
         for spec in names
-        for port in pod.ports
+        for port in ports
         if port.name == spec.port and port.protocol == spec.protocol
     )
 

@@ -8,7 +8,7 @@ flows against it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from flows.index import Group, PodIndex
@@ -109,7 +109,7 @@ class Variants:
         allowed = self._peer_nets(key)
         blocks = [net for net in allowed or () if not net.is_host]
         groups: dict[Services, set[Net]] = defaultdict(set)
-        for n in index.with_port(names):
+        for n in self._with_port(names, allowed, blocks):
             pod = index.pods[n]
             services = resolve(names, pod)
             for address in pod.addresses:
@@ -120,6 +120,15 @@ class Variants:
                 if common:
                     groups[common].add(address)
         return groups
+
+    def _with_port(
+        self, names: tuple[PortSpec, ...], allowed: frozenset[Net] | None, blocks: list[Net]
+    ) -> Iterable[int]:
+        """Pods with such a port that can be behind `allowed`; all of them only where a block may hold any address."""
+        found = self.index.with_port(names)
+        if allowed is None or blocks or len(allowed) > len(found):
+            return found
+        return {n for address in allowed for n in self.index.claimants(address) if n in found}
 
     def _peer_nets(self, key: RuleKey) -> frozenset[Net] | None:
         """The rule's peers as prefixes; None when it names none, which means everybody."""
