@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+import time
 from typing import Any
 
 import ovs.poller
@@ -18,6 +19,7 @@ from controller.tls.credentials import Credentials
 from controller.tls.peers import Refused, why
 
 log = structlog.get_logger(__name__)
+SHAKE_WITHIN = 8.0  # seconds for the handshake
 
 
 class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
@@ -30,6 +32,7 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
         self.failure = ""
         self._credentials = credentials
         self._ready = False
+        self._deadline = time.monotonic() + SHAKE_WITHIN
 
     @property
     def ready(self) -> bool:
@@ -47,17 +50,20 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
                 pass
             who = self._credentials.admit(self.socket)
         except BlockingIOError:
-            return errno.EAGAIN
+            return errno.EAGAIN if time.monotonic() < self._deadline else self._refuse(why(TimeoutError()))
         except Refused as refused:
-            self.failure = refused.text
-            # Without the port, which changes with every attempt: a repeated warning is one warning.
-            where = self.name.rpartition(":")[0]
-            log.warning("refused the OVSDB connection", peer=where, reason=refused.text)
-            self._credentials.count("ovsdb", where, refused)
-            return errno.EPROTO
+            return self._refuse(refused)
         self._ready = True
         log.info("OVSDB peer proved itself", peer=self.name, certificate=who, version=self.socket.version())
         return 0
+
+    def _refuse(self, refused: Refused) -> int:
+        self.failure = refused.text
+        # Without the port, which changes with every attempt: a repeated warning is one warning.
+        where = self.name.rpartition(":")[0]
+        log.warning("refused the OVSDB connection", peer=where, reason=refused.text)
+        self._credentials.count("ovsdb", where, refused)
+        return errno.EPROTO
 
     def recv(self, n: int) -> tuple[int, bytes | str]:
         """As the package's: (0, data), (0, nothing) at the end, or (errno, nothing)."""

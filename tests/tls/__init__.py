@@ -1,0 +1,1 @@
+"""TLS: certificates, who comes in with which, and rotation."""
