@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.fields import MAX_OFPORT
-from flows.model import Cluster, Key
+from flows.model import Cluster, Key, Pod
 from flows.net import Net, parse_address
 
 
@@ -96,9 +96,19 @@ class _Refused(Exception):
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
 
 
-def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
+class Known(NamedTuple):
+    """An interface that was read, and all that it was read from: while these are the same, so is the attachment."""
+
+    interface: InterfaceState
+    pod: Pod
+    node: str
+    attachment: Attachment
+
+
+def read_bridge(bridge: BridgeState, cluster: Cluster, known: dict[str, Known] | None = None) -> Reading:
     """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
-    guessed."""
+    guessed. `known` remembers interfaces by name from one call to the next."""
+    known = {} if known is None else known
     problems: list[PortProblem] = []
     found: list[Attachment] = []
     uplinks: list[InterfaceState] = []
@@ -113,7 +123,7 @@ def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
             if interface.external_ids.get("headgate-role") == "uplink":
                 uplinks.append(interface)
                 continue
-            found.append(_attach(interface, interface.ofport, bridge.node, cluster))
+            found.append(_attach_again(interface, interface.ofport, bridge.node, cluster, known))
         except _Refused as refusal:
             problems.append(PortProblem(interface.name, str(refusal)))
     kept = _without_rivals(_without_node(found, own, problems), problems)
@@ -151,6 +161,19 @@ def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
     text = external_ids.get("ip_addresses") or external_ids.get("ip-address") or ""
     words = text.replace(",", " ").split()
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
+
+
+def _attach_again(
+    interface: InterfaceState, ofport: int, node: str, cluster: Cluster, known: dict[str, Known]
+) -> Attachment:
+    before = known.get(interface.name)
+    if before is not None and before.interface is interface and before.node == node:
+        if cluster.pods.get(before.attachment.pod) is before.pod:
+            return before.attachment
+        del known[interface.name]
+    found = _attach(interface, ofport, node, cluster)
+    known[interface.name] = Known(interface, cluster.pods[found.pod], node, found)
+    return found
 
 
 def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster) -> Attachment:
@@ -217,8 +240,10 @@ def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> lis
             problems.append(PortProblem(pod.interface, _rivals(f"pod {pod.pod}", by_pod[pod.pod])))
             continue
         contested = [net for net in pod.addresses if len(by_address[net]) > 1]
-        problems.extend(PortProblem(pod.interface, _rivals(str(net), by_address[net])) for net in contested)
-        kept.append(replace(pod, addresses=tuple(net for net in pod.addresses if net not in contested)))
+        if contested:
+            problems.extend(PortProblem(pod.interface, _rivals(str(net), by_address[net])) for net in contested)
+            pod = replace(pod, addresses=tuple(net for net in pod.addresses if net not in contested))
+        kept.append(pod)
     return kept
 
 

@@ -17,7 +17,7 @@ from flows.model import Direction, Key
 from flows.net import Net
 from flows.pipeline import PipelineError
 from flows.render import render_bridge
-from flows.render_ports import render_pod
+from flows.render_ports import render_flood, render_pod
 
 W = TypeVar("W")
 Isolated = Callable[[Key], frozenset[Direction]]
@@ -33,12 +33,11 @@ class Port(NamedTuple):
 
 
 class Bridge(NamedTuple):
-    """All that the flows of a bridge itself depend on. `ports` are those of pods that have an address."""
+    """All that the flows of a bridge itself depend on."""
 
     node_addresses: tuple[Net, ...]
     local_mac: int | None
     uplink: int | None
-    ports: tuple[int, ...]
 
 
 class BridgePlan(Generic[W]):
@@ -67,25 +66,26 @@ class BridgePlan(Generic[W]):
         if old.userspace != view.userspace:
             raise ValueError("a bridge that changed its datapath type needs a new plan")
         wanted = {pod.ofport: pod for pod in view.attachments}
-        changed = self._changed(wanted)
-        # What one port gives up may be another's from now on, so everything is given up first.
-        for ofport in [*(self._ports.keys() - wanted.keys()), *changed]:
+        gone = self._ports.keys() - wanted.keys()
+        changed = self._changed(wanted, gone)
+        bridge = Bridge(view.node_addresses, view.local_mac, view.uplink)
+        anew = bridge != self._bridge
+        # What one piece gives up may be another's from now on, so everything is given up first.
+        for ofport in [*gone, *changed]:
             self._clear(ofport)
-        bridge = _bridge(view)
-        if bridge != self._bridge:
+        if anew:
             self._drop(self._of_bridge)
         for ofport in changed:
             self._fill(wanted[ofport], isolated(wanted[ofport].pod))
-        if bridge != self._bridge:
+        if anew:
             self._bridge = bridge
-            flows = FlowSet()
-            render_bridge(flows, view)
-            self._of_bridge = self._put(flows)
+            self._of_bridge = self._put(render_bridge)
+        if anew or gone or changed:
+            self._put(render_flood)
 
-    def _changed(self, wanted: dict[int, Attachment]) -> list[int]:
-        """The ports to be rendered again. Where several have one MAC address, they share a flow, so they go together."""
+    def _changed(self, wanted: dict[int, Attachment], gone: set[int]) -> list[int]:
+        """The ports to be rendered again. Ports with one MAC address share a flow, so they go together."""
         changed = [ofport for ofport, pod in wanted.items() if not self._has(ofport, pod)]
-        gone = self._ports.keys() - wanted.keys()
         macs = {self._ports[ofport].pod.mac for ofport in [*gone, *changed] if ofport in self._ports}
         macs.update(wanted[ofport].mac for ofport in changed)
         macs.discard(None)
@@ -104,9 +104,10 @@ class BridgePlan(Generic[W]):
             self._fill(port.pod, directions)
 
     def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
-        flows = FlowSet()
-        render_pod(flows, pod, isolated)
-        self._ports[pod.ofport] = Port(pod, isolated, self._put(flows))
+        found = FlowSet()
+        render_pod(found, pod, isolated)
+        flows = tuple([self._set(flow) for flow in found.flows()])
+        self._ports[pod.ofport] = Port(pod, isolated, flows)
         self._pods[pod.pod] = pod.ofport
 
     def _clear(self, ofport: int) -> None:
@@ -116,8 +117,10 @@ class BridgePlan(Generic[W]):
             if self._pods.get(port.pod.pod) == ofport:
                 del self._pods[port.pod.pod]
 
-    def _put(self, flows: FlowSet) -> tuple[FlowKey, ...]:
-        return tuple([self._set(flow) for flow in flows.flows()])
+    def _put(self, render: Callable[[FlowSet, SwitchView], None]) -> tuple[FlowKey, ...]:
+        found = FlowSet()
+        render(found, self.view)
+        return tuple([self._set(flow) for flow in found.flows()])
 
     def _set(self, flow: Flow) -> FlowKey:
         wire = self._encode(flow)
@@ -147,8 +150,3 @@ class BridgePlan(Generic[W]):
                 self._drop([self._of_rules.pop(slot)])
         before, self._before = self._before, {}
         return {key for key, wire in before.items() if self.flows.get(key) != wire}
-
-
-def _bridge(view: SwitchView) -> Bridge:
-    ports = tuple(pod.ofport for pod in view.attachments if pod.addresses)
-    return Bridge(view.node_addresses, view.local_mac, view.uplink, ports)

@@ -51,7 +51,7 @@ from flows.flow import (
     masked,
 )
 from flows.pipeline import MISS
-from flows.render_ports import render_neighbors, render_node, render_pod
+from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
 from flows.render_rules import render_rules, render_stages
 
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
@@ -75,6 +75,7 @@ def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
     """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them."""
     flows = FlowSet()
     render_bridge(flows, view)
+    render_flood(flows, view)
     for attachment in view.attachments:
         render_pod(flows, attachment, policy.isolated.get(attachment.pod, frozenset()))
     render_rules(flows, view, policy)
@@ -82,7 +83,7 @@ def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
 
 
 def render_bridge(flows: FlowSet, view: SwitchView) -> None:
-    """The flows that concern no single pod and no rule."""
+    """The flows that depend on no pod and no rule."""
     _misses(flows)
     _admission(flows, view)
     _tracking(flows, view)

@@ -179,11 +179,15 @@ def render_node(flows: FlowSet, view: SwitchView) -> None:
         flows.add(tables.EGRESS, NOT_ASKED, [in_range(side, NODE_ITSELF)], goto=tables.COMMIT)
 
 
-def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
-    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away."""
+def render_flood(flows: FlowSet, view: SwitchView) -> None:
+    """ARP and neighbor discovery that concern everybody. This one flow depends on all ports."""
     ports = [pod.ofport for pod in view.attachments if pod.addresses]
     everybody = [*sorted(ports), LOCAL_32, *([view.uplink] if view.uplink is not None else [])]
     flows.add(tables.FLOOD, MISS, [], [Output(port) for port in everybody])
+
+
+def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
+    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away."""
     for net in view.node_addresses:
         flows.add(tables.NEIGHBOR, 200, _asks_for(net), [Output(LOCAL_32)])
     if view.local_mac is not None:

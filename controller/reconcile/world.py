@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from controller.reconcile.events import FlowKey, WireFlow
-from flows.attach import Attachment, BridgeState, Reading, pod_named, read_bridge
+from flows.attach import Attachment, BridgeState, Known, Reading, pod_named, read_bridge
 from flows.bridge_plan import BridgePlan
 from flows.bridge_rules import Local
 from flows.engine import Change, Part, PolicyEngine
@@ -40,6 +40,7 @@ class World:
         self._encode = encode
         self._plans: dict[BridgeName, Plan] = {}
         self._readings: dict[BridgeName, Reading] = {}
+        self._known: dict[BridgeName, dict[str, Known]] = {}  # their interfaces as they were read last
         self._stale: set[BridgeName] = set()  # bridges whose ports are to be read again
         self._named: dict[Key, set[BridgeName]] = defaultdict(set)  # which bridges have a port that names a pod
         self._names: dict[BridgeName, frozenset[Key]] = {}
@@ -80,7 +81,8 @@ class World:
                 namespace = new.namespaces.get(key)
                 self.engine.put_namespace(key, namespace.labels if namespace else None)
         elif kind == "Pod":
-            self._stale.update(self._named.get(key, ()))
+            if _placement(before) != _placement(after):
+                self._stale.update(self._named.get(key, ()))
             self._put_pod(key)
         elif key in new.policies:
             self.engine.put_policy(new.policies[key])
@@ -116,6 +118,7 @@ class World:
         if self._readings.pop(name, None) is not None:
             self._replace(name, {})
         self._plans.pop(name, None)
+        self._known.pop(name, None)
         for bridges in self._where.values():
             bridges.discard(name)
 
@@ -170,7 +173,7 @@ class World:
 
     def _read(self, name: BridgeName) -> set[Key]:
         bridge = self.bridges[name]
-        reading = read_bridge(bridge, self.cluster or Cluster())
+        reading = read_bridge(bridge, self.cluster or Cluster(), self._known.setdefault(name, {}))
         self._readings[name] = reading
         moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)
@@ -268,6 +271,13 @@ def _identity(change: Change) -> bytes:
     if part is None:
         raise ValueError("a change of nothing")
     return part.identity
+
+
+def _placement(pod: object) -> object:
+    """All of a pod that decides what is behind a port; labels and container ports do not."""
+    if not isinstance(pod, Pod):
+        return None
+    return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished
 
 
 def _identify(flow: WireFlow) -> FlowKey:
