@@ -15,6 +15,7 @@ PACKAGES = ("flows", "controller", "topology")
 # Each with what it is for. All have wheels but `ovs`, which is pure Python where there is no compiler.
 RUN = [
     "click>=8.1",  # the command line
+    "cryptography>=42",  # the certificates of `headgate pki`, and when ours ends
     "eventlet>=0.36",  # the default concurrency hub of os-ken
     "kubernetes>=31",  # transport and credentials of the API server; objects are taken as raw JSON
     "os-ken>=4,<5",  # OpenFlow: connections and small messages

@@ -50,15 +50,18 @@ Examples:
     headgate run --manifests /etc/headgate/manifests \\
         --ovsdb tcp:192.0.2.11:6640 --ovsdb tcp:192.0.2.12:6640
 \b
-  Nodes that call by themselves (ovs-vsctl set-manager tcp:192.0.2.1:6640):
-    headgate run --manifests /etc/headgate/manifests --ovsdb-listen tcp:0.0.0.0:6640
+  Nodes that call by themselves, in TLS (`headgate pki` says how to set them up):
+    headgate run --manifests /etc/headgate/manifests --pki-dir /etc/headgate/pki \\
+        --openflow-listen ssl:0.0.0.0:6653 --ovsdb-listen ssl:0.0.0.0:6640
 \b
   The same in a file:
     headgate run --config /etc/headgate/config.yaml
 \b
     # config.yaml: the flags' names with underscores
     manifests: /etc/headgate/manifests
-    ovsdb_listen: tcp:0.0.0.0:6640
+    pki_dir: /etc/headgate/pki
+    openflow_listen: ssl:0.0.0.0:6653
+    ovsdb_listen: ssl:0.0.0.0:6640
     log_format: json
 
 A flag is stronger than its environment variable, that than the file, and the file than the default. Lists are
