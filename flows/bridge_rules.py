@@ -133,7 +133,7 @@ class BridgeRules:
         self._changed[slot] = flow
 
     def take(self) -> dict[Slot, Flow | None]:
-        """What changed since the last call."""
+        """What may have changed since the last call."""
         if not self._plain:
             self._rebuild()
         for direction, terms in self._dirty:
@@ -149,8 +149,8 @@ class BridgeRules:
     def drop(self) -> dict[Slot, Flow | None]:
         """Give up all rule flows: they cannot be rendered. Everything is tried again at the next change."""
         self._plain = False
-        gone: dict[Slot, Flow | None] = {**self._changed, **dict.fromkeys(self._flows)}
-        self._flows, self._changed = {}, {}
+        gone = self._changed.keys() | self._slots
+        self._slots, self._changed = set(), {}
         return dict.fromkeys(gone)
 
     def _rebuild(self) -> None:
