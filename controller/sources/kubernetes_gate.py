@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from controller.sources.manifest import Unit
 
 SETTLE_SECONDS = 0.2  # in which a watch that was opened again says what it missed
-HOLD_SECONDS = 3.0  # the longest that a change waits
+HOLD_SECONDS = 10.0  # the longest that a change waits
 
 Units = Mapping[str, Unit | None]
 
@@ -28,8 +28,8 @@ class Gate:
         self._behind: set[object] = set()
         self._given_up: set[object] = set()  # they stay away, and hold up nothing more until they are back
         self._held: dict[str, Unit | None] = {}
+        self._held_since = 0.0
         self._settled_at = 0.0
-        self._deadline: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="kubernetes-gate", daemon=True)
 
@@ -50,26 +50,23 @@ class Gate:
                 self._behind.add(watch)
 
     def back(self, watch: object) -> None:
-        """It goes on where it was lost, and has only to say what it missed."""
+        """It goes on where it was lost, and has only to say what it missed: changes, or that it cannot go on."""
         with self._condition:
             self._given_up.discard(watch)
-            if watch not in self._behind:
-                return
-            self._behind.discard(watch)
-            self._settled_at = time.monotonic() + SETTLE_SECONDS
-            if not self._behind and self._deadline is not None:
-                self._deadline = min(self._deadline, self._settled_at)
+            if watch in self._behind:
+                self._behind.discard(watch)
+                self._settled_at = time.monotonic() + SETTLE_SECONDS
                 self._condition.notify_all()
 
     def put(self, units: Units) -> None:
         """Pass these on, now or together with others."""
         with self._condition:
+            if not self._held:
+                self._held_since = time.monotonic()
             self._held.update(units)
-            now = time.monotonic()
-            if not self._behind and now >= self._settled_at:
+            if time.monotonic() >= self._due():
                 self._open()
-            elif self._deadline is None:
-                self._deadline = now + HOLD_SECONDS if self._behind else self._settled_at
+            else:
                 self._condition.notify_all()
 
     def flush(self) -> None:
@@ -77,18 +74,21 @@ class Gate:
         with self._condition:
             self._open()
 
+    def _due(self) -> float:
+        """When to pass on what is held, as it looks now."""
+        return self._held_since + HOLD_SECONDS if self._behind else self._settled_at
+
     def _open(self) -> None:
         units, self._held = self._held, {}
-        self._deadline = None
         if units:
             self._apply(units)
 
     def _run(self) -> None:
         with self._condition:
             while not self._stopping:
-                if self._deadline is None:
+                if not self._held:
                     self._condition.wait()
-                elif (left := self._deadline - time.monotonic()) > 0:
+                elif (left := self._due() - time.monotonic()) > 0:
                     self._condition.wait(left)
                 else:
                     self._given_up |= self._behind

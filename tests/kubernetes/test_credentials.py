@@ -1,4 +1,4 @@
-"""Who Headgate says it is: by a token file, a plugin or a pod's service account; and what is said when that is wrong."""
+"""Who Headgate is for a server: by a token file, a plugin, a service account; and what is said when that is wrong."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ REJECTING: list[Manifest] = [
         "metadata": {"name": "nothing-for-headgate"},
         "spec": {
             "priorityLevelConfiguration": {"name": "nothing-for-headgate"},
-            "matchingPrecedence": 1,
+            "matchingPrecedence": 2,
             "rules": [
                 {
                     "subjects": [
