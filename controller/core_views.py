@@ -31,6 +31,9 @@ DUMP_SECONDS = 10.0
 # Faults that only a change of the sources can mend are believed after this time: a file may be half written.
 PATIENCE_SECONDS = 2.0
 STEP_SECONDS = 0.5
+# ovs-vswitchd answers a commit before it has gone through the flows that the datapath has cached, and says not when it
+# has. It begins at once and takes milliseconds.
+REVALIDATION_SECONDS = 0.1
 BARRIER_SECONDS = 2.0
 
 
@@ -106,6 +109,7 @@ class CoreViews:
             now = time.monotonic()
             only_faults = not reading.away and len(lines) == len(faults) and now >= patience
             if not lines or now >= deadline or only_faults:
+                time.sleep(min(self._core.read(_caches_are_stale), _left(deadline)))
                 return WaitResult(not lines, tuple(lines))
             with self._core.changed:
                 self._core.changed.wait(min(STEP_SECONDS, _left(deadline)))
@@ -177,6 +181,12 @@ class CoreViews:
 
 def _age(since: float | None, now: float) -> float | None:
     return None if since is None else now - since
+
+
+def _caches_are_stale(reconciler: Reconciler, now: float) -> float:
+    """Seconds for which a datapath may still go by what it cached before the last commit."""
+    commits = [s.committed_at for s in reconciler.switches.values() if s.committed_at is not None]
+    return max(0.0, max(commits, default=-REVALIDATION_SECONDS) + REVALIDATION_SECONDS - now)
 
 
 def _left(deadline: float) -> float:

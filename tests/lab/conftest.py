@@ -65,3 +65,4 @@ def close_switches(lab: Lab) -> None:
     """Let nothing through."""
     for node in lab.nodes.values():
         node.ofctl("del-flows")
+        node.appctl("revalidator/wait")  # until then the datapath goes by what it has cached
