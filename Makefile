@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find $(wildcard deploy/*.sh)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find scripts/packages $(wildcard deploy/*.sh topology/vagrant/*)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -42,7 +42,7 @@ check: lint types layers check-docs ## all checks that run no tests
 lint: develop ## style of the code, of its formatting and of the shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	@$(BIN)/shellcheck --external-sources $(SHELL_SCRIPTS)
 
 .PHONY: format
 format: develop ## put the code into its format
@@ -68,6 +68,19 @@ check-docs: develop ## fail when a generated page is stale
 .PHONY: fresh-test
 fresh-test: ## demo and test, twice, on a fresh minimal Debian 12 (needs root and debootstrap)
 	@scripts/fresh-machine
+
+.PHONY: vagrant-up
+vagrant-up: ## the lab on virtual machines: a controller and two nodes (needs vagrant)
+	@scripts/packages
+	@tests/envtest/build --if-missing
+	@vagrant up
+
+.PHONY: vagrant-test
+vagrant-test: ## the truth tables on virtual machines, which come and go (needs vagrant; half an hour)
+	@scripts/bootstrap --dev
+	@scripts/packages
+	@tests/envtest/build --if-missing
+	@HEADGATE_VAGRANT=$${HEADGATE_VAGRANT:-1} $(BIN)/python -m pytest --verbose --capture=no --timeout=7200 tests/vagrant
 
 .PHONY: constraints
 constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows

@@ -53,8 +53,21 @@ def create(path: Path) -> None:
         raise
 
 
+def keep_own(path: Path) -> None:
+    """Bind the calling thread's own namespace to the new file `path`; `remove` releases it. Raises OSError."""
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        _check(_libc.mount(_OWN.encode(), str(path).encode(), b"none", MS_BIND, None), f"bind {path}")
+    except OSError:
+        path.unlink()
+        raise
+
+
 def remove(path: Path) -> None:
-    """Release a namespace made by `create`; it ends with its last process and socket. A missing one is no error."""
+    """Release a namespace made by `create` or kept by `keep_own`; it ends with its last process and socket.
+
+    A missing one is no error.
+    """
     while os.path.lexists(path) and _libc.umount2(str(path).encode(), MNT_DETACH) == 0:
         pass
     path.unlink(missing_ok=True)

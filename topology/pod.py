@@ -23,7 +23,7 @@ Vsctl = Callable[[Sequence[str]], str]
 
 @dataclass(frozen=True)
 class PodLink:
-    """A pod to attach: its endpoint and the UID of its Kubernetes object."""
+    """A pod to attach: its endpoint and the UID of its Kubernetes object, "" where that is not known here."""
 
     endpoint: Endpoint
     uid: str
@@ -83,7 +83,7 @@ def port_commands(pod: PodLink, bridge: str) -> list[str]:
     name = pod.interface
     ids = {"iface-id": pod.endpoint.name, "iface-id-ver": pod.uid, "attached-mac": pod.endpoint.mac}
     commands = ["--", "--may-exist", "add-port", bridge, name, "--", "set", "Interface", name]
-    return commands + [f'external_ids:{key}="{value}"' for key, value in ids.items()]
+    return commands + [f'external_ids:{key}="{value}"' for key, value in ids.items() if value]
 
 
 def detach(pods: Iterable[PodLink], folder: Path, where: Path | None, bridge: str, vsctl: Vsctl) -> None:

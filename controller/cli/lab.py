@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli.errors import Failure
+from controller.cli.lab_machine import machine
 from controller.cli.lab_scenario import scenario
 from controller.cli.lab_where import Where, told
 from controller.cli.output import Page, Row, mark, output_option
@@ -61,6 +62,7 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
 
 
 lab.add_command(scenario)
+lab.add_command(machine)
 
 
 @lab.command(short_help="Bring a lab up: nodes, pods, headgate run.")

@@ -1,0 +1,1 @@
+"""The Vagrant lab for real: virtual machines, the kernel's datapath, an API server. `make vagrant-test` runs these."""

@@ -1,0 +1,115 @@
+"""The cluster's objects in a real API server, as `kubectl apply` and `kubectl delete` put them there.
+
+Stands in for kubectl where that is too slow to start hundreds of times, and for what a kubelet reports: the state of
+pods and nodes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from topology.errors import LabError
+from topology.manifests import Object, label
+
+OWNER = "headgate-lab"
+SECONDS = 60.0
+# Where each kind stands: the path of its group and version, its plural, whether it has a namespace.
+KINDS = {
+    "Namespace": ("api/v1", "namespaces", False),
+    "Node": ("api/v1", "nodes", False),
+    "Pod": ("api/v1", "pods", True),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies", True),
+}
+REPORTED = ("Node", "Pod")
+MISSING = 404
+
+
+class ClusterApi:
+    """Objects in the API server that a kubeconfig leads to; its current context counts. Tokens only."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        try:
+            config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+            chosen = _named(config["contexts"], config["current-context"], "context")
+            cluster = _named(config["clusters"], chosen["cluster"], "cluster")
+            user = _named(config["users"], chosen["user"], "user")
+            self._server = str(cluster["server"]).rstrip("/")
+            self._token = user["token"] if "token" in user else (kubeconfig.parent / user["tokenFile"]).read_text()
+            self._tls = _tls(cluster, kubeconfig.parent)
+        except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration, ssl.SSLError) as error:
+            raise LabError(f"the kubeconfig {kubeconfig} cannot be used: {error}") from error
+
+    def put(self, objects: Iterable[Object]) -> list[str]:
+        """Apply objects, with what a kubelet would report of them; returns their names for people. Raises LabError."""
+        done = []
+        for item in objects:
+            path = _path(item)
+            wanted = {key: value for key, value in item.items() if key != "status"}
+            wanted["metadata"] = {key: value for key, value in item["metadata"].items() if key != "uid"}
+            query = f"?fieldManager={OWNER}&force=true"
+            self._send("PATCH", path + query, wanted)
+            if item["kind"] in REPORTED and "status" in item:
+                reported = {**{key: wanted[key] for key in ("apiVersion", "kind")}, "status": item["status"]}
+                reported["metadata"] = {key: item["metadata"][key] for key in ("name", "namespace") if
+                                        key in item["metadata"]}  # fmt: skip
+                self._send("PATCH", f"{path}/status{query}", reported)
+            done.append(label(item) + " applied")
+        return done
+
+    def delete(self, objects: Iterable[Object]) -> list[str]:
+        """Delete objects by kind and name; returns their names for people, with those that were not there."""
+        done = []
+        for item in objects:
+            found = self._send("DELETE", _path(item) + "?gracePeriodSeconds=0", None)
+            done.append(label(item) + (" was not there" if found is None else " deleted"))
+        return done
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        """One request; None where a DELETE finds nothing."""
+        headers = {"Authorization": f"Bearer {self._token.strip()}", "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/apply-patch+yaml"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._server}/{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS, context=self._tls) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if method == "DELETE" and error.code == MISSING:
+                return None
+            raise LabError(f"{method} {path}: {error.code} {error.read().decode(errors='replace')[:500]}") from error
+        except OSError as error:
+            raise LabError(f"{method} {self._server}/{path}: {error}") from error
+
+
+def _named(entries: Iterable[Mapping[str, Any]], name: str, what: str) -> Any:
+    return next(entry[what] for entry in entries if entry["name"] == name)
+
+
+def _tls(cluster: Mapping[str, Any], folder: Path) -> ssl.SSLContext | None:
+    if not str(cluster["server"]).startswith("https:"):
+        return None
+    if "certificate-authority-data" in cluster:
+        text = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        return ssl.create_default_context(cadata=text)
+    return ssl.create_default_context(cafile=str(folder / cluster["certificate-authority"]))
+
+
+def _path(item: Object) -> str:
+    if item["kind"] not in KINDS:
+        raise LabError(f"{label(item)}: this lab's clusters have {', '.join(KINDS)} only")
+    group, plural, namespaced = KINDS[item["kind"]]
+    name = quote(item["metadata"]["name"], safe="")
+    if not namespaced:
+        return f"{group}/{plural}/{name}"
+    return f"{group}/namespaces/{quote(item['metadata']['namespace'], safe='')}/{plural}/{name}"

@@ -1,0 +1,124 @@
+"""One node of a topology on this machine itself: its pods on the bridge that is already there, with their servers.
+
+The bridge is the operator's (deploy/node.sh makes one); only ports of pods are put on it and taken off.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from topology import netns, process, state
+from topology.address import Endpoint, plan
+from topology.errors import LabError
+from topology.machine import program
+from topology.model import Pod, Port, Topology
+from topology.node import BRIDGE
+from topology.pod import PodLink, attach, detach
+from topology.probe import client
+from topology.probe.matrix import Matrix, Probe
+from topology.state import BASE
+
+SERVERS = "servers"
+
+
+class MachineNode:
+    """The pods of node `name` of a topology, here. A machine outside the cluster is the topology's external of that
+    name."""
+
+    def __init__(self, topology: Topology, name: str, base: Path = BASE, bridge: str = BRIDGE) -> None:
+        self.topology = topology
+        self.name = name
+        self.bridge = bridge
+        self.base = base
+        self.folder = base / topology.name
+        self.endpoints: dict[str, Endpoint] = plan(topology)
+        self.itself = next((end for end in (f"node:{name}", f"external:{name}") if end in self.endpoints), "")
+        if not self.itself:
+            raise LabError(f"the topology {topology.name} has neither a node nor an external {name}")
+
+    @property
+    def netns_folder(self) -> Path:
+        """Where the pods' network namespaces are bound to files, the machine's own among them."""
+        return self.folder / "netns"
+
+    @property
+    def own_pods(self) -> tuple[Pod, ...]:
+        """The pods of this node."""
+        return tuple(pod for pod in self.topology.pods if f"node:{pod.node}" == self.itself)
+
+    def up(self) -> bool:
+        """Make the pods and start the servers; returns False if they were there. On a failure nothing stays."""
+        with state.locked(self.base, self.topology.name):
+            if process.find(self.folder, SERVERS):
+                return False
+            self._remove()
+            try:
+                self._make()
+            except BaseException:  # an interrupt, too, must leave nothing behind
+                self._remove()
+                raise
+            return True
+
+    def down(self) -> bool:
+        """Take away what `up` made, whatever is left of it; returns whether there was anything."""
+        with state.locked(self.base, self.topology.name):
+            there = self.folder.exists() or bool(process.find(self.folder))
+            self._remove()
+            return there
+
+    def is_here(self, probe: Probe) -> bool:
+        """Whether the probe starts on this machine."""
+        return probe.source == self.itself or any(probe.source == pod.key for pod in self.own_pods)
+
+    def run_probes(
+        self,
+        probes: Iterable[Probe],
+        patience: Sequence[float] = client.PATIENCE,
+        expected: client.Expectation | None = None,
+    ) -> Matrix:
+        """Try those of the probes that start here."""
+        own = [probe for probe in probes if self.is_here(probe)]
+        return client.run(own, self.endpoints, self.netns_folder, patience, expected)
+
+    def vsctl(self, arguments: Sequence[str]) -> str:
+        """Run ovs-vsctl on the machine's own Open vSwitch. Raises LabError."""
+        return process.run([program("ovs-vsctl"), "--timeout=60", *arguments])
+
+    def _make(self) -> None:
+        self.netns_folder.mkdir(parents=True)
+        netns.keep_own(self.netns_folder / self.endpoints[self.itself].netns)
+        prefixes = {4: self.topology.subnets.ipv4.prefixlen, 6: self.topology.subnets.ipv6.prefixlen}
+        # Whoever made the pods' objects knows their UIDs; here none is claimed.
+        links = [PodLink(self.endpoints[pod.key], "") for pod in self.own_pods]
+        attach(links, self.netns_folder, None, self.bridge, self.vsctl, prefixes, self.topology.mtu)
+        served: dict[str, Sequence[Port]] = {pod.key: self.topology.served(pod) for pod in self.own_pods}
+        externals = {f"external:{item.name}": self.topology.served(item) for item in self.topology.externals}
+        served[self.itself] = externals.get(self.itself, self.topology.ports)
+        self._serve(served)
+
+    def _serve(self, ports: Mapping[str, Sequence[Port]]) -> None:
+        job = [
+            {
+                "name": name,
+                "netns": str(self.netns_folder / self.endpoints[name].netns),
+                "ports": [[port.protocol, port.port] for port in served],
+            }
+            for name, served in ports.items()
+        ]
+        path = self.folder / f"{SERVERS}.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        log = self.folder / f"{SERVERS}.log"
+        process.start_python(self.folder, SERVERS, "topology.probe.servers", [str(path)], log)
+
+    def _remove(self) -> None:
+        process.end(self.folder)
+        if not self.folder.exists():
+            return
+        links = [PodLink(self.endpoints[pod.key], "") for pod in self.own_pods]
+        detach(links, self.netns_folder, None, self.bridge, self.vsctl)
+        for path in self.netns_folder.glob("*"):
+            netns.remove(path)
+        shutil.rmtree(self.folder)

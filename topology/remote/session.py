@@ -1,0 +1,94 @@
+"""Driving machines of a lab from elsewhere: one ssh (or any command) a machine, with an agent at its end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from topology.errors import LabError
+from topology.probe.client import PATIENCE, Expectation
+from topology.probe.matrix import Matrix, Outcome, Probe
+
+
+class Session:
+    """The agent that `command` leads to, a context manager. Not for several threads at once."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self._process = subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, what: str, **more: object) -> Any:
+        """Have the agent do something, and return its answer. Raises LabError with the agent's words."""
+        request = json.dumps({"do": what, **more})
+        if self._process.stdin is None or self._process.stdout is None:
+            raise LabError(f"{self.name}: not connected")
+        try:
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise LabError(f"{self.name}: its agent has gone: {error}") from error
+        line = self._process.stdout.readline()
+        if not line:
+            raise LabError(f"{self.name}: its agent has ended with {self._process.wait()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise LabError(f"{self.name}: {answer['error']}")
+        return answer["ok"]
+
+    def close(self) -> None:
+        """End the agent by ending its input; by force if it does not."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+class _Share(NamedTuple):
+    """The probes that start on one machine."""
+
+    session: Session
+    probes: list[Probe]
+
+
+class Fleet:
+    """The machines that probes start on: `homes` has the session for each source."""
+
+    def __init__(self, homes: Mapping[str, Session]) -> None:
+        self._homes = homes
+
+    def run_probes(
+        self, probes: Sequence[Probe], patience: Sequence[float] = PATIENCE, expected: Expectation | None = None
+    ) -> Matrix:
+        """Try the probes, each on the machine that it starts on, all machines at once; results in the same order."""
+        shares: dict[str, _Share] = {}
+        for probe in probes:
+            session = self._homes[probe.source]
+            shares.setdefault(session.name, _Share(session, [])).probes.append(probe)
+
+        def run(share: _Share) -> dict[Probe, Outcome]:
+            more = {} if expected is None else {"expected": [expected(probe) for probe in share.probes]}
+            seen = share.session.ask("probe", probes=share.probes, patience=list(patience), **more)
+            return {probe: Outcome(text) for probe, text in zip(share.probes, seen, strict=True)}
+
+        found: dict[Probe, Outcome] = {}
+        with ThreadPoolExecutor(max(1, len(shares))) as pool:
+            for part in pool.map(run, shares.values()):
+                found |= part
+        return Matrix({probe: found[probe] for probe in probes})
