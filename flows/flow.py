@@ -99,6 +99,8 @@ def _check_shape(shape: tuple[tuple[str, int], ...], ct_valid: bool) -> None:
         for needed, values in field.needs:
             if present.get(needed) not in values:
                 raise FlowError(f"{name} needs {needed} to be one of {', '.join(map(hex, values))}")
+        if field is oxm.CT_TP_DST and oxm.CT_NW_PROTO.name not in present:
+            raise FlowError("ct_tp_dst needs ct_nw_proto: without it OVS caches the answer for every port")
         if field in oxm.NEED_CT_STATE and not ct_valid:
             raise FlowError(f"{name} needs a ct_state that is tracked and not invalid")
 

@@ -71,7 +71,8 @@ def test_foreign_cookies_are_foreign() -> None:
         (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6), exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ND_SLL, 1)),
         (IPV4, exactly(oxm.ARP_OP, 1)),
         (exactly(oxm.IP_FRAG, 1),),
-        (exactly(oxm.CT_TP_DST, 80),),
+        (exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_DST, 80)),
+        (TRACKED, exactly(oxm.CT_TP_DST, 80)),
         (IPV4, exactly(oxm.CT_NW_SRC, 1)),
         (IPV6, TRACKED, exactly(oxm.CT_NW_SRC, 1)),
         (masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK), exactly(oxm.CT_TP_DST, 80)),
@@ -87,7 +88,7 @@ def test_a_match_without_its_prerequisites_is_refused(terms: tuple[Term, ...]) -
     [
         (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP), exactly(oxm.SCTP_DST, 80)),
         (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6), exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ND_SLL, 1)),
-        (IPV4, TRACKED, exactly(oxm.CT_NW_SRC, 1), exactly(oxm.CT_TP_DST, 80)),
+        (IPV4, TRACKED, exactly(oxm.CT_NW_SRC, 1), exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_DST, 80)),
         (IPV6, TRACKED, exactly(oxm.CT_IPV6_DST, 1)),
     ],
 )

@@ -167,9 +167,9 @@ def test_a_mask_of_all_fragment_bits_is_no_mask(fragment: tuple[int, int], writt
 
 def test_a_match_that_the_switch_would_not_dump_is_refused() -> None:
     tracked = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
-    for terms in ([exactly(oxm.CT_TP_DST, 80)], [exactly(oxm.CT_NW_PROTO, 0)]):
-        with pytest.raises(CodecError, match="could never be found again"):
-            encode_flow(Flow(0, 0, match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), tracked, *terms)))
+    terms = match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), tracked, exactly(oxm.CT_NW_PROTO, 0))
+    with pytest.raises(CodecError, match="could never be found again"):
+        encode_flow(Flow(0, 0, terms))
 
 
 def test_a_flow_of_more_than_64_kib_is_refused_with_its_name() -> None:
