@@ -144,6 +144,10 @@ def test_a_rotation_is_for_new_connections(hub: str, pki: Pki, good: SecureNode)
         assert run.log.count(ADDED) == sessions
         a_broken_file_changes_nothing(run, pki, client)
         assert run.log.count(ADDED) == sessions and run.in_sync("good")
+        # The switch's next handshake is with the new certificate, and its flows are as they were.
+        good.vsctl("del-controller", "br-int")
+        call(good, run)
+        until(lambda: run.log.count(ADDED) > sessions and run.in_sync("good"))
 
 
 def a_broken_file_changes_nothing(run: Headgate, pki: Pki, client: ssl.SSLContext) -> None:

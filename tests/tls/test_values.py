@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import ssl
 import threading
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from controller.cli.status import show
 from controller.errors import StartError
 from controller.settings import SettingsError, load
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 from controller.tls.files import TlsFiles
 from controller.tls.peers import Refused, admit, names
+from controller.views import StatusView, TlsView
 from tests.tls.world import Pki
 
 CERTIFICATE = {
@@ -106,6 +109,34 @@ def test_a_file_that_cannot_be_used_is_named_at_the_start(
         (pki.folder / name).write_text(text)
     with pytest.raises(StartError, match=hint):
         Credentials(files(pki))
+
+
+def test_another_ca_counts_from_the_next_handshake_on(tmp_path: Path) -> None:
+    pki, other = Pki(tmp_path / "pki"), Pki(tmp_path / "other")
+    pair = Pair(pki)
+    shutil.copy(other.folder / "switchca/cacert.pem", pki.folder / "switchca/cacert.pem")
+    here, there = socket.socketpair()
+    with here, there:
+        client = TlsSocket(there, pki.switch("node-1").client(), False)
+        thread = threading.Thread(target=client.shake_hands, args=(30,))
+        thread.start()
+        with pytest.raises(Refused, match="another CA") as refused:
+            pair.credentials.secure(here, True).shake_hands(30)
+        thread.join()
+    assert refused.value.reason == "unknown_ca"
+    send_all(pair.client, b"still here")
+    assert pair.server.recv(100) == b"still here"
+    pair.close()
+
+
+def test_the_status_shows_what_an_operator_must_know(capsys: pytest.CaptureFixture[str]) -> None:
+    problem = "certificate /c.pem: not usable; the last good files stay in use"
+    tls = TlsView("/c.pem", 0.0, problem, 3, "192.0.2.66: it sent no certificate")
+    show(StatusView("1", 1.0, plain=("tcp:0.0.0.0:6653",), tls=tls))
+    lines = capsys.readouterr().out.splitlines()
+    assert "In plain text over the network: tcp:0.0.0.0:6653" in lines
+    assert f"TLS: {problem}" in lines
+    assert "TLS: 3 connections refused, the last: 192.0.2.66: it sent no certificate" in lines
 
 
 class Pair:
