@@ -1,4 +1,4 @@
-"""deploy/node.sh makes a node of a machine and changes nothing when run again; deploy/node-undo.sh takes all of it back.
+"""deploy/node.sh makes a machine a node and changes nothing when run again; deploy/node-undo.sh takes all of it back.
 
 On a real Open vSwitch (userspace datapath) in a network namespace.
 """
