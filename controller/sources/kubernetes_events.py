@@ -151,6 +151,9 @@ class EventWriter:
         except ApiError as error:
             self._failed(error)
             return
+        except Exception as error:  # noqa: BLE001 - without this thread no event would be written ever again
+            self._failed(ApiError(0, f"an error in Headgate, please report it: {type(error).__name__}: {error}"))
+            return
         self._failures = 0
         now = time.monotonic()
         with self._condition:

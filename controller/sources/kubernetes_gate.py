@@ -11,12 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+import structlog
+
 from controller.sources.manifest import Unit
 
 SETTLE_SECONDS = 0.2  # in which a watch that was opened again says what it missed
 HOLD_SECONDS = 10.0  # the longest that a change waits
 
 Units = Mapping[str, Unit | None]
+
+log = structlog.get_logger("headgate")
 
 
 class Gate:
@@ -79,9 +83,9 @@ class Gate:
         return self._held_since + HOLD_SECONDS if self._behind else self._settled_at
 
     def _open(self) -> None:
-        units, self._held = self._held, {}
-        if units:
-            self._apply(units)
+        if self._held:
+            self._apply(self._held)
+            self._held = {}
 
     def _run(self) -> None:
         with self._condition:
@@ -93,4 +97,12 @@ class Gate:
                 else:
                     self._given_up |= self._behind
                     self._behind.clear()
-                    self._open()
+                    self._try_open()
+
+    def _try_open(self) -> None:
+        try:
+            self._open()
+        except Exception:
+            # What is held would never be passed on without this thread, nor anything after it.
+            log.exception("changes of the Kubernetes API could not be taken in; they are kept and tried again")
+            self._settled_at = time.monotonic() + HOLD_SECONDS

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import urllib3
@@ -45,11 +46,13 @@ class Stream:
         self._response = response
         self._silence = silence
         connection: Any = response.connection
-        self._socket: socket.socket | None = getattr(connection, "sock", None)
-        if self._socket is not None:
-            self._socket.settimeout(silence)
+        underlying: socket.socket | None = getattr(connection, "sock", None)
         self._lock = threading.Lock()
-        self._closed = False
+        # A second descriptor, which nobody else closes: the number of a closed one may be another connection's by now.
+        self._twin: socket.socket | None = None
+        if underlying is not None:
+            underlying.settimeout(silence)
+            self._twin = socket.socket(fileno=os.dup(underlying.fileno()))
 
     def __iter__(self) -> Iterator[list[bytes]]:
         """The lines that arrived together, until the server ends the watch in order. Raises ApiError."""
@@ -80,19 +83,17 @@ class Stream:
         Below TLS, whose state belongs to the reading thread.
         """
         with self._lock:
-            if self._closed or self._socket is None or (number := self._socket.fileno()) < 0:
-                return
-            with socket.socket(fileno=os.dup(number)) as twin:
-                try:
-                    twin.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    return  # the other end was faster
+            if self._twin is not None:
+                with suppress(OSError):  # the other end was faster
+                    self._twin.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Give the connection up."""
         with self._lock:
-            self._closed = True
             self._response.close()
+            if self._twin is not None:
+                self._twin.close()
+                self._twin = None
 
 
 def body_of(response: urllib3.BaseHTTPResponse) -> bytes:

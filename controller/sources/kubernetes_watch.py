@@ -12,6 +12,8 @@ import threading
 import time
 from typing import Protocol
 
+import structlog
+
 from controller.hub import offload
 from controller.sources.kubernetes_api import Api
 from controller.sources.kubernetes_gate import Units
@@ -38,6 +40,8 @@ ABSENT_SECONDS = 30.0  # between looks for a kind that the server does not have
 STEADY_SECONDS = 5.0  # a watch that lived so long was no failure
 MARK_SECONDS = 3.0  # for an answer; then it is asked for on another connection
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+log = structlog.get_logger("headgate")
 
 
 class Owner(Protocol):
@@ -141,9 +145,7 @@ class Reflector:
             self._wake.clear()
             self._reopen = False
             try:
-                if self.known.seen is None:
-                    self._list()
-                self._watch(began)
+                self._turn(began)
                 failures, pause = 0, 0.0
             except ApiError as error:
                 failures = 1 if time.monotonic() - began > STEADY_SECONDS else failures + 1
@@ -151,6 +153,20 @@ class Reflector:
                 if error.retry_after:  # the server's word counts, whoever is in a hurry
                     self._stopping.wait(min(error.retry_after, LONGEST_RETRY_AFTER))
             self._wake.wait(pause)
+
+    def _turn(self, began: float) -> None:
+        """List where that is needed, and watch. Raises ApiError."""
+        try:
+            if self.known.seen is None:
+                self._list()
+            self._watch(began)
+        except ApiError:
+            raise
+        except Exception as error:
+            # Without this thread nothing would be read ever again; and what a list says anew needs no history.
+            log.exception("the Kubernetes API could not be read because of an error in Headgate, please report it")
+            self.known.take((), None)
+            raise ApiError(0, f"an error in Headgate, please report it: {type(error).__name__}: {error}") from error
 
     def _failed(self, error: ApiError, failures: int) -> float:
         """Note a fault, and say for how many seconds to leave the server alone."""
