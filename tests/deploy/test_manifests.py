@@ -13,10 +13,11 @@ from tests.kubernetes.server import ApiServer
 
 FILES = sorted(path for path in MANIFESTS.glob("*.yaml") if path.name != "kustomization.yaml")
 # The Prometheus operator's kind, which no API server has by itself: its name and place, not its fields.
+SERVICE_MONITOR_CRD = "servicemonitors.monitoring.coreos.com"
 SERVICE_MONITORS = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
-    "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
+    "metadata": {"name": SERVICE_MONITOR_CRD},
     "spec": {
         "group": "monitoring.coreos.com",
         "names": {"kind": "ServiceMonitor", "plural": "servicemonitors"},
@@ -46,9 +47,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(tmp_path_factory.mktemp("api")) as server:
         namespace = next(one for one in documents(MANIFESTS / "rbac.yaml") if one["kind"] == "Namespace")
         server.apply([namespace, SERVICE_MONITORS])
-        server.kubectl(
-            "wait", "--for=condition=Established", "--timeout=60s", "crd", SERVICE_MONITORS["metadata"]["name"]
-        )  # type: ignore[index]
+        server.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", SERVICE_MONITOR_CRD)
         yield server
 
 

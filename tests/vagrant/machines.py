@@ -55,13 +55,10 @@ class Machines:
         text = (ROOT / "build" / "vagrant" / "topology.json").read_text()
         self.topology = check_topology(json.loads(text), "the Vagrant lab")
         self.endpoints: Mapping[str, Endpoint] = plan(self.topology)
-        self._ssh_config = RESULTS / "ssh"
+        self._ssh_config = RESULTS / "ssh"  # written by what draws the matrix at the end of `vagrant up`
         self._stack = ExitStack()
 
     def __enter__(self) -> Machines:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["vagrant", "ssh-config"], cwd=ROOT, capture_output=True, text=True, check=True)
-        self._ssh_config.write_text(done.stdout)
         with self._stack:
             self.sessions = {node.name: self._session(node.name, node.name) for node in self.topology.nodes}
             self.sessions[OUTSIDE] = self._session("controller", OUTSIDE)
