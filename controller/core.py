@@ -92,7 +92,7 @@ class Controller:
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
             raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
-        self.reconciler = Reconciler(encode_flow, config.ovsdb, self.started)
+        self.reconciler = Reconciler(encode_flow, config.ovsdb, self.started, config.ovsdb_listen is not None)
         self._views = CoreViews(self)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
 

@@ -38,10 +38,15 @@ SETTLE_SECONDS = 5.0
 
 
 class Reconciler:
-    """Holds the world and the switches. `expected` names the OVSDBs that must have been read before anything is
-    sent."""
+    """Holds the world and the switches.
 
-    def __init__(self, encode: Callable[[Flow], WireFlow], expected: Iterable[str], now: float) -> None:
+    `expected` names the OVSDBs that must have been read before anything is sent; `more_may_come` says that switches
+    nobody named may still call.
+    """
+
+    def __init__(
+        self, encode: Callable[[Flow], WireFlow], expected: Iterable[str], now: float, more_may_come: bool = False
+    ) -> None:
         self.world = World(encode)
         self.switches: dict[int, Switch] = {}
         self.ports = PortLedger()
@@ -50,6 +55,7 @@ class Reconciler:
         self.revision = 0
         self.ovsdb: dict[str, OvsdbState] = {}
         self._expected = frozenset(expected)
+        self._more_may_come = more_may_come
         self._started = now
         self._settled = False
         self._stale = False  # the world has changed since the plans were made
@@ -127,7 +133,8 @@ class Reconciler:
         if self.world.cluster is None:
             return False
         if not self._settled:
-            complete = all(self.is_synced(name) for name in self._expected) and not self.world.unplaced()
+            complete = all(self.is_synced(name) for name in self._expected)
+            complete = complete and not (self._more_may_come and self.world.unplaced())
             self._settled = complete or now >= self._started + SETTLE_SECONDS
         return self._settled
 

@@ -65,9 +65,9 @@ class ValueSwitch:
 class Driver:
     """A reconciler with its switches and OVSDBs; commands are answered until nothing is left to do."""
 
-    def __init__(self, ovsdbs: Iterable[str] = ("db",)) -> None:
+    def __init__(self, ovsdbs: Iterable[str] = ("db",), more_may_come: bool = False) -> None:
         self.now = 0.0
-        self.core = Reconciler(plain_bytes, ovsdbs, self.now)
+        self.core = Reconciler(plain_bytes, ovsdbs, self.now, more_may_come)
         self.switches: dict[int, ValueSwitch] = {}
         self.bridges: dict[str, BridgeState] = {}
         self.marks: list[dict[str, bool]] = []

@@ -81,6 +81,18 @@ def test_an_ovsdb_out_of_reach_holds_the_others_up_for_a_while_only() -> None:
     assert driver.switches[7].bundles
 
 
+def test_a_pod_without_an_address_holds_nothing_up_unless_its_switch_may_still_call() -> None:
+    bare = cluster()
+    bare = replace(bare, pods={**bare.pods, Key("x", "new"): Pod(Key("x", "new"), node="n9")})
+    for more_may_come in (False, True):
+        driver = Driver(more_may_come=more_may_come)
+        driver.bridge(BRIDGE)
+        driver.sync()
+        driver.connect(7)
+        driver.send(ClusterChanged(bare))
+        assert bool(driver.switches[7].bundles) is not more_may_come
+
+
 def test_an_empty_difference_sends_nothing_after_a_restart() -> None:
     first = ready()
     second = Driver()
