@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 from flows.model import (
     EVERYTHING,
@@ -55,6 +56,7 @@ BETA_ANNOTATION = "net.beta.kubernetes.io/network-policy"
 KINDS = MappingProxyType({Form.ALPHA: f"{KIND}.net.alpha.kubernetes.io", Form.BETA: f"{KIND}.extensions"})
 _INGRESS = frozenset({Direction.INGRESS})
 _NOWHERE: frozenset[Direction] = frozenset()
+_NO_FORM: frozenset[Form] = frozenset()
 # YAML reads each of these words, unquoted, as a boolean; and the other way round, a boolean can only be one of them.
 _WORDS = MappingProxyType({"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False})
 _NOBODY = Selector((Requirement("nobody", Operator.IN, ()),))
@@ -89,6 +91,11 @@ def all_policies(
     Where it adds nothing, `policies` itself comes back. An unchanged namespace or object gives the very same values.
     """
     isolated = {namespace.name: namespace.isolation for namespace in namespaces if namespace.isolation}
+    added = _added(isolated, legacy)
+    return MappingProxyType({**policies, **added}) if added else policies
+
+
+def _added(isolated: Mapping[str, frozenset[Form]], legacy: Iterable[LegacyPolicy]) -> dict[Key, Policy]:
     added: dict[Key, Policy] = {}
     for name, forms in isolated.items():
         for form in forms:
@@ -97,7 +104,50 @@ def all_policies(
     for one in legacy:
         policy = one.in_force if one.form in isolated.get(one.key.namespace, ()) else one.idle
         added[policy.key] = policy
-    return MappingProxyType({**policies, **added}) if added else policies
+    return added
+
+
+class OriginalPolicies:
+    """What `all_policies` adds, kept namespace by namespace as objects change."""
+
+    def __init__(self) -> None:
+        self._isolation: dict[str, frozenset[Form]] = {}
+        self._objects: dict[str, dict[tuple[str, Key], LegacyPolicy]] = {}
+        self._added: dict[str, dict[Key, Policy]] = {}
+
+    def update(self, changed: Mapping[str, Mapping[Any, object]]) -> dict[Key, Policy | None]:
+        """Objects that changed, by kind and name, None where one is gone. Returns the policies that differ likewise."""
+        concerned: set[str] = set()
+        for name, namespace in changed.get("Namespace", {}).items():
+            isolation = namespace.isolation if isinstance(namespace, Namespace) else _NO_FORM
+            if isolation != self._isolation.get(name, _NO_FORM):
+                concerned.add(name)
+                self._isolation[name] = isolation
+                if not isolation:
+                    del self._isolation[name]
+        for kind in KINDS.values():
+            for key, one in changed.get(kind, {}).items():
+                there = self._objects.setdefault(key.namespace, {})
+                if isinstance(one, LegacyPolicy):
+                    there[kind, key] = one
+                else:
+                    there.pop((kind, key), None)
+                concerned.add(key.namespace)
+        found: dict[Key, Policy | None] = {}
+        for name in concerned:
+            found.update(self._renew(name))
+        return found
+
+    def _renew(self, name: str) -> dict[Key, Policy | None]:
+        forms = self._isolation.get(name, _NO_FORM)
+        objects = self._objects.get(name, {})
+        now = _added({name: forms} if forms else {}, objects.values())
+        before = self._added.pop(name, {})
+        if now:
+            self._added[name] = now
+        if not objects:
+            self._objects.pop(name, None)
+        return {key: now.get(key) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
 
 
 @lru_cache(1 << 14)

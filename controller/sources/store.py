@@ -7,19 +7,18 @@ whose name sorts last; a Problem names both. Nothing of files or servers may liv
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from controller.printable import printable
 from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.manifest import Unit
+from controller.sources.snapshot import Snapshot
 from controller.sources.source import Source, SourceState
 from flows.legacy import KINDS as LEGACY_KINDS
-from flows.legacy import all_policies
+from flows.legacy import OriginalPolicies
 from flows.model import Cluster, Key, Policy
 from flows.parse import ParsedObject, Value
 
@@ -50,9 +49,10 @@ class Store:
         self._holders: dict[Identity, tuple[Place, ...]] = {}  # sorted, the last one counts
         self._contested: set[Identity] = set()
         self._values: dict[str, dict[Any, Value]] = {kind: {} for kind in KINDS}
-        self._frozen: dict[str, Mapping[Any, Any]] = {kind: MappingProxyType({}) for kind in KINDS}
+        self._frozen: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in ("Namespace", "Pod", "Node")}
         self._before: dict[Identity, Value | None] = {}  # what the last post had of all that was touched since
-        self._policies: Mapping[Key, Policy] = MappingProxyType({})
+        self._policies: Snapshot[Key, Policy] = Snapshot()
+        self._original = OriginalPolicies()
         self._posted_problems: tuple[Problem, ...] | None = None
         self._generation = 0
 
@@ -172,25 +172,39 @@ class Store:
         with self._lock:
             if self._waiting:
                 return
-            changed = {kind for (kind, name), value in self._before.items() if self._values[kind].get(name) != value}
-            self._before.clear()
+            changed = self._changed()
             problems = tuple(self._all_problems())
             if not changed and problems == self._posted_problems:
                 return
-            for kind in changed:
-                self._frozen[kind] = MappingProxyType(dict(self._values[kind]))
-            if changed - {"Pod", "Node"}:
-                self._policies = self._all_policies()
+            touched = self._freeze(changed)
+            first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
             namespaces, pods, nodes = (self._frozen[kind] for kind in ("Namespace", "Pod", "Node"))
             cluster = Cluster(namespaces, pods, nodes, self._policies)
-            self._post(ClusterChanged(cluster, problems, self._generation))
+            self._post(ClusterChanged(cluster, problems, self._generation, None if first else touched))
 
-    def _all_policies(self) -> Mapping[Key, Policy]:
-        """v1's, and those that the original API adds to them."""
-        legacy = itertools.chain.from_iterable(self._frozen[kind].values() for kind in LEGACY_KINDS.values())
-        return all_policies(self._frozen["NetworkPolicy"], legacy, self._frozen["Namespace"].values())
+    def _changed(self) -> dict[str, dict[Any, Value | None]]:
+        """What differs from the last post, by kind; None is gone."""
+        found: dict[str, dict[Any, Value | None]] = {}
+        for (kind, name), before in self._before.items():
+            value = self._values[kind].get(name)
+            if value != before:
+                found.setdefault(kind, {})[name] = value
+        self._before.clear()
+        return found
+
+    def _freeze(self, changed: Mapping[str, Mapping[Any, Value | None]]) -> tuple[tuple[str, Key | str], ...]:
+        """Make new snapshots of what changed; returns what differs in them."""
+        policies: dict[Key, Policy | None] = dict(changed.get("NetworkPolicy", {}))
+        policies.update(self._original.update(changed))
+        self._policies = self._policies.updated(policies) if policies else self._policies
+        touched: list[tuple[str, Key | str]] = [("NetworkPolicy", key) for key in policies]
+        for kind in ("Namespace", "Pod", "Node"):
+            if kind in changed:
+                self._frozen[kind] = self._frozen[kind].updated(changed[kind])
+                touched += [(kind, name) for name in changed[kind]]
+        return tuple(touched)
 
     def _all_problems(self) -> list[Problem]:
         problems = [problem for place in sorted(self._problems) for problem in self._problems[place]]
