@@ -4,7 +4,7 @@ never passes."""
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -12,15 +12,13 @@ import pytest
 
 from tests.packets.policies import pods, policies, port
 from tests.packets.streams import Going, Knocking
-from tests.packets.watch import flows, keeps_flowing, sends, total
+from tests.packets.watch import Record, flows, keeps_flowing, sends, total
 from tests.packets.world_lab import NODES
 from topology.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Capture, Traffic
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
-
-Record = Callable[[str, object], None]
 
 # x/a serves only x/b (on the other node) and x/c (on its own), and only on 80.
 POLICY = policies(

@@ -18,7 +18,7 @@ from topology.probe.traffic import Capture, Traffic
 
 pytestmark = pytest.mark.lab
 
-Change = Callable[[Lab], None]
+Change = Callable[[Lab], object]
 SERVER, CLIENTS = "x/a", ("y/b", "y/c")  # on the other node, and on the server's own
 NUMBERS = {"TCP": 6, "UDP": 17}
 FIRST = 6000  # ports on which the lab itself serves nobody
@@ -95,10 +95,10 @@ def talking(lab: Lab) -> Iterator[Talk]:
 
 
 WAYS: dict[str, tuple[Change, Change]] = {
-    "the policy goes": (lambda lab: [lab.delete(rule())] and None, lambda lab: [lab.apply(rule())] and None),
+    "the policy goes": (lambda lab: lab.delete(rule()), lambda lab: lab.apply(rule())),
     "the clients' labels change": (lambda lab: relabel(lab, "d"), lambda lab: relabel(lab, None)),
     "their namespace's label changes": (lambda lab: rename_namespace(lab, "w"), lambda lab: rename_namespace(lab, "y")),
-    "the ports change": (lambda lab: [lab.apply(rule(443, 443))] and None, lambda lab: [lab.apply(rule())] and None),
+    "the ports change": (lambda lab: lab.apply(rule(443, 443)), lambda lab: lab.apply(rule())),
 }
 
 

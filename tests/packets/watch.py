@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from topology.lab import Lab
 from topology.probe.traffic import Traffic
 
+Record = Callable[[str, object], None]
+
 
 def until(what: Callable[[], bool]) -> None:
     """Wait until something is so; the test's own time limit is the limit."""
