@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +18,11 @@ import pytest
 
 from tests.deploy.machine import NODE, UPLINK, Machine
 from topology import netns, process
-from topology.errors import MissingError
+from topology.errors import LabError, MissingError
 from topology.machine import require
-from topology.probe.matrix import Matrix
+from topology.probe.matrix import Matrix, Outcome, Probe
 from topology.process import python_path
+from topology.remote.session import Fleet, Session
 
 pytestmark = pytest.mark.lab
 
@@ -91,6 +93,38 @@ def headgate(machine: Machine, *arguments: str) -> str:
     environment = [f"{name}={value}" for name, value in python_path().items()]
     command = ["env", *environment, sys.executable, "-P", "-m", "controller"]
     return machine.run(*command, "lab", "--run-dir", str(machine.folder / "lab"), "machine", *arguments)
+
+
+def agent(machine: Machine, name: str, topology: Path) -> Session:
+    """The agent of a machine, reached by entering its namespace in place of ssh."""
+    environment = [f"{key}={value}" for key, value in {**python_path(), **machine.env}.items()]
+    command = [sys.executable, "-P", "-m", "controller", "lab", "--run-dir", str(machine.folder / "lab"), "machine"]
+    enter = ["nsenter", f"--net={machine.netns}", "env", *environment]
+    return Session(name, [*enter, *command, "serve", name, "-f", str(topology)])
+
+
+def test_agents_probe_and_keep_traffic_going(machines: dict[str, Machine], tmp_path: Path) -> None:
+    topology = tmp_path / "topology.json"
+    topology.write_text(json.dumps(TOPOLOGY))
+    for name, machine in machines.items():
+        headgate(machine, "up", name, "-f", str(topology))
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(agent(machine, name, topology)) for name, machine in machines.items()}
+        homes = {"x/a": sessions["one"], "x/b": sessions["two"], "x/c": sessions["one"], "node:one": sessions["one"]}
+        probes = [Probe(source, "x/b", "TCP", 80, family) for source in homes for family in (4, 6)]
+        silent = Probe("x/b", "x/a", "UDP", 81, 4)  # nothing listens there, and ICMP says so
+        seen = Fleet(homes).run_probes([*probes, silent]).results
+        assert [seen[probe] for probe in probes] == [Outcome.ALLOWED] * len(probes)
+        assert seen[silent] is Outcome.CLOSED
+        going = [Probe("x/a", "x/b", protocol, 80, 4) for protocol in ("TCP", "UDP")]
+        with pytest.raises(LabError, match="no traffic"):
+            sessions["one"].ask("counts")
+        sessions["one"].ask("traffic", probes=going, interval=0.01)
+        while not all(answered > 20 for _, answered in sessions["one"].ask("counts")):
+            time.sleep(0.05)
+        assert all(sent == answered for sent, answered in sessions["one"].ask("stop"))
+        with pytest.raises(LabError, match="no traffic"):
+            sessions["one"].ask("stop")
 
 
 def test_pods_of_two_machines_reach_each_other(machines: dict[str, Machine], tmp_path: Path) -> None:
