@@ -6,6 +6,7 @@ beside the hub, so that echo requests are answered meanwhile.
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -34,6 +35,7 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.reconciler import Reconciler
+from controller.report import policy_faults
 from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
@@ -41,12 +43,18 @@ from controller.switch.app import open_app
 from controller.switch.codec import encode_flow
 from controller.tls.credentials import Credentials
 from controller.version import version
+from flows.model import Key
 from flows.pipeline import TABLE_NAMES
 
 log = structlog.get_logger("headgate")
 
 TICK_SECONDS = 1.0
 LARGEST_BATCH = 10_000
+# A full round of the garbage collector over a large world would hold up everything, echo replies too, for most of a
+# second. So rounds are rare, and what a long computation left behind is taken out of them: it is kept, or freed by its
+# reference counts.
+COLLECT = (50_000, 20, 100)
+LONG_SECONDS = 0.5
 T = TypeVar("T")
 
 
@@ -68,6 +76,7 @@ class Controller:
         self._queue: queue.Queue[Event | Question] = queue.Queue()
         self._lock = threading.Lock()
         self._stopping = False
+        self._faults: dict[Key, str] = {}
         self.started = time.monotonic()
         files = config.tls_files
         self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
@@ -107,6 +116,7 @@ class Controller:
 
     def start(self) -> None:
         """Open listeners, connect, and go on in threads. Raises StartError."""
+        gc.set_threshold(*COLLECT)
         try:
             self.ovsdb.start()
             self.store.start()
@@ -141,16 +151,26 @@ class Controller:
         while not self._stopping:
             events, questions = self._next_batch()
             try:
-                commands = self._handle(events)
-                for command in commands:
-                    self._carry_out(command)
+                self._handle(events)
             except Exception:
-                # One bad batch must not end the only thread that enforces policy; what it lost comes back by the audit.
-                log.exception("an event could not be handled")
+                log.exception("events could not be handled; computing everything anew")
+                self._recover(events)
             for question in questions:
                 question.answered.set()
             with self.changed:
                 self.changed.notify_all()
+
+    def _recover(self, events: list[Event]) -> None:
+        """One bad event must not end the only thread that enforces policy, nor take others with it."""
+        with self._lock:
+            self.reconciler.start_over()
+        for event in events:
+            try:
+                self._handle([event])
+            except Exception:
+                log.exception("this event is left out", kind=type(event).__name__)
+                with self._lock:
+                    self.reconciler.start_over()
 
     def _next_batch(self) -> tuple[list[Event], list[Question]]:
         now = time.monotonic()
@@ -165,7 +185,7 @@ class Controller:
         events = [item for item in found if not isinstance(item, Question)]
         return events or [Tick()], [item for item in found if isinstance(item, Question)]
 
-    def _handle(self, events: list[Event]) -> list[Command]:
+    def _handle(self, events: list[Event]) -> None:
         for event in events:
             self._note(event)
         with self._lock:
@@ -173,10 +193,22 @@ class Controller:
             commands = offload(self.reconciler.handle, events, before)
             now = time.monotonic()
             self.meter.handled(self.reconciler, events, commands, now - before, now)
+            if now - before > LONG_SECONDS:
+                gc.freeze()
         for source in self.store.states():
             age = None if source.current_at is None else now - source.current_at
             self.metrics.source(source.name, source.synced, source.problems, age)
-        return commands
+        for command in commands:
+            self._carry_out(command)
+        if self.kubernetes is not None:
+            self._write_events(self.kubernetes)
+
+    def _write_events(self, kubernetes: KubernetesApi) -> None:
+        """Tell the API which policies are not, or only in part, in force for as long as nobody changes them."""
+        faults = policy_faults(self.reconciler)
+        if faults != self._faults:
+            self._faults = faults
+            kubernetes.events.report(faults)
 
     def _note(self, event: Event) -> None:
         """Say what an operator wants to read in the log, and remember who is connected."""

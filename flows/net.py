@@ -1,7 +1,7 @@
 """IP addresses and prefixes as small tuples: parsing, printing, containment and subtraction.
 
-A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not; parsing and printing is
-left to `ipaddress`. Nothing of policy may live here.
+A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not; addresses are parsed and printed by
+the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
 """
 
 from __future__ import annotations
@@ -53,10 +53,13 @@ def format_address(version: int, value: int) -> str:
 
 def parse_address(text: str) -> Net:
     """One IPv4 or IPv6 address. Raises ValueError on anything else, a zone index included."""
-    if "%" in text:
-        raise ValueError(f"{text!r} has a zone index")
-    address = ipaddress.ip_address(text)
-    return Net(address.version, int(address), WIDTH[address.version])
+    try:
+        if ":" in text:
+            packed = socket.inet_pton(socket.AF_INET6, text)
+            return Net(6, int.from_bytes(packed, "big"), 128)
+        return Net(4, int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big"), 32)
+    except OSError:
+        raise ValueError(f"{text!r} is no IP address") from None
 
 
 def parse_network(text: str) -> Net:

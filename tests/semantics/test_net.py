@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,3 +123,21 @@ def test_bad_networks_are_refused(text: str) -> None:
 def test_bad_addresses_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_address(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from(("", "0", "1", "01", "255", "256", "ffff", "00001", ".", ":", "::", "1.2.3.4", " ", "%", "٣"))
+    )
+)
+def test_addresses_are_read_as_the_standard_library_reads_them(parts: list[str]) -> None:
+    for text in ("".join(parts), ":".join(parts), ".".join(parts)):
+        try:
+            address = ipaddress.ip_address(text) if "%" not in text else None
+        except ValueError:
+            address = None
+        if address is None:
+            with pytest.raises(ValueError, match="address"):
+                parse_address(text)
+        else:
+            assert parse_address(text) == (address.version, int(address), address.max_prefixlen)
