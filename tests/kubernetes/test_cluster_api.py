@@ -1,0 +1,65 @@
+"""The lab's own way to put objects into an API server does what kubectl does with the same manifests."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from tests.kubernetes.server import ApiServer
+from topology.errors import LabError
+from topology.remote.api import ClusterApi
+
+LABELS = {"pod": "a", "round": "1"}
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab-api", "labels": {"ns": "lab"}}}
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "lab-node"},
+    "status": {"addresses": [{"type": "InternalIP", "address": "10.10.0.1"}]},
+}
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "a", "namespace": "lab-api", "uid": "given by the server", "labels": LABELS},
+    "spec": {"nodeName": "lab-node", "containers": [{"name": "main", "image": "lab"}]},
+    "status": {"phase": "Running", "podIP": "10.10.1.1", "podIPs": [{"ip": "10.10.1.1"}]},
+}
+POLICY = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "p", "namespace": "lab-api"},
+    "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+}
+
+
+def test_objects_come_change_and_go(api: ApiServer) -> None:
+    cluster = ClusterApi(api.kubeconfig)
+    assert len(cluster.put([NAMESPACE, NODE, POD, POLICY])) == 4
+    pod = api.get("pod", "a", "-n", "lab-api")
+    assert pod["metadata"]["labels"] == LABELS
+    assert pod["status"]["podIPs"] == [{"ip": "10.10.1.1"}]
+    assert api.get("node", "lab-node")["status"]["addresses"][0]["address"] == "10.10.0.1"
+    changed = copy.deepcopy(POD)
+    changed["metadata"]["labels"] = {"pod": "b"}  # type: ignore[index]
+    cluster.put([changed])
+    assert api.get("pod", "a", "-n", "lab-api")["metadata"]["labels"] == {"pod": "b"}
+    assert cluster.delete([POLICY, POLICY]) == [
+        "networkpolicy lab-api/p deleted",
+        "networkpolicy lab-api/p was not there",
+    ]
+    cluster.delete([POD, NODE])
+    assert api.get("pods", "-n", "lab-api")["items"] == []
+
+
+def test_what_cannot_be_is_said(api: ApiServer, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="secret lab-api"):
+        cluster = ClusterApi(api.kubeconfig)
+        cluster.put([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "lab-api"}}])
+    with pytest.raises(LabError, match="422"):
+        cluster.put([{**NAMESPACE, "metadata": {"name": "NOT A NAME"}}])
+    broken = tmp_path / "kubeconfig"
+    broken.write_text("contexts: []")
+    with pytest.raises(LabError, match="cannot be used"):
+        ClusterApi(broken)
