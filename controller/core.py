@@ -200,7 +200,7 @@ class Controller:
             self.metrics.source(source.name, source.synced, source.problems, age)
         for command in commands:
             self._carry_out(command)
-        if self.kubernetes is not None:
+        if self.kubernetes is not None and any(isinstance(event, ClusterChanged) for event in events):
             self._write_events(self.kubernetes)
 
     def _write_events(self, kubernetes: KubernetesApi) -> None:

@@ -147,10 +147,15 @@ def missing(core: Reconciler, revision: int) -> Iterator[str]:
     yield from source_lines(core)
 
 
+def policy_faults(core: Reconciler) -> dict[Key, str]:
+    """Policies that cannot be realized, or only in part, as they stand, and why."""
+    policies = core.world.cluster.policies.values() if core.world.cluster else ()
+    return {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+
+
 def source_lines(core: Reconciler) -> Iterator[str]:
     """What the sources say that cannot be realized as it stands; only a change of the sources can mend it."""
     for problem in core.problems:
         yield f"{problem.where}: {' '.join(filter(None, (problem.key, problem.field)))}: {problem.reason}"
-    for policy in core.world.cluster.policies.values() if core.world.cluster else ():
-        if policy.defects:
-            yield f"policy {policy.key}: {'; '.join(policy.defects)}"
+    for key, reason in policy_faults(core).items():
+        yield f"policy {key}: {reason}"

@@ -77,6 +77,16 @@ class Reconciler:
             self._unmarked.update(self.world.by_dpid[dpid][:1])
         return commands + self._installed(now)
 
+    def start_over(self) -> None:
+        """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
+        old = self.world
+        self.world = World(old.encode)
+        if old.cluster is not None:
+            self.world.set_cluster(old.cluster)
+        for bridge in old.bridges.values():
+            self.world.set_bridge(bridge)
+        self._stale = True
+
     def due(self, now: float) -> float | None:
         """Seconds until `handle` should be called even if nothing happens, or None."""
         times = [t for t in (switch.due() for switch in self.switches.values()) if t is not None]

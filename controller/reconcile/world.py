@@ -37,7 +37,7 @@ class World:
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.by_dpid: dict[int, tuple[BridgeName, ...]] = {}
         self.engine = PolicyEngine()
-        self._encode = encode
+        self.encode = encode
         self._plans: dict[BridgeName, Plan] = {}
         self._readings: dict[BridgeName, Reading] = {}
         self._known: dict[BridgeName, dict[str, Known]] = {}  # their interfaces as they were read last
@@ -178,7 +178,7 @@ class World:
         moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)
         if plan is None:
-            plan = self._plans[name] = BridgePlan(self._encode, _identify, reading.view.userspace)
+            plan = self._plans[name] = BridgePlan(self.encode, _identify, reading.view.userspace)
         plan.set_view(reading.view, self.engine.isolated)
         return moved
 

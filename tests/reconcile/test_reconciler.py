@@ -150,6 +150,16 @@ def test_flows_deleted_by_hand_come_back_at_the_next_audit() -> None:
     assert driver.switches[7].flows == wanted
 
 
+def test_starting_over_ends_in_the_same_flows_and_sends_nothing() -> None:
+    driver = ready()
+    before = dict(driver.switches[7].flows)
+    driver.core.start_over()
+    assert not any(isinstance(c, SendBundle) for c in driver.send(Tick()))
+    assert driver.switches[7].flows == before
+    driver.send(ClusterChanged(cluster(DENY, ALLOW)))
+    assert len(driver.switches[7].flows) == len(before) + 5
+
+
 def test_a_switch_that_lost_all_its_flows_gets_them_back_on_reconnect() -> None:
     driver = ready()
     wanted = dict(driver.switches[7].flows)
