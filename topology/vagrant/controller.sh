@@ -78,11 +78,11 @@ wait_for_api() {
     tries=0
     until [ "$(kubectl get --raw /readyz 2>/dev/null)" = ok ]; do
         tries=$((tries + 1))
-        if [ "$tries" -gt 200 ]; then
+        if [ "$tries" -gt 60 ]; then
             echo "kube-apiserver does not get ready: journalctl -u lab-kube-apiserver" >&2
             exit 1
         fi
-        sleep 2
+        sleep 10 # asking costs kubectl more time than the server has to spare where there is no KVM
     done
 }
 
@@ -122,8 +122,10 @@ if [ ! -e /etc/headgate/kubeconfig ]; then
     cp "$home/headgate.kubeconfig" /etc/headgate/kubeconfig
 fi
 install_headgate --config /vagrant/deploy/headgate.yaml
-chgrp headgate /etc/headgate/kubeconfig
-chmod 640 /etc/headgate/kubeconfig
-systemctl restart headgate
+if [ "$(stat -c %G /etc/headgate/kubeconfig)" != headgate ]; then
+    chgrp headgate /etc/headgate/kubeconfig
+    chmod 640 /etc/headgate/kubeconfig
+    systemctl restart headgate
+fi
 headgate lab machine cluster -f "$TOPOLOGY" --kubeconfig "$admin"
 be_outside "$@"
