@@ -123,8 +123,13 @@ def _unrealized_nodes(core: Reconciler) -> dict[Key, str]:
 
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
-    """What the sources could not take as it stood."""
-    return tuple(ProblemView(p.where, p.key, p.field, p.reason) for p in core.problems)
+    """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
+    strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in core.world.by_dpid]
+    reason = "its OpenFlow connection is up, but no OVSDB that is reached has a bridge of ours with this datapath id"
+    return (
+        *(ProblemView(p.where, p.key, p.field, p.reason) for p in core.problems),
+        *(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange)),
+    )
 
 
 def missing(core: Reconciler, revision: int) -> Iterator[str]:

@@ -21,7 +21,7 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.reconciler import SETTLE_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY
-from controller.report import missing, pod_views, policy_views, switch_views
+from controller.report import missing, pod_views, policy_views, problem_views, switch_views
 from flows.attach import BridgeState
 from flows.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
 from flows.net import parse_address
@@ -208,6 +208,7 @@ def test_a_bridge_that_no_cluster_names_gets_only_what_every_bridge_has() -> Non
 def test_a_switch_without_a_bridge_of_ours_is_left_alone() -> None:
     driver = ready()
     assert driver.connect(9) == []
+    assert [problem.where for problem in problem_views(driver.core)] == ["switch 0000000000000009"]
     driver.send(BridgeGone("db", "br-int"))
     assert driver.connect(7, session=3) == []
 
