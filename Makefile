@@ -65,6 +65,20 @@ docs: develop ## write the pages that are generated from the code
 check-docs: develop ## fail when a generated page is stale
 	@$(BIN)/python scripts/docs.py --check
 
+# SIZE is short (a tenth), full, or a factor; NAMES are those of `headgate bench --list`.
+SIZE ?= short
+NAMES ?=
+
+.PHONY: bench
+bench: ## measure what Headgate costs here: SIZE=short|full, NAMES="rules changes"
+	@scripts/bootstrap --lab
+	@$(BIN)/headgate bench $(NAMES) --size $(SIZE)
+
+.PHONY: performance
+performance: ## measure everything in full and write docs/performance.md with its plots (some minutes; needs root)
+	@scripts/bootstrap --lab
+	@$(BIN)/python -m bench.page docs
+
 .PHONY: fresh-test
 fresh-test: ## demo and test, twice, on a fresh minimal Debian 12 (needs root and debootstrap)
 	@scripts/fresh-machine

@@ -1,7 +1,7 @@
 """IP addresses and prefixes as small tuples: parsing, printing, containment and subtraction.
 
-A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not; addresses are parsed and printed by
-the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
+A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not. Addresses are parsed and printed
+by the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ COMMANDS = {
     "lab": Command("controller.cli.lab", "lab", "Build a small cluster of network namespaces and try policies in it."),
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
     "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
+    "bench": Command("controller.cli.bench", "bench", "Measure what Headgate costs on this machine."),
     "version": Command("controller.cli.version", "version", "Show the version."),
 }
 

@@ -1,0 +1,68 @@
+"""One end of a TCP measurement, run within a pod: `serve PORT`, `stream ADDRESS PORT SECONDS`, `connect ADDRESS
+PORT SECONDS`.
+
+Prints bytes a second, or connections a second. It needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+
+_CHUNK = 1 << 20
+
+
+def serve(port: int) -> None:
+    """Answer a first byte of `s` by reading on, anything else with one byte and an end."""
+    server = socket.create_server(("", port), backlog=1024)
+    while True:
+        connection, _ = server.accept()
+        if connection.recv(1) != b"s":
+            connection.sendall(b"a")
+            connection.close()
+            continue
+        threading.Thread(target=_read, args=(connection,), daemon=True).start()
+
+
+def _read(connection: socket.socket) -> None:
+    buffer = bytearray(_CHUNK)
+    while connection.recv_into(buffer):
+        pass
+    connection.close()
+
+
+def stream(address: str, port: int, seconds: float) -> float:
+    """Bytes a second over one connection."""
+    chunk, sent = bytes(_CHUNK), 0
+    with socket.create_connection((address, port), timeout=10) as connection:
+        connection.sendall(b"s")
+        begin = time.perf_counter()
+        while (now := time.perf_counter()) < begin + seconds:
+            connection.sendall(chunk)
+            sent += _CHUNK
+    return sent / (now - begin)
+
+
+def connect(address: str, port: int, seconds: float) -> float:
+    """Connections a second: connect, one request, one answer, close; one after the other."""
+    count, begin = 0, time.perf_counter()
+    while (now := time.perf_counter()) < begin + seconds:
+        with socket.create_connection((address, port), timeout=10) as connection:
+            connection.sendall(b"c")
+            connection.recv(1)
+        count += 1
+    return count / (now - begin)
+
+
+def main(what: str, *arguments: str) -> None:
+    """Do one of the three."""
+    if what == "serve":
+        serve(int(arguments[0]))
+    work = stream if what == "stream" else connect
+    sys.stdout.write(f"{work(arguments[0], int(arguments[1]), float(arguments[2]))}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,64 @@
+"""Lines over size as an SVG, on logarithmic scales, without any library. What is drawn is the caller's business."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT = 720, 400
+LEFT, RIGHT, TOP, BOTTOM = 70, 150, 40, 50
+FONT = 'font-family="sans-serif" font-size="12"'
+COLOURS = ("#1b6ca8", "#c8553d", "#588b3b", "#8e5ea2", "#c98a1b", "#444444")
+Points = Sequence[tuple[float, float]]
+
+
+def svg(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
+    """The whole file. Every value must be above 0."""
+    every = [point for points in lines.values() for point in points]
+    x = _Axis([a for a, _ in every], LEFT, WIDTH - RIGHT)
+    y = _Axis([b for _, b in every], HEIGHT - BOTTOM, TOP)
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {FONT}>',
+             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+             _text(LEFT, 22, title, "font-size='15'"),
+             _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, across, "text-anchor='middle'"),
+             _text(LEFT, TOP - 4, up)]  # fmt: skip
+    for value in x.ticks():
+        parts.append(_line(x.at(value), TOP, x.at(value), HEIGHT - BOTTOM))
+        parts.append(_text(x.at(value), HEIGHT - BOTTOM + 16, f"{value:,g}", "text-anchor='middle'"))
+    for value in y.ticks():
+        parts.append(_line(LEFT, y.at(value), WIDTH - RIGHT, y.at(value)))
+        parts.append(_text(LEFT - 6, y.at(value) + 4, f"{value:,g}", "text-anchor='end'"))
+    for (name, points), colour in zip(lines.items(), COLOURS * (1 + len(lines) // len(COLOURS)), strict=False):
+        places = [(x.at(a), y.at(b)) for a, b in sorted(points)]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in places]
+        parts.append(_text(places[-1][0] + 8, places[-1][1] + 4, name, f"fill='{colour}'"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+class _Axis:
+    """A logarithmic scale from the smallest to the largest value, with powers of ten as ticks."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        self._low = math.floor(math.log10(min(values)))
+        self._high = max(self._low + 1, math.ceil(math.log10(max(values))))
+        self._start, self._end = start, end
+
+    def at(self, value: float) -> float:
+        """Where a value stands."""
+        part = (math.log10(value) - self._low) / (self._high - self._low)
+        return self._start + part * (self._end - self._start)
+
+    def ticks(self) -> list[float]:
+        """The values to mark."""
+        return [10.0**power for power in range(self._low, self._high + 1)]
+
+
+def _text(x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#dddddd"/>'

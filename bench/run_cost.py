@@ -1,0 +1,241 @@
+"""The running controller: from a changed manifest to the commit replies of three switches, and what world A does to
+`headgate run` itself: its memory, and how long an echo request waits while the world is taken in.
+
+The first runs in this process, for the moment of a commit reply is seen nowhere else so exactly; the second as a
+process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.openvswitch import PrivateSwitch
+from bench.result import Result, quantile
+from bench.worlds import Raw, labelled, namespace, node, pod, policy, world
+
+if TYPE_CHECKING:
+    from controller.core import Controller
+
+SWITCHES = 3
+PATIENCE = 120.0
+_HEADER = struct.Struct("!BBHI")
+_HELLO, _ECHO_REQUEST, _ECHO_REPLY, _FEATURES_REQUEST, _FEATURES_REPLY, _MULTIPART, _MULTIPART_REPLY = (
+    0,
+    2,
+    3,
+    5,
+    6,
+    18,
+    19,
+)
+
+
+def measure_run(scale: float) -> list[Result]:
+    """Both. The first has 1,000 pods at any size."""
+    return [*_in_world(scale), *_changes()]
+
+
+# -- a manifest changes ------------------------------------------------------------------------------------------------
+
+
+def _changes() -> list[Result]:
+    from controller.hub import install
+
+    install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
+    from controller.config import Config
+    from controller.core import Controller
+
+    pods = [pod("one", f"pod-{n}", n + 1, SWITCHES, {"app": f"app-{n % 10}"}) for n in range(1000)]
+    with ExitStack() as stack:
+        switches = [stack.enter_context(PrivateSwitch()) for _ in range(SWITCHES)]
+        for number, switch in enumerate(switches):
+            _attach(switch, number, [one for one in pods if one["spec"]["nodeName"] == f"node-{number}"])
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hg-bench-")))
+        _write(folder / "world.json", [namespace("one"), *map(node, range(SWITCHES)), *pods])
+        remotes = tuple(switch.remote for switch in switches)
+        config = Config.model_validate({"manifests": folder, "ovsdb": remotes, "openflow_listen": "tcp:127.0.0.1:0",
+                                        "bridge": ("br0",), "http": "127.0.0.1:1"})  # fmt: skip
+        core = Controller(config)
+        core.start()
+        try:
+            address = core.openflow.addresses[0]
+            for switch in switches:
+                switch.vsctl("set-controller", "br0", f"tcp:{address.host}:{address.port}")
+            _await_commits(core, 0.0)
+            times = [_change(core, folder, n) for n in range(60)]
+        finally:
+            core.stop(3.0)
+    milliseconds = [1e3 * seconds for seconds in times[10:]]
+    more: dict[str, float | str] = {"switches": SWITCHES, "pods": len(pods), "of which gathering a burst, ms": 20}
+    name = "manifest change → commit reply on every switch"
+    return [
+        Result(f"{name}, p50", quantile(milliseconds, 0.5), "ms", 50, 20, more=more),
+        Result(f"{name}, p99", quantile(milliseconds, 0.99), "ms", 150, 60, more=more),
+    ]
+
+
+def _attach(switch: PrivateSwitch, number: int, pods: list[Raw]) -> None:
+    command = ["set", "Open_vSwitch", ".", f"external_ids:hostname=node-{number}",
+               "--", "set", "Bridge", "br0", f"other_config:datapath-id={number + 1:016x}"]  # fmt: skip
+    for ofport, one in enumerate(pods, 1):
+        name, identity = f"p{ofport}", f"one/{one['metadata']['name']}"
+        command += ["--", "add-port", "br0", name, "--", "set", "Interface", name, "type=dummy",
+                    f"ofport_request={ofport}", f"external_ids:iface-id={identity}"]  # fmt: skip
+    switch.vsctl(*command)
+
+
+def _change(core: Controller, folder: Path, number: int) -> float:
+    """One policy is another from now on; seconds until all switches have committed."""
+    rule = {"from": [{"podSelector": labelled(app="app-1")}], "ports": [{"port": 1000 + number}]}
+    before = time.monotonic()
+    _write(folder / "policy.json", [policy("one", "p", labelled(app=f"app-{2 + number % 3}"), ingress=[rule])])
+    return _await_commits(core, before) - before
+
+
+def _await_commits(core: Controller, since: float) -> float:
+    """The moment of the last switch's commit reply after `since`. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        switches = core.read(lambda reconciler, _: [(s.realized, s.committed_at) for s in reconciler.switches.values()])
+        times = [at for realized, at in switches if realized and at is not None and at > since]
+        if len(times) == SWITCHES:
+            return max(times)
+        with core.changed:
+            core.changed.wait(0.05)
+    raise TimeoutError("the switches were not all programmed")
+
+
+def _write(path: Path, objects: list[Raw]) -> None:
+    new = path.with_name(f".{path.name}")
+    new.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    new.rename(path)
+
+
+# -- world A -----------------------------------------------------------------------------------------------------------
+
+
+def _in_world(scale: float) -> list[Result]:
+    with tempfile.TemporaryDirectory(prefix="hg-bench-") as name:
+        folder = Path(name)
+        http, openflow = _free_port(), _free_port()
+        command = [sys.executable, "-W", "ignore", "-m", "controller", "run", "--manifests", name,
+                   "--http", f"127.0.0.1:{http}", "--openflow-listen", f"tcp:127.0.0.1:{openflow}", "--ovsdb-listen", "tcp:127.0.0.1:0"]  # fmt: skip
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        try:
+            _await(lambda: _status(http) is not None)
+            echo = Echo(openflow)
+            empty = _resident(process.pid)
+            objects = world("A", scale)
+            count = sum(one["kind"] == "Pod" for one in objects)
+            _write(folder / "world.json", objects)
+            before = time.monotonic()
+            _await(lambda: _policies(http) >= round(0.75 * count))
+            seconds = time.monotonic() - before
+            time.sleep(1.0)
+            longest = echo.stop()
+            megabytes, most = _resident(process.pid), _resident(process.pid, "VmHWM")
+        finally:
+            process.terminate()
+            process.wait(20)
+    full = scale == 1
+    more: dict[str, float | str] = {"at most, MB": most, "empty, MB": empty, "until it is in the status, s": seconds}
+    return [
+        Result(
+            "headgate run in world A: memory", megabytes, "MB", 1200 if full else None, 700 if full else None, more=more
+        ),
+        Result("headgate run in world A: longest echo", longest * 1e3, "ms", 500, 100, more={"echoes": echo.count}),
+    ]
+
+
+class Echo:
+    """An OpenFlow peer that is no switch: it says hello and sends an echo request as soon as the last was answered."""
+
+    def __init__(self, port: int) -> None:
+        self.count = 0
+        self._longest = 0.0
+        self._sent = 0.0
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._ending = False
+        self._send(_HELLO)
+        self._thread = threading.Thread(target=self._talk, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """End it; the longest that an answer took, in seconds, one that is still missing included."""
+        self._ending = True
+        longest = max(self._longest, time.monotonic() - self._sent if self._sent else 0.0)
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+        self._socket.close()
+        return longest
+
+    def _send(self, kind: int, xid: int = 1, body: bytes = b"") -> None:
+        self._socket.sendall(_HEADER.pack(5, kind, _HEADER.size + len(body), xid) + body)
+
+    def _ask(self) -> None:
+        time.sleep(0.01)
+        self._sent = time.monotonic()
+        self._send(_ECHO_REQUEST, 7)
+
+    def _talk(self) -> None:
+        with contextlib.suppress(OSError, struct.error), self._socket.makefile("rb") as messages:
+            while not self._ending:
+                _, kind, length, xid = _HEADER.unpack(messages.read(_HEADER.size))
+                body = messages.read(length - _HEADER.size)
+                if kind == _FEATURES_REQUEST:
+                    self._send(_FEATURES_REPLY, xid, struct.pack("!QIBB2xII", 77, 0, 254, 0, 0, 0))
+                    self._ask()
+                elif kind == _MULTIPART:
+                    self._send(_MULTIPART_REPLY, xid, body[:2] + bytes(6))
+                elif kind == _ECHO_REQUEST:
+                    self._send(_ECHO_REPLY, xid, body)
+                elif kind == _ECHO_REPLY:
+                    self.count += 1
+                    self._longest = max(self._longest, time.monotonic() - self._sent)
+                    self._ask()
+
+
+def _status(port: int) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return None
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def _policies(port: int) -> float:
+    found = _status(port) or {}
+    return sum(float(value) for name, value in found.items() if name.startswith("headgate_policies"))
+
+
+def _await(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("headgate run did not get there")
+        time.sleep(0.25)
+
+
+def _resident(pid: int, what: str = "VmRSS") -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

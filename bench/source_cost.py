@@ -1,0 +1,78 @@
+"""The store: what taking in world A costs, and what one changed object costs once it is there."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+from bench.result import Result, cpu, memory, quantile
+from bench.worlds import Raw, world
+from controller.reconcile.events import ClusterChanged
+from controller.sources.manifest import Unit
+from controller.sources.source import Source, SourceState
+from controller.sources.store import Store
+from flows.parse import parse_object
+
+
+class _Silent(Source):
+    """A source that only hands over what it is told to."""
+
+    def start(self) -> None:
+        """Nothing runs."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    def reread(self, timeout: float) -> None:
+        """There is nothing to read."""
+
+    def state(self) -> SourceState:
+        """Never asked."""
+        raise NotImplementedError
+
+
+def _unit(raw: Raw) -> tuple[str, Unit]:
+    found = parse_object(raw)
+    return (str(found), Unit((found,))) if found else ("", Unit())
+
+
+def measure_store(scale: float) -> list[Result]:
+    """World A into a store as an API source hands it over, a unit for each object; then pods change one by one."""
+    posted: list[ClusterChanged] = []
+    store = Store(posted.append)
+    source = _Silent()
+    store.add(source)
+    objects = world("A", scale)
+    pods = [raw for raw in objects if raw["kind"] == "Pod"]
+    before = memory()
+    gc.disable()
+
+    def load() -> None:
+        store.apply(source, dict(map(_unit, objects)))
+        store.synced(source)
+        store.flush()
+
+    _, seconds, _ = cpu(load)
+    megabytes = memory() - before
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    times = [_change(store, source, pods[n % len(pods)], n) for n in range(200)]
+    touched = len(posted[-1].touched or ())
+    return [
+        Result("world A: raw objects → snapshot, through the store", seconds, "s CPU", more={"MB": megabytes}),
+        Result(
+            "one changed pod → snapshot, p50",
+            quantile(times, 0.5),
+            "ms CPU",
+            more={"objects named as touched": touched},
+        ),
+        Result("one changed pod → snapshot, p99", quantile(times, 0.99), "ms CPU"),
+    ]
+
+
+def _change(store: Store, source: Source, raw: Raw, number: int) -> float:
+    changed = {**raw, "metadata": {**raw["metadata"], "labels": {"app-1": f"other-{number}"}}}
+    work: Callable[[], None] = lambda: store.apply(source, dict([_unit(changed)]), now=True)  # noqa: E731 - timed as one
+    _, seconds, _ = cpu(work)
+    return seconds * 1e3

@@ -1,0 +1,234 @@
+"""Flows to a real switch and back: a bulk commit, a resync, and rules that outgrow a message; each beside ovs-ofctl.
+
+The OpenFlow application of the product runs here as in `headgate run`, with the reconciler in between, under the
+hub that OSKEN_HUB_TYPE names.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.openvswitch import PrivateSwitch
+from bench.result import Result
+from bench.worlds import ipv4, labelled, namespace, node, pod, policy
+
+if TYPE_CHECKING:
+    from controller.reconcile.events import Event, FlowsDumped, WireFlow
+    from controller.switch.app import HeadgateApp
+
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How long something took, and with how many flows."""
+
+    seconds: float
+    flows: int
+
+
+class Talker:
+    """One switch and the product's OpenFlow application, joined."""
+
+    def __init__(self, switch: PrivateSwitch) -> None:
+        from controller.hub import install
+
+        install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
+        from controller.endpoints import HostPort
+        from controller.switch.app import open_app
+
+        self.switch = switch
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.app: HeadgateApp = open_app(self.events.put, [HostPort("127.0.0.1", 0)] * 2)
+        self.bundles = self.connects = 0
+
+    def connect(self) -> int:
+        """Have the switch connect anew; returns its session."""
+        from controller.reconcile.events import SwitchUp
+
+        # To the other address, for a switch that is left without a controller forgets its flows.
+        self.connects += 1
+        address = self.app.addresses[self.connects % 2]
+        self.switch.vsctl("set-controller", "br0", f"tcp:{address.host}:{address.port}")
+        session: int = self.await_one(SwitchUp).session
+        return session
+
+    def await_one(self, kind: type[Event]):  # type: ignore[no-untyped-def]  # the kind that was asked for
+        """The next event of a kind. Raises queue.Empty, or RuntimeError where the switch refused."""
+        from controller.reconcile.events import BundleFailed
+
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            event = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
+            if isinstance(event, BundleFailed):
+                raise RuntimeError(event.reason)
+            if isinstance(event, kind):
+                return event
+
+    def commit(self, session: int, flows: list[WireFlow], delete: bool = False) -> float:
+        """Seconds from the bundle to its commit reply."""
+        from controller.reconcile.events import BundleDone, Changes
+
+        self.bundles += 1
+        changes = Changes((), (), tuple(flows)) if delete else Changes(tuple(flows), (), ())
+        before = time.perf_counter()
+        self.app.send_bundle(1, session, self.bundles, changes)
+        self.await_one(BundleDone)
+        return time.perf_counter() - before
+
+    def dump(self, session: int) -> FlowsDumped:
+        """All flows of ours on the switch."""
+        from controller.reconcile.events import FlowsDumped
+
+        self.app.dump(1, session)
+        found: FlowsDumped = self.await_one(FlowsDumped)
+        return found
+
+
+def many_flows(count: int) -> list[WireFlow]:
+    """Flows as rules give them: an address of a peer with one conjunction."""
+    from controller.switch.codec import encode_flow
+    from flows.fields import CookieKind, cookie
+    from flows.flow import Conjunction, Flow, match
+    from flows.net import Net
+    from flows.pipeline import INGRESS
+    from flows.priorities import RULES
+    from flows.render_rules import peer_terms
+
+    owner = cookie(CookieKind.CLAUSE)
+    nets = (Net(4, 0x0A000000 + n, 32) for n in range(count))
+    return [
+        encode_flow(
+            Flow(
+                INGRESS.number,
+                RULES,
+                match(*peer_terms("initiator", net)),
+                (Conjunction(7 + n % 100, 2, 3),),
+                None,
+                owner,
+            )
+        )
+        for n, net in enumerate(nets)
+    ]
+
+
+def measure_bulk(scale: float) -> list[Result]:
+    """New flows to the commit reply, and a reconnect that finds them right, beside ovs-ofctl doing as much."""
+    from controller.reconcile.reconciler import Reconciler  # noqa: F401 - loaded before the clock runs
+    from controller.switch.codec import decode_flow
+    from flows.text import format_flow
+
+    flows = many_flows(round(100_000 * scale))
+    wanted = {(flow.table, flow.priority, flow.match): flow for flow in flows}
+    with PrivateSwitch() as switch:
+        lines = switch.folder / "flows"
+        lines.write_text("".join(f"{format_flow(decode_flow(flow))}\n" for flow in flows))
+        talker = Talker(switch)
+        commits, references, resyncs, dumps = [], [], [], []
+        for _ in range(3):
+            switch.ofctl("del-flows", switch.target())
+            before = time.perf_counter()
+            switch.ofctl("--bundle", "add-flows", switch.target(), str(lines))
+            references.append(time.perf_counter() - before)
+            switch.ofctl("del-flows", switch.target())
+            session = talker.connect()
+            commits.append(talker.commit(session, flows))
+            resyncs.append(_resync(talker, wanted))
+            before = time.perf_counter()
+            switch.ofctl("dump-flows", switch.target())
+            dumps.append(time.perf_counter() - before)
+        talker.app.close()
+    middle = len(commits) // 2
+    commits, references, resyncs, dumps = (sorted(some) for some in (commits, references, resyncs, dumps))
+    ratio = commits[middle] / references[middle]
+    resync = resyncs[middle] / dumps[middle]
+    return [
+        Result(f"{len(flows)} new flows → commit reply", ratio, "x reference", 1.5, 1.0,
+               more={"seconds": commits[middle], "ovs-ofctl --bundle add-flows, seconds": references[middle]}),
+        Result(f"reconnect to {len(flows)} right flows", resync, "x reference", 2.0, 1.0,
+               more={"seconds": resyncs[middle], "ovs-ofctl dump-flows, seconds": dumps[middle], "flows sent": 0}),
+    ]  # fmt: skip
+
+
+def _resync(talker: Talker, wanted: dict[tuple[int, int, bytes], WireFlow]) -> float:
+    """Seconds from a new session to the knowledge that nothing is to be sent. Raises RuntimeError when something is."""
+    from controller.reconcile.switch import Switch
+
+    session = talker.connect()
+    state = Switch(1)
+    before = time.perf_counter()
+    state.up(session)
+    state.want(wanted, set(), 1)
+    talker.app.dump(1, session)
+    state.next(before, True)
+    from controller.reconcile.events import FlowsDumped
+
+    state.dumped(talker.await_one(FlowsDumped), before)
+    commands = state.next(before, True)
+    seconds = time.perf_counter() - before
+    if commands or not state.realized:
+        raise RuntimeError("a switch that has all flows was sent some")
+    return seconds
+
+
+def crowded(name: str, count: int) -> list[dict[str, object]]:
+    """Worlds whose rules outgrow flow messages unless something is done about it."""
+    server = pod("one", "server", 1, 1, {"app": "server"}, ports=[])
+    base = [namespace("one"), node(0), server]
+    everybody = labelled(app="server")
+    blocks = [{"ipBlock": {"cidr": f"{ipv4(70_000 + 2 * n)}/32"}} for n in range(count)]
+    if name == "one pod under many policies":
+        rules = [{"from": [block], "ports": [{"port": 1 + n % 60_000}]} for n, block in enumerate(blocks)]
+        return [*base, *(policy("one", f"p{n}", everybody, ingress=[rule]) for n, rule in enumerate(rules))]
+    if name == "one policy with many peers":
+        return [*base, policy("one", "p", everybody, ingress=[{"from": blocks}])]
+    if name == "one rule with many ports":
+        ports = [{"port": 2 * n + 1} for n in range(count)]
+        return [*base, policy("one", "p", everybody, ingress=[{"from": blocks[:3], "ports": ports}])]
+    raise ValueError(name)
+
+
+CROWDED = {
+    "one pod under many policies": 10_000,
+    "one policy with many peers": 10_000,
+    "one rule with many ports": 1_000,
+}
+
+
+def measure_crowded(scale: float) -> list[Result]:
+    """Worlds that break flow messages, on a real switch: seconds from the snapshot to the commit reply."""
+    from bench.compile_cost import parsed
+    from bench.plan_cost import bridges, planned
+    from controller.hub import offload
+
+    found = []
+    with PrivateSwitch() as switch:
+        talker = Talker(switch)
+        for name, count in CROWDED.items():
+            size = max(1, round(count * scale))
+            cluster = parsed(crowded(name, size))
+            states = bridges(cluster)
+            switch.ofctl("del-flows", switch.target())
+            session = talker.connect()
+            before = time.perf_counter()
+            made = offload(planned, cluster, states)  # echo requests are answered meanwhile
+            plan = made.planned((states[0].ovsdb, states[0].name))
+            if plan is None or plan.error:
+                raise RuntimeError(f"{name}: {plan.error if plan else 'no plan'}")
+            talker.commit(session, list(plan.flows.values()))
+            seconds = time.perf_counter() - before
+            if talker.dump(session).flows != plan.flows:
+                raise RuntimeError(f"{name}: the switch has other flows than it was sent")
+            longest = max(len(flow.match) + len(flow.instructions) for flow in plan.flows.values())
+            found.append(Result(f"{name} ({size})", seconds, "s",
+                                more={"flows": len(plan.flows), "longest flow, bytes": longest}))  # fmt: skip
+        talker.app.close()
+    return found
+
+
+MEASURES: Mapping[str, Callable[[float], list[Result]]] = {"bulk": measure_bulk, "crowded": measure_crowded}
