@@ -66,6 +66,8 @@ def measure_rules(scale: float) -> list[Result]:
     cluster = parsed(objects)
     states = bridges(cluster)
     planned(Cluster(cluster.namespaces, cluster.pods, cluster.nodes), states)  # warms up
+    gc.collect()
+    gc.disable()  # its rounds are rare in `headgate run`
     made, seconds, wall = cpu(lambda: planned(cluster, states))
     first = Result("100 rules x 500 addresses → desired flows", seconds * 1e3, "ms CPU", 250, 100,
                    "the best peer's agent (Go), ms", 124,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from flows.attach import Attachment, SwitchView
-from flows.bridge_rules import BridgeRules, Slot
+from flows.bridge_rules import BridgeRules, Handle
 from flows.builder import FlowSet
 from flows.flow import Flow, FlowError
 from flows.model import Direction, Key
@@ -57,7 +57,7 @@ class BridgePlan(Generic[W]):
         self._pods: dict[Key, int] = {}
         self._bridge: Bridge | None = None
         self._of_bridge: tuple[FlowKey, ...] = ()
-        self._of_rules: dict[Slot, FlowKey] = {}
+        self._of_rules: dict[Handle, FlowKey] = {}
         self._before: dict[FlowKey, W | None] = {}  # what `take` handed out last, of all that was touched since
 
     def set_view(self, view: SwitchView, isolated: Isolated) -> None:
@@ -143,10 +143,10 @@ class BridgePlan(Generic[W]):
         except (FlowError, PipelineError) as problem:
             changed = self.rules.drop()
             self.error = f"policy rules cannot be rendered, isolated pods are cut off: {problem}"
-        for slot, flow in changed.items():
+        # What one handle gives up may be another's from now on.
+        self._drop([self._of_rules.pop(one) for one, flow in changed.items() if flow is None and one in self._of_rules])
+        for one, flow in changed.items():
             if flow is not None:
-                self._of_rules[slot] = self._set(flow)
-            elif slot in self._of_rules:
-                self._drop([self._of_rules.pop(slot)])
+                self._of_rules[one] = self._set(flow)
         before, self._before = self._before, {}
         return {key for key, wire in before.items() if self.flows.get(key) != wire}

@@ -15,11 +15,11 @@ from flows.builder import FlowSet
 from flows.compile import CompiledRule, NodePolicy
 from flows.engine import Part
 from flows.fields import CookieKind, cookie
-from flows.flow import Conjunction, Flow, Match, exactly, in_range, match
+from flows.flow import Conjunction, Flow, Match, Term, exactly, in_range, match
 from flows.model import Direction, Key
-from flows.net import Net
+from flows.net import WIDTH, Net
 from flows.numbering import assign_numbers, number_of
-from flows.oxm import CONJ_ID
+from flows.oxm import CONJ_ID, Field
 from flows.render_rules import (
     MOST_CONJUNCTIONS,
     STAGES,
@@ -31,7 +31,8 @@ from flows.render_rules import (
 )
 from flows.services import Services
 
-Slot = tuple[int, int, Match]  # table, priority, match
+# A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
+Element = int | Net | Match | None
 STAGE = {stage.direction: stage for stage in STAGES}
 
 
@@ -42,19 +43,33 @@ class Local(NamedTuple):
     ports: frozenset[int]
 
 
+class Clause:
+    """A match in one direction's table, and the rules that it stands in, by number. Compared by identity."""
+
+    __slots__ = ("direction", "element", "members")
+
+    def __init__(self, direction: Direction, element: Element) -> None:
+        self.direction = direction
+        self.element = element
+        self.members: dict[int, Conjunction] = {}
+
+
+# What a flow is handed out under: its clause, a rule's number, or table, priority and match where all was rendered.
+Handle = Clause | int | tuple[int, int, Match]
+
+
 class BridgeRules:
-    """`take` hands out what may have changed since the last time: flows by what identifies them, None where one is
-    gone."""
+    """`take` hands out what may have changed since the last time: flows by their handles, None where one is gone."""
 
     def __init__(self, userspace: bool) -> None:
         self.userspace = userspace
         self._local: dict[bytes, Local] = {}
         self._numbers: dict[bytes, int] = {}
         self._by_number: dict[int, bytes] = {}
-        self._clauses: dict[tuple[Direction, Match], dict[int, Conjunction]] = {}
-        self._slots: set[Slot] = set()
-        self._dirty: set[tuple[Direction, Match]] = set()
-        self._changed: dict[Slot, Flow | None] = {}
+        self._clauses: dict[tuple[Direction, Element], Clause] = {}
+        self._there: set[Handle] = set()
+        self._dirty: set[Clause] = set()
+        self._changed: dict[Handle, Flow | None] = {}
         self._plain = True
 
     @property
@@ -99,58 +114,57 @@ class BridgeRules:
             had = before[place] if place < len(before) else frozenset()
             has = after[place] if place < len(after) else frozenset()
             for term in had - has:
-                self._leave((direction, _match(stage, term, self.userspace)), number)
+                self._leave(direction, term, number)
+            conjunction = Conjunction(number, place + 1, len(after))
             for term in has - had if len(before) == len(after) else has:
-                self._enter(
-                    (direction, _match(stage, term, self.userspace)), Conjunction(number, place + 1, len(after))
-                )
-        hit = (stage.table.number, stage.priority(0), match(exactly(CONJ_ID, number)))
+                self._enter(direction, term, conjunction)
         if new is None:
-            self._set(hit, None)
+            self._set(number, None)
         elif old is None:
-            owner = cookie(CookieKind.RULE, number)
-            self._set(hit, Flow(*hit, (), stage.onward.number, owner))
+            self._hit(stage, number)
 
-    def _enter(self, clause: tuple[Direction, Match], conjunction: Conjunction) -> None:
-        members = self._clauses.setdefault(clause, {})
-        members[conjunction.conj_id] = conjunction
+    def _hit(self, stage: Stage, number: int) -> None:
+        hit = (stage.table.number, stage.priority(0), match(exactly(CONJ_ID, number)))
+        self._set(number, Flow(*hit, (), stage.onward.number, cookie(CookieKind.RULE, number)))
+
+    def _enter(self, direction: Direction, element: Element, conjunction: Conjunction) -> None:
+        clause = self._clauses.get((direction, element))
+        if clause is None:
+            clause = self._clauses[direction, element] = Clause(direction, element)
+        clause.members[conjunction.conj_id] = conjunction
         self._dirty.add(clause)
-        if len(members) > MOST_CONJUNCTIONS:
+        if len(clause.members) > MOST_CONJUNCTIONS:
             self._plain = False
 
-    def _leave(self, clause: tuple[Direction, Match], number: int) -> None:
-        members = self._clauses[clause]
-        del members[number]
+    def _leave(self, direction: Direction, element: Element, number: int) -> None:
+        clause = self._clauses[direction, element]
+        del clause.members[number]
         self._dirty.add(clause)
-        if not members:
-            del self._clauses[clause]
+        if not clause.members:
+            del self._clauses[direction, element]
 
-    def _set(self, slot: Slot, flow: Flow | None) -> None:
+    def _set(self, handle: Handle, flow: Flow | None) -> None:
         if flow is None:
-            self._slots.discard(slot)
+            self._there.discard(handle)
         else:
-            self._slots.add(slot)
-        self._changed[slot] = flow
+            self._there.add(handle)
+        self._changed[handle] = flow
 
-    def take(self) -> dict[Slot, Flow | None]:
+    def take(self) -> dict[Handle, Flow | None]:
         """What may have changed since the last call."""
         if not self._plain:
             self._rebuild()
-        for direction, terms in self._dirty:
-            stage = STAGE[direction]
-            slot = (stage.table.number, stage.priority(0), terms)
-            members = self._clauses.get((direction, terms))
-            owner = cookie(CookieKind.CLAUSE)
-            self._set(slot, Flow(*slot, tuple(sorted(members.values())), None, owner) if members else None)
+        for clause in self._dirty:
+            self._set(clause, _flow(clause))
         self._dirty.clear()
         changed, self._changed = self._changed, {}
         return changed
 
-    def drop(self) -> dict[Slot, Flow | None]:
+    def drop(self) -> dict[Handle, Flow | None]:
         """Give up all rule flows: they cannot be rendered. Everything is tried again at the next change."""
         self._plain = False
-        gone = self._changed.keys() | self._slots
-        self._slots, self._changed = set(), {}
+        gone = self._changed.keys() | self._there
+        self._there, self._changed = set(), {}
         return dict.fromkeys(gone)
 
     def _rebuild(self) -> None:
@@ -159,20 +173,28 @@ class BridgeRules:
         self._numbers = assign_numbers(self._local)
         self._by_number = {number: name for name, number in self._numbers.items()}
         rendered = self._render()
-        before, self._slots = self._slots, set(rendered)
-        self._changed.update(dict.fromkeys(before - self._slots))
+        before, self._there = self._there, set(rendered)
+        self._changed.update(dict.fromkeys(before - self._there))
         self._changed.update(rendered)
         self._clauses = {}
         collide = any(number_of(name) != number for name, number in self._numbers.items())
         crowded = False
         for name, local in self._local.items():
-            for clause, conjunction in _clauses(local, self._numbers[name], self.userspace):
-                members = self._clauses.setdefault(clause, {})
-                members[conjunction.conj_id] = conjunction
-                crowded = crowded or len(members) > MOST_CONJUNCTIONS
+            for element, conjunction in _clauses(local, self._numbers[name], self.userspace):
+                key = (local.part.direction, element)
+                clause = self._clauses.setdefault(key, Clause(*key))
+                clause.members[conjunction.conj_id] = conjunction
+                crowded = crowded or len(clause.members) > MOST_CONJUNCTIONS
         self._plain = not collide and not crowded
+        if self._plain:
+            # From now on flows are told by clause and number again.
+            self._changed.update(dict.fromkeys(self._there))
+            self._there = set()
+            self._dirty.update(self._clauses.values())
+            for local in self._local.values():
+                self._hit(STAGE[local.part.direction], self._numbers[local.part.identity])
 
-    def _render(self) -> dict[Slot, Flow]:
+    def _render(self) -> dict[tuple[int, int, Match], Flow]:
         flows = FlowSet()
         attachments: dict[int, Attachment] = {}
         rules = []
@@ -195,8 +217,14 @@ class BridgeRules:
         return {(flow.table, flow.priority, flow.match): flow for flow in flows.flows()}
 
 
-# A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
-Element = int | Net | Match | None
+def _flow(clause: Clause) -> Flow | None:
+    """A clause's flow; None when it stands in no rule any more."""
+    if not clause.members:
+        return None
+    stage = STAGE[clause.direction]
+    members = tuple(sorted(clause.members.values()))
+    wanted = _match(stage, clause.element)
+    return Flow(stage.table.number, stage.priority(0), wanted, members, None, cookie(CookieKind.CLAUSE))
 
 
 def _dimensions(local: Local | None, userspace: bool) -> list[frozenset[Element]]:
@@ -217,7 +245,7 @@ def _service_matches(services: Services, userspace: bool) -> frozenset[Element]:
     return frozenset(match(*terms) for terms in service_terms(services, userspace))
 
 
-def _match(stage: Stage, element: Element, userspace: bool) -> Match:
+def _match(stage: Stage, element: Element) -> Match:
     if element is None:
         return match(*anything())
     if isinstance(element, int):
@@ -225,14 +253,23 @@ def _match(stage: Stage, element: Element, userspace: bool) -> Match:
     return _peer_match(stage.peer, element) if isinstance(element, Net) else element
 
 
-@lru_cache(maxsize=1 << 20)
 def _peer_match(role: str, net: Net) -> Match:
-    return match(*peer_terms(role, net))
+    """What `match(*peer_terms(role, net))` gives; only the address differs from one to the next."""
+    if net.prefix == 0:
+        return match(*peer_terms(role, net))
+    before, field, after = _peer_frame(role, net.version)
+    return (*before, Term(field, net.value, net.mask), *after)
 
 
-def _clauses(local: Local, number: int, userspace: bool) -> Iterator[tuple[tuple[Direction, Match], Conjunction]]:
+@lru_cache(maxsize=16)
+def _peer_frame(role: str, version: int) -> tuple[Match, Field, Match]:
+    whole = match(*peer_terms(role, Net(version, 1, WIDTH[version])))
+    place = next(n for n, term in enumerate(whole) if term.mask.bit_length() == WIDTH[version] and term.value == 1)
+    return whole[:place], whole[place].field, whole[place + 1 :]
+
+
+def _clauses(local: Local, number: int, userspace: bool) -> Iterator[tuple[Element, Conjunction]]:
     dimensions = _dimensions(local, userspace)
-    direction = local.part.direction
     for place, elements in enumerate(dimensions, 1):
         for element in elements:
-            yield (direction, _match(STAGE[direction], element, userspace)), Conjunction(number, place, len(dimensions))
+            yield element, Conjunction(number, place, len(dimensions))

@@ -28,6 +28,7 @@ _NO_TABLE = 0xFF
 _MAX_LENGTH = 0xFFFF
 _CT_COMMIT = 1
 _CACHED = 1 << 14
+_FEW = 4  # actions of a flow whose bytes are remembered
 
 _INSTRUCTION = struct.Struct("!HH4x")
 _GOTO = struct.Struct("!HHB3x")
@@ -46,6 +47,11 @@ _NAMED = {(place.register.name, place.start, place.end): place for place in fiel
 
 def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
     """All instructions of a flow; no bytes for a flow that drops. Raises MessageTooLong."""
+    # Many flows do the same, and then share their bytes.
+    return _few_actions(actions, goto) if len(actions) <= _FEW else _encode(actions, goto)
+
+
+def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
     goes = b"" if goto is None else _GOTO.pack(_GOTO_TABLE, 8, goto)
     if not actions:
         return goes
@@ -53,6 +59,9 @@ def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
     if len(body) + 8 > _MAX_LENGTH:
         raise MessageTooLong(f"{len(actions)} actions take {len(body)} bytes")
     return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body + goes
+
+
+_few_actions = lru_cache(maxsize=_CACHED)(_encode)
 
 
 def _bits(place: Range) -> int:

@@ -38,6 +38,13 @@ def size_of(field: oxm.Field) -> int:
     return (field.width + 7) // 8
 
 
+_ADDRESSES = {
+    field: (_PLACES[field.name], _OXM_HEADER.pack(field.oxm_class, field.number << 1, size_of(field)), size_of(field))
+    for field in (oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST,
+                  oxm.IPV6_SRC, oxm.IPV6_DST, oxm.ARP_SPA, oxm.ARP_TPA)
+}  # fmt: skip
+
+
 def oxm_number(field: oxm.Field) -> int:
     """The 32-bit OXM header of an exact match, which is also how actions name a field."""
     return field.oxm_class << 16 | field.number << 9 | size_of(field)
@@ -49,12 +56,24 @@ def encode_match(match: Match) -> bytes:
     Raises CodecError for a match that the switch takes but dumps as another one.
     """
     # Not the term itself is the key: hashing a Field costs more than encoding it.
-    terms = sorted([_encode_term(field.name, value, mask) for field, value, mask in match])
+    terms = sorted(
+        [
+            _encode_address(field, value) if mask == field.full_mask and field in _ADDRESSES
+            else _encode_term(field.name, value, mask)
+            for field, value, mask in match
+        ]
+    )  # fmt: skip
     if terms and terms[-1][0] == _CT_PORT and (len(terms) == 1 or terms[-2][0] != _CT_PROTOCOL):
         raise CodecError("OVS does not dump a match on ct_tp_dst without ct_nw_proto, so it could never be found again")
     body = b"".join([part for _, part in terms])
     length = len(body) + 4
     return HEADER.pack(OFPMT_OXM, length) + body + bytes(-length & 7)
+
+
+def _encode_address(field: oxm.Field, value: int) -> tuple[int, bytes]:
+    """A whole address: there are too many of them to be remembered."""
+    place, header, size = _ADDRESSES[field]
+    return place, header + value.to_bytes(size, "big")
 
 
 @lru_cache(maxsize=_CACHED_TERMS)
