@@ -131,7 +131,8 @@ def _in_world(scale: float) -> list[Result]:
         folder = Path(name)
         http, openflow = _free_port(), _free_port()
         command = [sys.executable, "-W", "ignore", "-m", "controller", "run", "--manifests", name,
-                   "--http", f"127.0.0.1:{http}", "--openflow-listen", f"tcp:127.0.0.1:{openflow}", "--ovsdb-listen", "tcp:127.0.0.1:0"]  # fmt: skip
+                   "--http", f"127.0.0.1:{http}", "--openflow-listen", f"tcp:127.0.0.1:{openflow}",
+                   "--ovsdb-listen", "tcp:127.0.0.1:0"]  # fmt: skip
         quiet = subprocess.DEVNULL
         process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
         try:

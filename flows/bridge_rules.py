@@ -175,7 +175,8 @@ class BridgeRules:
         rendered = self._render()
         before, self._there = self._there, set(rendered)
         self._changed.update(dict.fromkeys(before - self._there))
-        self._changed.update(rendered)
+        for slot, flow in rendered.items():
+            self._changed[slot] = flow
         self._clauses = {}
         collide = any(number_of(name) != number for name, number in self._numbers.items())
         crowded = False
