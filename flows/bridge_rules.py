@@ -34,6 +34,7 @@ from flows.services import Services
 # A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
 Element = int | Net | Match | None
 STAGE = {stage.direction: stage for stage in STAGES}
+CLAUSE = cookie(CookieKind.CLAUSE)
 
 
 class Local(NamedTuple):
@@ -223,9 +224,10 @@ def _flow(clause: Clause) -> Flow | None:
     if not clause.members:
         return None
     stage = STAGE[clause.direction]
-    members = tuple(sorted(clause.members.values()))
-    wanted = _match(stage, clause.element)
-    return Flow(stage.table.number, stage.priority(0), wanted, members, None, cookie(CookieKind.CLAUSE))
+    members = tuple(clause.members.values())
+    if len(members) > 1:
+        members = tuple(sorted(members))
+    return Flow(stage.table.number, stage.priority(0), _match(stage, clause.element), members, None, CLAUSE)
 
 
 def _dimensions(local: Local | None, userspace: bool) -> list[frozenset[Element]]:
@@ -259,7 +261,8 @@ def _peer_match(role: str, net: Net) -> Match:
     if net.prefix == 0:
         return match(*peer_terms(role, net))
     before, field, after = _peer_frame(role, net.version)
-    return (*before, Term(field, net.value, net.mask), *after)
+    mask = field.full_mask if net.prefix == field.width else net.mask
+    return (*before, Term(field, net.value, mask), *after)
 
 
 @lru_cache(maxsize=16)

@@ -106,14 +106,17 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
     In sorted order a prefix comes right before all that lies inside it, so looking at the last one kept is enough.
     """
     kept: list[Net] = []
+    version = value = prefix = width = 0  # of the last one kept
     for net in sorted(set(nets)):
-        if kept and kept[-1].contains(net):
+        if net.version == version and prefix <= net.prefix and not (net.value ^ value) >> (width - prefix):
             continue
         kept.append(net)
         while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
             del kept[-1]
             low = kept[-1]
             kept[-1] = Net(low.version, low.value, low.prefix - 1)
+        version, value, prefix = kept[-1]
+        width = WIDTH[version]
     return kept
 
 
