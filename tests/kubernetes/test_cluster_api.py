@@ -17,7 +17,7 @@ NODE = {
     "apiVersion": "v1",
     "kind": "Node",
     "metadata": {"name": "lab-node"},
-    "status": {"addresses": [{"type": "InternalIP", "address": "10.10.0.1"}]},
+    "status": {"addresses": [{"type": "InternalIP", "address": text} for text in ("10.10.0.1", "fd10:10::1")]},
 }
 POD = {
     "apiVersion": "v1",
@@ -40,7 +40,7 @@ def test_objects_come_change_and_go(api: ApiServer) -> None:
     pod = api.get("pod", "a", "-n", "lab-api")
     assert pod["metadata"]["labels"] == LABELS
     assert pod["status"]["podIPs"] == [{"ip": "10.10.1.1"}]
-    assert api.get("node", "lab-node")["status"]["addresses"][0]["address"] == "10.10.0.1"
+    assert [one["address"] for one in api.get("node", "lab-node")["status"]["addresses"]] == ["10.10.0.1", "fd10:10::1"]
     changed = copy.deepcopy(POD)
     changed["metadata"]["labels"] = {"pod": "b"}  # type: ignore[index]
     cluster.put([changed])

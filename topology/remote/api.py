@@ -32,6 +32,7 @@ KINDS = {
 }
 REPORTED = ("Node", "Pod")
 MISSING = 404
+APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 
 class ClusterApi:
@@ -57,12 +58,10 @@ class ClusterApi:
             wanted = {key: value for key, value in item.items() if key != "status"}
             wanted["metadata"] = {key: value for key, value in item["metadata"].items() if key != "uid"}
             query = f"?fieldManager={OWNER}&force=true"
-            self._send("PATCH", path + query, wanted)
+            self._send("PATCH", path + query, wanted, APPLY)
             if item["kind"] in REPORTED and "status" in item:
-                reported = {**{key: wanted[key] for key in ("apiVersion", "kind")}, "status": item["status"]}
-                reported["metadata"] = {key: item["metadata"][key] for key in ("name", "namespace") if
-                                        key in item["metadata"]}  # fmt: skip
-                self._send("PATCH", f"{path}/status{query}", reported)
+                # Not applied but merged: to an apply, two addresses of one type, as with dual stack, are duplicates.
+                self._send("PATCH", f"{path}/status", {"status": item["status"]}, MERGE)
             done.append(label(item) + " applied")
         return done
 
@@ -74,11 +73,11 @@ class ClusterApi:
             done.append(label(item) + (" was not there" if found is None else " deleted"))
         return done
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, form: str = "") -> Any:
         """One request; None where a DELETE finds nothing."""
         headers = {"Authorization": f"Bearer {self._token.strip()}", "Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/apply-patch+yaml"
+            headers["Content-Type"] = form
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._server}/{path}", data, headers, method=method)
         try:

@@ -109,7 +109,9 @@ if [ ! -x "$bin/kube-apiserver" ]; then
     echo "there is no kube-apiserver: on the host, run \`make envtest\` or set KUBEBUILDER_ASSETS, then vagrant rsync" >&2
     exit 1
 fi
-need openssl openssl
+# Before the servers start: without KVM they leave little time to anything else.
+need openssl openssl python3
+need python3 python3
 make_credentials
 start_servers
 wait_for_api
