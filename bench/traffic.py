@@ -89,7 +89,7 @@ class Runner:
 
 def measure_traffic(scale: float) -> list[Result]:
     """Both measurements, with one policy on the server and with a thousand."""
-    rounds, seconds = (7, 2.0) if scale >= 1 else (3, 0.7)
+    rounds, seconds = (5, 1.2) if scale >= 1 else (3, 0.7)
     lab = _lab()
     lab.up("userspace")
     found: list[Result] = []
