@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its plot: `python -m bench.page FOLDER [SCALE]`. Measures everything first.
+"""Writes docs/performance.md and its plot: `python -m bench.page FOLDER [SCALE [NAME...]]`. Measures first.
 
 The words around the figures stand here; the figures, and what they are compared with, come from the measurements.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from bench.catalog import CATALOG, run_all
 from bench.plot import svg
-from bench.result import Result, machine
+from bench.result import Result, from_json, machine
 
 PARTS = (0.02, 0.05, 0.1, 0.3)  # and the whole, which is measured anyway
 PLOT, PAGE, FIGURES = "performance.svg", "performance.md", "performance.json"
@@ -62,28 +63,45 @@ proportion to size.
 {more}"""
 
 
-def main(folder: str, scale: str = "1") -> None:
-    """Measure, and write the page, the plot and the figures."""
-    found: list[Result] = []
-    failed: dict[str, str] = {}
-    facts = machine()
-    for name, results, reason in run_all(CATALOG, float(scale)):
-        sys.stderr.write(f"{name}: {reason or 'done'}\n")
-        found += results
-        if reason:
-            failed[name] = reason
+def main(folder: str, scale: str = "1", *names: str) -> None:
+    """Measure everything, or `names` alone, and write the figures, the plot and the page.
+
+    They are written after each measurement; what is not measured now keeps the figures it had at this size.
+    """
     target = Path(folder)
-    lines = plotted(float(scale), found)
-    (target / PLOT).write_text(svg("From raw objects to rules", "objects", "CPU seconds", lines), encoding="utf-8")
-    figures = {
-        "machine": facts,
-        "size": scale,
-        "results": [one.json() for one in found],
-        "failed": failed,
-        "plot": lines,
-    }
+    kept = _kept(target / FIGURES, scale)
+    for name, results, reason in run_all(names or CATALOG, float(scale)):
+        sys.stderr.write(f"{name}: {reason or 'done'}\n")
+        kept[name] = {"machine": machine(), "results": [one.json() for one in results], "failed": reason}
+        _write(target, scale, kept)
+    if not names:
+        kept["plot"] = plotted(float(scale), _results(kept))
+        _write(target, scale, kept)
+
+
+def _kept(path: Path, scale: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(raw["measurements"]) if raw.get("size") == scale else {}
+
+
+def _results(kept: dict[str, Any]) -> list[Result]:
+    return [from_json(raw) for name in CATALOG if name in kept for raw in kept[name]["results"]]
+
+
+def _write(target: Path, scale: str, kept: dict[str, Any]) -> None:
+    found = _results(kept)
+    failed = {name: kept[name]["failed"] for name in CATALOG if name in kept and kept[name]["failed"]}
+    lines = kept.get("plot") or _lines(found)
+    if lines:
+        plot = svg("From raw objects to rules", "objects", "CPU seconds", lines)
+        (target / PLOT).write_text(plot, encoding="utf-8")
+    figures = {"size": scale, "measurements": kept}
     (target / FIGURES).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (target / PAGE).write_text(page(found, failed, facts, "full" if scale == "1" else scale), encoding="utf-8")
+    text = page(found, failed, machine(), "full" if scale == "1" else scale)
+    (target / PAGE).write_text(text, encoding="utf-8")
 
 
 def plotted(scale: float, found: list[Result]) -> dict[str, list[tuple[float, float]]]:
@@ -92,6 +110,10 @@ def plotted(scale: float, found: list[Result]) -> dict[str, list[tuple[float, fl
     for part in PARTS:
         for _, results, _ in run_all([f"world-{world}" for world in "ABCDEF"], part * scale):
             every += results
+    return _lines(every)
+
+
+def _lines(every: list[Result]) -> dict[str, list[tuple[float, float]]]:
     lines: dict[str, list[tuple[float, float]]] = {}
     for one in every:
         if "objects" in one.more:
