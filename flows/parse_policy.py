@@ -32,6 +32,7 @@ from flows.raw import (
     Errors,
     FieldError,
     Object,
+    field_name,
     kind_of,
     labels_at,
     list_at,
@@ -46,6 +47,14 @@ from flows.raw import (
 from flows.syntax import label_key_error, label_value_error, port_name_error
 
 T = TypeVar("T")
+# What each object may have. kubectl refuses other fields too (strict validation): a misspelt `from` would open to all.
+_SPEC = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
+_RULE = {name: frozenset({name, "ports"}) for name in ("from", "to")}
+_PEER = frozenset({"podSelector", "namespaceSelector", "ipBlock"})
+_BLOCK = frozenset({"cidr", "except"})
+_PORT = frozenset({"protocol", "port", "endPort"})
+_SELECTOR = frozenset({"matchLabels", "matchExpressions"})
+_REQUIREMENT = frozenset({"key", "operator", "values"})
 KIND = "NetworkPolicy"
 _INGRESS_ONLY = frozenset({Direction.INGRESS})
 _EGRESS_ONLY = frozenset({Direction.EGRESS})
@@ -76,6 +85,7 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         found.append(FieldError("spec", f"must be an object, not {kind_of(spec)}"))
         policy = Policy(key, EVERYTHING, _BOTH, (), (), (str(found[0]),))
     else:
+        _known(spec, _SPEC, "spec", found)
         subjects = _selector_at(spec, "podSelector", "spec", found)
         isolates = _isolates(spec, found)
         readable = not found
@@ -89,6 +99,15 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         policy = Policy(key, subjects or EVERYTHING, isolates, ingress, egress, tuple(map(str, found)))
     errors.extend(found)
     return policy
+
+
+def _known(raw: Object, names: frozenset[str], path: str, errors: Errors) -> None:
+    """Report fields that the object does not have."""
+    if not raw.keys() <= names:
+        for name in sorted(raw.keys() - names, key=str):
+            errors.append(
+                FieldError(f"{path}.{field_name(str(name))}", f"is no field; there are {', '.join(sorted(names))}")
+            )
 
 
 def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
@@ -134,6 +153,7 @@ def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | Non
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
         return None
+    _known(raw, _RULE[peers_name], path, errors)
     peers = _each(raw, peers_name, path, _peer, errors)
     ports = _each(raw, "ports", path, _port, errors)
     return Rule(peers, ports) if len(errors) == before else None
@@ -157,6 +177,7 @@ def _each(
 
 def _peer(raw: Object, path: str, errors: Errors) -> Peer | None:
     before = len(errors)
+    _known(raw, _PEER, path, errors)
     pods = _selector_at(raw, "podSelector", path, errors)
     namespaces = _selector_at(raw, "namespaceSelector", path, errors)
     selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
@@ -182,6 +203,7 @@ def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
         return None
+    _known(raw, _BLOCK, path, errors)
     cidr = _network(raw, "cidr", path, errors)
     excepts = []
     for index, item in enumerate(list_at(raw, "except", path, errors)):
@@ -239,6 +261,7 @@ def _cidr(text: str) -> Net | str:
 
 def _port(raw: Object, path: str, errors: Errors) -> PortSpec | None:
     before = len(errors)
+    _known(raw, _PORT, path, errors)
     protocol = protocol_at(raw, path, errors)
     port, end_port = raw.get("port"), raw.get("endPort")
     if isinstance(port, str):
@@ -286,6 +309,7 @@ def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Select
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
         return None
     before = len(errors)
+    _known(raw, _SELECTOR, path, errors)
     labels = labels_at(raw, "matchLabels", path, errors)
     if not raw.get("matchExpressions"):
         list_at(raw, "matchExpressions", path, errors)
@@ -315,6 +339,7 @@ def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -
 
 def _requirement(raw: Object, path: str, errors: Errors) -> Requirement | None:
     before = len(errors)
+    _known(raw, _REQUIREMENT, path, errors)
     key = string_at(raw, "key", path, errors)
     if len(errors) == before and (error := label_key_error(key)):
         errors.append(FieldError(f"{path}.key", f"{shown(key)} is not valid: {error}" if key else "is required"))

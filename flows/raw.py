@@ -66,7 +66,7 @@ def shown(text: str) -> str:
     return repr(text) if len(text) <= 80 else repr(text[:77]) + "..."
 
 
-def _printable(text: str) -> str:
+def field_name(text: str) -> str:
     """A text as part of a field's path: as it is where that is safe to show."""
     return text if len(text) <= 80 and text.isprintable() else shown(text)
 
@@ -180,7 +180,7 @@ def labels_at(parent: Object, name: str, path: str, errors: Errors) -> Labels:
     entries = cast("dict[object, object]", object_at(parent, name, path, errors))  # YAML has keys that are no text
     for key, given in entries.items():
         value = "" if given is None else given
-        where = f"{path}.{name}[{_printable(key) if isinstance(key, str) else kind_of(key)}]"
+        where = f"{path}.{name}[{field_name(key) if isinstance(key, str) else kind_of(key)}]"
         if not isinstance(key, str):
             errors.append(FieldError(where, "the key " + not_a_string(key)))
         elif error := label_key_error(key):

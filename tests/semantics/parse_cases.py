@@ -62,7 +62,6 @@ ACCEPTED: dict[str, tuple[Spec, Selector, frozenset[Direction], tuple[Rule, ...]
     "empty spec": ({}, EVERYTHING, INGRESS, (), ()),
     "null podSelector": ({"podSelector": None}, EVERYTHING, INGRESS, (), ()),
     "null matchLabels": ({"podSelector": {"matchLabels": None, "matchExpressions": None}}, EVERYTHING, INGRESS, (), ()),
-    "unknown field": ({"podSelector": {}, "colour": 1}, EVERYTHING, INGRESS, (), ()),
     # policyTypes and their defaults
     "empty policyTypes": ({"policyTypes": []}, EVERYTHING, INGRESS, (), ()),
     "empty ingress": ({"ingress": []}, EVERYTHING, INGRESS, (), ()),
@@ -258,7 +257,9 @@ REFUSED: dict[str, tuple[Spec, tuple[str, ...]]] = {
     "peer is text": (peer("10.0.0.0/8"), (PEER,)),
     "null peer": (peer(None), (PEER,)),
     "empty peer": (peer({}), (PEER,)),
-    "peer of unknown fields": (peer({"pods": {}}), (PEER,)),
+    "peer of unknown fields": (peer({"pods": {}}), (f"{PEER}.pods", PEER)),
+    "rule of unknown fields": ({"ingress": [{"form": [{"podSelector": {}}]}]}, ("spec.ingress[0].form",)),
+    "egress rule with from": ({"egress": [{"from": []}]}, ("spec.egress[0].from",)),
     "block and selector": (peer({"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}), (PEER,)),
     "block is text": (peer({"ipBlock": "10.0.0.0/8"}), (CIDR,)),
     "block without cidr": (peer({"ipBlock": {}}), (f"{CIDR}.cidr",)),

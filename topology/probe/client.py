@@ -63,6 +63,9 @@ def _run(
             pending = [probe for probe in pending if results[probe] is Outcome.DENIED]
         for seconds in MORE_PATIENCE if expected is not None else ():
             pending = [probe for probe in pending if expected is not None and expected(probe)]
+            if pending:
+                # Other labs' neighbour entries count towards the same limit: whoever was refused one asks anew.
+                prober.forget_neighbours()
             prober.round(pending, seconds, results)
             pending = [probe for probe in pending if results[probe] is Outcome.DENIED]
     return results
@@ -114,10 +117,11 @@ class _Prober:
         portions = _portions(probes)
         for portion in portions:
             if len(portions) > 1:
-                self._forget_neighbours()
+                self.forget_neighbours()
             self._portion(portion, patience, results)
 
-    def _forget_neighbours(self) -> None:
+    def forget_neighbours(self) -> None:
+        """Empty the neighbour tables of all endpoints."""
         for name in self._endpoints:
             self._enter(name)
             forget_neighbours()
