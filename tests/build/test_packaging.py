@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("flows", "controller", "topology")
+PACKAGES = ("flows", "controller", "topology", "bench")
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 
 
@@ -65,7 +65,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(zipfile.ZipFile(next(target.glob("*.whl"))).namelist())
 
 
-def test_a_wheel_holds_every_file_of_the_three_packages(source: Path, wheel: set[str]) -> None:
+def test_a_wheel_holds_every_file_of_the_packages(source: Path, wheel: set[str]) -> None:
     files = [path for name in PACKAGES for path in (source / name).rglob("*") if path.is_file()]
     assert {str(path.relative_to(source)) for path in files} - wheel == set()
 
