@@ -251,8 +251,13 @@ def test_another_server_is_not_taken_for_ours(capsys: Captured) -> None:
 
 def test_an_interrupted_wait_ends_cleanly(views: FakeViews, url: str) -> None:
     views.missing = ("much",)
+    # A shell's background jobs ignore SIGINT, and so would this process where pytest is one.
+    heeding = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('controller', run_name='__main__')"
+    )
     waiter = subprocess.Popen(
-        [sys.executable, "-m", "controller", "--server", url, "status", "--wait"],
+        [sys.executable, "-c", heeding, "--server", url, "status", "--wait"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
