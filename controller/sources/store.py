@@ -2,7 +2,7 @@
 
 Sources hand over units: a file's objects, or one object of an API, each replaced as a whole. When several units hold
 the same object, the one whose place is later counts: a later source before an earlier one, and within a source the unit
-whose name sorts last; a Problem names both. Nothing of files or servers may live here.
+whose name sorts last; a Problem names both, unless they say the same. Nothing of files or servers may live here.
 """
 
 from __future__ import annotations
@@ -210,7 +210,10 @@ class Store:
         problems = [problem for place in sorted(self._problems) for problem in self._problems[place]]
         for kind, name in sorted(self._contested, key=str):
             *others, winner = self._holders[kind, name]
+            counts = self._units[winner][kind, name].value
             for loser in others:
+                if self._units[loser][kind, name].value == counts:
+                    continue  # the same object twice is no contest: many files may bring their namespace along
                 reason = f"is also in {printable(winner[1])}, and that one counts"
                 problems.append(Problem(printable(loser[1]), f"{kind} {name}", "", reason))
         return problems

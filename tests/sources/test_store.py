@@ -137,6 +137,15 @@ def test_snapshots_never_change(world: World) -> None:
         after.pods[Key("x", "y")] = Pod(Key("x", "y"))  # type: ignore[index]
 
 
+def test_the_same_object_in_two_files_is_no_problem_until_they_differ(world: World) -> None:
+    world.sync()
+    world.store.apply(world.first, {"a": unit(pod("p", "1")), "b": unit(pod("p", "1"))})
+    assert world.uids() == {"p": "1"}
+    assert not world.problems
+    world.store.apply(world.first, {"a": unit(pod("p", "2"))}, now=True)
+    assert len(world.problems) == 1
+
+
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_the_later_name_wins_in_any_order_of_arrival(world: World, order: tuple[str, str]) -> None:
     world.sync()
