@@ -142,7 +142,8 @@ def test_the_same_object_in_two_files_is_no_problem_until_they_differ(world: Wor
     world.store.apply(world.first, {"a": unit(pod("p", "1")), "b": unit(pod("p", "1"))})
     assert world.uids() == {"p": "1"}
     assert not world.problems
-    world.store.apply(world.first, {"a": unit(pod("p", "2"))}, now=True)
+    world.store.apply(world.first, {"a": unit(pod("p", "2"))})
+    assert world.uids() == {"p": "1"}
     assert len(world.problems) == 1
 
 
