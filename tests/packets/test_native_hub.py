@@ -42,6 +42,7 @@ def test_the_few_are_there() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_changes_nothing(lab: Lab, how: signal.Signals) -> None:
+    lab.wait()  # for what the last table's end took away
     before = {node: flows(lab, node) for node in NODES}
     lab.product.stop(how)
     lab.product.start()
