@@ -162,15 +162,13 @@ class Controller:
 
     def _recover(self, events: list[Event]) -> None:
         """One bad event must not end the only thread that enforces policy, nor take others with it."""
-        with self._lock:
-            self.reconciler.start_over()
         for event in events:
             try:
+                with self._lock:
+                    self.reconciler.start_over()
                 self._handle([event])
             except Exception:
                 log.exception("this event is left out", kind=type(event).__name__)
-                with self._lock:
-                    self.reconciler.start_over()
 
     def _next_batch(self) -> tuple[list[Event], list[Question]]:
         now = time.monotonic()
@@ -211,7 +209,7 @@ class Controller:
             kubernetes.events.report(faults)
 
     def _note(self, event: Event) -> None:
-        """Say what an operator wants to read in the log, and remember who is connected."""
+        """Say what an operator wants to read in the log."""
         if isinstance(event, SwitchUp):
             log.info("switch connected", dpid=f"{event.dpid:016x}")
         elif isinstance(event, SwitchDown):

@@ -79,12 +79,12 @@ class Reconciler:
 
     def start_over(self) -> None:
         """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
-        old = self.world
-        self.world = World(old.encode)
-        if old.cluster is not None:
-            self.world.set_cluster(old.cluster)
-        for bridge in old.bridges.values():
-            self.world.set_bridge(bridge)
+        world = World(self.world.encode)
+        if self.world.cluster is not None:
+            world.set_cluster(self.world.cluster)
+        for bridge in self.world.bridges.values():
+            world.set_bridge(bridge)
+        self.world = world
         self._stale = True
 
     def due(self, now: float) -> float | None:
