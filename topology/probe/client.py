@@ -19,13 +19,13 @@ from topology.machine import has_sctp
 from topology.netns import enter, in_thread
 from topology.probe.attempts import Attempt, Datagram, Echo, RawSctp, Source, Stream
 from topology.probe.matrix import Matrix, Outcome, Probe
+from topology.probe.pace import Pace
 from topology.probe.servers import raise_file_limit
 
 PATIENCE = (0.5, 1.0)
 MORE_PATIENCE = (1.5, 2.5)
-WINDOW = 300
-FRESH = 0.15
 PAIRS = 500
+AT_ONCE = 16  # probes that are launched before answers are looked for again
 Expectation = Callable[[Probe], bool]
 
 
@@ -95,6 +95,7 @@ class _Prober:
         self._sources: dict[str, Source] = {}
         self._namespaces: dict[str, int] = {}
         self._here = ""
+        self._pace = Pace()
         self._kernel_sctp = has_sctp()
 
     def __enter__(self) -> _Prober:
@@ -127,30 +128,38 @@ class _Prober:
             forget_neighbours()
 
     def _portion(self, probes: Sequence[Probe], patience: float, results: dict[Probe, Outcome]) -> None:
-        """Try these probes at once.
+        """Try these probes, as many at once as are answered soon.
 
-        No more than WINDOW are under way at a time, those not counted that have had no answer for a while: they are
-        most likely denied and load nothing.
+        Those that have had no answer for a while are not counted: they are most likely denied and load nothing.
         """
         waiting = deque(probes)
         flying: deque[tuple[float, Probe, Attempt]] = deque()
-        fresh = 0
         while waiting or flying:
-            while waiting and fresh < WINDOW:
-                probe = waiting.popleft()
-                flying.append((time.monotonic() + patience, probe, self._launch(probe)))
-                fresh += 1
-            self._poll(min(0.02, max(0.0, flying[0][0] - time.monotonic())))
             now = time.monotonic()
-            still: deque[tuple[float, Probe, Attempt]] = deque()
-            for deadline, probe, attempt in flying:
-                if attempt.outcome is None and now < deadline:
-                    still.append((deadline, probe, attempt))
-                    continue
-                results[probe] = attempt.outcome or Outcome.DENIED
-                attempt.close()
-            flying = still
-            fresh = sum(1 for deadline, _, _ in flying if deadline - now > patience - FRESH)
+            fresh = sum(1 for started, _, _ in flying if now - started < self._pace.fresh)
+            for _ in range(min(len(waiting), AT_ONCE, self._pace.window - fresh)):
+                probe = waiting.popleft()
+                flying.append((time.monotonic(), probe, self._launch(probe)))
+            self._poll(0.0 if waiting and fresh + AT_ONCE < self._pace.window else 0.02)
+            flying = self._sort_out(flying, patience, results)
+
+    def _sort_out(
+        self, flying: Iterable[tuple[float, Probe, Attempt]], patience: float, results: dict[Probe, Outcome]
+    ) -> deque[tuple[float, Probe, Attempt]]:
+        """Take the results of what is over; returns what is not."""
+        now = time.monotonic()
+        # Where answers are slow in coming, one must wait longer to know that there is none.
+        longest = patience + 4 * self._pace.delay
+        still: deque[tuple[float, Probe, Attempt]] = deque()
+        for started, probe, attempt in flying:
+            if attempt.outcome is None and now - started < longest:
+                still.append((started, probe, attempt))
+                continue
+            if attempt.outcome is Outcome.ALLOWED:
+                self._pace.answered(now - started, now)
+            results[probe] = attempt.outcome or Outcome.DENIED
+            attempt.close()
+        return still
 
     def _poll(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):

@@ -3,8 +3,10 @@
 
 TOPOLOGY=/vagrant/build/vagrant/topology.json
 export DEBIAN_FRONTEND=noninteractive
+# Stands while nothing is being provisioned: what shows the matrix waits for it.
+READY=/run/headgate-vagrant-ready
 # Only for the readers of this file:
-: "$TOPOLOGY"
+: "$TOPOLOGY" "$READY"
 
 # need PROGRAM PACKAGE...: install packages where the program is not there.
 need() {

@@ -5,6 +5,7 @@
 set -eu
 # shellcheck source=topology/vagrant/common.sh
 . /vagrant/topology/vagrant/common.sh
+rm -f "$READY"
 
 home=/var/lib/headgate-lab
 bin=/opt/kubernetes/bin
@@ -118,16 +119,14 @@ wait_for_api
 kubectl apply -f /vagrant/deploy/kubernetes/rbac.yaml \
     -f /vagrant/deploy/kubernetes/crd-networkpolicys.net.alpha.kubernetes.io.yaml >/dev/null
 if [ ! -e /etc/headgate/kubeconfig ]; then
-    install -d -m 750 /etc/headgate
+    # Before Headgate is there, so that it starts once and finds it.
+    systemd-sysusers /vagrant/deploy/systemd/headgate.sysusers
+    install -d -m 750 -g headgate /etc/headgate
     write_kubeconfig "$home/headgate.kubeconfig" \
         "$(kubectl create token headgate --namespace headgate --duration 8760h)"
-    cp "$home/headgate.kubeconfig" /etc/headgate/kubeconfig
+    install -m 640 -g headgate "$home/headgate.kubeconfig" /etc/headgate/kubeconfig
 fi
 install_headgate --config /vagrant/deploy/headgate.yaml
-if [ "$(stat -c %G /etc/headgate/kubeconfig)" != headgate ]; then
-    chgrp headgate /etc/headgate/kubeconfig
-    chmod 640 /etc/headgate/kubeconfig
-    systemctl restart headgate
-fi
 headgate lab machine cluster -f "$TOPOLOGY" --kubeconfig "$admin"
 be_outside "$@"
+touch "$READY"

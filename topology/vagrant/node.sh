@@ -4,6 +4,7 @@
 set -eu
 # shellcheck source=topology/vagrant/common.sh
 . /vagrant/topology/vagrant/common.sh
+rm -f "$READY"
 
 name=$1
 controller=$2
@@ -17,3 +18,4 @@ install_headgate --program-only
 # shellcheck disable=SC2086 # words
 /vagrant/deploy/node.sh --name "$name" --controller "$controller" --uplink "$(pod_interface)" $addresses
 headgate lab machine up "$name" -f "$TOPOLOGY"
+touch "$READY"
