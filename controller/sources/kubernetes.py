@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 
 from controller.sources.kubernetes_api import Api
 from controller.sources.kubernetes_events import EventWriter, Reference
@@ -34,9 +35,10 @@ class KubernetesApi:
         self.name = credentials
         self._store = store
         self._api = Api(credentials)
-        self._gate = Gate(self._apply)
+        self._gate = Gate(self._apply, self._prove, self._opened)
         self._reflectors = [Reflector(resource, self._api, self, silence) for resource in RESOURCES]
-        self._waiting = set(self._reflectors)
+        self._waiting = set(self._reflectors)  # they were never read completely
+        self._synced = False
         self._lock = threading.Lock()
         self._suspected_at = 0.0
         self._stopping = False
@@ -50,6 +52,8 @@ class KubernetesApi:
         A server that does not answer is tried again and again.
         """
         self._api.load()
+        for reflector in self._reflectors:
+            self._gate.lost(reflector)
         self._gate.start()
         self.events.start()
         for reflector in self._reflectors:
@@ -71,33 +75,31 @@ class KubernetesApi:
 
         The server is asked what it has now, and that is waited for.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                marks = [(reflector, reflector.mark(deadline)) for reflector in self._reflectors]
-                break
-            except ApiError as error:
-                if time.monotonic() + RETRY_SECONDS >= deadline or self._stopping:
-                    raise TimeoutError(f"the Kubernetes API did not answer: {error.reason}") from None
-                time.sleep(RETRY_SECONDS)
-        for reflector, mark in marks:
-            if mark is not None and not reflector.reach(mark, deadline):
-                why = reflector.reason or f"{reflector.resource.plural}: the watch has not caught up"
-                raise TimeoutError(f"the Kubernetes API was not read in time: {why}")
-        self._gate.flush()
+        self._gate.prove(time.monotonic() + timeout)
 
     def state(self) -> SourceState:
-        """How it is doing now; as old as the oldest of its parts."""
+        """How it is doing now; as old as the oldest of its parts, or as the changes that wait."""
         ages = [reflector.current_at for reflector in self._reflectors]
         known = [age for age in ages if age is not None]
         current_at = min(known) if len(known) == len(ages) else None
-        reasons = [reflector.reason for reflector in self._reflectors if reflector.reason]
-        synced = not self._waiting
-        stays = "; the last known objects stay in force" if synced else ""
+        waiting_since = self._gate.waiting_since if self._synced else None
+        if current_at is not None and waiting_since is not None:
+            current_at = min(current_at, waiting_since)
         problems = sum(reflector.known.problems for reflector in self._reflectors)
-        return SourceState(
-            self.name, "kubernetes", synced, current_at, problems, f"{reasons[0]}{stays}" if reasons else ""
-        )
+        return SourceState(self.name, "kubernetes", self._synced, current_at, problems, self._reason())
+
+    def _reason(self) -> str:
+        """Why it is not current, "" when it is."""
+        reasons = [reflector.reason for reflector in self._reflectors if reflector.reason]
+        if not reasons:
+            waits = not self._synced or self._gate.waiting_since is not None
+            return "changes wait until all that came before them is known" if waits else ""
+        if not self._synced:
+            return reasons[0]
+        if away := self._gate.given_up:
+            names = ", ".join(sorted(map(str, away)))
+            return f"{reasons[0]}; of {names} the last known objects stay in force, and all else goes on without more"
+        return f"{reasons[0]}; the last known objects stay in force"
 
     def find(self, key: Key) -> Reference | None:
         """The object behind a policy of the snapshot, None when this API has none of that name."""
@@ -116,8 +118,7 @@ class KubernetesApi:
         self._gate.put(units)
 
     def listed(self, reflector: Reflector) -> None:
-        """It was read completely. Once all were, the store may post."""
-        self._gate.back(reflector)
+        """It was read completely. Once all were, and it is proven that they fit together, the store may post."""
         with self._lock:
             self.lists += 1
             if reflector not in self._waiting:
@@ -125,8 +126,7 @@ class KubernetesApi:
             self._waiting.discard(reflector)
             if self._waiting:
                 return
-        self._gate.flush()
-        self._store.synced(self)
+        self._gate.begin()
 
     def lost(self, reflector: Reflector, suspicious: bool) -> None:
         """It is behind. When its connection broke, those of the others are opened anew: they may be dead and silent."""
@@ -143,12 +143,39 @@ class KubernetesApi:
                 self._gate.lost(other)
                 other.reopen()
 
+    def ended(self, reflector: Reflector) -> None:
+        """The server ended its watch in order; it is opened again."""
+        self._gate.ended(reflector)
+
     def back(self, reflector: Reflector) -> None:
-        """It is watching. So can the others."""
+        """It is watching, or there is nothing to watch. So can the others."""
         self._gate.back(reflector)
         for other in self._reflectors:
             other.hurry()
 
+    # -- what the gate asks ------------------------------------------------------------------------------------------
+
     def _apply(self, units: Units) -> None:
         if not self._stopping:
             self._store.apply(self, units)
+
+    def _opened(self) -> None:
+        if not self._synced and not self._stopping:
+            self._synced = True
+            self._store.synced(self)
+
+    def _prove(self, deadline: float, without: Collection[object]) -> None:
+        """Ask the server what it has now, and wait until all of that has come. Raises TimeoutError."""
+        asked = [reflector for reflector in self._reflectors if reflector not in without]
+        while True:
+            try:
+                marks = [(reflector, reflector.mark(deadline)) for reflector in asked]
+                break
+            except ApiError as error:
+                if time.monotonic() + RETRY_SECONDS >= deadline or self._stopping:
+                    raise TimeoutError(f"the Kubernetes API did not answer: {error.reason}") from None
+                time.sleep(RETRY_SECONDS)
+        for reflector, mark in marks:
+            if mark is not None and not reflector.reach(mark, deadline):
+                why = reflector.reason or f"{reflector}: the watch has not caught up"
+                raise TimeoutError(f"the Kubernetes API was not read in time: {why}")

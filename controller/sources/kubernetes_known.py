@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from controller.sources.kubernetes_objects import Change, Version
 
-GRACE_SECONDS = 0.5  # after which a watch that should have said something is not trusted any more
+# After which a watch that should have said something is not trusted any more; longer each time, for slow machines.
+GRACE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Known:
 
         `doubt` is called now and then when nothing happens.
         """
-        grace = time.monotonic() + GRACE_SECONDS
+        patience = GRACE_SECONDS
+        grace = time.monotonic() + patience
         with self._changed:
             while not self._has(mark):
                 now = time.monotonic()
@@ -66,7 +68,8 @@ class Known:
                     return False
                 if now >= grace:
                     doubt()
-                    grace = now + 2 * GRACE_SECONDS
+                    patience *= 2
+                    grace = now + patience
                 self._changed.wait(min(deadline, grace) - now)
         return True
 

@@ -56,8 +56,11 @@ class Owner(Protocol):
     def lost(self, reflector: Reflector, suspicious: bool) -> None:
         """It is behind. `suspicious`: the connection broke, and others may have too without saying so."""
 
+    def ended(self, reflector: Reflector) -> None:
+        """The server ended the watch in order; it is opened again."""
+
     def back(self, reflector: Reflector) -> None:
-        """It is watching."""
+        """It is watching, or there is nothing to watch."""
 
 
 class Reflector:
@@ -134,7 +137,15 @@ class Reflector:
 
     def reach(self, mark: Mark, deadline: float) -> bool:
         """Wait until everything of `mark` was handed on. False when that did not come before `deadline`."""
-        return self.known.reach(mark, deadline, self.reopen)
+        return self.known.reach(mark, deadline, self._doubted)
+
+    def __str__(self) -> str:
+        return self.resource.plural
+
+    def _doubted(self) -> None:
+        """The watch should have said something by now: it is behind, and so may others be."""
+        self._owner.lost(self, True)
+        self.reopen()
 
     # -- in its own thread -------------------------------------------------------------------------------------------
 
@@ -194,10 +205,12 @@ class Reflector:
         if self._absent_since is None:
             self._absent_since = now
         if self.known.versions and now - self._absent_since < ABSENT_SECONDS:
+            self._owner.back(self)
             return 2.0
         self._take([Change(name, version, None) for name, version in self.known.versions.items()], None)
         self._is_current()
         self._owner.listed(self)
+        self._owner.back(self)
         return ABSENT_SECONDS * random.uniform(0.8, 1.2)
 
     def _list(self) -> None:
@@ -243,6 +256,7 @@ class Reflector:
                 self._is_current()
             if not said_something and not self._reopen and time.monotonic() - began < STEADY_SECONDS:
                 raise ApiError(0, "the watch ended at once")
+            self._owner.ended(self)
         finally:
             self._stream = None
             stream.close()

@@ -7,6 +7,7 @@ the policy would leave it open. How long it took to recover is printed in the su
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from controller.reconcile.events import ClusterChanged
 from flows.model import Key
 from tests.kubernetes.proxy import Proxy
-from tests.kubernetes.reader import Reader
+from tests.kubernetes.reader import PATIENCE, Reader
 from tests.kubernetes.server import ApiServer
 from tests.kubernetes.test_reading import namespace, pod, policy
 from tests.truth.world import Manifest
@@ -150,6 +151,61 @@ def test_server_killed_and_restarted(scene: Scene, record: Record) -> None:
     scene.reachable_again()
     scene.arrive()
     record("API server killed and restarted", scene.recovered())
+
+
+def test_one_watch_says_late_what_it_missed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are there again, but what the policies' watch has to say takes its time, on a slow machine for instance."""
+    slow = Slow(scene.reader, "networkpolicies", "_follow", monkeypatch)
+    with scene.proxy.away():
+        scene.arrive()
+    scene.reader.until(slow.reached.is_set)
+    time.sleep(2)
+    assert scene.comes not in scene.reader.cluster.pods
+    assert "came before" in scene.reader.source.state().reason
+    slow.go_on.set()
+    scene.reachable_again()
+    scene.recovered()
+
+
+def test_the_first_world_is_one_that_was(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kinds are listed one after the other, and what comes in between is in some lists and not in others."""
+    reader = Reader(scene.reader.source.name)
+    pods = Slow(reader, "pods", "_list", monkeypatch)
+    policies = Slow(reader, "networkpolicies", "_follow", monkeypatch)
+    with reader:
+        reader.until(
+            lambda: all(one.known.seen or one.resource.plural in SLOW_OR_ABSENT for one in reader.source._reflectors)
+        )
+        scene.arrive()
+        pods.go_on.set()
+        reader.until(policies.reached.is_set)
+        time.sleep(1)
+        assert not reader.posted
+        policies.go_on.set()
+        reader.wait_synced()
+        world = reader.posted[0].cluster
+        assert scene.comes in world.pods
+        assert scene.comes in world.policies
+
+
+SLOW_OR_ABSENT = ("pods", "networkpolicys")
+
+
+class Slow:
+    """A method of the reader of one kind of object that does not go on before it is told to."""
+
+    def __init__(self, reader: Reader, plural: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        (reflector,) = (one for one in reader.source._reflectors if one.resource.plural == plural)
+        original = getattr(reflector, method)
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+        def wait(*arguments: object) -> None:
+            self.reached.set()
+            self.go_on.wait(PATIENCE)
+            original(*arguments)
+
+        monkeypatch.setattr(reflector, method, wait)
 
 
 def test_history_compacted_under_a_watch(scene: Scene, record: Record) -> None:
