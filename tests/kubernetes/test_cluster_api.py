@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes.server import ApiServer
+from tests.packets.world_lab import topology_data
+from tests.truth.world import paper_world
+from topology.address import plan
 from topology.errors import LabError
+from topology.load import check_topology
+from topology.manifests import cluster_objects
 from topology.remote.api import ClusterApi
 
 LABELS = {"pod": "a", "round": "1"}
@@ -51,6 +56,23 @@ def test_objects_come_change_and_go(api: ApiServer) -> None:
     ]
     cluster.delete([POD, NODE])
     assert api.get("pods", "-n", "lab-api")["items"] == []
+
+
+def test_pods_of_a_lab_are_relabelled_as_the_tables_do(api: ApiServer) -> None:
+    """A server changes little of a pod: what a table says of one must be what the lab said, but for the labels."""
+    topology = check_topology(topology_data(), "test", "w")
+    lab = cluster_objects(topology, plan(topology))
+    cluster = ClusterApi(api.kubeconfig)
+    try:
+        cluster.put(lab)
+        relabelled = paper_world().pod_manifest("x/a", {"new": "label"})
+        addresses = api.get("pod", "a", "-n", "x")["status"]["podIPs"]
+        cluster.put([{**relabelled, "spec": {**relabelled["spec"], "nodeName": "one"}, "status": {}}])
+        pod = api.get("pod", "a", "-n", "x")
+        assert pod["metadata"]["labels"] == {"new": "label"}
+        assert pod["status"]["podIPs"] == addresses
+    finally:
+        cluster.delete(item for item in lab if item["kind"] != "Namespace")
 
 
 def test_what_cannot_be_is_said(api: ApiServer, tmp_path: Path) -> None:

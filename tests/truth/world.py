@@ -97,7 +97,7 @@ class World:
     def pod_manifest(self, pod: str, labels: Mapping[str, str] | None = None) -> Manifest:
         """A pod's object, with its addresses in its status and two named ports of each protocol.
 
-        `labels` replace the usual one, `pod: NAME`.
+        `labels` replace the usual one, `pod: NAME`. The rest is as the lab has it: a server lets nobody change more.
         """
         namespace, name = pod.split("/")
         addresses = list(self.pods[pod].values())
@@ -116,7 +116,7 @@ class World:
             },
             "spec": {
                 "nodeName": self.placement[pod],
-                "containers": [{"name": "server", "image": "server", "ports": ports}],
+                "containers": [{"name": "main", "image": "lab", "ports": ports}],
             },
             "status": {
                 "phase": "Running",
