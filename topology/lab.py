@@ -26,6 +26,7 @@ from topology.errors import LabError
 from topology.manifests import Folder, cluster_objects, label, parse, pod_object
 from topology.model import Pod, Port, Topology
 from topology.node import BRIDGE, NodeSwitch, alive
+from topology.objects import Cluster, Objects
 from topology.pod import PodLink, attach, detach, make_host, pod_uid
 from topology.probe import client
 from topology.probe.matrix import Matrix, Probe, mesh
@@ -45,12 +46,16 @@ def _silent(_: str) -> None:
 class Lab:
     """One lab. Making the object does nothing yet; `up` makes the lab, `Lab.load` finds one that is up."""
 
-    def __init__(self, topology: Topology, base: Path = BASE, current: State | None = None) -> None:
+    def __init__(
+        self, topology: Topology, base: Path = BASE, current: State | None = None, cluster: Cluster | None = None
+    ) -> None:
         self.topology = topology
         self.base = base
         self.folder = base / topology.name
         self.state = current
         self.environment: dict[str, str] = {}
+        self.cluster = cluster
+        self.objects: Objects = cluster.objects if cluster else self.manifests
         self.endpoints: dict[str, Endpoint] = plan(topology)
         self.prefixes = {4: topology.subnets.ipv4.prefixlen, 6: topology.subnets.ipv6.prefixlen}
 
@@ -70,7 +75,7 @@ class Lab:
 
     @property
     def manifests(self) -> Folder:
-        """The folder that the controller watches."""
+        """The folder that the controller watches, unless the lab has a cluster."""
         return Folder(self.folder / "manifests")
 
     @property
@@ -91,8 +96,8 @@ class Lab:
         if not current.controller:
             raise LabError(f"the lab {self.topology.name} was brought up without a controller")
         ovsdbs = tuple(node.ovsdb for node in self.nodes.values())
-        manifests = self.folder / "manifests"
-        return Product(self.folder, current.openflow_port, current.http_port, ovsdbs, manifests, self.environment)
+        source = ("--kubeconfig", self.cluster.kubeconfig) if self.cluster else ("--manifests", self.manifests.path)
+        return Product(self.folder, current.openflow_port, current.http_port, ovsdbs, source, self.environment)
 
     # Up and down
 
@@ -167,7 +172,7 @@ class Lab:
         underlay = self._make_underlay()
         for index, node in enumerate(self.nodes.values()):
             node.make(underlay, f"to-node{index}")
-        self.manifests.put(cluster_objects(self.topology, self.endpoints))
+        self.objects.put(cluster_objects(self.topology, self.endpoints))
         started = None
         if self.current().controller:
             progress("starting headgate run")
@@ -237,17 +242,16 @@ class Lab:
         """
         new = tuple(pods)
         self._change(Topology.model_validate({**dict(self._pinned()), "pods": (*self._pinned().pods, *new)}))
-        self.manifests.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
+        self.objects.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
         self._attach(new)
-        self._start_servers(
-            f"servers-{new[0].key.replace('/', '.')}", {pod.key: self.topology.served(pod) for pod in new}
-        )
+        served = {pod.key: self.topology.served(pod) for pod in new}
+        self._start_servers(f"servers-{new[0].key.replace('/', '.')}", served)
 
     def remove_pod(self, key: str) -> None:
         """Take one pod out of a running lab: its port, its namespace, its manifest."""
         pod = self._pod(key)
         node, link = self.nodes[pod.node], self.link(pod)
-        self.manifests.delete([pod_object(self.topology, pod, self.endpoints)])
+        self.objects.delete([pod_object(self.topology, pod, self.endpoints)])
         detach([link], self.netns_folder, node.netns, BRIDGE, node.vsctl)
         pinned = self._pinned()
         self._change(pinned.model_copy(update={"pods": tuple(other for other in pinned.pods if other.key != key)}))
@@ -271,8 +275,8 @@ class Lab:
         state.save(self.folder, topology, self.current())
 
     def link(self, pod: Pod) -> PodLink:
-        """How a pod is attached to its node's bridge."""
-        return PodLink(self.endpoints[pod.key], pod_uid(self.topology.name, pod.key))
+        """How a pod is attached to its node's bridge. The UIDs that an API server gives are not known here."""
+        return PodLink(self.endpoints[pod.key], "" if self.cluster else pod_uid(self.topology.name, pod.key))
 
     def _pod(self, key: str) -> Pod:
         for pod in self.topology.pods:
@@ -283,15 +287,14 @@ class Lab:
     # Working with it
 
     def apply(self, text: str, origin: str = "manifest", wait: float | None = SETTLE) -> list[str]:
-        """Put objects (YAML or JSON text) into force; returns what was done. Waits up to `wait` seconds until they
-        are, None not to."""
-        done = self.manifests.put(parse(text, origin))
+        """Put objects (YAML or JSON text) into force; returns what was done. Waits so many seconds for it, None not."""
+        done = self.objects.put(parse(text, origin))
         self._settle(wait)
         return done
 
     def delete(self, text: str, origin: str = "manifest", wait: float | None = SETTLE) -> list[str]:
         """Take objects out of force, by kind and name; otherwise like `apply`."""
-        done = self.manifests.delete(parse(text, origin))
+        done = self.objects.delete(parse(text, origin))
         self._settle(wait)
         return done
 

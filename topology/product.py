@@ -30,7 +30,7 @@ class Product:
     openflow_port: int
     http_port: int
     ovsdbs: tuple[str, ...]
-    manifests: Path
+    source: tuple[str, Path]  # the option of `headgate run` that says where the objects are
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -45,7 +45,7 @@ class Product:
 
     def arguments(self) -> list[str]:
         """The arguments of `headgate` that run it."""
-        found = ["run", "--manifests", str(self.manifests)]
+        found = ["run", self.source[0], str(self.source[1])]
         for remote in self.ovsdbs:
             found += ["--ovsdb", remote]
         return [

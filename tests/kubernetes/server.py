@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 
 from tests.envtest.assets import binary
+from topology.manifests import Object, label
+from topology.objects import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RBAC = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
@@ -133,6 +135,12 @@ class ApiServer:
         (folder / ".token").write_text(self.kubectl("create", "token", "headgate", "-n", "headgate"))
         (folder / ".token").rename(folder / "token")
 
+    # -- as what has the objects of a lab ---------------------------------------------------------------------------
+
+    def cluster(self, folder: Path) -> Cluster:
+        """This server for a lab: driven with kubectl, and read with credentials that `folder` gets."""
+        return Cluster(self.credentials(folder), Kubectl(self))
+
     # -- how ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -181,6 +189,33 @@ class ApiServer:
                     return
             time.sleep(0.2)
         raise AssertionError(f"kube-apiserver is not ready: {said}; the logs are in {self.folder}")
+
+
+class Kubectl:
+    """Objects of a lab, put into an API server with kubectl."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+
+    def put(self, objects: Iterable[Object]) -> list[str]:
+        """`kubectl apply`, and what a kubelet would report."""
+        found = list(objects)
+        if found:
+            self._server.apply(without_uid(item) for item in found)
+            self._server.apply_status(found)
+        return [label(item) for item in found]
+
+    def delete(self, objects: Iterable[Object]) -> list[str]:
+        """`kubectl delete`; all of them must be there."""
+        found = list(objects)
+        if found:
+            self._server.delete(found)
+        return [label(item) for item in found]
+
+
+def without_uid(item: Object) -> Object:
+    """The object without what only the server gives."""
+    return {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "uid"}}
 
 
 def as_list(manifests: Iterable[dict[str, Any]]) -> str:

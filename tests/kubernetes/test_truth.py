@@ -1,37 +1,52 @@
-"""Every truth table with the API server as source, driven with kubectl.
+"""Every truth table with the API server as source, driven with kubectl, on real packets.
 
-After each step the world that Headgate reads is the one that manifests give, and its verdicts are the table's.
+After each step the world that Headgate reads is the one that manifests give, and every probe as the table says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flows.model import Cluster
 from tests.kubernetes.reader import Reader
 from tests.kubernetes.server import ApiServer
+from tests.packets.tables import play
+from tests.packets.world_lab import NODES, world_lab, world_of
 from tests.truth.cases import CASES, Case
 from tests.truth.paper import PaperCluster
-from tests.truth.test_tables import wrong
-from tests.truth.world import NAMESPACES, paper_world
+from tests.truth.world import NAMESPACES
+from topology.lab import Lab
+from topology.manifests import cluster_objects
 
-pytestmark = pytest.mark.slow
-WORLD = paper_world()
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def table_reader(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """A source that reads an API server which has the world of the tables."""
-    manifests = WORLD.manifests()
-    api.apply(manifests)
-    api.apply_status(manifests)
-    with Reader(api.credentials(tmp_path_factory.mktemp("tables"))) as one:
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the kubeconfig that Headgate has."""
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module")
+def lab(api: ApiServer, credentials: Path) -> Iterator[Lab]:
+    """A lab of the tables' world whose objects are in the API server."""
+    with world_lab(cluster=api.cluster(credentials)) as one:
+        yield one
+        objects = cluster_objects(one.topology, one.endpoints)
+        one.objects.delete(item for item in objects if item["kind"] != "Namespace")
+
+
+@pytest.fixture(scope="module")
+def table_reader(lab: Lab) -> Iterator[Reader]:
+    """The source by itself, with the same rights, beside the lab's controller."""
+    assert lab.cluster is not None
+    with Reader(lab.cluster.kubeconfig) as one:
         one.wait_synced()
         yield one
-    api.delete(manifest for manifest in manifests if manifest["kind"] in ("Pod", "Node"))
 
 
 def comparable(cluster: Cluster) -> Cluster:
@@ -39,24 +54,21 @@ def comparable(cluster: Cluster) -> Cluster:
     return Cluster(
         {name: one for name, one in cluster.namespaces.items() if name in NAMESPACES},
         {key: replace(pod, uid="") for key, pod in cluster.pods.items() if key.namespace in NAMESPACES},
-        {name: one for name, one in cluster.nodes.items() if name in WORLD.nodes},
+        {name: one for name, one in cluster.nodes.items() if name in NODES},
         {key: one for key, one in cluster.policies.items() if key.namespace in NAMESPACES},
     )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_table(api: ApiServer, table_reader: Reader, case: Case) -> None:
-    paper = PaperCluster(WORLD.manifests())
-    for step in (*case.steps(WORLD), case.cleanup(WORLD)):
+def test_table(lab: Lab, table_reader: Reader, case: Case) -> None:
+    paper = PaperCluster(world_of(lab).manifests())
+    probes = 0
+    for step, count, wrong in play(lab, case):
         for manifest in step.delete:
             paper.delete_policy(manifest)
         for manifest in step.apply:
             paper.apply(manifest)
-        if step.delete:
-            api.delete(step.delete)
-        if step.apply:
-            api.apply(step.apply)
-        found = comparable(table_reader.reread())
-        assert found == comparable(paper.snapshot()), step.why
-        for check in step.checks:
-            assert wrong(found, WORLD, check) == [], f"{step.why} {check}"
+        assert comparable(table_reader.reread()) == comparable(paper.snapshot()), step.why
+        probes += count
+        assert wrong == [], f"{case}, {step.why}:\n" + "\n".join(wrong)
+    assert probes > 0

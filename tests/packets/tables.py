@@ -1,4 +1,4 @@
-"""Running truth tables in a lab: each step through the manifests, then every probe that its checks speak of."""
+"""Running truth tables in a lab: each step where the lab's objects stand, then every probe that its checks speak of."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def expectations(step: Step, world: World) -> dict[Probe, bool]:
 
 
 def take(lab: Lab, step: Step, wait: float | None = SETTLE) -> None:
-    """Do what the step says, through the manifests; waits until it is in force, unless `wait` is None."""
-    lab.manifests.delete(step.delete)
-    lab.manifests.put(step.apply)
+    """Do what the step says, where the lab's objects stand; waits until it is in force, unless `wait` is None."""
+    lab.objects.delete(step.delete)
+    lab.objects.put(step.apply)
     if wait is not None:
         lab.wait(wait)
 

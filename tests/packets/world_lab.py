@@ -18,6 +18,7 @@ from topology.errors import MissingError
 from topology.lab import Lab
 from topology.load import check_topology
 from topology.machine import require
+from topology.objects import Cluster
 
 PLACEMENT = {pod: "two" if pod.endswith("b") else "one" for pod in PODS}
 NODES = ("one", "two")
@@ -42,17 +43,17 @@ def topology_data(pods: tuple[str, ...] = PODS) -> dict[str, Any]:
 
 
 @contextmanager
-def world_lab(pods: tuple[str, ...] = PODS, hub: str = "") -> Iterator[Lab]:
+def world_lab(pods: tuple[str, ...] = PODS, hub: str = "", cluster: Cluster | None = None) -> Iterator[Lab]:
     """A lab of the world that is up, everything in force; it is gone when the block ends.
 
-    `hub` is what the controller runs on, its default if empty.
+    `hub` is what the controller runs on, its default if empty. Without `cluster` the objects are a folder of manifests.
     """
     try:
         require("userspace")
     except MissingError as error:
         pytest.skip(str(error))
     with TemporaryDirectory(prefix="hgp-", dir="/tmp") as folder:
-        lab = Lab(check_topology(topology_data(pods), "test", "w"), Path(folder))
+        lab = Lab(check_topology(topology_data(pods), "test", "w"), Path(folder), cluster=cluster)
         if hub:
             lab.environment = {"HEADGATE_HUB": hub}
         try:
