@@ -1,5 +1,5 @@
-"""What holds for all tests: nothing that one of them does to its process may reach another, and what they count is
-shown."""
+"""What holds for all tests: nothing that one of them does to its process may reach another, what they count is shown,
+and those of a worker share one API server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.envtest.assets import skipped
+from tests.envtest.server import ApiServer
 
 # How fast examples are made says something of the machine and its load, nothing of what is tested.
 settings.register_profile("headgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +32,15 @@ def threads_stay_threads() -> Iterator[None]:
     yield
     if _is_patched() and not _PATCHED_FROM_THE_START:
         pytest.fail("eventlet patched the tests' own process: what installs a hub belongs in a process of its own")
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A running API server. Tests clean up what they make, and leave it running."""
+    if reason := skipped():
+        pytest.skip(reason)
+    with ApiServer(tmp_path_factory.mktemp("api")) as server:
+        yield server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.documents import MANIFESTS, deployment, documents
-from tests.envtest.assets import skipped
-from tests.kubernetes.server import ApiServer
+from tests.envtest.server import ApiServer
 
 FILES = sorted(path for path in MANIFESTS.glob("*.yaml") if path.name != "kustomization.yaml")
 # The Prometheus operator's kind, which no API server has by itself: its name and place, not its fields.
@@ -40,25 +39,23 @@ SERVICE_MONITORS = {
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """An API server with nothing but the namespace and the kind that a dry run cannot make for the others."""
-    if reason := skipped():
-        pytest.skip(reason)
-    with ApiServer(tmp_path_factory.mktemp("api")) as server:
-        namespace = next(one for one in documents(MANIFESTS / "rbac.yaml") if one["kind"] == "Namespace")
-        server.apply([namespace, SERVICE_MONITORS])
-        server.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", SERVICE_MONITOR_CRD)
-        yield server
+def prepared(api: ApiServer) -> Iterator[ApiServer]:
+    """The API server with the namespace and the kind that a dry run cannot make for the others."""
+    namespace = next(one for one in documents(MANIFESTS / "rbac.yaml") if one["kind"] == "Namespace")
+    api.apply([namespace, SERVICE_MONITORS])
+    api.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", SERVICE_MONITOR_CRD)
+    yield api
+    api.kubectl("delete", "crd", SERVICE_MONITOR_CRD)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_server_takes_it(api: ApiServer, path: Any) -> None:
-    said = api.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
+def test_the_server_takes_it(prepared: ApiServer, path: Any) -> None:
+    said = prepared.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
     assert len(said.splitlines()) == len(documents(path))
 
 
-def test_kustomize_takes_them_together(api: ApiServer) -> None:
-    said = api.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(MANIFESTS))
+def test_kustomize_takes_them_together(prepared: ApiServer) -> None:
+    said = prepared.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(MANIFESTS))
     expected = sum(len(documents(path)) for path in FILES if path.name != "servicemonitor.yaml")
     assert len(said.splitlines()) == expected
 

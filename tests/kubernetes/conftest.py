@@ -1,4 +1,4 @@
-"""One API server for all tests of a worker, and the source that reads it."""
+"""The source that reads the API server, and what recovering took."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.envtest.assets import skipped
+from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
-from tests.kubernetes.server import ApiServer
-
-
-@pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A running API server. Tests clean up what they make, and leave it running."""
-    if reason := skipped():
-        pytest.skip(reason)
-    with ApiServer(tmp_path_factory.mktemp("api")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes.server import ApiServer
+from tests.envtest.server import ApiServer
 from tests.packets.world_lab import topology_data
 from tests.truth.world import paper_world
 from topology.address import plan

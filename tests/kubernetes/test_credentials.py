@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from controller.sources.source import SourceError
+from tests.envtest.server import ApiServer, write_kubeconfig
 from tests.kubernetes.reader import Reader
-from tests.kubernetes.server import ApiServer, write_kubeconfig
 
 
 def test_a_plugin_gives_the_token(api: ApiServer, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from controller.sources import kubernetes_events
 from flows.model import Key
+from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
-from tests.kubernetes.server import ApiServer
 from tests.kubernetes.test_reading import namespace, policy
 
 PLACE = "events"

@@ -16,9 +16,9 @@ import pytest
 
 from controller.reconcile.events import ClusterChanged
 from flows.model import Key
+from tests.envtest.server import ApiServer
 from tests.kubernetes.proxy import Proxy
 from tests.kubernetes.reader import PATIENCE, Reader
-from tests.kubernetes.server import ApiServer
 from tests.kubernetes.test_reading import namespace, pod, policy
 from tests.truth.world import Manifest
 

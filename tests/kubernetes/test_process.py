@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.envtest.server import ApiServer, free_ports
 from tests.kubernetes.proxy import Proxy
-from tests.kubernetes.server import ApiServer, free_ports
 
 PATIENCE = 60.0
 Start = Callable[..., tuple[subprocess.Popen[bytes], str]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flows.model import Key
+from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
-from tests.kubernetes.server import ApiServer
 from tests.truth.world import Manifest
 
 

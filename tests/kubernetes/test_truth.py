@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from flows.model import Cluster
+from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
-from tests.kubernetes.server import ApiServer
 from tests.packets.tables import play
 from tests.packets.world_lab import NODES, world_lab, world_of
 from tests.truth.cases import CASES, Case

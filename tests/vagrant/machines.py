@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tests.kubernetes.server import free_ports
+from tests.envtest.server import free_ports
 from tests.truth.cases import Step
 from tests.truth.world import OUTSIDE, PODS, World
 from topology.address import Endpoint, plan

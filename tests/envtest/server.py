@@ -90,10 +90,14 @@ class ApiServer:
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl as the administrator, with `text` as its standard input. What it says; fails when it fails."""
-        command = [binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+        done = self.try_kubectl(*arguments, text=text)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def try_kubectl(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The same; whether it failed is the caller's to look at."""
+        command = [binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
     def apply(self, manifests: Iterable[dict[str, Any]]) -> None:
         """`kubectl apply`, for all at once."""
@@ -181,9 +185,8 @@ class ApiServer:
         while time.monotonic() < end:
             for name, process in self._processes.items():
                 assert process.poll() is None, f"{name} ended; the logs are in {self.folder}"
-            command = [binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "get", "--raw", "/readyz"]
             if (self.folder / "certs" / "apiserver.crt").exists():
-                done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+                done = self.try_kubectl("get", "--raw", "/readyz")
                 said = done.stderr
                 if done.stdout == "ok":
                     return
