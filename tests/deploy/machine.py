@@ -56,7 +56,11 @@ class Machine:
         self.run("ip", "route", "add", "default", "via", "192.0.2.1", "dev", UPLINK)
         process.run([program("ovsdb-tool"), "create", f"{self.folder}/conf.db", schema()])
         database = [f"--remote=punix:{self.folder}/db.sock", f"{self.folder}/conf.db"]
-        self._daemon("ovsdb-server", [*database, "--remote=db:Open_vSwitch,Open_vSwitch,manager_options"])
+        # As the packages start it: managers are in the database, and so are the files for TLS with them.
+        column = "db:Open_vSwitch,SSL"
+        tls = [f"--private-key={column},private_key", f"--certificate={column},certificate"]
+        tls += [f"--ca-cert={column},ca_cert"]
+        self._daemon("ovsdb-server", [*database, "--remote=db:Open_vSwitch,Open_vSwitch,manager_options", *tls])
         self.vsctl("--no-wait", "init")
         self._daemon("ovs-vswitchd", [f"unix:{self.folder}/db.sock"])
 

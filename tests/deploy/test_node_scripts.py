@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
+from tests.ovsdb.node import until
+from tests.tls.world import HOST, Pki, headgate
+from topology import netns
 from topology.errors import MissingError
 from topology.machine import require
 
@@ -119,6 +122,27 @@ def test_tls_files_are_given_to_the_switch(machine: Machine, tmp_path: Path) -> 
     assert machine.vsctl("get-controller", "br-int").split() == ["ssl:198.51.100.1:6653"]
     assert machine.vsctl("get-manager").split() == ["ssl:198.51.100.1:6640"]
     assert str(files["key"]) in machine.vsctl("get-ssl")
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_a_node_with_certificates_of_headgate_pki_comes_under_control(machine: Machine) -> None:
+    """`headgate pki init`, `headgate pki switch`, deploy/node.sh, and nothing else: both channels are up, in TLS."""
+    before = machine.everything()
+    pki = Pki(machine.folder / "pki")
+    files = pki.switch("node-1")
+    given = ("--ca", files.ca, "--certificate", files.certificate, "--key", files.key)
+    with netns.inside(machine.netns), headgate("native", pki, "--allowed-switch", "node-1") as run:
+        ports = ("--openflow-port", str(run.openflow), "--ovsdb-port", str(run.ovsdb))
+        node(machine, "--name", "node-1", "--controller", HOST, *ports, *map(str, given))
+        until(lambda: run.in_sync("node-1"), "the node in sync")
+        for table in ("Controller", "Manager"):  # Open vSwitch writes that down every few seconds
+            until(lambda table=table: machine.vsctl("get", table, ".", "is_connected").strip() == "true", table)  # type: ignore[misc]
+        assert machine.vsctl("get-controller", "br-int").split() == [f"ssl:{HOST}:{run.openflow}"]
+        assert machine.run("ovs-ofctl", "dump-flows", f"unix:{machine.folder}/br-int.mgmt").count("cookie=") > 10
+        assert run.status()["tls"]["refused"] == 0
+        assert node(machine, "--name", "node-1", "--controller", HOST, *ports, *map(str, given))
+        assert run.in_sync("node-1")
     undo(machine)
     same(before, machine.everything())
 
