@@ -166,7 +166,7 @@ class Api:
 
 
 def _client(source: str) -> Any:
-    """An ApiClient of the official library; it takes a second to import, so only who needs it does."""
+    """An ApiClient of the official library, which only who needs it imports: its older releases load every model."""
     from kubernetes.client import ApiClient, Configuration
     from kubernetes.config import load_incluster_config, load_kube_config
 
