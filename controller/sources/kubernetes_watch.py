@@ -116,7 +116,8 @@ class Reflector:
             self._wake.set()
 
     def mark(self, deadline: float) -> Mark | None:
-        """What the server has now: a consistent list, of metadata only. None when it has no such resource.
+        """What the server has now: a consistent list, of metadata only. None when there is nothing to wait for: it has
+        no such resource, or the watch is past that already, as one of many busy objects is before the list is read.
 
         Raises ApiError.
         """
@@ -130,6 +131,8 @@ class Reflector:
                 if error.status == NOT_FOUND and self.resource.optional:
                     return None
                 raise
+            if (self.known.seen or 0) >= page.number:
+                return None
             versions.update({name: version.number for name, version in read_versions(page).items()})
             if not page.token:
                 return Mark(page.number, versions)

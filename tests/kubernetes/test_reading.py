@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from controller.sources import kubernetes_watch
+from controller.sources.kubernetes_objects import Page, list_page
 from flows.model import Key
 from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
@@ -67,6 +71,34 @@ def test_an_update_that_means_nothing_posts_nothing(api: ApiServer, reader: Read
     reader.reread()
     assert len(reader.posted) == count
     api.delete([pod("quiet")])
+
+
+def test_a_list_that_the_watch_has_passed_is_not_read_on(
+    api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for to prove that all is known may be large, and is needed only where the watch is silent."""
+    monkeypatch.setattr("controller.sources.kubernetes_watch.PAGE", 1)
+    (reflector,) = (one for one in reader.source._reflectors if one.resource.kind == "Namespace")
+    deadline = time.monotonic() + 60
+    api.apply([pod("other", {"at": f"n{time.monotonic_ns()}"})])  # no namespace: their watch says nothing
+    mark = reflector.mark(deadline)
+    assert mark is not None
+    assert len(mark.versions) > 1
+    api.kubectl("label", "namespace", "reading", "--overwrite", f"now=n{time.monotonic_ns()}")
+    reader.until(lambda: (reflector.known.seen or 0) > mark.number)
+    assert reflector.reach(mark, deadline)
+    pages = []
+
+    def count(raw: object) -> Page:
+        page = list_page(raw)
+        pages.append(page)
+        return page._replace(number=mark.number)  # as if it had been asked for before
+
+    monkeypatch.setattr(kubernetes_watch, "list_page", count)
+    assert reflector.mark(deadline) is None
+    assert len(pages) == 1
+    assert pages[0].token
+    api.delete([pod("other")])
 
 
 def test_more_objects_than_a_page_has(api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
