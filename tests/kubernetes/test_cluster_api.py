@@ -50,6 +50,11 @@ def test_objects_come_change_and_go(api: ApiServer) -> None:
     changed["metadata"]["labels"] = {"pod": "b"}  # type: ignore[index]
     cluster.put([changed])
     assert api.get("pod", "a", "-n", "lab-api")["metadata"]["labels"] == {"pod": "b"}
+    changed["spec"]["containers"][0]["ports"] = [{"containerPort": 80}]  # type: ignore[index]  # never in a living pod
+    cluster.put([changed])
+    again = api.get("pod", "a", "-n", "lab-api")
+    assert again["spec"]["containers"][0]["ports"][0]["containerPort"] == 80
+    assert again["status"]["podIPs"] == [{"ip": "10.10.1.1"}]
     assert cluster.delete([POLICY, POLICY]) == [
         "networkpolicy lab-api/p deleted",
         "networkpolicy lab-api/p was not there",

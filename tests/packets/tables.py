@@ -20,7 +20,7 @@ def expectations(step: Step, world: World) -> dict[Probe, bool]:
     for check in step.checks:
         for (source, destination), allowed in check.matrix(world).items():
             for family in check.families:
-                ends = endpoint_name(source), endpoint_name(destination)
+                ends = endpoint_name(source, world), endpoint_name(destination, world)
                 probe = Probe(*ends, check.protocol, check.port or 0, family)
                 if found.setdefault(probe, allowed) != allowed:
                     raise ValueError(f"two lines of one table disagree about {probe}")

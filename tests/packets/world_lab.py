@@ -73,8 +73,8 @@ def world_of(lab: Lab) -> World:
     )
 
 
-def endpoint_name(end: str) -> str:
-    """What the lab calls an end of the tables: `x/a`, `@x/a` (the node of x/a) or `outside`."""
+def endpoint_name(end: str, world: World) -> str:
+    """What a lab calls an end of the tables: `x/a`, `@x/a` (the node of x/a) or `outside`."""
     if end == OUTSIDE:
         return OUTSIDE_END
-    return f"node:{PLACEMENT[end[1:]]}" if end.startswith("@") else end
+    return f"node:{world.placement[end[1:]]}" if end.startswith("@") else end

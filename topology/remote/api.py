@@ -31,7 +31,7 @@ KINDS = {
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies", True),
 }
 REPORTED = ("Node", "Pod")
-MISSING = 404
+MISSING, INVALID = 404, 422
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 
@@ -57,13 +57,24 @@ class ClusterApi:
             path = _path(item)
             wanted = {key: value for key, value in item.items() if key != "status"}
             wanted["metadata"] = {key: value for key, value in item["metadata"].items() if key != "uid"}
-            query = f"?fieldManager={OWNER}&force=true"
-            self._send("PATCH", path + query, wanted, APPLY)
+            self._apply(path, wanted)
             if item["kind"] in REPORTED and "status" in item:
                 # Not applied but merged: to an apply, two addresses of one type, as with dual stack, are duplicates.
                 self._send("PATCH", f"{path}/status", {"status": item["status"]}, MERGE)
             done.append(label(item) + " applied")
         return done
+
+    def _apply(self, path: str, wanted: Object) -> None:
+        """Apply one object; a pod is made anew where its change is none that a living pod may have."""
+        query = f"?fieldManager={OWNER}&force=true"
+        try:
+            self._send("PATCH", path + query, wanted, APPLY)
+        except LabError as error:
+            cause = error.__cause__
+            if wanted["kind"] != "Pod" or not isinstance(cause, urllib.error.HTTPError) or cause.code != INVALID:
+                raise
+            self._send("DELETE", path + "?gracePeriodSeconds=0", None)
+            self._send("PATCH", path + query, wanted, APPLY)
 
     def delete(self, objects: Iterable[Object]) -> list[str]:
         """Delete objects by kind and name; returns their names for people, with those that were not there."""
