@@ -122,10 +122,11 @@ class _Prober:
             self._portion(portion, patience, results)
 
     def forget_neighbours(self) -> None:
-        """Empty the neighbour tables of all endpoints."""
-        for name in self._endpoints:
-            self._enter(name)
-            forget_neighbours()
+        """Empty the neighbour tables of all endpoints that are on this machine."""
+        for name, endpoint in self._endpoints.items():
+            if (self._folder / endpoint.netns).exists():
+                self._enter(name)
+                forget_neighbours()
 
     def _portion(self, probes: Sequence[Probe], patience: float, results: dict[Probe, Outcome]) -> None:
         """Try these probes, as many at once as are answered soon.
