@@ -58,7 +58,7 @@ class PolicyCompiler:
     """Compiles one snapshot, for as many switches as are asked for; peer sets are computed once and shared."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.index = PodIndex(cluster)
+        self.index: PodIndex[None] = PodIndex(cluster)
         self._variants = Variants(self.index)
         self._isolation: dict[int, set[Direction]] = defaultdict(set)
         self._owners: dict[RuleKey, list[RuleRef]] = defaultdict(list)
@@ -76,7 +76,7 @@ class PolicyCompiler:
             for n in self.index.select(namespace, selector):
                 self._isolation[n].add(direction)
         for rule in self._owners:
-            for variant in self._variants.of(rule):
+            for variant in self._variants.of(self._variants.bind(rule)):
                 for n in variant.subjects:
                     self._of_pod[n].append((rule, variant))
 

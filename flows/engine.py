@@ -10,14 +10,14 @@ reference: after every step both must say the same.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from flows.compile import rules_of
-from flows.index import Group, PodIndex, PortName, Touched
+from flows.groups import Group, PortName, Touched
+from flows.index import PodIndex
 from flows.model import Cluster, Direction, Key, Labels, Pod, Policy
-from flows.services import Services, named
-from flows.variants import RuleKey, RuleRef, Variant, Variants, identity
+from flows.services import named
+from flows.variants import Bound, RuleKey, RuleRef, Variant, Variants, identity
 
 
 class Part(NamedTuple):
@@ -43,26 +43,40 @@ class Settled(NamedTuple):
     isolation: frozenset[Key]
 
 
+class Live(Bound["Live"]):
+    """A rule that stands in some policy: its owners, sorted, and its parts as of the last `settle`.
+
+    There is one for each RuleKey, compared by identity, for a key costs much to hash.
+    """
+
+    __slots__ = ("owners", "parts")
+
+    def __init__(self, bound: Bound[Live]) -> None:
+        super().__init__(bound.key, bound.subjects, bound.peers)
+        self.owners: list[RuleRef] = []
+        self.parts: tuple[Part, ...] = ()
+
+
 class PolicyEngine:
     """Pods, namespaces and policies in; changed rules out."""
 
     def __init__(self) -> None:
-        self.index = PodIndex()
+        self.index: PodIndex[Live] = PodIndex()
         self._variants = Variants(self.index)
         self._policies: dict[Key, Policy] = {}
-        self._owners: dict[RuleKey, list[RuleRef]] = {}
-        self._parts: dict[RuleKey, dict[Services | None, Part]] = {}
-        self._isolating: dict[Group, dict[Direction, int]] = {}
-        self._port_users: dict[PortName, set[RuleKey]] = {}
-        self._affected: set[RuleKey] = set()
+        self._rules: dict[RuleKey, Live] = {}
+        # How many policies isolate a group, by direction.
+        self._isolating: dict[Direction, dict[Group[Live], int]] = {direction: {} for direction in Direction}
+        self._port_users: dict[PortName, set[Live]] = {}
+        # To be computed again, in the order of the changes: what came together lies together in memory.
+        self._affected: dict[Live, None] = {}
         self._moved: set[Key] = set()
+        self._moved_numbers: set[int] = set()  # the same of pods that are still there, by their number
 
     def load(self, cluster: Cluster) -> None:
-        """Take a whole snapshot; namespaces and pods first, so that each group is computed once."""
-        for name, namespace in cluster.namespaces.items():
-            self.index.put_namespace(name, namespace.labels)
-        for pod in cluster.pods.values():
-            self.index.put_pod(pod)
+        """Take a whole snapshot into an engine that has nothing yet; namespaces and pods first, so that each group is
+        computed once."""
+        self.index.load(cluster)
         for policy in cluster.policies.values():
             self.put_policy(policy)
 
@@ -74,10 +88,17 @@ class PolicyEngine:
 
     def put_pod(self, pod: Pod) -> None:
         """A pod is new or has changed."""
-        self._concern(self.index.put_pod(pod), pod.key)
+        if pod.networked:
+            self._concern(self.index.put_pod(pod), pod.key)
+        else:
+            self.remove_pod(pod.key)
 
     def remove_pod(self, key: Key) -> None:
         """A pod is gone."""
+        n = self.index.number.get(key)
+        if n in self._moved_numbers:
+            self._moved_numbers.discard(n)
+            self._moved.add(key)
         self._concern(self.index.remove_pod(key), key)
 
     def put_policy(self, policy: Policy) -> None:
@@ -90,99 +111,97 @@ class PolicyEngine:
         """A policy is gone."""
         self._exchange(self._policies.pop(key, None), None)
 
-    def _concern(self, touched: Touched, pod: Key | None = None) -> None:
+    def _concern(self, touched: Touched[Live], pod: Key | None = None) -> None:
         for group in touched.groups:
-            self._affected.update(group.users)  # type: ignore[arg-type]  # all users here are RuleKeys
-            if pod is not None and group in self._isolating:
+            self._affected.update(dict.fromkeys(group.users))
+            if pod is not None and any(group in groups for groups in self._isolating.values()):
                 self._moved.add(pod)
         for name in touched.ports:
-            self._affected.update(self._port_users.get(name, ()))
+            self._affected.update(dict.fromkeys(self._port_users.get(name, ())))
 
     def _exchange(self, old: Policy | None, new: Policy | None) -> None:
-        before = dict(_numbered(old))
-        after = dict(_numbered(new))
-        for ref, rule in before.items():
-            if after.get(ref) != rule:
-                self._disown(rule, ref)
-        for ref, rule in after.items():
-            if before.get(ref) != rule:
+        before = {ref: rule for rule, ref in rules_of(old)} if old else {}
+        for rule, ref in rules_of(new) if new else ():
+            was = before.pop(ref, None)
+            if was != rule:
                 self._own(rule, ref)
+                if was is not None:
+                    self._disown(was, ref)
+        for ref, rule in before.items():
+            self._disown(rule, ref)
         if _isolation(old) != _isolation(new):
             self._isolate(old, -1)
             self._isolate(new, +1)
 
     def _own(self, rule: RuleKey, ref: RuleRef) -> None:
-        owners = self._owners.get(rule)
-        if owners is None:
-            owners = self._owners[rule] = []
-            for group in self._groups(rule):
-                group.users.add(rule)
+        live = self._rules.get(rule)
+        if live is None:
+            live = self._rules[rule] = Live(self._variants.bind(rule))
+            live.subjects.users.add(live)
+            for group in live.peers:
+                group.users.add(live)
             for name in _port_names(rule):
-                self._port_users.setdefault(name, set()).add(rule)
-        insort(owners, ref)
-        self._affected.add(rule)
+                self._port_users.setdefault(name, set()).add(live)
+        insort(live.owners, ref)
+        self._affected[live] = None
 
     def _disown(self, rule: RuleKey, ref: RuleRef) -> None:
-        owners = self._owners[rule]
-        owners.remove(ref)
-        self._affected.add(rule)
-        if owners:
-            return
-        del self._owners[rule]
-        for group in self._groups(rule):
-            group.users.discard(rule)
-        for name in _port_names(rule):
-            self._port_users[name].discard(rule)
+        live = self._rules[rule]
+        live.owners.remove(ref)
+        self._affected[live] = None
 
-    def _groups(self, rule: RuleKey) -> list[Group]:
-        return [self._variants.subjects(rule), *self._variants.peers(rule)]
+    def _forget(self, live: Live) -> None:
+        """A rule that stands in no policy any more. Not before `settle`, for until then another may come to say it."""
+        del self._rules[live.key]
+        for group in (live.subjects, *live.peers):
+            group.users.discard(live)
+        for name in _port_names(live.key):
+            self._port_users[name].discard(live)
 
     def _isolate(self, policy: Policy | None, by: int) -> None:
         if policy is None or not policy.isolates:
             return
         group = self.index.group(policy.key.namespace, policy.subjects)
-        counts = self._isolating.setdefault(group, {})
         for direction in policy.isolates:
-            before = counts.get(direction, 0)
-            counts[direction] = before + by
-            if not before or not counts[direction]:
-                self._moved.update(self.index.pods[n].key for n in group.members)
-            if not counts[direction]:
-                del counts[direction]
-        if not counts:
-            del self._isolating[group]
+            counts = self._isolating[direction]
+            before = counts.get(group, 0)
+            after = counts[group] = before + by
+            if not before or not after:
+                self._moved_numbers.update(group.members)
+            if not after:
+                del counts[group]
 
     # -- results -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> Settled:
         """What all changes since the last call come to."""
+        affected, self._affected = self._affected, {}
         changes: list[Change] = []
-        for rule in self._affected:
-            old = self._parts.get(rule, {})
-            new = self._compute(rule)
-            if new:
-                self._parts[rule] = new
+        for live in affected:
+            old, new = live.parts, self._compute(live)
+            live.parts = new
+            if old:
+                changes.extend(_differences(old, new))
             else:
-                self._parts.pop(rule, None)
-            for services in old.keys() | new.keys():
-                before, after = old.get(services), new.get(services)
-                if before != after:
-                    changes.append(Change(before, after))
-        self._affected = set()
-        moved, self._moved = frozenset(self._moved), set()
+                changes.extend([Change(None, part) for part in new])
+            if not live.owners:
+                self._forget(live)
+        pods = self.index.pods
+        self._moved.update([pods[n].key for n in self._moved_numbers])
+        moved, self._moved, self._moved_numbers = frozenset(self._moved), set(), set()
         return Settled(tuple(changes), moved)
 
-    def _compute(self, rule: RuleKey) -> dict[Services | None, Part]:
-        owners = self._owners.get(rule)
-        if owners is None:
-            return {}
-        old = self._parts.get(rule, {})
-        found = {}
-        for variant in self._variants.of(rule):
-            before = old.get(variant.services)
-            name = before.identity if before else identity(rule, variant.services)
-            found[variant.services] = Part(name, rule.direction, variant, tuple(owners))
-        return found
+    def _compute(self, live: Live) -> tuple[Part, ...]:
+        if not live.owners:
+            return ()
+        names = {part.variant.services: part.identity for part in live.parts} if live.parts else {}
+        key, owners = live.key, tuple(live.owners)
+        return tuple(
+            [
+                Part(names.get(v.services) or identity(key, v.services), key.direction, v, owners)
+                for v in self._variants.of(live)
+            ]
+        )
 
     def parts_of(self, pod: Key) -> list[Part]:
         """The parts of which a pod is a subject."""
@@ -190,23 +209,23 @@ class PolicyEngine:
         if n is None:
             return []
         rules = {user for group in self.index.groups_of(n) for user in group.users}
-        return [
-            part
-            for rule in rules
-            for part in self._parts.get(rule, {}).values()  # type: ignore[call-overload]  # all users are RuleKeys
-            if n in part.variant.subjects
-        ]
+        return [part for live in rules for part in live.parts if n in part.variant.subjects]
 
     def isolated(self, pod: Key) -> frozenset[Direction]:
         """The directions in which some policy isolates the pod."""
         n = self.index.number.get(pod)
-        if n is None or not self._isolating:
+        if n is None:
             return frozenset()
-        return frozenset(d for group in self.index.groups_of(n) for d in self._isolating.get(group, ()))
+        groups = list(self.index.groups_of(n))
+        return frozenset(d for d, counts in self._isolating.items() if any(group in counts for group in groups))
 
 
-def _numbered(policy: Policy | None) -> Iterable[tuple[RuleRef, RuleKey]]:
-    return ((ref, rule) for rule, ref in rules_of(policy)) if policy else ()
+def _differences(old: tuple[Part, ...], new: tuple[Part, ...]) -> list[Change]:
+    """Variants differ from one another in their services."""
+    before = {part.variant.services: part for part in old}
+    after = {part.variant.services: part for part in new}
+    pairs = [(before.get(services), after.get(services)) for services in {**before, **after}]
+    return [Change(one, other) for one, other in pairs if one != other]
 
 
 def _isolation(policy: Policy | None) -> object:

@@ -11,98 +11,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from typing import Generic
 
+from flows.groups import Group, PortName, Scope, Space, Touched, User, narrowest
 from flows.model import (
     NAMESPACE_NAME_LABEL,
     Cluster,
+    ContainerPort,
     Key,
     Labels,
-    Operator,
     Pod,
     PortSpec,
-    Protocol,
     Requirement,
     Selector,
 )
 from flows.net import Net
 from flows.selectors import matches, requirement_holds
 
-PortName = tuple[str, Protocol]
 _NOBODY: frozenset[int] = frozenset()
 
 
-class Group:
-    """The pods that one selector selects in one scope. `members` is replaced, never changed, when they change.
-
-    `users` are whoever must hear of a change; their type is the owner's business.
-    """
-
-    __slots__ = ("addresses", "members", "scope", "selector", "users")
-
-    def __init__(self, scope: Scope, selector: Selector, members: frozenset[int]) -> None:
-        self.scope = scope
-        self.selector = selector
-        self.members = members
-        self.addresses: frozenset[Net] | None = None
-        self.users: set[object] = set()
-
-
-class Scope:
-    """Some namespaces and the groups within them, by the labels that can bring a pod into them."""
-
-    __slots__ = ("by_label", "groups", "names", "unlabelled")
-
-    def __init__(self, names: set[str]) -> None:
-        self.names = names
-        self.groups: dict[Selector, Group] = {}
-        self.by_label: dict[tuple[str, str], list[Group]] = {}
-        self.unlabelled: list[Group] = []
-
-    def register(self, group: Group) -> None:
-        """Remember a group under the labels of its narrowest term, or as one that any pod can be in."""
-        self.groups[group.selector] = group
-        term = narrowest(group.selector)
-        if term is None:
-            self.unlabelled.append(group)
-            return
-        for value in term.values:
-            self.by_label.setdefault((term.key, value), []).append(group)
-
-    def candidates(self, labels: Iterable[tuple[str, str]]) -> Iterator[Group]:
-        """The groups that a pod with these labels might be in; one may come more than once."""
-        yield from self.unlabelled
-        if self.by_label:
-            for label in labels:
-                yield from self.by_label.get(label, ())
-
-
-class Space:
-    """The pods of one namespace, and each label's pods."""
-
-    __slots__ = ("by_label", "pods")
-
-    def __init__(self) -> None:
-        self.pods: set[int] = set()
-        self.by_label: dict[tuple[str, str], set[int]] = {}
-
-
-class Touched:
-    """What a change concerns: groups whose members or members' addresses and ports changed, and names of ports."""
-
-    __slots__ = ("groups", "ports")
-
-    def __init__(self) -> None:
-        self.groups: set[Group] = set()
-        self.ports: set[PortName] = set()
-
-
-def narrowest(selector: Selector) -> Requirement | None:
-    """The In term with the fewest values, which pods can be looked up by; None when no term names values."""
-    terms = [term for term in selector.requirements if term.operator is Operator.IN]
-    return min(terms, key=lambda term: len(term.values), default=None)
-
-
-class PodIndex:
+class PodIndex(Generic[User]):
     """The pods that policy can select: those with a network of their own that still run."""
 
     def __init__(self, cluster: Cluster | None = None) -> None:
@@ -113,15 +42,20 @@ class PodIndex:
         self._claims: dict[Net, int] = {}
         self._spaces: dict[str, Space] = {}
         self._labels: dict[str, Labels] = {}
-        self._own: dict[str, Scope] = {}
-        self._wide: dict[Selector, Scope] = {}
-        self._wide_of: dict[str, list[Scope]] = defaultdict(list)
+        self._own: dict[str, Scope[User]] = {}
+        self._wide: dict[Selector, Scope[User]] = {}
+        self._wide_of: dict[str, list[Scope[User]]] = defaultdict(list)
         self._by_port: dict[PortName, set[int]] = defaultdict(set)
         if cluster is not None:
-            for name, namespace in cluster.namespaces.items():
-                self.put_namespace(name, namespace.labels)
-            for pod in cluster.pods.values():
-                self.put_pod(pod)
+            self.load(cluster)
+
+    def load(self, cluster: Cluster) -> None:
+        """Take in all namespaces and pods; before anything is asked of the index, so that nobody must hear of it."""
+        nobody: Touched[User] = Touched()
+        for name, namespace in cluster.namespaces.items():
+            self._put_namespace(name, namespace.labels, nobody)
+        for pod in cluster.pods.values():
+            self._put_pod(pod, nobody)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -129,12 +63,21 @@ class PodIndex:
         """The pods of one namespace that `selector` selects."""
         return self.group(namespace, selector).members
 
-    def group(self, where: str | Selector, selector: Selector) -> Group:
+    def group(self, where: str | Selector, selector: Selector) -> Group[User]:
         """The group of `selector` in one namespace, or in all namespaces that the selector `where` matches."""
-        scope = self._own_scope(where) if isinstance(where, str) else self._wide_scope(where)
+        if isinstance(where, str):
+            scope = self._own.get(where)
+            if scope is None:
+                scope = self._own[where] = Scope({where})
+        else:
+            scope = self._wide_scope(where)
         found = scope.groups.get(selector)
         if found is None:
-            members = frozenset(n for name in scope.names for n in self._search(name, selector))
+            if len(scope.names) == 1:
+                (name,) = scope.names
+                members = frozenset(self._search(name, selector))
+            else:
+                members = frozenset([n for name in scope.names for n in self._search(name, selector)])
             found = Group(scope, selector, members)
             scope.register(found)
         return found
@@ -152,16 +95,17 @@ class PodIndex:
         one = self._claims.get(address)
         return () if one is None else (one,)
 
-    def addresses(self, group: Group) -> frozenset[Net]:
+    def addresses(self, group: Group[User]) -> frozenset[Net]:
         """The addresses that stand for the pods of a group and for no other."""
         if group.addresses is None:
-            found = {address for n in group.members for address in self.pods[n].addresses}
+            pods = self.pods
+            found = frozenset([address for n in group.members for address in pods[n].addresses])
             if self.contested:
                 found -= {a for a in found & self.contested.keys() if not self.contested[a] <= group.members}
-            group.addresses = frozenset(found)
+            group.addresses = found
         return group.addresses
 
-    def groups_of(self, n: int) -> Iterator[Group]:
+    def groups_of(self, n: int) -> Iterator[Group[User]]:
         """Every known group that a pod is in; one may come more than once."""
         pod = self.pods[n]
         for scope in self._scopes(pod.key.namespace):
@@ -169,18 +113,12 @@ class PodIndex:
                 if n in group.members:
                     yield group
 
-    def _scopes(self, namespace: str) -> list[Scope]:
+    def _scopes(self, namespace: str) -> list[Scope[User]]:
         own = self._own.get(namespace)
         wide = self._wide_of.get(namespace, [])
         return [own, *wide] if own is not None else wide
 
-    def _own_scope(self, namespace: str) -> Scope:
-        scope = self._own.get(namespace)
-        if scope is None:
-            scope = self._own[namespace] = Scope({namespace})
-        return scope
-
-    def _wide_scope(self, selector: Selector) -> Scope:
+    def _wide_scope(self, selector: Selector) -> Scope[User]:
         scope = self._wide.get(selector)
         if scope is None:
             scope = self._wide[selector] = Scope({n for n in self._spaces if matches(selector, self._labels_of(n))})
@@ -211,30 +149,32 @@ class PodIndex:
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def put_namespace(self, name: str, labels: Labels | None) -> Touched:
+    def put_namespace(self, name: str, labels: Labels | None) -> Touched[User]:
         """A namespace has these labels now; None when it has no object any more."""
-        touched = Touched()
+        touched: Touched[User] = Touched()
+        self._put_namespace(name, labels, touched)
+        return touched
+
+    def _put_namespace(self, name: str, labels: Labels | None, touched: Touched[User]) -> None:
         if labels is None:
             self._labels.pop(name, None)
         else:
             self._labels[name] = labels
-        self._enter(name)
-        labels = self._labels_of(name)
+        if name not in self._spaces:
+            self._enter(name)
         for selector, scope in self._wide.items():
-            if (name in scope.names) != matches(selector, labels):
+            if (name in scope.names) != matches(selector, self._labels_of(name)):
                 self._toggle(scope, name, touched)
-        return touched
 
-    def _enter(self, name: str) -> None:
-        if name in self._spaces:
-            return
-        self._spaces[name] = Space()
+    def _enter(self, name: str) -> Space:
+        space = self._spaces[name] = Space()
         for selector, scope in self._wide.items():
             if matches(selector, self._labels_of(name)):
                 scope.names.add(name)
                 self._wide_of[name].append(scope)
+        return space
 
-    def _toggle(self, scope: Scope, name: str, touched: Touched) -> None:
+    def _toggle(self, scope: Scope[User], name: str, touched: Touched[User]) -> None:
         """A namespace enters or leaves a scope, and its pods the scope's groups."""
         entering = name not in scope.names
         if entering:
@@ -250,72 +190,93 @@ class PodIndex:
                 group.addresses = None
                 touched.groups.add(group)
 
-    def put_pod(self, pod: Pod) -> Touched:
+    def put_pod(self, pod: Pod) -> Touched[User]:
         """A pod is new or has changed. One that finished or has hostNetwork is no member of anything."""
-        if not pod.networked:
-            return self.remove_pod(pod.key)
-        touched = Touched()
-        n = self.number.get(pod.key)
-        if n is None:
-            n = self._next
-            self._next += 1
-            self.number[pod.key] = n
-            self._enter(pod.key.namespace)
-        old = self.pods.get(n)
-        self.pods[n] = pod
-        self._post(n, old, pod, touched)
-        self._regroup(n, old, pod, touched)
+        touched: Touched[User] = Touched()
+        self._put_pod(pod, touched)
         return touched
 
-    def remove_pod(self, key: Key) -> Touched:
+    def remove_pod(self, key: Key) -> Touched[User]:
         """A pod is gone."""
-        touched = Touched()
-        n = self.number.pop(key, None)
-        if n is not None:
-            old = self.pods[n]
-            self._post(n, old, None, touched)
-            self._regroup(n, old, None, touched)
-            del self.pods[n]
+        touched: Touched[User] = Touched()
+        self._remove_pod(key, touched)
         return touched
 
-    def _post(self, n: int, old: Pod | None, new: Pod | None, touched: Touched) -> None:
+    def _put_pod(self, pod: Pod, touched: Touched[User]) -> None:
+        key = pod.key
+        if not pod.networked:
+            self._remove_pod(key, touched)
+            return
+        n = self.number.get(key)
+        if n is None:
+            n = self.number[key] = self._next
+            self._next += 1
+            self._add(n, pod, touched)
+        else:
+            old = self.pods[n]
+            self.pods[n] = pod
+            self._post(n, old, pod, touched)
+            self._regroup(n, old, pod, touched)
+
+    def _add(self, n: int, pod: Pod, touched: Touched[User]) -> None:
+        self.pods[n] = pod
+        namespace = pod.key.namespace
+        space = self._spaces.get(namespace) or self._enter(namespace)
+        space.pods.add(n)
+        space.post(n, pod.labels.items())
+        if pod.ports:
+            self._post_ports(n, (), pod.ports, touched)
+        for address in pod.addresses:
+            self._claim(address, n, touched)
+        self._regroup(n, None, pod, touched)
+
+    def _remove_pod(self, key: Key, touched: Touched[User]) -> None:
+        n = self.number.pop(key, None)
+        if n is None:
+            return
+        old = self.pods[n]
+        space = self._spaces[key.namespace]
+        space.pods.discard(n)
+        space.strike(n, old.labels.items())
+        self._post_ports(n, old.ports, (), touched)
+        for address in set(old.addresses):
+            self._unclaim(address, n, touched)
+        self._regroup(n, old, None, touched)
+        del self.pods[n]
+
+    def _post(self, n: int, old: Pod, new: Pod, touched: Touched[User]) -> None:
         """Keep the postings of labels, ports and addresses."""
-        space = self._spaces[(new or old).key.namespace]  # type: ignore[union-attr]  # one of them is there
-        (space.pods.add if new else space.pods.discard)(n)
-        before = set(old.labels.items()) if old else set()
-        after = set(new.labels.items()) if new else set()
-        for label in before - after:
-            space.by_label[label].discard(n)
-            if not space.by_label[label]:
-                del space.by_label[label]
-        for label in after - before:
-            space.by_label.setdefault(label, set()).add(n)
-        old_ports, new_ports = old.ports if old else (), new.ports if new else ()
-        old_addresses, new_addresses = old.addresses if old else (), new.addresses if new else ()
-        if old_ports or new_ports:
-            self._post_ports(n, {(p.name, p.protocol) for p in old_ports}, {(p.name, p.protocol) for p in new_ports})
-            if old_ports != new_ports or old_addresses != new_addresses:
-                touched.ports.update((port.name, port.protocol) for port in (*old_ports, *new_ports))
-        if old_addresses != new_addresses:
-            for address in set(old_addresses) - set(new_addresses):
+        if old.labels != new.labels:
+            space = self._spaces[new.key.namespace]
+            space.strike(n, old.labels.items() - new.labels.items())
+            space.post(n, new.labels.items() - old.labels.items())
+        if old.ports != new.ports or old.addresses != new.addresses:
+            self._post_ports(n, old.ports, new.ports, touched)
+        if old.addresses != new.addresses:
+            before, after = set(old.addresses), set(new.addresses)
+            for address in before - after:
                 self._unclaim(address, n, touched)
-            for address in set(new_addresses) - set(old_addresses):
+            for address in after - before:
                 self._claim(address, n, touched)
 
-    def _post_ports(self, n: int, old: set[PortName], new: set[PortName]) -> None:
-        for name in old - new:
+    def _post_ports(
+        self, n: int, old: Iterable[ContainerPort], new: Iterable[ContainerPort], touched: Touched[User]
+    ) -> None:
+        before, after = {(port.name, port.protocol) for port in old}, {(port.name, port.protocol) for port in new}
+        for name in before - after:
             self._by_port[name].discard(n)
-        for name in new - old:
+        for name in after - before:
             self._by_port[name].add(n)
+        touched.ports |= before | after
 
-    def _claim(self, address: Net, n: int, touched: Touched) -> None:
+    def _claim(self, address: Net, n: int, touched: Touched[User]) -> None:
         """An address that several pods claim may stand for a set of pods only when all of them are in it."""
         first = self._claims.setdefault(address, n)
         if first != n:
             self.contested[address] = self.contested.get(address, frozenset({first})) | {n}
             self._disturb(self.contested[address] - {n}, touched)
 
-    def _unclaim(self, address: Net, n: int, touched: Touched) -> None:
+    def _unclaim(self, address: Net, n: int, touched: Touched[User]) -> None:
         rivals = self.contested.pop(address, None)
         if rivals is None:
             self._claims.pop(address, None)
@@ -326,7 +287,7 @@ class PodIndex:
             self.contested[address] = rest
         self._disturb(rest, touched)
 
-    def _disturb(self, pods: Iterable[int], touched: Touched) -> None:
+    def _disturb(self, pods: Iterable[int], touched: Touched[User]) -> None:
         """Others' addresses begin or cease to stand for them."""
         for n in pods:
             touched.ports.update((port.name, port.protocol) for port in self.pods[n].ports)
@@ -334,12 +295,15 @@ class PodIndex:
                 group.addresses = None
                 touched.groups.add(group)
 
-    def _regroup(self, n: int, old: Pod | None, new: Pod | None, touched: Touched) -> None:
+    def _regroup(self, n: int, old: Pod | None, new: Pod | None, touched: Touched[User]) -> None:
         """Move a pod between groups, and touch those it stays in when something that they look at changed."""
-        namespace = (new or old).key.namespace  # type: ignore[union-attr]  # one of them is there
+        pod = new or old
+        scopes = self._scopes(pod.key.namespace) if pod else []
+        if not scopes:
+            return
         labels = {*(old.labels.items() if old else ()), *(new.labels.items() if new else ())}
         stays_same = old is not None and new is not None and (old.addresses, old.ports) == (new.addresses, new.ports)
-        for scope in self._scopes(namespace):
+        for scope in scopes:
             for group in scope.candidates(labels):
                 was, now = n in group.members, new is not None and matches(group.selector, new.labels)
                 if was == now and (stays_same or not now):

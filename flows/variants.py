@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Generic, NamedTuple
 
-from flows.index import Group, PodIndex
+from flows.groups import Group, User
+from flows.index import PodIndex
 from flows.model import EVERYTHING, Direction, Key, Peer, PortSpec, Rule, Selector
 from flows.net import Net, collapse, subtract
 from flows.services import Service, Services, named, normalize, numbered, resolve
@@ -46,23 +48,43 @@ class Variant(NamedTuple):
     services: Services | None
 
 
-class Variants:
+class Bound(Generic[User]):
+    """A rule with the groups of an index that it looks at. Compared by identity."""
+
+    __slots__ = ("key", "peers", "subjects")
+
+    def __init__(self, key: RuleKey, subjects: Group[User], peers: list[Group[User]]) -> None:
+        self.key = key
+        self.subjects = subjects
+        self.peers = peers
+
+
+class Variants(Generic[User]):
     """Makes variants from what an index has now."""
 
-    def __init__(self, index: PodIndex) -> None:
+    def __init__(self, index: PodIndex[User]) -> None:
         self.index = index
         self._blocks: dict[Peer, tuple[Net, ...]] = {}
 
-    def of(self, key: RuleKey) -> list[Variant]:
+    def of(self, rule: Bound[User]) -> list[Variant]:
         """The variants of a rule that can allow anything: none has an empty set."""
-        found = self._ingress(key) if key.direction is Direction.INGRESS else self._egress(key)
-        return [v for v in found if v.subjects and v.peers != frozenset() and v.services != ()]
+        subjects = rule.subjects.members
+        if not subjects:
+            return []
+        ports = rule.key.rule.ports
+        if not ports:
+            found = [Variant(subjects, self._peer_nets(rule), None)]
+        elif rule.key.direction is Direction.INGRESS:
+            found = self._ingress(rule, numbered(ports), named(ports))
+        else:
+            found = self._egress(rule, numbered(ports), named(ports))
+        return [v for v in found if (v.peers is None or v.peers) and v.services != ()]
 
-    def subjects(self, key: RuleKey) -> Group:
-        """The group of a rule's subjects."""
-        return self.index.group(key.namespace, key.subjects)
+    def bind(self, key: RuleKey) -> Bound[User]:
+        """The rule with its groups, which are kept true from now on."""
+        return Bound(key, self.index.group(key.namespace, key.subjects), self.peers(key))
 
-    def peers(self, key: RuleKey) -> list[Group]:
+    def peers(self, key: RuleKey) -> list[Group[User]]:
         """The groups of a rule's peers: pods of its own namespace unless a peer has a namespace selector; all of those
         namespaces' pods unless it has a pod selector."""
         return [
@@ -74,40 +96,30 @@ class Variants:
             if peer.ip_block is None
         ]
 
-    def _ingress(self, key: RuleKey) -> Iterator[Variant]:
+    def _ingress(self, rule: Bound[User], plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
         """Ingress: the destination is the subject, so a port's name is looked up in each subject."""
-        subjects = self.subjects(key).members
-        peers = self._peer_nets(key)
-        if not key.rule.ports:
-            yield Variant(subjects, peers, None)
-            return
-        plain, names = numbered(key.rule.ports), named(key.rule.ports)
+        subjects = rule.subjects.members
+        peers = self._peer_nets(rule)
         if not names:
-            yield Variant(subjects, peers, plain)
-            return
+            return [Variant(subjects, peers, plain)]
         groups: dict[Services, list[int]] = defaultdict(list)
         for n in subjects:
             groups[normalize(plain + resolve(names, self.index.pods[n]))].append(n)
-        for services, members in groups.items():
-            yield Variant(frozenset(members), peers, services)
+        return [Variant(frozenset(members), peers, services) for services, members in groups.items()]
 
-    def _egress(self, key: RuleKey) -> Iterator[Variant]:
+    def _egress(self, rule: Bound[User], plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
         """Egress: the destination is the peer, so a name gives one variant for each set of numbers that peers have."""
-        subjects = self.subjects(key).members
-        if not key.rule.ports:
-            yield Variant(subjects, self._peer_nets(key), None)
-            return
-        plain, names = numbered(key.rule.ports), named(key.rule.ports)
-        if plain:
-            yield Variant(subjects, self._peer_nets(key), plain)
-        for services, addresses in self._named_destinations(key, names).items() if names else ():
-            yield Variant(subjects, frozenset(addresses), services)
+        subjects = rule.subjects.members
+        found = [Variant(subjects, self._peer_nets(rule), plain)] if plain else []
+        for services, addresses in self._named_destinations(rule, names).items() if names else ():
+            found.append(Variant(subjects, frozenset(addresses), services))
+        return found
 
-    def _named_destinations(self, key: RuleKey, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
+    def _named_destinations(self, rule: Bound[User], names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
         """Addresses of the destination pods by the numbers that `names` have there; behind an ipBlock, the pods
         inside."""
         index = self.index
-        allowed = self._peer_nets(key)
+        allowed = self._peer_nets(rule)
         blocks = [net for net in allowed or () if not net.is_host]
         groups: dict[Services, set[Net]] = defaultdict(set)
         for n in self._with_port(names, allowed, blocks):
@@ -131,14 +143,15 @@ class Variants:
             return found
         return {n for address in allowed for n in self.index.claimants(address) if n in found}
 
-    def _peer_nets(self, key: RuleKey) -> frozenset[Net] | None:
+    def _peer_nets(self, rule: Bound[User]) -> frozenset[Net] | None:
         """The rule's peers as prefixes; None when it names none, which means everybody."""
-        if not key.rule.peers:
+        peers = rule.key.rule.peers
+        if not peers:
             return None
-        blocks = [net for peer in key.rule.peers for net in self._block_nets(peer)]
-        found = [self.index.addresses(group) for group in self.peers(key)]
-        if len(found) == 1 and not blocks:
+        found = [self.index.addresses(group) for group in rule.peers]
+        if len(found) == len(peers) == 1:
             return found[0]
+        blocks = [net for peer in peers for net in self._block_nets(peer)]
         return frozenset(collapse(blocks)).union(*found)
 
     def _block_nets(self, peer: Peer) -> tuple[Net, ...]:
@@ -158,6 +171,19 @@ def _common(resolved: list[Services]) -> Services:
 
 
 def identity(key: RuleKey, services: Services | None) -> bytes:
-    """A text that is equal in every process for the same rule and services; pods and addresses are no part of it."""
-    # Of named tuples and texts JSON makes lists and texts, each at its place, many times faster than repr.
-    return json.dumps((key, services)).encode()
+    """A text that is equal in every process for the same rule and services; pods and addresses are no part of it.
+
+    It is the JSON of both: of named tuples and texts JSON makes lists and texts, each at its place. The same selector
+    and the same rule stand in many namespaces, so their parts of it are kept.
+    """
+    direction, namespace, subjects, rule = key
+    first = f"[[{_json(direction)}, {_json(namespace)}, {_kept_json(subjects)}, {_kept_json(rule)}]"
+    return f"{first}, {'null' if services is None else _kept_json(services)}]".encode()
+
+
+_json = json.JSONEncoder().encode
+
+
+@lru_cache(1 << 12)
+def _kept_json(value: Selector | Rule | Services) -> str:
+    return _json(value)
