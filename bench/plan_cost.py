@@ -157,7 +157,7 @@ def measure_changes(scale: float) -> list[Result]:
     keys, names, rules = list(pods), list(spaces), list(policies)
     for n in range(rounds):
         one = pods[chance.choice(keys)]
-        other = replace(one, labels=pods[chance.choice(keys)].labels, uid="other")
+        other = one._replace(labels=pods[chance.choice(keys)].labels, uid="other")
         note("pod relabelled", changer.put("pods", one.key, other), changer.put("pods", one.key, one))
         note("pod deleted", changer.put("pods", one.key, None))
         note("pod added", changer.put("pods", one.key, one))
@@ -169,7 +169,7 @@ def measure_changes(scale: float) -> list[Result]:
             changer.put("namespaces", space.name, space),
         )
         rule = policies[chance.choice(rules)]
-        changed = replace(rule, ingress=(Rule((Peer(EVERYTHING),), (PortSpec(Protocol.TCP, 80 + n),)),))
+        changed = rule._replace(ingress=(Rule((Peer(EVERYTHING),), (PortSpec(Protocol.TCP, 80 + n),)),))
         note("policy changed", changer.put("policies", rule.key, changed))
         changer.put("policies", rule.key, None)
         note("policy added", changer.put("policies", rule.key, rule))

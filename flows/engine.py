@@ -140,7 +140,7 @@ class PolicyEngine:
             live.subjects.users.add(live)
             for group in live.peers:
                 group.users.add(live)
-            for name in _port_names(rule):
+            for name in _port_names(rule) if rule.rule.ports else ():
                 self._port_users.setdefault(name, set()).add(live)
         insort(live.owners, ref)
         self._affected[live] = None

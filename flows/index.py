@@ -228,7 +228,8 @@ class PodIndex(Generic[User]):
             self._post_ports(n, (), pod.ports, touched)
         for address in pod.addresses:
             self._claim(address, n, touched)
-        self._regroup(n, None, pod, touched)
+        if namespace in self._own or namespace in self._wide_of:
+            self._regroup(n, None, pod, touched)
 
     def _remove_pod(self, key: Key, touched: Touched[User]) -> None:
         n = self.number.pop(key, None)
@@ -297,13 +298,10 @@ class PodIndex(Generic[User]):
 
     def _regroup(self, n: int, old: Pod | None, new: Pod | None, touched: Touched[User]) -> None:
         """Move a pod between groups, and touch those it stays in when something that they look at changed."""
-        pod = new or old
-        scopes = self._scopes(pod.key.namespace) if pod else []
-        if not scopes:
-            return
+        namespace = (new or old).key.namespace  # type: ignore[union-attr]  # one of them is there
         labels = {*(old.labels.items() if old else ()), *(new.labels.items() if new else ())}
         stays_same = old is not None and new is not None and (old.addresses, old.ports) == (new.addresses, new.ports)
-        for scope in scopes:
+        for scope in self._scopes(namespace):
             for group in scope.candidates(labels):
                 was, now = n in group.members, new is not None and matches(group.selector, new.labels)
                 if was == now and (stays_same or not now):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -159,7 +159,7 @@ def isolation_policy(namespace: str, form: Form) -> Policy:
 def _legacy(form: Form, key: Key, subjects: Selector, rules: tuple[Rule | None, ...], errors: Errors) -> LegacyPolicy:
     name = Key(key.namespace, f"{form.value}:{key.name}")
     policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, errors)))
-    return LegacyPolicy(form, key, policy, replace(policy, isolates=_NOWHERE))
+    return LegacyPolicy(form, key, policy, policy._replace(isolates=_NOWHERE))
 
 
 # -- isolation ---------------------------------------------------------------------------------------------------------

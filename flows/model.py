@@ -15,6 +15,7 @@ from typing import NamedTuple
 from flows.net import Net
 
 Labels = Mapping[str, str]
+NO_LABELS: Labels = MappingProxyType({})
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 
@@ -118,8 +119,7 @@ class Rule(NamedTuple):
     ports: tuple[PortSpec, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
 
     `defects` says what of it could not be understood: such rules are left out (their pods stay isolated), and an
@@ -149,8 +149,7 @@ class ContainerPort(NamedTuple):
     protocol: Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(NamedTuple):
     """What policy needs to know of a Pod.
 
     `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed. `node`
@@ -159,7 +158,7 @@ class Pod:
     """
 
     key: Key
-    labels: Labels = field(default_factory=lambda: MappingProxyType({}))
+    labels: Labels = NO_LABELS
     node: str = ""
     uid: str = ""
     addresses: tuple[Net, ...] = ()
@@ -190,7 +189,7 @@ class Namespace:
     """
 
     name: str
-    labels: Labels = field(default_factory=lambda: MappingProxyType({}))
+    labels: Labels = field(default_factory=lambda: NO_LABELS)
     isolation: frozenset[Form] = frozenset()
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.legacy import ALPHA_API, BETA_API, LegacyPolicy, read_alpha, read_beta, read_isolation
-from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Key, Namespace, Node, Pod, Policy
+from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Key, Namespace, Node, Pod, Policy, Protocol
 from flows.net import Net, parse_address
 from flows.parse_policy import parse_policy, read_policy
 from flows.raw import (
@@ -31,6 +32,7 @@ from flows.raw import (
     object_of,
     port_number_error,
     protocol_at,
+    shared_subdomain,
     shown,
     string_at,
 )
@@ -50,6 +52,7 @@ __all__ = [
 
 Value = Pod | Namespace | Node | Policy | LegacyPolicy
 _FINISHED = ("Succeeded", "Failed")
+_new = tuple.__new__  # a named tuple's own constructor costs four times as much
 
 
 class ParsedObject(NamedTuple):
@@ -81,25 +84,28 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
     host_network = spec.get("hostNetwork")
     if host_network is not None and not isinstance(host_network, bool):
         errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {kind_of(host_network)}"))
-    return Pod(
-        key,
-        labels_at(metadata, "labels", "metadata", errors),
-        _node_name(spec, errors),
-        _uid(metadata, errors),
-        _pod_addresses(status, errors),
-        _container_ports(spec, errors),
-        # What is not plainly true leaves the pod a subject of policy.
-        host_network is True,
-        string_at(status, "phase", "status", errors) in _FINISHED,
+    return _new(
+        Pod,
+        (
+            key,
+            labels_at(metadata, "labels", "metadata", errors),
+            _node_name(spec, errors),
+            _uid(metadata, errors),
+            _pod_addresses(status, errors),
+            _container_ports(spec, errors),
+            # What is not plainly true leaves the pod a subject of policy.
+            host_network is True,
+            string_at(status, "phase", "status", errors) in _FINISHED,
+        ),
     )
 
 
 def _node_name(spec: Object, errors: Errors) -> str:
     name = string_at(spec, "nodeName", "spec", errors)
-    if name and (error := subdomain_error(name)):
-        errors.append(FieldError("spec.nodeName", f"{shown(name)} is not valid: {error}"))
-        return ""
-    return sys.intern(name)
+    shared = shared_subdomain(name)
+    if name and not shared:
+        errors.append(FieldError("spec.nodeName", f"{shown(name)} is not valid: {subdomain_error(name)}"))
+    return shared
 
 
 def _uid(metadata: Object, errors: Errors) -> str:
@@ -114,6 +120,9 @@ def _uid(metadata: Object, errors: Errors) -> str:
 def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:
     """status.podIPs; status.podIP, which repeats its first entry, only where the list is absent or empty."""
     entries = list_at(status, "podIPs", "status", errors)
+    if len(entries) == 1 and isinstance(only := entries[0], dict):
+        found = _address(only.get("ip"), "status.podIPs[0].ip", errors)
+        return () if found is None else (found,)
     if not entries:
         single = status.get("podIP")
         found = _address(single, "status.podIP", errors) if single else None
@@ -147,21 +156,23 @@ def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
         for index, container in enumerate(list_at(spec, field, "spec", errors)):
             if not isinstance(container, dict):
                 errors.append(FieldError(f"spec.{field}[{index}]", f"must be an object, not {kind_of(container)}"))
-            elif "ports" in container and (field == "containers" or container.get("restartPolicy") == "Always"):
+            elif container.get("ports", []) == []:
+                continue
+            elif field == "containers" or container.get("restartPolicy") == "Always":
                 _named_ports(container, f"spec.{field}[{index}]", ports, errors)
     return tuple(dict.fromkeys(ports)) if ports else ()
 
 
 def _named_ports(container: Object, path: str, ports: list[ContainerPort], errors: Errors) -> None:
     for index, raw in enumerate(list_at(container, "ports", path, errors)):
-        where = f"{path}.ports[{index}]"
         if not isinstance(raw, dict):
-            errors.append(FieldError(where, f"must be an object, not {kind_of(raw)}"))
+            errors.append(FieldError(f"{path}.ports[{index}]", f"must be an object, not {kind_of(raw)}"))
             continue
         name = raw.get("name")
         if name is None or name == "":
             continue  # no policy can name it
         number = raw.get("containerPort")
+        where = f"{path}.ports[{index}]"
         protocol = protocol_at(raw, where, errors)
         if not isinstance(name, str):
             errors.append(FieldError(f"{where}.name", not_a_string(name)))
@@ -170,7 +181,12 @@ def _named_ports(container: Object, path: str, ports: list[ContainerPort], error
         elif error := port_number_error(number):
             errors.append(FieldError(f"{where}.containerPort", "is required" if number is None else error))
         elif protocol is not None and isinstance(number, int):
-            ports.append(ContainerPort(sys.intern(name), number, protocol))
+            ports.append(_shared_port(name, number, protocol))
+
+
+@lru_cache(1 << 14)
+def _shared_port(name: str, number: int, protocol: Protocol) -> ContainerPort:
+    return ContainerPort(sys.intern(name), number, protocol)
 
 
 def parse_namespace(raw: object, errors: Errors) -> Namespace:
@@ -179,7 +195,7 @@ def parse_namespace(raw: object, errors: Errors) -> Namespace:
     Raises ParseError when metadata is not usable.
     """
     metadata, name = cluster_name(object_of(raw, "Namespace"), "Namespace")
-    labels = labels_at(metadata, "labels", "metadata", errors)
+    labels = labels_at(metadata, "labels", "metadata", errors, unique=True)  # its name is among them
     # The API server sets this label on every namespace to its name, whatever was given.
     if labels.get(NAMESPACE_NAME_LABEL) != name:
         labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
@@ -233,19 +249,28 @@ def parse_object(raw: object) -> ParsedObject | None:
     """
     whole = object_of(raw)
     kind, version = whole.get("kind"), whole.get("apiVersion")
+    reader = READERS.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
+    if reader is None or not isinstance(kind, str):
+        _refuse(kind, version)
+        return None
+    errors: Errors = []
+    value = reader(raw, errors)
+    if isinstance(value, (Pod, Policy)):
+        name: Key | str = value.key
+    elif isinstance(value, LegacyPolicy):
+        kind, name = value.kind, value.key
+    else:
+        name = value.name
+    return _new(ParsedObject, (sys.intern(kind), name, value, tuple(errors)))
+
+
+def _refuse(kind: object, version: object) -> None:
+    """Raises ParseError for an object that nobody could mean; the kinds that are none of ours pass."""
     for field, value in (("kind", kind), ("apiVersion", version)):
         if not isinstance(value, str) or not value:
             reason = "is required" if value is None or value == "" else not_a_string(value)
             raise ParseError("", (FieldError(field, reason),))
     kind, version = str(kind), str(version)
-    reader = READERS.get((version, kind))
-    if reader is None:
-        if kind in _USUAL and any(_group(version) == group for group, _ in _VERSIONS):
-            known = _VERSIONS.get((_group(version), kind), _USUAL[kind])
-            raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {shown(version)}"),))
-        return None
-    errors: Errors = []
-    value = reader(raw, errors)
-    if isinstance(value, LegacyPolicy):
-        return ParsedObject(value.kind, value.key, value, tuple(errors))
-    return ParsedObject(kind, value.name if isinstance(value, (Namespace, Node)) else value.key, value, tuple(errors))
+    if kind in _USUAL and any(_group(version) == group for group, _ in _VERSIONS):
+        known = _VERSIONS.get((_group(version), kind), _USUAL[kind])
+        raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {shown(version)}"),))

@@ -47,6 +47,7 @@ from flows.raw import (
 from flows.syntax import label_key_error, label_value_error, port_name_error
 
 T = TypeVar("T")
+_new = tuple.__new__  # a named tuple's own constructor costs four times as much
 # What each object may have. kubectl refuses other fields too (strict validation): a misspelt `from` would open to all.
 _SPEC = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
 _RULE = {name: frozenset({name, "ports"}) for name in ("from", "to")}
@@ -59,7 +60,8 @@ KIND = "NetworkPolicy"
 _INGRESS_ONLY = frozenset({Direction.INGRESS})
 _EGRESS_ONLY = frozenset({Direction.EGRESS})
 _BOTH = frozenset(Direction)
-_TYPES = {"Ingress": Direction.INGRESS, "Egress": Direction.EGRESS}
+_NEITHER: frozenset[Direction] = frozenset()
+_TYPES = {"Ingress": _INGRESS_ONLY, "Egress": _EGRESS_ONLY}
 _OPERATORS = {operator.value: operator for operator in Operator}
 _NO_CIDR = "is not a prefix in CIDR form, like 10.9.8.0/24 or 2001:db8::/64; numbers have no leading zeros"
 _MAPPED = Net(6, 0xFFFF << 32, 96)  # ::ffff:0:0/96, IPv4-mapped IPv6
@@ -96,7 +98,8 @@ def read_policy(raw: object, errors: Errors) -> Policy:
             ingress, egress = (None,) * len(ingress), (None,) * len(egress)
         # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
         # means stays open.
-        policy = Policy(key, subjects or EVERYTHING, isolates, ingress, egress, tuple(map(str, found)))
+        defects = tuple(map(str, found)) if found else ()
+        policy = _new(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
     errors.extend(found)
     return policy
 
@@ -124,21 +127,21 @@ def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
     if len(raw) > 2:
         errors.append(FieldError("spec.policyTypes", "must not have more than two entries"))
         return _BOTH
-    named = set()
+    isolates = _NEITHER
     for index, value in enumerate(raw):
         direction = _TYPES.get(value) if isinstance(value, str) else None
         if direction is None:
             errors.append(FieldError(f"spec.policyTypes[{index}]", f"must be Ingress or Egress, not {kind_of(value)}"))
             return _BOTH
-        named.add(direction)
-    if len(named) == 2:
-        return _BOTH
-    return _INGRESS_ONLY if Direction.INGRESS in named else _EGRESS_ONLY
+        isolates = direction if isolates in (_NEITHER, direction) else _BOTH
+    return isolates
 
 
 def _rules(spec: Object, name: str, peers_name: str, errors: Errors) -> tuple[Rule | None, ...]:
+    if name not in spec:
+        return ()
     raw = list_at(spec, name, "spec", errors)
-    return tuple(_rule(item, peers_name, f"spec.{name}[{index}]", errors) for index, item in enumerate(raw))
+    return tuple([_rule(item, peers_name, f"spec.{name}[{index}]", errors) for index, item in enumerate(raw)])
 
 
 def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | None:
@@ -156,13 +159,15 @@ def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | Non
     _known(raw, _RULE[peers_name], path, errors)
     peers = _each(raw, peers_name, path, _peer, errors)
     ports = _each(raw, "ports", path, _port, errors)
-    return Rule(peers, ports) if len(errors) == before else None
+    return _new(Rule, (peers, ports)) if len(errors) == before else None
 
 
 def _each(
     parent: Object, name: str, path: str, read: Callable[[Object, str, Errors], T | None], errors: Errors
 ) -> tuple[T, ...]:
     """The objects of a list, read one by one; an absent list is an empty one."""
+    if name not in parent:
+        return ()
     values = []
     for index, item in enumerate(list_at(parent, name, path, errors)):
         where = f"{path}.{name}[{index}]"
@@ -179,6 +184,8 @@ def _peer(raw: Object, path: str, errors: Errors) -> Peer | None:
     before = len(errors)
     _known(raw, _PEER, path, errors)
     pods = _selector_at(raw, "podSelector", path, errors)
+    if pods is not None and len(raw) == 1:
+        return _shared_peer(pods, None)
     namespaces = _selector_at(raw, "namespaceSelector", path, errors)
     selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
     block = None
@@ -304,6 +311,8 @@ def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Select
     raw = parent.get(name)
     if raw is None:
         return None
+    if not raw and isinstance(raw, dict):
+        return EVERYTHING
     path = f"{path}.{name}"
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
@@ -311,13 +320,11 @@ def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Select
     before = len(errors)
     _known(raw, _SELECTOR, path, errors)
     labels = labels_at(raw, "matchLabels", path, errors)
-    if not raw.get("matchExpressions"):
-        list_at(raw, "matchExpressions", path, errors)
-        return _label_selector(tuple(labels.items())) if len(errors) == before else None
     requirements = _each(raw, "matchExpressions", path, _requirement, errors)
     if len(errors) != before:
         return None
-    return _shared_selector(frozenset(requirements + _label_selector(tuple(labels.items())).requirements))
+    simple = _label_selector(tuple(labels.items()))
+    return _shared_selector(frozenset(requirements + simple.requirements)) if requirements else simple
 
 
 @lru_cache(1 << 16)

@@ -12,12 +12,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import cast
 
-from flows.model import Key, Labels, Protocol
+from flows.model import NO_LABELS, Key, Labels, Protocol
 from flows.syntax import dns_label_error, label_key_error, label_value_error, subdomain_error
 
 Object = dict[str, object]  # JSON and YAML give plain dicts; nothing here ever changes one
 EMPTY: Object = {}
-NO_LABELS: Labels = MappingProxyType({})
+_new = tuple.__new__  # a named tuple's own constructor costs four times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,8 @@ def namespaced_key(raw: Object, kind: str) -> tuple[Object, Key]:
     """Metadata and key of a namespaced object; an absent or empty namespace is `default`. Raises ParseError."""
     metadata, name = _metadata(raw, kind)
     namespace = metadata.get("namespace")
+    if isinstance(namespace, str) and (shared := _shared_namespace(namespace)) and not subdomain_error(name):
+        return metadata, _new(Key, (shared, name))
     if namespace is None or namespace == "":
         namespace = "default"
     if not isinstance(namespace, str):
@@ -151,8 +153,19 @@ def namespaced_key(raw: Object, kind: str) -> tuple[Object, Key]:
 
 
 @lru_cache(1 << 16)
-def _shared_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
-    """One mapping for all objects with these labels, its texts interned; None when any is not a valid label."""
+def _shared_namespace(text: str) -> str:
+    """One text for all objects of a namespace; "" when it is not the name of one."""
+    return "" if dns_label_error(text) else sys.intern(text)
+
+
+@lru_cache(1 << 14)
+def shared_subdomain(text: str) -> str:
+    """One text for all equal ones, for names that many objects mention; "" when it is no DNS subdomain."""
+    return "" if subdomain_error(text) else sys.intern(text)
+
+
+def _valid_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
+    """Labels, their texts interned; None when any is not a valid label."""
     labels = {}
     for key, value in items:
         if not isinstance(key, str) or not isinstance(value, str) or label_key_error(key) or label_value_error(value):
@@ -161,21 +174,25 @@ def _shared_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
     return MappingProxyType(labels)
 
 
-def labels_at(parent: Object, name: str, path: str, errors: Errors) -> Labels:
+_shared_labels = lru_cache(1 << 16)(_valid_labels)
+
+
+def labels_at(parent: Object, name: str, path: str, errors: Errors, unique: bool = False) -> Labels:
     """A map of labels; what is no valid label is reported and left out.
 
-    A null value is the empty text, as the API decodes it.
+    A null value is the empty text, as the API decodes it. Objects with the same labels share one mapping; `unique` says
+    that no other object can have them.
     """
     raw = parent.get(name)
     if raw is None:
         return NO_LABELS
     if isinstance(raw, dict):
         try:
-            shared = _shared_labels(tuple(raw.items()))
+            found = (_valid_labels if unique else _shared_labels)(tuple(raw.items()))
         except TypeError:  # a value that cannot be hashed: no text
-            shared = None
-        if shared is not None:
-            return shared
+            found = None
+        if found is not None:
+            return found
     labels: dict[str, str] = {}
     entries = cast("dict[object, object]", object_at(parent, name, path, errors))  # YAML has keys that are no text
     for key, given in entries.items():

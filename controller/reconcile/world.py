@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from controller.reconcile.events import FlowKey, WireFlow
 from flows.attach import Attachment, BridgeState, Known, Reading, pod_named, read_bridge
@@ -96,7 +95,7 @@ class World:
             self.engine.remove_pod(key)
             return
         found = self._addresses.get(key) if not pod.addresses else None
-        self.engine.put_pod(replace(pod, addresses=found) if found else pod)
+        self.engine.put_pod(pod._replace(addresses=found) if found else pod)
 
     def set_bridge(self, bridge: BridgeState) -> None:
         """A bridge is new or has changed."""

@@ -49,10 +49,10 @@ def histories(draw: st.DrawFn) -> tuple[Cluster, Cluster, Cluster]:
     before, other = settled(draw(clusters())), draw(clusters())
     every = {**before.policies, **{Key(key.namespace, f"new-{key.name}"): one for key, one in other.policies.items()}}
     kept = draw(st.sets(st.sampled_from(sorted(every)), max_size=len(every)))
-    policies = {key: replace(every[key], key=key) for key in kept}
+    policies = {key: every[key]._replace(key=key) for key in kept}
     pods = dict(before.pods)
     for key in draw(st.sets(st.sampled_from(sorted(pods)), max_size=2)):
-        pods[key] = replace(pods[key], labels=draw(st.sampled_from([pod.labels for pod in other.pods.values()])))
+        pods[key] = pods[key]._replace(labels=draw(st.sampled_from([pod.labels for pod in other.pods.values()])))
     after = replace(before, policies=MappingProxyType(policies), pods=MappingProxyType(pods))
     return before, after, before
 

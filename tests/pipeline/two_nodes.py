@@ -45,7 +45,7 @@ class Switch(Protocol):
 
 def settled(cluster: Cluster) -> Cluster:
     """The cluster with every pod on a node: one that the API has not placed yet runs where its address says."""
-    pods = {key: pod if pod.node else replace(pod, node=_node_of(pod)) for key, pod in cluster.pods.items()}
+    pods = {key: pod if pod.node else pod._replace(node=_node_of(pod)) for key, pod in cluster.pods.items()}
     return replace(cluster, pods=MappingProxyType(pods))
 
 

@@ -33,7 +33,7 @@ def full(
     for name in sorted(readings):
         for attachment in readings[name].view.attachments:
             if not cluster.pods[attachment.pod].addresses and attachment.addresses:
-                pods[attachment.pod] = replace(pods[attachment.pod], addresses=attachment.addresses)
+                pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}
     for name, reading in readings.items():

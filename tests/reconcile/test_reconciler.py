@@ -231,7 +231,7 @@ def test_reports_name_what_is_there() -> None:
 def test_the_same_world_in_any_order_gives_the_same_flows(seed: int) -> None:
     random_ = random.Random(seed)
     addressless = cluster(DENY, ALLOW)
-    bare = {A: replace(addressless.pods[A], addresses=()), B: addressless.pods[B]}
+    bare = {A: addressless.pods[A]._replace(addresses=()), B: addressless.pods[B]}
     final = ClusterChanged(replace(addressless, pods=bare))
     interfaces = (port("a0", 1, "x/a", ip_addresses="10.0.0.1"), port("b0", 2, "x/b"))
     events: list[Event] = [

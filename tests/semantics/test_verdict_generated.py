@@ -17,7 +17,7 @@ _quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthC
 @_quick
 @given(clusters())
 def test_more_rules_never_deny_and_fewer_never_allow(cluster: Cluster) -> None:
-    shut = {key: replace(policy, ingress=(), egress=()) for key, policy in cluster.policies.items()}
+    shut = {key: policy._replace(ingress=(), egress=()) for key, policy in cluster.policies.items()}
     strict = replace(cluster, policies=MappingProxyType(shut))
     free = replace(cluster, policies=MappingProxyType({}))
     for probe in probes(cluster, 60):
