@@ -10,6 +10,7 @@ reference: after every step both must say the same.
 from __future__ import annotations
 
 from bisect import insort
+from itertools import chain
 from typing import NamedTuple
 
 from flows.compile import rules_of
@@ -187,8 +188,8 @@ class PolicyEngine:
             if not live.owners:
                 self._forget(live)
         pods = self.index.pods
-        self._moved.update([pods[n].key for n in self._moved_numbers])
-        moved, self._moved, self._moved_numbers = frozenset(self._moved), set(), set()
+        moved = frozenset(chain(self._moved, [pods[n].key for n in self._moved_numbers]))
+        self._moved, self._moved_numbers = set(), set()
         return Settled(tuple(changes), moved)
 
     def _compute(self, live: Live) -> tuple[Part, ...]:

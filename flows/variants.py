@@ -120,9 +120,10 @@ class Variants(Generic[User]):
         inside."""
         index = self.index
         allowed = self._peer_nets(rule)
-        blocks = [net for net in allowed or () if not net.is_host]
+        plain = len(rule.peers) == len(rule.key.rule.peers)  # no ipBlock
+        blocks = [] if plain else [net for net in allowed or () if not net.is_host]
         groups: dict[Services, set[Net]] = defaultdict(set)
-        for n in self._with_port(names, allowed, blocks):
+        for n in self._with_port(names, rule, allowed, blocks):
             pod = index.pods[n]
             services = resolve(names, pod)
             for address in pod.addresses:
@@ -135,12 +136,15 @@ class Variants(Generic[User]):
         return groups
 
     def _with_port(
-        self, names: tuple[PortSpec, ...], allowed: frozenset[Net] | None, blocks: list[Net]
+        self, names: tuple[PortSpec, ...], rule: Bound[User], allowed: frozenset[Net] | None, blocks: list[Net]
     ) -> Iterable[int]:
         """Pods with such a port that can be behind `allowed`; all of them only where a block may hold any address."""
         found = self.index.with_port(names)
         if allowed is None or blocks or len(allowed) > len(found):
             return found
+        if len(rule.peers) == len(rule.key.rule.peers):
+            # Whoever has one of these addresses is in one of the groups; a contested one has all its pods in one.
+            return {n for group in rule.peers for n in group.members if n in found}
         return {n for address in allowed for n in self.index.claimants(address) if n in found}
 
     def _peer_nets(self, rule: Bound[User]) -> frozenset[Net] | None:
