@@ -52,8 +52,8 @@ class Live(Bound["Live"]):
 
     __slots__ = ("owners", "parts")
 
-    def __init__(self, bound: Bound[Live]) -> None:
-        super().__init__(bound.key, bound.subjects, bound.peers)
+    def __init__(self, key: RuleKey, subjects: Group[Live], peers: list[Group[Live]]) -> None:
+        super().__init__(key, subjects, peers)
         self.owners: list[RuleRef] = []
         self.parts: tuple[Part, ...] = ()
 
@@ -137,7 +137,7 @@ class PolicyEngine:
     def _own(self, rule: RuleKey, ref: RuleRef) -> None:
         live = self._rules.get(rule)
         if live is None:
-            live = self._rules[rule] = Live(self._variants.bind(rule))
+            live = self._rules[rule] = Live(rule, self._variants.subjects(rule), self._variants.peers(rule))
             live.subjects.users.add(live)
             for group in live.peers:
                 group.users.add(live)

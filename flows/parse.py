@@ -101,16 +101,20 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
 
 
 def _node_name(spec: Object, errors: Errors) -> str:
+    name = spec.get("nodeName")
+    if isinstance(name, str) and (shared := shared_subdomain(name)):
+        return shared
     name = string_at(spec, "nodeName", "spec", errors)
-    shared = shared_subdomain(name)
-    if name and not shared:
+    if name:
         errors.append(FieldError("spec.nodeName", f"{shown(name)} is not valid: {subdomain_error(name)}"))
-    return shared
+    return ""
 
 
 def _uid(metadata: Object, errors: Errors) -> str:
     """The UID as it stands; the API prescribes no syntax, so only what cannot be shown is refused."""
-    uid = string_at(metadata, "uid", "metadata", errors)
+    uid = metadata.get("uid")
+    if not isinstance(uid, str):
+        uid = string_at(metadata, "uid", "metadata", errors)
     if uid.isprintable():
         return uid
     errors.append(FieldError("metadata.uid", f"{shown(uid)} is not printable"))
@@ -119,7 +123,9 @@ def _uid(metadata: Object, errors: Errors) -> str:
 
 def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:
     """status.podIPs; status.podIP, which repeats its first entry, only where the list is absent or empty."""
-    entries = list_at(status, "podIPs", "status", errors)
+    entries = status.get("podIPs")
+    if not isinstance(entries, list):
+        entries = list_at(status, "podIPs", "status", errors)
     if len(entries) == 1 and isinstance(only := entries[0], dict):
         found = _address(only.get("ip"), "status.podIPs[0].ip", errors)
         return () if found is None else (found,)

@@ -9,7 +9,7 @@ Source: k8s.io/kubernetes, pkg/apis/networking, validation and v1 defaults.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from flows.model import (
     EVERYTHING,
     Direction,
     IPBlock,
+    Labels,
     Operator,
     Peer,
     Policy,
@@ -43,6 +44,7 @@ from flows.raw import (
     protocol_at,
     shown,
     string_at,
+    valid_labels,
 )
 from flows.syntax import label_key_error, label_value_error, port_name_error
 
@@ -181,11 +183,11 @@ def _each(
 
 
 def _peer(raw: Object, path: str, errors: Errors) -> Peer | None:
+    if len(raw) == 1 and (simple := _simple_selector(raw.get("podSelector"))) is not None:
+        return _shared_peer(simple, None)
     before = len(errors)
     _known(raw, _PEER, path, errors)
     pods = _selector_at(raw, "podSelector", path, errors)
-    if pods is not None and len(raw) == 1:
-        return _shared_peer(pods, None)
     namespaces = _selector_at(raw, "namespaceSelector", path, errors)
     selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
     block = None
@@ -311,8 +313,9 @@ def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Select
     raw = parent.get(name)
     if raw is None:
         return None
-    if not raw and isinstance(raw, dict):
-        return EVERYTHING
+    simple = _simple_selector(raw)
+    if simple is not None:
+        return simple
     path = f"{path}.{name}"
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
@@ -323,14 +326,32 @@ def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Select
     requirements = _each(raw, "matchExpressions", path, _requirement, errors)
     if len(errors) != before:
         return None
-    simple = _label_selector(tuple(labels.items()))
-    return _shared_selector(frozenset(requirements + simple.requirements)) if requirements else simple
+    return _shared_selector(frozenset((*requirements, *_label_terms(labels))))
+
+
+def _simple_selector(raw: object) -> Selector | None:
+    """What nearly all are: empty, or a map of labels and nothing else. None for another, and for one that is wrong."""
+    if not isinstance(raw, dict) or len(raw) > 1:
+        return None
+    labels = raw.get("matchLabels")
+    if not raw or not isinstance(labels, dict):
+        return None if raw else EVERYTHING
+    try:
+        return _label_selector(tuple(labels.items()))
+    except TypeError:  # a value that cannot be hashed: no text
+        return None
 
 
 @lru_cache(1 << 16)
-def _label_selector(items: tuple[tuple[str, str], ...]) -> Selector:
-    """The selector of a matchLabels map: each entry is a requirement In with one value."""
-    return _shared_selector(frozenset(_shared_requirement(key, Operator.IN, (value,)) for key, value in items))
+def _label_selector(items: tuple[tuple[object, object], ...]) -> Selector | None:
+    """The selector of a matchLabels map; None when any is not a valid label."""
+    labels = valid_labels(items)
+    return None if labels is None else _shared_selector(frozenset(_label_terms(labels)))
+
+
+def _label_terms(labels: Labels) -> Iterable[Requirement]:
+    """Each label is a requirement In with one value."""
+    return (_shared_requirement(key, Operator.IN, (value,)) for key, value in labels.items())
 
 
 @lru_cache(1 << 16)

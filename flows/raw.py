@@ -137,10 +137,14 @@ def cluster_name(raw: Object, kind: str) -> tuple[Object, str]:
 
 def namespaced_key(raw: Object, kind: str) -> tuple[Object, Key]:
     """Metadata and key of a namespaced object; an absent or empty namespace is `default`. Raises ParseError."""
+    metadata = raw.get("metadata")
+    if isinstance(metadata, dict):  # the usual case at once; what may be wrong is looked for below
+        name, namespace = metadata.get("name"), metadata.get("namespace")
+        shared = _shared_namespace(namespace) if isinstance(namespace, str) else ""
+        if shared and isinstance(name, str) and not subdomain_error(name):
+            return metadata, _new(Key, (shared, name))
     metadata, name = _metadata(raw, kind)
     namespace = metadata.get("namespace")
-    if isinstance(namespace, str) and (shared := _shared_namespace(namespace)) and not subdomain_error(name):
-        return metadata, _new(Key, (shared, name))
     if namespace is None or namespace == "":
         namespace = "default"
     if not isinstance(namespace, str):
@@ -164,7 +168,7 @@ def shared_subdomain(text: str) -> str:
     return "" if subdomain_error(text) else sys.intern(text)
 
 
-def _valid_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
+def valid_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
     """Labels, their texts interned; None when any is not a valid label."""
     labels = {}
     for key, value in items:
@@ -174,7 +178,7 @@ def _valid_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
     return MappingProxyType(labels)
 
 
-_shared_labels = lru_cache(1 << 16)(_valid_labels)
+_shared_labels = lru_cache(1 << 16)(valid_labels)
 
 
 def labels_at(parent: Object, name: str, path: str, errors: Errors, unique: bool = False) -> Labels:
@@ -188,7 +192,7 @@ def labels_at(parent: Object, name: str, path: str, errors: Errors, unique: bool
         return NO_LABELS
     if isinstance(raw, dict):
         try:
-            found = (_valid_labels if unique else _shared_labels)(tuple(raw.items()))
+            found = (valid_labels if unique else _shared_labels)(tuple(raw.items()))
         except TypeError:  # a value that cannot be hashed: no text
             found = None
         if found is not None:

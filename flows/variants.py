@@ -82,7 +82,11 @@ class Variants(Generic[User]):
 
     def bind(self, key: RuleKey) -> Bound[User]:
         """The rule with its groups, which are kept true from now on."""
-        return Bound(key, self.index.group(key.namespace, key.subjects), self.peers(key))
+        return Bound(key, self.subjects(key), self.peers(key))
+
+    def subjects(self, key: RuleKey) -> Group[User]:
+        """The group of a rule's subjects."""
+        return self.index.group(key.namespace, key.subjects)
 
     def peers(self, key: RuleKey) -> list[Group[User]]:
         """The groups of a rule's peers: pods of its own namespace unless a peer has a namespace selector; all of those

@@ -118,6 +118,7 @@ def test_after_any_changes_it_says_what_the_full_computation_says(
     walk.towards(second)
     walk.towards(Cluster())
     assert not walk.parts
+    assert not walk.engine._rules  # nothing of what is gone is kept
 
 
 def allow(name: str, *rules: Rule) -> Policy:
