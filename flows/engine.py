@@ -123,14 +123,14 @@ class PolicyEngine:
     def _exchange(self, old: Policy | None, new: Policy | None) -> None:
         before = {ref: rule for rule, ref in rules_of(old)} if old else {}
         for rule, ref in rules_of(new) if new else ():
-            was = before.pop(ref, None)
+            was = before.pop(ref, None) if before else None
             if was != rule:
                 self._own(rule, ref)
                 if was is not None:
                     self._disown(was, ref)
         for ref, rule in before.items():
             self._disown(rule, ref)
-        if _isolation(old) != _isolation(new):
+        if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
             self._isolate(old, -1)
             self._isolate(new, +1)
 
@@ -143,7 +143,10 @@ class PolicyEngine:
                 group.users.add(live)
             for name in _port_names(rule) if rule.rule.ports else ():
                 self._port_users.setdefault(name, set()).add(live)
-        insort(live.owners, ref)
+        if live.owners:
+            insort(live.owners, ref)
+        else:
+            live.owners.append(ref)
         self._affected[live] = None
 
     def _disown(self, rule: RuleKey, ref: RuleRef) -> None:
@@ -227,10 +230,6 @@ def _differences(old: tuple[Part, ...], new: tuple[Part, ...]) -> list[Change]:
     after = {part.variant.services: part for part in new}
     pairs = [(before.get(services), after.get(services)) for services in {**before, **after}]
     return [Change(one, other) for one, other in pairs if one != other]
-
-
-def _isolation(policy: Policy | None) -> object:
-    return (policy.subjects, policy.isolates) if policy else None
 
 
 def _port_names(rule: RuleKey) -> list[PortName]:

@@ -43,10 +43,9 @@ class Scope(Generic[User]):
         self.by_label: dict[Label, list[Group[User]]] = {}
         self.unlabelled: list[Group[User]] = []
 
-    def register(self, group: Group[User]) -> None:
+    def register(self, group: Group[User], term: Requirement | None) -> None:
         """Remember a group under the labels of its narrowest term, or as one that any pod can be in."""
         self.groups[group.selector] = group
-        term = narrowest(group.selector)
         if term is None:
             self.unlabelled.append(group)
             return

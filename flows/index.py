@@ -73,13 +73,14 @@ class PodIndex(Generic[User]):
             scope = self._wide_scope(where)
         found = scope.groups.get(selector)
         if found is None:
+            term = narrowest(selector)
             if len(scope.names) == 1:
                 (name,) = scope.names
-                members = frozenset(self._search(name, selector))
+                members = frozenset(self._search(name, selector, term))
             else:
-                members = frozenset([n for name in scope.names for n in self._search(name, selector)])
+                members = frozenset([n for name in scope.names for n in self._search(name, selector, term)])
             found = Group(scope, selector, members)
-            scope.register(found)
+            scope.register(found, term)
         return found
 
     def with_port(self, names: Iterable[PortSpec]) -> AbstractSet[int]:
@@ -129,19 +130,21 @@ class PodIndex(Generic[User]):
     def _labels_of(self, namespace: str) -> Labels:
         return self._labels.get(namespace) or {NAMESPACE_NAME_LABEL: namespace}
 
-    def _search(self, namespace: str, selector: Selector) -> Iterable[int]:
+    def _search(self, namespace: str, selector: Selector, term: Requirement | None) -> Iterable[int]:
+        """The pods of one namespace that are selected; `term` is the selector's narrowest."""
         space = self._spaces.get(namespace)
         if space is None:
             return ()
-        term = narrowest(selector)
         if term is None:
             found: Iterable[int] = space.pods
         elif len(term.values) == 1:
             found = space.by_label.get((term.key, term.values[0]), ())
         else:
             found = set().union(*(space.by_label.get((term.key, value), ()) for value in term.values))
+        if len(selector.requirements) == (term is not None):
+            return found
         rest = [other for other in selector.requirements if other is not term]
-        return [n for n in found if self._fits(n, rest)] if rest else found
+        return [n for n in found if self._fits(n, rest)]
 
     def _fits(self, n: int, terms: list[Requirement]) -> bool:
         labels = self.pods[n].labels
@@ -184,7 +187,7 @@ class PodIndex(Generic[User]):
             scope.names.discard(name)
             self._wide_of[name].remove(scope)
         for group in scope.groups.values():
-            pods = frozenset(self._search(name, group.selector))
+            pods = frozenset(self._search(name, group.selector, narrowest(group.selector)))
             if pods:
                 group.members = group.members | pods if entering else group.members - pods
                 group.addresses = None

@@ -181,17 +181,17 @@ def _common(resolved: list[Services]) -> Services:
 def identity(key: RuleKey, services: Services | None) -> bytes:
     """A text that is equal in every process for the same rule and services; pods and addresses are no part of it.
 
-    It is the JSON of both: of named tuples and texts JSON makes lists and texts, each at its place. The same selector
-    and the same rule stand in many namespaces, so their parts of it are kept.
+    It is the JSON of both: of named tuples and texts JSON makes lists and texts, each at its place. The same rule
+    stands in many namespaces, so what is around the namespace is kept.
     """
     direction, namespace, subjects, rule = key
-    first = f"[[{_json(direction)}, {_json(namespace)}, {_kept_json(subjects)}, {_kept_json(rule)}]"
-    return f"{first}, {'null' if services is None else _kept_json(services)}]".encode()
+    before, after = _around_namespace(direction, subjects, rule)
+    return f"{before}{_json(namespace)}{after}{'null' if services is None else _json(services)}]".encode()
 
 
 _json = json.JSONEncoder().encode
 
 
 @lru_cache(1 << 12)
-def _kept_json(value: Selector | Rule | Services) -> str:
-    return _json(value)
+def _around_namespace(direction: Direction, subjects: Selector, rule: Rule) -> tuple[str, str]:
+    return f"[[{_json(direction)}, ", f", {_json(subjects)}, {_json(rule)}], "
