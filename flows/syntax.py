@@ -56,7 +56,6 @@ def subdomain_error(text: str) -> str:
     return ""
 
 
-@lru_cache(_SHARED)
 def dns_label_error(text: str) -> str:
     """A DNS label (RFC 1123), the syntax of a namespace's name."""
     if not text or len(text) > 63:
