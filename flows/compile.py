@@ -18,6 +18,7 @@ from flows.model import Cluster, Direction, Key, Policy, Selector
 from flows.net import Net
 from flows.numbering import assign_numbers
 from flows.services import Services
+from flows.tuples import new_tuple
 from flows.variants import RuleKey, RuleRef, Variant, Variants, identity
 
 
@@ -50,8 +51,8 @@ def rules_of(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
     for direction in policy.isolates:
         for number, rule in enumerate(policy.rules(direction)):
             if rule is not None:
-                key = RuleKey(direction, policy.key.namespace, policy.subjects, rule)
-                yield key, RuleRef(policy.key, direction, number)
+                key = new_tuple(RuleKey, (direction, policy.key.namespace, policy.subjects, rule))
+                yield key, new_tuple(RuleRef, (policy.key, direction, number))
 
 
 class PolicyCompiler:

@@ -18,6 +18,7 @@ from flows.groups import Group, PortName, Touched
 from flows.index import PodIndex
 from flows.model import Cluster, Direction, Key, Labels, Pod, Policy
 from flows.services import named
+from flows.tuples import new_tuple
 from flows.variants import Bound, RuleKey, RuleRef, Variant, Variants, identity
 
 
@@ -187,7 +188,7 @@ class PolicyEngine:
             if old:
                 changes.extend(_differences(old, new))
             else:
-                changes.extend([Change(None, part) for part in new])
+                changes.extend([new_tuple(Change, (None, part)) for part in new])
             if not live.owners:
                 self._forget(live)
         pods = self.index.pods
@@ -202,7 +203,7 @@ class PolicyEngine:
         key, owners = live.key, tuple(live.owners)
         return tuple(
             [
-                Part(names.get(v.services) or identity(key, v.services), key.direction, v, owners)
+                new_tuple(Part, (names.get(v.services) or identity(key, v.services), key.direction, v, owners))
                 for v in self._variants.of(live)
             ]
         )

@@ -37,6 +37,7 @@ from flows.raw import (
     string_at,
 )
 from flows.syntax import port_name_error, subdomain_error
+from flows.tuples import new_tuple
 
 __all__ = [
     "FieldError",
@@ -52,7 +53,6 @@ __all__ = [
 
 Value = Pod | Namespace | Node | Policy | LegacyPolicy
 _FINISHED = ("Succeeded", "Failed")
-_new = tuple.__new__  # a named tuple's own constructor costs four times as much
 
 
 class ParsedObject(NamedTuple):
@@ -84,7 +84,7 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
     host_network = spec.get("hostNetwork")
     if host_network is not None and not isinstance(host_network, bool):
         errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {kind_of(host_network)}"))
-    return _new(
+    return new_tuple(
         Pod,
         (
             key,
@@ -267,7 +267,7 @@ def parse_object(raw: object) -> ParsedObject | None:
         kind, name = value.kind, value.key
     else:
         name = value.name
-    return _new(ParsedObject, (sys.intern(kind), name, value, tuple(errors)))
+    return new_tuple(ParsedObject, (sys.intern(kind), name, value, tuple(errors)))
 
 
 def _refuse(kind: object, version: object) -> None:

@@ -47,9 +47,9 @@ from flows.raw import (
     valid_labels,
 )
 from flows.syntax import label_key_error, label_value_error, port_name_error
+from flows.tuples import new_tuple
 
 T = TypeVar("T")
-_new = tuple.__new__  # a named tuple's own constructor costs four times as much
 # What each object may have. kubectl refuses other fields too (strict validation): a misspelt `from` would open to all.
 _SPEC = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
 _RULE = {name: frozenset({name, "ports"}) for name in ("from", "to")}
@@ -101,7 +101,7 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
         # means stays open.
         defects = tuple(map(str, found)) if found else ()
-        policy = _new(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
+        policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
     errors.extend(found)
     return policy
 
@@ -161,7 +161,7 @@ def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | Non
     _known(raw, _RULE[peers_name], path, errors)
     peers = _each(raw, peers_name, path, _peer, errors)
     ports = _each(raw, "ports", path, _port, errors)
-    return _new(Rule, (peers, ports)) if len(errors) == before else None
+    return new_tuple(Rule, (peers, ports)) if len(errors) == before else None
 
 
 def _each(

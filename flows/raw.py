@@ -14,10 +14,10 @@ from typing import cast
 
 from flows.model import NO_LABELS, Key, Labels, Protocol
 from flows.syntax import dns_label_error, label_key_error, label_value_error, subdomain_error
+from flows.tuples import new_tuple
 
 Object = dict[str, object]  # JSON and YAML give plain dicts; nothing here ever changes one
 EMPTY: Object = {}
-_new = tuple.__new__  # a named tuple's own constructor costs four times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def namespaced_key(raw: Object, kind: str) -> tuple[Object, Key]:
         name, namespace = metadata.get("name"), metadata.get("namespace")
         shared = _shared_namespace(namespace) if isinstance(namespace, str) else ""
         if shared and isinstance(name, str) and not subdomain_error(name):
-            return metadata, _new(Key, (shared, name))
+            return metadata, new_tuple(Key, (shared, name))
     metadata, name = _metadata(raw, kind)
     namespace = metadata.get("namespace")
     if namespace is None or namespace == "":

@@ -18,6 +18,7 @@ from flows.index import PodIndex
 from flows.model import EVERYTHING, Direction, Key, Peer, PortSpec, Rule, Selector
 from flows.net import Net, collapse, subtract
 from flows.services import Service, Services, named, normalize, numbered, resolve
+from flows.tuples import new_tuple
 
 
 class RuleRef(NamedTuple):
@@ -73,7 +74,7 @@ class Variants(Generic[User]):
             return []
         ports = rule.key.rule.ports
         if not ports:
-            found = [Variant(subjects, self._peer_nets(rule), None)]
+            found = [new_tuple(Variant, (subjects, self._peer_nets(rule), None))]
         elif rule.key.direction is Direction.INGRESS:
             found = self._ingress(rule, numbered(ports), named(ports))
         else:
