@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows import parse_policy
+from flows import raw as reading
 from flows.model import ContainerPort, Key, Namespace, Node, Pod, Policy, Protocol
 from flows.net import parse_address
 from flows.parse import ParseError, parse_namespace, parse_node, parse_object, parse_pod
@@ -251,9 +253,9 @@ def mutated(draw: st.DrawFn) -> Any:
         st.sampled_from(
             [
                 lambda: pod(
-                    metadata={"labels": {"a": "b"}},
-                    spec={"containers": [{"ports": [{"name": "a", "containerPort": 80}]}]},
-                    status={"podIPs": [{"ip": "10.0.0.1"}]},
+                    metadata={"labels": {"a": "b"}, "uid": "u"},
+                    spec={"nodeName": "one", "containers": [{"ports": [{"name": "a", "containerPort": 80}]}]},
+                    status={"podIPs": [{"ip": "10.0.0.1"}], "phase": "Running"},
                 ),
                 lambda: {
                     "apiVersion": "networking.k8s.io/v1",
@@ -308,3 +310,23 @@ def test_nothing_raises_but_the_declared_error(raw: Any) -> None:
         assert found.value.isolates
         assert found.value.defects == tuple(map(str, found.errors))
     assert parse_object(raw) == found
+
+
+def said_of(raw: Any) -> object:
+    try:
+        return parse_object(raw)
+    except ParseError as error:
+        return error.key, error.errors
+
+
+@settings(max_examples=400, deadline=None)
+@given(mutated())
+def test_the_short_ways_say_what_the_long_ones_say(raw: Any) -> None:
+    """What is usual and right is read in few steps; without them the same comes out, in the same words."""
+    found = said_of(raw)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parse_policy, "_simple_selector", lambda raw: None)
+        patch.setattr(reading, "_shared_namespace", lambda text: "")
+        patch.setattr(reading, "_shared_labels", lambda items: None)
+        patch.setattr(reading, "valid_labels", lambda items: None)
+        assert said_of(raw) == found
