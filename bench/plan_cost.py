@@ -16,7 +16,7 @@ from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
 from controller.reconcile.world import World
-from controller.switch.codec import encode_flow
+from controller.switch.codec import Encoder
 from flows.attach import BridgeState, InterfaceState
 from flows.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 
@@ -42,7 +42,7 @@ def _port(number: int, key: Key) -> InterfaceState:
 
 def planned(cluster: Cluster, states: list[BridgeState]) -> World:
     """A world with all its plans made."""
-    made = World(encode_flow)
+    made = World(Encoder())
     for state in states:
         made.set_bridge(state)
     made.set_cluster(cluster)

@@ -18,7 +18,7 @@ from bench.result import Result
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy
 
 if TYPE_CHECKING:
-    from controller.reconcile.events import Event, FlowsDumped, WireFlow
+    from controller.reconcile.events import Body, Event, FlowsDumped, WireFlow
     from controller.switch.app import HeadgateApp
 
 PATIENCE = 120.0
@@ -83,9 +83,9 @@ class Talker:
 
     def dump(self, session: int) -> FlowsDumped:
         """All flows of ours on the switch."""
-        from controller.reconcile.events import FlowsDumped
+        from controller.reconcile.events import DumpFlows, FlowsDumped
 
-        self.app.dump(1, session)
+        self.app.dump(DumpFlows(1, session, 1, {}))
         found: FlowsDumped = self.await_one(FlowsDumped)
         return found
 
@@ -124,7 +124,7 @@ def measure_bulk(scale: float) -> list[Result]:
     from flows.text import format_flow
 
     flows = many_flows(round(100_000 * scale))
-    wanted = {(flow.table, flow.priority, flow.match): flow for flow in flows}
+    wanted = {flow.key: flow.body for flow in flows}
     with PrivateSwitch() as switch:
         lines = switch.folder / "flows"
         lines.write_text("".join(f"{format_flow(decode_flow(flow))}\n" for flow in flows))
@@ -155,19 +155,20 @@ def measure_bulk(scale: float) -> list[Result]:
     ]  # fmt: skip
 
 
-def _resync(talker: Talker, wanted: dict[tuple[int, int, bytes], WireFlow]) -> float:
+def _resync(talker: Talker, wanted: dict[bytes, Body]) -> float:
     """Seconds from a new session to the knowledge that nothing is to be sent. Raises RuntimeError when something is."""
+    from controller.reconcile.events import DumpFlows, FlowsDumped
     from controller.reconcile.switch import Switch
 
     session = talker.connect()
     state = Switch(1)
     before = time.perf_counter()
     state.up(session)
-    state.want(wanted, set(), 1)
-    talker.app.dump(1, session)
-    state.next(before, True)
-    from controller.reconcile.events import FlowsDumped
-
+    state.want(wanted, {}, 1)
+    (command,) = state.next(before, True)
+    if not isinstance(command, DumpFlows):
+        raise RuntimeError("a switch that has connected is not asked what it has")
+    talker.app.dump(command)
     state.dumped(talker.await_one(FlowsDumped), before)
     commands = state.next(before, True)
     seconds = time.perf_counter() - before
@@ -205,6 +206,7 @@ def measure_crowded(scale: float) -> list[Result]:
     from bench.compile_cost import parsed
     from bench.plan_cost import bridges, planned
     from controller.hub import offload
+    from controller.reconcile.events import wire_flow
 
     found = []
     with PrivateSwitch() as switch:
@@ -220,11 +222,12 @@ def measure_crowded(scale: float) -> list[Result]:
             plan = made.planned((states[0].ovsdb, states[0].name))
             if plan is None or plan.error:
                 raise RuntimeError(f"{name}: {plan.error if plan else 'no plan'}")
-            talker.commit(session, list(plan.flows.values()))
+            flows = [wire_flow(key, body) for key, body in plan.flows.items()]
+            talker.commit(session, flows)
             seconds = time.perf_counter() - before
             if talker.dump(session).flows != plan.flows:
                 raise RuntimeError(f"{name}: the switch has other flows than it was sent")
-            longest = max(len(flow.match) + len(flow.instructions) for flow in plan.flows.values())
+            longest = max(len(flow.match) + len(flow.instructions) for flow in flows)
             found.append(Result(f"{name} ({size})", seconds, "s",
                                 more={"flows": len(plan.flows), "longest flow, bytes": longest}))  # fmt: skip
         talker.app.close()

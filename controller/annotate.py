@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controller.reconcile.events import FlowCounters, WireFlow
+from controller.reconcile.events import FlowCounters, WireFlow, wire_flow
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
 from controller.switch.codec import CodecError, decode_flow
@@ -28,8 +28,8 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
     nothing = FlowCounters(0, 0, 0)
     views = [
-        _flow_view(bridge.node, bridge.name, wire, switch.counters.get(key, nothing), rules, pods, ports)
-        for key, wire in (switch.actual or {}).items()
+        _flow_view(bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports)
+        for one in switch.actual() or ()
     ]
     return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
 

@@ -40,7 +40,7 @@ from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
 from controller.switch.app import open_app
-from controller.switch.codec import encode_flow
+from controller.switch.codec import Encoder
 from controller.tls.credentials import Credentials
 from controller.version import version
 from flows.model import Key
@@ -101,7 +101,7 @@ class Controller:
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
             raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
-        self.reconciler = Reconciler(encode_flow, config.ovsdb, self.started, config.ovsdb_listen is not None)
+        self.reconciler = Reconciler(Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None)
         self._views = CoreViews(self)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
 
@@ -223,7 +223,7 @@ class Controller:
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, DumpFlows):
-            self.openflow.dump(command.dpid, command.session)
+            self.openflow.dump(command)
         elif isinstance(command, SendBundle):
             changes = command.changes
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}

@@ -65,7 +65,8 @@ class Meter:
         owners = {number: part.owners[0] for number, part in plan.rules.rules.items()}
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
-            kind, number = read_cookie(event.flows[key].cookie) or (CookieKind.PIPELINE, 0)
+            body = event.flows.get(key) or plan.flows.get(key)
+            kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
             counts: Denied | Allowed | None = None
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
                 direction = "egress" if kind is CookieKind.DENY_EGRESS else "ingress"

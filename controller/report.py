@@ -27,7 +27,6 @@ def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
     switch = core.switches.get(bridge.dpid)
     uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.view.uplink), "")
     ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
-    actual = switch.actual if switch else None
     committed = switch.committed_at if switch else None
     return SwitchView(
         node=bridge.node,
@@ -40,7 +39,7 @@ def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
         ovs_version=bridge.ovs_version,
         uplink=uplink,
         desired_flows=len(switch.desired) if switch else 0,
-        actual_flows=len(actual) if actual is not None else None,
+        actual_flows=switch.size if switch else None,
         foreign_flows=switch.foreign if switch else 0,
         in_sync=switch is not None and switch.realized,
         error=_error(core, name),

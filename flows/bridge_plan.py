@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from flows.attach import Attachment, SwitchView
-from flows.bridge_rules import BridgeRules, Handle
+from flows.bridge_rules import BridgeRules
 from flows.builder import FlowSet
-from flows.flow import Flow, FlowError
+from flows.encoding import FlowEncoder, FlowKey
+from flows.flow import FlowError
 from flows.model import Direction, Key
 from flows.net import Net
 from flows.pipeline import PipelineError
@@ -21,7 +22,6 @@ from flows.render_ports import render_flood, render_pod
 
 W = TypeVar("W")
 Isolated = Callable[[Key], frozenset[Direction]]
-FlowKey = tuple[int, int, bytes]  # table, priority, match
 
 
 class Port(NamedTuple):
@@ -41,23 +41,21 @@ class Bridge(NamedTuple):
 
 
 class BridgePlan(Generic[W]):
-    """The desired flows of one bridge as `flows`: encoded, by whatever key the encoder's result is identified by.
+    """The desired flows of one bridge as `flows`: encoded, bodies by their keys.
 
     `error` says why rules are left out, "" when they are not: their pods are then cut off.
     """
 
-    def __init__(self, encode: Callable[[Flow], W], identify: Callable[[W], FlowKey], userspace: bool) -> None:
+    def __init__(self, encoder: FlowEncoder[W], userspace: bool) -> None:
         self.view = SwitchView(userspace=userspace)
         self.flows: dict[FlowKey, W] = {}
         self.error = ""
-        self.rules = BridgeRules(userspace)
-        self._encode = encode
-        self._identify = identify
+        self.rules = BridgeRules(userspace, encoder)
+        self._encoder = encoder
         self._ports: dict[int, Port] = {}  # by ofport
         self._pods: dict[Key, int] = {}
         self._bridge: Bridge | None = None
         self._of_bridge: tuple[FlowKey, ...] = ()
-        self._of_rules: dict[Handle, FlowKey] = {}
         self._before: dict[FlowKey, W | None] = {}  # what `take` handed out last, of all that was touched since
 
     def set_view(self, view: SwitchView, isolated: Isolated) -> None:
@@ -106,7 +104,7 @@ class BridgePlan(Generic[W]):
     def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
         found = FlowSet()
         render_pod(found, pod, isolated)
-        flows = tuple([self._set(flow) for flow in found.flows()])
+        flows = tuple([self._set(*self._encoder.flow(flow)) for flow in found.flows()])
         self._ports[pod.ofport] = Port(pod, isolated, flows)
         self._pods[pod.pod] = pod.ofport
 
@@ -120,33 +118,36 @@ class BridgePlan(Generic[W]):
     def _put(self, render: Callable[[FlowSet, SwitchView], None]) -> tuple[FlowKey, ...]:
         found = FlowSet()
         render(found, self.view)
-        return tuple([self._set(flow) for flow in found.flows()])
+        return tuple([self._set(*self._encoder.flow(flow)) for flow in found.flows()])
 
-    def _set(self, flow: Flow) -> FlowKey:
-        wire = self._encode(flow)
-        key = self._identify(wire)
+    def _set(self, key: FlowKey, body: W) -> FlowKey:
         before = self.flows.get(key)
-        if before != wire:
+        if before != body:
             self._before.setdefault(key, before)
-            self.flows[key] = wire
+            self.flows[key] = body
         return key
 
     def _drop(self, keys: Iterable[FlowKey]) -> None:
         for key in keys:
             self._before.setdefault(key, self.flows.pop(key, None))
 
-    def take(self) -> set[FlowKey]:
-        """The keys of `flows` that came, went or differ since the last call."""
+    def take(self) -> dict[FlowKey, W | None]:
+        """The keys of `flows` that came, went or differ since the last call, with what was there before."""
         try:
             changed = self.rules.take()
             self.error = ""
         except (FlowError, PipelineError) as problem:
             changed = self.rules.drop()
             self.error = f"policy rules cannot be rendered, isolated pods are cut off: {problem}"
-        # What one handle gives up may be another's from now on.
-        self._drop([self._of_rules.pop(one) for one, flow in changed.items() if flow is None and one in self._of_rules])
-        for one, flow in changed.items():
-            if flow is not None:
-                self._of_rules[one] = self._set(flow)
-        before, self._before = self._before, {}
-        return {key for key, wire in before.items() if self.flows.get(key) != wire}
+        flows, earlier = self.flows, self._before
+        for key, body in changed.items():
+            before = flows.get(key)
+            if before is body or before == body:
+                continue
+            earlier.setdefault(key, before)
+            if body is None:
+                del flows[key]
+            else:
+                flows[key] = body
+        self._before = {}
+        return {key: before for key, before in earlier.items() if flows.get(key) != before}

@@ -155,10 +155,15 @@ def _bands(clauses: Iterable[list[Conjunction]]) -> int:
     crowded = [conjunctions for conjunctions in clauses if len(conjunctions) > MOST_CONJUNCTIONS]
     bands = 1
     while any(len(members) > MOST_CONJUNCTIONS for c in crowded for members in _split(c, bands).values()):
-        bands *= 2
-        if RULES - bands < LOWEST_RULES:
-            raise FlowError("more rules share one subject, peer or port than a switch can tell apart")
+        bands = more_bands(bands)
     return bands
+
+
+def more_bands(bands: int) -> int:
+    """Twice as many. Raises FlowError when there is no room for them below RULES."""
+    if RULES - 2 * bands < LOWEST_RULES:
+        raise FlowError("more rules share one subject, peer or port than a switch can tell apart")
+    return 2 * bands
 
 
 def _split(conjunctions: list[Conjunction], bands: int) -> dict[int, list[Conjunction]]:

@@ -5,6 +5,7 @@ All are frozen values. A shell posts events and carries out commands; it decides
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,9 +13,22 @@ from typing import NamedTuple
 from flows.attach import BridgeState
 from flows.model import Cluster, Key
 
+FlowKey = bytes  # table (one byte), priority (two), match: what identifies a flow on a switch
+PLACE = struct.Struct("!BH")  # how a key begins
+
+
+class Body(NamedTuple):
+    """All else of a flow. Many flows share one."""
+
+    cookie: int
+    instructions: bytes
+
 
 class WireFlow(NamedTuple):
-    """A flow as the switch has it: `match` and `instructions` are the OpenFlow 1.4 bytes, as OVS itself dumps them."""
+    """A flow as the switch has it: `match` and `instructions` are the OpenFlow 1.4 bytes, as OVS itself dumps them.
+
+    So flows go to and fro; kept, they are a key and a body each, for there are many of them.
+    """
 
     table: int
     priority: int
@@ -22,8 +36,26 @@ class WireFlow(NamedTuple):
     cookie: int
     instructions: bytes
 
+    @property
+    def key(self) -> FlowKey:
+        """What identifies it."""
+        return flow_key(self.table, self.priority, self.match)
 
-FlowKey = tuple[int, int, bytes]  # table, priority, match: what identifies a flow on a switch
+    @property
+    def body(self) -> Body:
+        """What it does."""
+        return Body(self.cookie, self.instructions)
+
+
+def flow_key(table: int, priority: int, match: bytes) -> FlowKey:
+    """The key of a flow. Raises struct.error for numbers that are too large."""
+    return PLACE.pack(table, priority) + match
+
+
+def wire_flow(key: FlowKey, body: Body) -> WireFlow:
+    """The flow that was put into a key and a body."""
+    table, priority = PLACE.unpack_from(key)
+    return WireFlow(table, priority, key[PLACE.size :], *body)
 
 
 class FlowCounters(NamedTuple):
@@ -123,11 +155,13 @@ class SwitchDown:
 
 @dataclass(frozen=True, slots=True)
 class FlowsDumped:
-    """The whole answer to DumpFlows: our own flows (learned ones left out) with counters, and how many are foreign."""
+    """The whole answer to the DumpFlows of that number: in `flows` our own (learned ones left out) that are not among
+    those it named as known, and None for known ones that are not there; counters, and how many flows are foreign."""
 
     dpid: int
     session: int
-    flows: Mapping[FlowKey, WireFlow]
+    number: int
+    flows: Mapping[FlowKey, Body | None]
     counters: Mapping[FlowKey, FlowCounters]
     foreign: int
 
@@ -173,10 +207,17 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class DumpFlows:
-    """Ask a switch for all its flows; the answer is FlowsDumped."""
+    """Ask a switch for all its flows; the answer is FlowsDumped.
+
+    `known` are flows that it may well have, which nobody changes: the answer names only what differs. `all_counters`
+    asks for those of all flows, not only of those that count for a rule or a denial.
+    """
 
     dpid: int
     session: int
+    number: int
+    known: Mapping[FlowKey, Body]
+    all_counters: bool = True
 
 
 @dataclass(frozen=True, slots=True)

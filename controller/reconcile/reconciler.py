@@ -6,9 +6,10 @@ values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from controller.reconcile.events import (
+    Body,
     BridgeChanged,
     BridgeGone,
     BundleDone,
@@ -24,12 +25,11 @@ from controller.reconcile.events import (
     SwitchDown,
     SwitchUp,
     Tick,
-    WireFlow,
 )
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.switch import Switch
 from controller.reconcile.world import BridgeName, World
-from flows.flow import Flow
+from flows.encoding import Encoder
 
 OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed
 
@@ -45,9 +45,9 @@ class Reconciler:
     """
 
     def __init__(
-        self, encode: Callable[[Flow], WireFlow], expected: Iterable[str], now: float, more_may_come: bool = False
+        self, encoder: Encoder[Body], expected: Iterable[str], now: float, more_may_come: bool = False
     ) -> None:
-        self.world = World(encode)
+        self.world = World(encoder)
         self.switches: dict[int, Switch] = {}
         self.ports = PortLedger()
         self.problems: tuple[Problem, ...] = ()
@@ -59,7 +59,7 @@ class Reconciler:
         self._started = now
         self._settled = False
         self._stale = False  # the world has changed since the plans were made
-        self._served: dict[int, BridgeName] = {}
+        self._served: set[int] = set()  # switches that are told what is wanted
         self._active: set[int] = set()  # switches that something happened to
         self._unmarked: set[BridgeName] = set()
 
@@ -79,13 +79,17 @@ class Reconciler:
 
     def start_over(self) -> None:
         """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
-        world = World(self.world.encode)
+        world = World(self.world.encoder)
         if self.world.cluster is not None:
             world.set_cluster(self.world.cluster)
         for bridge in self.world.bridges.values():
             world.set_bridge(bridge)
         self.world = world
         self._stale = True
+        # The plans may have changed without the switches being told.
+        for switch in self.switches.values():
+            switch.forget()
+        self._active.update(self.switches)
 
     def due(self, now: float) -> float | None:
         """Seconds until `handle` should be called even if nothing happens, or None."""
@@ -171,15 +175,18 @@ class Reconciler:
             if plan is None:
                 continue
             switch = self.switches.setdefault(dpid, Switch(dpid))
-            if self._served.get(dpid) != name or switch.desired is not plan.flows:
-                self._served[dpid] = name
-                switch.compared = False
-                switch.want(plan.flows, set(), self.revision)
+            if switch.desired is not plan.flows:
+                self._served.add(dpid)
+                switch.want(plan.flows, {}, self.revision)
             elif name in changed:
                 switch.want(plan.flows, changed[name], self.revision)
             else:
                 continue
             self._active.add(dpid)
+        for dpid in self._served - self.world.by_dpid.keys():
+            # Its plan may change for another switch.
+            self.switches[dpid].want({}, {}, self.revision)
+        self._served &= self.world.by_dpid.keys()
 
     def _installed(self, now: float) -> list[Command]:
         """Mark the ports whose policy is in force, and take the mark from those that lost it."""

@@ -6,10 +6,12 @@ events come in through methods, commands go out as return values, time is passed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from controller.reconcile.events import (
+    Body,
     BundleDone,
     BundleFailed,
     Changes,
@@ -20,14 +22,15 @@ from controller.reconcile.events import (
     FlowsDumped,
     SendBundle,
     WireFlow,
+    wire_flow,
 )
-from flows.diff import differ
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 # Flows that somebody deleted by hand come back, and counters are read, this often.
 AUDIT_SECONDS = 60.0
 
-Flows = dict[FlowKey, WireFlow]
+Flows = dict[FlowKey, Body]
+Differences = dict[FlowKey, Body | None]
 
 
 @dataclass(slots=True)
@@ -46,9 +49,11 @@ class Switch:
     dpid: int
     session: int | None = None
     desired: Flows = field(default_factory=dict)
-    actual: Flows | None = None
-    unsent: set[FlowKey] = field(default_factory=set)
-    compared: bool = False
+    # What the switch has where that is not as desired, None for no flow. There is no other copy of what a switch has,
+    # for as a rule that is what it shall have. While it is asked, these are the changes since; else they mean nothing
+    # unless `known`.
+    differs: Differences = field(default_factory=dict)
+    known: bool = False
     counters: Mapping[FlowKey, FlowCounters] = field(default_factory=dict)
     foreign: int = 0
     wanted_revision: int = -1
@@ -62,14 +67,20 @@ class Switch:
     committed_at: float | None = None
     bundles: int = 0
     dumps: int = 0
+    dumps_asked: int = 0
+    all_counters: bool = False
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
         self.session = session
-        self.actual = None
         self.in_flight = None
-        self.dumping = False
         self.retry_at = None
+        self.forget()
+
+    def forget(self) -> None:
+        """What is believed of the switch may be wrong; an answer that is on its way comes too late."""
+        self.known = False
+        self.dumping = False
         self.realized_revision = -1
 
     def down(self, session: int) -> None:
@@ -80,39 +91,72 @@ class Switch:
             self.dumping = False
             self.realized_revision = -1
 
-    def want(self, desired: Flows, changed: set[FlowKey], revision: int) -> None:
-        """These flows shall be on the switch as of this revision of the world; `changed` since the last call differ.
+    def want(self, desired: Flows, changed: Mapping[FlowKey, Body | None], revision: int) -> None:
+        """These flows shall be on the switch as of this revision of the world; `changed` since the last call have what
+        they were then, None where there was no flow.
 
-        `desired` may be the same mapping every time, changed in place.
+        `desired` may be the same mapping every time, changed in place; with another one all that was believed is
+        forgotten.
         """
-        self.desired = desired
-        self.unsent.update(changed)
+        if desired is not self.desired:
+            self.forget()
+            self.desired = desired
+        elif self.known or self.dumping:
+            for key, before in changed.items():
+                held = self.differs.setdefault(key, before)
+                if held == desired.get(key):
+                    del self.differs[key]
         self.wanted_revision = revision
 
     def dumped(self, event: FlowsDumped, now: float) -> None:
-        """The switch has said what it has."""
-        if event.session != self.session or self.in_flight is not None:
+        """The switch has said what it has, where that is not as it was desired when it was asked."""
+        if event.session != self.session or not self.dumping or event.number != self.dumps_asked:
             return
-        self.actual = dict(event.flows)
+        self._hold(event.flows)
         self.counters = event.counters
         self.foreign = event.foreign
         self.dumping = False
         self.dumps += 1
-        self.compared = False
+        self.known = True
         self.audit_at = now + AUDIT_SECONDS
         self.realized_revision = -1
+
+    def _hold(self, flows: Mapping[FlowKey, Body | None]) -> None:
+        """The switch has these."""
+        for key, body in flows.items():
+            if self.desired.get(key) == body:
+                self.differs.pop(key, None)
+            else:
+                self.differs[key] = body
+
+    def actual(self) -> Iterator[tuple[FlowKey, Body]] | None:
+        """What the switch is believed to have; None when that is not known."""
+        if not self.known:
+            return None
+        same = ((key, body) for key, body in self.desired.items() if key not in self.differs)
+        return chain(same, ((key, body) for key, body in self.differs.items() if body is not None))
+
+    @property
+    def size(self) -> int | None:
+        """How many flows of ours the switch is believed to have; None when that is not known."""
+        if not self.known:
+            return None
+        there = sum(body is not None for body in self.differs.values())
+        return len(self.desired) - len(self.desired.keys() & self.differs.keys()) + there
 
     def done(self, event: BundleDone, now: float) -> None:
         """The switch has committed: its flows are what it had, changed as we asked."""
         flight = self.in_flight
-        if event.session != self.session or flight is None or flight.number != event.number or self.actual is None:
+        if event.session != self.session or flight is None or flight.number != event.number:
             return
-        for gone in flight.changes.deletes:
-            self.actual.pop((gone.table, gone.priority, gone.match), None)
-        for flow in (*flight.changes.adds, *flight.changes.modifies):
-            self.actual[flow.table, flow.priority, flow.match] = flow
-        self.realized_revision = flight.revision
         self.in_flight = None
+        if not self.known:
+            return
+        changes = flight.changes
+        now_there: Differences = {flow.key: None for flow in changes.deletes}
+        now_there.update((flow.key, flow.body) for flow in (*changes.adds, *changes.modifies))
+        self._hold(now_there)
+        self.realized_revision = flight.revision
         self.failures = 0
         self.error = ""
         self.committed_at = now
@@ -122,14 +166,15 @@ class Switch:
         if event.session != self.session or self.in_flight is None or self.in_flight.number != event.number:
             return
         self.in_flight = None
-        self.actual = None
+        self.known = False
         self.error = event.reason
         self.retry_at = now + min(FIRST_RETRY * 2**self.failures, LONGEST_RETRY)
         self.failures += 1
 
     def ask(self) -> None:
-        """Let the next `next` ask the switch what it has, for fresh counters."""
+        """Let the next `next` ask the switch what it has, for fresh counters of all flows."""
         self.audit_at = 0.0
+        self.all_counters = True
 
     @property
     def realized(self) -> bool:
@@ -142,18 +187,18 @@ class Switch:
         """When this switch wants to be asked again, if time alone can bring that about."""
         if self.session is None or self.in_flight is not None or self.dumping:
             return None
-        return self.audit_at if self.actual is not None else self.retry_at
+        return self.audit_at if self.known else self.retry_at
 
     def next(self, now: float, may_send: bool) -> list[Command]:
-        """What to do now. With `may_send` False only reading is allowed."""
-        if self.session is None or self.in_flight is not None or self.dumping:
+        """What to do now; nothing before it is known what is wanted. With `may_send` False only reading is allowed."""
+        if self.session is None or self.in_flight is not None or self.dumping or self.wanted_revision < 0:
             return []
-        if self.actual is None:
+        if not self.known:
             if self.retry_at is not None and now < self.retry_at:
                 return []
             return self._dump()
         if may_send and self.realized_revision < self.wanted_revision:
-            command = self._send(self.actual)
+            command = self._send()
             if command is not None:
                 return [command]
         return self._dump() if now >= self.audit_at else []
@@ -163,24 +208,30 @@ class Switch:
             return []
         self.retry_at = None
         self.dumping = True
-        return [DumpFlows(self.dpid, self.session)]
+        # From here on the differences are those to what was desired at this moment.
+        self.known = self.known and not self.differs
+        self.differs = {}
+        self.dumps_asked += 1
+        every, self.all_counters = self.all_counters, False
+        # The mapping itself changes while the switch answers, in the thread that compares.
+        return [DumpFlows(self.dpid, self.session, self.dumps_asked, dict(self.desired), every)]
 
-    def _send(self, actual: Flows) -> Command | None:
+    def _send(self) -> Command | None:
         """The difference as one bundle, or nothing when there is none: then the switch is realized as it stands."""
-        desired: Mapping[FlowKey, WireFlow] = self.desired
-        known: Mapping[FlowKey, WireFlow] = actual
-        if self.compared:
-            # The rest is known to be equal: the switch has committed it, or its dump was compared already.
-            desired = {key: desired[key] for key in self.unsent if key in desired}
-            known = {key: actual[key] for key in self.unsent if key in actual}
-        missing, different, superfluous = differ(desired, known)
-        self.unsent = set()
-        self.compared = True
-        changes = Changes(
-            tuple(self.desired[key] for key in missing),
-            tuple(self.desired[key] for key in different),
-            tuple(actual[key] for key in superfluous),
-        )
+        missing: list[WireFlow] = []
+        different: list[WireFlow] = []
+        superfluous: list[WireFlow] = []
+        for key, held in self.differs.items():
+            body = self.desired.get(key)
+            if body is not None and held is not None and body.cookie == held.cookie:
+                different.append(wire_flow(key, body))
+                continue
+            # A modify keeps the cookie, so a flow with another one goes and comes.
+            if held is not None:
+                superfluous.append(wire_flow(key, held))
+            if body is not None:
+                missing.append(wire_flow(key, body))
+        changes = Changes(tuple(missing), tuple(different), tuple(superfluous))
         if not changes or self.session is None:
             self.realized_revision = self.wanted_revision
             self.failures = 0

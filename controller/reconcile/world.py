@@ -8,19 +8,18 @@ an event costs what it changes. No input or output here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from controller.reconcile.events import FlowKey, WireFlow
+from controller.reconcile.events import Body
 from flows.attach import Attachment, BridgeState, Known, Reading, pod_named, read_bridge
 from flows.bridge_plan import BridgePlan
-from flows.bridge_rules import Local
+from flows.encoding import Encoder, FlowEncoder, FlowKey
 from flows.engine import Change, Part, PolicyEngine
-from flows.flow import Flow
 from flows.model import Cluster, Key, Pod
 from flows.net import Net
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
-Plan = BridgePlan[WireFlow]
+Plan = BridgePlan[Body]
 Touched = tuple[str, Key | str]  # kind and key or name of an object that may have changed
 KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
 
@@ -31,12 +30,13 @@ class World:
     `by_dpid` names the bridges that claim a datapath id; more than one is a mistake, and only the first is served.
     """
 
-    def __init__(self, encode: Callable[[Flow], WireFlow]) -> None:
+    def __init__(self, encoder: Encoder[Body]) -> None:
         self.cluster: Cluster | None = None
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.by_dpid: dict[int, tuple[BridgeName, ...]] = {}
         self.engine = PolicyEngine()
-        self.encode = encode
+        self.encoder = encoder
+        self._flow_encoder = FlowEncoder(encoder)
         self._plans: dict[BridgeName, Plan] = {}
         self._readings: dict[BridgeName, Reading] = {}
         self._known: dict[BridgeName, dict[str, Known]] = {}  # their interfaces as they were read last
@@ -137,8 +137,9 @@ class World:
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    def settle(self) -> dict[BridgeName, set[FlowKey]]:
-        """Bring every plan up to date; returns the flows that came, went or differ, of the bridges where any did."""
+    def settle(self) -> dict[BridgeName, dict[FlowKey, Body | None]]:
+        """Bring every plan up to date; returns the flows that came, went or differ, as they were before, of the bridges
+        where any did."""
         moved = self._read_ports()
         settled = self.engine.settle()
         # Parts without a port anywhere are not kept, so those of pods that moved are asked for.
@@ -177,7 +178,7 @@ class World:
         moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)
         if plan is None:
-            plan = self._plans[name] = BridgePlan(self.encode, _identify, reading.view.userspace)
+            plan = self._plans[name] = BridgePlan(self._flow_encoder, reading.view.userspace)
         plan.set_view(reading.view, self.engine.isolated)
         return moved
 
@@ -226,9 +227,7 @@ class World:
         ports = self._ports_of(change.new) if change.new else {}
         concerned = self._where.get(name, set()) | ports.keys()
         for bridge in concerned:
-            here = ports.get(bridge)
-            local = Local(change.new, frozenset(here)) if change.new and here else None
-            self._plans[bridge].rules.update(name, local)
+            self._plans[bridge].rules.update(name, change.new, tuple(sorted(ports.get(bridge, ()))))
         if ports:
             self._where[name] = set(ports)
         else:
@@ -277,10 +276,6 @@ def _placement(pod: object) -> object:
     if not isinstance(pod, Pod):
         return None
     return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished
-
-
-def _identify(flow: WireFlow) -> FlowKey:
-    return flow.table, flow.priority, flow.match
 
 
 def _objects(cluster: Cluster, kind: str) -> dict[object, object]:

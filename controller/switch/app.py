@@ -20,7 +20,7 @@ from os_ken.lib.dpid import dpid_to_str
 from os_ken.ofproto import ofproto_v1_4
 
 from controller.endpoints import HostPort
-from controller.reconcile.events import BundleFailed, Changes, Event, SwitchDown, SwitchUp
+from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event, SwitchDown, SwitchUp
 from controller.switch.limits import Limits
 from controller.switch.listener import Listener
 from controller.switch.session import Session
@@ -116,11 +116,11 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             del self._up[session.id]
         self._post(SwitchDown(session.id, session.number))
 
-    def dump(self, dpid: int, session: int) -> None:
+    def dump(self, command: DumpFlows) -> None:
         """Ask a switch for all its flows. The answer is FlowsDumped, or SwitchDown where there is none."""
-        found = self._find(dpid, session)
+        found = self._find(command.dpid, command.session)
         if found is not None:
-            found.requests.dump()
+            found.requests.dump(command)
 
     def send_bundle(self, dpid: int, session: int, number: int, changes: Changes) -> None:
         """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""

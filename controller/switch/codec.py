@@ -8,16 +8,18 @@ switch stand in `messages`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
-from controller.reconcile.events import FlowCounters, FlowKey, WireFlow
+from controller.reconcile.events import PLACE, Body, FlowCounters, FlowKey, WireFlow, flow_key
 from controller.switch.actions import decode_instructions, encode_instructions
 from controller.switch.errors import CodecError, MessageTooLong
 from controller.switch.matches import decode_match, encode_match
 from flows.fields import COOKIE_KIND_SHIFT, COOKIE_MASK, COOKIE_PREFIX, COOKIE_PREFIX_SHIFT, CookieKind
-from flows.flow import Flow
+from flows.flow import Action, Flow, Match
 
-__all__ = ["CodecError", "FlowDump", "MessageTooLong", "decode_flow", "decode_stats", "encode_flow"]
+__all__ = ["CodecError", "Encoder", "FlowDump", "MessageTooLong", "decode_flow", "decode_stats", "encode_flow"]
 
 # ofp_multipart_reply's header of 16 bytes, then ofp_flow_stats (OpenFlow 1.4.1 section 7.3.5.2) up to its match's
 # length: length, table, seconds, priority, cookie, packets, bytes, match length.
@@ -27,6 +29,11 @@ _MATCH_AT = 48
 _OURS = COOKIE_PREFIX << COOKIE_PREFIX_SHIFT
 _KIND_MASK = 0xFF << COOKIE_KIND_SHIFT
 _LEARNED = CookieKind.LEARNED << COOKIE_KIND_SHIFT
+_COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind
+                       for kind in (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS)})  # fmt: skip
+_SHARED = 1 << 14  # bodies and keys that bridges share
+_SHORT = 256  # bytes of instructions, of bodies that may be shared
+_NOTHING: Mapping[FlowKey, Body] = MappingProxyType({})
 
 
 def encode_flow(flow: Flow) -> WireFlow:
@@ -38,6 +45,30 @@ def encode_flow(flow: Flow) -> WireFlow:
     except struct.error as error:
         raise CodecError(f"an action of table {flow.table} has a number that is too large: {error}") from None
     return WireFlow(flow.table, flow.priority, encode_match(flow.match), flow.cookie, instructions)
+
+
+class Encoder:
+    """What `flows` has its flows encoded by: the same bytes as `encode_flow`, as keys and bodies.
+
+    Pods at the same ofport of different bridges have many in common, and one copy of these is enough.
+    """
+
+    def key(self, table: int, priority: int, match: Match) -> FlowKey:
+        """What identifies a flow. Raises CodecError."""
+        return _shared_key(flow_key(table, priority, encode_match(match)))
+
+    def body(self, cookie: int, actions: tuple[Action, ...], goto: int | None) -> Body:
+        """All else of a flow. Raises CodecError, MessageTooLong when its actions exceed 64 KiB."""
+        instructions = encode_instructions(actions, goto)
+        return _shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
+
+
+@lru_cache(maxsize=_SHARED)
+def _shared_key(key: FlowKey) -> FlowKey:
+    return key
+
+
+_shared_body = lru_cache(maxsize=_SHARED)(Body)
 
 
 def decode_flow(wire: WireFlow) -> Flow:
@@ -72,28 +103,68 @@ def _entries(message: bytes) -> Iterator[tuple[int, int, bytes, int, bytes, tupl
 
 
 class FlowDump:
-    """A flow dump that arrives in parts: our own flows, learned ones left out, and the number of foreign ones."""
+    """A flow dump that arrives in parts: our own flows that are not as `known`, learned ones left out, and the number
+    of foreign ones. When all parts were added, `end` says which of the known ones are missing."""
 
-    def __init__(self) -> None:
-        self.flows: dict[FlowKey, WireFlow] = {}
+    def __init__(self, known: Mapping[FlowKey, Body] = _NOTHING, all_counters: bool = True) -> None:
+        self.flows: dict[FlowKey, Body | None] = {}
         self.counters: dict[FlowKey, FlowCounters] = {}
         self.foreign = 0
+        self._known = known
+        self._unseen: dict[FlowKey, Body] | None = None
+        self._all_counters = all_counters
         # Many flows have the same instructions, and have seen as much; one copy of these is enough.
-        self._same_instructions: dict[bytes, bytes] = {}
+        self._same_bodies: dict[Body, Body] = {}
         self._same_counters: dict[tuple[int, int, int], FlowCounters] = {}
 
     def add(self, message: bytes) -> None:
         """Take in one reply message. Raises CodecError."""
-        flows, counters = self.flows, self.counters
-        same_instructions, same_counters = self._same_instructions, self._same_counters
-        for table, priority, match, cookie, instructions, seen in _entries(message):
-            if cookie & COOKIE_MASK != _OURS:
-                self.foreign += 1
-            elif cookie & _KIND_MASK != _LEARNED:
-                key = (table, priority, match)
-                instructions = same_instructions.setdefault(instructions, instructions)
-                flows[key] = WireFlow(table, priority, match, cookie, instructions)
-                known = same_counters.get(seen)
-                if known is None:
-                    known = same_counters[seen] = FlowCounters(*seen)
-                counters[key] = known
+        if self._unseen is None:
+            self._unseen = dict(self._known)
+        pop, every, counting = self._unseen.pop, self._all_counters, _COUNTING
+        place, unpack, size = PLACE.pack, _FLOW.unpack_from, _FLOW.size
+        offset, end = _BODY, len(message)
+        # What `_entries` does, without a call and tuples for each of very many flows.
+        while offset < end:
+            if offset + size > end:
+                raise CodecError("a flow dump ends within a flow")
+            length, table, seconds, priority, cookie, packets, octets, match_length = unpack(message, offset)
+            start = offset + _MATCH_AT
+            middle = start + (match_length + 7 & ~7)
+            offset += length
+            if match_length < 4 or middle > offset or offset > end:
+                raise CodecError(f"a flow of {length} bytes with a match of {match_length} in a dump")
+            key = place(table, priority) + message[start:middle]
+            instructions = message[middle:offset]
+            body = pop(key, None)
+            same = body is not None and body[0] == cookie and body[1] == instructions
+            if (same or self._other(key, body, Body(cookie, instructions))) and (
+                every or cookie >> COOKIE_KIND_SHIFT in counting
+            ):
+                self._count(key, (packets, octets, seconds))
+
+    def _still_unseen(self) -> dict[FlowKey, Body]:
+        if self._unseen is None:
+            self._unseen = dict(self._known)
+        return self._unseen
+
+    def _other(self, key: FlowKey, wanted: Body | None, found: Body) -> bool:
+        """A flow that is not as it is known. Returns whether it is one of ours."""
+        ours = found.cookie & COOKIE_MASK == _OURS
+        if ours and found.cookie & _KIND_MASK != _LEARNED:
+            self.flows[key] = self._same_bodies.setdefault(found, found)
+            return True
+        self.foreign += not ours
+        if wanted is not None:
+            self._still_unseen()[key] = wanted
+        return False
+
+    def _count(self, key: FlowKey, seen: tuple[int, int, int]) -> None:
+        known = self._same_counters.get(seen)
+        if known is None:
+            known = self._same_counters[seen] = FlowCounters(*seen)
+        self.counters[key] = known
+
+    def end(self) -> None:
+        """Nothing more will be added."""
+        self.flows.update(dict.fromkeys(self._still_unseen()))

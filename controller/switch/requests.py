@@ -12,9 +12,9 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from controller.reconcile.events import BundleDone, BundleFailed, Changes, Event, FlowsDumped
+from controller.reconcile.events import BundleDone, BundleFailed, Changes, DumpFlows, Event, FlowsDumped
 from controller.switch import messages
 from controller.switch.codec import FlowDump
 from controller.switch.errors import CodecError
@@ -33,8 +33,9 @@ class _Phase(enum.Enum):
 
 @dataclass(slots=True)
 class _Dump:
+    number: int
+    result: FlowDump
     xid: int = 0
-    result: FlowDump = field(default_factory=FlowDump)
 
 
 @dataclass(slots=True)
@@ -91,11 +92,12 @@ class Requests:
         self._next_bundle = 1
         self._over = False
 
-    def dump(self) -> None:
-        """Ask for all flows. A dump that already waits answers for this one as well."""
+    def dump(self, command: DumpFlows) -> None:
+        """Ask for all flows. It takes the place of a dump that waits right before it."""
         with self._lock:
-            if not (self._waiting and isinstance(self._waiting[-1], _Dump)):
-                self._waiting.append(_Dump())
+            if self._waiting and isinstance(self._waiting[-1], _Dump):
+                del self._waiting[-1]
+            self._waiting.append(_Dump(command.number, FlowDump(command.known, command.all_counters)))
             self._go_on()
 
     def send_bundle(self, number: int, changes: Changes) -> None:
@@ -172,9 +174,11 @@ class Requests:
             if more:
                 return
             found = current.result
+            found.end()
             self._current = None
             self._go_on()
-        self._post(FlowsDumped(self._dpid, self._session, found.flows, found.counters, found.foreign))
+        answer = FlowsDumped(self._dpid, self._session, current.number, found.flows, found.counters, found.foreign)
+        self._post(answer)
 
     def bundle_reply(self, xid: int, message: bytes) -> None:
         """A bundle control reply."""

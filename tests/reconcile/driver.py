@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller.reconcile.events import (
+    Body,
     BridgeChanged,
     BundleDone,
     BundleFailed,
@@ -19,17 +20,10 @@ from controller.reconcile.events import (
     SendBundle,
     SetInstalled,
     SwitchUp,
-    WireFlow,
 )
 from controller.reconcile.reconciler import Reconciler
+from controller.switch.codec import Encoder
 from flows.attach import BridgeState, InterfaceState
-from flows.flow import Flow
-
-
-def plain_bytes(flow: Flow) -> WireFlow:
-    """An encoding that is good enough to tell flows apart; the real one has tests of its own."""
-    instructions = repr((flow.actions, flow.goto)).encode()
-    return WireFlow(flow.table, flow.priority, repr(flow.match).encode(), flow.cookie, instructions)
 
 
 class ValueSwitch:
@@ -37,7 +31,7 @@ class ValueSwitch:
 
     def __init__(self, dpid: int) -> None:
         self.dpid = dpid
-        self.flows: dict[FlowKey, WireFlow] = {}
+        self.flows: dict[FlowKey, Body] = {}
         self.bundles: list[Changes] = []
         self.broken = ""
 
@@ -47,19 +41,28 @@ class ValueSwitch:
             return self.broken
         staged = dict(self.flows)
         for flow in changes.deletes:
-            if staged.pop((flow.table, flow.priority, flow.match), None) is None:
+            if staged.pop(flow.key, None) is None:
                 return "deletes a flow that is not there"
         for flow in changes.adds:
-            if (flow.table, flow.priority, flow.match) in staged:
+            if flow.key in staged:
                 return "adds a flow that is there, and would reset its counters"
-            staged[flow.table, flow.priority, flow.match] = flow
+            staged[flow.key] = flow.body
         for flow in changes.modifies:
-            if (flow.table, flow.priority, flow.match) not in staged:
+            if flow.key not in staged:
                 return "modifies a flow that is not there"
-            staged[flow.table, flow.priority, flow.match] = flow
+            if staged[flow.key].cookie != flow.cookie:
+                return "modifies a flow's cookie, which a switch leaves as it is"
+            staged[flow.key] = flow.body
         self.flows = staged
         self.bundles.append(changes)
         return ""
+
+    def answer(self, command: DumpFlows) -> FlowsDumped:
+        """What a dump says."""
+        known = command.known
+        found: dict[FlowKey, Body | None] = dict.fromkeys(known.keys() - self.flows.keys())
+        found.update((key, body) for key, body in self.flows.items() if known.get(key) != body)
+        return FlowsDumped(command.dpid, command.session, command.number, found, {}, 0)
 
 
 class Driver:
@@ -67,7 +70,7 @@ class Driver:
 
     def __init__(self, ovsdbs: Iterable[str] = ("db",), more_may_come: bool = False) -> None:
         self.now = 0.0
-        self.core = Reconciler(plain_bytes, ovsdbs, self.now, more_may_come)
+        self.core = Reconciler(Encoder(), ovsdbs, self.now, more_may_come)
         self.switches: dict[int, ValueSwitch] = {}
         self.bridges: dict[str, BridgeState] = {}
         self.marks: list[dict[str, bool]] = []
@@ -98,8 +101,7 @@ class Driver:
 
     def _answer(self, command: Command) -> list[Event]:
         if isinstance(command, DumpFlows):
-            flows = dict(self.switches[command.dpid].flows)
-            return [FlowsDumped(command.dpid, command.session, flows, {}, 0)]
+            return [self.switches[command.dpid].answer(command)]
         if isinstance(command, SendBundle):
             refusal = self.switches[command.dpid].commit(command.changes)
             if refusal:

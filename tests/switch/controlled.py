@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from controller.reconcile.events import Changes, Event, FlowsDumped, SwitchUp, WireFlow
+from controller.reconcile.events import Body, Changes, DumpFlows, Event, FlowKey, FlowsDumped, SwitchUp, WireFlow
 
 DRIVER = Path(__file__).with_name("openflow_driver.py")
 _WAIT = 60.0
@@ -63,9 +63,9 @@ class Controller:
         """True when nothing was posted that nobody has looked at."""
         return self._events.empty()
 
-    def dump(self, up: SwitchUp) -> FlowsDumped:
-        """The flows of a switch."""
-        self.tell("dump", up.dpid, up.session)
+    def dump(self, up: SwitchUp, known: Mapping[FlowKey, Body] | None = None) -> FlowsDumped:
+        """The flows of a switch, or those that are not as known."""
+        self.tell("dump", DumpFlows(up.dpid, up.session, 1, known or {}))
         return self.next(FlowsDumped)
 
     def send(self, up: SwitchUp, number: int, adds: tuple[WireFlow, ...] = (), modifies: tuple[WireFlow, ...] = (),

@@ -12,12 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from os_ken.ofproto import ofproto_v1_4_parser
 
-from controller.reconcile.events import Changes, WireFlow
+from controller.reconcile.events import Changes, WireFlow, wire_flow
 from controller.switch import messages
-from controller.switch.codec import CodecError, FlowDump, MessageTooLong, decode_flow, decode_stats, encode_flow
+from controller.switch.codec import (
+    CodecError,
+    Encoder,
+    FlowDump,
+    MessageTooLong,
+    decode_flow,
+    decode_stats,
+    encode_flow,
+)
 from controller.switch.messages import Bundle, Command
 from flows import fields, oxm
-from flows.flow import Conjunction, Ct, Flow, LearnReply, Output, Resubmit, exactly, masked, match
+from flows.encoding import Element, FlowEncoder
+from flows.flow import Conjunction, Ct, Flow, LearnReply, Output, Resubmit, exactly, in_range, masked, match
+from flows.net import Net
+from flows.render_rules import STAGES, Stage, anything, peer_terms
 from tests.switch.flow_cases import flows
 
 MATCH_ALL = encode_flow(Flow(0, 0, ())).match
@@ -111,9 +122,88 @@ def test_a_dump_gives_flows_and_counters(entries: list[tuple[Flow, int, int, int
     assert [tuple(counters) for _, counters in decoded] == [tuple(rest) for _, *rest in entries]
     dump = FlowDump()
     dump.add(message)
-    assert dump.flows == {wire[:3]: wire for wire in wires}
-    assert dump.counters == {flow[:3]: counters for flow, counters in decoded}
+    assert dump.flows == {wire.key: wire.body for wire in wires}
+    assert dump.counters == {flow.key: counters for flow, counters in decoded}
     assert dump.foreign == 0
+
+
+@given(st.lists(flows(), max_size=8, unique_by=lambda flow: encode_flow(flow).key), st.data())
+def test_a_dump_names_what_is_not_as_it_is_known(some: list[Flow], data: st.DataObject) -> None:
+    wires = [encode_flow(flow) for flow in some]
+    known = {}
+    for wire in wires:
+        kind = data.draw(st.sampled_from(["there", "missing", "superfluous", "cookie", "instructions"]))
+        if kind != "superfluous":
+            known[wire.key] = {
+                "cookie": wire.body._replace(cookie=wire.cookie ^ 1),
+                "instructions": wire.body._replace(instructions=wire.instructions + bytes(8)),
+            }.get(kind, wire.body)
+    there = [wire for wire in wires if data.draw(st.booleans())]
+    before = dict(known)
+    dump = FlowDump(known, all_counters=False)
+    half = len(there) // 2
+    dump.add(reply(*map(entry, there[:half]), more=True))
+    dump.add(reply(*map(entry, there[half:])))
+    dump.end()
+    assert known == before
+    actual = {wire.key: wire.body for wire in there}
+    differs = {key for key in known.keys() | actual.keys() if known.get(key) != actual.get(key)}
+    assert dump.flows == {key: actual.get(key) for key in differs}
+    counting = (fields.CookieKind.RULE, fields.CookieKind.DENY_EGRESS, fields.CookieKind.DENY_INGRESS)
+    assert dump.counters.keys() == {w.key for w in there if (fields.read_cookie(w.cookie) or (None,))[0] in counting}
+
+
+def test_a_foreign_flow_in_the_place_of_a_known_one_leaves_that_missing() -> None:
+    ours = WireFlow(1, 2, MATCH_ALL, fields.cookie(fields.CookieKind.PORT, 5), b"")
+    dump = FlowDump({ours.key: ours.body})
+    dump.add(reply(entry(ours._replace(cookie=5))))
+    dump.end()
+    assert (dump.flows, dump.foreign) == ({ours.key: None}, 1)
+
+
+@given(flows())
+def test_a_key_and_a_body_are_the_flow(flow: Flow) -> None:
+    key, body = FlowEncoder(Encoder()).flow(flow)
+    assert wire_flow(key, body) == encode_flow(flow)
+
+
+_NETS = st.one_of(
+    st.builds(lambda value, prefix: Net(4, value >> (32 - prefix) << (32 - prefix), prefix),
+              st.integers(0, (1 << 32) - 1), st.integers(0, 32)),
+    st.builds(lambda value, prefix: Net(6, value >> (128 - prefix) << (128 - prefix), prefix),
+              st.integers(0, (1 << 128) - 1), st.integers(0, 128)),
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(STAGES),
+    st.sampled_from([0, 1, 5]),
+    st.one_of(
+        st.lists(_NETS, unique=True, max_size=5),
+        st.lists(st.integers(1, fields.MAX_OFPORT), unique=True, max_size=5),
+        st.just([None]),
+    ),
+    st.dictionaries(st.integers(1, 0xFFFFFFFF), st.integers(1, 3), min_size=1, max_size=40),
+)
+def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
+    stage: Stage, band: int, elements: list[Element], members: dict[int, int]
+) -> None:
+    encoder = FlowEncoder(Encoder())
+    conjunctions = tuple(Conjunction(number, place, 3) for number, place in members.items())
+    body = encoder.clause(conjunctions)
+    place = (stage.table.number, stage.priority(band))
+    for element, key in zip(elements, encoder.frames(stage, band).keys(elements), strict=True):
+        terms = anything() if element is None else ()
+        if isinstance(element, int):
+            terms = (in_range(stage.subject, element),)
+        elif isinstance(element, Net):
+            terms = peer_terms(stage.peer, element)
+        flow = Flow(*place, match(*terms), conjunctions, None, fields.cookie(fields.CookieKind.CLAUSE))
+        assert wire_flow(key, body) == encode_flow(flow)
+    for number in members:
+        owner = fields.cookie(fields.CookieKind.RULE, number)
+        hit = Flow(*place, match(exactly(oxm.CONJ_ID, number)), (), stage.onward.number, owner)
+        assert wire_flow(encoder.frames(stage, band).hit.key(number), encoder.hit(stage, number)) == encode_flow(hit)
 
 
 def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
@@ -123,7 +213,7 @@ def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
     dump = FlowDump()
     dump.add(reply(entry(ours._replace(cookie=0)), entry(ours), entry(learned), entry(of_a_newer_version), more=True))
     dump.add(reply(entry(ours._replace(cookie=5 << 60))))
-    assert list(dump.flows.values()) == [ours, of_a_newer_version]
+    assert list(dump.flows.items()) == [(one.key, one.body) for one in (ours, of_a_newer_version)]
     assert dump.foreign == 2
 
 

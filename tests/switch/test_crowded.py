@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.reconcile.events import WireFlow
+from controller.reconcile.events import wire_flow
 from controller.reconcile.world import World
-from controller.switch.codec import decode_flow, encode_flow
+from controller.switch.codec import Encoder, decode_flow
 from flows.attach import BridgeState, InterfaceState
 from flows.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Rule
 from flows.net import WIDTH, Net
@@ -74,14 +74,14 @@ def _syn(port: int) -> Packet:
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [_many_policies, _same_peer, _many_peers, _many_ports])
 def test_a_crowded_world_passes_what_it_allows_and_nothing_else(world: Callable[[], list[tuple[Rule, ...]]]) -> None:
-    made: World = World(encode_flow)
+    made: World = World(Encoder())
     made.set_bridge(_bridge())
     made.set_cluster(_cluster(world()))
     made.settle()
     plan = made.planned(("db", "br-int"))
     assert plan is not None
     assert not plan.error
-    flows: list[WireFlow] = list(plan.flows.values())
+    flows = [wire_flow(key, body) for key, body in plan.flows.items()]
     assert max(len(flow.match) + len(flow.instructions) for flow in flows) < 0xFFFF - 200
     with running() as ovs:
         bridge = ovs.add_bridge()

@@ -10,7 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.reconcile.events import BundleDone, BundleFailed, Changes, FlowsDumped, SwitchDown, SwitchUp, WireFlow
+from controller.reconcile.events import (
+    Body,
+    BundleDone,
+    BundleFailed,
+    Changes,
+    DumpFlows,
+    FlowKey,
+    FlowsDumped,
+    SwitchDown,
+    SwitchUp,
+    WireFlow,
+)
 from controller.switch.codec import encode_flow
 from flows import fields, oxm
 from flows.fields import CookieKind, cookie
@@ -61,13 +72,13 @@ def flow(
     return encode_flow(Flow(table, priority, terms, actions, None, cookie(kind, number)))
 
 
-def by_key(*flows: WireFlow) -> dict[tuple[int, int, bytes], WireFlow]:
-    return {one[:3]: one for one in flows}
+def by_key(*flows: WireFlow) -> dict[FlowKey, Body]:
+    return {one.key: one.body for one in flows}
 
 
 def test_an_empty_switch_takes_flows_changes_and_deletes_them(app: Controller, bridge: Bridge) -> None:
     up = connect(bridge, app)
-    assert app.dump(up) == FlowsDumped(DPID, up.session, {}, {}, 0)
+    assert app.dump(up) == FlowsDumped(DPID, up.session, 1, {}, {}, 0)
     a, b, c = flow(1, Output(1)), flow(2, Output(2)), flow(3)
     assert app.send(up, 1, adds=(a, b, c)) == BundleDone(DPID, up.session, 1)
     assert app.dump(up).flows == by_key(a, b, c)
@@ -84,17 +95,17 @@ def test_a_modify_keeps_counters_and_a_new_cookie_starts_at_zero(app: Controller
     app.send(up, 1, adds=(kept,))
     bridge.inject("p1", bytes(64))
     bridge.dump()  # waits for the counters
-    assert app.dump(up).counters[kept[:3]].packets == 1
+    assert app.dump(up).counters[kept.key].packets == 1
     changed = encode_flow(Flow(0, 1, match(exactly(oxm.IN_PORT, 1)), (), None, kept.cookie))
     assert app.send(up, 2, modifies=(changed,)) == BundleDone(DPID, up.session, 2)
     dumped = app.dump(up)
     assert dumped.flows == by_key(changed)
-    assert dumped.counters[kept[:3]].packets == 1
+    assert dumped.counters[kept.key].packets == 1
     renamed = changed._replace(cookie=cookie(CookieKind.PORT, 1))
     assert app.send(up, 3, adds=(renamed,), deletes=(changed,)) == BundleDone(DPID, up.session, 3)
     dumped = app.dump(up)
     assert dumped.flows == by_key(renamed)
-    assert dumped.counters[kept[:3]].packets == 0
+    assert dumped.counters[kept.key].packets == 0
 
 
 def test_foreign_and_learned_flows_are_not_ours(app: Controller, bridge: Bridge) -> None:
@@ -178,7 +189,7 @@ def test_requests_are_answered_in_order(app: Controller, bridge: Bridge) -> None
     up = connect(bridge, app)
     for number in range(5):
         app.tell("send_bundle", up.dpid, up.session, number, Changes((flow(number),), (), ()))
-    app.tell("dump", up.dpid, up.session)
+    app.tell("dump", DumpFlows(up.dpid, up.session, 1, {}))
     assert [app.next(BundleDone).number for _ in range(5)] == [0, 1, 2, 3, 4]
     assert len(app.next(FlowsDumped).flows) == 5
 
@@ -293,7 +304,7 @@ def test_garbage_after_the_handshake_ends_the_session(app: Controller, garbage: 
     with peer(app) as stranger:
         stranger.sendall(HELLO + FEATURES + PORTS)
         up = app.next(SwitchUp)
-        app.tell("dump", up.dpid, up.session)
+        app.tell("dump", DumpFlows(up.dpid, up.session, 1, {}))
         app.tell("send_bundle", up.dpid, up.session, 9, Changes((flow(1),), (), ()))
         sent = b""
         while struct.pack("!BBHI", 5, 18, 56, 1 << 31) not in sent:  # the dump request

@@ -1,0 +1,154 @@
+"""The clause flows of one bridge and direction: which rules each stands in, and the bands of priorities they are in.
+
+A flow with more rules than a message can hold has them spread over bands, by the low bits of their numbers, as
+`render_rules` does; all flows of the direction then are. What a rule's clauses are is `bridge_rules`'s business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from flows import render_rules
+from flows.encoding import Element, FlowEncoder, FlowKey, Frames
+from flows.flow import Conjunction
+from flows.render_rules import Stage
+
+W = TypeVar("W")
+
+
+class Member(NamedTuple, Generic[W]):
+    """One dimension of a rule: its conjunction, and the body of a flow that is a clause of nothing else."""
+
+    conjunction: Conjunction
+    alone: W
+
+
+class Clauses(Generic[W]):
+    """Clause flows by their keys. `dirty` has those that may have changed; whoever takes them clears it."""
+
+    def __init__(self, stage: Stage, encoder: FlowEncoder[W], bands: int = 1) -> None:
+        self.stage = stage
+        self.bands = bands
+        self.dirty: set[FlowKey] = set()
+        self._encoder = encoder
+        # Most clauses stand in one rule; those of more have them by number.
+        self._clauses: dict[FlowKey, Member[W] | dict[int, Member[W]]] = {}
+        self._overfull: set[FlowKey] = set()  # too long for a message: there must be more bands
+        self._crowded: set[FlowKey] = set()  # would be too long if there were half as many bands
+
+    @property
+    def fits(self) -> bool:
+        """True when there are just as many bands as there must be."""
+        return not self._overfull and (self.bands == 1 or bool(self._crowded))
+
+    def keys(self) -> Iterator[FlowKey]:
+        """All keys."""
+        return iter(self._clauses)
+
+    def member(self, number: int, place: int, count: int) -> Member[W]:
+        """The dimension number `place`, from 1, of `count` that a rule has."""
+        conjunction = Conjunction(number, place, count)
+        return Member(conjunction, self._encoder.clause((conjunction,)))
+
+    def hit(self, number: int) -> FlowKey:
+        """The key of the flow that a complete rule ends in."""
+        return self._frames(number).hit.key(number)
+
+    def _frames(self, number: int) -> Frames:
+        return self._encoder.frames(self.stage, number % self.bands)
+
+    def enter(self, elements: Collection[Element], member: Member[W]) -> None:
+        """A rule has these elements in this dimension now."""
+        number = member.conjunction.conj_id
+        keys = self._frames(number).keys(elements)
+        clauses = self._clauses
+        for key in keys:
+            others = clauses.setdefault(key, member)
+            if others is member:
+                continue
+            if isinstance(others, dict):
+                others[number] = member
+                if len(others) > render_rules.MOST_CONJUNCTIONS:
+                    self._overfull.add(key)
+            elif others.conjunction.conj_id == number:
+                clauses[key] = member
+            else:
+                clauses[key] = {others.conjunction.conj_id: others, number: member}
+        self.dirty.update(keys)
+        if self.bands > 1:
+            self._look_at_pairs(number, elements, keys)
+
+    def leave(self, elements: Collection[Element], number: int) -> None:
+        """A rule has these elements no more."""
+        keys = self._frames(number).keys(elements)
+        clauses = self._clauses
+        for key in keys:
+            others = clauses[key]
+            if not isinstance(others, dict):
+                del clauses[key]
+                continue
+            del others[number]
+            if len(others) == 1:
+                clauses[key] = next(iter(others.values()))
+            elif len(others) <= render_rules.MOST_CONJUNCTIONS:
+                self._overfull.discard(key)
+        self.dirty.update(keys)
+        if self.bands > 1:
+            self._look_at_pairs(number, elements, keys)
+
+    def _look_at_pairs(self, number: int, elements: Collection[Element], keys: list[FlowKey]) -> None:
+        """With half as many bands a flow and the one half of them away would be one."""
+        half = self.bands // 2
+        band = number % self.bands
+        partners = self._encoder.frames(self.stage, band ^ half).keys(elements)
+        for key, partner in zip(keys, partners, strict=True):
+            lower = key if band < half else partner
+            if self._size(key) + self._size(partner) > render_rules.MOST_CONJUNCTIONS:
+                self._crowded.add(lower)
+            else:
+                self._crowded.discard(lower)
+
+    def _size(self, key: FlowKey) -> int:
+        members = self._clauses.get(key)
+        return 0 if members is None else len(members) if isinstance(members, dict) else 1
+
+    def take(self) -> dict[FlowKey, W | None]:
+        """The bodies of the flows that may have changed since the last call; None where one is gone."""
+        dirty, self.dirty = self.dirty, set()
+        found: dict[FlowKey, W | None] = {}
+        same: dict[tuple[int, ...], W] = {}  # clauses of the same rules share their body
+        for key in dirty:
+            members = self._clauses.get(key)
+            if members is None:
+                found[key] = None
+            elif isinstance(members, dict):
+                who = tuple(map(id, members.values()))
+                body = same.get(who)
+                if body is None:
+                    ordered = tuple([members[number].conjunction for number in sorted(members)])
+                    body = same[who] = self._encoder.clause(ordered)
+                found[key] = body
+            else:
+                found[key] = members.alone
+        return found
+
+
+def fewest_bands(rules: Iterable[tuple[int, list[frozenset[Element]]]]) -> int:
+    """The bands that rules of one direction need, which come as number and elements of each dimension.
+
+    Raises FlowError when there are none so many.
+    """
+    most = render_rules.MOST_CONJUNCTIONS
+    known = list(rules)
+    counts = Counter(element for _, dimensions in known for elements in dimensions for element in elements)
+    crowds: dict[Element, list[int]] = {element: [] for element, count in counts.items() if count > most}
+    if crowds:
+        for number, dimensions in known:
+            for element in crowds.keys() & frozenset().union(*dimensions):
+                crowds[element].append(number)
+    bands = 1
+    while any(size > most for crowd in crowds.values() for size in Counter(n % bands for n in crowd).values()):
+        bands = render_rules.more_bands(bands)
+    return bands

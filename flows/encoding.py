@@ -1,0 +1,139 @@
+"""How flows become what a switch is compared with: a key and a body each, by an encoder that is handed in.
+
+A rule's flows are many and alike: of the peers only the address differs, of the subjects only the port. So their keys
+are cut once from what the encoder makes of two of them, and then filled in. What bytes mean is the encoder's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from flows.fields import CookieKind, cookie
+from flows.flow import Action, Conjunction, Flow, Match, exactly, in_range, match
+from flows.net import WIDTH, Net
+from flows.oxm import CONJ_ID
+from flows.render_rules import Stage, anything, peer_terms
+
+W = TypeVar("W")
+W_co = TypeVar("W_co", covariant=True)
+FlowKey = bytes  # table, priority and match, as the encoder writes them
+# A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
+Element = int | Net | Match | None
+CLAUSE = cookie(CookieKind.CLAUSE)
+
+
+class Encoder(Protocol[W_co]):
+    """Puts flows into the form in which they are compared. Where only one field's value differs between two matches,
+    so it must in their keys: in as many bytes as the field has, most significant first."""
+
+    def key(self, table: int, priority: int, match: Match, /) -> FlowKey:
+        """What identifies a flow on a switch."""
+
+    def body(self, cookie: int, actions: tuple[Action, ...], goto: int | None, /) -> W_co:
+        """All else of a flow."""
+
+
+class Frame(NamedTuple):
+    """The keys of flows that differ in one value."""
+
+    before: bytes
+    size: int
+    after: bytes
+
+    def key(self, value: int) -> FlowKey:
+        """The key with this value. Raises OverflowError when it does not fit."""
+        return self.before + value.to_bytes(self.size, "big") + self.after
+
+
+def cut(make: Callable[[int], FlowKey], largest: int, size: int) -> Frame:
+    """The frame of the keys that `make` gives for values of `size` bytes; the first byte of `largest` is not 0.
+
+    Raises ValueError where they differ in more than the value.
+    """
+    least, most = make(0), make(largest)
+    start = next((place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
+    frame = Frame(least[:start], size, least[start + size :])
+    if frame.key(0) != least or frame.key(largest) != most:
+        raise ValueError("keys that differ in more than one value")
+    return frame
+
+
+class Frames:
+    """The keys of one stage's rule flows in one band of priorities."""
+
+    def __init__(self, encode: Callable[[int, int, Match], FlowKey], stage: Stage, band: int) -> None:
+        self._stage = stage
+        table, priority = stage.table.number, stage.priority(band)
+        self._key = lru_cache(maxsize=4096)(lambda terms: encode(table, priority, terms))
+        self._subject = cut(lambda value: encode(table, priority, match(in_range(stage.subject, value))), 0xFFFF, 2)
+        self.hit = cut(lambda value: encode(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
+        self._nets: dict[tuple[int, int], Frame] = {}
+        self._ipv4 = self._net(4, WIDTH[4])
+
+    def keys(self, elements: Iterable[Element]) -> list[FlowKey]:
+        """The keys of a rule's elements, which are all of one kind."""
+        before, size, after = self._ipv4
+        key, whole = self.key, WIDTH[4]
+        # Single IPv4 addresses are most of all elements.
+        return [
+            before + element[1].to_bytes(size, "big") + after
+            if isinstance(element, Net) and element[2] == whole and element[0] == 4
+            else key(element)
+            for element in elements
+        ]
+
+    def key(self, element: Element) -> FlowKey:
+        """The key of one element."""
+        if isinstance(element, int):
+            return self._subject.key(element)
+        if isinstance(element, Net):
+            # The shortest prefix has no address.
+            version, value, prefix = element
+            return self._net(version, prefix).key(value) if prefix else self._encode_net(element)
+        return self._key(match(*anything()) if element is None else element)
+
+    def _net(self, version: int, prefix: int) -> Frame:
+        """The frame of prefixes of one length, which is not 0."""
+        frame = self._nets.get((version, prefix))
+        if frame is None:
+            width = WIDTH[version]
+
+            def make(value: int) -> FlowKey:
+                return self._encode_net(Net(version, value, prefix))
+
+            ones = ((1 << prefix) - 1) << (width - prefix)
+            frame = self._nets[version, prefix] = cut(make, ones, width // 8)
+        return frame
+
+    def _encode_net(self, net: Net) -> FlowKey:
+        return self._key(match(*peer_terms(self._stage.peer, net)))
+
+
+class FlowEncoder(Generic[W]):
+    """Encodes single flows, and the flows of rules in bulk. All bridges share one, and its caches."""
+
+    def __init__(self, encoder: Encoder[W]) -> None:
+        self._encoder = encoder
+        self._frames: dict[tuple[Stage, int], Frames] = {}
+
+    def flow(self, flow: Flow) -> tuple[FlowKey, W]:
+        """Any flow."""
+        encoder = self._encoder
+        return encoder.key(flow.table, flow.priority, flow.match), encoder.body(flow.cookie, flow.actions, flow.goto)
+
+    def frames(self, stage: Stage, band: int) -> Frames:
+        """The keys of a stage's rule flows in a band."""
+        found = self._frames.get((stage, band))
+        if found is None:
+            found = self._frames[stage, band] = Frames(self._encoder.key, stage, band)
+        return found
+
+    def clause(self, members: tuple[Conjunction, ...]) -> W:
+        """The body of a flow that is a clause of these conjunctions, which are in order."""
+        return self._encoder.body(CLAUSE, members, None)
+
+    def hit(self, stage: Stage, number: int) -> W:
+        """The body of the flow that a complete conjunction ends in."""
+        return self._encoder.body(cookie(CookieKind.RULE, number), (), stage.onward.number)
