@@ -200,7 +200,7 @@ def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster)
         addresses = pod.addresses or port_addresses(ids)
     except ValueError as error:
         raise _Refused(f"its ip_addresses are not understood: {error}") from error
-    return Attachment(ofport, interface.name, key, mac, addresses)
+    return Attachment(ofport, interface.name, pod.key, mac, addresses)
 
 
 def _read_mac(text: str) -> int | None:

@@ -7,22 +7,14 @@ A flow with more rules than a message can hold has them spread over bands, by th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from flows import render_rules
-from flows.encoding import Element, FlowEncoder, FlowKey, Frames
-from flows.flow import Conjunction
+from flows.encoding import Element, FlowEncoder, FlowKey, Frames, Member
 from flows.render_rules import Stage
 
 W = TypeVar("W")
-
-
-class Member(NamedTuple, Generic[W]):
-    """One dimension of a rule: its conjunction, and the body of a flow that is a clause of nothing else."""
-
-    conjunction: Conjunction
-    alone: W
 
 
 class Clauses(Generic[W]):
@@ -46,11 +38,6 @@ class Clauses(Generic[W]):
     def keys(self) -> Iterator[FlowKey]:
         """All keys."""
         return iter(self._clauses)
-
-    def member(self, number: int, place: int, count: int) -> Member[W]:
-        """The dimension number `place`, from 1, of `count` that a rule has."""
-        conjunction = Conjunction(number, place, count)
-        return Member(conjunction, self._encoder.clause((conjunction,)))
 
     def hit(self, number: int) -> FlowKey:
         """The key of the flow that a complete rule ends in."""
@@ -98,7 +85,7 @@ class Clauses(Generic[W]):
         if self.bands > 1:
             self._look_at_pairs(number, elements, keys)
 
-    def _look_at_pairs(self, number: int, elements: Collection[Element], keys: list[FlowKey]) -> None:
+    def _look_at_pairs(self, number: int, elements: Collection[Element], keys: Sequence[FlowKey]) -> None:
         """With half as many bands a flow and the one half of them away would be one."""
         half = self.bands // 2
         band = number % self.bands

@@ -21,7 +21,12 @@ from flows.render import render_bridge
 from flows.render_ports import render_flood, render_pod
 
 W = TypeVar("W")
+EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 Isolated = Callable[[Key], frozenset[Direction]]
+
+
+# There are four of these, and very many pods.
+_SAME = {one: one for one in map(frozenset, ((), (EGRESS,), (INGRESS,), (EGRESS, INGRESS)))}
 
 
 class Port(NamedTuple):
@@ -102,6 +107,7 @@ class BridgePlan(Generic[W]):
             self._fill(port.pod, directions)
 
     def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
+        isolated = _SAME[isolated]
         found = FlowSet()
         render_pod(found, pod, isolated)
         flows = tuple([self._set(*self._encoder.flow(flow)) for flow in found.flows()])

@@ -86,7 +86,7 @@ class BridgeRules(Generic[W]):
         for place, has in enumerate(after):
             came = has - before[place] if alike else has
             if came:
-                side.enter(came, side.member(number, place + 1, len(after)))
+                side.enter(came, self._encoder.member(number, place + 1, len(after)))
         if new is None:
             self._changed[side.hit(number)] = None
         elif old is None:

@@ -6,7 +6,7 @@ are cut once from what the encoder makes of two of them, and then filled in. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -67,13 +67,25 @@ class Frames:
         self._stage = stage
         table, priority = stage.table.number, stage.priority(band)
         self._key = lru_cache(maxsize=4096)(lambda terms: encode(table, priority, terms))
-        self._subject = cut(lambda value: encode(table, priority, match(in_range(stage.subject, value))), 0xFFFF, 2)
+        subject = cut(lambda value: encode(table, priority, match(in_range(stage.subject, value))), 0xFFFF, 2)
+        self._subject = lru_cache(maxsize=4096)(subject.key)  # all bridges have pods at the same ports
         self.hit = cut(lambda value: encode(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
         self._nets: dict[tuple[int, int], Frame] = {}
         self._ipv4 = self._net(4, WIDTH[4])
+        self._last: tuple[Collection[Element], Sequence[FlowKey]] = ((), ())
 
-    def keys(self, elements: Iterable[Element]) -> list[FlowKey]:
-        """The keys of a rule's elements, which are all of one kind."""
+    def keys(self, elements: Collection[Element]) -> Sequence[FlowKey]:
+        """The keys of a rule's elements, in their order."""
+        asked, keys = self._last
+        if asked is elements:
+            return keys
+        keys = self._keys(elements)
+        if isinstance(next(iter(elements), None), Net):
+            # A rule has the same peers on all bridges, which ask for their keys one after the other.
+            self._last = elements, keys
+        return keys
+
+    def _keys(self, elements: Collection[Element]) -> list[FlowKey]:
         before, size, after = self._ipv4
         key, whole = self.key, WIDTH[4]
         # Single IPv4 addresses are most of all elements.
@@ -87,7 +99,7 @@ class Frames:
     def key(self, element: Element) -> FlowKey:
         """The key of one element."""
         if isinstance(element, int):
-            return self._subject.key(element)
+            return self._subject(element)
         if isinstance(element, Net):
             # The shortest prefix has no address.
             version, value, prefix = element
@@ -111,12 +123,20 @@ class Frames:
         return self._key(match(*peer_terms(self._stage.peer, net)))
 
 
+class Member(NamedTuple, Generic[W]):
+    """One dimension of a rule: its conjunction, and the body of a flow that is a clause of nothing else."""
+
+    conjunction: Conjunction
+    alone: W
+
+
 class FlowEncoder(Generic[W]):
     """Encodes single flows, and the flows of rules in bulk. All bridges share one, and its caches."""
 
     def __init__(self, encoder: Encoder[W]) -> None:
         self._encoder = encoder
         self._frames: dict[tuple[Stage, int], Frames] = {}
+        self._members: dict[int, Member[W]] = {}  # the last one for each place
 
     def flow(self, flow: Flow) -> tuple[FlowKey, W]:
         """Any flow."""
@@ -129,6 +149,14 @@ class FlowEncoder(Generic[W]):
         if found is None:
             found = self._frames[stage, band] = Frames(self._encoder.key, stage, band)
         return found
+
+    def member(self, number: int, place: int, count: int) -> Member[W]:
+        """The dimension number `place`, from 1, of `count` that a rule has. Bridges of the same rule share it."""
+        wanted = Conjunction(number, place, count)
+        member = self._members.get(place)
+        if member is None or member.conjunction != wanted:
+            member = self._members[place] = Member(wanted, self.clause((wanted,)))
+        return member
 
     def clause(self, members: tuple[Conjunction, ...]) -> W:
         """The body of a flow that is a clause of these conjunctions, which are in order."""

@@ -7,7 +7,6 @@ an event costs what it changes. No input or output here.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 from controller.reconcile.events import Body
@@ -41,13 +40,13 @@ class World:
         self._readings: dict[BridgeName, Reading] = {}
         self._known: dict[BridgeName, dict[str, Known]] = {}  # their interfaces as they were read last
         self._stale: set[BridgeName] = set()  # bridges whose ports are to be read again
-        self._named: dict[Key, set[BridgeName]] = defaultdict(set)  # which bridges have a port that names a pod
+        self._named: dict[Key, tuple[BridgeName, ...]] = {}  # which bridges have a port that names a pod
         self._names: dict[BridgeName, frozenset[Key]] = {}
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
         self._refreshed: set[BridgeName] = set()  # bridges whose ports were read since the last settle
         self._ports: dict[BridgeName, dict[Key, Attachment]] = {}  # the pods on a bridge
-        self._place: dict[Key, dict[BridgeName, int]] = {}  # the same, by pod
-        self._where: dict[bytes, set[BridgeName]] = {}  # the bridges that have subjects of a part
+        self._place: dict[Key, tuple[tuple[BridgeName, int], ...]] = {}  # the same, by pod: bridges and ofports
+        self._where: dict[bytes, tuple[BridgeName, ...]] = {}  # the bridges that have subjects of a part
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -118,14 +117,18 @@ class World:
             self._replace(name, {})
         self._plans.pop(name, None)
         self._known.pop(name, None)
-        for bridges in self._where.values():
-            bridges.discard(name)
+        for part, bridges in self._where.items():
+            if name in bridges:
+                self._where[part] = _without(bridges, name)
 
     def _name(self, name: BridgeName, keys: set[Key]) -> None:
-        for key in self._names.get(name, frozenset()) - keys:
-            self._named[key].discard(name)
-        for key in keys:
-            self._named[key].add(name)
+        before = self._names.get(name, frozenset())
+        for key in before - keys:
+            self._named[key] = _without(self._named[key], name)
+            if not self._named[key]:
+                del self._named[key]
+        for key in keys - before:
+            self._named[key] = (*self._named.get(key, ()), name)
         self._names[name] = frozenset(keys)
 
     def _index_dpids(self) -> None:
@@ -144,14 +147,14 @@ class World:
         settled = self.engine.settle()
         # Parts without a port anywhere are not kept, so those of pods that moved are asked for.
         parts = {part.identity: part for key in moved for part in self.engine.parts_of(key)}
-        concerned = {name for key in moved for name in self._place.get(key, ())}
+        concerned = {name for key in moved for name, _ in self._place.get(key, ())}
         for change in settled.parts:
             concerned |= self._apply(change)
             parts.pop(_identity(change), None)
         for part in parts.values():
             concerned |= self._apply(Change(part, part))
         for key in settled.isolation:
-            for name in self._place.get(key, ()):
+            for name, _ in self._place.get(key, ()):
                 self._plans[name].isolate(key, self.engine.isolated)
                 concerned.add(name)
         concerned |= self._refreshed
@@ -198,20 +201,20 @@ class World:
 
     def _stand(self, key: Key, name: BridgeName, attachment: Attachment | None) -> None:
         """A pod has this port on a bridge now, or none."""
-        place = self._place.setdefault(key, {})
+        place = tuple(one for one in self._place.get(key, ()) if one[0] != name)
         if attachment is not None:
-            place[name] = attachment.ofport
-            return
-        del place[name]
-        if not place:
-            del self._place[key]
+            place = (*place, (name, attachment.ofport))
+        if place:
+            self._place[key] = place
+        else:
+            self._place.pop(key, None)
 
     def _learn_address(self, key: Key) -> None:
         """A pod whose status has no address has those of its port; should it have several, of the last by name."""
         pod = self.cluster.pods.get(key) if self.cluster else None
         wanted: tuple[Net, ...] = ()
         if pod is not None and not pod.addresses:
-            for name in sorted(self._place.get(key, ())):
+            for name, _ in sorted(self._place.get(key, ())):
                 wanted = self._ports[name][key].addresses or wanted
         if self._addresses.get(key, ()) == wanted:
             return
@@ -225,20 +228,20 @@ class World:
         """Tell the bridges that have, or had, subjects of a part."""
         name = _identity(change)
         ports = self._ports_of(change.new) if change.new else {}
-        concerned = self._where.get(name, set()) | ports.keys()
+        concerned = ports.keys() | self._where.get(name, ())
         for bridge in concerned:
             self._plans[bridge].rules.update(name, change.new, tuple(sorted(ports.get(bridge, ()))))
         if ports:
-            self._where[name] = set(ports)
+            self._where[name] = tuple(ports)
         else:
             self._where.pop(name, None)
         return concerned
 
     def _ports_of(self, part: Part) -> dict[BridgeName, set[int]]:
         found: dict[BridgeName, set[int]] = {}
-        pods, nowhere = self.engine.index.pods, dict[BridgeName, int]()
+        pods = self.engine.index.pods
         for n in part.variant.subjects:
-            for name, ofport in self._place.get(pods[n].key, nowhere).items():
+            for name, ofport in self._place.get(pods[n].key, ()):
                 found.setdefault(name, set()).add(ofport)
         return found
 
@@ -269,6 +272,10 @@ def _identity(change: Change) -> bytes:
     if part is None:
         raise ValueError("a change of nothing")
     return part.identity
+
+
+def _without(bridges: tuple[BridgeName, ...], name: BridgeName) -> tuple[BridgeName, ...]:
+    return tuple(one for one in bridges if one != name)
 
 
 def _placement(pod: object) -> object:
