@@ -7,7 +7,7 @@ A flow with more rules than a message can hold has them spread over bands, by th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from flows import render_rules
@@ -20,20 +20,30 @@ W = TypeVar("W")
 class Clauses(Generic[W]):
     """Clause flows by their keys. `dirty` has those that may have changed; whoever takes them clears it."""
 
-    def __init__(self, stage: Stage, encoder: FlowEncoder[W], bands: int = 1) -> None:
+    def __init__(self, stage: Stage, encoder: FlowEncoder[W], bands: int = 1, crowds: Iterable[Element] = ()) -> None:
+        """`crowds` are elements of more rules than a message can hold, which all are yet to enter."""
         self.stage = stage
         self.bands = bands
         self.dirty: set[FlowKey] = set()
         self._encoder = encoder
         # Most clauses stand in one rule; those of more have them by number.
         self._clauses: dict[FlowKey, Member[W] | dict[int, Member[W]]] = {}
-        self._overfull: set[FlowKey] = set()  # too long for a message: there must be more bands
-        self._crowded: set[FlowKey] = set()  # would be too long if there were half as many bands
+        self._overfull: set[FlowKey] = set()
+        # How many rules each of the crowds would have in each of half as many bands.
+        self._halves: dict[Element, Counter[int]] = {element: Counter() for element in crowds} if bands > 1 else {}
+
+    @property
+    def overfull(self) -> bool:
+        """True when a flow is too long for a message: there must be more bands."""
+        return bool(self._overfull)
 
     @property
     def fits(self) -> bool:
-        """True when there are just as many bands as there must be."""
-        return not self._overfull and (self.bands == 1 or bool(self._crowded))
+        """True when there are enough bands, and half as many would not be."""
+        if self._overfull or self.bands == 1:
+            return not self._overfull
+        most = render_rules.MOST_CONJUNCTIONS
+        return any(count > most for counts in self._halves.values() for count in counts.values())
 
     def keys(self) -> Iterator[FlowKey]:
         """All keys."""
@@ -64,8 +74,7 @@ class Clauses(Generic[W]):
             else:
                 clauses[key] = {others.conjunction.conj_id: others, number: member}
         self.dirty.update(keys)
-        if self.bands > 1:
-            self._look_at_pairs(number, elements, keys)
+        self._count(elements, number, +1)
 
     def leave(self, elements: Collection[Element], number: int) -> None:
         """A rule has these elements no more."""
@@ -82,24 +91,14 @@ class Clauses(Generic[W]):
             elif len(others) <= render_rules.MOST_CONJUNCTIONS:
                 self._overfull.discard(key)
         self.dirty.update(keys)
-        if self.bands > 1:
-            self._look_at_pairs(number, elements, keys)
+        self._count(elements, number, -1)
 
-    def _look_at_pairs(self, number: int, elements: Collection[Element], keys: Sequence[FlowKey]) -> None:
-        """With half as many bands a flow and the one half of them away would be one."""
-        half = self.bands // 2
-        band = number % self.bands
-        partners = self._encoder.frames(self.stage, band ^ half).keys(elements)
-        for key, partner in zip(keys, partners, strict=True):
-            lower = key if band < half else partner
-            if self._size(key) + self._size(partner) > render_rules.MOST_CONJUNCTIONS:
-                self._crowded.add(lower)
-            else:
-                self._crowded.discard(lower)
-
-    def _size(self, key: FlowKey) -> int:
-        members = self._clauses.get(key)
-        return 0 if members is None else len(members) if isinstance(members, dict) else 1
+    def _count(self, elements: Iterable[Element], number: int, by: int) -> None:
+        if self._halves:
+            for element in elements:
+                counts = self._halves.get(element)
+                if counts is not None:
+                    counts[number % (self.bands // 2)] += by
 
     def take(self) -> dict[FlowKey, W | None]:
         """The bodies of the flows that may have changed since the last call; None where one is gone."""
@@ -122,20 +121,19 @@ class Clauses(Generic[W]):
         return found
 
 
-def fewest_bands(rules: Iterable[tuple[int, list[frozenset[Element]]]]) -> int:
-    """The bands that rules of one direction need, which come as number and elements of each dimension.
-
-    Raises FlowError when there are none so many.
-    """
+def fewest_bands(rules: Iterable[tuple[int, list[frozenset[Element]]]]) -> tuple[int, Collection[Element]]:
+    """The bands that rules of one direction need, which come as number and elements of each dimension; and the elements
+    of more rules than a message can hold. Raises FlowError when there are none so many."""
     most = render_rules.MOST_CONJUNCTIONS
     known = list(rules)
     counts = Counter(element for _, dimensions in known for elements in dimensions for element in elements)
     crowds: dict[Element, list[int]] = {element: [] for element, count in counts.items() if count > most}
     if crowds:
         for number, dimensions in known:
-            for element in crowds.keys() & frozenset().union(*dimensions):
-                crowds[element].append(number)
+            for elements in dimensions:
+                for element in crowds.keys() & elements:
+                    crowds[element].append(number)
     bands = 1
     while any(size > most for crowd in crowds.values() for size in Counter(n % bands for n in crowd).values()):
         bands = render_rules.more_bands(bands)
-    return bands
+    return bands, crowds.keys()

@@ -77,6 +77,11 @@ class BridgeRules(Generic[W]):
         if one is None:
             return
         number, side = one.number, self._sides[one.part.direction]
+        if side.overfull:
+            # All of it is rendered again when the flows are taken.
+            if new is None:
+                self._changed[side.hit(number)] = None
+            return
         before, after = _dimensions(old, self.userspace), _dimensions(new, self.userspace)
         alike = len(before) == len(after)
         for place, had in enumerate(before):
@@ -130,13 +135,11 @@ class BridgeRules(Generic[W]):
             yield self._sides[local.part.direction].hit(local.number)
 
     def _restage(self, direction: Direction) -> None:
-        """A direction needs more bands, or fewer: then all of its flows get other priorities."""
+        """A direction may need more bands, or fewer: then all of its flows get other priorities."""
         stage, before = self._sides[direction].stage, self._sides[direction]
         here = [local for local in self._local.values() if local.part.direction is direction]
-        bands = fewest_bands((local.number, _dimensions(local, self.userspace)) for local in here)
-        if bands == before.bands:
-            return
-        side = self._sides[direction] = Clauses(stage, self._encoder, bands)
+        bands, crowds = fewest_bands((local.number, _dimensions(local, self.userspace)) for local in here)
+        side = self._sides[direction] = Clauses(stage, self._encoder, bands, crowds)
         side.dirty.update(before.dirty, before.keys())
         self._changed.update(dict.fromkeys(before.hit(local.number) for local in here))
         for local in here:

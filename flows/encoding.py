@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from flows.fields import CookieKind, cookie
-from flows.flow import Action, Conjunction, Flow, Match, exactly, in_range, match
+from flows.flow import Action, Conjunction, Flow, Match, Term, exactly, in_range, match
 from flows.net import WIDTH, Net
-from flows.oxm import CONJ_ID
+from flows.oxm import CONJ_ID, CT_TP_DST
 from flows.render_rules import Stage, anything, peer_terms
 
 W = TypeVar("W")
@@ -71,6 +71,7 @@ class Frames:
         self._subject = lru_cache(maxsize=4096)(subject.key)  # all bridges have pods at the same ports
         self.hit = cut(lambda value: encode(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
         self._nets: dict[tuple[int, int], Frame] = {}
+        self._ports: dict[tuple[Match, int], Frame] = {}
         self._ipv4 = self._net(4, WIDTH[4])
         self._last: tuple[Collection[Element], Sequence[FlowKey]] = ((), ())
 
@@ -104,7 +105,18 @@ class Frames:
             # The shortest prefix has no address.
             version, value, prefix = element
             return self._net(version, prefix).key(value) if prefix else self._encode_net(element)
-        return self._key(match(*anything()) if element is None else element)
+        if element is None:
+            return self._key(match(*anything()))
+        field, value, mask = element[-1]
+        return self._port(element[:-1], mask).key(value) if field is CT_TP_DST else self._key(element)
+
+    def _port(self, others: Match, mask: int) -> Frame:
+        """The frame of services that differ in the port."""
+        frame = self._ports.get((others, mask))
+        if frame is None:
+            frame = cut(lambda value: self._key((*others, Term(CT_TP_DST, value, mask))), mask, 2)
+            self._ports[others, mask] = frame
+        return frame
 
     def _net(self, version: int, prefix: int) -> Frame:
         """The frame of prefixes of one length, which is not 0."""
@@ -135,7 +147,7 @@ class FlowEncoder(Generic[W]):
 
     def __init__(self, encoder: Encoder[W]) -> None:
         self._encoder = encoder
-        self._frames: dict[tuple[Stage, int], Frames] = {}
+        self._frames: dict[tuple[int, int], Frames] = {}  # by table and band
         self._members: dict[int, Member[W]] = {}  # the last one for each place
 
     def flow(self, flow: Flow) -> tuple[FlowKey, W]:
@@ -145,9 +157,10 @@ class FlowEncoder(Generic[W]):
 
     def frames(self, stage: Stage, band: int) -> Frames:
         """The keys of a stage's rule flows in a band."""
-        found = self._frames.get((stage, band))
+        place = stage.table.number, band
+        found = self._frames.get(place)
         if found is None:
-            found = self._frames[stage, band] = Frames(self._encoder.key, stage, band)
+            found = self._frames[place] = Frames(self._encoder.key, stage, band)
         return found
 
     def member(self, number: int, place: int, count: int) -> Member[W]:

@@ -35,10 +35,10 @@ Differences = dict[FlowKey, Body | None]
 
 @dataclass(slots=True)
 class InFlight:
-    """A bundle that waits for its reply, and the revision of the world it brings into force."""
+    """A bundle that waits for its reply: what it changes, and the revision of the world it brings into force."""
 
     number: int
-    changes: Changes
+    changes: Differences
     revision: int
 
 
@@ -152,10 +152,7 @@ class Switch:
         self.in_flight = None
         if not self.known:
             return
-        changes = flight.changes
-        now_there: Differences = {flow.key: None for flow in changes.deletes}
-        now_there.update((flow.key, flow.body) for flow in (*changes.adds, *changes.modifies))
-        self._hold(now_there)
+        self._hold(flight.changes)
         self.realized_revision = flight.revision
         self.failures = 0
         self.error = ""
@@ -221,8 +218,9 @@ class Switch:
         missing: list[WireFlow] = []
         different: list[WireFlow] = []
         superfluous: list[WireFlow] = []
+        then: Differences = {}
         for key, held in self.differs.items():
-            body = self.desired.get(key)
+            body = then[key] = self.desired.get(key)
             if body is not None and held is not None and body.cookie == held.cookie:
                 different.append(wire_flow(key, body))
                 continue
@@ -238,5 +236,5 @@ class Switch:
             self.error = ""
             return None
         self.bundles += 1
-        self.in_flight = InFlight(self.bundles, changes, self.wanted_revision)
+        self.in_flight = InFlight(self.bundles, then, self.wanted_revision)
         return SendBundle(self.dpid, self.session, self.bundles, changes)

@@ -27,8 +27,10 @@ from controller.switch.messages import Bundle, Command
 from flows import fields, oxm
 from flows.encoding import Element, FlowEncoder
 from flows.flow import Conjunction, Ct, Flow, LearnReply, Output, Resubmit, exactly, in_range, masked, match
+from flows.model import Protocol
 from flows.net import Net
-from flows.render_rules import STAGES, Stage, anything, peer_terms
+from flows.render_rules import STAGES, Stage, anything, peer_terms, service_terms
+from flows.services import Service, normalize
 from tests.switch.flow_cases import flows
 
 MATCH_ALL = encode_flow(Flow(0, 0, ())).match
@@ -175,6 +177,10 @@ _NETS = st.one_of(
 )  # fmt: skip
 
 
+_SERVICES = st.builds(lambda protocol, low, size: Service(protocol, low, min(low + size, 0xFFFF)),
+                      st.sampled_from(Protocol), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))  # fmt: skip
+
+
 @given(
     st.sampled_from(STAGES),
     st.sampled_from([0, 1, 5]),
@@ -182,6 +188,11 @@ _NETS = st.one_of(
         st.lists(_NETS, unique=True, max_size=5),
         st.lists(st.integers(1, fields.MAX_OFPORT), unique=True, max_size=5),
         st.just([None]),
+        st.builds(
+            lambda services, userspace: [match(*terms) for terms in service_terms(services, userspace)],
+            st.lists(_SERVICES, min_size=1, max_size=3).map(normalize),
+            st.booleans(),
+        ),
     ),
     st.dictionaries(st.integers(1, 0xFFFFFFFF), st.integers(1, 3), min_size=1, max_size=40),
 )
@@ -198,6 +209,8 @@ def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
             terms = (in_range(stage.subject, element),)
         elif isinstance(element, Net):
             terms = peer_terms(stage.peer, element)
+        elif element is not None:
+            terms = element
         flow = Flow(*place, match(*terms), conjunctions, None, fields.cookie(fields.CookieKind.CLAUSE))
         assert wire_flow(key, body) == encode_flow(flow)
     for number in members:
