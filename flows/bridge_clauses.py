@@ -65,14 +65,11 @@ class Clauses(Generic[W]):
             others = clauses.setdefault(key, member)
             if others is member:
                 continue
-            if isinstance(others, dict):
-                others[number] = member
-                if len(others) > render_rules.MOST_CONJUNCTIONS:
-                    self._overfull.add(key)
-            elif others.conjunction.conj_id == number:
-                clauses[key] = member
-            else:
-                clauses[key] = {others.conjunction.conj_id: others, number: member}
+            if not isinstance(others, dict):
+                others = clauses[key] = {others.conjunction.conj_id: others}
+            others[number] = member
+            if len(others) > render_rules.MOST_CONJUNCTIONS:
+                self._overfull.add(key)
         self.dirty.update(keys)
         self._count(elements, number, +1)
 
@@ -88,7 +85,7 @@ class Clauses(Generic[W]):
             del others[number]
             if len(others) == 1:
                 clauses[key] = next(iter(others.values()))
-            elif len(others) <= render_rules.MOST_CONJUNCTIONS:
+            if len(others) <= render_rules.MOST_CONJUNCTIONS:
                 self._overfull.discard(key)
         self.dirty.update(keys)
         self._count(elements, number, -1)

@@ -122,12 +122,13 @@ def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster,
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30), bits=st.sampled_from([5, 32]))
+@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30), limits=st.sampled_from([(5, 2), (32, 1)]))
 def test_colliding_numbers_and_crowded_flows_change_nothing_of_it(
-    first: Cluster, second: Cluster, seed: int, bits: int
+    first: Cluster, second: Cluster, seed: int, limits: tuple[int, int]
 ) -> None:
+    bits, most = limits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render_rules, "MOST_CONJUNCTIONS", 2)
+        patch.setattr(render_rules, "MOST_CONJUNCTIONS", most)
         patch.setattr(numbering, "NUMBER_BITS", bits)
         walk = Walk(seed)
         walk.towards(first)
@@ -155,3 +156,33 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
     before = dict(walk.seen["db", "n2"])
     walk.check()
     assert len(walk.seen["db", "n2"]) == len(before) + 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_bands_come_and_go_with_the_rules_that_need_them(most: int) -> None:
+    from flows.model import Direction, IPBlock, Namespace, Peer, Pod, Policy, PortSpec, Rule
+
+    pod = Pod(Key("x", "a"), node="one", addresses=(Net(4, 0x0A000001, 32),))
+    shared = Peer(ip_block=IPBlock(Net(4, 0x0B000000, 24)))
+
+    def policy(n: int) -> Policy:
+        peers = (shared, Peer(ip_block=IPBlock(Net(4, 0x0C000000 + 2 * n, 32))))
+        rule = Rule(peers, (PortSpec(port=1000 + n),) if n % 3 else ())
+        return Policy(Key("x", f"p{n}"), isolates=frozenset({Direction.INGRESS}), ingress=(rule,))
+
+    policies = {one.key: one for one in map(policy, range(14))}
+    few = dict(list(policies.items())[:2])
+    base = Cluster(namespaces={"x": Namespace("x", {})}, pods={pod.key: pod})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render_rules, "MOST_CONJUNCTIONS", most)
+        walk = Walk(most)
+        walk.towards(base)
+        walk.ports()
+        walk.world.set_bridge(BridgeState("db", "one", 1, "one", interfaces=(port("a0", 1, "x/a"),)))
+        walk.check()
+        priorities = set()
+        for wanted in (policies, few, policies, {}):
+            walk.towards(replace(base, policies=MappingProxyType(wanted)))
+            rules = [key[1:3] for key, body in walk.seen["db", "one"].items() if body.cookie >> 40 & 0xFF == 3]
+            priorities.add(len(set(rules)))
+    assert len(priorities) > 2

@@ -169,6 +169,42 @@ def test_a_switch_that_lost_all_its_flows_gets_them_back_on_reconnect() -> None:
     assert driver.switches[7].flows == wanted
 
 
+def test_a_port_with_another_number_gets_its_flows_with_its_own_cookie() -> None:
+    driver = ready()
+    moved = replace(BRIDGE, interfaces=(port("a0", 5, "x/a"), *BRIDGE.interfaces[1:]))
+    driver.bridge(moved)
+    reference = Driver()
+    reference.bridge(moved)
+    reference.sync()
+    reference.connect(7)
+    reference.send(ClusterChanged(cluster(DENY)))
+    assert driver.switches[7].flows == reference.switches[7].flows
+    assert driver.core.switches[7].realized
+
+
+def test_a_bridge_that_takes_back_its_datapath_id_gets_what_changed_meanwhile() -> None:
+    driver = ready()
+    driver.connect(8)
+    driver.bridge(replace(BRIDGE, dpid=8))
+    driver.send(ClusterChanged(cluster(ALLOW)))
+    assert driver.switches[7].flows != driver.switches[8].flows
+    driver.bridge(BRIDGE)
+    assert driver.switches[7].flows == driver.switches[8].flows
+    assert driver.core.switches[7].realized
+
+
+def test_what_a_failed_computation_left_behind_is_not_believed() -> None:
+    driver = ready()
+    plan = driver.core.world.planned(("db", "br-int"))
+    assert plan is not None
+    wanted = dict(plan.flows)
+    key, _ = plan.flows.popitem()  # the plan has changed, and nobody was told
+    del driver.switches[7].flows[key]
+    driver.core.start_over()
+    driver.send(Tick())
+    assert driver.switches[7].flows == wanted
+
+
 def test_the_end_of_an_old_session_does_not_end_the_new_one() -> None:
     driver = ready()
     driver.connect(7, session=2)
