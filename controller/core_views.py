@@ -207,7 +207,7 @@ def _ask(reconciler: Reconciler, name: BridgeName) -> int:
     if switch is None or switch.session is None:
         raise SwitchUnavailable(f"{name[1]} at {name[0]} has no OpenFlow connection to this controller")
     switch.ask()
-    return switch.dumps
+    return switch.full_dumps
 
 
 def _dumps(reconciler: Reconciler, name: BridgeName) -> int:
@@ -215,4 +215,4 @@ def _dumps(reconciler: Reconciler, name: BridgeName) -> int:
     switch = reconciler.switches.get(bridge.dpid) if bridge else None
     if switch is None or switch.session is None:
         raise SwitchUnavailable(f"{name[1]} at {name[0]} went away")
-    return switch.dumps
+    return switch.full_dumps

@@ -66,9 +66,10 @@ class Switch:
     error: str = ""
     committed_at: float | None = None
     bundles: int = 0
-    dumps: int = 0
     dumps_asked: int = 0
-    all_counters: bool = False
+    full_dumps: int = 0  # answers with the counters of all flows
+    all_counters: bool = False  # the next dump shall have those
+    dumping_all: bool = False
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
@@ -116,9 +117,10 @@ class Switch:
         self.counters = event.counters
         self.foreign = event.foreign
         self.dumping = False
-        self.dumps += 1
+        self.full_dumps += self.dumping_all
         self.known = True
-        self.audit_at = now + AUDIT_SECONDS
+        # All counters that were asked for while few were on their way are asked for now.
+        self.audit_at = now if self.all_counters else now + AUDIT_SECONDS
         self.realized_revision = -1
 
     def _hold(self, flows: Mapping[FlowKey, Body | None]) -> None:
@@ -209,9 +211,9 @@ class Switch:
         self.known = self.known and not self.differs
         self.differs = {}
         self.dumps_asked += 1
-        every, self.all_counters = self.all_counters, False
+        self.dumping_all, self.all_counters = self.all_counters, False
         # The mapping itself changes while the switch answers, in the thread that compares.
-        return [DumpFlows(self.dpid, self.session, self.dumps_asked, dict(self.desired), every)]
+        return [DumpFlows(self.dpid, self.session, self.dumps_asked, dict(self.desired), self.dumping_all)]
 
     def _send(self) -> Command | None:
         """The difference as one bundle, or nothing when there is none: then the switch is realized as it stands."""

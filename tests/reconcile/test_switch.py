@@ -134,3 +134,24 @@ def test_what_is_believed_is_what_is_there_and_ends_as_it_shall_be(
     assert pair.real.flows == pair.desired
     assert pair.switch.realized
     pair.check()
+
+
+def test_who_asks_for_all_counters_while_few_are_on_their_way_gets_them_next() -> None:
+    pair = Pair()
+    pair.replace({KEYS[0]: BODIES[0]})
+    pair.go_on()
+    pair.switch.ask()
+    first = pair.waiting[0]
+    assert isinstance(first, DumpFlows)
+    assert not first.all_counters
+    pair.answer()
+    assert pair.switch.full_dumps == 0
+    pair.go_on()
+    pair.answer()
+    pair.go_on()
+    second = pair.waiting[0]
+    assert isinstance(second, DumpFlows)
+    assert second.all_counters
+    pair.answer()
+    pair.go_on()
+    assert (pair.switch.full_dumps, pair.waiting) == (1, [])
