@@ -117,7 +117,9 @@ class Variants(Generic[User]):
         subjects = rule.subjects.members
         found = [Variant(subjects, self._peer_nets(rule), plain)] if plain else []
         for services, addresses in self._named_destinations(rule, names).items() if names else ():
-            found.append(Variant(subjects, frozenset(addresses), services))
+            # Where the names add nothing to the numbers, these destinations are among the others already.
+            if normalize(plain + services) != plain:
+                found.append(Variant(subjects, frozenset(addresses), services))
         return found
 
     def _named_destinations(self, rule: Bound[User], names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:

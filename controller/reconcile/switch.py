@@ -189,9 +189,11 @@ class Switch:
         return self.audit_at if self.known else self.retry_at
 
     def next(self, now: float, may_send: bool) -> list[Command]:
-        """What to do now; nothing before it is known what is wanted. With `may_send` False only reading is allowed."""
-        if self.session is None or self.in_flight is not None or self.dumping or self.wanted_revision < 0:
+        """What to do now. With `may_send` False only reading is allowed."""
+        if self.session is None or self.in_flight is not None or self.dumping:
             return []
+        if self.wanted_revision < 0 and not self.all_counters:
+            return []  # until it is known what is wanted, nobody but who asked has to do with what is there
         if not self.known:
             if self.retry_at is not None and now < self.retry_at:
                 return []

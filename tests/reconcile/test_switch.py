@@ -155,3 +155,13 @@ def test_who_asks_for_all_counters_while_few_are_on_their_way_gets_them_next() -
     pair.answer()
     pair.go_on()
     assert (pair.switch.full_dumps, pair.waiting) == (1, [])
+
+
+def test_before_anything_is_wanted_a_switch_is_asked_only_for_who_asks() -> None:
+    switch = Switch(1)
+    switch.up(1)
+    assert switch.next(0.0, may_send=False) == []
+    switch.ask()
+    (command,) = switch.next(0.0, may_send=False)
+    assert isinstance(command, DumpFlows)
+    assert command.all_counters

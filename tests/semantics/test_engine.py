@@ -171,6 +171,32 @@ def test_two_addresses_that_merge_into_a_prefix_still_hold_their_pods_ports() ->
     assert found.peers == frozenset({parse_address("10.0.0.1")})
 
 
+def test_a_name_that_adds_nothing_to_a_number_beside_it_takes_nothing_away() -> None:
+    pods = {
+        Key("x", name): Pod(Key("x", name), addresses=(parse_address(f"10.0.0.{n}"),), ports=ports)
+        for n, (name, ports) in enumerate(
+            {
+                "subject": (),
+                "same": (ContainerPort("web", 80, Protocol.TCP),),
+                "other": (ContainerPort("web", 8080, Protocol.TCP),),
+            }.items(),
+            1,
+        )
+    }
+    rule = Rule(ports=(tcp(80), tcp("web")))
+    policy = Policy(Key("x", "p"), isolates=frozenset({Direction.EGRESS}), egress=(rule,))
+    cluster = Cluster(pods=pods, policies={policy.key: policy})
+    engine = PolicyEngine()
+    engine.load(cluster)
+    told = {change.new.variant.services: change.new.variant.peers for change in engine.settle().parts if change.new}
+    assert told == {
+        ((Protocol.TCP, 80, 80),): None,
+        ((Protocol.TCP, 8080, 8080),): frozenset({parse_address("10.0.0.3")}),
+    }
+    compiled = PolicyCompiler(cluster).for_pods([Key("x", "subject")]).rules
+    assert {one.services: one.peers for one in compiled} == told
+
+
 def test_an_identity_is_the_json_of_what_the_rule_says() -> None:
     """Numbers are made of it, and they must outlive a restart with another version."""
     engine = PolicyEngine()
