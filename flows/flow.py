@@ -53,7 +53,7 @@ def in_range(place: Range, value: int) -> Term:
 
 
 _ORDER = {field.name: number for number, field in enumerate(oxm.ALL_FIELDS)}
-_DECIDING = frozenset({"eth_type", "ip_proto", "icmpv6_type"})
+_DECIDING = frozenset({"eth_type", "ip_proto", "icmpv6_type", "icmpv6_code"})
 
 
 def match(*terms: Term) -> Match:

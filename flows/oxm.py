@@ -62,9 +62,12 @@ _TCP = (*_IP, ("ip_proto", (IP_PROTO_TCP,)))
 _UDP = (*_IP, ("ip_proto", (IP_PROTO_UDP,)))
 _SCTP = (*_IP, ("ip_proto", (IP_PROTO_SCTP,)))
 _ICMPV6 = (*_IPV6, ("ip_proto", (IP_PROTO_ICMPV6,)))
-_NS = (*_ICMPV6, ("icmpv6_type", (135,)))
-_NA = (*_ICMPV6, ("icmpv6_type", (136,)))
-_ND = (*_ICMPV6, ("icmpv6_type", (135, 136)))
+# The code is our own demand: OVS hands the fields of neighbor discovery to the kernel's datapath only where type and
+# code are both matched exactly (odp_flow_key_from_flow in 3.1). Else one target's answer would be cached for all.
+_CODE = ("icmpv6_code", (0,))
+_NS = (*_ICMPV6, ("icmpv6_type", (135,)), _CODE)
+_NA = (*_ICMPV6, ("icmpv6_type", (136,)), _CODE)
+_ND = (*_ICMPV6, ("icmpv6_type", (135, 136)), _CODE)
 
 
 def _basic(name: str, number: int, width: int, kind: Kind, mask: bool, needs: Needs = ()) -> Field:
@@ -92,6 +95,7 @@ ARP_SHA = _basic("arp_sha", 24, 48, Kind.MAC, True, _ARP)
 IPV6_SRC = _basic("ipv6_src", 26, 128, Kind.IPV6, True, _IPV6)
 IPV6_DST = _basic("ipv6_dst", 27, 128, Kind.IPV6, True, _IPV6)
 ICMPV6_TYPE = _basic("icmpv6_type", 29, 8, Kind.DECIMAL, False, _ICMPV6)
+ICMPV6_CODE = _basic("icmpv6_code", 30, 8, Kind.DECIMAL, False, _ICMPV6)
 ND_TARGET = _basic("nd_target", 31, 128, Kind.IPV6, True, _ND)
 ND_SLL = _basic("nd_sll", 32, 48, Kind.MAC, True, _NS)
 ND_TLL = _basic("nd_tll", 33, 48, Kind.MAC, True, _NA)
@@ -113,8 +117,8 @@ NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IP
 
 ALL_FIELDS: tuple[Field, ...] = (
     IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA,
-    ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, CONJ_ID,
-    CT_STATE, CT_ZONE, CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST,
+    ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG,
+    CONJ_ID, CT_STATE, CT_ZONE, CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST,
 )  # fmt: skip
 BY_NAME = {field.name: field for field in ALL_FIELDS}
 BY_NUMBER = {(field.oxm_class, field.number): field for field in ALL_FIELDS}

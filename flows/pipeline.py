@@ -38,7 +38,8 @@ def _names(*fields: oxm.Field) -> frozenset[str]:
 
 _L2 = _names(oxm.ETH_SRC, oxm.ETH_DST, oxm.ETH_TYPE, oxm.IN_PORT)
 _ARP = _names(oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA)
-_IP = _names(oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.ICMPV6_TYPE)
+_IP = _names(oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.ICMPV6_TYPE,
+             oxm.ICMPV6_CODE)  # fmt: skip
 _ND = _names(oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
 _TUPLE = _names(
     oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST,

@@ -51,7 +51,7 @@ from flows.flow import (
     masked,
 )
 from flows.pipeline import MISS
-from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
+from flows.render_ports import discovery, render_flood, render_neighbors, render_node, render_pod
 from flows.render_rules import render_rules, render_stages
 
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
@@ -119,12 +119,12 @@ def _admission(flows: FlowSet, view: SwitchView) -> None:
     for port, source in sources:
         here = exactly(oxm.IN_PORT, port)
         for kind in DISCOVERY_TYPES:
-            flows.add(tables.CLASSIFY, 215, [here, *ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)], goto=tables.NEIGHBOR)
+            flows.add(tables.CLASSIFY, 215, [here, *discovery(kind)], goto=tables.NEIGHBOR)
         flows.add(tables.CLASSIFY, 50, [here, ARP], goto=tables.NEIGHBOR)
         for family in FAMILIES:
             flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE, source)], tables.CONNTRACK)
     for kind, option in ((135, oxm.ND_SLL), (136, oxm.ND_TLL)):
-        absent = [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(option, 0)]
+        absent = [*discovery(kind), exactly(option, 0)]
         flows.add(tables.ND_GUARD, 50, absent, goto=tables.NEIGHBOR)
 
 

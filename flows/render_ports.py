@@ -55,7 +55,7 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     flows.add(tables.CLASSIFY, 10, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
     _admit_ip(flows, pod, isolated, owner)
     _admit_arp(flows, pod, owner)
-    _admit_discovery(flows, pod, owner)
+    _admitdiscovery(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
     _count_denied(flows, pod)
     _deliver_neighbors(flows, pod, owner)
@@ -92,13 +92,13 @@ def _admit_arp(flows: FlowSet, pod: Attachment, owner: int) -> None:
         flows.add(tables.CLASSIFY, 100, claim, owner=owner)
 
 
-def _admit_discovery(flows: FlowSet, pod: Attachment, owner: int) -> None:
+def _admitdiscovery(flows: FlowSet, pod: Attachment, owner: int) -> None:
     """Solicitations and advertisements for the pod's own addresses, router solicitations, and multicast reports."""
     own = discovery_addresses(pod)
     if not own:
         return
     guard = tables.NEIGHBOR if pod.mac is None else tables.ND_GUARD
-    solicit, advertise = _discovery(NEIGHBOR_SOLICITATION), _discovery(NEIGHBOR_ADVERTISEMENT)
+    solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
     unspecified = exactly(oxm.IPV6_SRC, 0)
     for net in own:
         source, target = exactly(oxm.IPV6_SRC, net.value), exactly(oxm.ND_TARGET, net.value)
@@ -109,9 +109,9 @@ def _admit_discovery(flows: FlowSet, pod: Attachment, owner: int) -> None:
         flows.add(tables.CLASSIFY, 220, [*solicit, source], owner=owner)
         flows.add(tables.CLASSIFY, 220, [*advertise, target], owner=owner)
     for sender in (own[-1].value, 0):
-        router = [*_discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
+        router = [*discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
         flows.add(tables.CLASSIFY, 230, [*_from(pod), *router], goto=tables.NEIGHBOR, owner=owner)
-    report = [*_discovery(MLD2_REPORT), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
+    report = [*discovery(MLD2_REPORT), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
     flows.add(tables.CLASSIFY, 230, [*_from(pod), *report], goto=tables.NEIGHBOR, owner=owner)
     if pod.mac is not None:
         here, mac = exactly(oxm.IN_PORT, pod.ofport), pod.mac
@@ -119,8 +119,10 @@ def _admit_discovery(flows: FlowSet, pod: Attachment, owner: int) -> None:
             flows.add(tables.ND_GUARD, 100, [here, *terms, exactly(option, mac)], goto=tables.NEIGHBOR, owner=owner)
 
 
-def _discovery(kind: int) -> list[Term]:
-    return [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)]
+def discovery(kind: int) -> list[Term]:
+    """Terms for one type of neighbor discovery. Others than code 0 are none: who receives them drops them (RFC 4861,
+    section 7.1)."""
+    return [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
 
 
 def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
@@ -161,7 +163,7 @@ def render_node(flows: FlowSet, view: SwitchView) -> None:
     """The node itself: its addresses belong to LOCAL, and what it exchanges with its own pods is never asked about."""
     here = exactly(oxm.IN_PORT, LOCAL_32)
     itself: list[Action] = [Load(DESTINATION, NODE_ITSELF), Load(OUTPUT, LOCAL_16)]
-    solicit, advertise = _discovery(NEIGHBOR_SOLICITATION), _discovery(NEIGHBOR_ADVERTISEMENT)
+    solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
     for net in view.node_addresses:
         source = address("source", net)
         flows.add(tables.CLASSIFY, 200, [here, *source], [Load(SOURCE, NODE_ITSELF)], tables.CONNTRACK)
@@ -216,4 +218,4 @@ def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
 def _asks_for(net: Net) -> list[Term]:
     if net.version == 4:
         return [ARP, exactly(oxm.ARP_TPA, net.value)]
-    return [*_discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, net.value)]
+    return [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, net.value)]

@@ -41,14 +41,15 @@ _FRAGMENT_WORDS = {(0, 3): "no", (1, 1): "yes", (1, 3): "first", (3, 3): "later"
 _PORT_WORDS = {fields.LOCAL_32: "LOCAL", fields.IN_PORT_32: "IN_PORT"}
 _OTHER_WORDS = {
     "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_frag": "nw_frag",
-    "icmpv6_type": "icmp_type", "sctp_src": "tp_src", "sctp_dst": "tp_dst",
+    "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "sctp_src": "tp_src", "sctp_dst": "tp_dst",
 }  # fmt: skip
 # The switch's own order. None is where the words for Ethernet type and protocol stand.
 _PRINT_ORDER = (
     oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
     oxm.CT_NW_PROTO, oxm.CT_TP_DST, None, *oxm.REGISTERS, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC, oxm.ETH_DST,
     oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_OP, oxm.ARP_SHA,
-    oxm.IP_FRAG, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL,
+    oxm.IP_FRAG, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
+    oxm.ND_TLL,
 )  # fmt: skip
 
 

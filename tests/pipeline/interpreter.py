@@ -316,8 +316,8 @@ def packet_fields(packet: Packet) -> dict[str, int]:
     if packet.proto == oxm.IP_PROTO_SCTP:
         values |= {"sctp_src": packet.sport, "sctp_dst": packet.dport}
     if packet.version == 6 and packet.is_icmp:
-        values["icmpv6_type"] = packet.sport
-        if packet.sport in (135, 136):
+        values |= {"icmpv6_type": packet.sport, "icmpv6_code": packet.dport}
+        if packet.sport in (135, 136) and not packet.dport:
             values["nd_target"] = packet.nd_target
             values["nd_sll" if packet.sport == 135 else "nd_tll"] = packet.nd_link or 0
     return values

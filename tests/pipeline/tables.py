@@ -31,7 +31,8 @@ _CONJ_ID = INDEX[oxm.CONJ_ID.name]
 _LAST_TABLE = 254
 _ETHER = {4: oxm.ETH_IPV4, 6: oxm.ETH_IPV6}
 _BEHIND_PORTS = frozenset(
-    field.name for field in (oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
+    field.name
+    for field in (oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
 )
 Choose = Callable[[list[int]], int]
 

@@ -10,6 +10,7 @@ from flows.flow import FlowError, Term, exactly, in_range, masked, match
 
 IPV4 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4)
 IPV6 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV6)
+ICMPV6 = (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6))
 TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
 REG = oxm.REGISTERS[7]
 
@@ -67,8 +68,10 @@ def test_foreign_cookies_are_foreign() -> None:
         (IPV4, exactly(oxm.SCTP_DST, 80)),
         (IPV4, exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP), exactly(oxm.SCTP_DST, 80)),
         (IPV4, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6), exactly(oxm.ICMPV6_TYPE, 135)),
-        (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6), exactly(oxm.ND_TARGET, 1)),
-        (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6), exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ND_SLL, 1)),
+        (*ICMPV6, exactly(oxm.ND_TARGET, 1)),
+        (*ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0), exactly(oxm.ND_SLL, 1)),
+        (*ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ND_TARGET, 1)),
+        (*ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 1), exactly(oxm.ND_TARGET, 1)),
         (IPV4, exactly(oxm.ARP_OP, 1)),
         (exactly(oxm.IP_FRAG, 1),),
         (exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_DST, 80)),
@@ -87,7 +90,7 @@ def test_a_match_without_its_prerequisites_is_refused(terms: tuple[Term, ...]) -
     "terms",
     [
         (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP), exactly(oxm.SCTP_DST, 80)),
-        (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6), exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ND_SLL, 1)),
+        (*ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0), exactly(oxm.ND_SLL, 1)),
         (IPV4, TRACKED, exactly(oxm.CT_NW_SRC, 1), exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_DST, 80)),
         (IPV6, TRACKED, exactly(oxm.CT_IPV6_DST, 1)),
     ],

@@ -278,8 +278,8 @@ def test_registers_moves_and_outputs(module_ovs: OpenVSwitch) -> None:
 
 def test_arp_discovery_and_tags(module_ovs: OpenVSwitch) -> None:
     icmpv6 = [IP[1], exactly(oxm.IP_PROTO, 58)]
-    solicit = [*icmpv6, exactly(oxm.ICMPV6_TYPE, 135)]
-    advertise = [*icmpv6, exactly(oxm.ICMPV6_TYPE, 136)]
+    solicit = [*icmpv6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0)]
+    advertise = [*icmpv6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0)]
     arp = exactly(oxm.ETH_TYPE, oxm.ETH_ARP)
     twin = Twin(module_ovs, [
         flow(0, 50, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT), IP[1]], Output(4)),

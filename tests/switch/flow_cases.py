@@ -101,7 +101,7 @@ def _transport(draw: st.DrawFn, ether: int, protocol: int | None, ports: bool) -
         return fixed, draw(st.lists(st.sampled_from([oxm.SCTP_SRC, oxm.SCTP_DST]), unique=True))
     if protocol == oxm.IP_PROTO_ICMPV6:
         kind = draw(st.sampled_from([1, 135, 136]))
-        fixed.append(exactly(oxm.ICMPV6_TYPE, kind))
+        fixed += [exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
         options = {135: [oxm.ND_TARGET, oxm.ND_SLL], 136: [oxm.ND_TARGET, oxm.ND_TLL]}.get(kind, [])
         return fixed, draw(st.lists(st.sampled_from(options), unique=True)) if options else []
     return fixed, []

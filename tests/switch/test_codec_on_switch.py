@@ -106,10 +106,12 @@ EVERY_FIELD: list[Match] = [
     ),
     match(exactly(oxm.ETH_TYPE, oxm.ETH_ARP), exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 5),
           masked(oxm.ARP_TPA, 1 << 31, 1 << 31), masked(oxm.ARP_SHA, 1 << 40, 0xFF << 40)),
-    match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ND_TARGET, 5), exactly(oxm.ND_SLL, 5),
+    match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0),
+          exactly(oxm.ND_TARGET, 5), exactly(oxm.ND_SLL, 5),
           masked(oxm.IPV6_SRC, 1 << 127, 1 << 127), exactly(oxm.IPV6_DST, 7), TRACKED, exactly(oxm.CT_IPV6_SRC, 5),
           masked(oxm.CT_IPV6_DST, 1 << 127, 3 << 126), exactly(oxm.CT_NW_PROTO, 6)),
-    match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ND_TLL, 5), in_range(fields.SOURCE, 5),
+    match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
+          exactly(oxm.ND_TLL, 5), in_range(fields.SOURCE, 5),
           in_range(fields.SCTP_ASSOCIATION, 1)),
 ]  # fmt: skip
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
