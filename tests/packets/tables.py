@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.packets.evidence import evidence
 from tests.packets.world_lab import endpoint_name, world_of
 from tests.truth.cases import Case, Step
 from tests.truth.world import World
@@ -38,11 +39,16 @@ def take(lab: Lab, step: Step, wait: float | None = SETTLE) -> None:
 def observe(lab: Lab, expected: dict[Probe, bool]) -> list[str]:
     """Probe, and return what came out otherwise than expected, one line each."""
     seen = lab.run_probes(expected, PATIENCE, lambda probe: expected[probe])
-    return [
-        f"{probe}: {outcome.value}, should be {'allowed' if expected[probe] else 'denied'}"
+    wrong = {
+        probe: outcome
         for probe, outcome in seen.results.items()
         if outcome is Outcome.WRONG or outcome.reachable != expected[probe]
+    }
+    lines = [
+        f"{probe}: {outcome.value}, should be {'allowed' if expected[probe] else 'denied'}"
+        for probe, outcome in wrong.items()
     ]
+    return lines + [line for probe in list(wrong)[:1] for line in evidence(lab, probe)]
 
 
 def play(lab: Lab, case: Case) -> Iterator[tuple[Step, int, list[str]]]:
