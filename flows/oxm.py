@@ -63,7 +63,7 @@ _UDP = (*_IP, ("ip_proto", (IP_PROTO_UDP,)))
 _SCTP = (*_IP, ("ip_proto", (IP_PROTO_SCTP,)))
 _ICMPV6 = (*_IPV6, ("ip_proto", (IP_PROTO_ICMPV6,)))
 # The code is our own demand: OVS hands the fields of neighbor discovery to the kernel's datapath only where type and
-# code are both matched exactly (odp_flow_key_from_flow in 3.1). Else one target's answer would be cached for all.
+# code are both matched exactly: see docs/adr/0006.
 _CODE = ("icmpv6_code", (0,))
 _NS = (*_ICMPV6, ("icmpv6_type", (135,)), _CODE)
 _NA = (*_ICMPV6, ("icmpv6_type", (136,)), _CODE)
