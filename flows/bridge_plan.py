@@ -18,7 +18,7 @@ from flows.model import Direction, Key
 from flows.net import Net
 from flows.pipeline import PipelineError
 from flows.render import render_bridge
-from flows.render_ports import render_flood, render_pod
+from flows.render_ports import render_flood
 
 W = TypeVar("W")
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
@@ -108,10 +108,12 @@ class BridgePlan(Generic[W]):
 
     def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
         isolated = _SAME[isolated]
-        found = FlowSet()
-        render_pod(found, pod, isolated)
-        flows = tuple([self._set(*self._encoder.flow(flow)) for flow in found.flows()])
-        self._ports[pod.ofport] = Port(pod, isolated, flows)
+        keys, bodies = self._encoder.pod(pod, isolated)
+        self._set(keys, bodies)
+        before = self._ports.get(pod.ofport)
+        if before is not None and before.flows == keys:
+            keys = before.flows  # they stand in `flows` already
+        self._ports[pod.ofport] = Port(pod, isolated, keys)
         self._pods[pod.pod] = pod.ofport
 
     def _clear(self, ofport: int) -> None:
@@ -124,14 +126,18 @@ class BridgePlan(Generic[W]):
     def _put(self, render: Callable[[FlowSet, SwitchView], None]) -> tuple[FlowKey, ...]:
         found = FlowSet()
         render(found, self.view)
-        return tuple([self._set(*self._encoder.flow(flow)) for flow in found.flows()])
+        encoded = [self._encoder.flow(flow) for flow in found.flows()]
+        keys = tuple([key for key, _ in encoded])
+        self._set(keys, [body for _, body in encoded])
+        return keys
 
-    def _set(self, key: FlowKey, body: W) -> FlowKey:
-        before = self.flows.get(key)
-        if before != body:
-            self._before.setdefault(key, before)
-            self.flows[key] = body
-        return key
+    def _set(self, keys: Iterable[FlowKey], bodies: Iterable[W]) -> None:
+        flows, earlier = self.flows, self._before
+        for key, body in zip(keys, bodies, strict=True):
+            before = flows.get(key)
+            if before is not body and before != body:
+                earlier.setdefault(key, before)
+                flows[key] = body
 
     def _drop(self, keys: Iterable[FlowKey]) -> None:
         for key in keys:

@@ -10,10 +10,13 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from flows.attach import Attachment
 from flows.fields import CookieKind, cookie
 from flows.flow import Action, Conjunction, Flow, Match, Term, exactly, in_range, match
+from flows.model import Direction
 from flows.net import WIDTH, Net
 from flows.oxm import CONJ_ID, CT_TP_DST
+from flows.pod_frame import PodFrames
 from flows.render_rules import Stage, anything, peer_terms
 
 W = TypeVar("W")
@@ -149,11 +152,16 @@ class FlowEncoder(Generic[W]):
         self._encoder = encoder
         self._frames: dict[tuple[int, int], Frames] = {}  # by table and band
         self._members: dict[int, Member[W]] = {}  # the last one for each place
+        self._pods = PodFrames(encoder.key, encoder.body)
 
     def flow(self, flow: Flow) -> tuple[FlowKey, W]:
         """Any flow."""
         encoder = self._encoder
         return encoder.key(flow.table, flow.priority, flow.match), encoder.body(flow.cookie, flow.actions, flow.goto)
+
+    def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[W, ...]]:
+        """The flows of a pod's port, in any order: keys, and as many bodies."""
+        return self._pods.flows(pod, isolated)
 
     def frames(self, stage: Stage, band: int) -> Frames:
         """The keys of a stage's rule flows in a band."""

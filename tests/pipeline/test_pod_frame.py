@@ -1,0 +1,158 @@
+"""A pod's flows that are filled in are those that `render_pod` gives, whatever its values; and so are a plan's."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.reconcile.events import Body
+from controller.switch.codec import Encoder
+from flows import pod_frame
+from flows.attach import Attachment, SwitchView
+from flows.bridge_plan import BridgePlan
+from flows.builder import FlowSet
+from flows.encoding import FlowEncoder
+from flows.fields import MAX_OFPORT, SOURCE
+from flows.flow import Load, exactly
+from flows.model import Direction, Key
+from flows.net import WIDTH, Net
+from flows.oxm import IN_PORT
+from flows.pipeline import CLASSIFY
+from flows.pod_frame import PodFrames
+from flows.render_ports import link_local, render_pod
+
+ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
+MAC = 0x020000000102
+FRAMES: PodFrames[Body] = PodFrames(Encoder().key, Encoder().body)  # one, so that frames are used more than once
+
+
+def pod(ofport: int, mac: int | None, *nets: Net) -> Attachment:
+    return Attachment(ofport, f"p{ofport}", Key("x", f"pod-{ofport}"), mac, nets)
+
+
+def values(size: int) -> st.SearchStrategy[int]:
+    """Numbers of as many bytes; such as stand in flows anyway, and such that collide, are frequent."""
+    few = (0, 1, 2, 0x0806, 0x86DD, 0x4847, 0x9091, 0x90919293, 0xFFFE, (1 << 8 * size) - 1)
+    return st.sampled_from(sorted({one & (1 << 8 * size) - 1 for one in few})) | st.integers(0, (1 << 8 * size) - 1)
+
+
+MACS = st.none() | st.just(MAC) | values(6)
+NETS = st.one_of(
+    st.builds(lambda value: Net(4, value, 32), values(4)),
+    st.builds(lambda value: Net(6, value, 128), values(16)),
+    st.builds(link_local, st.just(MAC) | values(6)),
+    st.builds(lambda value: Net(4, value << 8, 24), values(3)),
+)
+PODS = st.builds(lambda ofport, mac, nets: pod(ofport, mac, *nets), values(2), MACS, st.lists(NETS, max_size=6))
+
+
+def rendered(one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+    found, encoder = FlowSet(), FlowEncoder(Encoder())
+    render_pod(found, one, isolated)
+    return dict(map(encoder.flow, found.flows()))
+
+
+def filled(frames: PodFrames[Body], one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+    keys, bodies = frames.flows(one, isolated)
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, bodies, strict=True))
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(one=PODS, isolated=st.sampled_from(ISOLATED))
+def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: Attachment, isolated: frozenset[Direction]) -> None:
+    assert filled(FRAMES, one, isolated) == rendered(one, isolated)
+
+
+def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
+    class Filled(PodFrames[Body]):
+        def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
+            assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
+            return super().plain(pod, isolated)
+
+    frames = Filled(Encoder().key, Encoder().body)
+    kinds = [versions for count in range(pod_frame.MOST_ADDRESSES + 1) for versions in product((4, 6), repeat=count)]
+    for versions, mac, isolated in product(kinds, (None, MAC), ISOLATED):
+        nets = [Net(version, 0x0A000001 + n, WIDTH[version]) for n, version in enumerate(versions)]
+        for ofport in (1, MAX_OFPORT):
+            assert filled(frames, pod(ofport, mac, *nets), isolated) == rendered(pod(ofport, mac, *nets), isolated)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pod(1 << 16, MAC, Net(4, 0x0A000001, 32)),
+        pod(-1, MAC),
+        pod(1, 1 << 48, Net(4, 0x0A000001, 32)),
+        pod(1, -1, Net(6, 1, 128)),
+        pod(1, MAC, Net(4, 1 << 32, 32)),
+        pod(1, None, Net(6, 1 << 128, 128)),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused_alike(one: Attachment) -> None:
+    frames = PodFrames(Encoder().key, Encoder().body)
+    filled(frames, pod(1, MAC, Net(4, 0x0A000001, 32)), ISOLATED[0])
+    with pytest.raises(Exception, match=r".") as plain:
+        rendered(one, ISOLATED[0])
+    with pytest.raises(type(plain.value)) as found:
+        frames.flows(one, ISOLATED[0])
+    assert str(found.value) == str(plain.value)
+
+
+@pytest.mark.parametrize("what", ["match", "action"])
+def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def odd(flows: FlowSet, one: Attachment, isolated: frozenset[Direction]) -> None:
+        render_pod(flows, one, isolated)
+        # The number beside the ofport is no value of the pod.
+        matched, loaded = (1, 0) if what == "match" else (0, 1)
+        flows.add(CLASSIFY, 1, [exactly(IN_PORT, one.ofport + matched)], [Load(SOURCE, one.ofport + loaded)])
+
+    monkeypatch.setattr(pod_frame, "render_pod", odd)
+    with pytest.raises(ValueError, match="differ in more than"):
+        PodFrames(Encoder().key, Encoder().body).flows(pod(1, MAC), ISOLATED[0])
+
+
+class Plain(FlowEncoder[Body]):
+    """Fills nothing in."""
+
+    def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
+        found = rendered(pod, isolated)
+        return tuple(found), tuple(found.values())
+
+
+FEW_MACS = st.sampled_from((None, MAC, MAC + 1))
+VIEWS = st.lists(
+    st.builds(lambda mac, nets: pod(1, mac, *nets), FEW_MACS, st.lists(NETS, max_size=3, unique=True)), max_size=4
+).map(lambda pods: SwitchView(attachments=tuple(one_at(n, one) for n, one in enumerate(pods, 1))))
+
+
+def one_at(ofport: int, one: Attachment) -> Attachment:
+    return pod(ofport, one.mac, *one.addresses)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(views=st.lists(VIEWS, min_size=1, max_size=3), isolated=st.lists(st.sampled_from(ISOLATED), min_size=3))
+def test_plans_with_contested_addresses_are_those_of_rendered_pods(
+    views: list[SwitchView], isolated: list[frozenset[Direction]]
+) -> None:
+    """Two ports may claim one MAC address, which then the last of them has."""
+    chosen = [0]
+
+    def isolation(key: Key) -> frozenset[Direction]:
+        return isolated[(int(key.name[-1]) + chosen[0]) % len(isolated)]
+
+    plans = [BridgePlan(encoder(Encoder()), userspace=False) for encoder in (FlowEncoder, Plain)]
+    for step, view in enumerate(views):
+        said = []
+        for plan in plans:
+            chosen[0] = step
+            plan.set_view(view, isolation)
+            chosen[0] = step + 1
+            for one in view.attachments:
+                plan.isolate(one.pod, isolation)
+            said.append(plan.take())
+        assert plans[0].flows == plans[1].flows
+        assert said[0] == said[1]
