@@ -6,9 +6,11 @@ whatever does not fit is named as a problem and gets no attachment, so that its 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -93,6 +95,7 @@ class _Refused(Exception):
     """Why an interface is no pod's port."""
 
 
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
 
 
@@ -114,7 +117,7 @@ def read_bridge(bridge: BridgeState, cluster: Cluster, known: dict[str, Known] |
     uplinks: list[InterfaceState] = []
     node = cluster.nodes.get(bridge.node)
     own = node.addresses if node else ()
-    for interface in sorted(bridge.interfaces, key=lambda i: i.name):
+    for interface in sorted(bridge.interfaces, key=attrgetter("name")):
         if interface.name == bridge.name:
             continue
         try:
@@ -134,7 +137,7 @@ def read_bridge(bridge: BridgeState, cluster: Cluster, known: dict[str, Known] |
             node_addresses=own,
             local_mac=_read_mac(local.mac_in_use) if local else None,
             uplink=uplinks[0].ofport if uplinks else None,
-            attachments=tuple(sorted(kept, key=lambda a: a.ofport)),
+            attachments=tuple(sorted(kept, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
         ),
         tuple(sorted(problems, key=lambda p: p.interface)),
@@ -205,16 +208,14 @@ def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster)
 
 def _read_mac(text: str) -> int | None:
     """A unicast MAC address as an integer, None for anything else."""
-    parts = text.split(":")
-    try:
-        octets = bytes(int(part, 16) for part in parts) if all(len(p) == 2 for p in parts) else b""
-    except ValueError:
-        return None
-    return int.from_bytes(octets, "big") if len(octets) == 6 and not octets[0] & 1 and any(octets) else None
+    number = int(text.replace(":", ""), 16) if _MAC.fullmatch(text) else 0
+    return number if number and not number >> 40 & 1 else None
 
 
 def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:
     """A pod cannot have its node's address: whoever answers to it would be the node for all policies."""
+    if not own or set(own).isdisjoint([net for pod in found for net in pod.addresses]):
+        return found
     kept = []
     for pod in found:
         stolen = [net for net in pod.addresses if net in own]
@@ -228,6 +229,9 @@ def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[
 
 def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
     """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
+    addresses = [net for pod in found for net in pod.addresses]
+    if len({pod.pod for pod in found}) == len(found) and len(set(addresses)) == len(addresses):
+        return found
     by_pod: dict[Key, list[Attachment]] = defaultdict(list)
     by_address: dict[Net, list[Attachment]] = defaultdict(list)
     for pod in found:

@@ -6,7 +6,7 @@ switch and policy, which is what tests hold it to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from flows.attach import Attachment, SwitchView
@@ -131,8 +131,12 @@ class BridgePlan(Generic[W]):
         self._set(keys, [body for _, body in encoded])
         return keys
 
-    def _set(self, keys: Iterable[FlowKey], bodies: Iterable[W]) -> None:
+    def _set(self, keys: Collection[FlowKey], bodies: Iterable[W]) -> None:
         flows, earlier = self.flows, self._before
+        if flows.keys().isdisjoint(keys) and earlier.keys().isdisjoint(keys):
+            flows.update(zip(keys, bodies, strict=True))
+            earlier.update(dict.fromkeys(keys))
+            return
         for key, body in zip(keys, bodies, strict=True):
             before = flows.get(key)
             if before is not body and before != body:

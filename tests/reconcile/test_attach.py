@@ -1,0 +1,90 @@
+"""Which pod is behind which port: what is refused, by whom, and that nothing passes where two claim the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.attach import BridgeState, InterfaceState, PortProblem, read_bridge
+from flows.model import Cluster, Key, Node, Pod
+from flows.net import Net
+from tests.reconcile.driver import port
+
+A, B = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
+NODE = Net(4, 0x0A0000FE, 32)
+
+
+def bridge(*interfaces: InterfaceState) -> BridgeState:
+    return BridgeState("db", "br-int", 1, "one", interfaces=interfaces)
+
+
+def cluster(**addresses: tuple[Net, ...]) -> Cluster:
+    pods = {Key("x", name): Pod(Key("x", name), node="one", addresses=nets) for name, nets in addresses.items()}
+    return Cluster(pods=pods, nodes={"one": Node("one", (NODE,))})
+
+
+@pytest.mark.parametrize(
+    ("text", "mac"),
+    [
+        ("02:00:00:00:01:ff", 0x0200000001FF),
+        ("02:AB:cd:00:01:02", 0x02ABCD000102),
+        ("00:00:00:00:00:00", None),
+        ("01:00:5e:00:00:01", None),
+        ("02:00:00:00:01", None),
+        ("02:00:00:00:01:02:03", None),
+        ("02-00-00-00-01-02", None),
+        ("020000000102", None),
+        ("2:0:0:0:1:2", None),
+        ("02:00:00:00:01:+2", None),
+        ("02:00:00:00:01: 2", None),
+        ("02:00:00:00:01:02\n", None),
+        ("02:00:00:00:01:\u0661\u0662", None),
+    ],
+)
+def test_a_mac_address_is_six_octets_in_hexadecimal(text: str, mac: int | None) -> None:
+    reading = read_bridge(bridge(port("p1", 1, "x/a", **{"attached-mac": text})), cluster(a=(A,)))
+    assert [one.mac for one in reading.view.attachments] == ([] if mac is None else [mac])
+    refused = PortProblem("p1", f"attached-mac {text!r} is no unicast MAC address")
+    assert reading.problems == ((refused,) if mac is None else ())
+
+
+def test_two_ports_of_one_pod_are_both_refused() -> None:
+    reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/a"), port("p3", 3, "x/b")), cluster(a=(), b=()))
+    assert [one.interface for one in reading.view.attachments] == ["p3"]
+    why = "pod x/a is claimed by several ports: p1, p2; until one of them goes, nothing passes to or from it"
+    assert reading.problems == (PortProblem("p1", why), PortProblem("p2", why))
+
+
+def test_an_address_of_two_pods_is_nobodys() -> None:
+    reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(A, B), b=(A,)))
+    assert [one.addresses for one in reading.view.attachments] == [(B,), ()]
+    why = "10.0.0.1 is claimed by several ports: p1, p2; until one of them goes, nothing passes to or from it"
+    assert reading.problems == (PortProblem("p1", why), PortProblem("p2", why))
+
+
+def test_the_nodes_address_is_no_pods() -> None:
+    reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(NODE, A), b=(B,)))
+    assert [one.addresses for one in reading.view.attachments] == [(A,), (B,)]
+    assert reading.problems == (PortProblem("p1", "10.0.0.254 of pod x/a is an address of the node itself"),)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.lists(st.sampled_from((A, B, NODE)), max_size=3)), max_size=5))
+def test_nothing_that_is_claimed_twice_is_anybodys(claims: list[tuple[str, list[Net]]]) -> None:
+    known = cluster(**dict.fromkeys("abcd", ()))
+    ports = [
+        port(f"p{n}", n, f"x/{name}", ip_addresses=" ".join(map(str, nets))) for n, (name, nets) in enumerate(claims, 1)
+    ]
+    reading = read_bridge(bridge(*ports), known)
+    pods = Counter(name for name, _ in claims)
+    nets = Counter(net for _, mine in claims for net in set(mine))
+    expected = {
+        n: {net for net in mine if nets[net] == 1 and net != NODE}
+        for n, (name, mine) in enumerate(claims, 1)
+        if pods[name] == 1
+    }
+    assert {one.ofport: set(one.addresses) for one in reading.view.attachments} == expected
+    touched = {f"p{n}" for n, (name, mine) in enumerate(claims, 1) if expected.get(n) != set(mine)}
+    assert {problem.interface for problem in reading.problems} == touched
