@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from flows.attach import Attachment
 from flows.builder import FlowSet
-from flows.fields import cookie, read_cookie
+from flows.fields import COOKIE_NUMBER_MASK
 from flows.flow import Action, Flow, Load, Match, Output
 from flows.model import Direction
 from flows.net import WIDTH
@@ -79,7 +79,9 @@ class PodFrame(Generic[W]):
     ) -> None:
         # Flows whose keys say nothing but the ofport come first: all bridges share them.
         own = [any(value in key for value in values[1:]) for key in keys]
-        self._flows = [flows[place] for place in sorted(range(len(flows)), key=own.__getitem__)]
+        does = [(flow.cookie, flow.actions, flow.goto) for flow in flows]
+        self._does = list(dict.fromkeys(does))
+        self._which = [self._does.index(does[place]) for place in sorted(range(len(flows)), key=own.__getitem__)]
         self._ofport, self._marker = ofport, values[0]
         self._shared = [key for key, owned in zip(keys, own, strict=True) if not owned]
         rest = [key for key, owned in zip(keys, own, strict=True) if owned]
@@ -99,17 +101,13 @@ class PodFrame(Generic[W]):
 
     def _encode_port(self, ofport: int) -> Encoded[W]:
         """Keys of the flows that say nothing else, and the bodies of all."""
-        place = ofport.to_bytes(len(self._marker), "big")
+        old, place = self._ofport, ofport.to_bytes(len(self._marker), "big")
         keys = tuple([key.replace(self._marker, place) for key in self._shared])
-        bodies: dict[tuple[int, tuple[Action, ...], int | None], W] = {}
-        found = []
-        for flow in self._flows:
-            does = flow.cookie, flow.actions, flow.goto
-            if does not in bodies:
-                actions = tuple([_moved(action, self._ofport, ofport) for action in flow.actions])
-                bodies[does] = self._body(_owned(flow.cookie, self._ofport, ofport), actions, flow.goto)
-            found.append(bodies[does])
-        return keys, tuple(found)
+        bodies = [
+            self._body(_owned(owner, old, ofport), tuple([_moved(action, old, ofport) for action in actions]), goto)
+            for owner, actions, goto in self._does
+        ]
+        return keys, tuple([bodies[which] for which in self._which])
 
 
 def _rendered(pod: Attachment, isolated: frozenset[Direction]) -> list[Flow]:
@@ -161,5 +159,5 @@ def _moved(action: Action, old: int, new: int) -> Action:
 
 
 def _owned(number: int, old: int, new: int) -> int:
-    known = read_cookie(number)
-    return cookie(known[0], new) if known is not None and known[1] == old else number
+    """The cookie of a flow of another port."""
+    return number - old + new if number & COOKIE_NUMBER_MASK == old else number
