@@ -119,10 +119,11 @@ def _rendered(pod: Attachment, isolated: frozenset[Direction]) -> list[Flow]:
 def _values(pod: Attachment) -> list[bytes] | None:
     """All in which pods alike differ: ofport, MAC, addresses, and the link-local one where the pod has it.
 
-    None where two are the same, or one is nothing, no address, or too large: flows may then coincide, or be refused.
+    None where two addresses are the same, where one is zero or no single address, or a value is too large: flows may
+    then coincide, or be refused.
     """
     nets, mac = pod.addresses, pod.mac
-    if len(nets) > MOST_ADDRESSES or not pod.ofport or mac == 0:
+    if len(nets) > MOST_ADDRESSES:
         return None
     try:
         values = [pod.ofport.to_bytes(2, "big")]
