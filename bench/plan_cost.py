@@ -15,6 +15,7 @@ from typing import Any
 from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
+from controller.collector import COLLECT
 from controller.reconcile.world import World
 from controller.switch.codec import Encoder
 from flows.attach import BridgeState, InterfaceState
@@ -122,6 +123,7 @@ class Changer:
         self.flows = flow_count(self.world)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)  # as in `headgate run`
         gc.enable()
         self._objects = {one: dict(getattr(self.cluster, one)) for one in DEFINED}
 

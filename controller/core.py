@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
 from controller.endpoints import is_tls
@@ -50,10 +51,6 @@ log = structlog.get_logger("headgate")
 
 TICK_SECONDS = 1.0
 LARGEST_BATCH = 10_000
-# A full round of the garbage collector over a large world would hold up everything, echo replies too, for most of a
-# second. So rounds are rare, and what a long computation left behind is taken out of them: it is kept, or freed by its
-# reference counts.
-COLLECT = (50_000, 20, 100)
 LONG_SECONDS = 0.5
 T = TypeVar("T")
 

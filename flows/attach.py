@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -108,9 +109,15 @@ class Known(NamedTuple):
     attachment: Attachment
 
 
-def read_bridge(bridge: BridgeState, cluster: Cluster, known: dict[str, Known] | None = None) -> Reading:
+def read_bridge(
+    bridge: BridgeState,
+    cluster: Cluster,
+    known: dict[str, Known] | None = None,
+    changed: Collection[Key] | None = None,
+) -> Reading:
     """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
-    guessed. `known` remembers interfaces by name from one call to the next."""
+    guessed. `known` remembers interfaces by name from one call to the next, and `changed` names the pods that may be
+    others since then; None means any."""
     known = {} if known is None else known
     problems: list[PortProblem] = []
     found: list[Attachment] = []
@@ -118,6 +125,15 @@ def read_bridge(bridge: BridgeState, cluster: Cluster, known: dict[str, Known] |
     node = cluster.nodes.get(bridge.node)
     own = node.addresses if node else ()
     for interface in sorted(bridge.interfaces, key=attrgetter("name")):
+        before = known.get(interface.name)
+        if before is not None:
+            was, pod, on, attachment = before
+            key = attachment.pod
+            same = key not in changed if changed is not None else cluster.pods.get(key) is pod
+            if same and was is interface and on == bridge.node:
+                found.append(attachment)
+                continue
+            del known[interface.name]
         if interface.name == bridge.name:
             continue
         try:
@@ -126,10 +142,12 @@ def read_bridge(bridge: BridgeState, cluster: Cluster, known: dict[str, Known] |
             if interface.external_ids.get("headgate-role") == "uplink":
                 uplinks.append(interface)
                 continue
-            found.append(_attach_again(interface, interface.ofport, bridge.node, cluster, known))
+            made = _attach(interface, interface.ofport, bridge.node, cluster)
+            known[interface.name] = Known(interface, cluster.pods[made.pod], bridge.node, made)
+            found.append(made)
         except _Refused as refusal:
             problems.append(PortProblem(interface.name, str(refusal)))
-    kept = _without_rivals(_without_node(found, own, problems), problems)
+    kept = found if _all_apart(found, own) else _without_rivals(_without_node(found, own, problems), problems)
     problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
     local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
     return Reading(
@@ -166,19 +184,6 @@ def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
 
 
-def _attach_again(
-    interface: InterfaceState, ofport: int, node: str, cluster: Cluster, known: dict[str, Known]
-) -> Attachment:
-    before = known.get(interface.name)
-    if before is not None and before.interface is interface and before.node == node:
-        if cluster.pods.get(before.attachment.pod) is before.pod:
-            return before.attachment
-        del known[interface.name]
-    found = _attach(interface, ofport, node, cluster)
-    known[interface.name] = Known(interface, cluster.pods[found.pod], node, found)
-    return found
-
-
 def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster) -> Attachment:
     ids = interface.external_ids
     key = pod_named(ids)
@@ -212,10 +217,14 @@ def _read_mac(text: str) -> int | None:
     return number if number and not number >> 40 & 1 else None
 
 
+def _all_apart(found: list[Attachment], own: tuple[Net, ...]) -> bool:
+    """True when no pod, and no address, is anybody else's: nearly always."""
+    addresses = list(chain(own, *[pod.addresses for pod in found]))
+    return len(set(addresses)) == len(addresses) and len({pod.pod for pod in found}) == len(found)
+
+
 def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:
     """A pod cannot have its node's address: whoever answers to it would be the node for all policies."""
-    if not own or set(own).isdisjoint([net for pod in found for net in pod.addresses]):
-        return found
     kept = []
     for pod in found:
         stolen = [net for net in pod.addresses if net in own]
@@ -229,9 +238,6 @@ def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[
 
 def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
     """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
-    addresses = [net for pod in found for net in pod.addresses]
-    if len({pod.pod for pod in found}) == len(found) and len(set(addresses)) == len(addresses):
-        return found
     by_pod: dict[Key, list[Attachment]] = defaultdict(list)
     by_address: dict[Net, list[Attachment]] = defaultdict(list)
     for pod in found:

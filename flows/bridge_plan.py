@@ -88,15 +88,16 @@ class BridgePlan(Generic[W]):
 
     def _changed(self, wanted: dict[int, Attachment], gone: set[int]) -> list[int]:
         """The ports to be rendered again. Ports with one MAC address share a flow, so they go together."""
-        changed = [ofport for ofport, pod in wanted.items() if not self._has(ofport, pod)]
-        macs = {self._ports[ofport].pod.mac for ofport in [*gone, *changed] if ofport in self._ports}
+        ports = self._ports
+        changed = {
+            ofport
+            for ofport, pod in wanted.items()
+            if (port := ports.get(ofport)) is None or (port.pod is not pod and port.pod != pod)
+        }
+        macs = {ports[ofport].pod.mac for ofport in [*gone, *changed] if ofport in ports}
         macs.update(wanted[ofport].mac for ofport in changed)
         macs.discard(None)
-        return [ofport for ofport, pod in wanted.items() if pod.mac in macs or not self._has(ofport, pod)]
-
-    def _has(self, ofport: int, pod: Attachment) -> bool:
-        port = self._ports.get(ofport)
-        return port is not None and (port.pod is pod or port.pod == pod)
+        return [ofport for ofport, pod in wanted.items() if ofport in changed or pod.mac in macs]
 
     def isolate(self, pod: Key, isolated: Isolated) -> None:
         """The directions in which policy isolates a pod may have changed."""

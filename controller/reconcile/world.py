@@ -40,6 +40,7 @@ class World:
         self._readings: dict[BridgeName, Reading] = {}
         self._known: dict[BridgeName, dict[str, Known]] = {}  # their interfaces as they were read last
         self._stale: set[BridgeName] = set()  # bridges whose ports are to be read again
+        self._changed: set[Key] = set()  # pods that are otherwise placed than when ports were read last
         self._named: dict[Key, tuple[BridgeName, ...]] = {}  # which bridges have a port that names a pod
         self._names: dict[BridgeName, frozenset[Key]] = {}
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
@@ -81,6 +82,7 @@ class World:
         elif kind == "Pod":
             if _placement(before) != _placement(after):
                 self._stale.update(self._named.get(key, ()))
+                self._changed.add(key)
             self._put_pod(key)
         elif key in new.policies:
             self.engine.put_policy(new.policies[key])
@@ -172,11 +174,12 @@ class World:
             moved |= self._read(name)
         self._refreshed = self._refreshed | self._stale
         self._stale = set()
+        self._changed = set()
         return moved
 
     def _read(self, name: BridgeName) -> set[Key]:
         bridge = self.bridges[name]
-        reading = read_bridge(bridge, self.cluster or Cluster(), self._known.setdefault(name, {}))
+        reading = read_bridge(bridge, self.cluster or Cluster(), self._known.setdefault(name, {}), self._changed)
         self._readings[name] = reading
         moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)
@@ -193,6 +196,8 @@ class World:
         moved = set()
         for key in before.keys() | there.keys():
             old, new = before.get(key), there.get(key)
+            if old is new and key not in self._changed:
+                continue
             if (old.ofport if old else None) != (new.ofport if new else None):
                 moved.add(key)
                 self._stand(key, name, new)
