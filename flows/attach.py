@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.fields import MAX_OFPORT
-from flows.model import Cluster, Key, Pod
+from flows.model import Cluster, Key
 from flows.net import Net, parse_address
 
 
@@ -92,6 +92,10 @@ class Reading(NamedTuple):
     problems: tuple[PortProblem, ...]
 
 
+# What stands on one port: a pod, nothing usable, an uplink, or the bridge itself (None).
+PortReading = Attachment | PortProblem | InterfaceState | None
+
+
 class _Refused(Exception):
     """Why an interface is no pod's port."""
 
@@ -100,53 +104,42 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
 
 
-class Known(NamedTuple):
-    """An interface that was read, and all that it was read from: while these are the same, so is the attachment."""
-
-    interface: InterfaceState
-    pod: Pod
-    node: str
-    attachment: Attachment
-
-
-def read_bridge(
-    bridge: BridgeState,
-    cluster: Cluster,
-    known: dict[str, Known] | None = None,
-    changed: Collection[Key] | None = None,
-) -> Reading:
+def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
     """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
-    guessed. `known` remembers interfaces by name from one call to the next, and `changed` names the pods that may be
-    others since then; None means any."""
-    known = {} if known is None else known
-    problems: list[PortProblem] = []
+    guessed."""
+    interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
+    return judge(bridge, cluster, [read_port(interface, bridge, cluster) for interface in interfaces])
+
+
+def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:
+    """What one interface comes to, whatever the others are."""
+    if interface.name == bridge.name:
+        return None
+    if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
+        reason = "the switch has given it no port number; see its Interface record's error"
+        return PortProblem(interface.name, reason)
+    if interface.external_ids.get("headgate-role") == "uplink":
+        return interface
+    try:
+        return _attach(interface, interface.ofport, bridge.node, cluster)
+    except _Refused as refusal:
+        return PortProblem(interface.name, str(refusal))
+
+
+def judge(bridge: BridgeState, cluster: Cluster, ports: Iterable[PortReading]) -> Reading:
+    """What the ports of a bridge come to together, in the order of their names."""
     found: list[Attachment] = []
+    problems: list[PortProblem] = []
     uplinks: list[InterfaceState] = []
+    for port in ports:
+        if isinstance(port, Attachment):
+            found.append(port)
+        elif isinstance(port, PortProblem):
+            problems.append(port)
+        elif port is not None:
+            uplinks.append(port)
     node = cluster.nodes.get(bridge.node)
     own = node.addresses if node else ()
-    for interface in sorted(bridge.interfaces, key=attrgetter("name")):
-        before = known.get(interface.name)
-        if before is not None:
-            was, pod, on, attachment = before
-            key = attachment.pod
-            same = key not in changed if changed is not None else cluster.pods.get(key) is pod
-            if same and was is interface and on == bridge.node:
-                found.append(attachment)
-                continue
-            del known[interface.name]
-        if interface.name == bridge.name:
-            continue
-        try:
-            if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
-                raise _Refused("the switch has given it no port number; see its Interface record's error")
-            if interface.external_ids.get("headgate-role") == "uplink":
-                uplinks.append(interface)
-                continue
-            made = _attach(interface, interface.ofport, bridge.node, cluster)
-            known[interface.name] = Known(interface, cluster.pods[made.pod], bridge.node, made)
-            found.append(made)
-        except _Refused as refusal:
-            problems.append(PortProblem(interface.name, str(refusal)))
     kept = found if _all_apart(found, own) else _without_rivals(_without_node(found, own, problems), problems)
     problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
     local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
@@ -158,7 +151,7 @@ def read_bridge(
             attachments=tuple(sorted(kept, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
         ),
-        tuple(sorted(problems, key=lambda p: p.interface)),
+        tuple(sorted(problems, key=attrgetter("interface"))),
     )
 
 

@@ -61,6 +61,7 @@ class BridgePlan(Generic[W]):
         self._pods: dict[Key, int] = {}
         self._bridge: Bridge | None = None
         self._of_bridge: tuple[FlowKey, ...] = ()
+        self._flooded: tuple[int | None, tuple[int, ...]] | None = None  # what the flood's flow depends on
         self._before: dict[FlowKey, W | None] = {}  # what `take` handed out last, of all that was touched since
 
     def set_view(self, view: SwitchView, isolated: Isolated) -> None:
@@ -83,7 +84,9 @@ class BridgePlan(Generic[W]):
         if anew:
             self._bridge = bridge
             self._of_bridge = self._put(render_bridge)
-        if anew or gone or changed:
+        flooded = (bridge.uplink, tuple([pod.ofport for pod in view.attachments if pod.addresses]))
+        if flooded != self._flooded:
+            self._flooded = flooded
             self._put(render_flood)
 
     def _changed(self, wanted: dict[int, Attachment], gone: set[int]) -> list[int]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller.reconcile.events import Body
-from flows.attach import Attachment, BridgeState, Known, Reading, pod_named, read_bridge
+from flows.attach import Attachment, BridgeState, Reading, pod_named, read_bridge
 from flows.bridge_plan import BridgePlan
+from flows.bridge_reader import BridgeReader
 from flows.encoding import Encoder, FlowEncoder, FlowKey
 from flows.engine import Change, Part, PolicyEngine
 from flows.model import Cluster, Key, Pod
@@ -38,7 +39,7 @@ class World:
         self._flow_encoder = FlowEncoder(encoder)
         self._plans: dict[BridgeName, Plan] = {}
         self._readings: dict[BridgeName, Reading] = {}
-        self._known: dict[BridgeName, dict[str, Known]] = {}  # their interfaces as they were read last
+        self._readers: dict[BridgeName, BridgeReader] = {}
         self._stale: set[BridgeName] = set()  # bridges whose ports are to be read again
         self._changed: set[Key] = set()  # pods that are otherwise placed than when ports were read last
         self._named: dict[Key, tuple[BridgeName, ...]] = {}  # which bridges have a port that names a pod
@@ -118,7 +119,7 @@ class World:
         if self._readings.pop(name, None) is not None:
             self._replace(name, {})
         self._plans.pop(name, None)
-        self._known.pop(name, None)
+        self._readers.pop(name, None)
         for part, bridges in self._where.items():
             if name in bridges:
                 self._where[part] = _without(bridges, name)
@@ -179,7 +180,8 @@ class World:
 
     def _read(self, name: BridgeName) -> set[Key]:
         bridge = self.bridges[name]
-        reading = read_bridge(bridge, self.cluster or Cluster(), self._known.setdefault(name, {}), self._changed)
+        reader = self._readers.setdefault(name, BridgeReader())
+        reading = reader.read(bridge, self.cluster or Cluster(), self._changed)
         self._readings[name] = reading
         moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)

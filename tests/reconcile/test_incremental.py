@@ -100,6 +100,7 @@ class Walk:
             plan = self.world.planned(name)
             assert plan is not None
             assert plan.flows == flows
+            assert self.world.reading(name) == read_bridge(self.world.bridges[name], self.cluster)
             # A plan that was made anew (the datapath type changed) is told to the switch as a whole.
             if self.plans.get(name) is plan:
                 before = self.seen.get(name, {})
