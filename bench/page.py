@@ -54,8 +54,8 @@ the worlds have a tenth of their size. This page, its plot and [the figures as J
 
 A pod that comes or goes has the ports of its bridge looked at again, 200 in world A: a third of an event's time is
 comparing them with each other (`flows/attach.py`, `judge`), a sixth encoding the one flow that lists all ports for
-what is sent to everybody, the rest the rules themselves. Keeping claims of addresses by count, instead of
-comparing all ports, would save most of that third. A rule's 500 addresses cost a key of bytes and a place in two dictionaries each.
+what is sent to everybody, the rest the rules themselves. Keeping claims of addresses by count, instead of comparing all
+ports, would save most of that third. A rule's 500 addresses cost a key of bytes and a place in two dictionaries each.
 
 ## Cost over size
 
