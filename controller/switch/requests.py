@@ -177,7 +177,10 @@ class Requests:
             found.end()
             self._current = None
             self._go_on()
-        answer = FlowsDumped(self._dpid, self._session, current.number, found.flows, found.counters, found.foreign)
+        foreign = tuple(found.foreign_flows)
+        answer = FlowsDumped(
+            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign
+        )
         self._post(answer)
 
     def bundle_reply(self, xid: int, message: bytes) -> None:
