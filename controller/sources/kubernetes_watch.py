@@ -53,6 +53,9 @@ class Owner(Protocol):
     def listed(self, reflector: Reflector) -> None:
         """It was read completely, for the first time or again."""
 
+    def failed(self, reflector: Reflector, error: ApiError) -> None:
+        """It cannot be read, and why."""
+
     def lost(self, reflector: Reflector, suspicious: bool) -> None:
         """It is behind. `suspicious`: the connection broke, and others may have too without saying so."""
 
@@ -198,6 +201,7 @@ class Reflector:
             return self._absent()
         self.reason = f"{self.resource.plural}: {error.reason}"
         self.outside = error.status in (0, UNAUTHORIZED)
+        self._owner.failed(self, error)
         self._owner.lost(self, error.status == 0)
         return _pause(failures, LONGEST_PAUSE_OUTSIDE if self.outside else LONGEST_PAUSE)
 
