@@ -218,8 +218,9 @@ def parse_node(raw: object, errors: Errors) -> Node:
         where = f"status.addresses[{index}]"
         if not isinstance(entry, dict):
             errors.append(FieldError(where, f"must be an object, not {kind_of(entry)}"))
-        # Host names and DNS names are addresses of other types.
-        elif string_at(entry, "type", where, errors) in ("InternalIP", "ExternalIP"):
+        # Host names and DNS names are addresses of other types. An ExternalIP may be that of a NAT box in front of the
+        # node: traffic with it is anybody's, and what an ipBlock says of it counts.
+        elif string_at(entry, "type", where, errors) == "InternalIP":
             found = _address(entry.get("address"), f"{where}.address", errors)
             if found is not None:
                 addresses.append(found)
