@@ -67,6 +67,9 @@ NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD
 MAX_OFPORT = 0xFEFF
 
+# Who asks a node for its addresses: a locally administered MAC address that no port has.
+ASKER_MAC = 0x02_48_47_00_00_01
+
 # One zone a bridge: every connection that a policy let through stands in it, and nothing else.
 CT_ZONE = 0x4847
 # Userspace conntrack knows SCTP without its ports, so there SCTP is looked up where nothing is ever committed.

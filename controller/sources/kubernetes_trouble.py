@@ -74,7 +74,9 @@ def advice(status: int, plural: str) -> str:
     if status == UNAUTHORIZED:
         return "the token or the client certificate of the credentials: the server does not know who asks"
     if status == FORBIDDEN:
-        return f"the rights of Headgate's account: it needs get, list and watch of {plural} (deploy/kubernetes/rbac.yaml)"
+        return (
+            f"the rights of Headgate's account: it needs get, list and watch of {plural} (deploy/kubernetes/rbac.yaml)"
+        )
     if status == NOT_FOUND:
         return f"whether this is a Kubernetes API server: it has no {plural}"
     if status == 0:

@@ -52,7 +52,9 @@ def test_single_kinds_are_named_each_with_the_right_that_it_needs() -> None:
 
 
 def test_a_port_that_refuses(tmp_path: Path, api: ApiServer) -> None:
-    path = write_kubeconfig(tmp_path / "config", free_ports(1)[0], api.folder / "certs" / "apiserver.crt", {"token": "x"})
+    path = write_kubeconfig(
+        tmp_path / "config", free_ports(1)[0], api.folder / "certs" / "apiserver.crt", {"token": "x"}
+    )
     (line,) = read_for(path, 3.0)
     assert line["reason"] == "Connection refused"
     assert "address" in line["check"]
