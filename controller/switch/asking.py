@@ -1,8 +1,8 @@
 """Asking a node whether an address is its own: the probes that duplicate address detection sends, and the answers.
 
-A node may have addresses that its Node object does not name: a second one on the bridge, or that of a DNS cache. Traffic
-with them looks like traffic that the node forwards for somebody else, and policy is asked about it. The node's own stack
-knows: to a probe with an unspecified sender it answers for addresses of its own alone, never as a proxy (Linux,
+A node may have addresses that its Node object does not name: a second one on the bridge, or that of a DNS cache.
+Traffic with them looks like traffic that the node forwards for somebody else, and policy is asked about it. The node's
+own stack knows: to a probe with an unspecified sender it answers for addresses of its own alone, never as a proxy (Linux,
 arp_process; an IPv6 proxy answers without the override flag). So the address of a packet that policy refused is asked
 for once, and what the node says of itself counts for its own pods, which a node could reach anyway.
 
@@ -120,7 +120,7 @@ def answer(frame: bytes) -> Net | None:
 
 def _checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -116,7 +116,8 @@ def _entries(message: bytes) -> Iterator[tuple[int, int, bytes, int, bytes, tupl
 
 class FlowDump:
     """A flow dump that arrives in parts: our own flows that are not as `known`, learned ones left out, the number of
-    foreign flows, and the first of those that stand in tables of ours. When all parts were added, `end` says which of the known ones are missing."""
+    foreign flows, and the first of those that stand in tables of ours. When all parts were added, `end` says which of
+    the known ones are missing."""
 
     def __init__(self, known: Mapping[FlowKey, Body] = _NOTHING, all_counters: bool = True) -> None:
         self.flows: dict[FlowKey, Body | None] = {}

@@ -1,7 +1,7 @@
 """Who else changes the flows of a switch: the updates of an OpenFlow flow monitor, counted.
 
-The switch reports each change as it happens. Our own come as a bare xid and are skipped; those of others are counted and
-handed on at most every `PAUSE` seconds, so that a flood of changes costs one event. What to do about them is the
+The switch reports each change as it happens. Our own come as a bare xid and are skipped; those of others are counted
+and handed on at most every `PAUSE` seconds, so that a flood of changes costs one event. What to do about them is the
 reconciler's decision. Source: OpenFlow 1.4.1 section 7.3.5.17; OVS 3.1 speaks it in OpenFlow 1.4.
 """
 

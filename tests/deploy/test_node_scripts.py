@@ -182,7 +182,7 @@ def hostname_on(machine: Machine) -> str:
 
 @pytest.mark.parametrize("written", ["{0}.corp.example", "{1}", "{1}.Corp.Example"])
 def test_the_host_name_as_other_scripts_write_it_becomes_the_nodes_name(machine: Machine, written: str) -> None:
-    """Open vSwitch's own scripts write the full name as it is spelled; a kubelet makes small letters of the short one."""
+    """Open vSwitch's own scripts write the full name as it is spelled; a kubelet makes small letters of it."""
     name = machine.run("hostname").strip()
     machine.vsctl("set", "Open_vSwitch", ".", f'external_ids:hostname="{written.format(name, name.upper())}"')
     before = machine.everything()

@@ -1,4 +1,4 @@
-"""Asking a node for its addresses: a real Linux stack answers for its own, whatever it would forward or be a proxy for."""
+"""Asking a node for its addresses: a real Linux stack answers for its own, whatever it would forward or proxy."""
 
 from __future__ import annotations
 
