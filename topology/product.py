@@ -18,6 +18,7 @@ from typing import Any
 
 from topology import process
 from topology.errors import LabError
+from topology.state import url
 
 ROLE = "headgate"
 FAILED = 1  # the exit code where it answers, and not everything is realized
@@ -38,7 +39,7 @@ class Product:
     @property
     def server(self) -> str:
         """What `headgate --server` takes to ask this controller."""
-        return f"http://127.0.0.1:{self.http_port}"
+        return url(self.http_port)
 
     @property
     def log(self) -> Path:

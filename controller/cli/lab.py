@@ -14,12 +14,13 @@ from typing import Any
 
 import click
 
+from controller.cli.asking import LAB_FOLDER, LAB_FOLDER_VARIABLE, LAB_VARIABLE
 from controller.cli.lab_apply import apply, delete
 from controller.cli.lab_exec import exec as execute
 from controller.cli.lab_machine import machine
 from controller.cli.lab_probe import probe
 from controller.cli.lab_scenario import scenario
-from controller.cli.lab_where import FOLDER, FOLDER_VARIABLE, NAME_VARIABLE, Where, complete_lab, told
+from controller.cli.lab_where import Where, complete_lab, told
 from controller.cli.output import Page, Row, mark, output_option
 
 HTTP_PORT = 8080
@@ -28,18 +29,18 @@ HTTP_PORT = 8080
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--name",
-    envvar=NAME_VARIABLE,
+    envvar=LAB_VARIABLE,
     metavar="NAME",
     shell_complete=complete_lab,
-    help=f"The lab meant, where there are several. [env: {NAME_VARIABLE}]",
+    help=f"The lab meant, where there are several. [env: {LAB_VARIABLE}]",
 )
 @click.option(
     "--run-dir",
-    envvar=FOLDER_VARIABLE,
-    default=FOLDER,
+    envvar=LAB_FOLDER_VARIABLE,
+    default=LAB_FOLDER,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help=f"The folder that labs live in. [env: {FOLDER_VARIABLE}]",
+    help=f"The folder that labs live in. [env: {LAB_FOLDER_VARIABLE}]",
 )
 @click.pass_context
 def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
@@ -115,7 +116,7 @@ def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no
     size = f"{len(made.topology.pods)} pods on {len(made.nodes)} nodes, {kind} datapath"
     click.echo(f"lab {name} {'is up' if new else 'was up already'}: {size}")
     if made.current().controller:
-        click.echo(f"ask its controller: headgate --server {made.product.server} status")
+        click.echo(f"its controller: headgate --lab {name} status  ({made.product.server})")
 
 
 def _preferred_port() -> int:
@@ -162,7 +163,7 @@ def status(where: Where, output: str) -> None:
     page.line(f"lab {found['name']} in {found['folder']}, {found['datapath']} datapath")
     if found["server"]:
         state = "runs" if found["controller"] else "DOES NOT RUN"
-        page.line(f"controller {state}: headgate --server {found['server']} status")
+        page.line(f"controller {state} at {found['server']}: headgate --lab {found['name']} status")
     else:
         page.line("without a controller")
     nodes: list[Row] = [

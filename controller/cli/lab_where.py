@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.cli.asking import LAB_FOLDER
 from controller.cli.errors import Failure
 
 if TYPE_CHECKING:
     import click
 
     from topology.lab import Lab
-
-NAME_VARIABLE, FOLDER_VARIABLE = "HEADGATE_LAB", "HEADGATE_LAB_DIR"
-FOLDER = Path("/run/headgate-lab")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -
     """The names of the lab's pods, nodes and machines outside that begin so. Nothing where there is no lab."""
     parent = ctx.parent.params if ctx.parent else {}
     try:
-        lab = Where(parent.get("name"), Path(parent.get("run_dir") or FOLDER).absolute()).load()
+        lab = Where(parent.get("name"), Path(parent.get("run_dir") or LAB_FOLDER).absolute()).load()
     except Exception:  # noqa: BLE001  # a shell that completes shows no errors
         return []
     return [name for name in lab.endpoints if name.startswith(incomplete)]
@@ -69,4 +67,4 @@ def complete_lab(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     """The names of the labs that begin so."""
     from topology.state import labs
 
-    return [name for name in labs(Path(ctx.params.get("run_dir") or FOLDER)) if name.startswith(incomplete)]
+    return [name for name in labs(Path(ctx.params.get("run_dir") or LAB_FOLDER)) if name.startswith(incomplete)]
