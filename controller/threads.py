@@ -26,7 +26,7 @@ _watched: dict[int, Watched] = {}
 class Watched:
     """A thread that must live. Made by `watched`; `release` it before it may end."""
 
-    def __init__(self, name: str, target: Callable[[], None], native: bool) -> None:
+    def __init__(self, name: str, target: Callable[[], object], native: bool) -> None:
         self.name = name
         self.native = native
         self.reason = ""  # why it has ended though nobody released it
@@ -87,7 +87,7 @@ class Watched:
                     tell()
 
 
-def watched(name: str, target: Callable[[], None], *, native: bool = False) -> Watched:
+def watched(name: str, target: Callable[[], object], *, native: bool = False) -> Watched:
     """A daemon thread, not started yet, without which the process is not healthy.
 
     `native` makes a real thread also where the hub's threads are green.
