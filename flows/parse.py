@@ -35,6 +35,7 @@ from flows.raw import (
     shared_subdomain,
     shown,
     string_at,
+    told,
 )
 from flows.syntax import port_name_error, subdomain_error
 from flows.tuples import new_tuple
@@ -268,7 +269,7 @@ def parse_object(raw: object) -> ParsedObject | None:
         kind, name = value.kind, value.key
     else:
         name = value.name
-    return new_tuple(ParsedObject, (sys.intern(kind), name, value, tuple(errors)))
+    return new_tuple(ParsedObject, (sys.intern(kind), name, value, told(errors)))
 
 
 def _refuse(kind: object, version: object) -> None:

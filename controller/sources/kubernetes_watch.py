@@ -29,6 +29,7 @@ from controller.sources.kubernetes_objects import (
     read_versions,
 )
 from controller.sources.kubernetes_stream import GONE, NOT_FOUND, UNAUTHORIZED, ApiError, SilentError, Stream
+from controller.threads import watched
 
 PAGE = 500  # objects in a part of a list
 WATCH_SECONDS = (300, 600)  # after which the server ends a watch, so that load moves between servers
@@ -88,7 +89,7 @@ class Reflector:
         self._reopen = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"kubernetes-{resource.plural}", daemon=True)
+        self._thread = watched(f"kubernetes-{resource.plural}", self._run)
 
     # -- from other threads ------------------------------------------------------------------------------------------
 
@@ -98,6 +99,7 @@ class Reflector:
 
     def stop(self) -> None:
         """Ask it to end."""
+        self._thread.release()
         self._stopping.set()
         self.reopen()
 
