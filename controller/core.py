@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -40,7 +41,7 @@ from controller.report import policy_faults
 from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
-from controller.switch.app import open_app
+from controller.switch.app import Setup, open_app
 from controller.switch.codec import Encoder
 from controller.tls.credentials import Credentials
 from controller.version import version
@@ -83,7 +84,8 @@ class Controller:
         self.kubernetes = KubernetesApi(config.kubeconfig, self.store) if config.kubeconfig else None
         try:
             secured = is_tls(config.openflow_listen)
-            self.openflow = open_app(self.post, [config.openflow_address], tls=self.tls if secured else None)
+            setup = Setup(tls=self.tls if secured else None, refused=partial(self.metrics.peer_refused, "openflow"))
+            self.openflow = open_app(self.post, [config.openflow_address], setup)
             self.ovsdb = Ovsdb(
                 config.ovsdb,
                 post=self.post,
