@@ -24,7 +24,7 @@ from controller.errors import StartError
 from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
-from controller.ovsdb.service import Ovsdb
+from controller.ovsdb.service import Bounds, Ovsdb
 from controller.reconcile.events import (
     ClusterChanged,
     Command,
@@ -96,6 +96,7 @@ class Controller:
                 connected=lambda dpid: dpid in self.openflow.connected(),
                 tls=self.tls,
                 openflow_tls=secured,
+                bounds=Bounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
