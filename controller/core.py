@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -25,7 +26,7 @@ from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
 from controller.notes import Notes
-from controller.ovsdb.service import Ovsdb
+from controller.ovsdb.service import Bounds, Ovsdb
 from controller.reconcile.events import (
     ClusterChanged,
     Command,
@@ -41,7 +42,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
-from controller.switch.app import open_app
+from controller.switch.app import Setup, open_app
 from controller.switch.codec import Encoder
 from controller.threads import watched
 from controller.tls.credentials import Credentials
@@ -84,7 +85,8 @@ class Controller:
         self.kubernetes = KubernetesApi(config.kubeconfig, self.store) if config.kubeconfig else None
         try:
             secured = is_tls(config.openflow_listen)
-            self.openflow = open_app(self.post, [config.openflow_address], tls=self.tls if secured else None)
+            setup = Setup(tls=self.tls if secured else None, refused=partial(self.metrics.peer_refused, "openflow"))
+            self.openflow = open_app(self.post, [config.openflow_address], setup)
             self.ovsdb = Ovsdb(
                 config.ovsdb,
                 post=self.post,
@@ -95,6 +97,7 @@ class Controller:
                 connected=lambda dpid: dpid in self.openflow.connected(),
                 tls=self.tls,
                 openflow_tls=secured,
+                bounds=Bounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)

@@ -83,6 +83,13 @@ TLS_REFUSED = Series(
     "Connections refused in the TLS handshake, or for their certificate.",
     ("channel", "reason"),
 )
+PEERS_REFUSED = Series(
+    "headgate_peers_refused",
+    Counter,
+    "Connections refused or ended to protect the others: connections, address, pace and unproven are limits (see "
+    "limits.md), claimed is a datapath id that another session has, fault is a switch that was dropped for one.",
+    ("channel", "reason"),
+)
 TLS_BROKEN = Series(
     "headgate_tls_files_broken", Gauge, "1 while the newest TLS files cannot be used and older ones stay in use."
 )
@@ -105,7 +112,7 @@ CHANGES = ("add", "modify", "delete")
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
 )  # fmt: skip
 
 
@@ -217,6 +224,10 @@ class Metrics:
     def tls_refused(self, channel: str, reason: str) -> None:
         """A peer of "openflow" or "ovsdb" was refused."""
         _child(self._counters[TLS_REFUSED], channel, reason).inc()
+
+    def peer_refused(self, channel: str, reason: str) -> None:
+        """A peer of "openflow" or "ovsdb" was refused."""
+        self._counters[PEERS_REFUSED].labels(channel, reason).inc()
 
     def tls_files(self, expires: float, broken: bool) -> None:
         """The TLS files were read: when the certificate in use ends (Unix time), whether the newest are broken."""

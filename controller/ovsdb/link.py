@@ -9,23 +9,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
 from controller.ovsdb.bridges import BridgeReader, Identity, identity
+from controller.ovsdb.contents import Contents
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.replica import Replica
 from controller.ovsdb.session import FramedSession
 from controller.ovsdb.waiter import Waiter
 from controller.ovsdb.writer import Config, Writer
+from controller.peers.backoff import Backoff
+from controller.peers.limits import OvsdbLimits
+from controller.peers.pace import Budget
 
 log = structlog.get_logger(__name__)
 Direction = Literal["connecting", "listening"]
 COALESCE = 0.05  # seconds: a burst of changes is told at most this often; the first of it at once
-SYNC_WITHIN = 30.0  # seconds a peer gets to send its contents
 PROVE_WITHIN = 3.0  # seconds a connection gets to show that it is alive when a newer one for the same database comes
-AGAIN_AFTER = 2.0  # seconds before a connection that broke our reading is tried again
+TELL_SHARE = 10  # a reading is followed by ten times as long without one: a database that always changes is no burden
+LONGEST_REST = 2.0  # seconds without a reading, at most
 
 
 class Ticket:
@@ -51,15 +55,31 @@ class Registry(Protocol):
     def claim(self, link: Link, this: Identity) -> Feed | str:
         """The feed to speak through; or why this connection is to keep silent."""
 
+    def proved(self, link: Link) -> None:
+        """The connection has shown a database, whether it speaks for it or not."""
+
     def ended(self, link: Link) -> None:
         """The connection's thread has ended."""
+
+
+class Room(NamedTuple):
+    """What bounds a database: the limits, and the room that the contents of all have together."""
+
+    limits: OvsdbLimits
+    contents: Budget
 
 
 class Link:
     """A connection to one OVSDB. `name` is the remote in the connecting direction, the peer in the listening one."""
 
     def __init__(
-        self, name: str, direction: Direction, session: Callable[[], FramedSession], config: Config, registry: Registry
+        self,
+        name: str,
+        direction: Direction,
+        session: Callable[[], FramedSession],
+        config: Config,
+        registry: Registry,
+        room: Room,
     ) -> None:
         self.name = name
         self.direction: Direction = direction
@@ -70,10 +90,14 @@ class Link:
         self.synced = False
         self.since = time.time()
         self.last_error = ""
+        self.fault = ""  # what the peer has done that no database does
         self.notes: tuple[str, ...] = ()
         self._new_session = session
         self._config = config
         self._registry = registry
+        self._limits = room.limits
+        self._contents = Contents(room.limits, room.contents)
+        self._backoff: Backoff[str] = Backoff(room.limits.retry, room.limits.longest_retry, room.limits.longest_retry)
         self._reader = BridgeReader(config.bridges)
         self._waiter = Waiter()
         self._closing = False
@@ -81,6 +105,7 @@ class Link:
         self._tickets: list[Ticket] | None = []
         self._asked: dict[str, Ticket] = {}
         self._told = 0.0  # time.monotonic() of the last reading
+        self._telling = COALESCE  # seconds between two readings
         self._dirty = False
         self._challenged = False
         self._proof: tuple[Ticket, float] | None = None
@@ -109,6 +134,17 @@ class Link:
         self._challenged = True
         self._waiter.wake()
 
+    def discard(self) -> None:
+        """Free what an unstarted link has; its socket is the caller's."""
+        self._waiter.close()
+
+    def evict(self, reason: str) -> None:
+        """End the connection soon, for it has to make room."""
+        self.fault = reason
+        self.last_error = reason
+        log.warning("ended an OVSDB connection", peer=self.name, reason=reason)
+        self.close()
+
     def close(self) -> None:
         """End the connection soon; `join` waits for it."""
         self._closing = True
@@ -125,11 +161,12 @@ class Link:
                 try:
                     self._serve(self._new_session())
                 except Exception as error:  # noqa: BLE001  # a peer's contents must not end the thread
-                    self._down(f"cannot be read: {type(error).__name__}: {error}"[:500])
+                    self.fault = f"cannot be read: {type(error).__name__}: {error}"[:500]
+                    self._down(self.fault)
                 if self.direction == "listening":
                     break
                 if not self._closing:
-                    self._waiter.timer_wait(AGAIN_AFTER * 1000)
+                    self._waiter.timer_wait(1000 * self._backoff.failed(self.name, time.monotonic()))
                     self._waiter.block()
         finally:
             self._end()
@@ -137,42 +174,45 @@ class Link:
     def _serve(self, session: FramedSession) -> None:
         """Run the replica until the session has ended for good or we close."""
         self._reader.clear()
-        replica = Replica(session, self._reader.forget)
+        replica = Replica(session, self._reader.forget, self._contents)
         writer = Writer(self._config, replica, lambda: session.local_address)
         seen = -1
-        deadline = time.monotonic() + SYNC_WITHIN
+        deadline = time.monotonic() + self._limits.sync
         try:
             while not self._closing and session.is_alive():
                 replica.run()
                 self.connected = session.is_connected()
                 if not replica.synced:
                     self._reader.clear()
+                    self._contents.clear()
                     seen = -1
                     deadline = self._unsynced(session, deadline)
                 else:
-                    deadline = time.monotonic() + SYNC_WITHIN
+                    deadline = time.monotonic() + self._limits.sync
                     self._dirty |= seen != replica.change_seqno
                     seen = replica.change_seqno
                     self._turn(session, replica, writer)
                 replica.wait(self._waiter)
                 self._waiter.block()
+            self.fault = self.fault or session.fault
             self._down(session.last_error or "closed")
         finally:
             replica.close()
+            self._contents.clear()
 
     def _unsynced(self, session: FramedSession, deadline: float) -> float:
         """Tell that the contents aren't there. Returns the time, of time.monotonic(), by which they must be."""
         now = time.monotonic()
         if not self.connected:
-            deadline = now + SYNC_WITHIN
+            deadline = now + self._limits.sync
             if self.synced or session.last_error:
                 self._down(session.last_error or "not connected")
         elif self.synced:
             self._down(session.last_error or "contents are being read again")
         elif now >= deadline:
-            self.last_error = f"did not send its contents within {SYNC_WITHIN:.0f} s"
-            session.force_reconnect()
-            deadline = now + SYNC_WITHIN
+            self.fault = self.last_error = f"did not send its contents within {self._limits.sync:g} s"
+            session.give_up(self.last_error)
+            deadline = now + self._limits.sync
         self._fail_tickets(self.last_error or "not connected yet")
         self._waiter.timer_wait(1000)
         return deadline
@@ -186,15 +226,16 @@ class Link:
         if feed is not None and self._speaks and not self.silent:
             now = time.monotonic()
             # What a question or a write of ours waited for is told before its answer.
-            due = session.answered or writer.answered or not self.synced or now - self._told >= COALESCE
+            due = session.answered or writer.answered or not self.synced or now - self._told >= self._telling
             if self._dirty and due:
                 feed.update(self, self._reader.read(feed.name, replica.tables))
-                self._dirty, self._told = False, now
+                self._dirty, self._told = False, time.monotonic()
+                self._telling = min(max(COALESCE, TELL_SHARE * (self._told - now)), LONGEST_REST)
                 if not self.synced:
                     self.synced, self.since, self.last_error = True, time.time(), ""
                     log.info("ovsdb synced", ovsdb=feed.name, peer=self.name, bridges=list(feed.bridges()))
             if self._dirty:
-                self._waiter.timer_wait((self._told + COALESCE - now) * 1000)
+                self._waiter.timer_wait((self._told + self._telling - now) * 1000)
             delay = writer.turn(self, feed)
             self.notes = writer.notes
             self.last_error = writer.error
@@ -215,6 +256,7 @@ class Link:
         self.identity = this
         if same:
             return
+        self._registry.proved(self)
         answer = self._registry.claim(self, this)
         if isinstance(answer, str):
             if answer != self.silent:

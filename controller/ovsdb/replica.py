@@ -10,6 +10,7 @@ from typing import Any
 
 import ovs.db.idl
 
+from controller.ovsdb.contents import Contents
 from controller.ovsdb.schema import schema
 from controller.ovsdb.session import FramedSession
 
@@ -25,12 +26,13 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
 
     _session: Any
 
-    def __init__(self, session: FramedSession, changed: Callable[[object], None]) -> None:
+    def __init__(self, session: FramedSession, changed: Callable[[object], None], contents: Contents) -> None:
         # The Idl makes a session of its own from a remote's name; that one is never run, so it never connects.
         super().__init__("unix:unused", schema(), leader_only=False)
         self._session.close()
         self._session = session
         self._changed = changed
+        self._contents = contents
         self._rows = 0
 
     @property
@@ -39,7 +41,8 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
         return bool(self._session.is_connected() and self.state == self.IDL_S_MONITORING)
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        """Called by the Idl for each row that came, changed or went."""
+        """Called by the Idl for each row that came, changed or went. Raises TooMuch."""
+        self._contents.changed(row, event == ovs.db.idl.ROW_DELETE)
         self._changed(row.uuid)
 
     def cooperative_yield(self) -> None:

@@ -12,25 +12,37 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 
+from controller.hub import lasting
 from controller.ovsdb import settings
 from controller.ovsdb.bridges import Identity
 from controller.ovsdb.feed import Feed
-from controller.ovsdb.link import Direction, Link, Ticket
+from controller.ovsdb.link import Direction, Link, Room, Ticket
 from controller.ovsdb.listener import Listener
 from controller.ovsdb.remotes import is_tls, parse_listen, parse_remote
-from controller.ovsdb.session import FramedSession
+from controller.ovsdb.session import FramedSession, Share
 from controller.ovsdb.writer import Config
+from controller.peers.door import Closed, Door, Visitor
+from controller.peers.limits import DoorLimits, OvsdbLimits
+from controller.peers.pace import Budget
 from controller.reconcile.events import Event
 from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
 CLOSE_WITHIN = 0.9  # seconds
-MAX_ACCEPTED = 4096  # managers' connections at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What peers may cost, and whom to tell of each that is refused, by the kind of refusal."""
+
+    limits: OvsdbLimits = field(default_factory=OvsdbLimits)
+    door: DoorLimits = field(default_factory=DoorLimits)
+    refused: Callable[[str], None] = lambda kind: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class Ovsdb:
         grace: float = settings.GRACE,
         tls: Credentials | None = None,
         openflow_tls: bool = False,
+        bounds: Bounds | None = None,
     ) -> None:
         settings.check_names(tables or {})
         for address in (*remotes, *([listen] if listen else [])):
@@ -88,18 +101,25 @@ class Ovsdb:
         self._post = post
         self._lock = threading.RLock()
         self._closed = False
+        self._bounds = bounds = bounds or Bounds()
+        limits = bounds.limits
+        self._door = Door(bounds.door)
+        self._visitors: dict[Link, Visitor] = {}
+        self._share = Share(limits, Budget(limits.message_share, limits.messages_kept))
+        self._room = Room(limits, Budget(limits.contents_share, limits.contents_kept))
         self._feeds = {remote: Feed(remote, post) for remote in remotes}
-        self._links: list[Link] = []
+        self._links: dict[Link, None] = {}  # in the order in which they came
         for name, feed in self._feeds.items():
-            session = partial(FramedSession.connecting, parse_remote(name), tls)
-            link = Link(name, "connecting", session, self._config, self)
+            session = partial(FramedSession.connecting, parse_remote(name), self._share, tls)
+            link = Link(name, "connecting", session, self._config, self, self._room)
             link.feed = feed
             feed.take(link, "")
-            self._links.append(link)
+            self._links[link] = None
         self._listener: Listener | None = None
         self._accept_tls = tls if listen and is_tls(listen) else None
         if listen:
             self._listener = Listener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
+            self._accepting = lasting("ovsdb listener", self._listener.run)
 
     @property
     def listen_address(self) -> tuple[str, int] | None:
@@ -112,7 +132,7 @@ class Ovsdb:
             for link in self._links:
                 link.start()
         if self._listener:
-            self._listener.start()
+            self._accepting.start()
 
     def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         """Set (True) or remove (False) `headgate-installed=true` on Interfaces, by row uuid.
@@ -180,8 +200,8 @@ class Ovsdb:
             link.close()
         for link in links:
             link.join(max(0.0, deadline - time.monotonic()))
-        if self._listener:
-            self._listener.join(max(0.0, deadline - time.monotonic()))
+        if self._listener and self._accepting.ident is not None:
+            self._accepting.join(max(0.0, deadline - time.monotonic()))
 
     def claim(self, link: Link, this: Identity) -> Feed | str:
         """Called by a link that knows its database: the feed it speaks through, or why it keeps silent."""
@@ -208,11 +228,19 @@ class Ovsdb:
             feed.take(link, this.row)
             return feed
 
+    def proved(self, link: Link) -> None:
+        """Called by a link that has read a database."""
+        visitor = self._visitors.get(link)
+        if visitor is not None:
+            self._door.prove(visitor)
+
     def ended(self, link: Link) -> None:
         """Called by a link whose thread has ended: one that kept silent for its sake may take its place."""
         with self._lock:
-            if link in self._links and link.direction == "listening":
-                self._links.remove(link)
+            visitor = self._visitors.pop(link, None)
+            if visitor is not None:
+                self._door.leave(visitor, bool(link.fault) or not visitor.proven)
+                self._links.pop(link, None)
             for other in self._links:
                 if other.silent:
                     other.wake()
@@ -240,15 +268,40 @@ class Ovsdb:
             feed = self._feeds[name] = Feed(name, self._post)
         return feed
 
-    def _accepted(self, sock: socket.socket, peer: str) -> None:
-        with self._lock:
-            if self._closed or sum(link.direction == "listening" for link in self._links) >= MAX_ACCEPTED:
-                sock.close()
-                return
-            session = partial(FramedSession.accepted, sock, peer, self._accept_tls)
-            link = Link(peer, "listening", session, self._config, self)
-            self._links.append(link)
-            link.start()
+    def _accepted(self, sock: socket.socket, host: str, peer: str) -> None:
+        """A connection was accepted. It is let in, or closed; should anything else go wrong, the acceptor closes it."""
+        found: list[Link] = []
+        try:
+            visitor = self._door.enter(host, lambda reason: self._evict(found, reason))
+        except Closed as closed:
+            sock.close()
+            self._bounds.refused(closed.kind)
+            # Without numbers that vary: a repeated warning is one warning.
+            log.warning("refusing OVSDB connections", peer=host, reason=closed.kind)
+            return
+        try:
+            session = partial(FramedSession.accepted, sock, peer, self._share, self._accept_tls)
+            link = Link(peer, "listening", session, self._config, self, self._room)
+            found.append(link)
+            with self._lock:
+                if self._closed:
+                    raise ConnectionAbortedError("closing")
+                self._links[link] = None
+                self._visitors[link] = visitor
+                link.start()
+        except BaseException:
+            with self._lock:
+                for link in found:
+                    self._visitors.pop(link, None)
+                    self._links.pop(link, None)
+                    link.discard()
+            self._door.leave(visitor)
+            raise
+
+    def _evict(self, found: list[Link], reason: str) -> None:
+        self._bounds.refused("unproven")
+        for link in found:
+            link.evict(reason)
 
 
 def _describe(link: Link) -> Connection:

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 import ovs.jsonrpc
 import ovs.reconnect
@@ -17,9 +17,12 @@ import ovs.stream
 import ovs.timeval
 import ovs.util
 
+from controller.ovsdb.contents import TooMuch, check_columns
 from controller.ovsdb.remotes import is_tls, split_address, stream_name
 from controller.ovsdb.tls import TlsStream
 from controller.ovsdb.wire import FramedConnection
+from controller.peers.limits import OvsdbLimits
+from controller.peers.pace import Budget
 from controller.tls.credentials import Credentials
 
 
@@ -41,6 +44,13 @@ class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no t
         super().disconnected(now, error)
 
 
+class Share(NamedTuple):
+    """What bounds a session's messages: the limits, and the room that all unfinished messages have together."""
+
+    limits: OvsdbLimits
+    budget: Budget
+
+
 class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no types
     """A session of FramedConnections, reconnecting with backoff (1 s, doubling to 8 s) if it is one that connects.
 
@@ -50,21 +60,23 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
 
     rpc: Any
     reconnect: Any
+    fault = ""  # what the peer has done that no database does
 
     def __init__(
-        self, reconnect: _Reconnect, rpc: Any, remotes: list[str], credentials: Credentials | None = None
+        self, reconnect: _Reconnect, rpc: Any, remotes: list[str], share: Share, credentials: Credentials | None = None
     ) -> None:
         self._credentials = credentials
+        self._share = share
         self._asked: set[str] = set()
         self._count = 0
         self.answered: list[str] = []
         super().__init__(reconnect, rpc, remotes)
 
     @classmethod
-    def connecting(cls, remote: str, credentials: Credentials | None = None) -> FramedSession:
+    def connecting(cls, remote: str, share: Share, credentials: Credentials | None = None) -> FramedSession:
         """A session to `remote` (`unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT`) that begins with the first run()."""
         now = ovs.timeval.msec()
-        session = cls(_Reconnect(now), None, [remote], credentials if is_tls(remote) else None)
+        session = cls(_Reconnect(now), None, [remote], share, credentials if is_tls(remote) else None)
         session.pick_remote()
         session.reconnect.enable(now)
         if remote.startswith("unix:"):
@@ -72,13 +84,15 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return session
 
     @classmethod
-    def accepted(cls, sock: socket.socket, peer: str, credentials: Credentials | None = None) -> FramedSession:
+    def accepted(
+        cls, sock: socket.socket, peer: str, share: Share, credentials: Credentials | None = None
+    ) -> FramedSession:
         """A session over an accepted socket, in TLS if there are credentials; it ends when that ends."""
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         now = ovs.timeval.msec()
         stream = TlsStream(sock, peer, credentials, True) if credentials else ovs.stream.Stream(sock, peer, 0)
-        session = cls(_Reconnect(now), FramedConnection(stream), [peer])
+        session = cls(_Reconnect(now), FramedConnection(stream, *share), [peer], share)
         session.reconnect.set_name(peer)
         session.reconnect.set_max_tries(0)
         session.reconnect.connected(now)
@@ -128,9 +142,11 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         """Connect, send what waits, probe: whatever is due."""
         if self._tls is not None:
             self.reconnect.why = self._tls.failure
+        if isinstance(self.rpc, FramedConnection) and self.rpc.failure:
+            self.reconnect.why = self.fault = self.rpc.failure
         super().run()
         if self.rpc is not None and not isinstance(self.rpc, FramedConnection):
-            self.rpc = FramedConnection(self._secured(self.rpc.stream))
+            self.rpc = FramedConnection(self._secured(self.rpc.stream), *self._share)
         tls = self._tls
         if tls is not None and not tls.ready and tls.connect() == errno.EPROTO and self.rpc is not None:
             self.rpc.error(errno.EPROTO)
@@ -144,6 +160,11 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         sock, stream.socket = stream.socket, None  # or it would close the socket when it is forgotten
         return TlsStream(sock, self.remotes[0], self._credentials, False)
 
+    def give_up(self, reason: str) -> None:
+        """End the connection, which goes on in vain."""
+        self.reconnect.why = reason
+        self.force_reconnect()
+
     def ask(self) -> str:
         """Send an echo of our own; its id goes into `answered` once the answer came, after all that came before."""
         self._count += 1
@@ -155,9 +176,23 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
 
     def recv(self) -> Any:
         """The next message for the replica, or None for now."""
-        message = super().recv()
+        message = self._checked(super().recv())
         if message is None or not isinstance(message.id, str) or message.id not in self._asked:
             return message
         self._asked.discard(message.id)
         self.answered.append(message.id)
         return None
+
+    def _checked(self, message: Any) -> Any:
+        """The message, unless it has more in it than a database has."""
+        if message is None:
+            return None
+        tables = message.params[-1] if isinstance(message.params, list) and message.params else message.result
+        if isinstance(tables, list) and tables:  # a reply to monitor_cond_since
+            tables = tables[-1]
+        try:
+            check_columns(tables, self._share.limits)
+        except TooMuch as error:
+            self.rpc.fail(str(error))
+            return None
+        return message

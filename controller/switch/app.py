@@ -1,15 +1,18 @@
 """The os-ken application: switches come and go, the core's commands reach their sessions, events go back.
 
 os-ken's own handler does the handshake; here stands only who is connected. Bytes are `session`'s and `requests`'s
-business. `OSKEN_HUB_TYPE` must be set before this module is imported (see `controller.hub`).
+business; `claims` says whom to believe. `OSKEN_HUB_TYPE` must be set before this module is imported (see
+`controller.hub`). os-ken's event loop runs in a thread of ours, and nothing that a handler raises gets to it.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from os_ken.base.app_manager import AppManager, OSKenApp
@@ -20,10 +23,14 @@ from os_ken.lib.dpid import dpid_to_str
 from os_ken.ofproto import ofproto_v1_4
 
 from controller.endpoints import HostPort
-from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event, SwitchDown, SwitchUp
-from controller.switch.limits import Limits
+from controller.hub import contained, lasting, until
+from controller.peers.limits import DoorLimits, Limits
+from controller.peers.pace import Budget
+from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event
+from controller.switch.claims import Claims, Identity, Trouble
 from controller.switch.listener import Listener
 from controller.switch.session import Session
+from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 
 _LOG = logging.getLogger(__name__)
@@ -32,11 +39,10 @@ _INCOMPATIBLE = "OpenFlow 1.4 is needed; set protocols=OpenFlow14 on the bridge"
 
 
 class Handshake(OFPHandler):  # type: ignore[misc]
-    """os-ken's handshake and echo replies, without os-ken's listener, and with an error that says what to do."""
+    """os-ken's handshake, without os-ken's listener and threads, and with an error that says what to do."""
 
     def start(self) -> None:
-        """Handle events; whoever accepts connections is HeadgateApp's."""
-        OSKenApp.start(self)
+        """Sessions call its handlers in their own threads, so it needs none."""
 
     def _hello_failed(self, datapath: Session, error_desc: str) -> None:
         _LOG.warning("refused the switch at %s: %s (%s)", datapath.peer, _INCOMPATIBLE, error_desc)
@@ -49,6 +55,16 @@ class Handshake(OFPHandler):  # type: ignore[misc]
         datapath.send_msg(refusal, close_socket=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an application is made with: bounds, credentials, and whom to tell of each refusal, by its kind."""
+
+    limits: Limits = field(default_factory=Limits)
+    door: DoorLimits = field(default_factory=DoorLimits)
+    tls: Credentials | None = None
+    refused: Callable[[str], None] = lambda kind: None
+
+
 class HeadgateApp(OSKenApp):  # type: ignore[misc]
     """All OpenFlow sessions of the controller. Make it with `open_app`.
 
@@ -58,21 +74,25 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
     OFP_VERSIONS: ClassVar[list[int]] = [ofproto_v1_4.OFP_VERSION]
     LOGGER_NAME = __name__
 
-    def __init__(
-        self, post: Callable[[Event], None], listen: Sequence[HostPort], limits: Limits, tls: Credentials | None
-    ) -> None:
+    def __init__(self, post: Callable[[Event], None], listen: Sequence[HostPort], setup: Setup) -> None:
         super().__init__()
         self._post = post
-        self._closed = False
-        self._lock = threading.Lock()
-        self._up: dict[int, Session] = {}
+        self._limits = setup.limits
+        self._closed = threading.Event()
+        self._claims = Claims(post, setup.limits, setup.refused)
+        self._budget = Budget(setup.limits.dump_share, setup.limits.dumps_kept)
         self._listeners: list[Listener] = []
         try:
             for where in listen:
-                self._listeners.append(Listener(where, post, limits, tls))
+                made = Listener(where, self._make, setup.limits, setup.door, setup.tls, setup.refused)
+                self._listeners.append(made)
         except BaseException:
             self._close_listeners()
             raise
+        self._threads = [
+            lasting("openflow events", until(self._closed, self._event_loop)),
+            *(lasting(f"openflow listener {one.address}", one.run) for one in self._listeners),
+        ]
 
     @property
     def addresses(self) -> tuple[HostPort, ...]:
@@ -81,40 +101,47 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
 
     def connected(self) -> dict[int, int]:
         """The switches that are up: dpid to session."""
-        with self._lock:
-            return {dpid: session.number for dpid, session in self._up.items()}
+        return self._claims.sessions()
+
+    def troubles(self) -> list[Trouble]:
+        """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
+        return self._claims.troubles()
+
+    def settle(self, dpid: int, identity: Identity) -> None:
+        """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
+        self._claims.settle(dpid, identity)
 
     def start(self) -> None:
         """Accept switches."""
-        super().start()
+        for thread in self._threads:
+            thread.start()
         for listener in self._listeners:
-            listener.start()
+            listener.announce()
+
+    def stop(self) -> None:
+        """What os-ken calls to end the event loop; its own way would wait with its hub."""
+        self.is_active = False
+        self._closed.set()
+        self._send_event(self._event_stop, None)
+
+    def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> Session:
+        session = Session(channel, address, self._post, self._limits, self._budget, certificate)
+        session.on_alive = self._claims.answered
+        return session
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    @contained
     def state_changed(self, event: ofp_event.EventOFPStateChange) -> None:
         """A session finished its handshake, or ended."""
         session: Session = event.datapath
         if event.state == MAIN_DISPATCHER:
-            self._came_up(session)
+            _LOG.info("OpenFlow session %d: switch %s at %s", session.number, dpid_to_str(session.id), session.peer)
+            for listener in self._listeners:
+                if listener.proved(session):
+                    break
+            self._claims.came_up(session)
         else:
-            self._went_down(session)
-
-    def _came_up(self, session: Session) -> None:
-        with self._lock:
-            old = self._up.get(session.id)
-            self._up[session.id] = session
-        if old is not None:
-            old.end("the switch connected again")
-            self._post(SwitchDown(session.id, old.number))
-        _LOG.info("switch %s connected from %s, session %d", dpid_to_str(session.id), session.peer, session.number)
-        self._post(SwitchUp(session.id, session.number))
-
-    def _went_down(self, session: Session) -> None:
-        with self._lock:
-            if session.id is None or self._up.get(session.id) is not session:
-                return
-            del self._up[session.id]
-        self._post(SwitchDown(session.id, session.number))
+            self._claims.went_down(session)
 
     def dump(self, command: DumpFlows) -> None:
         """Ask a switch for all its flows. The answer is FlowsDumped, or SwitchDown where there is none."""
@@ -137,43 +164,39 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             found.end(reason)
 
     def _find(self, dpid: int, session: int) -> Session | None:
-        with self._lock:
-            found = self._up.get(dpid)
-        return found if found is not None and found.number == session else None
+        found = self._claims.find(dpid)
+        return found if isinstance(found, Session) and found.number == session else None
 
     def close(self) -> None:
         """End all sessions and threads within two seconds. The switches keep their flows. May be called again."""
-        if self._closed:
+        if self._closed.is_set():
             return
-        self._closed = True
+        deadline = time.monotonic() + _CLOSE_SECONDS
         self._close_listeners()
+        for listener in self._listeners:
+            listener.join(deadline)
         manager = AppManager.get_instance()
         for name in (self.name, ofp_event.NAME):
             if name in manager.applications:
                 manager.uninstantiate(name)
+        self._closed.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.1, deadline - time.monotonic()))
 
     def _close_listeners(self) -> None:
-        deadline = time.monotonic() + _CLOSE_SECONDS
         for listener in self._listeners:
             listener.close()
-        for listener in self._listeners:
-            listener.join(deadline)
 
 
-def open_app(
-    post: Callable[[Event], None],
-    listen: Sequence[HostPort],
-    limits: Limits | None = None,
-    tls: Credentials | None = None,
-) -> HeadgateApp:
-    """A running HeadgateApp that listens at all the given addresses, in TLS if `tls` is given; port 0 lets the system
-    choose.
+def open_app(post: Callable[[Event], None], listen: Sequence[HostPort], setup: Setup | None = None) -> HeadgateApp:
+    """A running HeadgateApp that listens at all the given addresses, in TLS if there are credentials; port 0 lets the
+    system choose.
 
     There can be one in a process at a time, since os-ken keeps its applications in one place. Raises StartError.
     """
     manager = AppManager.get_instance()
-    app = manager.instantiate(HeadgateApp, post, listen, limits or Limits(), tls)
-    handshake = manager.instantiate(Handshake)
-    handshake.start()
+    app = manager.instantiate(HeadgateApp, post, listen, setup or Setup())
+    manager.instantiate(Handshake)
     app.start()
     return app  # type: ignore[no-any-return]

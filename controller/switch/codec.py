@@ -33,6 +33,8 @@ _LEARNED = CookieKind.LEARNED << COOKIE_KIND_SHIFT
 _COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind
                        for kind in (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS)})  # fmt: skip
 MOST_FOREIGN = 100  # foreign flows of a switch that are kept with their text; the others are counted
+# What an entry costs beyond its bytes: the objects, and their place in a dictionary.
+_FLOW_KEPT, _COUNTER_KEPT = 300, 240
 _SHARED = 1 << 14  # bodies and keys that bridges share
 _SHORT = 256  # bytes of instructions, of bodies that may be shared
 _NOTHING: Mapping[FlowKey, Body] = MappingProxyType({})
@@ -124,6 +126,9 @@ class FlowDump:
         self.counters: dict[FlowKey, FlowCounters] = {}
         self.foreign = 0
         self.foreign_flows: list[ForeignFlow] = []
+        self.seen = 0  # flows
+        self.read = 0  # bytes
+        self.kept = 0  # bytes that this has in memory, about: flows not as known, and counters
         self._known = known
         self._unseen: dict[FlowKey, Body] | None = None
         self._all_counters = all_counters
@@ -138,6 +143,7 @@ class FlowDump:
         pop, every, counting = self._unseen.pop, self._all_counters, _COUNTING
         place, unpack, size = PLACE.pack, _FLOW.unpack_from, _FLOW.size
         offset, end = _BODY, len(message)
+        counters, seen = len(self.counters), 0
         # What `_entries` does, without a call and tuples for each of very many flows.
         while offset < end:
             if offset + size > end:
@@ -151,12 +157,16 @@ class FlowDump:
             key = place(table, priority) + message[start:middle]
             instructions = message[middle:offset]
             body = pop(key, None)
+            seen += 1
             same = body is not None and body[0] == cookie and body[1] == instructions
-            seen = packets, octets, seconds
-            if (same or self._other(key, body, Body(cookie, instructions), seen)) and (
+            counts = packets, octets, seconds
+            if (same or self._other(key, body, Body(cookie, instructions), counts)) and (
                 every or cookie >> COOKIE_KIND_SHIFT in counting
             ):
-                self._count(key, seen)
+                self._count(key, counts)
+        self.seen += seen
+        self.read += end
+        self.kept += (len(self.counters) - counters) * _COUNTER_KEPT
 
     def _still_unseen(self) -> dict[FlowKey, Body]:
         if self._unseen is None:
@@ -167,6 +177,8 @@ class FlowDump:
         """A flow that is not as it is known. Returns whether it is one of ours."""
         ours = is_ours(found.cookie)
         if ours and not is_learned(key[0], found.cookie):
+            if key not in self.flows:
+                self.kept += _FLOW_KEPT + len(key) + len(found.instructions)
             self.flows[key] = self._same_bodies.setdefault(found, found)
             return True
         if not ours:

@@ -1,6 +1,7 @@
-"""Where switches connect to: one listening TCP socket, a thread for each connection, bounds on both.
+"""Where switches connect to: one listening TCP socket, a thread for each connection.
 
-TLS begins here, in the thread of the connection. What is said on a connection is `session`'s.
+Who may come in is `controller.peers.door`'s business. TLS begins here, in the thread of the connection. What is said on
+a connection is `session`'s.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Callable
 
 from controller.endpoints import HostPort
 from controller.errors import StartError
-from controller.reconcile.events import Event
-from controller.switch.limits import Limits
+from controller.peers.acceptor import Acceptor
+from controller.peers.door import Closed, Door, Visitor
+from controller.peers.limits import DoorLimits, Limits
 from controller.switch.session import Session
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
@@ -23,51 +25,58 @@ from controller.tls.peers import Refused
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 1024
-_LOOK_SECONDS = 0.5
-_REST_SECONDS = 0.1
+Serve = Callable[["socket.socket | TlsSocket", object, str], Session]
 
 
 class Listener:
-    """Accepts connections at one address and runs a Session for each. `address` is the one that was really bound."""
+    """Accepts connections at one address and runs a Session for each. `address` is the one that was really bound.
+
+    `make` makes a session of a connection, its address and the name in its certificate. `refused` is told the kind of
+    each refusal.
+    """
 
     def __init__(
-        self, where: HostPort, post: Callable[[Event], None], limits: Limits, tls: Credentials | None = None
+        self,
+        where: HostPort,
+        make: Serve,
+        limits: Limits,
+        door: DoorLimits,
+        tls: Credentials | None = None,
+        refused: Callable[[str], None] = lambda kind: None,
     ) -> None:
-        self._post = post
+        self._make = make
         self._limits = limits
         self._tls = tls
+        self._refused = refused
+        self._door = Door(door)
         self._closing = False
         self._lock = threading.Lock()
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, Visitor] = {}
         self._shaking: set[socket.socket] = set()  # in the TLS handshake
         self._connections = 0
-        self._socket = _listen(where)
-        self.address = HostPort(*self._socket.getsockname()[:2])
-        self._thread = threading.Thread(target=self._accept_loop, name=f"accept-{self.address}", daemon=True)
+        listening = _listen(where)
+        self.address = HostPort(*listening.getsockname()[:2])
+        self._acceptor = Acceptor(listening, "OpenFlow", self._taken)
+        self.run = self._acceptor.run
 
-    def start(self) -> None:
-        """Begin to accept."""
-        self._thread.start()
+    def announce(self) -> None:
+        """Say where connections are accepted from now on. `run` accepts them, in a thread of its own."""
         _LOG.info("waiting for OpenFlow connections at %s:%s", "ssl" if self._tls else "tcp", self.address)
 
     def close(self) -> None:
         """Accept no more and end all sessions; returns at once."""
         self._closing = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
-        if self._thread.ident is None:
-            self._socket.close()  # nobody accepts yet, so nobody else would
+        self._acceptor.close()
         with self._lock:
             shaking = tuple(self._shaking)
         for connection in shaking:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            _shut(connection)
         for session in self.sessions():
             session.end("the controller is closing")
 
     def join(self, deadline: float) -> None:
-        """Wait until all threads have ended, or until `deadline` by the monotonic clock."""
-        while (self._thread.is_alive() or self._connections) and time.monotonic() < deadline:
+        """Wait until all sessions have ended, or until `deadline` by the monotonic clock."""
+        while self._connections and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def sessions(self) -> tuple[Session, ...]:
@@ -75,75 +84,71 @@ class Listener:
         with self._lock:
             return tuple(self._sessions)
 
-    def _accept_loop(self) -> None:
-        refusing = False
-        with self._socket:
-            while not self._closing:
-                try:
-                    connection, address = self._socket.accept()
-                except TimeoutError:
-                    continue
-                except OSError as error:
-                    if not self._closing:
-                        _LOG.error("cannot accept an OpenFlow connection: %s", error)
-                        time.sleep(_REST_SECONDS)  # out of file descriptors: somebody must end first
-                    continue
-                reason = self._why_not()
-                if reason and not refusing:
-                    _LOG.warning("refusing OpenFlow connections: %s", reason)
-                refusing = bool(reason)
-                if reason:
-                    connection.close()
-                    continue
-                self._begin(connection, address)
-
-    def _why_not(self) -> str:
+    def proved(self, session: Session) -> bool:
+        """A session has said which switch it is. False when it is of another listener."""
         with self._lock:
-            negotiated = sum(session.is_negotiated for session in self._sessions)
-            if self._connections >= self._limits.connections:
-                return f"there are {self._connections} already"
-            if self._connections - negotiated >= self._limits.handshakes:
-                return f"{self._connections - negotiated} have not finished their handshake"
-            return ""
+            visitor = self._sessions.get(session)
+        if visitor is not None:
+            self._door.prove(visitor)
+        return visitor is not None
 
-    def _begin(self, connection: socket.socket, address: object) -> None:
+    def _taken(self, connection: socket.socket, address: object) -> None:
+        """A connection was accepted: let it in, or close it."""
+        try:
+            visitor = self._door.enter(_host(address), lambda reason: self._evict(connection, address, reason))
+        except Closed as closed:
+            connection.close()
+            self._refused(closed.kind)
+            # Without numbers that vary: a repeated warning is one warning.
+            _LOG.warning("refusing OpenFlow connections of %s (%s)", _host(address), closed.kind)
+            _LOG.debug("refused %s: %s", address, closed)
+            return
         with self._lock:
             self._connections += 1
-        thread = threading.Thread(
-            target=self._serve, args=(connection, address), name=f"session-{address}", daemon=True
-        )
         try:
-            thread.start()
-        except RuntimeError as error:  # no more threads
-            _LOG.error("cannot serve %s: %s", address, error)
-            connection.close()
-            with self._lock:
-                self._connections -= 1
+            threading.Thread(
+                target=self._serve, args=(connection, address, visitor), name=f"session-{address}", daemon=True
+            ).start()
+        except BaseException:  # no more threads
+            self._left(visitor, None)
+            raise
 
-    def _serve(self, connection: socket.socket, address: object) -> None:
+    def _evict(self, connection: socket.socket, address: object, reason: str) -> None:
+        self._refused("unproven")
+        _LOG.warning("ended an OpenFlow connection of %s: %s", _host(address), reason)
+        _shut(connection)
+
+    def _serve(self, connection: socket.socket, address: object, visitor: Visitor) -> None:
         session: Session | None = None
+        fault = True
         try:
-            channel = self._secure(connection, address) if self._tls else connection
-            session = Session(channel, address, self._post, self._limits)
+            channel, name = self._secure(connection, address) if self._tls else (connection, "")
+            session = self._make(channel, address, name)
             with self._lock:
-                self._sessions.add(session)
+                self._sessions[session] = visitor
             if self._closing:
                 session.end("the controller is closing")
             session.serve()
+            fault = bool(session.fault) or session.unwelcome
         except Refused as refused:
             _LOG.warning("refused the OpenFlow connection from %s: %s", _host(address), refused.text)
-            connection.close()
         except OSError as error:
-            _LOG.warning("connection from %s failed: %s", address, error)
-            connection.close()
+            _LOG.warning("connection from %s failed: %s", _host(address), error)
+        except Exception:  # noqa: BLE001 - one peer's connection ends, and nothing else
+            _LOG.exception("serving %s failed", _host(address))
         finally:
-            with self._lock:
-                self._connections -= 1
-                if session is not None:
-                    self._sessions.discard(session)
+            connection.close()
+            self._left(visitor, session, fault)
 
-    def _secure(self, connection: socket.socket, address: object) -> TlsSocket:
-        """The connection in TLS, of a peer that may come in. Raises Refused."""
+    def _left(self, visitor: Visitor, session: Session | None, fault: bool = False) -> None:
+        with self._lock:
+            self._connections -= 1
+            if session is not None:
+                self._sessions.pop(session, None)
+        self._door.leave(visitor, fault)
+
+    def _secure(self, connection: socket.socket, address: object) -> tuple[TlsSocket, str]:
+        """The connection in TLS, of a peer that may come in, and the peer's name. Raises Refused."""
         if self._tls is None:
             raise RuntimeError("there are no credentials for TLS")
         with self._lock:
@@ -160,7 +165,12 @@ class Listener:
             with self._lock:
                 self._shaking.discard(connection)
         _LOG.info("%s at %s proved itself with %s", name, _host(address), channel.version())
-        return channel
+        return channel, name
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it may be closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _host(address: object) -> str:
@@ -183,5 +193,4 @@ def _listen(where: HostPort) -> socket.socket:
         if one is not None:
             one.close()
         raise StartError(f"cannot listen for OpenFlow at {where}: {error.strerror or error}") from None
-    one.settimeout(_LOOK_SECONDS)
     return one

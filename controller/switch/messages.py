@@ -125,6 +125,12 @@ def echo_request(xid: int) -> bytes:
     return HEADER.pack(VERSION, Type.ECHO_REQUEST, HEADER.size, xid)
 
 
+def echo_reply(request: bytes) -> bytes:
+    """The answer to an echo request: its own number and data."""
+    xid = HEADER.unpack_from(request)[3]
+    return HEADER.pack(VERSION, Type.ECHO_REPLY, len(request), xid) + request[HEADER.size :]
+
+
 def flow_stats_request(xid: int) -> bytes:
     """Ask for every flow of every table."""
     return _FLOW_REQUEST.pack(

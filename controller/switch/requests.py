@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from controller.peers.limits import Limits
+from controller.peers.pace import Budget
 from controller.reconcile.events import BundleDone, BundleFailed, Changes, DumpFlows, Event, FlowsDumped
 from controller.switch import messages
 from controller.switch.codec import FlowDump
@@ -76,18 +78,21 @@ class Requests:
         outbox: Outbox,
         post: Callable[[Event], None],
         clock: Callable[[], float],
-        waiting: int,
+        limits: Limits,
+        budget: Budget,
     ) -> None:
         self._dpid = dpid
         self._session = session
         self._outbox = outbox
         self._post = post
         self._clock = clock
-        self._most_waiting = waiting
+        self._limits = limits
+        self._budget = budget
+        self._kept = 0  # bytes of the current dump that the budget knows of
         self._lock = threading.RLock()
         self._waiting: deque[_Dump | _Bundle] = deque()
         self._current: _Dump | _Bundle | None = None
-        self._progress = 0.0
+        self._began = self._progress = 0.0
         self._next_xid = _FIRST_XID
         self._next_bundle = 1
         self._over = False
@@ -103,20 +108,29 @@ class Requests:
     def send_bundle(self, number: int, changes: Changes) -> None:
         """Send changes as one bundle; BundleDone or BundleFailed with `number` is posted in any case."""
         with self._lock:
-            if self._over or len(self._waiting) >= self._most_waiting:
+            if self._over or len(self._waiting) >= self._limits.waiting_requests:
                 reason = "the session is over" if self._over else f"{len(self._waiting)} requests wait already"
                 self._post(BundleFailed(self._dpid, self._session, number, reason))
                 return
             self._waiting.append(_Bundle(number, changes))
             self._go_on()
 
-    def overdue(self, now: float, limit: float) -> str:
-        """What the switch failed to answer within `limit` seconds, or the empty text."""
+    def overdue(self, now: float) -> str:
+        """What the switch failed to answer in time, or the empty text."""
         with self._lock:
-            if self._current is None or now - self._progress <= limit:
+            if self._current is None:
                 return ""
+            limits, dump = self._limits, isinstance(self._current, _Dump)
             what = "a flow dump" if isinstance(self._current, _Dump) else f"bundle {self._current.number}"
-            return f"no answer to {what} within {limit:g} s"
+            if now - self._progress > limits.request:
+                return f"no answer to {what} within {limits.request:g} s"
+            most = limits.dump_seconds if dump else limits.whole_request
+            return f"{what} took longer than {most:g} s" if now - self._began > most else ""
+
+    def waits_for(self, xid: int) -> bool:
+        """Whether a multipart reply with this xid is a part of what was asked for."""
+        current = self._current
+        return isinstance(current, _Dump) and current.xid == xid
 
     def end(self, reason: str) -> None:
         """The session is over: whatever was asked has failed."""
@@ -125,6 +139,7 @@ class Requests:
             failed = [one for one in (self._current, *self._waiting) if isinstance(one, _Bundle)]
             self._current = None
             self._waiting.clear()
+            self._keep(0)
         for bundle in failed:
             self._post(BundleFailed(self._dpid, self._session, bundle.number, bundle.error or reason))
 
@@ -132,7 +147,7 @@ class Requests:
         if self._current is not None or not self._waiting or self._over:
             return
         self._current = current = self._waiting.popleft()
-        self._progress = self._clock()
+        self._began = self._progress = self._clock()
         if isinstance(current, _Dump):
             current.xid = self._take_xids(1)
             self._outbox.put_at_once(messages.flow_stats_request(current.xid))
@@ -171,10 +186,12 @@ class Requests:
                 return
             current.result.add(message)
             self._progress = self._clock()
+            self._check(current.result)
             if more:
                 return
             found = current.result
             found.end()
+            self._keep(0)
             self._current = None
             self._go_on()
         foreign = tuple(found.foreign_flows)
@@ -182,6 +199,25 @@ class Requests:
             self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign
         )
         self._post(answer)
+
+    def _check(self, dump: FlowDump) -> None:
+        """Raises CodecError when a dump has become more than a switch can have, or than we can keep."""
+        limits = self._limits
+        for size, most, unit in (
+            (dump.seen, limits.dump_flows, "flows"),
+            (dump.read, limits.dump_bytes, "bytes"),
+            (dump.kept, limits.dump_kept, "bytes of flows that are not as they shall be"),
+        ):
+            if size > most:
+                raise CodecError(f"its flow dump has more than {most:,} {unit}")
+        if not self._keep(dump.kept):
+            raise CodecError(f"its flow dump has {dump.kept:,} bytes to keep, and the others' leave no room for them")
+
+    def _keep(self, size: int) -> bool:
+        done = self._budget.resize(self._kept, size)
+        if done:
+            self._kept = size
+        return done
 
     def bundle_reply(self, xid: int, message: bytes) -> None:
         """A bundle control reply."""

@@ -1,8 +1,9 @@
 """One switch's connection: os-ken's Datapath with threads, bounds and clocks of our own.
 
-os-ken does the handshake and answers echo requests through its own handlers. Its receive and send loops are replaced:
-they cannot end under the native hub, decode flow dumps object by object, and let any peer wait for ever. What is asked
-of the switch stands in `requests`.
+os-ken does the handshake through its own handlers. Its receive and send loops are replaced: they cannot end under the
+native hub, decode flow dumps object by object, and let any peer wait for ever. What is asked of the switch stands in
+`requests`. A peer gets its turn and no more: after some messages others run, and messages that nobody asked for are
+read at a pace.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from os_ken.controller import ofp_event
 from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
+from controller.peers.limits import Limits
+from controller.peers.pace import Budget, Pace, cost
 from controller.reconcile.events import Event
 from controller.switch import messages
+from controller.switch.claims import Identity, identity
 from controller.switch.errors import CodecError
-from controller.switch.limits import Limits
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
 from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
@@ -36,10 +39,11 @@ _LONGEST_HELLO = 1024
 _MULTIPART = struct.Struct("!HH")
 # The only messages that os-ken gets to see, by the state of the session.
 _FOR_OS_KEN = {
-    HANDSHAKE_DISPATCHER: {Type.HELLO, Type.ECHO_REQUEST},
-    CONFIG_DISPATCHER: {Type.ECHO_REQUEST, Type.FEATURES_REPLY},
-    MAIN_DISPATCHER: {Type.ECHO_REQUEST},
+    HANDSHAKE_DISPATCHER: {Type.HELLO},
+    CONFIG_DISPATCHER: {Type.FEATURES_REPLY},
 }
+_CHALLENGE = 0x7FFFFFFF  # xid of the echo request that must be answered; os-ken's own count from 1
+_BRIEF = 1.0  # seconds; a peer that connects again and again for no longer than that is no switch
 _numbers = itertools.count(1)
 
 
@@ -55,17 +59,31 @@ class Session(Datapath):  # type: ignore[misc]
         address: object,
         post: Callable[[Event], None],
         limits: Limits,
+        budget: Budget,
+        certificate: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`post` gets events, `budget` is for all sessions together, `certificate` is the name that TLS has proved.
+
+        `on_alive` is called when the peer has answered a challenge.
+        """
         self.number = next(_numbers)
+        self.fault = ""
+        self.unwelcome = False
+        self.identity: Identity = identity(str(address[0] if isinstance(address, tuple) else address), certificate)
+        self.on_alive: Callable[[Session], None] = lambda session: None
         self._limits = limits
         self._clock = clock
         self._post = post
+        self._budget = budget
         self._outbox = Outbox(limits.waiting_bytes)
         self._requests: Requests | None = None
         self._reason = ""
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
+        self._pace = Pace(limits.burst, limits.rate, self._began)
+        self._prove_by: float | None = None
+        self._early_messages = self._early_bytes = 0
         super().__init__(connection, address)
         self.socket.settimeout(limits.tick)
         self.xid = 0  # os-ken counts up from here; our own requests have the upper half of the numbers
@@ -94,7 +112,7 @@ class Session(Datapath):  # type: ignore[misc]
         """Go on in the handshake; os-ken tells the application."""
         if state == MAIN_DISPATCHER and self._requests is None:
             self._requests = Requests(
-                self.id, self.number, self._outbox, self._post, self._clock, self._limits.waiting_requests
+                self.id, self.number, self._outbox, self._post, self._clock, self._limits, self._budget
             )
         super().set_state(state)
 
@@ -111,14 +129,30 @@ class Session(Datapath):  # type: ignore[misc]
 
     # What we do.
 
-    def end(self, reason: str) -> None:
-        """End the session, for the first reason given. Returns at once; `serve` returns soon."""
+    def end(self, reason: str, fault: bool = False) -> None:
+        """End the session, for the first reason given; `fault` says that the peer is to blame. Returns at once; `serve`
+        returns soon.
+        """
         with self._ending:
             if self._reason:
                 return
             self._reason = reason
+            self.fault = reason if fault else ""
         self._outbox.close()
         self._shut()
+
+    def refuse(self, reason: str) -> None:
+        """End a session that is not to speak for its datapath id. That is no fault of the datapath's."""
+        self.unwelcome = True
+        self.end(f"refused: {reason}")
+
+    def challenge(self) -> None:
+        """Ask for a sign of life. `on_alive` is called if it comes; if not, the session ends."""
+        with self._ending:
+            if self._prove_by is not None:
+                return
+            self._prove_by = self._clock() + self._limits.prove
+        self._outbox.put_at_once(messages.echo_request(_CHALLENGE))
 
     def _shut(self) -> None:
         with contextlib.suppress(OSError):  # it may be closed already
@@ -131,10 +165,12 @@ class Session(Datapath):  # type: ignore[misc]
         try:
             self.send_msg(self.ofproto_parser.OFPHello(self))
             self._receive_loop()
-        except (CodecError, OSError) as error:
-            self.end(str(error) or type(error).__name__)
+        except OSError as error:
+            self._ended(str(error) or type(error).__name__)
+        except CodecError as error:
+            self.end(str(error), fault=True)
         except Exception as error:  # noqa: BLE001 - os-ken's parsers raise anything for what a peer makes up
-            self.end(f"the peer sent what cannot be read: {type(error).__name__}: {error}")
+            self.end(f"the peer sent what cannot be read: {type(error).__name__}: {error}", fault=True)
         finally:
             self.end("the session is over")
             sender.join()
@@ -152,7 +188,7 @@ class Session(Datapath):  # type: ignore[misc]
                 self._send_all(data)
                 time.sleep(0)  # other green threads shall run between two chunks of a bundle
         except OSError as error:
-            self.end(f"sending failed: {error}")
+            self.end(f"sending failed: {error}", isinstance(error, TimeoutError))
         except Exception as error:  # noqa: BLE001 - a session must end when its sender does
             _LOG.exception("sending to %s failed", self.peer)
             self.end(f"sending failed: {type(error).__name__}: {error}")
@@ -160,42 +196,59 @@ class Session(Datapath):  # type: ignore[misc]
 
     def _send_all(self, data: bytes) -> None:
         view = memoryview(data)
-        moved = self._clock()
+        began = self._clock()
         while view:
             try:
                 sent = self.socket.send(view)
             except TimeoutError:
-                if self._reason or self._clock() - moved > self._limits.request:
-                    raise TimeoutError(f"the switch took nothing for {self._limits.request:g} s") from None
-                continue
+                sent = 0
             view = view[sent:]
-            moved = self._clock()
+            if view and (self._reason or self._clock() - began > self._limits.request):
+                raise TimeoutError(f"the switch did not take {len(data)} bytes within {self._limits.request:g} s")
 
     def _receive_loop(self) -> None:
         buffer = bytearray()
         looked = self._clock()
+        whole = False  # whether the buffer may still have a whole message
         while not self._reason:
-            try:
-                data = self.socket.recv(_READ)
-            except TimeoutError:
-                data = None
-            now = self._clock()
-            if data is not None:
-                if not data:
-                    self.end("the switch closed the connection")
+            rest = self._pace.wait(self._clock())
+            data = b""
+            if rest > 0:
+                time.sleep(min(rest, self._limits.tick))
+            elif not whole:
+                received = self._receive()
+                if received == b"":
+                    self._ended("the switch closed the connection")
                     return
+                data = received or b""
+            now = self._clock()
+            if data:
                 self._heard = now
                 buffer += data
-                self._consume(buffer)
+            if rest <= 0 and buffer:
+                whole = self._consume(buffer)
                 time.sleep(0)  # a long dump shall not keep other green threads waiting
-            if data is None or now - looked >= self._limits.tick:
+            if not data or now - looked >= self._limits.tick:
                 looked = now
                 self._look_at_clocks(now)
+
+    def _receive(self) -> bytes | None:
+        """What came; None when nothing did for a while."""
+        try:
+            data: bytes = self.socket.recv(_READ)
+        except TimeoutError:
+            return None
+        return data
+
+    def _ended(self, reason: str) -> None:
+        """The peer has ended the session, perhaps so soon that it is no switch, or one that cannot make up its mind."""
+        self.unwelcome = self._requests is None or self._clock() - self._began < _BRIEF
+        self.end(reason)
 
     def _look_at_clocks(self, now: float) -> None:
         if self._requests is None:
             if now - self._began > self._limits.handshake:
-                self.end(f"no OpenFlow handshake within {self._limits.handshake:g} s")
+                self.end(f"no OpenFlow handshake within {self._limits.handshake:g} s", fault=True)
             return
         silent = now - self._heard
         if silent > self._limits.silence:
@@ -203,28 +256,45 @@ class Session(Datapath):  # type: ignore[misc]
         elif silent > self._limits.echo and now - self._asked > self._limits.echo:
             self._asked = now
             self._outbox.put_at_once(messages.echo_request(0))
-        overdue = self._requests.overdue(now, self._limits.request)
+        if self._prove_by is not None and now > self._prove_by:
+            self.end(f"no sign of life within {self._limits.prove:g} s, while another connection claims its place")
+        overdue = self._requests.overdue(now)
         if overdue:
-            self.end(overdue)
+            self.end(overdue, fault=True)
 
-    def _consume(self, buffer: bytearray) -> None:
-        """Take whole messages from the front of the buffer."""
-        offset = 0
+    def _consume(self, buffer: bytearray) -> bool:
+        """Take whole messages from the front of the buffer, as many as a turn has. Whether there may be more."""
+        offset = spent = 0
         while len(buffer) - offset >= HEADER.size and not self._reason:
             version, kind, length, xid = HEADER.unpack_from(buffer, offset)
             self._check(version, kind, length)
             if len(buffer) - offset < length:
                 break
+            if spent >= self._limits.turn:
+                del buffer[:offset]
+                return True
+            units = cost(length)
+            spent += units
+            if self._requests is None:
+                self._count_early(length)
+            elif kind != Type.MULTIPART_REPLY or not self._requests.waits_for(xid):
+                self._pace.spend(units)
             self._dispatch(version, kind, xid, bytes(buffer[offset : offset + length]))
             offset += length
         del buffer[:offset]
+        return False
+
+    def _count_early(self, length: int) -> None:
+        self._early_messages += 1
+        self._early_bytes += length
+        if self._early_messages > self._limits.handshake_messages or self._early_bytes > self._limits.handshake_bytes:
+            raise CodecError(f"{self._early_messages} messages before it has said which switch it is")
 
     def _check(self, version: int, kind: int, length: int) -> None:
         if length < HEADER.size:
             raise CodecError(f"a message of {length} bytes")
         if self.state == HANDSHAKE_DISPATCHER:
-            greeting = kind in (Type.HELLO, Type.ERROR, Type.ECHO_REQUEST)
-            if not greeting or not 1 <= version <= 0x7F or length > _LONGEST_HELLO:
+            if kind not in (Type.HELLO, Type.ERROR) or not 1 <= version <= 0x7F or length > _LONGEST_HELLO:
                 raise CodecError("the peer does not speak OpenFlow")
         elif version != VERSION:
             raise CodecError(f"a message of OpenFlow version {version:#x} after version {VERSION:#x} was agreed on")
@@ -234,28 +304,41 @@ class Session(Datapath):  # type: ignore[misc]
             if kind == Type.HELLO:
                 message = messages.clean_hello(message)
             self._to_os_ken(version, kind, xid, message)
+        elif kind == Type.ECHO_REQUEST:
+            self._outbox.put(messages.echo_reply(message))
+        elif kind == Type.ECHO_REPLY:
+            self._echoed(xid)
         elif kind == Type.ERROR:
             self._error(xid, message)
         elif kind == Type.BUNDLE_CONTROL and self._requests is not None:
             self._requests.bundle_reply(xid, message)
         elif kind == Type.MULTIPART_REPLY:
-            if len(message) < HEADER.size + 8:
-                raise CodecError("a multipart reply ends early")
-            of, flags = _MULTIPART.unpack_from(message, HEADER.size)
-            if of == Multipart.FLOW and self._requests is not None:
-                self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
-            elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
-                # os-ken waits for the ports before it calls a switch connected. We need none of them, and its parser
-                # never comes back from one of length zero.
-                self._to_os_ken(version, kind, xid, message[: HEADER.size + 8])
+            self._multipart(version, xid, message)
+
+    def _multipart(self, version: int, xid: int, message: bytes) -> None:
+        if len(message) < HEADER.size + 8:
+            raise CodecError("a multipart reply ends early")
+        of, flags = _MULTIPART.unpack_from(message, HEADER.size)
+        if of == Multipart.FLOW and self._requests is not None:
+            self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
+        elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
+            # os-ken waits for the ports before it calls a switch connected. We need none of them, and its parser
+            # never comes back from one of length zero.
+            self._to_os_ken(version, Type.MULTIPART_REPLY, xid, message[: HEADER.size + 8])
+
+    def _echoed(self, xid: int) -> None:
+        if xid != _CHALLENGE or self._prove_by is None:
+            return
+        self._prove_by = None
+        self.on_alive(self)
 
     def _error(self, xid: int, message: bytes) -> None:
         if self._requests is None:
-            self.end(f"the switch refused the handshake: {messages.error_text(message)}")
+            self.end(f"the switch refused the handshake: {messages.error_text(message)}", fault=True)
             return
         reason = self._requests.error(xid, message)
         if reason:
-            self.end(reason)
+            self.end(reason, fault=True)
 
     def _to_os_ken(self, version: int, kind: int, xid: int, message: bytes) -> None:
         """Let os-ken parse a message and call its handlers for it, as its own receive loop would."""

@@ -13,6 +13,7 @@ from controller.ovsdb import settings
 from controller.ovsdb.remotes import controller_target, leads_to, parse_listen, parse_remote, plain_address
 from controller.ovsdb.settings import BridgeSettings, ControllerRow, TableRow
 from controller.ovsdb.wire import Splitter, WireError
+from controller.peers.limits import OvsdbLimits
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_what_no_message_can_come_of() -> None:
     with pytest.raises(WireError):
         Splitter().feed(b"}")
     with pytest.raises(WireError):
-        Splitter(limit=10).feed(b'{"long": "long')
+        Splitter(OvsdbLimits(message_bytes=10)).feed(b'{"long": "long')
 
 
 def bridge(**changes: Any) -> BridgeSettings:

@@ -84,7 +84,7 @@ class Controller:
 
 
 @contextmanager
-def controller(hub: str, **limits: float) -> Iterator[Controller]:
+def controller(hub: str, **limits: object) -> Iterator[Controller]:
     """A running application that ends with the block."""
     with tempfile.TemporaryDirectory(prefix="hg-of-") as folder, socket.socket(socket.AF_UNIX) as listening:
         path, log = f"{folder}/s", Path(folder) / "log"

@@ -1,7 +1,7 @@
 """The OpenFlow application in a process of its own, so that tests can run it under either hub.
 
 Run as `openflow_driver.py HUB SOCKET LIMITS`: it connects to the Unix socket, reads pickled (method, arguments) from it
-and writes pickled events to it. LIMITS is JSON for `controller.switch.limits.Limits`.
+and writes pickled events to it. LIMITS is JSON for `controller.peers.limits.Limits`, and its `door` for `DoorLimits`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main(hub: str, path: str, limits: str) -> None:
     import threading
 
     from controller.endpoints import HostPort
-    from controller.switch.app import open_app
-    from controller.switch.limits import Limits
+    from controller.peers.limits import DoorLimits, Limits
+    from controller.switch.app import Setup, open_app
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     channel = socket.socket(socket.AF_UNIX)
@@ -37,7 +37,10 @@ def main(hub: str, path: str, limits: str) -> None:
         with lock:
             channel.sendall(pickle.dumps(event))
 
-    app = open_app(post, [HostPort("127.0.0.1", 0), HostPort("::1", 0)], Limits(**json.loads(limits)))
+    given = json.loads(limits)
+    door = DoorLimits(**given.pop("door", {}))
+    setup = Setup(Limits(**given), door, refused=lambda kind: logging.info("refused: %s", kind))
+    app = open_app(post, [HostPort("127.0.0.1", 0), HostPort("::1", 0)], setup)
     post([tuple(address) for address in app.addresses])
     while True:
         name, arguments = pickle.load(requests)

@@ -1,0 +1,78 @@
+"""How much a database may hold: values in a column, rows, and bytes of all of it. What they mean is not known here.
+
+A column is checked before the `ovs` package makes objects of its values, the rest as rows come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ovs.db.types
+
+from controller.peers.limits import OvsdbLimits
+from controller.peers.pace import Budget
+
+_WIDE = frozenset({"Bridge", "Open_vSwitch"})
+_VALUE_BYTES = 120  # of the objects of one value, about
+_ROW_BYTES = 1000
+
+
+class TooMuch(ValueError):
+    """The database holds more than is let in."""
+
+
+def check_columns(tables: object, limits: OvsdbLimits) -> None:
+    """Raises TooMuch for a row in `tables` (of an update or of a first reply) with too many values in a column.
+
+    What does not look like tables at all is left to the package to refuse.
+    """
+    if not isinstance(tables, Mapping):
+        return
+    for table, rows in tables.items():
+        most = limits.wide_row_values if table in _WIDE else limits.row_values
+        for row in rows.values() if isinstance(rows, Mapping) else ():
+            for columns in row.values() if isinstance(row, Mapping) else ():
+                for name, value in columns.items() if isinstance(columns, Mapping) else ():
+                    if isinstance(value, list) and value and isinstance(value[-1], list) and len(value[-1]) > most:
+                        raise TooMuch(
+                            f"column {str(name)[:40]} of a row of {str(table)[:40]} has more than {most:,} values"
+                        )
+
+
+class Contents:
+    """The size of one database's rows. It belongs to the thread that runs the replica."""
+
+    def __init__(self, limits: OvsdbLimits, budget: Budget) -> None:
+        self._limits, self._budget = limits, budget
+        self._sizes: dict[object, int] = {}
+        self._size = 0
+
+    def changed(self, row: Any, gone: bool) -> None:
+        """A row came, changed or went. Raises TooMuch."""
+        size = 0 if gone else _ROW_BYTES + sum(map(_size, row._data.values()))
+        known = self._sizes.pop(row.uuid, 0)
+        if not gone:
+            self._sizes[row.uuid] = size
+        if len(self._sizes) > self._limits.rows:
+            raise TooMuch(f"it has more than {self._limits.rows:,} rows")
+        after = self._size + size - known
+        if not self._budget.resize(self._size, after):
+            raise TooMuch(f"its contents are {after:,} bytes, and there is no room for them beside the others'")
+        self._size = after
+
+    def clear(self) -> None:
+        """There are no rows any more."""
+        self._budget.resize(self._size, 0)
+        self._sizes.clear()
+        self._size = 0
+
+
+def _size(datum: Any) -> int:
+    values = datum.values
+    size = _VALUE_BYTES * len(values)
+    if datum.type.key.type == ovs.db.types.StringType:
+        size += sum(len(key.value) for key in values)
+    if datum.type.value is not None and datum.type.value.type == ovs.db.types.StringType:
+        size += sum(len(value.value) for value in values.values())
+    return size

@@ -1,0 +1,87 @@
+"""A thread that accepts connections for as long as the process lives, whatever goes wrong with one of them.
+
+Running out of descriptors or memory passes: it is waited out, longer each time up to a second, and said in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+LOOK_SECONDS = 0.5  # between two looks at whether to close
+FIRST_REST, LONGEST_REST = 0.05, 1.0
+IN_A_ROW = 64  # connections accepted before others get their turn
+# What is wrong with the connection that would have been accepted, not with us (accept(2)).
+_OF_THE_PEER = frozenset({errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT,
+                          errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH})  # fmt: skip
+
+
+class Acceptor:
+    """Calls `taken(connection, address)` for each connection at a listening socket, which it owns from now on.
+
+    `run` is the thread's main; it ends only after `close`. `taken` must not wait, and may raise anything.
+    """
+
+    def __init__(self, listening: socket.socket, what: str, taken: Callable[[socket.socket, object], None]) -> None:
+        self._socket = listening
+        self._socket.settimeout(LOOK_SECONDS)
+        self._what = what
+        self._taken = taken
+        self._closing = threading.Event()
+        self._running = False
+        self._rest = FIRST_REST
+
+    def run(self) -> None:
+        """Accept until closed."""
+        self._running = True
+        accepted = 0
+        try:
+            while not self._closing.is_set():
+                self.accept_one()
+                accepted += 1
+                if accepted % IN_A_ROW == 0:
+                    time.sleep(0)
+        finally:
+            self._socket.close()
+
+    def accept_one(self) -> None:
+        """Wait for one connection, for LOOK_SECONDS at most, and hand it on. Raises nothing."""
+        try:
+            connection, address = self._socket.accept()
+        except TimeoutError:
+            return
+        except Exception as error:  # noqa: BLE001 - nothing that accept says may end the thread
+            self._failed(error)
+            return
+        try:
+            self._taken(connection, address)
+        except Exception as error:  # noqa: BLE001 - the connection ends, not the thread
+            connection.close()
+            self._failed(error)
+        else:
+            self._rest = FIRST_REST
+
+    def _failed(self, error: Exception) -> None:
+        if self._closing.is_set():
+            return
+        if isinstance(error, OSError) and error.errno in _OF_THE_PEER:
+            time.sleep(0)
+            return
+        log.error(f"cannot accept {self._what} connections; trying again", error=f"{type(error).__name__}: {error}")
+        self._closing.wait(self._rest)
+        self._rest = min(self._rest * 2, LONGEST_REST)
+
+    def close(self) -> None:
+        """Accept no more; `run` returns soon."""
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
+        if not self._running:
+            self._socket.close()

@@ -1,0 +1,52 @@
+"""A peer's share: how much it may have handled at once and by the second, and what all of them may keep together.
+
+No clock and no thread here; time is passed in, in seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+
+_UNIT_BYTES = 4096
+
+
+def cost(size: int) -> int:
+    """What a message of `size` bytes costs, in units."""
+    return 1 + size // _UNIT_BYTES
+
+
+class Pace:
+    """A bucket of `burst` units that fills by `rate` units a second. It belongs to one thread."""
+
+    def __init__(self, burst: float, rate: float, now: float) -> None:
+        self._burst, self._rate = float(burst), float(rate)
+        self._units, self._at = self._burst, now
+
+    def spend(self, units: int) -> None:
+        """Take units out, also more than there are."""
+        self._units -= units
+
+    def wait(self, now: float) -> float:
+        """Seconds until there is something in it again; 0 when there is."""
+        self._units = min(self._burst, self._units + (now - self._at) * self._rate)
+        self._at = now
+        return 0.0 if self._units > 0 else (1 - self._units) / self._rate
+
+
+class Budget:
+    """Bytes that many keep together: each has `share` for itself, and what it has beyond comes out of one pot."""
+
+    def __init__(self, share: int, pot: int) -> None:
+        self._share, self._left = share, pot
+        self._lock = threading.Lock()
+
+    def resize(self, before: int, after: int) -> bool:
+        """Somebody who keeps `before` bytes wants to keep `after`. False, and nothing changes, when it is too much."""
+        more = max(0, after - self._share) - max(0, before - self._share)
+        if not more:
+            return True
+        with self._lock:
+            if more > self._left:
+                return False
+            self._left -= more
+        return True
