@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from controller.reconcile.events import FlowCounters, WireFlow, wire_flow
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.switch.codec import CodecError, decode_flow
 from controller.views import FlowView
 from flows import text
@@ -20,7 +20,9 @@ from flows.pipeline import TABLE_NAMES
 def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     """The flows of one bridge as its switch last dumped them, in table order, highest priority first."""
     bridge = core.world.bridges[name]
-    switch = core.switches[bridge.dpid]
+    switch = core.switch_of(name)
+    if switch is None:
+        return []
     plan = core.world.planned(name)
     rules = plan.rules.rules if plan else {}
     attachments = plan.view.attachments if plan else ()

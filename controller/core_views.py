@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.report import missing, pod_views, policy_views, problem_views, source_lines, switch_views
 from controller.version import version
 from controller.views import (

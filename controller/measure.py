@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterable
 
 from controller.metrics import Allowed, Denied, Metrics, Reading
 from controller.reconcile.events import BundleDone, BundleFailed, Command, Event, FlowsDumped, SendBundle
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.report import policy_views, switch_views
 from flows.fields import CookieKind, read_cookie
 
@@ -96,4 +96,4 @@ class Meter:
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:
-    return next(iter(core.world.by_dpid.get(dpid, ())), None)
+    return core.served(dpid)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.attach import Attachment, BridgeState
+from flows.attach import NO_NODE, Attachment, BridgeState
 from flows.model import Cluster, Direction, Key, Policy
 
 
@@ -24,7 +25,7 @@ def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
 def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
     bridge = core.world.bridges[name]
     reading = core.world.reading(name)
-    switch = core.switches.get(bridge.dpid)
+    switch = core.switch_of(name)
     uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.view.uplink), "")
     ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
     committed = switch.committed_at if switch else None
@@ -50,12 +51,13 @@ def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
 
 def _error(core: Reconciler, name: BridgeName) -> str:
     bridge = core.world.bridges[name]
-    rivals = core.world.by_dpid.get(bridge.dpid, ())
-    if rivals and rivals[0] != name:
-        return f"datapath id {bridge.dpid:016x} is used by bridge {rivals[0][1]} at {rivals[0][0]} too; not served"
-    switch = core.switches.get(bridge.dpid)
-    plan = core.world.planned(name)
-    return (plan.error if plan else "") or (switch.error if switch else "")
+    if refusal := core.world.owners.refusal(name):
+        return refusal
+    if failure := core.world.failed.get(name):
+        return failure.reason
+    switch, plan = core.switch_of(name), core.world.planned(name)
+    unnamed = "" if bridge.node else NO_NODE
+    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed
 
 
 def pod_views(core: Reconciler) -> tuple[PodView, ...]:
@@ -114,8 +116,7 @@ def _unrealized_nodes(core: Reconciler) -> dict[Key, str]:
     """Pods on switches that do not have all their flows yet, and the switch's node."""
     found: dict[Key, str] = {}
     for name, bridge in core.world.bridges.items():
-        switch = core.switches.get(bridge.dpid)
-        plan = core.world.planned(name)
+        switch, plan = core.switch_of(name), core.world.planned(name)
         if switch is None or not switch.realized or (plan is not None and plan.error):
             found.update((a.pod, bridge.node) for a in core.world.reading(name).view.attachments)
     return found
@@ -123,10 +124,11 @@ def _unrealized_nodes(core: Reconciler) -> dict[Key, str]:
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
-    strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in core.world.by_dpid]
+    claimed = {bridge.dpid for bridge in core.world.bridges.values()}
+    strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in claimed]
     reason = "its OpenFlow connection is up, but no OVSDB that is reached has a bridge of ours with this datapath id"
     return (
-        *(ProblemView(p.where, p.key, p.field, p.reason) for p in core.problems),
+        *(ProblemView(p.where, p.key, p.field, p.reason) for p in chain(core.problems, core.contained())),
         *(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange)),
     )
 
@@ -138,10 +140,12 @@ def missing(core: Reconciler, revision: int) -> Iterator[str]:
         return
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
-        switch = core.switches.get(bridge.dpid)
+        switch = core.switch_of(name)
         error = _error(core, name)
         if error:
             yield f"{where}: {error}"
+        if core.world.owners.refusal(name):
+            continue
         if switch is None or switch.session is None:
             yield f"{where}: the switch has no OpenFlow connection to this controller"
         elif not switch.realized and switch.realized_revision < revision:

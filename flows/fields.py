@@ -51,10 +51,11 @@ EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
 INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 OUTPUT = Range(_R[5], 0, 15, "the ofport to send to")
+FLOOD_CHUNK = Range(_R[7], 0, 9, "which of the flood's chunks of ports is being served")
 
 RANGES = (
     SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
-    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, OUTPUT,
+    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, OUTPUT, FLOOD_CHUNK,
 )  # fmt: skip
 
 # OpenFlow's LOCAL in 16 bits, which output:reg takes (ovs-actions(7)), and in 32 bits, as in_port has it.
@@ -66,6 +67,9 @@ IN_PORT_16 = 0xFFF8
 NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD
 MAX_OFPORT = 0xFEFF
+# Ports that one flow of the flood sends to. One flow for all would be too long for a message, and made anew for every
+# port that comes or goes; with this many, the flow that calls all chunks fits a message for as many ports as there are.
+FLOOD_PORTS = 64
 
 # One zone a bridge: every connection that a policy let through stands in it, and nothing else.
 CT_ZONE = 0x4847

@@ -5,6 +5,8 @@ Everything is bound to the port: MAC, IPv4, IPv6, ARP and neighbor discovery. Wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import Attachment, SwitchView
@@ -13,6 +15,8 @@ from flows.fields import (
     DESTINATION,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
+    FLOOD_CHUNK,
+    FLOOD_PORTS,
     IN_PORT_16,
     INITIATOR,
     LOCAL_16,
@@ -26,7 +30,7 @@ from flows.fields import (
     CookieKind,
     cookie,
 )
-from flows.flow import Action, Load, Output, Term, exactly, in_range
+from flows.flow import Action, Load, Output, Resubmit, Term, exactly, in_range
 from flows.model import Direction
 from flows.net import WIDTH, Net
 from flows.pipeline import MISS
@@ -35,6 +39,7 @@ from flows.priorities import NOT_ASKED, SELF
 ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
 ALL_MLD2_ROUTERS = (0xFF02 << 112) | 0x16  # ff02::16, RFC 3810 section 5.2.14
 LINK_LOCAL = 0xFE80 << 112
+CHUNK = 10  # a chunk of the flood stands above the flow that calls it
 
 
 def link_local(mac: int) -> Net:
@@ -182,10 +187,34 @@ def render_node(flows: FlowSet, view: SwitchView) -> None:
 
 
 def render_flood(flows: FlowSet, view: SwitchView) -> None:
-    """ARP and neighbor discovery that concern everybody. This one flow depends on all ports."""
-    ports = [pod.ofport for pod in view.attachments if pod.addresses]
-    everybody = [*sorted(ports), LOCAL_32, *([view.uplink] if view.uplink is not None else [])]
-    flows.add(tables.FLOOD, MISS, [], [Output(port) for port in everybody])
+    """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
+    chunks: dict[int, list[int]] = {}
+    for pod in view.attachments:
+        if pod.addresses:
+            chunks.setdefault(flood_chunk(pod.ofport), []).append(pod.ofport)
+    for chunk, ports in chunks.items():
+        render_chunk(flows, chunk, ports)
+    render_everybody(flows, chunks, view.uplink)
+
+
+def flood_chunk(ofport: int) -> int:
+    """The chunk of the flood that a port is in, from 1: a packet that nobody called for a chunk has 0."""
+    return ofport // FLOOD_PORTS + 1
+
+
+def render_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
+    """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
+    nothing."""
+    flows.add(tables.FLOOD, CHUNK, [in_range(FLOOD_CHUNK, chunk)], [Output(port) for port in sorted(ports)])
+
+
+def render_everybody(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
+    """The flow that calls the chunks one after the other. It changes only with the set of chunks, and the uplink."""
+    actions: list[Action] = []
+    for chunk in sorted(chunks):
+        actions += [Load(FLOOD_CHUNK, chunk), Resubmit(tables.FLOOD.number)]
+    actions += [Output(LOCAL_32), *([Output(uplink)] if uplink is not None else [])]
+    flows.add(tables.FLOOD, MISS, [], actions)
 
 
 def render_neighbors(flows: FlowSet, view: SwitchView) -> None:

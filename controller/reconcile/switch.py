@@ -16,6 +16,7 @@ from controller.reconcile.events import (
     BundleFailed,
     Changes,
     Command,
+    DumpFailed,
     DumpFlows,
     FlowCounters,
     FlowKey,
@@ -28,6 +29,10 @@ from controller.reconcile.events import (
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 # Flows that somebody deleted by hand come back, and counters are read, this often.
 AUDIT_SECONDS = 60.0
+# Whoever carries out a command says how it ended, and gives up on a switch that makes no progress. Should that be lost,
+# this ends it: longer than the largest bundle or dump takes.
+COMMAND_SECONDS = 300.0
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: what follows each other is spread (Knuth, 6.4)
 
 Flows = dict[FlowKey, Body]
 Differences = dict[FlowKey, Body | None]
@@ -40,6 +45,7 @@ class InFlight:
     number: int
     changes: Differences
     revision: int
+    since: float
 
 
 @dataclass(slots=True)
@@ -60,6 +66,7 @@ class Switch:
     realized_revision: int = -1
     in_flight: InFlight | None = None
     dumping: bool = False
+    dumping_since: float = 0.0
     retry_at: float | None = None
     audit_at: float = 0.0
     failures: int = 0
@@ -76,6 +83,18 @@ class Switch:
         self.session = session
         self.in_flight = None
         self.retry_at = None
+        self.forget()
+
+    def start_over(self) -> None:
+        """Nothing that was planned, believed or on its way counts any more. The switch keeps what it has."""
+        self.hold("")
+        self.in_flight = None
+
+    def hold(self, reason: str) -> None:
+        """Leave the switch as it is until something is wanted of it again."""
+        self.desired = {}
+        self.wanted_revision = -1
+        self.error = reason
         self.forget()
 
     def forget(self) -> None:
@@ -120,8 +139,13 @@ class Switch:
         self.full_dumps += self.dumping_all
         self.known = True
         # All counters that were asked for while few were on their way are asked for now.
-        self.audit_at = now if self.all_counters else now + AUDIT_SECONDS
+        self.audit_at = now if self.all_counters else self._next_audit(now)
         self.realized_revision = -1
+
+    def _next_audit(self, now: float) -> float:
+        """Each switch has its own time within the interval, so that they do not all answer at once."""
+        phase = (self.dpid * _GOLDEN % 2**64) / 2**64 * AUDIT_SECONDS
+        return now + AUDIT_SECONDS - (now - phase) % AUDIT_SECONDS
 
     def _hold(self, flows: Mapping[FlowKey, Body | None]) -> None:
         """The switch has these."""
@@ -164,10 +188,19 @@ class Switch:
         """Nothing of the bundle is in force. Ask the switch again what it has, later each time."""
         if event.session != self.session or self.in_flight is None or self.in_flight.number != event.number:
             return
+        self.trip(event.reason, now)
+
+    def dump_failed(self, event: DumpFailed, now: float) -> None:
+        """The switch was not asked."""
+        if event.session == self.session and self.dumping and event.number == self.dumps_asked:
+            self.trip(event.reason, now)
+
+    def trip(self, reason: str, now: float) -> None:
+        """Whatever was on its way has failed. Ask the switch again what it has, later each time."""
         self.in_flight = None
-        self.known = False
-        self.error = event.reason
-        self.retry_at = now + min(FIRST_RETRY * 2**self.failures, LONGEST_RETRY)
+        self.forget()
+        self.error = reason
+        self.retry_at = now + min(FIRST_RETRY * 2 ** min(self.failures, 10), LONGEST_RETRY)
         self.failures += 1
 
     def ask(self) -> None:
@@ -184,31 +217,43 @@ class Switch:
 
     def due(self) -> float | None:
         """When this switch wants to be asked again, if time alone can bring that about."""
-        if self.session is None or self.in_flight is not None or self.dumping:
+        if self.session is None:
+            return None
+        if self.in_flight is not None or self.dumping:
+            return self._since() + COMMAND_SECONDS
+        if self.wanted_revision < 0 and not self.all_counters:
             return None
         return self.audit_at if self.known else self.retry_at
 
+    def _since(self) -> float:
+        return self.in_flight.since if self.in_flight is not None else self.dumping_since
+
     def next(self, now: float, may_send: bool) -> list[Command]:
         """What to do now. With `may_send` False only reading is allowed."""
-        if self.session is None or self.in_flight is not None or self.dumping:
+        if self.session is None:
             return []
+        if self.in_flight is not None or self.dumping:
+            if now - self._since() < COMMAND_SECONDS:
+                return []
+            what = "a bundle" if self.in_flight is not None else "a flow dump"
+            self.trip(f"nobody said how {what} ended within {COMMAND_SECONDS:g} s", now)
         if self.wanted_revision < 0 and not self.all_counters:
             return []  # until it is known what is wanted, nobody but who asked has to do with what is there
         if not self.known:
             if self.retry_at is not None and now < self.retry_at:
                 return []
-            return self._dump()
+            return self._dump(now)
         if may_send and self.realized_revision < self.wanted_revision:
-            command = self._send()
+            command = self._send(now)
             if command is not None:
                 return [command]
-        return self._dump() if now >= self.audit_at else []
+        return self._dump(now) if now >= self.audit_at else []
 
-    def _dump(self) -> list[Command]:
+    def _dump(self, now: float) -> list[Command]:
         if self.session is None:
             return []
         self.retry_at = None
-        self.dumping = True
+        self.dumping, self.dumping_since = True, now
         # From here on the differences are those to what was desired at this moment.
         self.known = self.known and not self.differs
         self.differs = {}
@@ -217,7 +262,7 @@ class Switch:
         # The mapping itself changes while the switch answers, in the thread that compares.
         return [DumpFlows(self.dpid, self.session, self.dumps_asked, dict(self.desired), self.dumping_all)]
 
-    def _send(self) -> Command | None:
+    def _send(self, now: float) -> Command | None:
         """The difference as one bundle, or nothing when there is none: then the switch is realized as it stands."""
         missing: list[WireFlow] = []
         different: list[WireFlow] = []
@@ -240,5 +285,5 @@ class Switch:
             self.error = ""
             return None
         self.bundles += 1
-        self.in_flight = InFlight(self.bundles, then, self.wanted_revision)
+        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now)
         return SendBundle(self.dpid, self.session, self.bundles, changes)
