@@ -32,6 +32,7 @@ from controller.reconcile.events import (
     Command,
     DumpFlows,
     Event,
+    FlowsDisturbed,
     OvsdbState,
     SendBundle,
     SwitchDown,
@@ -225,10 +226,22 @@ class Controller:
             log.info("switch connected", dpid=f"{event.dpid:016x}")
         elif isinstance(event, SwitchDown):
             log.warning("switch disconnected; its flows stay in force", dpid=f"{event.dpid:016x}")
+        elif isinstance(event, FlowsDisturbed):
+            self._note_drift(event)
         elif isinstance(event, OvsdbState) and event.reason:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
         elif isinstance(event, ClusterChanged):
             self.notes.take(event)
+
+    def _note_drift(self, event: FlowsDisturbed) -> None:
+        """What somebody else did to a switch's flows."""
+        ours = [f"{word} {count}" for word, count in event.changes.items() if word != "foreign"]
+        dpid = f"{event.dpid:016x}"
+        if ours:
+            log.warning("somebody else changed flows of ours; they are put right", dpid=dpid, flows=", ".join(ours))
+        if event.foreign:
+            words = "foreign flows came, went or changed in tables of ours; see headgate status"
+            log.warning(words, dpid=dpid, flows=event.foreign)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, DumpFlows):

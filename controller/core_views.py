@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.report import few, source_lines, switches_missing
 from controller.version import version
 from controller.views import (

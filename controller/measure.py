@@ -10,13 +10,14 @@ from controller.reconcile.events import (
     BundleFailed,
     Command,
     Event,
+    FlowsDisturbed,
     FlowsDumped,
     SendBundle,
     SwitchDown,
     SwitchUp,
 )
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from flows.fields import CookieKind, read_cookie
 
 
@@ -35,6 +36,8 @@ class Meter:
                 self._bundle(core, event)
             elif isinstance(event, FlowsDumped):
                 self._counters(core, event)
+            elif isinstance(event, FlowsDisturbed):
+                self._drift(core, event)
             elif isinstance(event, SwitchUp | SwitchDown):
                 self._sent.pop(event.dpid, None)  # no answer will come
         for command in commands:
@@ -57,6 +60,11 @@ class Meter:
             self.metrics.bundle_failed(node, bridge)
             return
         self.metrics.bundle_committed(node, bridge, *changes)
+
+    def _drift(self, core: Reconciler, event: FlowsDisturbed) -> None:
+        name = _bridge(core, event.dpid)
+        if name is not None:
+            self.metrics.drift(core.world.bridges[name].node, name[1], event.changes)
 
     def _counters(self, core: Reconciler, event: FlowsDumped) -> None:
         name = _bridge(core, event.dpid)
@@ -82,4 +90,4 @@ class Meter:
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:
-    return next(iter(core.world.by_dpid.get(dpid, ())), None)
+    return core.served(dpid)

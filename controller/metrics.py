@@ -55,6 +55,13 @@ FLOW_MODS = Series(
     "Flow changes in committed bundles: add, modify or delete.",
     ("node", "bridge", "change"),
 )
+DRIFT = Series(
+    "headgate_drift",
+    Counter,
+    "Flows that somebody else changed: removed, modified or added among ours (they are put right at once), foreign in "
+    "tables of ours (they are left alone, and are a problem).",
+    ("node", "bridge", "change"),
+)
 PROGRAMMED = Series(
     "headgate_port_to_programmed_seconds",
     Histogram,
@@ -107,10 +114,11 @@ ALLOWED = Series(
 )
 
 RESULTS = ("committed", "failed")
+DRIFTS = ("removed", "modified", "added", "foreign")
 CHANGES = ("add", "modify", "delete")
 
 DECLARED = (
-    BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
+    BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
 )  # fmt: skip
@@ -183,6 +191,8 @@ class Metrics:
             _remove(self._counters[BUNDLES], (node, bridge, result))
         for change in CHANGES:
             _remove(self._counters[FLOW_MODS], (node, bridge, change))
+        for change in DRIFTS:
+            _remove(self._counters[DRIFT], (node, bridge, change))
         self.observe_counters(node, bridge, {})
         self._readings.pop((node, bridge), None)
 
@@ -191,6 +201,11 @@ class Metrics:
         _child(self._counters[BUNDLES], node, bridge, "committed").inc()
         for change, number in zip(CHANGES, (adds, modifies, deletes), strict=True):
             _child(self._counters[FLOW_MODS], node, bridge, change).inc(number)
+
+    def drift(self, node: str, bridge: str, changes: Mapping[str, int]) -> None:
+        """Somebody else changed flows of a switch: how many, by the words of DRIFTS."""
+        for change, number in changes.items():
+            _child(self._counters[DRIFT], node, bridge, change).inc(number)
 
     def bundle_failed(self, node: str, bridge: str) -> None:
         """The switch refused a bundle, or did not answer."""

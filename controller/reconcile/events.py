@@ -111,6 +111,28 @@ class ClusterChanged:
     touched: tuple[tuple[str, Key | str], ...] | None = None
 
 
+class Peer(NamedTuple):
+    """Who is at the other end of a connection: its address, and the names in its certificate. Empty where there is
+    none, as with a unix socket."""
+
+    host: str = ""
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.names[0] if self.names else "", self.host))) or "this machine"
+
+
+NOBODY = Peer()
+
+
+@dataclass(frozen=True, slots=True)
+class OvsdbPeer:
+    """Who an OVSDB is connected to, before anything that comes through that connection."""
+
+    ovsdb: str
+    peer: Peer
+
+
 @dataclass(frozen=True, slots=True)
 class BridgeChanged:
     """A bridge of ours appeared in an OVSDB, or something about it changed."""
@@ -150,6 +172,7 @@ class SwitchUp:
 
     dpid: int
     session: int
+    peer: Peer = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +211,12 @@ class FlowsDisturbed:
     foreign: int = 0
     unknown: bool = False
 
+    @property
+    def changes(self) -> dict[str, int]:
+        """How many flows were changed in each way, those that were."""
+        counts = {"removed": self.removed, "modified": self.modified, "added": self.added, "foreign": self.foreign}
+        return {name: count for name, count in counts.items() if count}
+
 
 @dataclass(frozen=True, slots=True)
 class BundleDone:
@@ -209,6 +238,24 @@ class BundleFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DumpFailed:
+    """The switch could not be asked for its flows."""
+
+    dpid: int
+    session: int
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledFailed:
+    """SetInstalled could not be handed over: these interfaces, by row uuid, are as they were."""
+
+    ovsdb: str
+    interfaces: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed: retries that are due may start."""
 
@@ -217,14 +264,17 @@ Event = (
     ClusterChanged
     | BridgeChanged
     | BridgeGone
+    | OvsdbPeer
     | OvsdbState
     | InstalledWritten
+    | InstalledFailed
     | SwitchUp
     | SwitchDown
     | FlowsDumped
     | FlowsDisturbed
     | BundleDone
     | BundleFailed
+    | DumpFailed
     | Tick
 )
 
