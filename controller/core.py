@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from controller import logs
 from controller.board import Board
 from controller.collector import COLLECT
 from controller.config import Config
@@ -211,6 +212,7 @@ class Controller:
             self.kubernetes.events.report(self.notes.faults)
 
     def _show_sources(self) -> None:
+        self.metrics.log_dropped(logs.dropped())
         now = time.monotonic()
         for source in self.store.states():
             age = None if source.current_at is None else now - source.current_at

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
+LAST_SECONDS = 4.8  # after which the kernel ends it: the log may be a pipe that takes nothing
+FLUSH_SECONDS = 0.5  # for the last lines of the log
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 INTRO = """Run the controller beside your switches.
@@ -169,9 +171,13 @@ def run(file: Path | None, **flags: object) -> None:
     from controller import logs
 
     logs.configure(config.log_level, config.log_format)
+    logs.take_stderr()
     from controller.core import Controller
 
-    serve(config, Controller)
+    try:
+        serve(config, Controller)
+    finally:
+        logs.give_back_stderr(FLUSH_SECONDS)
 
 
 def _check_folder(config: Config) -> None:
@@ -202,8 +208,6 @@ def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
         http.start()
         _log_start(config, str(http.address))
         wait_for_signal()
-        # A thread below Python that cannot be stuck behind the interpreter: nothing may hold up the end of the process.
-        faulthandler.dump_traceback_later(KILL_SECONDS, exit=True)
         core.stop(STOP_SECONDS)
         http.stop()
     _end()
@@ -231,13 +235,14 @@ def _signals() -> Iterator[Callable[[], None]]:
     """Yields a call that blocks until one of SIGNALS came, also if it came before the call.
 
     The interpreter writes a byte for every signal (signal.set_wakeup_fd), and reading it waits as both hubs can; a
-    handler that touched a lock or an event could run inside the hub, where green threads cannot switch.
+    handler that touched a lock or an event could run inside the hub, where green threads cannot switch. The handler
+    itself runs also while the hub is busy: it sees to it that the process ends in time whatever else happens.
     """
     import socket
 
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    before = {number: signal.signal(number, _end_in_time) for number in SIGNALS}
     old = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
 
     def wait() -> None:
@@ -247,6 +252,8 @@ def _signals() -> Iterator[Callable[[], None]]:
     try:
         yield wait
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
         signal.set_wakeup_fd(old)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -254,11 +261,19 @@ def _signals() -> Iterator[Callable[[], None]]:
         writing.close()
 
 
+def _end_in_time(*_: object) -> None:
+    """Have the process ended from below Python, where nothing can be stuck behind the interpreter.
+
+    First with what all threads do, which takes a standard error that can be written to; then by the kernel.
+    """
+    faulthandler.dump_traceback_later(KILL_SECONDS, exit=True, file=sys.__stderr__ or 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
+
+
 def _end() -> None:
     """End the process now: what is left are threads that wait, and they hold nothing that must be kept."""
-    import logging
+    from controller import logs
 
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush(FLUSH_SECONDS)
     os._exit(0)

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class Process:
     def wait_until_up(self) -> Process:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            found = re.search(r"http=\S*:(\d+)", line)
+            found = re.search(r"""http(?:=|": ")[^\s"]*:(\d+)""", line)
             if found:
                 self.port = int(found.group(1))
                 return self
@@ -133,6 +135,61 @@ def test_a_stop_that_hangs_does_not_hold_up_the_end(started: type[Process]) -> N
     code, _, err = process.end()
     assert code == 1
     assert "Timeout" in err
+
+
+@pytest.mark.parametrize("style", ["human", "json"])
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_log_that_nobody_reads_stops_nothing(started: type[Process], hub: str, style: str) -> None:
+    process = started("talks", "--hub", hub, "--log-format", style).wait_until_up()
+    for _ in range(20):
+        assert process.get("/healthz")[0] == 200
+        time.sleep(0.1)
+    began = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(30) == 0
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_log_that_is_read_again_says_how_much_was_dropped(started: type[Process], hub: str) -> None:
+    process = started("talks", "--hub", hub, "--log-format", "json").wait_until_up()
+    assert process.get("/healthz")[0] == 200
+    time.sleep(4)  # ten thousand lines stand in the queue by then
+    assert process.process.stderr is not None
+    dropped = 0
+    for line in process.process.stderr:
+        if line.startswith("{") and (dropped := json.loads(line).get("dropped", 0)):
+            break
+    assert dropped > 0
+    process.process.kill()
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_hub_that_is_busy_for_ever_ends_in_time(started: type[Process], hub: str) -> None:
+    process = started("spins", "--hub", hub).wait_until_up()
+    time.sleep(2)
+    began = time.monotonic()
+    code, _, _ = process.end()
+    assert time.monotonic() - began < 5.5
+    assert code in (1, 0) if hub == "native" else code == 1
+
+
+def test_it_ends_in_time_also_when_nobody_reads_what_its_threads_do(started: type[Process]) -> None:
+    process = started("spins").wait_until_up()
+    assert process.process.stderr is not None
+    descriptor = os.open(f"/proc/{process.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        while os.write(descriptor, b"x" * 4096):
+            continue
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+    time.sleep(2)
+    began = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(30) == -signal.SIGALRM
+    assert time.monotonic() - began < 5.5
 
 
 def test_a_start_that_fails_is_one_line(started: type[Process]) -> None:
