@@ -21,7 +21,7 @@ from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
 from controller.endpoints import is_tls
-from controller.errors import StartError
+from controller.errors import StartError, why
 from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
@@ -99,7 +99,7 @@ class Controller:
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
-            raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
+            raise StartError(f"OVSDB at {where}: {why(error)}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None)
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
         self._views = CoreViews(self)
@@ -121,7 +121,7 @@ class Controller:
             self.ovsdb.start()
             self.store.start()
         except (OSError, ValueError) as error:
-            raise StartError(str(error)) from error
+            raise StartError(why(error)) from error
         self._thread.start()
         self.board.start()
 

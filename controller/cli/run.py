@@ -6,6 +6,7 @@ What runs in between is the core's. The hub is installed before anything is impo
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
 import sys
@@ -156,7 +157,7 @@ def _help_line(option: Option) -> tuple[str, str]:
 )
 def run(file: Path | None, **flags: object) -> None:
     """Run the controller (the help text is INTRO)."""
-    from controller.settings import SettingsError, load
+    from controller.settings import SettingsError, load, unknown_variables
 
     ctx = click.get_current_context()
     try:
@@ -172,6 +173,8 @@ def run(file: Path | None, **flags: object) -> None:
 
     logs.configure(config.log_level, config.log_format)
     logs.take_stderr()
+    for line in unknown_variables(os.environ):
+        logging.getLogger(__name__).warning(line)
     from controller.core import Controller
 
     try:
@@ -185,8 +188,11 @@ def _check_folder(config: Config) -> None:
     if folder is None:
         return
     if not folder.is_dir():
-        reason = "is not a folder" if folder.exists() else "does not exist"
-        raise WrongUsage(f"the manifest folder {folder} {reason}; create it, or give another with --manifests DIR")
+        if folder.exists():
+            raise WrongUsage(f"{folder} is not a folder; give the folder that holds the files with --manifests DIR")
+        raise WrongUsage(
+            f"the manifest folder {folder} does not exist; create it, or give another with --manifests DIR"
+        )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; give it the right to")
 
