@@ -16,12 +16,13 @@ from typing import TypeVar
 
 import structlog
 
+from controller import logs
 from controller.board import Board
 from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
 from controller.endpoints import is_tls
-from controller.errors import StartError
+from controller.errors import StartError, why
 from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
@@ -102,7 +103,7 @@ class Controller:
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
-            raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
+            raise StartError(f"OVSDB at {where}: {why(error)}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None)
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
         self._views = CoreViews(self)
@@ -124,7 +125,7 @@ class Controller:
             self.ovsdb.start()
             self.store.start()
         except (OSError, ValueError) as error:
-            raise StartError(str(error)) from error
+            raise StartError(why(error)) from error
         self._thread.start()
         self.board.start()
 
@@ -215,6 +216,7 @@ class Controller:
             self.kubernetes.events.report(self.notes.faults)
 
     def _show_sources(self) -> None:
+        self.metrics.log_dropped(logs.dropped())
         now = time.monotonic()
         for source in self.store.states():
             age = None if source.current_at is None else now - source.current_at

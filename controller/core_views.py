@@ -85,7 +85,7 @@ class CoreViews:
     def _sources(self) -> tuple[SourceView, ...]:
         now = time.monotonic()
         return tuple(
-            SourceView(s.name, s.kind, s.synced, _age(s.current_at, now), s.problems, s.reason)
+            SourceView(s.name, s.kind, s.synced, _age(s.current_at, now), s.problems, s.reason, dict(s.ignored))
             for s in self._core.store.states()
         )
 

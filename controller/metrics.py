@@ -103,6 +103,9 @@ TLS_BROKEN = Series(
 TLS_EXPIRES = Series(
     "headgate_tls_certificate_expires_timestamp_seconds", Gauge, "Unix time when our certificate ends; 0 without TLS."
 )
+LOG_DROPPED = Series(
+    "headgate_log_lines_dropped", Counter, "Lines of the log that nobody read in time, or no disk took."
+)
 DENIED = Series(
     "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
 )
@@ -120,7 +123,7 @@ CHANGES = ("add", "modify", "delete")
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED, DENIED, ALLOWED,
 )  # fmt: skip
 
 
@@ -160,6 +163,7 @@ class Metrics:
         for series in DECLARED:
             self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
         self._lock = threading.Lock()
+        self._log_dropped = 0
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
         self._fed: Tally[Denied | Allowed] = Tally()  # how many flows feed a series
@@ -235,6 +239,11 @@ class Metrics:
         """How many sessions and connections are up."""
         self._gauges[OPENFLOW_SESSIONS].set(openflow)
         self._gauges[OVSDB_CONNECTIONS].set(ovsdb)
+
+    def log_dropped(self, total: int) -> None:
+        """So many lines of the log were dropped since the start."""
+        more, self._log_dropped = max(0, total - self._log_dropped), total
+        self._counters[LOG_DROPPED].inc(more)
 
     def tls_refused(self, channel: str, reason: str) -> None:
         """A peer of "openflow" or "ovsdb" was refused."""

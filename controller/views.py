@@ -7,7 +7,8 @@ are drawn the commands'.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -15,7 +16,8 @@ from typing import Protocol
 class SourceView:
     """One source of Kubernetes objects.
 
-    `age` is in seconds since it was last known to be current, None before the first sync.
+    `age` is in seconds since it was last known to be current, None before the first sync. `ignored` says what is passed
+    over, and how many of it, like "Service (v1)" or "subfolders".
     """
 
     name: str
@@ -24,6 +26,7 @@ class SourceView:
     age: float | None = None
     problems: int = 0
     reason: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

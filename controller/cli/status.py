@@ -121,6 +121,8 @@ def _sources(page: Page, view: StatusView) -> None:
         for one in view.sources
     ]
     page.table("Sources", ("SOURCE", "KIND", "SYNCED", "AGE", "PROBLEMS", "REASON"), rows, right="PROBLEMS")
+    ignored = [(one.name, what, str(number)) for one in view.sources for what, number in one.ignored.items()]
+    page.table("Passed over in the sources", ("SOURCE", "WHAT", "NUMBER"), ignored, right="NUMBER")
 
 
 def _switches(page: Page, view: StatusView) -> None:
