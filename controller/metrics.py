@@ -96,10 +96,17 @@ ALLOWED = Series(
     ("namespace", "policy", "direction", "rule"),
 )
 
+LIMITED = Series(
+    "headgate_limited_packets",
+    Counter,
+    "Packets of the pod that its limit dropped, by kind: new_connections or fragments.",
+    ("namespace", "pod", "kind"),
+)
+
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
 
 
@@ -120,10 +127,22 @@ class Allowed(NamedTuple):
     rule: int
 
 
-class Reading(NamedTuple):
-    """What a dump said of one flow: which series it feeds, packets since the flow was added, seconds since then."""
+class Limited(NamedTuple):
+    """Whose packets a meter dropped; `kind` is what it limits."""
 
-    counts: Denied | Allowed
+    namespace: str
+    pod: str
+    kind: str
+
+
+Counts = Denied | Allowed | Limited
+_FED = {Denied: DENIED, Allowed: ALLOWED, Limited: LIMITED}
+
+
+class Reading(NamedTuple):
+    """What a dump said of one flow or meter: which series it feeds, packets since it was added, seconds since then."""
+
+    counts: Counts
     packets: int
     duration: int
 
@@ -229,16 +248,15 @@ class Metrics:
         self._readings[node, bridge] = dict(readings)
         self._drop_unfed({one.counts for one in before.values()} - {one.counts for one in readings.values()})
 
-    def _counter(self, counts: Denied | Allowed) -> Counter:
-        series = DENIED if isinstance(counts, Denied) else ALLOWED
-        return self._counters[series].labels(*map(str, counts))
+    def _counter(self, counts: Counts) -> Counter:
+        return self._counters[_FED[type(counts)]].labels(*map(str, counts))
 
-    def _drop_unfed(self, candidates: set[Denied | Allowed]) -> None:
+    def _drop_unfed(self, candidates: set[Counts]) -> None:
         if not candidates:
             return
         fed = {reading.counts for flows in self._readings.values() for reading in flows.values()}
         for counts in candidates - fed:
-            _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
+            _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
 
 
 def _goes_on(last: Reading, now: Reading) -> bool:

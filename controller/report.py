@@ -8,6 +8,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.attach import Attachment, BridgeState
+from flows.limits import METERED, meter_number
 from flows.model import Cluster, Direction, Key, Policy
 
 
@@ -45,6 +46,7 @@ def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
         error=_error(core, name),
         commit_age=now - committed if committed is not None else None,
         unbound_ports=tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems),
+        limits=switch.meters.problem if switch else "",
     )
 
 
@@ -90,7 +92,15 @@ def _pod_view(core: Reconciler, bridge: BridgeState, attachment: Attachment) -> 
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.programmed_after.get(port),
         reason="" if attachment.addresses else "no address is known for it yet: nothing passes",
+        limited=_limited(core, bridge, attachment.ofport),
     )
+
+
+def _limited(core: Reconciler, bridge: BridgeState, ofport: int) -> int:
+    switch = core.switches.get(bridge.dpid)
+    dropped = switch.meters.dropped if switch else {}
+    meters = (meter_number(limit, ofport) for limit in METERED)
+    return sum(dropped[number].packets for number in meters if number in dropped)
 
 
 def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:

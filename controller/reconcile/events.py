@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
 from flows.attach import BridgeState
 from flows.model import Cluster, Key
 
@@ -156,7 +157,8 @@ class SwitchDown:
 @dataclass(frozen=True, slots=True)
 class FlowsDumped:
     """The whole answer to the DumpFlows of that number: in `flows` our own (learned ones left out) that are not among
-    those it named as known, and None for known ones that are not there; counters, and how many flows are foreign."""
+    those it named as known, and None for known ones that are not there; counters, and how many flows are foreign.
+    `meters` is None where the switch says nothing of meters."""
 
     dpid: int
     session: int
@@ -164,6 +166,7 @@ class FlowsDumped:
     flows: Mapping[FlowKey, Body | None]
     counters: Mapping[FlowKey, FlowCounters]
     foreign: int
+    meters: MeterReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +180,14 @@ class BundleDone:
 
 @dataclass(frozen=True, slots=True)
 class BundleFailed:
-    """The switch refused bundle `number`, or did not answer; nothing of it is in force."""
+    """The switch refused bundle `number`, or did not answer; nothing of it is in force. `no_meters` says that it was
+    refused for its meters, which the switch cannot have."""
 
     dpid: int
     session: int
     number: int
     reason: str
+    no_meters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +227,14 @@ class DumpFlows:
 
 @dataclass(frozen=True, slots=True)
 class SendBundle:
-    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed."""
+    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed. Meters, which no bundle
+    takes, are made before it, and removed after it."""
 
     dpid: int
     session: int
     number: int
     changes: Changes
+    meters: MeterChanges = NO_CHANGES
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,12 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
+from controller.reconcile.meters import MeterLedger
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.switch import Switch
 from controller.reconcile.world import BridgeName, World
 from flows.encoding import Encoder
+from flows.limits import NO_RATES, Rates
 
 OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed
 
@@ -41,11 +43,16 @@ class Reconciler:
     """Holds the world and the switches.
 
     `expected` names the OVSDBs that must have been read before anything is sent; `more_may_come` says that switches
-    nobody named may still call.
+    nobody named may still call; `rates` is what one pod may send of what meters limit.
     """
 
     def __init__(
-        self, encoder: Encoder[Body], expected: Iterable[str], now: float, more_may_come: bool = False
+        self,
+        encoder: Encoder[Body],
+        expected: Iterable[str],
+        now: float,
+        more_may_come: bool = False,
+        rates: Rates = NO_RATES,
     ) -> None:
         self.world = World(encoder)
         self.switches: dict[int, Switch] = {}
@@ -56,6 +63,7 @@ class Reconciler:
         self.ovsdb: dict[str, OvsdbState] = {}
         self._expected = frozenset(expected)
         self._more_may_come = more_may_come
+        self._rates = rates
         self._started = now
         self._settled = False
         self._stale = False  # the world has changed since the plans were made
@@ -80,6 +88,7 @@ class Reconciler:
     def start_over(self) -> None:
         """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
         world = World(self.world.encoder)
+        world.metered.update(self.world.metered)
         if self.world.cluster is not None:
             world.set_cluster(self.world.cluster)
         for bridge in self.world.bridges.values():
@@ -125,7 +134,7 @@ class Reconciler:
 
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
-            self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
+            self._switch(event.dpid).up(event.session)
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
@@ -138,6 +147,12 @@ class Reconciler:
             switch.done(event, now)
         else:
             switch.failed(event, now)
+        self._stale |= self.world.set_metered(event.dpid, switch.meters.kinds)
+
+    def _switch(self, dpid: int) -> Switch:
+        if dpid not in self.switches:
+            self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates))
+        return self.switches[dpid]
 
     def _may_send(self, now: float) -> bool:
         """The initial gate: every source has synced, and no address that peers need can still be on its way.
@@ -174,7 +189,7 @@ class Reconciler:
             plan = self.world.planned(name)
             if plan is None:
                 continue
-            switch = self.switches.setdefault(dpid, Switch(dpid))
+            switch = self._switch(dpid)
             if switch.desired is not plan.flows:
                 self._served.add(dpid)
                 switch.want(plan.flows, {}, self.revision)

@@ -24,6 +24,7 @@ from controller.reconcile.events import (
     WireFlow,
     wire_flow,
 )
+from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 # Flows that somebody deleted by hand come back, and counters are read, this often.
@@ -40,6 +41,7 @@ class InFlight:
     number: int
     changes: Differences
     revision: int
+    meters: MeterChanges = NO_CHANGES
 
 
 @dataclass(slots=True)
@@ -70,12 +72,14 @@ class Switch:
     full_dumps: int = 0  # answers with the counters of all flows
     all_counters: bool = False  # the next dump shall have those
     dumping_all: bool = False
+    meters: MeterLedger = field(default_factory=MeterLedger)
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
         self.session = session
         self.in_flight = None
         self.retry_at = None
+        self.meters.forget()
         self.forget()
 
     def forget(self) -> None:
@@ -102,7 +106,12 @@ class Switch:
         if desired is not self.desired:
             self.forget()
             self.desired = desired
-        elif self.known or self.dumping:
+            self.meters.restart(body.instructions for body in desired.values())
+            self.wanted_revision = revision
+            return
+        for key, before in changed.items():
+            self.meters.follow((body.instructions, n) for body, n in ((before, -1), (desired.get(key), 1)) if body)
+        if self.known or self.dumping:
             for key, before in changed.items():
                 held = self.differs.setdefault(key, before)
                 if held == desired.get(key):
@@ -114,6 +123,7 @@ class Switch:
         if event.session != self.session or not self.dumping or event.number != self.dumps_asked:
             return
         self._hold(event.flows)
+        self.meters.dumped(event.meters)
         self.counters = event.counters
         self.foreign = event.foreign
         self.dumping = False
@@ -154,6 +164,7 @@ class Switch:
         self.in_flight = None
         if not self.known:
             return
+        self.meters.done(flight.meters)
         self._hold(flight.changes)
         self.realized_revision = flight.revision
         self.failures = 0
@@ -166,6 +177,8 @@ class Switch:
             return
         self.in_flight = None
         self.known = False
+        if event.no_meters:
+            self.meters.refused = event.reason
         self.error = event.reason
         self.retry_at = now + min(FIRST_RETRY * 2**self.failures, LONGEST_RETRY)
         self.failures += 1
@@ -233,12 +246,12 @@ class Switch:
                 superfluous.append(wire_flow(key, held))
             if body is not None:
                 missing.append(wire_flow(key, body))
-        changes = Changes(tuple(missing), tuple(different), tuple(superfluous))
-        if not changes or self.session is None:
+        changes, meters = Changes(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
+        if not (changes or meters) or self.session is None:
             self.realized_revision = self.wanted_revision
             self.failures = 0
             self.error = ""
             return None
         self.bundles += 1
-        self.in_flight = InFlight(self.bundles, then, self.wanted_revision)
-        return SendBundle(self.dpid, self.session, self.bundles, changes)
+        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, meters)
+        return SendBundle(self.dpid, self.session, self.bundles, changes, meters)

@@ -8,6 +8,7 @@ an event costs what it changes. No input or output here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controller.reconcile.events import Body
 from flows.attach import Attachment, BridgeState, Reading, pod_named, read_bridge
@@ -15,6 +16,7 @@ from flows.bridge_plan import BridgePlan
 from flows.bridge_reader import BridgeReader
 from flows.encoding import Encoder, FlowEncoder, FlowKey
 from flows.engine import Change, Part, PolicyEngine
+from flows.limits import Limit
 from flows.model import Cluster, Key, Pod
 from flows.net import Net
 
@@ -34,6 +36,7 @@ class World:
         self.cluster: Cluster | None = None
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.by_dpid: dict[int, tuple[BridgeName, ...]] = {}
+        self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
         self.engine = PolicyEngine()
         self.encoder = encoder
         self._flow_encoder = FlowEncoder(encoder)
@@ -102,6 +105,8 @@ class World:
     def set_bridge(self, bridge: BridgeState) -> None:
         """A bridge is new or has changed."""
         name = (bridge.ovsdb, bridge.name)
+        if metered := self.metered.get(bridge.dpid):
+            bridge = replace(bridge, metered=metered)
         old = self.bridges.get(name)
         if old is not None and old.datapath_type != bridge.datapath_type:
             self.remove_bridge(name)
@@ -109,6 +114,18 @@ class World:
         self._name(name, {key for i in bridge.interfaces if (key := pod_named(i.external_ids)) is not None})
         self._stale.add(name)
         self._index_dpids()
+
+    def set_metered(self, dpid: int, limits: tuple[Limit, ...]) -> bool:
+        """A switch has meters for these limits. Returns whether that is new."""
+        if self.metered.get(dpid, ()) == limits:
+            return False
+        self.metered.pop(dpid, None)
+        if limits:
+            self.metered[dpid] = limits
+        for name in self.by_dpid.get(dpid, ()):
+            self.bridges[name] = replace(self.bridges[name], metered=limits)
+            self._stale.add(name)
+        return True
 
     def remove_bridge(self, name: BridgeName) -> None:
         """A bridge is gone, and the addresses that only its ports knew with it."""

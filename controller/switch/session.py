@@ -22,7 +22,7 @@ from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
 from controller.reconcile.events import Event
-from controller.switch import messages
+from controller.switch import messages, meters
 from controller.switch.errors import CodecError
 from controller.switch.limits import Limits
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
@@ -40,6 +40,7 @@ _FOR_OS_KEN = {
     CONFIG_DISPATCHER: {Type.ECHO_REQUEST, Type.FEATURES_REPLY},
     MAIN_DISPATCHER: {Type.ECHO_REQUEST},
 }
+_OF_METERS = frozenset(meters.Ask)
 _numbers = itertools.count(1)
 
 
@@ -238,12 +239,16 @@ class Session(Datapath):  # type: ignore[misc]
             self._error(xid, message)
         elif kind == Type.BUNDLE_CONTROL and self._requests is not None:
             self._requests.bundle_reply(xid, message)
+        elif kind == meters.BARRIER_REPLY and self._requests is not None:
+            self._requests.barrier_reply(xid)
         elif kind == Type.MULTIPART_REPLY:
             if len(message) < HEADER.size + 8:
                 raise CodecError("a multipart reply ends early")
             of, flags = _MULTIPART.unpack_from(message, HEADER.size)
             if of == Multipart.FLOW and self._requests is not None:
                 self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
+            elif of in _OF_METERS and self._requests is not None:
+                self._requests.meter_reply(xid, of, message)
             elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
                 # os-ken waits for the ports before it calls a switch connected. We need none of them, and its parser
                 # never comes back from one of length zero.
