@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from controller.metrics import Allowed, Denied, Metrics, Reading
+from controller.metrics import Allowed, Denied, Limited, Metrics, Reading
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
@@ -19,6 +19,7 @@ from controller.reconcile.events import (
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from flows.fields import CookieKind, read_cookie
+from flows.limits import Limit, read_meter
 
 
 class Meter:
@@ -86,6 +87,11 @@ class Meter:
                 counts = Allowed(*owner.policy, owner.direction.value, owner.number)
             if counts is not None:
                 readings[key] = Reading(counts, counters.packets, counters.duration)
+        for number, dropped in (event.meters.dropped if event.meters else {}).items():
+            limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
+            if ofport in pods:
+                limited = Limited(*pods[ofport], limit.word)
+                readings[number] = Reading(limited, dropped.packets, dropped.duration)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
 
 

@@ -116,6 +116,13 @@ ALLOWED = Series(
     ("namespace", "policy", "direction", "rule"),
 )
 
+LIMITED = Series(
+    "headgate_limited_packets",
+    Counter,
+    "Packets of the pod that its limit dropped, by kind: new_connections or fragments.",
+    ("namespace", "pod", "kind"),
+)
+
 RESULTS = ("committed", "failed")
 DRIFTS = ("removed", "modified", "added", "foreign")
 CHANGES = ("add", "modify", "delete")
@@ -123,7 +130,8 @@ CHANGES = ("add", "modify", "delete")
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
+    DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
 
 
@@ -144,10 +152,22 @@ class Allowed(NamedTuple):
     rule: int
 
 
-class Reading(NamedTuple):
-    """What a dump said of one flow: which series it feeds, packets since the flow was added, seconds since then."""
+class Limited(NamedTuple):
+    """Whose packets a meter dropped; `kind` is what it limits."""
 
-    counts: Denied | Allowed
+    namespace: str
+    pod: str
+    kind: str
+
+
+Counts = Denied | Allowed | Limited
+_FED = {Denied: DENIED, Allowed: ALLOWED, Limited: LIMITED}
+
+
+class Reading(NamedTuple):
+    """What a dump said of one flow or meter: which series it feeds, packets since it was added, seconds since then."""
+
+    counts: Counts
     packets: int
     duration: int
 
@@ -166,7 +186,7 @@ class Metrics:
         self._log_dropped = 0
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
-        self._fed: Tally[Denied | Allowed] = Tally()  # how many flows feed a series
+        self._fed: Tally[Counts] = Tally()  # how many flows feed a series
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
         if series.kind is Counter:
@@ -277,16 +297,15 @@ class Metrics:
         self._fed.subtract(one.counts for one in before.values())
         self._drop_unfed({one.counts for one in before.values()})
 
-    def _counter(self, counts: Denied | Allowed) -> Counter:
-        series = DENIED if isinstance(counts, Denied) else ALLOWED
-        return _child(self._counters[series], *map(str, counts))
+    def _counter(self, counts: Counts) -> Counter:
+        return _child(self._counters[_FED[type(counts)]], *map(str, counts))
 
-    def _drop_unfed(self, candidates: set[Denied | Allowed]) -> None:
+    def _drop_unfed(self, candidates: set[Counts]) -> None:
         for counts in candidates:
             if self._fed[counts] > 0:
                 continue
             del self._fed[counts]
-            _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
+            _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
 
 
 def _goes_on(last: Reading, now: Reading) -> bool:

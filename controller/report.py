@@ -16,6 +16,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.switch.foreign import describe_foreign
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading
+from flows.limits import METERED, meter_number
 from flows.model import Cluster, Direction, Key, Policy
 from flows.pipeline import TABLE_NAMES
 
@@ -75,6 +76,7 @@ def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) ->
         error=_error(core, name),
         commit_age=now - committed if committed is not None else None,
         unbound_ports=ports.unbound,
+        limits=switch.meters.problem if switch else "",
     )
 
 
@@ -128,7 +130,15 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.programmed_after.get((bridge.ovsdb, interface.uuid)),
         reason="" if attachment.addresses else "no address is known for it yet: nothing passes",
+        limited=_limited(core, bridge, attachment.ofport),
     )
+
+
+def _limited(core: Reconciler, bridge: BridgeState, ofport: int) -> int:
+    switch = core.switch_of((bridge.ovsdb, bridge.name))
+    dropped = switch.meters.dropped if switch else {}
+    meters = (meter_number(limit, ofport) for limit in METERED)
+    return sum(dropped[number].packets for number in meters if number in dropped)
 
 
 def portless(

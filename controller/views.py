@@ -59,6 +59,7 @@ class SwitchView:
     `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of our own flows;
     `actual_flows` is None before the first dump. `commit_age` is in seconds since the last bundle that the switch
     committed, None when there was none. `in_sync` means that nothing is left to send, by the switch's own word.
+    `limits` says why limits of pods do not hold there, empty when they do.
     """
 
     node: str
@@ -77,6 +78,7 @@ class SwitchView:
     error: str = ""
     commit_age: float | None = None
     unbound_ports: tuple[PortView, ...] = ()
+    limits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class PodView:
     """One pod that has a port, or should have one.
 
     `isolated` holds "ingress" and "egress"; `installed` means that its port's policy is in force; `programmed_after`
-    is the time from the port's appearance to that, in seconds.
+    is the time from the port's appearance to that, in seconds; `limited` counts packets that its limits dropped, as of
+    the last reading of counters.
     """
 
     key: str
@@ -112,6 +115,7 @@ class PodView:
     installed: bool = False
     programmed_after: float | None = None
     reason: str = ""
+    limited: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from flows.fields import MAX_OFPORT
 from flows.limits import Limit, limits_of
 from flows.model import Cluster, Key
-from flows.net import Net, parse_address
+from flows.net import Net, not_of_a_host, parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class BridgeState:
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
-    are those that hold for it."""
+    are those that hold for it, `problem` says which of its addresses count for nothing, and why."""
 
     ofport: int
     interface: str
@@ -69,6 +69,7 @@ class Attachment:
     mac: int | None
     addresses: tuple[Net, ...]
     limits: tuple[Limit, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,8 @@ def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading
     for port in ports:
         if isinstance(port, Attachment):
             found.append(port)
+            if port.problem:
+                problems.append(PortProblem(port.interface, port.problem))
         elif isinstance(port, PortProblem):
             problems.append(port)
         elif port is not None:
@@ -224,11 +227,14 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     if mac is None and ids.get("attached-mac"):
         raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
     try:
-        addresses = _each_once(pod.addresses or port_addresses(ids))
+        told = () if pod.addresses else port_addresses(ids)
     except ValueError as error:
         raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    refused = next(filter(None, map(not_of_a_host, told)), "")
+    addresses = _each_once(pod.addresses or tuple(net for net in told if not not_of_a_host(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
-    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits)
+    problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
+    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem)
 
 
 def read_mac(text: str) -> int | None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from flows.legacy import ALPHA_API, BETA_API, LegacyPolicy, read_alpha, read_beta, read_isolation
 from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Key, Namespace, Node, Pod, Policy, Protocol
 from flows.near import group_of, meant
-from flows.net import Net, parse_address
+from flows.net import Net, not_of_a_host, parse_address
 from flows.parse_policy import parse_policy, read_policy
 from flows.raw import (
     Errors,
@@ -149,10 +149,14 @@ def _address(value: object, path: str, errors: Errors) -> Net | None:
         errors.append(FieldError(path, "is required" if value is None else not_a_string(value)))
         return None
     try:
-        return parse_address(value)
+        found = parse_address(value)
     except ValueError:
         errors.append(FieldError(path, f"{shown(value)} is not an IP address"))
         return None
+    if reason := not_of_a_host(found):
+        errors.append(FieldError(path, reason))
+        return None
+    return found
 
 
 def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:

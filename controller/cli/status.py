@@ -134,6 +134,8 @@ def _switches(page: Page, view: StatusView) -> None:
     )
     rows = [(one.node or one.ovsdb, one.error) for one in view.switches if one.error]
     page.table("Errors of switches", ("NODE", "ERROR"), rows)
+    rows = [(one.node or one.ovsdb, one.limits) for one in view.switches if one.limits]
+    page.table("Limits that do not hold", ("NODE", "REASON"), rows)
     page.table(
         "OVSDB connections that are away",
         ("REMOTE", "CONNECTED", "READ", "REASON"),
@@ -185,6 +187,8 @@ def _pods(page: Page, view: StatusView) -> None:
     # On a healthy cluster the last column would be empty, and width is scarce.
     kept = len(columns) if any(one.reason for one in view.pods) else len(columns) - 1
     page.table("Pods", columns[:kept], [_pod(one)[:kept] for one in view.pods], right="OFPORT TOOK")
+    rows = [(one.key, one.node or "-", str(one.limited)) for one in view.pods if one.limited]
+    page.table("Pods that sent more than their limits", ("POD", "NODE", "DROPPED"), rows, right="DROPPED")
 
 
 def _pod(one: PodView) -> Row:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
 from flows.attach import BridgeState
 from flows.model import Cluster, Key
 
@@ -187,7 +188,7 @@ class SwitchDown:
 class FlowsDumped:
     """The whole answer to the DumpFlows of that number: in `flows` our own (learned ones left out) that are not among
     those it named as known, and None for known ones that are not there; counters, how many flows are foreign, and the
-    first of the foreign flows that stand in tables of ours."""
+    first of the foreign flows that stand in tables of ours. `meters` is None where the switch says nothing of them."""
 
     dpid: int
     session: int
@@ -196,6 +197,7 @@ class FlowsDumped:
     counters: Mapping[FlowKey, FlowCounters]
     foreign: int
     foreign_flows: tuple[ForeignFlow, ...] = ()
+    meters: MeterReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +231,14 @@ class BundleDone:
 
 @dataclass(frozen=True, slots=True)
 class BundleFailed:
-    """The switch refused bundle `number`, or did not answer; nothing of it is in force."""
+    """The switch refused bundle `number`, or did not answer; nothing of it is in force. `no_meters` says that it was
+    refused for its meters, which the switch cannot have."""
 
     dpid: int
     session: int
     number: int
     reason: str
+    no_meters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +300,14 @@ class DumpFlows:
 
 @dataclass(frozen=True, slots=True)
 class SendBundle:
-    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed."""
+    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed. Meters, which no bundle
+    takes, are made before it, and removed after it."""
 
     dpid: int
     session: int
     number: int
     changes: Changes
+    meters: MeterChanges = NO_CHANGES
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,13 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.kept_out import describe
+from controller.reconcile.meters import MeterLedger
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.switch import Switch
 from controller.reconcile.world import World
 from flows.encoding import Encoder
+from flows.limits import NO_RATES, Rates
 
 OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed
 OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | InstalledWritten | InstalledFailed
@@ -53,11 +55,16 @@ class Reconciler:
     """Holds the world and the switches.
 
     `expected` names the OVSDBs that must have been read before anything is sent; `more_may_come` says that switches
-    nobody named may still call.
+    nobody named may still call; `rates` is what one pod may send of what meters limit.
     """
 
     def __init__(
-        self, encoder: Encoder[Body], expected: Iterable[str], now: float, more_may_come: bool = False
+        self,
+        encoder: Encoder[Body],
+        expected: Iterable[str],
+        now: float,
+        more_may_come: bool = False,
+        rates: Rates = NO_RATES,
     ) -> None:
         self.world = World(encoder)
         self.switches: dict[int, Switch] = {}
@@ -69,6 +76,7 @@ class Reconciler:
         self.faults: dict[str, str] = {}  # what raised where nothing smaller could be named: by what it concerned
         self._expected = frozenset(expected)
         self._more_may_come = more_may_come
+        self._rates = rates
         self._started = now
         self._settled = False
         self._stale = False  # the world has changed since the plans were made
@@ -238,7 +246,7 @@ class Reconciler:
 
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
-            self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
+            self._switch(event.dpid).up(event.session)
             self._connected(event)
             return
         switch = self.switches.get(event.dpid)
@@ -259,6 +267,13 @@ class Reconciler:
             switch.done(event, now)
         else:
             switch.failed(event, now)
+        if event.dpid in self.switches:
+            self._stale |= self.world.set_metered(event.dpid, switch.meters.kinds)
+
+    def _switch(self, dpid: int) -> Switch:
+        if dpid not in self.switches:
+            self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates))
+        return self.switches[dpid]
 
     def _connected(self, event: SwitchUp | SwitchDown) -> None:
         self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None)
@@ -270,6 +285,7 @@ class Reconciler:
         if switch is not None and switch.session is None and self.served(dpid) is None:
             del self.switches[dpid]
             self._marked.pop(dpid, None)
+            self.world.set_metered(dpid, ())
 
     # -- the gate ----------------------------------------------------------------------------------------------------
 
@@ -343,9 +359,7 @@ class Reconciler:
 
     def _tell(self, dpid: int, name: BridgeName, changed: dict[BridgeName, dict[bytes, Body | None]]) -> None:
         """Tell a switch what is wanted of it."""
-        switch = self.switches.get(dpid)
-        if switch is None:
-            switch = self.switches[dpid] = Switch(dpid)
+        switch = self._switch(dpid)
         self._active.add(dpid)
         self._unmarked.add(name)
         plan = self.world.planned(name)

@@ -27,6 +27,7 @@ from controller.reconcile.events import (
     WireFlow,
     wire_flow,
 )
+from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 # Counters are read, and flows compared though nobody said that they changed, this often.
@@ -50,6 +51,7 @@ class InFlight:
     changes: Differences
     revision: int
     since: float
+    meters: MeterChanges = NO_CHANGES
 
 
 @dataclass(slots=True)
@@ -85,12 +87,14 @@ class Switch:
     full_dumps: int = 0  # answers with the counters of all flows
     all_counters: bool = False  # the next dump shall have those
     dumping_all: bool = False
+    meters: MeterLedger = field(default_factory=MeterLedger)
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
         self.session = session
         self.in_flight = None
         self.retry_at = None
+        self.meters.forget()
         self.forget()
 
     def start_over(self) -> None:
@@ -101,6 +105,7 @@ class Switch:
     def hold(self, reason: str) -> None:
         """Leave the switch as it is until something is wanted of it again."""
         self.desired = {}
+        self.meters.restart(())
         self.wanted_revision = -1
         self.error = reason
         self.forget()
@@ -129,7 +134,12 @@ class Switch:
         if desired is not self.desired:
             self.forget()
             self.desired = desired
-        elif self.known or self.dumping:
+            self.meters.restart(body.instructions for body in desired.values())
+            self.wanted_revision = revision
+            return
+        for key, before in changed.items():
+            self.meters.follow((body.instructions, n) for body, n in ((before, -1), (desired.get(key), 1)) if body)
+        if self.known or self.dumping:
             for key, before in changed.items():
                 held = self.differs.setdefault(key, before)
                 if held == desired.get(key):
@@ -141,6 +151,7 @@ class Switch:
         if event.session != self.session or not self.dumping or event.number != self.dumps_asked:
             return
         self._hold(event.flows)
+        self.meters.dumped(event.meters)
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows
@@ -201,6 +212,7 @@ class Switch:
         self.in_flight = None
         if not self.known:
             return
+        self.meters.done(flight.meters)
         self._hold(flight.changes)
         self.realized_revision = flight.revision
         self.failures = 0
@@ -211,6 +223,8 @@ class Switch:
         """Nothing of the bundle is in force. Ask the switch again what it has, later each time."""
         if event.session != self.session or self.in_flight is None or self.in_flight.number != event.number:
             return
+        if event.no_meters:
+            self.meters.refused = event.reason
         self.trip(event.reason, now)
 
     def dump_failed(self, event: DumpFailed, now: float) -> None:
@@ -301,12 +315,12 @@ class Switch:
                 superfluous.append(wire_flow(key, held))
             if body is not None:
                 missing.append(wire_flow(key, body))
-        changes = Changes(tuple(missing), tuple(different), tuple(superfluous))
-        if not changes or self.session is None:
+        changes, meters = Changes(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
+        if not (changes or meters) or self.session is None:
             self.realized_revision = self.wanted_revision
             self.failures = 0
             self.error = ""
             return None
         self.bundles += 1
-        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now)
-        return SendBundle(self.dpid, self.session, self.bundles, changes)
+        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now, meters)
+        return SendBundle(self.dpid, self.session, self.bundles, changes, meters)

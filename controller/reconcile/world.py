@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from controller.reconcile.events import Body
@@ -31,6 +31,7 @@ from flows.bridge_plan import BridgePlan
 from flows.bridge_reader import BridgeReader, Differences
 from flows.encoding import Encoder, FlowEncoder, FlowKey
 from flows.engine import Change, Part, PolicyEngine
+from flows.limits import Limit
 from flows.model import Cluster, Key, Pod
 from flows.net import Net
 
@@ -71,6 +72,7 @@ class World:
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
         self.kept_out = KeptOut()
         self.failed: dict[BridgeName, Failure] = {}
+        self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
         self.encoder = encoder
         self._flow_encoder = FlowEncoder(encoder)
         self._begin()
@@ -204,6 +206,8 @@ class World:
     def set_bridge(self, bridge: BridgeState, now: float = 0.0) -> bool:
         """A bridge is new or has changed. Returns whether anything differs."""
         name = (bridge.ovsdb, bridge.name)
+        if metered := self.metered.get(bridge.dpid):
+            bridge = replace(bridge, metered=metered)
         old = self.bridges.get(name)
         if old == bridge:
             return False
@@ -214,6 +218,18 @@ class World:
         self._stale.add(name)
         self.failed.pop(name, None)
         self.owners.claim(bridge, now)
+        return True
+
+    def set_metered(self, dpid: int, limits: tuple[Limit, ...]) -> bool:
+        """A switch has meters for these limits. Returns whether that is new."""
+        if self.metered.get(dpid, ()) == limits:
+            return False
+        self.metered.pop(dpid, None)
+        if limits:
+            self.metered[dpid] = limits
+        for name in [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]:
+            self.bridges[name] = replace(self.bridges[name], metered=limits)
+            self._stale.add(name)
         return True
 
     def remove_bridge(self, name: BridgeName) -> None:

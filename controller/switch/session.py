@@ -25,7 +25,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget, Pace, cost
 from controller.reconcile.events import Event
-from controller.switch import messages
+from controller.switch import messages, meters
 from controller.switch.claims import Identity, identity
 from controller.switch.errors import CodecError
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
@@ -46,6 +46,7 @@ _FOR_OS_KEN = {
 # xids of the echo request that must be answered, and of the flow monitor's; os-ken's own count from 1.
 _CHALLENGE, _MONITOR = 0x7FFFFFFF, 0x7FFFFFFE
 _BRIEF = 1.0  # seconds; a peer that connects again and again for no longer than that is no switch
+_OF_METERS = frozenset(meters.Ask)
 _numbers = itertools.count(1)
 
 
@@ -319,6 +320,8 @@ class Session(Datapath):  # type: ignore[misc]
             self._error(xid, message)
         elif kind == Type.BUNDLE_CONTROL and self._requests is not None:
             self._requests.bundle_reply(xid, message)
+        elif kind == meters.BARRIER_REPLY and self._requests is not None:
+            self._requests.barrier_reply(xid)
         elif kind == Type.MULTIPART_REPLY:
             self._multipart(version, xid, message)
 
@@ -328,6 +331,8 @@ class Session(Datapath):  # type: ignore[misc]
         of, flags = _MULTIPART.unpack_from(message, HEADER.size)
         if of == Multipart.FLOW and self._requests is not None:
             self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
+        elif of in _OF_METERS and self._requests is not None:
+            self._requests.meter_reply(xid, of, message)
         elif of == Multipart.FLOW_MONITOR and self._monitor is not None:
             self._monitor.add(message)
         elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
