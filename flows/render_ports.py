@@ -31,6 +31,7 @@ from flows.model import Direction
 from flows.net import WIDTH, Net
 from flows.pipeline import MISS
 from flows.priorities import NOT_ASKED, SELF
+from flows.render_readings import admit_errors
 
 ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
 ALL_MLD2_ROUTERS = (0xFF02 << 112) | 0x16  # ff02::16, RFC 3810 section 5.2.14
@@ -57,6 +58,7 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     _admit_arp(flows, pod, owner)
     _admitdiscovery(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
+    admit_errors(flows, pod, owner)
     _count_denied(flows, pod)
     _deliver_neighbors(flows, pod, owner)
 
