@@ -96,7 +96,7 @@ class LongLived:
     """
 
     def __init__(
-        self, lab: Lab, probe: Probe, speakers: Collection[str] = ("client", "server"), sport: int = 0
+        self, lab: Lab, probe: Probe, speakers: Collection[str], sport: int = 0, patience: float = _CONNECT_SECONDS
     ) -> None:
         self.probe = probe
         self.speakers = speakers
@@ -106,7 +106,7 @@ class LongLived:
             client = stack.enter_context(_socket(lab, probe.source, probe.family, socket.SOCK_STREAM, sport))
             with _socket(lab, probe.destination, probe.family, socket.SOCK_STREAM, probe.port) as waiting:
                 for sock in (client, waiting):
-                    sock.settimeout(_CONNECT_SECONDS)
+                    sock.settimeout(patience)
                 waiting.listen(1)
                 client.connect(waiting.getsockname()[:2])
                 server = stack.enter_context(waiting.accept()[0])
@@ -184,10 +184,14 @@ class Knocking:
 
 
 class Going:
-    """Lets streams go on in a thread, each a step every 10 ms, from entering the context until leaving it."""
+    """Lets streams go on in a thread, each a step every 10 ms, from entering the context until leaving it.
 
-    def __init__(self, streams: Iterable[Replies | LongLived | Knocking]) -> None:
+    With `closing` they are closed at its end.
+    """
+
+    def __init__(self, streams: Iterable[Replies | LongLived | Knocking], closing: bool = True) -> None:
         self.streams = list(streams)
+        self._closing = closing
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
 
@@ -200,7 +204,7 @@ class Going:
     ) -> None:
         self._stopping.set()
         self._thread.join()
-        for stream in self.streams:
+        for stream in self.streams if self._closing else ():
             stream.close()
 
     def _run(self) -> None:
