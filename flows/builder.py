@@ -20,6 +20,7 @@ FAMILIES = (IPV4, IPV6)
 ICMPV6 = (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6))
 MULTICAST = masked(oxm.ETH_DST, 1 << 40, 1 << 40)  # the group bit, IEEE 802.3 section 3.2.3
 TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
+RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
 
 _ADDRESS_FIELDS = {
     "source": (oxm.IPV4_SRC, oxm.IPV6_SRC),

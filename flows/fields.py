@@ -52,14 +52,18 @@ INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 LONGER = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
 LONGEST = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
+READING = Range(_R[4], 10, 12, "a Reading: how a packet is judged whose part in a connection is in doubt")
 OUTPUT = Range(_R[5], 0, 15, "the ofport to send to")
+PORT_FROM = Range(_R[6], 0, 15, "the packet's source port, only while it is compared with the other one")
+PORT_TO = Range(_R[6], 16, 31, "its destination port, likewise")
 FLOOD_CHUNK = Range(_R[7], 0, 9, "which of the flood's chunks of ports is being served")
 # What every commit writes. Conntrack calls a packet new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection stands in the zone")
 
 RANGES = (
     SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
-    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, LONGER, LONGEST, OUTPUT, FLOOD_CHUNK,
+    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, READING, LONGER, LONGEST, OUTPUT, PORT_FROM, PORT_TO,
+    FLOOD_CHUNK,
 )  # fmt: skip
 
 # OpenFlow's LOCAL in 16 bits, which output:reg takes (ovs-actions(7)), and in 32 bits, as in_port has it.
@@ -80,8 +84,8 @@ ASKER_MAC = 0x02_48_47_00_00_01
 
 # One zone a bridge: every connection that a policy let through stands in it, and nothing else.
 CT_ZONE = 0x4847
-# Userspace conntrack knows SCTP without its ports, so there SCTP is looked up where nothing is ever committed.
-CT_ZONE_SCTP = 0x4848
+# Nothing is ever committed here: a packet that is looked up in it is new, and its tuple is what its header says.
+CT_ZONE_EMPTY = 0x4848
 
 
 class SctpAssociation(enum.IntEnum):
@@ -89,6 +93,16 @@ class SctpAssociation(enum.IntEnum):
 
     UNKNOWN = 0
     REPLY = 1
+
+
+class Reading(enum.IntEnum):
+    """How a packet is judged whose part in its connection conntrack cannot tell (docs/adr/0010)."""
+
+    RECORDED = 0  # as the connection that conntrack knows, or a new one: nearly every packet
+    BACKWARD = 1  # its sender answers: the packet is turned round while it is judged, and nothing is recorded
+    EITHER = 2  # who opened the connection cannot be told: both readings must be allowed, and nothing is recorded
+    ITS_OWN = 3  # a reply to what policy denies, judged as one that opens; nothing is recorded
+    REPLACING = 4  # a SYN where an old connection stands in conntrack: once allowed, it takes that one's place
 
 
 COOKIE_PREFIX = 0x4847

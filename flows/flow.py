@@ -99,8 +99,8 @@ def _check_shape(shape: tuple[tuple[str, int], ...], ct_valid: bool) -> None:
         for needed, values in field.needs:
             if present.get(needed) not in values:
                 raise FlowError(f"{name} needs {needed} to be one of {', '.join(map(hex, values))}")
-        if field is oxm.CT_TP_DST and oxm.CT_NW_PROTO.name not in present:
-            raise FlowError("ct_tp_dst needs ct_nw_proto: without it OVS caches the answer for every port")
+        if field in (oxm.CT_TP_SRC, oxm.CT_TP_DST) and oxm.CT_NW_PROTO.name not in present:
+            raise FlowError(f"{name} needs ct_nw_proto: without it OVS caches the answer for every port")
         if field in oxm.NEED_CT_STATE and not ct_valid:
             raise FlowError(f"{name} needs a ct_state that is tracked and not invalid")
 
@@ -138,13 +138,29 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """Put bits of the packet or of a register onto the stack (NXAST_STACK_PUSH)."""
+
+    source: Range
+
+
+@dataclass(frozen=True, slots=True)
+class Pop:
+    """Take what was pushed last from the stack and write it there (NXAST_STACK_POP)."""
+
+    target: Range
+
+
+@dataclass(frozen=True, slots=True)
 class Ct:
     """NXAST_CT: look the packet up in `zone` and go on in `table` if given. With `commit` its connection is recorded,
-    and marked as fields.RECORDED."""
+    and marked as fields.RECORDED. With `force` beside it, an entry of which the packet is a reply goes, and the packet
+    opens a new one."""
 
     zone: int
     table: int | None = None
     commit: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +212,9 @@ class LearnReply:
     limit: int
 
 
-Action = Output | OutputRegister | Load | Move | Ct | Meter | CheckLength | Resubmit | Conjunction | LearnReply
+Action = (
+    Output | OutputRegister | Load | Move | Push | Pop | Ct | Meter | CheckLength | Resubmit | Conjunction | LearnReply
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 OPENFLOW_BASIC = 0x8000
 NICIRA_1 = 0x0001
+EXPERIMENTER = 0xFFFF
+ONF = 0x4F4E4600  # the experimenter whose fields OVS speaks in OpenFlow 1.3 and 1.4
 
 
 Needs = tuple[tuple[str, tuple[int, ...]], ...]
@@ -27,6 +29,7 @@ class Kind(enum.Enum):
     PORT = "port"
     CT_STATE = "ct_state"
     FRAGMENT = "fragment"
+    TCP_FLAGS = "tcp_flags"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +89,10 @@ VLAN_VID = _basic("vlan_vid", 6, 13, Kind.HEX, True)
 IP_PROTO = _basic("ip_proto", 10, 8, Kind.DECIMAL, False, _IP)
 IPV4_SRC = _basic("ipv4_src", 11, 32, Kind.IPV4, True, _IPV4)
 IPV4_DST = _basic("ipv4_dst", 12, 32, Kind.IPV4, True, _IPV4)
+TCP_SRC = _basic("tcp_src", 13, 16, Kind.DECIMAL, True, _TCP)
+TCP_DST = _basic("tcp_dst", 14, 16, Kind.DECIMAL, True, _TCP)
+UDP_SRC = _basic("udp_src", 15, 16, Kind.DECIMAL, True, _UDP)
+UDP_DST = _basic("udp_dst", 16, 16, Kind.DECIMAL, True, _UDP)
 SCTP_SRC = _basic("sctp_src", 17, 16, Kind.DECIMAL, True, _SCTP)
 SCTP_DST = _basic("sctp_dst", 18, 16, Kind.DECIMAL, True, _SCTP)
 ARP_OP = _basic("arp_op", 21, 16, Kind.DECIMAL, False, _ARP)
@@ -99,6 +106,8 @@ ICMPV6_CODE = _basic("icmpv6_code", 30, 8, Kind.DECIMAL, False, _ICMPV6)
 ND_TARGET = _basic("nd_target", 31, 128, Kind.IPV6, True, _ND)
 ND_SLL = _basic("nd_sll", 32, 48, Kind.MAC, True, _NS)
 ND_TLL = _basic("nd_tll", 33, 48, Kind.MAC, True, _NA)
+# Twelve bits in two bytes (ovs-fields(7)).
+TCP_FLAGS = Field("tcp_flags", EXPERIMENTER, 42, 12, Kind.TCP_FLAGS, True, _TCP)
 
 REGISTERS = tuple(_nicira(f"reg{n}", n, 32, Kind.HEX, True) for n in range(8))
 IP_FRAG = _nicira("ip_frag", 26, 8, Kind.FRAGMENT, True, _IP)
@@ -112,15 +121,17 @@ CT_NW_SRC = _nicira("ct_nw_src", 120, 32, Kind.IPV4, True, _IPV4)
 CT_NW_DST = _nicira("ct_nw_dst", 121, 32, Kind.IPV4, True, _IPV4)
 CT_IPV6_SRC = _nicira("ct_ipv6_src", 122, 128, Kind.IPV6, True, _IPV6)
 CT_IPV6_DST = _nicira("ct_ipv6_dst", 123, 128, Kind.IPV6, True, _IPV6)
+CT_TP_SRC = _nicira("ct_tp_src", 124, 16, Kind.DECIMAL, True)
 CT_TP_DST = _nicira("ct_tp_dst", 125, 16, Kind.DECIMAL, True)
 
 # Fields that hold a valid value only behind a valid connection tracking state (ovs-fields(7), prerequisite CT).
-NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST})
+NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST})
 
 ALL_FIELDS: tuple[Field, ...] = (
-    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA,
-    ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG,
-    IP_TTL, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK, CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST,
+    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, TCP_SRC, TCP_DST, TCP_FLAGS,
+    UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE,
+    ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, IP_TTL, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK,
+    CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST,
 )  # fmt: skip
 BY_NAME = {field.name: field for field in ALL_FIELDS}
 BY_NUMBER = {(field.oxm_class, field.number): field for field in ALL_FIELDS}
@@ -135,6 +146,20 @@ class CtState(enum.IntFlag):
     RPL = 0x08
     INV = 0x10
     TRK = 0x20
+
+
+class TcpFlags(enum.IntFlag):
+    """Bits of tcp_flags (RFC 9293, section 3.1)."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+    ECE = 0x40
+    CWR = 0x80
+    NS = 0x100
 
 
 class Fragment(enum.IntFlag):

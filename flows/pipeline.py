@@ -44,7 +44,7 @@ _IP = _names(oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DS
 _ND = _names(oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
 _TUPLE = _names(
     oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST,
-    oxm.CT_TP_DST, oxm.CONJ_ID, oxm.IP_PROTO, oxm.SCTP_SRC, oxm.SCTP_DST,
+    oxm.CT_TP_DST, oxm.CONJ_ID, oxm.IP_PROTO, oxm.IP_FRAG, oxm.SCTP_SRC, oxm.SCTP_DST,
 )  # fmt: skip
 _REGISTERS = frozenset(register.name for register in oxm.REGISTERS)
 
@@ -120,11 +120,43 @@ DESTINATION = Table(
 STATE = Table(
     40,
     "state",
-    "Drops what conntrack calls invalid and tells initiator from responder, so that both directions are judged "
-    "as one connection.",
-    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
-    ("egress", "commit", "output"),
+    "Drops what conntrack calls invalid, and sets apart the few packets whose part in their connection it cannot tell.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
+    ("midstream", "related", "direction", "commit"),
     "drop",
+)
+MIDSTREAM = Table(
+    42,
+    "midstream",
+    "TCP that is new to conntrack but not by its flags: ports say who opened the connection. What cannot be told must "
+    "be allowed in both readings.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.IP_FRAG, oxm.IP_PROTO),
+    ("direction",),
+    "drop",
+)
+RELATED = Table(
+    43,
+    "related",
+    "ICMP errors about a known connection: from a pod only about its own.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST) | _REGISTERS,
+    ("direction",),
+    "drop",
+)
+DIRECTION = Table(
+    45,
+    "direction",
+    "Tells initiator from responder, so that both directions are judged as one connection.",
+    _names(oxm.CT_STATE) | _REGISTERS,
+    ("egress",),
+    "drop",
+)
+SAME_PORT = Table(
+    47,
+    "same_port",
+    "Judges a reply that was refused once more, as a packet that opens, if both its ports are one.",
+    _names(oxm.ETH_TYPE, oxm.CONJ_ID) | _REGISTERS,
+    ("direction",),
+    "back to where it was refused",
 )
 EGRESS = Table(
     50,
@@ -132,14 +164,14 @@ EGRESS = Table(
     "Egress rules of the pod that opened the connection, as conjunctive matches on the connection's original "
     "direction.",
     _TUPLE | _REGISTERS,
-    ("egress_default", "ingress", "limit"),
+    ("same_port", "egress_default", "ingress", "limit"),
     "egress_default",
 )
 EGRESS_DEFAULT = Table(
     55,
     "egress_default",
     "No egress rule allowed: drops, and counts for each isolated pod.",
-    _REGISTERS,
+    _REGISTERS | _names(oxm.CT_STATE),
     ("deny",),
     "deny",
 )
@@ -148,14 +180,14 @@ INGRESS = Table(
     "ingress",
     "Ingress rules of the pod that the connection was opened to, likewise.",
     _TUPLE | _REGISTERS,
-    ("ingress_default", "limit"),
+    ("same_port", "ingress_default", "limit"),
     "ingress_default",
 )
 INGRESS_DEFAULT = Table(
     65,
     "ingress_default",
     "No ingress rule allowed: drops, and counts for each isolated pod.",
-    _REGISTERS,
+    _REGISTERS | _names(oxm.CT_STATE),
     ("deny",),
     "deny",
 )
@@ -171,9 +203,10 @@ LIMIT = Table(
 COMMIT = Table(
     70,
     "commit",
-    "Records new connections, so that their replies are known; passes fragments through reassembly once more.",
+    "Records new connections, so that their replies are known; passes fragments through reassembly once more, and "
+    "turns back what was turned round to be judged.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
-    ("output",),
+    ("direction", "output"),
     "output",
 )
 OUTPUT = Table(
@@ -194,8 +227,8 @@ DENY = Table(
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT,
-    INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, DENY,
+    CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM, RELATED,
+    DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, DENY,
 )  # fmt: skip
 BY_NUMBER = {table.number: table for table in TABLES}
 BY_NAME = {table.name: table for table in TABLES}

@@ -68,7 +68,7 @@ def _zones() -> list[str]:
         "| zone | for |",
         "|---|---|",
         f"| {fields.CT_ZONE} | every connection that policy let through, and nothing else |",
-        f"| {fields.CT_ZONE_SCTP} | SCTP on the userspace datapath, where conntrack has no ports for it; empty |",
+        f"| {fields.CT_ZONE_EMPTY} | nothing, ever: whoever is looked up here is new, with the tuple of its header |",
         "",
     ]
 

@@ -1,8 +1,8 @@
 """From a switch and the policy of its pods to the flows that it shall have.
 
 The one entry to rendering: the flows that every switch has stand here, those of ports in `render_ports`, those of
-rules in
-`render_rules`. All are functions of their arguments alone.
+rules in `render_rules`, those of packets whose part in a connection is in doubt in `render_readings`. All are functions
+of their arguments alone.
 """
 
 from __future__ import annotations
@@ -17,22 +17,14 @@ from flows.compile import NodePolicy
 from flows.fields import (
     BEHIND_NODE,
     CT_ZONE,
-    CT_ZONE_SCTP,
+    CT_ZONE_EMPTY,
     DESTINATION,
-    DESTINATION_EGRESS,
-    DESTINATION_INGRESS,
-    EGRESS_APPLIES,
-    INGRESS_APPLIES,
-    INITIATOR,
     LOCAL_16,
     LOCAL_32,
     NODE_ITSELF,
     OUTPUT,
-    RESPONDER,
     SCTP_ASSOCIATION,
     SOURCE,
-    SOURCE_EGRESS,
-    SOURCE_INGRESS,
     SctpAssociation,
 )
 from flows.flow import (
@@ -40,11 +32,9 @@ from flows.flow import (
     Flow,
     Load,
     Match,
-    Move,
     Output,
     OutputRegister,
     Resubmit,
-    Term,
     exactly,
     in_range,
     masked,
@@ -53,15 +43,10 @@ from flows.limits import sctp_opening
 from flows.pipeline import MISS
 from flows.render_discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
+from flows.render_readings import FRAGMENT, INVALID, NEW, SCTP, render_readings
 from flows.render_rules import render_rules, render_stages
 
-NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
-# Without TRK: fragments that waited in vain come out of userspace conntrack invalid but not tracked.
-INVALID = masked(oxm.CT_STATE, oxm.CtState.INV, oxm.CtState.INV)
-RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
-FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
-SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 
 
 def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
@@ -92,7 +77,8 @@ def render_bridge(flows: FlowSet, view: SwitchView) -> None:
     _admission(flows, view)
     _tracking(flows, view)
     _delivery(flows, view)
-    _direction(flows, view)
+    _state(flows)
+    render_readings(flows, view)
     _recording(flows, view)
     render_node(flows, view)
     render_neighbors(flows, view)
@@ -109,7 +95,7 @@ def _misses(flows: FlowSet) -> None:
             flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
             # Every ct() may put expired fragments of somebody else among the packets that leave it.
             flows.add(table, 100, [INVALID])
-        elif table not in (tables.SCTP_REPLIES, tables.FLOOD):
+        elif table not in (tables.SCTP_REPLIES, tables.SAME_PORT, tables.FLOOD):
             flows.add(table, MISS, (), goto=onward.get(table))
 
 
@@ -138,7 +124,7 @@ def _tracking(flows: FlowSet, view: SwitchView) -> None:
             known = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
             flows.add(tables.CONNTRACK, 100, [family, SCTP], [Resubmit(tables.SCTP_REPLIES.number)], tables.SCTP)
             flows.add(tables.SCTP, 100, [family, known], [Ct(CT_ZONE, tables.DESTINATION.number)])
-            flows.add(tables.SCTP, 10, [family], [Ct(CT_ZONE_SCTP, tables.DESTINATION.number)])
+            flows.add(tables.SCTP, 10, [family], [Ct(CT_ZONE_EMPTY, tables.DESTINATION.number)])
 
 
 def _delivery(flows: FlowSet, view: SwitchView) -> None:
@@ -165,39 +151,12 @@ def _delivery(flows: FlowSet, view: SwitchView) -> None:
         flows.add(tables.DESTINATION, 210, here, to_node)
 
 
-def _direction(flows: FlowSet, view: SwitchView) -> None:
-    """Who opened the connection: for a reply it is the destination. Isolation follows: egress of the one, ingress of
-    the other."""
-    state = tables.STATE
-    flows.add(state, 200, [INVALID])
+def _state(flows: FlowSet) -> None:
+    """Invalid packets end here. Later fragments have no ports: they go on to the second reassembly, which lets none out
+    without the first fragment, and that one is judged."""
+    flows.add(tables.STATE, 200, [INVALID])
     for family in FAMILIES:
-        # Later fragments have no ports. They go on to the second reassembly, which lets none out without the first
-        # fragment, and that one is judged.
-        flows.add(state, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
-    if view.userspace:
-        # Where both ends opened associations conntrack knows one of them; the answers to the other look original.
-        answer = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
-        flows.add(state, 180, [_reply_bit(set_to=False), answer], goto=tables.OUTPUT)
-        flows.add(state, 170, [RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)], goto=tables.OUTPUT)
-    reply = [
-        Move(DESTINATION, INITIATOR),
-        Move(SOURCE, RESPONDER),
-        Move(DESTINATION_EGRESS, EGRESS_APPLIES),
-        Move(SOURCE_INGRESS, INGRESS_APPLIES),
-    ]
-    forward = [
-        Move(SOURCE, INITIATOR),
-        Move(DESTINATION, RESPONDER),
-        Move(SOURCE_EGRESS, EGRESS_APPLIES),
-        Move(DESTINATION_INGRESS, INGRESS_APPLIES),
-    ]
-    flows.add(state, 120, [_reply_bit(set_to=True)], reply, tables.EGRESS)
-    flows.add(state, 110, [_reply_bit(set_to=False)], forward, tables.EGRESS)
-
-
-def _reply_bit(set_to: bool) -> Term:
-    value = oxm.CtState.TRK | (oxm.CtState.RPL if set_to else 0)
-    return masked(oxm.CT_STATE, value, oxm.CtState.TRK | oxm.CtState.INV | oxm.CtState.RPL)
+        flows.add(tables.STATE, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
 
 
 def _recording(flows: FlowSet, view: SwitchView) -> None:

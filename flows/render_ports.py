@@ -31,7 +31,7 @@ from flows.fields import (
     CookieKind,
     cookie,
 )
-from flows.flow import Action, Load, Meter, Output, Resubmit, Term, exactly, in_range, masked
+from flows.flow import Action, Load, Meter, Output, Resubmit, Term, exactly, in_range
 from flows.limits import Limit, meter_number, sctp_opening
 from flows.model import Direction
 from flows.net import Net
@@ -46,10 +46,8 @@ from flows.render_discovery import (
     discovery,
     discovery_addresses,
 )
+from flows.render_readings import FRAGMENT, NEW, SCTP, admit_errors
 
-NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
-FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
-SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 CHUNK = 10  # a chunk of the flood stands above the flow that calls it
 
 
@@ -62,6 +60,7 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     admit_discovery(flows, pod, _from(pod), owner)
     _limit(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
+    admit_errors(flows, pod, owner)
     _count_denied(flows, pod)
     _deliver_neighbors(flows, pod, owner)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import SwitchView
-from flows.builder import FAMILIES, TRACKED, FlowSet, address
+from flows.builder import FAMILIES, RELATED, TRACKED, FlowSet, address
 from flows.compile import CompiledRule, NodePolicy
 from flows.fields import (
     EGRESS_APPLIES,
@@ -124,6 +124,9 @@ def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
 
 def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:
     """Terms for each (value, mask) of the services' ports."""
+    if userspace and any(service.protocol is Protocol.SCTP for service in services):
+        # Of an association that an ICMP error is about only the addresses are known there: any port will do.
+        yield RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)
     for service in services:
         if service.protocol is Protocol.SCTP and userspace:
             yield from _sctp_terms(service)

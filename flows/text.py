@@ -23,6 +23,8 @@ from flows.flow import (
     Move,
     Output,
     OutputRegister,
+    Pop,
+    Push,
     Resubmit,
     Term,
 )
@@ -47,15 +49,15 @@ _PORT_WORDS = {
 _OTHER_WORDS = {
     "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_frag": "nw_frag",
     "ip_ttl": "nw_ttl", "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "sctp_src": "tp_src",
-    "sctp_dst": "tp_dst",
+    "sctp_dst": "tp_dst", "tcp_src": "tp_src", "tcp_dst": "tp_dst", "udp_src": "tp_src", "udp_dst": "tp_dst",
 }  # fmt: skip
 # The switch's own order. None is where the words for Ethernet type and protocol stand.
 _PRINT_ORDER = (
     oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
-    oxm.CT_NW_PROTO, oxm.CT_TP_DST, None, *oxm.REGISTERS, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC, oxm.ETH_DST,
-    oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_OP, oxm.ARP_SHA,
-    oxm.IP_TTL, oxm.IP_FRAG, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
-    oxm.ND_TLL,
+    oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, None, *oxm.REGISTERS, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC,
+    oxm.ETH_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_OP,
+    oxm.ARP_SHA, oxm.IP_TTL, oxm.IP_FRAG, oxm.TCP_SRC, oxm.TCP_DST, oxm.UDP_SRC, oxm.UDP_DST, oxm.SCTP_SRC,
+    oxm.SCTP_DST, oxm.TCP_FLAGS, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL,
 )  # fmt: skip
 
 
@@ -121,6 +123,8 @@ def _term(term: Term, ports: Names) -> str:
         return f"{name}={_port(term.value, ports)}"
     if kind is oxm.Kind.CT_STATE:
         return f"{name}={_ct_state(term)}"
+    if kind is oxm.Kind.TCP_FLAGS:
+        return f"{name}={_tcp_flags(term)}"
     if kind is oxm.Kind.FRAGMENT:
         word = _FRAGMENT_WORDS.get((term.value, term.mask & 3))
         return f"{name}={word or f'{term.value:#x}/{term.mask:#x}'}"
@@ -162,13 +166,31 @@ def _ct_state(term: Term) -> str:
     )
 
 
+def _tcp_flags(term: Term) -> str:
+    if term.mask == term.field.full_mask:
+        return "|".join(str(flag.name).lower() for flag in oxm.TcpFlags if term.value & flag) or "0"
+    return "".join(
+        ("+" if term.value & flag else "-") + str(flag.name).lower() for flag in oxm.TcpFlags if term.mask & flag
+    )
+
+
 def _mac(value: int) -> str:
     return value.to_bytes(6, "big").hex(":")
 
 
+# What ovs-ofctl calls the fields of the packet that actions copy.
+_HEADERS = {
+    "ipv4_src": "NXM_OF_IP_SRC", "ipv4_dst": "NXM_OF_IP_DST", "ipv6_src": "NXM_NX_IPV6_SRC",
+    "ipv6_dst": "NXM_NX_IPV6_DST", "tcp_src": "NXM_OF_TCP_SRC", "tcp_dst": "NXM_OF_TCP_DST",
+    "udp_src": "NXM_OF_UDP_SRC", "udp_dst": "NXM_OF_UDP_DST", "sctp_src": "OXM_OF_SCTP_SRC",
+    "sctp_dst": "OXM_OF_SCTP_DST",
+}  # fmt: skip
+
+
 def _bits(place: fields.Range) -> str:
     bits = f"{place.start}..{place.end}" if place.width > 1 else f"{place.start}"
-    return f"NXM_NX_{place.register.name.upper()}[{'' if place.width == place.register.width else bits}]"
+    name = _HEADERS.get(place.register.name, f"NXM_NX_{place.register.name.upper()}")
+    return f"{name}[{'' if place.width == place.register.width else bits}]"
 
 
 def _action(action: Action, tables: Names, ports: Names) -> str:
@@ -182,8 +204,13 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"load:{_hex(value)}->{_bits(place)}"
         case Move(source, target):
             return f"move:{_bits(source)}->{_bits(target)}"
-        case Ct(zone, table, commit):
+        case Push(source):
+            return f"push:{_bits(source)}"
+        case Pop(target):
+            return f"pop:{_bits(target)}"
+        case Ct(zone, table, commit, force):
             words = ["commit"] if commit else []
+            words += ["force"] if force else []
             words += [f"table={_name(table, tables)}"] if table is not None else []
             words.append(f"zone={zone}")
             words += [f"exec(load:0x1->{_bits(fields.RECORDED)})"] if commit else []

@@ -28,18 +28,21 @@ from flows.flow import (
     Move,
     Output,
     OutputRegister,
+    Pop,
+    Push,
     Resubmit,
 )
 
 NICIRA = 0x00002320
 _EXPERIMENTER, _OUTPUT = 0xFFFF, 0
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
+_STACK_PUSH, _STACK_POP = 27, 28
 _CHECK_LARGER = 49
 _GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
 _IN_PORT_16 = 0xFFF8
 _NO_TABLE = 0xFF
 _MAX_LENGTH = 0xFFFF
-_CT_COMMIT = 1
+_CT_COMMIT, _CT_FORCE = 1, 2
 _CACHED = 1 << 14
 _FEW = 4  # actions of a flow whose bytes are remembered
 
@@ -50,13 +53,21 @@ _HEAD = struct.Struct("!HHIH")
 _PLAIN_OUTPUT = struct.Struct("!HHIH6x")
 _MOVE = struct.Struct("!HHIHHHHII")
 _LOAD = struct.Struct("!HHIHHIQ")
+_STACK = struct.Struct("!HHIHHIH6x")
 _RESUBMIT = struct.Struct("!HHIHHB3x")
 _OUTPUT_REGISTER = struct.Struct("!HHIHHIH6x")
 _CONJUNCT = struct.Struct("!HHIHBBI")
 _TRACK = struct.Struct("!HHIHHIHB3xH")
 _CHECK = struct.Struct("!HHIHHHI6x")
 
-_FIELDS_BY_OXM = {oxm_number(register): register for register in oxm.REGISTERS}
+# OVS names a packet's own fields in actions by their Nicira numbers where they have any (class 0x0000, ovs-fields(7)).
+_HEADERS = {
+    oxm.IPV4_SRC: 0x00000E04, oxm.IPV4_DST: 0x00001004, oxm.IPV6_SRC: 0x00012610, oxm.IPV6_DST: 0x00012810,
+    oxm.TCP_SRC: 0x00001202, oxm.TCP_DST: 0x00001402, oxm.UDP_SRC: 0x00001602, oxm.UDP_DST: 0x00001802,
+    oxm.SCTP_SRC: oxm_number(oxm.SCTP_SRC), oxm.SCTP_DST: oxm_number(oxm.SCTP_DST),
+}  # fmt: skip
+_NUMBERS = _HEADERS | {register: oxm_number(register) for register in oxm.REGISTERS}
+_FIELDS_BY_OXM = {number: field for field, number in _NUMBERS.items()}
 _NAMED = {(place.register.name, place.start, place.end): place for place in fields.RANGES}
 
 
@@ -83,6 +94,13 @@ _few_actions = lru_cache(maxsize=_CACHED)(_encode)
 
 def _bits(place: Range) -> int:
     return place.start << 6 | place.width - 1
+
+
+def _number(place: Range) -> int:
+    number = _NUMBERS.get(place.register)
+    if number is None:
+        raise CodecError(f"no action copies {place.register.name}")
+    return number
 
 
 def _output(action: Output) -> bytes:
@@ -113,7 +131,7 @@ def _move(action: Move) -> bytes:
     if source.width != target.width:
         raise CodecError(f"{source.width} bits cannot move to {target.width}")
     return _MOVE.pack(_EXPERIMENTER, 24, NICIRA, _REG_MOVE, source.width, source.start, target.start,
-                      oxm_number(source.register), oxm_number(target.register))  # fmt: skip
+                      _number(source), _number(target))  # fmt: skip
 
 
 # What a commit does to its connection besides recording it.
@@ -122,10 +140,10 @@ _RECORD = _load(Load(fields.RECORDED, 1))
 
 def _ct(action: Ct) -> bytes:
     table = _NO_TABLE if action.table is None else action.table
-    if not action.commit:
-        return _TRACK.pack(_EXPERIMENTER, _TRACK.size, NICIRA, _CT, 0, 0, action.zone, table, 0)
-    length = _TRACK.size + len(_RECORD)
-    return _TRACK.pack(_EXPERIMENTER, length, NICIRA, _CT, _CT_COMMIT, 0, action.zone, table, 0) + _RECORD
+    nested = _RECORD if action.commit else b""
+    flags = (_CT_COMMIT if action.commit else 0) | (_CT_FORCE if action.force else 0)
+    length = _TRACK.size + len(nested)
+    return _TRACK.pack(_EXPERIMENTER, length, NICIRA, _CT, flags, 0, action.zone, table, 0) + nested
 
 
 def _meter(action: Meter) -> bytes:
@@ -139,6 +157,18 @@ def _check_length(action: CheckLength) -> bytes:
     return _CHECK.pack(
         _EXPERIMENTER, _CHECK.size, NICIRA, _CHECK_LARGER, action.most, place.start, oxm_number(place.register)
     )
+
+
+def _push(action: Push) -> bytes:
+    return _stack(_STACK_PUSH, action.source)
+
+
+def _pop(action: Pop) -> bytes:
+    return _stack(_STACK_POP, action.target)
+
+
+def _stack(subtype: int, place: Range) -> bytes:
+    return _STACK.pack(_EXPERIMENTER, 24, NICIRA, subtype, place.start, _number(place), place.width)
 
 
 def _resubmit(action: Resubmit) -> bytes:
@@ -158,7 +188,8 @@ def _learn(action: LearnReply) -> bytes:
 # By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
-    CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn,
+    CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn, Push: _push,
+    Pop: _pop,
 }  # fmt: skip
 
 
@@ -213,6 +244,10 @@ def _decode_action(kind: int, wire: bytes) -> Action:
         if subtype == _REG_MOVE:
             *_, width, start, target, from_number, to_number = _MOVE.unpack(wire)
             return Move(_range(from_number, start, width), _range(to_number, target, width))
+        if subtype in (_STACK_PUSH, _STACK_POP):
+            *_, start, number, width = _STACK.unpack(wire)
+            place = _range(number, start, width)
+            return Push(place) if subtype == _STACK_PUSH else Pop(place)
         if subtype == _OUTPUT_REG:
             *_, bits, number, _limit = _OUTPUT_REGISTER.unpack(wire)
             return OutputRegister(_range(number, bits >> 6, (bits & 63) + 1))
@@ -223,7 +258,7 @@ def _decode_action(kind: int, wire: bytes) -> Action:
             return Conjunction(conj_id, clause + 1, clauses)
         if subtype == _CT:
             *_, flags, _source, zone, table, _alg = _TRACK.unpack_from(wire)
-            return Ct(zone, None if table == _NO_TABLE else table, bool(flags & _CT_COMMIT))
+            return Ct(zone, None if table == _NO_TABLE else table, bool(flags & _CT_COMMIT), bool(flags & _CT_FORCE))
         if subtype == _CHECK_LARGER:
             *_, most, start, number = _CHECK.unpack(wire)
             return CheckLength(most, _range(number, start, 1))
@@ -236,6 +271,6 @@ def _range(number: int, start: int, width: int) -> Range:
     """The named range of these bits, or a nameless one. `number` is the register's OXM header."""
     register = _FIELDS_BY_OXM.get(number)
     if register is None or start + width > register.width:
-        raise CodecError(f"bits {start}..{start + width - 1} of field {number:#010x} are no register's")
+        raise CodecError(f"bits {start}..{start + width - 1} of field {number:#010x} are not ours to copy")
     named = _NAMED.get((register.name, start, start + width - 1))
     return named or Range(register, start, start + width - 1, "")

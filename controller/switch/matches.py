@@ -24,13 +24,15 @@ _CACHED_MATCHES = 1 << 12
 
 _DUMP_ORDER = (
     oxm.CONJ_ID, oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, oxm.ETH_TYPE, oxm.VLAN_VID, oxm.IPV4_SRC, oxm.IPV4_DST,
-    oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IP_FRAG, oxm.IP_TTL, oxm.IP_PROTO, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE,
-    oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL, oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA,
-    *oxm.REGISTERS, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST,
-    oxm.CT_IPV6_DST, oxm.CT_NW_PROTO, oxm.CT_TP_DST,
+    oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IP_FRAG, oxm.IP_TTL, oxm.IP_PROTO, oxm.TCP_SRC, oxm.TCP_DST, oxm.TCP_FLAGS,
+    oxm.UDP_SRC, oxm.UDP_DST, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
+    oxm.ND_TLL, oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA, *oxm.REGISTERS, oxm.CT_STATE, oxm.CT_ZONE,
+    oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST, oxm.CT_NW_PROTO, oxm.CT_TP_SRC,
+    oxm.CT_TP_DST,
 )  # fmt: skip
 _PLACES = {field.name: place for place, field in enumerate(_DUMP_ORDER)}
-_CT_PROTOCOL, _CT_PORT = _PLACES[oxm.CT_NW_PROTO.name], _PLACES[oxm.CT_TP_DST.name]
+_CT_PROTOCOL = _PLACES[oxm.CT_NW_PROTO.name]
+_CT_PORTS = frozenset((_PLACES[oxm.CT_TP_SRC.name], _PLACES[oxm.CT_TP_DST.name]))
 
 
 def size_of(field: oxm.Field) -> int:
@@ -63,8 +65,10 @@ def encode_match(match: Match) -> bytes:
             for field, value, mask in match
         ]
     )  # fmt: skip
-    if terms and terms[-1][0] == _CT_PORT and (len(terms) == 1 or terms[-2][0] != _CT_PROTOCOL):
-        raise CodecError("OVS does not dump a match on ct_tp_dst without ct_nw_proto, so it could never be found again")
+    if terms and terms[-1][0] in _CT_PORTS and all(place != _CT_PROTOCOL for place, _ in terms[-3:-1]):
+        raise CodecError(
+            "OVS does not dump a match on ct_tp_src or ct_tp_dst without ct_nw_proto, so it could never be found again"
+        )
     body = b"".join([part for _, part in terms])
     length = len(body) + 4
     return HEADER.pack(OFPMT_OXM, length) + body + bytes(-length & 7)
@@ -86,10 +90,14 @@ def _encode_term(name: str, value: int, mask: int) -> tuple[int, bytes]:
         raise CodecError("OVS does not dump a match on ct_nw_proto=0, so it could never be found again")
     if field is oxm.IP_FRAG:
         exact, value, mask = mask & _IP_FRAG_BITS == _IP_FRAG_BITS, value & _IP_FRAG_BITS, mask & _IP_FRAG_BITS
-    if exact:
-        return _PLACES[name], _OXM_HEADER.pack(field.oxm_class, field.number << 1, size) + value.to_bytes(size, "big")
-    header = _OXM_HEADER.pack(field.oxm_class, field.number << 1 | 1, 2 * size)
-    return _PLACES[name], header + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
+    owner = _owner(field)
+    body = owner + value.to_bytes(size, "big") + (b"" if exact else mask.to_bytes(size, "big"))
+    return _PLACES[name], _OXM_HEADER.pack(field.oxm_class, field.number << 1 | (not exact), len(body)) + body
+
+
+def _owner(field: oxm.Field) -> bytes:
+    """Who defined the field, which stands before its value where the class does not say it."""
+    return oxm.ONF.to_bytes(4, "big") if field.oxm_class == oxm.EXPERIMENTER else b""
 
 
 @lru_cache(maxsize=_CACHED_MATCHES)
@@ -118,10 +126,12 @@ def _decode_term(wire: bytes, offset: int, end: int) -> tuple[Term, int]:
     field = oxm.BY_NUMBER.get((oxm_class, number >> 1))
     if field is None:
         raise CodecError(f"unknown match field {oxm_class:#06x}:{number >> 1}")
-    start = offset + _OXM_HEADER.size
+    owner = _owner(field)
+    start = offset + _OXM_HEADER.size + len(owner)
     width = size_of(field)
     has_mask = bool(number & 1)
-    if size != width * (2 if has_mask else 1) or start + size > end:
+    size -= len(owner)
+    if size != width * (2 if has_mask else 1) or start + size > end or wire[start - len(owner) : start] != owner:
         raise CodecError(f"{size} bytes of {field.name}")
     value = int.from_bytes(wire[start : start + width], "big")
     mask = int.from_bytes(wire[start + width : start + size], "big") if has_mask else field.full_mask

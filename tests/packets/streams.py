@@ -10,7 +10,7 @@ import errno
 import selectors
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
@@ -20,6 +20,8 @@ from topology.probe.matrix import Probe
 
 _INTERVAL = 0.01
 _CONNECT_SECONDS = 10.0
+_TCP_REPAIR = 19  # linux/tcp.h
+SIDES = ("client", "server")
 
 
 def _socket(lab: Lab, name: str, family: int, kind: int, port: int) -> socket.socket:
@@ -86,6 +88,60 @@ class Replies:
         self._stack.close()
 
 
+class LongLived:
+    """One TCP connection that lives through everything. `speakers` are the sides that send a message each step.
+
+    `probe` names both ends and the port, on which the lab itself must not serve; `sport` is the client's port, 0 lets
+    the kernel choose. `said` and `heard` count messages by the side that said them.
+    """
+
+    def __init__(
+        self, lab: Lab, probe: Probe, speakers: Collection[str], sport: int = 0, patience: float = _CONNECT_SECONDS
+    ) -> None:
+        self.probe = probe
+        self.speakers = speakers
+        self.said = dict.fromkeys(SIDES, 0)
+        self.heard = dict.fromkeys(SIDES, 0)
+        with ExitStack() as stack:
+            client = stack.enter_context(_socket(lab, probe.source, probe.family, socket.SOCK_STREAM, sport))
+            with _socket(lab, probe.destination, probe.family, socket.SOCK_STREAM, probe.port) as waiting:
+                for sock in (client, waiting):
+                    sock.settimeout(patience)
+                waiting.listen(1)
+                client.connect(waiting.getsockname()[:2])
+                server = stack.enter_context(waiting.accept()[0])
+            for sock in (client, server):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setblocking(False)
+            self._sockets = {"client": client, "server": server}
+            self._stack = stack.pop_all()
+
+    def say(self, side: str) -> None:
+        """Send one message; one that the kernel does not take is not counted."""
+        with suppress(OSError):
+            self._sockets[side].send(b"!\n")
+            self.said[side] += 1
+
+    def step(self) -> None:
+        """Let the speakers speak, and take what has come."""
+        for side in self.speakers:
+            self.say(side)
+        for speaker, listener in (SIDES, SIDES[::-1]):
+            with suppress(OSError):
+                while data := self._sockets[listener].recv(65536):
+                    self.heard[speaker] += data.count(b"\n")
+
+    def forget(self) -> None:
+        """End at both sides without a packet, as machines do that lose their power (tcp(7), TCP_REPAIR)."""
+        for sock in self._sockets.values():
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+        self.close()
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._stack.close()
+
+
 class Knocking:
     """Tries again and again what must not pass: new TCP connections and datagrams of ever new source ports."""
 
@@ -128,10 +184,14 @@ class Knocking:
 
 
 class Going:
-    """Lets streams go on in a thread, each a step every 10 ms, from entering the context until leaving it."""
+    """Lets streams go on in a thread, each a step every 10 ms, from entering the context until leaving it.
 
-    def __init__(self, streams: Iterable[Replies | Knocking]) -> None:
+    With `closing` they are closed at its end.
+    """
+
+    def __init__(self, streams: Iterable[Replies | LongLived | Knocking], closing: bool = True) -> None:
         self.streams = list(streams)
+        self._closing = closing
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
 
@@ -144,7 +204,7 @@ class Going:
     ) -> None:
         self._stopping.set()
         self._thread.join()
-        for stream in self.streams:
+        for stream in self.streams if self._closing else ():
             stream.close()
 
     def _run(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.packets.policies import Spec, pods, policies, policy, port
 from tests.packets.streams import Going, Knocking
-from tests.packets.watch import Record, keeps_flowing, total
+from tests.packets.watch import Record, every_kind, go_on, keeps_flowing, total
 from topology.lab import Lab
 from topology.probe.matrix import Probe
 
@@ -23,7 +23,9 @@ STANDING: dict[str, Spec] = {
     "x/deny": {"policyTypes": ["Ingress"]},
     "x/serve": {
         "podSelector": pods("a"),
-        "ingress": [{"from": [{"podSelector": pods("b", "c")}], "ports": [port(80), port(80, "UDP")]}],
+        "ingress": [
+            {"from": [{"podSelector": pods("b", "c")}], "ports": [port(80), port(80, "UDP"), port(6000, "TCP", 6099)]}
+        ],
     },
 }
 ALLOWED = [Probe(source, "x/a", protocol, 80, family)
@@ -67,6 +69,8 @@ def test_no_verdict_is_wrong_while_policies_flap(lab: Lab, record_property: Reco
         at_server = stack.enter_context(lab.capture("x/a"))
         knocking = [Knocking(lab, probe) for probe in DENIED]
         stack.enter_context(Going(knocking))
+        lived = every_kind(lab, ("x/b", "x/c"), "x/a")
+        stack.enter_context(Going(lived))
         keeps_flowing(traffic)
         before = total(lab, "headgate_flow_mods_total")
         changed = 0
@@ -81,7 +85,9 @@ def test_no_verdict_is_wrong_while_policies_flap(lab: Lab, record_property: Reco
             if round_number % 5 == 0:
                 lab.wait()
             keeps_flowing(traffic, 20)
+            go_on(lived, whole=False)
         lab.wait()
+        go_on(lived)
         mods = total(lab, "headgate_flow_mods_total") - before
         traffic.drain(20)
         sent, lost = sum(flow.sent for flow in traffic.flows), sum(flow.lost for flow in traffic.flows)

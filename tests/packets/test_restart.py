@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.packets.policies import pods, policies, port
-from tests.packets.streams import Going, Knocking
-from tests.packets.watch import Record, flows, keeps_flowing, sends, total
+from tests.packets.streams import Going, Knocking, LongLived
+from tests.packets.watch import Record, every_kind, flows, go_on, keeps_flowing, sends, total
 from tests.packets.world_lab import NODES
 from topology.lab import Lab
 from topology.probe.matrix import Probe
@@ -26,7 +26,12 @@ POLICY = policies(
         "x/deny": {"policyTypes": ["Ingress"]},
         "x/serve": {
             "podSelector": pods("a"),
-            "ingress": [{"from": [{"podSelector": pods("b", "c")}], "ports": [port(80), port(80, "UDP")]}],
+            "ingress": [
+                {
+                    "from": [{"podSelector": pods("b", "c")}],
+                    "ports": [port(80), port(80, "UDP"), port(6000, "TCP", 6099)],
+                }
+            ],
         },
     }
 )
@@ -47,6 +52,7 @@ class Watched:
     traffic: Traffic
     knocking: list[Knocking]
     at_server: Capture
+    lived: list[LongLived]
     lost: int = 0
 
     def leaked(self) -> int:
@@ -79,8 +85,10 @@ def under_traffic(lab: Lab) -> Iterator[Watched]:
         traffic = stack.enter_context(lab.traffic(ALLOWED))
         knocking = [Knocking(lab, probe) for probe in DENIED]
         stack.enter_context(Going(knocking))
+        lived = every_kind(lab, ("x/b", "x/c"), "x/a")
+        stack.enter_context(Going(lived))
         keeps_flowing(traffic)
-        yield Watched(lab, traffic, knocking, at_server)
+        yield Watched(lab, traffic, knocking, at_server, lived)
 
 
 def test_the_controller_restarts(lab: Lab, record_property: Record) -> None:
@@ -93,6 +101,7 @@ def test_the_controller_restarts(lab: Lab, record_property: Record) -> None:
             lab.wait()
             assert total(lab, "headgate_flow_mods_total") == 0, how
             sends(watched.traffic, 20)
+        go_on(watched.lived)
         watched.settle()
         assert {node: flows(lab, node) for node in NODES} == before
         record_property("counted", f"4 restarts of the controller: {watched.account()}")
@@ -108,5 +117,6 @@ def test_a_switch_restarts(lab: Lab, record_property: Record) -> None:
             lab.wait()
             assert {name: flows(lab, name) for name in NODES} == before, (node, how)
             keeps_flowing(watched.traffic)
+            go_on(watched.lived)
         record_property("counted", f"3 restarts of switches: {watched.denied()}")
         assert watched.leaked() == 0, watched.denied()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.packets.streams import SIDES, LongLived
 from topology.lab import Lab
+from topology.probe.matrix import Probe
 from topology.probe.traffic import Traffic
 
 Record = Callable[[str, object], None]
@@ -30,6 +32,26 @@ def keeps_flowing(traffic: Traffic, messages: int = 10) -> None:
     """Wait until every flow has had so many answers more."""
     before = traffic.counts()
     until(lambda: all(answered >= before[probe][1] + messages for probe, (_, answered) in traffic.counts().items()))
+
+
+def every_kind(lab: Lab, clients: Iterable[str], server: str) -> list[LongLived]:
+    """Long-lived connections of every kind: the client speaks, the server, both, or nobody. Ports from 6000 on."""
+    ways = [(client, family, kind) for client in clients for family in (4, 6) for kind in (*SIDES, "both", "idle")]
+    speaking = {"both": SIDES, "idle": ()} | {side: (side,) for side in SIDES}
+    return [
+        LongLived(lab, Probe(client, server, "TCP", 6000 + place, family), speaking[kind])
+        for place, (client, family, kind) in enumerate(ways)
+    ]
+
+
+def go_on(streams: list[LongLived], whole: bool = True) -> None:
+    """Wait until all that speaks is heard again; `whole`: the server of an idle one says something too."""
+    if whole:
+        for one in streams:
+            if not one.speakers:
+                one.say("server")
+    before = [(one, side, one.said[side]) for one in streams for side in SIDES]
+    until(lambda: all(one.heard[side] >= said for one, side, said in before))
 
 
 def total(lab: Lab, name: str) -> float:

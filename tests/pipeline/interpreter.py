@@ -7,7 +7,7 @@ It has no clock: nothing times out. Flow lookup stands in `tables`, connection t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flows import fields, oxm
 from flows.fields import Range
@@ -21,6 +21,8 @@ from flows.flow import (
     Move,
     Output,
     OutputRegister,
+    Pop,
+    Push,
     Resubmit,
     exactly,
     match,
@@ -37,6 +39,14 @@ _CT = tuple(
     INDEX[one.name]
     for one in (oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, *sorted(oxm.NEED_CT_STATE, key=lambda one: one.number))
 )
+
+
+_PORTS = {
+    oxm.IP_PROTO_TCP: ("tcp_src", "tcp_dst"),
+    oxm.IP_PROTO_UDP: ("udp_src", "udp_dst"),
+    oxm.IP_PROTO_SCTP: ("sctp_src", "sctp_dst"),
+}
+_Header = tuple[int, int, int, int]  # source, target, sport and dport of a Packet, as actions have changed them
 
 
 class TooDeep(Exception):
@@ -60,13 +70,14 @@ class Result:
 
 @dataclass(slots=True)
 class _Unit:
-    """A packet on its way: what tables see, the frames that it stands for, and what conntrack told of it."""
+    """A packet on its way: what tables see, the frames that it stands for, what conntrack told of it, and the stack."""
 
     packet: Packet
     frames: tuple[Packet, ...]
     tracked: Tracked | None = None
     zone: int = 0
     known: dict[int, Tracked] = field(default_factory=dict)
+    stack: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -82,12 +93,14 @@ class _Run:
 @dataclass(frozen=True, slots=True)
 class _SendTo:
     port: int
+    header: _Header
 
 
 @dataclass(frozen=True, slots=True)
 class _TrackAs:
     action: Ct
     registers: tuple[int, ...]
+    header: _Header
 
 
 _Operation = _SendTo | _TrackAs
@@ -165,10 +178,10 @@ class Interpreter:
     def _act(self, run: _Run, unit: _Unit, state: State, action: object, operations: list[_Operation]) -> None:
         match action:
             case Output(port):
-                self._send(run, state, port, operations)
+                self._send(run, unit, state, port, operations)
             case OutputRegister(source):
                 value = _read(state, source)
-                self._send(run, state, value if value < 0xFF00 else 0xFFFF0000 | value, operations)
+                self._send(run, unit, state, value if value < 0xFF00 else 0xFFFF0000 | value, operations)
             case Load(place, value):
                 _write(state, place, value)
             case Move(source, target):
@@ -177,25 +190,31 @@ class Interpreter:
                 _write(state, place, int(len(encode(unit.packet)) > most))
             case Meter():
                 pass  # no time passes here, so nothing is ever too fast
+            case Push(source):
+                unit.stack.append(_read(state, source))
+            case Pop(target):
+                _write(state, target, unit.stack.pop())
             case Resubmit(table):
                 self._translate(run, unit, state, table, operations)
             case Ct():
-                operations.append(_TrackAs(action, tuple(state[index] for index in _REGISTERS)))
+                registers = tuple(state[index] for index in _REGISTERS)
+                operations.append(_TrackAs(action, registers, _header(unit.packet, state)))
                 for index in _CT:
                     state[index] = 0
             case LearnReply():
                 self._learn(unit.packet, action)
 
-    def _send(self, run: _Run, state: State, port: int, operations: list[_Operation]) -> None:
+    def _send(self, run: _Run, unit: _Unit, state: State, port: int, operations: list[_Operation]) -> None:
+        header = _header(unit.packet, state)
         in_port = state[INDEX[oxm.IN_PORT.name]]
         if port == in_port:
             run.reasons.append("a packet is not sent back to the port it came from")
         elif port == fields.IN_PORT_32:
-            operations.append(_SendTo(in_port))
+            operations.append(_SendTo(in_port, header))
         elif self._ports is not None and port not in self._ports:
             run.reasons.append(f"there is no port {port}")
         else:
-            operations.append(_SendTo(port))
+            operations.append(_SendTo(port, header))
 
     def _learn(self, packet: Packet, action: LearnReply) -> None:
         ports = (0, 0) if packet.fragment & oxm.Fragment.LATER else (packet.sport, packet.dport)
@@ -217,6 +236,7 @@ class Interpreter:
     def _carry_out(self, run: _Run, unit: _Unit, in_port: int, operations: list[_Operation]) -> None:
         units = [unit]
         for operation in operations:
+            units = [_changed(one, operation.header) for one in units]
             if isinstance(operation, _SendTo):
                 run.outputs += [(operation.port, frame) for one in units for frame in one.frames]
                 continue
@@ -226,7 +246,7 @@ class Interpreter:
                 self._track_userspace(action, units)
             else:
                 for one in units:
-                    one.tracked = self.tracker.track(action.zone, one.packet, action.commit, one.known)
+                    one.tracked = self.tracker.track(action.zone, one.packet, action.commit, one.known, action.force)
                     one.zone = action.zone
             if action.table is not None:
                 forked = [_Unit(one.packet, one.frames, one.tracked, one.zone, dict(one.known)) for one in units]
@@ -240,7 +260,7 @@ class Interpreter:
         """Fragments of a train are tracked as one packet, and share what is told of it."""
         if units:
             first = units[0]
-            tracked = self.tracker.track(action.zone, first.packet.whole, action.commit, first.known)
+            tracked = self.tracker.track(action.zone, first.packet.whole, action.commit, first.known, action.force)
             for one in units:
                 one.tracked, one.zone, one.known = tracked, action.zone, first.known
 
@@ -280,6 +300,32 @@ def _write(state: State, place: Range, value: int) -> None:
     state[index] = state[index] & ~place.mask | value << place.start
 
 
+def _header(packet: Packet, state: State) -> _Header:
+    """What source, target and ports of a packet are now, apart from what its protocol does not have."""
+    if not packet.version:
+        return packet.source, packet.target, packet.sport, packet.dport
+    source, target = (state[INDEX[f"ipv{packet.version}_{end}"]] for end in ("src", "dst"))
+    ports = _PORTS.get(packet.proto)
+    if ports is None or packet.fragment:
+        return source, target, packet.sport, packet.dport
+    return source, target, state[INDEX[ports[0]]], state[INDEX[ports[1]]]
+
+
+def _changed(unit: _Unit, header: _Header) -> _Unit:
+    """The unit with this header. What conntrack told of it before counts no more."""
+    packet = unit.packet
+    if header == (packet.source, packet.target, packet.sport, packet.dport):
+        return unit
+    if packet.fragment:
+        raise NotImplementedError("a fragment with other addresses")
+
+    def turned(one: Packet) -> Packet:
+        source, target, sport, dport = header
+        return replace(one, source=source, target=target, sport=sport, dport=dport)
+
+    return replace(unit, packet=turned(packet), frames=tuple(map(turned, unit.frames)), known={})
+
+
 def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
     state = [0] * len(oxm.ALL_FIELDS)
     for name, value in packet_fields(unit.packet).items():
@@ -296,6 +342,7 @@ def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
             state[INDEX["ct_nw_proto"]] = tracked.original.proto
             state[INDEX[source]], state[INDEX[target]] = tracked.original.source, tracked.original.target
             if not unit.packet.fragment & oxm.Fragment.LATER:
+                state[INDEX["ct_tp_src"]] = tracked.original.sport
                 state[INDEX["ct_tp_dst"]] = tracked.original.dport
     return state
 
@@ -321,8 +368,11 @@ def packet_fields(packet: Packet) -> dict[str, int]:
         values["ip_proto"] = _FRAGMENT_HEADER
     if packet.fragment:
         return values
-    if packet.proto == oxm.IP_PROTO_SCTP:
-        values |= {"sctp_src": packet.sport, "sctp_dst": packet.dport}
+    if packet.proto in _PORTS:
+        source, target = _PORTS[packet.proto]
+        values |= {source: packet.sport, target: packet.dport}
+    if packet.proto == oxm.IP_PROTO_TCP:
+        values["tcp_flags"] = packet.flags
     if packet.version == 6 and packet.is_icmp:
         values |= {"icmpv6_type": packet.sport, "icmpv6_code": packet.dport}
         if packet.sport in (135, 136) and not packet.dport:

@@ -22,6 +22,8 @@ from flows.flow import (
     Meter,
     Move,
     OutputRegister,
+    Pop,
+    Push,
     Resubmit,
     masked,
     match,
@@ -34,7 +36,8 @@ _LAST_TABLE = 254
 _ETHER = {4: oxm.ETH_IPV4, 6: oxm.ETH_IPV6}
 _BEHIND_PORTS = frozenset(
     field.name
-    for field in (oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
+    for field in oxm.ALL_FIELDS
+    if any(needed in ("ip_proto", "icmpv6_type") for needed, _ in field.needs) or field is oxm.ICMPV6_TYPE
 )
 Choose = Callable[[list[int]], int]
 
@@ -196,9 +199,9 @@ def _check_sight(flow: Flow) -> None:
     fragment = terms.get(oxm.IP_FRAG.name)
     if fragment is not None and fragment.value & oxm.Fragment.LATER and not _BEHIND_PORTS.isdisjoint(terms):
         raise Refused("later fragments have no transport header to match")
-    if oxm.CT_TP_DST.name in terms and oxm.CT_NW_PROTO.name not in terms:
+    if {oxm.CT_TP_SRC.name, oxm.CT_TP_DST.name} & terms.keys() and oxm.CT_NW_PROTO.name not in terms:
         # OVS 3.1 takes it, but the datapath flow it makes of it forgets the port: another port then passes as well.
-        raise Refused("ct_tp_dst counts only beside ct_nw_proto")
+        raise Refused("ct_tp_src and ct_tp_dst count only beside ct_nw_proto")
 
 
 def _check_conjunctions(flow: Flow) -> None:
@@ -221,7 +224,7 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
     ether = exact.get(oxm.ETH_TYPE.name)
     places: tuple[Range, ...] = ()
     match action:
-        case Ct(zone, table, _):
+        case Ct(zone, table):
             if ether not in _ETHER.values():
                 raise Refused("ct needs a match on ip or ipv6")
             if not 0 <= zone <= 0xFFFF or (table is not None and table not in tables):
@@ -245,9 +248,13 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
             raise Refused("a meter is an instruction that comes before all actions")
         case CheckLength(_, place):
             places = (place,)
-        case OutputRegister(source):
+        case OutputRegister(source) | Push(source):
             places = (source,)
+        case Pop(target):
+            places = (target,)
     for place in places:
+        if any(exact.get(needed) not in values for needed, values in place.register.needs):
+            raise Refused(f"{place.register.name} needs a match on what comes before it")
         if not 0 <= place.start <= place.end < place.register.width:
             raise Refused(f"bits {place.start}..{place.end} are not in {place.register.name}")
 

@@ -62,13 +62,17 @@ class Tracker:
         self.datapath = datapath
         self._connections: dict[_Key, tuple[_Connection, bool]] = {}
 
-    def track(self, zone: int, packet: Packet, commit: bool, known: dict[int, Tracked]) -> Tracked:
-        """Look a whole packet up and, with `commit`, record its connection if it is new.
+    def track(self, zone: int, packet: Packet, commit: bool, known: dict[int, Tracked], force: bool = False) -> Tracked:
+        """Look a whole packet up and, with `commit`, record its connection if it is new; `force` gives up one to which
+        it is a reply.
 
         `known` is what was told of this very packet before, by zone: a packet moves its connection's state only once.
         """
         if packet.flags & (RST | FIN):
             raise ValueError("closing a TCP connection is not modelled")
+        if force:
+            self._give_up(zone, packet)
+            known.pop(zone, None)
         before = known.get(zone)
         if before is not None:
             return before
@@ -77,6 +81,12 @@ class Tracker:
         if self._find(zone, packet) is not None:
             known[zone] = answer
         return answer
+
+    def _give_up(self, zone: int, packet: Packet) -> None:
+        found = self._find(zone, packet)
+        if found is not None and found[1]:
+            for key in self._keys(zone, packet):
+                del self._connections[key]
 
     def flush(self) -> None:
         """Forget all connections."""

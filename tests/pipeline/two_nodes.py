@@ -24,6 +24,7 @@ from tests.pipeline.packet import Packet
 
 UPLINK = 1
 FIRST_POD_PORT = 2
+CLIENT_PORTS = 40000  # on from here clients are given theirs
 OUTSIDE_MAC = 0x02FF00000001
 OUTSIDE = "outside"
 Where = Key | str  # a pod, a node's name, or OUTSIDE
@@ -180,4 +181,7 @@ def first_packet(probe: Probe, number: int) -> Packet:
     source, target = probe.source.address, probe.destination.address
     if probe.protocol in packets.ICMP.values():
         return packets.echo(source, target, number)
-    return packets.transport(source, target, probe.protocol, 20000 + number, probe.port or 0, packets.SYN)
+    sport = CLIENT_PORTS + number
+    return packets.transport(
+        source, target, probe.protocol, sport + 1000 * (sport == probe.port), probe.port or 0, packets.SYN
+    )

@@ -21,6 +21,8 @@ from flows.flow import (
     Move,
     Output,
     OutputRegister,
+    Pop,
+    Push,
     Resubmit,
     Term,
     exactly,
@@ -29,11 +31,16 @@ from flows.flow import (
 )
 
 _ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS)
-_IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_DST, oxm.CONJ_ID)
+_IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.CONJ_ID)
 _BY_TYPE = {
     oxm.ETH_ARP: (oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA),
     oxm.ETH_IPV4: (*_IP, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.CT_NW_SRC, oxm.CT_NW_DST),
     oxm.ETH_IPV6: (*_IP, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST),
+}
+_PORTED = {
+    oxm.IP_PROTO_TCP: (oxm.TCP_SRC, oxm.TCP_DST, oxm.TCP_FLAGS),
+    oxm.IP_PROTO_UDP: (oxm.UDP_SRC, oxm.UDP_DST),
+    oxm.IP_PROTO_SCTP: (oxm.SCTP_SRC, oxm.SCTP_DST),
 }
 _NEVER_MASKED = frozenset({oxm.CT_ZONE})  # oxm allows it, the switch does not
 _FRAGMENTS = [(0, 1), (1, 1), (0, 2), (2, 2), *((value, oxm.IP_FRAG.full_mask) for value in range(4))]
@@ -81,7 +88,7 @@ def matches(draw: st.DrawFn, ether: int | None = None, protocol: int | None = No
         chosen += some
     if any(field in oxm.NEED_CT_STATE for field in chosen) or draw(st.booleans()):
         chosen.append(oxm.CT_STATE)
-    if oxm.CT_TP_DST in chosen and oxm.CT_NW_PROTO not in chosen:
+    if {oxm.CT_TP_SRC, oxm.CT_TP_DST} & set(chosen) and oxm.CT_NW_PROTO not in chosen:
         chosen.append(oxm.CT_NW_PROTO)  # else the switch keeps the port to itself when it dumps the flow
     return match(*fixed, *[draw(terms(field)) for field in chosen])
 
@@ -98,8 +105,8 @@ def _transport(draw: st.DrawFn, ether: int, protocol: int | None, ports: bool) -
     fixed = [exactly(oxm.IP_PROTO, protocol)]
     if not ports and draw(st.booleans()):
         return fixed, [oxm.IP_FRAG]
-    if protocol == oxm.IP_PROTO_SCTP:
-        return fixed, draw(st.lists(st.sampled_from([oxm.SCTP_SRC, oxm.SCTP_DST]), unique=True))
+    if protocol in _PORTED:
+        return fixed, draw(st.lists(st.sampled_from(_PORTED[protocol]), unique=True))
     if protocol == oxm.IP_PROTO_ICMPV6:
         kind = draw(st.sampled_from([1, 135, 136]))
         fixed += [exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
@@ -139,7 +146,15 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
         _moves(),
         st.builds(CheckLength, st.integers(0, 0xFFFF), st.sampled_from([fields.LONGER, fields.LONGEST])),
         st.builds(Resubmit, st.integers(0, 254)),
-        st.builds(Ct, st.integers(1, 0xFFFF), st.one_of(st.none(), st.integers(table + 1, 254)), st.booleans()),
+        st.builds(
+            lambda zone, table, commit, force: Ct(zone, table, commit, commit and force),
+            st.integers(1, 0xFFFF),
+            st.one_of(st.none(), st.integers(table + 1, 254)),
+            st.booleans(),
+            st.booleans(),
+        ),
+        st.builds(Push, _RANGES),
+        st.builds(Pop, _RANGES),
     )
 
 

@@ -29,6 +29,7 @@ from flows.encoding import Element, FlowEncoder
 from flows.flow import Conjunction, Ct, Flow, LearnReply, Output, Resubmit, exactly, in_range, masked, match
 from flows.model import Protocol
 from flows.net import Net
+from flows.pipeline import SCTP_REPLIES
 from flows.render_rules import STAGES, Stage, anything, peer_terms, service_terms
 from flows.services import Service, normalize
 from tests.switch.flow_cases import flows
@@ -221,12 +222,22 @@ def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
 
 def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
     ours = WireFlow(1, 2, MATCH_ALL, fields.cookie(fields.CookieKind.PORT, 5), b"")
-    learned = ours._replace(cookie=fields.cookie(fields.CookieKind.LEARNED, 5))
+    learned = ours._replace(table=SCTP_REPLIES.number, cookie=fields.cookie(fields.CookieKind.LEARNED, 5))
+    disguised = learned._replace(table=2)  # nothing is learned there, so this cookie protects nothing
     of_a_newer_version = ours._replace(priority=3, cookie=fields.cookie(fields.CookieKind.PIPELINE) | 0xEE << 40)
     dump = FlowDump()
-    dump.add(reply(entry(ours._replace(cookie=0)), entry(ours), entry(learned), entry(of_a_newer_version), more=True))
+    dump.add(
+        reply(
+            entry(ours._replace(cookie=0)),
+            entry(ours),
+            entry(learned),
+            entry(disguised),
+            entry(of_a_newer_version),
+            more=True,
+        )
+    )
     dump.add(reply(entry(ours._replace(cookie=5 << 60))))
-    assert list(dump.flows.items()) == [(one.key, one.body) for one in (ours, of_a_newer_version)]
+    assert list(dump.flows.items()) == [(one.key, one.body) for one in (ours, disguised, of_a_newer_version)]
     assert dump.foreign == 2
 
 

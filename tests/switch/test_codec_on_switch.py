@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from controller.reconcile.events import Changes, WireFlow, wire_flow
 from controller.switch.codec import FlowDump, decode_flow, encode_flow
 from flows import fields, oxm
+from flows.builder import IPV4, IPV6
 from flows.compile import compile_policy
 from flows.flow import (
     Action,
@@ -37,6 +38,7 @@ from flows.flow import (
 from flows.limits import Limit, meter_number
 from flows.model import Cluster
 from flows.render import render
+from flows.render_readings import turned
 from flows.text import format_flow
 from tests.pipeline.two_nodes import NODES, plan, settled, view
 from tests.semantics import worlds
@@ -46,8 +48,9 @@ from tests.switch.openflow import Client, client
 
 COOKIE = fields.cookie(fields.CookieKind.PIPELINE)
 METER = meter_number(Limit.FRAGMENTS, 5)
-IPV4, IPV6 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), exactly(oxm.ETH_TYPE, oxm.ETH_IPV6)
 ICMPV6 = exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6)
+TCP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP)
+UDP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_UDP)
 SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
 
@@ -121,6 +124,11 @@ EVERY_FIELD: list[Match] = [
     match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
           exactly(oxm.ND_TLL, 5), in_range(fields.SOURCE, 5),
           in_range(fields.SCTP_ASSOCIATION, 1)),
+    match(IPV4, TCP, exactly(oxm.TCP_SRC, 5), masked(oxm.TCP_DST, 1 << 15, 1 << 15), masked(oxm.TCP_FLAGS, 2, 0x12),
+          TRACKED, exactly(oxm.CT_NW_PROTO, 6), masked(oxm.CT_TP_SRC, 1 << 15, 1 << 15)),
+    match(IPV6, TCP, exactly(oxm.TCP_FLAGS, 0x12), TRACKED, exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_SRC, 5),
+          exactly(oxm.CT_TP_DST, 5)),
+    match(IPV6, UDP, masked(oxm.UDP_SRC, 1 << 15, 1 << 15), exactly(oxm.UDP_DST, 5)),
 ]  # fmt: skip
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(), (Output(5), Output(fields.LOCAL_32), Output(fields.IN_PORT_32), OutputRegister(fields.OUTPUT)), None),
@@ -131,6 +139,11 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(), (), 9),
     (match(), (), None),
     (match(IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),
+    (match(IPV4), (Ct(5, commit=True, force=True), Ct(6, 9, True, True)), 7),
+    (match(IPV4, TCP), tuple(turned(IPV4, TCP)), 7),
+    (match(IPV6, TCP), tuple(turned(IPV6, TCP)), 7),
+    (match(IPV4, SCTP), tuple(turned(IPV4, SCTP)), 7),
+    (match(IPV6, UDP), (*turned(IPV6, UDP), Move(fields.Range(oxm.UDP_SRC, 0, 15, ""), fields.PORT_FROM)), 7),
     (match(IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
     (match(IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
     (match(IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),
