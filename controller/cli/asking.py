@@ -70,7 +70,7 @@ def named_lab(ctx: click.Context) -> str | None:
 
 
 def how_to_ask(lab: str, url: str) -> str:
-    """The beginning of a command that asks a lab's controller: by name, where its folder is the one that is looked at."""
+    """The beginning of a command that asks a lab's controller: by name, where its folder is the one looked at."""
     return f"headgate --lab {lab}" if controllers().get(lab) == url else f"headgate --server {url}"
 
 

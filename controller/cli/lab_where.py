@@ -50,7 +50,8 @@ def told() -> Iterator[None]:
     except LabError as error:
         raise Failure(str(error)) from error
     except PermissionError as error:
-        raise Failure(f"{error}: labs need root; run this command with sudo") from error
+        what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
+        raise Failure(f"labs need root: run this command with sudo ({what})") from error
 
 
 def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
