@@ -50,8 +50,8 @@ def told() -> Iterator[None]:
     except LabError as error:
         raise Failure(str(error)) from error
     except PermissionError as error:
-        what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
-        raise Failure(f"labs need root: run this command with sudo ({what})") from error
+        where = f" ({error.filename}: {error.strerror})" if error.filename else ""
+        raise Failure(f"labs need root; run this command with sudo{where}") from error
 
 
 def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

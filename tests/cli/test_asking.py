@@ -159,4 +159,4 @@ def test_how_to_ask_leads_there(labs: Path, url: str) -> None:
 def test_need_of_root_is_the_reason_and_comes_first() -> None:
     with pytest.raises(Failure) as caught, told():
         raise PermissionError(13, "Permission denied", "/run/headgate-lab")
-    assert caught.value.message == "labs need root: run this command with sudo (Permission denied: /run/headgate-lab)"
+    assert caught.value.message == "labs need root; run this command with sudo (/run/headgate-lab: Permission denied)"
