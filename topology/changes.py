@@ -103,11 +103,12 @@ class _Apply:
         """An object that stands in the folder alone, or that is there already."""
         before = self._seen.get(label(one.item)) or self._lab.manifests.get(one.item)
         after = self._lab.manifests.merged(one.item)
-        fixed = _FIXED.get(one.item["kind"], ())
-        for path in fixed if before is not None else ():
-            reason = _fixed(path, before or {}, after)
-            if reason:
-                self._fault(one, path, reason)
+        fixed = _FIXED.get(one.item["kind"], ()) if before is not None else ()
+        reasons = {path: reason for path in fixed if (reason := _fixed(path, before or {}, after))}
+        for path, reason in reasons.items():
+            self._fault(one, path, reason)
+        if reasons:
+            return  # what is refused is nothing that a later object could agree with
         self._seen[label(one.item)] = after
         self.steps.append(Step(label(one.item), verb(before, after), _put(one.item)))
 

@@ -63,6 +63,17 @@ def note(ctx: click.Context, server: str | None, lab: str | None) -> None:
     ctx.meta[_CHOSEN] = Choice(server or None, None if server else lab or None, bool(flags))
 
 
+def named_lab(ctx: click.Context) -> str | None:
+    """The lab that the options before the subcommand name."""
+    choice: Choice | None = ctx.meta.get(_CHOSEN)
+    return choice.lab if choice else None
+
+
+def how_to_ask(lab: str, url: str) -> str:
+    """The beginning of a command that asks a lab's controller: by name, where its folder is the one looked at."""
+    return f"headgate --lab {lab}" if controllers().get(lab) == url else f"headgate --server {url}"
+
+
 def asks_controller(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options --server and --lab, and the URL that they lead to as its first argument.
 

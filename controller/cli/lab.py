@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from controller.cli.asking import LAB_FOLDER, LAB_FOLDER_VARIABLE, LAB_VARIABLE
+from controller.cli.asking import LAB_FOLDER, LAB_FOLDER_VARIABLE, LAB_VARIABLE, how_to_ask, named_lab
 from controller.cli.lab_apply import apply, delete
 from controller.cli.lab_exec import exec as execute
 from controller.cli.lab_machine import machine
@@ -57,7 +57,7 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
       headgate lab probe --changes        what that changed
       headgate lab down
     """
-    ctx.obj = Where(name, run_dir.absolute())
+    ctx.obj = Where(name or named_lab(ctx), run_dir.absolute())
 
 
 # In the order in which a newcomer meets them; up, down and status stand below.
@@ -116,7 +116,7 @@ def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no
     size = f"{len(made.topology.pods)} pods on {len(made.nodes)} nodes, {kind} datapath"
     click.echo(f"lab {name} {'is up' if new else 'was up already'}: {size}")
     if made.current().controller:
-        click.echo(f"its controller: headgate --lab {name} status  ({made.product.server})")
+        click.echo(f"ask its controller: {how_to_ask(name, made.product.server)} status")
 
 
 def _preferred_port() -> int:
@@ -163,7 +163,7 @@ def status(where: Where, output: str) -> None:
     page.line(f"lab {found['name']} in {found['folder']}, {found['datapath']} datapath")
     if found["server"]:
         state = "runs" if found["controller"] else "DOES NOT RUN"
-        page.line(f"controller {state} at {found['server']}: headgate --lab {found['name']} status")
+        page.line(f"controller {state} at {found['server']}: {how_to_ask(found['name'], found['server'])} status")
     else:
         page.line("without a controller")
     nodes: list[Row] = [

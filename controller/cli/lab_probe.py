@@ -116,13 +116,14 @@ def _draw(matrix: Matrix, before: Run | None, changes: bool) -> None:
         click.echo(summary(matrix.count()))
     if not changes:
         return
-    click.echo(_compared(matrix, before))
-    for line in change_lines(matrix, before.matrix, is_plain(console)) if before else ():
+    lines = change_lines(matrix, before.matrix, is_plain(console)) if before else []
+    click.echo(_compared(matrix, before, len(lines)))
+    for line in lines:
         click.echo(f"  {line}")
 
 
-def _compared(matrix: Matrix, before: Run | None) -> str:
-    """What the probe was compared with, and how many probes are different."""
+def _compared(matrix: Matrix, before: Run | None, number: int) -> str:
+    """What the probe was compared with, and how much is different."""
     if before is None:
         return "there is no earlier probe of these endpoints, ports and families to compare with"
     when = (
@@ -130,7 +131,6 @@ def _compared(matrix: Matrix, before: Run | None) -> str:
     )
     common, asked = before.common(matrix), len(matrix.results)
     part = "" if common == asked else f"; {common} of these {asked} probes were in it, the others are not compared"
-    number = len(matrix.changes(before.matrix))
     return f"{number or 'no'} {'change' if number == 1 else 'changes'} since the probe of {when}{part}"
 
 

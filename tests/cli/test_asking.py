@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from controller.cli import asking, main
-from controller.cli.asking import DEFAULT_SERVER, choose, is_headgate
+from controller.cli.asking import DEFAULT_SERVER, choose, how_to_ask, is_headgate
 from controller.cli.errors import Failure
+from controller.cli.lab_where import told
 from controller.endpoints import HostPort
 from controller.http import Application
 from controller.http_server import HttpServer
@@ -146,3 +147,16 @@ def test_another_server_is_not_taken_for_a_headgate(url: str) -> None:
         thread.start()
         assert not is_headgate(f"http://127.0.0.1:{other.getsockname()[1]}")
         thread.join()
+
+
+def test_how_to_ask_leads_there(labs: Path, url: str) -> None:
+    add(labs, "one", url)
+    assert how_to_ask("one", url) == "headgate --lab one"
+    assert how_to_ask("one", DEAD) == f"headgate --server {DEAD}"
+    assert how_to_ask("elsewhere", url) == f"headgate --server {url}"
+
+
+def test_need_of_root_is_the_reason_and_comes_first() -> None:
+    with pytest.raises(Failure) as caught, told():
+        raise PermissionError(13, "Permission denied", "/run/headgate-lab")
+    assert caught.value.message == "labs need root; run this command with sudo (/run/headgate-lab: Permission denied)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from controller.cli import main
 from tests.lab.conftest import SMALL, MakeLab, close_switches, open_switches
 from topology.lab import Lab
 from topology.process import python_path
 
 pytestmark = pytest.mark.lab
+ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -126,7 +129,7 @@ def test_scenarios_are_listed_and_one_holds(headgate: Run, base: Path) -> None:
     assert not base.exists() or not list(base.iterdir())
 
 
-def test_of_several_labs_one_must_be_named(headgate: Run, tmp_path: Path) -> None:
+def test_of_several_labs_one_must_be_named(headgate: Run, base: Path, tmp_path: Path) -> None:
     file = tmp_path / "topology.yaml"
     file.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     for name in ("demo", "t"):
@@ -136,5 +139,20 @@ def test_of_several_labs_one_must_be_named(headgate: Run, tmp_path: Path) -> Non
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == "headgate: which lab? There are demo, t: headgate lab --name NAME ...\n"
     assert headgate("--name", "t", "status").returncode == 0
+    assert main(["--lab", "t", "lab", "--run-dir", str(base), "status"]) == 0  # before the subcommand, too
     assert headgate("--name", "t", "down").returncode == 0
     assert headgate("status").returncode == 0
+
+
+def test_the_session_of_the_readme(headgate: Run) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^# \.venv/bin/headgate lab (.*)$", text, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["up", "probe", "apply", "probe", "exec", "down"]
+    said = {}
+    for line in lines:
+        done = headgate(*line.replace("docs/", f"{ROOT}/docs/").split(), text="exit 0\n")
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        said[line] = done.stdout
+    assert "networkpolicy tenant-a/pol1 created" in said["apply -f docs/examples/tenant-pol1-v1.yaml"]
+    assert "  tenant-a/batch -> backend TCP 80  ✓ -> ✗\n" in said["probe --changes"]
+    assert "tenant-a/frontend -> backend TCP 80 " not in said["probe --changes"]

@@ -87,9 +87,7 @@ def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, widt
     if len(matrix.families()) > 1:
         legend.append("4 or 6: only over that family   ", "dim")
     if before is not None:
-        legend.append("\n").append("changed", "reverse").append(
-            f" since the last time: {len(matrix.changes(before))} probes", "dim"
-        )
+        legend.append("\n").append("changed", "reverse").append(f": {len(changed) or 'nothing'}", "dim")
     return Group(*parts, legend)
 
 
