@@ -113,13 +113,13 @@ class Config(BaseModel):
     )  # fmt: skip
     new_connections_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
         LIMITS, "NUMBER",
-        "New connections a second that one pod may open in the long run, and eight times as many at once; what is more "
+        "New connections a second that one pod may open in the long run, and six times as many at once; what is more "
         "is dropped and counted. Packets of connections that are open are never limited. 0: no limit.",
         Rates().connections,
     )  # fmt: skip
     fragments_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
         LIMITS, "NUMBER",
-        "IP fragments a second that one pod may send in the long run, and eight times as many at once. Open vSwitch "
+        "IP fragments a second that one pod may send in the long run, and six times as many at once. Open vSwitch "
         "lets 1000 fragments of a node wait for the rest of their packets, for 15 seconds. 0: no limit.",
         Rates().fragments,
     )  # fmt: skip

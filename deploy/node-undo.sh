@@ -122,6 +122,12 @@ check_bridge() {
     done
 }
 
+# A datapath that is gone, or an Open vSwitch that does not answer, has nothing to be put back.
+undo_fragments() {
+    ovs-appctl dpctl/ipf-set-min-frag "$1" v4 "${2% *}" >/dev/null 2>&1 || true
+    ovs-appctl dpctl/ipf-set-max-nfrags "$1" "${2#* }" >/dev/null 2>&1 || true
+}
+
 undo_bridge() { vsctl --if-exists del-br "$1"; }
 
 undo_service() { systemctl --quiet disable "$1"; }
@@ -152,6 +158,7 @@ if command -v ovs-vsctl >/dev/null 2>&1; then
     each moved undo_moved
     each route undo_route
     each hwaddr undo_hwaddr
+    each fragments undo_fragments
     each bridge undo_bridge
     each hostname undo_hostname
     each service undo_service

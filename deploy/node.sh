@@ -23,6 +23,7 @@ set -eu
 STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t')
+DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
 controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
 
@@ -135,6 +136,26 @@ make_bridge() {
     vsctl br-exists "$bridge" && return
     remember bridge "$bridge"
     vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="$datapath"
+}
+
+# fragments NAME: what the userspace datapath says of its fragments under that name, a number.
+fragments() { ovs-appctl dpctl/ipf-get-status "$DATAPATH" 2>/dev/null | sed -n "s/^ *$1: *\([0-9]*\)\$/\1/p"; }
+
+# The userspace datapath drops IPv4 fragments of less than 1200 bytes, which are legal, and lets 1000 wait for the rest of
+# their packets. Open vSwitch does not keep these two settings: run this again after ovs-vswitchd was started anew.
+take_fragments() {
+    [ "$(value Bridge "$bridge" datapath_type)" = netdev ] || return 0
+    least=$(fragments 'min v4 frag size') most=$(fragments 'max num frags (v4\/v6)')
+    if [ -z "$least" ] || [ -z "$most" ]; then
+        say "this Open vSwitch does not say how it takes fragments: leaving that as it is"
+        return 0
+    fi
+    [ "$least $most" != "$LEAST_FRAGMENT $MOST_FRAGMENTS" ] || return 0
+    remember fragments "$DATAPATH" "$least $most"
+    ovs-appctl dpctl/ipf-set-min-frag "$DATAPATH" v4 "$LEAST_FRAGMENT" >/dev/null ||
+        say "Open vSwitch refused to take small fragments"
+    ovs-appctl dpctl/ipf-set-max-nfrags "$DATAPATH" "$MOST_FRAGMENTS" >/dev/null ||
+        say "Open vSwitch refused to let more fragments wait"
 }
 
 # The addresses of the uplink, one a line; only those that an administrator or DHCP gave it.
@@ -289,6 +310,7 @@ start_ovs
 name_node
 set_tls
 make_bridge
+take_fragments
 make_uplink
 set_up_local
 lead Controller Bridge "$bridge" controller "$scheme:$controller:$openflow_port"

@@ -19,7 +19,7 @@ from flows.pipeline import OUTPUT, SCTP_REPLIES
 _PORT_BITS = 16
 _PORT_MASK = (1 << _PORT_BITS) - 1
 # So many seconds of its rate may a pod use at once.
-BURST_SECONDS = 8
+BURST_SECONDS = 6
 
 # A quiet association keeps its entry through seven missed heartbeats (RFC 9260 has 30 s between them).
 SCTP_IDLE_SECONDS = 210

@@ -5,6 +5,7 @@ On a real Open vSwitch (userspace datapath) in a network namespace.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,24 @@ def test_addresses_and_routes_move_to_the_bridge_and_back(machine: Machine) -> N
     assert machine.vsctl("get", "Controller", ".", "connection_mode").strip() == "in-band"
     undo(machine)
     same(before, machine.everything())
+
+
+def fragments(machine: Machine) -> tuple[str, ...]:
+    """The least IPv4 fragment that the datapath takes, and how many of all wait at most."""
+    said = machine.run("ovs-appctl", "dpctl/ipf-get-status", "netdev@ovs-netdev")
+    return tuple(re.findall(r"(?:min v4 frag size|max num frags \(v4/v6\)): (\d+)", said))
+
+
+def test_the_userspace_datapath_takes_small_fragments_until_that_is_undone(machine: Machine) -> None:
+    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    assert fragments(machine) == ("1000", "1200")
+    node(machine)
+    assert fragments(machine) == ("5000", "400")
+    machine.run("ovs-appctl", "dpctl/ipf-set-max-nfrags", "netdev@ovs-netdev", "900")
+    node(machine)
+    assert fragments(machine) == ("5000", "400")
+    undo(machine)
+    assert fragments(machine) == ("1000", "1200")
 
 
 def test_what_was_there_before_stays(machine: Machine) -> None:
