@@ -12,8 +12,8 @@ _BACKLOG = 1024
 
 
 class Listener:
-    """Listens at (host, port), port 0 for a free one; `run`, in a thread of its own, calls `accepted` for each connection
-    with its socket, its address and its name.
+    """Listens at (host, port), port 0 for a free one; `run`, in a thread of its own, calls `accepted` for each
+    connection with its socket, its address and its name.
 
     The socket is bound by the constructor, which raises OSError if that can't be. `::` takes IPv4 as well. `method`,
     tcp or ssl, is how peers are named; what is spoken is for `accepted` to say.
