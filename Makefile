@@ -18,12 +18,12 @@ install: ## put everything into .venv, with the command .venv/bin/headgate
 
 .PHONY: demo
 demo: ## watch a policy take effect on real packets (needs root)
-	@scripts/bootstrap --lab
+	@scripts/bootstrap --lab --root
 	@$(BIN)/headgate demo
 
 .PHONY: test
 test: ## run all tests (needs root)
-	@scripts/bootstrap --dev --lab
+	@scripts/bootstrap --dev --lab --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -76,7 +76,7 @@ bench: ## measure what Headgate costs here: SIZE=short|full, NAMES="rules change
 
 .PHONY: performance
 performance: ## measure everything in full and write docs/performance.md with its plots (some minutes; needs root)
-	@scripts/bootstrap --lab
+	@scripts/bootstrap --lab --root
 	@$(BIN)/python -m bench.page docs
 
 .PHONY: fresh-test
@@ -85,15 +85,11 @@ fresh-test: ## demo and test, twice, on a fresh minimal Debian 12 (needs root an
 
 .PHONY: vagrant-up
 vagrant-up: ## the lab on virtual machines: a controller and two nodes (needs vagrant)
-	@scripts/packages
-	@tests/envtest/build --if-missing
 	@vagrant up
 
 .PHONY: vagrant-test
 vagrant-test: ## the truth tables on virtual machines, which come and go (needs vagrant; half an hour)
 	@scripts/bootstrap --dev
-	@scripts/packages
-	@tests/envtest/build --if-missing
 	@HEADGATE_VAGRANT=$${HEADGATE_VAGRANT:-1} $(BIN)/python -m pytest --verbose --capture=no --timeout=7200 tests/vagrant
 
 .PHONY: constraints

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from controller.board import Board
 from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
@@ -24,6 +25,7 @@ from controller.errors import StartError
 from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
+from controller.notes import Notes
 from controller.ovsdb.service import Bounds, Ovsdb
 from controller.reconcile.events import (
     ClusterChanged,
@@ -37,15 +39,14 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.reconciler import Reconciler
-from controller.report import policy_faults
 from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
 from controller.switch.app import Setup, open_app
 from controller.switch.codec import Encoder
+from controller.threads import watched
 from controller.tls.credentials import Credentials
 from controller.version import version
-from flows.model import Key
 from flows.pipeline import TABLE_NAMES
 
 log = structlog.get_logger("headgate")
@@ -74,7 +75,7 @@ class Controller:
         self._queue: queue.Queue[Event | Question] = queue.Queue()
         self._lock = threading.Lock()
         self._stopping = False
-        self._faults: dict[Key, str] = {}
+        self.notes = Notes()
         self.started = time.monotonic()
         files = config.tls_files
         self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
@@ -102,8 +103,9 @@ class Controller:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
             raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None)
+        self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
         self._views = CoreViews(self)
-        self._thread = threading.Thread(target=self._run, name="core", daemon=True)
+        self._thread = watched("core", self._run)
 
     @property
     def views(self) -> CoreViews:
@@ -123,10 +125,13 @@ class Controller:
         except (OSError, ValueError) as error:
             raise StartError(str(error)) from error
         self._thread.start()
+        self.board.start()
 
     def stop(self, timeout: float) -> None:
         """End all that start began, within `timeout` seconds, leaving the flows on the switches in place."""
         deadline = time.monotonic() + timeout
+        self._thread.release()
+        self.board.stop()
         self._stopping = True
         self.post(Tick())
         self.store.stop()
@@ -142,10 +147,17 @@ class Controller:
         self._queue.put(question)
         return question.answered.wait(timeout)
 
-    def read(self, look: Callable[[Reconciler, float], T]) -> T:
-        """What `look` reads off the reconciler while nothing changes it."""
-        with self._lock:
+    def read(self, look: Callable[[Reconciler, float], T], timeout: float = -1) -> T:
+        """What `look` reads off the reconciler while nothing changes it.
+
+        Raises TimeoutError when that changes for more than `timeout` seconds.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            raise TimeoutError("the controller is busy with earlier changes")
+        try:
             return look(self.reconciler, time.monotonic())
+        finally:
+            self._lock.release()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -184,29 +196,28 @@ class Controller:
         return events or [Tick()], [item for item in found if isinstance(item, Question)]
 
     def _handle(self, events: list[Event]) -> None:
+        faults = self.notes.faults
         for event in events:
             self._note(event)
         with self._lock:
             before = time.monotonic()
             commands = offload(self.reconciler.handle, events, before)
             now = time.monotonic()
-            self.meter.handled(self.reconciler, events, commands, now - before, now)
+            self.meter.handled(self.reconciler, events, commands, now - before)
+            self.board.handled(events)
             if now - before > LONG_SECONDS:
                 gc.freeze()
+        for command in commands:
+            self._carry_out(command)
+        if self.kubernetes is not None and self.notes.faults is not faults:
+            # Policies that are not, or only in part, in force for as long as nobody changes them.
+            self.kubernetes.events.report(self.notes.faults)
+
+    def _show_sources(self) -> None:
+        now = time.monotonic()
         for source in self.store.states():
             age = None if source.current_at is None else now - source.current_at
             self.metrics.source(source.name, source.synced, source.problems, age)
-        for command in commands:
-            self._carry_out(command)
-        if self.kubernetes is not None and any(isinstance(event, ClusterChanged) for event in events):
-            self._write_events(self.kubernetes)
-
-    def _write_events(self, kubernetes: KubernetesApi) -> None:
-        """Tell the API which policies are not, or only in part, in force for as long as nobody changes them."""
-        faults = policy_faults(self.reconciler)
-        if faults != self._faults:
-            self._faults = faults
-            kubernetes.events.report(faults)
 
     def _note(self, event: Event) -> None:
         """Say what an operator wants to read in the log."""
@@ -217,9 +228,7 @@ class Controller:
         elif isinstance(event, OvsdbState) and event.reason:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
         elif isinstance(event, ClusterChanged):
-            for problem in event.problems:
-                if problem not in self.reconciler.problems:
-                    log.error(problem.reason, where=problem.where, object=problem.key, field=problem.field)
+            self.notes.take(event)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, DumpFlows):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
-from controller.report import missing, pod_views, policy_views, problem_views, source_lines, switch_views
+from controller.report import few, source_lines, switches_missing
 from controller.version import version
 from controller.views import (
     FlowView,
@@ -35,6 +34,9 @@ STEP_SECONDS = 0.5
 # has. It begins at once and takes milliseconds.
 REVALIDATION_SECONDS = 0.1
 BARRIER_SECONDS = 2.0
+READ_SECONDS = 2.0  # for a status of this moment; then the last one has to do
+READY_SECONDS = 1.0
+PAUSE_SECONDS = 0.05  # between two looks of one who waits, however much changes
 
 
 class Reading(NamedTuple):
@@ -45,6 +47,16 @@ class Reading(NamedTuple):
     revision: int
 
 
+class Look(NamedTuple):
+    """What one look found missing, whether there are faults in the sources, and for how many seconds the datapaths may
+    still go by what they cached.
+    """
+
+    lines: list[str]
+    faults: bool
+    stale: float
+
+
 class CoreViews:
     """Implements controller.views.Views over a Controller; every method may be called from any thread of the hub."""
 
@@ -52,28 +64,23 @@ class CoreViews:
         self._core = core
 
     def status(self) -> StatusView:
-        """The state now."""
+        """The state of this moment, or the last one that is known while the core is busy."""
         core = self._core
-        sources, ovsdb = self._sources(), self._ovsdb()
-        waiting = tuple(self.ready())
-        tls = TlsView(*core.tls.state()) if core.tls else None
-
-        def look(reconciler: Reconciler, now: float) -> StatusView:
-            return StatusView(
-                version(),
-                now - core.started,
-                waiting,
-                sources,
-                ovsdb,
-                switch_views(reconciler, now),
-                policy_views(reconciler),
-                pod_views(reconciler),
-                problem_views(reconciler),
-                core.config.exposed,
-                tls,
-            )
-
-        return core.read(look)
+        kept = core.board.fresh(READ_SECONDS)
+        now = time.monotonic()
+        return StatusView(
+            version(),
+            now - core.started,
+            tuple(self._sources_waiting()) + kept.waiting,
+            self._sources(),
+            self._ovsdb(),
+            kept.switches_at(now),
+            kept.policies,
+            kept.pods,
+            kept.problems,
+            core.config.exposed,
+            TlsView(*core.tls.state()) if core.tls else None,
+        )
 
     def _sources(self) -> tuple[SourceView, ...]:
         now = time.monotonic()
@@ -96,8 +103,13 @@ class CoreViews:
 
     def ready(self) -> list[str]:
         """What still keeps the first flows from being sent."""
-        waiting = [f"source {s.name}: {s.reason or 'not read yet'}" for s in self._sources() if not s.synced]
-        return waiting + self._core.read(lambda reconciler, _: reconciler.waiting_for())
+        board = self._core.board
+        # What was ready once stays so.
+        kept = board.last if not board.last.waiting else board.fresh(READY_SECONDS)
+        return [*self._sources_waiting(), *kept.waiting]
+
+    def _sources_waiting(self) -> list[str]:
+        return [f"source {s.name}: {s.reason or 'not read yet'}" for s in self._sources() if not s.synced]
 
     def wait(self, timeout: float) -> WaitResult:
         """Read every source and OVSDB again; block until all of that is realized, or time is up."""
@@ -105,15 +117,18 @@ class CoreViews:
         patience = time.monotonic() + PATIENCE_SECONDS
         reading = self._read_again(timeout)
         while True:
-            lines, faults = self._core.read(partial(self._missing, reading))
+            look = self._look(reading, deadline)
             now = time.monotonic()
-            only_faults = not reading.away and len(lines) == len(faults) and now >= patience
-            if not lines or now >= deadline or only_faults:
-                time.sleep(min(self._core.read(_caches_are_stale), _left(deadline)))
-                return WaitResult(not lines, tuple(lines))
+            only_faults = look.faults and not look.lines and now >= patience
+            if now >= deadline or only_faults or not (look.lines or look.faults):
+                if now < deadline:
+                    time.sleep(min(look.stale, _left(deadline)))
+                faults = self._fault_lines() if look.faults else []
+                return WaitResult(not (look.lines or look.faults), tuple(few([*look.lines, *faults])))
             with self._core.changed:
                 self._core.changed.wait(min(STEP_SECONDS, _left(deadline)))
-            if (reading.away or faults) and _left(deadline) > STEP_SECONDS:
+            time.sleep(min(PAUSE_SECONDS, _left(deadline)))
+            if (reading.away or look.faults) and _left(deadline) > STEP_SECONDS:
                 reading = self._read_again(_left(deadline))
 
     def _read_again(self, timeout: float) -> Reading:
@@ -128,16 +143,28 @@ class CoreViews:
         away += core.ovsdb.barrier(min(BARRIER_SECONDS, _left(deadline)))
         if not core.settle(_left(deadline)):
             away.append("the controller is busy with earlier changes")
-        return Reading(tuple(away), generation, core.read(lambda reconciler, _: reconciler.revision))
+        revision = core.reconciler.revision  # as of the batch that has just been handled, or a later one
+        return Reading(tuple(away), generation, revision)
 
-    def _missing(self, reading: Reading, reconciler: Reconciler, now: float) -> tuple[list[str], list[str]]:
-        """What is missing, and the part of it that only a change of the sources can mend."""
-        lines = [*reading.away, *missing(reconciler, reading.revision)]
-        if reconciler.generation < reading.generation:
-            lines.append("the newest state of the sources is still on its way")
-        lines += self._bridges_missing(reconciler, now)
-        hopeless = [line for line in lines if line in set(source_lines(reconciler))]
-        return lines, hopeless
+    def _look(self, reading: Reading, deadline: float) -> Look:
+        """What is missing now; costs as much as there are switches."""
+
+        def look(reconciler: Reconciler, now: float) -> Look:
+            lines = [*reading.away, *switches_missing(reconciler, reading.revision)]
+            if reconciler.generation < reading.generation:
+                lines.append("the newest state of the sources is still on its way")
+            lines += self._bridges_missing(reconciler, now)
+            faults = reconciler.world.cluster is not None and bool(reconciler.problems or self._core.notes.faults)
+            return Look(lines, faults, _caches_are_stale(reconciler, now))
+
+        try:
+            return self._core.read(look, max(PAUSE_SECONDS, _left(deadline)))
+        except TimeoutError as error:
+            return Look([str(error)], False, 0.0)
+
+    def _fault_lines(self) -> list[str]:
+        """What only a change of the sources can mend. All of it is kept and never changes: no lock is needed."""
+        return source_lines(self._core.reconciler.problems, self._core.notes.faults)
 
     def _bridges_missing(self, reconciler: Reconciler, now: float) -> list[str]:
         """OVSDBs without a bridge of ours, and switches that may still be about to call."""

@@ -1,18 +1,23 @@
-"""Keeps the metrics true to the reconciler: called after every batch of events, and at leisure for what takes
-longer."""
+"""Counts what the reconciler did, after every batch of events. The gauges of what it holds stand in `gauges`."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
 from controller.metrics import Allowed, Denied, Metrics, Reading
-from controller.reconcile.events import BundleDone, BundleFailed, Command, Event, FlowsDumped, SendBundle
+from controller.reconcile.events import (
+    BundleDone,
+    BundleFailed,
+    Command,
+    Event,
+    FlowsDumped,
+    SendBundle,
+    SwitchDown,
+    SwitchUp,
+)
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
-from controller.report import policy_views, switch_views
 from flows.fields import CookieKind, read_cookie
-
-GAUGE_SECONDS = 1.0
 
 
 class Meter:
@@ -20,41 +25,38 @@ class Meter:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        self._sent: dict[tuple[int, int], SendBundle] = {}
-        self._shown: set[tuple[str, str]] = set()
-        self._gauges_at = 0.0
+        # By switch: the number of the bundle that waits for its answer, and how many changes of each kind it has.
+        self._sent: dict[int, tuple[int, tuple[int, int, int]]] = {}
 
-    def handled(
-        self, core: Reconciler, events: Iterable[Event], commands: Iterable[Command], seconds: float, now: float
-    ) -> None:
-        """One batch was handled in `seconds`; `now` is a monotonic clock."""
+    def handled(self, core: Reconciler, events: Iterable[Event], commands: Iterable[Command], seconds: float) -> None:
+        """One batch was handled in `seconds`."""
         for event in events:
             if isinstance(event, BundleDone | BundleFailed):
                 self._bundle(core, event)
             elif isinstance(event, FlowsDumped):
                 self._counters(core, event)
+            elif isinstance(event, SwitchUp | SwitchDown):
+                self._sent.pop(event.dpid, None)  # no answer will come
         for command in commands:
             if isinstance(command, SendBundle):
-                self._sent[command.dpid, command.number] = command
+                adds, modifies, deletes = map(len, command.changes)
+                self._sent[command.dpid] = command.number, (adds, modifies, deletes)
                 self.metrics.reconciled(seconds)
         for duration in core.ports.durations:
             self.metrics.port_programmed(duration)
         core.ports.durations.clear()
-        if now >= self._gauges_at:
-            self._gauges_at = now + GAUGE_SECONDS
-            self._gauges(core, now)
 
     def _bundle(self, core: Reconciler, event: BundleDone | BundleFailed) -> None:
-        sent = self._sent.pop((event.dpid, event.number), None)
+        number, changes = self._sent.get(event.dpid, (None, (0, 0, 0)))
         name = _bridge(core, event.dpid)
-        if sent is None or name is None:
+        if number != event.number or name is None:
             return
+        del self._sent[event.dpid]
         node, bridge = core.world.bridges[name].node, name[1]
         if isinstance(event, BundleFailed):
             self.metrics.bundle_failed(node, bridge)
             return
-        adds, modifies, deletes = map(len, sent.changes)
-        self.metrics.bundle_committed(node, bridge, adds, modifies, deletes)
+        self.metrics.bundle_committed(node, bridge, *changes)
 
     def _counters(self, core: Reconciler, event: FlowsDumped) -> None:
         name = _bridge(core, event.dpid)
@@ -77,22 +79,6 @@ class Meter:
             if counts is not None:
                 readings[key] = Reading(counts, counters.packets, counters.duration)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
-
-    def _gauges(self, core: Reconciler, now: float) -> None:
-        shown = set()
-        for view in switch_views(core, now):
-            shown.add((view.node, view.bridge))
-            self.metrics.switch(
-                view.node, view.bridge, view.desired_flows, view.actual_flows, view.foreign_flows, view.in_sync
-            )
-        for gone in self._shown - shown:
-            self.metrics.forget_switch(*gone)
-        self._shown = shown
-        policies = policy_views(core)
-        pods = sum(len(core.world.reading(name).view.attachments) for name in core.world.bridges)
-        self.metrics.world(len(policies), sum(not policy.realized for policy in policies), pods)
-        up = sum(switch.session is not None for switch in core.switches.values())
-        self.metrics.connections(up, sum(state.synced for state in core.ovsdb.values()))
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import platform
 import threading
+from collections import Counter as Tally
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+
+from controller.printable import printable
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -103,6 +106,9 @@ ALLOWED = Series(
     ("namespace", "policy", "direction", "rule"),
 )
 
+RESULTS = ("committed", "failed")
+CHANGES = ("add", "modify", "delete")
+
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
@@ -148,6 +154,7 @@ class Metrics:
         self._lock = threading.Lock()
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
+        self._fed: Tally[Denied | Allowed] = Tally()  # how many flows feed a series
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
         if series.kind is Counter:
@@ -166,24 +173,28 @@ class Metrics:
         values = {DESIRED_FLOWS: desired, ACTUAL_FLOWS: actual, FOREIGN_FLOWS: foreign, IN_SYNC: int(in_sync)}
         for series, value in values.items():
             if value is not None:
-                self._gauges[series].labels(node, bridge).set(value)
+                _child(self._gauges[series], node, bridge).set(value)
 
     def forget_switch(self, node: str, bridge: str) -> None:
-        """Drop the gauges of a switch that is no longer ours, and what its flows fed."""
+        """Drop all series of a switch that is no longer ours, and what its flows fed."""
         for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC):
             _remove(self._gauges[series], (node, bridge))
+        for result in RESULTS:
+            _remove(self._counters[BUNDLES], (node, bridge, result))
+        for change in CHANGES:
+            _remove(self._counters[FLOW_MODS], (node, bridge, change))
         self.observe_counters(node, bridge, {})
         self._readings.pop((node, bridge), None)
 
     def bundle_committed(self, node: str, bridge: str, adds: int, modifies: int, deletes: int) -> None:
         """The switch committed a bundle of that many changes."""
-        self._counters[BUNDLES].labels(node, bridge, "committed").inc()
-        for change, number in (("add", adds), ("modify", modifies), ("delete", deletes)):
-            self._counters[FLOW_MODS].labels(node, bridge, change).inc(number)
+        _child(self._counters[BUNDLES], node, bridge, "committed").inc()
+        for change, number in zip(CHANGES, (adds, modifies, deletes), strict=True):
+            _child(self._counters[FLOW_MODS], node, bridge, change).inc(number)
 
     def bundle_failed(self, node: str, bridge: str) -> None:
         """The switch refused a bundle, or did not answer."""
-        self._counters[BUNDLES].labels(node, bridge, "failed").inc()
+        _child(self._counters[BUNDLES], node, bridge, "failed").inc()
 
     def port_programmed(self, seconds: float) -> None:
         """A pod's port got its policy this long after it appeared."""
@@ -195,10 +206,10 @@ class Metrics:
 
     def source(self, name: str, synced: bool, problems: int, age: float | None) -> None:
         """The state of one source; `age` in seconds, None before the first sync."""
-        self._gauges[SOURCE_SYNCED].labels(name).set(int(synced))
-        self._gauges[SOURCE_PROBLEMS].labels(name).set(problems)
+        _child(self._gauges[SOURCE_SYNCED], name).set(int(synced))
+        _child(self._gauges[SOURCE_PROBLEMS], name).set(problems)
         if age is not None:
-            self._gauges[SOURCE_AGE].labels(name).set(age)
+            _child(self._gauges[SOURCE_AGE], name).set(age)
 
     def world(self, policies: int, unrealized: int, pods: int) -> None:
         """How many policies there are, how many of them are not in force, and how many pods have a port."""
@@ -212,7 +223,7 @@ class Metrics:
 
     def tls_refused(self, channel: str, reason: str) -> None:
         """A peer of "openflow" or "ovsdb" was refused."""
-        self._counters[TLS_REFUSED].labels(channel, reason).inc()
+        _child(self._counters[TLS_REFUSED], channel, reason).inc()
 
     def peer_refused(self, channel: str, reason: str) -> None:
         """A peer of "openflow" or "ovsdb" was refused."""
@@ -238,17 +249,19 @@ class Metrics:
             last = before.get(flow)
             self._counter(now.counts).inc(now.packets - (last.packets if last and _goes_on(last, now) else 0))
         self._readings[node, bridge] = dict(readings)
-        self._drop_unfed({one.counts for one in before.values()} - {one.counts for one in readings.values()})
+        self._fed.update(one.counts for one in readings.values())
+        self._fed.subtract(one.counts for one in before.values())
+        self._drop_unfed({one.counts for one in before.values()})
 
     def _counter(self, counts: Denied | Allowed) -> Counter:
         series = DENIED if isinstance(counts, Denied) else ALLOWED
-        return self._counters[series].labels(*map(str, counts))
+        return _child(self._counters[series], *map(str, counts))
 
     def _drop_unfed(self, candidates: set[Denied | Allowed]) -> None:
-        if not candidates:
-            return
-        fed = {reading.counts for flows in self._readings.values() for reading in flows.values()}
-        for counts in candidates - fed:
+        for counts in candidates:
+            if self._fed[counts] > 0:
+                continue
+            del self._fed[counts]
             _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
 
 
@@ -256,9 +269,17 @@ def _goes_on(last: Reading, now: Reading) -> bool:
     return last.counts == now.counts and now.duration >= last.duration and now.packets >= last.packets
 
 
+M = TypeVar("M", Counter, Gauge)
+
+
+def _child(metric: M, *labels: str) -> M:
+    """The series of these labels. They come from switches and manifests, and /metrics is read on terminals too."""
+    return metric.labels(*map(printable, labels))
+
+
 def _remove(metric: Counter | Gauge, labels: tuple[str, ...]) -> None:
     try:
-        metric.remove(*labels)
+        metric.remove(*map(printable, labels))
     except KeyError:
         # It was never set: a switch that went before its first dump, for one.
         return

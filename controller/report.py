@@ -1,32 +1,58 @@
-"""What /status says, read off the reconciler: plain values, no input or output, no clock but the one passed in."""
+"""What /status says, read off the reconciler: plain values, no input or output, no clock but the one passed in.
+
+Each piece can be read by itself, so that whoever keeps a status (`board`) reads again only what changed, a few at a
+time. The functions that say all of one kind are the reference for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
 
+from controller.reconcile.events import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.attach import Attachment, BridgeState
+from flows.attach import Attachment, BridgeState, InterfaceState, Reading
 from flows.model import Cluster, Direction, Key, Policy
+
+MOST_NODES = 10  # named as those that hold up a policy
+MOST_LINES = 1000  # of what is missing
+
+
+class Ports(NamedTuple):
+    """What a switch's view says of its ports: the uplink's name, and those that carry no pod."""
+
+    uplink: str
+    unbound: tuple[PortView, ...]
 
 
 def _directions(found: frozenset[Direction]) -> tuple[str, ...]:
     return tuple(sorted(direction.value for direction in found))
 
 
+# -- switches ----------------------------------------------------------------------------------------------------------
+
+
 def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
     """Every bridge of ours, by node and name."""
-    views = [_switch_view(core, name, now) for name in core.world.bridges]
+    world = core.world
+    views = [switch_view(core, name, ports_of(world.bridges[name], world.reading(name)), now) for name in world.bridges]
     return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
 
-def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
-    bridge = core.world.bridges[name]
-    reading = core.world.reading(name)
-    switch = core.switches.get(bridge.dpid)
+def ports_of(bridge: BridgeState, reading: Reading) -> Ports:
+    """The ports of a bridge that are no pod's."""
     uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.view.uplink), "")
     ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
+    return Ports(uplink, tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems))
+
+
+def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) -> SwitchView:
+    """One bridge; costs the same whatever is on it."""
+    bridge = core.world.bridges[name]
+    switch = core.switches.get(bridge.dpid)
     committed = switch.committed_at if switch else None
     return SwitchView(
         node=bridge.node,
@@ -37,14 +63,14 @@ def _switch_view(core: Reconciler, name: BridgeName, now: float) -> SwitchView:
         openflow_connected=switch is not None and switch.session is not None,
         datapath_type=bridge.datapath_type or "system",
         ovs_version=bridge.ovs_version,
-        uplink=uplink,
+        uplink=ports.uplink,
         desired_flows=len(switch.desired) if switch else 0,
         actual_flows=switch.size if switch else None,
         foreign_flows=switch.foreign if switch else 0,
         in_sync=switch is not None and switch.realized,
         error=_error(core, name),
         commit_age=now - committed if committed is not None else None,
-        unbound_ports=tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems),
+        unbound_ports=ports.unbound,
     )
 
 
@@ -58,26 +84,33 @@ def _error(core: Reconciler, name: BridgeName) -> str:
     return (plan.error if plan else "") or (switch.error if switch else "")
 
 
+# -- pods --------------------------------------------------------------------------------------------------------------
+
+
 def pod_views(core: Reconciler) -> tuple[PodView, ...]:
     """Every pod with a port, then those whose node has a switch but which have no port there."""
     cluster = core.world.cluster
     if cluster is None:
         return ()
     found: dict[Key, PodView] = {}
+    for name in core.world.bridges:
+        attachments = core.world.reading(name).view.attachments
+        found.update(pods_on(core, name, attachments))
     nodes = {bridge.node for bridge in core.world.bridges.values()}
-    for name, bridge in core.world.bridges.items():
-        for attachment in core.world.reading(name).view.attachments:
-            found[attachment.pod] = _pod_view(core, bridge, attachment)
-    for key, pod in cluster.pods.items():
-        if key not in found and pod.networked and pod.node in nodes:
-            addresses = tuple(map(str, pod.addresses))
-            found[key] = PodView(str(key), pod.node, addresses=addresses, reason="no port on its node names this pod")
+    found.update(portless(cluster, nodes, found, cluster.pods))
     return tuple(found[key] for key in sorted(found))
 
 
-def _pod_view(core: Reconciler, bridge: BridgeState, attachment: Attachment) -> PodView:
-    interface = next(i for i in bridge.interfaces if i.name == attachment.interface)
-    port = (bridge.ovsdb, interface.uuid)
+def pods_on(core: Reconciler, name: BridgeName, attachments: Iterable[Attachment]) -> dict[Key, PodView]:
+    """These pods of one bridge."""
+    bridge = core.world.bridges[name]
+    interfaces = {interface.name: interface for interface in bridge.interfaces}
+    return {
+        a.pod: _pod_view(core, bridge, interfaces[a.interface], a) for a in attachments if a.interface in interfaces
+    }
+
+
+def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, attachment: Attachment) -> PodView:
     mac = f"{attachment.mac:012x}" if attachment.mac is not None else ""
     return PodView(
         key=str(attachment.pod),
@@ -88,9 +121,25 @@ def _pod_view(core: Reconciler, bridge: BridgeState, attachment: Attachment) -> 
         mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
         isolated=_directions(core.world.engine.isolated(attachment.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
-        programmed_after=core.ports.programmed_after.get(port),
+        programmed_after=core.ports.programmed_after.get((bridge.ovsdb, interface.uuid)),
         reason="" if attachment.addresses else "no address is known for it yet: nothing passes",
     )
+
+
+def portless(
+    cluster: Cluster, nodes: Collection[str], found: Collection[Key], keys: Iterable[Key]
+) -> dict[Key, PodView]:
+    """Those of these pods that have no port (are not in `found`), though their node is one of `nodes`."""
+    views = {}
+    for key in keys:
+        pod = cluster.pods[key]
+        if key not in found and pod.networked and pod.node in nodes:
+            addresses = tuple(map(str, pod.addresses))
+            views[key] = PodView(str(key), pod.node, addresses=addresses, reason="no port on its node names this pod")
+    return views
+
+
+# -- policies ----------------------------------------------------------------------------------------------------------
 
 
 def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
@@ -98,44 +147,81 @@ def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
     cluster = core.world.cluster
     if cluster is None:
         return ()
-    behind = _unrealized_nodes(core)
-    return tuple(_policy_view(core, cluster, cluster.policies[key], behind) for key in sorted(cluster.policies))
+    behind = pods_behind(core)
+    return tuple(policy_view(core, cluster.policies[key], behind) for key in sorted(cluster.policies))
 
 
-def _policy_view(core: Reconciler, cluster: Cluster, policy: Policy, behind: dict[Key, str]) -> PolicyView:
-    index = core.world.engine.index
-    pods = [index.pods[n].key for n in index.select(policy.key.namespace, policy.subjects)]
-    waiting = sorted({behind[pod] for pod in pods if pod in behind})
-    reasons = [*policy.defects, *(f"not yet in force on {node}" for node in waiting)]
-    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), _directions(policy.isolates), len(pods))
+def policy_view(core: Reconciler, policy: Policy, behind: Mapping[int, str]) -> PolicyView:
+    """One policy; `behind` is what `pods_behind` says."""
+    members = core.world.engine.index.select(policy.key.namespace, policy.subjects)
+    reasons = [*policy.defects, *(f"not yet in force on {node}" for node in _waiting_for(members, behind))]
+    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), _directions(policy.isolates), len(members))
 
 
-def _unrealized_nodes(core: Reconciler) -> dict[Key, str]:
-    """Pods on switches that do not have all their flows yet, and the switch's node."""
-    found: dict[Key, str] = {}
+def _waiting_for(members: Collection[int], behind: Mapping[int, str]) -> list[str]:
+    """The nodes that hold up a policy for these pods, the first few by name; whichever set is smaller is gone
+    through."""
+    if not behind:
+        return []
+    both = (n for n in behind if n in members) if len(behind) < len(members) else (n for n in members if n in behind)
+    nodes = sorted({behind[n] for n in both})
+    more = [f"{len(nodes) - MOST_NODES} more nodes"] if len(nodes) > MOST_NODES else []
+    return nodes[:MOST_NODES] + more
+
+
+def pods_behind(core: Reconciler) -> dict[int, str]:
+    """The numbers of pods on switches that do not have all their flows yet, and the switch's node."""
+    number = core.world.engine.index.number
+    found: dict[int, str] = {}
+    for name in bridges_behind(core):
+        node = core.world.bridges[name].node
+        pods = (number.get(a.pod) for a in core.world.reading(name).view.attachments)
+        found.update((n, node) for n in pods if n is not None)
+    return found
+
+
+def bridges_behind(core: Reconciler) -> list[BridgeName]:
+    """The bridges whose switch does not have all its flows yet."""
+    found = []
     for name, bridge in core.world.bridges.items():
         switch = core.switches.get(bridge.dpid)
         plan = core.world.planned(name)
         if switch is None or not switch.realized or (plan is not None and plan.error):
-            found.update((a.pod, bridge.node) for a in core.world.reading(name).view.attachments)
+            found.append(name)
     return found
+
+
+# -- problems ----------------------------------------------------------------------------------------------------------
 
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
+    return (*(ProblemView(p.where, p.key, p.field, p.reason) for p in core.problems), *strangers(core))
+
+
+def strangers(core: Reconciler) -> tuple[ProblemView, ...]:
+    """Switches that are connected and that no OVSDB knows."""
     strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in core.world.by_dpid]
     reason = "its OpenFlow connection is up, but no OVSDB that is reached has a bridge of ours with this datapath id"
-    return (
-        *(ProblemView(p.where, p.key, p.field, p.reason) for p in core.problems),
-        *(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange)),
-    )
+    return tuple(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange))
+
+
+# -- waiting -----------------------------------------------------------------------------------------------------------
 
 
 def missing(core: Reconciler, revision: int) -> Iterator[str]:
     """What of the world at `revision` is not realized, a line each. Nothing when all of it is."""
+    yield from switches_missing(core, revision)
+    if core.world.cluster is not None:
+        yield from source_lines(core.problems, policy_faults(core))
+
+
+def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
+    """The part of it that time can mend."""
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
+    unwritten = core.ports.unwritten()
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
         switch = core.switches.get(bridge.dpid)
@@ -146,9 +232,8 @@ def missing(core: Reconciler, revision: int) -> Iterator[str]:
             yield f"{where}: the switch has no OpenFlow connection to this controller"
         elif not switch.realized and switch.realized_revision < revision:
             yield f"{where}: its flows are not yet what they shall be"
-        elif core.ports.pending(bridge.ovsdb):
+        elif unwritten.get(bridge.ovsdb):
             yield f"{where}: ports are not yet marked as installed"
-    yield from source_lines(core)
 
 
 def policy_faults(core: Reconciler) -> dict[Key, str]:
@@ -157,9 +242,18 @@ def policy_faults(core: Reconciler) -> dict[Key, str]:
     return {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
 
 
-def source_lines(core: Reconciler) -> Iterator[str]:
+def source_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list[str]:
     """What the sources say that cannot be realized as it stands; only a change of the sources can mend it."""
-    for problem in core.problems:
-        yield f"{problem.where}: {' '.join(filter(None, (problem.key, problem.field)))}: {problem.reason}"
-    for key, reason in policy_faults(core).items():
-        yield f"policy {key}: {reason}"
+    lines = []
+    for problem in problems:
+        object_and_field = " ".join(filter(None, (problem.key, problem.field)))
+        lines.append(": ".join(filter(None, (problem.where, object_and_field, problem.reason))))
+    return [*lines, *(f"policy {key}: {reason}" for key, reason in faults.items())]
+
+
+def few(lines: Iterable[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    lines = iter(lines)
+    found = list(islice(lines, MOST_LINES))
+    more = sum(1 for _ in lines)
+    return [*found, f"and {more} more"] if more else found

@@ -4,7 +4,9 @@
 #
 #   deploy/node.sh --controller HOST [options]
 #     --controller HOST     name or address of the controller node
-#     --name NAME           the Node's name in Kubernetes         (default: what Open vSwitch has, else the host name)
+#     --name NAME           the Node's name in Kubernetes   (default: the kubelet's, by its certificate; else what Open
+#                           vSwitch has, unless that is the host name as its own scripts write it; else the host name
+#                           in small letters, as the kubelet makes it)
 #     --bridge NAME         the bridge that pods are on           (default: br-int)
 #     --datapath TYPE       datapath type of a bridge that has to be made: system or netdev   (default: system)
 #     --uplink INTERFACE    put this interface on the bridge as the way to the other nodes
@@ -19,6 +21,7 @@
 set -eu
 
 STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
+KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t')
 controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
@@ -209,9 +212,27 @@ set_up_local() {
 
 # --- the way to the controller -----------------------------------------------------------------------------------------
 
+lower() { printf '%s\n' "$1" | tr '[:upper:]' '[:lower:]'; }
+
+# The Node's name by the kubelet's client certificate (its common name is system:node:NAME), nothing where there is none.
+kubelet_name() {
+    [ -r "$KUBELET_CERTIFICATE" ] && command -v openssl >/dev/null 2>&1 || return 0
+    openssl x509 -noout -subject -nameopt multiline -in "$KUBELET_CERTIFICATE" 2>/dev/null |
+        sed -n 's/^ *commonName *= *system:node://p'
+}
+
+# is_host_name NAME: whether this is the host's name, in any case, with or without its domain.
+is_host_name() { [ "$(lower "${1%%.*}")" = "$(lower "$(hostname | sed 's/\..*//')")" ]; }
+
 name_node() {
     standing=$(value Open_vSwitch . external_ids:hostname)
-    wanted=${name:-${standing:-$(hostname)}}
+    wanted=${name:-$(kubelet_name)}
+    if [ -z "$wanted" ]; then
+        wanted=$standing
+        if [ -z "$standing" ] || is_host_name "$standing"; then
+            wanted=$(lower "$(hostname)")
+        fi
+    fi
     if [ "$standing" != "$wanted" ]; then
         remember hostname . "$standing"
         vsctl set Open_vSwitch . "external_ids:hostname=\"$wanted\""

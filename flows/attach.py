@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.fields import MAX_OFPORT
+from flows.limits import Limit, limits_of
 from flows.model import Cluster, Key
 from flows.net import Net, parse_address
 
@@ -37,7 +38,8 @@ class BridgeState:
 
     `ovsdb` names the OVSDB connection (unique within the process), `dpid` is the datapath id, 0 while unknown;
     `datapath_type` is OVSDB's ("" and
-    "system" are the kernel's, "netdev" and "dummy" userspace).
+    "system" are the kernel's, "netdev" and "dummy" userspace). `metered` does not come from OVSDB: it names the limits
+    for which the switch has meters.
     """
 
     ovsdb: str
@@ -48,6 +50,7 @@ class BridgeState:
     datapath_type: str = ""
     ovs_version: str = ""
     interfaces: tuple[InterfaceState, ...] = ()
+    metered: tuple[Limit, ...] = ()
 
     @property
     def node(self) -> str:
@@ -57,13 +60,15 @@ class BridgeState:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet."""
+    """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
+    are those that hold for it."""
 
     ofport: int
     interface: str
     pod: Key
     mac: int | None
     addresses: tuple[Net, ...]
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) 
     if interface.external_ids.get("headgate-role") == "uplink":
         return interface
     try:
-        return _attach(interface, interface.ofport, bridge.node, cluster)
+        return _attach(interface, interface.ofport, bridge, cluster)
     except _Refused as refusal:
         return PortProblem(interface.name, str(refusal))
 
@@ -177,8 +182,8 @@ def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
 
 
-def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster) -> Attachment:
-    ids = interface.external_ids
+def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> Attachment:
+    ids, node = interface.external_ids, bridge.node
     key = pod_named(ids)
     if key is None:
         raise _Refused("neither uplink nor pod: its external_ids name no pod")
@@ -201,7 +206,8 @@ def _attach(interface: InterfaceState, ofport: int, node: str, cluster: Cluster)
         addresses = pod.addresses or port_addresses(ids)
     except ValueError as error:
         raise _Refused(f"its ip_addresses are not understood: {error}") from error
-    return Attachment(ofport, interface.name, pod.key, mac, addresses)
+    limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
+    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits)
 
 
 def _read_mac(text: str) -> int | None:

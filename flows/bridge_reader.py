@@ -42,7 +42,7 @@ class BridgeReader:
 
     def _take(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> None:
         old, before = self._bridge, self._ports
-        same = old is not None and (old.name, old.node) == (bridge.name, bridge.node)
+        same = old is not None and _frame(old) == _frame(bridge)
         self._bridge, self._ports, self._naming = bridge, {}, {}
         for interface in sorted(bridge.interfaces, key=attrgetter("name")):
             port = before.get(interface.name) if same else None
@@ -51,3 +51,8 @@ class BridgeReader:
             self._ports[interface.name] = port
             if port.pod is not None:
                 self._naming.setdefault(port.pod, []).append(interface.name)
+
+
+def _frame(bridge: BridgeState) -> tuple[object, ...]:
+    """All of a bridge, apart from its ports, that decides what is on them."""
+    return bridge.name, bridge.node, bridge.datapath_type, bridge.metered

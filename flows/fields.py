@@ -50,11 +50,15 @@ DESTINATION_INGRESS = Range(_R[4], 3, 3, "the destination pod is isolated for in
 EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
 INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
+LONGER = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
+LONGEST = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
 OUTPUT = Range(_R[5], 0, 15, "the ofport to send to")
+# What every commit writes. Conntrack calls a packet new until it is answered; this tells whether it is recorded.
+RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection stands in the zone")
 
 RANGES = (
     SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
-    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, OUTPUT,
+    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, LONGER, LONGEST, OUTPUT,
 )  # fmt: skip
 
 # OpenFlow's LOCAL in 16 bits, which output:reg takes (ovs-actions(7)), and in 32 bits, as in_port has it.
@@ -66,6 +70,9 @@ IN_PORT_16 = 0xFFF8
 NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD
 MAX_OFPORT = 0xFEFF
+
+# Who asks a node for its addresses: a locally administered MAC address that no port has.
+ASKER_MAC = 0x02_48_47_00_00_01
 
 # One zone a bridge: every connection that a policy let through stands in it, and nothing else.
 CT_ZONE = 0x4847
@@ -132,3 +139,4 @@ def check_layout(ranges: tuple[Range, ...]) -> None:
 
 
 check_layout(RANGES)
+check_layout((RECORDED,))

@@ -139,11 +139,29 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """NXAST_CT: look the packet up in `zone`, with `commit` record its connection, and go on in `table` if given."""
+    """NXAST_CT: look the packet up in `zone` and go on in `table` if given. With `commit` its connection is recorded,
+    and marked as fields.RECORDED."""
 
     zone: int
     table: int | None = None
     commit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Pass the packet through a meter of the switch, which may drop it (an instruction in OpenFlow 1.4). It can only
+    be the first of a flow's actions."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLength:
+    """Set a bit to whether the frame, Ethernet header included, is longer than `most` bytes (NXAST_CHECK_PKT_LARGER,
+    ovs-actions(7) `check_pkt_larger`)."""
+
+    most: int
+    place: Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +196,7 @@ class LearnReply:
     limit: int
 
 
-Action = Output | OutputRegister | Load | Move | Ct | Resubmit | Conjunction | LearnReply
+Action = Output | OutputRegister | Load | Move | Ct | Meter | CheckLength | Resubmit | Conjunction | LearnReply
 
 
 @dataclass(frozen=True, slots=True)

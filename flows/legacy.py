@@ -46,6 +46,7 @@ from flows.raw import (
     port_number_error,
     protocol_at,
     shown,
+    told,
 )
 from flows.syntax import port_name_error
 
@@ -158,7 +159,7 @@ def isolation_policy(namespace: str, form: Form) -> Policy:
 
 def _legacy(form: Form, key: Key, subjects: Selector, rules: tuple[Rule | None, ...], errors: Errors) -> LegacyPolicy:
     name = Key(key.namespace, f"{form.value}:{key.name}")
-    policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, errors)))
+    policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, told(errors))))
     return LegacyPolicy(form, key, policy, policy._replace(isolates=_NOWHERE))
 
 
@@ -252,7 +253,7 @@ def read_alpha(raw: object, errors: Errors) -> LegacyPolicy:
     rules: tuple[Rule | None, ...] = () if incoming is None else (_incoming(incoming, "spec.allowIncoming", found),)
     if found:
         rules = (None,) * len(rules)
-    errors.extend(found)
+    errors.extend(told(found))
     return _legacy(Form.ALPHA, key, subjects, rules, found)
 
 
@@ -326,7 +327,7 @@ def read_beta(raw: object, errors: Errors) -> LegacyPolicy:
     if not found and Direction.EGRESS in policy.isolates:
         field = "spec.egress" if policy.egress else "spec.policyTypes"
         found.append(FieldError(field, f"has no force in {BETA_API}: egress is isolated by networking.k8s.io/v1"))
-    errors.extend(found)
+    errors.extend(told(found))
     return _legacy(Form.BETA, policy.key, policy.subjects, rules, found)
 
 

@@ -175,7 +175,7 @@ class Pod(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node with the addresses of its status (InternalIP and ExternalIP)."""
+    """A Node with the addresses of its status that are its own (InternalIP)."""
 
     name: str
     addresses: tuple[Net, ...] = ()

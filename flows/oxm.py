@@ -102,9 +102,11 @@ ND_TLL = _basic("nd_tll", 33, 48, Kind.MAC, True, _NA)
 
 REGISTERS = tuple(_nicira(f"reg{n}", n, 32, Kind.HEX, True) for n in range(8))
 IP_FRAG = _nicira("ip_frag", 26, 8, Kind.FRAGMENT, True, _IP)
+IP_TTL = _nicira("ip_ttl", 29, 8, Kind.DECIMAL, False, _IP)
 CONJ_ID = _nicira("conj_id", 37, 32, Kind.DECIMAL, False)
 CT_STATE = _nicira("ct_state", 105, 32, Kind.CT_STATE, True)
 CT_ZONE = _nicira("ct_zone", 106, 16, Kind.DECIMAL, True)
+CT_MARK = _nicira("ct_mark", 107, 32, Kind.HEX, True)
 CT_NW_PROTO = _nicira("ct_nw_proto", 119, 8, Kind.DECIMAL, False)
 CT_NW_SRC = _nicira("ct_nw_src", 120, 32, Kind.IPV4, True, _IPV4)
 CT_NW_DST = _nicira("ct_nw_dst", 121, 32, Kind.IPV4, True, _IPV4)
@@ -118,7 +120,7 @@ NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IP
 ALL_FIELDS: tuple[Field, ...] = (
     IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA,
     ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG,
-    CONJ_ID, CT_STATE, CT_ZONE, CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST,
+    IP_TTL, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK, CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_DST,
 )  # fmt: skip
 BY_NAME = {field.name: field for field in ALL_FIELDS}
 BY_NUMBER = {(field.oxm_class, field.number): field for field in ALL_FIELDS}

@@ -35,6 +35,7 @@ from flows.raw import (
     shared_subdomain,
     shown,
     string_at,
+    told,
 )
 from flows.syntax import port_name_error, subdomain_error
 from flows.tuples import new_tuple
@@ -218,8 +219,9 @@ def parse_node(raw: object, errors: Errors) -> Node:
         where = f"status.addresses[{index}]"
         if not isinstance(entry, dict):
             errors.append(FieldError(where, f"must be an object, not {kind_of(entry)}"))
-        # Host names and DNS names are addresses of other types.
-        elif string_at(entry, "type", where, errors) in ("InternalIP", "ExternalIP"):
+        # Host names and DNS names are addresses of other types. An ExternalIP may be that of a NAT box in front of the
+        # node: traffic with it is anybody's, and what an ipBlock says of it counts.
+        elif string_at(entry, "type", where, errors) == "InternalIP":
             found = _address(entry.get("address"), f"{where}.address", errors)
             if found is not None:
                 addresses.append(found)
@@ -267,7 +269,7 @@ def parse_object(raw: object) -> ParsedObject | None:
         kind, name = value.kind, value.key
     else:
         name = value.name
-    return new_tuple(ParsedObject, (sys.intern(kind), name, value, tuple(errors)))
+    return new_tuple(ParsedObject, (sys.intern(kind), name, value, told(errors)))
 
 
 def _refuse(kind: object, version: object) -> None:

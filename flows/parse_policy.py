@@ -44,6 +44,7 @@ from flows.raw import (
     protocol_at,
     shown,
     string_at,
+    told,
     valid_labels,
 )
 from flows.syntax import label_key_error, label_value_error, port_name_error
@@ -100,6 +101,7 @@ def read_policy(raw: object, errors: Errors) -> Policy:
             ingress, egress = (None,) * len(ingress), (None,) * len(egress)
         # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
         # means stays open.
+        found = list(told(found))
         defects = tuple(map(str, found)) if found else ()
         policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
     errors.extend(found)

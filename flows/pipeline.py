@@ -39,7 +39,7 @@ def _names(*fields: oxm.Field) -> frozenset[str]:
 _L2 = _names(oxm.ETH_SRC, oxm.ETH_DST, oxm.ETH_TYPE, oxm.IN_PORT)
 _ARP = _names(oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA)
 _IP = _names(oxm.IP_PROTO, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.ICMPV6_TYPE,
-             oxm.ICMPV6_CODE)  # fmt: skip
+             oxm.ICMPV6_CODE, oxm.IP_TTL)  # fmt: skip
 _ND = _names(oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL)
 _TUPLE = _names(
     oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST,
@@ -52,15 +52,16 @@ CLASSIFY = Table(
     "classify",
     "Where the packet comes from (pod, uplink, the node itself), and whether it may say so: MAC, IPv4, IPv6, ARP "
     "and ND are bound to the port.",
-    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID),
+    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG),
     ("neighbor", "nd_guard", "conntrack"),
     "drop: unknown ports pass nothing",
 )
 ND_GUARD = Table(
     5,
     "nd_guard",
-    "The link-layer address option of a pod's neighbor discovery must be its own or absent.",
-    _L2 | _IP | _ND,
+    "What a pod says in ARP, ND and MLD is checked in full: its length is exact, its hop limit right, and it has one "
+    "option, its own link-layer address, or none.",
+    _L2 | _ARP | _IP | _ND | _REGISTERS,
     ("neighbor",),
     "drop",
 )
@@ -129,7 +130,7 @@ EGRESS = Table(
     "Egress rules of the pod that opened the connection, as conjunctive matches on the connection's original "
     "direction.",
     _TUPLE | _REGISTERS,
-    ("egress_default", "ingress", "commit"),
+    ("egress_default", "ingress", "limit"),
     "egress_default",
 )
 EGRESS_DEFAULT = Table(
@@ -145,7 +146,7 @@ INGRESS = Table(
     "ingress",
     "Ingress rules of the pod that the connection was opened to, likewise.",
     _TUPLE | _REGISTERS,
-    ("ingress_default", "commit"),
+    ("ingress_default", "limit"),
     "ingress_default",
 )
 INGRESS_DEFAULT = Table(
@@ -155,6 +156,15 @@ INGRESS_DEFAULT = Table(
     _REGISTERS,
     ("deny",),
     "deny",
+)
+LIMIT = Table(
+    67,
+    "limit",
+    "New connections of pods pass their pod's meter, which drops what is too many. Packets of connections that are "
+    "recorded meet none.",
+    _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.CT_STATE, oxm.CT_MARK) | _REGISTERS,
+    ("commit",),
+    "commit",
 )
 COMMIT = Table(
     70,
@@ -183,7 +193,7 @@ DENY = Table(
 
 TABLES = (
     CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, EGRESS, EGRESS_DEFAULT,
-    INGRESS, INGRESS_DEFAULT, COMMIT, OUTPUT, DENY,
+    INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, DENY,
 )  # fmt: skip
 BY_NUMBER = {table.number: table for table in TABLES}
 BY_NAME = {table.name: table for table in TABLES}

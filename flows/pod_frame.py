@@ -16,10 +16,12 @@ from typing import Generic, TypeVar
 from flows.attach import Attachment
 from flows.builder import FlowSet
 from flows.fields import COOKIE_NUMBER_MASK
-from flows.flow import Action, Flow, Load, Match, Output
+from flows.flow import Action, Flow, LearnReply, Load, Match, Meter, Output
+from flows.limits import Limit, learned_by
 from flows.model import Direction
 from flows.net import WIDTH
-from flows.render_ports import link_local, render_pod
+from flows.render_discovery import link_local
+from flows.render_ports import render_pod
 
 W = TypeVar("W")
 MakeKey = Callable[[int, int, Match], bytes]
@@ -38,14 +40,14 @@ class PodFrames(Generic[W]):
 
     def __init__(self, key: MakeKey, body: MakeBody[W]) -> None:
         self._key, self._body = key, body
-        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction]], PodFrame[W]] = {}
+        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodFrame[W]] = {}
 
     def flows(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded[W]:
         """The flows that `render_pod` gives, in any order. Raises what it raises, and what the encoder does."""
         values = _values(pod)
         if values is None:
             return self.plain(pod, isolated)
-        shape = tuple(map(len, values)), isolated
+        shape = tuple(map(len, values)), isolated, pod.limits
         frame = self._frames.get(shape)
         if frame is None:
             frame = self._frames[shape] = self._cut(pod, isolated)
@@ -156,6 +158,10 @@ def _moved(action: Action, old: int, new: int) -> Action:
     """The action of a flow of another port."""
     if isinstance(action, Load) and action.value == old:
         return Load(action.place, new)
+    if isinstance(action, Meter):
+        return Meter(action.number - old + new)
+    if isinstance(action, LearnReply):
+        return replace(action, cookie=learned_by(new))
     return Output(new) if isinstance(action, Output) and action.port == old else action
 
 

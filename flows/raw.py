@@ -7,6 +7,7 @@ a null is an absent field, and an unknown field is passed over.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -35,6 +36,17 @@ class FieldError:
 
 
 Errors = list[FieldError]
+
+
+MAX_FAULTS = 20  # of one object that are told one by one
+
+
+def told(errors: Sequence[FieldError]) -> tuple[FieldError, ...]:
+    """The first faults of an object, and then how many more there are: whoever writes an object chooses how many."""
+    if len(errors) <= MAX_FAULTS + 1:
+        return tuple(errors)
+    rest = FieldError("", f"and {len(errors) - MAX_FAULTS} more faults in this object")
+    return (*errors[:MAX_FAULTS], rest)
 
 
 class ParseError(ValueError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import SwitchView
-from flows.builder import ARP, FAMILIES, ICMPV6, IPV4, IPV6, FlowSet
+from flows.builder import ARP, FAMILIES, IPV4, IPV6, FlowSet
 from flows.compile import NodePolicy
 from flows.fields import (
     BEHIND_NODE,
@@ -31,15 +31,11 @@ from flows.fields import (
     SOURCE,
     SOURCE_EGRESS,
     SOURCE_INGRESS,
-    CookieKind,
     SctpAssociation,
-    cookie,
 )
 from flows.flow import (
-    Action,
     Ct,
     Flow,
-    LearnReply,
     Load,
     Move,
     Output,
@@ -50,8 +46,10 @@ from flows.flow import (
     in_range,
     masked,
 )
+from flows.limits import sctp_opening
 from flows.pipeline import MISS
-from flows.render_ports import discovery, render_flood, render_neighbors, render_node, render_pod
+from flows.render_discovery import DISCOVERY_TYPES, discovery, guard_discovery
+from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
 from flows.render_rules import render_rules, render_stages
 
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
@@ -61,14 +59,6 @@ RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.RE
 FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
 SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
-
-# MLD, then router and neighbor discovery with redirects (RFC 3810, RFC 4861): never tracked, and from pods only as
-# guarded.
-DISCOVERY_TYPES = (130, 131, 132, 143, 133, 134, 135, 136, 137)
-
-# A quiet association keeps its entry through seven missed heartbeats (RFC 9260 has 30 s between them).
-SCTP_IDLE_SECONDS = 210
-SCTP_MOST = 20000  # associations that one switch remembers
 
 
 def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
@@ -99,6 +89,7 @@ def _misses(flows: FlowSet) -> None:
     """Each table's declared miss; tables that nothing follows drop."""
     onward = {tables.EGRESS: tables.EGRESS_DEFAULT, tables.INGRESS: tables.INGRESS_DEFAULT}
     onward |= {tables.EGRESS_DEFAULT: tables.DENY, tables.INGRESS_DEFAULT: tables.DENY, tables.COMMIT: tables.OUTPUT}
+    onward[tables.LIMIT] = tables.COMMIT
     for table in tables.TABLES:
         if table is tables.OUTPUT:
             flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
@@ -111,8 +102,7 @@ def _misses(flows: FlowSet) -> None:
 def _admission(flows: FlowSet, view: SwitchView) -> None:
     """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never."""
     flows.add(tables.CLASSIFY, 300, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
-    for kind in DISCOVERY_TYPES:
-        flows.add(tables.CLASSIFY, 210, [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)])
+    guard_discovery(flows)
     sources = [(LOCAL_32, BEHIND_NODE)]
     if view.uplink is not None:
         sources.append((view.uplink, view.uplink))
@@ -123,9 +113,6 @@ def _admission(flows: FlowSet, view: SwitchView) -> None:
         flows.add(tables.CLASSIFY, 50, [here, ARP], goto=tables.NEIGHBOR)
         for family in FAMILIES:
             flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE, source)], tables.CONNTRACK)
-    for kind, option in ((135, oxm.ND_SLL), (136, oxm.ND_TLL)):
-        absent = [*discovery(kind), exactly(option, 0)]
-        flows.add(tables.ND_GUARD, 50, absent, goto=tables.NEIGHBOR)
 
 
 def _tracking(flows: FlowSet, view: SwitchView) -> None:
@@ -212,15 +199,9 @@ def _recording(flows: FlowSet, view: SwitchView) -> None:
         # The packets that leave userspace conntrack may be others than those that entered it: expired fragments
         # are among them, so whatever follows must look at them anew.
         flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, output, commit=True)])
-        opening: list[Action] = [_learn_reply(4 if family is IPV4 else 6), Ct(CT_ZONE, output, commit=True)]
-        flows.add(commit, 150, [family, SCTP], opening)
+        flows.add(commit, 150, [family, SCTP], sctp_opening(4 if family is IPV4 else 6))
     if view.userspace:
+        for family in FAMILIES:
+            # It is looked up where nothing is ever recorded, so every packet looks new; what is learned is limited.
+            flows.add(tables.LIMIT, 200, [family, SCTP], goto=commit)
         flows.add(commit, 160, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)], goto=tables.OUTPUT)
-
-
-def _learn_reply(version: int) -> LearnReply:
-    """Remember which packets answer this SCTP packet."""
-    owner = cookie(CookieKind.LEARNED, SctpAssociation.REPLY)
-    return LearnReply(
-        tables.SCTP_REPLIES.number, version, SctpAssociation.REPLY, owner, 100, SCTP_IDLE_SECONDS, SCTP_MOST
-    )

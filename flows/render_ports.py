@@ -8,7 +8,7 @@ from __future__ import annotations
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import Attachment, SwitchView
-from flows.builder import ARP, ICMPV6, IPV6, MULTICAST, FlowSet, address
+from flows.builder import ARP, IPV4, IPV6, MULTICAST, FlowSet, address
 from flows.fields import (
     DESTINATION,
     DESTINATION_EGRESS,
@@ -19,6 +19,7 @@ from flows.fields import (
     LOCAL_32,
     NODE_ITSELF,
     OUTPUT,
+    RECORDED,
     RESPONDER,
     SOURCE,
     SOURCE_EGRESS,
@@ -26,27 +27,25 @@ from flows.fields import (
     CookieKind,
     cookie,
 )
-from flows.flow import Action, Load, Output, Term, exactly, in_range
+from flows.flow import Action, Load, Meter, Output, Term, exactly, in_range, masked
+from flows.limits import Limit, meter_number, sctp_opening
 from flows.model import Direction
-from flows.net import WIDTH, Net
+from flows.net import Net
 from flows.pipeline import MISS
 from flows.priorities import NOT_ASKED, SELF
+from flows.render_discovery import (
+    FOR_ROUTERS,
+    NEIGHBOR_ADVERTISEMENT,
+    NEIGHBOR_SOLICITATION,
+    admit_arp,
+    admit_discovery,
+    discovery,
+    discovery_addresses,
+)
 
-ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
-ALL_MLD2_ROUTERS = (0xFF02 << 112) | 0x16  # ff02::16, RFC 3810 section 5.2.14
-LINK_LOCAL = 0xFE80 << 112
-
-
-def link_local(mac: int) -> Net:
-    """The link-local address made of a MAC address (modified EUI-64, RFC 4291 appendix A)."""
-    upper, lower = mac >> 24 ^ 0x020000, mac & 0xFFFFFF
-    return Net(6, LINK_LOCAL | upper << 40 | 0xFFFE << 24 | lower, WIDTH[6])
-
-
-def discovery_addresses(attachment: Attachment) -> list[Net]:
-    """The IPv6 addresses for which a pod may speak in neighbor discovery: its own, and its link-local one."""
-    own = [net for net in attachment.addresses if net.version == 6]
-    return [*own, link_local(attachment.mac)] if own and attachment.mac is not None else own
+NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
+FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
+SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 
 
 def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
@@ -54,8 +53,9 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     owner = cookie(CookieKind.PORT, pod.ofport)
     flows.add(tables.CLASSIFY, 10, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
     _admit_ip(flows, pod, isolated, owner)
-    _admit_arp(flows, pod, owner)
-    _admitdiscovery(flows, pod, owner)
+    admit_arp(flows, pod, _from(pod), owner)
+    admit_discovery(flows, pod, _from(pod), owner)
+    _limit(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
     _count_denied(flows, pod)
     _deliver_neighbors(flows, pod, owner)
@@ -77,52 +77,21 @@ def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], o
         source = address("source", net)
         flows.add(tables.CLASSIFY, 200, [*_from(pod), *source], actions, tables.CONNTRACK, owner)
         flows.add(tables.CLASSIFY, 100, source, owner=owner)
+        if Limit.FRAGMENTS in pod.limits:
+            metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
+            flows.add(tables.CLASSIFY, 205, [*_from(pod), *source, FRAGMENT], metered, tables.CONNTRACK, owner)
 
 
-def _admit_arp(flows: FlowSet, pod: Attachment, owner: int) -> None:
-    """ARP with the pod's own addresses, and probes for them (sender address 0, RFC 5227)."""
-    hardware = [] if pod.mac is None else [exactly(oxm.ARP_SHA, pod.mac)]
-    for net in pod.addresses:
-        if net.version != 4:
-            continue
-        claim = [ARP, exactly(oxm.ARP_SPA, net.value)]
-        probe = [ARP, exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 0), exactly(oxm.ARP_TPA, net.value)]
-        for terms in (claim, probe):
-            flows.add(tables.CLASSIFY, 200, [*_from(pod), *terms, *hardware], goto=tables.NEIGHBOR, owner=owner)
-        flows.add(tables.CLASSIFY, 100, claim, owner=owner)
-
-
-def _admitdiscovery(flows: FlowSet, pod: Attachment, owner: int) -> None:
-    """Solicitations and advertisements for the pod's own addresses, router solicitations, and multicast reports."""
-    own = discovery_addresses(pod)
-    if not own:
-        return
-    guard = tables.NEIGHBOR if pod.mac is None else tables.ND_GUARD
-    solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
-    unspecified = exactly(oxm.IPV6_SRC, 0)
-    for net in own:
-        source, target = exactly(oxm.IPV6_SRC, net.value), exactly(oxm.ND_TARGET, net.value)
-        duplicate = [*solicit, unspecified, target, exactly(oxm.ND_SLL, 0)]
-        flows.add(tables.CLASSIFY, 230, [*_from(pod), *solicit, source], goto=guard, owner=owner)
-        flows.add(tables.CLASSIFY, 230, [*_from(pod), *advertise, source, target], goto=guard, owner=owner)
-        flows.add(tables.CLASSIFY, 230, [*_from(pod), *duplicate], goto=tables.NEIGHBOR, owner=owner)
-        flows.add(tables.CLASSIFY, 220, [*solicit, source], owner=owner)
-        flows.add(tables.CLASSIFY, 220, [*advertise, target], owner=owner)
-    for sender in (own[-1].value, 0):
-        router = [*discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
-        flows.add(tables.CLASSIFY, 230, [*_from(pod), *router], goto=tables.NEIGHBOR, owner=owner)
-    report = [*discovery(MLD2_REPORT), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
-    flows.add(tables.CLASSIFY, 230, [*_from(pod), *report], goto=tables.NEIGHBOR, owner=owner)
-    if pod.mac is not None:
-        here, mac = exactly(oxm.IN_PORT, pod.ofport), pod.mac
-        for terms, option in ((solicit, oxm.ND_SLL), (advertise, oxm.ND_TLL)):
-            flows.add(tables.ND_GUARD, 100, [here, *terms, exactly(option, mac)], goto=tables.NEIGHBOR, owner=owner)
-
-
-def discovery(kind: int) -> list[Term]:
-    """Terms for one type of neighbor discovery. Others than code 0 are none: who receives them drops them (RFC 4861,
-    section 7.1)."""
-    return [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
+def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
+    """What the pod opens passes its meter; the associations that the switch remembers for it are counted apart."""
+    here = in_range(SOURCE, pod.ofport)
+    if Limit.CONNECTIONS in pod.limits:
+        unrecorded = [here, NEW, in_range(RECORDED, 0)]
+        through = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
+        flows.add(tables.LIMIT, 100, unrecorded, through, tables.COMMIT, owner)
+    if Limit.ASSOCIATIONS in pod.limits:
+        for family, version in ((IPV4, 4), (IPV6, 6)):
+            flows.add(tables.COMMIT, 155, [family, SCTP, here], sctp_opening(version, pod.ofport), owner=owner)
 
 
 def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
@@ -147,7 +116,7 @@ def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], ow
             terms.append(exactly(oxm.ETH_DST, pod.mac))
         flows.add(tables.DESTINATION, 205, terms, back, tables.STATE, owner)
     itself = [in_range(INITIATOR, pod.ofport), in_range(RESPONDER, pod.ofport)]
-    flows.add(tables.EGRESS, SELF, itself, goto=tables.COMMIT, owner=owner)
+    flows.add(tables.EGRESS, SELF, itself, goto=tables.LIMIT, owner=owner)
 
 
 def _count_denied(flows: FlowSet, pod: Attachment) -> None:
@@ -178,7 +147,7 @@ def render_node(flows: FlowSet, view: SwitchView) -> None:
             flows.add(tables.CLASSIFY, 230, [here, *claim], goto=tables.NEIGHBOR)
             flows.add(tables.CLASSIFY, 220, claim)
     for side in (INITIATOR, RESPONDER):
-        flows.add(tables.EGRESS, NOT_ASKED, [in_range(side, NODE_ITSELF)], goto=tables.COMMIT)
+        flows.add(tables.EGRESS, NOT_ASKED, [in_range(side, NODE_ITSELF)], goto=tables.LIMIT)
 
 
 def render_flood(flows: FlowSet, view: SwitchView) -> None:
@@ -189,11 +158,15 @@ def render_flood(flows: FlowSet, view: SwitchView) -> None:
 
 
 def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
-    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away."""
+    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away. Pods are no
+    routers."""
     for net in view.node_addresses:
         flows.add(tables.NEIGHBOR, 200, _asks_for(net), [Output(LOCAL_32)])
     if view.local_mac is not None:
         flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, view.local_mac)], [Output(LOCAL_32)])
+    routers = [Output(LOCAL_32), *([Output(view.uplink)] if view.uplink is not None else [])]
+    for kind in FOR_ROUTERS:
+        flows.add(tables.NEIGHBOR, 220, discovery(kind), routers)
     flows.add(tables.NEIGHBOR, 100, [MULTICAST], goto=tables.FLOOD)
     if view.uplink is not None:
         flows.add(tables.NEIGHBOR, 50, [exactly(oxm.IN_PORT, view.uplink)])

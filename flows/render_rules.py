@@ -55,7 +55,7 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage(Direction.EGRESS, tables.EGRESS, INITIATOR, EGRESS_APPLIES, "responder", tables.INGRESS),
-    Stage(Direction.INGRESS, tables.INGRESS, RESPONDER, INGRESS_APPLIES, "initiator", tables.COMMIT),
+    Stage(Direction.INGRESS, tables.INGRESS, RESPONDER, INGRESS_APPLIES, "initiator", tables.LIMIT),
 )
 
 

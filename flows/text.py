@@ -12,12 +12,14 @@ from types import MappingProxyType
 from flows import fields, oxm
 from flows.flow import (
     Action,
+    CheckLength,
     Conjunction,
     Ct,
     Flow,
     LearnReply,
     Load,
     Match,
+    Meter,
     Move,
     Output,
     OutputRegister,
@@ -41,14 +43,15 @@ _FRAGMENT_WORDS = {(0, 3): "no", (1, 1): "yes", (1, 3): "first", (3, 3): "later"
 _PORT_WORDS = {fields.LOCAL_32: "LOCAL", fields.IN_PORT_32: "IN_PORT"}
 _OTHER_WORDS = {
     "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_frag": "nw_frag",
-    "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "sctp_src": "tp_src", "sctp_dst": "tp_dst",
+    "ip_ttl": "nw_ttl", "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "sctp_src": "tp_src",
+    "sctp_dst": "tp_dst",
 }  # fmt: skip
 # The switch's own order. None is where the words for Ethernet type and protocol stand.
 _PRINT_ORDER = (
-    oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
+    oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
     oxm.CT_NW_PROTO, oxm.CT_TP_DST, None, *oxm.REGISTERS, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC, oxm.ETH_DST,
     oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_OP, oxm.ARP_SHA,
-    oxm.IP_FRAG, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
+    oxm.IP_TTL, oxm.IP_FRAG, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
     oxm.ND_TLL,
 )  # fmt: skip
 
@@ -179,7 +182,13 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
         case Ct(zone, table, commit):
             words = ["commit"] if commit else []
             words += [f"table={_name(table, tables)}"] if table is not None else []
-            return f"ct({','.join([*words, f'zone={zone}'])})"
+            words.append(f"zone={zone}")
+            words += [f"exec(load:0x1->{_bits(fields.RECORDED)})"] if commit else []
+            return f"ct({','.join(words)})"
+        case Meter(number):
+            return f"meter:{number}"
+        case CheckLength(most, place):
+            return f"check_pkt_larger({most})->{_bits(place)}"
         case Resubmit(table):
             return f"resubmit(,{_name(table, tables)})"
         case Conjunction(conj_id, clause, clauses):

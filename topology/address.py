@@ -40,9 +40,17 @@ def plan(topology: Topology) -> dict[str, Endpoint]:
         _add(endpoints, Endpoint(f"node:{node.name}", f"node-{node.name}", _mac(f"node:{node.name}", found), found))
     taken = {node.name: 0 for node in topology.nodes}
     order = {node.name: index for index, node in enumerate(topology.nodes)}
+    used = {address for pod in topology.pods for address in pod.addresses}
     for pod in topology.pods:
         taken[pod.node] += 1
-        _add(endpoints, pod_endpoint(topology, pod, order[pod.node], taken[pod.node]))
+        # What others were given is left to them: the next number may be that of a pod that stays where others went.
+        numbers = [taken[pod.node], *range(1, PODS_PER_NODE + 1)]
+        choices = (pod_endpoint(topology, pod, order[pod.node], number) for number in numbers)
+        new = next((one for one in choices if used.isdisjoint(_chosen(pod, one))), None)
+        if new is None:
+            raise TopologyError(f"node {pod.node} has no address left for pod {pod.key}")
+        _add(endpoints, new)
+        used.update(new.addresses.values())
     for index, external in enumerate(topology.externals):
         own = _given(external.addresses)
         automatic = {family: str(OUTSIDE[family] + index + 1) for family in (4, 6)}
@@ -59,6 +67,12 @@ def pod_endpoint(topology: Topology, pod: Pod, node_index: int, number: int) -> 
     block = node_index + 1
     found = _choose(topology, pod.addresses, block * 256 + number, (block << 16) + number)
     return Endpoint(pod.key, f"pod-{pod.namespace}.{pod.name}", _mac(pod.key, found), found)
+
+
+def _chosen(pod: Pod, endpoint: Endpoint) -> list[str]:
+    """The addresses of a pod's endpoint that it was not given itself."""
+    own = _given(pod.addresses)
+    return [address for family, address in endpoint.addresses.items() if family not in own]
 
 
 def _choose(topology: Topology, given: Sequence[str], offset4: int, offset6: int) -> dict[int, str]:

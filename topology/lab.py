@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 from topology import links, machine, netns, process, state
 from topology.address import Endpoint, plan
 from topology.errors import LabError
+from topology.load import check_topology
 from topology.manifests import Folder, cluster_objects, label, parse, pod_object
-from topology.model import Pod, Port, Topology
+from topology.model import Namespace, Pod, Port, Topology
 from topology.node import BRIDGE, NodeSwitch, alive
 from topology.objects import Cluster, Objects
 from topology.pod import PodLink, attach, detach, make_host, pod_uid
@@ -235,13 +236,28 @@ class Lab:
 
     # Pods that come and go
 
-    def add_pods(self, pods: Iterable[Pod]) -> None:
+    def grown(self, pods: Iterable[Pod], namespaces: Iterable[Namespace] = ()) -> Topology:
+        """The topology with these pods in it too, and with the namespaces that it lacks; addresses stay.
+
+        Raises TopologyError where one does not fit in.
+        """
+        pinned = self._pinned()
+        known = {one.name for one in pinned.namespaces}
+        added = {
+            "pods": (*pinned.pods, *pods),
+            "namespaces": (*pinned.namespaces, *(one for one in namespaces if one.name not in known)),
+        }
+        found = check_topology({**dict(pinned), **added}, self.topology.name)
+        plan(found)
+        return found
+
+    def add_pods(self, pods: Iterable[Pod], namespaces: Iterable[Namespace] = ()) -> None:
         """Add pods to a running lab: manifest, namespace and port of each, and its servers. Wait with `wait`.
 
         Raises TopologyError where one does not fit in.
         """
         new = tuple(pods)
-        self._change(Topology.model_validate({**dict(self._pinned()), "pods": (*self._pinned().pods, *new)}))
+        self._change(self.grown(new, namespaces))
         self.objects.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
         self._attach(new)
         served = {pod.key: self.topology.served(pod) for pod in new}
@@ -322,14 +338,16 @@ class Lab:
         nodes: bool = False,
         icmp: bool = False,
         families: Sequence[int] | None = None,
+        destinations: Sequence[str] | None = None,
         patience: Sequence[float] = client.PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
         """Try every endpoint from every endpoint, over all `ports` (those that the topology names) and families.
 
-        Endpoints are all pods and externals, unless named; `nodes` adds the nodes, `icmp` echo requests.
+        Endpoints are all pods and externals, unless named; `nodes` adds the nodes, `icmp` echo requests. With
+        `destinations` only those are tried, from the endpoints.
         """
-        wanted = self.probes(endpoints, ports, nodes=nodes, icmp=icmp, families=families)
+        wanted = self.probes(endpoints, ports, nodes=nodes, icmp=icmp, families=families, destinations=destinations)
         return self.run_probes(wanted, patience, expected)
 
     def probes(
@@ -340,14 +358,16 @@ class Lab:
         nodes: bool = False,
         icmp: bool = False,
         families: Sequence[int] | None = None,
+        destinations: Sequence[str] | None = None,
     ) -> list[Probe]:
         """The probes that `probe` would try."""
         names = [name for name in self.endpoints if nodes or not name.startswith("node:")]
-        chosen = names if endpoints is None else list(endpoints)
-        for name in chosen:
+        chosen = names if endpoints is None else list(dict.fromkeys(endpoints))
+        there = chosen if destinations is None else list(dict.fromkeys(destinations))
+        for name in (*chosen, *there):
             self.netns(name)
         ways = self.ports() if ports is None else ports
-        return mesh(chosen, ways, self.topology.families if families is None else families, icmp)
+        return mesh(chosen, ways, self.topology.families if families is None else families, icmp, there)
 
     def run_probes(
         self,
@@ -385,7 +405,18 @@ class Lab:
         """Become the command, in an endpoint's namespace: its input, output and exit code are the caller's."""
         fd = os.open(self.netns(name), os.O_RDONLY | os.O_CLOEXEC)
         netns.enter(fd)
-        os.execvp(command[0], list(command))
+        os.execvpe(command[0], list(command), {**os.environ, **self.surroundings(name)})
+
+    def surroundings(self, name: str) -> dict[str, str]:
+        """What a command in an endpoint's namespace finds in its environment beside the caller's.
+
+        On a node that is what makes `ovs-vsctl show` and `ovs-ofctl dump-flows br-int` ask the node's own switch.
+        """
+        node = self.nodes.get(name.removeprefix("node:")) if name.startswith("node:") else None
+        if node is None:
+            return {}
+        path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        return {**node.env, "PATH": os.pathsep.join([*path, *(one for one in machine.PLACES if one not in path)])}
 
     def restart_switch(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """Restart a node's ovs-vswitchd, as an upgrade or a crash does."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from topology import strict
 from topology.errors import TopologyError
 from topology.model import Topology
 
@@ -21,15 +22,17 @@ def load_topology(path: Path | None = None, name: str | None = None) -> Topology
         text = chosen.read_text(encoding="utf-8")
     except OSError as error:
         raise TopologyError(f"{chosen}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TopologyError(f"{chosen}: is not UTF-8 text") from error
     return parse_topology(text, str(chosen), name)
 
 
 def parse_topology(text: str, origin: str, name: str | None = None) -> Topology:
     """Check a topology's YAML text. `origin` stands before every error."""
     try:
-        data = yaml.safe_load(text)
+        data = strict.load(text)
     except yaml.YAMLError as error:
-        raise TopologyError(f"{origin}: not YAML: {error}") from error
+        raise TopologyError(f"{origin}: not YAML: {strict.why(error)}") from error
     return check_topology(data, origin, name)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from topology import strict
 from topology.address import Endpoint
 from topology.errors import LabError
 from topology.model import Namespace, Node, Pod, Topology
@@ -25,9 +26,9 @@ CLUSTER_SCOPED = frozenset({"Namespace", "Node"})
 def parse(text: str, origin: str) -> list[Object]:
     """The objects of a YAML or JSON text: documents, and the items of any List. Raises LabError naming the document."""
     try:
-        documents = list(yaml.safe_load_all(text))
+        documents = strict.load_all(text)
     except yaml.YAMLError as error:
-        raise LabError(f"{origin}: not YAML: {error}") from error
+        raise LabError(f"{origin}: not YAML: {strict.why(error)}") from error
     found: list[Object] = []
     for number, document in enumerate(documents, 1):
         if document is None:
@@ -36,7 +37,7 @@ def parse(text: str, origin: str) -> list[Object]:
         items = document.get("items") if isinstance(document, dict) and _is_list(document) else [document]
         if not isinstance(items, list):
             raise LabError(f"{where}: items must be a list")
-        found.extend(_check(item, where) for item in items)
+        found.extend(checked(item, where) for item in items)
     return found
 
 
@@ -47,26 +48,35 @@ class Folder:
         self.path = path
 
     def put(self, objects: Iterable[Object]) -> list[str]:
-        """Write objects, replacing those of the same kind and name; returns their names for people.
+        """Write objects, replacing those of the same kind and name; returns their names and what was done.
 
-        What a manifest of a Pod does not say about place and state (nodeName, uid, status) is kept from the lab's
-        own, so that changing its labels needs no more than the labels.
+        An object that is so already is not written again.
         """
         done = []
         for item in objects:
-            before = self.get(item)
-            if item["kind"] == "Namespace":
-                item = _named(item)
-            self._write(_merged(before, item) if item["kind"] == "Pod" and before else item)
-            done.append(label(item) + (" changed" if before else " made"))
+            before, after = self.get(item), self.merged(item)
+            if after != before:
+                self._write(after)
+            done.append(f"{label(item)} {verb(before, after)}")
         return done
+
+    def merged(self, item: Object) -> Object:
+        """An object as it would stand in the folder.
+
+        What a manifest of a Pod or a Node does not say about place and state (nodeName, uid, status) is kept from the
+        lab's own, so that changing its labels needs no more than the labels.
+        """
+        if item["kind"] == "Namespace":
+            item = _named(item)
+        before = self.get(item) if item["kind"] in ("Pod", "Node") else None
+        return _merged(before, item) if before else item
 
     def delete(self, objects: Iterable[Object]) -> list[str]:
         """Remove objects by kind and name; returns their names for people, with those that were not there."""
         done = []
         for item in objects:
             path = self._file(item)
-            done.append(label(item) + (" deleted" if path.exists() else " was not there"))
+            done.append(label(item) + (" deleted" if path.exists() else " not found"))
             path.unlink(missing_ok=True)
         return done
 
@@ -94,6 +104,13 @@ class Folder:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         partial.write_text(yaml.safe_dump(item, sort_keys=False), encoding="utf-8")
         partial.replace(path)
+
+
+def verb(before: Object | None, after: Object) -> str:
+    """What becomes of an object, in kubectl's words."""
+    if before is None:
+        return "created"
+    return "unchanged" if before == after else "configured"
 
 
 def label(item: Object) -> str:
@@ -164,8 +181,8 @@ def _is_list(document: Object) -> bool:
     return str(document.get("kind", "")).endswith("List") and "items" in document
 
 
-def _check(item: object, where: str) -> Object:
-    """Give an object the namespace `default` where it needs one; refuse what has no kind or name."""
+def checked(item: object, where: str) -> Object:
+    """An object with the namespace `default` where it needs one. Raises LabError for what has no kind or name."""
     if not isinstance(item, dict):
         raise LabError(f"{where}: not an object")
     metadata = item.get("metadata")
@@ -190,7 +207,8 @@ def _named(item: Object) -> Object:
 
 
 def _merged(before: Object, item: Object) -> Object:
-    """A Pod as the user gave it, with what only the lab knows from the one that stands."""
+    """A Pod or Node as the user gave it, with what only the lab knows from the one that stands."""
     metadata = {**{key: before["metadata"][key] for key in ("uid",) if key in before["metadata"]}, **item["metadata"]}
+    found = {**item, "metadata": metadata, "status": {**before.get("status", {}), **(item.get("status") or {})}}
     spec = {**before.get("spec", {}), **(item.get("spec") or {})}
-    return {**item, "metadata": metadata, "spec": spec, "status": item.get("status") or before.get("status", {})}
+    return {**found, "spec": spec} if spec else found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from topology import process
 from topology.lab import Lab
+from topology.manifests import namespace_object, pod_object
+from topology.model import Namespace, Pod
 from topology.node import alive
 from topology.product import ROLE
 
@@ -25,6 +28,10 @@ def describe(lab: Lab) -> dict[str, Any]:
         "server": lab.product.server if current.controller else None,
         "controller": any(found.role == ROLE for found in running),
         "nodes": _nodes(lab),
+        "namespaces": [
+            {"name": namespace.name, "labels": _namespace_labels(lab, namespace)}
+            for namespace in lab.topology.namespaces
+        ],
         "pods": _pods(lab),
         "externals": [
             {"name": name, "addresses": list(endpoint.addresses.values()), "netns": str(lab.netns(name))}
@@ -54,7 +61,7 @@ def _pods(lab: Lab) -> list[dict[str, Any]]:
         {
             "name": pod.key,
             "node": pod.node,
-            "labels": dict(pod.labels),
+            "labels": _pod_labels(lab, pod),
             "addresses": list(lab.endpoints[pod.key].addresses.values()),
             "mac": lab.endpoints[pod.key].mac,
             "interface": lab.link(pod).interface,
@@ -63,3 +70,19 @@ def _pods(lab: Lab) -> list[dict[str, Any]]:
         }
         for pod in lab.topology.pods
     ]
+
+
+def _pod_labels(lab: Lab, pod: Pod) -> dict[str, str]:
+    """The labels as they are now, whatever the topology began with."""
+    return _labels(lab, pod_object(lab.topology, pod, lab.endpoints), pod.labels)
+
+
+def _namespace_labels(lab: Lab, namespace: Namespace) -> dict[str, str]:
+    return _labels(lab, namespace_object(namespace), namespace.labels)
+
+
+def _labels(lab: Lab, item: dict[str, Any], first: Mapping[str, str]) -> dict[str, str]:
+    if lab.cluster:
+        return dict(first)  # the API server has them
+    there = lab.manifests.get(item) or {}
+    return dict(there.get("metadata", {}).get("labels") or {})

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from topology.errors import LabError
-from topology.load import check_topology
-from topology.machine import Datapath
-from topology.model import Topology
+
+if TYPE_CHECKING:
+    from topology.machine import Datapath
+    from topology.model import Topology
 
 BASE = Path("/run/headgate-lab")
 
@@ -46,6 +48,8 @@ def save(folder: Path, topology: Topology, state: State) -> None:
 
 def load(folder: Path) -> tuple[Topology, State] | None:
     """What `save` wrote, None if there is nothing or only half of it."""
+    from topology.load import check_topology  # only here: who asks for names alone is to have them at once
+
     try:
         topology = json.loads((folder / "topology.json").read_text(encoding="utf-8"))
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -81,3 +85,21 @@ def locked(base: Path, name: str) -> Iterator[None]:
 def labs(base: Path = BASE) -> list[str]:
     """The names of the labs under `base`."""
     return sorted(path.parent.name for path in base.glob("*/topology.json"))
+
+
+def controllers(base: Path = BASE) -> dict[str, str]:
+    """The URLs of the controllers of the labs under `base` that are up, by name."""
+    found = {}
+    for name in labs(base):
+        try:
+            state = State(**json.loads((base / name / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+        if state.ready and state.controller:
+            found[name] = url(state.http_port)
+    return found
+
+
+def url(http_port: int) -> str:
+    """What `headgate --server` takes to ask a lab's controller."""
+    return f"http://127.0.0.1:{http_port}"

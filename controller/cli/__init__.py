@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
+from controller.cli.asking import DEFAULT_SERVER, lab_option, note, server_option
 from controller.cli.errors import OK, USAGE, Failure
 
-DEFAULT_SERVER = "http://127.0.0.1:8080"
 INTERRUPTED = 130  # what a shell reports for SIGINT
 
 
@@ -37,6 +39,9 @@ COMMANDS = {
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
     "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
     "bench": Command("controller.cli.bench", "bench", "Measure what Headgate costs on this machine."),
+    "completion": Command(
+        "controller.cli.completion", "completion", "Print what makes a shell complete headgate's commands."
+    ),
     "version": Command("controller.cli.version", "version", "Show the version."),
 }
 
@@ -54,6 +59,10 @@ class LazyGroup(click.Group):
         if found is None:
             return None
         command: click.Command = getattr(importlib.import_module(found.module), found.attribute)
+        if ctx.resilient_parsing:  # a shell completes
+            from controller.cli.completion import with_names
+
+            return with_names(command)
         return command
 
     def resolve_command(
@@ -63,6 +72,13 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without loading any, and the options."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        found = [(name, command.summary) for name, command in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=summary) for name, summary in found]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without loading any."""
@@ -82,20 +98,16 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 1 not realized, or failed; 2 wrong usage; 3 no answer from the controller.",
+    epilog="Exit codes: 0 done; 1 not realized, or failed; 2 wrong usage; 3 no answer from the controller; "
+    "130 interrupted.",
 )
-@click.option(
-    "--server",
-    metavar="URL",
-    envvar="HEADGATE_SERVER",
-    default=DEFAULT_SERVER,
-    help=f"The running controller to ask, for status and flows.  [default: {DEFAULT_SERVER}; env: HEADGATE_SERVER]",
-)
+@server_option
+@lab_option
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
 )
 @click.pass_context
-def headgate(ctx: click.Context, server: str) -> None:
+def headgate(ctx: click.Context, server: str | None, lab: str | None) -> None:
     """Enforce Kubernetes network policy in Open vSwitch.
 
     One controller beside any number of switches: it reads pods and policies, finds the pods' ports by OVSDB, and keeps
@@ -103,7 +115,8 @@ def headgate(ctx: click.Context, server: str) -> None:
 
     New here? `headgate demo` shows it on real packets; `headgate lab up` builds a lab to play in.
     """
-    ctx.obj = server
+    ctx.obj = server or DEFAULT_SERVER
+    note(ctx, server, lab)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(USAGE)
@@ -111,6 +124,7 @@ def headgate(ctx: click.Context, server: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error."""
+    quiet_libraries()
     try:
         code = headgate.main(args=argv, prog_name="headgate", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -124,6 +138,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else OK
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' warnings of what they will change off the terminal, unless Python was asked for warnings.
+
+    They are for those who develop Headgate; nobody who runs it can do anything about them.
+    """
+    if not sys.warnoptions:
+        for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
 
 
 def _complain(message: str, code: int) -> int:

@@ -26,9 +26,10 @@ class Busy(Failure):
 
 
 class Server:
-    """A controller by its URL. Every request is a connection of its own."""
+    """A controller by its URL, which has `patience` seconds to answer. Every request is a connection of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = ANSWER_SECONDS) -> None:
+        self._patience = patience
         self.url = url.rstrip("/")
         self._parts = _split(url)
 
@@ -50,9 +51,9 @@ class Server:
         method: str,
         path: str,
         parameters: Mapping[str, str],
-        seconds: float = ANSWER_SECONDS,
+        seconds: float | None = None,
     ) -> T:
-        code, body = self._request(method, path, parameters, seconds)
+        code, body = self._request(method, path, parameters, self._patience if seconds is None else seconds)
         if code != http.client.OK:
             error = Busy if code == http.client.SERVICE_UNAVAILABLE else Failure
             raise error(_reason(body) or f"{self.url}{path} answers {code}; is it the HTTP address of a Headgate?")
@@ -79,7 +80,7 @@ class Server:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Unreachable(
                 f"cannot reach the controller at {self.url} ({reason}); is `headgate run` up? Another address: "
-                f"--server URL"
+                f"--server URL, or --lab NAME"
             ) from None
         finally:
             connection.close()

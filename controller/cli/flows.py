@@ -6,6 +6,7 @@ from itertools import groupby
 
 import click
 
+from controller.cli.asking import asks_controller
 from controller.cli.client import Server
 from controller.cli.output import Page, Row, dim, output_option, print_json
 from controller.views import FlowView
@@ -18,7 +19,7 @@ SHOWN_NAMES = 3  # of the rules or policies that share one flow; -o json has all
 @click.option("--node", metavar="NAME", help="Only the switch of this node.")
 @click.option("--pod", metavar="NAMESPACE/NAME", help="Only flows for this pod's port.")
 @click.option("--policy", metavar="NAMESPACE/NAME", help="Only flows that this policy takes part in.")
-@click.pass_obj
+@asks_controller
 def flows(server: str, output: str, node: str | None, pod: str | None, policy: str | None) -> None:
     """Show the flows on the switches: what matches, what happens, for which pod, policy and rule, and how often.
 

@@ -8,40 +8,39 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from controller.cli.errors import Failure
+from controller.cli.asking import LAB_FOLDER, LAB_FOLDER_VARIABLE, LAB_VARIABLE
+from controller.cli.lab_apply import apply, delete
+from controller.cli.lab_exec import exec as execute
 from controller.cli.lab_machine import machine
+from controller.cli.lab_probe import probe
 from controller.cli.lab_scenario import scenario
-from controller.cli.lab_where import Where, told
+from controller.cli.lab_where import Where, complete_lab, told
 from controller.cli.output import Page, Row, mark, output_option
 
-if TYPE_CHECKING:
-    from topology.model import Port
-    from topology.probe.matrix import Matrix
-
 HTTP_PORT = 8080
-LAST_PROBE = "last-probe.json"
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--name", envvar="HEADGATE_LAB", metavar="NAME", help="The lab meant, where there are several. [env: HEADGATE_LAB]"
+    "--name",
+    envvar=LAB_VARIABLE,
+    metavar="NAME",
+    shell_complete=complete_lab,
+    help=f"The lab meant, where there are several. [env: {LAB_VARIABLE}]",
 )
 @click.option(
     "--run-dir",
-    envvar="HEADGATE_LAB_DIR",
-    default="/run/headgate-lab",
+    envvar=LAB_FOLDER_VARIABLE,
+    default=LAB_FOLDER,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder that labs live in. [env: HEADGATE_LAB_DIR]",
+    help=f"The folder that labs live in. [env: {LAB_FOLDER_VARIABLE}]",
 )
 @click.pass_context
 def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
@@ -61,8 +60,9 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
     ctx.obj = Where(name, run_dir.absolute())
 
 
-lab.add_command(scenario)
-lab.add_command(machine)
+# In the order in which a newcomer meets them; up, down and status stand below.
+for _command in (apply, delete, execute, probe, scenario, machine):
+    lab.add_command(_command)
 
 
 @lab.command(short_help="Bring a lab up: nodes, pods, headgate run.")
@@ -116,7 +116,7 @@ def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no
     size = f"{len(made.topology.pods)} pods on {len(made.nodes)} nodes, {kind} datapath"
     click.echo(f"lab {name} {'is up' if new else 'was up already'}: {size}")
     if made.current().controller:
-        click.echo(f"ask its controller: headgate --server {made.product.server} status")
+        click.echo(f"its controller: headgate --lab {name} status  ({made.product.server})")
 
 
 def _preferred_port() -> int:
@@ -163,7 +163,7 @@ def status(where: Where, output: str) -> None:
     page.line(f"lab {found['name']} in {found['folder']}, {found['datapath']} datapath")
     if found["server"]:
         state = "runs" if found["controller"] else "DOES NOT RUN"
-        page.line(f"controller {state}: headgate --server {found['server']} status")
+        page.line(f"controller {state} at {found['server']}: headgate --lab {found['name']} status")
     else:
         page.line("without a controller")
     nodes: list[Row] = [
@@ -177,6 +177,8 @@ def status(where: Where, output: str) -> None:
         for node in found["nodes"]
     ]
     page.table("Nodes", ("node", "switch", "addresses", "ovsdb", "management"), nodes)
+    namespaces: list[Row] = [(one["name"], _labels(one["labels"])) for one in found["namespaces"]]
+    page.table("Namespaces", ("namespace", "labels"), namespaces)
     pods: list[Row] = [
         (
             pod["name"],
@@ -195,172 +197,3 @@ def status(where: Where, output: str) -> None:
 
 def _labels(labels: dict[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())
-
-
-def _manifest_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that apply and delete share."""
-    for option in (
-        click.option(
-            "-f",
-            "--file",
-            "files",
-            multiple=True,
-            required=True,
-            metavar="FILE",
-            help="YAML or JSON; - is standard input. May be given several times.",
-        ),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0),
-            default=30.0,
-            show_default=True,
-            help="How long to wait until it is in force, in seconds.",
-        ),
-        click.option("--no-wait", is_flag=True, help="Return as soon as the manifests are written."),
-    ):
-        function = option(function)
-    return function
-
-
-@lab.command(short_help="Put manifests into force.")
-@_manifest_options
-@click.pass_obj
-def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool) -> None:
-    """Put manifests into force, and wait until they are.
-
-    Takes Namespaces, Pods, Nodes and NetworkPolicies, several documents to a file. An object of the same kind and
-    name is replaced; of a pod of the lab, labels and ports can be changed so, while its node and addresses stay.
-    """
-    _each(where, files, "apply", None if no_wait else timeout)
-
-
-@lab.command(short_help="Take manifests out of force.")
-@_manifest_options
-@click.pass_obj
-def delete(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool) -> None:
-    """Take the objects of manifests out of force, by kind, namespace and name, and wait until they are."""
-    _each(where, files, "delete", None if no_wait else timeout)
-
-
-def _each(where: Where, files: tuple[str, ...], what: str, wait: float | None) -> None:
-    with told():
-        found = where.load()
-        for number, name in enumerate(files, 1):
-            work = found.apply if what == "apply" else found.delete
-            for line in work(
-                _read(name), "standard input" if name == "-" else name, wait if number == len(files) else None
-            ):
-                click.echo(line)
-
-
-def _read(name: str) -> str:
-    try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-
-
-@lab.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    short_help="Run a command in a pod's network namespace.",
-)
-@click.argument("endpoint", metavar="NS/POD")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
-def exec(where: Where, endpoint: str, command: tuple[str, ...]) -> None:  # noqa: A001  # the command's name
-    """Run a command in a pod's network namespace; its input, output and exit code are yours.
-
-    Also node:NAME and external:NAME. Only the network is the pod's; files and programs are this machine's.
-
-    \b
-    Examples:
-      headgate lab exec tenant-a/frontend -- ping -c 1 10.10.2.1
-      headgate lab exec tenant-a/frontend -- sh
-    """
-    if command[0] == "--":
-        command = command[1:]
-    if not command:
-        raise click.UsageError("which command? headgate lab exec NS/POD -- COMMAND")
-    with told():
-        found = where.load()
-        found.netns(endpoint)
-        try:
-            found.execute(endpoint, command)
-        except FileNotFoundError as error:
-            click.echo(f"headgate: {command[0]}: no such command", err=True)
-            raise click.exceptions.Exit(NOT_FOUND) from error
-        except PermissionError as error:
-            click.echo(f"headgate: {command[0]}: cannot be executed", err=True)
-            raise click.exceptions.Exit(NOT_EXECUTABLE) from error
-
-
-@lab.command(short_help="Find out who reaches whom, with real packets.")
-@output_option
-@click.argument("endpoints", nargs=-1, metavar="[NS/POD]…")
-@click.option(
-    "-p",
-    "--port",
-    "ports",
-    multiple=True,
-    metavar="PORT[/PROTOCOL]",
-    help="Probe this port, 80 or 53/UDP; may be given several times. [default: all that the topology names]",
-)
-@click.option("--family", type=click.Choice(["4", "6"]), help="Only this address family.")
-@click.option("--nodes", is_flag=True, help="Probe from and to the nodes, too.")
-@click.option("--icmp", is_flag=True, help="Probe with echo requests, too.")
-@click.option("--changes", is_flag=True, help="Mark what is different from the last probe.")
-@click.pass_obj
-def probe(
-    where: Where,
-    output: str,
-    endpoints: tuple[str, ...],
-    ports: tuple[str, ...],
-    family: str | None,
-    nodes: bool,
-    icmp: bool,
-    changes: bool,
-) -> None:
-    """Find out who reaches whom, with real packets: every pod tries every pod, over every port and address family.
-
-    Real TCP, UDP and SCTP servers run in all pods; where the kernel has no SCTP, its packets are made by hand. A try
-    without an answer is repeated before it counts. Rows of the table are sources, columns destinations.
-    """
-    with told():
-        found = where.load()
-        chosen = list(endpoints) or None
-        wanted = [_port(text) for text in ports] or None
-        matrix = found.probe(chosen, wanted, nodes=nodes, icmp=icmp, families=[int(family)] if family else None)
-    before = _remember(found.folder / LAST_PROBE, matrix)
-    if output == "json":
-        click.echo(matrix.to_json())
-        return
-    from rich.console import Console
-
-    from topology.probe.render import print_matrix, summary
-
-    print_matrix(matrix, Console(highlight=False), before if changes else None)
-    click.echo(summary(matrix.count()))
-
-
-def _remember(path: Path, matrix: Matrix) -> Matrix | None:
-    """Keep a matrix for `--changes` of the next time, and return the last one."""
-    from topology.probe.matrix import Matrix
-
-    try:
-        before = Matrix.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError):
-        before = None
-    path.write_text(matrix.to_json(), encoding="utf-8")
-    return before
-
-
-def _port(text: str) -> Port:
-    from pydantic import ValidationError
-
-    from topology.model import Port
-
-    number, _, protocol = text.partition("/")
-    try:
-        return Port.model_validate({"port": number, "protocol": protocol.upper() or "TCP"})
-    except ValidationError as error:
-        raise click.BadParameter(f"{text!r} is not a port like 80 or 53/UDP", param_hint="--port") from error

@@ -95,7 +95,7 @@ class RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Install the hub, then load the schema and read the flags it makes."""
-        if not {"--help", "-h"} & set(args):
+        if not ctx.resilient_parsing and not {"--help", "-h"} & set(args):
             ctx.meta[HUB] = install_hub(args, os.environ)
         return super().parse_args(ctx, args)
 

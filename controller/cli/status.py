@@ -6,6 +6,7 @@ import time
 
 import click
 
+from controller.cli.asking import asks_controller
 from controller.cli.client import Busy, Server
 from controller.cli.errors import FAILED, Unreachable
 from controller.cli.output import Page, Row, dim, mark, output_option, print_json, seconds
@@ -32,7 +33,7 @@ PAUSE = 0.2  # between attempts while the server is not there
     metavar="SECONDS",
     help="How long --wait waits, for the controller to come up as well.",
 )
-@click.pass_obj
+@asks_controller
 def status(server: str, output: str, waiting: bool, timeout: float) -> None:
     """Show switches, policies, pods and problems of the running controller.
 
@@ -54,7 +55,7 @@ def status(server: str, output: str, waiting: bool, timeout: float) -> None:
     if output == "json":
         print_json(view)
     else:
-        show(view)
+        show(view, server)
 
 
 def _wait(server: Server, timeout: float) -> WaitResult:
@@ -90,10 +91,12 @@ def _report_wait(result: WaitResult, output: str) -> None:
         click.get_current_context().exit(FAILED)
 
 
-def show(view: StatusView) -> None:
-    """Draw a status."""
+def show(view: StatusView, server: str = "") -> None:
+    """Draw a status; `server` is who was asked."""
     page = Page()
-    page.line(f"Headgate {view.version}, up {seconds(view.uptime)}, {_summary(view)}")
+    page.line(
+        f"Headgate {view.version}{f' at {server}' if server else ''}, up {seconds(view.uptime)}, {_summary(view)}"
+    )
     for missing in view.waiting_for:
         page.line(f"  waiting for {missing}")
     _sources(page, view)

@@ -66,6 +66,13 @@ class FlowCounters(NamedTuple):
     duration: int
 
 
+class ForeignFlow(NamedTuple):
+    """A flow that Headgate did not make, as a dump found it in a table of ours."""
+
+    flow: WireFlow
+    counters: FlowCounters
+
+
 class Changes(NamedTuple):
     """What turns the flows of a switch into the desired ones. `modifies` keep the counters of the flow they change."""
 
@@ -156,7 +163,8 @@ class SwitchDown:
 @dataclass(frozen=True, slots=True)
 class FlowsDumped:
     """The whole answer to the DumpFlows of that number: in `flows` our own (learned ones left out) that are not among
-    those it named as known, and None for known ones that are not there; counters, and how many flows are foreign."""
+    those it named as known, and None for known ones that are not there; counters, how many flows are foreign, and the
+    first of the foreign flows that stand in tables of ours."""
 
     dpid: int
     session: int
@@ -164,6 +172,21 @@ class FlowsDumped:
     flows: Mapping[FlowKey, Body | None]
     counters: Mapping[FlowKey, FlowCounters]
     foreign: int
+    foreign_flows: tuple[ForeignFlow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsDisturbed:
+    """Somebody else changed flows of a switch: how many of ours are gone, were changed or were added, and how many
+    foreign flows changed in tables of ours. `unknown`: the switch could not say all of it."""
+
+    dpid: int
+    session: int
+    removed: int = 0
+    modified: int = 0
+    added: int = 0
+    foreign: int = 0
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +222,7 @@ Event = (
     | SwitchUp
     | SwitchDown
     | FlowsDumped
+    | FlowsDisturbed
     | BundleDone
     | BundleFailed
     | Tick

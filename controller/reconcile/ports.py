@@ -6,6 +6,7 @@ The mark is `Interface.external_ids:headgate-installed=true`. Pure; the writing 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -59,6 +60,10 @@ class PortLedger:
     def pending(self, ovsdb: str) -> int:
         """How many marks an OVSDB has still to commit."""
         return sum(1 for port in self._unwritten if port[0] == ovsdb)
+
+    def unwritten(self) -> Mapping[str, int]:
+        """How many marks each OVSDB has still to commit."""
+        return Counter(ovsdb for ovsdb, _ in self._unwritten)
 
     def wanted(self, bridge: BridgeState, view: SwitchView, realized: bool, now: float) -> dict[str, bool]:
         """The marks to write now: on for ports whose flows are in force, off for ports that carry no pod any more."""

@@ -50,6 +50,8 @@ class World:
         self._place: dict[Key, tuple[tuple[BridgeName, int], ...]] = {}  # the same, by pod: bridges and ofports
         self._where: dict[bytes, tuple[BridgeName, ...]] = {}  # the bridges that have subjects of a part
 
+        self.concerned: set[BridgeName] = set()  # since whoever shows the bridges' pods took them out
+
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def set_cluster(self, cluster: Cluster, touched: Iterable[Touched] | None = None) -> bool:
@@ -162,6 +164,7 @@ class World:
                 concerned.add(name)
         concerned |= self._refreshed
         self._refreshed = set()
+        self.concerned |= concerned
         taken = {name: self._plans[name].take() for name in sorted(concerned) if name in self._plans}
         return {name: keys for name, keys in taken.items() if keys}
 
@@ -258,6 +261,10 @@ class World:
         """Which pod is behind which port of a bridge, as of the last `settle`."""
         found = self._readings.get(name)
         return found if found is not None else read_bridge(self.bridges[name], self.cluster or Cluster())
+
+    def kept_reading(self, name: BridgeName) -> Reading | None:
+        """The same, None before the first `settle` that knew the bridge."""
+        return self._readings.get(name)
 
     def planned(self, name: BridgeName) -> Plan | None:
         """The plan of a bridge as of the last `settle`; None before there was one."""

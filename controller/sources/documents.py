@@ -15,11 +15,15 @@ from typing import Any, NoReturn
 import yaml
 
 MAX_DEPTH = 100  # levels; a Kubernetes object has about 20
-ALIAS_ALLOWANCE = 100_000  # values that aliases may add to a document beyond its length in characters
+ALIAS_ALLOWANCE = 100_000  # values that aliases may add to a file beyond its length in characters
+MAX_DOCUMENTS = 50_000  # in one file; a List holds more objects
+LONGEST_VALUE = 100  # characters of a number or a date; PyYAML takes quadratic time for what is written 1:2:3:4:...
+MOST_ODD_KEYS = 100  # keys of one object that are no text: numbers can be chosen so that all fall into one place
+LONGEST_NAME = 80  # characters of a key in the path to a fault
 # At the start of a line this is the end of a document wherever it stands, in quoted and block text too (YAML 1.1, 9.1).
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _SEPARATOR_LINE = re.compile(r"---[ \t]*(?:#[^\n]*)?\r?\n")
-_NOTHING = re.compile(r"(?:\s|#[^\n]*(?:\n|\Z)|^\.\.\.(?=\s|\Z)|^---(?=\s|\Z))*\Z", re.MULTILINE)
+_NOTHING = re.compile(r"(?:\s|#[^\n]*+(?:\n|\Z)|^\.\.\.(?=\s|\Z)|^---(?=\s|\Z))*+\Z", re.MULTILINE)
 _SCALAR_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp"))
 _STR, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _MERGE_KEY = object()
@@ -33,6 +37,10 @@ class DocumentError(Exception):
         self.reason = reason
         self.line = line
         self.field = field
+
+
+class TooManyDocuments(DocumentError):
+    """A file that nobody writes by hand and no tool writes like this: it is not read at all."""
 
 
 class _NotJson(DocumentError):
@@ -50,7 +58,10 @@ class Document:
 
 
 def read_documents(text: str, is_json: bool) -> Iterator[Document]:
-    """All documents of a file that hold anything. One that cannot be read does not stop the others."""
+    """All documents of a file that hold anything. One that cannot be read does not stop the others.
+
+    Raises TooManyDocuments before the first one is read.
+    """
     if is_json or text.lstrip()[:1] == "{":
         try:
             yield Document(1, 1, _json(text))
@@ -63,13 +74,14 @@ def read_documents(text: str, is_json: bool) -> Iterator[Document]:
             yield Document(1, 1, error=error)
             return
     number = 0
+    allowance = Allowance(len(text) + ALIAS_ALLOWANCE)
     for line, part in _parts(text):
         if _NOTHING.match(part):
             continue
         number += 1
         first = line + 1 if _SEPARATOR_LINE.match(part) else line
         try:
-            value = _Builder(part, line).build()
+            value = _Builder(part, line, allowance).build()
         except DocumentError as error:
             yield Document(number, first, error=error)
             continue
@@ -80,6 +92,9 @@ def read_documents(text: str, is_json: bool) -> Iterator[Document]:
 def _parts(text: str) -> Iterator[tuple[int, str]]:
     """The text between separators, each with the number of the line that it begins on."""
     starts = [0, *(match.start() for match in _SEPARATOR.finditer(text) if match.start())]
+    if len(starts) > MAX_DOCUMENTS:
+        reason = f"has more than {MAX_DOCUMENTS} documents: split the file, or put the objects into a List"
+        raise TooManyDocuments(reason)
     line = 1
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         yield line, text[start:end]
@@ -100,10 +115,18 @@ def _json(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        keys = [key for key, _ in pairs]
-        double = next(key for key in keys if keys.count(key) > 1)
-        raise DocumentError("the key stands twice in one object", field=double)
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise DocumentError("the key stands twice in one object", field=_name(key))
+            seen.add(key)
     return values
+
+
+def _name(key: object) -> str:
+    """A key in a path or a reason: cut where it is long, and whatever type it has."""
+    text = key if isinstance(key, str) else f"{key}"
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -111,10 +134,21 @@ def _no_constant(name: str) -> NoReturn:
 
 
 @dataclass(slots=True)
+class Allowance:
+    """How many values the documents of a file may still come to, with their aliases expanded.
+
+    One for all documents: many small ones could else come to many times what the file says.
+    """
+
+    left: int
+
+
+@dataclass(slots=True)
 class _Frame:
     """A list or an object that is being built.
 
-    `key` is the key whose value comes next; `size` counts the values inside, with aliases expanded.
+    `key` is the key whose value comes next; `size` counts the values inside, with aliases expanded, and `odd` the keys
+    that are no text.
     """
 
     values: Any
@@ -122,21 +156,21 @@ class _Frame:
     key: Any = None
     has_key: bool = False
     size: int = 1
+    odd: int = 0
     merged: list[dict[Any, Any]] = field(default_factory=list)
 
 
 class _Builder:
     """One document from its events, with aliases counted and double keys refused."""
 
-    def __init__(self, text: str, line: int) -> None:
+    def __init__(self, text: str, line: int, allowance: Allowance) -> None:
         self._loader = yaml.CSafeLoader(text)
         self._resolve: Callable[[type, str, tuple[bool, bool]], str] = self._loader.resolve
         self._line = line
-        self._limit = len(text) + ALIAS_ALLOWANCE
+        self._allowance = allowance
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._stack: list[_Frame] = []
         self._root: Any = None
-        self._total = 0
 
     def build(self) -> Any:
         """The document's value, None for an empty one. Raises DocumentError."""
@@ -169,7 +203,7 @@ class _Builder:
                 self._pop(event)
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self._anchors:
-                    raise self._error(f"the alias *{event.anchor} names nothing that ends before it", event)
+                    raise self._error(f"the alias *{_name(event.anchor)} names nothing that ends before it", event)
                 value, size = self._anchors[event.anchor]
                 self._put(value, size, None, event)
             elif isinstance(event, yaml.DocumentStartEvent):
@@ -183,12 +217,12 @@ class _Builder:
             if isinstance(frame.values, list):
                 path += f"[{len(frame.values)}]"
             elif frame.has_key:
-                path += f".{frame.key}"
+                path += f".{_name(frame.key)}"
         return DocumentError(reason, self._line + event.start_mark.line, path.lstrip("."))
 
     def _push(self, values: Any, event: Any) -> None:
         if event.tag not in (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
-            raise self._error(f"the tag {event.tag} is not allowed", event)
+            raise self._error(f"the tag {_name(event.tag)} is not allowed", event)
         if len(self._stack) == MAX_DEPTH:
             raise self._error(f"is nested deeper than {MAX_DEPTH} levels", event)
         frame = self._stack[-1] if self._stack else None
@@ -208,8 +242,8 @@ class _Builder:
     def _put(self, value: Any, size: int, anchor: str | None, event: Any, *, counted: bool = False) -> None:
         """A finished value into the list or object that it stands in."""
         if not counted:
-            self._total += size
-            if self._total > self._limit:
+            self._allowance.left -= size
+            if self._allowance.left < 0:
                 raise self._error("its aliases expand to more values than a manifest may have", event)
         if anchor is not None:
             self._anchors[anchor] = (value, size)
@@ -233,6 +267,10 @@ class _Builder:
                 frame.key, frame.has_key = value, True
                 raise self._error("the key stands twice in one object", event)
             frame.key, frame.has_key = value, True
+            if not isinstance(value, str) and value is not _MERGE_KEY:
+                frame.odd += 1
+                if frame.odd > MOST_ODD_KEYS:
+                    raise self._error(f"has more than {MOST_ODD_KEYS} keys that are no text; quote them", event)
 
     def _merged(self, value: Any, event: Any) -> list[dict[Any, Any]]:
         values = value if isinstance(value, list) else [value]
@@ -254,8 +292,11 @@ class _Builder:
             return _MERGE_KEY
         if tag in (_MERGE, "tag:yaml.org,2002:value"):
             return text  # a lone << or = is text
+        if tag in _SCALAR_TAGS and len(text) > LONGEST_VALUE:
+            reason = f"{_name(text)!r} cannot be read as {tag.rpartition(':')[2]}: it is too long; quote it"
+            raise self._error(reason, event)
         if tag not in _SCALAR_TAGS:
-            raise self._error(f"the tag {tag} is not allowed", event)
+            raise self._error(f"the tag {_name(tag)} is not allowed", event)
         construct: Callable[[Any], Any] = self._loader.construct_object
         try:
             return construct(yaml.ScalarNode(tag, text, event.start_mark, event.end_mark))

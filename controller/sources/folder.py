@@ -157,6 +157,8 @@ class Folder:
             data, fingerprint = self._read(name)
         except (OSError, ValueError) as error:
             file.fingerprint, file.digest = None, b""  # tried again at every scan
+            if isinstance(error, FileNotFoundError) and not self._os.path.lexists(self._where(name)):
+                return  # it went after it was listed; the next scan finds it gone, or replaced
             self._keep(file, broken(where, _why(error)), where)
             return
         digest = blake2b(data, digest_size=16).digest()
@@ -183,10 +185,11 @@ class Folder:
             file.good = True
         elif file.good:
             note = Problem(where, "", "", f"its last good contents stay in force ({len(file.objects.objects)} objects)")
-            file.unit = replace(file.objects, problems=(*reading.unit.problems, note))
+            problems = (*reading.unit.problems, note)
+            file.unit = replace(file.objects, problems=problems, count=reading.unit.faults + 1)
         else:
             merged = {(one.kind, one.name): one for one in (*file.objects.objects, *reading.unit.objects)}
-            file.unit = file.objects = Unit(tuple(merged.values()), reading.unit.problems)
+            file.unit = file.objects = Unit(tuple(merged.values()), reading.unit.problems, reading.unit.count)
 
     def _read(self, name: str) -> tuple[bytes, Fingerprint]:
         """A file's bytes. Raises OSError or ValueError, with words for the operator."""
@@ -229,7 +232,7 @@ def _uncollected(wanted: bool) -> Iterator[None]:
 
 def _why(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "is a symbolic link to a file that does not exist"  # the name itself was listed
+        return "is a symbolic link to a file that does not exist"  # the name itself is there
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}"
     return str(error)

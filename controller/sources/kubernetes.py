@@ -14,6 +14,7 @@ from controller.sources.kubernetes_events import EventWriter, Reference
 from controller.sources.kubernetes_gate import Gate, Units
 from controller.sources.kubernetes_objects import ORIGINAL_POLICIES, POLICIES, RESOURCES
 from controller.sources.kubernetes_stream import ApiError
+from controller.sources.kubernetes_trouble import Trouble
 from controller.sources.kubernetes_watch import Reflector
 from controller.sources.source import SourceState
 from controller.sources.store import Store
@@ -35,6 +36,7 @@ class KubernetesApi:
         self.name = credentials
         self._store = store
         self._api = Api(credentials)
+        self._trouble = Trouble()
         self._gate = Gate(self._apply, self._prove, self._opened)
         self._reflectors = [Reflector(resource, self._api, self, silence) for resource in RESOURCES]
         self._waiting = set(self._reflectors)  # they were never read completely
@@ -128,6 +130,11 @@ class KubernetesApi:
                 return
         self._gate.begin()
 
+    def failed(self, reflector: Reflector, error: ApiError) -> None:
+        """It cannot be read."""
+        if not self._stopping:
+            self._trouble.failed(self._api.server, reflector.resource.plural, error)
+
     def lost(self, reflector: Reflector, suspicious: bool) -> None:
         """It is behind. When its connection broke, those of the others are opened anew: they may be dead and silent."""
         if reflector in self._waiting:
@@ -149,6 +156,7 @@ class KubernetesApi:
 
     def back(self, reflector: Reflector) -> None:
         """It is watching, or there is nothing to watch. So can the others."""
+        self._trouble.ended(self._api.server, reflector.resource.plural)
         self._gate.back(reflector)
         for other in self._reflectors:
             other.hurry()

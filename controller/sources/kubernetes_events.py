@@ -21,6 +21,7 @@ import structlog
 
 from controller.sources.kubernetes_api import Api
 from controller.sources.kubernetes_stream import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError
+from controller.threads import watched
 from flows.model import Key
 
 EVENTS_API = "events.k8s.io/v1"
@@ -74,7 +75,7 @@ class EventWriter:
         self._not_before = 0.0
         self._writing = False
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="kubernetes-events", daemon=True)
+        self._thread = watched("kubernetes-events", self._run)
 
     def start(self) -> None:
         """Begin."""
@@ -82,6 +83,7 @@ class EventWriter:
 
     def stop(self) -> None:
         """End; what was not written yet is not written."""
+        self._thread.release()
         with self._condition:
             self._stopping = True
             self._condition.notify_all()

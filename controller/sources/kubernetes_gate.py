@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 import structlog
 
 from controller.sources.manifest import Unit
+from controller.threads import watched
 
 SETTLE_SECONDS = 0.2  # in which a watch that the server ended in order says what came while it was opened again
 HOLD_SECONDS = 60.0  # the longest that a change waits, as long as a server may ask us to stay away
@@ -56,7 +57,7 @@ class Gate:
         self._retry_at = 0.0
         self._pause = PAUSES[0]
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="kubernetes-gate", daemon=True)
+        self._thread = watched("kubernetes-gate", self._run)
 
     def start(self) -> None:
         """Begin to hold."""
@@ -64,6 +65,7 @@ class Gate:
 
     def stop(self) -> None:
         """End, keeping what is held for ever."""
+        self._thread.release()
         with self._condition:
             self._stopping = True
             self._condition.notify_all()

@@ -31,13 +31,9 @@ class Known:
     def __init__(self) -> None:
         self.seen: int | None = None  # everything up to here is known; None: only a list can tell
         self.versions: dict[str, Version] = {}
+        self.problems = 0  # how many there are in all objects
         self._problems: dict[str, int] = {}
         self._changed = threading.Condition()
-
-    @property
-    def problems(self) -> int:
-        """How many there are in all objects."""
-        return sum(self._problems.copy().values())
 
     def take(self, changes: Iterable[Change], seen: int | None) -> None:
         """Note changes that were handed on, and how far that brings us."""
@@ -47,10 +43,10 @@ class Known:
                     self.versions.pop(name, None)
                 else:
                     self.versions[name] = version
-                if unit is not None and unit.problems:
-                    self._problems[name] = len(unit.problems)
-                else:
-                    self._problems.pop(name, None)
+                self.problems -= self._problems.pop(name, 0)
+                if unit is not None and unit.faults:
+                    self._problems[name] = unit.faults
+                    self.problems += unit.faults
             self.seen = seen
             self._changed.notify_all()
 

@@ -29,6 +29,7 @@ from controller.sources.kubernetes_objects import (
     read_versions,
 )
 from controller.sources.kubernetes_stream import GONE, NOT_FOUND, UNAUTHORIZED, ApiError, SilentError, Stream
+from controller.threads import watched
 
 PAGE = 500  # objects in a part of a list
 WATCH_SECONDS = (300, 600)  # after which the server ends a watch, so that load moves between servers
@@ -52,6 +53,9 @@ class Owner(Protocol):
 
     def listed(self, reflector: Reflector) -> None:
         """It was read completely, for the first time or again."""
+
+    def failed(self, reflector: Reflector, error: ApiError) -> None:
+        """It cannot be read, and why."""
 
     def lost(self, reflector: Reflector, suspicious: bool) -> None:
         """It is behind. `suspicious`: the connection broke, and others may have too without saying so."""
@@ -85,7 +89,7 @@ class Reflector:
         self._reopen = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"kubernetes-{resource.plural}", daemon=True)
+        self._thread = watched(f"kubernetes-{resource.plural}", self._run)
 
     # -- from other threads ------------------------------------------------------------------------------------------
 
@@ -95,6 +99,7 @@ class Reflector:
 
     def stop(self) -> None:
         """Ask it to end."""
+        self._thread.release()
         self._stopping.set()
         self.reopen()
 
@@ -198,6 +203,7 @@ class Reflector:
             return self._absent()
         self.reason = f"{self.resource.plural}: {error.reason}"
         self.outside = error.status in (0, UNAUTHORIZED)
+        self._owner.failed(self, error)
         self._owner.lost(self, error.status == 0)
         return _pause(failures, LONGEST_PAUSE_OUTSIDE if self.outside else LONGEST_PAUSE)
 

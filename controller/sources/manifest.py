@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from controller.printable import printable
 from controller.reconcile.events import Problem
-from controller.sources.documents import Document, DocumentError, read_documents
+from controller.sources.documents import Document, DocumentError, TooManyDocuments, read_documents
 from flows.parse import READERS, ParsedObject, ParseError, parse_object
 
 MAX_LIST_DEPTH = 10  # lists inside lists; kubectl makes one
+MAX_OBJECTS = 250_000  # of a file; more than twice as many pods as one file of the greatest size holds
+MAX_PROBLEMS = 100  # of a file that are told one by one
+LONGEST_REASON = 400  # characters
 _LISTS = frozenset({"List", *(f"{kind}List" for _, kind in READERS)})
 
 
@@ -18,11 +21,17 @@ _LISTS = frozenset({"List", *(f"{kind}List" for _, kind in READERS)})
 class Unit:
     """What a source takes or leaves as a whole: the objects of a file, or one object of an API.
 
-    The problems name what is wrong in it.
+    The problems name what is wrong in it; `count` says how many there are where they are not all named.
     """
 
     objects: tuple[ParsedObject, ...] = ()
     problems: tuple[Problem, ...] = ()
+    count: int = 0
+
+    @property
+    def faults(self) -> int:
+        """How many problems there are."""
+        return max(self.count, len(self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +53,42 @@ def read_manifest(data: bytes, where: str, is_json: bool) -> Reading:
         line = data.count(b"\n", 0, error.start) + 1
         return broken(where, f"is not UTF-8 text (line {line}): save it as UTF-8")
     objects: list[ParsedObject] = []
-    problems: list[Problem] = []
-    for document in read_documents(text, is_json):
-        _read_document(document, f"{where}, document {document.number} (line {document.line})", objects, problems)
-    has_errors = bool(problems)
+    problems = Problems(where)
+    try:
+        for document in read_documents(text, is_json):
+            _read_document(document, f"{where}, document {document.number} (line {document.line})", objects, problems)
+    except TooManyDocuments as error:
+        return broken(where, error.reason)
+    if len(objects) > MAX_OBJECTS:
+        return broken(where, f"has more than {MAX_OBJECTS} objects: split it")
+    has_errors = problems.count > 0
     kept = _last_of_each(objects, where, problems)
-    return Reading(Unit(tuple(kept), tuple(problems)), has_errors)
+    return Reading(Unit(tuple(kept), problems.told(), problems.count), has_errors)
+
+
+class Problems:
+    """What is wrong in one file: the first ones one by one, and then how many more there are."""
+
+    def __init__(self, where: str) -> None:
+        self.count = 0
+        self._where = where
+        self._first: list[Problem] = []
+
+    def add(self, where: str, key: str, field: str, reason: str) -> None:
+        """One more."""
+        self.count += 1
+        if self.count <= MAX_PROBLEMS:
+            self._first.append(Problem(where, key, _cut(field), _cut(reason)))
+
+    def told(self) -> tuple[Problem, ...]:
+        """What is said of them."""
+        more = self.count - len(self._first)
+        rest = (Problem(self._where, "", "", f"and {more} more problems in this file"),) if more else ()
+        return (*self._first, *rest)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
 
 
 def broken(where: str, reason: str) -> Reading:
@@ -57,31 +96,33 @@ def broken(where: str, reason: str) -> Reading:
     return Reading(Unit((), (Problem(where, "", "", reason),)), True)
 
 
-def _read_document(document: Document, where: str, objects: list[ParsedObject], problems: list[Problem]) -> None:
+def _read_document(document: Document, where: str, objects: list[ParsedObject], problems: Problems) -> None:
     if document.error is not None:
-        problems.append(_problem(where, document, document.error))
+        _add(problems, where, document, document.error)
         return
     try:
         for prefix, raw in flatten(document.value):
             _read_object(raw, where, prefix, objects, problems)
     except DocumentError as error:
-        problems.append(_problem(where, document, error))
+        _add(problems, where, document, error)
 
 
-def _problem(where: str, document: Document, error: DocumentError) -> Problem:
+def _add(problems: Problems, where: str, document: Document, error: DocumentError) -> None:
     at = f" (line {error.line})" if error.line > document.line else ""
-    return Problem(where, "", printable(error.field), printable(error.reason) + at)
+    problems.add(where, "", printable(error.field), _cut(printable(error.reason)) + at)
 
 
-def _read_object(raw: object, where: str, prefix: str, objects: list[ParsedObject], problems: list[Problem]) -> None:
+def _read_object(raw: object, where: str, prefix: str, objects: list[ParsedObject], problems: Problems) -> None:
     try:
         found = parse_object(raw)
     except ParseError as error:
-        problems += (Problem(where, error.key, join(prefix, one.field), one.reason) for one in error.errors)
+        for one in error.errors:
+            problems.add(where, error.key, join(prefix, one.field), one.reason)
         return
     if found is not None:
         objects.append(found)
-        problems += (Problem(where, str(found), join(prefix, one.field), one.reason) for one in found.errors)
+        for one in found.errors:
+            problems.add(where, str(found), join(prefix, one.field), one.reason)
 
 
 def join(prefix: str, field: str) -> str:
@@ -112,7 +153,7 @@ def flatten(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str
         yield from flatten(whole, join(prefix, f"items[{index}]"), depth + 1)
 
 
-def _last_of_each(objects: list[ParsedObject], where: str, problems: list[Problem]) -> list[ParsedObject]:
+def _last_of_each(objects: list[ParsedObject], where: str, problems: Problems) -> list[ParsedObject]:
     """An object that stands twice in a file counts as it stands last, as if applied in order; that is reported."""
     last = {(found.kind, found.name): found for found in objects}
     if len(last) == len(objects):
@@ -121,6 +162,6 @@ def _last_of_each(objects: list[ParsedObject], where: str, problems: list[Proble
     for found in objects:
         identity = (found.kind, found.name)
         if identity in seen:
-            problems.append(Problem(where, str(found), "", "stands in this file more than once; the last one counts"))
+            problems.add(where, str(found), "", "stands in this file more than once; the last one counts")
         seen.add(identity)
     return list(last.values())

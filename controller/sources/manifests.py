@@ -21,9 +21,10 @@ import watchfiles
 from controller.reconcile.events import Problem
 from controller.sources.folder import Folder
 from controller.sources.manifest import Unit
-from controller.sources.native import Mailbox, NativeThread, original
+from controller.sources.native import Mailbox, original
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
+from controller.threads import Watched, watched
 
 RESCAN = 10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
 CHANGED = -1  # a request to look again that nobody waits for
@@ -54,8 +55,8 @@ class ManifestFolder:
         self._no_request = original("queue").Empty
         self._results: Mailbox[_Result] = Mailbox()
         self._folder = Folder(self.path, self._stopping.is_set)
-        self._natives: list[NativeThread] = []
-        self._receiver: threading.Thread | None = None
+        self._natives: list[Watched] = []
+        self._receiver: Watched | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, threading.Event] = {}
         self._problems: dict[str, int] = {}
@@ -68,9 +69,11 @@ class ManifestFolder:
         # Its debug messages would take logging's lock, a green one under eventlet, from a real thread.
         logging.getLogger("watchfiles").disabled = True
         logging.getLogger("watchfiles.main").disabled = True
-        self._receiver = threading.Thread(target=self._receive, name="manifests", daemon=True)
+        self._receiver = watched("manifests", self._receive)
         self._receiver.start()
-        self._natives = [NativeThread("manifests-scan", self._scan), NativeThread("manifests-watch", self._watch)]
+        self._natives = [
+            watched("manifests-scan", self._scan, native=True), watched("manifests-watch", self._watch, native=True)
+        ]  # fmt: skip
         for native in self._natives:
             native.start()
 
@@ -78,10 +81,12 @@ class ManifestFolder:
         """End the threads. A read that hangs is left behind after a second."""
         if self._stopping.is_set():
             return
+        for thread in (*self._natives, *filter(None, (self._receiver,))):
+            thread.release()
         self._stopping.set()
         self._requests.put(None)
         deadline = time.monotonic() + STOP_SECONDS
-        running = [native for native in self._natives if not native.join(deadline)]
+        running = [native for native in self._natives if not native.join(max(0.0, deadline - time.monotonic()))]
         self._results.close()
         if self._receiver is not None:
             self._receiver.join(STOP_SECONDS)
@@ -114,7 +119,7 @@ class ManifestFolder:
             problem = Problem(self.path, "", "", result.reason)
             units[_FOLDER] = Unit((), (problem,)) if result.reason else None
             for name, unit in units.items():
-                self._problems[name] = len(unit.problems) if unit else 0
+                self._problems[name] = unit.faults if unit else 0
                 if not self._problems[name]:
                     del self._problems[name]
             synced = self._state.synced or not result.reason

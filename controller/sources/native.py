@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -64,25 +62,3 @@ class Mailbox(Generic[T]):
     def _wake(self) -> None:
         with suppress(BlockingIOError):  # so many wake-ups are on their way that one more makes no difference
             self._write(self._descriptor, b"\0")
-
-
-class NativeThread:
-    """A real thread with a name.
-
-    It is a daemon, so that a read that hangs (a dead network disk) cannot hold up the process's end.
-    """
-
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
-        self._thread = original("threading").Thread(target=work, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def join(self, deadline: float) -> bool:
-        """Wait for its end until time.monotonic() is `deadline`, letting green threads run; True when it has ended."""
-        while self._thread.is_alive():
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.005)
-        return True

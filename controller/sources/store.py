@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.printable import printable
@@ -17,6 +17,7 @@ from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.manifest import Unit
 from controller.sources.snapshot import Snapshot
 from controller.sources.source import Source, SourceState
+from controller.threads import Watched, watched
 from flows.legacy import KINDS as LEGACY_KINDS
 from flows.legacy import OriginalPolicies
 from flows.model import Cluster, Key, Policy
@@ -27,6 +28,7 @@ Place = tuple[int, str]  # the source's rank and the unit's name
 KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *LEGACY_KINDS.values())
 DELAY = 0.02  # seconds in which a burst of changes is gathered
 TURN = 1000  # objects taken in before other green threads get their turn
+MAX_PROBLEMS = 10_000  # of all sources that are told one by one
 
 
 class Store:
@@ -43,7 +45,7 @@ class Store:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: Watched | None = None
         self._units: dict[Place, dict[Identity, ParsedObject]] = {}
         self._problems: dict[Place, tuple[Problem, ...]] = {}
         self._holders: dict[Identity, tuple[Place, ...]] = {}  # sorted, the last one counts
@@ -53,6 +55,7 @@ class Store:
         self._before: dict[Identity, Value | None] = {}  # what the last post had of all that was touched since
         self._policies: Snapshot[Key, Policy] = Snapshot()
         self._original = OriginalPolicies()
+        self._told: tuple[Problem, ...] | None = None  # the problems as they stand, None when they may differ
         self._posted_problems: tuple[Problem, ...] | None = None
         self._generation = 0
 
@@ -65,7 +68,7 @@ class Store:
 
     def start(self) -> None:
         """Start posting, and the sources in their order. Raises SourceError, with everything stopped again."""
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread = watched("store", self._run)
         self._thread.start()
         try:
             for source in self._sources:
@@ -78,6 +81,8 @@ class Store:
         """Stop the sources and posting. What is there stays."""
         for source in self._sources:
             source.stop()
+        if self._thread is not None:
+            self._thread.release()
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
@@ -139,6 +144,8 @@ class Store:
             self._hold(identity, holders if place in holders else tuple(sorted((*holders, place))))
             if count % TURN == 0:
                 time.sleep(0)  # green threads answer the switches meanwhile; whoever needs the store waits for the lock
+        if unit.problems != self._problems.get(place, ()):
+            self._told = None
         if unit.problems:
             self._problems[place] = unit.problems
         else:
@@ -154,8 +161,10 @@ class Store:
         else:
             del self._holders[identity]
         if len(holders) > 1:
+            self._told = None
             self._contested.add(identity)
-        else:
+        elif identity in self._contested:
+            self._told = None
             self._contested.discard(identity)
         if values.get(name) == value:
             return
@@ -173,7 +182,9 @@ class Store:
             if self._waiting:
                 return
             changed = self._changed()
-            problems = tuple(self._all_problems())
+            if self._told is None:
+                self._told = _bounded(self._all_problems())
+            problems = self._told
             if not changed and problems == self._posted_problems:
                 return
             touched = self._freeze(changed)
@@ -226,3 +237,11 @@ class Store:
                 return
             self._wake.clear()
             self.flush()
+
+
+def _bounded(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The first ones one by one, and then how many more there are: whoever writes objects chooses how many."""
+    if len(problems) <= MAX_PROBLEMS:
+        return tuple(problems)
+    more = len(problems) - MAX_PROBLEMS
+    return (*problems[:MAX_PROBLEMS], Problem("all sources", "", "", f"and {more} more problems"))

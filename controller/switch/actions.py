@@ -17,12 +17,25 @@ from controller.switch.learning import decode_learn, encode_learn
 from controller.switch.matches import oxm_number
 from flows import fields, oxm
 from flows.fields import Range
-from flows.flow import Action, Conjunction, Ct, LearnReply, Load, Move, Output, OutputRegister, Resubmit
+from flows.flow import (
+    Action,
+    CheckLength,
+    Conjunction,
+    Ct,
+    LearnReply,
+    Load,
+    Meter,
+    Move,
+    Output,
+    OutputRegister,
+    Resubmit,
+)
 
 NICIRA = 0x00002320
 _EXPERIMENTER, _OUTPUT = 0xFFFF, 0
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
-_GOTO_TABLE, _APPLY_ACTIONS = 1, 4
+_CHECK_LARGER = 49
+_GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
 _IN_PORT_16 = 0xFFF8
 _NO_TABLE = 0xFF
 _MAX_LENGTH = 0xFFFF
@@ -32,6 +45,7 @@ _FEW = 4  # actions of a flow whose bytes are remembered
 
 _INSTRUCTION = struct.Struct("!HH4x")
 _GOTO = struct.Struct("!HHB3x")
+_THROUGH = struct.Struct("!HHI")
 _HEAD = struct.Struct("!HHIH")
 _PLAIN_OUTPUT = struct.Struct("!HHIH6x")
 _MOVE = struct.Struct("!HHIHHHHII")
@@ -40,6 +54,7 @@ _RESUBMIT = struct.Struct("!HHIHHB3x")
 _OUTPUT_REGISTER = struct.Struct("!HHIHHIH6x")
 _CONJUNCT = struct.Struct("!HHIHBBI")
 _TRACK = struct.Struct("!HHIHHIHB3xH")
+_CHECK = struct.Struct("!HHIHHHI6x")
 
 _FIELDS_BY_OXM = {oxm_number(register): register for register in oxm.REGISTERS}
 _NAMED = {(place.register.name, place.start, place.end): place for place in fields.RANGES}
@@ -53,6 +68,8 @@ def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
 
 def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
     goes = b"" if goto is None else _GOTO.pack(_GOTO_TABLE, 8, goto)
+    if actions and isinstance(first := actions[0], Meter):
+        return _THROUGH.pack(_METER, 8, first.number) + _encode(actions[1:], goto)
     if not actions:
         return goes
     body = b"".join([_ENCODERS[type(action)](action) for action in actions])
@@ -99,9 +116,29 @@ def _move(action: Move) -> bytes:
                       oxm_number(source.register), oxm_number(target.register))  # fmt: skip
 
 
+# What a commit does to its connection besides recording it.
+_RECORD = _load(Load(fields.RECORDED, 1))
+
+
 def _ct(action: Ct) -> bytes:
     table = _NO_TABLE if action.table is None else action.table
-    return _TRACK.pack(_EXPERIMENTER, 24, NICIRA, _CT, _CT_COMMIT if action.commit else 0, 0, action.zone, table, 0)
+    if not action.commit:
+        return _TRACK.pack(_EXPERIMENTER, _TRACK.size, NICIRA, _CT, 0, 0, action.zone, table, 0)
+    length = _TRACK.size + len(_RECORD)
+    return _TRACK.pack(_EXPERIMENTER, length, NICIRA, _CT, _CT_COMMIT, 0, action.zone, table, 0) + _RECORD
+
+
+def _meter(action: Meter) -> bytes:
+    raise CodecError(f"meter {action.number} is not the first of its flow's actions")
+
+
+def _check_length(action: CheckLength) -> bytes:
+    place = action.place
+    if place.width != 1:
+        raise CodecError(f"a length cannot be told in {place.width} bits")
+    return _CHECK.pack(
+        _EXPERIMENTER, _CHECK.size, NICIRA, _CHECK_LARGER, action.most, place.start, oxm_number(place.register)
+    )
 
 
 def _resubmit(action: Resubmit) -> bytes:
@@ -120,8 +157,8 @@ def _learn(action: LearnReply) -> bytes:
 
 # By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
-    Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Resubmit: _resubmit,
-    Conjunction: _conjunction, LearnReply: _learn,
+    Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
+    CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn,
 }  # fmt: skip
 
 
@@ -139,6 +176,8 @@ def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
                 actions += _decode_actions(wire[offset + 8 : offset + length])
             elif kind == _GOTO_TABLE:
                 goto = wire[offset + 4]
+            elif kind == _METER and not offset and length == _THROUGH.size:
+                actions = (Meter(_THROUGH.unpack_from(wire)[2]),)
             else:
                 raise CodecError(f"unknown instruction {kind}")
             offset += length
@@ -183,8 +222,11 @@ def _decode_action(kind: int, wire: bytes) -> Action:
             *_, clause, clauses, conj_id = _CONJUNCT.unpack(wire)
             return Conjunction(conj_id, clause + 1, clauses)
         if subtype == _CT:
-            *_, flags, _source, zone, table, _alg = _TRACK.unpack(wire)
+            *_, flags, _source, zone, table, _alg = _TRACK.unpack_from(wire)
             return Ct(zone, None if table == _NO_TABLE else table, bool(flags & _CT_COMMIT))
+        if subtype == _CHECK_LARGER:
+            *_, most, start, number = _CHECK.unpack(wire)
+            return CheckLength(most, _range(number, start, 1))
         if subtype == _LEARN2:
             return decode_learn(wire[_HEAD.size :])
     raise CodecError(f"unknown action {kind}, subtype {subtype}")

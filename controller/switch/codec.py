@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from controller.reconcile.events import PLACE, Body, FlowCounters, FlowKey, WireFlow, flow_key
+from controller.reconcile.events import PLACE, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, flow_key, wire_flow
 from controller.switch.actions import decode_instructions, encode_instructions
 from controller.switch.errors import CodecError, MessageTooLong
 from controller.switch.matches import decode_match, encode_match
 from flows.fields import COOKIE_KIND_SHIFT, COOKIE_MASK, COOKIE_PREFIX, COOKIE_PREFIX_SHIFT, CookieKind
 from flows.flow import Action, Flow, Match
+from flows.pipeline import SCTP_REPLIES, TABLE_NAMES
 
 __all__ = ["CodecError", "Encoder", "FlowDump", "MessageTooLong", "decode_flow", "decode_stats", "encode_flow"]
 
@@ -31,11 +32,22 @@ _KIND_MASK = 0xFF << COOKIE_KIND_SHIFT
 _LEARNED = CookieKind.LEARNED << COOKIE_KIND_SHIFT
 _COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind
                        for kind in (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS)})  # fmt: skip
+MOST_FOREIGN = 100  # foreign flows of a switch that are kept with their text; the others are counted
 # What an entry costs beyond its bytes: the objects, and their place in a dictionary.
 _FLOW_KEPT, _COUNTER_KEPT = 300, 240
 _SHARED = 1 << 14  # bodies and keys that bridges share
 _SHORT = 256  # bytes of instructions, of bodies that may be shared
 _NOTHING: Mapping[FlowKey, Body] = MappingProxyType({})
+
+
+def is_ours(cookie: int) -> bool:
+    """True for the cookie of a flow that Headgate, or a learn action of Headgate, made."""
+    return cookie & COOKIE_MASK == _OURS
+
+
+def is_learned(table: int, cookie: int) -> bool:
+    """True for a flow that the switch itself made on our behalf. Elsewhere such a cookie protects no flow."""
+    return table == SCTP_REPLIES.number and cookie & (COOKIE_MASK | _KIND_MASK) == _OURS | _LEARNED
 
 
 def encode_flow(flow: Flow) -> WireFlow:
@@ -105,13 +117,15 @@ def _entries(message: bytes) -> Iterator[tuple[int, int, bytes, int, bytes, tupl
 
 
 class FlowDump:
-    """A flow dump that arrives in parts: our own flows that are not as `known`, learned ones left out, and the number
-    of foreign ones. When all parts were added, `end` says which of the known ones are missing."""
+    """A flow dump that arrives in parts: our own flows that are not as `known`, learned ones left out, the number of
+    foreign flows, and the first of those that stand in tables of ours. When all parts were added, `end` says which of
+    the known ones are missing."""
 
     def __init__(self, known: Mapping[FlowKey, Body] = _NOTHING, all_counters: bool = True) -> None:
         self.flows: dict[FlowKey, Body | None] = {}
         self.counters: dict[FlowKey, FlowCounters] = {}
         self.foreign = 0
+        self.foreign_flows: list[ForeignFlow] = []
         self.seen = 0  # flows
         self.read = 0  # bytes
         self.kept = 0  # bytes that this has in memory, about: flows not as known, and counters
@@ -145,10 +159,11 @@ class FlowDump:
             body = pop(key, None)
             seen += 1
             same = body is not None and body[0] == cookie and body[1] == instructions
-            if (same or self._other(key, body, Body(cookie, instructions))) and (
+            counts = packets, octets, seconds
+            if (same or self._other(key, body, Body(cookie, instructions), counts)) and (
                 every or cookie >> COOKIE_KIND_SHIFT in counting
             ):
-                self._count(key, (packets, octets, seconds))
+                self._count(key, counts)
         self.seen += seen
         self.read += end
         self.kept += (len(self.counters) - counters) * _COUNTER_KEPT
@@ -158,18 +173,24 @@ class FlowDump:
             self._unseen = dict(self._known)
         return self._unseen
 
-    def _other(self, key: FlowKey, wanted: Body | None, found: Body) -> bool:
+    def _other(self, key: FlowKey, wanted: Body | None, found: Body, seen: tuple[int, int, int]) -> bool:
         """A flow that is not as it is known. Returns whether it is one of ours."""
-        ours = found.cookie & COOKIE_MASK == _OURS
-        if ours and found.cookie & _KIND_MASK != _LEARNED:
+        ours = is_ours(found.cookie)
+        if ours and not is_learned(key[0], found.cookie):
             if key not in self.flows:
                 self.kept += _FLOW_KEPT + len(key) + len(found.instructions)
             self.flows[key] = self._same_bodies.setdefault(found, found)
             return True
-        self.foreign += not ours
+        if not ours:
+            self._foreign(key, found, seen)
         if wanted is not None:
             self._still_unseen()[key] = wanted
         return False
+
+    def _foreign(self, key: FlowKey, found: Body, seen: tuple[int, int, int]) -> None:
+        self.foreign += 1
+        if key[0] in TABLE_NAMES and len(self.foreign_flows) < MOST_FOREIGN:
+            self.foreign_flows.append(ForeignFlow(wire_flow(key, found), FlowCounters(*seen)))
 
     def _count(self, key: FlowKey, seen: tuple[int, int, int]) -> None:
         known = self._same_counters.get(seen)

@@ -24,10 +24,10 @@ _CACHED_MATCHES = 1 << 12
 
 _DUMP_ORDER = (
     oxm.CONJ_ID, oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, oxm.ETH_TYPE, oxm.VLAN_VID, oxm.IPV4_SRC, oxm.IPV4_DST,
-    oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IP_FRAG, oxm.IP_PROTO, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE,
+    oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IP_FRAG, oxm.IP_TTL, oxm.IP_PROTO, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE,
     oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL, oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA,
-    *oxm.REGISTERS, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
-    oxm.CT_NW_PROTO, oxm.CT_TP_DST,
+    *oxm.REGISTERS, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST,
+    oxm.CT_IPV6_DST, oxm.CT_NW_PROTO, oxm.CT_TP_DST,
 )  # fmt: skip
 _PLACES = {field.name: place for place, field in enumerate(_DUMP_ORDER)}
 _CT_PROTOCOL, _CT_PORT = _PLACES[oxm.CT_NW_PROTO.name], _PLACES[oxm.CT_TP_DST.name]

@@ -27,6 +27,10 @@ CHUNK = 1 << 16  # bytes of flow-mods handed out at a time
 
 _ANY_TABLE, _ANY = 0xFF, 0xFFFFFFFF
 _FLOW_REQUEST = struct.Struct("!BBHIHH4xB3xII4xQQHH4x")
+# Header, kind, flags; monitor id, out port and group, flags, table, command (0 adds a monitor); an empty match.
+_MONITOR_REQUEST = struct.Struct("!BBHIHH4xIIIHBBHH4x")
+_MONITOR_ID = 1
+_MONITOR_ADD, _MONITOR_REMOVED, _MONITOR_MODIFY = 2, 4, 8
 _CONTROL = struct.Struct("!BBHIIHH")
 # OFPT_BUNDLE_ADD_MESSAGE (header, bundle id, flags) and in it an OFPT_FLOW_MOD up to its match: header, cookie and
 # mask, table, command, idle and hard timeout, priority, buffer, out port, out group, flags, importance.
@@ -68,6 +72,7 @@ class Multipart(enum.IntEnum):
 
     FLOW = 1
     PORT_DESC = 13
+    FLOW_MONITOR = 16
 
 
 class Bundle(enum.IntEnum):
@@ -131,6 +136,18 @@ def flow_stats_request(xid: int) -> bytes:
     return _FLOW_REQUEST.pack(
         VERSION, Type.MULTIPART_REQUEST, _FLOW_REQUEST.size, xid, Multipart.FLOW, 0, _ANY_TABLE, _ANY, _ANY, 0, 0, 1, 4
     )
+
+
+def flow_monitor_request(xid: int) -> bytes:
+    """Ask to be told of every flow that comes, goes or changes from now on (OpenFlow 1.4.1 section 7.3.5.17).
+
+    The switch names our own changes by their xid alone (OFPFME_ABBREV).
+    """
+    flags = _MONITOR_ADD | _MONITOR_REMOVED | _MONITOR_MODIFY
+    return _MONITOR_REQUEST.pack(
+        VERSION, Type.MULTIPART_REQUEST, _MONITOR_REQUEST.size, xid, Multipart.FLOW_MONITOR, 0,
+        _MONITOR_ID, _ANY, _ANY, flags, _ANY_TABLE, 0, 1, 4,
+    )  # fmt: skip
 
 
 def bundle_control(kind: Bundle, bundle_id: int, xid: int) -> bytes:

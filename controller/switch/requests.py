@@ -194,7 +194,10 @@ class Requests:
             self._keep(0)
             self._current = None
             self._go_on()
-        answer = FlowsDumped(self._dpid, self._session, current.number, found.flows, found.counters, found.foreign)
+        foreign = tuple(found.foreign_flows)
+        answer = FlowsDumped(
+            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign
+        )
         self._post(answer)
 
     def _check(self, dump: FlowDump) -> None:

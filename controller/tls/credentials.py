@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from cryptography import x509
 
 from controller.errors import StartError
+from controller.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.files import Stamp, TlsFiles, stamp
 from controller.tls.peers import Channel, Reason, Refused, admit
@@ -76,7 +77,8 @@ class Credentials:
         except ValueError as error:
             raise StartError(f"TLS: {error}") from None
         self._tell()
-        threading.Thread(target=self._watch, name="tls files", daemon=True).start()
+        self._thread = watched("tls files", self._watch)
+        self._thread.start()
 
     def secure(self, plain: socket.socket, server_side: bool) -> TlsSocket:
         """A connected socket in TLS, with the files as they are now, before its handshake."""
@@ -123,6 +125,7 @@ class Credentials:
 
     def close(self) -> None:
         """Look at the files no more."""
+        self._thread.release()
         self._closing.set()
 
     def _tell(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from werkzeug.wrappers import Response
 
-from controller.cli import COMMANDS, main
+from controller.cli import COMMANDS, INTERRUPTED, errors, main
 from controller.cli.output import seconds
 from controller.endpoints import HostPort
 from controller.http import Application
@@ -149,7 +149,7 @@ def test_status_in_a_pipe_has_whole_lines(url: str, capsys: Captured) -> None:
     assert main(["--server", url, "status"]) == 0
     text = capsys.readouterr().out
     lines = [re.split(r"\s{2,}", line) for line in text.splitlines()]
-    assert lines[0] == ["Headgate 1.2.3, up 3m 12s, 1 of 2 switches in sync, 1 of 2 policies realized"]
+    assert lines[0] == [f"Headgate 1.2.3 at {url}, up 3m 12s, 1 of 2 switches in sync, 1 of 2 policies realized"]
     assert ["node-1", "br-int", "netdev", "connected", "connected", "84/84", "2", "2.0 s ago", "in sync"] in lines
     assert ["node-2", "br-int", "system", "away", "away", "?/0", "0", "-", "not in sync"] in lines
     assert ["node-2", "the switch refused a bundle: no space"] in lines
@@ -280,3 +280,39 @@ def test_a_reader_that_goes_away_is_no_traceback(url: str) -> None:
 def test_durations_fit_a_column() -> None:
     shown = [seconds(value) for value in (None, 0.031, 2, 59, 192.5, 3700, 90000)]
     assert shown == ["-", "31 ms", "2.0 s", "59 s", "3m 12s", "1h 1m", "1d 1h"]
+
+
+WARNING = """
+import sys, types, warnings
+import click
+from controller.cli import COMMANDS, Command, main
+
+@click.command()
+def warn():
+    for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+        warnings.warn(f"a library will change {kind.__name__}", kind, stacklevel=1)
+    warnings.warn("something is wrong", stacklevel=1)
+
+module = types.ModuleType("made_up")
+module.warn = warn
+sys.modules["made_up"] = module
+COMMANDS["warn"] = Command("made_up", "warn", "Warns.")
+sys.exit(main(["warn"]))
+"""
+
+
+def test_what_libraries_will_change_is_not_told_to_users() -> None:
+    def said(*options: str) -> str:
+        command = [sys.executable, *options, "-c", WARNING]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+
+    assert "will change" not in said()
+    assert "something is wrong" in said()
+    assert said("-W", "default").count("will change") == 3  # who asks for them has them
+
+
+def test_every_exit_code_is_in_the_help(capsys: Captured) -> None:
+    main(["--help"])
+    text = flat(capsys.readouterr().out)
+    for code in (errors.OK, errors.FAILED, errors.USAGE, errors.UNREACHABLE, INTERRUPTED):
+        assert re.search(rf"(Exit codes: |; ){code} ", text), code

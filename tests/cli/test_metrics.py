@@ -72,6 +72,7 @@ def test_gauges_follow_the_switch_and_go_with_it() -> None:
     assert value(metrics, "headgate_bundles_total", {**labels, "result": "failed"}) == 1
     metrics.forget_switch("n", "br")
     assert value(metrics, "headgate_desired_flows", labels) is None
+    assert b'node="n"' not in generate_latest(metrics.registry)
     metrics.forget_switch("never", "seen")
 
 
@@ -85,3 +86,37 @@ def test_times_and_totals() -> None:
     assert value(metrics, "headgate_port_to_programmed_seconds_count") == 1
     assert value(metrics, "headgate_policies_unrealized") == 1
     assert value(metrics, "headgate_source_problems", {"source": "manifests"}) == 2
+
+
+def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
+    metrics = Metrics("1", "native")
+    empty = generate_latest(metrics.registry)
+    for number in range(300):
+        node = f"node-{number}"
+        metrics.switch(node, "br", desired=8, actual=8, foreign=1, in_sync=True)
+        metrics.bundle_committed(node, "br", adds=8, modifies=0, deletes=1)
+        metrics.bundle_failed(node, "br")
+        denied = DENIED._replace(pod=f"pod-{number}")
+        metrics.observe_counters(node, "br", {"a": Reading(denied, 1, 1), "b": Reading(denied, 2, 1)})
+        metrics.forget_switch(node, "br")
+    assert generate_latest(metrics.registry) == empty
+    assert not metrics._readings
+    assert not metrics._fed
+
+
+def test_labels_have_no_control_characters() -> None:
+    metrics = Metrics("1", "native")
+    evil = "evil\x1b[2J\nname"
+    metrics.switch(evil, evil, desired=8, actual=8, foreign=1, in_sync=True)
+    metrics.bundle_committed(evil, evil, adds=8, modifies=0, deletes=1)
+    metrics.bundle_failed(evil, evil)
+    metrics.source(evil, True, 1, 1.0)
+    metrics.tls_refused(evil, evil)
+    metrics.observe_counters(evil, evil, {"a": Reading(Denied(evil, evil, "ingress"), 1, 1)})
+    text = generate_latest(metrics.registry).decode()
+    assert "evil" in text
+    assert "\x1b" not in text
+    metrics.forget_switch(evil, evil)
+    assert (
+        value(metrics, "headgate_desired_flows", {"node": r"evil\x1b[2J\nname", "bridge": r"evil\x1b[2J\nname"}) is None
+    )

@@ -174,3 +174,32 @@ def test_what_cannot_be_is_said(machine: Machine, arguments: tuple[str, ...], wo
     done = machine.script(NODE, *NETDEV, *arguments)
     assert done.returncode != 0
     assert words in done.stderr
+
+
+def hostname_on(machine: Machine) -> str:
+    return machine.vsctl("get", "Open_vSwitch", ".", "external_ids:hostname").strip().strip('"')
+
+
+@pytest.mark.parametrize("written", ["{0}.corp.example", "{1}", "{1}.Corp.Example"])
+def test_the_host_name_as_other_scripts_write_it_becomes_the_nodes_name(machine: Machine, written: str) -> None:
+    """Open vSwitch's own scripts write the full name as it is spelled; a kubelet makes small letters of it."""
+    name = machine.run("hostname").strip()
+    machine.vsctl("set", "Open_vSwitch", ".", f'external_ids:hostname="{written.format(name, name.upper())}"')
+    before = machine.everything()
+    node(machine)
+    assert hostname_on(machine) == name.lower()
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_the_kubelets_certificate_knows_the_nodes_name(machine: Machine, tmp_path: Path) -> None:
+    pem = tmp_path / "kubelet.pem"
+    subject = "/O=system:nodes/CN=system:node:worker-01.corp.example"
+    openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    machine.run(*openssl, "-keyout", str(tmp_path / "key.pem"), "-out", str(pem), "-subj", subject)
+    machine.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=something-else")
+    done = machine.script(NODE, *NETDEV, *CONTROLLER, KUBELET_CERTIFICATE=str(pem))
+    assert done.returncode == 0, done.stderr
+    assert hostname_on(machine) == "worker-01.corp.example"
+    undo(machine)
+    assert hostname_on(machine) == "something-else"

@@ -57,7 +57,7 @@ def test_objects_come_change_and_go(api: ApiServer) -> None:
     assert again["status"]["podIPs"] == [{"ip": "10.10.1.1"}]
     assert cluster.delete([POLICY, POLICY]) == [
         "networkpolicy lab-api/p deleted",
-        "networkpolicy lab-api/p was not there",
+        "networkpolicy lab-api/p not found",
     ]
     cluster.delete([POD, NODE])
     assert api.get("pods", "-n", "lab-api")["items"] == []

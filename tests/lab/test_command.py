@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.lab.conftest import SMALL, MakeLab, open_switches
+from tests.lab.conftest import SMALL, MakeLab, close_switches, open_switches
 from topology.lab import Lab
 from topology.process import python_path
 
@@ -55,18 +55,41 @@ def test_a_round_of_all_commands(headgate: Run, base: Path, tmp_path: Path) -> N
     assert first["count"] == {"allowed": 3, "closed": 0, "denied": 6, "wrong": 0}
     open_switches(lab)
     second = headgate("probe", "-p", "80", "--family", "4", "--changes")
-    assert "changed since the last time: 6 probes" in second.stdout
+    assert "6 changes since the probe of" in second.stdout
+    assert "  x/a -> b TCP 80 IPv4  ✗ -> ✓\n" in second.stdout
+    one = headgate("probe", "--from", "x/a", "--to", "x/b", "-p", "80", "--changes")
+    assert one.stdout.splitlines()[0] == "x/a -> b TCP 80  ✓ allowed"
+    assert "no changes since" in one.stdout
+    assert "1 of these 2 probes were in it" in one.stdout
+    close_switches(lab)
+    told = json.loads(headgate("probe", "--from", "x/a", "--to", "x/b", "-p", "80", "--changes", "-o", "json").stdout)
+    assert told["compared_with"]["probes"] == 2
+    assert [(one["family"], one["before"], one["after"]) for one in told["changes"]] == [
+        (4, "allowed", "denied"),
+        (6, "allowed", "denied"),
+    ]
+    new = headgate("probe", "--to", "x/b", "-p", "79", "--family", "6", "--changes")
+    assert "there is no earlier probe of these" in new.stdout
+    assert json.loads(headgate("probe", "-o", "json", "-p", "78", "--changes").stdout)["compared_with"] is None
+    assert "has no endpoint x/z" in headgate("probe", "--to", "x/z").stderr
 
     manifest = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x, labels: {new: 'yes'}}}"
-    assert headgate("apply", "-f", "-", text=manifest).stdout == "pod x/a changed\n"
+    assert headgate("apply", "-f", "-", text=manifest).stdout == "pod x/a configured\n"
     assert any(item["metadata"].get("labels") == {"new": "yes"} for item in lab.manifests.objects())
-    assert headgate("delete", "-f", "-", text=manifest).stdout == "pod x/a deleted\n"
 
     done = headgate(
         "exec", "x/a", "--", sys.executable, "-c", "import sys; print(sys.stdin.read()); sys.exit(7)", text="in"
     )
     assert (done.returncode, done.stdout) == (7, "in\n")
 
+    alone = headgate("exec", "x/a", text="ip -o -4 addr show dev eth0; exit 8\n")
+    assert alone.returncode == 8
+    assert lab.endpoints["x/a"].addresses[4] in alone.stdout
+    on_node = headgate("exec", "node:two", "--", "ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:hostname")
+    assert on_node.stdout.strip() == "two"
+    assert "table_id=" in headgate("exec", "node:two", "--", "ovs-appctl", "bridge/dump-flows", "br-int").stdout
+
+    assert headgate("delete", "-f", "-", text=manifest).stdout == "pod x/a deleted\n"
     assert headgate("down").stdout == "lab t is down\n"
     assert headgate("down").returncode == 0
 
@@ -89,7 +112,7 @@ def test_wrong_names_inside_a_lab(headgate: Run) -> None:
     assert headgate("exec", "tenant-a/frontend", "--", "no-such-program").returncode == 127
     assert headgate("probe", "-p", "http").returncode == 2
     assert "No such file" in headgate("apply", "-f", "/nonexistent.yaml").stderr
-    assert "metadata.name is missing" in headgate("apply", "-f", "-", text="kind: Pod").stderr
+    assert "metadata: is required" in headgate("apply", "-f", "-", text="kind: Pod\napiVersion: v1").stderr
 
 
 def test_scenarios_are_listed_and_one_holds(headgate: Run, base: Path) -> None:
@@ -101,3 +124,17 @@ def test_scenarios_are_listed_and_one_holds(headgate: Run, base: Path) -> None:
     assert done.stdout.count("✓ pol1 opens the backend to the frontend") == 1
     assert done.stdout.endswith("1 of 1 scenarios hold\n")
     assert not base.exists() or not list(base.iterdir())
+
+
+def test_of_several_labs_one_must_be_named(headgate: Run, tmp_path: Path) -> None:
+    file = tmp_path / "topology.yaml"
+    file.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    for name in ("demo", "t"):
+        assert headgate("--name", name, "up", "-f", str(file), "--no-controller").returncode == 0
+    for command in (["status"], ["probe"], ["down"], ["exec", "x/a", "--", "true"], ["apply", "-f", "-"]):
+        done = headgate(*command, text="")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "headgate: which lab? There are demo, t: headgate lab --name NAME ...\n"
+    assert headgate("--name", "t", "status").returncode == 0
+    assert headgate("--name", "t", "down").returncode == 0
+    assert headgate("status").returncode == 0

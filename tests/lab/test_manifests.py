@@ -49,11 +49,13 @@ def test_what_is_no_object_is_refused(text: str, message: str) -> None:
 
 def test_put_and_delete_say_what_they_did(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    assert folder.put(parse(POLICY, "f")) == ["networkpolicy x/p made"]
-    assert folder.put(parse(POLICY, "f")) == ["networkpolicy x/p changed"]
+    assert folder.put(parse(POLICY, "f")) == ["networkpolicy x/p created"]
+    assert folder.put(parse(POLICY, "f")) == ["networkpolicy x/p unchanged"]
+    other = POLICY.replace("{}", "{matchLabels: {a: b}}")
+    assert folder.put(parse(other, "f")) == ["networkpolicy x/p configured"]
     assert [path.name for path in tmp_path.iterdir()] == ["networkpolicy.networking.k8s.io_x_p.yaml"]
     assert folder.delete(parse(POLICY, "f")) == ["networkpolicy x/p deleted"]
-    assert folder.delete(parse(POLICY, "f")) == ["networkpolicy x/p was not there"]
+    assert folder.delete(parse(POLICY, "f")) == ["networkpolicy x/p not found"]
     assert not list(tmp_path.iterdir())
 
 

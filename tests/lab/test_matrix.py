@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from topology.probe.matrix import Matrix, Outcome, Probe
-from topology.probe.render import print_matrix, summary
+from topology.model import Port
+from topology.probe.history import KEPT, Run, like, load, remember
+from topology.probe.matrix import Matrix, Outcome, Probe, mesh
+from topology.probe.render import change_lines, outcome_lines, print_matrix, summary
 
 NAMES = ("x/a", "x/b")
 
@@ -74,3 +79,76 @@ def test_columns_that_do_not_fit_are_numbered() -> None:
 
 def test_summary_leaves_out_nothing_that_was_seen() -> None:
     assert summary(matrix(TCP_4=Outcome.DENIED).count()) == "15 allowed, 1 denied"
+
+
+def test_words_are_allowed_denied_and_closed() -> None:
+    text = drawn(matrix(TCP_4=Outcome.DENIED, TCP_6=Outcome.CLOSED))
+    assert "✓ allowed" in text
+    assert "✗ denied" in text
+    text = drawn(matrix(TCP_4=Outcome.CLOSED, TCP_6=Outcome.CLOSED))
+    assert "○ closed: allowed, nothing listens" in text
+
+
+def test_changes_are_listed_as_text() -> None:
+    before = matrix()
+    assert change_lines(matrix(UDP_6=Outcome.DENIED), before) == ["x/a -> b UDP 80 IPv6  ✓ -> ✗"]
+    both = matrix(TCP_4=Outcome.DENIED, TCP_6=Outcome.DENIED)
+    assert change_lines(both, before) == ["x/a -> b TCP 80  ✓ -> ✗"]
+    assert change_lines(before, both, plain=True) == ["x/a -> b TCP 80  x -> +"]
+    mixed = matrix(TCP_4=Outcome.DENIED, TCP_6=Outcome.CLOSED)
+    assert change_lines(mixed, before) == ["x/a -> b TCP 80 IPv4  ✓ -> ✗", "x/a -> b TCP 80 IPv6  ✓ -> ○"]
+
+
+def test_one_pair_is_told_in_lines() -> None:
+    one = Matrix({Probe("x/a", "y/b", "TCP", 80, family): Outcome.DENIED for family in (4, 6)})
+    assert outcome_lines(one) == ["x/a -> y/b TCP 80  ✗ denied"]
+    only = Matrix({Probe("x/a", "external:w", "ICMP", 0, 4): Outcome.ALLOWED})
+    assert outcome_lines(only) == ["x/a -> external:w ICMP IPv4  ✓ allowed"]
+
+
+def run(at: float, sources: str, destinations: str, ports: tuple[int, ...] = (80,)) -> Run:
+    """Everything allowed between endpoints of one letter each."""
+    probes = mesh(list(sources), [Port(port=port) for port in ports], [4], destinations=list(destinations))
+    return Run(at, Matrix(dict.fromkeys(probes, Outcome.ALLOWED)))
+
+
+def test_like_is_compared_with_like() -> None:
+    whole, newer, part, other = (
+        run(1, "abc", "abc"),
+        run(2, "abc", "abc"),
+        run(3, "a", "b"),
+        run(4, "abc", "abc", (81,)),
+    )
+    runs = [whole, newer, part, other]
+    assert like(runs, run(9, "abc", "abc").matrix) is newer
+    assert like(runs, run(9, "a", "b").matrix) is part
+    assert like(runs, run(9, "a", "bc").matrix) is newer
+    assert like(runs, run(9, "a", "bc", (81,)).matrix) is other
+    assert like(runs, run(9, "a", "b", (82,)).matrix) is None
+    assert like([], whole.matrix) is None
+
+
+LETTERS = st.text("abc", min_size=1, max_size=3).map(lambda text: "".join(dict.fromkeys(text)))
+RUNS = st.builds(run, st.floats(0, 1e9), LETTERS, LETTERS, st.sampled_from([(80,), (81,), (80, 81)]))
+
+
+@given(st.lists(RUNS, max_size=8), RUNS)
+def test_no_other_run_has_more_in_common(runs: list[Run], now: Run) -> None:
+    found = like(runs, now.matrix)
+    most = max((one.common(now.matrix) for one in runs), default=0)
+    assert (found.common(now.matrix) if found else 0) == most
+    if found and most == len(now.matrix.results):
+        assert found.at == max(one.at for one in runs if one.common(now.matrix) == most)
+
+
+def test_runs_are_kept_while_they_are_of_use(tmp_path: Path) -> None:
+    path = tmp_path / "probes.json"
+    assert load(path) == []
+    for one in (run(1, "a", "b"), run(2, "abc", "abc"), run(3, "a", "b")):
+        remember(path, load(path), one)
+    assert load(path) == [run(2, "abc", "abc"), run(3, "a", "b")]
+    for number in range(10):
+        remember(path, load(path), run(number, "a", "b", (1000 + number,)))
+    assert len(load(path)) == KEPT
+    path.write_text("[{}]")
+    assert load(path) == []

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from flows import fields, oxm
 from flows.fields import Range
 from flows.flow import (
+    CheckLength,
     Ct,
     Flow,
     LearnReply,
     Load,
+    Meter,
     Move,
     Output,
     OutputRegister,
@@ -26,12 +28,14 @@ from flows.flow import (
 from tests.pipeline.packet import Packet
 from tests.pipeline.tables import INDEX, Choose, FlowTable, State, check_flow, check_tables
 from tests.pipeline.tracking import Datapath, Tracked, Tracker
+from tests.switch.frames import encode
 
 _MAX_DEPTH = 64
 _FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
 _REGISTERS = tuple(INDEX[register.name] for register in oxm.REGISTERS)
 _CT = tuple(
-    INDEX[one.name] for one in (oxm.CT_STATE, oxm.CT_ZONE, *sorted(oxm.NEED_CT_STATE, key=lambda one: one.number))
+    INDEX[one.name]
+    for one in (oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, *sorted(oxm.NEED_CT_STATE, key=lambda one: one.number))
 )
 
 
@@ -169,6 +173,10 @@ class Interpreter:
                 _write(state, place, value)
             case Move(source, target):
                 _write(state, target, _read(state, source))
+            case CheckLength(most, place):
+                _write(state, place, int(len(encode(unit.packet)) > most))
+            case Meter():
+                pass  # no time passes here, so nothing is ever too fast
             case Resubmit(table):
                 self._translate(run, unit, state, table, operations)
             case Ct():
@@ -282,7 +290,7 @@ def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
     tracked = unit.tracked
     if tracked is not None:
         state[INDEX["ct_state"]] = tracked.state
-        state[INDEX["ct_zone"]] = unit.zone
+        state[INDEX["ct_zone"]], state[INDEX["ct_mark"]] = unit.zone, tracked.mark
         if tracked.original is not None:
             source, target = ("ct_nw_src", "ct_nw_dst") if unit.packet.version == 4 else ("ct_ipv6_src", "ct_ipv6_dst")
             state[INDEX["ct_nw_proto"]] = tracked.original.proto
@@ -308,7 +316,7 @@ def packet_fields(packet: Packet) -> dict[str, int]:
         return values
     family = f"ipv{packet.version}"
     values |= {f"{family}_src": packet.source, f"{family}_dst": packet.target, "ip_proto": packet.proto}
-    values["ip_frag"] = packet.fragment
+    values["ip_frag"], values["ip_ttl"] = packet.fragment, packet.hops
     if packet.version == 6 and packet.fragment & oxm.Fragment.LATER:
         values["ip_proto"] = _FRAGMENT_HEADER
     if packet.fragment:

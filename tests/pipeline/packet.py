@@ -24,7 +24,8 @@ class Packet:
     """One frame. Of ARP `source` and `target` are the protocol addresses, of ICMP `sport` and `dport` type and code.
 
     A fragment has `pieces` > 1 and its `position` among them; `train` is the IP identification of its siblings too.
-    `quoted` is the packet inside an ICMP error. `marker` makes a frame's payload unlike any other's.
+    `quoted` is the packet inside an ICMP error. `marker` makes a frame's payload unlike any other's. A `hop_limit` of 0
+    is the family's usual one.
     """
 
     eth_src: int = 0
@@ -48,11 +49,17 @@ class Packet:
     quoted: Packet | None = None
     corrupt: bool = False
     marker: int = 0
+    hop_limit: int = 0
 
     @property
     def version(self) -> int:
         """4 or 6 for IP, 0 for everything else."""
         return {oxm.ETH_IPV4: 4, oxm.ETH_IPV6: 6}.get(self.eth_type, 0)
+
+    @property
+    def hops(self) -> int:
+        """The hop limit, or time to live: 255 for IPv6, as neighbor discovery has it."""
+        return self.hop_limit or (255 if self.version == 6 else 64)
 
     @property
     def fragment(self) -> int:

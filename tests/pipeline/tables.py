@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from flows import oxm
 from flows.fields import Range
 from flows.flow import (
+    CheckLength,
     Conjunction,
     Ct,
     Flow,
@@ -18,6 +19,7 @@ from flows.flow import (
     LearnReply,
     Load,
     Match,
+    Meter,
     Move,
     OutputRegister,
     Resubmit,
@@ -239,6 +241,10 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
             places = (source, target)
             if source.width != target.width:
                 raise Refused("both ends of a move have one width")
+        case Meter() if flow.actions[0] is not action:
+            raise Refused("a meter is an instruction that comes before all actions")
+        case CheckLength(_, place):
+            places = (place,)
         case OutputRegister(source):
             places = (source,)
     for place in places:

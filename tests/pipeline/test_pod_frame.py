@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -17,12 +18,14 @@ from flows.builder import FlowSet
 from flows.encoding import FlowEncoder
 from flows.fields import MAX_OFPORT, SOURCE
 from flows.flow import Load, exactly
+from flows.limits import Limit
 from flows.model import Direction, Key
 from flows.net import WIDTH, Net
 from flows.oxm import IN_PORT
 from flows.pipeline import CLASSIFY
 from flows.pod_frame import PodFrames
-from flows.render_ports import link_local, render_pod
+from flows.render_discovery import link_local
+from flows.render_ports import render_pod
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
 MAC = 0x020000000102
@@ -39,6 +42,7 @@ def values(size: int) -> st.SearchStrategy[int]:
     return st.sampled_from(sorted({one & (1 << 8 * size) - 1 for one in few})) | st.integers(0, (1 << 8 * size) - 1)
 
 
+LIMITS = st.sets(st.sampled_from(Limit)).map(lambda some: tuple(sorted(some)))
 MACS = st.none() | st.just(MAC) | values(6)
 NETS = st.one_of(
     st.builds(lambda value: Net(4, value, 32), values(4)),
@@ -46,7 +50,13 @@ NETS = st.one_of(
     st.builds(link_local, st.just(MAC) | values(6)),
     st.builds(lambda value: Net(4, value << 8, 24), values(3)),
 )
-PODS = st.builds(lambda ofport, mac, nets: pod(ofport, mac, *nets), values(2), MACS, st.lists(NETS, max_size=6))
+PODS = st.builds(
+    lambda ofport, mac, nets, limits: replace(pod(ofport, mac, *nets), limits=limits),
+    values(2),
+    MACS,
+    st.lists(NETS, max_size=6),
+    LIMITS,
+)
 
 
 def rendered(one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:

@@ -9,6 +9,7 @@ import pytest
 from flows.attach import Attachment, SwitchView
 from flows.compile import compile_policy
 from flows.flow import Conjunction, Flow, exactly, match
+from flows.limits import METERED, Limit, meter_number
 from flows.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
 from flows.net import parse_address, parse_network
 from flows.oxm import IN_PORT
@@ -18,6 +19,7 @@ from tests.switch.harness import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]
 
+LIMITS = tuple(Limit)
 HERE = Key("x", "here")
 ADDRESSES = (parse_address("10.0.0.2"), parse_address("fd00::2"))
 BLOCK = IPBlock(parse_network("10.0.0.0/8"), (parse_network("10.1.0.0/16"),))
@@ -28,7 +30,7 @@ POLICY = Policy(Key("x", "some"), isolates=frozenset(Direction), ingress=(RULE,)
 def some_flows(userspace: bool) -> list[Flow]:
     view = SwitchView(
         (parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1,
-        (Attachment(2, "p2", HERE, 0x020000000002, ADDRESSES),), userspace,
+        (Attachment(2, "p2", HERE, 0x020000000002, ADDRESSES, LIMITS),), userspace,
     )  # fmt: skip
     cluster = Cluster(pods={HERE: Pod(HERE, addresses=ADDRESSES)}, policies={POLICY.key: POLICY})
     rendered = render(view, compile_policy(cluster, [HERE]))
@@ -38,6 +40,8 @@ def some_flows(userspace: bool) -> list[Flow]:
 @pytest.mark.parametrize("userspace", [True, False])
 def test_text_is_the_switch_s_own(module_ovs: OpenVSwitch, userspace: bool) -> None:
     bridge = module_ovs.bridges.get("br0") or module_ovs.add_bridge("br0")
+    module_ovs.ofctl("del-meters", bridge.target)
+    bridge.add_meters(*[meter_number(limit, 2) for limit in METERED])
     flows = some_flows(userspace)
     bridge.clear()
     bridge.install(flows)

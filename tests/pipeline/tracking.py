@@ -35,10 +35,13 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What conntrack tells of a packet: ct_state bits and whose connection it is; no tuple for an invalid packet."""
+    """What conntrack tells of a packet: ct_state bits and whose connection it is; no tuple for an invalid packet.
+
+    `mark` is what every commit writes (fields.RECORDED), and so 1 for connections that are recorded."""
 
     state: int
     original: Original | None = None
+    mark: int = 0
 
 
 _Key = tuple[int, int, int, int, int, int, int]  # zone, version, protocol, source, port, target, port
@@ -87,7 +90,7 @@ class Tracker:
         found = self._find(zone, packet)
         if found is not None:
             connection, is_reply = found
-            return Tracked(CtState.TRK | self._known_state(connection, is_reply, packet), connection.original)
+            return Tracked(CtState.TRK | self._known_state(connection, is_reply, packet), connection.original, 1)
         if not _may_open(packet):
             return _INVALID
         original = self._original(packet)
@@ -96,7 +99,7 @@ class Tracker:
             forward, backward = self._keys(zone, packet)
             self._connections[backward] = (connection, True)
             self._connections[forward] = (connection, False)
-        return Tracked(CtState.TRK | CtState.NEW, original)
+        return Tracked(CtState.TRK | CtState.NEW, original, int(commit))
 
     def _known_state(self, connection: _Connection, is_reply: bool, packet: Packet) -> int:
         if is_reply:
@@ -114,7 +117,7 @@ class Tracker:
             return _INVALID
         connection, was_reply = found
         state = CtState.TRK | CtState.REL | (0 if was_reply else CtState.RPL)
-        return Tracked(state, connection.original)
+        return Tracked(state, connection.original, 1)
 
     def _broken(self, packet: Packet) -> bool:
         if packet.corrupt:

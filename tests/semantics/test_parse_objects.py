@@ -174,7 +174,8 @@ def test_node_addresses() -> None:
     addresses = [
         {"type": "InternalIP", "address": "192.0.2.1"},
         {"type": "Hostname", "address": "node-1"},
-        {"type": "ExternalIP", "address": "2001:db8::1"},
+        {"type": "InternalIP", "address": "2001:db8::1"},
+        {"type": "ExternalIP", "address": "198.51.100.1"},
         {"type": "InternalIP", "address": "node-1"},
         {"type": 5},
         None,
@@ -182,9 +183,9 @@ def test_node_addresses() -> None:
     read = parse_node({"metadata": {"name": "node-1"}, "status": {"addresses": addresses}}, errors)
     assert read == Node("node-1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
     assert [error.field for error in errors] == [
-        "status.addresses[3].address",
-        "status.addresses[4].type",
-        "status.addresses[5]",
+        "status.addresses[4].address",
+        "status.addresses[5].type",
+        "status.addresses[6]",
     ]
 
 

@@ -11,6 +11,7 @@ from flows import fields, oxm
 from flows.fields import Range
 from flows.flow import (
     Action,
+    CheckLength,
     Conjunction,
     Ct,
     Flow,
@@ -28,7 +29,7 @@ from flows.flow import (
 )
 
 _ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS)
-_IP = (oxm.CT_ZONE, oxm.CT_NW_PROTO, oxm.CT_TP_DST, oxm.CONJ_ID)
+_IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_DST, oxm.CONJ_ID)
 _BY_TYPE = {
     oxm.ETH_ARP: (oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA),
     oxm.ETH_IPV4: (*_IP, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.CT_NW_SRC, oxm.CT_NW_DST),
@@ -136,6 +137,7 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
         st.builds(OutputRegister, _RANGES),
         _loads(),
         _moves(),
+        st.builds(CheckLength, st.integers(0, 0xFFFF), st.sampled_from([fields.LONGER, fields.LONGEST])),
         st.builds(Resubmit, st.integers(0, 254)),
         st.builds(Ct, st.integers(1, 0xFFFF), st.one_of(st.none(), st.integers(table + 1, 254)), st.booleans()),
     )

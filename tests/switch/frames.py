@@ -16,7 +16,6 @@ FIRST_SEQUENCE = 1000
 # Fragments but the last carry so many bytes, a multiple of 8. OVS calls smaller ones than 1200 (IPv6: 1280) invalid.
 PIECE = 1280
 _LAST_PIECE = 16
-_HOP_LIMIT = 255
 
 
 @lru_cache(maxsize=65536)
@@ -88,7 +87,9 @@ def _ipv4(packet: Packet) -> bytes:
 
     def header(check: int) -> bytes:
         length = 20 + len(payload)
-        return struct.pack("!BBHHHBBH", 0x45, 0, length, packet.train, place, 64, packet.proto, check) + addresses
+        return (
+            struct.pack("!BBHHHBBH", 0x45, 0, length, packet.train, place, packet.hops, packet.proto, check) + addresses
+        )
 
     return header(checksum(header(0))) + payload
 
@@ -99,7 +100,7 @@ def _ipv6(packet: Packet) -> bytes:
     if packet.pieces > 1:
         payload = struct.pack("!BBHI", packet.proto, 0, offset | more, packet.train) + payload
         protocol = 44
-    head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, _HOP_LIMIT)
+    head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, packet.hops)
     return head + packet.source.to_bytes(16, "big") + packet.target.to_bytes(16, "big") + payload
 
 

@@ -246,6 +246,12 @@ class Bridge:
             self.settle()
         self._installed = wanted
 
+    def add_meters(self, *numbers: int, rate: int = 1000, burst: int = 8000) -> None:
+        """Make meters of packets a second that drop what is too many."""
+        for number in numbers:
+            meter = f"meter={number},pktps,burst,stats,band=type=drop,rate={rate},burst_size={burst}"
+            self.switch.ofctl("add-meter", self.target, meter)
+
     def settle(self) -> None:
         """Empty the datapath's cache, so that it agrees with the tables and all that it counted is in their counters.
 

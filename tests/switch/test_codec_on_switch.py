@@ -17,12 +17,14 @@ from flows import fields, oxm
 from flows.compile import compile_policy
 from flows.flow import (
     Action,
+    CheckLength,
     Conjunction,
     Ct,
     Flow,
     LearnReply,
     Load,
     Match,
+    Meter,
     Move,
     Output,
     OutputRegister,
@@ -32,6 +34,7 @@ from flows.flow import (
     masked,
     match,
 )
+from flows.limits import Limit, meter_number
 from flows.model import Cluster
 from flows.render import render
 from flows.text import format_flow
@@ -42,6 +45,7 @@ from tests.switch.harness import Bridge, running
 from tests.switch.openflow import Client, client
 
 COOKIE = fields.cookie(fields.CookieKind.PIPELINE)
+METER = meter_number(Limit.FRAGMENTS, 5)
 IPV4, IPV6 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), exactly(oxm.ETH_TYPE, oxm.ETH_IPV6)
 ICMPV6 = exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6)
 SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
@@ -51,7 +55,9 @@ TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.IN
 @pytest.fixture(scope="module")
 def bridge() -> Iterator[Bridge]:
     with running() as switch:
-        yield switch.add_bridge("br-c")
+        made = switch.add_bridge("br-c")
+        made.add_meters(METER)
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +107,16 @@ EVERY_FIELD: list[Match] = [
         masked(oxm.IPV4_SRC, 0x0A000000, 0xFF000000), masked(oxm.IP_FRAG, 0, 2), SCTP, exactly(oxm.SCTP_SRC, 4),
         masked(oxm.SCTP_DST, 4, 0xFFFC),
         *[exactly(register, 5) for register in oxm.REGISTERS], TRACKED, exactly(oxm.CT_ZONE, 5),
-        exactly(oxm.CT_NW_SRC, 5), masked(oxm.CT_NW_DST, 1 << 31, 1 << 31), exactly(oxm.CT_NW_PROTO, 132),
+        exactly(oxm.CT_MARK, 5), exactly(oxm.IP_TTL, 5), exactly(oxm.CT_NW_SRC, 5),
+        masked(oxm.CT_NW_DST, 1 << 31, 1 << 31), exactly(oxm.CT_NW_PROTO, 132),
         masked(oxm.CT_TP_DST, 80, 0xFFF0),
     ),
     match(exactly(oxm.ETH_TYPE, oxm.ETH_ARP), exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 5),
           masked(oxm.ARP_TPA, 1 << 31, 1 << 31), masked(oxm.ARP_SHA, 1 << 40, 0xFF << 40)),
     match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0),
           exactly(oxm.ND_TARGET, 5), exactly(oxm.ND_SLL, 5),
-          masked(oxm.IPV6_SRC, 1 << 127, 1 << 127), exactly(oxm.IPV6_DST, 7), TRACKED, exactly(oxm.CT_IPV6_SRC, 5),
+          masked(oxm.IPV6_SRC, 1 << 127, 1 << 127), exactly(oxm.IPV6_DST, 7), exactly(oxm.IP_TTL, 255), TRACKED,
+          masked(oxm.CT_MARK, 0, 1), exactly(oxm.CT_IPV6_SRC, 5),
           masked(oxm.CT_IPV6_DST, 1 << 127, 3 << 126), exactly(oxm.CT_NW_PROTO, 6)),
     match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
           exactly(oxm.ND_TLL, 5), in_range(fields.SOURCE, 5),
@@ -118,6 +126,8 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(), (Output(5), Output(fields.LOCAL_32), Output(fields.IN_PORT_32), OutputRegister(fields.OUTPUT)), None),
     (match(), (Load(fields.SOURCE, 5), Load(fields.SCTP_ASSOCIATION, 2), Move(fields.SOURCE, fields.DESTINATION)), 7),
     (match(), (Load(fields.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
+    (match(), (Meter(METER), CheckLength(86, fields.LONGEST), Load(fields.SOURCE, 5)), 7),
+    (match(), (Meter(METER),), 9),
     (match(), (), 9),
     (match(), (), None),
     (match(IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),

@@ -50,11 +50,21 @@ class Probe(NamedTuple):
         return f"{self.source} -> {self.destination} {self.way} IPv{self.family}"
 
 
-def mesh(names: Sequence[str], ports: Iterable[Port], families: Iterable[int], icmp: bool = False) -> list[Probe]:
-    """Every endpoint to every endpoint over every port and family, and by echo requests with `icmp`."""
+def mesh(
+    names: Sequence[str],
+    ports: Iterable[Port],
+    families: Iterable[int],
+    icmp: bool = False,
+    destinations: Sequence[str] | None = None,
+) -> list[Probe]:
+    """Every endpoint to every endpoint over every port and family, and by echo requests with `icmp`.
+
+    With `destinations` every endpoint to those.
+    """
+    there = names if destinations is None else destinations
     ways = [*dict.fromkeys((port.protocol, port.port) for port in ports), *([("ICMP", 0)] if icmp else [])]
     kinds = [(protocol, port, family) for protocol, port in ways for family in families]
-    return [Probe(source, destination, *kind) for source in names for destination in names for kind in kinds]
+    return [Probe(source, destination, *kind) for source in names for destination in there for kind in kinds]
 
 
 @dataclass(frozen=True)

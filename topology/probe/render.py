@@ -20,17 +20,51 @@ MARKS = {
     Outcome.WRONG: ("!", "!", "bold magenta"),
 }
 MEANING = {
-    Outcome.ALLOWED: "gets through",
-    Outcome.CLOSED: "gets through, nothing listens",
-    Outcome.DENIED: "no answer",
-    Outcome.WRONG: "somebody else answers",
+    Outcome.ALLOWED: "allowed",
+    Outcome.CLOSED: "closed: allowed, nothing listens",
+    Outcome.DENIED: "denied",
+    Outcome.WRONG: "wrong: somebody else answers",
 }
 
 
 def print_matrix(matrix: Matrix, console: Console, before: Matrix | None = None) -> None:
     """Print the matrix, one table for all ports that look alike. What differs from `before` is set off and counted."""
-    plain = not console.encoding.lower().startswith("utf")
-    console.print(draw(matrix, before, plain, console.width))
+    console.print(draw(matrix, before, is_plain(console), console.width))
+
+
+def is_plain(console: Console) -> bool:
+    """Whether the console shows no more than ASCII."""
+    return not console.encoding.lower().startswith("utf")
+
+
+def change_lines(matrix: Matrix, before: Matrix, plain: bool = False) -> list[str]:
+    """What differs from `before`, one line each: `x/a -> b TCP 80  ✓ -> ✗`, with the family where it is only one."""
+    changes = matrix.changes(before)
+    told = {probe: f"{_mark(then, plain)} -> {_mark(now, plain)}" for probe, (then, now) in changes.items()}
+    return _lines(matrix, told)
+
+
+def outcome_lines(matrix: Matrix, plain: bool = False) -> list[str]:
+    """Every result, one line each: `x/a -> b TCP 80  ✓ allowed`; families with one result share a line."""
+    return _lines(matrix, {probe: f"{_mark(one, plain)} {one.value}" for probe, one in matrix.results.items()})
+
+
+def _lines(matrix: Matrix, told: Mapping[Probe, str]) -> list[str]:
+    """A line for each probe that something is told of; what is the same in all families is told once."""
+    families = matrix.families()
+    lines: dict[str, None] = {}
+    for probe, text in told.items():
+        alike = [told.get(probe._replace(family=family)) == text for family in families]
+        name = _short(probe.source, probe.destination)
+        family = "" if all(alike) and len(families) > 1 else f" IPv{probe.family}"
+        lines[f"{probe.source} -> {name} {probe.way}{family}  {text}"] = None
+    return list(lines)
+
+
+def _short(source: str, destination: str) -> str:
+    """A destination's name beside its source's: without the namespace that both are in."""
+    namespace, _, name = destination.rpartition("/")
+    return name if namespace and source.rpartition("/")[0] == namespace else destination
 
 
 def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, width: int = 80) -> RenderableType:

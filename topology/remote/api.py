@@ -81,7 +81,7 @@ class ClusterApi:
         done = []
         for item in objects:
             found = self._send("DELETE", _path(item) + "?gracePeriodSeconds=0", None)
-            done.append(label(item) + (" was not there" if found is None else " deleted"))
+            done.append(label(item) + (" not found" if found is None else " deleted"))
         return done
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, form: str = "") -> Any:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from topology import strict
 from topology.errors import TopologyError
 from topology.load import check_topology, explain
 from topology.model import Family, PortEntry, Topology
@@ -128,11 +129,11 @@ def load(name: str, folder: Path = FOLDER) -> Scenario:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = strict.load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TopologyError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise TopologyError(f"{path}: not YAML: {error}") from error
+        raise TopologyError(f"{path}: not YAML: {strict.why(error)}") from error
     if not isinstance(data, dict):
         raise TopologyError(f"{path}: a mapping is needed")
     return data

@@ -5,8 +5,16 @@ TOPOLOGY=/vagrant/build/vagrant/topology.json
 export DEBIAN_FRONTEND=noninteractive
 # Stands while nothing is being provisioned: what shows the matrix waits for it.
 READY=/run/headgate-vagrant-ready
+# Stands once provisioning has failed: then nobody needs to wait.
+FAILED=/run/headgate-vagrant-failed
 # Only for the readers of this file:
-: "$TOPOLOGY" "$READY"
+: "$TOPOLOGY"
+
+# begin: what each provisioning starts with.
+begin() {
+    rm -f "$READY" "$FAILED"
+    trap '[ $? -eq 0 ] || touch "$FAILED"' EXIT
+}
 
 # need PROGRAM PACKAGE...: install packages where the program is not there.
 need() {

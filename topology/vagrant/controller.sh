@@ -5,7 +5,7 @@
 set -eu
 # shellcheck source=topology/vagrant/common.sh
 . /vagrant/topology/vagrant/common.sh
-rm -f "$READY"
+begin
 
 home=/var/lib/headgate-lab
 bin=/opt/kubernetes/bin
@@ -107,7 +107,7 @@ be_outside() {
 }
 
 if [ ! -x "$bin/kube-apiserver" ]; then
-    echo "there is no kube-apiserver: on the host, run \`make envtest\` or set KUBEBUILDER_ASSETS, then vagrant rsync" >&2
+    echo "there is no kube-apiserver in $bin; on the host, run: vagrant reload controller" >&2
     exit 1
 fi
 # Before the servers start: without KVM they leave little time to anything else.

@@ -1,0 +1,90 @@
+"""`headgate completion`: completion for shells, with the names of nodes, pods and policies from the running controller.
+
+A shell that completes shows no errors and does not wait: where no controller answers soon there are no names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from controller.cli.asking import QUICK, chosen_quietly
+from controller.printable import printable
+
+if TYPE_CHECKING:
+    from controller.views import StatusView
+
+VARIABLE = "_HEADGATE_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+SHOWN = 1000  # names; a shell that gets more only asks whether to show them all
+
+
+def _nodes(view: StatusView) -> Iterable[str]:
+    return (one.node for one in view.switches)
+
+
+def _pods(view: StatusView) -> Iterable[str]:
+    return (one.key for one in view.pods)
+
+
+def _policies(view: StatusView) -> Iterable[str]:
+    return (one.key for one in view.policies)
+
+
+NAMES: Mapping[str, Callable[[StatusView], Iterable[str]]] = {"node": _nodes, "pod": _pods, "policy": _policies}
+
+
+class Name(click.types.StringParamType):
+    """The name of a node, a pod or a policy that the controller knows."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so. Never raises, and never waits long."""
+        from controller.cli.client import Server
+
+        try:
+            view = Server(chosen_quietly(ctx), QUICK).status()
+            names = sorted({printable(name) for name in NAMES[self.kind](view) if name.startswith(incomplete)})
+        except Exception:  # noqa: BLE001  # whatever is wrong, an error on the line that is being typed helps nobody
+            return []
+        return [CompletionItem(name) for name in names[:SHOWN] if name]
+
+
+def with_names(command: click.Command) -> click.Command:
+    """A command whose parameters called node, pod and policy are completed with the names there are."""
+    for parameter in command.params:
+        if parameter.name in NAMES and type(parameter.type) is click.types.StringParamType:
+            parameter.type = Name(parameter.name)
+    return command
+
+
+@click.command(short_help="Print what makes a shell complete headgate's commands.")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete headgate's commands, options and names.
+
+    Names of nodes, pods and policies are asked of the running controller, those of a lab of the lab.
+
+    \b
+    For this shell only:
+      source <(headgate completion bash)            also with zsh
+      headgate completion fish | source
+    \b
+    For all to come:
+      headgate completion bash >/etc/bash_completion.d/headgate
+      headgate completion zsh >"${fpath[1]}/_headgate"
+      headgate completion fish >~/.config/fish/completions/headgate.fish
+    """
+    from controller.cli import headgate
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.BadParameter(f"there is no completion for {shell}")
+    made = found(headgate, {}, "headgate", VARIABLE)
+    # Not source(): that starts bash to look at its version, and complains where there is none.
+    click.echo(made.source_template % made.source_vars())

@@ -1,0 +1,86 @@
+"""The gauges of what the reconciler holds: from counts and not from views, set where they
+differ from what was set last.
+
+For the thread that keeps the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from controller.keeper import BUSY_SECONDS, Core, Keeper
+from controller.metrics import Metrics
+from controller.reconcile.reconciler import Reconciler
+from controller.report import bridges_behind
+
+
+class _Switch(NamedTuple):
+    """The gauges of one switch."""
+
+    desired: int
+    actual: int | None
+    foreign: int
+    in_sync: bool
+
+
+class _Counts(NamedTuple):
+    """What is read at once: it costs as much as there are switches."""
+
+    switches: dict[tuple[str, str], _Switch]
+    policies: int
+    pods: int
+    behind: bool
+    openflow: int
+    ovsdb: int
+
+
+class Gauges:
+    """`faulty` says how many policies cannot be realized as they stand."""
+
+    def __init__(self, core: Core, keeper: Keeper, metrics: Metrics, faulty: Callable[[], int]) -> None:
+        self._core = core
+        self._keeper = keeper
+        self._metrics = metrics
+        self._faulty = faulty
+        self._shown: dict[tuple[str, str], _Switch] = {}
+
+    def show(self) -> None:
+        """Set them. Raises TimeoutError when the core is busy for too long."""
+        counts = self._core.read(_count, BUSY_SECONDS)
+        for where, values in counts.switches.items():
+            if self._shown.get(where) != values:
+                self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
+        for gone in self._shown.keys() - counts.switches.keys():
+            self._metrics.forget_switch(*gone)
+        self._shown = counts.switches
+        unrealized = self._faulty()
+        if counts.behind:
+            policies = self._keeper.policies(self._keeper.moment())
+            unrealized = sum(not policy.realized for policy in policies)
+        self._metrics.world(counts.policies, unrealized, counts.pods)
+        self._metrics.connections(counts.openflow, counts.ovsdb)
+
+
+def _count(core: Reconciler, _: float) -> _Counts:
+    world = core.world
+    switches = {}
+    pods = 0
+    for name, bridge in world.bridges.items():
+        switch = core.switches.get(bridge.dpid)
+        switches[bridge.node, bridge.name] = _Switch(
+            len(switch.desired) if switch else 0,
+            switch.size if switch else None,
+            switch.foreign if switch else 0,
+            switch is not None and switch.realized,
+        )
+        reading = world.kept_reading(name)
+        pods += len(reading.view.attachments) if reading else 0
+    return _Counts(
+        switches,
+        len(world.cluster.policies) if world.cluster else 0,
+        pods,
+        bool(bridges_behind(core)),
+        sum(switch.session is not None for switch in core.switches.values()),
+        sum(state.synced for state in core.ovsdb.values()),
+    )

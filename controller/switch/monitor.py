@@ -1,0 +1,107 @@
+"""Who else changes the flows of a switch: the updates of an OpenFlow flow monitor, counted.
+
+The switch reports each change as it happens. Our own come as a bare xid and are skipped; those of others are counted
+and handed on at most every `PAUSE` seconds, so that a flood of changes costs one event. What to do about them is the
+reconciler's decision. Source: OpenFlow 1.4.1 section 7.3.5.17; OVS 3.1 speaks it in OpenFlow 1.4.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from controller.reconcile.events import Event, FlowsDisturbed
+from controller.switch.codec import is_learned, is_ours
+from controller.switch.errors import CodecError
+from flows.pipeline import TABLE_NAMES
+
+PAUSE = 0.5
+_BODY = 16  # the multipart reply's own header
+_HEAD = struct.Struct("!HH")  # length, event
+# ofp_flow_update_full up to its match: length, event, table, reason, both timeouts, priority, cookie.
+_FULL = struct.Struct("!HHBBHHH4xQ")
+
+
+class Update(enum.IntEnum):
+    """What an update says (enum ofp_flow_update_event)."""
+
+    INITIAL = 0
+    ADDED = 1
+    REMOVED = 2
+    MODIFIED = 3
+    ABBREV = 4
+    PAUSED = 5
+    RESUMED = 6
+
+
+class FlowUpdate(NamedTuple):
+    """One change: `table` and `cookie` are 0 where the update names no flow."""
+
+    event: int
+    table: int = 0
+    cookie: int = 0
+
+
+def read_updates(message: bytes) -> Iterator[FlowUpdate]:
+    """The updates of one OFPMP_FLOW_MONITOR reply, header included. Raises CodecError where a length does not hold."""
+    offset, end = _BODY, len(message)
+    while offset < end:
+        if offset + _HEAD.size > end:
+            raise CodecError("a flow update ends early")
+        length, event = _HEAD.unpack_from(message, offset)
+        full = event <= Update.MODIFIED
+        if length < (_FULL.size if full else 8) or offset + length > end:
+            raise CodecError(f"a flow update of {length} bytes")
+        if full:
+            _, _, table, _, _, _, _, cookie = _FULL.unpack_from(message, offset)
+            yield FlowUpdate(event, table, cookie)
+        else:
+            yield FlowUpdate(event)
+        offset += length
+
+
+class FlowMonitor:
+    """Counts what others change on one switch. Methods may be called from any thread."""
+
+    def __init__(self, dpid: int, session: int, post: Callable[[Event], None], clock: Callable[[], float]) -> None:
+        self._dpid, self._session = dpid, session
+        self._post, self._clock = post, clock
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("removed", "modified", "added", "foreign"), 0)
+        self._unknown = False
+        self._posted: float | None = None
+
+    def add(self, message: bytes) -> None:
+        """Take in one reply of the switch and post what it says. Raises CodecError."""
+        with self._lock:
+            for update in read_updates(message):
+                self._count(update)
+        self.flush()
+
+    def flush(self) -> None:
+        """Post what has been counted, unless that was done a moment ago: then a later call does."""
+        now = self._clock()
+        with self._lock:
+            recent = self._posted is not None and now - self._posted < PAUSE
+            if recent or not (self._unknown or any(self._counts.values())):
+                return
+            event = FlowsDisturbed(self._dpid, self._session, **self._counts, unknown=self._unknown)
+            self._counts = dict.fromkeys(self._counts, 0)
+            self._unknown = False
+            self._posted = now
+        self._post(event)
+
+    def _count(self, update: FlowUpdate) -> None:
+        if update.event == Update.PAUSED:
+            # The switch reports too much for this connection: what happens meanwhile comes as a sum, or not at all.
+            self._unknown = True
+        elif update.event in (Update.ABBREV, Update.RESUMED, Update.INITIAL):
+            return
+        elif is_ours(update.cookie):
+            if not is_learned(update.table, update.cookie):
+                self._counts[Update(update.event).name.lower()] += 1
+        elif update.table in TABLE_NAMES:
+            self._counts["foreign"] += 1

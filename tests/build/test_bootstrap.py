@@ -1,0 +1,34 @@
+"""What a target needs is said before anything is installed for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else to try")
+def test_need_of_root_is_said_at_once() -> None:
+    began = time.monotonic()
+    # Through its standard input: somebody else need not be able to read this checkout.
+    text = (ROOT / "scripts" / "bootstrap").read_text().replace('cd "$(dirname "$0")/.."', "cd /")
+    command = ["sh", "-s", "--", "--lab", "--root"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, user=NOBODY, cwd="/")
+    assert done.returncode == 1
+    assert done.stderr == "headgate: this needs root, to make network namespaces and switches: run it with sudo\n"
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "performance"])
+def test_targets_that_need_root_ask_for_it_first(target: str) -> None:
+    recipe = re.search(rf"^{target}:.*\(?.*needs root.*\n\t(.*)\n", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    assert recipe[1].startswith("@scripts/bootstrap ")
+    assert "--root" in recipe[1].split()

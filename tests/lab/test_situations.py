@@ -1,0 +1,38 @@
+"""Situations in which other network plugins went wrong, by public reports: each holds here, on real packets.
+
+They are scenarios like those of `headgate lab scenario`, and stand here because nobody learns policies from them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from topology.errors import MissingError
+from topology.lab import Lab
+from topology.machine import require
+from topology.scenarios.check import check
+from topology.scenarios.model import load, names
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+SITUATIONS = Path(__file__).with_name("situations")
+
+
+@pytest.mark.parametrize("name", names(SITUATIONS))
+def test_situation(name: str) -> None:
+    try:
+        require("userspace")
+    except MissingError as error:
+        pytest.skip(str(error))
+    scenario = load(name, SITUATIONS)
+    with tempfile.TemporaryDirectory(prefix="hgl-", dir="/tmp") as folder:
+        lab = Lab(scenario.topology, Path(folder) / "labs")
+        lab.up()
+        try:
+            for result in check(scenario, lab):
+                assert result.passed, f"{name}, {result.step.say}:\n" + "\n".join(result.lines())
+        finally:
+            lab.down()

@@ -1,0 +1,97 @@
+"""What the log says of the sources: what is new, a bounded number of lines, in steps that the change alone decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.notes import MOST_LINES, Notes
+from controller.reconcile.events import ClusterChanged, Problem
+from controller.report import few, source_lines
+from flows.model import Cluster, Key, Policy, Selector
+
+NOTHING: tuple[Any, ...] = ()
+
+
+def policy(name: str, *defects: str) -> Policy:
+    return Policy(Key("x", name), Selector(()), frozenset(), (), (), defects)
+
+
+def problems(count: int, start: int = 0) -> tuple[Problem, ...]:
+    return tuple(Problem(f"f{n}", "", "", "odd") for n in range(start, start + count))
+
+
+def test_only_what_is_new_is_said() -> None:
+    notes = Notes()
+    with structlog.testing.capture_logs() as logs:
+        notes.take(ClusterChanged(Cluster(), problems(3)))
+        notes.take(ClusterChanged(Cluster(), problems(4)))
+        notes.take(ClusterChanged(Cluster(), problems(2)))
+        notes.take(ClusterChanged(Cluster(), problems(3)))
+    assert [line["where"] for line in logs] == ["f0", "f1", "f2", "f3", "f2"]
+
+
+def test_the_lines_of_one_change_are_bounded_and_the_rest_is_counted() -> None:
+    with structlog.testing.capture_logs() as logs:
+        Notes().take(ClusterChanged(Cluster(), problems(5000)))
+    assert len(logs) == MOST_LINES + 1
+    assert logs[-1]["more"] == 5000 - MOST_LINES
+
+
+class Compared:
+    """Counts comparisons of problems."""
+
+    count = 0
+
+
+class Odd(Problem):
+    """A problem that counts how often it is compared."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return self is other or (isinstance(other, Problem) and self.where == other.where)
+
+    def __hash__(self) -> int:
+        return hash(self.where)
+
+
+def test_noting_3000_standing_problems_takes_no_step_while_they_stand_and_one_each_when_they_change() -> None:
+    notes = Notes()
+    standing = tuple(Odd(f"f{n}", "", "", "odd") for n in range(3000))
+    notes.take(ClusterChanged(Cluster(), standing))
+    Compared.count = 0
+    for _ in range(10):
+        notes.take(ClusterChanged(Cluster(), standing, touched=NOTHING))
+    assert Compared.count == 0
+    notes.take(ClusterChanged(Cluster(), tuple(Odd(f"f{n}", "", "", "odd") for n in range(3001))))
+    assert Compared.count <= 4 * 3001
+
+
+@settings(deadline=None, max_examples=100)
+@given(steps=st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=4), max_size=8))
+def test_faults_that_are_kept_equal_those_that_are_read_anew(steps: list[list[tuple[int, int]]]) -> None:
+    notes = Notes()
+    policies: dict[Key, Policy] = {}
+    for number, step in enumerate(steps):
+        for name, state in step:
+            if state:
+                policies[Key("x", f"q{name}")] = policy(f"q{name}", *["bad"] * (state - 1))
+            else:
+                policies.pop(Key("x", f"q{name}"), None)
+        touched = tuple(("NetworkPolicy", Key("x", f"q{name}")) for name, _ in step)
+        before = notes.faults
+        event = ClusterChanged(Cluster(policies=dict(policies)), touched=touched if number else None)
+        notes.take(event)
+        assert notes.faults == {key: "bad" for key, one in policies.items() if one.defects}
+        assert notes.faults is before or notes.faults != before
+
+
+def test_what_is_missing_is_told_up_to_a_bound() -> None:
+    lines = few(source_lines(problems(3000), {Key("x", "q"): "bad"}))
+    assert (len(lines), lines[-1]) == (1001, "and 2001 more")
+    assert source_lines((Problem("x.yaml", "", "", "is not UTF-8"),), {}) == ["x.yaml: is not UTF-8"]

@@ -1,0 +1,44 @@
+"""YAML as it is read from people: a key that stands twice in one object is a mistake, not a choice of the last."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.CSafeLoader):
+    """PyYAML's safe loader, which would take the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping. Raises a MarkedYAMLError, with the line, where a key stands twice."""
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice in one object", key.start_mark
+                )
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def load(text: str) -> Any:
+    """The one document of a text. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
+def load_all(text: str) -> list[Any]:
+    """Every document of a text. Raises yaml.YAMLError."""
+    return list(yaml.load_all(text, _Loader))
+
+
+def why(error: yaml.YAMLError) -> str:
+    """What is wrong, in one line with the place: `line 3: the key 'name' stands twice in one object`."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    reason = getattr(error, "problem", None) or getattr(error, "context", None) or " ".join(str(error).split())
+    return f"line {mark.line + 1}: {reason}" if mark else str(reason)
