@@ -106,7 +106,7 @@ class CoreViews:
         board = self._core.board
         # What was ready once stays so.
         kept = board.last if not board.last.waiting else board.fresh(READY_SECONDS)
-        return [*self._sources_waiting(), *kept.waiting]
+        return [*self._sources_waiting(), *kept.waiting, *self._core.ovsdb.rivals()]
 
     def _sources_waiting(self) -> list[str]:
         return [f"source {s.name}: {s.reason or 'not read yet'}" for s in self._sources() if not s.synced]

@@ -71,7 +71,7 @@ class Ovsdb:
 
     A remote's text, as given, is its `ovsdb` in events; a switch that comes by itself is `manager:` with its system-id.
     `tables` names flow tables by id; `openflow` is where switches reach us, as the listener has it bound (host, port),
-    `openflow_tls` that it speaks TLS, and `connected` tells, in any thread, whether a datapath id has an OpenFlow
+    `openflow_tls` that it speaks TLS, and `connected` tells, in any thread, the number of a datapath id's OpenFlow
     session. `tls` is for addresses that begin with ssl. Raises ValueError for remotes, addresses or names that cannot
     be, and OSError if it cannot listen. A connection's BridgeChanged events come before its OvsdbState(synced); a
     configured remote whose database comes by another name counts as synced, with the reason.
@@ -86,7 +86,7 @@ class Ovsdb:
         bridges: Collection[str] = ("br-int",),
         tables: Mapping[int, str] | None = None,
         openflow: tuple[str, int] | None = None,
-        connected: Callable[[int], bool] = lambda dpid: False,
+        connected: Callable[[int], int] = lambda dpid: 0,
         grace: float = settings.GRACE,
         tls: Credentials | None = None,
         openflow_tls: bool = False,
@@ -174,6 +174,15 @@ class Ovsdb:
             elif ticket.reason:
                 missing.append(f"{name}: {ticket.reason}")
         return missing
+
+    def rivals(self) -> list[str]:
+        """The OVSDBs that another Headgate serves, a line each."""
+        with self._lock:
+            return [
+                f"OVSDB {link.feed.name if link.feed else link.name}: {link.rival}"
+                for link in self._links
+                if link.rival
+            ]
 
     def status(self) -> list[Connection]:
         """Every connection and every database whose connection is away, as of now."""
@@ -313,7 +322,7 @@ def _describe(link: Link) -> Connection:
         connected=link.connected,
         synced=link.synced,
         since=link.since,
-        last_error=link.last_error,
+        last_error=link.rival or link.last_error,
         system_id=link.identity.system_id,
         hostname=link.identity.hostname,
         silent=link.silent,

@@ -103,6 +103,11 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         """The switches that are up: dpid to session."""
         return self.claims.sessions()
 
+    def session_of(self, dpid: int) -> int:
+        """The number of a switch's session, 0 while it has none."""
+        found = self.claims.find(dpid)
+        return found.number if found is not None else 0
+
     def troubles(self) -> list[Trouble]:
         """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
         return self.claims.troubles()
