@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controller.reconcile.events import FlowCounters, WireFlow, wire_flow
+from controller.reconcile.events import FlowCounters, ForeignFlow, WireFlow, wire_flow
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.switch.codec import CodecError, decode_flow
+from controller.switch.foreign import describe_foreign
 from controller.views import FlowView
 from flows import text
 from flows.engine import Part
@@ -20,7 +21,9 @@ from flows.pipeline import TABLE_NAMES
 def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     """The flows of one bridge as its switch last dumped them, in table order, highest priority first."""
     bridge = core.world.bridges[name]
-    switch = core.switches[bridge.dpid]
+    switch = core.switch_of(name)
+    if switch is None:
+        return []
     plan = core.world.planned(name)
     rules = plan.rules.rules if plan else {}
     attachments = plan.view.attachments if plan else ()
@@ -31,7 +34,28 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
         _flow_view(bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports)
         for one in switch.actual() or ()
     ]
+    views += [_foreign_view(bridge.node, bridge.name, one) for one in switch.foreign_flows]
     return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
+
+
+def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
+    """A flow that Headgate did not make."""
+    match, actions = describe_foreign(found.flow)
+    return FlowView(
+        node=node,
+        bridge=bridge,
+        table=found.flow.table,
+        table_name=TABLE_NAMES.get(found.flow.table, str(found.flow.table)),
+        priority=found.flow.priority,
+        match=match,
+        actions=actions,
+        cookie=found.flow.cookie,
+        kind="foreign",
+        packets=found.counters.packets,
+        bytes=found.counters.bytes,
+        duration=found.counters.duration,
+        note="not made by Headgate",
+    )
 
 
 def _flow_view(

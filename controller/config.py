@@ -21,13 +21,15 @@ from controller.endpoints import (
     parse_listen,
 )
 from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
+from flows.limits import Rates
 
 ENV_PREFIX = "HEADGATE_"
 SOURCES = "Where the Kubernetes objects come from"
 SWITCHES = "Switches"
 TLS = "TLS, for addresses that begin with ssl:"
+LIMITS = "What one pod may take of its node"
 PROCESS = "The process itself"
-GROUPS = (SOURCES, SWITCHES, TLS, PROCESS)
+GROUPS = (SOURCES, SWITCHES, LIMITS, TLS, PROCESS)
 
 OPENFLOW_EXAMPLE = "tcp:0.0.0.0:6653"
 OVSDB_EXAMPLE = "tcp:0.0.0.0:6640"
@@ -108,6 +110,18 @@ class Config(BaseModel):
         SWITCHES, "NAME",
         "Bridge that Headgate owns on every switch. Other bridges are never touched.",
         ("br-int",),
+    )  # fmt: skip
+    new_connections_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
+        LIMITS, "NUMBER",
+        "New connections a second that one pod may open in the long run, and eight times as many at once; what is more "
+        "is dropped and counted. Packets of connections that are open are never limited. 0: no limit.",
+        Rates().connections,
+    )  # fmt: skip
+    fragments_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
+        LIMITS, "NUMBER",
+        "IP fragments a second that one pod may send in the long run, and eight times as many at once. Open vSwitch "
+        "lets 1000 fragments of a node wait for the rest of their packets, for 15 seconds. 0: no limit.",
+        Rates().fragments,
     )  # fmt: skip
     private_key: Path | None = _option(
         TLS, "FILE", "Our private key, PEM. The three files may change at any time: new connections take the new ones.",
@@ -197,6 +211,11 @@ class Config(BaseModel):
             self.certificate or folder / CERTIFICATE,
             self.ca_cert or folder / CA_CERTIFICATE,
         )
+
+    @property
+    def rates(self) -> Rates:
+        """What one pod may send."""
+        return Rates(self.new_connections_per_pod, self.fragments_per_pod)
 
     @property
     def openflow_address(self) -> HostPort:

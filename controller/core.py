@@ -16,22 +16,26 @@ from typing import TypeVar
 
 import structlog
 
+from controller import logs
 from controller.board import Board
 from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
 from controller.endpoints import is_tls
-from controller.errors import StartError
+from controller.errors import StartError, why
 from controller.hub import offload
 from controller.measure import Meter
 from controller.metrics import Metrics
 from controller.notes import Notes
 from controller.ovsdb.service import Bounds, Ovsdb
 from controller.reconcile.events import (
+    BundleFailed,
     ClusterChanged,
     Command,
     DumpFlows,
     Event,
+    FlowsDisturbed,
+    FlowsDumped,
     OvsdbState,
     SendBundle,
     SwitchDown,
@@ -76,6 +80,7 @@ class Controller:
         self._lock = threading.Lock()
         self._stopping = False
         self.notes = Notes()
+        self._unlimited: dict[int, int] = {}  # switches without meters, and the session in which that was said
         self.started = time.monotonic()
         files = config.tls_files
         self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
@@ -101,8 +106,10 @@ class Controller:
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
-            raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
-        self.reconciler = Reconciler(Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None)
+            raise StartError(f"OVSDB at {where}: {why(error)}; choose another address with --ovsdb-listen") from error
+        self.reconciler = Reconciler(
+            Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates
+        )
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
         self._views = CoreViews(self)
         self._thread = watched("core", self._run)
@@ -123,7 +130,7 @@ class Controller:
             self.ovsdb.start()
             self.store.start()
         except (OSError, ValueError) as error:
-            raise StartError(str(error)) from error
+            raise StartError(why(error)) from error
         self._thread.start()
         self.board.start()
 
@@ -214,6 +221,7 @@ class Controller:
             self.kubernetes.events.report(self.notes.faults)
 
     def _show_sources(self) -> None:
+        self.metrics.log_dropped(logs.dropped())
         now = time.monotonic()
         for source in self.store.states():
             age = None if source.current_at is None else now - source.current_at
@@ -225,10 +233,40 @@ class Controller:
             log.info("switch connected", dpid=f"{event.dpid:016x}")
         elif isinstance(event, SwitchDown):
             log.warning("switch disconnected; its flows stay in force", dpid=f"{event.dpid:016x}")
+            self._unlimited.pop(event.dpid, None)
+        elif isinstance(event, FlowsDisturbed):
+            self._note_drift(event)
+        elif isinstance(event, FlowsDumped | BundleFailed):
+            self._note_limits(event)
         elif isinstance(event, OvsdbState) and event.reason:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
         elif isinstance(event, ClusterChanged):
             self.notes.take(event)
+
+    def _note_drift(self, event: FlowsDisturbed) -> None:
+        """What somebody else did to a switch's flows."""
+        ours = [f"{word} {count}" for word, count in event.changes.items() if word != "foreign"]
+        dpid = f"{event.dpid:016x}"
+        if ours:
+            log.warning("somebody else changed flows of ours; they are put right", dpid=dpid, flows=", ".join(ours))
+        if event.foreign:
+            words = "foreign flows came, went or changed in tables of ours; see headgate status"
+            log.warning(words, dpid=dpid, flows=event.foreign)
+
+    def _note_limits(self, event: FlowsDumped | BundleFailed) -> None:
+        """Say once for each session of a switch that pods are not limited there."""
+        known = self._unlimited.get(event.dpid) == event.session
+        if known or not self.config.rates.metered:
+            return
+        if isinstance(event, BundleFailed):
+            reason = event.reason if event.no_meters else ""
+        else:
+            reason = "" if event.meters and event.meters.most else "the switch has no meters"
+        if reason:
+            self._unlimited[event.dpid] = event.session
+            log.warning(
+                "new connections and fragments of pods are not limited", dpid=f"{event.dpid:016x}", reason=reason
+            )
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, DumpFlows):
@@ -237,6 +275,6 @@ class Controller:
             changes = command.changes
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
             log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
-            self.openflow.send_bundle(command.dpid, command.session, command.number, changes)
+            self.openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
         else:
             self.ovsdb.set_installed(command.ovsdb, command.interfaces)

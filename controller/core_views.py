@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.report import few, source_lines, switches_missing
 from controller.version import version
 from controller.views import (
@@ -85,7 +85,7 @@ class CoreViews:
     def _sources(self) -> tuple[SourceView, ...]:
         now = time.monotonic()
         return tuple(
-            SourceView(s.name, s.kind, s.synced, _age(s.current_at, now), s.problems, s.reason)
+            SourceView(s.name, s.kind, s.synced, _age(s.current_at, now), s.problems, s.reason, dict(s.ignored))
             for s in self._core.store.states()
         )
 

@@ -67,7 +67,7 @@ def _count(core: Reconciler, _: float) -> _Counts:
     switches = {}
     pods = 0
     for name, bridge in world.bridges.items():
-        switch = core.switches.get(bridge.dpid)
+        switch = core.switch_of(name)
         switches[bridge.node, bridge.name] = _Switch(
             len(switch.desired) if switch else 0,
             switch.size if switch else None,

@@ -31,7 +31,9 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from controller.endpoints import EndpointError, is_loopback, parse_host_port
-from controller.views import FlowView, StatusView, SwitchUnavailable, UnknownNode, Views, WaitResult
+from controller.pieces import ListEncoder, StatusEncoder, exposition
+from controller.threads import gone, tell
+from controller.views import FlowView, SwitchUnavailable, UnknownNode, Views, WaitResult
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -41,7 +43,6 @@ log = logging.getLogger(__name__)
 MAX_WAIT = 600.0  # seconds; a client that wants to wait longer asks again
 DEFAULT_WAIT = 30.0
 MAX_PARAMETER = 600  # characters; a namespace and a pod name have at most 63 and 253
-STATUS_JSON = TypeAdapter(StatusView)
 WAIT_JSON = TypeAdapter(WaitResult)
 FLOWS_JSON = TypeAdapter(list[FlowView])
 
@@ -65,6 +66,7 @@ class Application:
         self._views = views
         self._registry = registry
         self._loopback = loopback
+        self._encoder = StatusEncoder()
         self._pages = {
             "/healthz": Page(self._healthz, threading.BoundedSemaphore(64)),
             "/readyz": Page(self._readyz, threading.BoundedSemaphore(64)),
@@ -103,18 +105,20 @@ class Application:
             return page.handler(parameters)
 
     def _healthz(self, _: Mapping[str, str]) -> Response:
-        return _json({"status": "ok"})
+        tell()
+        missed = gone()
+        return _json({"status": "failed", "gone": list(missed)} if missed else {"status": "ok"}, 503 if missed else 200)
 
     def _readyz(self, _: Mapping[str, str]) -> Response:
         missing = self._views.ready()
         return _json({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)
 
     def _status(self, _: Mapping[str, str]) -> Response:
-        return _raw(STATUS_JSON.dump_json(self._views.status()))
+        return _raw(self._encoder.encode(self._views.status()))
 
     def _metrics(self, _: Mapping[str, str]) -> Response:
         encode, content_type = choose_encoder("")
-        return Response(encode(self._registry), content_type=content_type)
+        return Response(exposition(self._registry, encode), content_type=content_type)
 
     def _wait(self, parameters: Mapping[str, str]) -> Response:
         return _raw(WAIT_JSON.dump_json(self._views.wait(_timeout(parameters.get("timeout")))))
@@ -131,7 +135,7 @@ class Application:
         wanted = [
             flow for flow in flows if (pod is None or pod in flow.pods) and (policy is None or policy in flow.policies)
         ]
-        return _raw(FLOWS_JSON.dump_json(wanted))
+        return _raw(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
 
     def _check_known(self, pod: str | None, policy: str | None) -> None:
         if pod is None and policy is None:

@@ -8,26 +8,83 @@ from __future__ import annotations
 import io
 import logging
 import socket
-import threading
 import time
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from controller.endpoints import HostPort
 from controller.errors import StartError
 from controller.http import Application
+from controller.http_slots import Slot, Slots
+from controller.threads import watched
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 128
-BACKLOG = 64
+BACKLOG = 128
 REQUEST_SECONDS = 10.0  # in which a request must have arrived completely
+ANSWER_SECONDS = 60.0  # in which an answer must have been taken, once it is there
+STEP_BYTES = 64 << 10
+MAX_REQUEST_BYTES = 16 << 10  # of a request's line and headers
 POLL_SECONDS = 0.2
+ACCEPT_SECONDS = 0.1  # before the next attempt where a connection could not be accepted
+VITAL = ("/healthz", "/readyz")  # by which others decide whether this process lives and is of use
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\r\n"
     b'{"error": "too many connections at once; ask again"}\n'
 )
+
+
+class _Bounded(io.BufferedIOBase):
+    """The reading side of a connection: no more than a request may have."""
+
+    def __init__(self, raw: Any) -> None:
+        super().__init__()
+        self._raw = raw
+        self._left = MAX_REQUEST_BYTES
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """A line; what goes beyond the bound is as if the client had ended there."""
+        most = self._left if size is None or size < 0 else min(size, self._left)
+        line: bytes = self._raw.readline(most) if most else b""
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        """Close what is underneath too."""
+        self._raw.close()
+        super().close()
+
+
+class _Patient(io.BufferedIOBase):
+    """The writing side: each step may take its time, and all together no more than ANSWER_SECONDS."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+        self._deadline: float | None = None
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """All of it. Raises TimeoutError."""
+        view = memoryview(data)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + ANSWER_SECONDS
+        for start in range(0, len(view), STEP_BYTES):
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the client takes its answer too slowly")
+            self._connection.settimeout(min(left, REQUEST_SECONDS))
+            self._connection.sendall(view[start : start + STEP_BYTES])
+        return len(view)
 
 
 class _Handler(WSGIRequestHandler):
@@ -39,9 +96,17 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_SECONDS  # of a single read or write
     server: _Server
 
+    def setup(self) -> None:
+        """Bound both directions."""
+        super().setup()
+        self.rfile = cast("io.BufferedIOBase", _Bounded(self.rfile))
+        self.wfile = cast("io.BufferedIOBase", _Patient(self.connection))
+
     def run_wsgi(self) -> None:
         """Answer; the request is here, so only the answer may take its time from now on."""
-        self.server.request_arrived(self.connection)
+        if not self.server.may_answer(self.connection, self.path.partition("?")[0] in VITAL):
+            self.wfile.write(_BUSY)
+            return
         # No request has a body, and werkzeug would read on after the answer for as long as the client likes to send.
         self.rfile.close()
         self.rfile = io.BytesIO()
@@ -57,45 +122,52 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadedWSGIServer):
-    """werkzeug's threaded server with a bound on connections and on the time a request may take to arrive."""
+    """werkzeug's threaded server with bounds (see `http_slots`) that a client cannot use up for others."""
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, address: HostPort, application: Application, listener: socket.socket) -> None:
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._arriving: dict[socket.socket, float] = {}
+        self._slots = Slots()
+        self._slot_of: dict[socket.socket, Slot] = {}
         super().__init__(address.host, address.port, application, _Handler, fd=listener.fileno())
 
+    def get_request(self) -> Any:
+        """The next connection. Out of descriptors it waits a moment, for else it would be asked again at once."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(ACCEPT_SECONDS)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the connection a thread, or refuse it when there are too many."""
-        if not self._slots.acquire(blocking=False):
-            request.setblocking(False)
-            request.send(_BUSY)
-            self.shutdown_request(request)
-            return
-        self._arriving[request] = time.monotonic()
-        super().process_request(request, client_address)
+        """Give the connection a thread."""
+        slot = self._slot_of[request] = self._slots.arrive(str(client_address[0]), partial(_cut, request))
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._slots.leave(slot)
+            del self._slot_of[request]
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """The life of one connection, in its own thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._arriving.pop(request, None)
-            self._slots.release()
+            slot = self._slot_of.pop(request, None)
+            if slot is not None:
+                self._slots.leave(slot)
 
-    def request_arrived(self, request: socket.socket) -> None:
-        """The request line and headers of this connection have been read."""
-        self._arriving.pop(request, None)
+    def may_answer(self, request: socket.socket, vital: bool) -> bool:
+        """The request line and headers of this connection have been read; whether it may be answered now."""
+        slot = self._slot_of.get(request)
+        return slot is not None and self._slots.answer(slot, vital)
 
     def service_actions(self) -> None:
         """Called between connections: cut off those whose request still has not arrived."""
         super().service_actions()
-        latest = time.monotonic() - REQUEST_SECONDS
-        for request, began in list(self._arriving.items()):
-            if began < latest and self._arriving.pop(request, None) is not None:
-                _cut(request)
+        self._slots.cut_late(REQUEST_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke off is the client's matter."""
@@ -141,9 +213,7 @@ class HttpServer:
         with listener:
             bound = HostPort(*listener.getsockname()[:2])
             self._server = _Server(bound, application, listener)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="http", daemon=True
-        )
+        self._thread = watched("http", partial(self._server.serve_forever, POLL_SECONDS))
 
     @property
     def address(self) -> HostPort:
@@ -156,6 +226,7 @@ class HttpServer:
 
     def stop(self) -> None:
         """Take no more requests; those under way end with the process."""
+        self._thread.release()
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()

@@ -14,9 +14,19 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from controller.reconcile.events import Problem
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
-from controller.report import Ports, bridges_behind, pods_on, policy_view, portless, ports_of, strangers, switch_view
+from controller.report import (
+    Ports,
+    bridges_behind,
+    foreign,
+    pods_on,
+    policy_view,
+    portless,
+    ports_of,
+    strangers,
+    switch_view,
+)
 from controller.views import PodView, PolicyView, ProblemView, SwitchView
 from flows.attach import Attachment, BridgeState, Reading, read_bridge
 from flows.model import Cluster, Key
@@ -40,6 +50,7 @@ class Moment:
     bridges: Mapping[BridgeName, tuple[BridgeState, Reading | None]]
     cluster: Cluster | None
     problems: tuple[Problem, ...]
+    contained: tuple[Problem, ...]
     strangers: tuple[ProblemView, ...]
     behind: tuple[BridgeName, ...]
     waiting: tuple[str, ...]
@@ -81,13 +92,15 @@ class Keeper:
         self._dirty |= world.concerned
         world.concerned = set()
         for dpid in self._dpids:
-            self._dirty.update(world.by_dpid.get(dpid, ()))
+            if (name := core.served(dpid)) is not None:
+                self._dirty.add(name)
         self._dpids = set()
         return Moment(
             bridges={name: (bridge, world.kept_reading(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=core.problems,
-            strangers=strangers(core),
+            contained=tuple(core.contained()),
+            strangers=(*strangers(core), *foreign(core)),
             behind=tuple(bridges_behind(core)),
             waiting=tuple(core.waiting_for()),
             revision=core.revision,
@@ -201,10 +214,10 @@ class Keeper:
 
     def problems(self, moment: Moment) -> tuple[ProblemView, ...]:
         """What the sources could not take, and switches of nobody."""
-        depends = (moment.problems, moment.strangers)
+        depends = (moment.problems, moment.contained, moment.strangers)
         if not _same(depends, self._problems_of):
             views: list[ProblemView] = []
-            for part in _parts(moment.problems):
+            for part in _parts((*moment.problems, *moment.contained)):
                 views += [ProblemView(one.where, one.key, one.field, one.reason) for one in part]
             self._problems, self._problems_of = (*views, *moment.strangers), depends
         return self._problems

@@ -1,5 +1,8 @@
 """Logging for the whole process: structlog and the standard library's loggers end in one handler on standard error.
 
+An event is a line that begins with its date; a traceback's lines follow it, each marked. No control character of a name
+or a message gets through. Nobody who logs ever waits for whoever reads (see `log_writer`).
+
 Modules say `logging.getLogger(__name__)` or `structlog.get_logger(__name__)`; how lines look, which libraries are kept
 quiet and what is not repeated is decided here alone.
 """
@@ -9,19 +12,25 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
+from controller.log_writer import Lines, LogWriter
 from controller.printable import printable
 
 # Libraries whose INFO is about themselves and not about the operator's network.
 QUIET = ("os_ken", "ovs", "werkzeug", "eventlet", "watchfiles", "asyncio", "concurrent", "urllib3", "pyroute2")
 REPEAT_AFTER = 60.0  # seconds for which an identical warning stays unsaid
 MAX_REMEMBERED = 1000
+HUMAN_TIME = "%Y-%m-%d %H:%M:%S"
+
+TRACE_MARK = "  | "  # before each line of a traceback
 
 EventDict = MutableMapping[str, Any]
+_writer: LogWriter | None = None
 
 
 class RepeatFilter(logging.Filter):
@@ -72,9 +81,73 @@ class RepeatFilter(logging.Filter):
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
-        if isinstance(value, str) and name not in {"exception", "stack"}:
-            event[name] = printable(value)
+        if isinstance(value, str):
+            event[name] = _marked(value) if name in {"exception", "stack"} else printable(value)
     return event
+
+
+class _Handler(logging.Handler):
+    """Formats a record and hands the line on."""
+
+    def __init__(self, put: Callable[[str], object]) -> None:
+        super().__init__()
+        self._put = put
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One event."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - what cannot be formatted must not stop whoever says it
+            line = f"a log line of {record.name} could not be formatted: {type(error).__name__}"
+        self._put(line + "\n")
+
+
+def _where_lines_go(stream: TextIO, style: str) -> Callable[[str], object]:
+    """A call that never waits where `stream` is a real file, and writes at once where it is not."""
+    global _writer
+    if _writer is not None:
+        _writer.close(0.0)
+        _writer = None
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return stream.write
+    stream.flush()
+    _writer = LogWriter(descriptor, lambda number: _dropped_line(number, style))
+    return _writer.put
+
+
+def _dropped_line(number: int, style: str) -> str:
+    text = f"{number} lines of this log were dropped: nobody read it fast enough, or it could not be written"
+    stamp = time.time()
+    if style == "json":
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stamp))
+        return f'{{"message": "{text}", "level": "warning", "dropped": {number}, "timestamp": "{when}"}}\n'
+    return f"{time.strftime(HUMAN_TIME, time.localtime(stamp))} [warning  ] {text}\n"
+
+
+def take_stderr() -> None:
+    """Have what libraries and the interpreter print on standard error take the same way as the log."""
+    if _writer is not None:
+        sys.stderr = Lines(_writer.put, sys.stderr.fileno())
+
+
+def give_back_stderr(seconds: float) -> None:
+    """Undo that, once what was logged is written, or after a bounded time."""
+    flush(seconds)
+    if isinstance(sys.stderr, Lines):
+        sys.stderr = sys.__stderr__
+
+
+def dropped() -> int:
+    """How many lines were not written."""
+    return _writer.dropped if _writer is not None else 0
+
+
+def flush(seconds: float) -> None:
+    """Wait until what was logged is written, for a bounded time."""
+    if _writer is not None:
+        _writer.flush(seconds)
 
 
 def configure(level: str, style: str, stream: TextIO | None = None) -> None:
@@ -96,7 +169,7 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(_where_lines_go(stream, style))
     handler.setFormatter(_formatter(style, stream, shared))
     handler.addFilter(RepeatFilter())
     root = logging.getLogger()
@@ -121,8 +194,7 @@ def _formatter(style: str, stream: TextIO, shared: list[structlog.typing.Process
         ]
     else:
         last += [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.processors.format_exc_info,
+            structlog.processors.TimeStamper(fmt=HUMAN_TIME, utc=False),
             _escape_controls,
             structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, exception_formatter=_plain_exception),
         ]
@@ -130,4 +202,9 @@ def _formatter(style: str, stream: TextIO, shared: list[structlog.typing.Process
 
 
 def _plain_exception(stream: TextIO, exc_info: Any) -> None:
-    structlog.dev.plain_traceback(stream, exc_info)
+    stream.write("\n" + _marked("".join(traceback.format_exception(*exc_info))))
+
+
+def _marked(text: str) -> str:
+    """Lines that belong to the event before them, which nobody can take for events of their own."""
+    return "\n".join(TRACE_MARK + printable(line) for line in text.rstrip().split("\n"))

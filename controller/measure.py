@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from controller.metrics import Allowed, Denied, Metrics, Reading
+from controller.metrics import Allowed, Denied, Limited, Metrics, Reading
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
     Command,
     Event,
+    FlowsDisturbed,
     FlowsDumped,
     SendBundle,
     SwitchDown,
     SwitchUp,
 )
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from flows.fields import CookieKind, read_cookie
+from flows.limits import Limit, read_meter
 
 
 class Meter:
@@ -35,6 +37,8 @@ class Meter:
                 self._bundle(core, event)
             elif isinstance(event, FlowsDumped):
                 self._counters(core, event)
+            elif isinstance(event, FlowsDisturbed):
+                self._drift(core, event)
             elif isinstance(event, SwitchUp | SwitchDown):
                 self._sent.pop(event.dpid, None)  # no answer will come
         for command in commands:
@@ -58,6 +62,11 @@ class Meter:
             return
         self.metrics.bundle_committed(node, bridge, *changes)
 
+    def _drift(self, core: Reconciler, event: FlowsDisturbed) -> None:
+        name = _bridge(core, event.dpid)
+        if name is not None:
+            self.metrics.drift(core.world.bridges[name].node, name[1], event.changes)
+
     def _counters(self, core: Reconciler, event: FlowsDumped) -> None:
         name = _bridge(core, event.dpid)
         plan = core.world.planned(name) if name else None
@@ -78,8 +87,13 @@ class Meter:
                 counts = Allowed(*owner.policy, owner.direction.value, owner.number)
             if counts is not None:
                 readings[key] = Reading(counts, counters.packets, counters.duration)
+        for number, dropped in (event.meters.dropped if event.meters else {}).items():
+            limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
+            if ofport in pods:
+                limited = Limited(*pods[ofport], limit.word)
+                readings[number] = Reading(limited, dropped.packets, dropped.duration)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:
-    return next(iter(core.world.by_dpid.get(dpid, ())), None)
+    return core.served(dpid)

@@ -55,6 +55,13 @@ FLOW_MODS = Series(
     "Flow changes in committed bundles: add, modify or delete.",
     ("node", "bridge", "change"),
 )
+DRIFT = Series(
+    "headgate_drift",
+    Counter,
+    "Flows that somebody else changed: removed, modified or added among ours (they are put right at once), foreign in "
+    "tables of ours (they are left alone, and are a problem).",
+    ("node", "bridge", "change"),
+)
 PROGRAMMED = Series(
     "headgate_port_to_programmed_seconds",
     Histogram,
@@ -96,6 +103,9 @@ TLS_BROKEN = Series(
 TLS_EXPIRES = Series(
     "headgate_tls_certificate_expires_timestamp_seconds", Gauge, "Unix time when our certificate ends; 0 without TLS."
 )
+LOG_DROPPED = Series(
+    "headgate_log_lines_dropped", Counter, "Lines of the log that nobody read in time, or no disk took."
+)
 DENIED = Series(
     "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
 )
@@ -106,13 +116,22 @@ ALLOWED = Series(
     ("namespace", "policy", "direction", "rule"),
 )
 
+LIMITED = Series(
+    "headgate_limited_packets",
+    Counter,
+    "Packets of the pod that its limit dropped, by kind: new_connections or fragments.",
+    ("namespace", "pod", "kind"),
+)
+
 RESULTS = ("committed", "failed")
+DRIFTS = ("removed", "modified", "added", "foreign")
 CHANGES = ("add", "modify", "delete")
 
 DECLARED = (
-    BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
+    BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
+    DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
 
 
@@ -133,10 +152,22 @@ class Allowed(NamedTuple):
     rule: int
 
 
-class Reading(NamedTuple):
-    """What a dump said of one flow: which series it feeds, packets since the flow was added, seconds since then."""
+class Limited(NamedTuple):
+    """Whose packets a meter dropped; `kind` is what it limits."""
 
-    counts: Denied | Allowed
+    namespace: str
+    pod: str
+    kind: str
+
+
+Counts = Denied | Allowed | Limited
+_FED = {Denied: DENIED, Allowed: ALLOWED, Limited: LIMITED}
+
+
+class Reading(NamedTuple):
+    """What a dump said of one flow or meter: which series it feeds, packets since it was added, seconds since then."""
+
+    counts: Counts
     packets: int
     duration: int
 
@@ -152,9 +183,10 @@ class Metrics:
         for series in DECLARED:
             self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
         self._lock = threading.Lock()
+        self._log_dropped = 0
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
-        self._fed: Tally[Denied | Allowed] = Tally()  # how many flows feed a series
+        self._fed: Tally[Counts] = Tally()  # how many flows feed a series
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
         if series.kind is Counter:
@@ -183,6 +215,8 @@ class Metrics:
             _remove(self._counters[BUNDLES], (node, bridge, result))
         for change in CHANGES:
             _remove(self._counters[FLOW_MODS], (node, bridge, change))
+        for change in DRIFTS:
+            _remove(self._counters[DRIFT], (node, bridge, change))
         self.observe_counters(node, bridge, {})
         self._readings.pop((node, bridge), None)
 
@@ -191,6 +225,11 @@ class Metrics:
         _child(self._counters[BUNDLES], node, bridge, "committed").inc()
         for change, number in zip(CHANGES, (adds, modifies, deletes), strict=True):
             _child(self._counters[FLOW_MODS], node, bridge, change).inc(number)
+
+    def drift(self, node: str, bridge: str, changes: Mapping[str, int]) -> None:
+        """Somebody else changed flows of a switch: how many, by the words of DRIFTS."""
+        for change, number in changes.items():
+            _child(self._counters[DRIFT], node, bridge, change).inc(number)
 
     def bundle_failed(self, node: str, bridge: str) -> None:
         """The switch refused a bundle, or did not answer."""
@@ -220,6 +259,11 @@ class Metrics:
         """How many sessions and connections are up."""
         self._gauges[OPENFLOW_SESSIONS].set(openflow)
         self._gauges[OVSDB_CONNECTIONS].set(ovsdb)
+
+    def log_dropped(self, total: int) -> None:
+        """So many lines of the log were dropped since the start."""
+        more, self._log_dropped = max(0, total - self._log_dropped), total
+        self._counters[LOG_DROPPED].inc(more)
 
     def tls_refused(self, channel: str, reason: str) -> None:
         """A peer of "openflow" or "ovsdb" was refused."""
@@ -253,16 +297,15 @@ class Metrics:
         self._fed.subtract(one.counts for one in before.values())
         self._drop_unfed({one.counts for one in before.values()})
 
-    def _counter(self, counts: Denied | Allowed) -> Counter:
-        series = DENIED if isinstance(counts, Denied) else ALLOWED
-        return _child(self._counters[series], *map(str, counts))
+    def _counter(self, counts: Counts) -> Counter:
+        return _child(self._counters[_FED[type(counts)]], *map(str, counts))
 
-    def _drop_unfed(self, candidates: set[Denied | Allowed]) -> None:
+    def _drop_unfed(self, candidates: set[Counts]) -> None:
         for counts in candidates:
             if self._fed[counts] > 0:
                 continue
             del self._fed[counts]
-            _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
+            _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
 
 
 def _goes_on(last: Reading, now: Reading) -> bool:

@@ -7,18 +7,23 @@ time. The functions that say all of one kind are the reference for it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from controller.reconcile.events import Problem
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
+from controller.switch.foreign import describe_foreign
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.attach import Attachment, BridgeState, InterfaceState, Reading
+from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading
+from flows.limits import METERED, meter_number
 from flows.model import Cluster, Direction, Key, Policy
+from flows.pipeline import TABLE_NAMES
 
 MOST_NODES = 10  # named as those that hold up a policy
 MOST_LINES = 1000  # of what is missing
+MOST_FOREIGN = 3  # foreign flows of a switch that are problems each; `headgate flows --foreign` has more
+FOREIGN = "a flow that Headgate did not make stands in its tables, delete it if nobody needs it"
 
 
 class Ports(NamedTuple):
@@ -52,7 +57,7 @@ def ports_of(bridge: BridgeState, reading: Reading) -> Ports:
 def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) -> SwitchView:
     """One bridge; costs the same whatever is on it."""
     bridge = core.world.bridges[name]
-    switch = core.switches.get(bridge.dpid)
+    switch = core.switch_of(name)
     committed = switch.committed_at if switch else None
     return SwitchView(
         node=bridge.node,
@@ -71,17 +76,19 @@ def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) ->
         error=_error(core, name),
         commit_age=now - committed if committed is not None else None,
         unbound_ports=ports.unbound,
+        limits=switch.meters.problem if switch else "",
     )
 
 
 def _error(core: Reconciler, name: BridgeName) -> str:
     bridge = core.world.bridges[name]
-    rivals = core.world.by_dpid.get(bridge.dpid, ())
-    if rivals and rivals[0] != name:
-        return f"datapath id {bridge.dpid:016x} is used by bridge {rivals[0][1]} at {rivals[0][0]} too; not served"
-    switch = core.switches.get(bridge.dpid)
-    plan = core.world.planned(name)
-    return (plan.error if plan else "") or (switch.error if switch else "")
+    if refusal := core.world.owners.refusal(name):
+        return refusal
+    if failure := core.world.failed.get(name):
+        return failure.reason
+    switch, plan = core.switch_of(name), core.world.planned(name)
+    unnamed = "" if bridge.node else NO_NODE
+    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed
 
 
 # -- pods --------------------------------------------------------------------------------------------------------------
@@ -123,7 +130,15 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.programmed_after.get((bridge.ovsdb, interface.uuid)),
         reason="" if attachment.addresses else "no address is known for it yet: nothing passes",
+        limited=_limited(core, bridge, attachment.ofport),
     )
+
+
+def _limited(core: Reconciler, bridge: BridgeState, ofport: int) -> int:
+    switch = core.switch_of((bridge.ovsdb, bridge.name))
+    dropped = switch.meters.dropped if switch else {}
+    meters = (meter_number(limit, ofport) for limit in METERED)
+    return sum(dropped[number].packets for number in meters if number in dropped)
 
 
 def portless(
@@ -183,9 +198,8 @@ def pods_behind(core: Reconciler) -> dict[int, str]:
 def bridges_behind(core: Reconciler) -> list[BridgeName]:
     """The bridges whose switch does not have all its flows yet."""
     found = []
-    for name, bridge in core.world.bridges.items():
-        switch = core.switches.get(bridge.dpid)
-        plan = core.world.planned(name)
+    for name, _bridge in core.world.bridges.items():
+        switch, plan = core.switch_of(name), core.world.planned(name)
         if switch is None or not switch.realized or (plan is not None and plan.error):
             found.append(name)
     return found
@@ -196,14 +210,33 @@ def bridges_behind(core: Reconciler) -> list[BridgeName]:
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
-    return (*(ProblemView(p.where, p.key, p.field, p.reason) for p in core.problems), *strangers(core))
+    found = chain(core.problems, core.contained())
+    return (*(ProblemView(p.where, p.key, p.field, p.reason) for p in found), *strangers(core), *foreign(core))
 
 
 def strangers(core: Reconciler) -> tuple[ProblemView, ...]:
     """Switches that are connected and that no OVSDB knows."""
-    strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in core.world.by_dpid]
+    claimed = {bridge.dpid for bridge in core.world.bridges.values()}
+    strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in claimed]
     reason = "its OpenFlow connection is up, but no OVSDB that is reached has a bridge of ours with this datapath id"
     return tuple(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange))
+
+
+def foreign(core: Reconciler) -> tuple[ProblemView, ...]:
+    """Flows in tables of ours that Headgate did not make: what policy says may not hold beside them."""
+    found = []
+    for name, bridge in core.world.bridges.items():
+        switch = core.switch_of(name)
+        flows = switch.foreign_flows if switch is not None else ()
+        where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
+        for flow, _ in flows[:MOST_FOREIGN]:
+            match, actions = describe_foreign(flow)
+            place = f"table={TABLE_NAMES[flow.table]}, priority={flow.priority}"
+            text = f"{place}{',' if match else ''}{match} actions={actions or 'drop'}"
+            found.append(ProblemView(where, "", "", f"{FOREIGN}: {text}"))
+        if len(flows) > MOST_FOREIGN:
+            found.append(ProblemView(where, "", "", f"{FOREIGN}: {len(flows) - MOST_FOREIGN} more or many more"))
+    return tuple(sorted(found, key=lambda one: (one.where, one.reason)))
 
 
 # -- waiting -----------------------------------------------------------------------------------------------------------
@@ -224,14 +257,18 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
     unwritten = core.ports.unwritten()
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
-        switch = core.switches.get(bridge.dpid)
+        switch = core.switch_of(name)
         error = _error(core, name)
         if error:
             yield f"{where}: {error}"
+        if core.world.owners.refusal(name):
+            continue
         if switch is None or switch.session is None:
             yield f"{where}: the switch has no OpenFlow connection to this controller"
         elif not switch.realized and switch.realized_revision < revision:
             yield f"{where}: its flows are not yet what they shall be"
+        elif switch.foreign_flows:
+            yield f"{where}: flows that Headgate did not make stand in its tables; see headgate flows --foreign"
         elif unwritten.get(bridge.ovsdb):
             yield f"{where}: ports are not yet marked as installed"
 

@@ -105,26 +105,30 @@ def _is_in_cluster(environment: Mapping[str, str]) -> bool:
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
-    """The options that HEADGATE_ variables set; an empty variable counts as not set. Raises SettingsError for an
-    unknown one.
-    """
+    """The options that HEADGATE_ variables set; an empty variable counts as not set, and an unknown one for nothing."""
     known = {option.variable: option for option in options()}
     given: dict[str, Given] = {}
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES or variable.startswith(LAB_PREFIX):
-            continue
         option = known.get(variable)
-        if option is None:
-            if _SERVICE_LINK.match(variable) or _LAB.match(variable):
-                continue
-            hint = _nearest(variable, [*known, *OTHER_VARIABLES])
-            raise SettingsError(
-                f"the environment variable {variable} is unknown{hint}; unset it or see `headgate run --help`"
-            )
-        if text.strip():
+        if option is not None and text.strip():
             value: object = tuple(text.replace(",", " ").split()) if option.repeatable else text.strip()
             given[option.name] = Given(value, variable)
     return given
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to warn of: HEADGATE_ variables that nothing reads, a line each with the nearest name.
+
+    They end nothing, for an environment has many authors; a file has one, and what it says is meant.
+    """
+    known = [*(option.variable for option in options()), *OTHER_VARIABLES]
+    lines = []
+    for variable in sorted(environment):
+        if not variable.startswith(ENV_PREFIX) or variable in known or variable.startswith(LAB_PREFIX):
+            continue
+        if not _SERVICE_LINK.match(variable) and not _LAB.match(variable):
+            lines.append(f"the environment variable {variable} is unknown and has no effect{_nearest(variable, known)}")
+    return lines
 
 
 def from_file(path: Path) -> dict[str, Given]:

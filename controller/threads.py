@@ -105,4 +105,5 @@ def tell() -> None:
     for one in list(_watched.values()):
         if one.reason and not one.told:
             one.told = True
-            log.critical("the thread %s is gone (%s); restart Headgate\n%s", one.name, one.reason, one.trace)
+            extra = {"stack": one.trace} if one.trace else {}
+            log.critical("the thread %s is gone (%s); restart Headgate", one.name, one.reason, extra=extra)

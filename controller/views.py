@@ -7,7 +7,8 @@ are drawn the commands'.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -15,7 +16,8 @@ from typing import Protocol
 class SourceView:
     """One source of Kubernetes objects.
 
-    `age` is in seconds since it was last known to be current, None before the first sync.
+    `age` is in seconds since it was last known to be current, None before the first sync. `ignored` says what is passed
+    over, and how many of it, like "Service (v1)" or "subfolders".
     """
 
     name: str
@@ -24,6 +26,7 @@ class SourceView:
     age: float | None = None
     problems: int = 0
     reason: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class SwitchView:
     `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of our own flows;
     `actual_flows` is None before the first dump. `commit_age` is in seconds since the last bundle that the switch
     committed, None when there was none. `in_sync` means that nothing is left to send, by the switch's own word.
+    `limits` says why limits of pods do not hold there, empty when they do.
     """
 
     node: str
@@ -74,6 +78,7 @@ class SwitchView:
     error: str = ""
     commit_age: float | None = None
     unbound_ports: tuple[PortView, ...] = ()
+    limits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class PodView:
     """One pod that has a port, or should have one.
 
     `isolated` holds "ingress" and "egress"; `installed` means that its port's policy is in force; `programmed_after`
-    is the time from the port's appearance to that, in seconds.
+    is the time from the port's appearance to that, in seconds; `limited` counts packets that its limits dropped, as of
+    the last reading of counters.
     """
 
     key: str
@@ -109,6 +115,7 @@ class PodView:
     installed: bool = False
     programmed_after: float | None = None
     reason: str = ""
+    limited: int = 0
 
 
 @dataclass(frozen=True, slots=True)

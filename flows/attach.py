@@ -18,7 +18,7 @@ from typing import NamedTuple
 from flows.fields import MAX_OFPORT
 from flows.limits import Limit, limits_of
 from flows.model import Cluster, Key
-from flows.net import Net, parse_address
+from flows.net import Net, not_of_a_host, parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class BridgeState:
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
-    are those that hold for it."""
+    are those that hold for it, `problem` says which of its addresses count for nothing, and why."""
 
     ofport: int
     interface: str
@@ -69,6 +69,7 @@ class Attachment:
     mac: int | None
     addresses: tuple[Net, ...]
     limits: tuple[Limit, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +108,36 @@ class _Refused(Exception):
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
+MOST_NAMED = 5  # of the ports that claim the same; each of them is told of the others
+NO_NODE = (
+    "nobody says which node this bridge is on, so it has no pods; set external_ids:hostname of its Open_vSwitch record "
+    "to the node's name"
+)
 
 
 def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
     """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
     guessed."""
     interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
-    return judge(bridge, cluster, [read_port(interface, bridge, cluster) for interface in interfaces])
+    ports = [read_port(interface, bridge, cluster) for interface in interfaces]
+    return judge(bridge, own_addresses(bridge, cluster), ports)
+
+
+def own_addresses(bridge: BridgeState, cluster: Cluster) -> tuple[Net, ...]:
+    """The addresses of the node that a bridge is on."""
+    node = cluster.nodes.get(bridge.node)
+    return node.addresses if node else ()
 
 
 def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:
-    """What one interface comes to, whatever the others are."""
+    """What one interface comes to, whatever the others are. Never raises: what cannot be read is a problem."""
+    try:
+        return _read_port(interface, bridge, cluster)
+    except Exception as error:  # noqa: BLE001 - contents are a node's, and must not harm another port
+        return PortProblem(interface.name, f"it cannot be read: {type(error).__name__}: {error}")
+
+
+def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:
     if interface.name == bridge.name:
         return None
     if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
@@ -131,29 +151,31 @@ def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) 
         return PortProblem(interface.name, str(refusal))
 
 
-def judge(bridge: BridgeState, cluster: Cluster, ports: Iterable[PortReading]) -> Reading:
-    """What the ports of a bridge come to together, in the order of their names."""
+def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading]) -> Reading:
+    """What the ports of a bridge come to together, in the order of their names. `own` are the node's addresses."""
     found: list[Attachment] = []
     problems: list[PortProblem] = []
     uplinks: list[InterfaceState] = []
     for port in ports:
         if isinstance(port, Attachment):
             found.append(port)
+            if port.problem:
+                problems.append(PortProblem(port.interface, port.problem))
         elif isinstance(port, PortProblem):
             problems.append(port)
         elif port is not None:
             uplinks.append(port)
-    node = cluster.nodes.get(bridge.node)
-    own = node.addresses if node else ()
-    kept = found if _all_apart(found, own) else _without_rivals(_without_node(found, own, problems), problems)
+    if not _all_apart(found, uplinks, own):
+        found, uplinks = _without_twins(found, uplinks, problems)
+        found = _without_rivals(_without_node(found, own, problems), problems)
     problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
     local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
     return Reading(
         SwitchView(
             node_addresses=own,
-            local_mac=_read_mac(local.mac_in_use) if local else None,
+            local_mac=read_mac(local.mac_in_use) if local else None,
             uplink=uplinks[0].ofport if uplinks else None,
-            attachments=tuple(sorted(kept, key=attrgetter("ofport"))),
+            attachments=tuple(sorted(found, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
         ),
         tuple(sorted(problems, key=attrgetter("interface"))),
@@ -184,6 +206,8 @@ def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
 
 def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> Attachment:
     ids, node = interface.external_ids, bridge.node
+    if not node:
+        raise _Refused(NO_NODE)
     key = pod_named(ids)
     if key is None:
         raise _Refused("neither uplink nor pod: its external_ids name no pod")
@@ -197,29 +221,60 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     uid = ids.get("iface-id-ver", "")
     if uid and pod.uid and uid != pod.uid:
         raise _Refused(f"it belongs to an earlier pod {key}: iface-id-ver is {uid}, the pod's uid {pod.uid}")
-    if pod.node and node and pod.node != node:
+    if pod.node and pod.node != node:
         raise _Refused(f"pod {key} runs on node {pod.node}, this is {node}")
-    mac = _read_mac(ids.get("attached-mac", ""))
+    mac = read_mac(ids.get("attached-mac", ""))
     if mac is None and ids.get("attached-mac"):
         raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
     try:
-        addresses = pod.addresses or port_addresses(ids)
+        told = () if pod.addresses else port_addresses(ids)
     except ValueError as error:
         raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    refused = next(filter(None, map(not_of_a_host, told)), "")
+    addresses = _each_once(pod.addresses or tuple(net for net in told if not not_of_a_host(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
-    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits)
+    problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
+    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem)
 
 
-def _read_mac(text: str) -> int | None:
+def read_mac(text: str) -> int | None:
     """A unicast MAC address as an integer, None for anything else."""
     number = int(text.replace(":", ""), 16) if _MAC.fullmatch(text) else 0
     return number if number and not number >> 40 & 1 else None
 
 
-def _all_apart(found: list[Attachment], own: tuple[Net, ...]) -> bool:
-    """True when no pod, and no address, is anybody else's: nearly always."""
+def _each_once(addresses: tuple[Net, ...]) -> tuple[Net, ...]:
+    once = dict.fromkeys(addresses)
+    return addresses if len(once) == len(addresses) else tuple(once)
+
+
+def _all_apart(found: list[Attachment], uplinks: list[InterfaceState], own: tuple[Net, ...]) -> bool:
+    """True when no pod, no address and no port number is anybody else's: nearly always."""
     addresses = list(chain(own, *[pod.addresses for pod in found]))
-    return len(set(addresses)) == len(addresses) and len({pod.pod for pod in found}) == len(found)
+    numbers = [*[pod.ofport for pod in found], *[uplink.ofport for uplink in uplinks]]
+    return (
+        len(set(addresses)) == len(addresses)
+        and len({pod.pod for pod in found}) == len(found)
+        and len(set(numbers)) == len(numbers)
+    )
+
+
+def _without_twins(
+    found: list[Attachment], uplinks: list[InterfaceState], problems: list[PortProblem]
+) -> tuple[list[Attachment], list[InterfaceState]]:
+    """Two ports of one number: a switch has no such thing, and a flow for one would be the other's."""
+    by_number: dict[int | None, list[str]] = defaultdict(list)
+    for pod in found:
+        by_number[pod.ofport].append(pod.interface)
+    for uplink in uplinks:
+        by_number[uplink.ofport].append(uplink.name)
+    for number, names in by_number.items():
+        if len(names) > 1:
+            problems.extend(PortProblem(name, _rivals(f"port number {number}", names)) for name in names)
+    return (
+        [pod for pod in found if len(by_number[pod.ofport]) == 1],
+        [uplink for uplink in uplinks if len(by_number[uplink.ofport]) == 1],
+    )
 
 
 def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:
@@ -237,12 +292,12 @@ def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[
 
 def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
     """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
-    by_pod: dict[Key, list[Attachment]] = defaultdict(list)
-    by_address: dict[Net, list[Attachment]] = defaultdict(list)
+    by_pod: dict[Key, list[str]] = defaultdict(list)
+    by_address: dict[Net, list[str]] = defaultdict(list)
     for pod in found:
-        by_pod[pod.pod].append(pod)
+        by_pod[pod.pod].append(pod.interface)
         for net in pod.addresses:
-            by_address[net].append(pod)
+            by_address[net].append(pod.interface)
     kept = []
     for pod in found:
         if len(by_pod[pod.pod]) > 1:
@@ -256,6 +311,8 @@ def _without_rivals(found: list[Attachment], problems: list[PortProblem]) -> lis
     return kept
 
 
-def _rivals(what: str, rivals: list[Attachment]) -> str:
-    names = ", ".join(pod.interface for pod in rivals)
+def _rivals(what: str, rivals: list[str]) -> str:
+    names = ", ".join(sorted(rivals)[:MOST_NAMED])
+    if len(rivals) > MOST_NAMED:
+        names += f" and {len(rivals) - MOST_NAMED} more"
     return f"{what} is claimed by several ports: {names}; until one of them goes, nothing passes to or from it"

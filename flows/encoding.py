@@ -6,13 +6,13 @@ are cut once from what the encoder makes of two of them, and then filled in. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from flows.attach import Attachment
 from flows.fields import CookieKind, cookie
-from flows.flow import Action, Conjunction, Flow, Match, Term, exactly, in_range, match
+from flows.flow import Action, Conjunction, Flow, Match, Output, Term, exactly, in_range, match
 from flows.model import Direction
 from flows.net import WIDTH, Net
 from flows.oxm import CONJ_ID, CT_TP_DST
@@ -158,6 +158,10 @@ class FlowEncoder(Generic[W]):
         """Any flow."""
         encoder = self._encoder
         return encoder.key(flow.table, flow.priority, flow.match), encoder.body(flow.cookie, flow.actions, flow.goto)
+
+    def outputs(self, ports: Iterable[int]) -> W:
+        """The body of a pipeline flow that sends to these ports, in order."""
+        return self._encoder.body(cookie(CookieKind.PIPELINE), tuple(map(Output, ports)), None)
 
     def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[W, ...]]:
         """The flows of a pod's port, in any order: keys, and as many bodies."""

@@ -72,6 +72,7 @@ class PolicyEngine:
         self._port_users: dict[PortName, set[Live]] = {}
         # To be computed again, in the order of the changes: what came together lies together in memory.
         self._affected: dict[Live, None] = {}
+        self._failed: dict[Live, str] = {}
         self._moved: set[Key] = set()
         self._moved_numbers: set[int] = set()  # the same of pods that are still there, by their number
 
@@ -183,7 +184,7 @@ class PolicyEngine:
         affected, self._affected = self._affected, {}
         changes: list[Change] = []
         for live in affected:
-            old, new = live.parts, self._compute(live)
+            old, new = live.parts, self._contained(live)
             live.parts = new
             if old:
                 changes.extend(_differences(old, new))
@@ -195,6 +196,22 @@ class PolicyEngine:
         moved = frozenset(chain(self._moved, [pods[n].key for n in self._moved_numbers]))
         self._moved, self._moved_numbers = set(), set()
         return Settled(tuple(changes), moved)
+
+    def _contained(self, live: Live) -> tuple[Part, ...]:
+        """A rule that cannot be computed allows nothing, until something of it changes."""
+        try:
+            parts = self._compute(live)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this rule and no other
+            self._failed[live] = f"cannot be computed, so it allows nothing: {type(error).__name__}: {error}"
+            return ()
+        if self._failed:
+            self._failed.pop(live, None)
+        return parts
+
+    @property
+    def failures(self) -> dict[RuleRef, str]:
+        """The rules of policies that allow nothing because they cannot be computed, and why."""
+        return {ref: reason for live, reason in self._failed.items() for ref in live.owners}
 
     def _compute(self, live: Live) -> tuple[Part, ...]:
         if not live.owners:

@@ -53,12 +53,13 @@ SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociat
 LONGER = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
 LONGEST = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
 OUTPUT = Range(_R[5], 0, 15, "the ofport to send to")
+FLOOD_CHUNK = Range(_R[7], 0, 9, "which of the flood's chunks of ports is being served")
 # What every commit writes. Conntrack calls a packet new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection stands in the zone")
 
 RANGES = (
     SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
-    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, LONGER, LONGEST, OUTPUT,
+    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, LONGER, LONGEST, OUTPUT, FLOOD_CHUNK,
 )  # fmt: skip
 
 # OpenFlow's LOCAL in 16 bits, which output:reg takes (ovs-actions(7)), and in 32 bits, as in_port has it.
@@ -70,6 +71,9 @@ IN_PORT_16 = 0xFFF8
 NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD
 MAX_OFPORT = 0xFEFF
+# Ports that one flow of the flood sends to. One flow for all would be too long for a message, and made anew for every
+# port that comes or goes; with this many, the flow that calls all chunks fits a message for as many ports as there are.
+FLOOD_PORTS = 64
 
 # Who asks a node for its addresses: a locally administered MAC address that no port has.
 ASKER_MAC = 0x02_48_47_00_00_01

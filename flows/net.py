@@ -64,6 +64,32 @@ def parse_address(text: str) -> Net:
         raise ValueError(f"{text!r} is no IP address") from None
 
 
+# What no single machine can have: ranges as (version, first address, prefix length), and what they are.
+_NOBODYS = (
+    (4, 0x00000000, 8, "this network (RFC 1122)"),
+    (4, 0x7F000000, 8, "loopback"),
+    (4, 0xE0000000, 4, "multicast"),
+    (4, 0xFFFFFFFF, 32, "broadcast"),
+    (6, 0, 128, "the unspecified address"),
+    (6, 1, 128, "loopback"),
+    (6, 0xFF << 120, 8, "multicast"),
+    (6, 0xFFFF << 32, 96, "an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2)"),
+)
+_RANGES = tuple(
+    (version, value >> WIDTH[version] - prefix, WIDTH[version] - prefix, what)
+    for version, value, prefix, what in _NOBODYS
+)
+
+
+def not_of_a_host(net: Net) -> str:
+    """Why no pod or node can have this address; "" when one can."""
+    version, value, _ = net
+    for one, first, shift, what in _RANGES:
+        if one == version and value >> shift == first:
+            return f"{net} is {what}, which no pod or node can have"
+    return ""
+
+
 def parse_network(text: str) -> Net:
     """A prefix in CIDR form; host bits are cleared, as the Kubernetes API does.
 

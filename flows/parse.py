@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from flows.legacy import ALPHA_API, BETA_API, LegacyPolicy, read_alpha, read_beta, read_isolation
 from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Key, Namespace, Node, Pod, Policy, Protocol
-from flows.net import Net, parse_address
+from flows.near import group_of, meant
+from flows.net import Net, not_of_a_host, parse_address
 from flows.parse_policy import parse_policy, read_policy
 from flows.raw import (
     Errors,
@@ -148,10 +149,14 @@ def _address(value: object, path: str, errors: Errors) -> Net | None:
         errors.append(FieldError(path, "is required" if value is None else not_a_string(value)))
         return None
     try:
-        return parse_address(value)
+        found = parse_address(value)
     except ValueError:
         errors.append(FieldError(path, f"{shown(value)} is not an IP address"))
         return None
+    if reason := not_of_a_host(found):
+        errors.append(FieldError(path, reason))
+        return None
+    return found
 
 
 def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
@@ -241,19 +246,15 @@ READERS: Mapping[tuple[str, str], Reader] = {
 }
 
 
-def _group(version: str) -> str:
-    return version.rpartition("/")[0]
-
-
-_VERSIONS = {(_group(version), kind): version for version, kind in READERS}
+_VERSIONS = {(group_of(version), kind): version for version, kind in READERS}
 _USUAL = {kind: version for version, kind in reversed(list(READERS))}  # the first of a kind
 
 
 def parse_object(raw: object) -> ParsedObject | None:
     """Any object; None for one that is none of our kinds.
 
-    Raises ParseError for what is no object, says no kind, has metadata that is not usable, or is one of our kinds under
-    a version that its group does not have, which no API server would take either.
+    Raises ParseError for what is no object, says no kind, has metadata that is not usable, or is one of our kinds, or
+    nearly one, under a version that its group does not have, which no API server would take either.
     """
     whole = object_of(raw)
     kind, version = whole.get("kind"), whole.get("apiVersion")
@@ -279,6 +280,11 @@ def _refuse(kind: object, version: object) -> None:
             reason = "is required" if value is None or value == "" else not_a_string(value)
             raise ParseError("", (FieldError(field, reason),))
     kind, version = str(kind), str(version)
-    if kind in _USUAL and any(_group(version) == group for group, _ in _VERSIONS):
-        known = _VERSIONS.get((_group(version), kind), _USUAL[kind])
+    if kind in _USUAL and any(group_of(version) == group for group, _ in _VERSIONS):
+        known = _VERSIONS.get((group_of(version), kind), _USUAL[kind])
         raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {shown(version)}"),))
+    if near := meant(kind, version, tuple(READERS)):
+        wanted = (
+            f"did you mean apiVersion {near[0]}, kind {near[1]}? Kubernetes has no {shown(kind)} in {shown(version)}"
+        )
+        raise ParseError("", (FieldError("kind" if kind != near[1] else "apiVersion", wanted),))

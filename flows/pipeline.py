@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from flows import oxm
+from flows.fields import FLOOD_CHUNK
 from flows.flow import Ct, Flow, Resubmit
 
 
@@ -76,9 +77,10 @@ NEIGHBOR = Table(
 FLOOD = Table(
     15,
     "flood",
-    "ARP and neighbor discovery that concern everybody: to every pod, the node and the uplink, but not back.",
-    frozenset(),
-    (),
+    "ARP and neighbor discovery that concern everybody: to every pod, the node and the uplink, but not back. The pods' "
+    "ports are in chunks, a flow each, which the miss calls one after the other.",
+    _names(FLOOD_CHUNK.register),
+    ("flood",),
     "to all of them",
 )
 CONNTRACK = Table(

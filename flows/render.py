@@ -7,6 +7,8 @@ rules in
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import SwitchView
@@ -37,6 +39,7 @@ from flows.flow import (
     Ct,
     Flow,
     Load,
+    Match,
     Move,
     Output,
     OutputRegister,
@@ -62,14 +65,25 @@ SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 
 
 def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
-    """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them."""
-    flows = FlowSet()
-    render_bridge(flows, view)
-    render_flood(flows, view)
-    for attachment in view.attachments:
-        render_pod(flows, attachment, policy.isolated.get(attachment.pod, frozenset()))
-    render_rules(flows, view, policy)
-    return flows.flows()
+    """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them.
+
+    Where ports have one MAC address, or one of them the bridge's own, they want the same flow: it is the bridge's, else
+    that of the port with the smallest number.
+    """
+    whole = FlowSet()
+    render_bridge(whole, view)
+    render_flood(whole, view)
+    pieces = [whole]
+    for attachment in sorted(view.attachments, key=attrgetter("ofport")):
+        pieces.append(piece := FlowSet())
+        render_pod(piece, attachment, policy.isolated.get(attachment.pod, frozenset()))
+    pieces.append(rules := FlowSet())
+    render_rules(rules, view, policy)
+    found: dict[tuple[int, int, Match], Flow] = {}
+    for piece in pieces:
+        for flow in piece.flows():
+            found.setdefault((flow.table, flow.priority, flow.match), flow)
+    return list(found.values())
 
 
 def render_bridge(flows: FlowSet, view: SwitchView) -> None:

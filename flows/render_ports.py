@@ -5,6 +5,8 @@ Everything is bound to the port: MAC, IPv4, IPv6, ARP and neighbor discovery. Wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flows import oxm
 from flows import pipeline as tables
 from flows.attach import Attachment, SwitchView
@@ -13,6 +15,8 @@ from flows.fields import (
     DESTINATION,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
+    FLOOD_CHUNK,
+    FLOOD_PORTS,
     IN_PORT_16,
     INITIATOR,
     LOCAL_16,
@@ -27,7 +31,7 @@ from flows.fields import (
     CookieKind,
     cookie,
 )
-from flows.flow import Action, Load, Meter, Output, Term, exactly, in_range, masked
+from flows.flow import Action, Load, Meter, Output, Resubmit, Term, exactly, in_range, masked
 from flows.limits import Limit, meter_number, sctp_opening
 from flows.model import Direction
 from flows.net import Net
@@ -46,6 +50,7 @@ from flows.render_discovery import (
 NEW = masked(oxm.CT_STATE, oxm.CtState.NEW | oxm.CtState.TRK, oxm.CtState.NEW | oxm.CtState.TRK)
 FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
 SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
+CHUNK = 10  # a chunk of the flood stands above the flow that calls it
 
 
 def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
@@ -151,10 +156,34 @@ def render_node(flows: FlowSet, view: SwitchView) -> None:
 
 
 def render_flood(flows: FlowSet, view: SwitchView) -> None:
-    """ARP and neighbor discovery that concern everybody. This one flow depends on all ports."""
-    ports = [pod.ofport for pod in view.attachments if pod.addresses]
-    everybody = [*sorted(ports), LOCAL_32, *([view.uplink] if view.uplink is not None else [])]
-    flows.add(tables.FLOOD, MISS, [], [Output(port) for port in everybody])
+    """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
+    chunks: dict[int, list[int]] = {}
+    for pod in view.attachments:
+        if pod.addresses:
+            chunks.setdefault(flood_chunk(pod.ofport), []).append(pod.ofport)
+    for chunk, ports in chunks.items():
+        render_chunk(flows, chunk, ports)
+    render_everybody(flows, chunks, view.uplink)
+
+
+def flood_chunk(ofport: int) -> int:
+    """The chunk of the flood that a port is in, from 1: a packet that nobody called for a chunk has 0."""
+    return ofport // FLOOD_PORTS + 1
+
+
+def render_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
+    """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
+    nothing."""
+    flows.add(tables.FLOOD, CHUNK, [in_range(FLOOD_CHUNK, chunk)], [Output(port) for port in sorted(ports)])
+
+
+def render_everybody(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
+    """The flow that calls the chunks one after the other. It changes only with the set of chunks, and the uplink."""
+    actions: list[Action] = []
+    for chunk in sorted(chunks):
+        actions += [Load(FLOOD_CHUNK, chunk), Resubmit(tables.FLOOD.number)]
+    actions += [Output(LOCAL_32), *([Output(uplink)] if uplink is not None else [])]
+    flows.add(tables.FLOOD, MISS, [], actions)
 
 
 def render_neighbors(flows: FlowSet, view: SwitchView) -> None:

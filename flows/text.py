@@ -40,7 +40,10 @@ _PROTOCOL_WORDS = {
     (oxm.ETH_IPV4, oxm.IP_PROTO_SCTP): "sctp", (oxm.ETH_IPV6, oxm.IP_PROTO_SCTP): "sctp6",
 }  # fmt: skip
 _FRAGMENT_WORDS = {(0, 3): "no", (1, 1): "yes", (1, 3): "first", (3, 3): "later", (2, 2): "later", (0, 2): "not_later"}
-_PORT_WORDS = {fields.LOCAL_32: "LOCAL", fields.IN_PORT_32: "IN_PORT"}
+_PORT_WORDS = {
+    fields.LOCAL_32: "LOCAL", fields.IN_PORT_32: "IN_PORT", 0xFFFFFFF9: "TABLE", 0xFFFFFFFA: "NORMAL",
+    0xFFFFFFFB: "FLOOD", 0xFFFFFFFC: "ALL", 0xFFFFFFFD: "CONTROLLER",
+}  # fmt: skip
 _OTHER_WORDS = {
     "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_frag": "nw_frag",
     "ip_ttl": "nw_ttl", "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "sctp_src": "tp_src",

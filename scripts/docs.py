@@ -54,7 +54,7 @@ def config() -> str:
     rules = (
         "A flag is stronger than its environment variable, that than the file (`--config`), and the file than the "
         "default. Lists are replaced, not joined; in the environment their parts are separated by commas or spaces. "
-        "Unknown keys and variables are errors.\n"
+        "Unknown keys of the file are errors; unknown variables are warned of.\n"
     )
     parts = ["# Settings of `headgate run`\n", rules]
     for group in GROUPS:

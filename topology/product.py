@@ -118,6 +118,11 @@ class Product:
         with urllib.request.urlopen(self.server + path, timeout=10) as answer:
             return json.load(answer)
 
+    def text(self, path: str) -> str:
+        """What the controller serves under `path`. Raises OSError while it does not answer."""
+        with urllib.request.urlopen(self.server + path, timeout=10) as answer:
+            return str(answer.read().decode())
+
     def tail(self, lines: int = 20) -> str:
         """The end of the controller's log."""
         try:

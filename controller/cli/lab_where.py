@@ -50,7 +50,8 @@ def told() -> Iterator[None]:
     except LabError as error:
         raise Failure(str(error)) from error
     except PermissionError as error:
-        raise Failure(f"{error}: labs need root; run this command with sudo") from error
+        where = f" ({error.filename}: {error.strerror})" if error.filename else ""
+        raise Failure(f"labs need root; run this command with sudo{where}") from error
 
 
 def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -6,6 +6,7 @@ What runs in between is the core's. The hub is installed before anything is impo
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
+LAST_SECONDS = 4.8  # after which the kernel ends it: the log may be a pipe that takes nothing
+FLUSH_SECONDS = 0.5  # for the last lines of the log
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 INTRO = """Run the controller beside your switches.
@@ -154,7 +157,7 @@ def _help_line(option: Option) -> tuple[str, str]:
 )
 def run(file: Path | None, **flags: object) -> None:
     """Run the controller (the help text is INTRO)."""
-    from controller.settings import SettingsError, load
+    from controller.settings import SettingsError, load, unknown_variables
 
     ctx = click.get_current_context()
     try:
@@ -169,9 +172,15 @@ def run(file: Path | None, **flags: object) -> None:
     from controller import logs
 
     logs.configure(config.log_level, config.log_format)
+    logs.take_stderr()
+    for line in unknown_variables(os.environ):
+        logging.getLogger(__name__).warning(line)
     from controller.core import Controller
 
-    serve(config, Controller)
+    try:
+        serve(config, Controller)
+    finally:
+        logs.give_back_stderr(FLUSH_SECONDS)
 
 
 def _check_folder(config: Config) -> None:
@@ -179,8 +188,11 @@ def _check_folder(config: Config) -> None:
     if folder is None:
         return
     if not folder.is_dir():
-        reason = "is not a folder" if folder.exists() else "does not exist"
-        raise WrongUsage(f"the manifest folder {folder} {reason}; create it, or give another with --manifests DIR")
+        if folder.exists():
+            raise WrongUsage(f"{folder} is not a folder; give the folder that holds the files with --manifests DIR")
+        raise WrongUsage(
+            f"the manifest folder {folder} does not exist; create it, or give another with --manifests DIR"
+        )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; give it the right to")
 
@@ -202,8 +214,6 @@ def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
         http.start()
         _log_start(config, str(http.address))
         wait_for_signal()
-        # A thread below Python that cannot be stuck behind the interpreter: nothing may hold up the end of the process.
-        faulthandler.dump_traceback_later(KILL_SECONDS, exit=True)
         core.stop(STOP_SECONDS)
         http.stop()
     _end()
@@ -231,13 +241,14 @@ def _signals() -> Iterator[Callable[[], None]]:
     """Yields a call that blocks until one of SIGNALS came, also if it came before the call.
 
     The interpreter writes a byte for every signal (signal.set_wakeup_fd), and reading it waits as both hubs can; a
-    handler that touched a lock or an event could run inside the hub, where green threads cannot switch.
+    handler that touched a lock or an event could run inside the hub, where green threads cannot switch. The handler
+    itself runs also while the hub is busy: it sees to it that the process ends in time whatever else happens.
     """
     import socket
 
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    before = {number: signal.signal(number, _end_in_time) for number in SIGNALS}
     old = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
 
     def wait() -> None:
@@ -247,6 +258,8 @@ def _signals() -> Iterator[Callable[[], None]]:
     try:
         yield wait
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
         signal.set_wakeup_fd(old)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -254,11 +267,19 @@ def _signals() -> Iterator[Callable[[], None]]:
         writing.close()
 
 
+def _end_in_time(*_: object) -> None:
+    """Have the process ended from below Python, where nothing can be stuck behind the interpreter.
+
+    First with what all threads do, which takes a standard error that can be written to; then by the kernel.
+    """
+    faulthandler.dump_traceback_later(KILL_SECONDS, exit=True, file=sys.__stderr__ or 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
+
+
 def _end() -> None:
     """End the process now: what is left are threads that wait, and they hold nothing that must be kept."""
-    import logging
+    from controller import logs
 
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush(FLUSH_SECONDS)
     os._exit(0)

@@ -121,6 +121,8 @@ def _sources(page: Page, view: StatusView) -> None:
         for one in view.sources
     ]
     page.table("Sources", ("SOURCE", "KIND", "SYNCED", "AGE", "PROBLEMS", "REASON"), rows, right="PROBLEMS")
+    ignored = [(one.name, what, str(number)) for one in view.sources for what, number in one.ignored.items()]
+    page.table("Passed over in the sources", ("SOURCE", "WHAT", "NUMBER"), ignored, right="NUMBER")
 
 
 def _switches(page: Page, view: StatusView) -> None:
@@ -132,6 +134,8 @@ def _switches(page: Page, view: StatusView) -> None:
     )
     rows = [(one.node or one.ovsdb, one.error) for one in view.switches if one.error]
     page.table("Errors of switches", ("NODE", "ERROR"), rows)
+    rows = [(one.node or one.ovsdb, one.limits) for one in view.switches if one.limits]
+    page.table("Limits that do not hold", ("NODE", "REASON"), rows)
     page.table(
         "OVSDB connections that are away",
         ("REMOTE", "CONNECTED", "READ", "REASON"),
@@ -183,6 +187,8 @@ def _pods(page: Page, view: StatusView) -> None:
     # On a healthy cluster the last column would be empty, and width is scarce.
     kept = len(columns) if any(one.reason for one in view.pods) else len(columns) - 1
     page.table("Pods", columns[:kept], [_pod(one)[:kept] for one in view.pods], right="OFPORT TOOK")
+    rows = [(one.key, one.node or "-", str(one.limited)) for one in view.pods if one.limited]
+    page.table("Pods that sent more than their limits", ("POD", "NODE", "DROPPED"), rows, right="DROPPED")
 
 
 def _pod(one: PodView) -> Row:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
 from flows.attach import BridgeState
 from flows.model import Cluster, Key
 
@@ -111,6 +112,28 @@ class ClusterChanged:
     touched: tuple[tuple[str, Key | str], ...] | None = None
 
 
+class Peer(NamedTuple):
+    """Who is at the other end of a connection: its address, and the names in its certificate. Empty where there is
+    none, as with a unix socket."""
+
+    host: str = ""
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.names[0] if self.names else "", self.host))) or "this machine"
+
+
+NOBODY = Peer()
+
+
+@dataclass(frozen=True, slots=True)
+class OvsdbPeer:
+    """Who an OVSDB is connected to, before anything that comes through that connection."""
+
+    ovsdb: str
+    peer: Peer
+
+
 @dataclass(frozen=True, slots=True)
 class BridgeChanged:
     """A bridge of ours appeared in an OVSDB, or something about it changed."""
@@ -150,6 +173,7 @@ class SwitchUp:
 
     dpid: int
     session: int
+    peer: Peer = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +188,7 @@ class SwitchDown:
 class FlowsDumped:
     """The whole answer to the DumpFlows of that number: in `flows` our own (learned ones left out) that are not among
     those it named as known, and None for known ones that are not there; counters, how many flows are foreign, and the
-    first of the foreign flows that stand in tables of ours."""
+    first of the foreign flows that stand in tables of ours. `meters` is None where the switch says nothing of them."""
 
     dpid: int
     session: int
@@ -173,6 +197,7 @@ class FlowsDumped:
     counters: Mapping[FlowKey, FlowCounters]
     foreign: int
     foreign_flows: tuple[ForeignFlow, ...] = ()
+    meters: MeterReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +213,12 @@ class FlowsDisturbed:
     foreign: int = 0
     unknown: bool = False
 
+    @property
+    def changes(self) -> dict[str, int]:
+        """How many flows were changed in each way, those that were."""
+        counts = {"removed": self.removed, "modified": self.modified, "added": self.added, "foreign": self.foreign}
+        return {name: count for name, count in counts.items() if count}
+
 
 @dataclass(frozen=True, slots=True)
 class BundleDone:
@@ -200,12 +231,32 @@ class BundleDone:
 
 @dataclass(frozen=True, slots=True)
 class BundleFailed:
-    """The switch refused bundle `number`, or did not answer; nothing of it is in force."""
+    """The switch refused bundle `number`, or did not answer; nothing of it is in force. `no_meters` says that it was
+    refused for its meters, which the switch cannot have."""
 
     dpid: int
     session: int
     number: int
     reason: str
+    no_meters: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFailed:
+    """The switch could not be asked for its flows."""
+
+    dpid: int
+    session: int
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledFailed:
+    """SetInstalled could not be handed over: these interfaces, by row uuid, are as they were."""
+
+    ovsdb: str
+    interfaces: Mapping[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +268,17 @@ Event = (
     ClusterChanged
     | BridgeChanged
     | BridgeGone
+    | OvsdbPeer
     | OvsdbState
     | InstalledWritten
+    | InstalledFailed
     | SwitchUp
     | SwitchDown
     | FlowsDumped
     | FlowsDisturbed
     | BundleDone
     | BundleFailed
+    | DumpFailed
     | Tick
 )
 
@@ -246,12 +300,14 @@ class DumpFlows:
 
 @dataclass(frozen=True, slots=True)
 class SendBundle:
-    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed."""
+    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed. Meters, which no bundle
+    takes, are made before it, and removed after it."""
 
     dpid: int
     session: int
     number: int
     changes: Changes
+    meters: MeterChanges = NO_CHANGES
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,23 @@ The mark is `Interface.external_ids:headgate-installed=true`. Pure; the writing 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flows.attach import BridgeState, InterfaceState, SwitchView
 
 INSTALLED = "headgate-installed"
 PortId = tuple[str, str]  # the OVSDB's name and the Interface row's uuid
+# A mark that was asked for and is neither written nor refused is asked for again after this time.
+ASK_AGAIN_SECONDS = 30.0
+
+
+class _Request(NamedTuple):
+    """A mark that was asked for, and when."""
+
+    wish: bool
+    at: float
 
 
 def is_marked(interface: InterfaceState) -> bool:
@@ -28,60 +37,95 @@ class PortLedger:
     first_seen: dict[PortId, float] = field(default_factory=dict)
     programmed_after: dict[PortId, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)
-    _requested: dict[PortId, bool] = field(default_factory=dict)
-    _unwritten: set[PortId] = field(default_factory=set)
+    _known: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # uuids, by OVSDB and bridge
+    # By OVSDB and uuid. The first of an OVSDB's is the oldest.
+    _requested: dict[str, dict[str, _Request]] = field(default_factory=dict)
+    _unwritten: dict[str, set[str]] = field(default_factory=dict)
 
     def see(self, bridge: BridgeState, now: float) -> None:
         """Note new ports; forget those that are gone."""
-        present = {(bridge.ovsdb, interface.uuid) for interface in bridge.interfaces}
+        name = (bridge.ovsdb, bridge.name)
+        present = frozenset([interface.uuid for interface in bridge.interfaces])
         for interface in bridge.interfaces:
             if interface.ofport is not None and not is_marked(interface):
                 self.first_seen.setdefault((bridge.ovsdb, interface.uuid), now)
-        known = self.first_seen.keys() | self._requested.keys()
-        for port in [p for p in known if p[0] == bridge.ovsdb and p not in present]:
-            self.first_seen.pop(port, None)
-            self.programmed_after.pop(port, None)
-            self._answered(port)
+        self._forget(bridge.ovsdb, self._known.get(name, frozenset()) - present)
+        self._known[name] = present
+
+    def gone(self, ovsdb: str, bridge: str) -> None:
+        """A bridge is gone with all its ports."""
+        self._forget(ovsdb, self._known.pop((ovsdb, bridge), frozenset()))
+
+    def _forget(self, ovsdb: str, uuids: Iterable[str]) -> None:
+        for uuid in uuids:
+            self.first_seen.pop((ovsdb, uuid), None)
+            self.programmed_after.pop((ovsdb, uuid), None)
+            self._answered(ovsdb, uuid)
 
     def forget_requests(self, ovsdb: str) -> None:
-        """The OVSDB connection changed: what was asked may never have been written, so ask again."""
-        for port in [p for p in self._requested if p[0] == ovsdb]:
-            self._answered(port)
+        """What was asked of an OVSDB may never have been written, so ask again."""
+        self._requested.pop(ovsdb, None)
+        self._unwritten.pop(ovsdb, None)
 
-    def _answered(self, port: PortId) -> None:
-        self._requested.pop(port, None)
-        self._unwritten.discard(port)
+    def failed(self, ovsdb: str, interfaces: Mapping[str, bool], now: float) -> None:
+        """These marks could not be asked for. They are again, as if they had been asked for and never answered."""
+        for uuid, wish in interfaces.items():
+            self._requested.setdefault(ovsdb, {})[uuid] = _Request(wish, now)
+
+    def overdue(self, now: float) -> list[str]:
+        """The OVSDBs that have not answered for too long."""
+        oldest = ((ovsdb, next(iter(asked.values()), None)) for ovsdb, asked in self._requested.items())
+        return [ovsdb for ovsdb, first in oldest if first is not None and now - first.at >= ASK_AGAIN_SECONDS]
+
+    def _answered(self, ovsdb: str, uuid: str) -> None:
+        asked, unwritten = self._requested.get(ovsdb), self._unwritten.get(ovsdb)
+        if asked is not None:
+            asked.pop(uuid, None)
+            if not asked:
+                del self._requested[ovsdb]
+        if unwritten is not None:
+            unwritten.discard(uuid)
+            if not unwritten:
+                del self._unwritten[ovsdb]
 
     def written(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         """The OVSDB has committed these marks. They are not asked for again before it reports the ports as they are
         now."""
-        self._unwritten.difference_update((ovsdb, uuid) for uuid in interfaces)
+        self._unwritten.get(ovsdb, set()).difference_update(interfaces)
 
     def pending(self, ovsdb: str) -> int:
         """How many marks an OVSDB has still to commit."""
-        return sum(1 for port in self._unwritten if port[0] == ovsdb)
+        return len(self._unwritten.get(ovsdb, ()))
 
     def unwritten(self) -> Mapping[str, int]:
         """How many marks each OVSDB has still to commit."""
-        return Counter(ovsdb for ovsdb, _ in self._unwritten)
+        return {ovsdb: len(ports) for ovsdb, ports in self._unwritten.items() if ports}
 
     def wanted(self, bridge: BridgeState, view: SwitchView, realized: bool, now: float) -> dict[str, bool]:
         """The marks to write now: on for ports whose flows are in force, off for ports that carry no pod any more."""
         carrying = {attachment.interface for attachment in view.attachments if attachment.addresses}
+        requested = self._requested.get(bridge.ovsdb, {})
         wishes: dict[str, bool] = {}
         for interface in bridge.interfaces:
-            port = (bridge.ovsdb, interface.uuid)
             marked = is_marked(interface)
             wish = interface.name in carrying
             if wish and not realized:
                 continue
-            if wish and port not in self.programmed_after and port in self.first_seen:
-                self.programmed_after[port] = now - self.first_seen[port]
-                self.durations.append(self.programmed_after[port])
+            if wish:
+                self._programmed((bridge.ovsdb, interface.uuid), now)
             if marked == wish:
-                self._answered(port)
-            elif self._requested.get(port) != wish:
-                self._requested[port] = wish
-                self._unwritten.add(port)
+                if interface.uuid in requested:
+                    self._answered(bridge.ovsdb, interface.uuid)
+            elif (asked := requested.get(interface.uuid)) is None or asked.wish != wish:
                 wishes[interface.uuid] = wish
+        if wishes:
+            self._requested.setdefault(bridge.ovsdb, {}).update(
+                {uuid: _Request(wish, now) for uuid, wish in wishes.items()}
+            )
+            self._unwritten.setdefault(bridge.ovsdb, set()).update(wishes)
         return wishes
+
+    def _programmed(self, port: PortId, now: float) -> None:
+        if port not in self.programmed_after and port in self.first_seen:
+            self.programmed_after[port] = now - self.first_seen[port]
+            self.durations.append(self.programmed_after[port])

@@ -1,13 +1,15 @@
 """The reconciler: every event changes the world or a switch's state, then each switch is asked what comes next.
 
 Without input or output: `handle` takes events and the time and returns commands. A test can drive it with nothing but
-values.
+values. Nothing that raises below goes past `handle`: it is contained at the object, port, bridge or switch that it
+concerns, `faults` names it, and the others go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
+from controller.reconcile.away import Away
 from controller.reconcile.events import (
     Body,
     BridgeChanged,
@@ -16,9 +18,13 @@ from controller.reconcile.events import (
     BundleFailed,
     ClusterChanged,
     Command,
+    DumpFailed,
     Event,
+    FlowsDisturbed,
     FlowsDumped,
+    InstalledFailed,
     InstalledWritten,
+    OvsdbPeer,
     OvsdbState,
     Problem,
     SetInstalled,
@@ -26,26 +32,39 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
+from controller.reconcile.kept_out import describe
+from controller.reconcile.meters import MeterLedger
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.switch import Switch
-from controller.reconcile.world import BridgeName, World
+from controller.reconcile.world import World
 from flows.encoding import Encoder
+from flows.limits import NO_RATES, Rates
 
-OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | BundleDone | BundleFailed
+OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed
+OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | InstalledWritten | InstalledFailed
 
 # How long the first computation waits for switches that may still have to tell addresses that no Pod's status has.
 SETTLE_SECONDS = 5.0
+# A world that could not be planned at all is tried again after this time, though nothing changed.
+REPLAN_SECONDS = 5.0
+MOST_FAULTS = 100  # that are named at a time
 
 
 class Reconciler:
     """Holds the world and the switches.
 
     `expected` names the OVSDBs that must have been read before anything is sent; `more_may_come` says that switches
-    nobody named may still call.
+    nobody named may still call; `rates` is what one pod may send of what meters limit.
     """
 
     def __init__(
-        self, encoder: Encoder[Body], expected: Iterable[str], now: float, more_may_come: bool = False
+        self,
+        encoder: Encoder[Body],
+        expected: Iterable[str],
+        now: float,
+        more_may_come: bool = False,
+        rates: Rates = NO_RATES,
     ) -> None:
         self.world = World(encoder)
         self.switches: dict[int, Switch] = {}
@@ -54,90 +73,221 @@ class Reconciler:
         self.generation = 0
         self.revision = 0
         self.ovsdb: dict[str, OvsdbState] = {}
+        self.faults: dict[str, str] = {}  # what raised where nothing smaller could be named: by what it concerned
         self._expected = frozenset(expected)
         self._more_may_come = more_may_come
+        self._rates = rates
         self._started = now
         self._settled = False
         self._stale = False  # the world has changed since the plans were made
-        self._served: set[int] = set()  # switches that are told what is wanted
+        self._replan_at: float | None = None
+        self._serving: dict[BridgeName, int] = {}  # bridges whose switches are told what is wanted, by datapath id
         self._active: set[int] = set()  # switches that something happened to
+        self._marked: dict[int, int] = {}  # the revision that was in force when ports were marked last
         self._unmarked: set[BridgeName] = set()
+        self._away = Away(self._expected)
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
-        """Take all events, then say what is to be done. Events that arrived together cost one computation."""
-        for event in events:
-            self._take(event, now)
+        """Take all events, then say what is to be done. Events that arrived together cost one computation.
+
+        Never raises. Where the events' computation fails as a whole, everything is computed anew once, the events are
+        taken one by one, and after each one that fails everything is computed anew again.
+        """
+        together = list(events)
+        try:
+            return self._handle(together, now)
+        except Exception as error:  # noqa: BLE001 - policy is enforced for as long as this lives
+            self._blame("events", error)
+            self.start_over()
+        commands: list[Command] = []
+        for event in together:
+            try:
+                commands += self._handle([event], now)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._blame(_concerned(event), error)
+                self.start_over()
+        return commands
+
+    def _handle(self, events: Sequence[Event], now: float) -> list[Command]:
+        failed = [event for event in events if not self._is_taken(event, now)]
+        if failed:
+            self.start_over()
         may_send = self._may_send(now)
-        if may_send and self._stale:
-            self._plan()
+        if may_send and (self._stale or self._is_due(now)):
+            self._plan(now)
+        elif not may_send:
+            self.world.settle_owners(now)
         active, self._active = self._active, set()
         commands: list[Command] = []
-        for dpid in sorted(active & self.world.by_dpid.keys() & self.switches.keys()):
-            commands.extend(self.switches[dpid].next(now, may_send))
-            self._unmarked.update(self.world.by_dpid[dpid][:1])
+        for dpid in sorted(active & self.switches.keys()):
+            name = self.served(dpid)
+            if name is not None:
+                commands.extend(self._next(self.switches[dpid], name, now, may_send))
         return commands + self._installed(now)
 
+    def _is_taken(self, event: Event, now: float) -> bool:
+        """Take one event; False where that failed."""
+        try:
+            self._take(event, now)
+        except Exception as error:  # noqa: BLE001 - one event must not keep the others from being taken
+            self._blame(_concerned(event), error)
+            return False
+        if self.faults:
+            self.faults.pop(_concerned(event), None)
+            self.faults.pop("events", None)
+        return True
+
+    def _blame(self, what: str, error: Exception) -> None:
+        self.faults.pop(what, None)
+        self.faults[what] = describe(error)
+        while len(self.faults) > MOST_FAULTS:
+            del self.faults[next(iter(self.faults))]
+
+    def _next(self, switch: Switch, name: BridgeName, now: float, may_send: bool) -> list[Command]:
+        """What one switch is asked or told now."""
+        try:
+            commands = switch.next(now, may_send)
+        except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
+            switch.trip(describe(error), now)
+            return []
+        if switch.realized and self._marked.get(switch.dpid) != switch.realized_revision:
+            self._marked[switch.dpid] = switch.realized_revision
+            self._unmarked.add(name)
+        return commands
+
     def start_over(self) -> None:
-        """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
-        world = World(self.world.encoder)
-        if self.world.cluster is not None:
-            world.set_cluster(self.world.cluster)
-        for bridge in self.world.bridges.values():
-            world.set_bridge(bridge)
-        self.world = world
+        """Compute everything anew from the cluster and the bridges: something that was kept may be wrong. Nothing is in
+        flight afterwards, and no switch is told anything before it was asked what it has."""
         self._stale = True
-        # The plans may have changed without the switches being told.
         for switch in self.switches.values():
-            switch.forget()
+            switch.start_over()
         self._active.update(self.switches)
+        self._serving.clear()
+        try:
+            self.world.start_over()
+        except Exception as error:  # noqa: BLE001 - then there are no plans, and nothing is sent
+            self._blame("the cluster", error)
 
     def due(self, now: float) -> float | None:
         """Seconds until `handle` should be called even if nothing happens, or None."""
         times = [t for t in (switch.due() for switch in self.switches.values()) if t is not None]
         if not self._settled and self.world.cluster is not None:
             times.append(self._started + SETTLE_SECONDS)
+        times += [t for t in (self._replan_at, self.world.retry_at()) if t is not None and self._settled]
         return max(0.0, min(times) - now) if times else None
+
+    def _is_due(self, now: float) -> bool:
+        """Whether time alone makes plans anew: something failed, or a claim has waited long enough."""
+        times = [t for t in (self._replan_at, self.world.retry_at()) if t is not None]
+        return bool(times and min(times) <= now) or self.world.owners.waits()
+
+    # -- events ------------------------------------------------------------------------------------------------------
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, ClusterChanged):
             self.problems = event.problems
             self.generation = max(self.generation, event.generation)
             self._stale |= self.world.set_cluster(event.cluster, event.touched)
-        elif isinstance(event, BridgeChanged):
-            self.ports.see(event.bridge, now)
-            self.world.set_bridge(event.bridge)
-            self._unmarked.add((event.bridge.ovsdb, event.bridge.name))
-            self._stale = True
-        elif isinstance(event, BridgeGone):
-            self.world.remove_bridge((event.ovsdb, event.name))
-            self._stale = True
-        elif isinstance(event, OvsdbState):
-            self.ovsdb[event.ovsdb] = event
-            self.ports.forget_requests(event.ovsdb)
-            self._unmarked.update(name for name in self.world.bridges if name[0] == event.ovsdb)
-        elif isinstance(event, InstalledWritten):
-            self.ports.written(event.ovsdb, event.interfaces)
+        elif isinstance(event, OvsdbEvent):
+            self._take_ovsdb(event, now)
         elif isinstance(event, Tick):
             self._active.update(self.switches)
+            self._look_at_clocks(now)
         else:
             self._active.add(event.dpid)
             self._take_openflow(event, now)
 
+    def _take_ovsdb(self, event: OvsdbEvent, now: float) -> None:
+        if isinstance(event, BridgeChanged):
+            self._away.heard(event.bridge.ovsdb)
+            self.ports.see(event.bridge, now)
+            self._stale |= self.world.set_bridge(event.bridge, now)
+            self._unmarked.add((event.bridge.ovsdb, event.bridge.name))
+        elif isinstance(event, BridgeGone):
+            self._remove((event.ovsdb, event.name))
+        elif isinstance(event, OvsdbPeer):
+            self.world.owners.met(event.ovsdb, event.peer)
+            self._stale = True
+        elif isinstance(event, OvsdbState):
+            self.ovsdb[event.ovsdb] = event
+            self._away.state(event, now)
+            self.world.owners.is_away(event.ovsdb, not event.synced)
+            self._stale = True
+            self._ask_for_marks(event.ovsdb)
+        elif isinstance(event, InstalledWritten):
+            self.ports.written(event.ovsdb, event.interfaces)
+        else:
+            self.ports.failed(event.ovsdb, event.interfaces, now)
+
+    def _remove(self, name: BridgeName) -> None:
+        self.ports.gone(*name)
+        self.world.remove_bridge(name)
+        self._stale = True
+
+    def _ask_for_marks(self, ovsdb: str) -> None:
+        self.ports.forget_requests(ovsdb)
+        self._unmarked.update(self.world.bridges_of(ovsdb))
+
+    def _look_at_clocks(self, now: float) -> None:
+        """What time alone brings about, apart from the switches' own clocks."""
+        for ovsdb in self.ports.overdue(now):
+            self._ask_for_marks(ovsdb)
+        for ovsdb in self._away.forgotten(now, self._has_session):
+            for name in self.world.bridges_of(ovsdb):
+                self._remove(name)
+            self.ovsdb.pop(ovsdb, None)
+            self.ports.forget_requests(ovsdb)
+            self.world.owners.forget(ovsdb)
+
+    def _has_session(self, ovsdb: str) -> bool:
+        """Whether the switch of some bridge of an OVSDB is served over OpenFlow at this moment."""
+        switches = (self.switch_of(name) for name in self.world.bridges_of(ovsdb))
+        return any(switch is not None and switch.session is not None for switch in switches)
+
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
-            self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
+            self._switch(event.dpid).up(event.session)
+            self._connected(event)
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
             return
         if isinstance(event, SwitchDown):
+            if switch.session == event.session:
+                self._connected(event)
             switch.down(event.session)
+            self._drop_unused(event.dpid)
         elif isinstance(event, FlowsDumped):
             switch.dumped(event, now)
+        elif isinstance(event, FlowsDisturbed):
+            switch.disturb(event, now)
+        elif isinstance(event, DumpFailed):
+            switch.dump_failed(event, now)
         elif isinstance(event, BundleDone):
             switch.done(event, now)
         else:
             switch.failed(event, now)
+        if event.dpid in self.switches:
+            self._stale |= self.world.set_metered(event.dpid, switch.meters.kinds)
+
+    def _switch(self, dpid: int) -> Switch:
+        if dpid not in self.switches:
+            self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates))
+        return self.switches[dpid]
+
+    def _connected(self, event: SwitchUp | SwitchDown) -> None:
+        self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None)
+        self._stale = True
+
+    def _drop_unused(self, dpid: int) -> None:
+        """Forget a switch that is neither connected nor served."""
+        switch = self.switches.get(dpid)
+        if switch is not None and switch.session is None and self.served(dpid) is None:
+            del self.switches[dpid]
+            self._marked.pop(dpid, None)
+            self.world.set_metered(dpid, ())
+
+    # -- the gate ----------------------------------------------------------------------------------------------------
 
     def _may_send(self, now: float) -> bool:
         """The initial gate: every source has synced, and no address that peers need can still be on its way.
@@ -165,42 +315,112 @@ class Reconciler:
         lines += [f"OVSDB {name} has not been read yet" for name in sorted(self._expected) if not self.is_synced(name)]
         return lines or [f"pod {key} has no address yet" for key in self.world.unplaced()]
 
-    def _plan(self) -> None:
+    # -- what follows ------------------------------------------------------------------------------------------------
+
+    def _plan(self, now: float) -> None:
         """Bring the plans up to date and tell the switches what differs; a switch that changed hands is told all."""
-        self._stale = False
+        self._stale, self._replan_at = False, None
         self.revision += 1
-        changed = self.world.settle()
-        for dpid, (name, *_) in self.world.by_dpid.items():
-            plan = self.world.planned(name)
-            if plan is None:
-                continue
-            switch = self.switches.setdefault(dpid, Switch(dpid))
-            if switch.desired is not plan.flows:
-                self._served.add(dpid)
-                switch.want(plan.flows, {}, self.revision)
-            elif name in changed:
-                switch.want(plan.flows, changed[name], self.revision)
-            else:
-                continue
-            self._active.add(dpid)
-        for dpid in self._served - self.world.by_dpid.keys():
-            # Its plan may change for another switch.
-            self.switches[dpid].want({}, {}, self.revision)
-        self._served &= self.world.by_dpid.keys()
+        for last in (False, True):
+            try:
+                changed = self.world.settle(now)
+                break
+            except Exception as error:  # noqa: BLE001 - the switches keep what they have
+                self._blame("the cluster", error)
+                self.start_over()
+                self._stale = False
+                if last:
+                    self._replan_at = now + REPLAN_SECONDS
+                    return
+        if self._replan_at is None:
+            self.faults.pop("the cluster", None)
+        concerned, self.world.replanned = self.world.replanned | changed.keys(), set()
+        for name in [
+            name for name in concerned if name in self._serving and self._dpid_of(name) != self._serving[name]
+        ]:
+            self._release(name)
+        for name in sorted(concerned):
+            dpid = self._dpid_of(name)
+            if dpid is not None:
+                self._serving[name] = dpid
+                self._tell(dpid, name, changed)
+
+    def _dpid_of(self, name: BridgeName) -> int | None:
+        """The datapath id of the switch that is a bridge's and is served as such."""
+        bridge = self.world.bridges.get(name)
+        return bridge.dpid if bridge is not None and self.served(bridge.dpid) == name else None
+
+    def _release(self, name: BridgeName) -> None:
+        """A bridge's switch is told nothing any more, unless another bridge has it now."""
+        dpid = self._serving.pop(name)
+        if dpid in self.switches:
+            self.switches[dpid].hold("")
+            self._drop_unused(dpid)
+
+    def _tell(self, dpid: int, name: BridgeName, changed: dict[BridgeName, dict[bytes, Body | None]]) -> None:
+        """Tell a switch what is wanted of it."""
+        switch = self._switch(dpid)
+        self._active.add(dpid)
+        self._unmarked.add(name)
+        plan = self.world.planned(name)
+        if plan is None:
+            switch.hold("")
+        elif switch.desired is not plan.flows:
+            switch.want(plan.flows, {}, self.revision)
+        elif name in changed:
+            switch.want(plan.flows, changed[name], self.revision)
+
+    def switch_of(self, name: BridgeName) -> Switch | None:
+        """The switch that is served as this bridge; None for a bridge that is not served."""
+        dpid = self._dpid_of(name)
+        return self.switches.get(dpid) if dpid is not None else None
+
+    def served(self, dpid: int) -> BridgeName | None:
+        """The bridge that a switch is served as."""
+        return self.world.owners.served(dpid)
 
     def _installed(self, now: float) -> list[Command]:
         """Mark the ports whose policy is in force, and take the mark from those that lost it."""
-        commands: list[Command] = []
         if not self._settled:
-            return commands
+            return []
         wishes: dict[str, dict[str, bool]] = {}
-        for name in sorted(self._unmarked & self.world.bridges.keys()):
-            bridge = self.world.bridges[name]
-            switch = self.switches.get(bridge.dpid)
-            realized = switch is not None and switch.realized
-            wanted = self.ports.wanted(bridge, self.world.reading(name).view, realized, now)
+        unmarked, self._unmarked = self._unmarked, set()
+        for name in sorted(unmarked & self.world.bridges.keys()):
+            if self.world.owners.refusal(name) or name in self.world.failed:
+                continue  # what is true of the switch is another bridge's, or not known
+            try:
+                bridge, switch = self.world.bridges[name], self.switch_of(name)
+                realized = switch is not None and switch.realized
+                wanted = self.ports.wanted(bridge, self.world.reading(name).view, realized, now)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._blame(f"ports of bridge {name[1]} at {name[0]}", error)
+                continue
             if wanted:
                 wishes.setdefault(bridge.ovsdb, {}).update(wanted)
-        self._unmarked.clear()
-        commands.extend(SetInstalled(ovsdb, marks) for ovsdb, marks in sorted(wishes.items()))
-        return commands
+        return [SetInstalled(ovsdb, marks) for ovsdb, marks in sorted(wishes.items())]
+
+    def contained(self) -> Iterator[Problem]:
+        """What is kept out, shut or left as it is because handling it failed."""
+        for (kind, key), reason in self.world.kept_out.reasons.items():
+            yield Problem("the controller", f"{kind} {key}", "", reason)
+        for ref, reason in self.world.engine.failures.items():
+            yield Problem(
+                "the controller", f"NetworkPolicy {ref.policy}", f"{ref.direction.value}[{ref.number}]", reason
+            )
+        for name, failure in self.world.failed.items():
+            yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
+        for what, reason in self.faults.items():
+            yield Problem("the controller", what, "", f"handling it failed: {reason}")
+
+
+def _concerned(event: Event) -> str:
+    """What an event is about, for people."""
+    if isinstance(event, ClusterChanged):
+        return "the cluster"
+    if isinstance(event, BridgeChanged):
+        return f"bridge {event.bridge.name} at {event.bridge.ovsdb}"
+    if isinstance(event, BridgeGone):
+        return f"bridge {event.name} at {event.ovsdb}"
+    if isinstance(event, OvsdbPeer | OvsdbState | InstalledWritten | InstalledFailed):
+        return f"OVSDB {event.ovsdb}"
+    return "time" if isinstance(event, Tick) else f"switch {event.dpid:016x}"

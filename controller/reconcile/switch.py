@@ -16,18 +16,28 @@ from controller.reconcile.events import (
     BundleFailed,
     Changes,
     Command,
+    DumpFailed,
     DumpFlows,
     FlowCounters,
     FlowKey,
+    FlowsDisturbed,
     FlowsDumped,
+    ForeignFlow,
     SendBundle,
     WireFlow,
     wire_flow,
 )
+from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
-# Flows that somebody deleted by hand come back, and counters are read, this often.
+# Counters are read, and flows compared though nobody said that they changed, this often.
 AUDIT_SECONDS = 60.0
+# A switch whose flows others change is asked at once; when they go on, no more often than this.
+DISTURBED_SECONDS = 1.0
+# Whoever carries out a command says how it ended, and gives up on a switch that makes no progress. Should that be lost,
+# this ends it: longer than the largest bundle or dump takes.
+COMMAND_SECONDS = 300.0
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: what follows each other is spread (Knuth, 6.4)
 
 Flows = dict[FlowKey, Body]
 Differences = dict[FlowKey, Body | None]
@@ -40,6 +50,8 @@ class InFlight:
     number: int
     changes: Differences
     revision: int
+    since: float
+    meters: MeterChanges = NO_CHANGES
 
 
 @dataclass(slots=True)
@@ -56,10 +68,15 @@ class Switch:
     known: bool = False
     counters: Mapping[FlowKey, FlowCounters] = field(default_factory=dict)
     foreign: int = 0
+    foreign_flows: tuple[ForeignFlow, ...] = ()
+    # Others have changed flows of ours since the switch was asked last, and while it was answering.
+    disturbed: bool = False
+    disturbed_again: bool = False
     wanted_revision: int = -1
     realized_revision: int = -1
     in_flight: InFlight | None = None
     dumping: bool = False
+    dumping_since: float = 0.0
     retry_at: float | None = None
     audit_at: float = 0.0
     failures: int = 0
@@ -70,12 +87,27 @@ class Switch:
     full_dumps: int = 0  # answers with the counters of all flows
     all_counters: bool = False  # the next dump shall have those
     dumping_all: bool = False
+    meters: MeterLedger = field(default_factory=MeterLedger)
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
         self.session = session
         self.in_flight = None
         self.retry_at = None
+        self.meters.forget()
+        self.forget()
+
+    def start_over(self) -> None:
+        """Nothing that was planned, believed or on its way counts any more. The switch keeps what it has."""
+        self.hold("")
+        self.in_flight = None
+
+    def hold(self, reason: str) -> None:
+        """Leave the switch as it is until something is wanted of it again."""
+        self.desired = {}
+        self.meters.restart(())
+        self.wanted_revision = -1
+        self.error = reason
         self.forget()
 
     def forget(self) -> None:
@@ -102,7 +134,12 @@ class Switch:
         if desired is not self.desired:
             self.forget()
             self.desired = desired
-        elif self.known or self.dumping:
+            self.meters.restart(body.instructions for body in desired.values())
+            self.wanted_revision = revision
+            return
+        for key, before in changed.items():
+            self.meters.follow((body.instructions, n) for body, n in ((before, -1), (desired.get(key), 1)) if body)
+        if self.known or self.dumping:
             for key, before in changed.items():
                 held = self.differs.setdefault(key, before)
                 if held == desired.get(key):
@@ -114,14 +151,35 @@ class Switch:
         if event.session != self.session or not self.dumping or event.number != self.dumps_asked:
             return
         self._hold(event.flows)
+        self.meters.dumped(event.meters)
         self.counters = event.counters
         self.foreign = event.foreign
+        self.foreign_flows = event.foreign_flows
         self.dumping = False
+        self.disturbed, self.disturbed_again = self.disturbed_again, False
         self.full_dumps += self.dumping_all
         self.known = True
         # All counters that were asked for while few were on their way are asked for now.
-        self.audit_at = now if self.all_counters else now + AUDIT_SECONDS
+        self.audit_at = now if self.all_counters else self._next_audit(now)
+        if self.disturbed:
+            self.audit_at = min(self.audit_at, now + DISTURBED_SECONDS)
         self.realized_revision = -1
+
+    def disturb(self, event: FlowsDisturbed, now: float) -> None:
+        """Others have changed flows: ask the switch what it has. Until it says so, what is believed may be wrong."""
+        if event.session != self.session:
+            return
+        if self.dumping:
+            self.disturbed_again = True  # the answer may be older than the change
+        if event.removed or event.modified or event.added or event.unknown:
+            self.disturbed = True
+        pause = self.dumping_since + DISTURBED_SECONDS if self.dumps_asked else now
+        self.audit_at = min(self.audit_at, max(now, pause))
+
+    def _next_audit(self, now: float) -> float:
+        """Each switch has its own time within the interval, so that they do not all answer at once."""
+        phase = (self.dpid * _GOLDEN % 2**64) / 2**64 * AUDIT_SECONDS
+        return now + AUDIT_SECONDS - (now - phase) % AUDIT_SECONDS
 
     def _hold(self, flows: Mapping[FlowKey, Body | None]) -> None:
         """The switch has these."""
@@ -154,6 +212,7 @@ class Switch:
         self.in_flight = None
         if not self.known:
             return
+        self.meters.done(flight.meters)
         self._hold(flight.changes)
         self.realized_revision = flight.revision
         self.failures = 0
@@ -164,10 +223,21 @@ class Switch:
         """Nothing of the bundle is in force. Ask the switch again what it has, later each time."""
         if event.session != self.session or self.in_flight is None or self.in_flight.number != event.number:
             return
+        if event.no_meters:
+            self.meters.refused = event.reason
+        self.trip(event.reason, now)
+
+    def dump_failed(self, event: DumpFailed, now: float) -> None:
+        """The switch was not asked."""
+        if event.session == self.session and self.dumping and event.number == self.dumps_asked:
+            self.trip(event.reason, now)
+
+    def trip(self, reason: str, now: float) -> None:
+        """Whatever was on its way has failed. Ask the switch again what it has, later each time."""
         self.in_flight = None
-        self.known = False
-        self.error = event.reason
-        self.retry_at = now + min(FIRST_RETRY * 2**self.failures, LONGEST_RETRY)
+        self.forget()
+        self.error = reason
+        self.retry_at = now + min(FIRST_RETRY * 2 ** min(self.failures, 10), LONGEST_RETRY)
         self.failures += 1
 
     def ask(self) -> None:
@@ -178,37 +248,49 @@ class Switch:
     @property
     def realized(self) -> bool:
         """True when the switch is known to have exactly what it shall have."""
-        if self.session is None or self.in_flight is not None:
+        if self.session is None or self.in_flight is not None or self.disturbed:
             return False
         return 0 <= self.wanted_revision <= self.realized_revision
 
     def due(self) -> float | None:
         """When this switch wants to be asked again, if time alone can bring that about."""
-        if self.session is None or self.in_flight is not None or self.dumping:
+        if self.session is None:
+            return None
+        if self.in_flight is not None or self.dumping:
+            return self._since() + COMMAND_SECONDS
+        if self.wanted_revision < 0 and not self.all_counters:
             return None
         return self.audit_at if self.known else self.retry_at
 
+    def _since(self) -> float:
+        return self.in_flight.since if self.in_flight is not None else self.dumping_since
+
     def next(self, now: float, may_send: bool) -> list[Command]:
         """What to do now. With `may_send` False only reading is allowed."""
-        if self.session is None or self.in_flight is not None or self.dumping:
+        if self.session is None:
             return []
+        if self.in_flight is not None or self.dumping:
+            if now - self._since() < COMMAND_SECONDS:
+                return []
+            what = "a bundle" if self.in_flight is not None else "a flow dump"
+            self.trip(f"nobody said how {what} ended within {COMMAND_SECONDS:g} s", now)
         if self.wanted_revision < 0 and not self.all_counters:
             return []  # until it is known what is wanted, nobody but who asked has to do with what is there
         if not self.known:
             if self.retry_at is not None and now < self.retry_at:
                 return []
-            return self._dump()
+            return self._dump(now)
         if may_send and self.realized_revision < self.wanted_revision:
-            command = self._send()
+            command = self._send(now)
             if command is not None:
                 return [command]
-        return self._dump() if now >= self.audit_at else []
+        return self._dump(now) if now >= self.audit_at else []
 
-    def _dump(self) -> list[Command]:
+    def _dump(self, now: float) -> list[Command]:
         if self.session is None:
             return []
         self.retry_at = None
-        self.dumping = True
+        self.dumping, self.dumping_since = True, now
         # From here on the differences are those to what was desired at this moment.
         self.known = self.known and not self.differs
         self.differs = {}
@@ -217,7 +299,7 @@ class Switch:
         # The mapping itself changes while the switch answers, in the thread that compares.
         return [DumpFlows(self.dpid, self.session, self.dumps_asked, dict(self.desired), self.dumping_all)]
 
-    def _send(self) -> Command | None:
+    def _send(self, now: float) -> Command | None:
         """The difference as one bundle, or nothing when there is none: then the switch is realized as it stands."""
         missing: list[WireFlow] = []
         different: list[WireFlow] = []
@@ -233,12 +315,12 @@ class Switch:
                 superfluous.append(wire_flow(key, held))
             if body is not None:
                 missing.append(wire_flow(key, body))
-        changes = Changes(tuple(missing), tuple(different), tuple(superfluous))
-        if not changes or self.session is None:
+        changes, meters = Changes(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
+        if not (changes or meters) or self.session is None:
             self.realized_revision = self.wanted_revision
             self.failures = 0
             self.error = ""
             return None
         self.bundles += 1
-        self.in_flight = InFlight(self.bundles, then, self.wanted_revision)
-        return SendBundle(self.dpid, self.session, self.bundles, changes)
+        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now, meters)
+        return SendBundle(self.dpid, self.session, self.bundles, changes, meters)

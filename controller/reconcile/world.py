@@ -1,56 +1,116 @@
 """The cluster and the bridges put together: which pods stand where, with which addresses, and which flows follow from
 that.
 
-A pod's addresses come from its status, else from its port on whatever switch has it. Everything is kept as it changes:
-an event costs what it changes. No input or output here.
+A pod's addresses come from its status, else from its port on the node that it is on. Everything is kept as it changes:
+an event costs what it changes. What raises is contained: at the object that cannot be taken in, else at the bridge that
+cannot be planned; the others go on. No input or output here.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from controller.reconcile.events import Body
-from flows.attach import Attachment, BridgeState, Reading, pod_named, read_bridge
+from controller.reconcile.kept_out import KeptOut, describe
+from controller.reconcile.owners import BridgeName, Owners
+from flows.attach import (
+    USERSPACE_DATAPATHS,
+    Attachment,
+    BridgeState,
+    PortProblem,
+    Reading,
+    SwitchView,
+    pod_named,
+    read_bridge,
+    read_port,
+)
 from flows.bridge_plan import BridgePlan
-from flows.bridge_reader import BridgeReader
+from flows.bridge_reader import BridgeReader, Differences
 from flows.encoding import Encoder, FlowEncoder, FlowKey
 from flows.engine import Change, Part, PolicyEngine
+from flows.limits import Limit
 from flows.model import Cluster, Key, Pod
 from flows.net import Net
 
-BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 Plan = BridgePlan[Body]
+Told = dict[BridgeName, dict[FlowKey, Body | None]]
 Touched = tuple[str, Key | str]  # kind and key or name of an object that may have changed
 KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not be planned is tried again
+ROUNDS = 4  # attempts to find all objects that cannot be taken in
+
+
+NOTHING = Reading(SwitchView(), ())  # of a bridge that is not served
+
+
+class WorldError(Exception):
+    """The cluster cannot be taken in, and it cannot be told which of its objects is to blame."""
+
+
+@dataclass(slots=True)
+class Failure:
+    """Why a bridge has no plan, and when it is tried again although nothing of it changed."""
+
+    reason: str
+    retry_at: float
+    count: int = 0
 
 
 class World:
-    """The newest cluster and bridges, and the plan of each bridge.
+    """The newest cluster and bridges, and the plan of each bridge that is served (see `owners`).
 
-    `by_dpid` names the bridges that claim a datapath id; more than one is a mistake, and only the first is served.
+    `kept_out` has the objects that could not be taken in, `failed` the bridges that could not be planned; whoever looks
+    at the plans empties `replanned`.
     """
 
     def __init__(self, encoder: Encoder[Body]) -> None:
         self.cluster: Cluster | None = None
         self.bridges: dict[BridgeName, BridgeState] = {}
-        self.by_dpid: dict[int, tuple[BridgeName, ...]] = {}
-        self.engine = PolicyEngine()
+        self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
+        self.kept_out = KeptOut()
+        self.failed: dict[BridgeName, Failure] = {}
+        self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
         self.encoder = encoder
         self._flow_encoder = FlowEncoder(encoder)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing follows from anything yet."""
+        self.engine = PolicyEngine()
+        self._known: Cluster | None = None
+        self._broken = False  # the engine may be in a state between two others
+        self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
+        self.replanned: set[BridgeName] = set(self.bridges)  # bridges that may have another plan, or none any more
         self._plans: dict[BridgeName, Plan] = {}
         self._readings: dict[BridgeName, Reading] = {}
         self._readers: dict[BridgeName, BridgeReader] = {}
-        self._stale: set[BridgeName] = set()  # bridges whose ports are to be read again
+        self._stale: set[BridgeName] = set(self.bridges)  # bridges whose ports are to be read again
+        self._fallen: set[BridgeName] = set()  # bridges that failed since they were read
         self._changed: set[Key] = set()  # pods that are otherwise placed than when ports were read last
         self._named: dict[Key, tuple[BridgeName, ...]] = {}  # which bridges have a port that names a pod
-        self._names: dict[BridgeName, frozenset[Key]] = {}
+        self._names: dict[BridgeName, Counter[Key]] = {}
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
-        self._refreshed: set[BridgeName] = set()  # bridges whose ports were read since the last settle
         self._ports: dict[BridgeName, dict[Key, Attachment]] = {}  # the pods on a bridge
         self._place: dict[Key, tuple[tuple[BridgeName, int], ...]] = {}  # the same, by pod: bridges and ofports
         self._where: dict[bytes, tuple[BridgeName, ...]] = {}  # the bridges that have subjects of a part
 
-        self.concerned: set[BridgeName] = set()  # since whoever shows the bridges' pods took them out
+    def start_over(self) -> None:
+        """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
+        self._begin()
+        for name, bridge in self.bridges.items():
+            self._name(name, None, bridge)
+        if self.cluster is not None:
+            self._load(self.cluster)
+
+    @property
+    def known(self) -> Cluster:
+        """The cluster as far as it could be taken in."""
+        if self._known is None:
+            self._known = self.kept_out.known(self.cluster or Cluster())
+        return self._known
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -60,8 +120,11 @@ class World:
         Returns whether anything differs.
         """
         old, self.cluster = self.cluster, cluster
+        self._known = None
         if old is None:
             self._load(cluster)
+            self._stale.update(self.bridges)
+            self.owners.nodes_changed()
             return True
         changed = False
         for kind, key in _compare(old, cluster) if touched is None else touched:
@@ -69,140 +132,299 @@ class World:
         return changed
 
     def _load(self, cluster: Cluster) -> None:
-        self.engine.load(cluster)
-        self._stale.update(self.bridges)
+        """Fill an engine that has nothing yet; what cannot be taken in is found out and left out."""
+        for _ in range(ROUNDS):
+            try:
+                self.engine = PolicyEngine()
+                self.engine.load(self.known)
+                self._broken = False
+                return
+            except Exception:  # noqa: BLE001 - one object must not keep out all others
+                if not self._find_faulty(cluster):
+                    return
+        self._broken = True
+        raise WorldError("again and again objects could not be taken in")
+
+    def _find_faulty(self, cluster: Cluster) -> bool:
+        """Take one object after the other into a new engine; whether any of them cannot be taken in."""
+        self.engine = engine = PolicyEngine()
+        known, faulty = self.known, 0
+        for kind in KINDS:
+            for key in list(_objects(known, kind)):
+                try:
+                    self._put(engine, kind, key, known)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._keep_out(kind, key, error)
+                    faulty += 1
+        return faulty > 0
+
+    def _keep_out(self, kind: str, key: Key | str, error: Exception) -> None:
+        self.kept_out.add(kind, key, error)
+        self._known = None
+        self._broken = True
 
     def _take(self, kind: str, key: Key | str, old: Cluster, new: Cluster) -> bool:
         before, after = _objects(old, kind).get(key), _objects(new, kind).get(key)
         if before == after:
             return False
-        if isinstance(key, str):
-            if kind == "Node":
-                self._stale.update(name for name, bridge in self.bridges.items() if bridge.node == key)
-            else:
-                namespace = new.namespaces.get(key)
-                self.engine.put_namespace(key, namespace.labels if namespace else None)
-        elif kind == "Pod":
-            if _placement(before) != _placement(after):
-                self._stale.update(self._named.get(key, ()))
-                self._changed.add(key)
-            self._put_pod(key)
-        elif key in new.policies:
-            self.engine.put_policy(new.policies[key])
-        else:
-            self.engine.remove_policy(key)
+        again = bool(self.kept_out.reasons) and self.kept_out.retry(kind, key)
+        if again:
+            self._known = None
+        if kind == "Node":
+            self._stale.update(name for name, bridge in self.bridges.items() if bridge.node == key)
+            if (before is None) != (after is None):
+                self.owners.nodes_changed()
+        elif kind == "Pod" and isinstance(key, Key) and (again or _placement(before) != _placement(after)):
+            self._stale.update(self._named.get(key, ()))
+            self._changed.add(key)
+        if self._broken:
+            return True  # everything is taken in anew anyway
+        try:
+            self._put(self.engine, kind, key, self.known)
+        except Exception as error:  # noqa: BLE001 - one object must not keep out others
+            self._keep_out(kind, key, error)
         return True
 
-    def _put_pod(self, key: Key) -> None:
-        pod = self.cluster.pods.get(key) if self.cluster else None
-        if pod is None:
-            self.engine.remove_pod(key)
-            return
-        found = self._addresses.get(key) if not pod.addresses else None
-        self.engine.put_pod(pod._replace(addresses=found) if found else pod)
+    def _put(self, engine: PolicyEngine, kind: str, key: Key | str, cluster: Cluster) -> None:
+        """Tell an engine what an object is now. Raises whatever goes wrong."""
+        if isinstance(key, str):
+            if kind == "Namespace":
+                namespace = cluster.namespaces.get(key)
+                engine.put_namespace(key, namespace.labels if namespace else None)
+        elif kind == "Pod":
+            pod = cluster.pods.get(key)
+            if pod is None:
+                engine.remove_pod(key)
+            else:
+                found = self._addresses.get(key) if not pod.addresses else None
+                engine.put_pod(pod._replace(addresses=found) if found else pod)
+        elif (policy := cluster.policies.get(key)) is not None:
+            engine.put_policy(policy)
+        else:
+            engine.remove_policy(key)
 
-    def set_bridge(self, bridge: BridgeState) -> None:
-        """A bridge is new or has changed."""
+    def set_bridge(self, bridge: BridgeState, now: float = 0.0) -> bool:
+        """A bridge is new or has changed. Returns whether anything differs."""
         name = (bridge.ovsdb, bridge.name)
+        if metered := self.metered.get(bridge.dpid):
+            bridge = replace(bridge, metered=metered)
         old = self.bridges.get(name)
-        if old is not None and old.datapath_type != bridge.datapath_type:
-            self.remove_bridge(name)
+        if old == bridge:
+            return False
         self.bridges[name] = bridge
-        self._name(name, {key for i in bridge.interfaces if (key := pod_named(i.external_ids)) is not None})
+        if old is not None and old.datapath_type != bridge.datapath_type:
+            self._drop_plan(name)
+        self._name(name, old, bridge)
         self._stale.add(name)
-        self._index_dpids()
+        self.failed.pop(name, None)
+        self.owners.claim(bridge, now)
+        return True
+
+    def set_metered(self, dpid: int, limits: tuple[Limit, ...]) -> bool:
+        """A switch has meters for these limits. Returns whether that is new."""
+        if self.metered.get(dpid, ()) == limits:
+            return False
+        self.metered.pop(dpid, None)
+        if limits:
+            self.metered[dpid] = limits
+        for name in [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]:
+            self.bridges[name] = replace(self.bridges[name], metered=limits)
+            self._stale.add(name)
+        return True
 
     def remove_bridge(self, name: BridgeName) -> None:
         """A bridge is gone, and the addresses that only its ports knew with it."""
-        self.bridges.pop(name, None)
-        self._name(name, set())
-        self._index_dpids()
+        old = self.bridges.pop(name, None)
+        self.replanned.add(name)
+        self.owners.unclaim(name)
+        self._name(name, old, None)
+        self._names.pop(name, None)
         self._stale.discard(name)
-        if self._readings.pop(name, None) is not None:
-            self._replace(name, {})
-        self._plans.pop(name, None)
+        self._fallen.discard(name)
+        self.failed.pop(name, None)
+        self._drop(name)
+
+    def _drop(self, name: BridgeName) -> None:
+        """A bridge is read and planned no more."""
         self._readers.pop(name, None)
-        for part, bridges in self._where.items():
+        self._drop_plan(name)
+        gone = tuple(self._ports.get(name, {}).values())
+        self._move(name, gone, ())
+        self._ports.pop(name, None)
+
+    def _drop_plan(self, name: BridgeName) -> None:
+        self._readings.pop(name, None)
+        if self._plans.pop(name, None) is None and name not in self._ports:
+            return
+        for part, bridges in list(self._where.items()):
             if name in bridges:
                 self._where[part] = _without(bridges, name)
 
-    def _name(self, name: BridgeName, keys: set[Key]) -> None:
-        before = self._names.get(name, frozenset())
-        for key in before - keys:
-            self._named[key] = _without(self._named[key], name)
-            if not self._named[key]:
-                del self._named[key]
-        for key in keys - before:
-            self._named[key] = (*self._named.get(key, ()), name)
-        self._names[name] = frozenset(keys)
-
-    def _index_dpids(self) -> None:
-        self.by_dpid = {}
-        for name in sorted(self.bridges):
-            dpid = self.bridges[name].dpid
-            if dpid:
-                self.by_dpid[dpid] = (*self.by_dpid.get(dpid, ()), name)
+    def _name(self, name: BridgeName, old: BridgeState | None, new: BridgeState | None) -> None:
+        """The ports of a bridge name these pods now."""
+        was, now = (bridge.interfaces if bridge else () for bridge in (old, new))
+        kept = {id(interface) for interface in was} & {id(interface) for interface in now}
+        counts = self._names.setdefault(name, Counter())
+        for interfaces, by in ((now, 1), (was, -1)):
+            for interface in interfaces:
+                key = pod_named(interface.external_ids) if id(interface) not in kept else None
+                if key is None:
+                    continue
+                counts[key] += by
+                if by > 0 and counts[key] == 1:
+                    self._named[key] = (*self._named.get(key, ()), name)
+                elif not counts[key]:
+                    del counts[key]
+                    self._named[key] = _without(self._named[key], name)
+                    if not self._named[key]:
+                        del self._named[key]
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    def settle(self) -> dict[BridgeName, dict[FlowKey, Body | None]]:
+    def settle(self, now: float = 0.0) -> Told:
         """Bring every plan up to date; returns the flows that came, went or differ, as they were before, of the bridges
-        where any did."""
-        moved = self._read_ports()
+        where any did. A bridge that fails is tried once more from nothing; then it has no plan.
+
+        Raises WorldError.
+        """
+        self.settle_owners(now)
+        self._stale.update(name for name, failure in self.failed.items() if now >= failure.retry_at)
+        told = self._round()
+        if self._fallen:
+            fallen, self._fallen = self._fallen, set()
+            self._stale |= fallen
+            again = self._round()
+            told = {name: {**again.get(name, {}), **told.get(name, {})} for name in told.keys() | again.keys()}
+            self._fallen = set()
+            for name in fallen - self._plans.keys():
+                failure = self.failed[name]
+                failure.count += 1
+                failure.retry_at = now + min(FIRST_RETRY * 2 ** (failure.count - 1), LONGEST_RETRY)
+        for name in self.failed.keys() & self._plans.keys():
+            del self.failed[name]
+        return told
+
+    def settle_owners(self, now: float) -> None:
+        """Decide which bridges are served."""
+        self._stale |= self.owners.settle(now)
+
+    def _round(self) -> Told:
+        """Read, compute, plan."""
+        for _ in range(ROUNDS):
+            if self._broken:
+                self.start_over()
+            moved, refreshed = self._read_ports()
+            if not self._broken:
+                break
+        else:
+            raise WorldError("objects cannot be taken in together with what ports say of them")
         settled = self.engine.settle()
         # Parts without a port anywhere are not kept, so those of pods that moved are asked for.
         parts = {part.identity: part for key in moved for part in self.engine.parts_of(key)}
-        concerned = {name for key in moved for name, _ in self._place.get(key, ())}
+        concerned = refreshed | {name for key in moved for name, _ in self._place.get(key, ())}
         for change in settled.parts:
             concerned |= self._apply(change)
             parts.pop(_identity(change), None)
         for part in parts.values():
             concerned |= self._apply(Change(part, part))
         for key in settled.isolation:
-            for name, _ in self._place.get(key, ()):
-                self._plans[name].isolate(key, self.engine.isolated)
+            for name, ofport in self._place.get(key, ()):
                 concerned.add(name)
-        concerned |= self._refreshed
-        self._refreshed = set()
-        self.concerned |= concerned
-        taken = {name: self._plans[name].take() for name in sorted(concerned) if name in self._plans}
-        return {name: keys for name, keys in taken.items() if keys}
+                self._isolate(name, ofport, key)
+        return self._taken(concerned)
 
-    def _read_ports(self) -> set[Key]:
-        """Read the ports of stale bridges again; returns the pods that came, went or moved.
+    def _isolate(self, name: BridgeName, ofport: int, key: Key) -> None:
+        plan = self._plans.get(name)
+        if plan is None:
+            return
+        try:
+            plan.isolate(ofport, self.engine.isolated(key))
+        except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+            self._fail(name, error)
+
+    def _taken(self, concerned: set[BridgeName]) -> Told:
+        told: Told = {}
+        self.concerned |= concerned
+        for name in sorted(concerned & self._plans.keys()):
+            try:
+                changes = self._plans[name].take()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+                continue
+            if changes:
+                told[name] = changes
+        return told
+
+    def _fail(self, name: BridgeName, error: Exception) -> None:
+        """A bridge cannot be planned: what its plan says cannot be believed any more."""
+        self.replanned.add(name)
+        self.concerned.add(name)
+        self._drop_plan(name)
+        self._fallen.add(name)
+        failure = self.failed.setdefault(name, Failure("", 0.0))
+        failure.reason = f"its flows cannot be planned, the switch is left as it is: {describe(error)}"
+
+    def _read_ports(self) -> tuple[set[Key], set[BridgeName]]:
+        """Read the ports of stale bridges again; returns the pods that came, went or moved, and those bridges.
 
         A port can give a pod its address, and that address can matter to nobody's ports: so once round is enough.
         """
+        stale, self._stale = self._stale & self.bridges.keys(), set()
+        self.replanned |= stale
         moved: set[Key] = set()
-        for name in sorted(self._stale):
-            moved |= self._read(name)
-        self._refreshed = self._refreshed | self._stale
-        self._stale = set()
-        self._changed = set()
-        return moved
-
-    def _read(self, name: BridgeName) -> set[Key]:
-        bridge = self.bridges[name]
-        reader = self._readers.setdefault(name, BridgeReader())
-        reading = reader.read(bridge, self.cluster or Cluster(), self._changed)
-        self._readings[name] = reading
-        moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
-        plan = self._plans.get(name)
-        if plan is None:
-            plan = self._plans[name] = BridgePlan(self._flow_encoder, reading.view.userspace)
-        plan.set_view(reading.view, self.engine.isolated)
-        return moved
-
-    def _replace(self, name: BridgeName, there: dict[Key, Attachment]) -> set[Key]:
-        """The pods of a bridge are these now; returns those that came, went or moved."""
-        before = self._ports.pop(name, {})
-        if there:
-            self._ports[name] = there
-        moved = set()
-        for key in before.keys() | there.keys():
-            old, new = before.get(key), there.get(key)
-            if old is new and key not in self._changed:
+        for name in sorted(stale):
+            if self.owners.refusal(name):
+                moved.update(self._ports.get(name, ()))
+                self._drop(name)
+                self.failed.pop(name, None)
                 continue
+            try:
+                found = self._read(name)
+                moved |= self._move(name, found.gone, found.came)
+                moved |= self._plan(name, found)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+        changed, self._changed = self._changed, set()
+        for key in changed:
+            self._learn_address(key)
+        return moved, stale
+
+    def _read(self, name: BridgeName) -> Differences:
+        """Read a bridge's ports."""
+        reader = self._readers.setdefault(name, BridgeReader())
+        self._readings.pop(name, None)
+        try:
+            return reader.read(self.bridges[name], self.known, self._changed)
+        except Exception:
+            self._drop(name)
+            raise
+
+    def _plan(self, name: BridgeName, found: Differences) -> set[Key]:
+        """Tell a bridge's plan what was read; returns its pods if the plan is new and knows no rule of theirs."""
+        plan = self._plans.get(name)
+        if plan is not None:
+            numbers = {pod.ofport for pod in found.came}
+            gone = [pod.ofport for pod in found.gone if pod.ofport not in numbers]
+            plan.update(found.bridge, gone, found.came, self.engine.isolated)
+            return set()
+        plan = BridgePlan(self._flow_encoder, self.bridges[name].datapath_type in USERSPACE_DATAPATHS)
+        there = self._ports.get(name, {})
+        plan.update(found.bridge, (), tuple(there.values()), self.engine.isolated)
+        self._plans[name] = plan
+        return set(there)
+
+    def _move(self, name: BridgeName, gone: tuple[Attachment, ...], came: tuple[Attachment, ...]) -> set[Key]:
+        """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
+        if not gone and not came:
+            return set()
+        there = self._ports.setdefault(name, {})
+        before, after = {pod.pod: pod for pod in gone}, {pod.pod: pod for pod in came}
+        for key in before:
+            del there[key]
+        there.update(after)
+        moved = set()
+        for key in before.keys() | after.keys():
+            old, new = before.get(key), after.get(key)
             if (old.ofport if old else None) != (new.ofport if new else None):
                 moved.add(key)
                 self._stand(key, name, new)
@@ -220,19 +442,26 @@ class World:
             self._place.pop(key, None)
 
     def _learn_address(self, key: Key) -> None:
-        """A pod whose status has no address has those of its port; should it have several, of the last by name."""
-        pod = self.cluster.pods.get(key) if self.cluster else None
+        """A pod whose status has no address has those of its port on the node that it is on: no other node can say.
+
+        Should it have several ports there, of the last by name.
+        """
+        pod = self.known.pods.get(key)
         wanted: tuple[Net, ...] = ()
-        if pod is not None and not pod.addresses:
+        if pod is not None and pod.node and not pod.addresses:
             for name, _ in sorted(self._place.get(key, ())):
-                wanted = self._ports[name][key].addresses or wanted
+                if self.bridges[name].node == pod.node:
+                    wanted = self._ports[name][key].addresses or wanted
         if self._addresses.get(key, ()) == wanted:
             return
         if wanted:
             self._addresses[key] = wanted
         else:
             del self._addresses[key]
-        self._put_pod(key)
+        try:
+            self._put(self.engine, "Pod", key, self.known)
+        except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
+            self._keep_out("Pod", key, error)
 
     def _apply(self, change: Change) -> set[BridgeName]:
         """Tell the bridges that have, or had, subjects of a part."""
@@ -240,7 +469,13 @@ class World:
         ports = self._ports_of(change.new) if change.new else {}
         concerned = ports.keys() | self._where.get(name, ())
         for bridge in concerned:
-            self._plans[bridge].rules.update(name, change.new, tuple(sorted(ports.get(bridge, ()))))
+            plan = self._plans.get(bridge)
+            if plan is None:
+                continue
+            try:
+                plan.rules.update(name, change.new, tuple(sorted(ports.get(bridge, ()))))
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._fail(bridge, error)
         if ports:
             self._where[name] = tuple(ports)
         else:
@@ -258,27 +493,53 @@ class World:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def reading(self, name: BridgeName) -> Reading:
-        """Which pod is behind which port of a bridge, as of the last `settle`."""
+        """Which pod is behind which port of a bridge, as of the last `settle`; none on one that is not served."""
+        if self.owners.refusal(name):
+            return NOTHING
+        reader, plan = self._readers.get(name), self._plans.get(name)
+        if reader is None:
+            return read_bridge(self.bridges[name], self.known)
         found = self._readings.get(name)
-        return found if found is not None else read_bridge(self.bridges[name], self.cluster or Cluster())
+        if found is None:
+            found = self._readings[name] = reader.reading()
+        return _without_refused(found, plan.refused) if plan is not None and plan.refused else found
 
     def kept_reading(self, name: BridgeName) -> Reading | None:
-        """The same, None before the first `settle` that knew the bridge."""
-        return self._readings.get(name)
+        """The same, and the same object while nothing changes; None before the first `settle` that knew the bridge."""
+        return self.reading(name) if name in self._readers or self.owners.refusal(name) else None
 
     def planned(self, name: BridgeName) -> Plan | None:
-        """The plan of a bridge as of the last `settle`; None before there was one."""
+        """The plan of a bridge as of the last `settle`; None before there was one, or where there can be none."""
         return self._plans.get(name)
+
+    def bridges_of(self, ovsdb: str) -> list[BridgeName]:
+        """The bridges that an OVSDB has."""
+        return sorted(self.owners.bridges_of(ovsdb))
+
+    def retry_at(self) -> float | None:
+        """When a bridge that could not be planned is tried again."""
+        return min((failure.retry_at for failure in self.failed.values()), default=None)
 
     def unplaced(self) -> list[Key]:
         """Running pods without any address, neither in their status nor on a port."""
-        ports = {key for name in self.bridges for key in self._with_address(name)}
         pods: Iterable[Pod] = self.cluster.pods.values() if self.cluster else ()
-        return [pod.key for pod in pods if pod.networked and not pod.addresses and pod.key not in ports]
+        return [pod.key for pod in pods if pod.networked and not pod.addresses and not self._has_address(pod.key)]
 
-    def _with_address(self, name: BridgeName) -> list[Key]:
-        attachments = read_bridge(self.bridges[name], self.cluster or Cluster()).view.attachments
-        return [attachment.pod for attachment in attachments if attachment.addresses]
+    def _has_address(self, key: Key) -> bool:
+        """Whether some port says an address of a pod."""
+        bridges = [self.bridges[name] for name in self._named.get(key, ())]
+        ports = ((i, bridge) for bridge in bridges for i in bridge.interfaces if pod_named(i.external_ids) == key)
+        readings = (read_port(interface, bridge, self.known) for interface, bridge in ports)
+        return any(isinstance(one, Attachment) and one.addresses for one in readings)
+
+
+def _without_refused(reading: Reading, refused: dict[int, str]) -> Reading:
+    """What is read without the ports whose flows cannot be made."""
+    view, problems = reading
+    shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in view.attachments if pod.ofport in refused]
+    kept = tuple(pod for pod in view.attachments if pod.ofport not in refused)
+    view = SwitchView(view.node_addresses, view.local_mac, view.uplink, kept, view.userspace)
+    return Reading(view, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))
 
 
 def _identity(change: Change) -> bytes:
@@ -299,7 +560,7 @@ def _placement(pod: object) -> object:
     return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished
 
 
-def _objects(cluster: Cluster, kind: str) -> dict[object, object]:
+def _objects(cluster: Cluster, kind: str) -> dict[Key | str, object]:
     maps = (cluster.namespaces, cluster.pods, cluster.nodes, cluster.policies)
     return maps[KINDS.index(kind)]  # type: ignore[return-value]  # read only, by the kind's own keys
 
@@ -309,4 +570,4 @@ def _compare(old: Cluster, new: Cluster) -> Iterable[Touched]:
         before, after = _objects(old, kind), _objects(new, kind)
         for key in before.keys() | after.keys():
             if before.get(key) is not after.get(key):
-                yield kind, key  # type: ignore[misc]  # keys of these maps
+                yield kind, key

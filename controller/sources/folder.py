@@ -20,6 +20,8 @@ from controller.sources.manifest import Reading, Unit, broken, read_manifest
 from controller.sources.native import original
 
 SUFFIXES = (".yaml", ".yml", ".json")
+SUBFOLDERS = "subfolders"
+OTHER_FILES = "files with other endings than .yaml, .yml and .json in small letters"
 MAX_BYTES = 64 << 20  # about 100,000 pods in JSON
 LARGE_BYTES = 1 << 20  # from here on the garbage collector would cost more than the reading itself
 SETTLE = 0.02  # seconds without a write after which a file written in place counts as complete
@@ -57,11 +59,13 @@ class _File:
 class Scan:
     """What a look at the folder has found: the units that changed (None: gone).
 
-    `reason` says why the folder cannot be read, "" when it can.
+    `reason` says why the folder cannot be read, "" when it can. `passed_over` counts what in it is not read, by what it
+    is.
     """
 
     units: Mapping[str, Unit | None]
     reason: str
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Folder:
@@ -73,6 +77,7 @@ class Folder:
         self._os = original("os")
         self._time = original("time")
         self._files: dict[str, _File] = {}
+        self._passed_over: dict[str, int] = {}
 
     def scan(self) -> Scan:
         """Look at all files and read those that changed. Never raises for what the folder holds or suffers."""
@@ -92,7 +97,7 @@ class Folder:
             self._refresh(file, name)
             if file.unit != before:
                 units[self._where(name)] = file.unit
-        return Scan(units, "")
+        return Scan(units, "", self._passed_over)
 
     def identity(self) -> tuple[int, int] | None:
         """Which folder stands at the path now; None when there is none."""
@@ -124,8 +129,18 @@ class Folder:
         return present
 
     def _list(self) -> dict[str, Fingerprint | None]:
-        everything = self._os.listdir(self._path)
-        names = [name for name in everything if name.endswith(SUFFIXES) and not name.startswith(".")]
+        names = []
+        passed_over: dict[str, int] = {}
+        with self._os.scandir(self._path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.name.endswith(SUFFIXES):
+                    names.append(entry.name)
+                    continue
+                what = SUBFOLDERS if entry.is_dir() else OTHER_FILES
+                passed_over[what] = passed_over.get(what, 0) + 1
+        self._passed_over = passed_over
         return {name: self._fingerprint(name) for name in names}
 
     def _fingerprint(self, name: str) -> Fingerprint | None:
@@ -189,7 +204,7 @@ class Folder:
             file.unit = replace(file.objects, problems=problems, count=reading.unit.faults + 1)
         else:
             merged = {(one.kind, one.name): one for one in (*file.objects.objects, *reading.unit.objects)}
-            file.unit = file.objects = Unit(tuple(merged.values()), reading.unit.problems, reading.unit.count)
+            file.unit = file.objects = replace(reading.unit, objects=tuple(merged.values()))
 
     def _read(self, name: str) -> tuple[bytes, Fingerprint]:
         """A file's bytes. Raises OSError or ValueError, with words for the operator."""

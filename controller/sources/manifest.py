@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from controller.printable import printable
 from controller.reconcile.events import Problem
@@ -14,19 +15,25 @@ MAX_LIST_DEPTH = 10  # lists inside lists; kubectl makes one
 MAX_OBJECTS = 250_000  # of a file; more than twice as many pods as one file of the greatest size holds
 MAX_PROBLEMS = 100  # of a file that are told one by one
 LONGEST_REASON = 400  # characters
+MAX_KINDS = 20  # of a file that are counted by name when they are none of ours
+OTHER_KINDS = "objects of other kinds"
 _LISTS = frozenset({"List", *(f"{kind}List" for _, kind in READERS)})
+
+_NEAR_LISTS = {kind.lower(): kind for kind in _LISTS}
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What a source takes or leaves as a whole: the objects of a file, or one object of an API.
 
-    The problems name what is wrong in it; `count` says how many there are where they are not all named.
+    The problems name what is wrong in it; `count` says how many there are where they are not all named. `ignored`
+    counts the objects that are none of Headgate's business, by kind.
     """
 
     objects: tuple[ParsedObject, ...] = ()
     problems: tuple[Problem, ...] = ()
     count: int = 0
+    ignored: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def faults(self) -> int:
@@ -63,22 +70,30 @@ def read_manifest(data: bytes, where: str, is_json: bool) -> Reading:
         return broken(where, f"has more than {MAX_OBJECTS} objects: split it")
     has_errors = problems.count > 0
     kept = _last_of_each(objects, where, problems)
-    return Reading(Unit(tuple(kept), problems.told(), problems.count), has_errors)
+    return Reading(Unit(tuple(kept), problems.told(), problems.count, problems.ignored), has_errors)
 
 
 class Problems:
-    """What is wrong in one file: the first ones one by one, and then how many more there are."""
+    """What is wrong in one file: the first ones one by one, and then how many more there are; and what is ignored."""
 
     def __init__(self, where: str) -> None:
         self.count = 0
+        self.ignored: dict[str, int] = {}  # objects that are none of our kinds, by what they are
         self._where = where
         self._first: list[Problem] = []
 
-    def add(self, where: str, key: str, field: str, reason: str) -> None:
+    def add(self, where: str, key: str, path: str, reason: str) -> None:
         """One more."""
         self.count += 1
         if self.count <= MAX_PROBLEMS:
-            self._first.append(Problem(where, key, _cut(field), _cut(reason)))
+            self._first.append(Problem(where, key, _cut(path), _cut(reason)))
+
+    def ignore(self, raw: object) -> None:
+        """An object that is none of ours, and whose kind and version are texts."""
+        name = _cut(printable(f"{raw['kind']} ({raw['apiVersion']})")) if isinstance(raw, dict) else OTHER_KINDS
+        if name not in self.ignored and len(self.ignored) >= MAX_KINDS:
+            name = OTHER_KINDS
+        self.ignored[name] = self.ignored.get(name, 0) + 1
 
     def told(self) -> tuple[Problem, ...]:
         """What is said of them."""
@@ -119,15 +134,17 @@ def _read_object(raw: object, where: str, prefix: str, objects: list[ParsedObjec
         for one in error.errors:
             problems.add(where, error.key, join(prefix, one.field), one.reason)
         return
-    if found is not None:
+    if found is None:
+        problems.ignore(raw)
+    else:
         objects.append(found)
         for one in found.errors:
             problems.add(where, str(found), join(prefix, one.field), one.reason)
 
 
-def join(prefix: str, field: str) -> str:
+def join(prefix: str, path: str) -> str:
     """A field's path inside a list's item."""
-    return f"{prefix}.{field}" if prefix and field else prefix or field
+    return f"{prefix}.{path}" if prefix and path else prefix or path
 
 
 def flatten(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
@@ -137,6 +154,8 @@ def flatten(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str
     """
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or not isinstance(kind, str) or not kind.endswith("List"):
+        if isinstance(raw, dict) and isinstance(kind, str) and (near := _NEAR_LISTS.get(kind.lower())):
+            raise DocumentError(f"did you mean {near}?", field=join(prefix, "kind"))
         yield prefix, raw
         return
     items = raw.get("items")

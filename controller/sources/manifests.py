@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import watchfiles
 
 from controller.reconcile.events import Problem
 from controller.sources.folder import Folder
-from controller.sources.manifest import Unit
+from controller.sources.manifest import OTHER_KINDS, Unit
 from controller.sources.native import Mailbox, original
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
@@ -29,6 +30,7 @@ from controller.threads import Watched, watched
 RESCAN = 10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
 CHANGED = -1  # a request to look again that nobody waits for
 STOP_SECONDS = 1.0
+MOST_IGNORED = 50  # kinds that are counted by name
 _FOLDER = ""  # the unit that holds what is wrong with the folder itself
 _OUR_FAULT = "could not be read because of an error in Headgate, please report it: "
 
@@ -40,6 +42,7 @@ class _Result:
     units: Mapping[str, Unit | None]
     reason: str
     requests: tuple[int, ...]
+    passed_over: Mapping[str, int]
 
 
 class ManifestFolder:
@@ -60,6 +63,8 @@ class ManifestFolder:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, threading.Event] = {}
         self._problems: dict[str, int] = {}
+        self._ignored: Counter[str] = Counter()
+        self._ignored_of: dict[str, Mapping[str, int]] = {}
         self._state = SourceState(self.path, "manifests", False, None, 0, "not read yet")
         store.add(self)
 
@@ -122,16 +127,25 @@ class ManifestFolder:
                 self._problems[name] = unit.faults if unit else 0
                 if not self._problems[name]:
                     del self._problems[name]
+                self._count_ignored(name, unit.ignored if unit else {})
             synced = self._state.synced or not result.reason
             current_at = self._state.current_at if result.reason else time.monotonic()
             problems = sum(self._problems.values())
-            self._state = SourceState(self.path, "manifests", synced, current_at, problems, result.reason)
+            ignored = _most(self._ignored + Counter(result.passed_over))
+            self._state = SourceState(self.path, "manifests", synced, current_at, problems, result.reason, ignored)
             self._store.apply(self, units, now=True)
             if synced:
                 self._store.synced(self)
             for number in result.requests:
                 if event := self._waiting.get(number):
                     event.set()
+
+    def _count_ignored(self, name: str, found: Mapping[str, int]) -> None:
+        self._ignored.subtract(self._ignored_of.pop(name, {}))
+        if found:
+            self._ignored.update(found)
+            self._ignored_of[name] = found
+        self._ignored = +self._ignored
 
     # -- in real threads ---------------------------------------------------------------------------------------------
 
@@ -141,9 +155,9 @@ class ManifestFolder:
         while not self._stopping.is_set():
             try:
                 scan = self._folder.scan()
-                result = _Result(scan.units, scan.reason, tuple(requests))
+                result = _Result(scan.units, scan.reason, tuple(requests), scan.passed_over)
             except Exception as error:  # noqa: BLE001 - without this thread nothing would be read ever again
-                result = _Result({}, f"{_OUR_FAULT}{type(error).__name__}: {error}", tuple(requests))
+                result = _Result({}, f"{_OUR_FAULT}{type(error).__name__}: {error}", tuple(requests), {})
             if not self._stopping.is_set():
                 self._results.put(result)
             requests = self._next_requests()
@@ -191,6 +205,13 @@ class ManifestFolder:
             first = False
             if self._folder.identity() != identity:
                 return
+
+
+def _most(ignored: Counter[str]) -> tuple[tuple[str, int], ...]:
+    """What there is most of by name, and the others as one."""
+    found = sorted(ignored.items(), key=lambda one: (-one[1], one[0]))
+    rest = sum(number for _, number in found[MOST_IGNORED:])
+    return (*found[:MOST_IGNORED], *([(OTHER_KINDS, rest)] if rest else []))
 
 
 def _check(path: str) -> None:

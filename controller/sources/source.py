@@ -17,7 +17,8 @@ class SourceState:
     """How a source is doing.
 
     `current_at` is the time.monotonic() at which it was last known to be current, None before the first sync; `reason`
-    says why it is not current, "" when it is; `problems` counts what it could not take as it stands.
+    says why it is not current, "" when it is; `problems` counts what it could not take as it stands, and `ignored` what
+    is none of Headgate's business, by what it is.
     """
 
     name: str
@@ -26,6 +27,7 @@ class SourceState:
     current_at: float | None
     problems: int
     reason: str
+    ignored: tuple[tuple[str, int], ...] = ()
 
 
 class Source(Protocol):

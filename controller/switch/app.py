@@ -27,6 +27,7 @@ from controller.hub import contained, lasting, until
 from controller.peers.limits import DoorLimits, Limits
 from controller.peers.pace import Budget
 from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event
+from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch.claims import Claims, Identity, Trouble
 from controller.switch.listener import Listener
 from controller.switch.session import Session
@@ -154,13 +155,15 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         if found is not None:
             found.requests.dump(command)
 
-    def send_bundle(self, dpid: int, session: int, number: int, changes: Changes) -> None:
+    def send_bundle(
+        self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges = NO_CHANGES
+    ) -> None:
         """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
         found = self._find(dpid, session)
         if found is None:
             self._post(BundleFailed(dpid, session, number, "the session is over"))
         else:
-            found.requests.send_bundle(number, changes)
+            found.requests.send_bundle(number, changes, about_meters)
 
     def end_session(self, dpid: int, session: int, reason: str) -> None:
         """Close a session; the switch will connect again."""

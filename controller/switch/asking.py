@@ -2,9 +2,9 @@
 
 A node may have addresses that its Node object does not name: a second one on the bridge, or that of a DNS cache.
 Traffic with them looks like traffic that the node forwards for somebody else, and policy is asked about it. The node's
-own stack knows: to a probe with an unspecified sender it answers for addresses of its own alone, never as a proxy (Linux,
-arp_process; an IPv6 proxy answers without the override flag). So the address of a packet that policy refused is asked
-for once, and what the node says of itself counts for its own pods, which a node could reach anyway.
+own stack knows: to a probe with an unspecified sender it answers for addresses of its own alone, never as a proxy
+(Linux, arp_process; an IPv6 proxy answers without the override flag). So the address of a packet that policy refused is
+asked for once, and what the node says of itself counts for its own pods, which a node could reach anyway.
 
 Only frames are made and read here, within bounds that hold for whatever a pod sends; no socket, no thread.
 Sources: RFC 5227 section 2.1.1, RFC 4862 section 5.4, RFC 4861 section 7.2; OpenFlow 1.4.1 sections 7.3.7 and 7.4.1.

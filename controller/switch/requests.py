@@ -12,12 +12,13 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget
 from controller.reconcile.events import BundleDone, BundleFailed, Changes, DumpFlows, Event, FlowsDumped
-from controller.switch import messages
+from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from controller.switch import messages, meters
 from controller.switch.codec import FlowDump
 from controller.switch.errors import CodecError
 from controller.switch.messages import Bundle
@@ -29,6 +30,7 @@ _CONTROL = struct.Struct("!IHH")
 
 
 class _Phase(enum.Enum):
+    METERS = enum.auto()
     FILLING = enum.auto()
     COMMITTING = enum.auto()
 
@@ -38,14 +40,20 @@ class _Dump:
     number: int
     result: FlowDump
     xid: int = 0
+    # Asked for by the messages before; None when the switch does not know what was asked.
+    meters: meters.MeterDump | None = field(default_factory=meters.MeterDump)
 
 
 @dataclass(slots=True)
 class _Bundle:
-    """xids: `first` opens, then one for each flow-mod, then close, commit, discard."""
+    """xids: `first` opens, then one for each flow-mod, then close, commit, discard. `meter_xid` and as many as
+    `meter_count` are of what comes before."""
 
     number: int
     changes: Changes
+    meters: MeterChanges = NO_CHANGES
+    meter_xid: int = 0
+    no_meters: bool = False
     first: int = 0
     bundle_id: int = 0
     phase: _Phase = _Phase.FILLING
@@ -54,6 +62,10 @@ class _Bundle:
     @property
     def size(self) -> int:
         return sum(map(len, self.changes))
+
+    @property
+    def meter_count(self) -> int:
+        return meters.count_before(self.meters)
 
     @property
     def close_xid(self) -> int:
@@ -105,14 +117,15 @@ class Requests:
             self._waiting.append(_Dump(command.number, FlowDump(command.known, command.all_counters)))
             self._go_on()
 
-    def send_bundle(self, number: int, changes: Changes) -> None:
-        """Send changes as one bundle; BundleDone or BundleFailed with `number` is posted in any case."""
+    def send_bundle(self, number: int, changes: Changes, about_meters: MeterChanges = NO_CHANGES) -> None:
+        """Send changes as one bundle, after the meters it needs; BundleDone or BundleFailed with `number` is posted in
+        any case."""
         with self._lock:
             if self._over or len(self._waiting) >= self._limits.waiting_requests:
                 reason = "the session is over" if self._over else f"{len(self._waiting)} requests wait already"
                 self._post(BundleFailed(self._dpid, self._session, number, reason))
                 return
-            self._waiting.append(_Bundle(number, changes))
+            self._waiting.append(_Bundle(number, changes, about_meters))
             self._go_on()
 
     def overdue(self, now: float) -> str:
@@ -130,7 +143,7 @@ class Requests:
     def waits_for(self, xid: int) -> bool:
         """Whether a multipart reply with this xid is a part of what was asked for."""
         current = self._current
-        return isinstance(current, _Dump) and current.xid == xid
+        return isinstance(current, _Dump) and 0 <= current.xid - xid <= meters.QUESTIONS
 
     def end(self, reason: str) -> None:
         """The session is over: whatever was asked has failed."""
@@ -149,10 +162,21 @@ class Requests:
         self._current = current = self._waiting.popleft()
         self._began = self._progress = self._clock()
         if isinstance(current, _Dump):
-            current.xid = self._take_xids(1)
-            self._outbox.put_at_once(messages.flow_stats_request(current.xid))
+            # A switch answers in order, so what it says of meters comes before the end of its flows.
+            first = self._take_xids(meters.QUESTIONS + 1)
+            current.xid = first + meters.QUESTIONS
+            self._outbox.put_at_once(meters.requests(first) + messages.flow_stats_request(current.xid))
             return
-        current.first = self._take_xids(current.size + 4)
+        current.meter_xid = self._take_xids(current.meter_count + current.size + 4)
+        current.first = current.meter_xid + current.meter_count
+        if current.meter_count:
+            current.phase = _Phase.METERS
+            self._outbox.put_at_once(meters.changes_before(current.meters, current.meter_xid))
+            return
+        self._fill(current)
+
+    def _fill(self, current: _Bundle) -> None:
+        current.phase = _Phase.FILLING
         current.bundle_id = self._next_bundle
         self._next_bundle = self._next_bundle % 0xFFFFFFFF + 1
         self._outbox.stream(self._chunks(current))
@@ -195,8 +219,9 @@ class Requests:
             self._current = None
             self._go_on()
         foreign = tuple(found.foreign_flows)
+        said = current.meters.report() if current.meters is not None else None
         answer = FlowsDumped(
-            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign
+            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign, said
         )
         self._post(answer)
 
@@ -219,6 +244,26 @@ class Requests:
             self._kept = size
         return done
 
+    def meter_reply(self, xid: int, kind: int, message: bytes) -> None:
+        """A part of what the switch says of its meters. Raises CodecError."""
+        with self._lock:
+            current = self._current
+            if isinstance(current, _Dump) and current.meters is not None and 0 < current.xid - xid <= meters.QUESTIONS:
+                current.meters.add(kind, message)
+                self._progress = self._clock()
+
+    def barrier_reply(self, xid: int) -> None:
+        """The switch has done all that came before a barrier."""
+        with self._lock:
+            current = self._current
+            if not isinstance(current, _Bundle) or current.phase is not _Phase.METERS or xid != current.first - 1:
+                return
+            self._progress = self._clock()
+            if current.error:
+                self._fail(current, current.error)
+            else:
+                self._fill(current)
+
     def bundle_reply(self, xid: int, message: bytes) -> None:
         """A bundle control reply."""
         if len(message) < messages.HEADER.size + _CONTROL.size:
@@ -236,6 +281,9 @@ class Requests:
                 return
             if kind != Bundle.COMMIT_REPLY or xid != current.commit_xid:
                 return
+            if current.meters.deletes:
+                first = self._take_xids(len(current.meters.deletes))
+                self._outbox.put_at_once(meters.deletes(current.meters, first))
             self._current = None
             self._go_on()
         self._post(BundleDone(self._dpid, self._session, current.number))
@@ -247,6 +295,12 @@ class Requests:
             current = self._current
             if isinstance(current, _Dump) and xid == current.xid:
                 return f"the switch refused a flow dump: {text}"
+            if isinstance(current, _Dump) and 0 < current.xid - xid <= meters.QUESTIONS:
+                current.meters = None
+            if isinstance(current, _Bundle) and current.meter_xid <= xid < current.first and not current.error:
+                about = meters.named(current.meters, xid - current.meter_xid)
+                current.error = f"the switch refused {about}: {text}"
+                current.no_meters = meters.is_refusal(message)
             if isinstance(current, _Bundle) and current.first <= xid <= current.commit_xid:
                 self._progress = self._clock()
                 self._bundle_error(current, xid, text)
@@ -273,5 +327,5 @@ class Requests:
             discard = messages.bundle_control(Bundle.DISCARD_REQUEST, bundle.bundle_id, bundle.discard_xid)
             self._outbox.put_at_once(discard)
         self._current = None
-        self._post(BundleFailed(self._dpid, self._session, bundle.number, reason))
+        self._post(BundleFailed(self._dpid, self._session, bundle.number, reason, bundle.no_meters))
         self._go_on()

@@ -25,10 +25,11 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget, Pace, cost
 from controller.reconcile.events import Event
-from controller.switch import messages
+from controller.switch import messages, meters
 from controller.switch.claims import Identity, identity
 from controller.switch.errors import CodecError
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
+from controller.switch.monitor import FlowMonitor
 from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
 from controller.tls.channel import TlsSocket
@@ -42,8 +43,10 @@ _FOR_OS_KEN = {
     HANDSHAKE_DISPATCHER: {Type.HELLO},
     CONFIG_DISPATCHER: {Type.FEATURES_REPLY},
 }
-_CHALLENGE = 0x7FFFFFFF  # xid of the echo request that must be answered; os-ken's own count from 1
+# xids of the echo request that must be answered, and of the flow monitor's; os-ken's own count from 1.
+_CHALLENGE, _MONITOR = 0x7FFFFFFF, 0x7FFFFFFE
 _BRIEF = 1.0  # seconds; a peer that connects again and again for no longer than that is no switch
+_OF_METERS = frozenset(meters.Ask)
 _numbers = itertools.count(1)
 
 
@@ -79,6 +82,7 @@ class Session(Datapath):  # type: ignore[misc]
         self._budget = budget
         self._outbox = Outbox(limits.waiting_bytes)
         self._requests: Requests | None = None
+        self._monitor: FlowMonitor | None = None
         self._reason = ""
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
@@ -115,6 +119,8 @@ class Session(Datapath):  # type: ignore[misc]
             self._requests = Requests(
                 self.id, self.number, self._outbox, self._post, self._clock, self._limits, self._budget
             )
+            self._monitor = FlowMonitor(self.id, self.number, self._post, self._clock)
+            self._outbox.put_at_once(messages.flow_monitor_request(_MONITOR))
         super().set_state(state)
 
     def send(self, buf: bytes, close_socket: bool = False) -> bool:
@@ -251,6 +257,8 @@ class Session(Datapath):  # type: ignore[misc]
             if now - self._began > self._limits.handshake:
                 self.end(f"no OpenFlow handshake within {self._limits.handshake:g} s", fault=True)
             return
+        if self._monitor is not None:
+            self._monitor.flush()
         silent = now - self._heard
         if silent > self._limits.silence:
             self.end(f"the switch was silent for {silent:.0f} s")
@@ -314,6 +322,8 @@ class Session(Datapath):  # type: ignore[misc]
             self._error(xid, message)
         elif kind == Type.BUNDLE_CONTROL and self._requests is not None:
             self._requests.bundle_reply(xid, message)
+        elif kind == meters.BARRIER_REPLY and self._requests is not None:
+            self._requests.barrier_reply(xid)
         elif kind == Type.MULTIPART_REPLY:
             self._multipart(version, xid, message)
 
@@ -323,6 +333,10 @@ class Session(Datapath):  # type: ignore[misc]
         of, flags = _MULTIPART.unpack_from(message, HEADER.size)
         if of == Multipart.FLOW and self._requests is not None:
             self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
+        elif of in _OF_METERS and self._requests is not None:
+            self._requests.meter_reply(xid, of, message)
+        elif of == Multipart.FLOW_MONITOR and self._monitor is not None:
+            self._monitor.add(message)
         elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
             # os-ken waits for the ports before it calls a switch connected. We need none of them, and its parser
             # never comes back from one of length zero.
@@ -337,6 +351,10 @@ class Session(Datapath):  # type: ignore[misc]
     def _error(self, xid: int, message: bytes) -> None:
         if self._requests is None:
             self.end(f"the switch refused the handshake: {messages.error_text(message)}", fault=True)
+            return
+        if xid == _MONITOR:
+            words = messages.error_text(message)
+            _LOG.info("the switch at %s does not report changes of flows: %s", self.peer, words)
             return
         reason = self._requests.error(xid, message)
         if reason:

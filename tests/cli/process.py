@@ -2,11 +2,13 @@
 
     python -m tests.cli.process BEHAVIOUR [arguments of headgate run]
 
-BEHAVIOUR is `fine`, `refuses` (start fails), `hangs` (stop does not return) or `early` (a signal arrives during start).
+BEHAVIOUR is `fine`, `refuses` (start fails), `hangs` (stop does not return), `early` (a signal arrives during start),
+`talks` (logs more than any pipe holds, and prints on standard error) or `spins` (keeps the hub busy after a second).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +27,19 @@ def make_core(behaviour: str) -> types.ModuleType:
     from controller.metrics import Metrics
     from tests.cli.fake_views import FakeViews
 
+    def talk() -> None:
+        log = logging.getLogger("talker")
+        while True:
+            for number in range(100):
+                log.info("line %d %s", number, "x" * 500)
+                sys.stderr.write("printed " + "y" * 500 + "\n")
+            time.sleep(0.01)
+
+    def spin() -> None:
+        time.sleep(1)
+        while True:
+            sum(range(1000))  # never gives the hub its turn
+
     class Controller:
         def __init__(self, config: Config) -> None:
             self.views = FakeViews()
@@ -38,6 +53,8 @@ def make_core(behaviour: str) -> types.ModuleType:
             if behaviour == "early":
                 os.kill(os.getpid(), signal.SIGTERM)
             self._thread.start()
+            if behaviour in ("talks", "spins"):
+                threading.Thread(target=talk if behaviour == "talks" else spin, daemon=True).start()
 
         def stop(self, timeout: float) -> None:
             while behaviour == "hangs":

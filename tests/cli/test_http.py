@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from controller import threads
 from controller.http import MAX_WAIT, Application
 from controller.metrics import Metrics
 from tests.cli.fake_views import CLAUSE, DENY, STATUS, FakeViews
@@ -39,6 +40,17 @@ def test_health_and_readiness() -> None:
     assert response.status_code == 503
     assert json.loads(response.data) == {"ready": False, "waiting_for": ["source manifests: not read yet"]}
     assert client().get("/readyz").status_code == 200
+
+
+def test_health_fails_while_a_thread_is_gone_that_must_live() -> None:
+    thread = threads.watched("the listener", lambda: None)
+    thread.start()
+    thread.join(5)
+    response = client().get("/healthz")
+    assert response.status_code == 503
+    assert json.loads(response.data) == {"status": "failed", "gone": ["the listener: it ended by itself"]}
+    thread.release()
+    assert client().get("/healthz").status_code == 200
 
 
 def test_wait_says_what_is_missing() -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import re
+import threading
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from controller.logs import MAX_REMEMBERED, QUIET, RepeatFilter, configure
+from controller.log_writer import LONGEST_LINE, MOST_LINES, Lines
+from controller.logs import MAX_REMEMBERED, QUIET, RepeatFilter, configure, dropped, flush
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +99,82 @@ def test_the_memory_for_repetitions_is_bounded() -> None:
     for number in range(3 * MAX_REMEMBERED):
         repeats.filter(logging.LogRecord("x", logging.WARNING, "f", 1, f"w {number}", (), None))
     assert len(repeats._seen) == MAX_REMEMBERED
+
+
+def test_a_human_line_begins_with_its_date_and_a_traceback_is_marked() -> None:
+    stream = io.StringIO()
+    configure("info", "human", stream)
+    try:
+        raise ValueError("inside\n2026-01-01 00:00:00 [info     ] a line that never was\x1b[2J")
+    except ValueError:
+        logging.getLogger("a").exception("went\nwrong")
+    first, *others = stream.getvalue().splitlines()
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[error", first)
+    assert others
+    assert all(line.startswith("  | ") and line.isprintable() for line in others)
+
+
+@pytest.mark.parametrize("style", ["human", "json"])
+def test_lines_that_find_no_place_are_counted_and_said(style: str) -> None:
+    reading, writing = os.pipe()
+    try:
+        with os.fdopen(writing, "w") as stream:
+            configure("info", style, stream)
+            for number in range(MOST_LINES + 5000):
+                logging.getLogger("a").info("line %d", number)
+            assert dropped() > 0
+            with os.fdopen(reading, "rb") as pipe:
+                found = pipe.read(1)
+                reader = threading.Thread(target=lambda: collected.extend(iter(lambda: pipe.read(1 << 16), b"")))
+                collected: list[bytes] = [found]
+                reader.start()
+                flush(30)
+                logging.getLogger("a").info("after")
+                flush(30)
+                configure("info", style, io.StringIO())  # ends the writer
+                stream.close()
+                reader.join(30)
+        lines = b"".join(collected).decode().splitlines()
+        assert "after" in lines[-1]
+        assert re.search(r"\d+ lines of this log were dropped", lines[-2])
+        assert len(lines) - 1 + int(re.findall(r"(\d+) lines", lines[-2])[0]) == MOST_LINES + 5000 + 1
+        if style == "json":
+            assert json.loads(lines[-2])["dropped"] > 0
+    finally:
+        logging.getLogger().handlers[:] = []
+
+
+def test_a_full_disk_loses_lines_and_nothing_else() -> None:
+    with open("/dev/full", "w") as stream:
+        configure("info", "human", stream)
+        for number in range(10):
+            logging.getLogger("a").info("line %d", number)
+        flush(10)
+        assert dropped() == 10
+        configure("info", "human", io.StringIO())
+
+
+def test_a_line_is_no_longer_than_a_bound() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as pipe, os.fdopen(writing, "w") as stream:
+        configure("info", "human", stream)
+        collected: list[str] = []
+        reader = threading.Thread(target=lambda: collected.append(pipe.readline()))
+        reader.start()
+        logging.getLogger("a").info("x" * 1_000_000)
+        reader.join(10)
+        configure("info", "human", io.StringIO())
+    assert len(collected[0]) == LONGEST_LINE
+    assert collected[0].endswith("... (cut)\n")
+
+
+@settings(deadline=None, max_examples=50)
+@given(parts=st.lists(st.text(st.sampled_from("ab\n"), max_size=5), max_size=8))
+def test_what_is_printed_is_handed_on_by_lines(parts: list[str]) -> None:
+    lines: list[str] = []
+    stream = Lines(lines.append, 2)
+    for part in parts:
+        assert stream.write(part) == len(part)
+    whole, _, rest = "".join(parts).rpartition("\n")
+    assert "".join(lines) == (f"{whole}\n" if "\n" in "".join(parts) else "")
+    assert stream._rest == rest

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from controller.http_server import VITAL
 from controller.hub import HUBS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +37,7 @@ class Process:
     def wait_until_up(self) -> Process:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            found = re.search(r"http=\S*:(\d+)", line)
+            found = re.search(r"""http(?:=|": ")[^\s"]*:(\d+)""", line)
             if found:
                 self.port = int(found.group(1))
                 return self
@@ -111,16 +114,53 @@ def test_silent_and_rude_clients_keep_nobody_else_waiting(started: type[Process]
         one.close()
 
 
-def test_connections_beyond_the_bound_are_refused_and_then_taken_again(started: type[Process]) -> None:
-    process = started("fine").wait_until_up()
-    held = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(128)]
-    status, body = process.get("/healthz")
-    assert (status, b"too many connections" in body) == (503, True)
+@pytest.mark.parametrize("hub", HUBS)
+def test_silent_connections_give_way_to_those_that_ask(started: type[Process], hub: str) -> None:
+    process = started("fine", "--hub", hub).wait_until_up()
+    held: list[socket.socket] = []
+    for _ in range(5):
+        for _ in range(60):
+            one = socket.create_connection(("127.0.0.1", process.port))
+            one.sendall(b"G")
+            held.append(one)
+        for page in ("/healthz", "/readyz", "/status"):
+            assert process.get(page)[0] == 200
+    time.sleep(0.5)
+    descriptors = len(os.listdir(f"/proc/{process.process.pid}/fd"))
+    assert descriptors < 120, "connections that say nothing are kept in bounded number"
     for one in held:
         one.close()
-    while process.get("/healthz")[0] == 503:
-        continue
     assert process.end()[0] == 0
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_request_that_does_not_end_is_cut_off_at_a_bound(started: type[Process], hub: str) -> None:
+    process = started("fine", "--hub", hub).wait_until_up()
+    with socket.create_connection(("127.0.0.1", process.port), timeout=30) as one:
+        one.sendall(b"GET /healthz HTTP/1.0\r\n")
+        sent = 0
+        try:
+            while sent < 10 << 20:
+                sent += one.send(b"X-Much: " + b"x" * 8000 + b"\r\n")
+            answer = one.recv(4096)
+        except ConnectionError:
+            answer = b""
+    assert b" 200 " not in answer
+    assert process.get("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_answers_that_nobody_takes_leave_the_vital_pages_theirs(started: type[Process], hub: str) -> None:
+    process = started("fine", "--hub", hub).wait_until_up()
+    held = []
+    for _ in range(120):
+        one = socket.create_connection(("127.0.0.1", process.port))
+        one.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        held.append(one)
+    for page in VITAL * 5:
+        assert process.get(page)[0] == 200
+    for one in held:
+        one.close()
 
 
 def test_a_signal_during_the_start_is_not_lost(started: type[Process]) -> None:
@@ -133,6 +173,61 @@ def test_a_stop_that_hangs_does_not_hold_up_the_end(started: type[Process]) -> N
     code, _, err = process.end()
     assert code == 1
     assert "Timeout" in err
+
+
+@pytest.mark.parametrize("style", ["human", "json"])
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_log_that_nobody_reads_stops_nothing(started: type[Process], hub: str, style: str) -> None:
+    process = started("talks", "--hub", hub, "--log-format", style).wait_until_up()
+    for _ in range(20):
+        assert process.get("/healthz")[0] == 200
+        time.sleep(0.1)
+    began = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(30) == 0
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_log_that_is_read_again_says_how_much_was_dropped(started: type[Process], hub: str) -> None:
+    process = started("talks", "--hub", hub, "--log-format", "json").wait_until_up()
+    assert process.get("/healthz")[0] == 200
+    time.sleep(4)  # ten thousand lines stand in the queue by then
+    assert process.process.stderr is not None
+    dropped = 0
+    for line in process.process.stderr:
+        if line.startswith("{") and (dropped := json.loads(line).get("dropped", 0)):
+            break
+    assert dropped > 0
+    process.process.kill()
+
+
+@pytest.mark.parametrize("hub", HUBS)
+def test_a_hub_that_is_busy_for_ever_ends_in_time(started: type[Process], hub: str) -> None:
+    process = started("spins", "--hub", hub).wait_until_up()
+    time.sleep(2)
+    began = time.monotonic()
+    code, _, _ = process.end()
+    assert time.monotonic() - began < 5.5
+    assert code in (1, 0) if hub == "native" else code == 1
+
+
+def test_it_ends_in_time_also_when_nobody_reads_what_its_threads_do(started: type[Process]) -> None:
+    process = started("spins").wait_until_up()
+    assert process.process.stderr is not None
+    descriptor = os.open(f"/proc/{process.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        while os.write(descriptor, b"x" * 4096):
+            continue
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+    time.sleep(2)
+    began = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(30) == -signal.SIGALRM
+    assert time.monotonic() - began < 5.5
 
 
 def test_a_start_that_fails_is_one_line(started: type[Process]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.config import GROUPS, Config
-from controller.settings import OTHER_VARIABLES, SettingsError, load, options
+from controller.settings import OTHER_VARIABLES, SettingsError, load, options, unknown_variables
 
 ENOUGH = {"manifests": "/m", "ovsdb": ("unix:/s",)}
 
@@ -135,9 +135,13 @@ def test_a_wrong_value_is_named_by_where_it_stood() -> None:
     assert error({**ENOUGH, "bridge": ("",)}, {}).startswith("--bridge: ")
 
 
-def test_an_unknown_variable_is_an_error_with_the_nearest_name() -> None:
-    message = error(ENOUGH, {"HEADGATE_OVSBD": "unix:/s"})
-    assert "HEADGATE_OVSBD" in message and "did you mean HEADGATE_OVSDB?" in message
+def test_an_unknown_variable_is_warned_of_with_the_nearest_name() -> None:
+    environment = {"HEADGATE_OVSBD": "unix:/s", "HEADGATE_HTTP": "127.0.0.1:2"}
+    assert load(ENOUGH, environment, None).http == "127.0.0.1:2"
+    (line,) = unknown_variables(environment)
+    assert line == (
+        "the environment variable HEADGATE_OVSBD is unknown and has no effect, did you mean HEADGATE_OVSDB?"
+    )
 
 
 def test_variables_of_clients_of_the_lab_and_of_kubernetes_services_are_not_ours() -> None:
@@ -149,6 +153,7 @@ def test_variables_of_clients_of_the_lab_and_of_kubernetes_services_are_not_ours
         "HEADGATE_LAB": "x", "HEADGATE_LAB_FOLDER": "/run/x",
     }  # fmt: skip
     assert load(ENOUGH, environment, None) == load(ENOUGH, {}, None)
+    assert unknown_variables(environment) == []
 
 
 def test_every_option_has_a_name_a_group_and_a_description() -> None:

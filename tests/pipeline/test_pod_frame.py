@@ -148,7 +148,7 @@ def one_at(ofport: int, one: Attachment) -> Attachment:
 def test_plans_with_contested_addresses_are_those_of_rendered_pods(
     views: list[SwitchView], isolated: list[frozenset[Direction]]
 ) -> None:
-    """Two ports may claim one MAC address, which then the last of them has."""
+    """Two ports may claim one MAC address, which then the first of them has."""
     chosen = [0]
 
     def isolation(key: Key) -> frozenset[Direction]:
@@ -162,7 +162,7 @@ def test_plans_with_contested_addresses_are_those_of_rendered_pods(
             plan.set_view(view, isolation)
             chosen[0] = step + 1
             for one in view.attachments:
-                plan.isolate(one.pod, isolation)
+                plan.isolate(one.ofport, isolation(one.pod))
             said.append(plan.take())
         assert plans[0].flows == plans[1].flows
         assert said[0] == said[1]

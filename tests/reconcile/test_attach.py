@@ -12,6 +12,7 @@ from flows.attach import BridgeState, InterfaceState, PortProblem, read_bridge
 from flows.model import Cluster, Key, Node, Pod
 from flows.net import Net
 from tests.reconcile.driver import port
+from tests.semantics.test_parse_objects import NOBODYS
 
 A, B = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
 NODE = Net(4, 0x0A0000FE, 32)
@@ -69,6 +70,17 @@ def test_the_nodes_address_is_no_pods() -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(NODE, A), b=(B,)))
     assert [one.addresses for one in reading.view.attachments] == [(A,), (B,)]
     assert reading.problems == (PortProblem("p1", "10.0.0.254 of pod x/a is an address of the node itself"),)
+
+
+@pytest.mark.parametrize("address", NOBODYS)
+def test_an_address_that_nobody_can_have_is_not_taken_from_a_port_either(address: str) -> None:
+    reading = read_bridge(bridge(port("p1", 1, "x/a", ip_addresses=f"{address} {A}")), cluster(a=()))
+    assert [one.addresses for one in reading.view.attachments] == [(A,)]
+    (problem,) = reading.problems
+    assert problem.interface == "p1"
+    assert "no pod or node can have" in problem.reason
+    alone = read_bridge(bridge(port("p1", 1, "x/a", ip_addresses=address)), cluster(a=()))
+    assert [one.addresses for one in alone.view.attachments] == [()]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.lists(st.sampled_from((A, B, NODE)), max_size=3)), max_size=5))

@@ -32,7 +32,8 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     pods = dict(cluster.pods)
     for name in sorted(readings):
         for attachment in readings[name].view.attachments:
-            if not cluster.pods[attachment.pod].addresses and attachment.addresses:
+            pod = cluster.pods[attachment.pod]
+            if not pod.addresses and attachment.addresses and pod.node == bridges[name].node:
                 pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}

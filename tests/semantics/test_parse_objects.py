@@ -16,6 +16,10 @@ from flows.net import parse_address
 from flows.parse import ParseError, parse_namespace, parse_node, parse_object, parse_pod
 from flows.raw import FieldError
 
+# What parses as an address and no machine can have.
+NOBODYS = ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.1", "239.255.255.255", "255.255.255.255",
+           "::", "::1", "ff02::1", "ff0e::5", "::ffff:10.0.0.1", "::ffff:0:0")  # fmt: skip
+
 
 def pod(**parts: Any) -> dict[str, Any]:
     metadata = {"name": "web-0", "namespace": "shop", **parts.pop("metadata", {})}
@@ -82,6 +86,12 @@ def test_phases(phase: str, finished: bool) -> None:
         ({"podIPs": [{"ip": "fe80::1%eth0"}, {}, "10.0.0.1"]}, [],
          ["status.podIPs[0].ip", "status.podIPs[1].ip", "status.podIPs[2]"]),
         ({"podIPs": "10.0.0.1"}, [], ["status.podIPs"]),
+        ({"podIP": "127.0.0.1"}, [], ["status.podIP"]),
+        *[
+            ({"podIPs": [{"ip": address}, {"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}, ["10.0.0.1", "fd00::1"],
+             ["status.podIPs[0].ip"])
+            for address in NOBODYS
+        ],
         ({"podIP": 10}, [], ["status.podIP"]),
         ("Running", [], ["status"]),
     ],
@@ -89,6 +99,24 @@ def test_phases(phase: str, finished: bool) -> None:
 def test_addresses(status: object, addresses: list[str], fields: list[str]) -> None:
     read, errors = read_pod(status=status)
     assert (read.addresses, errors) == (tuple(map(parse_address, addresses)), fields)
+
+
+@pytest.mark.parametrize("address", NOBODYS)
+def test_a_node_has_no_address_that_nobody_can_have(address: str) -> None:
+    errors: list[FieldError] = []
+    entries = [{"type": "InternalIP", "address": one} for one in (address, "10.0.0.1")]
+    read = parse_node({"metadata": {"name": "one"}, "status": {"addresses": entries}}, errors)
+    assert read.addresses == (parse_address("10.0.0.1"),)
+    assert [one.field for one in errors] == ["status.addresses[0].address"]
+    assert "no pod or node can have" in errors[0].reason
+
+
+@pytest.mark.parametrize("address", ["1.0.0.0", "126.255.255.255", "128.0.0.1", "223.255.255.255", "240.0.0.1",
+                                     "255.255.255.254", "::2", "::fffe:10.0.0.1", "::1:0:0:0", "fe80::1",
+                                     "feff::1"])  # fmt: skip
+def test_what_stands_beside_such_ranges_is_an_address(address: str) -> None:
+    assert read_pod(status={"podIP": address}) == (read_pod(status={"podIP": address})[0], [])
+    assert read_pod(status={"podIP": address})[0].addresses == (parse_address(address),)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,28 @@ def test_which_files_are_read(world: World) -> None:
     world.scan()
     assert world.in_force() == ["Pod default/a", "Pod default/b", "Pod default/c"]
     assert not world.wrong()
+    assert world.folder.scan().passed_over == {module.OTHER_FILES: 3, module.SUBFOLDERS: 1}
+
+
+def test_a_file_that_vanished_after_it_was_listed_is_no_dangling_link(world: World) -> None:
+    world.write("a.yaml", POD.format("a"))
+    (world.path / "b.yaml").symlink_to(world.path / "nowhere")
+    world.scan()
+    assert world.wrong() == ["b.yaml: is a symbolic link to a file that does not exist"]
+    settled = world.folder._settled
+
+    def vanish() -> dict[str, module.Fingerprint | None]:
+        present = settled()
+        (world.path / "a.yaml").unlink()
+        return present
+
+    world.folder._settled = vanish  # type: ignore[method-assign]
+    world.scan()
+    assert world.wrong() == ["b.yaml: is a symbolic link to a file that does not exist"]
+    assert world.in_force() == ["Pod default/a"], "until the next scan finds it gone, or replaced"
+    world.folder._settled = settled  # type: ignore[method-assign]
+    world.scan()
+    assert world.in_force() == []
 
 
 def test_come_change_and_go(world: World) -> None:

@@ -97,3 +97,20 @@ def test_no_bytes_make_it_raise(data: bytes, is_json: bool) -> None:
     assert all(isinstance(problem, Problem) and problem.reason for problem in reading.unit.problems)
     if reading.broken:
         assert reading.unit.problems
+
+
+def test_kinds_that_are_none_of_ours_are_counted() -> None:
+    other = "apiVersion: v1\nkind: Secret\n---\n"
+    reading = read_manifest((other * 3 + POD.format("a")).encode(), "x", False)
+    assert (reading.broken, dict(reading.unit.ignored)) == (False, {"Secret (v1)": 3})
+    many = "---\n".join(f"apiVersion: example.com/v1\nkind: Kind{n}x\n" for n in range(30))
+    ignored = read_manifest(many.encode(), "x", False).unit.ignored
+    assert len(ignored) == 21
+    assert ignored["objects of other kinds"] == 10
+
+
+@pytest.mark.parametrize("kind", ["list", "podlist", "NetworkPolicylist"])
+def test_a_list_that_is_misspelt_is_told(kind: str) -> None:
+    reading = read_manifest(json.dumps({"apiVersion": "v1", "kind": kind, "items": [POD_OBJECT]}).encode(), "x", True)
+    assert reading.broken
+    assert reading.unit.problems[0].reason.startswith("did you mean ")

@@ -22,8 +22,8 @@ from controller.reconcile.events import (
     Problem,
     SwitchDown,
 )
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import BridgeName
 from controller.report import pod_views, pods_on, policy_views, problem_views, switch_views
 from controller.views import PodView
 from flows.attach import Attachment, BridgeState

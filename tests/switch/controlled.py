@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.reconcile.events import Body, Changes, DumpFlows, Event, FlowKey, FlowsDumped, SwitchUp, WireFlow
+from controller.reconcile.meters import NO_CHANGES, MeterChanges
 
 DRIVER = Path(__file__).with_name("openflow_driver.py")
 _WAIT = 60.0
@@ -69,9 +70,10 @@ class Controller:
         return self.next(FlowsDumped)
 
     def send(self, up: SwitchUp, number: int, adds: tuple[WireFlow, ...] = (), modifies: tuple[WireFlow, ...] = (),
-             deletes: tuple[WireFlow, ...] = (), answer: type[Event] | None = None) -> Event:  # fmt: skip
+             deletes: tuple[WireFlow, ...] = (), answer: type[Event] | None = None,
+             meters: MeterChanges = NO_CHANGES) -> Event:  # fmt: skip
         """Send a bundle and return how it ended."""
-        self.tell("send_bundle", up.dpid, up.session, number, Changes(adds, modifies, deletes))
+        self.tell("send_bundle", up.dpid, up.session, number, Changes(adds, modifies, deletes), meters)
         found: Event = self.next(object) if answer is None else self.next(answer)  # type: ignore[assignment]
         return found
 

@@ -22,10 +22,12 @@ from controller.reconcile.events import (
     SwitchUp,
     WireFlow,
 )
+from controller.reconcile.meters import MeterChanges, MeterReport
 from controller.switch.codec import encode_flow
 from flows import fields, oxm
 from flows.fields import CookieKind, cookie
-from flows.flow import Action, Conjunction, Flow, Load, Output, exactly, in_range, masked, match
+from flows.flow import Action, Conjunction, Flow, Load, Meter, Output, exactly, in_range, masked, match
+from flows.limits import METERED, Band, meter_number
 from tests.switch.controlled import Controller, controller
 from tests.switch.harness import Bridge, OpenVSwitch, running
 
@@ -78,7 +80,7 @@ def by_key(*flows: WireFlow) -> dict[FlowKey, Body]:
 
 def test_an_empty_switch_takes_flows_changes_and_deletes_them(app: Controller, bridge: Bridge) -> None:
     up = connect(bridge, app)
-    assert app.dump(up) == FlowsDumped(DPID, up.session, 1, {}, {}, 0)
+    assert app.dump(up) == FlowsDumped(DPID, up.session, 1, {}, {}, 0, meters=MeterReport(1 << 18, {}, {}))
     a, b, c = flow(1, Output(1)), flow(2, Output(2)), flow(3)
     assert app.send(up, 1, adds=(a, b, c)) == BundleDone(DPID, up.session, 1)
     assert app.dump(up).flows == by_key(a, b, c)
@@ -86,6 +88,47 @@ def test_an_empty_switch_takes_flows_changes_and_deletes_them(app: Controller, b
     renamed = flow(2, Output(2), kind=CookieKind.RULE)
     assert app.send(up, 2, adds=(renamed,), modifies=(changed,), deletes=(b, c)) == BundleDone(DPID, up.session, 2)
     assert app.dump(up).flows == by_key(changed, renamed)
+
+
+CONNECTIONS, FRAGMENTS = (meter_number(limit, 5) for limit in METERED)
+
+
+def test_meters_are_there_before_the_bundle_that_needs_them_and_go_after_it(app: Controller, bridge: Bridge) -> None:
+    up = connect(bridge, app)
+    bridge.add_meters(7)  # somebody else's
+    passing = [flow(number, Meter(number)) for number in (CONNECTIONS, FRAGMENTS)]
+    made = MeterChanges({CONNECTIONS: Band(10, 80), FRAGMENTS: Band(5, 40)}, {}, ())
+    assert app.send(up, 1, adds=tuple(passing), meters=made) == BundleDone(DPID, up.session, 1)
+    dumped = app.dump(up)
+    assert dumped.flows == by_key(*passing)
+    assert dumped.meters is not None
+    assert dumped.meters.there == made.adds
+    assert {number: one.packets for number, one in dumped.meters.dropped.items()} == {CONNECTIONS: 0, FRAGMENTS: 0}
+    changed = MeterChanges({}, {CONNECTIONS: Band(20, 160)}, (FRAGMENTS,))
+    assert app.send(up, 2, deletes=(passing[1],), meters=changed) == BundleDone(DPID, up.session, 2)
+    dumped = app.dump(up)
+    assert dumped.meters is not None
+    assert dumped.meters.there == {CONNECTIONS: Band(20, 160)}
+    assert dumped.flows == by_key(passing[0])
+    assert "meter=7 " in bridge.switch.ofctl("-OOpenFlow14", "dump-meters", bridge.target)
+
+
+def test_a_meter_that_the_switch_refuses_is_named_and_nothing_of_the_bundle_is_in_force(
+    app: Controller, bridge: Bridge
+) -> None:
+    up = connect(bridge, app)
+    bridge.add_meters(CONNECTIONS)
+    there = MeterChanges({CONNECTIONS: Band(10, 80)}, {}, ())
+    failed = app.send(up, 1, adds=(flow(1),), meters=there)
+    assert isinstance(failed, BundleFailed)
+    assert "new_connections of port 5" in failed.reason
+    assert not failed.no_meters  # the switch is asked again, and then it is a change of that meter
+    assert app.dump(up).flows == {}
+    too_much = MeterChanges({FRAGMENTS: Band(0, 0)}, {}, ())
+    failed = app.send(up, 2, adds=(flow(1),), meters=too_much)
+    assert isinstance(failed, BundleFailed)
+    assert failed.no_meters
+    assert app.send(up, 3, adds=(flow(1),)) == BundleDone(DPID, up.session, 3)
 
 
 def test_a_modify_keeps_counters_and_a_new_cookie_starts_at_zero(app: Controller, bridge: Bridge) -> None:

@@ -1,0 +1,161 @@
+"""OpenFlow 1.4 messages about meters: asking for them, making, changing and removing them, and reading what they say.
+
+Only bytes are made and read here; what is wanted stands in `controller.reconcile.meters`. Source: OpenFlow 1.4.1
+sections 7.3.4.4 (meter-mod) and 7.3.5.13 to 7.3.5.15 (multipart), 7.4.4 (errors).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from controller.reconcile.meters import MeterChanges, MeterCounters, MeterReport
+from controller.switch.errors import CodecError
+from flows.limits import Band, read_meter
+
+_VERSION, _MOD, _MULTIPART_REQUEST, _BARRIER_REQUEST, BARRIER_REPLY = 5, 29, 18, 20, 21
+_HEADER = struct.Struct("!BBHI")
+_ADD, _MODIFY, _DELETE = 0, 1, 2
+_PACKETS_A_SECOND, _BURST, _STATS = 2, 4, 8
+_FLAGS = _PACKETS_A_SECOND | _BURST | _STATS
+_DROP = 1
+_ALL = 0xFFFFFFFF
+_CHANGE = struct.Struct("!BBHIHHI")
+_BAND = struct.Struct("!HHII4x")
+_ASK = struct.Struct("!BBHIHH4x")
+_FEATURES = struct.Struct("!I")
+_CONFIG = struct.Struct("!HHI")
+_COUNTERS = struct.Struct("!IH6xIQQII")
+_BODY = 16  # a multipart reply's own header
+# Meters of ours that one switch may say it has: two for each port number there can be.
+_MOST = 1 << 17
+METER_MOD_FAILED = 12
+# There already, or not there: somebody else did something; the switch is asked again.
+_PASSING = frozenset({1, 3})
+
+
+class Ask(enum.IntEnum):
+    """Kinds of multipart messages about meters."""
+
+    COUNTERS = 9
+    CONFIG = 10
+    FEATURES = 11
+
+
+def requests(first_xid: int) -> bytes:
+    """Ask for everything about meters, in three messages with these xids and the two after it."""
+    parts = []
+    for xid, kind in enumerate((Ask.FEATURES, Ask.CONFIG, Ask.COUNTERS), first_xid):
+        body = b"" if kind is Ask.FEATURES else struct.pack("!I4x", _ALL)
+        length = _ASK.size + len(body)
+        parts.append(_ASK.pack(_VERSION, _MULTIPART_REQUEST, length, xid, kind, 0) + body)
+    return b"".join(parts)
+
+
+QUESTIONS = 3
+
+
+def changes_before(changes: MeterChanges, first_xid: int) -> bytes:
+    """The messages that make and change meters, and a barrier behind them; as many xids as `count_before` says."""
+    parts = [_change(_ADD, number, band, xid) for xid, (number, band) in enumerate(changes.adds.items(), first_xid)]
+    first_xid += len(parts)
+    parts += [_change(_MODIFY, n, band, xid) for xid, (n, band) in enumerate(changes.modifies.items(), first_xid)]
+    barrier = first_xid + len(changes.modifies)
+    return b"".join(parts) + _HEADER.pack(_VERSION, _BARRIER_REQUEST, _HEADER.size, barrier)
+
+
+def count_before(changes: MeterChanges) -> int:
+    """The number of messages of `changes_before`: none where there is nothing to do, else one for the barrier too."""
+    count = len(changes.adds) + len(changes.modifies)
+    return count + 1 if count else 0
+
+
+def deletes(changes: MeterChanges, first_xid: int) -> bytes:
+    """The messages that remove meters."""
+    return b"".join(
+        _CHANGE.pack(_VERSION, _MOD, _CHANGE.size, xid, _DELETE, 0, number)
+        for xid, number in enumerate(changes.deletes, first_xid)
+    )
+
+
+def _change(command: int, number: int, band: Band, xid: int) -> bytes:
+    length = _CHANGE.size + _BAND.size
+    head = _CHANGE.pack(_VERSION, _MOD, length, xid, command, _FLAGS, number)
+    return head + _BAND.pack(_DROP, _BAND.size, band.rate, band.burst)
+
+
+def is_refusal(message: bytes) -> bool:
+    """Whether an error to a meter-mod says that the switch cannot have the meter at all. `message` has its header."""
+    kind, code = struct.unpack_from("!HH", message, _HEADER.size) if len(message) >= _HEADER.size + 4 else (0, 0)
+    return kind != METER_MOD_FAILED or code not in _PASSING
+
+
+@dataclass(slots=True)
+class MeterDump:
+    """What a switch says of its meters, part by part."""
+
+    most: int = 0
+    there: dict[int, Band | None] = field(default_factory=dict)
+    dropped: dict[int, MeterCounters] = field(default_factory=dict)
+
+    def add(self, kind: int, message: bytes) -> None:
+        """Take in one reply. Raises CodecError."""
+        try:
+            if kind == Ask.FEATURES:
+                self.most = _FEATURES.unpack_from(message, _BODY)[0]
+            elif kind == Ask.CONFIG:
+                self.there.update(_configured(message))
+            elif kind == Ask.COUNTERS:
+                self.dropped.update(_counted(message))
+        except struct.error as error:
+            raise CodecError(f"a reply about meters ends early: {error}") from None
+        if max(len(self.there), len(self.dropped)) > _MOST:
+            raise CodecError("the switch says that it has more of our meters than there are ports")
+
+    def report(self) -> MeterReport:
+        """All of it."""
+        return MeterReport(self.most, self.there, self.dropped)
+
+
+def _configured(message: bytes) -> Iterator[tuple[int, Band | None]]:
+    offset = _BODY
+    while offset < len(message):
+        length, flags, number = _CONFIG.unpack_from(message, offset)
+        bands = message[offset + _CONFIG.size : offset + length]
+        offset += length
+        if length < _CONFIG.size or offset > len(message):
+            raise CodecError(f"a meter of {length} bytes")
+        if read_meter(number) is not None:
+            yield number, _band(flags, bands)
+
+
+def _band(flags: int, bands: bytes) -> Band | None:
+    if flags != _FLAGS or len(bands) != _BAND.size:
+        return None
+    kind, length, rate, burst = _BAND.unpack(bands)
+    return Band(rate, burst) if (kind, length) == (_DROP, _BAND.size) else None
+
+
+def _counted(message: bytes) -> Iterator[tuple[int, MeterCounters]]:
+    offset = _BODY
+    while offset < len(message):
+        number, length, _, _, _, seconds, _ = _COUNTERS.unpack_from(message, offset)
+        bands = offset + _COUNTERS.size
+        offset += length
+        if length < _COUNTERS.size or offset > len(message):
+            raise CodecError(f"counters of a meter of {length} bytes")
+        if read_meter(number) is not None and offset - bands >= 8:
+            yield number, MeterCounters(struct.unpack_from("!Q", message, bands)[0], seconds)
+
+
+def named(changes: MeterChanges, index: int) -> str:
+    """The meter that the message number `index` of `changes_before` was about, in words."""
+    some: Mapping[int, Band] = {**changes.adds, **changes.modifies}
+    number = list(some)[index] if index < len(some) else 0
+    found = read_meter(number)
+    if found is None:
+        return "the barrier after its meters"
+    rate, burst = some[number]
+    return f"meter {number:#x} ({found[0].word} of port {found[1]}: {rate} a second, {burst} at once)"

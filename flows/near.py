@@ -1,0 +1,75 @@
+"""Kinds and versions that are nearly those that are read: somebody meant a policy, and nothing would come of it.
+
+Kubernetes' own groups have no kind that is so near to one of ours; groups of others may have what they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+LONGEST = 100  # characters that are compared; nothing longer is near
+_NEAR_GROUP = 0.8  # of 1, as SequenceMatcher has it: network.k8s.io and networking.k8s.io are 0.9
+_KUBERNETES = ".k8s.io"
+_PLURALS = ("s", "es")
+
+
+def group_of(version: str) -> str:
+    """The group of an apiVersion, "" for the first one."""
+    return version.rpartition("/")[0]
+
+
+def meant(kind: str, version: str, known: Collection[tuple[str, str]]) -> tuple[str, str] | None:
+    """The apiVersion and kind among `known` that were probably meant, the likeliest first there; None when none were.
+
+    For what is not itself among `known`.
+    """
+    if len(kind) > LONGEST or len(version) > LONGEST:
+        return None
+    found = [one for one in known if _near_kind(kind, one[1]) and _near_version(version, one[0])]
+    # The group that was written counts more than the order.
+    return min(found, key=lambda one: group_of(one[0]) != group_of(version)) if found else None
+
+
+def _near_version(text: str, version: str) -> bool:
+    group = group_of(text) or ("" if _is_version(text) else text)
+    ours = group_of(version)
+    if group.lower() == ours or "." not in group:
+        return True  # groups without a dot are Kubernetes' own
+    if not ours:
+        return False
+    same_owner = ours.endswith(_KUBERNETES) and group.lower().endswith(_KUBERNETES)
+    return same_owner or SequenceMatcher(None, group.lower(), ours).ratio() >= _NEAR_GROUP
+
+
+def _is_version(text: str) -> bool:
+    return text[:1] == "v" and text[1:2].isdigit()
+
+
+def _near_kind(text: str, kind: str) -> bool:
+    one, other = text.lower(), kind.lower()
+    if one == other:
+        return True
+    singular = other.removesuffix("y") + "ie" if other.endswith("y") else other
+    if any(one in (other + plural, singular + plural) for plural in _PLURALS):
+        return True
+    return _distance(one, other) <= (1 if len(other) <= 5 else 2)
+
+
+@lru_cache(1 << 10)
+def _distance(one: str, other: str) -> int:
+    """How many letters must come, go, change or be exchanged with their neighbour."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    two_before: list[int] = []
+    before = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, two_before[j - 2] + 1)
+            row.append(cost)
+        two_before, before = before, row
+    return before[-1]

@@ -1,0 +1,73 @@
+"""Who may have a connection: who says nothing keeps out nobody who asks, and the vital pages are always left."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller import http_slots
+from controller.http_slots import Slot, Slots
+
+ADDRESSES = st.integers(0, 6).map(lambda n: f"10.0.0.{n}")
+WHATS = st.sampled_from(["come", "come", "come", "ask", "ask vital", "leave", "late"])
+STEPS = st.lists(st.tuples(WHATS, ADDRESSES, st.integers(0, 400)), max_size=300)
+
+
+@settings(deadline=None, max_examples=100)
+@given(steps=STEPS)
+def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[tuple[str, str, int]]) -> None:
+    slots = Slots()
+    there: list[Slot] = []
+    cut: list[Slot] = []
+    vital = 0
+    for what, address, number in steps:
+        if what == "come":
+            slot = slots.arrive(address, lambda: None)
+            slot.cut = lambda slot=slot: cut.append(slot)  # type: ignore[misc]
+            there.append(slot)
+            assert slot in slots._arriving, "who has just come is never the one that goes"
+        elif what.startswith("ask") and there:
+            slot = there[number % len(there)]
+            if slot.answered or slot not in slots._arriving:
+                continue
+            answered = slots.answer(slot, what == "ask vital")
+            if what == "ask vital":
+                assert answered == (vital < http_slots.MOST_VITAL)
+                vital += answered
+        elif what == "leave" and there:
+            slot = there.pop(number % len(there))
+            vital -= slot.vital
+            slots.leave(slot)
+        elif what == "late":
+            slots.cut_late(3600)
+        assert len(slots._arriving) <= http_slots.MOST_ARRIVING
+        assert all(count <= http_slots.MOST_ARRIVING_OF_ONE for count in slots._arriving_of.values())
+        assert sum(slots._arriving_of.values()) == len(slots._arriving)
+        assert sum(slots._answered_of.values()) == len(slots._answered) <= http_slots.MOST_ANSWERED
+    for slot in there:
+        slots.leave(slot)
+    assert (len(slots._arriving), len(slots._answered), slots._vital) == (0, 0, 0)
+    assert not slots._arriving_of
+    assert not slots._answered_of
+
+
+def test_who_has_most_gives_way() -> None:
+    slots = Slots()
+    cut: list[str] = []
+    honest = slots.arrive("10.0.0.1", lambda: cut.append("honest"))
+    for n in range(1000):
+        slots.arrive(f"10.0.1.{n % 5}", lambda: cut.append("greedy"))
+    assert set(cut) == {"greedy"}
+    assert slots.answer(honest, vital=False)
+
+
+def test_those_that_never_ask_are_cut_in_time() -> None:
+    slots = Slots()
+    cut: list[int] = []
+    slot = slots.arrive("10.0.0.1", lambda: cut.append(1))
+    slots.cut_late(10)
+    assert not cut
+    slot.began -= 11
+    slots.cut_late(10)
+    assert cut == [1]
+    assert not slots.answer(slot, vital=True)

@@ -1,0 +1,72 @@
+"""Kinds and versions that are nearly ours are told with what was meant; those of others are passed over."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.near import LONGEST, meant
+from flows.parse import READERS, ParseError, parse_object
+
+POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "wanted"),
+    [
+        ("networking.k8s.io/v1", "NetworkPolcy", POLICY),
+        ("networking.k8s.io/v1", "networkpolicy", POLICY),
+        ("networking.k8s.io/v1", "NetworkPolicies", POLICY),
+        ("networking.k8s.io/v1", "NetworkPolicys", POLICY),
+        ("networking.k8s.io/v1", "NetwrokPolicy", POLICY),
+        ("network.k8s.io/v1", "NetworkPolicy", POLICY),
+        ("networking.k8s.oi/v1", "NetworkPolicy", POLICY),
+        ("Networking.K8s.io/v1", "NetworkPolicy", POLICY),
+        ("networking/v1", "NetworkPolicy", POLICY),
+        ("apps/v1", "NetworkPolicy", POLICY),
+        ("policy.networking.k8s.io/v1alpha1", "NetworkPolicy", POLICY),
+        ("extensions/v1beta1", "NetworkPolcy", ("extensions/v1beta1", "NetworkPolicy")),
+        ("v1", "pod", ("v1", "Pod")),
+        ("v1", "Pods", ("v1", "Pod")),
+        ("apps/v1", "Pod", ("v1", "Pod")),
+        ("v1", "Namspace", ("v1", "Namespace")),
+        ("v1", "node", ("v1", "Node")),
+    ],
+)
+def test_what_is_nearly_ours_is_told(version: str, kind: str, wanted: tuple[str, str]) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_object({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}})
+    assert f"did you mean apiVersion {wanted[0]}, kind {wanted[1]}?" in str(caught.value)
+
+
+# The kinds of Kubernetes' own groups, and of those who have policies of their own.
+OTHERS = [
+    *(("v1", kind) for kind in (
+        "Service", "Endpoints", "ConfigMap", "Secret", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim",
+        "ReplicationController", "ResourceQuota", "LimitRange", "Event", "Binding", "PodTemplate", "ComponentStatus",
+    )),
+    *(("apps/v1", kind) for kind in ("Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "ControllerRevision")),
+    ("batch/v1", "Job"), ("batch/v1", "CronJob"), ("policy/v1", "PodDisruptionBudget"), ("policy/v1", "Eviction"),
+    ("networking.k8s.io/v1", "Ingress"), ("networking.k8s.io/v1", "IngressClass"),
+    ("networking.k8s.io/v1", "IPAddress"), ("networking.k8s.io/v1", "ServiceCIDR"),
+    ("node.k8s.io/v1", "RuntimeClass"), ("metrics.k8s.io/v1beta1", "PodMetrics"),
+    ("metrics.k8s.io/v1beta1", "NodeMetrics"), ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"),
+    ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"),
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"), ("crd.projectcalico.org/v1", "NetworkPolicy"),
+    ("projectcalico.org/v3", "NetworkPolicy"), ("projectcalico.org/v3", "GlobalNetworkPolicy"),
+    ("crd.antrea.io/v1beta1", "NetworkPolicy"), ("cilium.io/v2", "CiliumNetworkPolicy"), ("example.com/v1", "Node"),
+    ("karpenter.sh/v1", "NodePool"), ("kustomize.config.k8s.io/v1beta1", "Kustomization"), ("v1", "x" * 10_000),
+    ("y" * 10_000 + "/v1", "NetworkPolicy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "kind"), OTHERS)
+def test_what_is_others_is_passed_over(version: str, kind: str) -> None:
+    assert parse_object({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}) is None
+
+
+@given(st.text(max_size=2 * LONGEST), st.text(max_size=2 * LONGEST))
+def test_any_text_is_compared(version: str, kind: str) -> None:
+    found = meant(kind, version, tuple(READERS))
+    assert found is None or found in READERS
