@@ -17,7 +17,6 @@ from functools import partial
 
 import structlog
 
-from controller.hub import lasting
 from controller.ovsdb import settings
 from controller.ovsdb.bridges import Identity
 from controller.ovsdb.feed import Feed
@@ -30,6 +29,7 @@ from controller.peers.door import Closed, Door, Visitor
 from controller.peers.limits import DoorLimits, OvsdbLimits
 from controller.peers.pace import Budget
 from controller.reconcile.events import Event
+from controller.threads import watched
 from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ class Ovsdb:
         self._accept_tls = tls if listen and is_tls(listen) else None
         if listen:
             self._listener = Listener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
-            self._accepting = lasting("ovsdb listener", self._listener.run)
+            self._accepting = watched("ovsdb listener", self._listener.run)
 
     @property
     def listen_address(self) -> tuple[str, int] | None:
@@ -204,12 +204,13 @@ class Ovsdb:
             links = list(self._links)
         deadline = time.monotonic() + CLOSE_WITHIN
         if self._listener:
+            self._accepting.release()
             self._listener.close()
         for link in links:
             link.close()
         for link in links:
             link.join(max(0.0, deadline - time.monotonic()))
-        if self._listener and self._accepting.ident is not None:
+        if self._listener:
             self._accepting.join(max(0.0, deadline - time.monotonic()))
 
     def claim(self, link: Link, this: Identity) -> Feed | str:

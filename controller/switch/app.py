@@ -23,7 +23,7 @@ from os_ken.lib.dpid import dpid_to_str
 from os_ken.ofproto import ofproto_v1_4
 
 from controller.endpoints import HostPort
-from controller.hub import contained, lasting, until
+from controller.hub import contained, until
 from controller.peers.limits import DoorLimits, Limits
 from controller.peers.pace import Budget
 from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event
@@ -31,6 +31,7 @@ from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch.claims import Claims, Identity, Trouble
 from controller.switch.listener import Listener
 from controller.switch.session import Session
+from controller.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 
@@ -91,8 +92,8 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             self._close_listeners()
             raise
         self._threads = [
-            lasting("openflow events", until(self._closed, self._event_loop)),
-            *(lasting(f"openflow listener {one.address}", one.run) for one in self.listeners),
+            watched("openflow events", until(self._closed, self._event_loop)),
+            *(watched(f"openflow listener {one.address}", one.run) for one in self.listeners),
         ]
 
     @property
@@ -180,6 +181,8 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         if self._closed.is_set():
             return
         deadline = time.monotonic() + _CLOSE_SECONDS
+        for thread in self._threads:
+            thread.release()
         self._close_listeners()
         for listener in self.listeners:
             listener.join(deadline)
@@ -189,8 +192,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
                 manager.uninstantiate(name)
         self._closed.set()
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.1, deadline - time.monotonic()))
+            thread.join(max(0.1, deadline - time.monotonic()))
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

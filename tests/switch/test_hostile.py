@@ -60,7 +60,7 @@ def up_of(app: Controller, dpid: int) -> SwitchUp:
 
 
 def test_a_datapath_id_stays_with_the_session_that_answers(app: Controller) -> None:
-    with fake(app.port, DPID, HONEST):
+    with fake(app.port, DPID, HONEST) as honest:
         up = up_of(app, DPID)
         for _ in range(30):
             with fake(app.port, DPID, THIEF) as thief:
@@ -68,7 +68,7 @@ def test_a_datapath_id_stays_with_the_session_that_answers(app: Controller) -> N
         assert app.quiet()
         assert works(app, up)
         # After a few claims it is refused without the switch being asked.
-        assert app.log.read_text().count("refused: claimed") <= 15
+        assert honest.seen.count(2) <= 15
         app.tell("report")
         (trouble,) = app.next(list)
         assert "the peer at 127.0.0.3 claims it too; the session with 127.0.0.2:" in trouble[1]
@@ -161,15 +161,15 @@ def test_a_dump_without_end_ends_its_session(hub: str, name: str) -> None:
             up_of(app, DPID)
 
 
-def test_a_dump_of_two_hundred_thousand_flows_is_no_fault(app: Controller) -> None:
+def test_a_dump_of_forty_thousand_flows_is_no_fault(app: Controller) -> None:
     def answer(fake: Fake, kind: int, xid: int, whole: bytes) -> bool:
-        for part in range(400 if asks_for_flows(kind, whole) else 0):
+        for part in range(80 if asks_for_flows(kind, whole) else 0):
             entries = b"".join(flow_entry(part * 500 + one) for one in range(500))
-            fake.socket.sendall(flow_reply(xid, entries, more=part < 399))
+            fake.socket.sendall(flow_reply(xid, entries, more=part < 79))
         return asks_for_flows(kind, whole)
 
     with fake(app.port, DPID, HONEST, answer):
-        assert len(app.dump(up_of(app, DPID)).flows) == 200_000
+        assert len(app.dump(up_of(app, DPID)).flows) == 40_000
 
 
 @pytest.mark.parametrize(
