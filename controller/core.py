@@ -99,7 +99,7 @@ class Controller:
                 bridges=config.bridge,
                 tables=TABLE_NAMES,
                 openflow=(self.openflow.addresses[0].host, self.openflow.addresses[0].port),
-                connected=lambda dpid: dpid in self.openflow.connected(),
+                connected=self.openflow.session_of,
                 tls=self.tls,
                 openflow_tls=secured,
                 bounds=Bounds(refused=partial(self.metrics.peer_refused, "ovsdb")),

@@ -13,6 +13,7 @@ from controller.version import version
 from controller.views import (
     FlowView,
     OvsdbView,
+    ProblemView,
     SourceView,
     StatusView,
     SwitchUnavailable,
@@ -36,6 +37,7 @@ REVALIDATION_SECONDS = 0.1
 BARRIER_SECONDS = 2.0
 READ_SECONDS = 2.0  # for a status of this moment; then the last one has to do
 READY_SECONDS = 1.0
+MOST_TROUBLES = 100  # that are shown; a peer can make up datapath ids
 PAUSE_SECONDS = 0.05  # between two looks of one who waits, however much changes
 
 
@@ -77,10 +79,15 @@ class CoreViews:
             kept.switches_at(now),
             kept.policies,
             kept.pods,
-            kept.problems,
+            (*kept.problems, *self._peers()),
             core.config.exposed,
             TlsView(*core.tls.state()) if core.tls else None,
         )
+
+    def _peers(self) -> list[ProblemView]:
+        """Peers that claim what is another's, or were dropped for what they did."""
+        troubles = self._core.openflow.troubles()
+        return [ProblemView(f"switch {one.dpid:016x}", "", "", one.reason) for one in troubles[:MOST_TROUBLES]]
 
     def _sources(self) -> tuple[SourceView, ...]:
         now = time.monotonic()
@@ -106,7 +113,7 @@ class CoreViews:
         board = self._core.board
         # What was ready once stays so.
         kept = board.last if not board.last.waiting else board.fresh(READY_SECONDS)
-        return [*self._sources_waiting(), *kept.waiting]
+        return [*self._sources_waiting(), *kept.waiting, *self._core.ovsdb.rivals()]
 
     def _sources_waiting(self) -> list[str]:
         return [f"source {s.name}: {s.reason or 'not read yet'}" for s in self._sources() if not s.synced]

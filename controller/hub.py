@@ -68,13 +68,10 @@ def contained(handler: Callable[P, object]) -> Callable[P, None]:
     return call
 
 
-def lasting(name: str, main: Callable[[], object]) -> threading.Thread:
-    """A thread, not started yet, that must live for as long as the process; `main` ends only when told to."""
-    return threading.Thread(target=main, name=name, daemon=True)
-
-
 def until(ended: threading.Event, work: Callable[[], object]) -> Callable[[], None]:
-    """A main for `lasting`: `work` again and again until `ended`, whatever it raises."""
+    """A main for a thread that must live (see `controller.threads`): `work` again and again until `ended`, whatever it
+    raises.
+    """
 
     def main() -> None:
         while not ended.is_set():

@@ -20,6 +20,7 @@ import click
 from controller import metrics, settings
 from controller.cli import headgate
 from controller.config import GROUPS
+from controller.peers.limits import DoorLimits, Limits, OvsdbLimits, declared
 from flows.pipeline_doc import pipeline_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,11 +86,31 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
+def limits() -> str:
+    """Every bound on a peer, by what it is for."""
+    words = (
+        "What a switch, or whoever connects in its place, may cost Headgate. They are sized for switches of 1,200,000 "
+        "flows and bridges of 10,000 ports, and cannot be set. What happens beyond one of them is said in the log, "
+        "counted in `headgate_peers_refused_total`, and told by `headgate status`; "
+        "[ADR 13](adr/0013-limits-of-peers.md) says why they are as they are.\n"
+    )
+    parts = ["# Limits of peers\n", words]
+    for title, kind in (
+        ("Connections at a listener", DoorLimits),
+        ("An OpenFlow peer", Limits),
+        ("An OVSDB peer", OvsdbLimits),
+    ):
+        rows = [f"| `{one.name}` | {one.value:,} {one.unit} | {one.meaning} |" for one in declared(kind)]
+        parts.append("\n".join([f"## {title}\n", "| limit | value | of what |", "|---|---|---|", *rows, ""]))
+    return "\n".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "pipeline.md": pipeline_markdown,
     "cli.md": cli,
     "config.md": config,
     "metrics.md": metric_names,
+    "limits.md": limits,
 }
 
 

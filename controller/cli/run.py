@@ -202,7 +202,9 @@ def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
     from controller.endpoints import is_loopback
     from controller.http import Application
     from controller.http_server import HttpServer
+    from controller.peers.descriptors import raise_limit
 
+    raise_limit()
     with _signals() as wait_for_signal:
         try:
             core = make_core(config)

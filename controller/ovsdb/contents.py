@@ -69,10 +69,14 @@ class Contents:
 
 
 def _size(datum: Any) -> int:
-    values = datum.values
+    values, kind = datum.values, datum.type
     size = _VALUE_BYTES * len(values)
-    if datum.type.key.type == ovs.db.types.StringType:
-        size += sum(len(key.value) for key in values)
-    if datum.type.value is not None and datum.type.value.type == ovs.db.types.StringType:
-        size += sum(len(value.value) for value in values.values())
+    if kind.key.type == ovs.db.types.StringType:
+        size += sum(map(_length, values))
+    if kind.value is not None and kind.value.type == ovs.db.types.StringType:
+        size += sum(map(_length, values.values()))
     return size
+
+
+def _length(atom: Any) -> int:
+    return len(atom.value) if isinstance(atom.value, str) else 0  # a default is an atom in an atom

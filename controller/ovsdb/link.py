@@ -6,6 +6,7 @@ thread's duty to try again if it is the one that connects.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 Direction = Literal["connecting", "listening"]
 COALESCE = 0.05  # seconds: a burst of changes is told at most this often; the first of it at once
 PROVE_WITHIN = 3.0  # seconds a connection gets to show that it is alive when a newer one for the same database comes
+ASK_WHY = 2.0  # seconds between two questions about the Controllers of a switch that does not call
 TELL_SHARE = 10  # a reading is followed by ten times as long without one: a database that always changes is no burden
 LONGEST_REST = 2.0  # seconds without a reading, at most
 
@@ -86,6 +88,7 @@ class Link:
         self.feed: Feed | None = None
         self.identity = Identity("", "", "")
         self.silent = ""  # why it keeps silent although it is connected
+        self.rival = ""  # another Headgate that writes our bridges, while there is one
         self.connected = False
         self.synced = False
         self.since = time.time()
@@ -108,6 +111,8 @@ class Link:
         self._telling = COALESCE  # seconds between two readings
         self._dirty = False
         self._challenged = False
+        self._asked_why = 0.0
+        self._lock_name = "headgate_" + re.sub(r"[^A-Za-z0-9]", "_", "_".join(sorted(config.bridges)))
         self._proof: tuple[Ticket, float] | None = None
         self._speaks = False  # whether the registry let it speak for this database on this connection
         self._thread = threading.Thread(target=self._main, name=f"ovsdb {name}", daemon=True)
@@ -221,9 +226,10 @@ class Link:
         """One round with the contents there: tell, write, answer."""
         if self._dirty:
             self._claim(replica)
-        self._send_questions(session)
         feed = self.feed
-        if feed is not None and self._speaks and not self.silent:
+        alone = self._alone(replica, writer)
+        self._send_questions(session)
+        if feed is not None and self._speaks and not self.silent and alone:
             now = time.monotonic()
             # What a question or a write of ours waited for is told before its answer.
             due = session.answered or writer.answered or not self.synced or now - self._told >= self._telling
@@ -237,10 +243,14 @@ class Link:
             if self._dirty:
                 self._waiter.timer_wait((self._told + self._telling - now) * 1000)
             delay = writer.turn(self, feed)
+            self._ask_why(session, writer, now)
             self.notes = writer.notes
             self.last_error = writer.error
             if delay is not None:
                 self._waiter.timer_wait(delay * 1000)
+        if session.rows is not None:
+            writer.told(session.rows)
+            session.rows = None
         while session.answered:
             if (ticket := self._asked.pop(session.answered.pop(0), None)) is not None:
                 ticket.answer()
@@ -265,11 +275,48 @@ class Link:
         else:
             self.feed, self.silent, self._speaks = answer, "", True
 
+    def _alone(self, replica: Replica, writer: Writer) -> bool:
+        """Whether no other Headgate serves this database: the lock that each asks its server for is ours.
+
+        A connection that keeps silent wants none, for it would keep it from the one that speaks.
+        """
+        wanted = self._lock_name if self._speaks and not self.silent else None
+        if replica.lock_name != wanted:
+            replica.set_lock(wanted)
+        if wanted is None or replica.has_lock:
+            if self.rival:
+                log.info("the other Headgate has gone", peer=self.name)
+                self.rival, self._dirty = "", True
+            return True
+        if replica.is_lock_contended:
+            rival = writer.rival()
+            if rival != self.rival:
+                self.rival = rival
+                log.warning("keeping away from an OVSDB", peer=self.name, reason=rival)
+            if self.synced:
+                self.synced, self.since = False, time.time()
+            if self.feed is not None:
+                self.feed.lost(self, rival)
+            self._fail_tickets(rival)
+        return False
+
+    def _ask_why(self, session: FramedSession, writer: Writer, now: float) -> None:
+        """Now and then, while a switch does not call: what OVSDB knows of its attempts. That is not monitored, for it
+        changes every few seconds on every node.
+        """
+        if writer.missing and now - self._asked_why >= ASK_WHY:
+            self._asked_why = now
+            session.select("Controller", ["_uuid", "target", "is_connected", "status"])
+        if writer.missing:
+            self._waiter.timer_wait(1000 * ASK_WHY)
+
     def _send_questions(self, session: FramedSession) -> None:
         with self._lock:
             tickets, self._tickets = self._tickets or [], []
         for ticket in tickets:
-            if self.silent:
+            if self.rival:
+                ticket.answer(self.rival)
+            elif self.silent:
                 ticket.answer()
             else:
                 self._asked[session.ask()] = ticket
@@ -304,7 +351,7 @@ class Link:
         if self.synced:
             self.since = time.time()
         self.connected = self.synced = self._speaks = False
-        self.silent = ""
+        self.silent = self.rival = ""
         self.last_error = reason
         if self.feed is not None:
             self.feed.lost(self, reason)

@@ -17,7 +17,6 @@ from functools import partial
 
 import structlog
 
-from controller.hub import lasting
 from controller.ovsdb import settings
 from controller.ovsdb.bridges import Identity
 from controller.ovsdb.feed import Feed
@@ -30,6 +29,7 @@ from controller.peers.door import Closed, Door, Visitor
 from controller.peers.limits import DoorLimits, OvsdbLimits
 from controller.peers.pace import Budget
 from controller.reconcile.events import Event
+from controller.threads import watched
 from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class Ovsdb:
 
     A remote's text, as given, is its `ovsdb` in events; a switch that comes by itself is `manager:` with its system-id.
     `tables` names flow tables by id; `openflow` is where switches reach us, as the listener has it bound (host, port),
-    `openflow_tls` that it speaks TLS, and `connected` tells, in any thread, whether a datapath id has an OpenFlow
+    `openflow_tls` that it speaks TLS, and `connected` tells, in any thread, the number of a datapath id's OpenFlow
     session. `tls` is for addresses that begin with ssl. Raises ValueError for remotes, addresses or names that cannot
     be, and OSError if it cannot listen. A connection's BridgeChanged events come before its OvsdbState(synced); a
     configured remote whose database comes by another name counts as synced, with the reason.
@@ -86,7 +86,7 @@ class Ovsdb:
         bridges: Collection[str] = ("br-int",),
         tables: Mapping[int, str] | None = None,
         openflow: tuple[str, int] | None = None,
-        connected: Callable[[int], bool] = lambda dpid: False,
+        connected: Callable[[int], int] = lambda dpid: 0,
         grace: float = settings.GRACE,
         tls: Credentials | None = None,
         openflow_tls: bool = False,
@@ -119,7 +119,7 @@ class Ovsdb:
         self._accept_tls = tls if listen and is_tls(listen) else None
         if listen:
             self._listener = Listener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
-            self._accepting = lasting("ovsdb listener", self._listener.run)
+            self._accepting = watched("ovsdb listener", self._listener.run)
 
     @property
     def listen_address(self) -> tuple[str, int] | None:
@@ -175,6 +175,15 @@ class Ovsdb:
                 missing.append(f"{name}: {ticket.reason}")
         return missing
 
+    def rivals(self) -> list[str]:
+        """The OVSDBs that another Headgate serves, a line each."""
+        with self._lock:
+            return [
+                f"OVSDB {link.feed.name if link.feed else link.name}: {link.rival}"
+                for link in self._links
+                if link.rival
+            ]
+
     def status(self) -> list[Connection]:
         """Every connection and every database whose connection is away, as of now."""
         with self._lock:
@@ -195,12 +204,13 @@ class Ovsdb:
             links = list(self._links)
         deadline = time.monotonic() + CLOSE_WITHIN
         if self._listener:
+            self._accepting.release()
             self._listener.close()
         for link in links:
             link.close()
         for link in links:
             link.join(max(0.0, deadline - time.monotonic()))
-        if self._listener and self._accepting.ident is not None:
+        if self._listener:
             self._accepting.join(max(0.0, deadline - time.monotonic()))
 
     def claim(self, link: Link, this: Identity) -> Feed | str:
@@ -313,7 +323,7 @@ def _describe(link: Link) -> Connection:
         connected=link.connected,
         synced=link.synced,
         since=link.since,
-        last_error=link.last_error,
+        last_error=link.rival or link.last_error,
         system_id=link.identity.system_id,
         hostname=link.identity.hostname,
         silent=link.silent,

@@ -68,6 +68,8 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self._credentials = credentials
         self._share = share
         self._asked: set[str] = set()
+        self._selecting = ""
+        self.rows: list[Any] | None = None  # the answer to the last `select`
         self._count = 0
         self.answered: list[str] = []
         super().__init__(reconnect, rpc, remotes)
@@ -174,10 +176,33 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self.send(request)
         return str(request.id)
 
+    def select(self, table: str, columns: list[str]) -> None:
+        """Ask for columns that are not monitored; the answer goes into `rows`. A later question replaces this one."""
+        self._count += 1
+        operation = {"op": "select", "table": table, "where": [], "columns": columns}
+        request = ovs.jsonrpc.Message.create_request("transact", ["Open_vSwitch", operation])
+        self._selecting = request.id = f"headgate-{self._count}"
+        self.send(request)
+
+    def _selected(self, message: Any) -> bool:
+        """Whether a message is the answer to `select`; if so, take it in."""
+        if not self._selecting or message.id != self._selecting:
+            return False
+        self._selecting = ""
+        results = message.result
+        first = results[0] if isinstance(results, list) and results else None
+        rows = first.get("rows") if isinstance(first, dict) else None
+        self.rows = rows if isinstance(rows, list) else []
+        return True
+
     def recv(self) -> Any:
         """The next message for the replica, or None for now."""
         message = self._checked(super().recv())
-        if message is None or not isinstance(message.id, str) or message.id not in self._asked:
+        if message is None or not isinstance(message.id, str):
+            return message
+        if self._selected(message):
+            return None
+        if message.id not in self._asked:
             return message
         self._asked.discard(message.id)
         self.answered.append(message.id)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ovs.db.idl
 import structlog
@@ -19,12 +19,15 @@ from controller.ovsdb import settings
 from controller.ovsdb.bridges import clean, datapath_id, first, owned_rows, texts
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.remotes import controller_target, leads_to, plain_address
+from controller.peers.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 BATCH = 1000  # Interfaces in one transaction
 REST = 1.0  # seconds between two writes to the same bridge's settings, should someone else keep undoing them
 REST_AFTER_ERROR = 10.0
 LOOK_AGAIN = 0.25  # seconds between looks for an OpenFlow session
+CALL_WITHIN = 3.0  # seconds without a session after which it is asked why
+FIRST_REST, LONGEST_REST = 2.0, 60.0  # seconds before we write again where somebody else has written over it
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,39 @@ class Config:
     """What all connections are told: the bridges owned, table names, the OpenFlow listener and who is connected there.
 
     `method` is how to reach that listener, tcp or ssl.
-    `connected` is asked with a datapath id, from any thread. Without `openflow` no Controller is ever written.
+    `connected` is asked with a datapath id, from any thread: the number of its session, 0 if it has none. Without
+    `openflow` no Controller is ever written.
     """
 
     bridges: frozenset[str]
     tables: Mapping[int, str] = field(default_factory=dict)
     openflow: tuple[str, int] | None = None
-    connected: Callable[[int], bool] = lambda dpid: False
+    connected: Callable[[int], int] = lambda dpid: 0
     grace: float = settings.GRACE
     method: str = "tcp"
+
+
+class Attempt(NamedTuple):
+    """What OVSDB knows of a Controller's connection beyond what is monitored."""
+
+    target: str
+    connected: bool
+    state: str
+    error: str
+
+
+@dataclass
+class _Watched:
+    """A bridge whose Controllers are all the operator's, by names that do not say where they lead.
+
+    `session` was up when these targets came: one that ends with the targets before proves nothing. `believed` is when
+    there was reason last to believe that one of them leads here.
+    """
+
+    targets: frozenset[str]
+    session: int
+    since: float
+    believed: float
 
 
 @dataclass
@@ -61,8 +88,11 @@ class Writer:
         self._local_address = local_address
         self._sent: _Sent | None = None
         self._rests: dict[str, float] = {}
-        self._waiting: dict[tuple[str, frozenset[str]], float] = {}
-        self._proven: set[tuple[str, frozenset[str]]] = set()
+        self._watched: dict[str, _Watched] = {}
+        self._backoff: Backoff[str] = Backoff(FIRST_REST, LONGEST_REST, LONGEST_REST)
+        self._ours: dict[str, str] = {}  # the target that stands in our own Controller by our hand, by its uuid
+        self._attempts: dict[str, Attempt] = {}
+        self.missing = False  # whether a switch that should have called has not
         self.error = ""
         self.notes: tuple[str, ...] = ()
 
@@ -128,13 +158,17 @@ class Writer:
         return rest
 
     def _settings(self, now: float) -> float | None:
-        delays, notes = [], []
-        for name, row in owned_rows(self._replica.tables, self._config.bridges).items():
+        delays: list[float] = []
+        notes: list[str] = []
+        rows = owned_rows(self._replica.tables, self._config.bridges)
+        self.missing = False
+        for name, row in rows.items():
             bridge = read_settings(row, self._replica.tables)
-            if note := settings.hidden_flows(bridge):
-                notes.append(note)
             operations = settings.plan_bridge(bridge, self._config.tables)
-            delay = self._controller(now, bridge, datapath_id(row), operations)
+            plan = self._controller(now, bridge, datapath_id(row))
+            operations.extend(plan.operations)
+            notes.extend(filter(None, (settings.hidden_flows(bridge), *plan.notes)))
+            delay = plan.again
             if operations and self._sent is None:
                 delay = self._resting(name, now)
                 if delay is None:
@@ -146,29 +180,123 @@ class Writer:
             if note not in self.notes:
                 log.warning(note)
         self.notes = tuple(notes)
+        for uuid_ in self._watched.keys() - {str(row.uuid) for row in rows.values()}:
+            del self._watched[uuid_]
         return min(delays, default=None)
 
-    def _controller(
-        self, now: float, bridge: settings.BridgeSettings, dpid: int, operations: list[settings.Operation]
-    ) -> float | None:
-        """Adds to `operations` what the Controllers need; seconds to the next look while that is not clear yet."""
+    def _controller(self, now: float, bridge: settings.BridgeSettings, dpid: int) -> _Plan:
+        """What the Controllers need, seconds to the next look while that may change by itself, and what to tell."""
         listen, local = self._config.openflow, self._local_address()
         if listen is None or local is None:
-            return None
+            return _Plan()
         target = controller_target(listen, plain_address(local) if local else "", self._config.method)
-        add = undecided = False
-        theirs = frozenset(row.target for row in bridge.controllers if not row.ours)
-        ours = any(row.ours for row in bridge.controllers)
-        key = (bridge.uuid, theirs)
-        if theirs and not ours and not any(leads_to(text, target, listen) for text in theirs):
-            if dpid and self._config.connected(dpid):
-                self._proven.add(key)  # one of the operator's leads here, by whatever name; an outage does not unsay it
-            if key not in self._proven:
-                since = self._waiting.setdefault(key, now) if dpid else now
-                add = now - since >= settings.patience(bridge.controllers, self._config.grace)
-                undecided = not add
-        operations.extend(settings.plan_controller(bridge, target, lambda text: leads_to(text, target, listen), add))
-        return LOOK_AGAIN if undecided else None
+        leads = partial(leads_to, ours=target, listen=listen)
+        session = self._config.connected(dpid) if dpid else 0
+        rival = "" if session else self._rival(bridge, target, leads)
+        if rival:
+            return _Plan(again=1.0, notes=(rival,))
+        theirs = [row for row in bridge.controllers if not row.ours]
+        add, again = False, None
+        if theirs and len(theirs) == len(bridge.controllers) and not any(leads(row.target) for row in theirs):
+            add = self._leads_elsewhere(now, bridge, session if dpid else None)
+            again = None if add else LOOK_AGAIN
+        else:
+            self._watched.pop(bridge.uuid, None)
+        operations = settings.plan_controller(bridge, target, leads, add)
+        if operations and (wait := self._backoff.left(bridge.uuid, now)):
+            return _Plan(again=wait)
+        self._note_ours(now, bridge, target)
+        notes = () if session or not dpid else self._why_away(now, bridge, target)
+        return _Plan(operations, again if session or not dpid else min(again or 1.0, 1.0), notes)
+
+    def _leads_elsewhere(self, now: float, bridge: settings.BridgeSettings, session: int | None) -> bool:
+        """Whether the operator's Controllers have had their chance to show that one of them leads here.
+
+        The switch's session shows it, unless it was there before these targets were and may be about to end. It shows
+        it for as long as it lasts, and no longer. `session` is None while the switch has no datapath id.
+        """
+        targets = frozenset(row.target for row in bridge.controllers)
+        watched = self._watched.get(bridge.uuid)
+        if watched is None or watched.targets != targets:
+            watched = self._watched[bridge.uuid] = _Watched(targets, session or 0, now, now)
+        if session is None or (session and (session != watched.session or now - watched.since >= self._config.grace)):
+            watched.believed = now
+        tried = [self._attempts.get(row.uuid) for row in bridge.controllers]
+        failed = all(one is not None and one.error and not one.connected for one in tried)
+        patience = self._config.grace if failed else settings.patience(bridge.controllers, self._config.grace)
+        return now - watched.believed >= patience
+
+    def _rival(self, bridge: settings.BridgeSettings, target: str, leads: Callable[[str], bool]) -> str:
+        """What to tell of another Headgate whose Controller row the switch follows at this moment; else empty."""
+        for row in bridge.controllers:
+            if row.ours and row.connected and row.target != target and not leads(row.target):
+                return (
+                    f"bridge {bridge.name}: another Headgate at {row.target} writes this bridge; only one may serve it"
+                )
+        return ""
+
+    def _note_ours(self, now: float, bridge: settings.BridgeSettings, target: str) -> None:
+        """Wait longer each time that somebody else has written over the target that we wrote."""
+        for row in bridge.controllers:
+            if not row.ours:
+                continue
+            if self._ours.get(bridge.uuid) == target != row.target:
+                self._backoff.failed(bridge.uuid, now)
+            self._ours[bridge.uuid] = row.target
+
+    def rival(self) -> str:
+        """What to tell while another Headgate has the database's lock."""
+        listen, local = self._config.openflow, self._local_address()
+        own = controller_target(listen, plain_address(local) if local else "", self._config.method) if listen else ""
+        found = sorted(
+            row.target
+            for bridge in owned_rows(self._replica.tables, self._config.bridges).values()
+            for row in read_settings(bridge, self._replica.tables).controllers
+            if row.ours and row.target != own
+        )
+        where = f" at {found[0]}" if found else ""
+        return f"another Headgate{where} writes this bridge; only one may serve it, so this one keeps away"
+
+    def told(self, rows: list[Any]) -> None:
+        """What OVSDB says of its Controllers, in answer to a question of ours."""
+        self._attempts = dict(filter(None, map(_attempt, rows)))
+
+    def _why_away(self, now: float, bridge: settings.BridgeSettings, target: str) -> tuple[str, ...]:
+        """What to tell of a switch without a session: where its Controllers lead, how that failed, how to mend it."""
+        self.missing = True
+        if not self._attempts:
+            return ()
+        found = []
+        for row in sorted(bridge.controllers, key=lambda row: row.target):
+            attempt = self._attempts.get(row.uuid)
+            how = "connected" if row.connected else (attempt.error if attempt is not None else "") or "not connected"
+            found.append(f"{row.target} ({how})")
+        note = (
+            f"bridge {bridge.name}: the switch has no OpenFlow session here; its controllers: "
+            f"{', '.join(found) or 'none'}; Headgate listens at {target}; if that is where it shall lead: "
+            f"ovs-vsctl set-controller {bridge.name} {target}"
+        )
+        return (note,)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a bridge's Controllers need, in how many seconds to look again, and what to tell."""
+
+    operations: list[settings.Operation] = field(default_factory=list)
+    again: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _attempt(row: Any) -> tuple[str, Attempt] | None:
+    """A row of the answer to a `select`, by its uuid; None for what is none."""
+    try:
+        status = dict(row["status"][1])
+        connected = row["is_connected"] is True
+        texts_ = (clean(row["target"]), clean(status.get("state", "")), clean(status.get("last_error", "")))
+        return str(row["_uuid"][1]), Attempt(texts_[0][:200], connected, texts_[1][:50], texts_[2][:200])
+    except (TypeError, ValueError, KeyError, IndexError):
+        return None
 
 
 def read_settings(row: Any, tables: Mapping[str, Any]) -> settings.BridgeSettings:

@@ -23,7 +23,7 @@ from os_ken.lib.dpid import dpid_to_str
 from os_ken.ofproto import ofproto_v1_4
 
 from controller.endpoints import HostPort
-from controller.hub import contained, lasting, until
+from controller.hub import contained, until
 from controller.peers.limits import DoorLimits, Limits
 from controller.peers.pace import Budget
 from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event
@@ -31,6 +31,7 @@ from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch.claims import Claims, Identity, Trouble
 from controller.switch.listener import Listener
 from controller.switch.session import Session
+from controller.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 
@@ -80,43 +81,48 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._post = post
         self._limits = setup.limits
         self._closed = threading.Event()
-        self._claims = Claims(post, setup.limits, setup.refused)
+        self.claims = Claims(post, setup.limits, setup.refused)
         self._budget = Budget(setup.limits.dump_share, setup.limits.dumps_kept)
-        self._listeners: list[Listener] = []
+        self.listeners: list[Listener] = []
         try:
             for where in listen:
                 made = Listener(where, self._make, setup.limits, setup.door, setup.tls, setup.refused)
-                self._listeners.append(made)
+                self.listeners.append(made)
         except BaseException:
             self._close_listeners()
             raise
         self._threads = [
-            lasting("openflow events", until(self._closed, self._event_loop)),
-            *(lasting(f"openflow listener {one.address}", one.run) for one in self._listeners),
+            watched("openflow events", until(self._closed, self._event_loop)),
+            *(watched(f"openflow listener {one.address}", one.run) for one in self.listeners),
         ]
 
     @property
     def addresses(self) -> tuple[HostPort, ...]:
         """Where switches can connect to, with the ports that were really bound."""
-        return tuple(listener.address for listener in self._listeners)
+        return tuple(listener.address for listener in self.listeners)
 
     def connected(self) -> dict[int, int]:
         """The switches that are up: dpid to session."""
-        return self._claims.sessions()
+        return self.claims.sessions()
+
+    def session_of(self, dpid: int) -> int:
+        """The number of a switch's session, 0 while it has none."""
+        found = self.claims.find(dpid)
+        return found.number if found is not None else 0
 
     def troubles(self) -> list[Trouble]:
         """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
-        return self._claims.troubles()
+        return self.claims.troubles()
 
     def settle(self, dpid: int, identity: Identity) -> None:
         """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
-        self._claims.settle(dpid, identity)
+        self.claims.settle(dpid, identity)
 
     def start(self) -> None:
         """Accept switches."""
         for thread in self._threads:
             thread.start()
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.announce()
 
     def stop(self) -> None:
@@ -127,7 +133,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
 
     def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> Session:
         session = Session(channel, address, self._post, self._limits, self._budget, certificate)
-        session.on_alive = self._claims.answered
+        session.on_alive = self.claims.answered
         return session
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
@@ -137,12 +143,12 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         session: Session = event.datapath
         if event.state == MAIN_DISPATCHER:
             _LOG.info("OpenFlow session %d: switch %s at %s", session.number, dpid_to_str(session.id), session.peer)
-            for listener in self._listeners:
+            for listener in self.listeners:
                 if listener.proved(session):
                     break
-            self._claims.came_up(session)
+            self.claims.came_up(session)
         else:
-            self._claims.went_down(session)
+            self.claims.went_down(session)
 
     def dump(self, command: DumpFlows) -> None:
         """Ask a switch for all its flows. The answer is FlowsDumped, or SwitchDown where there is none."""
@@ -167,7 +173,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             found.end(reason)
 
     def _find(self, dpid: int, session: int) -> Session | None:
-        found = self._claims.find(dpid)
+        found = self.claims.find(dpid)
         return found if isinstance(found, Session) and found.number == session else None
 
     def close(self) -> None:
@@ -175,8 +181,10 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         if self._closed.is_set():
             return
         deadline = time.monotonic() + _CLOSE_SECONDS
+        for thread in self._threads:
+            thread.release()
         self._close_listeners()
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.join(deadline)
         manager = AppManager.get_instance()
         for name in (self.name, ofp_event.NAME):
@@ -184,11 +192,10 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
                 manager.uninstantiate(name)
         self._closed.set()
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.1, deadline - time.monotonic()))
+            thread.join(max(0.1, deadline - time.monotonic()))
 
     def _close_listeners(self) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.close()
 
 

@@ -152,8 +152,9 @@ class Claims:
     def _deny(self, session: Claimant, holder: Claimant, now: float) -> str:
         self._refused("claimed")
         self._claims.failed((session.identity, session.id), now)
-        where = session.identity.address
-        self._contest(session.id, now, f"the peer at {where} claims it too; the session with {holder.peer} is kept")
+        if session.identity != holder.identity:  # else it is a switch with two ways to us
+            where = session.identity.address
+            self._contest(session.id, now, f"the peer at {where} claims it too; the session with {holder.peer} is kept")
         return f"datapath id {session.id:016x} is that of the session with {holder.peer}"
 
     def _contest(self, dpid: int, now: float, reason: str) -> None:

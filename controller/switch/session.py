@@ -73,6 +73,7 @@ class Session(Datapath):  # type: ignore[misc]
         self.number = next(_numbers)
         self.fault = ""
         self.unwelcome = False
+        self.handled = 0  # messages
         self.identity: Identity = identity(str(address[0] if isinstance(address, tuple) else address), certificate)
         self.on_alive: Callable[[Session], None] = lambda session: None
         self._limits = limits
@@ -282,6 +283,7 @@ class Session(Datapath):  # type: ignore[misc]
                 del buffer[:offset]
                 return True
             units = cost(length)
+            self.handled += 1
             spent += units
             if self._requests is None:
                 self._count_early(length)

@@ -219,6 +219,8 @@ def liar(rows: dict[str, Any], told: threading.Event) -> Callable[[socket.socket
                 elif message["method"] == "monitor":
                     reply.update(result=rows, error=None)
                     told.set()
+                elif message["method"] == "lock":
+                    reply.update(result={"locked": True}, error=None)
                 elif message["method"] == "transact":
                     reply.update(result=[{"error": "no"}], error=None)
                 sock.sendall(json.dumps(reply).encode())

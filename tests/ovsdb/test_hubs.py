@@ -11,6 +11,7 @@ TESTS = (
     "test_reading.py",
     "test_managers.py",
     "test_hostile.py",
+    "test_floods.py",
     "test_settings.py::test_a_new_bridge_is_set_up_and_a_restart_writes_nothing",
     "test_settings.py::test_installed_flags",
     "test_settings.py::test_ours_is_added_beside_an_operators_that_leads_elsewhere",

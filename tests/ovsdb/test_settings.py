@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -119,19 +120,88 @@ def test_an_operators_controller_that_leads_here_suffices(node: Node, core: Core
 def test_an_operators_controller_that_turns_out_to_lead_here_suffices(node: Node, core: Core) -> None:
     add_controller(node, "tcp:192.0.2.1:6653", "max_backoff=1000")
     dpid = int(node.get("Bridge", "br-int", "datapath_id"), 16)
-    asked = []
+    asked, sessions = [], [0]
 
-    def connected(one: int) -> bool:
+    def connected(one: int) -> int:
         asked.append(one)
-        return len(asked) < 3  # and then the session ends: what was proven stays proven
+        return sessions[0]
 
-    with running(core, [node.remote], tables=TABLES, openflow=LISTEN, connected=connected, grace=0.0) as ovsdb:
+    settings = {"tables": TABLES, "openflow": LISTEN, "connected": connected, "grace": 2.0}
+    with running(core, [node.remote], **settings) as ovsdb:
         until(lambda: node.get("Bridge", "br-int", "fail_mode") == "secure")
+        sessions[0] = 1
         for number in range(5):
             node.vsctl("set", "Open_vSwitch", ".", f"external_ids:turn={number}")
             assert ovsdb.barrier(10) == []
-    assert set(asked) == {dpid}
-    assert list(controllers(node)) == ["tcp:192.0.2.1:6653"]
+            time.sleep(0.7)
+        assert set(asked) == {dpid}
+        assert list(controllers(node)) == ["tcp:192.0.2.1:6653"]
+        sessions[0] = 0  # and when the switch stays away, nothing is believed for good
+        until(lambda: OURS in controllers(node))
+
+
+@pytest.mark.parametrize("session", [1, 0], ids=["dying session", "no session"])
+def test_a_session_that_ends_with_the_old_controller_proves_nothing_of_the_new(
+    node: Node, core: Core, session: int
+) -> None:
+    node.vsctl("set-controller", "br-int", OURS)
+    sessions = [1]
+    settings = {"tables": TABLES, "openflow": LISTEN, "connected": lambda _: sessions[0], "grace": 1.0}
+    with running(core, [node.remote], **settings):
+        until(core.synced)
+        sessions[0] = session
+        node.vsctl("set-controller", "br-int", "tcp:127.0.0.1:1", "--", "set", "controller", "br-int",
+                   "max_backoff=60000")  # fmt: skip
+        time.sleep(0.5)
+        sessions[0] = 0
+        # The switch says that it has tried in vain, so its backoff of a minute need not be waited for.
+        began = time.monotonic()
+        until(lambda: OURS in controllers(node))
+        assert time.monotonic() - began < 20
+
+
+def test_a_switch_that_does_not_call_says_why_and_what_mends_it(node: Node, core: Core) -> None:
+    port = free_port()
+    with running(core, [node.remote], tables=TABLES, openflow=("127.0.0.1", port)) as ovsdb:
+        until(lambda: any("Connection refused" in note for note in ovsdb.status()[0].notes))
+        (note,) = ovsdb.status()[0].notes
+        assert f"tcp:127.0.0.1:{port} (Connection refused)" in note
+        assert f"ovs-vsctl set-controller br-int tcp:127.0.0.1:{port}" in note
+
+
+def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: Core) -> None:
+    other, theirs = Core(), ("127.0.0.1", 6700)
+    with running(core, [node.remote], tables=TABLES, openflow=LISTEN) as first:
+        until(core.synced)
+        until(lambda: list(controllers(node)) == [OURS])
+        with running(other, [node.remote], tables=TABLES, openflow=theirs) as second:
+            until(second.rivals)
+            (line,) = second.rivals()
+            assert f"another Headgate at {OURS} writes this bridge" in line
+            assert [line for line in second.barrier(5) if "another Headgate" in line]
+            assert not other.bridges
+            count = node.transactions()
+            time.sleep(3)
+            assert node.transactions() == count
+            assert first.rivals() == []
+            assert list(controllers(node)) == [OURS]
+            first.close()
+            until(lambda: list(controllers(node)) == ["tcp:127.0.0.1:6700"])
+            assert second.rivals() == []
+
+
+def test_a_headgate_that_takes_no_lock_is_recognised_by_its_controller(core: Core) -> None:
+    """As versions before this one: the switch follows a Controller row with our mark that leads to somebody else."""
+    node = Node(switch=False)
+    try:
+        node.vsctl("add-br", "br-int")
+        target = "tcp:127.0.0.1:6700"
+        add_controller(node, target, "external_ids:headgate=true", "is_connected=true")
+        with running(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
+            until(lambda: any("another Headgate at" in note for note in ovsdb.status()[0].notes))
+            assert list(controllers(node)) == [target]
+    finally:
+        node.stop()
 
 
 def test_ours_is_added_beside_an_operators_that_leads_elsewhere(node: Node, core: Core) -> None:
@@ -140,7 +210,7 @@ def test_ours_is_added_beside_an_operators_that_leads_elsewhere(node: Node, core
     with running(core, [node.remote], **settings) as ovsdb:
         until(lambda: len(controllers(node)) == 2)
         assert controllers(node) == {"tcp:127.0.0.1:1": "{owner=me}", OURS: "{headgate=true}"}
-        (note,) = ovsdb.status()[0].notes
+        (note,) = (one for one in ovsdb.status()[0].notes if "in-band" in one)
         assert "tcp:127.0.0.1:1" in note  # in-band, OVS's default: its hidden flows pass by the pipeline
         # The operator's now leads here: ours goes.
         node.vsctl("set", "Controller", node.get("Bridge", "br-int", "controller").strip("[]").split(", ")[0],

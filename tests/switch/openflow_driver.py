@@ -12,8 +12,20 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def _break_next_event(app: Any) -> None:
+    """Let the next state that a session reaches raise in the application's handler."""
+    claims, came_up = app.claims, app.claims.came_up
+
+    def fail(session: object) -> None:
+        claims.came_up = came_up
+        raise RuntimeError("broken for a test")
+
+    claims.came_up = fail
 
 
 def main(hub: str, path: str, limits: str) -> None:
@@ -44,7 +56,14 @@ def main(hub: str, path: str, limits: str) -> None:
     post([tuple(address) for address in app.addresses])
     while True:
         name, arguments = pickle.load(requests)
-        getattr(app, name)(*arguments)
+        if name == "report":
+            post([tuple(trouble) for trouble in app.troubles()])
+        elif name == "read_of":
+            post(sum(session.handled for one in app.listeners for session in one.sessions() if session.id in arguments))
+        elif name == "break_next_event":
+            _break_next_event(app)
+        else:
+            getattr(app, name)(*arguments)
         if name == "close":
             # The main thread and, under the native hub, nothing else of ours.
             post([thread.name for thread in threading.enumerate()])

@@ -1,0 +1,1 @@
+"""What both channels put up with from their peers."""
