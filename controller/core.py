@@ -6,6 +6,7 @@ beside the hub, so that echo requests are answered meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import queue
 import threading
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from controller.carrier import Carrier
 from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
@@ -26,11 +28,9 @@ from controller.metrics import Metrics
 from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import (
     ClusterChanged,
-    Command,
-    DumpFlows,
     Event,
     OvsdbState,
-    SendBundle,
+    Problem,
     SwitchDown,
     SwitchUp,
     Tick,
@@ -74,6 +74,7 @@ class Controller:
         self._lock = threading.Lock()
         self._stopping = False
         self._faults: dict[Key, str] = {}
+        self._contained: dict[tuple[str, str, str], Problem] = {}
         self.started = time.monotonic()
         files = config.tls_files
         self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
@@ -99,6 +100,7 @@ class Controller:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
             raise StartError(f"OVSDB at {where}: {error}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None)
+        self._carrier = Carrier(self.openflow, self.ovsdb, self.post)
         self._views = CoreViews(self)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
 
@@ -150,22 +152,13 @@ class Controller:
             try:
                 self._handle(events)
             except Exception:
-                log.exception("events could not be handled; computing everything anew")
-                self._recover(events)
+                # The only thread that enforces policy goes on; what it had decided on is timed out by the reconciler.
+                with contextlib.suppress(Exception):
+                    log.exception("events could not be handled")
             for question in questions:
                 question.answered.set()
             with self.changed:
                 self.changed.notify_all()
-
-    def _recover(self, events: list[Event]) -> None:
-        """One bad event must not end the only thread that enforces policy, nor take others with it."""
-        for event in events:
-            try:
-                with self._lock:
-                    self.reconciler.start_over()
-                self._handle([event])
-            except Exception:
-                log.exception("this event is left out", kind=type(event).__name__)
 
     def _next_batch(self) -> tuple[list[Event], list[Question]]:
         now = time.monotonic()
@@ -187,14 +180,18 @@ class Controller:
             before = time.monotonic()
             commands = offload(self.reconciler.handle, events, before)
             now = time.monotonic()
+            faults = {(p.where, p.key, p.field): p for p in self.reconciler.contained()}
+        # First of all: whatever else goes wrong, what was decided on is done, or is said to have failed.
+        for command in commands:
+            self._carrier.carry_out(command)
+        self._tell(faults)
+        with self._lock:
             self.meter.handled(self.reconciler, events, commands, now - before, now)
-            if now - before > LONG_SECONDS:
-                gc.freeze()
+        if now - before > LONG_SECONDS:
+            gc.freeze()
         for source in self.store.states():
             age = None if source.current_at is None else now - source.current_at
             self.metrics.source(source.name, source.synced, source.problems, age)
-        for command in commands:
-            self._carry_out(command)
         if self.kubernetes is not None and any(isinstance(event, ClusterChanged) for event in events):
             self._write_events(self.kubernetes)
 
@@ -205,8 +202,19 @@ class Controller:
             self._faults = faults
             kubernetes.events.report(faults)
 
+    def _tell(self, faults: dict[tuple[str, str, str], Problem]) -> None:
+        """Say in the log what is kept out because handling it failed, once."""
+        for name in faults.keys() - self._contained.keys():
+            fault = faults[name]
+            log.error(fault.reason, where=fault.where, object=fault.key, field=fault.field)
+        self._contained = faults
+
     def _note(self, event: Event) -> None:
-        """Say what an operator wants to read in the log."""
+        """Say what an operator wants to read in the log. A log that cannot be written must not stop enforcement."""
+        with contextlib.suppress(Exception):
+            self._say(event)
+
+    def _say(self, event: Event) -> None:
         if isinstance(event, SwitchUp):
             log.info("switch connected", dpid=f"{event.dpid:016x}")
         elif isinstance(event, SwitchDown):
@@ -217,14 +225,3 @@ class Controller:
             for problem in event.problems:
                 if problem not in self.reconciler.problems:
                     log.error(problem.reason, where=problem.where, object=problem.key, field=problem.field)
-
-    def _carry_out(self, command: Command) -> None:
-        if isinstance(command, DumpFlows):
-            self.openflow.dump(command)
-        elif isinstance(command, SendBundle):
-            changes = command.changes
-            counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
-            log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
-            self.openflow.send_bundle(command.dpid, command.session, command.number, changes)
-        else:
-            self.ovsdb.set_installed(command.ovsdb, command.interfaces)

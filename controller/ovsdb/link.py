@@ -188,7 +188,7 @@ class Link:
             # What a question or a write of ours waited for is told before its answer.
             due = session.answered or writer.answered or not self.synced or now - self._told >= COALESCE
             if self._dirty and due:
-                feed.update(self, self._reader.read(feed.name, replica.tables))
+                feed.update(self, self._reader.read(feed.name, replica.tables), session.peer)
                 self._dirty, self._told = False, now
                 if not self.synced:
                     self.synced, self.since, self.last_error = True, time.time(), ""

@@ -115,6 +115,9 @@ class Peer(NamedTuple):
         return " ".join(filter(None, (self.names[0] if self.names else "", self.host))) or "this machine"
 
 
+NOBODY = Peer()
+
+
 @dataclass(frozen=True, slots=True)
 class OvsdbPeer:
     """Who an OVSDB is connected to, before anything that comes through that connection."""
@@ -162,7 +165,7 @@ class SwitchUp:
 
     dpid: int
     session: int
-    peer: Peer = Peer()
+    peer: Peer = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

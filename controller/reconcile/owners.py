@@ -15,12 +15,11 @@ from functools import partial
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from controller.reconcile.events import Peer
+from controller.reconcile.events import NOBODY, Peer
 from flows.attach import BridgeState
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 T = TypeVar("T", str, BridgeName)
-NOBODY = Peer()
 # A claim that the session's address speaks against may still be true, behind an address translation. Whoever can prove
 # the same gets this long, in seconds, to come first.
 PATIENCE_SECONDS = 10.0

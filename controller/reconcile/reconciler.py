@@ -316,8 +316,9 @@ class Reconciler:
         if self._replan_at is None:
             self.faults.pop("the cluster", None)
         concerned, self.world.replanned = self.world.replanned | changed.keys(), set()
-        for name in [name for name in concerned if name in self._serving and self._dpid_of(name) != self._serving[name]]:
-            self._release(name)
+        for name in concerned & self._serving.keys():
+            if self._dpid_of(name) != self._serving[name]:
+                self._release(name)
         for name in sorted(concerned):
             dpid = self._dpid_of(name)
             if dpid is not None:
@@ -385,7 +386,8 @@ class Reconciler:
         for (kind, key), reason in self.world.kept_out.reasons.items():
             yield Problem("the controller", f"{kind} {key}", "", reason)
         for ref, reason in self.world.engine.failures.items():
-            yield Problem("the controller", f"NetworkPolicy {ref.policy}", f"{ref.direction.value}[{ref.number}]", reason)
+            place = f"{ref.direction.value}[{ref.number}]"
+            yield Problem("the controller", f"NetworkPolicy {ref.policy}", place, reason)
         for name, failure in self.world.failed.items():
             yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
         for what, reason in self.faults.items():

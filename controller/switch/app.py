@@ -107,7 +107,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             old.end("the switch connected again")
             self._post(SwitchDown(session.id, old.number))
         _LOG.info("switch %s connected from %s, session %d", dpid_to_str(session.id), session.peer, session.number)
-        self._post(SwitchUp(session.id, session.number))
+        self._post(SwitchUp(session.id, session.number, session.identity))
 
     def _went_down(self, session: Session) -> None:
         with self._lock:
