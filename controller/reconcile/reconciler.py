@@ -118,14 +118,14 @@ class Reconciler:
 
     def _is_taken(self, event: Event, now: float) -> bool:
         """Take one event; False where that failed."""
+        if self.faults:
+            self.faults.pop(_concerned(event), None)
+            self.faults.pop("events", None)
         try:
             self._take(event, now)
         except Exception as error:  # noqa: BLE001 - one event must not keep the others from being taken
             self._blame(_concerned(event), error)
             return False
-        if self.faults:
-            self.faults.pop(_concerned(event), None)
-            self.faults.pop("events", None)
         return True
 
     def _blame(self, what: str, error: Exception) -> None:
@@ -186,7 +186,12 @@ class Reconciler:
             self._look_at_clocks(now)
         else:
             self._active.add(event.dpid)
-            self._take_openflow(event, now)
+            try:
+                self._take_openflow(event, now)
+            except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
+                self._blame(_concerned(event), error)
+                if event.dpid in self.switches:
+                    self.switches[event.dpid].trip(describe(error), now)
 
     def _take_ovsdb(self, event: OvsdbEvent, now: float) -> None:
         if isinstance(event, BridgeChanged):
@@ -238,14 +243,14 @@ class Reconciler:
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
             self.switches.setdefault(event.dpid, Switch(event.dpid)).up(event.session)
-            self._connected(event)
+            self._connected(event, now)
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
             return
         if isinstance(event, SwitchDown):
             if switch.session == event.session:
-                self._connected(event)
+                self._connected(event, now)
             switch.down(event.session)
             self._drop_unused(event.dpid)
         elif isinstance(event, FlowsDumped):
@@ -257,8 +262,8 @@ class Reconciler:
         else:
             switch.failed(event, now)
 
-    def _connected(self, event: SwitchUp | SwitchDown) -> None:
-        self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None)
+    def _connected(self, event: SwitchUp | SwitchDown, now: float) -> None:
+        self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None, now)
         self._stale = True
 
     def _drop_unused(self, dpid: int) -> None:

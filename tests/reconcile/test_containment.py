@@ -24,7 +24,20 @@ from flows.bridge_reader import BridgeReader
 from flows.bridge_rules import BridgeRules
 from flows.encoding import FlowEncoder
 from flows.engine import PolicyEngine
-from flows.model import Cluster, Direction, Key, Namespace, Node, Operator, Peer, Pod, Policy, Requirement, Rule, Selector
+from flows.model import (
+    Cluster,
+    Direction,
+    Key,
+    Namespace,
+    Node,
+    Operator,
+    Peer,
+    Pod,
+    Policy,
+    Requirement,
+    Rule,
+    Selector,
+)
 from flows.net import parse_address
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_incremental import full
