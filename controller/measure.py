@@ -13,6 +13,7 @@ from controller.report import policy_views, switch_views
 from flows.fields import CookieKind, read_cookie
 
 GAUGE_SECONDS = 1.0
+MOST_SENT = 10_000
 
 
 class Meter:
@@ -46,6 +47,8 @@ class Meter:
 
     def _bundle(self, core: Reconciler, event: BundleDone | BundleFailed) -> None:
         sent = self._sent.pop((event.dpid, event.number), None)
+        while len(self._sent) > MOST_SENT:  # what nobody ever said the end of
+            del self._sent[next(iter(self._sent))]
         name = _bridge(core, event.dpid)
         if sent is None or name is None:
             return
@@ -80,7 +83,8 @@ class Meter:
 
     def _gauges(self, core: Reconciler, now: float) -> None:
         shown = set()
-        for view in switch_views(core, now):
+        # A bridge that is not served may say another's name; that one's figures come last and stay.
+        for view in sorted(switch_views(core, now), key=lambda view: view.in_sync):
             shown.add((view.node, view.bridge))
             self.metrics.switch(
                 view.node, view.bridge, view.desired_flows, view.actual_flows, view.foreign_flows, view.in_sync
@@ -91,6 +95,8 @@ class Meter:
         policies = policy_views(core)
         pods = sum(len(core.world.reading(name).view.attachments) for name in core.world.bridges)
         self.metrics.world(len(policies), sum(not policy.realized for policy in policies), pods)
+        refused = sum(len(plan.refused) for name in core.world.bridges if (plan := core.world.planned(name)) is not None)
+        self.metrics.contained(refused + sum(1 for _ in core.contained()))
         up = sum(switch.session is not None for switch in core.switches.values())
         self.metrics.connections(up, sum(state.synced for state in core.ovsdb.values()))
 

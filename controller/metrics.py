@@ -71,6 +71,9 @@ POLICIES = Series("headgate_policies", Gauge, "NetworkPolicies known.")
 POLICIES_UNREALIZED = Series(
     "headgate_policies_unrealized", Gauge, "NetworkPolicies not, or not wholly, in force where they should be."
 )
+CONTAINED = Series(
+    "headgate_contained", Gauge, "Objects, rules, ports and bridges that are kept out because handling them failed."
+)
 PODS = Series("headgate_pods", Gauge, "Pods bound to a port.")
 OPENFLOW_SESSIONS = Series("headgate_openflow_sessions", Gauge, "OpenFlow sessions that are up.")
 OVSDB_CONNECTIONS = Series("headgate_ovsdb_connections", Gauge, "OVSDB connections that are up.")
@@ -98,7 +101,7 @@ ALLOWED = Series(
 
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
-    SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
+    SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS, CONTAINED,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
 )  # fmt: skip
 
@@ -165,6 +168,10 @@ class Metrics:
         """Drop the gauges of a switch that is no longer ours, and what its flows fed."""
         for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC):
             _remove(self._gauges[series], (node, bridge))
+        for result in ("committed", "failed"):
+            _remove(self._counters[BUNDLES], (node, bridge, result))
+        for change in ("add", "modify", "delete"):
+            _remove(self._counters[FLOW_MODS], (node, bridge, change))
         self.observe_counters(node, bridge, {})
         self._readings.pop((node, bridge), None)
 
@@ -197,6 +204,10 @@ class Metrics:
         """How many policies there are, how many of them are not in force, and how many pods have a port."""
         for series, value in ((POLICIES, policies), (POLICIES_UNREALIZED, unrealized), (PODS, pods)):
             self._gauges[series].set(value)
+
+    def contained(self, number: int) -> None:
+        """So many objects, ports, bridges and rules are kept out because handling them failed."""
+        self._gauges[CONTAINED].set(number)
 
     def connections(self, openflow: int, ovsdb: int) -> None:
         """How many sessions and connections are up."""

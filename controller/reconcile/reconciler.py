@@ -76,6 +76,7 @@ class Reconciler:
         self._active: set[int] = set()  # switches that something happened to
         self._marked: dict[int, int] = {}  # the revision that was in force when ports were marked last
         self._unmarked: set[BridgeName] = set()
+        self._unmarkable: set[BridgeName] = set()  # bridges where that failed; they are tried again
         self._away = Away(self._expected)
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
@@ -226,6 +227,8 @@ class Reconciler:
 
     def _look_at_clocks(self, now: float) -> None:
         """What time alone brings about, apart from the switches' own clocks."""
+        self._unmarked |= self._unmarkable
+        self._unmarkable = set()
         for ovsdb in self.ports.overdue(now):
             self._ask_for_marks(ovsdb)
         for ovsdb in self._away.forgotten(now, self._has_session):
@@ -381,7 +384,10 @@ class Reconciler:
                 wanted = self.ports.wanted(bridge, self.world.reading(name).view, realized, now)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._blame(f"ports of bridge {name[1]} at {name[0]}", error)
+                self._unmarkable.add(name)
                 continue
+            if self.faults:
+                self.faults.pop(f"ports of bridge {name[1]} at {name[0]}", None)
             if wanted:
                 wishes.setdefault(bridge.ovsdb, {}).update(wanted)
         return [SetInstalled(ovsdb, marks) for ovsdb, marks in sorted(wishes.items())]

@@ -105,11 +105,13 @@ def without_pod(cluster: Cluster) -> Cluster:
     return replace(cluster, pods={key: one for key, one in cluster.pods.items() if key != BAD_POD})
 
 
-def with_closed_policy(cluster: Cluster) -> Cluster:
-    if BAD_POLICY not in cluster.policies:
-        return cluster
-    closed = cluster.policies[BAD_POLICY]._replace(ingress=(), egress=())
-    return replace(cluster, policies={**cluster.policies, BAD_POLICY: closed})
+def with_closed_policy(cluster: Cluster, *names: Key) -> Cluster:
+    closed = {
+        key: cluster.policies[key]._replace(ingress=(), egress=())
+        for key in names or (BAD_POLICY,)
+        if key in cluster.policies
+    }
+    return replace(cluster, policies={**cluster.policies, **closed})
 
 
 def of_first(plan: Any, *_: object) -> bool:
@@ -237,7 +239,7 @@ def armed(patch: pytest.MonkeyPatch, fault: Fault, times: int) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(before=STEPS, during=STEPS, after=STEPS)
 def test_what_keeps_raising_concerns_nobody_else(
     fault: Fault, before: list[Any], during: list[Any], after: list[Any]
@@ -277,13 +279,14 @@ def _spared(play: Play, fault: Fault) -> Cluster:
     """The cluster without what the fault has met by now."""
     core = play.driver.core
     if fault.name == "_compute":
+        # A rule that several policies share is the same rule.
         failed = {ref.policy for ref in core.world.engine.failures}
-        return fault.spares(play.cluster) if failed else play.cluster
+        return with_closed_policy(play.cluster, *failed) if failed else play.cluster
     return fault.spares(play.cluster) if core.world.kept_out.reasons else play.cluster
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, *ONCE], ids=repr)
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, times=st.integers(1, 2), skipped=st.integers(0, 3))
 def test_what_raises_once_is_made_good(fault: Fault, steps: list[Any], times: int, skipped: int) -> None:
     play = Play()
@@ -359,7 +362,7 @@ def test_where_events_fail_together_they_are_taken_one_by_one(monkeypatch: pytes
 
 
 def test_a_snapshot_with_one_bad_object_is_taken_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    armed(monkeypatch, Fault(PolicyEngine, "put_policy", lambda _, one: one.key == BAD_POLICY), 1)
+    armed(monkeypatch, Fault(PolicyEngine, "put_policy", lambda _, one: one.key == BAD_POLICY), 2)
     play = Play()
     play.start()
     play.check(with_closed_policy(play.cluster), *BRIDGES)
@@ -399,10 +402,10 @@ def test_a_port_whose_flows_cannot_be_made_stays_shut_and_says_why(monkeypatch: 
 def test_a_bridge_that_cannot_be_planned_keeps_what_its_switch_has(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play()
     play.start()
+    play.step("label", BAD_POD, "b")
     before = dict(play.driver.switches[1].flows)
     with pytest.MonkeyPatch.context() as patch:
         armed(patch, FAULTS[3], 1 << 30)
-        play.step("label", BAD_POD, "b")
         play.step("bridge", ("db", "br-n1"), "less")
         for _ in range(3):
             play.tick(70.0)
