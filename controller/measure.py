@@ -95,7 +95,9 @@ class Meter:
         policies = policy_views(core)
         pods = sum(len(core.world.reading(name).view.attachments) for name in core.world.bridges)
         self.metrics.world(len(policies), sum(not policy.realized for policy in policies), pods)
-        refused = sum(len(plan.refused) for name in core.world.bridges if (plan := core.world.planned(name)) is not None)
+        refused = sum(
+            len(plan.refused) for name in core.world.bridges if (plan := core.world.planned(name)) is not None
+        )
         self.metrics.contained(refused + sum(1 for _ in core.contained()))
         up = sum(switch.session is not None for switch in core.switches.values())
         self.metrics.connections(up, sum(state.synced for state in core.ovsdb.values()))
