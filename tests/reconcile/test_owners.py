@@ -21,8 +21,7 @@ from controller.reconcile.events import (
 from controller.reconcile.owners import PATIENCE_SECONDS
 from controller.report import missing, pod_views, switch_views
 from flows.attach import BridgeState
-from flows.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy, Rule
-from flows.model import Peer as PolicyPeer
+from flows.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
 from flows.net import Net, parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port
 
@@ -219,8 +218,9 @@ def test_what_has_left_is_forgotten() -> None:
     core = driver.core
     assert list(core.world.bridges) == [("n1-db", "br-int")]
     assert list(core.switches) == [0x1001] and list(core.ovsdb) == ["n1-db"]
-    kept = [core.world.owners._of, core.world.owners._dpids, core.world.owners._nodes, core.world._names]
-    assert [len(one) for one in kept] == [1, 1, 1, 1]
+    owners = core.world.owners
+    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._names)
+    assert kept == (1, 1, 1, 1)
     assert len(core.ports.first_seen) == 1
 
 
@@ -240,4 +240,3 @@ def test_one_that_comes_back_after_it_was_forgotten_is_served_as_before() -> Non
 def test_peers_are_shown_by_what_proves_them() -> None:
     assert str(Peer("10.0.0.1", ("n1", "n1.example"))) == "n1 10.0.0.1"
     assert str(Peer()) == "this machine"
-    assert PolicyPeer() != Rule()

@@ -53,7 +53,7 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
     for view, wanted, at_once in steps:
         if at_once or not isolated:
             isolated = wanted
-        plan.set_view(view, lambda pod: isolated[int(pod.name[1:])])
+        plan.set_view(view, lambda pod, then=isolated: then[int(pod.name[1:])])  # type: ignore[misc]
         isolated = wanted
         for pod in view.attachments:
             plan.isolate(pod.ofport, wanted[pod.ofport])
@@ -91,11 +91,11 @@ def test_the_bridges_own_flow_outlives_a_pod_with_the_bridges_mac() -> None:
 PORTS = st.builds(
     lambda number, ofport, pod, mac, said, role: InterfaceState(
         f"u{number}", f"p{number}", ofport, "",
-        {"iface-id": f"x/{pod}", "attached-mac": mac, "ip_addresses": said, **({"headgate-role": "uplink"} if role else {})},
+        {"iface-id": f"x/{pod}", "attached-mac": mac, "ip_addresses": said, **role},
     ),
     st.integers(1, 6), st.sampled_from((None, 1, 2, 3, 4, 5, 6)), st.sampled_from("abcd"),
     st.sampled_from(("", "02:00:00:00:00:01", "junk")), st.sampled_from(("", "10.0.0.1", "10.0.0.2 10.0.0.3", "x")),
-    st.sampled_from((False, False, False, True)),
+    st.sampled_from(({}, {}, {}, {"headgate-role": "uplink"})),
 )  # fmt: skip
 
 
