@@ -6,6 +6,7 @@ beside the hub, so that echo requests are answered meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import queue
 import threading
@@ -18,6 +19,7 @@ import structlog
 
 from controller import logs
 from controller.board import Board
+from controller.carrier import Carrier
 from controller.collector import COLLECT
 from controller.config import Config
 from controller.core_views import CoreViews
@@ -31,13 +33,11 @@ from controller.ovsdb.service import Bounds, Ovsdb
 from controller.reconcile.events import (
     BundleFailed,
     ClusterChanged,
-    Command,
-    DumpFlows,
     Event,
     FlowsDisturbed,
     FlowsDumped,
     OvsdbState,
-    SendBundle,
+    Problem,
     SwitchDown,
     SwitchUp,
     Tick,
@@ -81,6 +81,7 @@ class Controller:
         self._stopping = False
         self.notes = Notes()
         self._unlimited: dict[int, int] = {}  # switches without meters, and the session in which that was said
+        self._contained: dict[tuple[str, str, str], Problem] = {}
         self.started = time.monotonic()
         files = config.tls_files
         self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
@@ -111,6 +112,7 @@ class Controller:
             Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates
         )
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
+        self._carrier = Carrier(self.openflow, self.ovsdb, self.post)
         self._views = CoreViews(self)
         self._thread = watched("core", self._run)
 
@@ -172,22 +174,13 @@ class Controller:
             try:
                 self._handle(events)
             except Exception:
-                log.exception("events could not be handled; computing everything anew")
-                self._recover(events)
+                # The only thread that enforces policy goes on; what it had decided on is timed out by the reconciler.
+                with contextlib.suppress(Exception):
+                    log.exception("events could not be handled")
             for question in questions:
                 question.answered.set()
             with self.changed:
                 self.changed.notify_all()
-
-    def _recover(self, events: list[Event]) -> None:
-        """One bad event must not end the only thread that enforces policy, nor take others with it."""
-        for event in events:
-            try:
-                with self._lock:
-                    self.reconciler.start_over()
-                self._handle([event])
-            except Exception:
-                log.exception("this event is left out", kind=type(event).__name__)
 
     def _next_batch(self) -> tuple[list[Event], list[Question]]:
         now = time.monotonic()
@@ -203,20 +196,24 @@ class Controller:
         return events or [Tick()], [item for item in found if isinstance(item, Question)]
 
     def _handle(self, events: list[Event]) -> None:
-        faults = self.notes.faults
+        known = self.notes.faults
         for event in events:
             self._note(event)
         with self._lock:
             before = time.monotonic()
             commands = offload(self.reconciler.handle, events, before)
             now = time.monotonic()
+            faults = {(p.where, p.key, p.field): p for p in self.reconciler.contained()}
+        # First of all: whatever else goes wrong, what was decided on is done, or is said to have failed.
+        for command in commands:
+            self._carrier.carry_out(command)
+        self._tell(faults)
+        with self._lock:
             self.meter.handled(self.reconciler, events, commands, now - before)
             self.board.handled(events)
-            if now - before > LONG_SECONDS:
-                gc.freeze()
-        for command in commands:
-            self._carry_out(command)
-        if self.kubernetes is not None and self.notes.faults is not faults:
+        if now - before > LONG_SECONDS:
+            gc.freeze()
+        if self.kubernetes is not None and self.notes.faults is not known:
             # Policies that are not, or only in part, in force for as long as nobody changes them.
             self.kubernetes.events.report(self.notes.faults)
 
@@ -227,8 +224,19 @@ class Controller:
             age = None if source.current_at is None else now - source.current_at
             self.metrics.source(source.name, source.synced, source.problems, age)
 
+    def _tell(self, faults: dict[tuple[str, str, str], Problem]) -> None:
+        """Say in the log what is kept out because handling it failed, once."""
+        for name in faults.keys() - self._contained.keys():
+            fault = faults[name]
+            log.error(fault.reason, where=fault.where, object=fault.key, field=fault.field)
+        self._contained = faults
+
     def _note(self, event: Event) -> None:
-        """Say what an operator wants to read in the log."""
+        """Say what an operator wants to read in the log. A log that cannot be written must not stop enforcement."""
+        with contextlib.suppress(Exception):
+            self._say(event)
+
+    def _say(self, event: Event) -> None:
         if isinstance(event, SwitchUp):
             log.info("switch connected", dpid=f"{event.dpid:016x}")
         elif isinstance(event, SwitchDown):
@@ -267,14 +275,3 @@ class Controller:
             log.warning(
                 "new connections and fragments of pods are not limited", dpid=f"{event.dpid:016x}", reason=reason
             )
-
-    def _carry_out(self, command: Command) -> None:
-        if isinstance(command, DumpFlows):
-            self.openflow.dump(command)
-        elif isinstance(command, SendBundle):
-            changes = command.changes
-            counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
-            log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
-            self.openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
-        else:
-            self.ovsdb.set_installed(command.ovsdb, command.interfaces)

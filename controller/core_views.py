@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.switch import Switch
 from controller.report import few, source_lines, switches_missing
 from controller.version import version
 from controller.views import (
+    FlowsAnswer,
     FlowView,
     OvsdbView,
     ProblemView,
@@ -195,22 +198,40 @@ class CoreViews:
         silent = {c.remote for c in self._core.ovsdb.status() if c.silent}
         return ovsdb not in have and ovsdb not in silent
 
-    def flows(self, node: str | None) -> list[FlowView]:
-        """The flows now on the switch of `node`, or on every connected one. Raises UnknownNode or SwitchUnavailable."""
-        names = self._core.read(lambda reconciler, _: _bridges_of(reconciler, node))
-        return [view for name in names for view in self._flows_of(name)]
+    def flows(self, node: str | None) -> FlowsAnswer:
+        """The flows now on the switches of `node`, or on all; those that do not answer are named.
 
-    def _flows_of(self, name: BridgeName) -> list[FlowView]:
+        Raises UnknownNode, or SwitchUnavailable if none of them answers.
+        """
         core = self._core
         deadline = time.monotonic() + DUMP_SECONDS
-        before = core.read(lambda reconciler, _: _ask(reconciler, name))
+        names = core.read(lambda reconciler, _: _bridges_of(reconciler, node))
+        missing: dict[BridgeName, str] = {}
+        before: dict[BridgeName, int] = {}
+        for name in names:
+            try:
+                before[name] = core.read(partial(_ask, name))
+            except SwitchUnavailable as error:
+                missing[name] = str(error)
         core.settle(_left(deadline))
-        while core.read(lambda reconciler, _: _dumps(reconciler, name)) == before:
+        flows: list[FlowView] = []
+        for name, count in before.items():
+            try:
+                flows += self._flows_of(name, count, deadline)
+            except SwitchUnavailable as error:
+                missing[name] = str(error)
+        if missing and len(missing) == len(names):
+            raise SwitchUnavailable("; ".join(missing.values()))
+        return FlowsAnswer(flows, tuple(missing.values()))
+
+    def _flows_of(self, name: BridgeName, before: int, deadline: float) -> list[FlowView]:
+        core = self._core
+        while core.read(partial(_dumps, name)) == before:
             if time.monotonic() >= deadline:
                 raise SwitchUnavailable(f"{name[1]} at {name[0]} did not say its flows within {DUMP_SECONDS:g} s")
             with core.changed:
                 core.changed.wait(0.05)
-        return core.read(lambda reconciler, _: flow_views(reconciler, name))
+        return core.read(partial(_views, name))
 
 
 def _age(since: float | None, now: float) -> float | None:
@@ -236,17 +257,25 @@ def _bridges_of(reconciler: Reconciler, node: str | None) -> list[BridgeName]:
     return names
 
 
-def _ask(reconciler: Reconciler, name: BridgeName) -> int:
-    switch = reconciler.switches.get(reconciler.world.bridges[name].dpid)
-    if switch is None or switch.session is None:
-        raise SwitchUnavailable(f"{name[1]} at {name[0]} has no OpenFlow connection to this controller")
+def _ask(name: BridgeName, reconciler: Reconciler, _: float) -> int:
+    switch = _switch(name, reconciler, "has no OpenFlow connection to this controller")
     switch.ask()
     return switch.full_dumps
 
 
-def _dumps(reconciler: Reconciler, name: BridgeName) -> int:
-    bridge = reconciler.world.bridges.get(name)
-    switch = reconciler.switches.get(bridge.dpid) if bridge else None
+def _dumps(name: BridgeName, reconciler: Reconciler, _: float) -> int:
+    return _switch(name, reconciler, "went away").full_dumps
+
+
+def _views(name: BridgeName, reconciler: Reconciler, _: float) -> list[FlowView]:
+    _switch(name, reconciler, "went away")
+    return flow_views(reconciler, name)
+
+
+def _switch(name: BridgeName, reconciler: Reconciler, otherwise: str) -> Switch:
+    """The switch of a bridge. Raises SwitchUnavailable, also where the bridge is gone by now."""
+    switch = reconciler.switch_of(name)
     if switch is None or switch.session is None:
-        raise SwitchUnavailable(f"{name[1]} at {name[0]} went away")
-    return switch.full_dumps
+        reason = reconciler.world.owners.refusal(name) or otherwise
+        raise SwitchUnavailable(f"{name[1]} at {name[0]} {reason}")
+    return switch

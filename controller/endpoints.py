@@ -135,3 +135,10 @@ def is_exposed(text: str) -> bool:
     """Whether an address goes over a network in plain text: tcp, and not to this machine itself."""
     scheme, _, rest = text.partition(":")
     return scheme == "tcp" and not is_loopback(parse_host_port(rest, text, OVSDB_PORT).host)
+
+
+def plain_address(host: str) -> str:
+    """A socket's address as text that others can use: no IPv4-mapped form, no scope. Raises ValueError."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

@@ -31,6 +31,7 @@ class _Counts(NamedTuple):
     policies: int
     pods: int
     behind: bool
+    contained: int
     openflow: int
     ovsdb: int
 
@@ -59,6 +60,7 @@ class Gauges:
             policies = self._keeper.policies(self._keeper.moment())
             unrealized = sum(not policy.realized for policy in policies)
         self._metrics.world(counts.policies, unrealized, counts.pods)
+        self._metrics.contained(counts.contained)
         self._metrics.connections(counts.openflow, counts.ovsdb)
 
 
@@ -76,11 +78,14 @@ def _count(core: Reconciler, _: float) -> _Counts:
         )
         reading = world.kept_reading(name)
         pods += len(reading.view.attachments) if reading else 0
+    plans = (world.planned(name) for name in world.bridges)
+    refused = sum(len(plan.refused) for plan in plans if plan is not None)
     return _Counts(
         switches,
         len(world.cluster.policies) if world.cluster else 0,
         pods,
         bool(bridges_behind(core)),
+        refused + sum(1 for _ in core.contained()),
         sum(switch.session is not None for switch in core.switches.values()),
         sum(state.synced for state in core.ovsdb.values()),
     )

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 MAX_WAIT = 600.0  # seconds; a client that wants to wait longer asks again
 DEFAULT_WAIT = 30.0
 MAX_PARAMETER = 600  # characters; a namespace and a pod name have at most 63 and 253
+MISSING = "Headgate-Missing"  # of /flows: a JSON list of the switches that gave no flows, and why
+MOST_MISSING = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
 FLOWS_JSON = TypeAdapter(list[FlowView])
 
@@ -127,7 +129,7 @@ class Application:
         pod, policy = (_namespaced(parameters, name) for name in ("pod", "policy"))
         self._check_known(pod, policy)
         try:
-            flows = self._views.flows(parameters.get("node"))
+            flows, missing = self._views.flows(parameters.get("node"))
         except UnknownNode as error:
             raise NotFound(str(error)) from None
         except SwitchUnavailable as error:
@@ -135,7 +137,10 @@ class Application:
         wanted = [
             flow for flow in flows if (pod is None or pod in flow.pods) and (policy is None or policy in flow.policies)
         ]
-        return _raw(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
+        response = _raw(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
+        if missing:
+            response.headers[MISSING] = json.dumps(_shortened(missing))
+        return response
 
     def _check_known(self, pod: str | None, policy: str | None) -> None:
         if pod is None and policy is None:
@@ -171,6 +176,18 @@ def _parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
         if values[0]:
             parameters[name] = values[0]
     return parameters
+
+
+def _shortened(lines: tuple[str, ...]) -> list[str]:
+    """As many lines as a header may hold, which is ASCII in JSON, and how many there are more."""
+    kept: list[str] = []
+    room = MOST_MISSING
+    for line in lines:
+        room -= len(json.dumps(line)) + 2
+        if room < 0:
+            return [*kept, f"and {len(lines) - len(kept)} more"]
+        kept.append(line)
+    return kept
 
 
 def _timeout(text: str | None) -> float:

@@ -81,6 +81,9 @@ POLICIES = Series("headgate_policies", Gauge, "NetworkPolicies known.")
 POLICIES_UNREALIZED = Series(
     "headgate_policies_unrealized", Gauge, "NetworkPolicies not, or not wholly, in force where they should be."
 )
+CONTAINED = Series(
+    "headgate_contained", Gauge, "Objects, rules, ports and bridges that are kept out because handling them failed."
+)
 PODS = Series("headgate_pods", Gauge, "Pods bound to a port.")
 OPENFLOW_SESSIONS = Series("headgate_openflow_sessions", Gauge, "OpenFlow sessions that are up.")
 OVSDB_CONNECTIONS = Series("headgate_ovsdb_connections", Gauge, "OVSDB connections that are up.")
@@ -129,7 +132,7 @@ CHANGES = ("add", "modify", "delete")
 
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
-    SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
+    SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS, CONTAINED,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
     DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
@@ -254,6 +257,10 @@ class Metrics:
         """How many policies there are, how many of them are not in force, and how many pods have a port."""
         for series, value in ((POLICIES, policies), (POLICIES_UNREALIZED, unrealized), (PODS, pods)):
             self._gauges[series].set(value)
+
+    def contained(self, number: int) -> None:
+        """So many objects, ports, bridges and rules are kept out because handling them failed."""
+        self._gauges[CONTAINED].set(number)
 
     def connections(self, openflow: int, ovsdb: int) -> None:
         """How many sessions and connections are up."""

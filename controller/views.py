@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,13 @@ class FlowView:
     note: str = ""
 
 
+class FlowsAnswer(NamedTuple):
+    """Flows of the switches that answered; and those that did not, a line each."""
+
+    flows: list[FlowView]
+    missing: tuple[str, ...] = ()
+
+
 class UnknownNode(LookupError):
     """There is no switch of that node; the message names those there are."""
 
@@ -216,8 +223,9 @@ class Views(Protocol):
     def wait(self, timeout: float) -> WaitResult:
         """Read every source and OVSDB again and block until all of that is realized, or `timeout` seconds went by."""
 
-    def flows(self, node: str | None) -> list[FlowView]:
-        """The flows now on the switch of `node`, or on every connected one. Raises UnknownNode or SwitchUnavailable."""
+    def flows(self, node: str | None) -> FlowsAnswer:
+        """The flows now on the switches of `node`, or on all. Raises UnknownNode, or SwitchUnavailable if none of them
+        answers."""
 
     def ready(self) -> list[str]:
         """What is still missing before the first flows may be sent, a line each; empty when every source has synced

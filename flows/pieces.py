@@ -50,7 +50,7 @@ class Pieces(Generic[W]):
         rivals = self._shared.get(key) if self._shared else None
         if rivals is None and is_new and key in self.flows:
             other = self._owner(key, piece)
-            if other is not None:
+            if other is not None and other != piece:
                 rivals = self._shared[key] = {other: self.flows[key]}
         if rivals is not None:
             rivals[piece] = body
@@ -62,7 +62,9 @@ class Pieces(Generic[W]):
     def _owner(self, key: FlowKey, asking: int) -> int | None:
         """Whose a flow is that stands already; None where it is no piece's."""
         if self._owners is None:
-            self._owners = {k: piece for piece, keys in self._keys.items() if piece != asking for k in keys}
+            # What the one that asks has put so far is its own; of the rest, others' comes first.
+            self._owners = dict.fromkeys(self._keys[asking], asking)
+            self._owners.update((k, piece) for piece, keys in self._keys.items() if piece != asking for k in keys)
         return self._owners.pop(key, None)
 
     def _write(self, key: FlowKey, body: W | None) -> None:

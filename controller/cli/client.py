@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from controller.cli.errors import Failure, Unreachable, WrongUsage
-from controller.views import FlowView, StatusView, WaitResult
+from controller.views import FlowsAnswer, FlowView, StatusView, WaitResult
 
 T = TypeVar("T")
 ANSWER_SECONDS = 30.0
@@ -32,14 +32,16 @@ class Server:
         self._patience = patience
         self.url = url.rstrip("/")
         self._parts = _split(url)
+        self._headers: Mapping[str, str] = {}  # of the last answer
 
     def status(self) -> StatusView:
         """GET /status. Raises Failure."""
         return self._ask(_STATUS, "GET", "/status", {})
 
-    def flows(self, **wanted: str | None) -> list[FlowView]:
+    def flows(self, **wanted: str | None) -> FlowsAnswer:
         """GET /flows of a node, pod or policy. Raises Failure."""
-        return self._ask(_FLOWS, "GET", "/flows", {name: value for name, value in wanted.items() if value})
+        flows = self._ask(_FLOWS, "GET", "/flows", {name: value for name, value in wanted.items() if value})
+        return FlowsAnswer(flows, _lines(self._headers.get("Headgate-Missing", "")))
 
     def wait(self, seconds: float) -> WaitResult:
         """POST /wait: blocks until all is realized, or for so many seconds. Raises Failure."""
@@ -73,6 +75,7 @@ class Server:
         try:
             connection.request(method, f"{self._parts.path.rstrip('/')}{path}{query}")
             answer = connection.getresponse()
+            self._headers = dict(answer.headers.items())
             return answer.status, answer.read()
         except TimeoutError:
             raise Unreachable(f"{self.url} gave no answer for {seconds:.0f} s; is it busy or stopped?") from None
@@ -96,6 +99,15 @@ def _split(url: str) -> SplitResult:
     if not valid or parts.query or parts.fragment or parts.username is not None or " " in url:
         raise WrongUsage(wrong)
     return parts
+
+
+def _lines(header: str) -> tuple[str, ...]:
+    """A header that is a JSON list of texts; nothing for anything else."""
+    try:
+        found = json.loads(header) if header else []
+    except ValueError:
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _reason(body: bytes) -> str:

@@ -34,11 +34,13 @@ def flows(server: str, output: str, node: str | None, pod: str | None, policy: s
     for name, value in (("--pod", pod), ("--policy", policy)):
         if value is not None and (value.count("/") != 1 or value.startswith("/") or value.endswith("/")):
             raise click.UsageError(f"{name} {value!r} is not of the form NAMESPACE/NAME")
-    found = Server(server).flows(node=node, pod=pod, policy=policy)
+    found, missing = Server(server).flows(node=node, pod=pod, policy=policy)
     if output == "json":
         print_json(found)
     else:
         show(found)
+    for line in missing:
+        click.echo(f"headgate: {line}", err=True)
 
 
 def show(found: list[FlowView]) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from controller.reconcile.events import BridgeChanged, BridgeGone, Event, InstalledWritten, OvsdbState
+from controller.reconcile.events import BridgeChanged, BridgeGone, Event, InstalledWritten, OvsdbPeer, OvsdbState, Peer
 from flows.attach import BridgeState
 
 
@@ -34,16 +34,21 @@ class Feed:
         with self._lock:
             self.owner, self.row = owner, row
 
-    def update(self, owner: object, bridges: Mapping[str, BridgeState]) -> None:
-        """These are all owned bridges now: posts what differs, then OvsdbState(synced) if this was the first time."""
+    def update(self, owner: object, bridges: Mapping[str, BridgeState], peer: Peer | None = None) -> None:
+        """These are all owned bridges now: posts what differs, then OvsdbState(synced) if this was the first time.
+
+        Then all of it is posted, and who the `peer` is before it: what is away for long is forgotten by the core.
+        """
         with self._lock:
             if self.owner is not owner:
                 return
+            if not self.synced and peer is not None:
+                self._post(OvsdbPeer(self.name, peer))
             for name in sorted(self._bridges.keys() - bridges.keys()):
                 del self._bridges[name]
                 self._post(BridgeGone(self.name, name))
             for name, bridge in bridges.items():
-                if self._bridges.get(name) != bridge:
+                if self._bridges.get(name) != bridge or not self.synced:
                     self._bridges[name] = bridge
                     self._post(BridgeChanged(bridge))
             if not self.synced or self.reason:

@@ -234,7 +234,7 @@ class Link:
             # What a question or a write of ours waited for is told before its answer.
             due = session.answered or writer.answered or not self.synced or now - self._told >= self._telling
             if self._dirty and due:
-                feed.update(self, self._reader.read(feed.name, replica.tables))
+                feed.update(self, self._reader.read(feed.name, replica.tables), session.peer)
                 self._dirty, self._told = False, time.monotonic()
                 self._telling = min(max(COALESCE, TELL_SHARE * (self._told - now)), LONGEST_REST)
                 if not self.synced:

@@ -6,6 +6,8 @@ import ipaddress
 import os
 import socket
 
+from controller.endpoints import plain_address as plain_address  # for those who know OVSDB only
+
 OVSDB_PORT = 6640  # IANA, RFC 7047 section 4
 OPENFLOW_PORT = 6653  # IANA
 _WILDCARDS = ("0.0.0.0", "::")
@@ -85,13 +87,6 @@ def controller_target(listen: tuple[str, int], local: str, method: str = "tcp") 
     if host in _WILDCARDS:
         host = local or ("::1" if host == "::" else "127.0.0.1")
     return stream_name(method, host, port)
-
-
-def plain_address(host: str) -> str:
-    """A socket's address as text that others can use: no IPv4-mapped form, no scope."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 def leads_to(target: str, ours: str, listen: tuple[str, int]) -> bool:

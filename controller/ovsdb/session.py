@@ -18,12 +18,15 @@ import ovs.timeval
 import ovs.util
 
 from controller.ovsdb.contents import TooMuch, check_columns
-from controller.ovsdb.remotes import is_tls, split_address, stream_name
+from controller.ovsdb.remotes import is_tls, plain_address, split_address, stream_name
 from controller.ovsdb.tls import TlsStream
 from controller.ovsdb.wire import FramedConnection
 from controller.peers.limits import OvsdbLimits
 from controller.peers.pace import Budget
+from controller.reconcile.events import Peer
+from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
+from controller.tls.peers import names
 
 
 class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no types
@@ -105,6 +108,20 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
     def last_error(self) -> str:
         """Why the last connection, or the last attempt, ended; empty before the first end."""
         return str(self.reconnect.last_error)
+
+    @property
+    def peer(self) -> Peer:
+        """Who the other side is, by its address and, in TLS, its certificate; nobody over a unix socket."""
+        if self.rpc is None or self.rpc.get_status():
+            return Peer()
+        sock = self.rpc.stream.socket
+        if sock.family == socket.AF_UNIX:
+            return Peer()
+        certificate = sock.certificate() if isinstance(sock, TlsSocket) else {}
+        try:
+            return Peer(plain_address(str(sock.getpeername()[0])), names(certificate))
+        except (OSError, ValueError):
+            return Peer("", names(certificate))
 
     @property
     def local_address(self) -> str | None:

@@ -15,12 +15,11 @@ from functools import partial
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from controller.reconcile.events import Peer
+from controller.reconcile.events import NOBODY, Peer
 from flows.attach import BridgeState
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 T = TypeVar("T", str, BridgeName)
-NOBODY = Peer()
 # A claim that the session's address speaks against may still be true, behind an address translation. Whoever can prove
 # the same gets this long, in seconds, to come first.
 PATIENCE_SECONDS = 10.0
@@ -42,6 +41,7 @@ class _Contest(Generic[T]):
     claims: dict[T, float] = field(default_factory=dict)
     owner: T | None = None
     proven: bool = False  # the owner was proven once
+    waited: bool = False  # the owner was in doubt for long enough
 
 
 class Owners:
@@ -55,7 +55,7 @@ class Owners:
         self._nodes: dict[str, _Contest[str]] = {}
         self._peers: dict[str, Peer] = {}
         self._away: set[str] = set()
-        self._sessions: dict[int, Peer] = {}
+        self._sessions: dict[int, tuple[Peer, float]] = {}  # and since when
         self._refusals: dict[BridgeName, str] = {}
         self._stale_dpids: set[int] = set()
         self._stale_nodes: set[str] = set()
@@ -113,12 +113,12 @@ class Owners:
         self._of.pop(ovsdb, None)
         self._away.discard(ovsdb)
 
-    def connected(self, dpid: int, peer: Peer | None) -> None:
+    def connected(self, dpid: int, peer: Peer | None, now: float) -> None:
         """The switch of a datapath id has an OpenFlow session with this peer, or none any more."""
         if peer is None:
             self._sessions.pop(dpid, None)
         else:
-            self._sessions[dpid] = peer
+            self._sessions[dpid] = peer, now
         self._stale_dpids.add(dpid)
 
     def _concern(self, ovsdb: str) -> None:
@@ -155,9 +155,11 @@ class Owners:
     def _decide_dpid(self, dpid: int, contest: _Contest[BridgeName], now: float) -> tuple[BridgeName, ...]:
         def proof(name: BridgeName) -> Proof:
             found = self._proof_of_dpid(name[0], dpid)
-            if found is Proof.DOUBTED and name != contest.owner and now - contest.claims[name] < PATIENCE_SECONDS:
-                self._doubted.add(dpid)
-                return Proof.REFUTED
+            if found is Proof.DOUBTED and not (name == contest.owner and (contest.proven or contest.waited)):
+                since = max(contest.claims[name], self._sessions[dpid][1])
+                if now - since < PATIENCE_SECONDS:
+                    self._doubted.add(dpid)
+                    return Proof.REFUTED
             return found
 
         self._decide(contest, proof, itemgetter(0))
@@ -177,11 +179,15 @@ class Owners:
             if stays or found[best] is not Proof.PROVEN or not there[best]:
                 best = owner
         if best != owner:
-            contest.owner, contest.proven = best, False
+            contest.owner, contest.proven, contest.waited = best, False, False
         contest.proven |= best is not None and found[best] is Proof.PROVEN
+        contest.waited |= best is not None and found[best] is Proof.DOUBTED
+
+    def _session(self, dpid: int) -> Peer:
+        return self._sessions[dpid][0] if dpid in self._sessions else NOBODY
 
     def _proof_of_dpid(self, ovsdb: str, dpid: int) -> Proof:
-        mine, theirs = self._peers.get(ovsdb, NOBODY), self._sessions.get(dpid, NOBODY)
+        mine, theirs = self._peers.get(ovsdb, NOBODY), self._session(dpid)
         if mine.names and theirs.names:
             return Proof.PROVEN if set(mine.names) & set(theirs.names) else Proof.REFUTED
         if not mine.host or not theirs.host:
@@ -217,7 +223,7 @@ class Owners:
             which = f"datapath id {bridge.dpid:016x}"
             if isinstance(contest.owner, tuple):
                 return f"{which} is used by bridge {contest.owner[1]} at {contest.owner[0]} too; not served"
-            peer = self._sessions.get(bridge.dpid, NOBODY)
+            peer = self._session(bridge.dpid)
             return f"{which} has its OpenFlow connection from {peer}, which is not this OVSDB's peer; not served"
         rivals = self._nodes.get(bridge.node)
         if rivals is not None and rivals.owner != bridge.ovsdb:

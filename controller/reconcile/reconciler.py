@@ -85,6 +85,7 @@ class Reconciler:
         self._active: set[int] = set()  # switches that something happened to
         self._marked: dict[int, int] = {}  # the revision that was in force when ports were marked last
         self._unmarked: set[BridgeName] = set()
+        self._unmarkable: set[BridgeName] = set()  # bridges where that failed; they are tried again
         self._away = Away(self._expected)
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
@@ -127,14 +128,14 @@ class Reconciler:
 
     def _is_taken(self, event: Event, now: float) -> bool:
         """Take one event; False where that failed."""
+        if self.faults:
+            self.faults.pop(_concerned(event), None)
+            self.faults.pop("events", None)
         try:
             self._take(event, now)
         except Exception as error:  # noqa: BLE001 - one event must not keep the others from being taken
             self._blame(_concerned(event), error)
             return False
-        if self.faults:
-            self.faults.pop(_concerned(event), None)
-            self.faults.pop("events", None)
         return True
 
     def _blame(self, what: str, error: Exception) -> None:
@@ -195,7 +196,12 @@ class Reconciler:
             self._look_at_clocks(now)
         else:
             self._active.add(event.dpid)
-            self._take_openflow(event, now)
+            try:
+                self._take_openflow(event, now)
+            except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
+                self._blame(_concerned(event), error)
+                if event.dpid in self.switches:
+                    self.switches[event.dpid].trip(describe(error), now)
 
     def _take_ovsdb(self, event: OvsdbEvent, now: float) -> None:
         if isinstance(event, BridgeChanged):
@@ -230,6 +236,8 @@ class Reconciler:
 
     def _look_at_clocks(self, now: float) -> None:
         """What time alone brings about, apart from the switches' own clocks."""
+        self._unmarked |= self._unmarkable
+        self._unmarkable = set()
         for ovsdb in self.ports.overdue(now):
             self._ask_for_marks(ovsdb)
         for ovsdb in self._away.forgotten(now, self._has_session):
@@ -247,14 +255,14 @@ class Reconciler:
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
             self._switch(event.dpid).up(event.session)
-            self._connected(event)
+            self._connected(event, now)
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
             return
         if isinstance(event, SwitchDown):
             if switch.session == event.session:
-                self._connected(event)
+                self._connected(event, now)
             switch.down(event.session)
             self._drop_unused(event.dpid)
         elif isinstance(event, FlowsDumped):
@@ -275,8 +283,8 @@ class Reconciler:
             self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates))
         return self.switches[dpid]
 
-    def _connected(self, event: SwitchUp | SwitchDown) -> None:
-        self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None)
+    def _connected(self, event: SwitchUp | SwitchDown, now: float) -> None:
+        self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None, now)
         self._stale = True
 
     def _drop_unused(self, dpid: int) -> None:
@@ -335,10 +343,9 @@ class Reconciler:
         if self._replan_at is None:
             self.faults.pop("the cluster", None)
         concerned, self.world.replanned = self.world.replanned | changed.keys(), set()
-        for name in [
-            name for name in concerned if name in self._serving and self._dpid_of(name) != self._serving[name]
-        ]:
-            self._release(name)
+        for name in concerned & self._serving.keys():
+            if self._dpid_of(name) != self._serving[name]:
+                self._release(name)
         for name in sorted(concerned):
             dpid = self._dpid_of(name)
             if dpid is not None:
@@ -394,7 +401,10 @@ class Reconciler:
                 wanted = self.ports.wanted(bridge, self.world.reading(name).view, realized, now)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._blame(f"ports of bridge {name[1]} at {name[0]}", error)
+                self._unmarkable.add(name)
                 continue
+            if self.faults:
+                self.faults.pop(f"ports of bridge {name[1]} at {name[0]}", None)
             if wanted:
                 wishes.setdefault(bridge.ovsdb, {}).update(wanted)
         return [SetInstalled(ovsdb, marks) for ovsdb, marks in sorted(wishes.items())]
@@ -404,9 +414,8 @@ class Reconciler:
         for (kind, key), reason in self.world.kept_out.reasons.items():
             yield Problem("the controller", f"{kind} {key}", "", reason)
         for ref, reason in self.world.engine.failures.items():
-            yield Problem(
-                "the controller", f"NetworkPolicy {ref.policy}", f"{ref.direction.value}[{ref.number}]", reason
-            )
+            place = f"{ref.direction.value}[{ref.number}]"
+            yield Problem("the controller", f"NetworkPolicy {ref.policy}", place, reason)
         for name, failure in self.world.failed.items():
             yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
         for what, reason in self.faults.items():

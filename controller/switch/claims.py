@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from controller.peers.backoff import Backoff
 from controller.peers.door import address_key
 from controller.peers.limits import Limits
-from controller.reconcile.events import Event, SwitchDown, SwitchUp
+from controller.reconcile.events import Event, Peer, SwitchDown, SwitchUp
 
 REMEMBERED = 8192  # datapath ids whose place is remembered, and about which there is something to tell
 TELL_SECONDS = 300.0  # how long a contest is told after its last claim
@@ -41,6 +41,10 @@ class Claimant(Protocol):
     @property
     def identity(self) -> Identity:
         """Who the peer is."""
+
+    @property
+    def who(self) -> Peer:
+        """Who the peer is, for the core: its address, and all names in its certificate."""
 
     @property
     def peer(self) -> str:
@@ -173,7 +177,7 @@ class Claims:
         self._homes.move_to_end(session.id)
         while len(self._homes) > REMEMBERED:
             self._homes.popitem(last=False)
-        self._post(SwitchUp(session.id, session.number))
+        self._post(SwitchUp(session.id, session.number, session.who))
 
     def _replace(self, holder: Claimant, session: Claimant, reason: str) -> None:
         holder.end(reason)

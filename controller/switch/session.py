@@ -22,9 +22,10 @@ from os_ken.controller import ofp_event
 from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
+from controller.endpoints import plain_address
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget, Pace, cost
-from controller.reconcile.events import Event
+from controller.reconcile.events import Event, Peer
 from controller.switch import messages, meters
 from controller.switch.claims import Identity, identity
 from controller.switch.errors import CodecError
@@ -33,6 +34,7 @@ from controller.switch.monitor import FlowMonitor
 from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
 from controller.tls.channel import TlsSocket
+from controller.tls.peers import names
 
 _LOG = logging.getLogger(__name__)
 _READ = 1 << 18
@@ -98,6 +100,16 @@ class Session(Datapath):  # type: ignore[misc]
         """The other side as people write it."""
         host, port = self.address[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    @property
+    def who(self) -> Peer:
+        """Who the other side is, by its address and, in TLS, its certificate."""
+        certificate = self.socket.certificate() if isinstance(self.socket, TlsSocket) else {}
+        try:
+            host = plain_address(str(self.address[0]))
+        except ValueError:
+            host = ""  # no address of the network
+        return Peer(host, names(certificate))
 
     @property
     def requests(self) -> Requests:

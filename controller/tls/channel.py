@@ -179,6 +179,10 @@ class TlsSocket:
         """As the plain socket's; what it says of being ready is only true while nothing is `pending`."""
         return self._plain.fileno()
 
+    def getpeername(self) -> Any:
+        """The plain socket's peer."""
+        return self._plain.getpeername()
+
     def getsockname(self) -> Any:
         """As the plain socket's."""
         return self._plain.getsockname()

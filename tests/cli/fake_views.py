@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from controller.views import (
+    FlowsAnswer,
     FlowView,
     OvsdbView,
     PodView,
@@ -75,6 +76,7 @@ class FakeViews:
         self.hopeless = False
         self.broken: Exception | None = None
         self.waits: list[float] = []
+        self.away: tuple[str, ...] = ()
 
     def status(self) -> StatusView:
         if self.broken is not None:
@@ -94,13 +96,13 @@ class FakeViews:
                 return WaitResult(realized=False, missing=self.missing or ("switch node-1: 3 flows to send",))
             time.sleep(min(0.01, deadline - now))
 
-    def flows(self, node: str | None) -> list[FlowView]:
+    def flows(self, node: str | None) -> FlowsAnswer:
         nodes = [switch.node for switch in self.state.switches]
         if node is not None and node not in nodes:
             raise UnknownNode(f"no switch is of node {node!r}; there are {', '.join(nodes)}")
         if node == "node-2":
             raise SwitchUnavailable("the switch of node-2 has no OpenFlow session")
-        return [CLAUSE, DENY]
+        return FlowsAnswer([CLAUSE, DENY], self.away)
 
     def ready(self) -> list[str]:
         return list(self.state.waiting_for)

@@ -82,6 +82,18 @@ def test_flows_are_chosen_by_pod_and_policy() -> None:
     assert json.loads(client().get("/flows?policy=tenant-a/odd").data) == []
 
 
+def test_switches_that_give_no_flows_are_named_beside_those_that_do() -> None:
+    views = FakeViews()
+    views.away = ("br-int at db\u00e9 went away", *["x" * 100] * 100)
+    response = client(views).get("/flows")
+    assert response.status_code == 200
+    assert len(json.loads(response.data)) == 2
+    named = json.loads(response.headers["Headgate-Missing"])
+    assert named[0] == views.away[0]
+    assert named[-1] == f"and {len(views.away) - len(named) + 1} more"
+    assert len(response.headers["Headgate-Missing"]) < 5000
+
+
 @pytest.mark.parametrize(
     ("query", "code", "hint"),
     [

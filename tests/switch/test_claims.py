@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.peers.limits import Limits
-from controller.reconcile.events import Event, SwitchDown, SwitchUp
+from controller.reconcile.events import Event, Peer, SwitchDown, SwitchUp
 from controller.switch.claims import Claims, Identity
 
 
@@ -24,6 +24,10 @@ class Session:
     ended: str = ""
     challenged: bool = False
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def who(self) -> Peer:
+        return Peer(self.identity.address)
 
     @property
     def peer(self) -> str:

@@ -44,7 +44,7 @@ def _bridge() -> BridgeState:
         )
         for n, key in enumerate((SERVER, CLIENT), 1)
     ]
-    return BridgeState("db", "br-int", 1, datapath_type="dummy", interfaces=tuple(ports))
+    return BridgeState("db", "br-int", 1, "node", datapath_type="dummy", interfaces=tuple(ports))
 
 
 def _many_policies() -> list[tuple[Rule, ...]]:

@@ -1,0 +1,80 @@
+"""Hands the core's commands to those who carry them out: OpenFlow sessions and OVSDB connections.
+
+Every command ends: whoever takes it says how it went, and where it cannot even be handed over that is said here. What
+is said nowhere the reconciler times out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from controller.reconcile.events import (
+    BundleFailed,
+    Changes,
+    Command,
+    DumpFailed,
+    DumpFlows,
+    Event,
+    InstalledFailed,
+    SendBundle,
+)
+from controller.reconcile.meters import MeterChanges
+
+log = structlog.get_logger("headgate")
+
+
+class OpenFlow(Protocol):
+    """Who talks to switches."""
+
+    def dump(self, command: DumpFlows) -> None:
+        """Ask a switch for its flows."""
+
+    def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
+        """Send changes as one bundle."""
+
+
+class Marks(Protocol):
+    """Who writes to OVSDB."""
+
+    def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
+        """Mark Interfaces, or take the mark from them."""
+
+
+class Carrier:
+    """Carries out commands one by one; one that fails does not keep the next from being carried out."""
+
+    def __init__(self, openflow: OpenFlow, ovsdb: Marks, post: Callable[[Event], None]) -> None:
+        self._openflow = openflow
+        self._ovsdb = ovsdb
+        self._post = post
+
+    def carry_out(self, command: Command) -> None:
+        """Hand a command over. Where that fails the answer is posted, as if whoever took it had failed."""
+        try:
+            self._hand_over(command)
+        except Exception as error:
+            reason = f"it could not be sent: {type(error).__name__}: {error}"
+            if isinstance(command, DumpFlows):
+                self._post(DumpFailed(command.dpid, command.session, command.number, reason))
+            elif isinstance(command, SendBundle):
+                self._post(BundleFailed(command.dpid, command.session, command.number, reason))
+            else:
+                self._post(InstalledFailed(command.ovsdb, command.interfaces))
+            with suppress(Exception):  # a log that cannot be written must not keep the next command back
+                log.exception("a command could not be carried out", kind=type(command).__name__)
+
+    def _hand_over(self, command: Command) -> None:
+        if isinstance(command, DumpFlows):
+            self._openflow.dump(command)
+        elif isinstance(command, SendBundle):
+            changes = command.changes
+            counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
+            with suppress(Exception):
+                log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
+            self._openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
+        else:
+            self._ovsdb.set_installed(command.ovsdb, command.interfaces)
