@@ -142,11 +142,12 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         """A session finished its handshake, or ended."""
         session: Session = event.datapath
         if event.state == MAIN_DISPATCHER:
-            _LOG.info("OpenFlow session %d: switch %s at %s", session.number, dpid_to_str(session.id), session.peer)
             for listener in self.listeners:
                 if listener.proved(session):
                     break
             self.claims.came_up(session)
+            if not session.unwelcome:
+                _LOG.info("OpenFlow session %d: switch %s at %s", session.number, dpid_to_str(session.id), session.peer)
         else:
             self.claims.went_down(session)
 

@@ -195,8 +195,10 @@ class Session(Datapath):  # type: ignore[misc]
             sender.join()
             self.socket.close()
             self.is_active = False
-            level = logging.INFO if self.is_negotiated else logging.WARNING
-            _LOG.log(level, "OpenFlow session %d with %s ended: %s", self.number, self.peer, self._reason)
+            if self.is_negotiated and not self.unwelcome:
+                _LOG.info("OpenFlow session %d with %s ended: %s", self.number, self.peer, self._reason)
+            else:  # without numbers that vary: a repeated warning is one warning
+                _LOG.warning("an OpenFlow connection of %s ended: %s", self.identity.address, self._reason)
             if self._requests is not None:
                 self._requests.end(f"the session ended: {self._reason}")
             super().set_state(DEAD_DISPATCHER)
