@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from flows import oxm
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
+from tests.packets.watch import until
 from tests.pipeline.packet import ETHER, ICMP, Packet
 from tests.switch.frames import encode
 from topology.lab import Lab
@@ -121,5 +124,98 @@ def test_echo_is_isolated(lab: Lab) -> None:
         lab.apply(policies({"x/serve": rule}))
         seen = lab.run_probes(probes, (0.5,), lambda probe: probe.source != "y/a")
         assert {probe for probe, outcome in seen.results.items() if outcome.reachable} == set(probes[:4])
+    finally:
+        lab.reset()
+
+
+# z/a may open nothing; it is free to be reached. x/a and x/c, as those who talk, are not concerned.
+SILENT = policies({"z/silent": {"podSelector": pods("a"), "policyTypes": ["Egress"]}})
+TALKS = [(proto, family) for proto in (oxm.IP_PROTO_UDP, oxm.IP_PROTO_SCTP) for family in (4, 6)]
+
+
+def between(lab: Lab, source: str, target: str, family: int, proto: int, **what: Any) -> Packet:
+    """A packet from one end to another."""
+    addresses = [number(lab.endpoints[end].addresses[family]) for end in (source, target)]
+    plain = Packet(eth_src=mac(lab, source), eth_dst=mac(lab, target), eth_type=ETHER[family], source=addresses[0],
+                   target=addresses[1], proto=proto)  # fmt: skip
+    return replace(plain, **what)
+
+
+def bare(packet: Packet) -> bytes:
+    """The frame without what fills it up, which not every link hands on; its last byte must not be zero."""
+    return encode(packet).rstrip(b"\0")
+
+
+@pytest.mark.parametrize("accomplice", ["x/c", "x/b", "external:outside"])
+@pytest.mark.parametrize(("proto", "family"), TALKS)
+def test_a_pod_reports_only_on_its_own_connections(lab: Lab, accomplice: str, proto: int, family: int) -> None:
+    """An error carries what its sender likes. About others' connections none passes, nor to anybody but the peer."""
+    try:
+        lab.apply(SILENT)
+        with Ears(lab, ["x/a", "x/b", "x/c", "z/a", "node:one", accomplice]) as ears:
+            talk = between(lab, accomplice, "x/a", family, proto=proto, sport=40001, dport=9000, marker=0xF1)
+            own = between(lab, accomplice, "z/a", family, proto=proto, sport=40002, dport=9000, marker=0xF2)
+            put(lab, accomplice, [encode(talk), encode(own)])
+            if accomplice.startswith("x/"):
+                ears.fence(accomplice)
+            else:
+                until(lambda: "x/a" in ears.heard(bare(talk)) and "z/a" in ears.heard(bare(own)))
+            markers = itertools.count(1)
+
+            def arrives(to: str, quoted: Packet) -> bool:
+                error = between(lab, "z/a", to, family, proto=ICMP[family], sport=UNREACHABLE[family][0],
+                                dport=UNREACHABLE[family][1], quoted=quoted, train=next(markers))  # fmt: skip
+                frame = encode(replace(error, quoted=replace(quoted, marker=next(markers) << 40)))
+                put(lab, "z/a", [frame])
+                ears.fence("z/a")
+                return bool(ears.heard(frame))
+
+            assert not arrives(accomplice, talk), "about somebody else's connection"
+            assert not arrives(
+                accomplice, replace(talk, source=talk.target, target=talk.source, sport=9000, dport=40001)
+            )
+            assert not arrives("x/a", own), "about its own, to somebody else"
+            assert arrives(accomplice, own), "about its own, to the other end"
+            lab.apply(policies({"z/silent": {"podSelector": pods("a"), "policyTypes": ["Egress", "Ingress"]}}))
+            assert not arrives(accomplice, own), "policy lets the connection pass no longer"
+    finally:
+        lab.reset()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("opened", ["by the pod", "to the pod"])
+def test_a_router_reports_to_the_ends_of_a_connection_and_nobody_else(lab: Lab, opened: str, family: int) -> None:
+    """A packet was too big for some router on the way, whose address nobody here knows."""
+    router = 0xCB007163 if family == 4 else 0x20010DB8 << 96 | 0x99
+    ends = ("x/b", "external:outside") if opened == "by the pod" else ("external:outside", "x/b")
+    block = f"{lab.endpoints['external:outside'].addresses[family]}/{32 if family == 4 else 128}"
+    peer = [{"ipBlock": {"cidr": block}}]
+    rule = {"ports": [port(80, "UDP")]}
+    both = {"podSelector": pods("b"), "policyTypes": ["Ingress", "Egress"]}
+    try:
+        lab.apply(
+            policies({"x/strict": {**both, "ingress": [{**rule, "from": peer}], "egress": [{**rule, "to": peer}]}})
+        )
+        with Ears(lab, ["x/a", "x/b", "x/c", "external:outside"]) as ears:
+            first = between(lab, *ends, family, proto=oxm.IP_PROTO_UDP, sport=40003, dport=80, marker=0xF3)
+            put(lab, ends[0], [encode(first)])
+            until(lambda: ends[1] in ears.heard(bare(first)))
+            back = replace(first, source=first.target, target=first.source, sport=80, dport=40003)
+            sent = first if opened == "by the pod" else back
+
+            def arrives(to: str, quoted: Packet, marker: int) -> bool:
+                error = between(lab, "external:outside", to, family, proto=ICMP[family], sport=TOO_BIG[family][0],
+                                dport=TOO_BIG[family][1], quoted=replace(quoted, marker=marker))  # fmt: skip
+                frame = encode(replace(error, source=router, train=marker))
+                fence = between(lab, "external:outside", "x/c", family, proto=47, marker=marker)
+                put(lab, "external:outside", [frame, encode(fence)])
+                until(lambda: bool(ears.heard(bare(fence))))
+                return ears.heard(frame) == [to]
+
+            assert arrives("x/b", sent, 0xF4)
+            assert not arrives("x/b", replace(sent, sport=sent.sport + 1), 0xF5), "about nothing"
+            assert not arrives("x/a", sent, 0xF6), "to somebody else"
+            lab.apply(policies({"x/strict": both}))
+            assert not arrives("x/b", sent, 0xF7), "about what was revoked"
     finally:
         lab.reset()

@@ -171,12 +171,13 @@ def test_a_new_connection_takes_the_place_of_one_that_both_ends_forgot(lab: Lab)
                     time.sleep(0.1)  # the kernel's next sequence number is then far from the last one
 
 
-def test_nor_does_it_where_policy_says_no(lab: Lab) -> None:
-    with connected(lab, 7200, 45100) as streams:
-        lab.delete(serve(lab))
+def test_it_is_asked_about_like_any_other(lab: Lab) -> None:
+    probe = Probe(CLIENTS[0], SERVER, "TCP", PORT, 4)
     with ExitStack() as stack:
         stack.callback(lab.reset)
+        lab.apply(DENY + "---\n" + serve(lab))
+        LongLived(lab, probe, (), 45100).forget()
         lab.apply(DENY)
-        for one in streams:
-            with pytest.raises(TimeoutError):
-                LongLived(lab, one.probe, (), 45100 + one.probe.port - 7200, patience=1.0)
+        lab.delete(serve(lab))
+        with pytest.raises(TimeoutError):
+            LongLived(lab, probe, (), 45100, patience=1.0)
