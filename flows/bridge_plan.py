@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from flows.attach import Attachment, SwitchView
-from flows.bridge_rules import BridgeRules
+from flows.bridge_rules import BridgeRules, Watch
 from flows.builder import FlowSet
 from flows.encoding import FlowEncoder, FlowKey
 from flows.flow import FlowError
@@ -51,11 +51,11 @@ class BridgePlan(Generic[W]):
     `error` says why rules are left out, "" when they are not: their pods are then cut off.
     """
 
-    def __init__(self, encoder: FlowEncoder[W], userspace: bool) -> None:
+    def __init__(self, encoder: FlowEncoder[W], userspace: bool, watch: Watch | None = None) -> None:
         self.view = SwitchView(userspace=userspace)
         self.flows: dict[FlowKey, W] = {}
         self.error = ""
-        self.rules = BridgeRules(userspace, encoder)
+        self.rules = BridgeRules(userspace, encoder, watch)
         self._encoder = encoder
         self._ports: dict[int, Port] = {}  # by ofport
         self._pods: dict[Key, int] = {}

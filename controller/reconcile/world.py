@@ -8,19 +8,24 @@ an event costs what it changes. No input or output here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from typing import TypeVar
 
 from controller.reconcile.events import Body
 from flows.attach import Attachment, BridgeState, Reading, pod_named, read_bridge
 from flows.bridge_plan import BridgePlan
 from flows.bridge_reader import BridgeReader
 from flows.encoding import Encoder, FlowEncoder, FlowKey
-from flows.engine import Change, Part, PolicyEngine
+from flows.engine import Change, PolicyEngine, Turns
+from flows.living import Nets, Pods, has_parts
 from flows.model import Cluster, Key, Pod
 from flows.net import Net
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
+Place = tuple[tuple[BridgeName, int], ...]  # bridges and ofports of a pod
 Plan = BridgePlan[Body]
 Touched = tuple[str, Key | str]  # kind and key or name of an object that may have changed
+K = TypeVar("K")
 KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
 
 
@@ -47,8 +52,10 @@ class World:
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
         self._refreshed: set[BridgeName] = set()  # bridges whose ports were read since the last settle
         self._ports: dict[BridgeName, dict[Key, Attachment]] = {}  # the pods on a bridge
-        self._place: dict[Key, tuple[tuple[BridgeName, int], ...]] = {}  # the same, by pod: bridges and ofports
-        self._where: dict[bytes, tuple[BridgeName, ...]] = {}  # the bridges that have subjects of a part
+        self._place: dict[Key, Place] = {}  # the same, by pod: bridges and ofports
+        self._before: dict[Key, Place] = {}  # where pods that moved were at the last settle
+        self._where: dict[Pods, tuple[BridgeName, ...]] = {}  # the bridges that have ports of a set of subjects
+        self._using: dict[Nets, tuple[BridgeName, ...]] = {}  # the bridges that have rules with a set of peers
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -118,11 +125,15 @@ class World:
         self._stale.discard(name)
         if self._readings.pop(name, None) is not None:
             self._replace(name, {})
-        self._plans.pop(name, None)
+        for key in [key for key, place in self._before.items() if any(one[0] == name for one in place)]:
+            self._before[key] = tuple([one for one in self._before[key] if one[0] != name])
+        plan = self._plans.pop(name, None)
         self._readers.pop(name, None)
-        for part, bridges in self._where.items():
-            if name in bridges:
-                self._where[part] = _without(bridges, name)
+        if plan is not None:
+            for subjects in plan.rules.subjects:
+                _strike(self._where, subjects, name)
+            for peers in plan.rules.peers:
+                _strike(self._using, peers, name)
 
     def _name(self, name: BridgeName, keys: set[Key]) -> None:
         before = self._names.get(name, frozenset())
@@ -132,7 +143,10 @@ class World:
                 del self._named[key]
         for key in keys - before:
             self._named[key] = (*self._named.get(key, ()), name)
-        self._names[name] = frozenset(keys)
+        if keys:
+            self._names[name] = frozenset(keys)
+        else:
+            self._names.pop(name, None)
 
     def _index_dpids(self) -> None:
         self.by_dpid = {}
@@ -147,15 +161,25 @@ class World:
         """Bring every plan up to date; returns the flows that came, went or differ, as they were before, of the bridges
         where any did."""
         moved = self._read_ports()
+        before, self._before = self._before, {}
         settled = self.engine.settle()
-        # Parts without a port anywhere are not kept, so those of pods that moved are asked for.
-        parts = {part.identity: part for key in moved for part in self.engine.parts_of(key)}
         concerned = {name for key in moved for name, _ in self._place.get(key, ())}
-        for change in settled.parts:
-            concerned |= self._apply(change)
-            parts.pop(_identity(change), None)
-        for part in parts.values():
-            concerned |= self._apply(Change(part, part))
+        # Bridges hear of what their sets of peers have before they hear of rules that come or go with these.
+        for turns in settled.peers:
+            concerned.update(self._turn(turns))
+        fresh = self._apply(settled.parts, concerned)
+        arrived = set()
+        for subjects, came, went in settled.subjects:
+            if subjects not in fresh and has_parts(subjects):
+                arrived.update((subjects, key) for key in came if key in moved)
+                self._enter(subjects, [one for key in came for one in self._place.get(key, ())], concerned)
+                self._leave(subjects, [one for key in went for one in self._left(key, before)], concerned)
+        for key in moved:
+            now, then = self._place.get(key, ()), before.get(key, ())
+            for subjects in self.engine.subjects_of(key):
+                if subjects not in fresh and (subjects, key) not in arrived and has_parts(subjects):
+                    self._enter(subjects, [one for one in now if one not in then], concerned)
+                    self._leave(subjects, [one for one in then if one not in now], concerned)
         for key in settled.isolation:
             for name, _ in self._place.get(key, ()):
                 self._plans[name].isolate(key, self.engine.isolated)
@@ -186,7 +210,8 @@ class World:
         moved = self._replace(name, {attachment.pod: attachment for attachment in reading.view.attachments})
         plan = self._plans.get(name)
         if plan is None:
-            plan = self._plans[name] = BridgePlan(self._flow_encoder, reading.view.userspace)
+            plan = BridgePlan(self._flow_encoder, reading.view.userspace, partial(self._watch, name))
+            self._plans[name] = plan
         plan.set_view(reading.view, self.engine.isolated)
         return moved
 
@@ -208,7 +233,9 @@ class World:
 
     def _stand(self, key: Key, name: BridgeName, attachment: Attachment | None) -> None:
         """A pod has this port on a bridge now, or none."""
-        place = tuple(one for one in self._place.get(key, ()) if one[0] != name)
+        before = self._place.get(key, ())
+        self._before.setdefault(key, before)
+        place = tuple(one for one in before if one[0] != name)
         if attachment is not None:
             place = (*place, (name, attachment.ofport))
         if place:
@@ -231,26 +258,67 @@ class World:
             del self._addresses[key]
         self._put_pod(key)
 
-    def _apply(self, change: Change) -> set[BridgeName]:
-        """Tell the bridges that have, or had, subjects of a part."""
-        name = _identity(change)
-        ports = self._ports_of(change.new) if change.new else {}
-        concerned = ports.keys() | self._where.get(name, ())
-        for bridge in concerned:
-            self._plans[bridge].rules.update(name, change.new, tuple(sorted(ports.get(bridge, ()))))
-        if ports:
-            self._where[name] = tuple(ports)
-        else:
-            self._where.pop(name, None)
-        return concerned
+    def _left(self, key: Key, before: dict[Key, Place]) -> Place:
+        """Where a pod was at the last settle."""
+        found = before.get(key)
+        return found if found is not None else self._place.get(key, ())
 
-    def _ports_of(self, part: Part) -> dict[BridgeName, set[int]]:
-        found: dict[BridgeName, set[int]] = {}
+    def _turn(self, turns: Turns) -> tuple[BridgeName, ...]:
+        """Tell the bridges whose rules have these peers what came and went."""
+        bridges = self._using.get(turns.peers, ())
+        elements = (*turns.came, *turns.went)
+        for name in bridges:
+            self._plans[name].rules.turn(turns.peers, elements)
+        return bridges
+
+    def _apply(self, changes: Iterable[Change], concerned: set[BridgeName]) -> set[Pods]:
+        """Tell the bridges that have ports of their subjects which parts differ. Returns the subjects that no bridge
+        had heard of: their ports have been told."""
+        fresh: dict[Pods, None] = {}
+        bereft: dict[Pods, None] = {}
+        for old, new in changes:
+            if old is not None and (new is None or old.subjects is not new.subjects):
+                bereft[old.subjects] = None
+                for name in self._where.get(old.subjects, ()):
+                    self._plans[name].rules.remove(old.identity)
+                    concerned.add(name)
+            if new is None:
+                continue
+            if new.subjects not in self._where and new.subjects not in fresh:
+                fresh[new.subjects] = None
+            for name in self._where.get(new.subjects, ()):
+                self._plans[name].rules.put(new)
+                concerned.add(name)
         pods = self.engine.index.pods
-        for n in part.variant.subjects:
-            for name, ofport in self._place.get(pods[n].key, ()):
-                found.setdefault(name, set()).add(ofport)
-        return found
+        for subjects in fresh:
+            places = [one for n in subjects.members for one in self._place.get(pods[n].key, ())]
+            self._enter(subjects, places, concerned)
+        for subjects in bereft:
+            if not has_parts(subjects):
+                for name in self._where.pop(subjects, ()):
+                    self._plans[name].rules.forget(subjects)
+        return set(fresh)
+
+    def _enter(self, subjects: Pods, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
+        for name, ofport in places:
+            there = self._where.setdefault(subjects, ())
+            if name not in there:
+                self._where[subjects] = (*there, name)
+            self._plans[name].rules.enter(subjects, ofport)
+            concerned.add(name)
+
+    def _leave(self, subjects: Pods, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
+        for name, ofport in places:
+            if not self._plans[name].rules.leave(subjects, ofport):
+                _strike(self._where, subjects, name)
+            concerned.add(name)
+
+    def _watch(self, name: BridgeName, peers: Nets, used: bool) -> None:
+        """A bridge has rules with these peers from now on, or no more."""
+        if used:
+            self._using[peers] = (*self._using.get(peers, ()), name)
+        else:
+            _strike(self._using, peers, name)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -274,11 +342,12 @@ class World:
         return [attachment.pod for attachment in attachments if attachment.addresses]
 
 
-def _identity(change: Change) -> bytes:
-    part = change.new or change.old
-    if part is None:
-        raise ValueError("a change of nothing")
-    return part.identity
+def _strike(where: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
+    """A bridge has no more to do with something."""
+    if one in where:
+        where[one] = _without(where[one], name)
+        if not where[one]:
+            del where[one]
 
 
 def _without(bridges: tuple[BridgeName, ...], name: BridgeName) -> tuple[BridgeName, ...]:
