@@ -9,7 +9,6 @@ Flows with more rules than a message can hold have them spread over bands of pri
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
@@ -133,6 +132,7 @@ class Clauses(Generic[W]):
     def _stir(self, source: Source) -> None:
         for crowd in self._crowds_of.get(source, ()):
             crowd.bodies = None
+            self._forget(crowd)
 
     # -- where elements are ------------------------------------------------------------------------------------------
 
@@ -140,18 +140,23 @@ class Clauses(Generic[W]):
         """Bring the sources of elements up to date. An element that came to a source and went is where it was."""
         turned, self._turned = self._turned, {}
         self._dirty.update(turned)
-        at, moves = self._at, dict[tuple[Source | Crowd[W], Source], Source | Crowd[W] | None]()
+        at = self._at
+        # Elements that move alike are worked out once.
+        moves: dict[object, Source | Crowd[W] | None] = {}
         for element, sources in turned.items():
             before = at.get(element)
-            if before is None and not isinstance(sources, list):
-                at[element] = sources
+            several = isinstance(sources, list)
+            if before is None and not several:
+                at[element] = sources  # type: ignore[assignment]  # it is one
                 continue
-            if isinstance(sources, list) or before is None:
-                after = self._moved(before, sources)
-            elif (before, sources) in moves:
-                after = moves[before, sources]
+            if sources is before:
+                del at[element]
+                continue
+            name = before, tuple(sources) if several else sources  # type: ignore[arg-type]  # a list
+            if name in moves:
+                after = moves[name]
             else:
-                after = moves[before, sources] = self._moved(before, [sources])
+                after = moves[name] = self._moved(before, sources if several else [sources])  # type: ignore[arg-type]
             self._put(element, before, after)
         for crowd in self._left:
             if not crowd.count:
@@ -160,9 +165,14 @@ class Clauses(Generic[W]):
 
     def _moved(self, before: Source | Crowd[W] | None, turned: Iterable[Source]) -> Source | Crowd[W] | None:
         """Where an element is after these sources took it or gave it up."""
-        sources = {source for source, times in Counter(turned).items() if times % 2}
+        sources: set[Source] = set()
         if before is not None:
-            sources ^= before.sources if isinstance(before, Crowd) else {before}
+            sources.update(before.sources if isinstance(before, Crowd) else (before,))
+        for source in turned:
+            if source in sources:
+                sources.discard(source)
+            else:
+                sources.add(source)
         if len(sources) < 2:
             return next(iter(sources), None)
         name = frozenset(sources)
@@ -214,17 +224,22 @@ class Clauses(Generic[W]):
         """The bodies of the flows that may have changed since the last call; None where one is gone."""
         self._apply()
         found: dict[FlowKey, W | None] = {}
-        crowds = {one for element in self._dirty if isinstance(one := self._rules_at(element), Crowd)}
-        for crowd in crowds:
-            if crowd.bodies is None:
-                self._measure(crowd)
+        at, rules = self._at, self._rules
+        dirty = list(self._dirty)
+        holders = [
+            one if one is None or isinstance(one, Crowd) else rules[one] for one in [at.get(element) for element in dirty]
+        ]
+        for one in {one for one in holders if isinstance(one, Crowd) and one.bodies is None}:
+            self._measure(one)
         bands = max(self._needs.values(), default=1)
         if bands != self.bands:
             found = self._gone()
             self._restage(bands)
-        dirty, self._dirty = list(self._dirty), set()
+            dirty = list(self._dirty)
+            holders = [self._rules_at(element) for element in dirty]
+        self._dirty = set()
         for band in range(self.bands):
-            bodies = [self._body(element, band) for element in dirty]
+            bodies = [None if one is None else self._body(one, band) for one in holders]
             found.update(zip(self._frames(band).keys(dirty), bodies, strict=True))
         for number in self._hits:
             found[self._hit(number)] = self._encoder.hit(self.stage, number) if number in self._spaces else None
@@ -282,12 +297,9 @@ class Clauses(Generic[W]):
         if len(members) > render_rules.MOST_CONJUNCTIONS:
             self._needs[crowd] = render_rules.fewest_bands(members)
 
-    def _body(self, element: Element, band: int) -> W | None:
-        one = self._rules_at(element)
-        if one is None:
-            return None
+    def _body(self, one: Member[W] | Crowd[W], band: int) -> W | None:
         if not isinstance(one, Crowd):
-            return one.alone if one.conjunction.conj_id % self.bands == band else None
+            return one.alone if self.bands == 1 or one.conjunction.conj_id % self.bands == band else None
         if one.bodies is None:
             one.bodies = self._encode(one)
         return one.bodies.get(band)

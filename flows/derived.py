@@ -32,7 +32,8 @@ class Union(Nets):
         self.groups = groups
         self.blocks = frozenset(collapse([net for block in name[1] for net in subtract(block.cidr, block.excepts)]))
         # The prefix lengths that there are blocks of, to look for a block that holds an address.
-        self.lengths = {(net.version, net.prefix): net.mask for net in self.blocks}
+        lengths = {(version, prefix) for version, _, prefix in self.blocks}
+        self.lengths = {(version, prefix): Net(version, 0, prefix).mask for version, prefix in lengths}
         super().__init__(log, self.blocks.union(*(group.members for group in groups)))
 
     def absorb(self, touched: Collection[Net]) -> None:

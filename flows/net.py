@@ -7,7 +7,7 @@ by the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -84,7 +84,7 @@ def halves(net: Net) -> tuple[Net, Net]:
     return Net(net.version, net.value, longer), Net(net.version, upper, longer)
 
 
-def subtract(net: Net, holes: Iterable[Net]) -> list[Net]:
+def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
     """The fewest prefixes that cover `net` without `holes`, in address order.
 
     Each prefix returned has a sibling that is touched by a hole, so no two can be merged. The cost is that of sorting
@@ -109,12 +109,14 @@ def subtract(net: Net, holes: Iterable[Net]) -> list[Net]:
     return found
 
 
-def count_left(net: Net, holes: Iterable[Net]) -> int:
+def count_left(net: Net, holes: Collection[Net]) -> int:
     """How many prefixes `subtract` returns, at the cost of sorting the holes.
 
     In the binary tree from `net` down to the holes, each prefix that a hole lies in has two halves, and each of these
     is such a prefix, a hole, or left.
     """
+    if not holes:
+        return 1
     inside = _inside(net, holes)
     if inside is None:
         return 0
@@ -123,10 +125,10 @@ def count_left(net: Net, holes: Iterable[Net]) -> int:
     return halved + 1 - len(inside)
 
 
-def _inside(net: Net, holes: Iterable[Net]) -> list[Net] | None:
+def _inside(net: Net, holes: Collection[Net]) -> list[Net] | None:
     """The holes within `net` that lie in no other, in address order; None when one of them covers it."""
     found: list[Net] = []
-    for hole in sorted(set(holes)):
+    for hole in sorted(set(holes)) if holes else ():
         if hole.contains(net):
             return None
         if net.contains(hole) and not (found and found[-1].contains(hole)):

@@ -6,7 +6,6 @@ from __future__ import annotations
 from flows.derived import Destinations, PeersName, Split, Union, port_names, unwatch, watch
 from flows.groups import Group, PortName
 from flows.index import PodIndex
-from flows.limits import weigh_peers
 from flows.living import Live, Nets, Pods, RuleKey
 from flows.model import EVERYTHING, Direction, PortSpec
 from flows.services import Services, named, numbered
@@ -33,7 +32,8 @@ class RuleSets:
         """The rule with its sets, which are kept until `release`."""
         ports = key.rule.ports
         group = self.index.group(key.namespace, key.subjects)
-        live = Live(key, group, self._peers(key), numbered(ports), weigh_peers(key.rule))
+        peers = self._peers(key)
+        live = Live(key, group, peers, numbered(ports), len(peers.blocks) if isinstance(peers, Union) else 0)
         if live.peers is not None:
             live.peers.rules.add(live)
         names = named(ports)
