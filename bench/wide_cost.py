@@ -168,4 +168,3 @@ def _subject(n: int) -> tuple[Key, Pod]:
 def _name(policy: Policy) -> bytes:
     ((rule, _),) = rules_of(policy)
     return identity(rule, None)
-

@@ -4,6 +4,7 @@ longer."""
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from functools import partial
 
 from controller.metrics import Allowed, Denied, Metrics, Reading
 from controller.reconcile.events import BundleDone, BundleFailed, Command, Event, FlowsDumped, SendBundle
@@ -11,6 +12,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
 from controller.report import policy_views, switch_views
 from flows.fields import CookieKind, read_cookie
+from flows.model import Direction, Key
 
 GAUGE_SECONDS = 1.0
 
@@ -62,20 +64,22 @@ class Meter:
         if name is None or plan is None:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
-        owners = {number: part.owners[0] for number, part in plan.rules.rules.items()}
+        parts = plan.rules.rules
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
             body = event.flows.get(key) or plan.flows.get(key)
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
-            counts: Denied | Allowed | None = None
+            counts: tuple[Denied | Allowed, ...] = ()
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
                 direction = "egress" if kind is CookieKind.DENY_EGRESS else "ingress"
-                counts = Denied(*pods[number], direction)
-            elif kind is CookieKind.RULE and number in owners:
-                owner = owners[number]
-                counts = Allowed(*owner.policy, owner.direction.value, owner.number)
-            if counts is not None:
-                readings[key] = Reading(counts, counters.packets, counters.duration)
+                counts = (Denied(*pods[number], direction),)
+            elif kind is CookieKind.RULE and number in parts:
+                # Policies that say the same share the flow, and each counts all that it allows.
+                owners = parts[number].owners
+                counts = tuple([Allowed(*one.policy, one.direction.value, one.number) for one in owners])
+            if counts:
+                source = parts[number].identity if kind is CookieKind.RULE else key
+                readings[key] = Reading(counts, counters.packets, counters.duration, source)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
 
     def _gauges(self, core: Reconciler, now: float) -> None:
@@ -88,11 +92,24 @@ class Meter:
         for gone in self._shown - shown:
             self.metrics.forget_switch(*gone)
         self._shown = shown
+        self.metrics.retire(partial(_owned, core))
         policies = policy_views(core)
         pods = sum(len(core.world.reading(name).view.attachments) for name in core.world.bridges)
         self.metrics.world(len(policies), sum(not policy.realized for policy in policies), pods)
         up = sum(switch.session is not None for switch in core.switches.values())
         self.metrics.connections(up, sum(state.synced for state in core.ovsdb.values()))
+
+
+def _owned(core: Reconciler, counts: Denied | Allowed) -> bool:
+    """True while the pod, or the policy with this rule, is there."""
+    cluster = core.world.cluster
+    if cluster is None:
+        return True
+    if isinstance(counts, Denied):
+        return Key(counts.namespace, counts.pod) in cluster.pods
+    policy = cluster.policies.get(Key(counts.namespace, counts.policy))
+    rules = policy.rules(Direction(counts.direction)) if policy is not None else ()
+    return counts.rule < len(rules)
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:

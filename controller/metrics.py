@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -92,7 +92,8 @@ DENIED = Series(
 ALLOWED = Series(
     "headgate_allowed_packets",
     Counter,
-    "Packets that a rule allowed, of both directions of the connections.",
+    "Packets that a rule allowed since it was seen in this policy, of both directions of the connections. Rules that say "
+    "the same in several policies share their flows: each counts all of these packets, so they do not add up.",
     ("namespace", "policy", "direction", "rule"),
 )
 
@@ -121,11 +122,13 @@ class Allowed(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a dump said of one flow: which series it feeds, packets since the flow was added, seconds since then."""
+    """What a dump said of one flow: which series it feeds, packets since the flow was added, seconds since then; and
+    what it counts for, lest another rule that has its number now is taken for it."""
 
-    counts: Denied | Allowed
+    counts: tuple[Denied | Allowed, ...]
     packets: int
     duration: int
+    source: Hashable = None
 
 
 class Metrics:
@@ -141,6 +144,8 @@ class Metrics:
         self._lock = threading.Lock()
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
+        self._feeds: dict[Denied | Allowed, int] = {}  # how many switches feed a series
+        self._unfed: set[Denied | Allowed] = set()  # those that none does any more
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
         if series.kind is Counter:
@@ -216,7 +221,8 @@ class Metrics:
         """Take what one switch's dump says of the flows that count, by flow.
 
         A flow's counter begins anew when the switch restarts or the flow is added again: then it is younger than at
-        the last dump, or counts less, and all that it counts is new. Series that no flow feeds any more are dropped.
+        the last dump, or counts less, and all that it counts is new. What a flow counted before a rule's owner came is
+        not the owner's.
         """
         with self._lock:
             self._take(node, bridge, readings)
@@ -225,24 +231,42 @@ class Metrics:
         before = self._readings.get((node, bridge), {})
         for flow, now in readings.items():
             last = before.get(flow)
-            self._counter(now.counts).inc(now.packets - (last.packets if last and _goes_on(last, now) else 0))
+            goes_on = last is not None and _goes_on(last, now)
+            packets = now.packets - (last.packets if last is not None and goes_on else 0)
+            for counts in now.counts:
+                # Who comes to a flow that others had counts from now on.
+                joins = goes_on and last is not None and (counts not in last.counts or last.source != now.source)
+                self._counter(counts).inc(0 if joins else packets)
         self._readings[node, bridge] = dict(readings)
-        self._drop_unfed({one.counts for one in before.values()} - {one.counts for one in readings.values()})
+        fed, feeds = _series(before), _series(readings)
+        for counts in feeds - fed:
+            self._feeds[counts] = self._feeds.get(counts, 0) + 1
+            self._unfed.discard(counts)
+        for counts in fed - feeds:
+            self._feeds[counts] -= 1
+            if not self._feeds[counts]:
+                del self._feeds[counts]
+                self._unfed.add(counts)
 
     def _counter(self, counts: Denied | Allowed) -> Counter:
         series = DENIED if isinstance(counts, Denied) else ALLOWED
         return self._counters[series].labels(*map(str, counts))
 
-    def _drop_unfed(self, candidates: set[Denied | Allowed]) -> None:
-        if not candidates:
-            return
-        fed = {reading.counts for flows in self._readings.values() for reading in flows.values()}
-        for counts in candidates - fed:
-            _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
+    def retire(self, owned: Callable[[Denied | Allowed], bool]) -> None:
+        """Drop the series that no flow feeds and whose owner is gone. While there is an owner, flows may come again,
+        and the count goes on where it was."""
+        with self._lock:
+            for counts in [one for one in self._unfed if not owned(one)]:
+                self._unfed.discard(counts)
+                _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
 
 
 def _goes_on(last: Reading, now: Reading) -> bool:
-    return last.counts == now.counts and now.duration >= last.duration and now.packets >= last.packets
+    return now.duration >= last.duration and now.packets >= last.packets
+
+
+def _series(readings: Mapping[Hashable, Reading]) -> set[Denied | Allowed]:
+    return {counts for reading in readings.values() for counts in reading.counts}
 
 
 def _remove(metric: Counter | Gauge, labels: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.attach import Attachment, BridgeState
-from flows.model import Cluster, Direction, Key, Policy
+from flows.model import Direction, Key, Policy
 
 
 def _directions(found: frozenset[Direction]) -> tuple[str, ...]:
@@ -98,15 +98,15 @@ def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
     cluster = core.world.cluster
     if cluster is None:
         return ()
-    behind = _unrealized_nodes(core)
-    return tuple(_policy_view(core, cluster, cluster.policies[key], behind) for key in sorted(cluster.policies))
+    behind, faults = _unrealized_nodes(core), policy_faults(core)
+    return tuple(_policy_view(core, cluster.policies[key], behind, faults) for key in sorted(cluster.policies))
 
 
-def _policy_view(core: Reconciler, cluster: Cluster, policy: Policy, behind: dict[Key, str]) -> PolicyView:
+def _policy_view(core: Reconciler, policy: Policy, behind: dict[Key, str], faults: dict[Key, str]) -> PolicyView:
     index = core.world.engine.index
     pods = [index.pods[n].key for n in index.select(policy.key.namespace, policy.subjects)]
     waiting = sorted({behind[pod] for pod in pods if pod in behind})
-    reasons = [*policy.defects, *(f"not yet in force on {node}" for node in waiting)]
+    reasons = [*filter(None, [faults.get(policy.key)]), *(f"not yet in force on {node}" for node in waiting)]
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), _directions(policy.isolates), len(pods))
 
 
@@ -154,7 +154,12 @@ def missing(core: Reconciler, revision: int) -> Iterator[str]:
 def policy_faults(core: Reconciler) -> dict[Key, str]:
     """Policies that cannot be realized, or only in part, as they stand, and why."""
     policies = core.world.cluster.policies.values() if core.world.cluster else ()
-    return {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+    found = {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+    for key, bridges in core.world.left_out().items():
+        where = ", ".join(sorted({core.world.bridges[name].node or name[0] for name in bridges}))
+        reason = f"its namespace's rules are too many flows on {where}: some allow nothing there"
+        found[key] = f"{found[key]}; {reason}" if key in found else reason
+    return found
 
 
 def source_lines(core: Reconciler) -> Iterator[str]:

@@ -145,18 +145,19 @@ class Clauses(Generic[W]):
         moves: dict[object, Source | Crowd[W] | None] = {}
         for element, sources in turned.items():
             before = at.get(element)
-            several = isinstance(sources, list)
-            if before is None and not several:
-                at[element] = sources  # type: ignore[assignment]  # it is one
-                continue
-            if sources is before:
-                del at[element]
-                continue
-            name = before, tuple(sources) if several else sources  # type: ignore[arg-type]  # a list
+            if not isinstance(sources, list):
+                if before is None:
+                    at[element] = sources
+                    continue
+                if sources is before:
+                    del at[element]
+                    continue
+                sources = [sources]
+            name = before, *sources
             if name in moves:
                 after = moves[name]
             else:
-                after = moves[name] = self._moved(before, sources if several else [sources])  # type: ignore[arg-type]
+                after = moves[name] = self._moved(before, sources)
             self._put(element, before, after)
         for crowd in self._left:
             if not crowd.count:
@@ -227,7 +228,8 @@ class Clauses(Generic[W]):
         at, rules = self._at, self._rules
         dirty = list(self._dirty)
         holders = [
-            one if one is None or isinstance(one, Crowd) else rules[one] for one in [at.get(element) for element in dirty]
+            one if one is None or isinstance(one, Crowd) else rules[one]
+            for one in [at.get(element) for element in dirty]
         ]
         for one in {one for one in holders if isinstance(one, Crowd) and one.bodies is None}:
             self._measure(one)

@@ -69,12 +69,12 @@ class _Sorted(Generic[T, S]):
         if before == services:
             return
         if before:
-            self.sets[before].put(one, False)
+            self.sets[before].put(one, False)  # type: ignore[arg-type]  # sets of T
             del self._at[one]
         if services:
             if services not in self.sets:
                 self.sets[services] = self._new()
-            self.sets[services].put(one, True)
+            self.sets[services].put(one, True)  # type: ignore[arg-type]  # sets of T
             self._at[one] = services
 
     def _new(self) -> S:

@@ -77,14 +77,13 @@ class Frames:
         self._nets: dict[tuple[int, int], Frame] = {}
         self._ports: dict[tuple[Match, int], Frame] = {}
         self._address = lru_cache(maxsize=_ADDRESSES)(self._net(4, WIDTH[4]).key)
+
     def keys(self, elements: Collection[Element]) -> list[FlowKey]:
         """The keys of elements, in their order."""
         key, ipv4, whole = self.key, self._address, WIDTH[4]
         # Single IPv4 addresses are most of all elements.
         return [
-            ipv4(element[1])
-            if isinstance(element, Net) and element[2] == whole and element[0] == 4
-            else key(element)
+            ipv4(element[1]) if isinstance(element, Net) and element[2] == whole and element[0] == 4 else key(element)
             for element in elements
         ]
 

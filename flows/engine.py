@@ -24,7 +24,6 @@ from flows.services import Services
 from flows.tuples import new_tuple
 from flows.variants import identity
 
-
 # A variant of a rule, its identity and the number that it had or got.
 Wanted = tuple[Pods, Nets | None, Services | None, bytes, int]
 
@@ -195,7 +194,7 @@ class PolicyEngine:
                 if living.rules:
                     keys = [tuple([pods[n].key if n in pods else departed[n] for n in found]) for found in (came, went)]
                     moves.append(Moves(living, keys[0], keys[1]))
-            elif living.rules:
+            elif living.rules and isinstance(living, Nets):
                 turns.append(Turns(living, came, went))
         log.clear()
         return tuple(moves), tuple(turns)
@@ -268,4 +267,3 @@ class PolicyEngine:
             return frozenset()
         groups = list(self.index.groups_of(n))
         return frozenset(d for d, counts in self._isolating.items() if any(group in counts for group in groups))
-

@@ -326,7 +326,7 @@ class PodIndex:
 
     def _disturb(self, address: Net, pods: Iterable[int]) -> None:
         """Others' addresses begin or cease to stand for them."""
-        groups = set()
+        groups: set[Group] = set()
         for n in pods:
             self._rename(n, self.pods[n].ports, (address,))
             groups.update(self.groups_of(n))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable
+from itertools import pairwise
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -101,7 +102,9 @@ def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
         shared = net.prefix if before is None else _shared(before, hole) + 1
         if before is not None:
             # What comes after the last hole, within the half in which it is.
-            found.extend(sibling for depth in range(before.prefix, shared, -1) if (sibling := _sibling(before, depth, 1)))
+            found.extend(
+                sibling for depth in range(before.prefix, shared, -1) if (sibling := _sibling(before, depth, 1))
+            )
         found.extend(sibling for depth in range(shared + 1, hole.prefix + 1) if (sibling := _sibling(hole, depth, 0)))
         before = hole
     last = inside[-1]
@@ -121,7 +124,7 @@ def count_left(net: Net, holes: Collection[Net]) -> int:
     if inside is None:
         return 0
     halved = inside[0].prefix - net.prefix if inside else 0
-    halved += sum(hole.prefix - 1 - _shared(before, hole) for before, hole in zip(inside, inside[1:], strict=False))
+    halved += sum(hole.prefix - 1 - _shared(before, hole) for before, hole in pairwise(inside))
     return halved + 1 - len(inside)
 
 

@@ -56,7 +56,7 @@ class RuleSets:
         peers = key.rule.peers
         if not peers:
             return None
-        groups = {group: None for group in self._groups(key)}
+        groups = dict.fromkeys(self._groups(key))
         if len(groups) == len(peers) == 1:
             return self.index.living_addresses(next(iter(groups)))
         name = frozenset(groups), frozenset([peer.ip_block for peer in peers if peer.ip_block is not None])
@@ -190,4 +190,3 @@ class RuleSets:
             if live.peers is not None:
                 unwatch(found, live.peers)
             self._hush(found)
-

@@ -168,7 +168,7 @@ class World:
         for turns in settled.peers:
             concerned.update(self._turn(turns))
         fresh = self._apply(settled.parts, concerned)
-        arrived = set()
+        arrived: set[tuple[Pods, Key]] = set()
         for subjects, came, went in settled.subjects:
             if subjects not in fresh and has_parts(subjects):
                 arrived.update((subjects, key) for key in came if key in moved)
@@ -330,6 +330,16 @@ class World:
     def planned(self, name: BridgeName) -> Plan | None:
         """The plan of a bridge as of the last `settle`; None before there was one."""
         return self._plans.get(name)
+
+    def left_out(self) -> dict[Key, tuple[BridgeName, ...]]:
+        """Policies of which bridges leave out rules, because there are too many of their namespace's."""
+        found: dict[Key, tuple[BridgeName, ...]] = {}
+        for name, plan in self._plans.items():
+            out = plan.rules.left_out
+            parts = plan.rules.rules.values() if out else ()
+            for key in {owner.policy for part in parts if part.namespace in out for owner in part.owners}:
+                found[key] = (*found.get(key, ()), name)
+        return found
 
     def unplaced(self) -> list[Key]:
         """Running pods without any address, neither in their status nor on a port."""

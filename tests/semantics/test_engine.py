@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.compile import PolicyCompiler
-from flows.engine import Part, PolicyEngine, Settled
+from flows.engine import PolicyEngine, Settled
+from flows.living import Living, Part, RuleRef, parts_on
 from flows.model import EVERYTHING, Cluster, ContainerPort, Direction, Key, Peer, Pod, Policy, Protocol, Rule
 from flows.net import parse_address
-from flows.living import Living, RuleRef, parts_on
 from tests.semantics.build import block, tcp
 from tests.semantics.worlds import clusters
 
@@ -86,7 +86,9 @@ class Walk:
             )
             for part in self.parts.values()
         }
-        assert there == {(r.conj_id, r.direction, r.subjects, r.peers, r.services, r.owners, r.weight) for r in everything.rules}
+        assert there == {
+            (r.conj_id, r.direction, r.subjects, r.peers, r.services, r.owners, r.weight) for r in everything.rules
+        }
         isolated = {key: found for key in self.cluster.pods if (found := self.engine.isolated(key))}
         assert isolated == everything.isolated
         keys = isolated.keys() | self.isolated.keys()
