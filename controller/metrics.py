@@ -92,8 +92,8 @@ DENIED = Series(
 ALLOWED = Series(
     "headgate_allowed_packets",
     Counter,
-    "Packets that a rule allowed since it was seen in this policy, of both directions of the connections. Rules that say "
-    "the same in several policies share their flows: each counts all of these packets, so they do not add up.",
+    "Packets that a rule allowed since it was seen in this policy, of both directions of the connections. Rules that "
+    "say the same in several policies share their flows: each counts all of these packets, so they do not add up.",
     ("namespace", "policy", "direction", "rule"),
 )
 

@@ -138,6 +138,8 @@ class Clauses(Generic[W]):
 
     def _apply(self) -> None:
         """Bring the sources of elements up to date. An element that came to a source and went is where it was."""
+        if not self._turned:
+            return
         turned, self._turned = self._turned, {}
         self._dirty.update(turned)
         at = self._at
@@ -159,10 +161,11 @@ class Clauses(Generic[W]):
             else:
                 after = moves[name] = self._moved(before, sources)
             self._put(element, before, after)
-        for crowd in self._left:
-            if not crowd.count:
-                self._disband(crowd)
-        self._left = set()
+        if self._left:
+            for crowd in self._left:
+                if not crowd.count:
+                    self._disband(crowd)
+            self._left = set()
 
     def _moved(self, before: Source | Crowd[W] | None, turned: Iterable[Source]) -> Source | Crowd[W] | None:
         """Where an element is after these sources took it or gave it up."""
@@ -231,9 +234,10 @@ class Clauses(Generic[W]):
             one if one is None or isinstance(one, Crowd) else rules[one]
             for one in [at.get(element) for element in dirty]
         ]
-        for one in {one for one in holders if isinstance(one, Crowd) and one.bodies is None}:
-            self._measure(one)
-        bands = max(self._needs.values(), default=1)
+        unknown = [one for one in holders if isinstance(one, Crowd) and one.bodies is None]
+        for crowd in set(unknown) if unknown else ():
+            self._measure(crowd)
+        bands = max(self._needs.values()) if self._needs else 1
         if bands != self.bands:
             found = self._gone()
             self._restage(bands)

@@ -169,11 +169,10 @@ class BridgeRules(Generic[W]):
         """What may have changed since the last call."""
         if self._out or self._weight > limits.MOST_BRIDGE_FLOWS:
             self._choose()
-        found: dict[FlowKey, W | None] = {}
-        for side in self._sides.values():
-            if side.changed:
-                found.update(side.take())
-        return found
+        taken = [side.take() for side in self._sides.values() if side.changed]
+        if len(taken) == 1:
+            return taken[0]
+        return {key: body for found in taken for key, body in found.items()}
 
     def drop(self) -> dict[FlowKey, W | None]:
         """Give up all rule flows: they cannot be rendered. All of them are tried again at the next `take`."""
