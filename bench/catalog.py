@@ -39,6 +39,8 @@ CATALOG: dict[str, Measure] = {
     "rules": Measure("bench.plan_cost", "measure_rules", (), "100 rules x 500 addresses → flows; sums, not products"),
     "node": Measure("bench.plan_cost", "measure_node", (), "desired flows of one node in world A"),
     "changes": Measure("bench.plan_cost", "measure_changes", (), "one object changes in world A with 500 bridges"),
+    "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod among 1,000 policies for all namespaces"),
+    "collisions": Measure("bench.wide_cost", "measure_collisions", (), "rules whose numbers collide, among 10,000"),
     "store": Measure("bench.source_cost", "measure_store", (), "world A through the store: at once, and one change"),
     "bulk": Measure("bench.switch_cost", "measure_bulk", (), "100,000 flows to a switch, and back; beside ovs-ofctl"),
     "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules that outgrow flow messages, on a switch"),

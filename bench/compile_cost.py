@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.result import Result, cpu, memory, most_memory
 from bench.worlds import world
-from flows.engine import Part, PolicyEngine, Settled
+from flows.engine import PolicyEngine, Settled
+from flows.living import Part
 from flows.model import Cluster
 from flows.parse import parse_object
 
@@ -43,7 +44,7 @@ def compiled(cluster: Cluster) -> tuple[PolicyEngine, Settled, NodeRules]:
     pods, nodes = engine.index.pods, NodeRules()
     for change in settled.parts:
         if change.new is not None:
-            for node in {pods[n].node for n in change.new.variant.subjects}:
+            for node in {pods[n].node for n in change.new.subjects.members}:
                 nodes.setdefault(node, []).append(change.new)
     return engine, settled, nodes
 

@@ -11,9 +11,9 @@ from controller.switch.codec import CodecError, decode_flow
 from controller.switch.foreign import describe_foreign
 from controller.views import FlowView
 from flows import text
-from flows.engine import Part
 from flows.fields import SOURCE, CookieKind, read_cookie
 from flows.flow import Conjunction, Flow
+from flows.living import Part
 from flows.oxm import IN_PORT, REGISTERS
 from flows.pipeline import TABLE_NAMES
 

@@ -10,7 +10,7 @@ from controller.annotate import flow_views
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
-from controller.report import few, source_lines, switches_missing
+from controller.report import few, left_out_faults, source_lines, switches_missing
 from controller.version import version
 from controller.views import (
     FlowsAnswer,
@@ -164,7 +164,8 @@ class CoreViews:
             if reconciler.generation < reading.generation:
                 lines.append("the newest state of the sources is still on its way")
             lines += self._bridges_missing(reconciler, now)
-            faults = reconciler.world.cluster is not None and bool(reconciler.problems or self._core.notes.faults)
+            faulty = reconciler.problems or self._core.notes.faults or reconciler.world.left_out()
+            faults = reconciler.world.cluster is not None and bool(faulty)
             return Look(lines, faults, _caches_are_stale(reconciler, now))
 
         try:
@@ -173,8 +174,14 @@ class CoreViews:
             return Look([str(error)], False, 0.0)
 
     def _fault_lines(self) -> list[str]:
-        """What only a change of the sources can mend. All of it is kept and never changes: no lock is needed."""
-        return source_lines(self._core.reconciler.problems, self._core.notes.faults)
+        """What only a change of the sources can mend."""
+        try:
+            faults = self._core.read(lambda reconciler, _: left_out_faults(reconciler), STEP_SECONDS)
+        except TimeoutError:
+            faults = {}
+        for key, reason in self._core.notes.faults.items():
+            faults[key] = f"{reason}; {faults[key]}" if key in faults else reason
+        return source_lines(self._core.reconciler.problems, faults)
 
     def _bridges_missing(self, reconciler: Reconciler, now: float) -> list[str]:
         """OVSDBs without a bridge of ours, and switches that may still be about to call."""

@@ -7,12 +7,14 @@ For the thread that keeps the status.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from controller.keeper import BUSY_SECONDS, Core, Keeper
-from controller.metrics import Metrics
+from controller.metrics import Counts, Denied, Limited, Metrics
 from controller.reconcile.reconciler import Reconciler
 from controller.report import bridges_behind
+from flows.model import Cluster, Direction, Key
 
 
 class _Switch(NamedTuple):
@@ -31,6 +33,8 @@ class _Counts(NamedTuple):
     policies: int
     pods: int
     behind: bool
+    left_out: bool
+    cluster: Cluster | None
     contained: int
     openflow: int
     ovsdb: int
@@ -55,8 +59,10 @@ class Gauges:
         for gone in self._shown.keys() - counts.switches.keys():
             self._metrics.forget_switch(*gone)
         self._shown = counts.switches
+        if counts.cluster is not None:
+            self._metrics.retire(partial(_owned, counts.cluster))
         unrealized = self._faulty()
-        if counts.behind:
+        if counts.behind or counts.left_out:
             policies = self._keeper.policies(self._keeper.moment())
             unrealized = sum(not policy.realized for policy in policies)
         self._metrics.world(counts.policies, unrealized, counts.pods)
@@ -85,7 +91,18 @@ def _count(core: Reconciler, _: float) -> _Counts:
         len(world.cluster.policies) if world.cluster else 0,
         pods,
         bool(bridges_behind(core)),
+        bool(world.left_out()),
+        world.cluster,
         refused + sum(1 for _ in core.contained()),
         sum(switch.session is not None for switch in core.switches.values()),
         sum(state.synced for state in core.ovsdb.values()),
     )
+
+
+def _owned(cluster: Cluster, counts: Counts) -> bool:
+    """True while the pod, or the policy with this rule, is there."""
+    if isinstance(counts, Denied | Limited):
+        return Key(counts.namespace, counts.pod) in cluster.pods
+    policy = cluster.policies.get(Key(counts.namespace, counts.policy))
+    rules = policy.rules(Direction(counts.direction)) if policy is not None else ()
+    return counts.rule < len(rules)

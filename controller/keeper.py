@@ -186,7 +186,8 @@ class Keeper:
         views: list[PolicyView] = []
 
         def look(core: Reconciler, part: Sequence[Key]) -> None:
-            views.extend(policy_view(core, cluster.policies[key], behind) for key in part)
+            out = core.world.left_out()
+            views.extend(policy_view(core, cluster.policies[key], behind, out) for key in part)
 
         self._read_few(sorted(cluster.policies), look)
         self._policies, self._policies_of = tuple(views), depends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from controller.metrics import Allowed, Denied, Limited, Metrics, Reading
+from controller.metrics import Allowed, Counts, Denied, Limited, Metrics, Reading
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
@@ -73,25 +73,27 @@ class Meter:
         if name is None or plan is None:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
-        owners = {number: part.owners[0] for number, part in plan.rules.rules.items()}
+        parts = plan.rules.rules
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
             body = event.flows.get(key) or plan.flows.get(key)
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
-            counts: Denied | Allowed | None = None
+            counts: tuple[Counts, ...] = ()
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
                 direction = "egress" if kind is CookieKind.DENY_EGRESS else "ingress"
-                counts = Denied(*pods[number], direction)
-            elif kind is CookieKind.RULE and number in owners:
-                owner = owners[number]
-                counts = Allowed(*owner.policy, owner.direction.value, owner.number)
-            if counts is not None:
-                readings[key] = Reading(counts, counters.packets, counters.duration)
+                counts = (Denied(*pods[number], direction),)
+            elif kind is CookieKind.RULE and number in parts:
+                # Policies that say the same share the flow, and each counts all that it allows.
+                owners = parts[number].owners
+                counts = tuple([Allowed(*one.policy, one.direction.value, one.number) for one in owners])
+            if counts:
+                source = parts[number].identity if kind is CookieKind.RULE else key
+                readings[key] = Reading(counts, counters.packets, counters.duration, source)
         for number, dropped in (event.meters.dropped if event.meters else {}).items():
             limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
             if ofport in pods:
-                limited = Limited(*pods[ofport], limit.word)
-                readings[number] = Reading(limited, dropped.packets, dropped.duration)
+                limited = (Limited(*pods[ofport], limit.word),)
+                readings[number] = Reading(limited, dropped.packets, dropped.duration, number)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
 
 

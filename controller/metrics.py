@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections import Counter as Tally
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -115,7 +114,8 @@ DENIED = Series(
 ALLOWED = Series(
     "headgate_allowed_packets",
     Counter,
-    "Packets that a rule allowed, of both directions of the connections.",
+    "Packets that a rule allowed since it was seen in this policy, of both directions of the connections. Rules that "
+    "say the same in several policies share their flows: each counts all of these packets, so they do not add up.",
     ("namespace", "policy", "direction", "rule"),
 )
 
@@ -168,11 +168,13 @@ _FED = {Denied: DENIED, Allowed: ALLOWED, Limited: LIMITED}
 
 
 class Reading(NamedTuple):
-    """What a dump said of one flow or meter: which series it feeds, packets since it was added, seconds since then."""
+    """What a dump said of one flow or meter: which series it feeds, packets since it was added, seconds since then; and
+    what it counts for, lest another rule that has its number now is taken for it."""
 
-    counts: Counts
+    counts: tuple[Counts, ...]
     packets: int
     duration: int
+    source: Hashable = None
 
 
 class Metrics:
@@ -189,7 +191,8 @@ class Metrics:
         self._log_dropped = 0
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
-        self._fed: Tally[Counts] = Tally()  # how many flows feed a series
+        self._feeds: dict[Counts, int] = {}  # how many switches feed a series
+        self._unfed: set[Counts] = set()  # those that none does any more
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
         if series.kind is Counter:
@@ -289,7 +292,8 @@ class Metrics:
         """Take what one switch's dump says of the flows that count, by flow.
 
         A flow's counter begins anew when the switch restarts or the flow is added again: then it is younger than at
-        the last dump, or counts less, and all that it counts is new. Series that no flow feeds any more are dropped.
+        the last dump, or counts less, and all that it counts is new. What a flow counted before a rule's owner came is
+        not the owner's.
         """
         with self._lock:
             self._take(node, bridge, readings)
@@ -298,25 +302,46 @@ class Metrics:
         before = self._readings.get((node, bridge), {})
         for flow, now in readings.items():
             last = before.get(flow)
-            self._counter(now.counts).inc(now.packets - (last.packets if last and _goes_on(last, now) else 0))
+            goes_on = last is not None and _goes_on(last, now)
+            packets = now.packets - (last.packets if last is not None and goes_on else 0)
+            for counts in now.counts:
+                # Who comes to a flow that others had counts from now on.
+                joins = goes_on and last is not None and (counts not in last.counts or last.source != now.source)
+                self._counter(counts).inc(0 if joins else packets)
         self._readings[node, bridge] = dict(readings)
-        self._fed.update(one.counts for one in readings.values())
-        self._fed.subtract(one.counts for one in before.values())
-        self._drop_unfed({one.counts for one in before.values()})
+        fed, feeds = _series(before), _series(readings)
+        for counts in feeds - fed:
+            self._feeds[counts] = self._feeds.get(counts, 0) + 1
+            self._unfed.discard(counts)
+        for counts in fed - feeds:
+            self._feeds[counts] -= 1
+            if not self._feeds[counts]:
+                del self._feeds[counts]
+                self._unfed.add(counts)
 
     def _counter(self, counts: Counts) -> Counter:
         return _child(self._counters[_FED[type(counts)]], *map(str, counts))
 
-    def _drop_unfed(self, candidates: set[Counts]) -> None:
-        for counts in candidates:
-            if self._fed[counts] > 0:
-                continue
-            del self._fed[counts]
-            _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
+    def retire(self, owned: Callable[[Counts], bool]) -> None:
+        """Drop the series that no flow feeds and whose owner is gone. While there is an owner, flows may come again,
+        and the count goes on where it was."""
+        with self._lock:
+            unfed = list(self._unfed)
+        # Without the lock, for whoever takes a dump would wait.
+        gone = [counts for counts in unfed if not owned(counts)]
+        with self._lock:
+            for counts in gone:
+                if counts in self._unfed:
+                    self._unfed.discard(counts)
+                    _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
 
 
 def _goes_on(last: Reading, now: Reading) -> bool:
-    return last.counts == now.counts and now.duration >= last.duration and now.packets >= last.packets
+    return now.duration >= last.duration and now.packets >= last.packets
+
+
+def _series(readings: Mapping[Hashable, Reading]) -> set[Counts]:
+    return {counts for reading in readings.values() for counts in reading.counts}
 
 
 M = TypeVar("M", Counter, Gauge)

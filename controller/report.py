@@ -6,7 +6,7 @@ time. The functions that say all of one kind are the reference for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -162,15 +162,30 @@ def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
     cluster = core.world.cluster
     if cluster is None:
         return ()
-    behind = pods_behind(core)
-    return tuple(policy_view(core, cluster.policies[key], behind) for key in sorted(cluster.policies))
+    behind, out = pods_behind(core), core.world.left_out()
+    return tuple(policy_view(core, cluster.policies[key], behind, out) for key in sorted(cluster.policies))
 
 
-def policy_view(core: Reconciler, policy: Policy, behind: Mapping[int, str]) -> PolicyView:
-    """One policy; `behind` is what `pods_behind` says."""
+def policy_view(
+    core: Reconciler, policy: Policy, behind: Mapping[int, str], out: Mapping[str, Set[BridgeName]]
+) -> PolicyView:
+    """One policy; `behind` is what `pods_behind` says, `out` what the world says it leaves out."""
     members = core.world.engine.index.select(policy.key.namespace, policy.subjects)
-    reasons = [*policy.defects, *(f"not yet in force on {node}" for node in _waiting_for(members, behind))]
+    reasons = [*policy.defects, *_left_out(core, policy.key, out)]
+    reasons += [f"not yet in force on {node}" for node in _waiting_for(members, behind)]
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), _directions(policy.isolates), len(members))
+
+
+def _left_out(core: Reconciler, key: Key, out: Mapping[str, Set[BridgeName]]) -> list[str]:
+    """Where a policy's rules may be left out, because its namespace asks for too much."""
+    there = out.get(key.namespace)
+    found = core.world.bridges_with(key) & there if there else ()
+    if not found:
+        return []
+    nodes = sorted({core.world.bridges[name].node or name[0] for name in found})
+    more = [f"{len(nodes) - MOST_NODES} more nodes"] if len(nodes) > MOST_NODES else []
+    where = ", ".join(nodes[:MOST_NODES] + more)
+    return [f"its namespace's rules are too many flows on {where}: some allow nothing there"]
 
 
 def _waiting_for(members: Collection[int], behind: Mapping[int, str]) -> list[str]:
@@ -276,7 +291,18 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
 def policy_faults(core: Reconciler) -> dict[Key, str]:
     """Policies that cannot be realized, or only in part, as they stand, and why."""
     policies = core.world.cluster.policies.values() if core.world.cluster else ()
-    return {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+    found = {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+    for key, reason in left_out_faults(core).items():
+        found[key] = f"{found[key]}; {reason}" if key in found else reason
+    return found
+
+
+def left_out_faults(core: Reconciler) -> dict[Key, str]:
+    """Policies with rules that bridges leave out, for their namespaces ask for too much."""
+    out = core.world.left_out()
+    policies = core.world.cluster.policies if core.world.cluster and out else ()
+    found = ((key, _left_out(core, key, out)) for key in policies if key.namespace in out)
+    return {key: reasons[0] for key, reasons in found if reasons}
 
 
 def source_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list[str]:

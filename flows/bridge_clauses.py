@@ -1,136 +1,329 @@
-"""The clause flows of one bridge and direction: which rules each stands in, and the bands of priorities they are in.
+"""The clause flows of one bridge and direction, kept as its rules and their sets change.
 
-A flow with more rules than a message can hold has them spread over bands, by the low bits of their numbers, as
-`render_rules` does; all flows of the direction then are. What a rule's clauses are is `bridge_rules`'s business.
+A rule has a clause of subjects, and one each of peers and services where it restricts them. What a clause is about is
+its source: a set that several rules may share. So each element is kept with the sources that it is in, and each source
+with its rules: an element that comes to a source costs one flow, however many rules that flow then names.
+
+Flows with more rules than a message can hold have them spread over bands of priorities, as `render_rules` does.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
 from flows import render_rules
 from flows.encoding import Element, FlowEncoder, FlowKey, Frames, Member
+from flows.living import Living
+from flows.net import Net
 from flows.render_rules import Stage
 
 W = TypeVar("W")
+# Ports of subjects, prefixes of peers, or what never changes: matches of services, and of anything.
+Source = Living[int] | Living[Net] | frozenset[Element]
+
+
+class Crowd(Generic[W]):
+    """Rules that stand in the same flows: of one source, or of the `sources` that some elements have in common.
+
+    `bodies` are those of the flows, by band; None until they are asked for.
+    """
+
+    __slots__ = ("bodies", "count", "members", "sources")
+
+    def __init__(self, sources: frozenset[Source], members: dict[int, Member[W]] | None) -> None:
+        self.sources = sources
+        self.members = members  # by number; of several sources they stand with these
+        self.count = 0  # elements that have these sources, where they are several
+        self.bodies: dict[int, W] | None = None
 
 
 class Clauses(Generic[W]):
-    """Clause flows by their keys. `dirty` has those that may have changed; whoever takes them clears it."""
+    """Flows by their keys. `take` hands out what may have changed: bodies, None where a flow is gone.
 
-    def __init__(self, stage: Stage, encoder: FlowEncoder[W], bands: int = 1, crowds: Iterable[Element] = ()) -> None:
-        """`crowds` are elements of more rules than a message can hold, which all are yet to enter."""
+    `left_out` has the namespaces whose rules are missing in some flow, for even the most bands could not hold it.
+    """
+
+    def __init__(self, stage: Stage, encoder: FlowEncoder[W]) -> None:
         self.stage = stage
-        self.bands = bands
-        self.dirty: set[FlowKey] = set()
+        self.bands = 1
         self._encoder = encoder
-        # Most clauses stand in one rule; those of more have them by number.
-        self._clauses: dict[FlowKey, Member[W] | dict[int, Member[W]]] = {}
-        self._overfull: set[FlowKey] = set()
-        # How many rules each of the crowds would have in each of half as many bands.
-        self._halves: dict[Element, Counter[int]] = {element: Counter() for element in crowds} if bands > 1 else {}
+        # Most sources have one rule.
+        self._rules: dict[Source, Member[W] | Crowd[W]] = {}
+        self._at: dict[Element, Source | Crowd[W]] = {}
+        self._crowds: dict[frozenset[Source], Crowd[W]] = {}
+        self._crowds_of: dict[Source, set[Crowd[W]]] = {}
+        self._left: set[Crowd[W]] = set()  # by all of their elements
+        self._needs: dict[Crowd[W], int] = {}  # how many bands, where one is not enough
+        self._short: dict[Crowd[W], frozenset[str]] = {}
+        self._spaces: dict[int, str] = {}  # the namespaces of rules, by number
+        # What changed since `take`: elements that came to a source or went, those whose rules differ, and rules.
+        self._turned: dict[Element, Source | list[Source]] = {}
+        self._dirty: set[Element] = set()
+        self._hits: set[int] = set()
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def add(self, number: int, namespace: str) -> None:
+        """There is a rule of this number."""
+        self._spaces[number] = namespace
+        self._hits.add(number)
+
+    def remove(self, number: int) -> None:
+        """The rule is gone."""
+        del self._spaces[number]
+        self._hits.add(number)
+
+    def uses(self, source: Source) -> bool:
+        """True when some rule has the source."""
+        return source in self._rules
+
+    def use(self, source: Source, elements: Collection[Element], member: Member[W]) -> None:
+        """A rule has a source, which has these elements."""
+        known = self._rules.get(source)
+        if known is None:
+            self._rules[source] = member
+            self._turn(source, elements)
+        else:
+            if not isinstance(known, Crowd):
+                members = {known.conjunction.conj_id: known}
+                known = self._rules[source] = Crowd(frozenset(), members)
+            if known.members is not None:
+                known.members[member.conjunction.conj_id] = member
+            self._dirty.update(elements)
+            known.bodies = None
+            self._forget(known)
+        self._stir(source)
+
+    def leave(self, source: Source, elements: Collection[Element], number: int) -> None:
+        """A rule has a source no more."""
+        known = self._rules[source]
+        if isinstance(known, Crowd) and known.members is not None:
+            del known.members[number]
+            known.bodies = None
+            self._forget(known)
+            self._dirty.update(elements)
+            if len(known.members) == 1:
+                (self._rules[source],) = known.members.values()
+        else:
+            del self._rules[source]
+            self._turn(source, elements)
+        self._stir(source)
+
+    def move(self, source: Source, elements: Collection[Element]) -> None:
+        """Each of these elements came to a source, or went from it."""
+        if source in self._rules:
+            self._turn(source, elements)
+
+    def _turn(self, source: Source, elements: Collection[Element]) -> None:
+        turned = self._turned
+        if turned.keys().isdisjoint(elements):
+            turned.update(dict.fromkeys(elements, source))
+            return
+        for element in elements:
+            before = turned.get(element)
+            if before is None:
+                turned[element] = source
+            elif isinstance(before, list):
+                before.append(source)
+            else:
+                turned[element] = [before, source]
+
+    def _stir(self, source: Source) -> None:
+        for crowd in self._crowds_of.get(source, ()):
+            crowd.bodies = None
+            self._forget(crowd)
+
+    # -- where elements are ------------------------------------------------------------------------------------------
+
+    def _apply(self) -> None:
+        """Bring the sources of elements up to date. An element that came to a source and went is where it was."""
+        if not self._turned:
+            return
+        turned, self._turned = self._turned, {}
+        self._dirty.update(turned)
+        at = self._at
+        # Elements that move alike are worked out once.
+        moves: dict[object, Source | Crowd[W] | None] = {}
+        for element, sources in turned.items():
+            before = at.get(element)
+            if not isinstance(sources, list):
+                if before is None:
+                    at[element] = sources
+                    continue
+                if sources is before:
+                    del at[element]
+                    continue
+                sources = [sources]
+            name = before, *sources
+            if name in moves:
+                after = moves[name]
+            else:
+                after = moves[name] = self._moved(before, sources)
+            self._put(element, before, after)
+        if self._left:
+            for crowd in self._left:
+                if not crowd.count:
+                    self._disband(crowd)
+            self._left = set()
+
+    def _moved(self, before: Source | Crowd[W] | None, turned: Iterable[Source]) -> Source | Crowd[W] | None:
+        """Where an element is after these sources took it or gave it up."""
+        sources: set[Source] = set()
+        if before is not None:
+            sources.update(before.sources if isinstance(before, Crowd) else (before,))
+        for source in turned:
+            if source in sources:
+                sources.discard(source)
+            else:
+                sources.add(source)
+        if len(sources) < 2:
+            return next(iter(sources), None)
+        name = frozenset(sources)
+        crowd = self._crowds.get(name)
+        if crowd is None:
+            crowd = self._crowds[name] = Crowd(name, None)
+            for source in name:
+                self._crowds_of.setdefault(source, set()).add(crowd)
+        return crowd
+
+    def _put(self, element: Element, before: Source | Crowd[W] | None, after: Source | Crowd[W] | None) -> None:
+        if isinstance(before, Crowd):
+            before.count -= 1
+            if not before.count:
+                self._left.add(before)
+        if after is None:
+            self._at.pop(element, None)
+            return
+        self._at[element] = after
+        if isinstance(after, Crowd):
+            after.count += 1
+
+    def _disband(self, crowd: Crowd[W]) -> None:
+        del self._crowds[crowd.sources]
+        for source in crowd.sources:
+            beside = self._crowds_of[source]
+            beside.discard(crowd)
+            if not beside:
+                del self._crowds_of[source]
+        self._forget(crowd)
+
+    def _forget(self, crowd: Crowd[W]) -> None:
+        self._needs.pop(crowd, None)
+        self._short.pop(crowd, None)
+
+    # -- flows -------------------------------------------------------------------------------------------------------
 
     @property
-    def overfull(self) -> bool:
-        """True when a flow is too long for a message: there must be more bands."""
-        return bool(self._overfull)
+    def left_out(self) -> frozenset[str]:
+        """See above."""
+        return frozenset().union(*self._short.values())
 
     @property
-    def fits(self) -> bool:
-        """True when there are enough bands, and half as many would not be."""
-        if self._overfull or self.bands == 1:
-            return not self._overfull
-        most = render_rules.MOST_CONJUNCTIONS
-        return any(count > most for counts in self._halves.values() for count in counts.values())
-
-    def keys(self) -> Iterator[FlowKey]:
-        """All keys."""
-        return iter(self._clauses)
-
-    def hit(self, number: int) -> FlowKey:
-        """The key of the flow that a complete rule ends in."""
-        return self._frames(number).hit.key(number)
-
-    def _frames(self, number: int) -> Frames:
-        return self._encoder.frames(self.stage, number % self.bands)
-
-    def enter(self, elements: Collection[Element], member: Member[W]) -> None:
-        """A rule has these elements in this dimension now."""
-        number = member.conjunction.conj_id
-        keys = self._frames(number).keys(elements)
-        clauses = self._clauses
-        for key in keys:
-            others = clauses.setdefault(key, member)
-            if others is member:
-                continue
-            if not isinstance(others, dict):
-                others = clauses[key] = {others.conjunction.conj_id: others}
-            others[number] = member
-            if len(others) > render_rules.MOST_CONJUNCTIONS:
-                self._overfull.add(key)
-        self.dirty.update(keys)
-        self._count(elements, number, +1)
-
-    def leave(self, elements: Collection[Element], number: int) -> None:
-        """A rule has these elements no more."""
-        keys = self._frames(number).keys(elements)
-        clauses = self._clauses
-        for key in keys:
-            others = clauses[key]
-            if not isinstance(others, dict):
-                del clauses[key]
-                continue
-            del others[number]
-            if len(others) == 1:
-                clauses[key] = next(iter(others.values()))
-            if len(others) <= render_rules.MOST_CONJUNCTIONS:
-                self._overfull.discard(key)
-        self.dirty.update(keys)
-        self._count(elements, number, -1)
-
-    def _count(self, elements: Iterable[Element], number: int, by: int) -> None:
-        if self._halves:
-            for element in elements:
-                counts = self._halves.get(element)
-                if counts is not None:
-                    counts[number % (self.bands // 2)] += by
+    def changed(self) -> bool:
+        """True when `take` may have something."""
+        return bool(self._turned or self._dirty or self._hits)
 
     def take(self) -> dict[FlowKey, W | None]:
         """The bodies of the flows that may have changed since the last call; None where one is gone."""
-        dirty, self.dirty = self.dirty, set()
+        self._apply()
         found: dict[FlowKey, W | None] = {}
-        same: dict[tuple[int, ...], W] = {}  # clauses of the same rules share their body
-        for key in dirty:
-            members = self._clauses.get(key)
-            if members is None:
-                found[key] = None
-            elif isinstance(members, dict):
-                who = tuple(map(id, members.values()))
-                body = same.get(who)
-                if body is None:
-                    ordered = tuple([members[number].conjunction for number in sorted(members)])
-                    body = same[who] = self._encoder.clause(ordered)
-                found[key] = body
-            else:
-                found[key] = members.alone
+        at, rules = self._at, self._rules
+        dirty = list(self._dirty)
+        holders = [
+            one if one is None or isinstance(one, Crowd) else rules[one]
+            for one in [at.get(element) for element in dirty]
+        ]
+        unknown = [one for one in holders if isinstance(one, Crowd) and one.bodies is None]
+        for crowd in set(unknown) if unknown else ():
+            self._measure(crowd)
+        bands = max(self._needs.values()) if self._needs else 1
+        if bands != self.bands:
+            found = self._gone()
+            self._restage(bands)
+            dirty = list(self._dirty)
+            holders = [self._rules_at(element) for element in dirty]
+        self._dirty = set()
+        for band in range(self.bands):
+            bodies = [None if one is None else self._body(one, band) for one in holders]
+            found.update(zip(self._frames(band).keys(dirty), bodies, strict=True))
+        for number in self._hits:
+            found[self._hit(number)] = self._encoder.hit(self.stage, number) if number in self._spaces else None
+        self._hits = set()
         return found
 
+    def drop(self) -> dict[FlowKey, W | None]:
+        """All flows, as gone; the next `take` has all of them again."""
+        self._apply()
+        found = self._gone()
+        self._restage(self.bands)
+        return found
 
-def fewest_bands(rules: Iterable[tuple[int, list[frozenset[Element]]]]) -> tuple[int, Collection[Element]]:
-    """The bands that rules of one direction need, which come as number and elements of each dimension; and the elements
-    of more rules than a message can hold. Raises FlowError when there are none so many."""
-    most = render_rules.MOST_CONJUNCTIONS
-    known = list(rules)
-    counts = Counter(element for _, dimensions in known for elements in dimensions for element in elements)
-    crowds: dict[Element, list[int]] = {element: [] for element, count in counts.items() if count > most}
-    if crowds:
-        for number, dimensions in known:
-            for elements in dimensions:
-                for element in crowds.keys() & elements:
-                    crowds[element].append(number)
-    bands = 1
-    while any(size > most for crowd in crowds.values() for size in Counter(n % bands for n in crowd).values()):
-        bands = render_rules.more_bands(bands)
-    return bands, crowds.keys()
+    def _gone(self) -> dict[FlowKey, W | None]:
+        elements = list(self._dirty.union(self._at))
+        found: dict[FlowKey, W | None] = {}
+        for band in range(self.bands):
+            found.update(dict.fromkeys(self._frames(band).keys(elements)))
+        found.update(dict.fromkeys(map(self._hit, self._hits.union(self._spaces))))
+        return found
+
+    def _restage(self, bands: int) -> None:
+        """Everything is to be handed out again, in so many bands."""
+        self.bands = bands
+        self._dirty.update(self._at)
+        self._hits.update(self._spaces)
+        for one in [*self._rules.values(), *self._crowds.values()]:
+            if isinstance(one, Crowd):
+                one.bodies = None
+
+    def _hit(self, number: int) -> FlowKey:
+        """The key of the flow that a complete rule ends in."""
+        return self._frames(number % self.bands).hit.key(number)
+
+    def _frames(self, band: int) -> Frames:
+        return self._encoder.frames(self.stage, band)
+
+    def _rules_at(self, element: Element) -> Member[W] | Crowd[W] | None:
+        at = self._at.get(element)
+        return at if at is None or isinstance(at, Crowd) else self._rules[at]
+
+    def _members(self, crowd: Crowd[W]) -> dict[int, Member[W]]:
+        if crowd.members is not None:
+            return crowd.members
+        found: dict[int, Member[W]] = {}
+        for source in crowd.sources:
+            one = self._rules[source]
+            found.update(self._members(one) if isinstance(one, Crowd) else {one.conjunction.conj_id: one})
+        return found
+
+    def _measure(self, crowd: Crowd[W]) -> None:
+        """Note how many bands a crowd needs."""
+        self._forget(crowd)
+        members = self._members(crowd)
+        if len(members) > render_rules.MOST_CONJUNCTIONS:
+            self._needs[crowd] = render_rules.fewest_bands(members)
+
+    def _body(self, one: Member[W] | Crowd[W], band: int) -> W | None:
+        if not isinstance(one, Crowd):
+            return one.alone if self.bands == 1 or one.conjunction.conj_id % self.bands == band else None
+        if one.bodies is None:
+            one.bodies = self._encode(one)
+        return one.bodies.get(band)
+
+    def _encode(self, crowd: Crowd[W]) -> dict[int, W]:
+        members = self._members(crowd)
+        by_band: dict[int, list[int]] = {}
+        for number in sorted(members):
+            by_band.setdefault(number % self.bands, []).append(number)
+        found = {}
+        short: set[str] = set()
+        for band, numbers in by_band.items():
+            kept, out = render_rules.fitting(numbers, self._spaces)
+            short |= out
+            if kept:
+                found[band] = self._encoder.clause(tuple([members[number].conjunction for number in kept]))
+        if short:
+            self._short[crowd] = frozenset(short)
+        else:
+            self._short.pop(crowd, None)
+        return found

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from flows.attach import Attachment, SwitchView
-from flows.bridge_rules import BridgeRules
+from flows.bridge_rules import BridgeRules, Watch
 from flows.builder import FlowSet
 from flows.encoding import FlowEncoder, FlowKey
 from flows.fields import MAX_OFPORT
@@ -60,11 +60,11 @@ class BridgePlan(Generic[W]):
     whose flows cannot be made, by ofport, and why.
     """
 
-    def __init__(self, encoder: FlowEncoder[W], userspace: bool) -> None:
+    def __init__(self, encoder: FlowEncoder[W], userspace: bool, watch: Watch | None = None) -> None:
         self.userspace = userspace
         self.error = ""
         self.refused: dict[int, str] = {}
-        self.rules = BridgeRules(userspace, encoder)
+        self.rules = BridgeRules(userspace, encoder, watch)
         self._encoder = encoder
         self._pieces: Pieces[W] = Pieces()
         self.flows = self._pieces.flows

@@ -1,197 +1,191 @@
-"""The rule flows of one bridge, kept as its rules change: a change costs the flows that it changes.
+"""The rules of one bridge: which parts have subjects there, and the flows that follow, kept as both change.
 
-Says the same as `render_rules` does from nothing, and falls back on it where numbers collide.
+A part is on a bridge when its subjects have a port there. Says the same as `render_rules` does from nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import insort
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-from flows.attach import Attachment, SwitchView
-from flows.bridge_clauses import Clauses, fewest_bands
-from flows.builder import FlowSet
-from flows.compile import CompiledRule, NodePolicy
+from flows import flow_limits
+from flows.bridge_clauses import Clauses, Source
 from flows.encoding import Element, FlowEncoder, FlowKey
-from flows.engine import Part
 from flows.flow import match
-from flows.model import Direction, Key
-from flows.numbering import assign_numbers, number_of
-from flows.render_rules import STAGES, render_rules, service_terms
+from flows.living import Nets, Part, Pods, parts_on
+from flows.net import Net
+from flows.render_rules import STAGES, service_terms
 from flows.services import Services
 
 W = TypeVar("W")
-
-
-class Local(NamedTuple):
-    """A part as one bridge has it, by its number there, with the ofports of its subjects."""
-
-    number: int
-    part: Part
-    ports: tuple[int, ...]
+Watch = Callable[[Nets, bool], None]
+_ANYTHING: frozenset[Element] = frozenset({None})
 
 
 class BridgeRules(Generic[W]):
-    """`take` hands out what may have changed since the last time: bodies by their keys, None where one is gone."""
+    """`take` hands out what may have changed since the last time: bodies by their keys, None where one is gone.
 
-    def __init__(self, userspace: bool, encoder: FlowEncoder[W]) -> None:
+    `watch` is told of sets of peers that are used here from now on, or no more: of these the bridge must be told what
+    came and went, before anything else is.
+    """
+
+    def __init__(self, userspace: bool, encoder: FlowEncoder[W], watch: Watch | None = None) -> None:
         self.userspace = userspace
         self._encoder = encoder
-        self._local: dict[bytes, Local] = {}  # by the parts' identities
-        self._taken: set[int] = set()  # their numbers
+        self._watch = watch
+        self._ports: dict[Pods, list[int]] = {}  # of the subjects that are here, sorted
+        self._parts: dict[bytes, Part] = {}
         self._sides = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
-        self._changed: dict[FlowKey, W | None] = {}
-        # None while everything is kept piece by piece; else the flows as they were rendered from nothing.
-        self._rendered: dict[FlowKey, W] | None = None
-        self._anew = False  # everything is to be rendered from nothing
+        self._weights: dict[str, int] = {}  # of the parts, by namespace
+        self._weight = 0
+        self._out: frozenset[str] = frozenset()  # namespaces that ask for too much
 
     @property
     def rules(self) -> dict[int, Part]:
         """The parts on this bridge by their number."""
-        return {local.number: local.part for local in self._local.values()}
+        return {part.number: part for part in self._parts.values()}
 
-    def update(self, name: bytes, part: Part | None, ports: tuple[int, ...]) -> None:
-        """A part is this now, with subjects at these ports; None, or no ports: it has nothing here any more."""
-        old = self._local.get(name)
-        new = Local(old.number if old else number_of(name), part, ports) if part is not None and ports else None
-        if new == old:
-            return
-        collides = old is None and new is not None and new.number in self._taken
-        if (self._rendered is not None or collides) and not self._anew:
-            self._give_up()
-        if new is None:
-            del self._local[name]
-        else:
-            self._local[name] = new
-        if self._anew:
-            return
-        self._exchange(old, new)
-        if new is not None:
-            self._taken.add(new.number)
-        elif old is not None:
-            self._taken.discard(old.number)
+    @property
+    def subjects(self) -> Collection[Pods]:
+        """The sets of subjects that have ports here."""
+        return self._ports.keys()
 
-    def _exchange(self, old: Local | None, new: Local | None) -> None:
-        one = new or old
-        if one is None:
+    @property
+    def peers(self) -> set[Nets]:
+        """The sets of peers of the parts here."""
+        return {part.peers for part in self._parts.values() if part.peers is not None}
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The namespaces whose rules are not all in force here, because there are too many. Their pods stay
+        isolated."""
+        return self._out.union(*[side.left_out for side in self._sides.values()])
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def enter(self, subjects: Pods, ofport: int) -> None:
+        """A subject has this port; with the first one all parts of these subjects come."""
+        ports = self._ports.get(subjects)
+        if ports is None:
+            self._ports[subjects] = [ofport]
+            for part in parts_on(subjects):
+                self.put(part)
             return
-        number, side = one.number, self._sides[one.part.direction]
-        if side.overfull:
-            # All of it is rendered again when the flows are taken.
-            if new is None:
-                self._changed[side.hit(number)] = None
+        if ofport not in ports:
+            self._move(subjects, (ofport,))
+        insort(ports, ofport)
+
+    def leave(self, subjects: Pods, ofport: int) -> bool:
+        """A subject has this port no more. Returns whether any has one still; else their parts are gone."""
+        ports = self._ports[subjects]
+        if len(ports) == 1:
+            for part in parts_on(subjects):
+                self.remove(part.identity)
+            del self._ports[subjects]
+            return False
+        ports.remove(ofport)
+        if ofport not in ports:
+            self._move(subjects, (ofport,))
+        return True
+
+    def forget(self, subjects: Pods) -> None:
+        """There are no parts of these subjects any more."""
+        del self._ports[subjects]
+
+    def turn(self, peers: Nets, elements: Collection[Net]) -> None:
+        """Each of these prefixes came to a set of peers, or went from it."""
+        self._move(peers, elements)
+
+    def _move(self, source: Source, elements: Collection[Element]) -> None:
+        for side in self._sides.values():
+            side.move(source, elements)
+
+    def put(self, part: Part) -> None:
+        """A part is new or has changed."""
+        if part.subjects not in self._ports:
             return
-        before, after = _dimensions(old, self.userspace), _dimensions(new, self.userspace)
-        alike = len(before) == len(after)
-        for place, had in enumerate(before):
-            gone = had - after[place] if alike else had
-            if gone:
-                side.leave(gone, number)
-        for place, has in enumerate(after):
-            came = has - before[place] if alike else has
-            if came:
-                side.enter(came, self._encoder.member(number, place + 1, len(after)))
-        if new is None:
-            self._changed[side.hit(number)] = None
-        elif old is None:
-            self._changed[side.hit(number)] = self._encoder.hit(side.stage, number)
+        old = self._parts.get(part.identity)
+        if old is not None:
+            if old._replace(owners=part.owners) == part:
+                self._parts[part.identity] = part
+                return
+            self.remove(part.identity)
+        self._parts[part.identity] = part
+        space = part.namespace
+        self._weights[space] = self._weights.get(space, 0) + part.weight
+        self._weight += part.weight
+        if space not in self._out:
+            self._install(part)
+
+    def remove(self, identity: bytes) -> None:
+        """A part is gone."""
+        part = self._parts.pop(identity, None)
+        if part is None:
+            return
+        space = part.namespace
+        self._weight -= part.weight
+        self._weights[space] -= part.weight
+        if not self._weights[space]:
+            del self._weights[space]
+        if space not in self._out:
+            self._withdraw(part)
+
+    def _install(self, part: Part) -> None:
+        side, peers = self._sides[part.direction], part.peers
+        if self._watch is not None and peers is not None and not self._uses(peers):
+            self._watch(peers, True)
+        side.add(part.number, part.namespace)
+        clauses = list(self._clauses(part))
+        for place, (source, elements) in enumerate(clauses, 1):
+            side.use(source, elements, self._encoder.member(part.number, place, len(clauses)))
+
+    def _withdraw(self, part: Part) -> None:
+        side, peers = self._sides[part.direction], part.peers
+        side.remove(part.number)
+        for source, elements in self._clauses(part):
+            side.leave(source, elements, part.number)
+        if self._watch is not None and peers is not None and not self._uses(peers):
+            self._watch(peers, False)
+
+    def _uses(self, peers: Nets) -> bool:
+        return any(side.uses(peers) for side in self._sides.values())
+
+    def _clauses(self, part: Part) -> Iterator[tuple[Source, Collection[Element]]]:
+        """Subjects, then what restricts; as `render_rules` orders them."""
+        yield part.subjects, self._ports[part.subjects]
+        if part.peers is not None:
+            yield part.peers, part.peers.members
+        if part.services is not None:
+            matches = _service_matches(part.services, self.userspace)
+            yield matches, matches
+        elif part.peers is None:
+            yield _ANYTHING, _ANYTHING
+
+    # -- flows -------------------------------------------------------------------------------------------------------
 
     def take(self) -> dict[FlowKey, W | None]:
-        """What may have changed since the last call. Raises FlowError where rules cannot be rendered at all."""
-        if self._anew:
-            self._rebuild()
-        for direction, side in self._sides.items():
-            if not side.fits:
-                self._restage(direction)
-        for side in self._sides.values():
-            if side.dirty:
-                self._changed.update(side.take())
-        changed, self._changed = self._changed, {}
-        return changed
+        """What may have changed since the last call."""
+        if self._out or self._weight > flow_limits.MOST_BRIDGE_FLOWS:
+            self._choose()
+        taken = [side.take() for side in self._sides.values() if side.changed]
+        if len(taken) == 1:
+            return taken[0]
+        return {key: body for found in taken for key, body in found.items()}
 
     def drop(self) -> dict[FlowKey, W | None]:
-        """Give up all rule flows: they cannot be rendered. Everything is tried again at the next change."""
-        self._give_up()
-        gone, self._changed = self._changed, {}
-        return gone
+        """Give up all rule flows: they cannot be rendered. All of them are tried again at the next `take`."""
+        return {key: body for side in self._sides.values() for key, body in side.drop().items()}
 
-    def _give_up(self) -> None:
-        """What was there is gone, until all of it is rendered from nothing."""
-        self._changed = dict.fromkeys((*self._changed, *self._keys()))
-        self._sides = {stage.direction: Clauses(stage, self._encoder) for stage in STAGES}
-        self._rendered = None
-        self._anew = True
-
-    def _keys(self) -> Iterator[FlowKey]:
-        """The keys of all flows that were handed out, or are about to be."""
-        if self._rendered is not None:
-            yield from self._rendered
-            return
-        for side in self._sides.values():
-            yield from side.keys()
-            yield from side.dirty
-        for local in self._local.values():
-            yield self._sides[local.part.direction].hit(local.number)
-
-    def _restage(self, direction: Direction) -> None:
-        """A direction may need more bands, or fewer: then all of its flows get other priorities."""
-        stage, before = self._sides[direction].stage, self._sides[direction]
-        here = [local for local in self._local.values() if local.part.direction is direction]
-        bands, crowds = fewest_bands((local.number, _dimensions(local, self.userspace)) for local in here)
-        side = self._sides[direction] = Clauses(stage, self._encoder, bands, crowds)
-        side.dirty.update(before.dirty, before.keys())
-        self._changed.update(dict.fromkeys(before.hit(local.number) for local in here))
-        for local in here:
-            self._exchange(None, local)
-
-    def _rebuild(self) -> None:
-        """From nothing; piece by piece again as soon as no numbers collide."""
-        numbers = assign_numbers(self._local)
-        self._local = {name: local._replace(number=numbers[name]) for name, local in self._local.items()}
-        self._taken = set(numbers.values())
-        self._anew = False
-        if any(number_of(name) != number for name, number in numbers.items()):
-            self._rendered = self._render()
-            self._changed.update(self._rendered)
-            return
-        for local in self._local.values():
-            self._exchange(None, local)
-
-    def _render(self) -> dict[FlowKey, W]:
-        flows = FlowSet()
-        attachments: dict[int, Attachment] = {}
-        rules = []
-        for local in self._local.values():
-            keys = {port: Key("", str(port)) for port in local.ports}
-            attachments.update((port, Attachment(port, "", key, None, ())) for port, key in keys.items())
-            part = local.part
-            rules.append(
-                CompiledRule(
-                    local.number,
-                    part.direction,
-                    frozenset(keys.values()),
-                    part.variant.peers,
-                    part.variant.services,
-                    part.owners,
-                )
-            )
-        view = SwitchView(attachments=tuple(attachments.values()), userspace=self.userspace)
-        render_rules(flows, view, NodePolicy({}, tuple(rules)))
-        return dict(map(self._encoder.flow, flows.flows()))
-
-
-def _dimensions(local: Local | None, userspace: bool) -> list[frozenset[Element]]:
-    """Subjects, then what restricts; as `render_rules` orders them."""
-    if local is None:
-        return []
-    found: list[frozenset[Element]] = [frozenset(local.ports)]
-    variant = local.part.variant
-    if variant.peers is not None:
-        found.append(variant.peers)
-    if variant.services is not None:
-        found.append(_service_matches(variant.services, userspace))
-    return found if len(found) > 1 else [*found, frozenset({None})]
+    def _choose(self) -> None:
+        """Leave out what is too much, and take in again what is not."""
+        out = flow_limits.left_out(self._weights)
+        differ, self._out = out ^ self._out, out
+        if differ:
+            for part in self._parts.values():
+                if part.namespace in differ:
+                    (self._withdraw if part.namespace in out else self._install)(part)
 
 
 @lru_cache(maxsize=65536)

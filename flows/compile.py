@@ -13,21 +13,23 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from flows.flow_limits import weigh_peers, weight_of
 from flows.index import PodIndex
+from flows.living import RuleKey, RuleRef
 from flows.model import Cluster, Direction, Key, Policy, Selector
 from flows.net import Net
 from flows.numbering import assign_numbers
 from flows.services import Services
 from flows.tuples import new_tuple
-from flows.variants import RuleKey, RuleRef, Variant, Variants, identity
+from flows.variants import Variant, Variants, identity
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
     """One conjunction: these subjects may talk with these peers over these services, as responder or as initiator.
 
-    `peers` and `services` are None where they do not restrict; neither is ever empty. `conj_id` is unique on its
-    switch.
+    `peers` and `services` are None where they do not restrict; neither is ever empty. `conj_id` is unique in the
+    cluster. `weight` is about how many flows the rule's text makes, whatever pods there are.
     """
 
     conj_id: int
@@ -36,6 +38,12 @@ class CompiledRule:
     peers: frozenset[Net] | None
     services: Services | None
     owners: tuple[RuleRef, ...]
+    weight: int = 1
+
+    @property
+    def namespace(self) -> str:
+        """Where the rule's policies are, and its subjects."""
+        return self.owners[0].policy.namespace if self.owners else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,14 @@ class PolicyCompiler:
     """Compiles one snapshot, for as many switches as are asked for; peer sets are computed once and shared."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.index: PodIndex[None] = PodIndex(cluster)
+        self.index = PodIndex(cluster)
         self._variants = Variants(self.index)
         self._isolation: dict[int, set[Direction]] = defaultdict(set)
         self._owners: dict[RuleKey, list[RuleRef]] = defaultdict(list)
-        self._of_pod: dict[int, list[tuple[RuleKey, Variant]]] = defaultdict(list)
+        self._of_pod: dict[int, list[bytes]] = defaultdict(list)
+        self._parts: dict[bytes, tuple[RuleKey, Variant]] = {}
         self._read(cluster)
+        self._numbers = assign_numbers(self._parts)
 
     def _read(self, cluster: Cluster) -> None:
         isolating: set[tuple[str, Selector, Direction]] = set()
@@ -78,25 +88,24 @@ class PolicyCompiler:
                 self._isolation[n].add(direction)
         for rule in self._owners:
             for variant in self._variants.of(self._variants.bind(rule)):
+                name = identity(rule, variant.services)
+                self._parts[name] = rule, variant
                 for n in variant.subjects:
-                    self._of_pod[n].append((rule, variant))
+                    self._of_pod[n].append(name)
 
     def for_pods(self, pods: Collection[Key]) -> NodePolicy:
         """The rules for a switch that has these pods. Unknown, finished and hostNetwork pods are no subjects."""
         local = frozenset(n for n in map(self.index.number.get, pods) if n is not None)
-        parts = {
-            identity(rule, variant.services): (rule, variant)
-            for n in local
-            for rule, variant in self._of_pod.get(n, ())
-        }
-        numbers = assign_numbers(parts)
-        rules = [self._rule(numbers[one], *part, local) for one, part in parts.items()]
+        names = dict.fromkeys(name for n in local for name in self._of_pod.get(n, ()))
+        rules = [self._rule(self._numbers[name], *self._parts[name], local) for name in names]
         isolated = {self.index.pods[n].key: frozenset(self._isolation[n]) for n in local if n in self._isolation}
         return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)))
 
     def _rule(self, number: int, key: RuleKey, variant: Variant, local: frozenset[int]) -> CompiledRule:
         subjects = frozenset(self.index.pods[n].key for n in variant.subjects & local)
-        return CompiledRule(number, key.direction, subjects, variant.peers, variant.services, tuple(self._owners[key]))
+        weight = weight_of(weigh_peers(key.rule), variant.services)
+        owners = tuple(self._owners[key])
+        return CompiledRule(number, key.direction, subjects, variant.peers, variant.services, owners, weight)
 
 
 def compile_policy(cluster: Cluster, pods: Iterable[Key]) -> NodePolicy:

@@ -6,7 +6,7 @@ are cut once from what the encoder makes of two of them, and then filled in. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ FlowKey = bytes  # table, priority and match, as the encoder writes them
 # A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
 Element = int | Net | Match | None
 CLAUSE = cookie(CookieKind.CLAUSE)
+_ADDRESSES = 1 << 17  # the keys of addresses that bridges share
 
 
 class Encoder(Protocol[W_co]):
@@ -75,28 +76,14 @@ class Frames:
         self.hit = cut(lambda value: encode(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
         self._nets: dict[tuple[int, int], Frame] = {}
         self._ports: dict[tuple[Match, int], Frame] = {}
-        self._ipv4 = self._net(4, WIDTH[4])
-        self._last: tuple[Collection[Element], Sequence[FlowKey]] = ((), ())
+        self._address = lru_cache(maxsize=_ADDRESSES)(self._net(4, WIDTH[4]).key)
 
-    def keys(self, elements: Collection[Element]) -> Sequence[FlowKey]:
-        """The keys of a rule's elements, in their order."""
-        asked, keys = self._last
-        if asked is elements:
-            return keys
-        keys = self._keys(elements)
-        if isinstance(next(iter(elements), None), Net):
-            # A rule has the same peers on all bridges, which ask for their keys one after the other.
-            self._last = elements, keys
-        return keys
-
-    def _keys(self, elements: Collection[Element]) -> list[FlowKey]:
-        before, size, after = self._ipv4
-        key, whole = self.key, WIDTH[4]
+    def keys(self, elements: Collection[Element]) -> list[FlowKey]:
+        """The keys of elements, in their order."""
+        key, ipv4, whole = self.key, self._address, WIDTH[4]
         # Single IPv4 addresses are most of all elements.
         return [
-            before + element[1].to_bytes(size, "big") + after
-            if isinstance(element, Net) and element[2] == whole and element[0] == 4
-            else key(element)
+            ipv4(element[1]) if isinstance(element, Net) and element[2] == whole and element[0] == 4 else key(element)
             for element in elements
         ]
 

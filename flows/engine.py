@@ -1,80 +1,91 @@
 """The incremental engine: an event costs what it changes, not what there is.
 
-Holds the rules of all policies over a living index. Changes of pods, namespaces and policies mark the rules that they
-can concern; `settle`
-computes those again and says which really changed, and for which pods isolation did. The full computation in
-`compile` is the
-reference: after every step both must say the same.
+Holds the rules of all policies over a living index. Changes of pods, namespaces and policies change the sets that the
+rules stand on; `settle` says what came to these and what went, which rules came, went or differ, and for which pods
+isolation may. The full computation in `compile` is the reference: after every step both must say the same.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from flows.compile import rules_of
-from flows.groups import Group, PortName, Touched
+from flows.flow_limits import weight_of
+from flows.groups import Group
 from flows.index import PodIndex
+from flows.living import Live, Nets, Part, Pods, RuleKey, RuleRef
 from flows.model import Cluster, Direction, Key, Labels, Pod, Policy
-from flows.services import named
+from flows.net import Net
+from flows.numbering import Numbers
+from flows.rule_sets import RuleSets
+from flows.services import Services
 from flows.tuples import new_tuple
-from flows.variants import Bound, RuleKey, RuleRef, Variant, Variants, identity
+from flows.variants import identity
 
 
-class Part(NamedTuple):
-    """One variant of a rule, with the policies it stands in, and the name that its number is made of."""
+class Draft(NamedTuple):
+    """A part that has no number yet."""
 
     identity: bytes
-    direction: Direction
-    variant: Variant
-    owners: tuple[RuleRef, ...]
+    subjects: Pods
+    peers: Nets | None
+    services: Services | None
+    weight: int
 
 
 class Change(NamedTuple):
-    """A part that is new (`old` is None), gone (`new` is None) or different."""
+    """A part that is new (`old` is None), gone (`new` is None) or different. What its sets hold is no part of it."""
 
     old: Part | None
     new: Part | None
 
 
+class Moves(NamedTuple):
+    """The pods that came to a set of subjects, and those that went."""
+
+    subjects: Pods
+    came: tuple[Key, ...]
+    went: tuple[Key, ...]
+
+
+class Turns(NamedTuple):
+    """The prefixes that came to a set of peers, and those that went."""
+
+    peers: Nets
+    came: set[Net]
+    went: set[Net]
+
+
 class Settled(NamedTuple):
-    """What followed from all changes since the last time. `isolation` has pods whose isolated directions may differ."""
+    """What followed from all changes since the last time. `isolation` has pods whose isolated directions may differ.
 
-    parts: tuple[Change, ...]
-    isolation: frozenset[Key]
-
-
-class Live(Bound["Live"]):
-    """A rule that stands in some policy: its owners, sorted, and its parts as of the last `settle`.
-
-    There is one for each RuleKey, compared by identity, for a key costs much to hash.
+    The sets of a part that is new are not told of: they are as they are.
     """
 
-    __slots__ = ("owners", "parts")
-
-    def __init__(self, key: RuleKey, subjects: Group[Live], peers: list[Group[Live]]) -> None:
-        super().__init__(key, subjects, peers)
-        self.owners: list[RuleRef] = []
-        self.parts: tuple[Part, ...] = ()
+    parts: tuple[Change, ...]
+    subjects: tuple[Moves, ...]
+    peers: tuple[Turns, ...]
+    isolation: frozenset[Key]
 
 
 class PolicyEngine:
     """Pods, namespaces and policies in; changed rules out."""
 
     def __init__(self) -> None:
-        self.index: PodIndex[Live] = PodIndex()
-        self._variants = Variants(self.index)
+        self.index = PodIndex()
+        self._sets = RuleSets(self.index)
         self._policies: dict[Key, Policy] = {}
         self._rules: dict[RuleKey, Live] = {}
+        self._numbers = Numbers()
+        self._named: dict[bytes, Live] = {}  # by the identities of their parts
         # How many policies isolate a group, by direction.
-        self._isolating: dict[Direction, dict[Group[Live], int]] = {direction: {} for direction in Direction}
-        self._port_users: dict[PortName, set[Live]] = {}
+        self._isolating: dict[Direction, dict[Group, int]] = {direction: {} for direction in Direction}
         # To be computed again, in the order of the changes: what came together lies together in memory.
         self._affected: dict[Live, None] = {}
         self._failed: dict[Live, str] = {}
-        self._moved: set[Key] = set()
-        self._moved_numbers: set[int] = set()  # the same of pods that are still there, by their number
+        self._moved: set[int] = set()  # pods whose isolation policies may have changed
 
     def load(self, cluster: Cluster) -> None:
         """Take a whole snapshot into an engine that has nothing yet; namespaces and pods first, so that each group is
@@ -87,22 +98,15 @@ class PolicyEngine:
 
     def put_namespace(self, name: str, labels: Labels | None) -> None:
         """A namespace has these labels now, or no object any more (None)."""
-        self._concern(self.index.put_namespace(name, labels))
+        self.index.put_namespace(name, labels)
 
     def put_pod(self, pod: Pod) -> None:
         """A pod is new or has changed."""
-        if pod.networked:
-            self._concern(self.index.put_pod(pod), pod.key)
-        else:
-            self.remove_pod(pod.key)
+        self.index.put_pod(pod)
 
     def remove_pod(self, key: Key) -> None:
         """A pod is gone."""
-        n = self.index.number.get(key)
-        if n in self._moved_numbers:
-            self._moved_numbers.discard(n)
-            self._moved.add(key)
-        self._concern(self.index.remove_pod(key), key)
+        self.index.remove_pod(key)
 
     def put_policy(self, policy: Policy) -> None:
         """A policy is new or has changed."""
@@ -113,14 +117,6 @@ class PolicyEngine:
     def remove_policy(self, key: Key) -> None:
         """A policy is gone."""
         self._exchange(self._policies.pop(key, None), None)
-
-    def _concern(self, touched: Touched[Live], pod: Key | None = None) -> None:
-        for group in touched.groups:
-            self._affected.update(dict.fromkeys(group.users))
-            if pod is not None and any(group in groups for groups in self._isolating.values()):
-                self._moved.add(pod)
-        for name in touched.ports:
-            self._affected.update(dict.fromkeys(self._port_users.get(name, ())))
 
     def _exchange(self, old: Policy | None, new: Policy | None) -> None:
         before = {ref: rule for rule, ref in rules_of(old)} if old else {}
@@ -133,36 +129,20 @@ class PolicyEngine:
         for ref, rule in before.items():
             self._disown(rule, ref)
         if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
-            self._isolate(old, -1)
             self._isolate(new, +1)
+            self._isolate(old, -1)
 
     def _own(self, rule: RuleKey, ref: RuleRef) -> None:
         live = self._rules.get(rule)
         if live is None:
-            live = self._rules[rule] = Live(rule, self._variants.subjects(rule), self._variants.peers(rule))
-            live.subjects.users.add(live)
-            for group in live.peers:
-                group.users.add(live)
-            for name in _port_names(rule) if rule.rule.ports else ():
-                self._port_users.setdefault(name, set()).add(live)
-        if live.owners:
-            insort(live.owners, ref)
-        else:
-            live.owners.append(ref)
+            live = self._rules[rule] = self._sets.bind(rule)
+        insort(live.owners, ref)
         self._affected[live] = None
 
     def _disown(self, rule: RuleKey, ref: RuleRef) -> None:
         live = self._rules[rule]
         live.owners.remove(ref)
         self._affected[live] = None
-
-    def _forget(self, live: Live) -> None:
-        """A rule that stands in no policy any more. Not before `settle`, for until then another may come to say it."""
-        del self._rules[live.key]
-        for group in (live.subjects, *live.peers):
-            group.users.discard(live)
-        for name in _port_names(live.key):
-            self._port_users[name].discard(live)
 
     def _isolate(self, policy: Policy | None, by: int) -> None:
         if policy is None or not policy.isolates:
@@ -172,66 +152,162 @@ class PolicyEngine:
             counts = self._isolating[direction]
             before = counts.get(group, 0)
             after = counts[group] = before + by
-            if not before or not after:
-                self._moved_numbers.update(group.members)
+            if (not before or not after) and (group.members or group in self.index.log):
+                # Those that came or went in this step too: the log is read when the group may isolate no more.
+                self._moved.update(group.members, group.touched())
             if not after:
                 del counts[group]
+        # A policy holds its group once.
+        if by < 0:
+            self.index.release(group)
+            self.index.release(group)
 
     # -- results -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> Settled:
         """What all changes since the last call come to."""
+        self._sets.follow()
+        subjects, peers = self._read_log()
         affected, self._affected = self._affected, {}
-        changes: list[Change] = []
+        # All get their numbers before any is told, for those that come may move others.
+        drafts = {live: self._contained(live) for live in affected}
+        numbers = {live: self._number(live, wanted) for live, wanted in drafts.items()}
+        changes = [change for live in affected for change in self._replace(live, drafts[live], numbers[live])]
+        changes += self._renumber(affected)
         for live in affected:
-            old, new = live.parts, self._contained(live)
-            live.parts = new
-            if old:
-                changes.extend(_differences(old, new))
-            else:
-                changes.extend([new_tuple(Change, (None, part)) for part in new])
             if not live.owners:
-                self._forget(live)
-        pods = self.index.pods
-        moved = frozenset(chain(self._moved, [pods[n].key for n in self._moved_numbers]))
-        self._moved, self._moved_numbers = set(), set()
-        return Settled(tuple(changes), moved)
+                del self._rules[live.key]
+                self._failed.pop(live, None)
+                self._sets.release(live)
+        self._sets.prune()
+        pods, departed = self.index.pods, self.index.departed
+        isolation = frozenset([pods[n].key if n in pods else departed[n] for n in self._moved])
+        self._moved = set()
+        self.index.departed = {}
+        return Settled(tuple(changes), subjects, peers, isolation)
 
-    def _contained(self, live: Live) -> tuple[Part, ...]:
+    def _read_log(self) -> tuple[tuple[Moves, ...], tuple[Turns, ...]]:
+        """What came and went in the sets that rules stand on; marks the rules of sets that are empty now, or were, and
+        those that could not be computed before."""
+        log = self.index.log
+        moves, turns = [], []
+        pods, departed = self.index.pods, self.index.departed
+        ingress, egress = self._isolating.values()
+        for living in log:
+            came, went = living.take()
+            if not came and not went:
+                continue
+            now = len(living.members)
+            if not now or now == len(came) - len(went):
+                self._affected.update(dict.fromkeys(living.rules))
+            elif self._failed:
+                self._affected.update(dict.fromkeys(self._failed.keys() & living.rules))
+            if isinstance(living, Pods):
+                if living in ingress or living in egress:
+                    self._moved |= came | went
+                if living.rules:
+                    keys = [tuple([pods[n].key if n in pods else departed[n] for n in found]) for found in (came, went)]
+                    moves.append(Moves(living, keys[0], keys[1]))
+            elif living.rules and isinstance(living, Nets):
+                turns.append(Turns(living, came, went))
+        log.clear()
+        return tuple(moves), tuple(turns)
+
+    def _contained(self, live: Live) -> list[Draft]:
         """A rule that cannot be computed allows nothing, until something of it changes."""
         try:
-            parts = self._compute(live)
+            drafts = self._compute(live)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this rule and no other
             self._failed[live] = f"cannot be computed, so it allows nothing: {type(error).__name__}: {error}"
-            return ()
+            return []
         if self._failed:
             self._failed.pop(live, None)
-        return parts
+        return drafts
+
+    def _compute(self, live: Live) -> list[Draft]:
+        """What a rule comes to; changes nothing. Variants differ from one another in their services."""
+        names = {part.services: part.identity for part in live.parts}
+        key, weight = live.key, live.weight
+        return [
+            new_tuple(
+                Draft,
+                (
+                    names.get(services) or identity(key, services),
+                    subjects,
+                    peers,
+                    services,
+                    weight_of(weight, services),
+                ),
+            )
+            for subjects, peers, services in live.variants()
+        ]
+
+    def _number(self, live: Live, wanted: list[Draft]) -> list[int]:
+        """These parts of a rule have numbers from now on, and no others. Returns those that they had or got."""
+        known = {part.identity: part.number for part in live.parts}
+        numbers = []
+        for draft in wanted:
+            name = draft.identity
+            number = known.pop(name, None)
+            if number is None:
+                number = self._numbers.enter(name)
+                self._named[name] = live
+            numbers.append(number)
+        for name in known:
+            self._numbers.leave(name)
+            del self._named[name]
+        return numbers
+
+    def _replace(self, live: Live, wanted: list[Draft], numbers: list[int]) -> Iterator[Change]:
+        """The parts of a rule are these now; what is told of them."""
+        before = {part.identity: part for part in live.parts}
+        owners = tuple(live.owners)
+        direction = live.key.direction
+        parts = []
+        moved = self._numbers.moved
+        for (name, subjects, peers, services, weight), number in zip(wanted, numbers, strict=True):
+            old = before.pop(name, None)
+            if name in moved:
+                number = self._numbers.of(name)
+            part = new_tuple(Part, (name, number, direction, subjects, peers, services, owners, weight))
+            parts.append(part)
+            if part != old:
+                yield Change(old, part)
+        live.parts = tuple(parts)
+        for gone in before.values():
+            yield Change(gone, None)
+
+    def _renumber(self, computed: Iterable[Live]) -> Iterator[Change]:
+        """Rules whose number another one has now, or that have another's number."""
+        if not self._numbers.moved:
+            return
+        for live in {self._named[name]: None for name in self._numbers.moved if name in self._named}:
+            if live in computed:
+                continue
+            parts = live.parts
+            live.parts = tuple([part._replace(number=self._numbers.of(part.identity)) for part in parts])
+            yield from (Change(old, new) for old, new in zip(parts, live.parts, strict=True) if old != new)
+        self._numbers.moved.clear()
+
+    # -- asking ------------------------------------------------------------------------------------------------------
 
     @property
     def failures(self) -> dict[RuleRef, str]:
         """The rules of policies that allow nothing because they cannot be computed, and why."""
         return {ref: reason for live, reason in self._failed.items() for ref in live.owners}
 
-    def _compute(self, live: Live) -> tuple[Part, ...]:
-        if not live.owners:
-            return ()
-        names = {part.variant.services: part.identity for part in live.parts} if live.parts else {}
-        key, owners = live.key, tuple(live.owners)
-        return tuple(
-            [
-                new_tuple(Part, (names.get(v.services) or identity(key, v.services), key.direction, v, owners))
-                for v in self._variants.of(live)
-            ]
-        )
+    def parts_of(self, policy: Key) -> list[Part]:
+        """The parts of a policy's rules as of the last `settle`."""
+        known = self._policies.get(policy)
+        lives = [self._rules.get(rule) for rule, _ in rules_of(known)] if known is not None else []
+        return [part for live in lives if live is not None for part in live.parts]
 
-    def parts_of(self, pod: Key) -> list[Part]:
-        """The parts of which a pod is a subject."""
+    def subjects_of(self, pod: Key) -> list[Pods]:
+        """The sets of subjects that a pod is in, of which there are parts."""
         n = self.index.number.get(pod)
         if n is None:
             return []
-        rules = {user for group in self.index.groups_of(n) for user in group.users}
-        return [part for live in rules for part in live.parts if n in part.variant.subjects]
+        return [found for group in {*self.index.groups_of(n)} for found in self._sets.subjects(group, n)]
 
     def isolated(self, pod: Key) -> frozenset[Direction]:
         """The directions in which some policy isolates the pod."""
@@ -240,15 +316,3 @@ class PolicyEngine:
             return frozenset()
         groups = list(self.index.groups_of(n))
         return frozenset(d for d, counts in self._isolating.items() if any(group in counts for group in groups))
-
-
-def _differences(old: tuple[Part, ...], new: tuple[Part, ...]) -> list[Change]:
-    """Variants differ from one another in their services."""
-    before = {part.variant.services: part for part in old}
-    after = {part.variant.services: part for part in new}
-    pairs = [(before.get(services), after.get(services)) for services in {**before, **after}]
-    return [Change(one, other) for one, other in pairs if one != other]
-
-
-def _port_names(rule: RuleKey) -> list[PortName]:
-    return [(str(spec.port), spec.protocol) for spec in named(rule.rule.ports)]

@@ -6,58 +6,68 @@ Pods are small integers here. Which pods there are, and how they move between gr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
 
+from flows.living import Log, Nets, Pods
 from flows.model import Operator, Protocol, Requirement, Selector
-from flows.net import Net
 
 PortName = tuple[str, Protocol]
 Label = tuple[str, str]
-User = TypeVar("User")
 
 
-class Group(Generic[User]):
-    """The pods that one selector selects in one scope. `members` is replaced, never changed, when they change.
+class Group(Pods):
+    """The pods that one selector selects in one scope. Kept for as long as somebody holds it, which `holders` counts.
 
-    `users` are whoever must hear of a change; their type is the owner's business.
+    `addresses` stand for its pods and for no other; None until somebody asks for them.
     """
 
-    __slots__ = ("addresses", "members", "scope", "selector", "users")
+    __slots__ = ("addresses", "holders", "scope", "selector")
 
-    def __init__(self, scope: Scope[User], selector: Selector, members: frozenset[int]) -> None:
+    def __init__(self, log: Log, scope: Scope, selector: Selector, members: Iterable[int]) -> None:
+        super().__init__(log, members)
         self.scope = scope
         self.selector = selector
-        self.members = members
-        self.addresses: frozenset[Net] | None = None
-        self.users: set[User] = set()
+        self.addresses: Nets | None = None
+        self.holders = 0
 
 
-class Scope(Generic[User]):
-    """Some namespaces and the groups within them, by the labels that can bring a pod into them."""
+class Scope:
+    """Some namespaces and the groups within them, by the labels that can bring a pod into them. `where` is the one
+    namespace, or the selector of all."""
 
-    __slots__ = ("by_label", "groups", "names", "unlabelled")
+    __slots__ = ("by_label", "groups", "names", "unlabelled", "where")
 
-    def __init__(self, names: set[str]) -> None:
+    def __init__(self, where: str | Selector, names: set[str]) -> None:
+        self.where = where
         self.names = names
-        self.groups: dict[Selector, Group[User]] = {}
-        self.by_label: dict[Label, list[Group[User]]] = {}
-        self.unlabelled: list[Group[User]] = []
+        self.groups: dict[Selector, Group] = {}
+        self.by_label: dict[Label, dict[Group, None]] = {}
+        self.unlabelled: dict[Group, None] = {}
 
-    def register(self, group: Group[User], term: Requirement | None) -> None:
+    def register(self, group: Group) -> None:
         """Remember a group under the labels of its narrowest term, or as one that any pod can be in."""
         self.groups[group.selector] = group
+        term = narrowest(group.selector)
         if term is None:
-            self.unlabelled.append(group)
+            self.unlabelled[group] = None
+            return
+        for value in term.values:
+            self.by_label.setdefault((term.key, value), {})[group] = None
+
+    def forget(self, group: Group) -> None:
+        """Nobody holds a group any more."""
+        del self.groups[group.selector]
+        term = narrowest(group.selector)
+        if term is None:
+            del self.unlabelled[group]
             return
         for value in term.values:
             label = (term.key, value)
-            beside = self.by_label.get(label)
-            if beside is None:
-                self.by_label[label] = [group]
-            else:
-                beside.append(group)
+            beside = self.by_label[label]
+            del beside[group]
+            if not beside:
+                del self.by_label[label]
 
-    def candidates(self, labels: Iterable[Label]) -> Iterator[Group[User]]:
+    def candidates(self, labels: Iterable[Label]) -> Iterator[Group]:
         """The groups that a pod with these labels might be in; one may come more than once."""
         yield from self.unlabelled
         if self.by_label:
@@ -90,16 +100,6 @@ class Space:
             there.discard(n)
             if not there:
                 del self.by_label[label]
-
-
-class Touched(Generic[User]):
-    """What a change concerns: groups whose members or members' addresses and ports changed, and names of ports."""
-
-    __slots__ = ("groups", "ports")
-
-    def __init__(self) -> None:
-        self.groups: set[Group[User]] = set()
-        self.ports: set[PortName] = set()
 
 
 def narrowest(selector: Selector) -> Requirement | None:

@@ -7,7 +7,8 @@ by the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import pairwise
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -110,22 +111,70 @@ def halves(net: Net) -> tuple[Net, Net]:
     return Net(net.version, net.value, longer), Net(net.version, upper, longer)
 
 
-def subtract(net: Net, holes: Iterable[Net]) -> list[Net]:
+def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
     """The fewest prefixes that cover `net` without `holes`, in address order.
 
-    Splitting only where a hole lies inside gives the minimal set: each prefix returned has a sibling that is
-    touched by a hole, so no two can be merged.
+    Each prefix returned has a sibling that is touched by a hole, so no two can be merged. The cost is that of sorting
+    the holes and of what is returned, at most so many for each hole as the family has bits.
     """
-    inside = []
-    for hole in holes:
-        if hole.contains(net):
-            return []
-        if net.contains(hole):
-            inside.append(hole)
+    inside = _inside(net, holes)
+    if inside is None:
+        return []
     if not inside:
         return [net]
-    low, high = halves(net)
-    return subtract(low, inside) + subtract(high, inside)
+    found: list[Net] = []
+    before: Net | None = None
+    for hole in inside:
+        shared = net.prefix if before is None else _shared(before, hole) + 1
+        if before is not None:
+            # What comes after the last hole, within the half in which it is.
+            found.extend(
+                sibling for depth in range(before.prefix, shared, -1) if (sibling := _sibling(before, depth, 1))
+            )
+        found.extend(sibling for depth in range(shared + 1, hole.prefix + 1) if (sibling := _sibling(hole, depth, 0)))
+        before = hole
+    last = inside[-1]
+    found.extend(sibling for depth in range(last.prefix, net.prefix, -1) if (sibling := _sibling(last, depth, 1)))
+    return found
+
+
+def count_left(net: Net, holes: Collection[Net]) -> int:
+    """How many prefixes `subtract` returns, at the cost of sorting the holes.
+
+    In the binary tree from `net` down to the holes, each prefix that a hole lies in has two halves, and each of these
+    is such a prefix, a hole, or left.
+    """
+    if not holes:
+        return 1
+    inside = _inside(net, holes)
+    if inside is None:
+        return 0
+    halved = inside[0].prefix - net.prefix if inside else 0
+    halved += sum(hole.prefix - 1 - _shared(before, hole) for before, hole in pairwise(inside))
+    return halved + 1 - len(inside)
+
+
+def _inside(net: Net, holes: Collection[Net]) -> list[Net] | None:
+    """The holes within `net` that lie in no other, in address order; None when one of them covers it."""
+    found: list[Net] = []
+    for hole in sorted(set(holes)) if holes else ():
+        if hole.contains(net):
+            return None
+        if net.contains(hole) and not (found and found[-1].contains(hole)):
+            found.append(hole)
+    return found
+
+
+def _shared(one: Net, other: Net) -> int:
+    """How many leading bits two prefixes share, neither of which lies in the other."""
+    return WIDTH[one.version] - (one.value ^ other.value).bit_length()
+
+
+def _sibling(net: Net, depth: int, bit: int) -> Net | None:
+    """The other half, at `depth`, of what `net` lies in, if its bit there is `bit`; else None."""
+    place = WIDTH[net.version] - depth
+    cut = net.value >> place
+    return Net(net.version, (cut ^ 1) << place, depth) if cut & 1 != bit else None
 
 
 def collapse(nets: Iterable[Net]) -> list[Net]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
+from flows import flow_limits
+from flows.flow_limits import policy_flows
 from flows.model import (
     EVERYTHING,
     Direction,
@@ -104,8 +106,22 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         found = list(told(found))
         defects = tuple(map(str, found)) if found else ()
         policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
+        policy = _bounded(policy, found)
     errors.extend(found)
     return policy
+
+
+def _bounded(policy: Policy, errors: Errors) -> Policy:
+    """The policy, or without all of its rules when these are too many flows: which of them its author could do without,
+    nobody can say."""
+    flows = policy_flows(policy)
+    if flows <= flow_limits.MOST_POLICY_FLOWS:
+        return policy
+    reason = f"its prefixes without their exceptions, and its ports, are {flows:,} flows; a policy may have"
+    error = FieldError("spec", f"{reason} {flow_limits.MOST_POLICY_FLOWS:,}; none of its rules counts")
+    errors.append(error)
+    ingress, egress = (None,) * len(policy.ingress), (None,) * len(policy.egress)
+    return policy._replace(ingress=ingress, egress=egress, defects=(*policy.defects, str(error)))
 
 
 def _known(raw: Object, names: frozenset[str], path: str, errors: Errors) -> None:

@@ -5,5 +5,4 @@ from __future__ import annotations
 SELF = 30000  # a pod always reaches itself
 NOT_ASKED = 29000  # the node and its own pods
 NOT_ISOLATED = 28000  # nothing isolates the subject in this direction
-RULES = 20000  # conjunctive matches
-LOWEST_RULES = 4000  # so many bands of rules can be told apart
+RULES = 20000  # conjunctive matches, in up to MOST_BANDS bands from here down

@@ -7,8 +7,8 @@ bands of priorities.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flows import oxm
@@ -27,15 +27,19 @@ from flows.fields import (
     SctpAssociation,
     cookie,
 )
-from flows.flow import Conjunction, FlowError, Match, Term, exactly, in_range, masked, match
+from flows.flow import Conjunction, Match, Term, exactly, in_range, masked, match
+from flows.flow_limits import left_out
 from flows.model import Direction, Key, Protocol
 from flows.net import Net
 from flows.pipeline import Table
-from flows.priorities import LOWEST_RULES, NOT_ISOLATED, RULES
+from flows.priorities import NOT_ISOLATED, RULES
 from flows.services import Service, Services, port_masks
 
 # A conjunction action has 16 bytes and a message 64 KiB; the rest is room for the match and the bundle's wrapping.
 MOST_CONJUNCTIONS = 3500
+# Each band may give each flow another copy. So many hold some 100,000 rules of one subject, peer or port; priorities
+# below RULES are enough for them.
+MOST_BANDS = 32
 
 
 class Stage(NamedTuple):
@@ -66,12 +70,17 @@ def render_stages(flows: FlowSet) -> None:
 
 
 def render_rules(flows: FlowSet, view: SwitchView, policy: NodePolicy) -> None:
-    """All rules of the switch, both directions. Raises FlowError when even the lowest band is full."""
+    """All rules of the switch, both directions, but for those of namespaces that ask for too much."""
     ports: dict[Key, list[int]] = defaultdict(list)
     for attachment in view.attachments:
         ports[attachment.pod].append(attachment.ofport)
+    weights: Counter[str] = Counter()
+    for rule in policy.rules:
+        if any(ports.get(key) for key in rule.subjects):
+            weights[rule.namespace] += rule.weight
+    out = left_out(weights)
     for stage in STAGES:
-        rules = [rule for rule in policy.rules if rule.direction is stage.direction]
+        rules = [rule for rule in policy.rules if rule.direction is stage.direction and rule.namespace not in out]
         _render_stage(flows, stage, rules, ports, view.userspace)
 
 
@@ -92,9 +101,13 @@ def _render_stage(
             for terms in members:
                 clauses[match(*terms)].append(conjunction)
     bands = _bands(clauses.values())
+    spaces = {rule.conj_id: rule.namespace for rule in rendered}
     for wanted, conjunctions in clauses.items():
         for band, part in _split(conjunctions, bands).items():
-            flows.add(stage.table, stage.priority(band), wanted, sorted(part), owner=cookie(CookieKind.CLAUSE))
+            kept = set(fitting([one.conj_id for one in part], spaces)[0])
+            if kept:
+                actions = sorted(one for one in part if one.conj_id in kept)
+                flows.add(stage.table, stage.priority(band), wanted, actions, owner=cookie(CookieKind.CLAUSE))
     for rule in rendered:
         owner = cookie(CookieKind.RULE, rule.conj_id)
         hit = [exactly(oxm.CONJ_ID, rule.conj_id)]
@@ -154,19 +167,35 @@ def _sctp_terms(service: Service) -> Iterator[tuple[Term, ...]]:
 
 
 def _bands(clauses: Iterable[list[Conjunction]]) -> int:
-    """The smallest power of two of bands in which no flow has more conjunctions than a message can hold."""
-    crowded = [conjunctions for conjunctions in clauses if len(conjunctions) > MOST_CONJUNCTIONS]
+    """The bands that all flows need."""
+    return max([fewest_bands([one.conj_id for one in members]) for members in clauses], default=1)
+
+
+def fewest_bands(numbers: Collection[int]) -> int:
+    """The smallest power of two of bands in which none has more of these rules than a message can hold; or the most
+    that there may be."""
     bands = 1
-    while any(len(members) > MOST_CONJUNCTIONS for c in crowded for members in _split(c, bands).values()):
-        bands = more_bands(bands)
+    while bands < MOST_BANDS and len(numbers) > MOST_CONJUNCTIONS:
+        if max(Counter([number % bands for number in numbers]).values()) <= MOST_CONJUNCTIONS:
+            break
+        bands *= 2
     return bands
 
 
-def more_bands(bands: int) -> int:
-    """Twice as many. Raises FlowError when there is no room for them below RULES."""
-    if RULES - 2 * bands < LOWEST_RULES:
-        raise FlowError("more rules share one subject, peer or port than a switch can tell apart")
-    return 2 * bands
+def fitting(numbers: list[int], spaces: Mapping[int, str]) -> tuple[list[int], set[str]]:
+    """Of the rules of one flow those that a message can hold, and the namespaces of those that are left out: the ones
+    with the most rules there. A rule that misses in a clause allows nothing by it."""
+    count = len(numbers)
+    if count <= MOST_CONJUNCTIONS:
+        return numbers, set()
+    out: set[str] = set()
+    by_space = Counter([spaces[number] for number in numbers])
+    for space in sorted(by_space, key=lambda space: (-by_space[space], space)):
+        if count <= MOST_CONJUNCTIONS:
+            break
+        out.add(space)
+        count -= by_space[space]
+    return [number for number in numbers if spaces[number] not in out], out
 
 
 def _split(conjunctions: list[Conjunction], bands: int) -> dict[int, list[Conjunction]]:

@@ -11,34 +11,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Generic, NamedTuple
+from typing import NamedTuple
 
-from flows.groups import Group, User
+from flows.groups import Group
 from flows.index import PodIndex
-from flows.model import EVERYTHING, Direction, Key, Peer, PortSpec, Rule, Selector
+from flows.living import RuleKey
+from flows.model import EVERYTHING, Direction, Peer, PortSpec, Rule, Selector
 from flows.net import Net, collapse, subtract
 from flows.services import Service, Services, named, normalize, numbered, resolve
 from flows.tuples import new_tuple
-
-
-class RuleRef(NamedTuple):
-    """A rule where the user wrote it: the policy, the direction, and its place in the list, from 0."""
-
-    policy: Key
-    direction: Direction
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.policy} {self.direction.value}[{self.number}]"
-
-
-class RuleKey(NamedTuple):
-    """What a rule says. Equal keys mean equal rules, whichever policies they stand in."""
-
-    direction: Direction
-    namespace: str
-    subjects: Selector
-    rule: Rule
 
 
 class Variant(NamedTuple):
@@ -49,27 +30,25 @@ class Variant(NamedTuple):
     services: Services | None
 
 
-class Bound(Generic[User]):
-    """A rule with the groups of an index that it looks at. Compared by identity."""
+class Bound(NamedTuple):
+    """A rule with the pods that its selectors select."""
 
-    __slots__ = ("key", "peers", "subjects")
-
-    def __init__(self, key: RuleKey, subjects: Group[User], peers: list[Group[User]]) -> None:
-        self.key = key
-        self.subjects = subjects
-        self.peers = peers
+    key: RuleKey
+    subjects: frozenset[int]
+    peers: list[Group]
 
 
-class Variants(Generic[User]):
-    """Makes variants from what an index has now."""
+class Variants:
+    """Makes variants from what an index has, which must not change."""
 
-    def __init__(self, index: PodIndex[User]) -> None:
+    def __init__(self, index: PodIndex) -> None:
         self.index = index
         self._blocks: dict[Peer, tuple[Net, ...]] = {}
+        self._addresses: dict[Group, frozenset[Net]] = {}
 
-    def of(self, rule: Bound[User]) -> list[Variant]:
+    def of(self, rule: Bound) -> list[Variant]:
         """The variants of a rule that can allow anything: none has an empty set."""
-        subjects = rule.subjects.members
+        subjects = rule.subjects
         if not subjects:
             return []
         ports = rule.key.rule.ports
@@ -81,18 +60,10 @@ class Variants(Generic[User]):
             found = self._egress(rule, numbered(ports), named(ports))
         return [v for v in found if (v.peers is None or v.peers) and v.services != ()]
 
-    def bind(self, key: RuleKey) -> Bound[User]:
-        """The rule with its groups, which are kept true from now on."""
-        return Bound(key, self.subjects(key), self.peers(key))
-
-    def subjects(self, key: RuleKey) -> Group[User]:
-        """The group of a rule's subjects."""
-        return self.index.group(key.namespace, key.subjects)
-
-    def peers(self, key: RuleKey) -> list[Group[User]]:
-        """The groups of a rule's peers: pods of its own namespace unless a peer has a namespace selector; all of those
-        namespaces' pods unless it has a pod selector."""
-        return [
+    def bind(self, key: RuleKey) -> Bound:
+        """The rule with its pods: as peers those of its own namespace unless a peer has a namespace selector; all of
+        those namespaces' pods unless it has a pod selector."""
+        peers = [
             self.index.group(
                 key.namespace if peer.namespaces is None else peer.namespaces,
                 peer.pods if peer.pods is not None else EVERYTHING,
@@ -100,10 +71,11 @@ class Variants(Generic[User]):
             for peer in key.rule.peers
             if peer.ip_block is None
         ]
+        return Bound(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
 
-    def _ingress(self, rule: Bound[User], plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
+    def _ingress(self, rule: Bound, plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
         """Ingress: the destination is the subject, so a port's name is looked up in each subject."""
-        subjects = rule.subjects.members
+        subjects = rule.subjects
         peers = self._peer_nets(rule)
         if not names:
             return [Variant(subjects, peers, plain)]
@@ -112,9 +84,9 @@ class Variants(Generic[User]):
             groups[normalize(plain + resolve(names, self.index.pods[n]))].append(n)
         return [Variant(frozenset(members), peers, services) for services, members in groups.items()]
 
-    def _egress(self, rule: Bound[User], plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
+    def _egress(self, rule: Bound, plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
         """Egress: the destination is the peer, so a name gives one variant for each set of numbers that peers have."""
-        subjects = rule.subjects.members
+        subjects = rule.subjects
         found = [Variant(subjects, self._peer_nets(rule), plain)] if plain else []
         for services, addresses in self._named_destinations(rule, names).items() if names else ():
             # Where the names add nothing to the numbers, these destinations are among the others already.
@@ -122,7 +94,7 @@ class Variants(Generic[User]):
                 found.append(Variant(subjects, frozenset(addresses), services))
         return found
 
-    def _named_destinations(self, rule: Bound[User], names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
+    def _named_destinations(self, rule: Bound, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
         """Addresses of the destination pods by the numbers that `names` have there; behind an ipBlock, the pods
         inside."""
         index = self.index
@@ -143,7 +115,7 @@ class Variants(Generic[User]):
         return groups
 
     def _with_port(
-        self, names: tuple[PortSpec, ...], rule: Bound[User], allowed: frozenset[Net] | None, blocks: list[Net]
+        self, names: tuple[PortSpec, ...], rule: Bound, allowed: frozenset[Net] | None, blocks: list[Net]
     ) -> Iterable[int]:
         """Pods with such a port that can be behind `allowed`; all of them only where a block may hold any address."""
         found = self.index.with_port(names)
@@ -154,16 +126,22 @@ class Variants(Generic[User]):
             return {n for group in rule.peers for n in group.members if n in found}
         return {n for address in allowed for n in self.index.claimants(address) if n in found}
 
-    def _peer_nets(self, rule: Bound[User]) -> frozenset[Net] | None:
+    def _peer_nets(self, rule: Bound) -> frozenset[Net] | None:
         """The rule's peers as prefixes; None when it names none, which means everybody."""
         peers = rule.key.rule.peers
         if not peers:
             return None
-        found = [self.index.addresses(group) for group in rule.peers]
+        found = [self._addresses_of(group) for group in rule.peers]
         if len(found) == len(peers) == 1:
             return found[0]
         blocks = [net for peer in peers for net in self._block_nets(peer)]
         return frozenset(collapse(blocks)).union(*found)
+
+    def _addresses_of(self, group: Group) -> frozenset[Net]:
+        found = self._addresses.get(group)
+        if found is None:
+            found = self._addresses[group] = frozenset(self.index.addresses(group))
+        return found
 
     def _block_nets(self, peer: Peer) -> tuple[Net, ...]:
         block = peer.ip_block

@@ -8,14 +8,18 @@ cannot be planned; the others go on. No input or output here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 from controller.reconcile.events import Body
 from controller.reconcile.kept_out import KeptOut, describe
+from controller.reconcile.naming import Naming
+from controller.reconcile.objects import KINDS, Touched, compare, objects, placement
 from controller.reconcile.owners import BridgeName, Owners
+from controller.reconcile.places import Places
+from controller.reconcile.telling import Plan, Telling
 from flows.attach import (
     USERSPACE_DATAPATHS,
     Attachment,
@@ -30,15 +34,12 @@ from flows.attach import (
 from flows.bridge_plan import BridgePlan
 from flows.bridge_reader import BridgeReader, Differences
 from flows.encoding import Encoder, FlowEncoder, FlowKey
-from flows.engine import Change, Part, PolicyEngine
+from flows.engine import PolicyEngine
 from flows.limits import Limit
 from flows.model import Cluster, Key, Pod
 from flows.net import Net
 
-Plan = BridgePlan[Body]
 Told = dict[BridgeName, dict[FlowKey, Body | None]]
-Touched = tuple[str, Key | str]  # kind and key or name of an object that may have changed
-KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not be planned is tried again
 ROUNDS = 4  # attempts to find all objects that cannot be taken in
 
@@ -90,20 +91,20 @@ class World:
         self._stale: set[BridgeName] = set(self.bridges)  # bridges whose ports are to be read again
         self._fallen: set[BridgeName] = set()  # bridges that failed since they were read
         self._changed: set[Key] = set()  # pods that are otherwise placed than when ports were read last
-        self._named: dict[Key, tuple[BridgeName, ...]] = {}  # which bridges have a port that names a pod
-        self._names: dict[BridgeName, Counter[Key]] = {}
+        self._naming = Naming()
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
-        self._ports: dict[BridgeName, dict[Key, Attachment]] = {}  # the pods on a bridge
-        self._place: dict[Key, tuple[tuple[BridgeName, int], ...]] = {}  # the same, by pod: bridges and ofports
-        self._where: dict[bytes, tuple[BridgeName, ...]] = {}  # the bridges that have subjects of a part
+        self._places = Places()
+        self._telling = Telling(self._plans, self._places, self._fail)
 
     def start_over(self) -> None:
         """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
         self._begin()
+        self._broken = True  # until all of this is done
         for name, bridge in self.bridges.items():
-            self._name(name, None, bridge)
+            self._naming.put(name, None, bridge)
         if self.cluster is not None:
             self._load(self.cluster)
+        self._broken = False
 
     @property
     def known(self) -> Cluster:
@@ -127,7 +128,7 @@ class World:
             self.owners.nodes_changed()
             return True
         changed = False
-        for kind, key in _compare(old, cluster) if touched is None else touched:
+        for kind, key in compare(old, cluster) if touched is None else touched:
             changed |= self._take(kind, key, old, cluster)
         return changed
 
@@ -150,7 +151,7 @@ class World:
         self.engine = engine = PolicyEngine()
         known, faulty = self.known, 0
         for kind in KINDS:
-            for key in list(_objects(known, kind)):
+            for key in list(objects(known, kind)):
                 try:
                     self._put(engine, kind, key, known)
                 except Exception as error:  # noqa: BLE001 - as above
@@ -164,7 +165,7 @@ class World:
         self._broken = True
 
     def _take(self, kind: str, key: Key | str, old: Cluster, new: Cluster) -> bool:
-        before, after = _objects(old, kind).get(key), _objects(new, kind).get(key)
+        before, after = objects(old, kind).get(key), objects(new, kind).get(key)
         if before == after:
             return False
         again = bool(self.kept_out.reasons) and self.kept_out.retry(kind, key)
@@ -174,8 +175,8 @@ class World:
             self._stale.update(name for name, bridge in self.bridges.items() if bridge.node == key)
             if (before is None) != (after is None):
                 self.owners.nodes_changed()
-        elif kind == "Pod" and isinstance(key, Key) and (again or _placement(before) != _placement(after)):
-            self._stale.update(self._named.get(key, ()))
+        elif kind == "Pod" and isinstance(key, Key) and (again or placement(before) != placement(after)):
+            self._stale.update(self._naming.of(key))
             self._changed.add(key)
         if self._broken:
             return True  # everything is taken in anew anyway
@@ -214,7 +215,7 @@ class World:
         self.bridges[name] = bridge
         if old is not None and old.datapath_type != bridge.datapath_type:
             self._drop_plan(name)
-        self._name(name, old, bridge)
+        self._naming.put(name, old, bridge)
         self._stale.add(name)
         self.failed.pop(name, None)
         self.owners.claim(bridge, now)
@@ -237,8 +238,7 @@ class World:
         old = self.bridges.pop(name, None)
         self.replanned.add(name)
         self.owners.unclaim(name)
-        self._name(name, old, None)
-        self._names.pop(name, None)
+        self._naming.put(name, old, None)
         self._stale.discard(name)
         self._fallen.discard(name)
         self.failed.pop(name, None)
@@ -248,36 +248,15 @@ class World:
         """A bridge is read and planned no more."""
         self._readers.pop(name, None)
         self._drop_plan(name)
-        gone = tuple(self._ports.get(name, {}).values())
-        self._move(name, gone, ())
-        self._ports.pop(name, None)
+        gone = self._places.ports.get(name, {})
+        self._places.untell(name, gone)
+        self._move(name, tuple(gone.values()), ())
 
     def _drop_plan(self, name: BridgeName) -> None:
         self._readings.pop(name, None)
-        if self._plans.pop(name, None) is None and name not in self._ports:
-            return
-        for part, bridges in list(self._where.items()):
-            if name in bridges:
-                self._where[part] = _without(bridges, name)
-
-    def _name(self, name: BridgeName, old: BridgeState | None, new: BridgeState | None) -> None:
-        """The ports of a bridge name these pods now."""
-        was, now = (bridge.interfaces if bridge else () for bridge in (old, new))
-        kept = {id(interface) for interface in was} & {id(interface) for interface in now}
-        counts = self._names.setdefault(name, Counter())
-        for interfaces, by in ((now, 1), (was, -1)):
-            for interface in interfaces:
-                key = pod_named(interface.external_ids) if id(interface) not in kept else None
-                if key is None:
-                    continue
-                counts[key] += by
-                if by > 0 and counts[key] == 1:
-                    self._named[key] = (*self._named.get(key, ()), name)
-                elif not counts[key]:
-                    del counts[key]
-                    self._named[key] = _without(self._named[key], name)
-                    if not self._named[key]:
-                        del self._named[key]
+        plan = self._plans.pop(name, None)
+        if plan is not None:
+            self._telling.drop(name, plan)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
@@ -319,16 +298,9 @@ class World:
         else:
             raise WorldError("objects cannot be taken in together with what ports say of them")
         settled = self.engine.settle()
-        # Parts without a port anywhere are not kept, so those of pods that moved are asked for.
-        parts = {part.identity: part for key in moved for part in self.engine.parts_of(key)}
-        concerned = refreshed | {name for key in moved for name, _ in self._place.get(key, ())}
-        for change in settled.parts:
-            concerned |= self._apply(change)
-            parts.pop(_identity(change), None)
-        for part in parts.values():
-            concerned |= self._apply(Change(part, part))
+        concerned = refreshed | self._telling.tell(settled, moved, self.engine)
         for key in settled.isolation:
-            for name, ofport in self._place.get(key, ()):
+            for name, ofport in self._places.of(key):
                 concerned.add(name)
                 self._isolate(name, ofport, key)
         return self._taken(concerned)
@@ -359,7 +331,9 @@ class World:
         """A bridge cannot be planned: what its plan says cannot be believed any more."""
         self.replanned.add(name)
         self.concerned.add(name)
-        self._drop_plan(name)
+        self._readings.pop(name, None)
+        self._plans.pop(name, None)
+        self._telling.scour(name)
         self._fallen.add(name)
         failure = self.failed.setdefault(name, Failure("", 0.0))
         failure.reason = f"its flows cannot be planned, the switch is left as it is: {describe(error)}"
@@ -374,7 +348,7 @@ class World:
         moved: set[Key] = set()
         for name in sorted(stale):
             if self.owners.refusal(name):
-                moved.update(self._ports.get(name, ()))
+                moved.update(self._places.ports.get(name, ()))
                 self._drop(name)
                 self.failed.pop(name, None)
                 continue
@@ -391,13 +365,19 @@ class World:
 
     def _read(self, name: BridgeName) -> Differences:
         """Read a bridge's ports."""
-        reader = self._readers.setdefault(name, BridgeReader())
+        reader = self._readers.get(name)
         self._readings.pop(name, None)
-        try:
-            return reader.read(self.bridges[name], self.known, self._changed)
-        except Exception:
-            self._drop(name)
-            raise
+        if reader is not None:
+            try:
+                return reader.read(self.bridges[name], self.known, self._changed)
+            except Exception:
+                self._drop(name)
+                raise
+        reader = BridgeReader()
+        found = reader.read(self.bridges[name], self.known, self._changed)
+        self._readers[name] = reader
+        # What stands there is of a reading that nobody remembers.
+        return found._replace(gone=tuple(self._places.ports.get(name, {}).values()))
 
     def _plan(self, name: BridgeName, found: Differences) -> set[Key]:
         """Tell a bridge's plan what was read; returns its pods if the plan is new and knows no rule of theirs."""
@@ -407,39 +387,24 @@ class World:
             gone = [pod.ofport for pod in found.gone if pod.ofport not in numbers]
             plan.update(found.bridge, gone, found.came, self.engine.isolated)
             return set()
-        plan = BridgePlan(self._flow_encoder, self.bridges[name].datapath_type in USERSPACE_DATAPATHS)
-        there = self._ports.get(name, {})
+        userspace = self.bridges[name].datapath_type in USERSPACE_DATAPATHS
+        plan = BridgePlan(self._flow_encoder, userspace, partial(self._telling.watch, name))
+        there = self._places.ports.get(name, {})
+        self._places.untell(name, [*there, *(pod.pod for pod in found.gone)])
         plan.update(found.bridge, (), tuple(there.values()), self.engine.isolated)
         self._plans[name] = plan
         return set(there)
 
     def _move(self, name: BridgeName, gone: tuple[Attachment, ...], came: tuple[Attachment, ...]) -> set[Key]:
         """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
-        if not gone and not came:
-            return set()
-        there = self._ports.setdefault(name, {})
-        before, after = {pod.pod: pod for pod in gone}, {pod.pod: pod for pod in came}
-        for key in before:
-            del there[key]
-        there.update(after)
-        moved = set()
-        for key in before.keys() | after.keys():
-            old, new = before.get(key), after.get(key)
-            if (old.ofport if old else None) != (new.ofport if new else None):
-                moved.add(key)
-                self._stand(key, name, new)
+        try:
+            moved, concerned = self._places.move(name, gone, came)
+        except Exception:
+            self._readers.pop(name, None)  # read all of it again
+            raise
+        for key in concerned:
             self._learn_address(key)
         return moved
-
-    def _stand(self, key: Key, name: BridgeName, attachment: Attachment | None) -> None:
-        """A pod has this port on a bridge now, or none."""
-        place = tuple(one for one in self._place.get(key, ()) if one[0] != name)
-        if attachment is not None:
-            place = (*place, (name, attachment.ofport))
-        if place:
-            self._place[key] = place
-        else:
-            self._place.pop(key, None)
 
     def _learn_address(self, key: Key) -> None:
         """A pod whose status has no address has those of its port on the node that it is on: no other node can say.
@@ -449,9 +414,8 @@ class World:
         pod = self.known.pods.get(key)
         wanted: tuple[Net, ...] = ()
         if pod is not None and pod.node and not pod.addresses:
-            for name, _ in sorted(self._place.get(key, ())):
-                if self.bridges[name].node == pod.node:
-                    wanted = self._ports[name][key].addresses or wanted
+            bridges = sorted(name for name, _ in self._places.of(key))
+            wanted = self._places.addresses(key, [name for name in bridges if self.bridges[name].node == pod.node])
         if self._addresses.get(key, ()) == wanted:
             return
         if wanted:
@@ -462,33 +426,6 @@ class World:
             self._put(self.engine, "Pod", key, self.known)
         except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
             self._keep_out("Pod", key, error)
-
-    def _apply(self, change: Change) -> set[BridgeName]:
-        """Tell the bridges that have, or had, subjects of a part."""
-        name = _identity(change)
-        ports = self._ports_of(change.new) if change.new else {}
-        concerned = ports.keys() | self._where.get(name, ())
-        for bridge in concerned:
-            plan = self._plans.get(bridge)
-            if plan is None:
-                continue
-            try:
-                plan.rules.update(name, change.new, tuple(sorted(ports.get(bridge, ()))))
-            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
-                self._fail(bridge, error)
-        if ports:
-            self._where[name] = tuple(ports)
-        else:
-            self._where.pop(name, None)
-        return concerned
-
-    def _ports_of(self, part: Part) -> dict[BridgeName, set[int]]:
-        found: dict[BridgeName, set[int]] = {}
-        pods = self.engine.index.pods
-        for n in part.variant.subjects:
-            for name, ofport in self._place.get(pods[n].key, ()):
-                found.setdefault(name, set()).add(ofport)
-        return found
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -512,6 +449,18 @@ class World:
         """The plan of a bridge as of the last `settle`; None before there was one, or where there can be none."""
         return self._plans.get(name)
 
+    def left_out(self) -> dict[str, set[BridgeName]]:
+        """The namespaces whose rules bridges leave out, because there are too many, and these bridges."""
+        found: dict[str, set[BridgeName]] = {}
+        for name, plan in self._plans.items():
+            for namespace in plan.rules.left_out:
+                found.setdefault(namespace, set()).add(name)
+        return found
+
+    def bridges_with(self, policy: Key) -> set[BridgeName]:
+        """The bridges that have ports of subjects of a policy's rules."""
+        return self._telling.bridges_with(self.engine.parts_of(policy))
+
     def bridges_of(self, ovsdb: str) -> list[BridgeName]:
         """The bridges that an OVSDB has."""
         return sorted(self.owners.bridges_of(ovsdb))
@@ -527,7 +476,7 @@ class World:
 
     def _has_address(self, key: Key) -> bool:
         """Whether some port says an address of a pod."""
-        bridges = [self.bridges[name] for name in self._named.get(key, ())]
+        bridges = [self.bridges[name] for name in self._naming.of(key)]
         ports = ((i, bridge) for bridge in bridges for i in bridge.interfaces if pod_named(i.external_ids) == key)
         readings = (read_port(interface, bridge, self.known) for interface, bridge in ports)
         return any(isinstance(one, Attachment) and one.addresses for one in readings)
@@ -540,34 +489,3 @@ def _without_refused(reading: Reading, refused: dict[int, str]) -> Reading:
     kept = tuple(pod for pod in view.attachments if pod.ofport not in refused)
     view = SwitchView(view.node_addresses, view.local_mac, view.uplink, kept, view.userspace)
     return Reading(view, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))
-
-
-def _identity(change: Change) -> bytes:
-    part = change.new or change.old
-    if part is None:
-        raise ValueError("a change of nothing")
-    return part.identity
-
-
-def _without(bridges: tuple[BridgeName, ...], name: BridgeName) -> tuple[BridgeName, ...]:
-    return tuple(one for one in bridges if one != name)
-
-
-def _placement(pod: object) -> object:
-    """All of a pod that decides what is behind a port; labels and container ports do not."""
-    if not isinstance(pod, Pod):
-        return None
-    return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished
-
-
-def _objects(cluster: Cluster, kind: str) -> dict[Key | str, object]:
-    maps = (cluster.namespaces, cluster.pods, cluster.nodes, cluster.policies)
-    return maps[KINDS.index(kind)]  # type: ignore[return-value]  # read only, by the kind's own keys
-
-
-def _compare(old: Cluster, new: Cluster) -> Iterable[Touched]:
-    for kind in KINDS:
-        before, after = _objects(old, kind), _objects(new, kind)
-        for key in before.keys() | after.keys():
-            if before.get(key) is not after.get(key):
-                yield kind, key

@@ -28,7 +28,7 @@ def test_everything_declared_is_exposed_under_its_name() -> None:
 def test_packets_are_counted_on_from_dump_to_dump() -> None:
     metrics = Metrics("1", "native")
     for packets, duration in ((5, 10), (5, 11), (9, 12)):
-        metrics.observe_counters("n", "br", {"flow": Reading(DENIED, packets, duration)})
+        metrics.observe_counters("n", "br", {"flow": Reading((DENIED,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 9
 
 
@@ -36,28 +36,58 @@ def test_a_flow_that_began_anew_adds_all_it_counts() -> None:
     metrics = Metrics("1", "native")
     # The last one counts more than before and is still a new flow: it is younger.
     for packets, duration in ((5, 10), (2, 1), (8, 0)):
-        metrics.observe_counters("n", "br", {"flow": Reading(DENIED, packets, duration)})
+        metrics.observe_counters("n", "br", {"flow": Reading((DENIED,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 5 + 2 + 8
 
 
 def test_flows_of_several_switches_feed_one_rule() -> None:
     metrics = Metrics("1", "native")
-    metrics.observe_counters("n1", "br", {"a": Reading(RULE, 3, 1), "b": Reading(RULE, 4, 1)})
-    metrics.observe_counters("n2", "br", {"a": Reading(RULE, 10, 1)})
+    metrics.observe_counters("n1", "br", {"a": Reading((RULE,), 3, 1), "b": Reading((RULE,), 4, 1)})
+    metrics.observe_counters("n2", "br", {"a": Reading((RULE,), 10, 1)})
     labels = {"namespace": "tenant-a", "policy": "pol1", "direction": "ingress", "rule": "0"}
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
     metrics.forget_switch("n2", "br")
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
     metrics.observe_counters("n1", "br", {})
+    metrics.retire(lambda counts: True)
+    assert value(metrics, "headgate_allowed_packets_total", labels) == 17
+    metrics.observe_counters("n1", "br", {"a": Reading((RULE,), 2, 0)})
+    assert value(metrics, "headgate_allowed_packets_total", labels) == 19
+    metrics.observe_counters("n1", "br", {})
+    metrics.retire(lambda counts: counts != RULE)
     assert value(metrics, "headgate_allowed_packets_total", labels) is None
+    assert not metrics._feeds
+    assert not metrics._unfed
 
 
-def test_a_flow_key_that_counts_for_another_pod_now_starts_there() -> None:
+def test_a_flow_key_that_counts_for_another_pod_now_counts_from_there_on() -> None:
     metrics = Metrics("1", "native")
-    metrics.observe_counters("n", "br", {"flow": Reading(DENIED, 5, 1)})
-    metrics.observe_counters("n", "br", {"flow": Reading(DENIED._replace(pod="other"), 6, 2)})
+    other = DENIED._replace(pod="other")
+    metrics.observe_counters("n", "br", {"flow": Reading((DENIED,), 5, 1)})
+    metrics.observe_counters("n", "br", {"flow": Reading((other,), 6, 2)})
+    metrics.observe_counters("n", "br", {"flow": Reading((other,), 9, 3)})
+    metrics.retire(lambda counts: counts == other)
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
-    assert value(metrics, "headgate_denied_packets_total", {**DENIED_LABELS, "pod": "other"}) == 6
+    assert value(metrics, "headgate_denied_packets_total", {**DENIED_LABELS, "pod": "other"}) == 3
+
+
+def test_a_rule_of_several_policies_counts_for_each_and_never_for_one_what_was_anothers() -> None:
+    metrics = Metrics("1", "native")
+    second = RULE._replace(policy="pol2")
+
+    def seen(rule: Allowed) -> float | None:
+        labels = {"namespace": "tenant-a", "policy": rule.policy, "direction": "ingress", "rule": "0"}
+        return value(metrics, "headgate_allowed_packets_total", labels)
+
+    shared: list[tuple[tuple[Allowed, ...], int]] = [((RULE,), 100), ((RULE, second), 110), ((RULE, second), 115)]
+    for age, (owners, packets) in enumerate([*shared, ((second,), 120)], 1):
+        metrics.observe_counters("n", "br", {"flow": Reading(owners, packets, age, b"one")})
+    assert (seen(RULE), seen(second)) == (115, 10)
+    # Another rule has its number, and so its flow, now.
+    metrics.observe_counters("n", "br", {"flow": Reading((RULE,), 130, 9, b"another")})
+    assert (seen(RULE), seen(second)) == (115, 10)
+    metrics.observe_counters("n", "br", {"flow": Reading((RULE,), 131, 10, b"another")})
+    assert (seen(RULE), seen(second)) == (116, 10)
 
 
 def test_gauges_follow_the_switch_and_go_with_it() -> None:
@@ -97,11 +127,11 @@ def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
         metrics.bundle_committed(node, "br", adds=8, modifies=0, deletes=1)
         metrics.bundle_failed(node, "br")
         denied = DENIED._replace(pod=f"pod-{number}")
-        metrics.observe_counters(node, "br", {"a": Reading(denied, 1, 1), "b": Reading(denied, 2, 1)})
+        metrics.observe_counters(node, "br", {"a": Reading((denied,), 1, 1), "b": Reading((denied,), 2, 1)})
         metrics.forget_switch(node, "br")
+    metrics.retire(lambda _: False)
     assert generate_latest(metrics.registry) == empty
-    assert not metrics._readings
-    assert not metrics._fed
+    assert not (metrics._readings or metrics._feeds or metrics._unfed)
 
 
 def test_labels_have_no_control_characters() -> None:
@@ -112,7 +142,7 @@ def test_labels_have_no_control_characters() -> None:
     metrics.bundle_failed(evil, evil)
     metrics.source(evil, True, 1, 1.0)
     metrics.tls_refused(evil, evil)
-    metrics.observe_counters(evil, evil, {"a": Reading(Denied(evil, evil, "ingress"), 1, 1)})
+    metrics.observe_counters(evil, evil, {"a": Reading((Denied(evil, evil, "ingress"),), 1, 1)})
     text = generate_latest(metrics.registry).decode()
     assert "evil" in text
     assert "\x1b" not in text

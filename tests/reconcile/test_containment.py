@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile import world as world_module
+from controller.reconcile import naming
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, Event, OvsdbState, SwitchUp, Tick
+from controller.reconcile.places import Places
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
+from controller.reconcile.telling import Telling
 from controller.reconcile.world import World
 from flows import attach, bridge_plan
 from flows.attach import BridgeState
@@ -39,6 +41,8 @@ from flows.model import (
     Selector,
 )
 from flows.net import parse_address
+from flows.numbering import Numbers
+from flows.rule_sets import RuleSets
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_incremental import full
 
@@ -125,7 +129,14 @@ FAULTS = (
     Fault(BridgePlan, "update", of_first),
     Fault(BridgePlan, "isolate", of_first),
     Fault(BridgePlan, "take", of_first),
-    Fault(BridgeRules, "update", of_first),
+    Fault(BridgeRules, "enter", of_first),
+    Fault(BridgeRules, "leave", of_first),
+    Fault(BridgeRules, "put", of_first),
+    Fault(BridgeRules, "remove", of_first),
+    Fault(BridgeRules, "turn", of_first),
+    Fault(BridgeRules, "forget", of_first),
+    Fault(BridgeRules, "_install", of_first),
+    Fault(BridgeRules, "_withdraw", of_first),
     Fault(BridgeRules, "take", of_first),
     Fault(BridgeReader, "read", lambda _, bridge, *__: bridge.node == "n1"),
     Fault(PolicyEngine, "put_pod", lambda _, one: one.key == BAD_POD, without_pod),
@@ -149,11 +160,22 @@ ONCE = (
     Fault(PolicyEngine, "settle", lambda *_: True),
     Fault(PolicyEngine, "load", lambda *_: True),
     Fault(PolicyEngine, "isolated", lambda *_: True),
+    Fault(PolicyEngine, "subjects_of", lambda *_: True),
+    Fault(PolicyEngine, "_number", lambda *_: True),
+    Fault(PolicyEngine, "_replace", lambda *_: True),
+    Fault(RuleSets, "bind", lambda *_: True),
+    Fault(RuleSets, "release", lambda *_: True),
+    Fault(RuleSets, "follow", lambda *_: True),
+    Fault(Numbers, "enter", lambda *_: True),
+    Fault(Numbers, "leave", lambda *_: True),
+    Fault(Places, "move", lambda *_: True),
+    Fault(Places, "told", lambda *_: True),
+    Fault(Telling, "tell", lambda *_: True),
     Fault(PortLedger, "see", lambda *_: True),
     Fault(Switch, "want", lambda *_: True),
     Fault(Switch, "up", lambda *_: True),
     Fault(Reconciler, "_installed", lambda *_: True),
-    Fault(world_module, "pod_named", lambda *_: True),
+    Fault(naming, "pod_named", lambda *_: True),
 )
 
 STEPS = st.lists(

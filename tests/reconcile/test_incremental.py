@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import Body, FlowKey
-from controller.reconcile.world import Plan, World
+from controller.reconcile.telling import Plan
+from controller.reconcile.world import World
 from controller.switch.codec import Encoder
-from flows import numbering, render_rules
+from flows import flow_limits, numbering, render_rules
 from flows.attach import BridgeState, read_bridge
 from flows.compile import compile_policy
 from flows.encoding import FlowEncoder
@@ -93,9 +94,18 @@ class Walk:
             )
             self.check()
 
+    def unplug(self) -> None:
+        """Take the bridges away."""
+        for name in list(self.world.bridges):
+            self.world.remove_bridge(name)
+        self.world.owners.forget("db")
+        self.seen, self.plans = {}, {}
+        self.check()
+
     def check(self) -> None:
         """What changed is exactly what was said to change, and what is there is what the full computation says."""
         told = self.world.settle()
+        self.world.replanned, self.world.concerned = set(), set()
         expected = full(self.cluster, self.world.bridges)
         for name, flows in expected.items():
             plan = self.world.planned(name)
@@ -124,14 +134,21 @@ def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster,
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30), limits=st.sampled_from([(5, 2), (32, 1)]))
-def test_colliding_numbers_and_crowded_flows_change_nothing_of_it(
-    first: Cluster, second: Cluster, seed: int, limits: tuple[int, int]
+@given(
+    first=clusters(),
+    second=clusters(),
+    seed=st.integers(0, 1 << 30),
+    narrow=st.sampled_from([(8, 2, 32, 1 << 20), (32, 1, 32, 1 << 20), (8, 1, 2, 1 << 20), (9, 2, 4, 20)]),
+)
+def test_colliding_numbers_crowded_flows_and_too_many_change_nothing_of_it(
+    first: Cluster, second: Cluster, seed: int, narrow: tuple[int, int, int, int]
 ) -> None:
-    bits, most = limits
+    bits, most, bands, flows = narrow
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render_rules, "MOST_CONJUNCTIONS", most)
+        patch.setattr(render_rules, "MOST_BANDS", bands)
         patch.setattr(numbering, "NUMBER_BITS", bits)
+        patch.setattr(flow_limits, "MOST_BRIDGE_FLOWS", flows)
         walk = Walk(seed)
         walk.towards(first)
         walk.ports()
@@ -158,6 +175,56 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
     before = dict(walk.seen["db", "n2"])
     walk.check()
     assert len(walk.seen["db", "n2"]) == len(before) + 1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(clusters_=st.lists(clusters(), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
+def test_nothing_that_is_gone_is_kept(clusters_: list[Cluster], seed: int) -> None:
+    """Policies, namespaces, pods, nodes and bridges come and go; then every container has the size that it had."""
+    walk = Walk(seed)
+    before = sizes(walk.world)
+    for cluster in clusters_:
+        walk.towards(cluster)
+        walk.ports()
+    orders = [lambda: walk.towards(Cluster()), walk.unplug]
+    walk.random.shuffle(orders)
+    for order in orders:
+        order()
+    assert sizes(walk.world) == before
+    # And with the policies alone gone, nothing of them is kept for the pods that are there.
+    bare = replace(clusters_[0], policies=MappingProxyType({}))
+    walk.towards(bare)
+    before = sizes(walk.world)
+    walk.towards(clusters_[0])
+    walk.towards(bare)
+    assert sizes(walk.world) == before
+
+
+# Bounded by their own declarations, or by what protocols and priorities there are.
+CACHES = frozenset({"_flow_encoder", "encoder"})
+
+
+def sizes(world: World) -> dict[str, int]:
+    """The containers of a world and of all that it has, that are not empty, with their sizes."""
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+
+    def walk(where: str, one: object) -> None:
+        if id(one) in seen or isinstance(one, str | bytes | int | Cluster | BridgeState | MappingProxyType):
+            return
+        seen.add(id(one))
+        if isinstance(one, dict | list | set | frozenset | tuple):
+            if len(one):
+                found[where] = found.get(where, 0) + len(one)
+            for item in one.values() if isinstance(one, dict) else one:
+                walk(f"{where}[]", item)
+        elif type(one).__module__.startswith(("flows.", "controller.")):
+            slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+            for name in {*getattr(one, "__dict__", ()), *slots} - CACHES:
+                walk(f"{where}.{name}", getattr(one, name))
+
+    walk("world", world)
+    return found
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])

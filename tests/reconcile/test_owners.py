@@ -235,7 +235,7 @@ def test_what_has_left_is_forgotten() -> None:
     assert list(core.world.bridges) == [("n1-db", "br-int")]
     assert list(core.switches) == [0x1001] and list(core.ovsdb) == ["n1-db"]
     owners = core.world.owners
-    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._names)
+    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._naming)
     assert kept == (1, 1, 1, 1)
     assert len(core.ports.first_seen) == 1
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from types import MappingProxyType
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.compile import PolicyCompiler
-from flows.engine import Part, PolicyEngine, Settled
+from flows.engine import PolicyEngine, Settled
+from flows.living import Living, Part, RuleRef, parts_on
 from flows.model import EVERYTHING, Cluster, ContainerPort, Direction, Key, Peer, Pod, Policy, Protocol, Rule
 from flows.net import parse_address
-from flows.variants import RuleRef
 from tests.semantics.build import block, tcp
 from tests.semantics.worlds import clusters
 
@@ -27,6 +28,7 @@ class Walk:
         self.engine = PolicyEngine()
         self.cluster = Cluster()
         self.parts: dict[bytes, Part] = {}
+        self.sets: dict[Living[Any], set[Any]] = {}  # what the sets of the parts hold, as far as it was told
         self.isolated: dict[Key, frozenset[Direction]] = {}
 
     def load(self, cluster: Cluster) -> None:
@@ -74,12 +76,19 @@ class Walk:
         self.follow(said)
         compiler = PolicyCompiler(self.cluster)
         everything = compiler.for_pods(self.cluster.pods)
-        pods = self.engine.index.pods
         there: Said = {
-            (p.direction, frozenset(pods[n].key for n in p.variant.subjects), *p.variant[1:], p.owners)
-            for p in self.parts.values()
+            (
+                part.number,
+                part.direction,
+                frozenset(self.sets[part.subjects]),
+                None if part.peers is None else frozenset(self.sets[part.peers]),
+                *part[5:],
+            )
+            for part in self.parts.values()
         }
-        assert there == {(r.direction, r.subjects, r.peers, r.services, r.owners) for r in everything.rules}
+        assert there == {
+            (r.conj_id, r.direction, r.subjects, r.peers, r.services, r.owners, r.weight) for r in everything.rules
+        }
         isolated = {key: found for key in self.cluster.pods if (found := self.engine.isolated(key))}
         assert isolated == everything.isolated
         keys = isolated.keys() | self.isolated.keys()
@@ -87,11 +96,22 @@ class Walk:
         self.isolated = isolated
         for key in self.cluster.pods:
             n = self.engine.index.number.get(key)
-            expected = {name for name, part in self.parts.items() if n in part.variant.subjects}
-            assert {part.identity for part in self.engine.parts_of(key)} == expected
+            expected = {part.subjects for part in self.parts.values() if n in part.subjects.members}
+            assert {found for found in self.engine.subjects_of(key) if parts_on(found)} == expected
+            assert all(part == self.parts[part.identity] for found in expected for part in parts_on(found))
 
     def follow(self, said: Settled) -> None:
         """Each part is told once, and as it was told before; what is told did change."""
+        for subjects, came, went in said.subjects:
+            if subjects in self.sets:
+                assert self.sets[subjects].issuperset(went)
+                assert self.sets[subjects].isdisjoint(set(came) - set(went))
+                self.sets[subjects] = self.sets[subjects].difference(went).union(came)
+        for peers, gained, lost in said.peers:
+            if peers in self.sets:
+                assert self.sets[peers].issuperset(lost)
+                assert self.sets[peers].isdisjoint(gained)
+                self.sets[peers] = self.sets[peers] - lost | gained
         told = set()
         for old, new in said.parts:
             assert old != new
@@ -102,6 +122,16 @@ class Walk:
             if new is not None:
                 assert old is None or old.identity == new.identity
                 self.parts[name] = new
+        self.follow_sets()
+
+    def follow_sets(self) -> None:
+        """Sets of new parts are taken as they are; those that were known must be what was told."""
+        known, self.sets, pods = self.sets, {}, self.engine.index.pods
+        for part in self.parts.values():
+            self.sets[part.subjects] = {pods[n].key for n in part.subjects.members}
+            if part.peers is not None:
+                self.sets[part.peers] = set(part.peers.members)
+        assert all(self.sets[living] == told for living, told in known.items() if living in self.sets)
 
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
@@ -148,7 +178,7 @@ def test_a_rule_that_comes_and_goes_in_one_go_was_never_there() -> None:
     engine.put_policy(allow("one", FROM_ALL))
     engine.remove_policy(Key("x", "one"))
     assert not engine.settle().parts
-    assert not engine.parts_of(A.key)
+    assert not engine.subjects_of(A.key)
 
 
 def test_a_pod_that_goes_when_its_isolation_has_gone_is_told() -> None:
@@ -188,7 +218,8 @@ def test_a_name_that_adds_nothing_to_a_number_beside_it_takes_nothing_away() -> 
     cluster = Cluster(pods=pods, policies={policy.key: policy})
     engine = PolicyEngine()
     engine.load(cluster)
-    told = {change.new.variant.services: change.new.variant.peers for change in engine.settle().parts if change.new}
+    parts = [change.new for change in engine.settle().parts if change.new]
+    told = {part.services: part.peers and frozenset(part.peers.members) for part in parts}
     assert told == {
         ((Protocol.TCP, 80, 80),): None,
         ((Protocol.TCP, 8080, 8080),): frozenset({parse_address("10.0.0.3")}),

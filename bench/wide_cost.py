@@ -1,0 +1,170 @@
+"""What a pod costs that many policies let in from anywhere, and what rules cost whose numbers collide.
+
+Only what an event costs is measured: bridges, policies and pods are there before.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from bench.plan_cost import bridges, flow_count, planned
+from bench.result import Result, cpu, memory, quantile
+from bench.worlds import ipv4
+from controller.collector import COLLECT
+from controller.reconcile.world import World
+from flows.compile import rules_of
+from flows.model import (
+    EVERYTHING,
+    Cluster,
+    Direction,
+    IPBlock,
+    Key,
+    Namespace,
+    Operator,
+    Peer,
+    Pod,
+    Policy,
+    PortSpec,
+    Protocol,
+    Requirement,
+    Rule,
+    Selector,
+)
+from flows.net import Net, parse_address
+from flows.numbering import nth_number
+from flows.variants import identity
+
+T = TypeVar("T")
+ROUNDS = GUESTS = 50
+INGRESS = frozenset({Direction.INGRESS})
+
+
+def wide_world(pods: int, nodes: int, policies: int) -> Cluster:
+    """Pods of 100 namespaces on every node, and policies that each let everybody in, over a port of its own, to a tenth
+    of one namespace's pods. And some guests, whom no policy has as subjects."""
+    anybody = Peer(namespaces=EVERYTHING)
+    found: dict[Key, Pod] = {}
+    for n in range(pods):
+        guest = n < GUESTS
+        key = Key("guests" if guest else f"namespace-{n // nodes % 100}", f"pod-{n}")
+        labels = {"part": f"part-{n % 10}"}
+        found[key] = Pod(key, labels, f"node-{n % nodes}", f"{n}", (parse_address(ipv4(n)),))
+    rules: dict[Key, Policy] = {}
+    for n in range(policies):
+        key = Key(f"namespace-{n % 100}", f"policy-{n}")
+        part = Selector((Requirement("part", Operator.IN, (f"part-{n // 100 % 10}",)),))
+        allow = Rule((anybody,), (PortSpec(Protocol.TCP, 1000 + n),))
+        rules[key] = Policy(key, part, INGRESS, (allow,))
+    spaces = {f"namespace-{n}": Namespace(f"namespace-{n}") for n in range(100)}
+    return Cluster(spaces, found, {}, rules)
+
+
+class _Steps:
+    """A world that is changed object by object."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.world: World = planned(cluster, bridges(cluster))
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT)  # as in `headgate run`
+
+    def pod(self, key: Key, pod: Pod | None) -> tuple[float, int]:
+        """CPU milliseconds and changed flows of a pod that is new, or gone (None)."""
+        return self._step(replace(self.cluster, pods=_with(self.cluster.pods, key, pod)), "Pod", key)
+
+    def policy(self, key: Key, policy: Policy | None) -> tuple[float, int]:
+        """The same of a policy."""
+        found = replace(self.cluster, policies=_with(self.cluster.policies, key, policy))
+        return self._step(found, "NetworkPolicy", key)
+
+    def _step(self, cluster: Cluster, kind: str, key: Key) -> tuple[float, int]:
+        self.cluster = cluster
+
+        def settle() -> int:
+            self.world.set_cluster(cluster, [(kind, key)])
+            return sum(map(len, self.world.settle().values()))
+
+        flows, seconds, _ = cpu(settle)
+        return seconds * 1e3, flows
+
+
+def _with(objects: Mapping[Key, T], key: Key, value: T | None) -> Mapping[Key, T]:
+    changed = {one: other for one, other in objects.items() if one != key}
+    if value is not None:
+        changed[key] = value
+    return MappingProxyType(changed)
+
+
+def measure_wide(scale: float) -> list[Result]:
+    """One pod comes or goes that 1,000 policies with `namespaceSelector: {}` contain, with 500 bridges."""
+    gc.disable()
+    before = memory()
+    steps = _Steps(wide_world(round(100_000 * scale), 500, 1000))
+    more: dict[str, float | str] = {"flows": flow_count(steps.world), "MB": memory() - before, "bridges": 500}
+    chance, costs = random.Random(5), []
+    guests = [pod for key, pod in steps.cluster.pods.items() if key.namespace == "guests"]
+    for _ in range(ROUNDS):
+        pod = chance.choice(guests)
+        costs += [steps.pod(pod.key, None), steps.pod(pod.key, pod)]
+    times = [time for time, _ in costs]
+    more["flows changed"] = sum(flows for _, flows in costs) / len(costs)
+    return [
+        Result("pod that 1,000 policies for all namespaces contain, p50", quantile(times, 0.5), "ms CPU", 10, more=more)
+    ]
+
+
+def measure_collisions(scale: float) -> list[Result]:
+    """A rule whose number collides with another one's comes and goes among 10,000 rules; beside the same of rules whose
+    numbers do not."""
+    gc.disable()
+    count = max(100, round(10_000 * scale))
+    pairs = colliding(max(1, count // 100), count)
+    chosen = [policy for pair in pairs for policy in pair]
+    plain = [_policy(n) for n in range(count)]
+    found = {}
+    for name, policies in (("none", plain), ("some", [*plain[len(chosen) :], *chosen])):
+        known = {policy.key: policy for policy in policies}
+        steps = _Steps(Cluster({"one": Namespace("one")}, dict(map(_subject, range(100))), {}, known))
+        times = []
+        for policy in policies[-len(chosen) :][:200]:
+            times += [steps.policy(policy.key, None)[0], steps.policy(policy.key, policy)[0]]
+        found[name] = sum(times) / len(times)
+    more: dict[str, float | str] = {"rules": count, "collisions": len(pairs), "ms CPU": found["some"]}
+    name = "a rule that collides comes or goes among 10,000"
+    return [Result(name, found["some"] / found["none"], "x none", 1.2, more={**more, "none, ms CPU": found["none"]})]
+
+
+def colliding(pairs: int, after: int) -> list[tuple[Policy, Policy]]:
+    """Pairs of policies whose rules want the same number, as a tenant would look for them."""
+    seen: dict[int, int] = {}
+    found: list[tuple[Policy, Policy]] = []
+    n = after
+    while len(found) < pairs:
+        number = nth_number(_name(_policy(n)), 0)
+        if number in seen:
+            found.append((_policy(seen[number]), _policy(n)))
+        seen[number] = n
+        n += 1
+    return found
+
+
+def _policy(n: int) -> Policy:
+    block = Peer(ip_block=IPBlock(Net(4, 0xC0000000 + n, 32)))
+    subjects = Selector((Requirement("part", Operator.IN, (f"part-{n % 100}",)),))
+    return Policy(Key("one", f"policy-{n}"), subjects, INGRESS, (Rule((block,)),))
+
+
+def _subject(n: int) -> tuple[Key, Pod]:
+    key = Key("one", f"subject-{n}")
+    return key, Pod(key, {"part": f"part-{n}"}, "node-0", "", (parse_address(ipv4(n)),))
+
+
+def _name(policy: Policy) -> bytes:
+    ((rule, _),) = rules_of(policy)
+    return identity(rule, None)
