@@ -144,7 +144,7 @@ class PolicyEngine:
             counts = self._isolating[direction]
             before = counts.get(group, 0)
             after = counts[group] = before + by
-            if not before or not after:
+            if (not before or not after) and (group.members or group in self.index.log):
                 # Those that came or went in this step too: the log is read when the group may isolate no more.
                 self._moved.update(group.members, group.touched())
             if not after:
@@ -202,22 +202,26 @@ class PolicyEngine:
     def _wanted(self, live: Live) -> list[Wanted]:
         """The variants of a rule, with their identities; these have numbers from now on, and no others."""
         variants = live.variants()
+        if not live.parts:
+            return [self._new(live, *variant) for variant in variants]
         names = {part.services: part.identity for part in live.parts}
         numbers = {part.identity: part.number for part in live.parts}
         found = []
         for subjects, peers, services in variants:
             name = names.pop(services, None)
             if name is None:
-                name = identity(live.key, services)
-                number = self._numbers.enter(name)
-                self._named[name] = live
+                found.append(self._new(live, subjects, peers, services))
             else:
-                number = numbers[name]
-            found.append((subjects, peers, services, name, number))
+                found.append((subjects, peers, services, name, numbers[name]))
         for name in names.values():
             self._numbers.leave(name)
             del self._named[name]
         return found
+
+    def _new(self, live: Live, subjects: Pods, peers: Nets | None, services: Services | None) -> Wanted:
+        name = identity(live.key, services)
+        self._named[name] = live
+        return subjects, peers, services, name, self._numbers.enter(name)
 
     def _compute(self, live: Live, wanted: list[Wanted]) -> Iterator[Change]:
         """Variants differ from one another in their services."""
