@@ -205,12 +205,19 @@ class Controller:
             self._faults = faults
             kubernetes.events.report(faults)
 
+    def who(self, dpid: int) -> dict[str, str]:
+        """A switch as log lines name it: its node, where that is known, beside the datapath id."""
+        world = self.reconciler.world
+        nodes = [world.bridges[name].node for name in world.by_dpid.get(dpid, ())[:1] if name in world.bridges]
+        known = {"node": nodes[0]} if nodes and nodes[0] else {}
+        return {**known, "dpid": f"{dpid:016x}"}
+
     def _note(self, event: Event) -> None:
         """Say what an operator wants to read in the log."""
         if isinstance(event, SwitchUp):
-            log.info("switch connected", dpid=f"{event.dpid:016x}")
+            log.info("switch connected", **self.who(event.dpid))
         elif isinstance(event, SwitchDown):
-            log.warning("switch disconnected; its flows stay in force", dpid=f"{event.dpid:016x}")
+            log.warning("switch disconnected; its flows stay in force", **self.who(event.dpid))
         elif isinstance(event, OvsdbState) and event.reason:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
         elif isinstance(event, ClusterChanged):
@@ -224,7 +231,7 @@ class Controller:
         elif isinstance(command, SendBundle):
             changes = command.changes
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
-            log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
+            log.info("changing flows", **self.who(command.dpid), **counts)
             self.openflow.send_bundle(command.dpid, command.session, command.number, changes)
         else:
             self.ovsdb.set_installed(command.ovsdb, command.interfaces)

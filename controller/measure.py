@@ -3,16 +3,19 @@ longer."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
+from controller.details import isolating
 from controller.metrics import Allowed, Denied, Metrics, Reading
 from controller.reconcile.events import BundleDone, BundleFailed, Command, Event, FlowsDumped, SendBundle
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.world import BridgeName
 from controller.report import policy_views, switch_views
 from flows.fields import CookieKind, read_cookie
+from flows.model import Direction
 
 GAUGE_SECONDS = 1.0
+NAMED_POLICIES = 3  # in a label
 
 
 class Meter:
@@ -62,6 +65,7 @@ class Meter:
         if name is None or plan is None:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
+        isolated = isolating(core, pods.values())
         owners = {number: part.owners[0] for number, part in plan.rules.rules.items()}
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
@@ -69,8 +73,8 @@ class Meter:
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
             counts: Denied | Allowed | None = None
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
-                direction = "egress" if kind is CookieKind.DENY_EGRESS else "ingress"
-                counts = Denied(*pods[number], direction)
+                direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
+                counts = Denied(*pods[number], direction.value, _named(isolated.get((pods[number], direction), ())))
             elif kind is CookieKind.RULE and number in owners:
                 owner = owners[number]
                 counts = Allowed(*owner.policy, owner.direction.value, owner.number)
@@ -85,6 +89,7 @@ class Meter:
             self.metrics.switch(
                 view.node, view.bridge, view.desired_flows, view.actual_flows, view.foreign_flows, view.in_sync
             )
+            self.metrics.connected(view.node, view.bridge, view.openflow_connected)
         for gone in self._shown - shown:
             self.metrics.forget_switch(*gone)
         self._shown = shown
@@ -93,6 +98,12 @@ class Meter:
         self.metrics.world(len(policies), sum(not policy.realized for policy in policies), pods)
         up = sum(switch.session is not None for switch in core.switches.values())
         self.metrics.connections(up, sum(state.synced for state in core.ovsdb.values()))
+
+
+def _named(policies: Sequence[str]) -> str:
+    """The policies as the value of one label: a pod may be isolated by any number of them."""
+    rest = len(policies) - NAMED_POLICIES
+    return ", ".join(policies[:NAMED_POLICIES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:

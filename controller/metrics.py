@@ -11,7 +11,15 @@ import threading
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -86,8 +94,15 @@ TLS_BROKEN = Series(
 TLS_EXPIRES = Series(
     "headgate_tls_certificate_expires_timestamp_seconds", Gauge, "Unix time when our certificate ends; 0 without TLS."
 )
+CONNECTED = Series(
+    "headgate_switch_connected", Gauge, "1 while the switch has an OpenFlow session with us.", ("node", "bridge")
+)
 DENIED = Series(
-    "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
+    "headgate_denied_packets",
+    Counter,
+    "Packets that isolation of the pod dropped, and by which policies it is isolated: the first three by name. When "
+    "those change, what is dropped from then on counts in a series of its own.",
+    ("namespace", "pod", "direction", "policies"),
 )
 ALLOWED = Series(
     "headgate_allowed_packets",
@@ -99,16 +114,27 @@ ALLOWED = Series(
 DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
-    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, DENIED, ALLOWED,
+    OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, TLS_BROKEN, TLS_EXPIRES, CONNECTED, DENIED, ALLOWED,
 )  # fmt: skip
+
+# What the client library says of the process itself (prometheus_client.ProcessCollector); Linux only.
+PROCESS = (
+    ("process_cpu_seconds_total", "counter", "Processor time used, in seconds."),
+    ("process_max_fds", "gauge", "File descriptors that the process may have open."),
+    ("process_open_fds", "gauge", "File descriptors that are open: some for each switch."),
+    ("process_resident_memory_bytes", "gauge", "Memory in use."),
+    ("process_start_time_seconds", "gauge", "Unix time of the start."),
+    ("process_virtual_memory_bytes", "gauge", "Memory reserved."),
+)
 
 
 class Denied(NamedTuple):
-    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress"."""
+    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress", `policies` names who isolates."""
 
     namespace: str
     pod: str
     direction: str
+    policies: str = ""
 
 
 class Allowed(NamedTuple):
@@ -138,6 +164,7 @@ class Metrics:
         self._histograms: dict[Series, Histogram] = {}
         for series in DECLARED:
             self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
+        ProcessCollector(registry=self.registry)
         self._lock = threading.Lock()
         # Per switch and flow: the series it feeds and what the last dump said.
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
@@ -161,9 +188,13 @@ class Metrics:
             if value is not None:
                 self._gauges[series].labels(node, bridge).set(value)
 
+    def connected(self, node: str, bridge: str, connected: bool) -> None:
+        """Whether a switch has an OpenFlow session now."""
+        self._gauges[CONNECTED].labels(node, bridge).set(int(connected))
+
     def forget_switch(self, node: str, bridge: str) -> None:
         """Drop the gauges of a switch that is no longer ours, and what its flows fed."""
-        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC):
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, CONNECTED):
             _remove(self._gauges[series], (node, bridge))
         self.observe_counters(node, bridge, {})
         self._readings.pop((node, bridge), None)
@@ -241,8 +272,13 @@ class Metrics:
             _remove(self._counters[DENIED if isinstance(counts, Denied) else ALLOWED], tuple(map(str, counts)))
 
 
+def _whose(counts: Denied | Allowed) -> tuple[object, ...]:
+    """Whom a flow counts for. That other policies isolate the pod now does not make its old packets theirs."""
+    return counts[:3] if isinstance(counts, Denied) else counts
+
+
 def _goes_on(last: Reading, now: Reading) -> bool:
-    return last.counts == now.counts and now.duration >= last.duration and now.packets >= last.packets
+    return _whose(last.counts) == _whose(now.counts) and now.duration >= last.duration and now.packets >= last.packets
 
 
 def _remove(metric: Counter | Gauge, labels: tuple[str, ...]) -> None:

@@ -102,6 +102,10 @@ class BridgePlan(Generic[W]):
         macs.discard(None)
         return [ofport for ofport, pod in wanted.items() if ofport in changed or pod.mac in macs]
 
+    def port(self, ofport: int) -> Port | None:
+        """A pod's port as it was rendered last."""
+        return self._ports.get(ofport)
+
     def isolate(self, pod: Key, isolated: Isolated) -> None:
         """The directions in which policy isolates a pod may have changed."""
         port = self._ports.get(self._pods.get(pod, -1))

@@ -30,13 +30,18 @@ class Command(NamedTuple):
 COMMANDS = {
     "run": Command("controller.cli.run", "run", "Run the controller beside your switches."),
     "status": Command(
-        "controller.cli.status", "status", "Show switches, policies and pods, or wait until all is realized."
+        "controller.cli.status", "status", "Show how it is and what is wrong, or wait until all is realized."
     ),
+    "pod": Command("controller.cli.pod", "pod", "Show everything about one pod: who isolates it, which rules it has."),
+    "policy": Command("controller.cli.policy", "policy", "Show everything about one policy: subjects, peers, hits."),
     "flows": Command("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "lab": Command("controller.cli.lab", "lab", "Build a small cluster of network namespaces and try policies in it."),
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
     "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
     "bench": Command("controller.cli.bench", "bench", "Measure what Headgate costs on this machine."),
+    "support-bundle": Command(
+        "controller.cli.support", "support_bundle", "Put what others need to help you into one file, without secrets."
+    ),
     "version": Command("controller.cli.version", "version", "Show the version."),
 }
 
@@ -82,14 +87,16 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 1 not realized, or failed; 2 wrong usage; 3 no answer from the controller.",
+    epilog="Exit codes: 0 done; 1 not realized, or failed; 2 wrong usage; 3 no answer from the controller; "
+    "130 interrupted.",
 )
 @click.option(
     "--server",
     metavar="URL",
     envvar="HEADGATE_SERVER",
     default=DEFAULT_SERVER,
-    help=f"The running controller to ask, for status and flows.  [default: {DEFAULT_SERVER}; env: HEADGATE_SERVER]",
+    help="The running controller to ask, for status, pod, policy, flows and support-bundle.  "
+    f"[default: {DEFAULT_SERVER}; env: HEADGATE_SERVER]",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."

@@ -22,9 +22,9 @@ from controller.errors import StartError
 
 if TYPE_CHECKING:
     from controller.config import Config
+    from controller.detail_views import DetailViews
     from controller.metrics import Metrics
     from controller.settings import Option
-    from controller.views import Views
 
 STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
@@ -76,7 +76,7 @@ class Core(Protocol):
     """What the process needs of the controller: controller.core.Controller, or a test's."""
 
     @property
-    def views(self) -> Views:
+    def views(self) -> DetailViews:
         """What HTTP shows."""
 
     @property
@@ -166,9 +166,10 @@ def run(file: Path | None, **flags: object) -> None:
         raise WrongUsage(
             f"the hub has to be known first; write --hub {config.hub} on the command line as it stands here"
         )
-    from controller import logs
+    from controller import log_ring, logs
 
     logs.configure(config.log_level, config.log_format)
+    log_ring.attach()
     from controller.core import Controller
 
     serve(config, Controller)

@@ -259,6 +259,14 @@ class World:
         found = self._readings.get(name)
         return found if found is not None else read_bridge(self.bridges[name], self.cluster or Cluster())
 
+    def places(self, pod: Key) -> tuple[tuple[BridgeName, int], ...]:
+        """The bridges that have a port of a pod, and its ofport there: one, unless somebody is wrong."""
+        return tuple(place for place in self._place.get(pod, ()) if place[0] in self.bridges)
+
+    def attachments(self, pod: Key) -> list[Attachment]:
+        """The same ports as they were read."""
+        return [self._ports[name][pod] for name, _ in self.places(pod)]
+
     def planned(self, name: BridgeName) -> Plan | None:
         """The plan of a bridge as of the last `settle`; None before there was one."""
         return self._plans.get(name)
