@@ -12,7 +12,7 @@ _KEY_BLOCK = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
 _JWT = re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)?")
-_SCHEME = re.compile(r"\b(bearer|basic)(\s+)(?!realm\b|token\b|auth)[\w.~+/=-]{6,}", re.IGNORECASE)
+_SCHEME = re.compile(r"\b(bearer|basic)(\s+)(?=\S*\d)[\w.~+/=-]{6,}", re.IGNORECASE)
 _NAMED = re.compile(
     r"""(?P<name>["']?[\w.-]*(?:token|password|passwd|secret|client-key-data|client-certificate-data|
     certificate-authority-data|api[_-]?key|authorization)["']?\s*[:=]\s*)
