@@ -132,7 +132,11 @@ def _counts(view: StatusView, node: str) -> list[str]:
     if view.sources:
         synced = sum(source.synced for source in view.sources)
         problems = sum(source.problems for source in view.sources)
-        lines.append(_count("sources", len(view.sources), {"synced": synced, "objects not taken": problems}))
+        lines.append(
+            _count(
+                "sources", len(view.sources), {"synced": synced, f"object{'s' * (problems != 1)} not taken": problems}
+            )
+        )
     in_sync, away = sum(s.in_sync for s in switches), sum(not s.openflow_connected for s in switches)
     lines.append(_count("switches", len(switches), {"in sync": in_sync, "away": away}, ("in sync",)))
     if not node:
