@@ -56,17 +56,19 @@ def key_of(text: str) -> Key:
 def isolating(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
     """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name."""
     index = core.world.engine.index
-    here = {index.number[key]: key for key in pods if key in index.number}
-    namespaces = {key.namespace for key in pods}
+    here: dict[str, set[int]] = {}  # by namespace, so that a policy costs no more than the pods that it may select
+    for key in pods:
+        if key in index.number:
+            here.setdefault(key.namespace, set()).add(index.number[key])
     found: dict[tuple[Key, Direction], list[str]] = {}
     policies = core.world.cluster.policies.values() if core.world.cluster else ()
     for policy in policies:
-        if not policy.isolates or policy.key.namespace not in namespaces:
+        near = here.get(policy.key.namespace)
+        if near is None or not policy.isolates:
             continue
-        members = index.select(policy.key.namespace, policy.subjects)
-        for number in members & here.keys():
+        for number in near & index.select(policy.key.namespace, policy.subjects):
             for direction in policy.isolates:
-                found.setdefault((here[number], direction), []).append(str(policy.key))
+                found.setdefault((index.pods[number].key, direction), []).append(str(policy.key))
     return {one: tuple(sorted(names)) for one, names in found.items()}
 
 

@@ -119,7 +119,7 @@ class Page:
     def table(
         self, title: str, columns: Sequence[str], rows: Iterable[Row], right: str = "", whole: str = "", terms: str = ""
     ) -> None:
-        """A headed table; nothing at all for no rows.
+        """A headed table; nothing at all for no rows. Headers are capitals, as kubectl's are.
 
         Columns named in `right` (separated by spaces) are set flush right. Values break between words where there is no
         room; those named in `whole` never break, those in `terms` after the commas between their terms, too.
@@ -132,7 +132,7 @@ class Page:
         told = {name: set(names.split()) for name, names in (("right", right), ("whole", whole), ("terms", terms))}
         made = [
             Column(
-                name,
+                name.upper(),
                 name in told["right"],
                 "" if name in told["whole"] | told["right"] else "terms" if name in told["terms"] else "words",
             )

@@ -34,7 +34,7 @@ INTRO = """Run the controller beside your switches.
 
 Headgate reads Kubernetes objects, finds the pods' ports by OVSDB, and keeps the flows of every switch equal to
 what the policies say. On each switch it needs two things: that OVSDB can be reached (--ovsdb), or calls
-(--ovsdb-listen), and that the bridge's controller is set to --openflow-listen.
+(--ovsdb-listen), and that the switch reaches --openflow-listen: Headgate sets the bridge's controller itself.
 
 On SIGTERM it ends and leaves all flows in place: traffic goes on as it was, and the next start takes over
 without losing a packet.
@@ -46,7 +46,6 @@ Examples:
     headgate run --manifests ./manifests --ovsdb unix:/run/openvswitch/db.sock
 \b
   Two nodes, the controller on its own machine (192.0.2.1):
-    ovs-vsctl set-controller br-int tcp:192.0.2.1:6653    # on each node
     headgate run --manifests /etc/headgate/manifests \\
         --ovsdb tcp:192.0.2.11:6640 --ovsdb tcp:192.0.2.12:6640
 \b

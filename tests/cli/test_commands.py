@@ -75,7 +75,7 @@ def test_run_help_shows_every_option_with_default_and_variable(capsys: Captured)
         "Examples:",
         "SIGTERM",
         "--config FILE",
-        "set-controller br-int",
+        "sets the bridge's controller itself",
         "[repeatable; env: HEADGATE_OVSDB]",
     ):
         assert phrase in text
