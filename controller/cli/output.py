@@ -152,8 +152,10 @@ class Page:
         """Print one line as it is, without blanks at its end; the terminal may run it over, nothing else breaks it."""
         from rich.text import Text
 
+        from controller.cli.layout import rows_of
+
         plain = "".join(part.text for part in parts).rstrip()
-        self.written += max(1, -(-len(plain) // self.width))
+        self.written += rows_of([plain], self.width)
         if self._quiet:
             return
         if self._console.color_system is None:

@@ -111,17 +111,29 @@ def _watch(server: Server, chosen: Chosen, output: str) -> None:
             view: StatusView | str = _known(server.status(), chosen)
         except (Unreachable, Busy) as error:
             view = error.format_message()
+        except Failure as error:
+            if last is None:
+                raise
+            view = error.format_message()  # the node has gone meanwhile, and may come back
         if _lasting(view) != last:
             last = _lasting(view)
             if page is not None:
                 page.begin()
             if isinstance(view, str):
-                click.echo(f"headgate: {view}", err=page is None)
+                _say(page, view)
             elif page is None:
                 print_json(view)
             else:
                 show(view, chosen, page)
         time.sleep(WATCH_SECONDS)
+
+
+def _say(page: Page | None, text: str) -> None:
+    """Why there is no status now: on the page, or beside the JSON."""
+    if page is None:
+        click.echo(f"headgate: {text}", err=True)
+    else:
+        page.line(f"headgate: {text}")
 
 
 def _lasting(view: StatusView | str) -> StatusView | str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.switch.harness import OpenVSwitch, running
 pytestmark = pytest.mark.switch
 
 ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 120.0
 TCP, SYN, TRIES = 6, 2, 3
 POD = """
 apiVersion: v1
@@ -75,8 +77,15 @@ class Run:
         ]  # fmt: skip
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        found = until(lambda: re.search(r"headgate runs.*http=(\S+)", self.log.read_text()), "headgate run")
-        self.url = f"http://{found[1]}" if found else ""
+        self.url = ""
+
+    def wait(self) -> None:
+        """Until it serves; a busy machine takes its time to load it."""
+        deadline = time.monotonic() + START_SECONDS
+        while not (found := re.search(r"headgate runs.*http=(\S+)", self.log.read_text())):
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        self.url = f"http://{found[1]}"
 
     def get(self, page: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{page}", timeout=30) as answer:
@@ -103,7 +112,8 @@ def run() -> Iterator[Run]:
             ovs.vsctl("set", "Interface", name, *(f'external_ids:{key}="{value}"' for key, value in pairs.items()))
         started = Run(ovs, folder)
         try:
-            assert main(["--server", started.url, "status", "--wait", "--timeout", "60"]) == 0
+            started.wait()
+            assert main(["--server", started.url, "status", "--wait", "--timeout", "120"]) == 0
             for number, count in ((1, TRIES), (3, TRIES + 1)):
                 frames = [encode(syn(number, 10_000 + n)) for n in range(count)]
                 bridge.inject(f"p-{NAMES[number - 1]}", *frames)
