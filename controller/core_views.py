@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
+from controller.detail_views import PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.details import key_of, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.report import few, source_lines, switches_missing
+from controller.support import support_view
 from controller.version import version
 from controller.views import (
     FlowView,
@@ -37,6 +41,8 @@ BARRIER_SECONDS = 2.0
 READ_SECONDS = 2.0  # for a status of this moment; then the last one has to do
 READY_SECONDS = 1.0
 PAUSE_SECONDS = 0.05  # between two looks of one who waits, however much changes
+# Switches that are asked for fresh counters of one policy; with more, those of the last audit have to do.
+ASKED_AT_ONCE = 8
 
 
 class Reading(NamedTuple):
@@ -194,6 +200,11 @@ class CoreViews:
         return [view for name in names for view in self._flows_of(name)]
 
     def _flows_of(self, name: BridgeName) -> list[FlowView]:
+        self._dump(name)
+        return self._core.read(lambda reconciler, _: flow_views(reconciler, name))
+
+    def _dump(self, name: BridgeName) -> None:
+        """Have a switch say all its flows with their counters. Raises SwitchUnavailable."""
         core = self._core
         deadline = time.monotonic() + DUMP_SECONDS
         before = core.read(lambda reconciler, _: _ask(reconciler, name))
@@ -203,7 +214,42 @@ class CoreViews:
                 raise SwitchUnavailable(f"{name[1]} at {name[0]} did not say its flows within {DUMP_SECONDS:g} s")
             with core.changed:
                 core.changed.wait(0.05)
-        return core.read(lambda reconciler, _: flow_views(reconciler, name))
+
+    def _count(self, names: list[BridgeName]) -> str:
+        """Have these switches count anew; returns why some figures are older, or missing."""
+        if len(names) > ASKED_AT_ONCE:
+            return f"the counters are of the last audit: {len(names)} switches were not asked at once"
+        notes = []
+        for name in names:
+            try:
+                self._dump(name)
+            except SwitchUnavailable as error:
+                notes.append(f"counters are missing or old: {error}")
+        return "; ".join(notes)
+
+    def pod(self, key: str) -> PodDetail:
+        """Everything about a pod. Raises UnknownObject."""
+        core, wanted = self._core, key_of(key)
+        note = self._count(core.read(lambda reconciler, _: pod_bridges(reconciler, wanted)))
+        view = next((one for one in core.board.fresh(READ_SECONDS).pods if one.key == key), None)
+        found = core.read(lambda reconciler, _: pod_detail(reconciler, wanted, view))
+        if found is None:
+            raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
+        return replace(found, note=note)
+
+    def policy(self, key: str) -> PolicyDetail:
+        """Everything about a policy. Raises UnknownObject."""
+        core, wanted = self._core, key_of(key)
+        note = self._count(core.read(lambda reconciler, _: policy_bridges(reconciler, wanted)))
+        view = next((one for one in core.board.fresh(READ_SECONDS).policies if one.key == key), None)
+        if view is None:
+            raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
+        return replace(core.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
+
+    def support(self) -> SupportView:
+        """What a support bundle needs, without secrets."""
+        core = self._core
+        return support_view(core.read(lambda reconciler, _: list(reconciler.world.bridges.values())), core.config)
 
 
 def _age(since: float | None, now: float) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
+from controller.details import isolating
 from controller.metrics import Allowed, Denied, Limited, Metrics, Reading
 from controller.reconcile.events import (
     BundleDone,
@@ -20,6 +21,9 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from flows.fields import CookieKind, read_cookie
 from flows.limits import Limit, read_meter
+from flows.model import Direction
+
+NAMED_POLICIES = 3  # in a label
 
 
 class Meter:
@@ -73,6 +77,7 @@ class Meter:
         if name is None or plan is None:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
+        isolated = isolating(core, pods.values())
         owners = {number: part.owners[0] for number, part in plan.rules.rules.items()}
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
@@ -80,8 +85,8 @@ class Meter:
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
             counts: Denied | Allowed | None = None
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
-                direction = "egress" if kind is CookieKind.DENY_EGRESS else "ingress"
-                counts = Denied(*pods[number], direction)
+                direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
+                counts = Denied(*pods[number], direction.value, _named(isolated.get((pods[number], direction), ())))
             elif kind is CookieKind.RULE and number in owners:
                 owner = owners[number]
                 counts = Allowed(*owner.policy, owner.direction.value, owner.number)
@@ -93,6 +98,12 @@ class Meter:
                 limited = Limited(*pods[ofport], limit.word)
                 readings[number] = Reading(limited, dropped.packets, dropped.duration)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
+
+
+def _named(policies: Sequence[str]) -> str:
+    """The policies as the value of one label: a pod may be isolated by any number of them."""
+    rest = len(policies) - NAMED_POLICIES
+    return ", ".join(policies[:NAMED_POLICIES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:

@@ -12,7 +12,15 @@ from collections import Counter as Tally
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from controller.printable import printable
 
@@ -106,8 +114,15 @@ TLS_EXPIRES = Series(
 LOG_DROPPED = Series(
     "headgate_log_lines_dropped", Counter, "Lines of the log that nobody read in time, or no disk took."
 )
+CONNECTED = Series(
+    "headgate_switch_connected", Gauge, "1 while the switch has an OpenFlow session with us.", ("node", "bridge")
+)
 DENIED = Series(
-    "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
+    "headgate_denied_packets",
+    Counter,
+    "Packets that isolation of the pod dropped, and by which policies it is isolated: the first three by name. When "
+    "those change, what is dropped from then on counts in a series of its own.",
+    ("namespace", "pod", "direction", "policies"),
 )
 ALLOWED = Series(
     "headgate_allowed_packets",
@@ -131,16 +146,27 @@ DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    DENIED, ALLOWED, LIMITED,
+    CONNECTED, DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
+
+# What the client library says of the process itself (prometheus_client.ProcessCollector); Linux only.
+PROCESS = (
+    ("process_cpu_seconds_total", "counter", "Processor time used, in seconds."),
+    ("process_max_fds", "gauge", "File descriptors that the process may have open."),
+    ("process_open_fds", "gauge", "File descriptors that are open: some for each switch."),
+    ("process_resident_memory_bytes", "gauge", "Memory in use."),
+    ("process_start_time_seconds", "gauge", "Unix time of the start."),
+    ("process_virtual_memory_bytes", "gauge", "Memory reserved."),
+)
 
 
 class Denied(NamedTuple):
-    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress"."""
+    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress", `policies` names who isolates."""
 
     namespace: str
     pod: str
     direction: str
+    policies: str = ""
 
 
 class Allowed(NamedTuple):
@@ -182,6 +208,7 @@ class Metrics:
         self._histograms: dict[Series, Histogram] = {}
         for series in DECLARED:
             self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
+        ProcessCollector(registry=self.registry)
         self._lock = threading.Lock()
         self._log_dropped = 0
         # Per switch and flow: the series it feeds and what the last dump said.
@@ -207,9 +234,13 @@ class Metrics:
             if value is not None:
                 _child(self._gauges[series], node, bridge).set(value)
 
+    def connected(self, node: str, bridge: str, connected: bool) -> None:
+        """Whether a switch has an OpenFlow session now."""
+        self._gauges[CONNECTED].labels(node, bridge).set(int(connected))
+
     def forget_switch(self, node: str, bridge: str) -> None:
         """Drop all series of a switch that is no longer ours, and what its flows fed."""
-        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC):
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, CONNECTED):
             _remove(self._gauges[series], (node, bridge))
         for result in RESULTS:
             _remove(self._counters[BUNDLES], (node, bridge, result))
@@ -308,8 +339,13 @@ class Metrics:
             _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
 
 
+def _whose(counts: Counts) -> tuple[object, ...]:
+    """Whom a flow counts for. That other policies isolate the pod now does not make its old packets theirs."""
+    return counts[:3] if isinstance(counts, Denied) else counts
+
+
 def _goes_on(last: Reading, now: Reading) -> bool:
-    return last.counts == now.counts and now.duration >= last.duration and now.packets >= last.packets
+    return _whose(last.counts) == _whose(now.counts) and now.duration >= last.duration and now.packets >= last.packets
 
 
 M = TypeVar("M", Counter, Gauge)

@@ -51,6 +51,14 @@ class BridgeRules(Generic[W]):
         """The parts on this bridge by their number."""
         return {local.number: local.part for local in self._local.values()}
 
+    def hit(self, name: bytes) -> FlowKey | None:
+        """The key of the flow that a part ends in here, which counts for it; None where this bridge has no such part.
+
+        It counts nothing while numbers collide.
+        """
+        local = self._local.get(name)
+        return None if local is None else self._sides[local.part.direction].hit(local.number)
+
     def update(self, name: bytes, part: Part | None, ports: tuple[int, ...]) -> None:
         """A part is this now, with subjects at these ports; None, or no ports: it has nothing here any more."""
         old = self._local.get(name)

@@ -233,6 +233,12 @@ class PolicyEngine:
         rules = {user for group in self.index.groups_of(n) for user in group.users}
         return [part for live in rules for part in live.parts if n in part.variant.subjects]
 
+    def parts_of_policy(self, key: Key) -> list[Part]:
+        """The parts of a policy's rules as of the last `settle`; a rule that can allow nothing has none."""
+        policy = self._policies.get(key)
+        rules = rules_of(policy) if policy is not None else ()
+        return [part for rule, _ in rules if rule in self._rules for part in self._rules[rule].parts]
+
     def isolated(self, pod: Key) -> frozenset[Direction]:
         """The directions in which some policy isolates the pod."""
         n = self.index.number.get(pod)

@@ -1,0 +1,37 @@
+"""Leaving secrets out of text that is handed on: keys, tokens, passwords and what a kubeconfig holds.
+
+Headgate logs and serves none of them. This is the second lock, for what a library or a server may have said.
+"""
+
+from __future__ import annotations
+
+import re
+
+LEFT_OUT = "(left out)"
+_KEY_BLOCK = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+_JWT = re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)?")
+_SCHEME = re.compile(r"\b(bearer|basic)(\s+)(?=\S*\d)[\w.~+/=-]{6,}", re.IGNORECASE)
+_NAMED = re.compile(
+    r"""(?P<name>["']?[\w.-]*(?:token|password|passwd|secret|client-key-data|client-certificate-data|
+    certificate-authority-data|api[_-]?key|authorization)["']?\s*[:=]\s*)
+    (?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|(?:(?:bearer|basic)\s+)?[^\s,;}\]"']+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_USER = re.compile(r"(?P<scheme>\w+://)[^\s/@:]+(?::[^\s/@]*)?@")
+
+
+def without_secrets(text: str) -> str:
+    """The text with `(left out)` in place of what looks like a secret."""
+    text = _KEY_BLOCK.sub(LEFT_OUT, text)
+    text = _NAMED.sub(_hide_value, text)
+    text = _SCHEME.sub(rf"\1\2{LEFT_OUT}", text)
+    text = _JWT.sub(LEFT_OUT, text)
+    return _USER.sub(rf"\g<scheme>{LEFT_OUT}@", text)
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    value = found["value"]
+    quote = value[0] if value[:1] in "\"'" else ""
+    return f"{found['name']}{quote}{LEFT_OUT}{quote}"
