@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import deque
 
-from controller.logs import RepeatFilter
+from controller import logs
 from controller.secrets import without_secrets
 
 LINES = 1000
-LONGEST = 2000  # characters of one line
+LONGEST = 2000  # characters of one event
+KEPT = 4 * LONGEST  # as long as one may be until somebody asks, for looking for secrets costs more than logging
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class LogRing(logging.Handler):
-    """Keeps what its formatter makes of each record, secrets left out."""
+class LogRing:
+    """Keeps events as the log has formatted them; what leaves it has no secrets."""
 
     def __init__(self, lines: int = LINES) -> None:
-        super().__init__()
         self._lines: deque[str] = deque(maxlen=lines)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record."""
-        try:
-            text = _COLOUR.sub("", self.format(record))
-        except Exception:  # noqa: BLE001  # logging's own way: what cannot be formatted must not stop the program
-            self.handleError(record)
-            return
-        text = without_secrets(text)
-        self._lines.append(text if len(text) <= LONGEST else text[:LONGEST] + " ...")
+    def take(self, line: str) -> None:
+        """Keep an event. Costs nearly nothing: whoever logs waits for it."""
+        self._lines.append(line if len(line) <= KEPT else _shown(line))
 
     def lines(self) -> tuple[str, ...]:
         """What is kept, the oldest first."""
-        return tuple(self._lines)
+        return tuple(map(_shown, tuple(self._lines)))
+
+
+def _shown(line: str) -> str:
+    text = without_secrets(_COLOUR.sub("", line).rstrip("\n"))
+    return text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
 
 
 RING = LogRing()
@@ -41,11 +39,4 @@ RING = LogRing()
 
 def attach() -> None:
     """Keep from now on what the process logs, in the form in which it logs it."""
-    root = logging.getLogger()
-    formatter = next((handler.formatter for handler in root.handlers if handler.formatter is not None), None)
-    if formatter is not None:
-        RING.setFormatter(formatter)
-    if RING not in root.handlers:
-        root.addHandler(RING)
-    if not RING.filters:
-        RING.addFilter(RepeatFilter())
+    logs.listen(RING.take)

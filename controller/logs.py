@@ -31,6 +31,7 @@ TRACE_MARK = "  | "  # before each line of a traceback
 
 EventDict = MutableMapping[str, Any]
 _writer: LogWriter | None = None
+_listeners: list[Callable[[str], object]] = []
 
 
 class RepeatFilter(logging.Filter):
@@ -100,6 +101,8 @@ class _Handler(logging.Handler):
         except Exception as error:  # noqa: BLE001 - what cannot be formatted must not stop whoever says it
             line = f"a log line of {record.name} could not be formatted: {type(error).__name__}"
         self._put(line + "\n")
+        for listener in _listeners:
+            listener(line)
 
 
 def _where_lines_go(stream: TextIO, style: str) -> Callable[[str], object]:
@@ -137,6 +140,12 @@ def give_back_stderr(seconds: float) -> None:
     flush(seconds)
     if isinstance(sys.stderr, Lines):
         sys.stderr = sys.__stderr__
+
+
+def listen(listener: Callable[[str], object]) -> None:
+    """Have every event handed to `listener` too, as it is formatted, also where it finds no place on its way out."""
+    if listener not in _listeners:
+        _listeners.append(listener)
 
 
 def dropped() -> int:
