@@ -64,7 +64,10 @@ class RepeatFilter(logging.Filter):
 
     @staticmethod
     def _content(record: logging.LogRecord) -> str:
-        return str(record.msg) if isinstance(record.msg, dict) else record.getMessage()
+        try:
+            return str(record.msg) if isinstance(record.msg, dict) else record.getMessage()
+        except Exception:  # noqa: BLE001 - as in `_Handler`: arguments that do not fit the message
+            return str(record.msg)
 
     def _remember(self, key: tuple[str, int, str], now: float) -> None:
         # Text from outside can vary without end, so the oldest are forgotten; at worst a warning is said once more.
@@ -77,7 +80,7 @@ class RepeatFilter(logging.Filter):
         if isinstance(record.msg, dict):
             record.msg = {**record.msg, "repeated": held_back}
         else:
-            record.msg, record.args = f"{record.getMessage()} (repeated {held_back} times)", ()
+            record.msg, record.args = f"{RepeatFilter._content(record)} (repeated {held_back} times)", ()
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -23,7 +23,7 @@ from controller.endpoints import HostPort
 from controller.http import Application
 from controller.http_server import HttpServer
 from controller.metrics import Metrics
-from controller.views import FlowView
+from controller.views import FlowView, ProblemView
 from tests.cli.crowd import crowd
 from tests.cli.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, FakeViews
 
@@ -85,6 +85,31 @@ def test_one_node(url: str, capsys: Captured) -> None:
     assert [one["node"] for one in found["switches"]] == ["node-1"] and len(found["pods"]) == 1
     assert main(["--server", url, "status", "--node", "node-9"]) == 1
     assert "there is no node node-9; there are node-1, node-2" in capsys.readouterr().err
+
+
+def test_what_is_passed_over_and_what_limits_do(views: FakeViews, url: str, capsys: Captured) -> None:
+    unlimited = replace(STATUS.switches[0], limits="no meters: pods are not limited here")
+    busy = replace(STATUS.pods[0], limited=1234)
+    source = replace(STATUS.sources[0], ignored={"Service (v1)": 3, "subfolders": 1})
+    views.state = replace(STATUS, sources=(source,), switches=(unlimited,), pods=(busy,), ovsdb=())
+    short = told(url, capsys, "status")
+    assert "4 passed over" in short and "1 over a limit" in short
+    assert "switch node-1 br-int: no meters: pods are not limited here" in short
+    lines = [re.split(r"\s{2,}", line) for line in told(url, capsys, "status", "--all", "-o", "wide").splitlines()]
+    assert ["manifests", "Service (v1)", "3"] in lines and ["manifests", "subfolders", "1"] in lines
+    assert any(line[-2:] == ["1234", "its limits dropped 1,234 packets"] for line in lines)
+    # What a pod sends too much of is no fault of Headgate's, and no problem of the operator's.
+    assert "backend-1" not in told(url, capsys, "status", "--problems")
+
+
+def test_what_is_foreign_on_a_node_is_a_problem_of_that_node(views: FakeViews, url: str, capsys: Captured) -> None:
+    foreign = [ProblemView(f"{node} (br-int)", "", "", f"a flow that {node} has") for node in ("node-1", "node-2")]
+    failed = ProblemView("bridge br-int at tcp:192.0.2.2:6640", "", "", STATUS.switches[1].error)
+    views.state = replace(STATUS, problems=(*foreign, failed))
+    text = told(url, capsys, "status", "--problems", "--node", "node-1")
+    assert "a flow that node-1 has" in text and "a flow that node-2 has" not in text
+    # What a switch and a problem say of one thing is told once.
+    assert told(url, capsys, "status", "--problems").count(STATUS.switches[1].error) == 1
 
 
 def test_the_json_of_status_is_that_of_the_page(url: str, capsys: Captured) -> None:
