@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
+from controller.details import DENY_KINDS, isolating
 from controller.reconcile.events import FlowCounters, ForeignFlow, WireFlow, wire_flow
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
@@ -11,7 +13,8 @@ from controller.switch.codec import CodecError, decode_flow
 from controller.switch.foreign import describe_foreign
 from controller.views import FlowView
 from flows import text
-from flows.fields import SOURCE, CookieKind, read_cookie
+from flows.attach import Attachment
+from flows.fields import SOURCE, CookieKind, cookie, read_cookie
 from flows.flow import Conjunction, Flow
 from flows.living import Part
 from flows.oxm import IN_PORT, REGISTERS
@@ -29,10 +32,16 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     attachments = plan.view.attachments if plan else ()
     pods = {a.ofport: str(a.pod) for a in attachments}
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
+    deniers = _deniers(core, attachments)
     nothing = FlowCounters(0, 0, 0)
     views = [
-        _flow_view(bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports)
+        _isolated(view, deniers)
         for one in switch.actual() or ()
+        for view in [
+            _flow_view(
+                bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports
+            )
+        ]
     ]
     views += [_foreign_view(bridge.node, bridge.name, one) for one in switch.foreign_flows]
     return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
@@ -56,6 +65,17 @@ def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
         duration=found.counters.duration,
         note="not made by Headgate",
     )
+
+
+def _deniers(core: Reconciler, attachments: Collection[Attachment]) -> dict[int, tuple[str, ...]]:
+    """The policies that isolate each pod in each direction, by the cookie of the flow that counts what that dropped."""
+    ofports = {attachment.pod: attachment.ofport for attachment in attachments}
+    found = isolating(core, ofports)
+    return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
+
+
+def _isolated(view: FlowView, deniers: Mapping[int, tuple[str, ...]]) -> FlowView:
+    return replace(view, policies=deniers[view.cookie]) if view.cookie in deniers else view
 
 
 def _flow_view(

@@ -52,10 +52,14 @@ class Marks(Protocol):
 class Carrier:
     """Carries out commands one by one; one that fails does not keep the next from being carried out."""
 
-    def __init__(self, openflow: OpenFlow, ovsdb: Marks, post: Callable[[Event], None]) -> None:
+    def __init__(
+        self, openflow: OpenFlow, ovsdb: Marks, post: Callable[[Event], None], who: Callable[[int], dict[str, str]]
+    ) -> None:
+        """`who` says how log lines name a switch."""
         self._openflow = openflow
         self._ovsdb = ovsdb
         self._post = post
+        self._who = who
 
     def carry_out(self, command: Command) -> None:
         """Hand a command over. Where that fails the answer is posted, as if whoever took it had failed."""
@@ -81,7 +85,7 @@ class Carrier:
             changes = command.changes
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
             with suppress(Exception):
-                log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
+                log.info("changing flows", **self._who(command.dpid), **counts)
             self._openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
         elif isinstance(command, ServePeer):
             self._openflow.serve_peer(command.dpid, command.peer)

@@ -102,8 +102,8 @@ class Config(BaseModel):
     )  # fmt: skip
     openflow_listen: Annotated[str, AfterValidator(_check_openflow_listen)] = _option(
         SWITCHES, "ssl:HOST:PORT",
-        "Where switches connect with OpenFlow (ovs-vsctl set-controller br-int ssl:CONTROLLER:6653); tcp:HOST:PORT "
-        "does without TLS.",
+        "Where switches connect with OpenFlow. Headgate itself sets this as the bridge's controller, by OVSDB; "
+        "tcp:HOST:PORT does without TLS.",
         OPENFLOW_EXAMPLE,
     )  # fmt: skip
     bridge: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_unique)] = _option(

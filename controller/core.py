@@ -112,7 +112,7 @@ class Controller:
             Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates
         )
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
-        self._carrier = Carrier(self.openflow, self.ovsdb, self.post)
+        self._carrier = Carrier(self.openflow, self.ovsdb, self.post, self.who)
         self._views = CoreViews(self)
         self._thread = watched("core", self._run)
 
@@ -231,6 +231,13 @@ class Controller:
             log.error(fault.reason, where=fault.where, object=fault.key, field=fault.field)
         self._contained = faults
 
+    def who(self, dpid: int) -> dict[str, str]:
+        """A switch as log lines name it: its node, where that is known, beside the datapath id."""
+        name = self.reconciler.served(dpid)
+        bridge = self.reconciler.world.bridges.get(name) if name else None
+        known = {"node": bridge.node} if bridge and bridge.node else {}
+        return {**known, "dpid": f"{dpid:016x}"}
+
     def _note(self, event: Event) -> None:
         """Say what an operator wants to read in the log. A log that cannot be written must not stop enforcement."""
         with contextlib.suppress(Exception):
@@ -238,9 +245,9 @@ class Controller:
 
     def _say(self, event: Event) -> None:
         if isinstance(event, SwitchUp):
-            log.info("switch connected", dpid=f"{event.dpid:016x}")
+            log.info("switch connected", **self.who(event.dpid))
         elif isinstance(event, SwitchDown):
-            log.warning("switch disconnected; its flows stay in force", dpid=f"{event.dpid:016x}")
+            log.warning("switch disconnected; its flows stay in force", **self.who(event.dpid))
             self._unlimited.pop(event.dpid, None)
         elif isinstance(event, FlowsDisturbed):
             self._note_drift(event)
@@ -254,12 +261,12 @@ class Controller:
     def _note_drift(self, event: FlowsDisturbed) -> None:
         """What somebody else did to a switch's flows."""
         ours = [f"{word} {count}" for word, count in event.changes.items() if word != "foreign"]
-        dpid = f"{event.dpid:016x}"
+        who = self.who(event.dpid)
         if ours:
-            log.warning("somebody else changed flows of ours; they are put right", dpid=dpid, flows=", ".join(ours))
+            log.warning("somebody else changed flows of ours; they are put right", **who, flows=", ".join(ours))
         if event.foreign:
             words = "foreign flows came, went or changed in tables of ours; see headgate status"
-            log.warning(words, dpid=dpid, flows=event.foreign)
+            log.warning(words, **who, flows=event.foreign)
 
     def _note_limits(self, event: FlowsDumped | BundleFailed) -> None:
         """Say once for each session of a switch that pods are not limited there."""
@@ -272,6 +279,5 @@ class Controller:
             reason = "" if event.meters and event.meters.most else "the switch has no meters"
         if reason:
             self._unlimited[event.dpid] = event.session
-            log.warning(
-                "new connections and fragments of pods are not limited", dpid=f"{event.dpid:016x}", reason=reason
-            )
+            text = "new connections and fragments of pods are not limited"
+            log.warning(text, **self.who(event.dpid), reason=reason)

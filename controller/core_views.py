@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from controller.annotate import flow_views
+from controller.detail_views import PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.details import key_of, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.report import few, left_out_faults, source_lines, switches_missing
+from controller.support import support_view
 from controller.version import version
 from controller.views import (
     FlowsAnswer,
@@ -42,6 +46,8 @@ READ_SECONDS = 2.0  # for a status of this moment; then the last one has to do
 READY_SECONDS = 1.0
 MOST_TROUBLES = 100  # that are shown; a peer can make up datapath ids
 PAUSE_SECONDS = 0.05  # between two looks of one who waits, however much changes
+# Switches that are asked for fresh counters of one policy; with more, those of the last audit have to do.
+ASKED_AT_ONCE = 8
 
 
 class Reading(NamedTuple):
@@ -232,13 +238,59 @@ class CoreViews:
         return FlowsAnswer(flows, tuple(missing.values()))
 
     def _flows_of(self, name: BridgeName, before: int, deadline: float) -> list[FlowView]:
+        self._await_dump(name, before, deadline)
+        return self._core.read(partial(_views, name))
+
+    def _await_dump(self, name: BridgeName, before: int, deadline: float) -> None:
         core = self._core
         while core.read(partial(_dumps, name)) == before:
             if time.monotonic() >= deadline:
                 raise SwitchUnavailable(f"{name[1]} at {name[0]} did not say its flows within {DUMP_SECONDS:g} s")
             with core.changed:
                 core.changed.wait(0.05)
-        return core.read(partial(_views, name))
+
+    def _dump(self, name: BridgeName) -> None:
+        """Have a switch say all its flows with their counters. Raises SwitchUnavailable."""
+        deadline = time.monotonic() + DUMP_SECONDS
+        before = self._core.read(partial(_ask, name))
+        self._core.settle(_left(deadline))
+        self._await_dump(name, before, deadline)
+
+    def _count(self, names: list[BridgeName]) -> str:
+        """Have these switches count anew; returns why some figures are older, or missing."""
+        if len(names) > ASKED_AT_ONCE:
+            return f"the counters are of the last audit: {len(names)} switches were not asked at once"
+        notes = []
+        for name in names:
+            try:
+                self._dump(name)
+            except SwitchUnavailable as error:
+                notes.append(f"counters are missing or old: {error}")
+        return "; ".join(notes)
+
+    def pod(self, key: str) -> PodDetail:
+        """Everything about a pod. Raises UnknownObject."""
+        core, wanted = self._core, key_of(key)
+        note = self._count(core.read(lambda reconciler, _: pod_bridges(reconciler, wanted)))
+        view = next((one for one in core.board.fresh(READ_SECONDS).pods if one.key == key), None)
+        found = core.read(lambda reconciler, _: pod_detail(reconciler, wanted, view))
+        if found is None:
+            raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
+        return replace(found, note=note)
+
+    def policy(self, key: str) -> PolicyDetail:
+        """Everything about a policy. Raises UnknownObject."""
+        core, wanted = self._core, key_of(key)
+        note = self._count(core.read(lambda reconciler, _: policy_bridges(reconciler, wanted)))
+        view = next((one for one in core.board.fresh(READ_SECONDS).policies if one.key == key), None)
+        if view is None:
+            raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
+        return replace(core.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
+
+    def support(self) -> SupportView:
+        """What a support bundle needs, without secrets."""
+        core = self._core
+        return support_view(core.read(lambda reconciler, _: list(reconciler.world.bridges.values())), core.config)
 
 
 def _age(since: float | None, now: float) -> float | None:

@@ -24,6 +24,7 @@ class _Switch(NamedTuple):
     actual: int | None
     foreign: int
     in_sync: bool
+    connected: bool
 
 
 class _Counts(NamedTuple):
@@ -56,6 +57,7 @@ class Gauges:
         for where, values in counts.switches.items():
             if self._shown.get(where) != values:
                 self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
+                self._metrics.connected(*where, values.connected)
         for gone in self._shown.keys() - counts.switches.keys():
             self._metrics.forget_switch(*gone)
         self._shown = counts.switches
@@ -81,6 +83,7 @@ def _count(core: Reconciler, _: float) -> _Counts:
             switch.size if switch else None,
             switch.foreign if switch else 0,
             switch is not None and switch.realized,
+            switch is not None and switch.session is not None,
         )
         reading = world.kept_reading(name)
         pods += len(reading.view.attachments) if reading else 0

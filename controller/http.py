@@ -30,10 +30,11 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Request, Response
 
+from controller.detail_views import DetailViews, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.endpoints import EndpointError, is_loopback, parse_host_port
 from controller.pieces import ListEncoder, StatusEncoder, exposition
 from controller.threads import gone, tell
-from controller.views import FlowView, SwitchUnavailable, UnknownNode, Views, WaitResult
+from controller.views import FlowView, SwitchUnavailable, UnknownNode, WaitResult
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -47,6 +48,10 @@ MISSING = "Headgate-Missing"  # of /flows: a JSON list of the switches that gave
 MOST_MISSING = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
 FLOWS_JSON = TypeAdapter(list[FlowView])
+POD_JSON = TypeAdapter(PodDetail)
+POLICY_JSON = TypeAdapter(PolicyDetail)
+SUPPORT_JSON = TypeAdapter(SupportView)
+KEY = "key"  # the parameter that a handler gets an object's NAMESPACE/NAME as
 
 
 class Page(NamedTuple):
@@ -64,7 +69,7 @@ class Application:
     `loopback`: it listens where only this machine gets in.
     """
 
-    def __init__(self, views: Views, registry: CollectorRegistry, loopback: bool) -> None:
+    def __init__(self, views: DetailViews, registry: CollectorRegistry, loopback: bool) -> None:
         self._views = views
         self._registry = registry
         self._loopback = loopback
@@ -76,6 +81,12 @@ class Application:
             "/metrics": Page(self._metrics, threading.BoundedSemaphore(8)),
             "/wait": Page(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
             "/flows": Page(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
+            "/support": Page(self._support, threading.BoundedSemaphore(2)),
+        }
+        # Pages of one object: what follows is its NAMESPACE/NAME.
+        self._objects = {
+            "/pods/": Page(self._pod, threading.BoundedSemaphore(4)),
+            "/policies/": Page(self._policy, threading.BoundedSemaphore(4)),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -97,14 +108,18 @@ class Application:
         _check_host(request.environ.get("HTTP_HOST", ""), self._loopback)
         if request.environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
             raise RequestEntityTooLarge("no request here has a body")
-        page = self._pages.get(request.path)
+        page, named = self._pages.get(request.path), dict[str, str]()
+        for start, one in self._objects.items():
+            if request.path.startswith(start):
+                page, named = one, {KEY: _object(request.path.removeprefix(start))}
         if page is None:
-            raise NotFound(f"there is no such page; there are {', '.join(self._pages)}")
+            there = [*self._pages, *(f"{start}NAMESPACE/NAME" for start in self._objects)]
+            raise NotFound(f"there is no such page; there are {', '.join(there)}")
         if request.method not in page.methods:
             raise MethodNotAllowed(page.methods, f"{request.path} takes {', '.join(page.methods)}")
         parameters = _parameters(request, page.parameters)
         with _slot(page.slots):
-            return page.handler(parameters)
+            return page.handler(parameters | named)
 
     def _healthz(self, _: Mapping[str, str]) -> Response:
         tell()
@@ -141,6 +156,21 @@ class Application:
         if missing:
             response.headers[MISSING] = json.dumps(_shortened(missing))
         return response
+
+    def _pod(self, parameters: Mapping[str, str]) -> Response:
+        try:
+            return _raw(POD_JSON.dump_json(self._views.pod(parameters[KEY])))
+        except UnknownObject as error:
+            raise NotFound(str(error)) from None
+
+    def _policy(self, parameters: Mapping[str, str]) -> Response:
+        try:
+            return _raw(POLICY_JSON.dump_json(self._views.policy(parameters[KEY])))
+        except UnknownObject as error:
+            raise NotFound(str(error)) from None
+
+    def _support(self, _: Mapping[str, str]) -> Response:
+        return _raw(SUPPORT_JSON.dump_json(self._views.support()))
 
     def _check_known(self, pod: str | None, policy: str | None) -> None:
         if pod is None and policy is None:
@@ -188,6 +218,15 @@ def _shortened(lines: tuple[str, ...]) -> list[str]:
             return [*kept, f"and {len(lines) - len(kept)} more"]
         kept.append(line)
     return kept
+
+
+def _object(text: str) -> str:
+    """The NAMESPACE/NAME that ends a path."""
+    if text.count("/") != 1 or text.startswith("/") or text.endswith("/"):
+        raise NotFound("an object's page ends in NAMESPACE/NAME")
+    if len(text) > MAX_PARAMETER:
+        raise BadRequest("the name is too long")
+    return text
 
 
 def _timeout(text: str | None) -> float:

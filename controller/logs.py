@@ -31,6 +31,7 @@ TRACE_MARK = "  | "  # before each line of a traceback
 
 EventDict = MutableMapping[str, Any]
 _writer: LogWriter | None = None
+_listeners: list[Callable[[str], object]] = []
 
 
 class RepeatFilter(logging.Filter):
@@ -63,7 +64,10 @@ class RepeatFilter(logging.Filter):
 
     @staticmethod
     def _content(record: logging.LogRecord) -> str:
-        return str(record.msg) if isinstance(record.msg, dict) else record.getMessage()
+        try:
+            return str(record.msg) if isinstance(record.msg, dict) else record.getMessage()
+        except Exception:  # noqa: BLE001 - as in `_Handler`: arguments that do not fit the message
+            return str(record.msg)
 
     def _remember(self, key: tuple[str, int, str], now: float) -> None:
         # Text from outside can vary without end, so the oldest are forgotten; at worst a warning is said once more.
@@ -76,7 +80,7 @@ class RepeatFilter(logging.Filter):
         if isinstance(record.msg, dict):
             record.msg = {**record.msg, "repeated": held_back}
         else:
-            record.msg, record.args = f"{record.getMessage()} (repeated {held_back} times)", ()
+            record.msg, record.args = f"{RepeatFilter._content(record)} (repeated {held_back} times)", ()
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -100,6 +104,8 @@ class _Handler(logging.Handler):
         except Exception as error:  # noqa: BLE001 - what cannot be formatted must not stop whoever says it
             line = f"a log line of {record.name} could not be formatted: {type(error).__name__}"
         self._put(line + "\n")
+        for listener in _listeners:
+            listener(line)
 
 
 def _where_lines_go(stream: TextIO, style: str) -> Callable[[str], object]:
@@ -137,6 +143,12 @@ def give_back_stderr(seconds: float) -> None:
     flush(seconds)
     if isinstance(sys.stderr, Lines):
         sys.stderr = sys.__stderr__
+
+
+def listen(listener: Callable[[str], object]) -> None:
+    """Have every event handed to `listener` too, as it is formatted, also where it finds no place on its way out."""
+    if listener not in _listeners:
+        _listeners.append(listener)
 
 
 def dropped() -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
+from controller.details import isolating
 from controller.metrics import Allowed, Counts, Denied, Limited, Metrics, Reading
 from controller.reconcile.events import (
     BundleDone,
@@ -20,6 +21,9 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from flows.fields import CookieKind, read_cookie
 from flows.limits import Limit, read_meter
+from flows.model import Direction
+
+NAMED_POLICIES = 3  # in a label
 
 
 class Meter:
@@ -74,14 +78,16 @@ class Meter:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
         parts = plan.rules.rules
+        isolated = isolating(core, pods.values())
         readings: dict[Hashable, Reading] = {}
         for key, counters in event.counters.items():
             body = event.flows.get(key) or plan.flows.get(key)
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
             counts: tuple[Counts, ...] = ()
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
-                direction = "egress" if kind is CookieKind.DENY_EGRESS else "ingress"
-                counts = (Denied(*pods[number], direction),)
+                direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
+                names = _named(isolated.get((pods[number], direction), ()))
+                counts = (Denied(*pods[number], direction.value, names),)
             elif kind is CookieKind.RULE and number in parts:
                 # Policies that say the same share the flow, and each counts all that it allows.
                 owners = parts[number].owners
@@ -95,6 +101,12 @@ class Meter:
                 limited = (Limited(*pods[ofport], limit.word),)
                 readings[number] = Reading(limited, dropped.packets, dropped.duration, number)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
+
+
+def _named(policies: Sequence[str]) -> str:
+    """The policies as the value of one label: a pod may be isolated by any number of them."""
+    rest = len(policies) - NAMED_POLICIES
+    return ", ".join(policies[:NAMED_POLICIES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:

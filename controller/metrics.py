@@ -11,7 +11,15 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from controller.printable import printable
 
@@ -108,8 +116,15 @@ TLS_EXPIRES = Series(
 LOG_DROPPED = Series(
     "headgate_log_lines_dropped", Counter, "Lines of the log that nobody read in time, or no disk took."
 )
+CONNECTED = Series(
+    "headgate_switch_connected", Gauge, "1 while the switch has an OpenFlow session with us.", ("node", "bridge")
+)
 DENIED = Series(
-    "headgate_denied_packets", Counter, "Packets that isolation of the pod dropped.", ("namespace", "pod", "direction")
+    "headgate_denied_packets",
+    Counter,
+    "Packets that isolation of the pod dropped, and by which policies it is isolated: the first three by name. When "
+    "those change, what is dropped from then on counts in a series of its own.",
+    ("namespace", "pod", "direction", "policies"),
 )
 ALLOWED = Series(
     "headgate_allowed_packets",
@@ -134,16 +149,27 @@ DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS, CONTAINED,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    DENIED, ALLOWED, LIMITED,
+    CONNECTED, DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
+
+# What the client library says of the process itself (prometheus_client.ProcessCollector); Linux only.
+PROCESS = (
+    ("process_cpu_seconds_total", "counter", "Processor time used, in seconds."),
+    ("process_max_fds", "gauge", "File descriptors that the process may have open."),
+    ("process_open_fds", "gauge", "File descriptors that are open: some for each switch."),
+    ("process_resident_memory_bytes", "gauge", "Memory in use."),
+    ("process_start_time_seconds", "gauge", "Unix time of the start."),
+    ("process_virtual_memory_bytes", "gauge", "Memory reserved."),
+)
 
 
 class Denied(NamedTuple):
-    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress"."""
+    """Whose isolation a deny flow counts. `direction` is "ingress" or "egress", `policies` names who isolates."""
 
     namespace: str
     pod: str
     direction: str
+    policies: str = ""
 
 
 class Allowed(NamedTuple):
@@ -187,6 +213,7 @@ class Metrics:
         self._histograms: dict[Series, Histogram] = {}
         for series in DECLARED:
             self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
+        ProcessCollector(registry=self.registry)
         self._lock = threading.Lock()
         self._log_dropped = 0
         # Per switch and flow: the series it feeds and what the last dump said.
@@ -213,9 +240,13 @@ class Metrics:
             if value is not None:
                 _child(self._gauges[series], node, bridge).set(value)
 
+    def connected(self, node: str, bridge: str, connected: bool) -> None:
+        """Whether a switch has an OpenFlow session now."""
+        self._gauges[CONNECTED].labels(node, bridge).set(int(connected))
+
     def forget_switch(self, node: str, bridge: str) -> None:
         """Drop all series of a switch that is no longer ours, and what its flows fed."""
-        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC):
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, CONNECTED):
             _remove(self._gauges[series], (node, bridge))
         for result in RESULTS:
             _remove(self._counters[BUNDLES], (node, bridge, result))
@@ -306,17 +337,22 @@ class Metrics:
             packets = now.packets - (last.packets if last is not None and goes_on else 0)
             for counts in now.counts:
                 # Who comes to a flow that others had counts from now on.
-                joins = goes_on and last is not None and (counts not in last.counts or last.source != now.source)
+                joins = goes_on and last is not None and (_joins(counts, last) or last.source != now.source)
                 self._counter(counts).inc(0 if joins else packets)
         self._readings[node, bridge] = dict(readings)
         fed, feeds = _series(before), _series(readings)
         for counts in feeds - fed:
             self._feeds[counts] = self._feeds.get(counts, 0) + 1
             self._unfed.discard(counts)
+        followed = {_whose(counts) for counts in feeds if isinstance(counts, Denied)}
         for counts in fed - feeds:
             self._feeds[counts] -= 1
-            if not self._feeds[counts]:
-                del self._feeds[counts]
+            if self._feeds[counts]:
+                continue
+            del self._feeds[counts]
+            if isinstance(counts, Denied) and _whose(counts) in followed:
+                _remove(self._counters[DENIED], counts)  # other policies isolate the pod now
+            else:
                 self._unfed.add(counts)
 
     def _counter(self, counts: Counts) -> Counter:
@@ -334,6 +370,15 @@ class Metrics:
                 if counts in self._unfed:
                     self._unfed.discard(counts)
                     _remove(self._counters[_FED[type(counts)]], tuple(map(str, counts)))
+
+
+def _whose(counts: Counts) -> tuple[object, ...]:
+    """Whom a flow counts for. That other policies isolate the pod now does not make its old packets theirs."""
+    return counts[:3] if isinstance(counts, Denied) else counts
+
+
+def _joins(counts: Counts, last: Reading) -> bool:
+    return all(_whose(counts) != _whose(one) for one in last.counts)
 
 
 def _goes_on(last: Reading, now: Reading) -> bool:

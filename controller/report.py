@@ -73,14 +73,15 @@ def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) ->
         actual_flows=switch.size if switch else None,
         foreign_flows=switch.foreign if switch else 0,
         in_sync=switch is not None and switch.realized,
-        error=_error(core, name),
+        error=switch_error(core, name),
         commit_age=now - committed if committed is not None else None,
         unbound_ports=ports.unbound,
         limits=switch.meters.problem if switch else "",
     )
 
 
-def _error(core: Reconciler, name: BridgeName) -> str:
+def switch_error(core: Reconciler, name: BridgeName) -> str:
+    """Why a bridge does not have what it shall have, or is not served at all; empty where nothing is in the way."""
     bridge = core.world.bridges[name]
     if refusal := core.world.owners.refusal(name):
         return refusal
@@ -273,7 +274,7 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
         switch = core.switch_of(name)
-        error = _error(core, name)
+        error = switch_error(core, name)
         if error:
             yield f"{where}: {error}"
         if core.world.owners.refusal(name):

@@ -276,6 +276,10 @@ class Clauses(Generic[W]):
             if isinstance(one, Crowd):
                 one.bodies = None
 
+    def hit(self, number: int) -> FlowKey | None:
+        """The key of the flow that the rule with this number ends in, None where there is no such rule."""
+        return self._hit(number) if number in self._spaces else None
+
     def _hit(self, number: int) -> FlowKey:
         """The key of the flow that a complete rule ends in."""
         return self._frames(number % self.bands).hit.key(number)

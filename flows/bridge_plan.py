@@ -102,6 +102,10 @@ class BridgePlan(Generic[W]):
         if chunks or before is None or before.uplink != bridge.uplink:
             self._render_flood(chunks, before)
 
+    def flows_of(self, ofport: int) -> tuple[FlowKey, ...]:
+        """The keys of the flows that a pod's port wants; none for a port that is not a pod's, or stays shut."""
+        return self._pieces.keys(ofport)
+
     def isolate(self, ofport: int, directions: frozenset[Direction]) -> None:
         """The directions in which policy isolates the pod at a port are these."""
         port = self._ports.get(ofport)

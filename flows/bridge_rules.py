@@ -47,6 +47,11 @@ class BridgeRules(Generic[W]):
         """The parts on this bridge by their number."""
         return {part.number: part for part in self._parts.values()}
 
+    def hit(self, identity: bytes) -> FlowKey | None:
+        """The key of the flow that a part ends in here, which counts for it; None where there is no such part here."""
+        part = self._parts.get(identity)
+        return None if part is None else self._sides[part.direction].hit(part.number)
+
     @property
     def subjects(self) -> Collection[Pods]:
         """The sets of subjects that have ports here."""

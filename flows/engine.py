@@ -297,7 +297,7 @@ class PolicyEngine:
         return {ref: reason for live, reason in self._failed.items() for ref in live.owners}
 
     def parts_of(self, policy: Key) -> list[Part]:
-        """The parts of a policy's rules as of the last `settle`."""
+        """The parts of a policy's rules as of the last `settle`; a rule that can allow nothing has none."""
         known = self._policies.get(policy)
         lives = [self._rules.get(rule) for rule, _ in rules_of(known)] if known is not None else []
         return [part for live in lives if live is not None for part in live.parts]

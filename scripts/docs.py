@@ -77,6 +77,7 @@ def metric_names() -> str:
         (f"`{one.exposed}`", one.kind.__name__.lower(), ", ".join(f"`{label}`" for label in one.labels), one.help)
         for one in metrics.DECLARED
     ]
+    rows += [(f"`{name}`", kind, "", says) for name, kind, says in metrics.PROCESS]
     return f"# Metrics\n\nServed on `/metrics`.\n\n{_table(('Name', 'Kind', 'Labels', 'Says'), rows)}"
 
 

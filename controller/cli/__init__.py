@@ -32,8 +32,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "run": Command("controller.cli.run", "run", "Run the controller beside your switches."),
     "status": Command(
-        "controller.cli.status", "status", "Show switches, policies and pods, or wait until all is realized."
+        "controller.cli.status", "status", "Show how it is and what is wrong, or wait until all is realized."
     ),
+    "pod": Command("controller.cli.pod", "pod", "Show everything about one pod: who isolates it, which rules it has."),
+    "policy": Command("controller.cli.policy", "policy", "Show everything about one policy: subjects, peers, hits."),
     "flows": Command("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "lab": Command("controller.cli.lab", "lab", "Build a small cluster of network namespaces and try policies in it."),
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
@@ -41,6 +43,9 @@ COMMANDS = {
     "bench": Command("controller.cli.bench", "bench", "Measure what Headgate costs on this machine."),
     "completion": Command(
         "controller.cli.completion", "completion", "Print what makes a shell complete headgate's commands."
+    ),
+    "support-bundle": Command(
+        "controller.cli.support", "support_bundle", "Put what others need to help you into one file, without secrets."
     ),
     "version": Command("controller.cli.version", "version", "Show the version."),
 }

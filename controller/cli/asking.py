@@ -38,8 +38,8 @@ def server_option(function: Any) -> Any:
         "--server",
         metavar="URL",
         envvar=SERVER_VARIABLE,
-        help=f"The running controller to ask, for status and flows.  [default: {DEFAULT_SERVER}, or that of the only "
-        f"lab there is; env: {SERVER_VARIABLE}]",
+        help="The running controller to ask, for status, pod, policy, flows and support-bundle.  "
+        f"[default: {DEFAULT_SERVER}, or that of the only lab there is; env: {SERVER_VARIABLE}]",
     )(function)
 
 

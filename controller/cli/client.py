@@ -6,11 +6,12 @@ import http.client
 import json
 from collections.abc import Mapping
 from typing import TypeVar
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from controller.cli.errors import Failure, Unreachable, WrongUsage
+from controller.detail_views import PodDetail, PolicyDetail, SupportView
 from controller.views import FlowsAnswer, FlowView, StatusView, WaitResult
 
 T = TypeVar("T")
@@ -19,6 +20,9 @@ EXAMPLE = "http://127.0.0.1:8080"
 _STATUS = TypeAdapter(StatusView)
 _WAIT = TypeAdapter(WaitResult)
 _FLOWS = TypeAdapter(list[FlowView])
+_POD = TypeAdapter(PodDetail)
+_POLICY = TypeAdapter(PolicyDetail)
+_SUPPORT = TypeAdapter(SupportView)
 
 
 class Busy(Failure):
@@ -42,6 +46,18 @@ class Server:
         """GET /flows of a node, pod or policy. Raises Failure."""
         flows = self._ask(_FLOWS, "GET", "/flows", {name: value for name, value in wanted.items() if value})
         return FlowsAnswer(flows, _lines(self._headers.get("Headgate-Missing", "")))
+
+    def pod(self, key: str) -> PodDetail:
+        """GET /pods/NAMESPACE/NAME. Raises Failure."""
+        return self._ask(_POD, "GET", f"/pods/{quote(key)}", {})
+
+    def policy(self, key: str) -> PolicyDetail:
+        """GET /policies/NAMESPACE/NAME. Raises Failure."""
+        return self._ask(_POLICY, "GET", f"/policies/{quote(key)}", {})
+
+    def support(self) -> SupportView:
+        """GET /support. Raises Failure."""
+        return self._ask(_SUPPORT, "GET", "/support", {})
 
     def wait(self, seconds: float) -> WaitResult:
         """POST /wait: blocks until all is realized, or for so many seconds. Raises Failure."""

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from controller.cli.asking import QUICK, chosen_quietly
+from controller.cli.names import Namespaced
 from controller.printable import printable
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Name(click.types.StringParamType):
 def with_names(command: click.Command) -> click.Command:
     """A command whose parameters called node, pod and policy are completed with the names there are."""
     for parameter in command.params:
-        if parameter.name in NAMES and type(parameter.type) is click.types.StringParamType:
+        if parameter.name in NAMES and type(parameter.type) in (click.types.StringParamType, Namespaced):
             parameter.type = Name(parameter.name)
     return command
 

@@ -8,72 +8,139 @@ import click
 
 from controller.cli.asking import asks_controller
 from controller.cli.client import Server
-from controller.cli.output import Page, Row, dim, output_option, print_json
+from controller.cli.names import Namespaced, some
+from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, wide_output_option
 from controller.views import FlowView
+from flows.pipeline import TABLE_NAMES
 
 SHOWN_NAMES = 3  # of the rules or policies that share one flow; -o json has all
+FOREIGN = "foreign"  # the kind of flows that are not ours
+# What decides stands first, in the order in which a packet meets it; then the way there and on; discovery last.
+DECIDING = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state")
+DISCOVERY = ("nd_guard", "neighbor", "flood")
+DISCOVERY_MATCHES = ("arp", "icmp6")
 
 
 @click.command()
-@output_option
+@wide_output_option
 @click.option("--node", metavar="NAME", help="Only the switch of this node.")
-@click.option("--pod", metavar="NAMESPACE/NAME", help="Only flows for this pod's port.")
-@click.option("--policy", metavar="NAMESPACE/NAME", help="Only flows that this policy takes part in.")
+@click.option("--pod", metavar="NAMESPACE/NAME", type=Namespaced(), help="Only flows for this pod's port.")
+@click.option(
+    "--policy",
+    metavar="NAMESPACE/NAME",
+    type=Namespaced(),
+    help="Only flows that this policy takes part in: its rules, and what its isolation denies.",
+)
+@click.option("--table", metavar="NAME", help="Only this table of the pipeline, by name or number.")
+@click.option("--denied", is_flag=True, help="Only flows that count what isolation denied.")
+@click.option("--nonzero", is_flag=True, help="Only flows that have seen a packet.")
+@click.option("--foreign", is_flag=True, help="Only flows that are not Headgate's.")
 @asks_controller
-def flows(server: str, output: str, node: str | None, pod: str | None, policy: str | None) -> None:
+def flows(
+    server: str,
+    /,
+    output: str,
+    node: str | None,
+    pod: str | None,
+    policy: str | None,
+    table: str | None,
+    **only: bool,
+) -> None:
     """Show the flows on the switches: what matches, what happens, for which pod, policy and rule, and how often.
 
-    They are read from the switches at this moment. Matches and actions are in the syntax of ovs-ofctl.
+    They are read from the switches at this moment. Matches and actions are in the syntax of ovs-ofctl. Foreign flows
+    come first, then what decides, and what only lets neighbors find each other last.
 
     \b
     Examples:
       headgate flows --node node-1
       headgate flows --policy tenant-a/pol1
-      headgate flows --pod tenant-a/backend-1 -o json | jq '.[] | select(.kind | startswith("deny"))'
+      headgate flows --pod tenant-a/backend-1 --denied --nonzero
+      headgate flows --table ingress -o json | jq '.[].rules'
     """
-    for name, value in (("--pod", pod), ("--policy", policy)):
-        if value is not None and (value.count("/") != 1 or value.startswith("/") or value.endswith("/")):
-            raise click.UsageError(f"{name} {value!r} is not of the form NAMESPACE/NAME")
-    found, missing = Server(server).flows(node=node, pod=pod, policy=policy)
-    if output == "json":
+    number = None if table is None else _table(table)
+    answer = Server(server).flows(node=node, pod=pod, policy=policy)
+    found = [
+        one
+        for one in answer.flows
+        if (number is None or one.table == number)
+        and (one.kind.startswith("deny_") or not only["denied"])
+        and (one.packets or not only["nonzero"])
+        and (one.kind == FOREIGN or not only["foreign"])
+    ]
+    if output == JSON:
         print_json(found)
     else:
-        show(found)
-    for line in missing:
+        show(found, output == WIDE)
+    for line in answer.missing:
         click.echo(f"headgate: {line}", err=True)
 
 
-def show(found: list[FlowView]) -> None:
-    """Draw flows, a table of the pipeline at a time."""
+def _table(text: str) -> int:
+    """A table of the pipeline by its name, any by its number."""
+    if text.isdecimal() and int(text) < 255:
+        return int(text)
+    numbers = {name: number for number, name in TABLE_NAMES.items()}
+    if text not in numbers:
+        raise click.UsageError(f"--table: there is no table {text!r}; there are {', '.join(numbers)}")
+    return numbers[text]
+
+
+def show(found: list[FlowView], wide: bool = False) -> None:
+    """Draw flows, a switch and a table of its pipeline at a time."""
     page = Page()
     if not found:
         page.line("No flows.")
         return
-    ordered = sorted(found, key=lambda one: (one.node, one.bridge, one.table, -one.priority, one.match))
-    for (node, bridge, table, name), group in groupby(
-        ordered, key=lambda one: (one.node, one.bridge, one.table, one.table_name)
+    columns = ("PRIORITY", "PACKETS", *(("BYTES", "AGE", "COOKIE") if wide else ()), "MATCH", "ACTIONS", "FOR")
+    ordered = sorted(found, key=_order)
+    for (node, bridge, (rank, _), table), group in groupby(
+        ordered, key=lambda one: (one.node, one.bridge, _rank(one), f"{one.table} {one.table_name}".strip())
     ):
-        page.table(
-            f"{node} {bridge}, table {table} {name}",
-            ("PRIORITY", "PACKETS", "BYTES", "MATCH", "ACTIONS", "FOR"),
-            [_row(one) for one in group],
-            right="PRIORITY PACKETS BYTES",
-        )
+        title = f"{node or '(no hostname)'} {bridge}, table {table}{TITLES.get(rank, '')}"
+        rows = [_row(one, wide) for one in group]
+        page.table(title, columns, rows, right="PRIORITY PACKETS BYTES AGE", whole="COOKIE", terms="MATCH ACTIONS")
 
 
-def _row(one: FlowView) -> Row:
-    counted = (str(one.packets), str(one.bytes)) if one.packets else (dim("0"), dim("0"))
-    return str(one.priority), *counted, one.match or "any", one.actions or "drop", purpose(one)
+FIRST, DECIDES, BETWEEN, LAST = range(4)
+TITLES = {FIRST: ": foreign flows", LAST: " (discovery)"}
+
+
+def _rank(one: FlowView) -> tuple[int, int]:
+    """How early a flow is shown: by what it does, then by its table."""
+    if one.kind == FOREIGN:
+        return FIRST, one.table
+    if one.table_name in DECIDING:
+        return DECIDES, DECIDING.index(one.table_name)
+    if one.table_name in DISCOVERY or one.match.startswith(DISCOVERY_MATCHES):
+        return LAST, one.table
+    return BETWEEN, one.table
+
+
+def _order(one: FlowView) -> tuple[object, ...]:
+    return one.node, one.bridge, _rank(one), one.table, -one.priority, one.match
+
+
+def _row(one: FlowView, wide: bool) -> Row:
+    counted = [str(one.packets), *([str(one.bytes)] if wide else [])]
+    cells: list[Row] = [tuple(text if one.packets else dim(text) for text in counted)]
+    if wide:
+        cells.append((f"{one.duration} s", f"{one.cookie:#018x}"))
+    return str(one.priority), *(cell for row in cells for cell in row), one.match or "any", _actions(one), purpose(one)
+
+
+def _actions(one: FlowView) -> str:
+    return one.actions or "drop"
 
 
 def purpose(one: FlowView) -> str:
     """What a flow is there for, in a few words: its rules, else policies, its pods, and the note."""
-    names = [f"rule {_some(one.rules)}" if one.rules else f"policy {_some(one.policies)}" if one.policies else ""]
-    names.append(f"pod {_some(one.pods)}" if one.pods else "")
+    if one.rules:
+        names = [f"rule {some(one.rules, SHOWN_NAMES)}"]
+    elif one.kind.startswith("deny_") and one.policies:
+        names = [f"{one.kind.removeprefix('deny_')} isolated by {some(one.policies, SHOWN_NAMES)}"]
+    else:
+        names = [f"policy {some(one.policies, SHOWN_NAMES)}"] if one.policies else []
+    names.append(f"pod {some(one.pods, SHOWN_NAMES)}" if one.pods else "")
     names.append(one.note)
     return "; ".join(filter(None, names)) or one.kind
-
-
-def _some(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:SHOWN_NAMES])
-    return f"{shown} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else shown

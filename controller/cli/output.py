@@ -15,7 +15,9 @@ import click
 from controller.printable import printable
 
 PIPED_WIDTH = 1_000_000  # nothing is cut or folded where no terminal is
-GOOD, BAD, DIM = "green", "bold red", "dim"
+SCREEN_LINES = 24
+GOOD, BAD, DIM, TITLE = "green", "bold red", "dim", "bold cyan"
+HUMAN, WIDE, JSON = "human", "wide", "json"
 
 
 class Styled(NamedTuple):
@@ -31,14 +33,17 @@ Row = tuple[Cell, ...]
 
 def output_option(function: Any) -> Any:
     """The option `-o json` that all client commands share."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(["human", "json"]),
-        default="human",
-        show_default=True,
-        help="Tables for people, or JSON for programs.",
-    )(function)
+    return _output(function, [HUMAN, JSON], "Tables for people, or JSON for programs.")
+
+
+def wide_output_option(function: Any) -> Any:
+    """The same for commands whose tables have columns that few need."""
+    return _output(function, [HUMAN, WIDE, JSON], "Tables for people, the same with all columns, or JSON for programs.")
+
+
+def _output(function: Any, choices: list[str], text: str) -> Any:
+    choice = click.Choice(choices)
+    return click.option("-o", "--output", type=choice, default=HUMAN, show_default=True, help=text)(function)
 
 
 def print_json(value: Any) -> None:
@@ -65,42 +70,100 @@ class Page:
 
         # NO_COLOR and TERM are rich's to honour; the width is only known, and only matters, on a terminal.
         self._terminal = sys.stdout.isatty()
-        self._console = Console(width=None if self._terminal else PIPED_WIDTH, highlight=False, soft_wrap=False)
+        self._console = Console(width=None if self._terminal else PIPED_WIDTH, highlight=False, soft_wrap=True)
+        self._quiet = False
+        self.written = 0  # lines so far, as a terminal counts them
 
-    def line(self, text: str) -> None:
-        """One line."""
-        self._console.out(printable(text), highlight=False)
+    @property
+    def width(self) -> int:
+        """Columns there are; without a terminal more than any line needs."""
+        return self._console.width
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Row], right: str = "") -> None:
-        """A headed table; columns named in `right` (separated by spaces) are set flush right.
+    @property
+    def height(self) -> int:
+        """Lines that a screen has; those of a usual terminal where there is none."""
+        return max(SCREEN_LINES, self._console.height) if self._terminal else SCREEN_LINES
 
-        Nothing at all for no rows.
+    def begin(self) -> None:
+        """Begin anew: at the top of an empty screen, where there is one, else after a blank line."""
+        if self._terminal:
+            from rich.control import Control
+
+            self._console.control(Control.home(), Control.clear())
+        elif self.written:
+            self._out([])
+        self.written = 0
+
+    def sketch(self) -> Page:
+        """A page of the same size that nobody sees, to learn how long something is."""
+        found = Page()
+        found._quiet = True
+        return found
+
+    def raw(self, text: str) -> None:
+        """One line that is broken already."""
+        self._out([Styled(text, "")])
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line, broken between words where it is too long."""
+        from controller.cli.layout import wrap
+
+        text = printable(text)
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        first, *rest = wrap(text, self.width) if text else [""]
+        if rest:
+            rest = [indent + more for more in wrap(" ".join(line.strip() for line in rest), self.width - len(indent))]
+        for one in (first, *rest):
+            self._out([Styled(one, style)])
+
+    def table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Row], right: str = "", whole: str = "", terms: str = ""
+    ) -> None:
+        """A headed table; nothing at all for no rows. Headers are capitals, as kubectl's are.
+
+        Columns named in `right` (separated by spaces) are set flush right. Values break between words where there is no
+        room; those named in `whole` never break, those in `terms` after the commas between their terms, too.
         """
-        from rich.table import Table
+        from controller.cli.layout import Column, grid, header, row_lines
+
+        cells = [[cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row] for row in rows]
+        if not cells:
+            return
+        told = {name: set(names.split()) for name, names in (("right", right), ("whole", whole), ("terms", terms))}
+        made = [
+            Column(
+                name.upper(),
+                name in told["right"],
+                "" if name in told["whole"] | told["right"] else "terms" if name in told["terms"] else "words",
+            )
+            for name in columns
+        ]
+        texts = [[printable(cell.text) for cell in row] for row in cells]
+        found = grid(made, texts, self.width)
+        if self.written:
+            self._out([])
+        self.line(title, TITLE)
+        self._out([Styled(header(made, found), "bold")])
+        for row, text in zip(cells, texts, strict=True):
+            for line in row_lines(made, text, found, self.width):
+                self._out([Styled(piece.text, "" if piece.cell is None else row[piece.cell].style) for piece in line])
+
+    def _out(self, parts: Sequence[Styled]) -> None:
+        """Print one line as it is, without blanks at its end; the terminal may run it over, nothing else breaks it."""
         from rich.text import Text
 
-        rows = list(rows)
-        if not rows:
-            return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold", justify="right" if column in right.split() else "left")
-        for row in rows:
-            styled = (cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row)
-            table.add_row(*(Text(printable(text), style=style) for text, style in styled))
-        self._console.print()
-        self._console.out(printable(title), style="bold cyan", highlight=False)
-        self._print_trimmed(table)
+        from controller.cli.layout import rows_of
 
-    def _print_trimmed(self, table: Any) -> None:
-        """Print without the blanks that fill up the last column: a wide one would make every line of a pipe as wide."""
-        if self._terminal:
-            self._console.print(table)
+        plain = "".join(part.text for part in parts).rstrip()
+        self.written += rows_of([plain], self.width)
+        if self._quiet:
             return
-        with self._console.capture() as captured:
-            self._console.print(table)
-        for line in captured.get().splitlines():
-            self._console.out(line.rstrip(), highlight=False)
+        if self._console.color_system is None:
+            self._console.out(plain, highlight=False)
+            return
+        line = Text.assemble(*parts)
+        line.rstrip()
+        self._console.print(line, soft_wrap=True)
 
 
 def seconds(value: float | None) -> str:

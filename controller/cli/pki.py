@@ -76,7 +76,7 @@ def init(folder: Path, names: tuple[str, ...], days: int, renew: bool) -> None:
     except PkiError as error:
         raise Failure(str(error)) from None
     where = shlex.quote(str(folder))
-    click.echo(f"made {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
+    click.echo(f"created {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
     if renew:
         return
     click.echo(
@@ -110,7 +110,7 @@ def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ..
         pair = make(folder, name, names, days, renew)
     except PkiError as error:
         raise Failure(str(error)) from None
-    click.echo(f"made {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
+    click.echo(f"created {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
     host = controller or _controller_name(folder) or "CONTROLLER"
     host = f"[{host}]" if ":" in host else host
     key, certificate = f"{ON_NODE}/{name}-privkey.pem", f"{ON_NODE}/{name}-cert.pem"
@@ -122,7 +122,7 @@ def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ..
         f"and there:\n"
         f"  ovs-vsctl set-ssl {key} {certificate} {CA_ON_NODE}\n"
         f"  ovs-vsctl set-manager ssl:{host}:6640\n"
-        f"  ovs-vsctl set-controller br-int ssl:{host}:6653    # Headgate does this itself once it has the manager\n"
+        "Headgate sets the bridge's controller itself, once it has the manager.\n"
     )
 
 

@@ -23,9 +23,9 @@ from controller.errors import StartError
 
 if TYPE_CHECKING:
     from controller.config import Config
+    from controller.detail_views import DetailViews
     from controller.metrics import Metrics
     from controller.settings import Option
-    from controller.views import Views
 
 STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
@@ -37,7 +37,7 @@ INTRO = """Run the controller beside your switches.
 
 Headgate reads Kubernetes objects, finds the pods' ports by OVSDB, and keeps the flows of every switch equal to
 what the policies say. On each switch it needs two things: that OVSDB can be reached (--ovsdb), or calls
-(--ovsdb-listen), and that the bridge's controller is set to --openflow-listen.
+(--ovsdb-listen), and that the switch reaches --openflow-listen: Headgate sets the bridge's controller itself.
 
 On SIGTERM it ends and leaves all flows in place: traffic goes on as it was, and the next start takes over
 without losing a packet.
@@ -49,7 +49,6 @@ Examples:
     headgate run --manifests ./manifests --ovsdb unix:/run/openvswitch/db.sock
 \b
   Two nodes, the controller on its own machine (192.0.2.1):
-    ovs-vsctl set-controller br-int tcp:192.0.2.1:6653    # on each node
     headgate run --manifests /etc/headgate/manifests \\
         --ovsdb tcp:192.0.2.11:6640 --ovsdb tcp:192.0.2.12:6640
 \b
@@ -79,7 +78,7 @@ class Core(Protocol):
     """What the process needs of the controller: controller.core.Controller, or a test's."""
 
     @property
-    def views(self) -> Views:
+    def views(self) -> DetailViews:
         """What HTTP shows."""
 
     @property
@@ -169,10 +168,11 @@ def run(file: Path | None, **flags: object) -> None:
         raise WrongUsage(
             f"the hub has to be known first; write --hub {config.hub} on the command line as it stands here"
         )
-    from controller import logs
+    from controller import log_ring, logs
 
     logs.configure(config.log_level, config.log_format)
     logs.take_stderr()
+    log_ring.attach()
     for line in unknown_variables(os.environ):
         logging.getLogger(__name__).warning(line)
     from controller.core import Controller

@@ -1,24 +1,38 @@
-"""`headgate status`: what a running controller says of itself, in tables, and waiting until everything is realized."""
+"""`headgate status`: how it is and what is wrong, in one screen; lists on demand; waiting until all is realized."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import click
 
 from controller.cli.asking import asks_controller
 from controller.cli.client import Busy, Server
-from controller.cli.errors import FAILED, Unreachable
-from controller.cli.output import Page, Row, dim, mark, output_option, print_json, seconds
+from controller.cli.errors import FAILED, Failure, Unreachable
+from controller.cli.output import JSON, WIDE, Page, print_json, wide_output_option
+from controller.cli.status_tables import TABLES, Chosen, narrow, show_summary, show_tables
 from controller.printable import printable
-from controller.views import OvsdbView, PodView, PolicyView, StatusView, SwitchView, WaitResult
+from controller.views import StatusView, WaitResult
 
 SLICE = 600.0  # the longest wait that one request asks for; the server allows no more
 PAUSE = 0.2  # between attempts while the server is not there
+WATCH_SECONDS = 1.0  # between looks of --watch
+
+
+def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(f"--{name}", name, is_flag=True, help=text)
 
 
 @click.command()
-@output_option
+@wide_output_option
+@_list_option("problems", "List everything that is wrong, and why.")
+@_list_option("switches", "List the switches.")
+@_list_option("policies", "List the policies.")
+@_list_option("pods", "List the pods.")
+@_list_option("all", "All of these lists, and the sources.")
+@click.option("--node", metavar="NAME", help="Only what concerns this node: its switch, its pods, its problems.")
+@click.option("--watch", is_flag=True, help="Show it again whenever something has changed, until interrupted.")
 @click.option(
     "--wait",
     "waiting",
@@ -34,8 +48,13 @@ PAUSE = 0.2  # between attempts while the server is not there
     help="How long --wait waits, for the controller to come up as well.",
 )
 @asks_controller
-def status(server: str, output: str, waiting: bool, timeout: float) -> None:
-    """Show switches, policies, pods and problems of the running controller.
+def status(
+    server: str, /, output: str, node: str | None, watch: bool, waiting: bool, timeout: float, **lists: bool
+) -> None:
+    """Show how the running controller is and what is wrong.
+
+    Without options it stays within a screen: counts, then the first of what is wrong, then what else there is room for.
+    The options show whole lists.
 
     With --wait it returns 0 as soon as everything that stands in the sources at this moment (the manifest folder is
     read again, OVSDB asked) is realized on every switch concerned; else 1, or 3 when no controller answered, and says
@@ -44,18 +63,90 @@ def status(server: str, output: str, waiting: bool, timeout: float) -> None:
     \b
     Examples:
       headgate status
+      headgate status --problems
+      headgate status --node node-1 --watch
       headgate status -o json | jq '.policies[] | select(.realized | not)'
       cp policy.yaml manifests/ && headgate status --wait --timeout 30
     """
     asked = Server(server)
+    if waiting and watch:
+        raise click.UsageError("--wait and --watch exclude each other")
+    if node and lists["policies"]:
+        raise click.UsageError("--node and --policies exclude each other: a policy is not of one node")
     if waiting:
         _report_wait(_wait(asked, timeout), output)
         return
-    view = asked.status()
-    if output == "json":
+    chosen = Chosen(
+        tuple(name for name in TABLES if lists[name] or (lists["all"] and not (node and name == "policies"))),
+        lists["all"],
+        node or "",
+        output == WIDE,
+        server,
+    )
+    if watch:
+        _watch(asked, chosen, output)
+    view = _known(asked.status(), chosen)
+    if output == JSON:
         print_json(view)
     else:
-        show(view, server)
+        show(view, chosen)
+
+
+def _known(view: StatusView, chosen: Chosen) -> StatusView:
+    """What was asked for of a status. Raises Failure for a node that nobody knows."""
+    if not chosen.node:
+        return view
+    nodes = sorted({switch.node for switch in view.switches} | {pod.node for pod in view.pods})
+    if chosen.node not in nodes:
+        raise Failure(
+            f"there is no node {printable(chosen.node)}; there are {', '.join(filter(None, nodes)) or 'none'}"
+        )
+    return narrow(view, chosen.node)
+
+
+def _watch(server: Server, chosen: Chosen, output: str) -> None:
+    """Show the status whenever it differs from what was shown last; ends with the user's interrupt."""
+    last: StatusView | str | None = None
+    page = None if output == JSON else Page()
+    while True:
+        try:
+            view: StatusView | str = _known(server.status(), chosen)
+        except (Unreachable, Busy) as error:
+            view = error.format_message()
+        except Failure as error:
+            if last is None:
+                raise
+            view = error.format_message()  # the node has gone meanwhile, and may come back
+        if _lasting(view) != last:
+            last = _lasting(view)
+            if page is not None:
+                page.begin()
+            if isinstance(view, str):
+                _say(page, view)
+            elif page is None:
+                print_json(view)
+            else:
+                show(view, chosen, page)
+        time.sleep(WATCH_SECONDS)
+
+
+def _say(page: Page | None, text: str) -> None:
+    """Why there is no status now: on the page, or beside the JSON."""
+    if page is None:
+        click.echo(f"headgate: {text}", err=True)
+    else:
+        page.line(f"headgate: {text}")
+
+
+def _lasting(view: StatusView | str) -> StatusView | str:
+    """The status without what changes by itself: ages."""
+    from dataclasses import replace
+
+    if isinstance(view, str):
+        return view
+    sources = tuple(replace(one, age=None) for one in view.sources)
+    switches = tuple(replace(one, commit_age=None) for one in view.switches)
+    return replace(view, uptime=0.0, sources=sources, switches=switches)
 
 
 def _wait(server: Server, timeout: float) -> WaitResult:
@@ -80,7 +171,7 @@ def _wait(server: Server, timeout: float) -> WaitResult:
 
 
 def _report_wait(result: WaitResult, output: str) -> None:
-    if output == "json":
+    if output == JSON:
         print_json(result)
     elif result.realized:
         click.echo("Everything is realized.")
@@ -91,134 +182,11 @@ def _report_wait(result: WaitResult, output: str) -> None:
         click.get_current_context().exit(FAILED)
 
 
-def show(view: StatusView, server: str = "") -> None:
-    """Draw a status; `server` is who was asked."""
-    page = Page()
-    page.line(
-        f"Headgate {view.version}{f' at {server}' if server else ''}, up {seconds(view.uptime)}, {_summary(view)}"
-    )
-    for missing in view.waiting_for:
-        page.line(f"  waiting for {missing}")
-    _sources(page, view)
-    _switches(page, view)
-    _policies(page, view)
-    _pods(page, view)
-    _problems(page, view)
-    _tls(page, view)
-
-
-def _summary(view: StatusView) -> str:
-    if view.waiting_for:
-        return "not ready: nothing is sent to switches yet"
-    realized = sum(one.realized for one in view.policies)
-    in_sync = sum(one.in_sync for one in view.switches)
-    return f"{in_sync} of {len(view.switches)} switches in sync, {realized} of {len(view.policies)} policies realized"
-
-
-def _sources(page: Page, view: StatusView) -> None:
-    rows = [
-        (one.name, one.kind, mark(one.synced), seconds(one.age), str(one.problems), one.reason or "-")
-        for one in view.sources
-    ]
-    page.table("Sources", ("SOURCE", "KIND", "SYNCED", "AGE", "PROBLEMS", "REASON"), rows, right="PROBLEMS")
-    ignored = [(one.name, what, str(number)) for one in view.sources for what, number in one.ignored.items()]
-    page.table("Passed over in the sources", ("SOURCE", "WHAT", "NUMBER"), ignored, right="NUMBER")
-
-
-def _switches(page: Page, view: StatusView) -> None:
-    page.table(
-        "Switches",
-        ("NODE", "BRIDGE", "DATAPATH", "OVSDB", "OPENFLOW", "FLOWS", "FOREIGN", "LAST COMMIT", "STATE"),
-        [_switch(one) for one in view.switches],
-        right="FLOWS FOREIGN",
-    )
-    rows = [(one.node or one.ovsdb, one.error) for one in view.switches if one.error]
-    page.table("Errors of switches", ("NODE", "ERROR"), rows)
-    rows = [(one.node or one.ovsdb, one.limits) for one in view.switches if one.limits]
-    page.table("Limits that do not hold", ("NODE", "REASON"), rows)
-    page.table(
-        "OVSDB connections that are away",
-        ("REMOTE", "CONNECTED", "READ", "REASON"),
-        [_remote(one) for one in view.ovsdb if not (one.connected and one.synced)],
-    )
-    page.table(
-        "Ports without a pod (nothing passes them)",
-        ("NODE", "BRIDGE", "PORT", "OFPORT", "REASON"),
-        [
-            (one.node, one.bridge, port.name, _or_dash(port.ofport), port.reason)
-            for one in view.switches
-            for port in one.unbound_ports
-        ],
-        right="OFPORT",
-    )
-
-
-def _switch(one: SwitchView) -> Row:
-    actual = "?" if one.actual_flows is None else str(one.actual_flows)
-    return (
-        one.node or "(no hostname)",
-        one.bridge,
-        one.datapath_type or "system",
-        mark(one.ovsdb_connected, "connected", "away"),
-        mark(one.openflow_connected, "connected", "away"),
-        f"{actual}/{one.desired_flows}",
-        str(one.foreign_flows),
-        "-" if one.commit_age is None else f"{seconds(one.commit_age)} ago",
-        mark(one.in_sync, "in sync", "not in sync"),
-    )
-
-
-def _remote(one: OvsdbView) -> Row:
-    name = f"{one.remote} (listening)" if one.listening else one.remote
-    return name, mark(one.connected), mark(one.synced), one.reason or "-"
-
-
-def _policies(page: Page, view: StatusView) -> None:
-    columns = ("POLICY", "REALIZED", "ISOLATES", "PODS", "REASON")
-    page.table("Policies", columns, [_policy(one) for one in view.policies], right="PODS")
-
-
-def _policy(one: PolicyView) -> Row:
-    return one.key, mark(one.realized), ", ".join(one.isolates) or "-", str(one.pods), one.reason or "-"
-
-
-def _pods(page: Page, view: StatusView) -> None:
-    columns = ("POD", "NODE", "PORT", "OFPORT", "ADDRESSES", "MAC", "ISOLATED", "INSTALLED", "TOOK", "REASON")
-    # On a healthy cluster the last column would be empty, and width is scarce.
-    kept = len(columns) if any(one.reason for one in view.pods) else len(columns) - 1
-    page.table("Pods", columns[:kept], [_pod(one)[:kept] for one in view.pods], right="OFPORT TOOK")
-    rows = [(one.key, one.node or "-", str(one.limited)) for one in view.pods if one.limited]
-    page.table("Pods that sent more than their limits", ("POD", "NODE", "DROPPED"), rows, right="DROPPED")
-
-
-def _pod(one: PodView) -> Row:
-    return (
-        one.key,
-        one.node or "-",
-        one.port or "-",
-        _or_dash(one.ofport),
-        ", ".join(one.addresses) or "-",
-        one.mac or "-",
-        ", ".join(one.isolated) or dim("no"),
-        mark(one.installed),
-        seconds(one.programmed_after),
-        one.reason or "-",
-    )
-
-
-def _problems(page: Page, view: StatusView) -> None:
-    rows = [(one.where, one.key or "-", one.field or "-", one.reason) for one in view.problems]
-    page.table("Problems in the sources", ("WHERE", "OBJECT", "FIELD", "REASON"), rows)
-
-
-def _tls(page: Page, view: StatusView) -> None:
-    for address in view.plain:
-        page.line(f"In plain text over the network: {address}")
-    if view.tls is not None and view.tls.problem:
-        page.line(f"TLS: {view.tls.problem}")
-    if view.tls is not None and view.tls.refused:
-        page.line(f"TLS: {view.tls.refused} connections refused, the last: {view.tls.last_refused}")
-
-
-def _or_dash(value: int | None) -> str:
-    return "-" if value is None else str(value)
+def show(view: StatusView, chosen: Chosen | None = None, page: Page | None = None) -> None:
+    """Draw a status: the lists that were chosen, else a screen of what matters most."""
+    chosen = chosen or Chosen()
+    page = page or Page()
+    if chosen.tables:
+        show_tables(page, view, chosen)
+    else:
+        show_summary(page, view, chosen)

@@ -445,6 +445,14 @@ class World:
         """The same, and the same object while nothing changes; None before the first `settle` that knew the bridge."""
         return self.reading(name) if name in self._readers or self.owners.refusal(name) else None
 
+    def places(self, pod: Key) -> tuple[tuple[BridgeName, int], ...]:
+        """The bridges that have a port of a pod, and its ofport there: one, unless somebody is wrong."""
+        return tuple(place for place in self._places.of(pod) if place[0] in self.bridges)
+
+    def attachments(self, pod: Key) -> list[Attachment]:
+        """The same ports as they were read."""
+        return [self._places.ports[name][pod] for name, _ in self.places(pod)]
+
     def planned(self, name: BridgeName) -> Plan | None:
         """The plan of a bridge as of the last `settle`; None before there was one, or where there can be none."""
         return self._plans.get(name)

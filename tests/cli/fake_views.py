@@ -5,6 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from controller.detail_views import (
+    BridgeRecord,
+    InterfaceRecord,
+    IsolationView,
+    PeerView,
+    PodDetail,
+    PolicyDetail,
+    PolicySwitchView,
+    RuleView,
+    SubjectView,
+    SupportView,
+    UnknownObject,
+)
 from controller.views import (
     FlowsAnswer,
     FlowView,
@@ -59,7 +72,31 @@ CLAUSE = FlowView(
 )  # fmt: skip
 DENY = replace(
     CLAUSE, table=90, table_name="deny", kind="deny_ingress", match="reg3=0x3/0xffff", actions="", packets=7, bytes=518,
-    policies=(), rules=(), note="dropped by isolation",
+    rules=(), note="dropped by isolation",
+)  # fmt: skip
+
+
+RULE = RuleView(
+    "ingress", ("tenant-a/pol1 ingress[0]",),
+    (PeerView("10.0.0.2", ("tenant-a/frontend-1",)), PeerView("192.0.2.0/24")), 2, ("80/TCP",), 7, 518,
+)  # fmt: skip
+POD = PodDetail(
+    STATUS.pods[0], "br-int", "uid-1", {"segment": "backend"}, ("http:80/TCP",), in_force=True,
+    isolation=(IsolationView("ingress", ("tenant-a/pol1",), 7, 518), IsolationView("egress")), rules=(RULE,),
+)  # fmt: skip
+POLICY = PolicyDetail(
+    STATUS.policies[0], (SubjectView("tenant-a/backend-1", "node-1", "veth-backend-1"),), (RULE,),
+    ("ingress[1]: it could not be understood",), (PolicySwitchView("node-1", "br-int", in_force=True, pods=2),),
+)  # fmt: skip
+SUPPORT = SupportView(
+    {"headgate": "1.2.3"}, {"kubeconfig": "/etc/headgate/kubeconfig"},
+    (
+        BridgeRecord(
+            "tcp:192.0.2.1:6640", "br-int", "00000000000000a1", "node-1", "sys-1", "netdev", "3.1.0",
+            (InterfaceRecord("veth-backend-1", 3, "", {"iface-id": "tenant-a/backend-1"}),),
+        ),
+    ),
+    ("12:00:00 [info] switch connected", "12:00:01 [info] changing flows"),
 )  # fmt: skip
 
 
@@ -103,6 +140,19 @@ class FakeViews:
         if node == "node-2":
             raise SwitchUnavailable("the switch of node-2 has no OpenFlow session")
         return FlowsAnswer([CLAUSE, DENY], self.away)
+
+    def pod(self, key: str) -> PodDetail:
+        if key != POD.pod.key:
+            raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
+        return POD
+
+    def policy(self, key: str) -> PolicyDetail:
+        if key != POLICY.policy.key:
+            raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
+        return POLICY
+
+    def support(self) -> SupportView:
+        return SUPPORT
 
     def ready(self) -> list[str]:
         return list(self.state.waiting_for)

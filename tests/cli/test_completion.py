@@ -66,7 +66,7 @@ def values(lines: list[str]) -> list[str]:
 def test_commands_options_and_choices(environment: dict[str, str]) -> None:
     assert values(complete(environment, "headgate ")) == list(COMMANDS)
     assert values(complete(environment, "headgate st")) == ["status"]
-    assert values(complete(environment, "headgate status --wa")) == ["--wait"]
+    assert values(complete(environment, "headgate status --wa")) == ["--watch", "--wait"]
     assert "--openflow-listen" in values(complete(environment, "headgate run --openflow-"))
     assert values(complete(environment, "headgate lab ex")) == ["exec"]
     assert values(complete(environment, "headgate completion ")) == list(SHELLS)
@@ -79,6 +79,9 @@ def test_names_come_from_the_controller(environment: dict[str, str], url: str) -
     assert values(complete(environment, f"{asked} --policy ")) == ["tenant-a/odd", "tenant-a/pol1"]
     assert values(complete(environment, f"headgate flows --server {url} --node node-2")) == ["node-2"]
     assert values(complete({**environment, "HEADGATE_SERVER": url}, "headgate flows --node ")) == ["node-1", "node-2"]
+    assert values(complete(environment, f"headgate --server {url} status --node ")) == ["node-1", "node-2"]
+    assert values(complete(environment, f"headgate pod --server {url} ")) == ["tenant-a/backend-1", "tenant-a/lost"]
+    assert values(complete(environment, f"headgate --server {url} policy tenant-a/p")) == ["tenant-a/pol1"]
     assert complete(environment, f"{asked} --node ", "zsh")[:2] == ["plain", "node-1"]
     assert complete(environment, f"{asked} --node ", "fish") == ["plain,node-1", "plain,node-2"]
 

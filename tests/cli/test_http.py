@@ -12,9 +12,12 @@ from werkzeug.test import Client, TestResponse
 from controller import threads
 from controller.http import MAX_WAIT, Application
 from controller.metrics import Metrics
-from tests.cli.fake_views import CLAUSE, DENY, STATUS, FakeViews
+from tests.cli.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
 
-PAGES = ("/healthz", "/readyz", "/status", "/metrics", "/wait", "/flows")
+PAGES = (
+    "/healthz", "/readyz", "/status", "/metrics", "/wait", "/flows", "/support", "/pods/tenant-a/backend-1",
+    "/policies/tenant-a/pol1",
+)  # fmt: skip
 
 
 def client(views: FakeViews | None = None, loopback: bool = True) -> Client:
@@ -78,7 +81,7 @@ def test_flows_are_chosen_by_pod_and_policy() -> None:
     everything = json.loads(client().get("/flows").data)
     assert everything == json.loads(json.dumps([asdict(CLAUSE), asdict(DENY)]))
     assert len(json.loads(client().get("/flows?pod=tenant-a/backend-1").data)) == 2
-    assert len(json.loads(client().get("/flows?policy=tenant-a/pol1&node=node-1").data)) == 1
+    assert len(json.loads(client().get("/flows?policy=tenant-a/pol1&node=node-1").data)) == 2
     assert json.loads(client().get("/flows?policy=tenant-a/odd").data) == []
 
 
@@ -110,6 +113,31 @@ def test_switches_that_give_no_flows_are_named_beside_those_that_do() -> None:
 )
 def test_a_wrong_question_about_flows_says_why(query: str, code: int, hint: str) -> None:
     response = client().get(f"/flows?{query}")
+    assert response.status_code == code
+    assert hint in reason(response)
+
+
+def test_one_pod_and_one_policy_have_pages() -> None:
+    for page, value in (("/pods/tenant-a/backend-1", POD), ("/policies/tenant-a/pol1", POLICY), ("/support", SUPPORT)):
+        assert json.loads(client().get(page).data) == json.loads(json.dumps(asdict(value)))
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "hint"),
+    [
+        ("/pods/tenant-a/nobody", 404, "status --pods"),
+        ("/policies/tenant-a/none", 404, "status --policies"),
+        ("/pods/backend-1", 404, "NAMESPACE/NAME"),
+        ("/pods/", 404, "NAMESPACE/NAME"),
+        ("/pods/a/b/c", 404, "NAMESPACE/NAME"),
+        ("/policies//b", 404, "NAMESPACE/NAME"),
+        ("/pods/a/" + "b" * 1000, 400, "too long"),
+        ("/pods/a/b?node=x", 400, "takes none"),
+        ("/podsx/a/b", 404, "/pods/NAMESPACE/NAME"),
+    ],
+)
+def test_a_wrong_object_says_why(path: str, code: int, hint: str) -> None:
+    response = client().get(path)
     assert response.status_code == code
     assert hint in reason(response)
 

@@ -15,6 +15,8 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller import logs
+from controller.log_ring import LogRing
 from controller.log_writer import LONGEST_LINE, MOST_LINES, Lines
 from controller.logs import MAX_REMEMBERED, QUIET, RepeatFilter, configure, dropped, flush
 
@@ -178,3 +180,19 @@ def test_what_is_printed_is_handed_on_by_lines(parts: list[str]) -> None:
     whole, _, rest = "".join(parts).rpartition("\n")
     assert "".join(lines) == (f"{whole}\n" if "\n" in "".join(parts) else "")
     assert stream._rest == rest
+
+
+@pytest.mark.parametrize("style", ["human", "json"])
+def test_the_ring_has_what_the_log_has(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_listeners", [])
+    ring, stream = LogRing(3), io.StringIO()
+    configure("info", style, stream)
+    logs.listen(ring.take)
+    logs.listen(ring.take)
+    logger = logging.getLogger("somebody")
+    logger.warning("%d", "x")
+    for _ in range(5):
+        logger.warning("again")  # said once
+    logger.info("after")
+    written = stream.getvalue().splitlines()
+    assert list(ring.lines()) == written and len(written) == 3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from prometheus_client import generate_latest
 
-from controller.metrics import DECLARED, Allowed, Denied, Metrics, Reading
+from controller.metrics import DECLARED, PROCESS, Allowed, Denied, Metrics, Reading
 
-DENIED = Denied("tenant-a", "backend-1", "ingress")
+DENIED = Denied("tenant-a", "backend-1", "ingress", "tenant-a/pol1")
 RULE = Allowed("tenant-a", "pol1", "ingress", 0)
 DENIED_LABELS = DENIED._asdict()
 
@@ -22,7 +24,22 @@ def test_everything_declared_is_exposed_under_its_name() -> None:
         assert f"# TYPE {series.exposed} " in text
         assert series.name.startswith("headgate_") and series.help.endswith(".")
     assert 'headgate_build_info{hub="native"' in text
-    assert text.count("# TYPE ") == len(DECLARED)
+    assert text.count("# TYPE headgate_") == len(DECLARED)
+
+
+def test_the_process_is_measured_as_declared() -> None:
+    text = generate_latest(Metrics("1", "native").registry).decode()
+    found = re.findall(r"^# TYPE (process_\w+) (\w+)", text, re.MULTILINE)
+    assert sorted(found) == sorted((name, kind) for name, kind, _ in PROCESS)
+
+
+def test_other_policies_take_over_what_is_denied_from_now_on() -> None:
+    metrics = Metrics("1", "native")
+    after = DENIED._replace(policies="tenant-a/other")
+    for counts, packets, duration in ((DENIED, 5, 1), (after, 7, 2), (after, 8, 3)):
+        metrics.observe_counters("n", "br", {"flow": Reading((counts,), packets, duration)})
+    assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
+    assert value(metrics, "headgate_denied_packets_total", after._asdict()) == 3
 
 
 def test_packets_are_counted_on_from_dump_to_dump() -> None:
@@ -118,19 +135,25 @@ def test_times_and_totals() -> None:
     assert value(metrics, "headgate_source_problems", {"source": "manifests"}) == 2
 
 
+def ours(metrics: Metrics) -> list[bytes]:
+    """All series but those of the process itself, which change by themselves."""
+    return [line for line in generate_latest(metrics.registry).splitlines() if not line.startswith(b"process_")]
+
+
 def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
     metrics = Metrics("1", "native")
-    empty = generate_latest(metrics.registry)
+    empty = ours(metrics)
     for number in range(300):
         node = f"node-{number}"
         metrics.switch(node, "br", desired=8, actual=8, foreign=1, in_sync=True)
+        metrics.connected(node, "br", True)
         metrics.bundle_committed(node, "br", adds=8, modifies=0, deletes=1)
         metrics.bundle_failed(node, "br")
         denied = DENIED._replace(pod=f"pod-{number}")
         metrics.observe_counters(node, "br", {"a": Reading((denied,), 1, 1), "b": Reading((denied,), 2, 1)})
         metrics.forget_switch(node, "br")
     metrics.retire(lambda _: False)
-    assert generate_latest(metrics.registry) == empty
+    assert ours(metrics) == empty
     assert not (metrics._readings or metrics._feeds or metrics._unfed)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from controller import views
+from controller import detail_views, views
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "status.md"
-SHAPES: tuple[Any, ...] = (views.StatusView, views.WaitResult, list[views.FlowView])
+SHAPES: tuple[Any, ...] = (
+    views.StatusView, views.WaitResult, list[views.FlowView], detail_views.PodDetail, detail_views.PolicyDetail,
+    detail_views.SupportView,
+)  # fmt: skip
 
 
 def examples() -> list[Any]:

@@ -22,6 +22,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 EXPOSED = {series.exposed: series.labels for series in DECLARED}
 BUCKETS = {f"{series.exposed}_bucket": (*series.labels, "le") for series in DECLARED if series.kind is Histogram}
 KNOWN = EXPOSED | BUCKETS
+OF_NODES = {"HeadgateSwitchNotInSync", "HeadgateSwitchAway", "HeadgateBundlesFail"}
 METRIC = re.compile(r"headgate_\w+")
 LABELS = re.compile(r"by \(([\w, ]+)\)|\{(\w+)=")
 
@@ -59,6 +60,21 @@ def test_the_dashboard_hangs_together() -> None:
     assert len(set(identities)) == len(identities)
     for panel in DASHBOARD["panels"]:
         assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_about_a_node_names_it(rule: dict[str, Any]) -> None:
+    """The summary tells the labels of the series that an alert is about; a sum keeps those it is grouped by."""
+    grouped = re.findall(r"by \(([\w, ]+)\)", rule["expr"])
+    of_metrics = {label for name in METRIC.findall(rule["expr"]) for label in KNOWN[name]}
+    labels = {one.strip() for text in grouped for one in text.split(",")} if grouped else of_metrics
+    if "(headgate_" in rule["expr"] and "absent(" in rule["expr"]:
+        labels = set()
+    summary = rule["annotations"]["summary"]
+    for label in labels & {"node", "source", "channel", "reason"}:
+        assert f"{{{{ $labels.{label} }}}}" in summary
+    if rule["alert"] in OF_NODES:
+        assert summary.startswith("Node {{ $labels.node }}: ")
 
 
 def test_every_alert_is_explained_and_nothing_else() -> None:

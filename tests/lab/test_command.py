@@ -146,7 +146,7 @@ def test_of_several_labs_one_must_be_named(headgate: Run, base: Path, tmp_path: 
 
 def test_the_session_of_the_readme(headgate: Run) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^# \.venv/bin/headgate lab (.*)$", text, re.MULTILINE)
+    lines = re.findall(r"^# \.venv/bin/headgate lab (.*?)(?: +# .*)?$", text, re.MULTILINE)
     assert [line.split()[0] for line in lines] == ["up", "probe", "apply", "probe", "exec", "down"]
     said = {}
     for line in lines:

@@ -63,7 +63,7 @@ class Hands:
 
 def run(hands: Hands, *events: Event) -> None:
     """Hand events over, and whatever comes of them to those who carry it out."""
-    carrier = Carrier(hands, hands, hands.events.append)
+    carrier = Carrier(hands, hands, hands.events.append, lambda dpid: {"dpid": f"{dpid:016x}"})
     waiting = list(events)
     while waiting:
         hands.events.clear()

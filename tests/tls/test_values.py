@@ -133,10 +133,10 @@ def test_the_status_shows_what_an_operator_must_know(capsys: pytest.CaptureFixtu
     problem = "certificate /c.pem: not usable; the last good files stay in use"
     tls = TlsView("/c.pem", 0.0, problem, 3, "192.0.2.66: it sent no certificate")
     show(StatusView("1", 1.0, plain=("tcp:0.0.0.0:6653",), tls=tls))
-    lines = capsys.readouterr().out.splitlines()
-    assert "In plain text over the network: tcp:0.0.0.0:6653" in lines
-    assert f"TLS: {problem}" in lines
-    assert "TLS: 3 connections refused, the last: 192.0.2.66: it sent no certificate" in lines
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "tls tcp:0.0.0.0:6653: in plain text over the network" in lines
+    assert f"tls /c.pem: {problem}" in lines
+    assert "tls 3 connections refused: the last: 192.0.2.66: it sent no certificate" in lines
 
 
 class Pair:

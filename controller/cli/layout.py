@@ -1,0 +1,181 @@
+"""Laying out tables and lines in a width: text breaks between words, or between the terms of a match, and never inside.
+
+A name, an address or a term that is wider than its place stays whole: what follows it goes to the next line. Pure
+functions over plain text; colours and the terminal are `output`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rich.cells import cell_len
+
+GAP = 2  # blanks between columns
+BELOW_INDENT = 4  # of what does not fit beside the rest of its row
+NARROWEST = 24  # a column of running text that would become narrower goes below its row
+_WORDS = re.compile(r"^ *[^ ]* *|[^ ]+ *")
+_OPEN, _CLOSE = "([{", ")]}"
+TALLEST = 4  # lines of running text beside short values; what would be taller goes below its row, too
+EMPTY = "-"
+USUAL = 0.9  # the share of the rows that a column's width is for
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `breaks` says where its values may break: "words", "terms" (after commas, too), or "" for nowhere."""
+
+    name: str
+    right: bool = False
+    breaks: str = "words"
+
+
+class Piece(NamedTuple):
+    """A stretch of a line that belongs to one cell of the row (None for blanks and labels)."""
+
+    text: str
+    cell: int | None = None
+
+
+Line = tuple[Piece, ...]
+
+
+class Grid(NamedTuple):
+    """The widths of the columns that stand beside each other; the columns after them go below their row."""
+
+    widths: tuple[int, ...]
+
+    def starts(self) -> list[int]:
+        """Where each column begins."""
+        return [sum(self.widths[:n]) + GAP * n for n in range(len(self.widths))]
+
+
+def atoms(text: str, breaks: str) -> list[str]:
+    """The parts between which a text may break, each with the blank that ends it. Joined they are the text."""
+    if not breaks:
+        return [text]
+    if breaks == "words":
+        return _WORDS.findall(text) or [""]
+    found: list[str] = []
+    start = depth = 0
+    for at, letter in enumerate(text, 1):
+        depth += (letter in _OPEN) - (letter in _CLOSE)
+        if letter == " " or (letter == "," and depth <= 0):
+            if text[start:at].strip() or not found:
+                found.append(text[start:at])
+            else:
+                found[-1] += text[start:at]
+            start = at
+    if text[start:]:
+        found.append(text[start:])
+    return found or [""]
+
+
+def wrap(text: str, width: int, breaks: str = "words") -> list[str]:
+    """The lines of a text in `width`; only a part that cannot break is longer than that."""
+    if cell_len(text) <= width:
+        return [text]
+    lines = [""]
+    for atom in atoms(text, breaks):
+        if lines[-1] and cell_len(lines[-1] + atom.rstrip()) > width:
+            lines.append("")
+        lines[-1] += atom
+    return [line.rstrip() for line in lines]
+
+
+def rows_of(lines: Sequence[str], width: int) -> int:
+    """How many lines of a terminal these take: a longer one runs over."""
+    return sum(max(1, -(-cell_len(line) // width)) for line in lines)
+
+
+def grid(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Grid:
+    """The widths in which the table fits, if there are any; else those in which most of it does."""
+    natural = [max([len(column.name), *(cell_len(row[n]) for row in rows)]) for n, column in enumerate(columns)]
+    for kept in range(len(columns), 0, -1):
+        room = width - GAP * (kept - 1)
+        if sum(natural[:kept]) <= room:
+            return Grid(tuple(natural[:kept]))
+        floors = [_floor(column, n, rows, natural[n]) for n, column in enumerate(columns[:kept])]
+        if sum(floors) <= room:
+            found = _share(natural[:kept], floors, room)
+            if kept > 1 and columns[kept - 1].breaks and natural[kept - 1] > TALLEST * found[-1]:
+                continue
+            return Grid(tuple(found))
+        if kept <= 2 or not any(column.breaks for column in columns[kept - 1 :]):
+            # Names alone: the longest stick out, and what follows them goes to the next line.
+            least = [len(column.name) for column in columns[:kept]]
+            return Grid(tuple(_share(natural[:kept], least, max(room, sum(least)))))
+    raise ValueError("a table has at least one column")
+
+
+def _floor(column: Column, n: int, rows: Sequence[Sequence[str]], natural: int) -> int:
+    """The narrowest that a column can be with hardly anything sticking out: a few long names decide nothing."""
+    longest = sorted(max(cell_len(atom.rstrip()) for atom in atoms(row[n], column.breaks)) for row in rows)
+    usual = longest[int(USUAL * (len(longest) - 1))]
+    return min(natural, max(usual, len(column.name), NARROWEST if column.breaks else 0))
+
+
+def _share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths between `least` and `natural` that fill the room: all that are cut are cut to the same width."""
+    low, high = 0, max(natural)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(max(least[n], min(natural[n], middle)) for n in range(len(natural))) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return [max(least[n], min(natural[n], low)) for n in range(len(natural))]
+
+
+def header(columns: Sequence[Column], found: Grid) -> str:
+    """The line of the columns' names."""
+    cells = [_pad(column, column.name, width) for column, width in zip(columns, found.widths, strict=False)]
+    return (" " * GAP).join(cells).rstrip()
+
+
+def _pad(column: Column, text: str, width: int) -> str:
+    blanks = " " * max(0, width - cell_len(text))
+    return blanks + text if column.right else text + blanks
+
+
+def row_lines(columns: Sequence[Column], row: Sequence[str], found: Grid, width: int) -> Iterator[Line]:
+    """The lines of one row: the grid's columns beside each other, the rest below with their names."""
+    yield from _beside(columns, row, found, width)
+    for n in range(len(found.widths), len(columns)):
+        if row[n] in ("", EMPTY):
+            continue
+        label = f"{columns[n].name.lower()}: "
+        room = width - BELOW_INDENT - len(label)
+        for number, text in enumerate(wrap(row[n], room, columns[n].breaks)):
+            yield Piece(" " * BELOW_INDENT + (label if not number else " " * len(label))), Piece(text, n)
+
+
+def _beside(columns: Sequence[Column], row: Sequence[str], found: Grid, width: int) -> Iterator[Line]:
+    starts = found.starts()
+    lines: list[list[Piece]] = [[]]
+    ends = [0]  # where each line is written up to
+    first = 0  # the line on which the row goes on
+    for n, room in enumerate(found.widths):
+        texts = wrap(row[n], room, columns[n].breaks)
+        start = _start(starts[n], max(map(cell_len, texts)), width)
+        if n and ends[first] > start - GAP:
+            # What stands before sticks out into this column, or this one has to begin further left.
+            first = len(lines)
+        for at, text in enumerate(texts, first):
+            while len(lines) <= at:
+                lines.append([])
+                ends.append(0)
+            padded = _pad(columns[n], text, room) if columns[n].right else text
+            lines[at] += [Piece(" " * (start - ends[at])), Piece(padded, n)]
+            ends[at] = start + cell_len(padded)
+    for line in lines:
+        yield tuple(piece for piece in line if piece.text)
+
+
+def _start(usual: int, length: int, width: int) -> int:
+    """Where a value begins: in its column, or further left where it would run over the end of the line."""
+    if usual + length <= width:
+        return usual
+    return min(usual, max(0, width - length))

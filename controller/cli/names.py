@@ -1,0 +1,33 @@
+"""The argument NAMESPACE/NAME, and lists that are cut where they would fill the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+SHOWN = 8  # of a list of names on a page for people; -o json has all that the controller tells
+
+
+class Namespaced(click.ParamType[str]):
+    """NAMESPACE/NAME, as kubectl prints it with -A."""
+
+    name = "NAMESPACE/NAME"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is. Fails unless it has both parts."""
+        if value.count("/") != 1 or value.startswith("/") or value.endswith("/"):
+            self.fail(f"{value!r} is not of the form NAMESPACE/NAME", param, ctx)
+        return value
+
+
+def some(names: Sequence[str], shown: int = SHOWN, total: int | None = None) -> str:
+    """The first of many names, and how many there are besides."""
+    total = len(names) if total is None else total
+    first = ", ".join(names[:shown])
+    return f"{first} and {total - shown:,} more" if total > shown else first
+
+
+def number(value: int | None) -> str:
+    """A count, "-" where nobody has said it."""
+    return "-" if value is None else str(value)

@@ -1,0 +1,83 @@
+"""`headgate pod`: everything known of one pod."""
+
+from __future__ import annotations
+
+import click
+
+from controller.cli.asking import asks_controller
+from controller.cli.client import Server
+from controller.cli.names import Namespaced, number
+from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, seconds, wide_output_option
+from controller.cli.rules import show_rules
+from controller.cli.wrong import limited, pod_reason
+from controller.detail_views import IsolationView, PodDetail
+
+
+@click.command()
+@wide_output_option
+@click.argument("pod", metavar="NAMESPACE/NAME", type=Namespaced())
+@asks_controller
+def pod(server: str, output: str, pod: str) -> None:
+    """Show everything known of one pod: its port, its addresses, which policies isolate it, and its rules with hits.
+
+    Hits are read from its switch at this moment. A rule's hits are those of all pods on that switch that it is for.
+
+    \b
+    Examples:
+      headgate pod tenant-a/backend-1
+      headgate pod tenant-a/backend-1 -o json | jq '.isolation'
+    """
+    found = Server(server).pod(pod)
+    if output == JSON:
+        print_json(found)
+    else:
+        show(found, output == WIDE)
+
+
+def show(found: PodDetail, wide: bool = False) -> None:
+    """Draw what is known of a pod."""
+    page = Page()
+    one = found.pod
+    state = "its policy is in force" if found.in_force else "its policy is NOT in force"
+    if found.host_network or found.finished:
+        state = "no policy concerns it"
+    page.line(f"Pod {one.key}: {state}")
+    if reason := "" if found.host_network or found.finished else pod_reason(one):
+        page.line(f"  reason      {reason}")
+    elif one.reason:
+        page.line(f"  reason      {one.reason}")
+    port = f"{one.port} on {found.bridge}, OpenFlow port {number(one.ofport)}" if one.port else "-"
+    for label, value in (
+        ("node", one.node or "-"),
+        ("port", port),
+        ("addresses", ", ".join(one.addresses) or "-"),
+        ("MAC", one.mac or "-"),
+        ("labels", " ".join(f"{key}={value}" for key, value in found.labels.items()) or "-"),
+        ("port names", " ".join(found.container_ports) or "-"),
+        (
+            "installed",
+            f"{seconds(one.programmed_after)} after it appeared" if one.programmed_after is not None else "-",
+        ),
+        ("limits", limited(one) or "nothing dropped"),
+    ):
+        page.line(f"  {label:<11} {value}")
+    page.table(
+        "Isolation, and the packets that it denied",
+        ("DIRECTION", "ISOLATED", "DENIED", "POLICIES"),
+        [_isolation(one) for one in found.isolation],
+        right="DENIED",
+    )
+    show_rules(page, "Rules that allow", found.rules, wide)
+    if not found.rules and any(one.policies for one in found.isolation):
+        page.line("No rule allows anything in the isolated directions.")
+    if found.note:
+        page.line(f"Note: {found.note}")
+
+
+def _isolation(one: IsolationView) -> Row:
+    return (
+        one.direction,
+        "yes" if one.policies else dim("no"),
+        number(one.denied_packets),
+        ", ".join(one.policies) or "-",
+    )

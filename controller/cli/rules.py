@@ -1,0 +1,43 @@
+"""The table of rules that `headgate pod` and `headgate policy` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller.cli.names import SHOWN, number, some
+from controller.cli.output import Page, Row
+from controller.detail_views import PeerView, RuleView
+
+SHOWN_RULES = 3  # manifests that say the same rule
+ALL = 1_000_000
+
+
+def show_rules(page: Page, title: str, rules: Sequence[RuleView], wide: bool) -> None:
+    """Rules with what they let through and how often; with `wide` all peers, and bytes."""
+    columns = ("RULE", "PACKETS", *(("BYTES",) if wide else ()), "PORTS", "PEERS")
+    rows = [_row(rule, wide) for rule in rules]
+    page.table(title, columns, rows, right="PACKETS BYTES", whole="" if wide else "PORTS" * (not _many(rules)))
+
+
+def _many(rules: Sequence[RuleView]) -> bool:
+    return any(rule.ports is not None and len(rule.ports) > 1 for rule in rules)
+
+
+def _row(rule: RuleView, wide: bool) -> Row:
+    counted = (number(rule.packets), *((number(rule.bytes),) if wide else ()))
+    return some(rule.rules, SHOWN_RULES), *counted, _ports(rule.ports), _peers(rule, ALL if wide else SHOWN)
+
+
+def _ports(ports: tuple[str, ...] | None) -> str:
+    return "all" if ports is None else ", ".join(ports)
+
+
+def _peers(rule: RuleView, shown: int) -> str:
+    if rule.peers is None:
+        return "everybody"
+    texts = [_peer(peer) for peer in rule.peers]
+    return some(texts, min(shown, len(texts)), rule.peer_count) or "nobody"
+
+
+def _peer(peer: PeerView) -> str:
+    return f"{'|'.join(peer.pods)} ({peer.address})" if peer.pods else peer.address

@@ -1,0 +1,131 @@
+"""`headgate support-bundle`: one file with what somebody needs who is to help, and no secret in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli import flows, status
+from controller.cli.asking import asks_controller
+from controller.cli.client import Server
+from controller.cli.errors import Failure
+from controller.cli.status_tables import TABLES, Chosen
+from controller.detail_views import SupportView
+from controller.printable import printable
+from controller.secrets import without_secrets
+from controller.version import version
+from controller.views import StatusView
+
+README = """\
+What `headgate support-bundle` collected. Secrets are left out: of files only the names, of external_ids only those
+that Headgate has to do with. Names and addresses of pods, nodes and policies are in here.
+
+status.txt, status.json   what `headgate status --all` says
+flows/                    the flows of each switch with their counters, or why they could not be had
+ovsdb.json                the bridges and interfaces as the controller has read them from OVSDB
+log.txt                   the last lines that the controller has logged
+versions.json             of the controller, its libraries, and this command
+settings.json             what the controller was started with
+"""
+NO_LOG = "The controller has kept no log lines. Where it runs: journalctl -u headgate\n"
+
+
+@click.command("support-bundle")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to write it.  [default: headgate-support-DATE-TIME.tar.gz here]",
+)
+@asks_controller
+def support_bundle(server: str, path: Path | None) -> None:
+    """Put status, flows, OVSDB, log and versions into one file, for somebody who is to help.
+
+    Keys, tokens, passwords and the contents of kubeconfigs are left out; names and addresses are not. Only you can read
+    the file. What cannot be had (the flows of a switch that is away) is said in its place.
+
+    \b
+    Examples:
+      headgate support-bundle
+      headgate support-bundle -o /tmp/bundle.tar.gz && tar -tzf /tmp/bundle.tar.gz
+    """
+    name = time.strftime("headgate-support-%Y%m%d-%H%M%S")
+    path = path or Path(f"{name}.tar.gz")
+    asked = Server(server)
+    view = asked.status()
+    _write(path, name, collect(asked, view))
+    click.echo(f"{path} written; look through it before you hand it on")
+
+
+def collect(server: Server, view: StatusView) -> Iterator[tuple[str, str]]:
+    """The bundle's files, name and text, secrets not yet left out."""
+    yield "README.txt", README
+    yield "status.json", _json(asdict(view))
+    yield "status.txt", _drawn(lambda: status.show(view, Chosen(tuple(TABLES), everything=True, wide=True)))
+    yield from _support(server)
+    for node in sorted({switch.node for switch in view.switches}):
+        yield from _flows(server, node)
+
+
+def _support(server: Server) -> Iterator[tuple[str, str]]:
+    try:
+        found = server.support()
+    except Failure as error:
+        yield "support-error.txt", f"{error.format_message()}\n"
+        found = SupportView({}, {}, (), ())
+    yield "versions.json", _json({"this command": version(), "controller": found.versions})
+    yield "settings.json", _json(found.settings)
+    yield "ovsdb.json", _json([asdict(bridge) for bridge in found.bridges])
+    yield "log.txt", "".join(f"{line}\n" for line in found.log) or NO_LOG
+
+
+def _flows(server: Server, node: str) -> Iterator[tuple[str, str]]:
+    name = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in node).strip(".") or "no-hostname"
+    try:
+        found = server.flows(node=node).flows
+    except Failure as error:
+        yield f"flows/{name}.txt", f"{error.format_message()}\n"
+        return
+    yield f"flows/{name}.json", _json([asdict(one) for one in found])
+    yield f"flows/{name}.txt", _drawn(lambda: flows.show(found, wide=True))
+
+
+def _drawn(draw: Callable[[], None]) -> str:
+    """What a command would print into a file."""
+    with redirect_stdout(io.StringIO()) as found:
+        draw()
+    return found.getvalue()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _write(path: Path, folder: str, files: Iterator[tuple[str, str]]) -> None:
+    """Write the tarball whole or not at all. Raises Failure."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as bundle:
+            for name, text in files:
+                data = without_secrets(text).encode("utf-8", "backslashreplace")
+                entry = tarfile.TarInfo(f"{folder}/{name}")
+                entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
+                bundle.addfile(entry, io.BytesIO(data))
+        beside.replace(path)
+    except OSError as error:
+        raise Failure(f"cannot write {printable(str(path))}: {error.strerror}; choose another with -o FILE") from None
+    finally:
+        beside.unlink(missing_ok=True)
