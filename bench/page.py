@@ -57,6 +57,11 @@ comparing them with each other (`flows/attach.py`, `judge`), a sixth encoding th
 what is sent to everybody, the rest the rules themselves. Keeping claims of addresses by count, instead of comparing all
 ports, would save most of that third. A rule's 500 addresses cost a key of bytes and a place in two dictionaries each.
 
+A pod that 1,000 policies with `namespaceSelector: {{}}` contain costs a flow on each bridge that has subjects of any of
+them, and nothing for each policy: 14.9 ms on 500 bridges (5,000 pods, 2.6 million flows, a machine with a load of 6),
+where comparing whole sets took 1,123 ms in the same minutes. Rules whose numbers collide (10 pairs among 1,000) come
+and go at 1.13 times the cost of others. `headgate bench wide collisions` measures both.
+
 ## Cost over size
 
 ![CPU seconds over the number of objects](performance.svg)

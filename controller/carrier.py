@@ -20,7 +20,9 @@ from controller.reconcile.events import (
     DumpFlows,
     Event,
     InstalledFailed,
+    Peer,
     SendBundle,
+    ServePeer,
 )
 from controller.reconcile.meters import MeterChanges
 
@@ -32,6 +34,9 @@ class OpenFlow(Protocol):
 
     def dump(self, command: DumpFlows) -> None:
         """Ask a switch for its flows."""
+
+    def serve_peer(self, dpid: int, peer: Peer) -> None:
+        """Let sessions of this peer take the place of others."""
 
     def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
         """Send changes as one bundle."""
@@ -60,6 +65,8 @@ class Carrier:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
+            elif isinstance(command, ServePeer):
+                pass  # nothing waits for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
             else:
@@ -76,5 +83,7 @@ class Carrier:
             with suppress(Exception):
                 log.info("changing flows", dpid=f"{command.dpid:016x}", **counts)
             self._openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
+        elif isinstance(command, ServePeer):
+            self._openflow.serve_peer(command.dpid, command.peer)
         else:
             self._ovsdb.set_installed(command.ovsdb, command.interfaces)

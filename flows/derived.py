@@ -34,7 +34,7 @@ class Union(Nets):
         # The prefix lengths that there are blocks of, to look for a block that holds an address.
         lengths = {(version, prefix) for version, _, prefix in self.blocks}
         self.lengths = {(version, prefix): Net(version, 0, prefix).mask for version, prefix in lengths}
-        super().__init__(log, self.blocks.union(*(group.members for group in groups)))
+        super().__init__(log, set(self.blocks).union(*(group.members for group in groups)))
 
     def absorb(self, touched: Collection[Net]) -> None:
         """Addresses may have come to a group, or gone from it."""
@@ -95,7 +95,7 @@ class Split(_Sorted[int, Pods]):
         self.absorb(group.members)
 
     def _new(self) -> Pods:
-        return Pods(self.index.log, (), self.rules)
+        return Pods(self.index.log, set(), self.rules)
 
     def absorb(self, touched: Collection[int]) -> None:
         """Pods may have come to the group, or gone from it."""
@@ -121,7 +121,7 @@ class Destinations(_Sorted[Net, Nets]):
         self.absorb(self._possible())
 
     def _new(self) -> Nets:
-        return Nets(self.index.log, (), self.rules)
+        return Nets(self.index.log, set(), self.rules)
 
     def _possible(self) -> Collection[Net]:
         """All addresses that can have such a port: the fewer of the peers, and of those of pods that have one."""

@@ -22,7 +22,7 @@ class Group(Pods):
 
     __slots__ = ("addresses", "holders", "scope", "selector")
 
-    def __init__(self, log: Log, scope: Scope, selector: Selector, members: Iterable[int]) -> None:
+    def __init__(self, log: Log, scope: Scope, selector: Selector, members: set[int]) -> None:
         super().__init__(log, members)
         self.scope = scope
         self.selector = selector

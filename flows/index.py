@@ -61,7 +61,21 @@ class PodIndex:
         for name, namespace in cluster.namespaces.items():
             self.put_namespace(name, namespace.labels)
         for pod in cluster.pods.values():
-            self.put_pod(pod)
+            if pod.networked:
+                self._begin(pod)
+
+    def _begin(self, pod: Pod) -> None:
+        """What `put_pod` does of a new pod while there are no groups."""
+        n = self.number[pod.key] = self._next
+        self._next += 1
+        self.pods[n] = pod
+        namespace = pod.key.namespace
+        space = self._spaces.get(namespace) or self._enter(namespace)
+        space.pods.add(n)
+        space.post(n, pod.labels.items())
+        if pod.ports:
+            self._post_ports(n, (), pod.ports)
+        self._claim(n, pod.addresses, pod.addresses)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -83,7 +97,7 @@ class PodIndex:
         found = scope.groups.get(selector)
         if found is None:
             term = narrowest(selector)
-            members = {n for name in scope.names for n in self._search(name, selector, term)}
+            members = set().union(*[self._search(name, selector, term) for name in scope.names])
             found = Group(self.log, scope, selector, members)
             scope.register(found)
         found.holders += 1

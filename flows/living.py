@@ -6,7 +6,7 @@ and not for what there is. What is in the sets is the business of `index` and `d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from flows.model import Direction, Key, Rule, Selector
@@ -51,8 +51,8 @@ class Living(Generic[T]):
 
     __slots__ = ("_came", "_log", "_went", "members", "rules", "users")
 
-    def __init__(self, log: Log, members: Iterable[T] = (), rules: set[Live] | None = None) -> None:
-        self.members: set[T] = set(members)
+    def __init__(self, log: Log, members: set[T], rules: set[Live] | None = None) -> None:
+        self.members = members  # from now on its own
         self.rules: set[Live] = set() if rules is None else rules
         self.users: dict[Derived, None] | None = None
         self._log = log

@@ -95,7 +95,7 @@ def _misses(flows: FlowSet) -> None:
             flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
             # Every ct() may put expired fragments of somebody else among the packets that leave it.
             flows.add(table, 100, [INVALID])
-        elif table not in (tables.SCTP_REPLIES, tables.SAME_PORT, tables.FLOOD):
+        elif table.number not in tables.TABLES_WITHOUT_MISS:
             flows.add(table, MISS, (), goto=onward.get(table))
 
 

@@ -318,4 +318,12 @@ class SetInstalled:
     interfaces: Mapping[str, bool]
 
 
-Command = DumpFlows | SendBundle | SetInstalled
+@dataclass(frozen=True, slots=True)
+class ServePeer:
+    """An OpenFlow session of this peer takes the place of any other that speaks for the datapath id."""
+
+    dpid: int
+    peer: Peer
+
+
+Command = DumpFlows | SendBundle | SetInstalled | ServePeer

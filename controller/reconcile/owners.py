@@ -60,6 +60,8 @@ class Owners:
         self._stale_dpids: set[int] = set()
         self._stale_nodes: set[str] = set()
         self._doubted: set[int] = set()  # ids whose claims wait for a better one
+        self._named: dict[int, Peer] = {}  # who was said last to be the switch of an id, by its certificate
+        self._rightful: dict[int, Peer] = {}  # the same, not handed out yet
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -141,8 +143,10 @@ class Owners:
         for dpid in dpids & self._dpids.keys():
             contest = self._dpids[dpid]
             concerned.update(self._decide_dpid(dpid, contest, now))
+            self._find_rightful(dpid, contest)
             if not contest.claims:
                 del self._dpids[dpid]
+                self._named.pop(dpid, None)
         for node in nodes & self._nodes.keys():
             rivals = self._nodes[node]
             self._decide(rivals, partial(self._proof_of_node, node=node), str)
@@ -151,6 +155,26 @@ class Owners:
             if not rivals.claims:
                 del self._nodes[node]
         return {name for name in concerned if self._answer(name)}
+
+    def _find_rightful(self, dpid: int, contest: _Contest[BridgeName]) -> None:
+        """Of those that claim an id, one may be named by its certificate as the node that it says to be, while the
+        OpenFlow session is of somebody with another certificate."""
+        found = {peer for name in contest.claims if (peer := self._named_peer(name)) is not None}
+        theirs = self._session(dpid).names
+        if len(found) != 1 or not theirs or set(theirs) & set(next(iter(found)).names):
+            return
+        (peer,) = found
+        if self._named.get(dpid) != peer:
+            self._named[dpid] = self._rightful[dpid] = peer
+
+    def _named_peer(self, name: BridgeName) -> Peer | None:
+        peer, node = self._peers.get(name[0], NOBODY), self._bridges[name].node.casefold()
+        return peer if node and node in {one.casefold() for one in peer.names} else None
+
+    def take_rightful(self) -> dict[int, Peer]:
+        """By datapath id, the peers whose sessions are to take the place of others; each is told once."""
+        found, self._rightful = self._rightful, {}
+        return found
 
     def _decide_dpid(self, dpid: int, contest: _Contest[BridgeName], now: float) -> tuple[BridgeName, ...]:
         def proof(name: BridgeName) -> Proof:

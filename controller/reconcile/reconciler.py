@@ -27,6 +27,7 @@ from controller.reconcile.events import (
     OvsdbPeer,
     OvsdbState,
     Problem,
+    ServePeer,
     SetInstalled,
     SwitchDown,
     SwitchUp,
@@ -119,7 +120,7 @@ class Reconciler:
         elif not may_send:
             self.world.settle_owners(now)
         active, self._active = self._active, set()
-        commands: list[Command] = []
+        commands: list[Command] = [ServePeer(*one) for one in sorted(self.world.owners.take_rightful().items())]
         for dpid in sorted(active & self.switches.keys()):
             name = self.served(dpid)
             if name is not None:

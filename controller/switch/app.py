@@ -26,14 +26,15 @@ from controller.endpoints import HostPort
 from controller.hub import contained, until
 from controller.peers.limits import DoorLimits, Limits
 from controller.peers.pace import Budget
-from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event
+from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event, Peer
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
-from controller.switch.claims import Claims, Identity, Trouble
+from controller.switch.claims import Claims, Trouble, identity
 from controller.switch.listener import Listener
 from controller.switch.session import Session
 from controller.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
+from controller.tls.peers import allowed_name
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.5
@@ -80,6 +81,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         super().__init__()
         self._post = post
         self._limits = setup.limits
+        self._tls = setup.tls
         self._closed = threading.Event()
         self.claims = Claims(post, setup.limits, setup.refused)
         self._budget = Budget(setup.limits.dump_share, setup.limits.dumps_kept)
@@ -114,9 +116,10 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
         return self.claims.troubles()
 
-    def settle(self, dpid: int, identity: Identity) -> None:
+    def serve_peer(self, dpid: int, peer: Peer) -> None:
         """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
-        self.claims.settle(dpid, identity)
+        allowed = self._tls.allowed if self._tls is not None else ()
+        self.claims.settle(dpid, identity(peer.host, allowed_name(peer.names, allowed)))
 
     def start(self) -> None:
         """Accept switches."""

@@ -18,7 +18,7 @@ from controller.switch.errors import CodecError, MessageTooLong
 from controller.switch.matches import decode_match, encode_match
 from flows.fields import COOKIE_KIND_SHIFT, COOKIE_MASK, COOKIE_PREFIX, COOKIE_PREFIX_SHIFT, CookieKind
 from flows.flow import Action, Flow, Match
-from flows.pipeline import SCTP_REPLIES, TABLE_NAMES
+from flows.pipeline import MISS, SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOUT_MISS
 
 __all__ = ["CodecError", "Encoder", "FlowDump", "MessageTooLong", "decode_flow", "decode_stats", "encode_flow"]
 
@@ -48,6 +48,12 @@ def is_ours(cookie: int) -> bool:
 def is_learned(table: int, cookie: int) -> bool:
     """True for a flow that the switch itself made on our behalf. Elsewhere such a cookie protects no flow."""
     return table == SCTP_REPLIES.number and cookie & (COOKIE_MASK | _KIND_MASK) == _OURS | _LEARNED
+
+
+def is_in_the_way(table: int, priority: int) -> bool:
+    """True for the place of a foreign flow that packets of ours can meet. The flow that a bridge has without a
+    controller (NORMAL at priority 0) stands below the miss of its table, and nothing ever comes to it."""
+    return table in TABLE_NAMES and (priority >= MISS or table in TABLES_WITHOUT_MISS)
 
 
 def encode_flow(flow: Flow) -> WireFlow:
@@ -118,7 +124,7 @@ def _entries(message: bytes) -> Iterator[tuple[int, int, bytes, int, bytes, tupl
 
 class FlowDump:
     """A flow dump that arrives in parts: our own flows that are not as `known`, learned ones left out, the number of
-    foreign flows, and the first of those that stand in tables of ours. When all parts were added, `end` says which of
+    foreign flows, and the first of those that packets of ours can meet. When all parts were added, `end` says which of
     the known ones are missing."""
 
     def __init__(self, known: Mapping[FlowKey, Body] = _NOTHING, all_counters: bool = True) -> None:
@@ -189,7 +195,7 @@ class FlowDump:
 
     def _foreign(self, key: FlowKey, found: Body, seen: tuple[int, int, int]) -> None:
         self.foreign += 1
-        if key[0] in TABLE_NAMES and len(self.foreign_flows) < MOST_FOREIGN:
+        if is_in_the_way(*PLACE.unpack_from(key)) and len(self.foreign_flows) < MOST_FOREIGN:
             self.foreign_flows.append(ForeignFlow(wire_flow(key, found), FlowCounters(*seen)))
 
     def _count(self, key: FlowKey, seen: tuple[int, int, int]) -> None:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from controller.reconcile.events import Event, FlowsDisturbed
-from controller.switch.codec import is_learned, is_ours
+from controller.switch.codec import is_in_the_way, is_learned, is_ours
 from controller.switch.errors import CodecError
-from flows.pipeline import TABLE_NAMES
 
 PAUSE = 0.5
 _BODY = 16  # the multipart reply's own header
@@ -38,10 +37,11 @@ class Update(enum.IntEnum):
 
 
 class FlowUpdate(NamedTuple):
-    """One change: `table` and `cookie` are 0 where the update names no flow."""
+    """One change; all else is 0 where the update names no flow."""
 
     event: int
     table: int = 0
+    priority: int = 0
     cookie: int = 0
 
 
@@ -56,8 +56,8 @@ def read_updates(message: bytes) -> Iterator[FlowUpdate]:
         if length < (_FULL.size if full else 8) or offset + length > end:
             raise CodecError(f"a flow update of {length} bytes")
         if full:
-            _, _, table, _, _, _, _, cookie = _FULL.unpack_from(message, offset)
-            yield FlowUpdate(event, table, cookie)
+            _, _, table, _, _, _, priority, cookie = _FULL.unpack_from(message, offset)
+            yield FlowUpdate(event, table, priority, cookie)
         else:
             yield FlowUpdate(event)
         offset += length
@@ -103,5 +103,5 @@ class FlowMonitor:
         elif is_ours(update.cookie):
             if not is_learned(update.table, update.cookie):
                 self._counts[Update(update.event).name.lower()] += 1
-        elif update.table in TABLE_NAMES:
+        elif is_in_the_way(update.table, update.priority):
             self._counts["foreign"] += 1

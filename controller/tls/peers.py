@@ -6,7 +6,7 @@ Only values; the certificate itself was verified against the CA before anything 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 Channel = Literal["openflow", "ovsdb"]
@@ -76,10 +76,15 @@ def admit(certificate: Mapping[str, Any], allowed: Collection[str]) -> str:
     Names are compared without regard to case, as DNS names are, and have no wildcards on either side.
     """
     found = names(certificate)
+    name = allowed_name(found, allowed)
+    if not name:
+        raise Refused("name", f"its certificate names {', '.join(found) or 'nobody'}, which is not allowed")
+    return name
+
+
+def allowed_name(found: Sequence[str], allowed: Collection[str]) -> str:
+    """Of the names in a certificate the one by which its peer may come in, "" where none lets it in."""
     if not allowed:
         return found[0] if found else "(without a name)"
     wanted = {name.casefold() for name in allowed}
-    for name in found:
-        if name.casefold() in wanted:
-            return name
-    raise Refused("name", f"its certificate names {', '.join(found) or 'nobody'}, which is not allowed")
+    return next((name for name in found if name.casefold() in wanted), "")

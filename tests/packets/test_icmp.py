@@ -133,11 +133,17 @@ SILENT = policies({"z/silent": {"podSelector": pods("a"), "policyTypes": ["Egres
 TALKS = [(proto, family) for proto in (oxm.IP_PROTO_UDP, oxm.IP_PROTO_SCTP) for family in (4, 6)]
 
 
-def between(lab: Lab, source: str, target: str, family: int, **what: Any) -> Packet:
+def between(lab: Lab, source: str, target: str, family: int, proto: int, **what: Any) -> Packet:
     """A packet from one end to another."""
     addresses = [number(lab.endpoints[end].addresses[family]) for end in (source, target)]
-    return Packet(eth_src=mac(lab, source), eth_dst=mac(lab, target), eth_type=ETHER[family], source=addresses[0],
-                  target=addresses[1], **what)  # fmt: skip
+    plain = Packet(eth_src=mac(lab, source), eth_dst=mac(lab, target), eth_type=ETHER[family], source=addresses[0],
+                   target=addresses[1], proto=proto)  # fmt: skip
+    return replace(plain, **what)
+
+
+def bare(packet: Packet) -> bytes:
+    """The frame without what fills it up, which not every link hands on; its last byte must not be zero."""
+    return encode(packet).rstrip(b"\0")
 
 
 @pytest.mark.parametrize("accomplice", ["x/c", "x/b", "external:outside"])
@@ -153,7 +159,7 @@ def test_a_pod_reports_only_on_its_own_connections(lab: Lab, accomplice: str, pr
             if accomplice.startswith("x/"):
                 ears.fence(accomplice)
             else:
-                until(lambda: ears.heard(encode(talk)) == ["x/a"] and ears.heard(encode(own)) == ["z/a"])
+                until(lambda: "x/a" in ears.heard(bare(talk)) and "z/a" in ears.heard(bare(own)))
             markers = itertools.count(1)
 
             def arrives(to: str, quoted: Packet) -> bool:
@@ -193,17 +199,17 @@ def test_a_router_reports_to_the_ends_of_a_connection_and_nobody_else(lab: Lab, 
         with Ears(lab, ["x/a", "x/b", "x/c", "external:outside"]) as ears:
             first = between(lab, *ends, family, proto=oxm.IP_PROTO_UDP, sport=40003, dport=80, marker=0xF3)
             put(lab, ends[0], [encode(first)])
-            until(lambda: ears.heard(encode(first)) == [ends[1]])
+            until(lambda: ends[1] in ears.heard(bare(first)))
             back = replace(first, source=first.target, target=first.source, sport=80, dport=40003)
             sent = first if opened == "by the pod" else back
 
             def arrives(to: str, quoted: Packet, marker: int) -> bool:
                 error = between(lab, "external:outside", to, family, proto=ICMP[family], sport=TOO_BIG[family][0],
                                 dport=TOO_BIG[family][1], quoted=replace(quoted, marker=marker))  # fmt: skip
-                frame = encode(replace(error, source=router))
-                fence = encode(between(lab, "external:outside", "x/c", family, proto=47, marker=marker << 8))
-                put(lab, "external:outside", [frame, fence])
-                until(lambda: bool(ears.heard(fence)))
+                frame = encode(replace(error, source=router, train=marker))
+                fence = between(lab, "external:outside", "x/c", family, proto=47, marker=marker)
+                put(lab, "external:outside", [frame, encode(fence)])
+                until(lambda: bool(ears.heard(bare(fence))))
                 return ears.heard(frame) == [to]
 
             assert arrives("x/b", sent, 0xF4)

@@ -18,6 +18,7 @@ from controller.reconcile.events import (
     InstalledWritten,
     OvsdbState,
     SendBundle,
+    ServePeer,
     SetInstalled,
     SwitchUp,
 )
@@ -107,6 +108,8 @@ class Driver:
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
+        if isinstance(command, ServePeer):
+            return []
         assert isinstance(command, SetInstalled)
         self.marks.append(dict(command.interfaces))
         return [InstalledWritten(command.ovsdb, command.interfaces)]

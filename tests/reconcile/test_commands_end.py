@@ -15,6 +15,7 @@ from controller.reconcile.events import (
     DumpFlows,
     Event,
     FlowsDumped,
+    Peer,
     SendBundle,
     SwitchUp,
     Tick,
@@ -51,6 +52,9 @@ class Hands:
     def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
         if not self.fails("send_bundle"):
             self.events += self.driver._answer(SendBundle(dpid, session, number, changes, about_meters))
+
+    def serve_peer(self, dpid: int, peer: Peer) -> None:
+        """No test here has certificates."""
 
     def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         if not self.fails("set_installed"):

@@ -14,6 +14,7 @@ from controller.reconcile.events import (
     OvsdbPeer,
     OvsdbState,
     Peer,
+    ServePeer,
     SwitchDown,
     SwitchUp,
     Tick,
@@ -123,6 +124,21 @@ def test_certificates_decide_before_addresses_and_are_final() -> None:
         driver.send(Tick())
     assert not driver.switches[0x1001].bundles
     tell(driver, TRUE, one)
+    assert driver.core.switches[0x1001].realized
+
+
+def test_a_session_with_another_nodes_certificate_gives_way_to_the_nodes_own() -> None:
+    """The thief is connected first and has no OVSDB that claims the id; the one that does says whose it is, once."""
+    own, thief = Peer("10.0.0.1", ("n1",)), Peer("10.0.0.66", ("evil",))
+    driver = Driver(())
+    driver.send(ClusterChanged(CLUSTER))
+    connect(driver, 0x1001, thief)
+    driver.send(OvsdbPeer(TRUE.ovsdb, own))
+    seen = driver.send(BridgeChanged(TRUE), OvsdbState(TRUE.ovsdb, True))
+    assert ServePeer(0x1001, own) in seen
+    assert not any(isinstance(command, ServePeer) for command in driver.send(Tick()))
+    connect(driver, 0x1001, own, session=2)
+    assert driver.core.served(0x1001) == (TRUE.ovsdb, TRUE.name)
     assert driver.core.switches[0x1001].realized
 
 

@@ -15,7 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from controller.reconcile.events import Body, Changes, DumpFlows, Event, FlowKey, FlowsDumped, SwitchUp, WireFlow
+from controller.reconcile.events import (
+    Body,
+    Changes,
+    DumpFlows,
+    Event,
+    FlowKey,
+    FlowsDisturbed,
+    FlowsDumped,
+    SwitchUp,
+    WireFlow,
+)
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 
 DRIVER = Path(__file__).with_name("openflow_driver.py")
@@ -31,6 +41,7 @@ class Controller:
         self.log = log
         self._channel = channel
         self._events: queue.Queue[object] = queue.Queue()
+        self.disturbed: queue.Queue[FlowsDisturbed] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         addresses = self._events.get(timeout=_WAIT)
         assert isinstance(addresses, list)
@@ -40,7 +51,9 @@ class Controller:
         with self._channel.makefile("rb") as stream:
             try:
                 while True:
-                    self._events.put(pickle.load(stream))
+                    event = pickle.load(stream)
+                    # What others change comes when it comes, between any two answers.
+                    (self.disturbed if isinstance(event, FlowsDisturbed) else self._events).put(event)
             except (EOFError, OSError):
                 self._events.put(None)
 

@@ -17,6 +17,7 @@ from controller.reconcile.events import (
     Changes,
     DumpFlows,
     FlowKey,
+    FlowsDisturbed,
     FlowsDumped,
     SwitchDown,
     SwitchUp,
@@ -24,10 +25,12 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.meters import MeterChanges, MeterReport
 from controller.switch.codec import encode_flow
+from controller.switch.foreign import describe_foreign
 from flows import fields, oxm
 from flows.fields import CookieKind, cookie
 from flows.flow import Action, Conjunction, Flow, Load, Meter, Output, exactly, in_range, masked, match
 from flows.limits import METERED, Band, meter_number
+from flows.pipeline import SCTP_REPLIES
 from tests.switch.controlled import Controller, controller
 from tests.switch.harness import Bridge, OpenVSwitch, running
 
@@ -153,12 +156,46 @@ def test_a_modify_keeps_counters_and_a_new_cookie_starts_at_zero(app: Controller
 
 def test_foreign_and_learned_flows_are_not_ours(app: Controller, bridge: Bridge) -> None:
     up = connect(bridge, app)
-    ours, learned = flow(1), flow(2, kind=CookieKind.LEARNED)
+    ours, learned = flow(1), flow(2, kind=CookieKind.LEARNED)._replace(table=SCTP_REPLIES.number)
     app.send(up, 1, adds=(ours, learned))
     bridge.switch.ofctl("add-flow", bridge.target, "cookie=0x5,table=3,actions=drop")
     dumped = app.dump(up)
     assert dumped.flows == by_key(ours)
     assert dumped.foreign == 1
+    assert dumped.foreign_flows == ()  # in a table that is none of ours
+
+
+def test_who_changes_flows_by_hand_is_told_at_once_and_our_own_bundles_are_not(app: Controller, bridge: Bridge) -> None:
+    up = connect(bridge, app)
+    flows = [flow(number) for number in range(1, 101)]
+    app.send(up, 1, adds=tuple(flows))
+    app.send(up, 2, modifies=tuple(flow(number, Output(3)) for number in range(1, 11)), deletes=tuple(flows[90:]))
+    bridge.switch.ofctl("--strict", "del-flows", bridge.target, "cookie=0x4847000000000000/0xffff000000000000,table=0,"
+                        "priority=10,ip,nw_src=0.0.0.50")  # fmt: skip
+    seen = app.disturbed.get(timeout=10)
+    assert seen == FlowsDisturbed(DPID, up.session, removed=1)
+    bridge.switch.ofctl("add-flow", bridge.target, "table=0,priority=65535,actions=NORMAL")
+    bridge.switch.ofctl("add-flow", bridge.target, "table=3,priority=65535,actions=NORMAL")
+    bridge.switch.ofctl("add-flow", bridge.target, "table=0,priority=0,actions=NORMAL")  # nothing comes to it
+    assert app.disturbed.get(timeout=10) == FlowsDisturbed(DPID, up.session, foreign=1)
+    (found,) = app.dump(up).foreign_flows
+    assert describe_foreign(found.flow) == ("", "output:NORMAL")
+    assert app.disturbed.empty()
+
+
+FOREIGN = {
+    "ip,nw_dst=10.0.0.0/8,actions=drop": ("ip,nw_dst=10.0.0.0/8", "drop"),
+    "mpls,actions=pop_mpls:0x0800,output:3": ("eth_type=34887", "PopMpls(ethertype=2048),Output(max_len=0 port=3)"),
+    "tun_id=5,actions=resubmit(,4)": ("tunnel_id=5", "ResubmitTable(in_port=65528 subtype=14 table_id=4)"),
+}
+
+
+def test_foreign_flows_have_a_text_whatever_they_say(app: Controller, bridge: Bridge) -> None:
+    up = connect(bridge, app)
+    for number, text in enumerate(FOREIGN, 1):
+        bridge.switch.ofctl("add-flow", bridge.target, f"table=0,priority={number},{text}")
+    found = {one.flow.priority: describe_foreign(one.flow) for one in app.dump(up).foreign_flows}
+    assert [found[number] for number in sorted(found)] == list(FOREIGN.values())
 
 
 def test_deletes_and_modifies_leave_a_foreign_flow_alone(app: Controller, bridge: Bridge) -> None:
