@@ -123,7 +123,8 @@ class World:
         old, self.cluster = self.cluster, cluster
         self._known = None
         if old is None:
-            self._load(cluster)
+            if not self._broken:
+                self._load(cluster)
             self._stale.update(self.bridges)
             self.owners.nodes_changed()
             return True
