@@ -87,7 +87,7 @@ def _error(core: Reconciler, name: BridgeName) -> str:
     if failure := core.world.failed.get(name):
         return failure.reason
     switch, plan = core.switch_of(name), core.world.planned(name)
-    unnamed = "" if bridge.node else NO_NODE
+    unnamed = core.world.nodes.nobody(bridge) if bridge.node else NO_NODE
     return (plan.error if plan else "") or (switch.error if switch else "") or unnamed
 
 

@@ -38,8 +38,8 @@ class BridgeState:
 
     `ovsdb` names the OVSDB connection (unique within the process), `dpid` is the datapath id, 0 while unknown;
     `datapath_type` is OVSDB's ("" and
-    "system" are the kernel's, "netdev" and "dummy" userspace). `metered` does not come from OVSDB: it names the limits
-    for which the switch has meters.
+    "system" are the kernel's, "netdev" and "dummy" userspace). `metered` and `meant` do not come from OVSDB: the limits
+    for which the switch has meters, and the Node whose name the host name means, where it is not the same.
     """
 
     ovsdb: str
@@ -51,10 +51,16 @@ class BridgeState:
     ovs_version: str = ""
     interfaces: tuple[InterfaceState, ...] = ()
     metered: tuple[Limit, ...] = ()
+    meant: str = ""
 
     @property
     def node(self) -> str:
-        """The node's name: Open_vSwitch.external_ids:hostname, else system-id."""
+        """The node's name: the Node that the host name means, else what it claims."""
+        return self.meant or self.claimed
+
+    @property
+    def claimed(self) -> str:
+        """What it says of its node: Open_vSwitch.external_ids:hostname, else system-id."""
         return self.hostname or self.system_id
 
 

@@ -15,6 +15,7 @@ from itertools import chain
 
 from controller.reconcile.events import Body
 from controller.reconcile.kept_out import KeptOut, describe
+from controller.reconcile.nodes import NodeNames
 from controller.reconcile.owners import BridgeName, Owners
 from flows.attach import (
     USERSPACE_DATAPATHS,
@@ -80,6 +81,7 @@ class World:
     def _begin(self) -> None:
         """Nothing follows from anything yet."""
         self.engine = PolicyEngine()
+        self.nodes = NodeNames()
         self._known: Cluster | None = None
         self._broken = False  # the engine may be in a state between two others
         self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
@@ -102,8 +104,10 @@ class World:
         self._begin()
         for name, bridge in self.bridges.items():
             self._name(name, None, bridge)
+            self.nodes.bridge(name, None, bridge)
         if self.cluster is not None:
             self._load(self.cluster)
+            self._know_nodes(self.cluster)
 
     @property
     def known(self) -> Cluster:
@@ -123,6 +127,7 @@ class World:
         self._known = None
         if old is None:
             self._load(cluster)
+            self._know_nodes(cluster)
             self._stale.update(self.bridges)
             self.owners.nodes_changed()
             return True
@@ -130,6 +135,29 @@ class World:
         for kind, key in _compare(old, cluster) if touched is None else touched:
             changed |= self._take(kind, key, old, cluster)
         return changed
+
+    def _know_nodes(self, cluster: Cluster) -> None:
+        """Take in the names of all nodes, and on which of them pods run."""
+        for node in cluster.nodes:
+            self.nodes.put(node)
+        self.nodes.pods(cluster.pods.values())
+        self._find_nodes(list(self.bridges))
+
+    def _find_nodes(self, names: Iterable[BridgeName]) -> None:
+        """Find out anew which Node these bridges mean."""
+        for name in names:
+            old = self.bridges[name]
+            bridge = self._with_node(old)
+            if bridge.node != old.node:
+                self.bridges[name] = bridge
+                self.nodes.bridge(name, old, bridge)
+                self.owners.claim(bridge, 0.0)  # its datapath id is what it was, and so is when it claimed that
+                self._stale.add(name)
+
+    def _with_node(self, bridge: BridgeState) -> BridgeState:
+        meant = self.nodes.meant(bridge.claimed)
+        meant = "" if meant == bridge.claimed else meant
+        return bridge if bridge.meant == meant else replace(bridge, meant=meant)
 
     def _load(self, cluster: Cluster) -> None:
         """Fill an engine that has nothing yet; what cannot be taken in is found out and left out."""
@@ -170,13 +198,16 @@ class World:
         again = bool(self.kept_out.reasons) and self.kept_out.retry(kind, key)
         if again:
             self._known = None
-        if kind == "Node":
-            self._stale.update(name for name, bridge in self.bridges.items() if bridge.node == key)
+        if kind == "Node" and isinstance(key, str):
+            alike = self.nodes.put(key) if after is not None else self.nodes.remove(key)
+            self._stale.update(name for name in alike if self.bridges[name].node == key)
             if (before is None) != (after is None):
+                self._find_nodes(alike)
                 self.owners.nodes_changed()
         elif kind == "Pod" and isinstance(key, Key) and (again or _placement(before) != _placement(after)):
             self._stale.update(self._named.get(key, ()))
             self._changed.add(key)
+            self.nodes.move(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
         if self._broken:
             return True  # everything is taken in anew anyway
         try:
@@ -208,6 +239,7 @@ class World:
         name = (bridge.ovsdb, bridge.name)
         if metered := self.metered.get(bridge.dpid):
             bridge = replace(bridge, metered=metered)
+        bridge = self._with_node(bridge)
         old = self.bridges.get(name)
         if old == bridge:
             return False
@@ -215,6 +247,7 @@ class World:
         if old is not None and old.datapath_type != bridge.datapath_type:
             self._drop_plan(name)
         self._name(name, old, bridge)
+        self.nodes.bridge(name, old, bridge)
         self._stale.add(name)
         self.failed.pop(name, None)
         self.owners.claim(bridge, now)
@@ -238,6 +271,7 @@ class World:
         self.replanned.add(name)
         self.owners.unclaim(name)
         self._name(name, old, None)
+        self.nodes.bridge(name, old, None)
         self._names.pop(name, None)
         self._stale.discard(name)
         self._fallen.discard(name)
