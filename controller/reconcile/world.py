@@ -15,6 +15,7 @@ from itertools import chain
 
 from controller.reconcile.events import Body
 from controller.reconcile.kept_out import KeptOut, describe
+from controller.reconcile.leaving import Leaving
 from controller.reconcile.nodes import NodeNames
 from controller.reconcile.owners import BridgeName, Owners
 from flows.attach import (
@@ -82,6 +83,7 @@ class World:
         """Nothing follows from anything yet."""
         self.engine = PolicyEngine()
         self.nodes = NodeNames()
+        self.leaving = Leaving()
         self._known: Cluster | None = None
         self._broken = False  # the engine may be in a state between two others
         self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
@@ -165,6 +167,10 @@ class World:
             try:
                 self.engine = PolicyEngine()
                 self.engine.load(self.known)
+                self.leaving = Leaving()
+                for key, pod in self.known.pods.items():
+                    if pod.leaving:
+                        self.leaving.put(key, pod)
                 self._broken = False
                 return
             except Exception:  # noqa: BLE001 - one object must not keep out all others
@@ -223,16 +229,41 @@ class World:
                 namespace = cluster.namespaces.get(key)
                 engine.put_namespace(key, namespace.labels if namespace else None)
         elif kind == "Pod":
-            pod = cluster.pods.get(key)
-            if pod is None:
-                engine.remove_pod(key)
-            else:
-                found = self._addresses.get(key) if not pod.addresses else None
-                engine.put_pod(pod._replace(addresses=found) if found else pod)
+            self._put_pod(engine, key, cluster.pods.get(key))
         elif (policy := cluster.policies.get(key)) is not None:
             engine.put_policy(policy)
         else:
             engine.remove_policy(key)
+
+    def _put_pod(self, engine: PolicyEngine, key: Key, pod: Pod | None) -> None:
+        self.leaving.put(key, pod)
+        self.leaving.touch(key, self._addresses_of(engine, key))
+        if pod is None:
+            engine.remove_pod(key)
+            return
+        if not pod.addresses and key in self._addresses:
+            pod = pod._replace(addresses=self._addresses[key])
+        if yielded := self.leaving.yielded.get(key):
+            pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
+        engine.put_pod(pod)
+        self.leaving.touch(key, pod.addresses)
+
+    @staticmethod
+    def _addresses_of(engine: PolicyEngine, key: Key) -> tuple[Net, ...]:
+        n = engine.index.number.get(key)
+        return () if n is None else engine.index.pods[n].addresses
+
+    def _yield_addresses(self) -> None:
+        """Pods that are being deleted and have no port give what they had to those that have it now."""
+        pods = self.engine.index.pods
+        changed = self.leaving.settle(
+            self._place.__contains__, lambda net: [pods[n].key for n in self.engine.index.claimants(net)]
+        )
+        for key in changed:
+            try:
+                self._put(self.engine, "Pod", key, self.known)
+            except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
+                self._keep_out("Pod", key, error)
 
     def set_bridge(self, bridge: BridgeState, now: float = 0.0) -> bool:
         """A bridge is new or has changed. Returns whether anything differs."""
@@ -348,6 +379,7 @@ class World:
             if self._broken:
                 self.start_over()
             moved, refreshed = self._read_ports()
+            self._yield_addresses()
             if not self._broken:
                 break
         else:
@@ -474,6 +506,7 @@ class World:
             self._place[key] = place
         else:
             self._place.pop(key, None)
+        self.leaving.touch(key, self._addresses_of(self.engine, key))
 
     def _learn_address(self, key: Key) -> None:
         """A pod whose status has no address has those of its port on the node that it is on: no other node can say.

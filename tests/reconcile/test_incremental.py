@@ -35,6 +35,11 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
             pod = cluster.pods[attachment.pod]
             if not pod.addresses and attachment.addresses and pod.node == bridges[name].node:
                 pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
+    placed = {attachment.pod for reading in readings.values() for attachment in reading.view.attachments}
+    given = {net for key in placed for net in pods[key].addresses}
+    for key, pod in pods.items():
+        if pod.leaving and key not in placed:
+            pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}
     for name, reading in readings.items():
