@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from flows.fields import MAX_OFPORT
 from flows.limits import Limit, limits_of
-from flows.model import Cluster, Key
+from flows.model import Cluster, Key, Pod
 from flows.net import Net, not_of_a_host, parse_address
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,22 @@ class BridgeState:
         return self.hostname or self.system_id
 
 
+class Agreement(NamedTuple):
+    """In what a port's own words are the Pod's: its addresses are the status's, and it names the pod's uid."""
+
+    addresses: bool = False
+    uid: bool = False
+
+
+NO_AGREEMENT = Agreement()
+_AGREEMENTS = {(a, u): Agreement(a, u) for a in (False, True) for u in (False, True)}  # shared, for ports are many
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
-    are those that hold for it, `problem` says which of its addresses count for nothing, and why."""
+    are those that hold for it, `problem` says which of its addresses count for nothing, and why. `agrees` says in what
+    the port says of itself what the Pod says, which decides between several ports of one pod."""
 
     ofport: int
     interface: str
@@ -76,6 +90,7 @@ class Attachment:
     addresses: tuple[Net, ...]
     limits: tuple[Limit, ...] = ()
     problem: str = ""
+    agrees: Agreement = NO_AGREEMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +188,8 @@ def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading
             uplinks.append(port)
     if not _all_apart(found, uplinks, own):
         found, uplinks = _without_twins(found, uplinks, problems)
-        found = _without_rivals(_without_node(found, own, problems), problems)
+        found = _without_node(_without_earlier(found, problems), own, problems)
+        found = _without_rivals(found, problems)
     problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
     local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
     return Reading(
@@ -232,15 +248,26 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     mac = read_mac(ids.get("attached-mac", ""))
     if mac is None and ids.get("attached-mac"):
         raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
-    try:
-        told = () if pod.addresses else port_addresses(ids)
-    except ValueError as error:
-        raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    said, told = _told(ids, pod)
     refused = next(filter(None, map(not_of_a_host, told)), "")
     addresses = _each_once(pod.addresses or tuple(net for net in told if not not_of_a_host(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
-    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem)
+    same = bool(said and pod.addresses) and set(said) <= set(pod.addresses)
+    agrees = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
+    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem, agrees)
+
+
+def _told(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:
+    """The addresses that a port says, and those of them that count: none where the Pod's status has any. What is not
+    understood matters only where it would count."""
+    try:
+        said = port_addresses(external_ids)
+    except ValueError as error:
+        if pod.addresses:
+            return (), ()
+        raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    return said, () if pod.addresses else said
 
 
 def read_mac(text: str) -> int | None:
@@ -281,6 +308,38 @@ def _without_twins(
         [pod for pod in found if len(by_number[pod.ofport]) == 1],
         [uplink for uplink in uplinks if len(by_number[uplink.ofport]) == 1],
     )
+
+
+def latest(ports: Mapping[T, Agreement]) -> T | None:
+    """Of several ports of one pod the one that is the pod's now; None where their words do not say it.
+
+    Where a pod's network was made anew, the port that was before may be there still. The pod's now is the one that
+    says more of what the Pod says than any other, and nothing less.
+    """
+    best = max(ports, key=lambda port: ports[port], default=None)
+    if best is None:
+        return None
+    addresses, uid = ports[best]
+    others = (found for port, found in ports.items() if port != best)
+    decided = all(addresses >= a and uid >= u and (addresses, uid) != (a, u) for a, u in others)
+    return best if decided else None
+
+
+def _without_earlier(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+    """Ports that were a pod's before it got another one."""
+    by_pod: dict[Key, dict[str, Agreement]] = defaultdict(dict)
+    for pod in found:
+        by_pod[pod.pod][pod.interface] = pod.agrees
+    now = {key: latest(ports) for key, ports in by_pod.items() if len(ports) > 1}
+    kept = []
+    for pod in found:
+        port = now.get(pod.pod)
+        if port is None or port == pod.interface:
+            kept.append(pod)
+            continue
+        reason = f"pod {pod.pod} has another port, {port}, which says the pod's addresses and uid; nothing passes here"
+        problems.append(PortProblem(pod.interface, reason))
+    return kept
 
 
 def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:
