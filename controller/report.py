@@ -210,7 +210,7 @@ def bridges_behind(core: Reconciler) -> list[BridgeName]:
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
-    found = chain(core.problems, core.contained())
+    found = chain(core.problems, core.contained(), core.bridgeless())
     return (*(ProblemView(p.where, p.key, p.field, p.reason) for p in found), *strangers(core), *foreign(core))
 
 
@@ -254,6 +254,7 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
+    yield from (f"{problem.where}: {problem.reason}" for problem in core.bridgeless())
     unwritten = core.ports.unwritten()
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"

@@ -67,14 +67,15 @@ class BridgeState:
 
 
 class Agreement(NamedTuple):
-    """In what a port's own words are the Pod's: its addresses are the status's, and it names the pod's uid."""
+    """In what a port's own words are the Pod's: its addresses are the status's (1), others (-1), or not said or not
+    known (0); and it names the pod's uid."""
 
-    addresses: bool = False
+    addresses: int = 0
     uid: bool = False
 
 
 NO_AGREEMENT = Agreement()
-_AGREEMENTS = {(a, u): Agreement(a, u) for a in (False, True) for u in (False, True)}  # shared, for ports are many
+_AGREEMENTS = {(a, u): Agreement(a, u) for a in (-1, 0, 1) for u in (False, True)}  # shared, for ports are many
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     addresses = _each_once(pod.addresses or tuple(net for net in told if not not_of_a_host(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
-    same = bool(said and pod.addresses) and set(said) <= set(pod.addresses)
+    same = 0 if not said or not pod.addresses else 1 if set(said) <= set(pod.addresses) else -1
     agrees = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
     return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem, agrees)
 

@@ -111,6 +111,7 @@ UID = "uid-a"
     [
         ({"ip_addresses": str(A)}, {"ip_addresses": "10.0.0.99"}, "p1"),
         ({"ip_addresses": str(A)}, {}, "p1"),
+        ({"ip_addresses": "10.0.0.99"}, {}, "p2"),
         ({"ip_addresses": f"{A}/16 fd00::1"}, {"ip_addresses": str(A)}, "p2"),
         ({"iface-id-ver": UID}, {}, "p1"),
         ({"iface-id-ver": UID, "ip_addresses": "10.0.0.99"}, {"iface-id-ver": UID, "ip_addresses": str(A)}, "p2"),
@@ -119,7 +120,6 @@ UID = "uid-a"
         ({"iface-id-ver": UID}, {"ip_addresses": str(A)}, None),
         ({"ip_addresses": str(A)}, {"ip_addresses": str(A)}, None),
         ({"ip_addresses": "10.0.0.99"}, {"ip_addresses": "10.0.0.98"}, None),
-        ({"ip_addresses": "10.0.0.99"}, {}, None),
     ],
 )
 def test_of_two_ports_of_a_pod_the_one_that_says_what_the_pod_says(
@@ -147,7 +147,7 @@ PORTS = st.lists(
     st.tuples(
         st.sampled_from(range(1, 7)),
         st.sampled_from("abc"),
-        st.sampled_from(("", str(A), str(B), f"{A} {B}")),
+        st.sampled_from(("", str(A), str(B), f"{A} {B}", "10.0.0.99")),
         st.sampled_from(("", UID)),
     ),
     max_size=7,

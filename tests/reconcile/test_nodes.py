@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, Peer
+from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState, Peer
 from controller.reconcile.nodes import NodeNames
-from controller.report import missing, switch_views
+from controller.report import missing, problem_views, switch_views
 from flows.attach import BridgeState
 from flows.model import Cluster, Key, Node, Pod
 from flows.net import parse_address
@@ -121,7 +121,7 @@ def test_of_two_names_that_are_only_like_it_nobodys_counts(order: int) -> None:
     assert len(lines) == 2
     assert all("both may mean node worker-01" in line for line in lines)
     assert all("external_ids:hostname=NAME" in line for line in lines)
-    found.send(BridgeGone("two", "br-int"))
+    found.bridge(replace(two, hostname="elsewhere"))
     assert lacks(found) == []
 
 
@@ -183,3 +183,25 @@ def test_a_world_that_starts_over_means_the_same_nodes() -> None:
     assert whole is not None
     found.send(ClusterChanged(replace(whole, nodes=MappingProxyType({}))))
     assert "no Node's" in lacks(found)[0]
+
+
+def test_an_ovsdb_without_a_bridge_of_ours_is_a_problem_everywhere() -> None:
+    found = Driver(["db"], bridges=("nope",))
+    found.send(ClusterChanged(world("n1")))
+    found.sync()
+    why = "there is no bridge nope; make it there, or say with --bridge which one is Headgate's"
+    assert [(one.where, one.reason) for one in problem_views(found.core)] == [("db", why)]
+    assert lacks(found) == [f"db: {why}"]
+    assert found.core.waiting_for() == [f"db: {why}"]
+    found.send(OvsdbState("manager:x", True))
+    assert len(problem_views(found.core)) == 2
+    assert found.core.waiting_for() == [f"db: {why}"], "whoever calls does not decide whether the controller is ready"
+    found.send(OvsdbState("db", True, "the same database as another"))
+    assert found.core.waiting_for() == []
+    found.sync()
+    found.bridge(replace(bridge("n1"), name="nope"))
+    found.connect(7)
+    assert [one.where for one in problem_views(found.core)] == ["manager:x"]
+    assert found.core.waiting_for() == []
+    found.send(BridgeGone("db", "nope"))
+    assert [one.where for one in problem_views(found.core)][:2] == ["db", "manager:x"]
