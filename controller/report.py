@@ -15,7 +15,7 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.switch.foreign import describe_foreign
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading
+from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
 from flows.limits import METERED, meter_number
 from flows.model import Cluster, Direction, Key, Policy
 from flows.pipeline import TABLE_NAMES
@@ -88,7 +88,8 @@ def _error(core: Reconciler, name: BridgeName) -> str:
         return failure.reason
     switch, plan = core.switch_of(name), core.world.planned(name)
     unnamed = core.world.nodes.nobody(bridge) if bridge.node else NO_NODE
-    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed
+    said = said_addresses(bridge.said_addresses)[1]
+    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or said
 
 
 # -- pods --------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
@@ -42,6 +43,7 @@ class BridgeState:
     `datapath_type` is OVSDB's ("" and
     "system" are the kernel's, "netdev" and "dummy" userspace). `metered` and `meant` do not come from OVSDB: the limits
     for which the switch has meters, and the Node whose name the host name means, where it is not the same.
+    `said_addresses` is what stands there of more addresses of the node, `node_addresses` are those of them that count.
     """
 
     ovsdb: str
@@ -54,6 +56,8 @@ class BridgeState:
     interfaces: tuple[InterfaceState, ...] = ()
     metered: tuple[Limit, ...] = ()
     meant: str = ""
+    said_addresses: str = ""
+    node_addresses: tuple[Net, ...] = ()
 
     @property
     def node(self) -> str:
@@ -130,6 +134,8 @@ class _Refused(Exception):
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
+NODE_ADDRESSES = "headgate-node-addresses"  # external_ids of a Bridge: more addresses of its node
+MOST_ADDRESSES = 64  # of them that count
 MOST_NAMED = 5  # of the ports that claim the same; each of them is told of the others
 NO_NODE = (
     "nobody says which node this bridge is on, so it has no pods; set external_ids:hostname of its Open_vSwitch record "
@@ -142,13 +148,38 @@ def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
     guessed."""
     interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
     ports = [read_port(interface, bridge, cluster) for interface in interfaces]
-    return judge(bridge, own_addresses(bridge, cluster), ports)
+    claimed = {net for port in ports if isinstance(port, Attachment) for net in port.addresses}
+    return judge(bridge, own_addresses(bridge, cluster, claimed.__contains__), ports)
 
 
-def own_addresses(bridge: BridgeState, cluster: Cluster) -> tuple[Net, ...]:
-    """The addresses of the node that a bridge is on."""
+def own_addresses(bridge: BridgeState, cluster: Cluster, is_pods: Callable[[Net], bool]) -> tuple[Net, ...]:
+    """The addresses of the node that a bridge is on: those of its Node, and those that stand at the bridge and are no
+    pod's there."""
     node = cluster.nodes.get(bridge.node)
-    return node.addresses if node else ()
+    known = node.addresses if node else ()
+    if not bridge.node_addresses:
+        return known
+    return _each_once((*known, *(net for net in bridge.node_addresses if not is_pods(net))))
+
+
+@lru_cache(1 << 10)
+def said_addresses(text: str) -> tuple[tuple[Net, ...], str]:
+    """The addresses in `headgate-node-addresses`, and what of it does not count and why; "" where all does."""
+    words = text.replace(",", " ").split()
+    found, problem = dict[Net, None](), ""
+    for word in words[:MOST_ADDRESSES]:
+        try:
+            net = parse_address(word.partition("/")[0])
+        except ValueError as error:
+            problem = problem or str(error)
+            continue
+        refused = not_of_a_host(net)
+        problem = problem or refused
+        if not refused:
+            found[net] = None
+    if len(words) > MOST_ADDRESSES:
+        problem = problem or f"{len(words)} addresses, of which the first {MOST_ADDRESSES} count"
+    return tuple(found), f"external_ids:{NODE_ADDRESSES} of the bridge: {problem}" if problem else ""
 
 
 def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:

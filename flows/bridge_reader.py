@@ -73,7 +73,7 @@ class BridgeReader:
             for key in self._naming.keys() & changed:
                 for uuid in self._naming[key]:
                     self._put(self._ports[uuid].interface, bridge, cluster)
-        own = own_addresses(bridge, cluster)
+        own = own_addresses(bridge, cluster, self._claims.__contains__)
         if own != self._own:
             self._own = own
             self._touched.update(self._ports)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from controller.reconcile.addresses import NodeAddresses, decided
 from controller.reconcile.events import Body
 from controller.reconcile.kept_out import KeptOut, describe
 from controller.reconcile.leaving import Leaving
@@ -84,6 +85,7 @@ class World:
         self.engine = PolicyEngine()
         self.nodes = NodeNames()
         self.leaving = Leaving()
+        self.node_addresses = NodeAddresses()
         self._known: Cluster | None = None
         self._broken = False  # the engine may be in a state between two others
         self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
@@ -107,6 +109,7 @@ class World:
         for name, bridge in self.bridges.items():
             self._name(name, None, bridge)
             self.nodes.bridge(name, None, bridge)
+            self.node_addresses.move(name, None, bridge)
         if self.cluster is not None:
             self._load(self.cluster)
             self._know_nodes(self.cluster)
@@ -168,6 +171,7 @@ class World:
                 self.engine = PolicyEngine()
                 self.engine.load(self.known)
                 self.leaving = Leaving()
+                self.node_addresses.touch_all()
                 for key, pod in self.known.pods.items():
                     if pod.leaving:
                         self.leaving.put(key, pod)
@@ -237,7 +241,9 @@ class World:
 
     def _put_pod(self, engine: PolicyEngine, key: Key, pod: Pod | None) -> None:
         self.leaving.put(key, pod)
-        self.leaving.touch(key, self._addresses_of(engine, key))
+        before = self._addresses_of(engine, key)
+        self.leaving.touch(key, before)
+        self.node_addresses.touch(before)
         if pod is None:
             engine.remove_pod(key)
             return
@@ -247,6 +253,7 @@ class World:
             pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
         engine.put_pod(pod)
         self.leaving.touch(key, pod.addresses)
+        self.node_addresses.touch(pod.addresses)
 
     @staticmethod
     def _addresses_of(engine: PolicyEngine, key: Key) -> tuple[Net, ...]:
@@ -265,6 +272,14 @@ class World:
             except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
                 self._keep_out("Pod", key, error)
 
+    def _decide_addresses(self) -> None:
+        """What a pod has is no node's, though it stands at a bridge."""
+        for name in self.node_addresses.doubtful() & self.bridges.keys():
+            bridge = decided(self.bridges[name], lambda net: bool(self.engine.index.claimants(net)))
+            if bridge is not self.bridges[name]:
+                self.bridges[name] = bridge
+                self._stale.add(name)
+
     def set_bridge(self, bridge: BridgeState, now: float = 0.0) -> bool:
         """A bridge is new or has changed. Returns whether anything differs."""
         name = (bridge.ovsdb, bridge.name)
@@ -272,6 +287,8 @@ class World:
             bridge = replace(bridge, metered=metered)
         bridge = self._with_node(bridge)
         old = self.bridges.get(name)
+        if old is not None and old.said_addresses == bridge.said_addresses:
+            bridge = replace(bridge, node_addresses=old.node_addresses)
         if old == bridge:
             return False
         self.bridges[name] = bridge
@@ -279,6 +296,7 @@ class World:
             self._drop_plan(name)
         self._name(name, old, bridge)
         self.nodes.bridge(name, old, bridge)
+        self.node_addresses.move(name, old, bridge)
         self._stale.add(name)
         self.failed.pop(name, None)
         self.owners.claim(bridge, now)
@@ -303,6 +321,7 @@ class World:
         self.owners.unclaim(name)
         self._name(name, old, None)
         self.nodes.bridge(name, old, None)
+        self.node_addresses.move(name, old, None)
         self._names.pop(name, None)
         self._stale.discard(name)
         self._fallen.discard(name)
@@ -378,8 +397,13 @@ class World:
         for _ in range(ROUNDS):
             if self._broken:
                 self.start_over()
+            self._decide_addresses()
             moved, refreshed = self._read_ports()
             self._yield_addresses()
+            self._decide_addresses()
+            if self._stale:  # a port said an address that stands at some bridge as its node's
+                more, again = self._read_ports()
+                moved, refreshed = moved | more, refreshed | again
             if not self._broken:
                 break
         else:

@@ -93,9 +93,11 @@ class Walk:
                     ids["ip_addresses"] = f"10.99.{number}.{ofport}"
                 interfaces.append(port(f"p{ofport}", ofport + self.random.choice((0, 0, 20)), str(key), **ids))
             datapath = self.random.choice(("netdev", "netdev", "system"))
-            self.world.set_bridge(
-                BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
+            said = self.random.choice(
+                ("", "192.0.2.7 169.254.20.10", "10.99.1.2,10.99.2.3,10.0.1.3,10.0.2.5 fd00:1::4")
             )
+            bridge = BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
+            self.world.set_bridge(replace(bridge, said_addresses=said))
             self.check()
 
     def check(self) -> None:
