@@ -18,6 +18,7 @@ from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchV
 from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
 from flows.limits import METERED, meter_number
 from flows.model import Cluster, Direction, Key, Policy
+from flows.notes import policy_notes
 from flows.pipeline import TABLE_NAMES
 
 MOST_NODES = 10  # named as those that hold up a policy
@@ -171,7 +172,11 @@ def policy_view(core: Reconciler, policy: Policy, behind: Mapping[int, str]) -> 
     """One policy; `behind` is what `pods_behind` says."""
     members = core.world.engine.index.select(policy.key.namespace, policy.subjects)
     reasons = [*policy.defects, *(f"not yet in force on {node}" for node in _waiting_for(members, behind))]
-    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), _directions(policy.isolates), len(members))
+    # What was kept out is not known to the engine as it stands.
+    known = ("NetworkPolicy", policy.key) not in core.world.kept_out.reasons
+    notes = policy_notes(core.world.engine.index, policy) if known else ()
+    isolates = _directions(policy.isolates)
+    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
 
 
 def _waiting_for(members: Collection[int], behind: Mapping[int, str]) -> list[str]:

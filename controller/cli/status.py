@@ -179,7 +179,13 @@ def _policies(page: Page, view: StatusView) -> None:
 
 
 def _policy(one: PolicyView) -> Row:
-    return one.key, mark(one.realized), ", ".join(one.isolates) or "-", str(one.pods), one.reason or "-"
+    return (
+        one.key,
+        mark(one.realized),
+        ", ".join(one.isolates) or "-",
+        str(one.pods),
+        "; ".join(filter(None, (one.reason, *one.notes))) or "-",
+    )
 
 
 def _pods(page: Page, view: StatusView) -> None:
