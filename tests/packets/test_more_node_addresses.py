@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ SECOND, CACHE = "10.10.0.77", "169.254.20.10"
 DENY = policies({"x/deny": {"policyTypes": ["Ingress", "Egress"]}})
 
 
-def run(netns: str, *command: str) -> None:
+def run(netns: Path, *command: str) -> None:
     def work() -> None:
         with inside(netns):
             subprocess.run(command, check=True)
@@ -27,7 +28,7 @@ def run(netns: str, *command: str) -> None:
     in_thread(work)
 
 
-def open_socket(netns: str, kind: socket.SocketKind, address: str, port: int = 0) -> socket.socket:
+def open_socket(netns: Path, kind: socket.SocketKind, address: str, port: int = 0) -> socket.socket:
     def work() -> socket.socket:
         with inside(netns):
             made = socket.socket(socket.AF_INET, kind)
