@@ -31,6 +31,7 @@ from controller.metrics import Metrics
 from controller.notes import Notes
 from controller.ovsdb.service import Bounds, Ovsdb
 from controller.reconcile.events import (
+    BridgeGone,
     BundleFailed,
     ClusterChanged,
     Event,
@@ -82,6 +83,7 @@ class Controller:
         self.notes = Notes()
         self._unlimited: dict[int, int] = {}  # switches without meters, and the session in which that was said
         self._contained: dict[tuple[str, str, str], Problem] = {}
+        self._bridgeless: frozenset[Problem] = frozenset()  # OVSDBs of which it was said that they have no bridge
         self.started = time.monotonic()
         files = config.tls_files
         self.tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
@@ -109,7 +111,7 @@ class Controller:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
             raise StartError(f"OVSDB at {where}: {why(error)}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(
-            Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates
+            Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates, config.bridge
         )
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
         self._carrier = Carrier(self.openflow, self.ovsdb, self.post, self.who)
@@ -211,6 +213,8 @@ class Controller:
         with self._lock:
             self.meter.handled(self.reconciler, events, commands, now - before)
             self.board.handled(events)
+            if any(isinstance(event, OvsdbState | BridgeGone) for event in events):
+                self._note_bridgeless()
         if now - before > LONG_SECONDS:
             gc.freeze()
         if self.kubernetes is not None and self.notes.faults is not known:
@@ -257,6 +261,13 @@ class Controller:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
         elif isinstance(event, ClusterChanged):
             self.notes.take(event)
+
+    def _note_bridgeless(self) -> None:
+        """Say of each OVSDB once that it has no bridge of ours, and again when it had one meanwhile."""
+        found = frozenset(self.reconciler.bridgeless())
+        for problem in found - self._bridgeless:
+            log.warning(problem.reason, ovsdb=problem.where)
+        self._bridgeless = found
 
     def _note_drift(self, event: FlowsDisturbed) -> None:
         """What somebody else did to a switch's flows."""

@@ -190,15 +190,13 @@ class CoreViews:
         return source_lines(self._core.reconciler.problems, faults)
 
     def _bridges_missing(self, reconciler: Reconciler, now: float) -> list[str]:
-        """OVSDBs without a bridge of ours, and switches that may still be about to call."""
+        """Switches that may still be about to call."""
         core = self._core
-        have = {name[0] for name in reconciler.world.bridges}
-        wanted = ", ".join(core.config.bridge)
-        lines = [f"{ovsdb}: there is no bridge {wanted}" for ovsdb in core.config.ovsdb if self._lacks(ovsdb, have)]
+        lines: list[str] = []
         if core.config.ovsdb_listen is None:
             return lines
-        if not have:
-            return [*lines, "no switch has called at --ovsdb-listen yet"]
+        if not reconciler.world.bridges:
+            return ["no switch has called at --ovsdb-listen yet"]
         if now < core.started + CALL_SECONDS:
             nodes = {bridge.node for bridge in reconciler.world.bridges.values()}
             cluster = reconciler.world.cluster
@@ -206,10 +204,6 @@ class CoreViews:
             away = sorted({pod.node for pod in pods if pod.networked and pod.node and pod.node not in nodes})
             lines += [f"{node}: its switch has not called yet" for node in away]
         return lines
-
-    def _lacks(self, ovsdb: str, have: set[str]) -> bool:
-        silent = {c.remote for c in self._core.ovsdb.status() if c.silent}
-        return ovsdb not in have and ovsdb not in silent
 
     def flows(self, node: str | None) -> FlowsAnswer:
         """The flows now on the switches of `node`, or on all; those that do not answer are named.

@@ -99,7 +99,7 @@ class Keeper:
             bridges={name: (bridge, world.kept_reading(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=core.problems,
-            contained=tuple(core.contained()),
+            contained=(*core.contained(), *core.bridgeless()),
             strangers=(*strangers(core), *foreign(core)),
             behind=tuple(bridges_behind(core)),
             waiting=tuple(core.waiting_for()),

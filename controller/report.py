@@ -15,9 +15,10 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.switch.foreign import describe_foreign
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading
+from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
 from flows.limits import METERED, meter_number
 from flows.model import Cluster, Direction, Key, Policy
+from flows.notes import policy_notes
 from flows.pipeline import TABLE_NAMES
 
 MOST_NODES = 10  # named as those that hold up a policy
@@ -88,8 +89,9 @@ def switch_error(core: Reconciler, name: BridgeName) -> str:
     if failure := core.world.failed.get(name):
         return failure.reason
     switch, plan = core.switch_of(name), core.world.planned(name)
-    unnamed = "" if bridge.node else NO_NODE
-    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed
+    unnamed = core.world.nodes.nobody(bridge) if bridge.node else NO_NODE
+    said = said_addresses(bridge.said_addresses)[1]
+    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or said
 
 
 # -- pods --------------------------------------------------------------------------------------------------------------
@@ -174,7 +176,11 @@ def policy_view(
     members = core.world.engine.index.select(policy.key.namespace, policy.subjects)
     reasons = [*policy.defects, *_left_out(core, policy.key, out)]
     reasons += [f"not yet in force on {node}" for node in _waiting_for(members, behind)]
-    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), _directions(policy.isolates), len(members))
+    # What was kept out is not known to the engine as it stands.
+    known = ("NetworkPolicy", policy.key) not in core.world.kept_out.reasons
+    notes = policy_notes(core.world.engine.index, policy) if known else ()
+    isolates = _directions(policy.isolates)
+    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
 
 
 def _left_out(core: Reconciler, key: Key, out: Mapping[str, Set[BridgeName]]) -> list[str]:
@@ -226,7 +232,7 @@ def bridges_behind(core: Reconciler) -> list[BridgeName]:
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
-    found = chain(core.problems, core.contained())
+    found = chain(core.problems, core.contained(), core.bridgeless())
     return (*(ProblemView(p.where, p.key, p.field, p.reason) for p in found), *strangers(core), *foreign(core))
 
 
@@ -270,6 +276,7 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
+    yield from (f"{problem.where}: {problem.reason}" for problem in core.bridgeless())
     unwritten = core.ports.unwritten()
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"

@@ -86,7 +86,8 @@ class PolicyView:
     """One NetworkPolicy. `key` is `namespace/name`, `isolates` holds "ingress" and "egress", `pods` counts the pods it
     selects.
 
-    `reason` says why it is not realized, or not wholly.
+    `reason` says why it is not realized, or not wholly; `notes` say what of it comes to nothing as things are, like a
+    peer that fits no pod, the first few.
     """
 
     key: str
@@ -94,6 +95,7 @@ class PolicyView:
     reason: str = ""
     isolates: tuple[str, ...] = ()
     pods: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from flows.fields import MAX_OFPORT
 from flows.limits import Limit, limits_of
-from flows.model import Cluster, Key
+from flows.model import Cluster, Key, Pod
 from flows.net import Net, not_of_a_host, parse_address
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ class BridgeState:
 
     `ovsdb` names the OVSDB connection (unique within the process), `dpid` is the datapath id, 0 while unknown;
     `datapath_type` is OVSDB's ("" and
-    "system" are the kernel's, "netdev" and "dummy" userspace). `metered` does not come from OVSDB: it names the limits
-    for which the switch has meters.
+    "system" are the kernel's, "netdev" and "dummy" userspace). `metered` and `meant` do not come from OVSDB: the limits
+    for which the switch has meters, and the Node whose name the host name means, where it is not the same.
+    `said_addresses` is what stands there of more addresses of the node, `node_addresses` are those of them that count.
     """
 
     ovsdb: str
@@ -51,17 +55,38 @@ class BridgeState:
     ovs_version: str = ""
     interfaces: tuple[InterfaceState, ...] = ()
     metered: tuple[Limit, ...] = ()
+    meant: str = ""
+    said_addresses: str = ""
+    node_addresses: tuple[Net, ...] = ()
 
     @property
     def node(self) -> str:
-        """The node's name: Open_vSwitch.external_ids:hostname, else system-id."""
+        """The node's name: the Node that the host name means, else what it claims."""
+        return self.meant or self.claimed
+
+    @property
+    def claimed(self) -> str:
+        """What it says of its node: Open_vSwitch.external_ids:hostname, else system-id."""
         return self.hostname or self.system_id
+
+
+class Agreement(NamedTuple):
+    """In what a port's own words are the Pod's: its addresses are the status's (1), others (-1), or not said or not
+    known (0); and it names the pod's uid."""
+
+    addresses: int = 0
+    uid: bool = False
+
+
+NO_AGREEMENT = Agreement()
+_AGREEMENTS = {(a, u): Agreement(a, u) for a in (-1, 0, 1) for u in (False, True)}  # shared, for ports are many
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
-    are those that hold for it, `problem` says which of its addresses count for nothing, and why."""
+    are those that hold for it, `problem` says which of its addresses count for nothing, and why. `agrees` says in what
+    the port says of itself what the Pod says, which decides between several ports of one pod."""
 
     ofport: int
     interface: str
@@ -70,6 +95,7 @@ class Attachment:
     addresses: tuple[Net, ...]
     limits: tuple[Limit, ...] = ()
     problem: str = ""
+    agrees: Agreement = NO_AGREEMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +134,8 @@ class _Refused(Exception):
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})
+NODE_ADDRESSES = "headgate-node-addresses"  # external_ids of a Bridge: more addresses of its node
+MOST_ADDRESSES = 64  # of them that count
 MOST_NAMED = 5  # of the ports that claim the same; each of them is told of the others
 NO_NODE = (
     "nobody says which node this bridge is on, so it has no pods; set external_ids:hostname of its Open_vSwitch record "
@@ -120,13 +148,38 @@ def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
     guessed."""
     interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
     ports = [read_port(interface, bridge, cluster) for interface in interfaces]
-    return judge(bridge, own_addresses(bridge, cluster), ports)
+    claimed = {net for port in ports if isinstance(port, Attachment) for net in port.addresses}
+    return judge(bridge, own_addresses(bridge, cluster, claimed.__contains__), ports)
 
 
-def own_addresses(bridge: BridgeState, cluster: Cluster) -> tuple[Net, ...]:
-    """The addresses of the node that a bridge is on."""
+def own_addresses(bridge: BridgeState, cluster: Cluster, is_pods: Callable[[Net], bool]) -> tuple[Net, ...]:
+    """The addresses of the node that a bridge is on: those of its Node, and those that stand at the bridge and are no
+    pod's there."""
     node = cluster.nodes.get(bridge.node)
-    return node.addresses if node else ()
+    known = node.addresses if node else ()
+    if not bridge.node_addresses:
+        return known
+    return _each_once((*known, *(net for net in bridge.node_addresses if not is_pods(net))))
+
+
+@lru_cache(1 << 10)
+def said_addresses(text: str) -> tuple[tuple[Net, ...], str]:
+    """The addresses in `headgate-node-addresses`, and what of it does not count and why; "" where all does."""
+    words = text.replace(",", " ").split()
+    found, problem = dict[Net, None](), ""
+    for word in words[:MOST_ADDRESSES]:
+        try:
+            net = parse_address(word.partition("/")[0])
+        except ValueError as error:
+            problem = problem or str(error)
+            continue
+        refused = not_of_a_host(net)
+        problem = problem or refused
+        if not refused:
+            found[net] = None
+    if len(words) > MOST_ADDRESSES:
+        problem = problem or f"{len(words)} addresses, of which the first {MOST_ADDRESSES} count"
+    return tuple(found), f"external_ids:{NODE_ADDRESSES} of the bridge: {problem}" if problem else ""
 
 
 def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:
@@ -167,7 +220,8 @@ def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading
             uplinks.append(port)
     if not _all_apart(found, uplinks, own):
         found, uplinks = _without_twins(found, uplinks, problems)
-        found = _without_rivals(_without_node(found, own, problems), problems)
+        found = _without_node(_without_earlier(found, problems), own, problems)
+        found = _without_rivals(found, problems)
     problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
     local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
     return Reading(
@@ -226,15 +280,26 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     mac = read_mac(ids.get("attached-mac", ""))
     if mac is None and ids.get("attached-mac"):
         raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
-    try:
-        told = () if pod.addresses else port_addresses(ids)
-    except ValueError as error:
-        raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    said, told = _told(ids, pod)
     refused = next(filter(None, map(not_of_a_host, told)), "")
     addresses = _each_once(pod.addresses or tuple(net for net in told if not not_of_a_host(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
-    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem)
+    same = 0 if not said or not pod.addresses else 1 if set(said) <= set(pod.addresses) else -1
+    agrees = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
+    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem, agrees)
+
+
+def _told(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:
+    """The addresses that a port says, and those of them that count: none where the Pod's status has any. What is not
+    understood matters only where it would count."""
+    try:
+        said = port_addresses(external_ids)
+    except ValueError as error:
+        if pod.addresses:
+            return (), ()
+        raise _Refused(f"its ip_addresses are not understood: {error}") from error
+    return said, () if pod.addresses else said
 
 
 def read_mac(text: str) -> int | None:
@@ -275,6 +340,38 @@ def _without_twins(
         [pod for pod in found if len(by_number[pod.ofport]) == 1],
         [uplink for uplink in uplinks if len(by_number[uplink.ofport]) == 1],
     )
+
+
+def latest(ports: Mapping[T, Agreement]) -> T | None:
+    """Of several ports of one pod the one that is the pod's now; None where their words do not say it.
+
+    Where a pod's network was made anew, the port that was before may be there still. The pod's now is the one that
+    says more of what the Pod says than any other, and nothing less.
+    """
+    best = max(ports, key=lambda port: ports[port], default=None)
+    if best is None:
+        return None
+    addresses, uid = ports[best]
+    others = (found for port, found in ports.items() if port != best)
+    decided = all(addresses >= a and uid >= u and (addresses, uid) != (a, u) for a, u in others)
+    return best if decided else None
+
+
+def _without_earlier(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+    """Ports that were a pod's before it got another one."""
+    by_pod: dict[Key, dict[str, Agreement]] = defaultdict(dict)
+    for pod in found:
+        by_pod[pod.pod][pod.interface] = pod.agrees
+    now = {key: latest(ports) for key, ports in by_pod.items() if len(ports) > 1}
+    kept = []
+    for pod in found:
+        port = now.get(pod.pod)
+        if port is None or port == pod.interface:
+            kept.append(pod)
+            continue
+        reason = f"pod {pod.pod} has another port, {port}, which says the pod's addresses and uid; nothing passes here"
+        problems.append(PortProblem(pod.interface, reason))
+    return kept
 
 
 def _without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:

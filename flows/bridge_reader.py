@@ -20,6 +20,7 @@ from flows.attach import (
     PortReading,
     Reading,
     judge,
+    latest,
     own_addresses,
     pod_named,
     read_mac,
@@ -62,6 +63,7 @@ class BridgeReader:
         self._local_mac: int | None = None
         self._attached: dict[str, Attachment] = {}
         self._touched: set[str] = set()  # ports that may come to something else
+        self._decided: dict[Claim, str | None] = {}  # whose a contested claim is, while ports are judged
 
     def read(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> Differences:
         """The bridge as it is now. `changed` names the pods that may be others than at the last call."""
@@ -71,7 +73,7 @@ class BridgeReader:
             for key in self._naming.keys() & changed:
                 for uuid in self._naming[key]:
                     self._put(self._ports[uuid].interface, bridge, cluster)
-        own = own_addresses(bridge, cluster)
+        own = own_addresses(bridge, cluster, self._claims.__contains__)
         if own != self._own:
             self._own = own
             self._touched.update(self._ports)
@@ -135,11 +137,11 @@ class BridgeReader:
         holders = self._claims.get(claim)
         if holders is None:
             self._claims[claim] = uuid
-        elif isinstance(holders, set):
-            holders.add(uuid)
         else:
-            self._claims[claim] = {holders, uuid}
-            self._touched.add(holders)
+            holders = holders if isinstance(holders, set) else {holders}
+            self._touched.update(holders)
+            holders.add(uuid)
+            self._claims[claim] = holders
 
     def _unclaim(self, uuid: str, reading: PortReading) -> None:
         self._uplinks.discard(uuid)
@@ -149,13 +151,15 @@ class BridgeReader:
                 del self._claims[claim]
                 continue
             holders.discard(uuid)
+            self._touched.update(holders)
             if len(holders) == 1:
                 (self._claims[claim],) = holders
-                self._touched.update(holders)
 
     def _settle(self) -> Differences:
         """Judge the ports that were touched."""
         gone, came = [], []
+        self._decided = {}
+        self._touch_rivals()
         for uuid in self._touched:
             old, new = self._attached.get(uuid), self._judge(uuid)
             if old == new:
@@ -170,16 +174,59 @@ class BridgeReader:
         self._touched = set()
         return Differences(Bridge(self._own, self._local_mac, self._uplink()), tuple(gone), tuple(came))
 
+    def _touch_rivals(self) -> None:
+        """What a port comes to can decide what others do that name its pod, and then those that claim an address with
+        one of them."""
+        for kind in (Key, Net):
+            seen: set[Claim] = set()
+            for uuid in tuple(self._touched):
+                port = self._ports.get(uuid)
+                for claim in _claims(port.reading) if port is not None else ():
+                    if type(claim) is kind and claim not in seen:
+                        seen.add(claim)
+                        holders = self._claims[claim]
+                        if isinstance(holders, set):
+                            self._touched.update(holders)
+
     def _judge(self, uuid: str) -> Attachment | None:
         """What a port comes to beside the others."""
         port = self._ports.get(uuid)
         if port is None or not isinstance(port.reading, Attachment):
             return None
         found = port.reading
-        if not (self._is_alone(found.pod) and self._is_alone(found.ofport)):
+        if not (self._is_alone(found.ofport) and self._has(uuid, found.pod)):
             return None
-        addresses = tuple([net for net in found.addresses if net not in self._own and self._is_alone(net)])
+        addresses = tuple([net for net in found.addresses if net not in self._own and self._has(uuid, net)])
         return found if addresses == found.addresses else replace(found, addresses=addresses)
+
+    def _has(self, uuid: str, claim: Key | Net) -> bool:
+        """Whether what a port claims is its own."""
+        holders = self._claims.get(claim)
+        if not isinstance(holders, set):
+            return True
+        if claim not in self._decided:
+            self._decided[claim] = self._latest(holders) if isinstance(claim, Key) else self._only(holders)
+        return self._decided[claim] == uuid
+
+    def _latest(self, holders: set[str]) -> str | None:
+        """Of several ports that name one pod the one that is its own."""
+        readings = ((uuid, self._ports[uuid].reading) for uuid in holders)
+        found = {uuid: one for uuid, one in readings if isinstance(one, Attachment) and self._is_alone(one.ofport)}
+        return latest({uuid: one.agrees for uuid, one in found.items()})
+
+    def _only(self, holders: set[str]) -> str | None:
+        """Of several ports that claim one address the only one that counts, as port and as its pod's."""
+        readings = ((uuid, self._ports[uuid].reading) for uuid in holders)
+        found = [
+            uuid
+            for uuid, one in readings
+            if isinstance(one, Attachment) and self._is_alone(one.ofport) and not self._is_earlier(uuid, one.pod)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def _is_earlier(self, uuid: str, pod: Key) -> bool:
+        """Whether its pod has another port now; not so where nobody can tell which is the pod's."""
+        return not self._has(uuid, pod) and self._decided[pod] is not None
 
     def _is_alone(self, claim: Claim) -> bool:
         return not isinstance(self._claims.get(claim), set)

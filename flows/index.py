@@ -85,6 +85,11 @@ class PodIndex:
         known = scope.groups.get(selector) if scope is not None else None
         return known.members if known is not None else set(self._search(namespace, selector, narrowest(selector)))
 
+    def known(self, where: str | Selector, selector: Selector) -> Group | None:
+        """The group that somebody holds of `selector`, None where nobody does."""
+        scope = self._own.get(where) if isinstance(where, str) else self._wide.get(where)
+        return scope.groups.get(selector) if scope is not None else None
+
     def group(self, where: str | Selector, selector: Selector) -> Group:
         """The group of `selector` in one namespace, or in all namespaces that the selector `where` matches. The caller
         holds it, until `release`."""

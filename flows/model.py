@@ -152,9 +152,8 @@ class ContainerPort(NamedTuple):
 class Pod(NamedTuple):
     """What policy needs to know of a Pod.
 
-    `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed. `node`
-    and `uid` are
-    empty when unknown.
+    `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed; `leaving`
+    is that it was deleted and its object is still there. `node` and `uid` are empty when unknown.
     """
 
     key: Key
@@ -165,6 +164,7 @@ class Pod(NamedTuple):
     ports: tuple[ContainerPort, ...] = ()
     host_network: bool = False
     finished: bool = False
+    leaving: bool = False
 
     @property
     def networked(self) -> bool:

@@ -98,6 +98,7 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
             # What is not plainly true leaves the pod a subject of policy.
             host_network is True,
             string_at(status, "phase", "status", errors) in _FINISHED,
+            "deletionTimestamp" in metadata and bool(string_at(metadata, "deletionTimestamp", "metadata", errors)),
         ),
     )
 

@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from flows.attach import BridgeState, InterfaceState
+from flows.attach import NODE_ADDRESSES, BridgeState, InterfaceState
 
 MAX_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
+MOST_TEXT = 4000  # characters that are read of a node's addresses: more than all that count have
 _YIELD_EVERY = 200  # interfaces read between two chances for other green threads
 
 
@@ -104,6 +105,7 @@ class BridgeReader:
                 datapath_type=clean(row.datapath_type),
                 ovs_version=clean(version or ""),
                 interfaces=self._read_interfaces(row, tables),
+                said_addresses=clean(row.external_ids.get(NODE_ADDRESSES, ""))[:MOST_TEXT],
             )
             for bridge, row in owned_rows(tables, self._owned).items()
         }

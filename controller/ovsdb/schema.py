@@ -39,6 +39,7 @@ _TABLES: dict[str, dict[str, Any]] = {
         "protocols": _TEXTS,
         "fail_mode": _TEXT_OR_NONE,
         "other_config": _MAP,
+        "external_ids": _MAP,
         "controller": _rows("Controller"),
         "flow_tables": _rows("Flow_Table", key="integer"),
     },

@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Generic, TypeVar
 
 from controller.reconcile.events import NOBODY, Peer
+from controller.reconcile.nodes import SETTING
 from flows.attach import BridgeState
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
@@ -42,6 +43,7 @@ class _Contest(Generic[T]):
     owner: T | None = None
     proven: bool = False  # the owner was proven once
     waited: bool = False  # the owner was in doubt for long enough
+    first: tuple[T, ...] = ()  # two of those that are there, the best by what they say
 
 
 class Owners:
@@ -66,35 +68,42 @@ class Owners:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def claim(self, bridge: BridgeState, now: float) -> None:
-        """A bridge of an OVSDB says this of itself."""
+        """A bridge of an OVSDB says this of itself. What it said before keeps its place among the claims."""
         name = (bridge.ovsdb, bridge.name)
         old = self._bridges.get(name)
-        if old is not None and (old.dpid, old.node) == (bridge.dpid, bridge.node):
-            self._bridges[name] = bridge
-            return
-        self.unclaim(name)
+        same_dpid = old is not None and old.dpid == bridge.dpid
+        same_node = old is not None and (old.node, old.claimed) == (bridge.node, bridge.claimed)
+        if old is not None:
+            self._withdraw(old, not same_dpid, not same_node)
         self._bridges[name] = bridge
         self._of.setdefault(bridge.ovsdb, set()).add(name)
-        if bridge.dpid:
+        if bridge.dpid and not same_dpid:
             self._dpids.setdefault(bridge.dpid, _Contest()).claims[name] = now
             self._stale_dpids.add(bridge.dpid)
-        if bridge.node:
+        if bridge.node and not same_node:
             self._nodes.setdefault(bridge.node, _Contest()).claims.setdefault(bridge.ovsdb, now)
             self._stale_nodes.add(bridge.node)
 
     def unclaim(self, name: BridgeName) -> None:
-        """A bridge is gone, or says something else."""
-        bridge = self._bridges.pop(name, None)
-        if bridge is None:
-            return
-        self._refusals.pop(name, None)
-        mine = self._of[bridge.ovsdb]
-        mine.discard(name)
-        if bridge.dpid:
+        """A bridge is gone."""
+        bridge = self._bridges.get(name)
+        if bridge is not None:
+            self._withdraw(bridge, True, True)
+            self._of[bridge.ovsdb].discard(name)
+            del self._bridges[name]
+
+    def _withdraw(self, bridge: BridgeState, dpid: bool, node: bool) -> None:
+        """What a bridge said of itself does not hold any more."""
+        name = (bridge.ovsdb, bridge.name)
+        others = [self._bridges[other] for other in self._of[bridge.ovsdb] if other != name]
+        if dpid or node:
+            self._refusals.pop(name, None)
+        if dpid and bridge.dpid:
             self._dpids[bridge.dpid].claims.pop(name)
             self._stale_dpids.add(bridge.dpid)
-        if bridge.node and all(self._bridges[other].node != bridge.node for other in mine):
-            self._nodes[bridge.node].claims.pop(bridge.ovsdb, None)
+        if node and bridge.node:
+            if all(other.node != bridge.node for other in others):
+                self._nodes[bridge.node].claims.pop(bridge.ovsdb, None)
             self._stale_nodes.add(bridge.node)
 
     def met(self, ovsdb: str, peer: Peer) -> None:
@@ -149,6 +158,7 @@ class Owners:
                 self._named.pop(dpid, None)
         for node in nodes & self._nodes.keys():
             rivals = self._nodes[node]
+            self._list(node, rivals)
             self._decide(rivals, partial(self._proof_of_node, node=node), str)
             mine = (name for ovsdb in rivals.claims for name in self._of[ovsdb])
             concerned.update(name for name in mine if self._bridges[name].node == node)
@@ -225,11 +235,29 @@ class Owners:
             return Proof.PROVEN
         if any(self._is_node(name) for name in peer.names):
             return Proof.REFUTED  # the certificate is another node's
+        if self._is_only_like(ovsdb, node) and self._rival(ovsdb, node):
+            return Proof.REFUTED
         owner = self._nodes[node].owner
         if isinstance(owner, str) and owner != ovsdb and owner in self._away and not peer.names:
             same = bool(peer.host) and peer.host == self._peers.get(owner, NOBODY).host
             return Proof.PROVEN if same else Proof.UNKNOWN  # a machine that was installed again
         return Proof.DOUBTED if peer.names else Proof.UNKNOWN
+
+    def _is_only_like(self, ovsdb: str, node: str) -> bool:
+        """Whether an OVSDB's host name is not the node's name, but only means it."""
+        mine = (self._bridges[name] for name in self._of[ovsdb])
+        return all(bridge.claimed != node for bridge in mine if bridge.node == node)
+
+    def _list(self, node: str, rivals: _Contest[str]) -> None:
+        """Who claims a node now, those first whose host name is its name."""
+        there = [ovsdb for ovsdb in rivals.claims if ovsdb not in self._away]
+        like = {ovsdb: self._is_only_like(ovsdb, node) for ovsdb in there}
+        rivals.first = tuple(sorted(there, key=lambda ovsdb: like[ovsdb])[:2])
+
+    def _rival(self, ovsdb: str, node: str) -> str:
+        """Somebody else who claims a node; beside one whose host name is the node's no name that is like it counts, and
+        of several that are only like it nobody knows which is meant."""
+        return next((other for other in self._nodes[node].first if other != ovsdb), "")
 
     def _answer(self, name: BridgeName) -> bool:
         """Note why a bridge is not served; whether that is another answer than before."""
@@ -251,6 +279,12 @@ class Owners:
             return f"{which} has its OpenFlow connection from {peer}, which is not this OVSDB's peer; not served"
         rivals = self._nodes.get(bridge.node)
         if rivals is not None and rivals.owner != bridge.ovsdb:
+            rival = self._rival(bridge.ovsdb, bridge.node) if bridge.claimed != bridge.node else ""
+            if rival and rivals.owner is None:
+                return (
+                    f"its host name {bridge.claimed} and that of {rival} both may mean node {bridge.node}; not "
+                    f"served until one of them says its node's name: {SETTING}"
+                )
             if rivals.owner is not None:
                 return f"node {bridge.node} has its switch at {rivals.owner}, and this one says the same; not served"
             return f"its certificate is another node's than {bridge.node}; not served"

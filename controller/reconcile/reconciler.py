@@ -56,7 +56,8 @@ class Reconciler:
     """Holds the world and the switches.
 
     `expected` names the OVSDBs that must have been read before anything is sent; `more_may_come` says that switches
-    nobody named may still call; `rates` is what one pod may send of what meters limit.
+    nobody named may still call; `rates` is what one pod may send of what meters limit; `bridges` are the names of those
+    that are ours.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Reconciler:
         now: float,
         more_may_come: bool = False,
         rates: Rates = NO_RATES,
+        bridges: Iterable[str] = (),
     ) -> None:
         self.world = World(encoder)
         self.switches: dict[int, Switch] = {}
@@ -78,6 +80,7 @@ class Reconciler:
         self._expected = frozenset(expected)
         self._more_may_come = more_may_come
         self._rates = rates
+        self._names = ", ".join(bridges)
         self._started = now
         self._settled = False
         self._stale = False  # the world has changed since the plans were made
@@ -319,10 +322,19 @@ class Reconciler:
     def waiting_for(self) -> list[str]:
         """What still holds up the first flows, a line each; empty once they may be sent."""
         if self._settled:
-            return []
+            return [] if self.world.bridges else [f"{one.where}: {one.reason}" for one in self.bridgeless(named=True)]
         lines = [] if self.world.cluster is not None else ["the sources have not all been read yet"]
         lines += [f"OVSDB {name} has not been read yet" for name in sorted(self._expected) if not self.is_synced(name)]
         return lines or [f"pod {key} has no address yet" for key in self.world.unplaced()]
+
+    def bridgeless(self, named: bool = False) -> Iterator[Problem]:
+        """OVSDBs that were read and have no bridge of ours; `named` are only those that the configuration names."""
+        reason = f"there is no bridge {self._names}; make it there, or say with --bridge which one is Headgate's"
+        for name, state in self.ovsdb.items():
+            # One that gave a reason is another connection to a database that is known by another name.
+            asked = state.synced and not state.reason and (name in self._expected or not named)
+            if asked and not self.world.owners.bridges_of(name):
+                yield Problem(name, "", "", reason)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 

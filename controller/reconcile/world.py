@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
+from controller.reconcile.addresses import NodeAddresses, decided
 from controller.reconcile.events import Body
 from controller.reconcile.kept_out import KeptOut, describe
+from controller.reconcile.leaving import Leaving
 from controller.reconcile.naming import Naming
+from controller.reconcile.nodes import NodeNames
 from controller.reconcile.objects import KINDS, Touched, compare, objects, placement
 from controller.reconcile.owners import BridgeName, Owners
 from controller.reconcile.places import Places
@@ -81,6 +84,9 @@ class World:
     def _begin(self) -> None:
         """Nothing follows from anything yet."""
         self.engine = PolicyEngine()
+        self.nodes = NodeNames()
+        self.leaving = Leaving()
+        self.node_addresses = NodeAddresses()
         self._known: Cluster | None = None
         self._broken = False  # the engine may be in a state between two others
         self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
@@ -102,8 +108,11 @@ class World:
         self._broken = True  # until all of this is done
         for name, bridge in self.bridges.items():
             self._naming.put(name, None, bridge)
+            self.nodes.bridge(name, None, bridge)
+            self.node_addresses.move(name, None, bridge)
         if self.cluster is not None:
             self._load(self.cluster)
+            self._know_nodes(self.cluster)
         self._broken = False
 
     @property
@@ -125,6 +134,7 @@ class World:
         if old is None:
             if not self._broken:
                 self._load(cluster)
+            self._know_nodes(cluster)
             self._stale.update(self.bridges)
             self.owners.nodes_changed()
             return True
@@ -133,12 +143,40 @@ class World:
             changed |= self._take(kind, key, old, cluster)
         return changed
 
+    def _know_nodes(self, cluster: Cluster) -> None:
+        """Take in the names of all nodes, and on which of them pods run."""
+        for node in cluster.nodes:
+            self.nodes.put(node)
+        self.nodes.pods(cluster.pods.values())
+        self._find_nodes(list(self.bridges))
+
+    def _find_nodes(self, names: Iterable[BridgeName]) -> None:
+        """Find out anew which Node these bridges mean."""
+        for name in names:
+            old = self.bridges[name]
+            bridge = self._with_node(old)
+            if bridge.node != old.node:
+                self.bridges[name] = bridge
+                self.nodes.bridge(name, old, bridge)
+                self.owners.claim(bridge, 0.0)  # its datapath id is what it was, and so is when it claimed that
+                self._stale.add(name)
+
+    def _with_node(self, bridge: BridgeState) -> BridgeState:
+        meant = self.nodes.meant(bridge.claimed)
+        meant = "" if meant == bridge.claimed else meant
+        return bridge if bridge.meant == meant else replace(bridge, meant=meant)
+
     def _load(self, cluster: Cluster) -> None:
         """Fill an engine that has nothing yet; what cannot be taken in is found out and left out."""
         for _ in range(ROUNDS):
             try:
                 self.engine = PolicyEngine()
                 self.engine.load(self.known)
+                self.leaving = Leaving()
+                self.node_addresses.touch_all()
+                for key, pod in self.known.pods.items():
+                    if pod.leaving:
+                        self.leaving.put(key, pod)
                 self._broken = False
                 return
             except Exception:  # noqa: BLE001 - one object must not keep out all others
@@ -172,13 +210,16 @@ class World:
         again = bool(self.kept_out.reasons) and self.kept_out.retry(kind, key)
         if again:
             self._known = None
-        if kind == "Node":
-            self._stale.update(name for name, bridge in self.bridges.items() if bridge.node == key)
+        if kind == "Node" and isinstance(key, str):
+            alike = self.nodes.put(key) if after is not None else self.nodes.remove(key)
+            self._stale.update(name for name in alike if self.bridges[name].node == key)
             if (before is None) != (after is None):
+                self._find_nodes(alike)
                 self.owners.nodes_changed()
         elif kind == "Pod" and isinstance(key, Key) and (again or placement(before) != placement(after)):
             self._stale.update(self._naming.of(key))
             self._changed.add(key)
+            self.nodes.move(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
         if self._broken:
             return True  # everything is taken in anew anyway
         try:
@@ -194,29 +235,70 @@ class World:
                 namespace = cluster.namespaces.get(key)
                 engine.put_namespace(key, namespace.labels if namespace else None)
         elif kind == "Pod":
-            pod = cluster.pods.get(key)
-            if pod is None:
-                engine.remove_pod(key)
-            else:
-                found = self._addresses.get(key) if not pod.addresses else None
-                engine.put_pod(pod._replace(addresses=found) if found else pod)
+            self._put_pod(engine, key, cluster.pods.get(key))
         elif (policy := cluster.policies.get(key)) is not None:
             engine.put_policy(policy)
         else:
             engine.remove_policy(key)
+
+    def _put_pod(self, engine: PolicyEngine, key: Key, pod: Pod | None) -> None:
+        self.leaving.put(key, pod)
+        before = self._addresses_of(engine, key)
+        self.leaving.touch(key, before)
+        self.node_addresses.touch(before)
+        if pod is None:
+            engine.remove_pod(key)
+            return
+        if not pod.addresses and key in self._addresses:
+            pod = pod._replace(addresses=self._addresses[key])
+        if yielded := self.leaving.yielded.get(key):
+            pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
+        engine.put_pod(pod)
+        self.leaving.touch(key, pod.addresses)
+        self.node_addresses.touch(pod.addresses)
+
+    @staticmethod
+    def _addresses_of(engine: PolicyEngine, key: Key) -> tuple[Net, ...]:
+        n = engine.index.number.get(key)
+        return () if n is None else engine.index.pods[n].addresses
+
+    def _yield_addresses(self) -> None:
+        """Pods that are being deleted and have no port give what they had to those that have it now."""
+        pods = self.engine.index.pods
+        changed = self.leaving.settle(
+            lambda key: bool(self._places.of(key)), lambda net: [pods[n].key for n in self.engine.index.claimants(net)]
+        )
+        for key in changed:
+            try:
+                self._put(self.engine, "Pod", key, self.known)
+            except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
+                self._keep_out("Pod", key, error)
+
+    def _decide_addresses(self) -> None:
+        """What a pod has is no node's, though it stands at a bridge."""
+        for name in self.node_addresses.doubtful() & self.bridges.keys():
+            bridge = decided(self.bridges[name], lambda net: bool(self.engine.index.claimants(net)))
+            if bridge is not self.bridges[name]:
+                self.bridges[name] = bridge
+                self._stale.add(name)
 
     def set_bridge(self, bridge: BridgeState, now: float = 0.0) -> bool:
         """A bridge is new or has changed. Returns whether anything differs."""
         name = (bridge.ovsdb, bridge.name)
         if metered := self.metered.get(bridge.dpid):
             bridge = replace(bridge, metered=metered)
+        bridge = self._with_node(bridge)
         old = self.bridges.get(name)
+        if old is not None and old.said_addresses == bridge.said_addresses:
+            bridge = replace(bridge, node_addresses=old.node_addresses)
         if old == bridge:
             return False
         self.bridges[name] = bridge
         if old is not None and old.datapath_type != bridge.datapath_type:
             self._drop_plan(name)
         self._naming.put(name, old, bridge)
+        self.nodes.bridge(name, old, bridge)
+        self.node_addresses.move(name, old, bridge)
         self._stale.add(name)
         self.failed.pop(name, None)
         self.owners.claim(bridge, now)
@@ -240,6 +322,8 @@ class World:
         self.replanned.add(name)
         self.owners.unclaim(name)
         self._naming.put(name, old, None)
+        self.nodes.bridge(name, old, None)
+        self.node_addresses.move(name, old, None)
         self._stale.discard(name)
         self._fallen.discard(name)
         self.failed.pop(name, None)
@@ -293,7 +377,13 @@ class World:
         for _ in range(ROUNDS):
             if self._broken:
                 self.start_over()
+            self._decide_addresses()
             moved, refreshed = self._read_ports()
+            self._yield_addresses()
+            self._decide_addresses()
+            if self._stale:  # a port said an address that stands at some bridge as its node's
+                more, again = self._read_ports()
+                moved, refreshed = moved | more, refreshed | again
             if not self._broken:
                 break
         else:
@@ -405,6 +495,8 @@ class World:
             raise
         for key in concerned:
             self._learn_address(key)
+        for key in moved:
+            self.leaving.touch(key, self._addresses_of(self.engine, key))
         return moved
 
     def _learn_address(self, key: Key) -> None:

@@ -69,9 +69,11 @@ class ValueSwitch:
 class Driver:
     """A reconciler with its switches and OVSDBs; commands are answered until nothing is left to do."""
 
-    def __init__(self, ovsdbs: Iterable[str] = ("db",), more_may_come: bool = False) -> None:
+    def __init__(
+        self, ovsdbs: Iterable[str] = ("db",), more_may_come: bool = False, bridges: Iterable[str] = ("br-int",)
+    ) -> None:
         self.now = 0.0
-        self.core = Reconciler(Encoder(), ovsdbs, self.now, more_may_come)
+        self.core = Reconciler(Encoder(), ovsdbs, self.now, more_may_come, bridges=bridges)
         self.switches: dict[int, ValueSwitch] = {}
         self.bridges: dict[str, BridgeState] = {}
         self.marks: list[dict[str, bool]] = []

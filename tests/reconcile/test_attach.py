@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.attach import BridgeState, InterfaceState, PortProblem, read_bridge
+from flows.bridge_reader import BridgeReader
 from flows.model import Cluster, Key, Node, Pod
 from flows.net import Net
 from tests.reconcile.driver import port
@@ -100,3 +101,79 @@ def test_nothing_that_is_claimed_twice_is_anybodys(claims: list[tuple[str, list[
     assert {one.ofport: set(one.addresses) for one in reading.view.attachments} == expected
     touched = {f"p{n}" for n, (name, mine) in enumerate(claims, 1) if expected.get(n) != set(mine)}
     assert {problem.interface for problem in reading.problems} == touched
+
+
+UID = "uid-a"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "port_of_the_pod"),
+    [
+        ({"ip_addresses": str(A)}, {"ip_addresses": "10.0.0.99"}, "p1"),
+        ({"ip_addresses": str(A)}, {}, "p1"),
+        ({"ip_addresses": "10.0.0.99"}, {}, "p2"),
+        ({"ip_addresses": f"{A}/16 fd00::1"}, {"ip_addresses": str(A)}, "p2"),
+        ({"iface-id-ver": UID}, {}, "p1"),
+        ({"iface-id-ver": UID, "ip_addresses": "10.0.0.99"}, {"iface-id-ver": UID, "ip_addresses": str(A)}, "p2"),
+        ({"iface-id-ver": UID}, {"iface-id-ver": "another"}, "p1"),
+        # Each says something that the other does not, or both the same: nobody can tell.
+        ({"iface-id-ver": UID}, {"ip_addresses": str(A)}, None),
+        ({"ip_addresses": str(A)}, {"ip_addresses": str(A)}, None),
+        ({"ip_addresses": "10.0.0.99"}, {"ip_addresses": "10.0.0.98"}, None),
+    ],
+)
+def test_of_two_ports_of_a_pod_the_one_that_says_what_the_pod_says(
+    one: dict[str, str], other: dict[str, str], port_of_the_pod: str | None
+) -> None:
+    known = Cluster(pods={Key("x", "a"): Pod(Key("x", "a"), node="one", uid=UID, addresses=(A,))})
+    reading = read_bridge(bridge(port("p1", 1, "x/a", **one), port("p2", 2, "x/a", **other)), known)
+    assert [(found.interface, found.addresses) for found in reading.view.attachments] == (
+        [(port_of_the_pod, (A,))] if port_of_the_pod else []
+    )
+    refused = {"p1", "p2"} - {port_of_the_pod}
+    assert {problem.interface for problem in reading.problems} == refused
+    if port_of_the_pod and "another" not in other.values():
+        assert f"another port, {port_of_the_pod}" in reading.problems[0].reason
+
+
+def test_a_port_that_the_switch_does_not_have_contests_nothing() -> None:
+    known = Cluster(pods={Key("x", "a"): Pod(Key("x", "a"), node="one", uid=UID, addresses=(A,))})
+    gone = InterfaceState("uuid-p2", "p2", None, "", {"iface-id": "x/a", "iface-id-ver": UID, "ip_addresses": str(A)})
+    reading = read_bridge(bridge(port("p1", 1, "x/a"), gone), known)
+    assert [found.addresses for found in reading.view.attachments] == [(A,)]
+
+
+PORTS = st.lists(
+    st.tuples(
+        st.sampled_from(range(1, 7)),
+        st.sampled_from("abc"),
+        st.sampled_from(("", str(A), str(B), f"{A} {B}", "10.0.0.99")),
+        st.sampled_from(("", UID)),
+    ),
+    max_size=7,
+)
+
+
+@given(st.lists(PORTS, min_size=1, max_size=5))
+def test_reading_again_says_what_reading_from_nothing_says(
+    steps: list[list[tuple[int, str, str, str]]],
+) -> None:
+    """Ports come, go and change; pods, addresses and numbers are claimed by several of them."""
+    pods = {"a": (A,), "b": (A, B), "c": ()}
+    known = cluster(**pods)
+    known = Cluster(pods={key: pod._replace(uid=UID) for key, pod in known.pods.items()}, nodes=known.nodes)
+    reader = BridgeReader()
+    seen: dict[int, object] = {}
+    for step in steps:
+        ports = [
+            port(f"p{n}", ofport, f"x/{name}", **{"ip_addresses": nets, "iface-id-ver": uid})
+            for n, (ofport, name, nets, uid) in enumerate(step)
+        ]
+        now = bridge(*ports)
+        found = reader.read(now, known, frozenset())
+        for gone in found.gone:
+            assert seen.pop(gone.ofport) == gone
+        seen.update((came.ofport, came) for came in found.came)
+        expected = read_bridge(now, known)
+        assert seen == {one.ofport: one for one in expected.view.attachments}
+        assert reader.reading() == expected

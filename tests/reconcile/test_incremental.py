@@ -36,6 +36,11 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
             pod = cluster.pods[attachment.pod]
             if not pod.addresses and attachment.addresses and pod.node == bridges[name].node:
                 pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
+    placed = {attachment.pod for reading in readings.values() for attachment in reading.view.attachments}
+    given = {net for key in placed for net in pods[key].addresses}
+    for key, pod in pods.items():
+        if pod.leaving and key not in placed:
+            pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}
     for name, reading in readings.items():
@@ -89,9 +94,11 @@ class Walk:
                     ids["ip_addresses"] = f"10.99.{number}.{ofport}"
                 interfaces.append(port(f"p{ofport}", ofport + self.random.choice((0, 0, 20)), str(key), **ids))
             datapath = self.random.choice(("netdev", "netdev", "system"))
-            self.world.set_bridge(
-                BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
+            said = self.random.choice(
+                ("", "192.0.2.7 169.254.20.10", "10.99.1.2,10.99.2.3,10.0.1.3,10.0.2.5 fd00:1::4")
             )
+            bridge = BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
+            self.world.set_bridge(replace(bridge, said_addresses=said))
             self.check()
 
     def unplug(self) -> None:

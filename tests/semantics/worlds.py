@@ -197,6 +197,7 @@ def pods(draw: st.DrawFn, key: Key, host: int, contested: bool) -> Pod:
         ports=draw(container_ports()),
         host_network=kind == "host network",
         finished=kind == "finished",
+        leaving=draw(st.integers(0, 3)) == 0,
     )
 
 

@@ -1,0 +1,57 @@
+"""Addresses that nodes have beyond their Node objects: those that stand at their bridges, unless a pod has the same.
+
+No input or output here; whoever knows pods says when one of them comes to have an address, or has it no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from flows.attach import BridgeState, said_addresses
+from flows.net import Net
+
+_Bridge = tuple[str, str]  # its OVSDB's name and its own
+
+
+class NodeAddresses:
+    """The bridges at which an address stands, and those that are in doubt because a pod's addresses changed."""
+
+    def __init__(self) -> None:
+        self._bridges: dict[Net, set[_Bridge]] = {}
+        self._doubtful: set[_Bridge] = set()
+
+    def move(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
+        """What stands at a bridge is this now; None for one that is gone, or was not there."""
+        before, after = (said_addresses(one.said_addresses)[0] if one is not None else () for one in (old, new))
+        if before == after:
+            return
+        for net in before:
+            there = self._bridges.get(net, set())
+            there.discard(name)
+            if not there:
+                self._bridges.pop(net, None)
+        for net in after:
+            self._bridges.setdefault(net, set()).add(name)
+        self._doubtful.add(name)
+
+    def touch(self, addresses: Iterable[Net]) -> None:
+        """A pod has these addresses, or had them."""
+        if self._bridges:
+            for net in addresses:
+                self._doubtful.update(self._bridges.get(net, ()))
+
+    def touch_all(self) -> None:
+        """All pods may be others."""
+        self._doubtful.update(*self._bridges.values())
+
+    def doubtful(self) -> set[_Bridge]:
+        """The bridges to be decided anew."""
+        found, self._doubtful = self._doubtful, set()
+        return found
+
+
+def decided(bridge: BridgeState, is_pods: Callable[[Net], bool]) -> BridgeState:
+    """The bridge with those of its node's addresses that count."""
+    found = tuple(net for net in said_addresses(bridge.said_addresses)[0] if not is_pods(net))
+    return bridge if found == bridge.node_addresses else replace(bridge, node_addresses=found)
