@@ -45,6 +45,8 @@ def show(found: PolicyDetail, wide: bool = False) -> None:
     page.line(f"Policy {one.key}: {'realized' if one.realized else 'NOT realized'}")
     if one.reason:
         page.line(f"  reason      {one.reason}")
+    for note in one.notes:
+        page.line(f"  note        {note}")
     page.line(f"  isolates    {', '.join(one.isolates) or 'nobody'}")
     page.line(f"  pods        {one.pods:,}")
     shown = len(found.switches) if wide else SHOWN_SWITCHES

@@ -283,7 +283,8 @@ def _policy_rows(view: StatusView, wide: bool) -> list[Row]:
 
 
 def _policy(one: PolicyView) -> Row:
-    return one.key, mark(one.realized), ", ".join(one.isolates) or "-", str(one.pods), policy_reason(one) or "-"
+    said = "; ".join(filter(None, (policy_reason(one), *one.notes)))
+    return one.key, mark(one.realized), ", ".join(one.isolates) or "-", str(one.pods), said or "-"
 
 
 def _pod_rows(view: StatusView, wide: bool) -> list[Row]:
