@@ -79,9 +79,6 @@ MAX_OFPORT = 0xFEFF
 # port that comes or goes; with this many, the flow that calls all chunks fits a message for as many ports as there are.
 FLOOD_PORTS = 64
 
-# Who asks a node for its addresses: a locally administered MAC address that no port has.
-ASKER_MAC = 0x02_48_47_00_00_01
-
 # One zone a bridge: every connection that a policy let through stands in it, and nothing else.
 CT_ZONE = 0x4847
 # Nothing is ever committed here: a packet that is looked up in it is new, and its tuple is what its header says.
