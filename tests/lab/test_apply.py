@@ -195,13 +195,13 @@ def test_lines_are_those_of_the_field() -> None:
 
 def test_only_the_first_of_many_faults_are_told(tmp_path: Path) -> None:
     file = tmp_path / "many.yaml"
-    file.write_text("---\nkind: Pod\n" * 500, encoding="utf-8")
+    file.write_text("---\nkind: Pod\n" * 60, encoding="utf-8")
     with pytest.raises(Failure) as caught:
         read_files([str(file)], whole=True)
     lines = caught.value.message.splitlines()
     assert len(lines) == SHOWN + 2
-    assert lines[0] == "500 faults; nothing was changed:"
-    assert lines[-1] == f"  and {500 - SHOWN} more"
+    assert lines[0] == "60 faults; nothing was changed:"
+    assert lines[-1] == f"  and {60 - SHOWN} more"
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
