@@ -23,7 +23,7 @@ from controller.endpoints import HostPort
 from controller.http import Application
 from controller.http_server import HttpServer
 from controller.metrics import Metrics
-from controller.views import FlowView, ProblemView
+from controller.views import FlowsAnswer, FlowView, ProblemView
 from tests.cli.crowd import crowd
 from tests.cli.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, FakeViews
 
@@ -244,7 +244,7 @@ def test_what_decides_comes_first_and_discovery_last(capsys: Captured) -> None:
 def test_flows_are_chosen(views: FakeViews, url: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = flow(60, "ingress", "foreign", "tcp", 3)
     there = [CLAUSE, DENY, foreign]
-    monkeypatch.setattr(views, "flows", lambda node: there)
+    monkeypatch.setattr(views, "flows", lambda node: FlowsAnswer(there))
 
     def kinds(*arguments: str) -> list[str]:
         return [one["kind"] for one in json.loads(told(url, capsys, "flows", "-o", "json", *arguments))]

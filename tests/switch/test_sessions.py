@@ -26,6 +26,7 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterChanges, MeterReport
 from controller.switch.codec import encode_flow
 from controller.switch.foreign import describe_foreign
+from controller.switch.meters import QUESTIONS
 from flows import fields, oxm
 from flows.fields import CookieKind, cookie
 from flows.flow import Action, Conjunction, Flow, Load, Meter, Output, exactly, in_range, masked, match
@@ -369,11 +370,12 @@ def test_garbage_ends_its_connection_and_no_other(app: Controller, bridge: Bridg
     assert "Traceback" not in app.log.read_text()
 
 
+DUMP = (1 << 31) + QUESTIONS  # the xid of the first dump: those of questions about meters come before
 AFTER_HANDSHAKE = {
-    "short-flow-reply": struct.pack("!BBHIHH4x", 5, 19, 16, 1 << 31, 1, 0)[:14].replace(b"\x00\x10", b"\x00\x0e", 1),
-    "cut-flow": struct.pack("!BBHIHH4xHB5x", 5, 19, 24, 1 << 31, 1, 0, 8, 0),
-    "flow-of-length-zero": struct.pack("!BBHIHH4x", 5, 19, 16 + 56, 1 << 31, 1, 0) + bytes(56),
-    "refused-dump": struct.pack("!BBHIHH", 5, 1, 12, 1 << 31, 1, 2),
+    "short-flow-reply": struct.pack("!BBHIHH4x", 5, 19, 16, DUMP, 1, 0)[:14].replace(b"\x00\x10", b"\x00\x0e", 1),
+    "cut-flow": struct.pack("!BBHIHH4xHB5x", 5, 19, 24, DUMP, 1, 0, 8, 0),
+    "flow-of-length-zero": struct.pack("!BBHIHH4x", 5, 19, 16 + 56, DUMP, 1, 0) + bytes(56),
+    "refused-dump": struct.pack("!BBHIHH", 5, 1, 12, DUMP, 1, 2),
     "short-bundle-reply": struct.pack("!BBHI", 5, 33, 8, 1),
     "length-of-zero": struct.pack("!BBHI", 5, 33, 0, 1),
 }
@@ -387,7 +389,7 @@ def test_garbage_after_the_handshake_ends_the_session(app: Controller, garbage: 
         app.tell("dump", DumpFlows(up.dpid, up.session, 1, {}))
         app.tell("send_bundle", up.dpid, up.session, 9, Changes((flow(1),), (), ()))
         sent = b""
-        while struct.pack("!BBHI", 5, 18, 56, 1 << 31) not in sent:  # the dump request
+        while struct.pack("!BBHI", 5, 18, 56, DUMP) not in sent:  # the dump request
             sent += stranger.recv(4096)
         stranger.sendall(garbage)
         failed = app.next(BundleFailed)
