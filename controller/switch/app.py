@@ -170,12 +170,6 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         else:
             found.requests.send_bundle(number, changes, about_meters)
 
-    def end_session(self, dpid: int, session: int, reason: str) -> None:
-        """Close a session; the switch will connect again."""
-        found = self._find(dpid, session)
-        if found is not None:
-            found.end(reason)
-
     def _find(self, dpid: int, session: int) -> Session | None:
         found = self.claims.find(dpid)
         return found if isinstance(found, Session) and found.number == session else None
