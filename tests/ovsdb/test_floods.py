@@ -22,6 +22,7 @@ from controller.ovsdb.wire import Splitter, WireError
 from controller.peers.limits import DoorLimits, OvsdbLimits
 from controller.peers.pace import Budget
 from tests.ovsdb.node import Core, Node, running, until
+from tests.switch.fakes import ended
 
 SMALL = OvsdbLimits(message_bytes=1 << 20, message_values=20_000, message_seconds=2.0, sync=4.0, waiting_bytes=1 << 16)
 ENDLESS = {
@@ -49,17 +50,6 @@ def dial(ovsdb: Any, source: str = "127.0.0.1") -> socket.socket:
     one = socket.create_connection(("127.0.0.1", address[1]), source_address=(source, 0))
     one.settimeout(30)
     return one
-
-
-def ended(one: socket.socket) -> bool:
-    try:
-        while one.recv(65536):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 @pytest.mark.parametrize("name", ENDLESS)
