@@ -86,7 +86,9 @@ class Carrier:
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
             with suppress(Exception):
                 log.info("changing flows", **self._who(command.dpid), **counts)
-            self._openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
+            self._openflow.send_bundle(
+                command.dpid, command.session, command.number, command.all_changes, command.meters
+            )
         elif isinstance(command, ServePeer):
             self._openflow.serve_peer(command.dpid, command.peer)
         else:

@@ -112,6 +112,7 @@ TCP_FLAGS = Field("tcp_flags", EXPERIMENTER, 42, 12, Kind.TCP_FLAGS, True, _TCP)
 REGISTERS = tuple(_nicira(f"reg{n}", n, 32, Kind.HEX, True) for n in range(8))
 IP_FRAG = _nicira("ip_frag", 26, 8, Kind.FRAGMENT, True, _IP)
 IP_TTL = _nicira("ip_ttl", 29, 8, Kind.DECIMAL, False, _IP)
+PKT_MARK = _nicira("pkt_mark", 33, 32, Kind.HEX, True)
 CONJ_ID = _nicira("conj_id", 37, 32, Kind.DECIMAL, False)
 CT_STATE = _nicira("ct_state", 105, 32, Kind.CT_STATE, True)
 CT_ZONE = _nicira("ct_zone", 106, 16, Kind.DECIMAL, True)
@@ -130,7 +131,7 @@ NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IP
 ALL_FIELDS: tuple[Field, ...] = (
     IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, TCP_SRC, TCP_DST, TCP_FLAGS,
     UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE,
-    ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, IP_TTL, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK,
+    ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, IP_TTL, PKT_MARK, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK,
     CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST,
 )  # fmt: skip
 BY_NAME = {field.name: field for field in ALL_FIELDS}

@@ -53,7 +53,7 @@ CLASSIFY = Table(
     "classify",
     "Where the packet comes from (pod, uplink, the node itself), and whether it may say so: MAC, IPv4, IPv6, ARP "
     "and ND are bound to the port.",
-    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG),
+    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK),
     ("neighbor", "nd_guard", "conntrack"),
     "drop: unknown ports pass nothing",
 )
@@ -113,7 +113,7 @@ DESTINATION = Table(
     30,
     "destination",
     "The port the packet goes to, before any policy is asked: a local pod, the node, or the uplink.",
-    _L2 | _IP | _REGISTERS,
+    _L2 | _IP | _REGISTERS | _names(oxm.PKT_MARK),
     ("state",),
     "drop: nobody is there",
 )
@@ -146,7 +146,7 @@ DIRECTION = Table(
     45,
     "direction",
     "Tells initiator from responder, so that both directions are judged as one connection.",
-    _names(oxm.CT_STATE) | _REGISTERS,
+    _names(oxm.CT_STATE, oxm.PKT_MARK) | _REGISTERS,
     ("egress",),
     "drop",
 )
@@ -213,7 +213,7 @@ OUTPUT = Table(
     80,
     "output",
     "Sends the packet to the port that `destination` chose. Fragments that waited in vain are dropped here.",
-    _REGISTERS | _names(oxm.CT_STATE),
+    _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
     (),
     "output",
 )

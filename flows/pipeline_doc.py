@@ -15,6 +15,8 @@ A packet enters at `classify`. Every packet is judged, in both directions: the r
 its
 connection (`ct_nw_src`, `ct_tp_dst` and so on), so a reply meets the same rules as the packet that it answers, and a
 policy that changes stops or resumes a running connection at its next packet, whichever way that goes.
+On the userspace datapath of an Open vSwitch before 3.1.3 each table where packets enter also has a flow at priority
+65535 that no packet matches, a cache mark (adr/0015-cache-marks.md).
 `ovs-ofctl --names -O OpenFlow14 dump-flows br-int` shows the tables by these names; `headgate flows` adds pods,
 policies and rules.
 """

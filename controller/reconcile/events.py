@@ -85,6 +85,9 @@ class Changes(NamedTuple):
         return bool(self.adds or self.modifies or self.deletes)
 
 
+NO_FLOWS = Changes((), (), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a source that could not be taken as it stands: where (file or API object), which object and field,
@@ -301,13 +304,21 @@ class DumpFlows:
 @dataclass(frozen=True, slots=True)
 class SendBundle:
     """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed. Meters, which no bundle
-    takes, are made before it, and removed after it."""
+    takes, are made before it, and removed after it. `marks` goes into the bundle too, and changes nothing for packets:
+    see `flows.cache_marks`."""
 
     dpid: int
     session: int
     number: int
     changes: Changes
     meters: MeterChanges = NO_CHANGES
+    marks: Changes = NO_FLOWS
+
+    @property
+    def all_changes(self) -> Changes:
+        """All flows that the bundle changes."""
+        adds, modifies, deletes = (ours + marks for ours, marks in zip(self.changes, self.marks, strict=True))
+        return Changes(adds, modifies, deletes)
 
 
 @dataclass(frozen=True, slots=True)

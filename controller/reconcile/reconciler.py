@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from controller.reconcile.away import Away
+from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.events import (
     Body,
     BridgeChanged,
@@ -39,6 +40,7 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.switch import Switch
 from controller.reconcile.world import World
+from flows.cache_marks import needs_marks
 from flows.encoding import Encoder
 from flows.limits import NO_RATES, Rates
 
@@ -70,6 +72,7 @@ class Reconciler:
         bridges: Iterable[str] = (),
     ) -> None:
         self.world = World(encoder)
+        self._cache_marks = CacheMarks(encoder)
         self.switches: dict[int, Switch] = {}
         self.ports = PortLedger()
         self.problems: tuple[Problem, ...] = ()
@@ -284,7 +287,7 @@ class Reconciler:
 
     def _switch(self, dpid: int) -> Switch:
         if dpid not in self.switches:
-            self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates))
+            self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates), marks=MarkLedger(self._cache_marks))
         return self.switches[dpid]
 
     def _connected(self, event: SwitchUp | SwitchDown, now: float) -> None:
@@ -383,6 +386,8 @@ class Reconciler:
         self._active.add(dpid)
         self._unmarked.add(name)
         plan = self.world.planned(name)
+        bridge = self.world.bridges[name]
+        switch.marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
         if plan is None:
             switch.hold("")
         elif switch.desired is not plan.flows:

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from controller.reconcile.cache_marks import MarkLedger
 from controller.reconcile.events import (
+    NO_FLOWS,
     Body,
     BundleDone,
     BundleFailed,
@@ -52,6 +54,7 @@ class InFlight:
     revision: int
     since: float
     meters: MeterChanges = NO_CHANGES
+    marks: Changes = NO_FLOWS
 
 
 @dataclass(slots=True)
@@ -88,6 +91,7 @@ class Switch:
     all_counters: bool = False  # the next dump shall have those
     dumping_all: bool = False
     meters: MeterLedger = field(default_factory=MeterLedger)
+    marks: MarkLedger = field(default_factory=MarkLedger)
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
@@ -150,7 +154,7 @@ class Switch:
         """The switch has said what it has, where that is not as it was desired when it was asked."""
         if event.session != self.session or not self.dumping or event.number != self.dumps_asked:
             return
-        self._hold(event.flows)
+        self._hold(self.marks.take(event.flows))
         self.meters.dumped(event.meters)
         self.counters = event.counters
         self.foreign = event.foreign
@@ -213,6 +217,7 @@ class Switch:
         if not self.known:
             return
         self.meters.done(flight.meters)
+        self.marks.done(flight.marks)
         self._hold(flight.changes)
         self.realized_revision = flight.revision
         self.failures = 0
@@ -316,11 +321,12 @@ class Switch:
             if body is not None:
                 missing.append(wire_flow(key, body))
         changes, meters = Changes(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
-        if not (changes or meters) or self.session is None:
+        marks = self.marks.next(changes)
+        if not (changes or meters or marks) or self.session is None:
             self.realized_revision = self.wanted_revision
             self.failures = 0
             self.error = ""
             return None
         self.bundles += 1
-        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now, meters)
-        return SendBundle(self.dpid, self.session, self.bundles, changes, meters)
+        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now, meters, marks)
+        return SendBundle(self.dpid, self.session, self.bundles, changes, meters, marks)

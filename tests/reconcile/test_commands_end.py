@@ -23,10 +23,19 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.ports import ASK_AGAIN_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
+from flows import cache_marks
 from tests.reconcile.driver import Driver, ValueSwitch
 from tests.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 
 STEPS = ("dump", "send_bundle", "set_installed", "log")
+
+
+def without_marks(changes: Changes) -> Changes:
+    """The changes that are of what is desired: see `flows.cache_marks`."""
+    adds, modifies, deletes = (
+        tuple(flow for flow in some if flow.priority != cache_marks.PRIORITY) for some in changes
+    )
+    return Changes(adds, modifies, deletes)
 
 
 class Hands:
@@ -51,7 +60,7 @@ class Hands:
 
     def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
         if not self.fails("send_bundle"):
-            self.events += self.driver._answer(SendBundle(dpid, session, number, changes, about_meters))
+            self.events += self.driver._answer(SendBundle(dpid, session, number, without_marks(changes), about_meters))
 
     def serve_peer(self, dpid: int, peer: Peer) -> None:
         """No test here has certificates."""

@@ -301,6 +301,7 @@ def test_what_keeps_raising_concerns_nobody_else(
     play.step("policy", "bad", "b")
     play.step("remove", BAD_POD, "")
     play.step("label", BAD_POD, "a")
+    play.step("bridge", ("db", "br-n1"), "moved")
     play.step("bridge", ("db", "br-n1"), "less")
     play.step("bridge", ("db", "br-n1"), "all")
     for _ in range(4):

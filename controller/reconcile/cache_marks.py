@@ -1,0 +1,68 @@
+"""The cache mark of one switch: which flows of it are there, and those of the next one (see `flows.cache_marks`).
+
+A mark belongs to no desired state: it is right whatever number it has, and moves with every bundle that changes flows.
+No input or output here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.reconcile.events import NO_FLOWS, Body, Changes, FlowKey, wire_flow
+from flows.cache_marks import MARKS, mark_flows
+from flows.encoding import Encoder
+
+Flows = Mapping[FlowKey, Body]
+
+
+class CacheMarks:
+    """The flows of all marks, as a switch dumps them."""
+
+    def __init__(self, encoder: Encoder[Body]) -> None:
+        self.flows: tuple[Flows, ...] = tuple(
+            {
+                encoder.key(flow.table, flow.priority, flow.match): encoder.body(flow.cookie, flow.actions, flow.goto)
+                for flow in mark_flows(number)
+            }
+            for number in range(MARKS)
+        )
+        self.number_of = {key: number for number, flows in enumerate(self.flows) for key in flows}
+
+
+@dataclass(slots=True)
+class MarkLedger:
+    """What is known of one switch's mark. `needed` says whether it shall have one."""
+
+    marks: CacheMarks | None = None
+    needed: bool = False
+    there: Flows = field(default_factory=dict)
+    number: int = -1  # of the mark that was sent last, or found there
+
+    def take(self, flows: Mapping[FlowKey, Body | None]) -> Mapping[FlowKey, Body | None]:
+        """Of the flows that a dump found, those that are no marks; the others are noted."""
+        self.there = {}
+        if self.marks is None:
+            return flows
+        numbers = self.marks.number_of
+        self.there = {key: body for key, body in flows.items() if body is not None and key in numbers}
+        if not self.there:
+            return flows
+        self.number = max(numbers[key] for key in self.there)
+        return {key: body for key, body in flows.items() if key not in self.there}
+
+    def next(self, changes: Changes) -> Changes:
+        """What to change beside these changes, in the same bundle."""
+        came: Flows = {}
+        if self.marks is not None and self.needed and changes:
+            self.number = (self.number + 1) % MARKS
+            came = self.marks.flows[self.number]
+        elif self.needed or not self.there:
+            return NO_FLOWS
+        gone = tuple(wire_flow(key, body) for key, body in self.there.items() if key not in came)
+        return Changes(tuple(wire_flow(key, body) for key, body in came.items()), (), gone)
+
+    def done(self, changes: Changes) -> None:
+        """The switch has made these changes."""
+        if changes and self.marks is not None:
+            self.there = self.marks.flows[self.number] if changes.adds else {}
