@@ -27,8 +27,8 @@ _DUMP_ORDER = (
     oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IP_FRAG, oxm.IP_TTL, oxm.IP_PROTO, oxm.TCP_SRC, oxm.TCP_DST, oxm.TCP_FLAGS,
     oxm.UDP_SRC, oxm.UDP_DST, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
     oxm.ND_TLL, oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA, *oxm.REGISTERS, oxm.PKT_MARK, oxm.CT_STATE,
-    oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST, oxm.CT_NW_PROTO, oxm.CT_TP_SRC,
-    oxm.CT_TP_DST,
+    oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST, oxm.CT_NW_PROTO,
+    oxm.CT_TP_SRC, oxm.CT_TP_DST,
 )  # fmt: skip
 _PLACES = {field.name: place for place, field in enumerate(_DUMP_ORDER)}
 _CT_PROTOCOL = _PLACES[oxm.CT_NW_PROTO.name]
