@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from controller.ovsdb import settings
+from controller.ovsdb import away, settings
 from controller.ovsdb.bridges import Identity
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.link import Direction, Link, Room, Ticket
@@ -183,6 +183,21 @@ class Ovsdb:
                 for link in self._links
                 if link.rival
             ]
+
+    def away(self) -> dict[tuple[str, str], str]:
+        """Why switches have no OpenFlow session with us, a word of `controller.ovsdb.away` each, by OVSDB and bridge.
+
+        Bridges of which nothing is known are left out.
+        """
+        with self._lock:
+            links = [(link, link.feed) for link in self._links if link.feed is not None and not link.silent]
+        found: dict[tuple[str, str], str] = {}
+        for link, feed in links:
+            if link.rival:
+                found.update(((feed.name, bridge), away.RIVAL) for bridge in feed.bridges())
+            elif link.synced:
+                found.update(((feed.name, bridge), word) for bridge, word in link.away.items())
+        return found
 
     def status(self) -> list[Connection]:
         """Every connection and every database whose connection is away, as of now."""
