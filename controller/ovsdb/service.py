@@ -149,6 +149,14 @@ class Ovsdb:
         if isinstance(link := feed.owner, Link):
             link.wake()
 
+    def forget(self, ovsdb: str) -> None:
+        """Expect a manager's connection no more that has ended, by its name in events; one that is there stays."""
+        with self._lock:
+            feed = self._feeds.get(ovsdb)
+            if feed is None or feed.synced or feed.owner in self._links:
+                return
+            del self._feeds[ovsdb]
+
     def barrier(self, timeout: float) -> list[str]:
         """Return when every change committed before this call has been posted, on every connection.
 
