@@ -132,8 +132,8 @@ def test_of_two_pods_where_more_fragments_may_wait(lab: Lab) -> None:
         assert 1000 < waiting(lab) <= most * 1.1 < 5000
 
 
-def test_what_full_places_cost_others_and_for_how_long(lab: Lab) -> None:
-    """Large datagrams, and nothing else; and only for as long as somebody keeps them full."""
+def test_what_full_places_cost_others(lab: Lab) -> None:
+    """Large datagrams, and nothing else."""
     with places(lab, 100):
         flood(lab, [FLOODER, ACCOMPLICE], lambda: waiting(lab) >= 100)
         with asker(lab, VICTIM, 4) as sock:
@@ -142,7 +142,6 @@ def test_what_full_places_cost_others_and_for_how_long(lab: Lab) -> None:
             with pytest.raises(TimeoutError):
                 sock.recv(65536)
             assert answered(sock, (lab.endpoints[FAR].addresses[4], 80), b"\x5d" * 1000)
-        until(lambda: reached(lab, VICTIM, FAR))
 
 
 @contextmanager
@@ -194,7 +193,7 @@ def test_the_limit_of_a_zone_holds_all_pods_of_a_node_together(tight: Lab) -> No
     node, client = tight.nodes["one"], (tight.endpoints[FAR].addresses[4], 80)
     schema = subprocess.run(["ovsdb-client", "get-schema", node.ovsdb], capture_output=True, text=True, check=True)
     columns = json.loads(schema.stdout)["tables"]["CT_Zone"]["columns"]
-    version = node.vsctl(["get", "Open_vSwitch", ".", "ovs_version"]).strip().strip('"').split(".")
+    version = node.appctl("version").split()[3].split(".")
     assert ("limit" in columns) == (tuple(map(int, version[:2])) >= (3, 3))
     node.appctl("dpctl/flush-conntrack")
     node.appctl("dpctl/ct-set-limits", DATAPATH, "zone=18503,limit=50")
