@@ -153,7 +153,14 @@ class Ovsdb:
         """Expect a manager's connection no more that has ended, by its name in events; one that is there stays."""
         with self._lock:
             feed = self._feeds.get(ovsdb)
-            if feed is None or feed.synced or feed.owner in self._links:
+            owner = feed.owner if feed is not None else None
+            # A connection that is down is one for a moment longer, until its thread has ended.
+            stays = (
+                isinstance(owner, Link)
+                and owner in self._links
+                and (owner.connected or owner.direction == "connecting")
+            )
+            if feed is None or feed.synced or stays:
                 return
             del self._feeds[ovsdb]
 

@@ -67,12 +67,7 @@ def test_one_that_is_forgotten_keeps_nobody_waiting_and_comes_back_as_new(node: 
         assert [one.name for one in ovsdb.status()] == ["manager:s1"]
         node.kill_database()
         until(lambda: not core.synced())
-
-        def gone() -> bool:
-            ovsdb.forget("manager:s1")
-            return not ovsdb.status()
-
-        until(gone)
+        ovsdb.forget("manager:s1")  # at once, whether or not its thread has ended
         assert ovsdb.barrier(5) == []
         node.start_database()
         until(core.synced)
