@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from controller.gauges import Gauges
 from controller.keeper import Core, Keeper
 from controller.metrics import Metrics
 from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped, SwitchDown, SwitchUp
+from controller.reconcile.owners import BridgeName
 from controller.threads import tell, watched
 from controller.views import PodView, PolicyView, ProblemView, SwitchView
 
@@ -46,13 +47,18 @@ class Kept:
 
 
 class Board:
-    """Keeps the status. `faulty` is for the gauges, `besides` sets those that are not the reconciler's."""
+    """Keeps the status. `faulty` and `away` are for the gauges, `besides` sets those that are not the reconciler's."""
 
     def __init__(
-        self, core: Core, metrics: Metrics, faulty: Callable[[], int], besides: Callable[[], None] = lambda: None
+        self,
+        core: Core,
+        metrics: Metrics,
+        faulty: Callable[[], int],
+        besides: Callable[[], None] = lambda: None,
+        away: Callable[[], Mapping[BridgeName, str]] = dict,
     ) -> None:
         self._keeper = Keeper(core)
-        self._gauges = Gauges(core, self._keeper, metrics, faulty)
+        self._gauges = Gauges(core, self._keeper, metrics, faulty, away)
         self._besides = besides
         self._kept = Kept()
         self._kept_of = -1  # the batch of events after which it was read

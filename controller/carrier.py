@@ -19,6 +19,7 @@ from controller.reconcile.events import (
     DumpFailed,
     DumpFlows,
     Event,
+    ForgetOvsdb,
     InstalledFailed,
     Peer,
     SendBundle,
@@ -45,6 +46,9 @@ class OpenFlow(Protocol):
 class Marks(Protocol):
     """Who writes to OVSDB."""
 
+    def forget(self, ovsdb: str) -> None:
+        """Expect an OVSDB no more that is away."""
+
     def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         """Mark Interfaces, or take the mark from them."""
 
@@ -69,7 +73,7 @@ class Carrier:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer):
+            elif isinstance(command, ServePeer | ForgetOvsdb):
                 pass  # nothing waits for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
@@ -91,5 +95,7 @@ class Carrier:
             )
         elif isinstance(command, ServePeer):
             self._openflow.serve_peer(command.dpid, command.peer)
+        elif isinstance(command, ForgetOvsdb):
+            self._ovsdb.forget(command.ovsdb)
         else:
             self._ovsdb.set_installed(command.ovsdb, command.interfaces)

@@ -113,7 +113,7 @@ class Controller:
         self.reconciler = Reconciler(
             Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates, config.bridge
         )
-        self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources)
+        self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources, self.ovsdb.away)
         self._carrier = Carrier(self.openflow, self.ovsdb, self.post, self.who)
         self._views = CoreViews(self)
         self._thread = watched("core", self._run)

@@ -6,12 +6,14 @@ For the thread that keeps the status.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from controller.keeper import BUSY_SECONDS, Core, Keeper
 from controller.metrics import Counts, Denied, Limited, Metrics
+from controller.ovsdb.away import CONTESTED, OVSDB, WAITING
+from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.report import bridges_behind
 from flows.model import Cluster, Direction, Key
@@ -25,6 +27,7 @@ class _Switch(NamedTuple):
     foreign: int
     in_sync: bool
     connected: bool
+    away: str  # why it is not connected, as one word
 
 
 class _Counts(NamedTuple):
@@ -42,22 +45,31 @@ class _Counts(NamedTuple):
 
 
 class Gauges:
-    """`faulty` says how many policies cannot be realized as they stand."""
+    """`faulty` says how many policies cannot be realized as they stand, `away` why switches have no session."""
 
-    def __init__(self, core: Core, keeper: Keeper, metrics: Metrics, faulty: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        keeper: Keeper,
+        metrics: Metrics,
+        faulty: Callable[[], int],
+        away: Callable[[], Mapping[BridgeName, str]] = dict,
+    ) -> None:
         self._core = core
         self._keeper = keeper
         self._metrics = metrics
         self._faulty = faulty
+        self._away = away
         self._shown: dict[tuple[str, str], _Switch] = {}
 
     def show(self) -> None:
         """Set them. Raises TimeoutError when the core is busy for too long."""
-        counts = self._core.read(_count, BUSY_SECONDS)
+        counts = self._core.read(partial(_count, self._away()), BUSY_SECONDS)
         for where, values in counts.switches.items():
             if self._shown.get(where) != values:
                 self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
                 self._metrics.connected(*where, values.connected)
+                self._metrics.away(*where, values.away)
         for gone in self._shown.keys() - counts.switches.keys():
             self._metrics.forget_switch(*gone)
         self._shown = counts.switches
@@ -72,21 +84,24 @@ class Gauges:
         self._metrics.connections(counts.openflow, counts.ovsdb)
 
 
-def _count(core: Reconciler, _: float) -> _Counts:
+def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Counts:
     world = core.world
     switches = {}
     pods = 0
     for name, bridge in world.bridges.items():
         switch = core.switch_of(name)
+        reading = world.kept_reading(name)
+        pods += len(reading.view.attachments) if reading else 0
+        if world.owners.refusal(name) and (bridge.node, bridge.name) in switches:
+            continue  # who calls itself by another node's name says nothing of that one
         switches[bridge.node, bridge.name] = _Switch(
             len(switch.desired) if switch else 0,
             switch.size if switch else None,
             switch.foreign if switch else 0,
             switch is not None and switch.realized,
             switch is not None and switch.session is not None,
+            "" if switch and switch.session is not None else _reason(core, name, away),
         )
-        reading = world.kept_reading(name)
-        pods += len(reading.view.attachments) if reading else 0
     plans = (world.planned(name) for name in world.bridges)
     refused = sum(len(plan.refused) for plan in plans if plan is not None)
     return _Counts(
@@ -100,6 +115,12 @@ def _count(core: Reconciler, _: float) -> _Counts:
         sum(switch.session is not None for switch in core.switches.values()),
         sum(state.synced for state in core.ovsdb.values()),
     )
+
+
+def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) -> str:
+    if core.world.owners.refusal(name):
+        return CONTESTED
+    return away.get(name) or (WAITING if core.is_synced(name[0]) else OVSDB)
 
 
 def _owned(cluster: Cluster, counts: Counts) -> bool:

@@ -119,6 +119,13 @@ LOG_DROPPED = Series(
 CONNECTED = Series(
     "headgate_switch_connected", Gauge, "1 while the switch has an OpenFlow session with us.", ("node", "bridge")
 )
+AWAY = Series(
+    "headgate_switch_away",
+    Gauge,
+    "1 while the switch has no OpenFlow session with us, with the reason as far as OVSDB knows it: ovsdb (that is away "
+    "too), rival, contested, no_controller, elsewhere, refused, unreachable, closed, protocol, failed or waiting.",
+    ("node", "bridge", "reason"),
+)
 DENIED = Series(
     "headgate_denied_packets",
     Counter,
@@ -149,7 +156,7 @@ DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS, CONTAINED,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    CONNECTED, DENIED, ALLOWED, LIMITED,
+    CONNECTED, AWAY, DENIED, ALLOWED, LIMITED,
 )  # fmt: skip
 
 # What the client library says of the process itself (prometheus_client.ProcessCollector); Linux only.
@@ -220,6 +227,7 @@ class Metrics:
         self._readings: dict[tuple[str, str], dict[Hashable, Reading]] = {}
         self._feeds: dict[Counts, int] = {}  # how many switches feed a series
         self._unfed: set[Counts] = set()  # those that none does any more
+        self._away: dict[tuple[str, str], str] = {}  # the reason that a switch's series has
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
         if series.kind is Counter:
@@ -244,8 +252,18 @@ class Metrics:
         """Whether a switch has an OpenFlow session now."""
         self._gauges[CONNECTED].labels(node, bridge).set(int(connected))
 
+    def away(self, node: str, bridge: str, reason: str) -> None:
+        """Why a switch has no OpenFlow session now, a word of `controller.ovsdb.away`; empty while it has one."""
+        last = self._away.pop((node, bridge), "")
+        if last not in ("", reason):
+            _remove(self._gauges[AWAY], (node, bridge, last))
+        if reason:
+            self._away[node, bridge] = reason
+            _child(self._gauges[AWAY], node, bridge, reason).set(1)
+
     def forget_switch(self, node: str, bridge: str) -> None:
         """Drop all series of a switch that is no longer ours, and what its flows fed."""
+        self.away(node, bridge, "")
         for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, CONNECTED):
             _remove(self._gauges[series], (node, bridge))
         for result in RESULTS:

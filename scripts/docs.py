@@ -93,7 +93,9 @@ def limits() -> str:
         "What a switch, or whoever connects in its place, may cost Headgate. They are sized for switches of 1,200,000 "
         "flows and bridges of 10,000 ports, and cannot be set. What happens beyond one of them is said in the log, "
         "counted in `headgate_peers_refused_total`, and told by `headgate status`; "
-        "[ADR 13](adr/0013-limits-of-peers.md) says why they are as they are.\n"
+        "[ADR 13](adr/0013-limits-of-peers.md) says why they are as they are.\n\n"
+        "What a pod may take of its node, two hostile pods together included, and what conntrack zones offer by "
+        "version of Open vSwitch, is in [security.md](security.md#what-one-pod-may-take-of-its-node).\n"
     )
     parts = ["# Limits of peers\n", words]
     for title, kind in (

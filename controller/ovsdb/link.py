@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import structlog
@@ -95,6 +95,7 @@ class Link:
         self.last_error = ""
         self.fault = ""  # what the peer has done that no database does
         self.notes: tuple[str, ...] = ()
+        self.away: Mapping[str, str] = {}  # as `Writer.away`
         self._new_session = session
         self._config = config
         self._registry = registry
@@ -244,7 +245,7 @@ class Link:
                 self._waiter.timer_wait((self._told + self._telling - now) * 1000)
             delay = writer.turn(self, feed)
             self._ask_why(session, writer, now)
-            self.notes = writer.notes
+            self.notes, self.away = writer.notes, writer.away
             self.last_error = writer.error
             if delay is not None:
                 self._waiter.timer_wait(delay * 1000)

@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from controller.ovsdb import settings
+from controller.ovsdb import away, settings
 from controller.ovsdb.bridges import Identity
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.link import Direction, Link, Room, Ticket
@@ -149,6 +149,21 @@ class Ovsdb:
         if isinstance(link := feed.owner, Link):
             link.wake()
 
+    def forget(self, ovsdb: str) -> None:
+        """Expect a manager's connection no more that has ended, by its name in events; one that is there stays."""
+        with self._lock:
+            feed = self._feeds.get(ovsdb)
+            owner = feed.owner if feed is not None else None
+            # A connection that is down is one for a moment longer, until its thread has ended.
+            stays = (
+                isinstance(owner, Link)
+                and owner in self._links
+                and (owner.connected or owner.direction == "connecting")
+            )
+            if feed is None or feed.synced or stays:
+                return
+            del self._feeds[ovsdb]
+
     def barrier(self, timeout: float) -> list[str]:
         """Return when every change committed before this call has been posted, on every connection.
 
@@ -183,6 +198,21 @@ class Ovsdb:
                 for link in self._links
                 if link.rival
             ]
+
+    def away(self) -> dict[tuple[str, str], str]:
+        """Why switches have no OpenFlow session with us, a word of `controller.ovsdb.away` each, by OVSDB and bridge.
+
+        Bridges of which nothing is known are left out.
+        """
+        with self._lock:
+            links = [(link, link.feed) for link in self._links if link.feed is not None and not link.silent]
+        found: dict[tuple[str, str], str] = {}
+        for link, feed in links:
+            if link.rival:
+                found.update(((feed.name, bridge), away.RIVAL) for bridge in feed.bridges())
+            elif link.synced:
+                found.update(((feed.name, bridge), word) for bridge, word in link.away.items())
+        return found
 
     def status(self) -> list[Connection]:
         """Every connection and every database whose connection is away, as of now."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import ovs.db.idl
 import structlog
 
-from controller.ovsdb import settings
+from controller.ovsdb import away, settings
 from controller.ovsdb.bridges import clean, datapath_id, first, owned_rows, texts
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.remotes import controller_target, leads_to, plain_address
@@ -95,6 +95,7 @@ class Writer:
         self.missing = False  # whether a switch that should have called has not
         self.error = ""
         self.notes: tuple[str, ...] = ()
+        self.away: dict[str, str] = {}  # the word for each bridge whose switch has no session
 
     @property
     def answered(self) -> bool:
@@ -160,6 +161,7 @@ class Writer:
     def _settings(self, now: float) -> float | None:
         delays: list[float] = []
         notes: list[str] = []
+        words: dict[str, str] = {}
         rows = owned_rows(self._replica.tables, self._config.bridges)
         self.missing = False
         for name, row in rows.items():
@@ -167,6 +169,7 @@ class Writer:
             operations = settings.plan_bridge(bridge, self._config.tables)
             plan = self._controller(now, bridge, datapath_id(row))
             operations.extend(plan.operations)
+            words[clean(row.name)] = plan.away
             notes.extend(filter(None, (settings.hidden_flows(bridge), *plan.notes)))
             delay = plan.again
             if operations and self._sent is None:
@@ -180,6 +183,7 @@ class Writer:
             if note not in self.notes:
                 log.warning(note)
         self.notes = tuple(notes)
+        self.away = {name: word for name, word in words.items() if word}
         for uuid_ in self._watched.keys() - {str(row.uuid) for row in rows.values()}:
             del self._watched[uuid_]
         return min(delays, default=None)
@@ -194,7 +198,7 @@ class Writer:
         session = self._config.connected(dpid) if dpid else 0
         rival = "" if session else self._rival(bridge, target, leads)
         if rival:
-            return _Plan(again=1.0, notes=(rival,))
+            return _Plan(again=1.0, notes=(rival,), away=away.RIVAL)
         theirs = [row for row in bridge.controllers if not row.ours]
         add, again = False, None
         if theirs and len(theirs) == len(bridge.controllers) and not any(leads(row.target) for row in theirs):
@@ -204,10 +208,16 @@ class Writer:
             self._watched.pop(bridge.uuid, None)
         operations = settings.plan_controller(bridge, target, leads, add)
         if operations and (wait := self._backoff.left(bridge.uuid, now)):
-            return _Plan(again=wait)
+            return _Plan(again=wait, away="" if session else away.RIVAL)
         self._note_ours(now, bridge, target)
-        notes = () if session or not dpid else self._why_away(now, bridge, target)
-        return _Plan(operations, again if session or not dpid else min(again or 1.0, 1.0), notes)
+        if session or not dpid:
+            return _Plan(operations, again)
+        word = away.of_controllers(bridge.controllers, lambda it: it == target or leads(it), self._last_error)
+        return _Plan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
+
+    def _last_error(self, controller: str) -> str:
+        attempt = self._attempts.get(controller)
+        return attempt.error if attempt is not None and not attempt.connected else ""
 
     def _leads_elsewhere(self, now: float, bridge: settings.BridgeSettings, session: int | None) -> bool:
         """Whether the operator's Controllers have had their chance to show that one of them leads here.
@@ -281,11 +291,13 @@ class Writer:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a bridge's Controllers need, in how many seconds to look again, and what to tell."""
+    """What a bridge's Controllers need, in how many seconds to look again, what to tell, and the word for a switch that
+    has no session."""
 
     operations: list[settings.Operation] = field(default_factory=list)
     again: float | None = None
     notes: tuple[str, ...] = ()
+    away: str = ""
 
 
 def _attempt(row: Any) -> tuple[str, Attempt] | None:

@@ -1,6 +1,7 @@
 """OVSDBs that are away, and for how long: what is gone for good is forgotten after a time, and there are never many.
 
-An OVSDB that was named in the configuration is never forgotten, nor one whose switch is served over OpenFlow.
+An OVSDB that was named in the configuration is never forgotten, nor one whose switch is served over OpenFlow. One whose
+bridges all belong to others that are there is forgotten at once: its machine was installed again.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ class Away:
         """It says something, so it is there."""
         self._since.pop(ovsdb, None)
 
-    def forgotten(self, now: float, is_served: Callable[[str], bool]) -> list[str]:
+    def forgotten(
+        self, now: float, is_served: Callable[[str], bool], is_replaced: Callable[[str], bool] = lambda _: False
+    ) -> list[str]:
         """The OVSDBs that are to be forgotten now."""
-        gone: list[str] = []
+        gone = [ovsdb for ovsdb in self._since if is_replaced(ovsdb)]
         for ovsdb, since in self._since.items():
+            if ovsdb in gone:
+                continue
             if now - since < AWAY_SECONDS and len(self._since) - len(gone) <= MOST_AWAY:
                 break
             if not is_served(ovsdb):

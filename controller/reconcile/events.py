@@ -337,4 +337,11 @@ class ServePeer:
     peer: Peer
 
 
-Command = DumpFlows | SendBundle | SetInstalled | ServePeer
+@dataclass(frozen=True, slots=True)
+class ForgetOvsdb:
+    """An OVSDB that is away is not expected any more; should it come back it comes as a new one."""
+
+    ovsdb: str
+
+
+Command = DumpFlows | SendBundle | SetInstalled | ServePeer | ForgetOvsdb

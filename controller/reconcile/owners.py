@@ -290,6 +290,17 @@ class Owners:
             return f"its certificate is another node's than {bridge.node}; not served"
         return ""
 
+    def is_replaced(self, ovsdb: str) -> bool:
+        """Whether an OVSDB is away and every bridge that it had belongs to another OVSDB, which is there."""
+        return ovsdb in self._away and bool(self._of.get(ovsdb)) and all(map(self._is_taken, self._of[ovsdb]))
+
+    def _is_taken(self, name: BridgeName) -> bool:
+        bridge = self._bridges[name]
+        contest, rivals = self._dpids.get(bridge.dpid), self._nodes.get(bridge.node)
+        of_dpid = contest.owner[0] if contest is not None and isinstance(contest.owner, tuple) else name[0]
+        of_node = rivals.owner if rivals is not None and isinstance(rivals.owner, str) else name[0]
+        return any(owner != name[0] and owner not in self._away for owner in (of_dpid, of_node))
+
     def refusal(self, name: BridgeName) -> str:
         """Why a bridge is not served, empty for one that is."""
         return self._refusals.get(name, "")

@@ -23,6 +23,7 @@ from controller.reconcile.events import (
     Event,
     FlowsDisturbed,
     FlowsDumped,
+    ForgetOvsdb,
     InstalledFailed,
     InstalledWritten,
     OvsdbPeer,
@@ -94,6 +95,7 @@ class Reconciler:
         self._unmarked: set[BridgeName] = set()
         self._unmarkable: set[BridgeName] = set()  # bridges where that failed; they are tried again
         self._away = Away(self._expected)
+        self._forgotten: list[ForgetOvsdb] = []  # since the last commands
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take all events, then say what is to be done. Events that arrived together cost one computation.
@@ -127,6 +129,8 @@ class Reconciler:
             self.world.settle_owners(now)
         active, self._active = self._active, set()
         commands: list[Command] = [ServePeer(*one) for one in sorted(self.world.owners.take_rightful().items())]
+        commands += self._forgotten
+        self._forgotten = []
         for dpid in sorted(active & self.switches.keys()):
             name = self.served(dpid)
             if name is not None:
@@ -247,12 +251,13 @@ class Reconciler:
         self._unmarkable = set()
         for ovsdb in self.ports.overdue(now):
             self._ask_for_marks(ovsdb)
-        for ovsdb in self._away.forgotten(now, self._has_session):
+        for ovsdb in self._away.forgotten(now, self._has_session, self.world.owners.is_replaced):
             for name in self.world.bridges_of(ovsdb):
                 self._remove(name)
             self.ovsdb.pop(ovsdb, None)
             self.ports.forget_requests(ovsdb)
             self.world.owners.forget(ovsdb)
+            self._forgotten.append(ForgetOvsdb(ovsdb))
 
     def _has_session(self, ovsdb: str) -> bool:
         """Whether the switch of some bridge of an OVSDB is served over OpenFlow at this moment."""

@@ -147,6 +147,9 @@ def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
         node = f"node-{number}"
         metrics.switch(node, "br", desired=8, actual=8, foreign=1, in_sync=True)
         metrics.connected(node, "br", True)
+        for reason in ("waiting", "refused", "refused", "ovsdb"):
+            metrics.away(node, "br", reason)
+        assert generate_latest(metrics.registry).count(b"headgate_switch_away{") == 1
         metrics.bundle_committed(node, "br", adds=8, modifies=0, deletes=1)
         metrics.bundle_failed(node, "br")
         denied = DENIED._replace(pod=f"pod-{number}")

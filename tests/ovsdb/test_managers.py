@@ -57,6 +57,24 @@ def test_a_switch_that_comes_back_is_the_same(node: Node, core: Core) -> None:
         assert list(core.bridges) == [("manager:s1", "br-int")]
 
 
+def test_one_that_is_forgotten_keeps_nobody_waiting_and_comes_back_as_new(node: Node, core: Core) -> None:
+    node.vsctl("set", "Open_vSwitch", ".", "external_ids:system-id=s1")
+    with running(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
+        node.vsctl("set-manager", manager(ovsdb))
+        until(core.synced)
+        ovsdb.forget("manager:s1")  # too late: it is there
+        ovsdb.forget("manager:nobody")
+        assert [one.name for one in ovsdb.status()] == ["manager:s1"]
+        node.kill_database()
+        until(lambda: not core.synced())
+        ovsdb.forget("manager:s1")  # at once, whether or not its thread has ended
+        assert ovsdb.barrier(5) == []
+        node.start_database()
+        until(core.synced)
+        assert list(core.bridges) == [("manager:s1", "br-int")]
+        assert ovsdb.barrier(10) == []
+
+
 def test_two_machines_with_one_system_id_are_kept_apart(node: Node, core: Core) -> None:
     other = Node(switch=False)
     try:

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from controller.metrics import AWAY
+from controller.ovsdb import away
+from controller.ovsdb.settings import ControllerRow
 from controller.reconcile.events import InstalledWritten
 from tests.ovsdb.node import Core, Node, free_port, running, until
 
@@ -162,11 +165,31 @@ def test_a_session_that_ends_with_the_old_controller_proves_nothing_of_the_new(
 
 def test_a_switch_that_does_not_call_says_why_and_what_mends_it(node: Node, core: Core) -> None:
     port = free_port()
-    with running(core, [node.remote], tables=TABLES, openflow=("127.0.0.1", port)) as ovsdb:
+    with running(core, [node.remote], tables=TABLES, openflow=("127.0.0.1", port), grace=60.0) as ovsdb:
         until(lambda: any("Connection refused" in note for note in ovsdb.status()[0].notes))
         (note,) = ovsdb.status()[0].notes
         assert f"tcp:127.0.0.1:{port} (Connection refused)" in note
         assert f"ovs-vsctl set-controller br-int tcp:127.0.0.1:{port}" in note
+        until(lambda: ovsdb.away() == {(node.remote, "br-int"): away.REFUSED})
+        # The operator's way leads to somebody else, as far as can be told while Headgate waits for it.
+        node.vsctl("set-controller", "br-int", "tcp:127.0.0.1:1", "--", "set", "controller", "br-int",
+                   "max_backoff=60000")  # fmt: skip
+        until(lambda: ovsdb.away() == {(node.remote, "br-int"): away.ELSEWHERE})
+
+
+def test_why_a_switch_is_away_is_one_of_a_few_words_whatever_the_database_says() -> None:
+    def ours(target: str) -> bool:
+        return target == OURS
+
+    rows = ControllerRow("1", "tcp:192.0.2.1:6653"), ControllerRow("2", OURS)
+    words = {"": "waiting", "Connection refused": "refused", "No route to host": "unreachable", "End of file": "closed"}
+    words |= {"Protocol error": "protocol", 'evil"\x1b[2J': "failed", "Connection refused ": "failed"}
+    for error, word in words.items():
+        assert away.of_controllers(rows, ours, {"2": error, "1": "No route to host"}.__getitem__) == word
+        assert word in away.REASONS
+    assert away.of_controllers(rows[:1], ours, lambda _: "Connection refused") == away.ELSEWHERE
+    assert away.of_controllers((), ours, lambda _: "Connection refused") == away.NO_CONTROLLER
+    assert all(word in AWAY.help for word in away.REASONS)
 
 
 def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: Core) -> None:

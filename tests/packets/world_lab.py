@@ -5,7 +5,7 @@ All tests here use it, so that an end is called the same everywhere. What is exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,10 +43,16 @@ def topology_data(pods: tuple[str, ...] = PODS) -> dict[str, Any]:
 
 
 @contextmanager
-def world_lab(pods: tuple[str, ...] = PODS, hub: str = "", cluster: Cluster | None = None) -> Iterator[Lab]:
+def world_lab(
+    pods: tuple[str, ...] = PODS,
+    hub: str = "",
+    cluster: Cluster | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Lab]:
     """A lab of the world that is up, everything in force; it is gone when the block ends.
 
-    `hub` is what the controller runs on, its default if empty. Without `cluster` the objects are a folder of manifests.
+    `hub` is what the controller runs on, its default if empty, `environment` has more of its settings.
+    Without `cluster` the objects are a folder of manifests.
     """
     try:
         require("userspace")
@@ -54,8 +60,7 @@ def world_lab(pods: tuple[str, ...] = PODS, hub: str = "", cluster: Cluster | No
         pytest.skip(str(error))
     with TemporaryDirectory(prefix="hgp-", dir="/tmp") as folder:
         lab = Lab(check_topology(topology_data(pods), "test", "w"), Path(folder), cluster=cluster)
-        if hub:
-            lab.environment = {"HEADGATE_HUB": hub}
+        lab.environment = {**({"HEADGATE_HUB": hub} if hub else {}), **(environment or {})}
         try:
             lab.up("userspace")
             yield lab

@@ -15,6 +15,7 @@ from controller.reconcile.events import (
     Event,
     FlowKey,
     FlowsDumped,
+    ForgetOvsdb,
     InstalledWritten,
     OvsdbState,
     SendBundle,
@@ -110,7 +111,7 @@ class Driver:
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
-        if isinstance(command, ServePeer):
+        if isinstance(command, ServePeer | ForgetOvsdb):
             return []
         assert isinstance(command, SetInstalled)
         self.marks.append(dict(command.interfaces))

@@ -65,6 +65,9 @@ class Hands:
     def serve_peer(self, dpid: int, peer: Peer) -> None:
         """No test here has certificates."""
 
+    def forget(self, ovsdb: str) -> None:
+        """No test here has managers."""
+
     def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         if not self.fails("set_installed"):
             self.driver.marks.append(dict(interfaces))

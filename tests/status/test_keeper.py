@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 
 from controller import keeper as keeping
 from controller.board import Board
@@ -252,16 +253,21 @@ def test_whoever_asks_while_the_core_is_busy_gets_the_last_value() -> None:
 def test_gauges_follow_and_go_with_their_switch() -> None:
     world = large(bridges=2, ports=3)
     metrics = Metrics("1", "native")
-    board = Board(world.core, metrics, lambda: 7)
+    board = Board(world.core, metrics, lambda: 7, away=lambda: {("db", "br0"): "refused"})
     world.core.handled = board.handled
     value = metrics.registry.get_sample_value
     board._show()
     assert value("headgate_pods") == 6
     assert value("headgate_policies_unrealized") == 0, "as long as switches are behind, policies are counted"
     assert (value("headgate_desired_flows", {"node": "n1", "bridge": "br1"}) or 0) > 0
+    first = {"node": "n0", "bridge": "br0"}
+    assert value("headgate_switch_away", {**first, "reason": "refused"}) == 1
+    assert value("headgate_switch_away", {"node": "n1", "bridge": "br1", "reason": "waiting"}) == 1
     world.core.send(BridgeGone("db", "br1"))
     world.core.connect(1, 5)
     board._show()
     assert value("headgate_desired_flows", {"node": "n1", "bridge": "br1"}) is None
     assert value("headgate_pods") == 3
     assert value("headgate_openflow_sessions") == 1
+    assert value("headgate_switch_connected", first) == 1
+    assert b"headgate_switch_away{" not in generate_latest(metrics.registry)

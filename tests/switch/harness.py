@@ -225,7 +225,7 @@ class Bridge:
             capture = self.switch.folder / f"{name}.pcap"
             command += ["--", "add-port", self.name, name, "--", "set", "Interface", name, "type=dummy",
                         f"ofport_request={number}", f"options:tx_pcap={capture}"]  # fmt: skip
-            command += [f"external_ids:{key}={value!r}" for key, value in (external_ids or {}).get(name, {}).items()]
+            command += [f'external_ids:{key}="{value}"' for key, value in (external_ids or {}).get(name, {}).items()]
             self.captures[name] = Capture(capture)
         self.switch.vsctl(*command)
 

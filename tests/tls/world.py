@@ -134,15 +134,17 @@ def secure_node(identity: Identity, name: str) -> Iterator[SecureNode]:
 
 
 class Headgate:
-    """`headgate run` as a process. `openflow` and `ovsdb` are the ports where it listens."""
+    """`headgate run` as a process. `openflow` and `ovsdb` are the ports where it listens, by `method` ssl or tcp."""
 
-    def __init__(self, hub: str, folder: Path, *arguments: str, listen: bool = True) -> None:
+    def __init__(self, hub: str, folder: Path, *arguments: str, listen: bool = True, method: str = "ssl") -> None:
+        self.method = method
+        self.manifests = folder / "manifests"
         self.openflow, self.ovsdb = free_port(), free_port()
         (folder / "manifests").mkdir(parents=True, exist_ok=True)
         self.log_file = folder / "log"
         command = [sys.executable, "-m", "controller", "run", "--hub", hub, "--manifests", str(folder / "manifests")]
-        command += ["--http", f"{HOST}:0", "--openflow-listen", f"ssl:{HOST}:{self.openflow}"]
-        command += ["--ovsdb-listen", f"ssl:{HOST}:{self.ovsdb}"] if listen else []
+        command += ["--http", f"{HOST}:0", "--openflow-listen", f"{method}:{HOST}:{self.openflow}"]
+        command += ["--ovsdb-listen", f"{method}:{HOST}:{self.ovsdb}"] if listen else []
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen([*command, *arguments], cwd=ROOT, stderr=log, stdout=log)
         self.url = ""
