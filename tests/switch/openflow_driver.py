@@ -33,6 +33,10 @@ def main(hub: str, path: str, limits: str) -> None:
     from controller.hub import install
 
     install(hub)
+    if hub == "eventlet":
+        from tests.hubs.closing import say, watch
+
+        watch(say)
     import socket
     import threading
 
