@@ -6,6 +6,7 @@ No clock and no thread here; time is passed in, in seconds.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 
@@ -18,15 +19,18 @@ def cost(size: int) -> int:
 
 
 class Pace:
-    """A bucket of `burst` units that fills by `rate` units a second. It belongs to one thread."""
+    """A bucket of `burst` units that fills by `rate` units a second. It belongs to one thread.
 
-    def __init__(self, burst: float, rate: float, now: float) -> None:
-        self._burst, self._rate = float(burst), float(rate)
+    What is spent beyond its contents is a debt, of `debt` units at most.
+    """
+
+    def __init__(self, burst: float, rate: float, now: float, debt: float = math.inf) -> None:
+        self._burst, self._rate, self._debt = float(burst), float(rate), debt
         self._units, self._at = self._burst, now
 
     def spend(self, units: int) -> None:
         """Take units out, also more than there are."""
-        self._units -= units
+        self._units = max(-self._debt, self._units - units)
 
     def wait(self, now: float) -> float:
         """Seconds until there is something in it again; 0 when there is."""

@@ -97,7 +97,7 @@ class Session(Datapath):  # type: ignore[misc]
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
         self._pace = Pace(limits.burst, limits.rate, self._began)
-        self._light = Pace(limits.turn, limits.light, self._began)
+        self._light = Pace(limits.turn, limits.light, self._began, debt=limits.turn)
         self._prove_by: float | None = None
         self._early_messages = self._early_bytes = 0
         super().__init__(connection, address)
@@ -257,7 +257,6 @@ class Session(Datapath):  # type: ignore[misc]
                 buffer += data
             if rest <= 0 and buffer:
                 whole = self._turn(buffer, now)
-                time.sleep(0)  # a long dump shall not keep other green threads waiting
             if not data or now - looked >= self._limits.tick:
                 looked = now
                 self._look_at_clocks(now)
@@ -297,10 +296,10 @@ class Session(Datapath):  # type: ignore[misc]
     def _turn(self, buffer: bytearray, now: float) -> bool:
         """Take messages from the buffer when it is this session's turn. Whether there may be more."""
         self._outbox.wait_for_room()  # here, for in its turn a session must not wait
-        if self._light.wait(now) <= 0:
-            return self._consume(buffer)
-        with self._turns:
-            return self._consume(buffer)
+        with self._turns if self._light.wait(now) > 0 else contextlib.nullcontext():
+            whole = self._consume(buffer)
+            time.sleep(0)  # within the turn, so that other green threads run before the next session's
+        return whole
 
     def _consume(self, buffer: bytearray) -> bool:
         """Take whole messages from the front of the buffer, as many as a turn has. Whether there may be more."""

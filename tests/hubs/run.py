@@ -1,4 +1,4 @@
-"""`headgate` that tells of descriptors closed under another green thread: `python -m tests.hubs.run run ARGUMENT...`."""
+"""`headgate` that tells of descriptors closed under another green thread: `python -m tests.hubs.run run OPTION...`."""
 
 from __future__ import annotations
 
