@@ -43,7 +43,7 @@ class _Rounds:
             self._turns += 1
             return plain(session, buffer)
 
-        Session._consume = consume  # type: ignore[method-assign]
+        Session._consume = consume  # type: ignore[assignment, method-assign]
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
