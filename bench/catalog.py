@@ -45,6 +45,7 @@ CATALOG: dict[str, Measure] = {
     "bulk": Measure("bench.switch_cost", "measure_bulk", (), "100,000 flows to a switch, and back; beside ovs-ofctl"),
     "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules that outgrow flow messages, on a switch"),
     "run": Measure("bench.run_cost", "measure_run", (), "headgate run: change → commit; memory, echo in world A"),
+    "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, beside floods of echoes"),
     "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab beside NORMAL; needs root"),
 }  # fmt: skip
 

@@ -53,6 +53,9 @@ class Limits:
     prove: float = bound(3.0, "seconds", "to answer when another peer claims the same datapath id")
     tick: float = bound(1.0, "seconds", "between two looks of a session at its clocks")
     turn: int = bound(64, "units", "handled before others get their turn; a message is one, and one more by 4 KiB")
+    light: int = bound(
+        50, "units by second", "that are handled at once; with more, a switch waits for the turns of those before it"
+    )
     burst: int = bound(50_000, "units", "of messages that nobody asked for, handled at once")
     rate: int = bound(1_000, "units by second", "of such messages after that; what is left stays unread")
     waiting_bytes: int = bound(MIB, "bytes", "of answers that wait for a peer that does not read")

@@ -1,11 +1,14 @@
-"""A peer's share: how much it may have handled at once and by the second, and what all of them may keep together.
+"""A peer's share: how much it may have handled at once and by the second, whose turn it is, and what all of them may
+keep together.
 
 No clock and no thread here; time is passed in, in seconds.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import deque
 
 _UNIT_BYTES = 4096
 
@@ -16,21 +19,54 @@ def cost(size: int) -> int:
 
 
 class Pace:
-    """A bucket of `burst` units that fills by `rate` units a second. It belongs to one thread."""
+    """A bucket of `burst` units that fills by `rate` units a second. It belongs to one thread.
 
-    def __init__(self, burst: float, rate: float, now: float) -> None:
-        self._burst, self._rate = float(burst), float(rate)
+    What is spent beyond its contents is a debt, of `debt` units at most.
+    """
+
+    def __init__(self, burst: float, rate: float, now: float, debt: float = math.inf) -> None:
+        self._burst, self._rate, self._debt = float(burst), float(rate), debt
         self._units, self._at = self._burst, now
 
     def spend(self, units: int) -> None:
         """Take units out, also more than there are."""
-        self._units -= units
+        self._units = max(-self._debt, self._units - units)
 
     def wait(self, now: float) -> float:
         """Seconds until there is something in it again; 0 when there is."""
         self._units = min(self._burst, self._units + (now - self._at) * self._rate)
         self._at = now
         return 0.0 if self._units > 0 else (1 - self._units) / self._rate
+
+
+class Turns:
+    """One turn at a time, in the order in which they were asked for: `with turns:` waits for it.
+
+    However many peers have much to say, everybody else runs between any two of their turns. What a peer does in its
+    turn must not wait for anything.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()  # until the turn is handed over: a lock that everybody may take knows no order
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
 
 
 class Budget:

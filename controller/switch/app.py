@@ -25,12 +25,12 @@ from os_ken.ofproto import ofproto_v1_4
 from controller.endpoints import HostPort
 from controller.hub import contained, until
 from controller.peers.limits import DoorLimits, Limits
-from controller.peers.pace import Budget
+from controller.peers.pace import Budget, Turns
 from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event, Peer
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch.claims import Claims, Trouble, identity
 from controller.switch.listener import Listener
-from controller.switch.session import Session
+from controller.switch.session import Session, Together
 from controller.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
@@ -84,7 +84,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._tls = setup.tls
         self._closed = threading.Event()
         self.claims = Claims(post, setup.limits, setup.refused)
-        self._budget = Budget(setup.limits.dump_share, setup.limits.dumps_kept)
+        self._together = Together(Budget(setup.limits.dump_share, setup.limits.dumps_kept), Turns())
         self.listeners: list[Listener] = []
         try:
             for where in listen:
@@ -135,7 +135,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._send_event(self._event_stop, None)
 
     def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> Session:
-        session = Session(channel, address, self._post, self._limits, self._budget, certificate)
+        session = Session(channel, address, self._post, self._limits, self._together, certificate)
         session.on_alive = self.claims.answered
         return session
 

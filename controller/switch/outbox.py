@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
+_TOGETHER = 1 << 16  # bytes of short messages that go out in one: a thousand echo replies are not a thousand calls
+
 
 class Outbox:
     """A bounded queue between any number of threads that write and the one that sends."""
@@ -23,25 +25,24 @@ class Outbox:
         self._closed = False
         self._finishing = False
 
-    def put(self, message: bytes) -> bool:
-        """Queue a short message; waits while too much is queued. False when the session is over."""
+    def wait_for_room(self) -> None:
+        """Wait while too much is queued, which is how a peer that does not read is not read either."""
         with self._changed:
             while self._size > self._limit and not self._closed:
                 self._changed.wait()
-            return self._append(message)
 
-    def put_at_once(self, message: bytes) -> bool:
-        """Queue a message of our own making, of which there are never many. Never waits. False when it is over."""
+    def put(self, message: bytes) -> bool:
+        """Queue a short message. Never waits: who answers a peer's messages waits for room before it takes them.
+
+        False when the session is over.
+        """
         with self._changed:
-            return self._append(message)
-
-    def _append(self, message: bytes) -> bool:
-        if self._closed or self._finishing:
-            return False
-        self._short.append(message)
-        self._size += len(message)
-        self._changed.notify_all()
-        return True
+            if self._closed or self._finishing:
+                return False
+            self._short.append(message)
+            self._size += len(message)
+            self._changed.notify_all()
+            return True
 
     def stream(self, chunks: Iterator[bytes]) -> None:
         """Send these chunks whenever no short message waits. Replaces an earlier stream."""
@@ -77,10 +78,7 @@ class Outbox:
                 if self._closed:
                     return None
                 if self._short:
-                    message = self._short.popleft()
-                    self._size -= len(message)
-                    self._changed.notify_all()
-                    return message
+                    return self._take_short()
                 if self._finishing:
                     return None
                 stream = self._stream
@@ -91,3 +89,13 @@ class Outbox:
             with self._changed:
                 if self._stream is stream:
                     self._stream = None
+
+    def _take_short(self) -> bytes:
+        """The short messages that wait, as many as go out together. Holds the lock."""
+        taken, size = [], 0
+        while self._short and size < _TOGETHER:
+            taken.append(self._short.popleft())
+            size += len(taken[-1])
+        self._size -= size
+        self._changed.notify_all()
+        return b"".join(taken)

@@ -165,13 +165,13 @@ class Requests:
             # A switch answers in order, so what it says of meters comes before the end of its flows.
             first = self._take_xids(meters.QUESTIONS + 1)
             current.xid = first + meters.QUESTIONS
-            self._outbox.put_at_once(meters.requests(first) + messages.flow_stats_request(current.xid))
+            self._outbox.put(meters.requests(first) + messages.flow_stats_request(current.xid))
             return
         current.meter_xid = self._take_xids(current.meter_count + current.size + 4)
         current.first = current.meter_xid + current.meter_count
         if current.meter_count:
             current.phase = _Phase.METERS
-            self._outbox.put_at_once(meters.changes_before(current.meters, current.meter_xid))
+            self._outbox.put(meters.changes_before(current.meters, current.meter_xid))
             return
         self._fill(current)
 
@@ -277,13 +277,13 @@ class Requests:
             if kind == Bundle.CLOSE_REPLY and xid == current.close_xid and current.phase is _Phase.FILLING:
                 current.phase = _Phase.COMMITTING
                 request = messages.bundle_control(Bundle.COMMIT_REQUEST, current.bundle_id, current.commit_xid)
-                self._outbox.put_at_once(request)
+                self._outbox.put(request)
                 return
             if kind != Bundle.COMMIT_REPLY or xid != current.commit_xid:
                 return
             if current.meters.deletes:
                 first = self._take_xids(len(current.meters.deletes))
-                self._outbox.put_at_once(meters.deletes(current.meters, first))
+                self._outbox.put(meters.deletes(current.meters, first))
             self._current = None
             self._go_on()
         self._post(BundleDone(self._dpid, self._session, current.number))
@@ -325,7 +325,7 @@ class Requests:
         self._outbox.stop_stream()
         if bundle.phase is _Phase.FILLING:
             discard = messages.bundle_control(Bundle.DISCARD_REQUEST, bundle.bundle_id, bundle.discard_xid)
-            self._outbox.put_at_once(discard)
+            self._outbox.put(discard)
         self._current = None
         self._post(BundleFailed(self._dpid, self._session, bundle.number, reason, bundle.no_meters))
         self._go_on()

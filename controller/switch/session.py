@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from os_ken import ofproto
 from os_ken.controller import ofp_event
@@ -24,7 +25,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 
 from controller.endpoints import plain_address
 from controller.peers.limits import Limits
-from controller.peers.pace import Budget, Pace, cost
+from controller.peers.pace import Budget, Pace, Turns, cost
 from controller.reconcile.events import Event, Peer
 from controller.switch import messages, meters
 from controller.switch.claims import Identity, identity
@@ -52,6 +53,13 @@ _OF_METERS = frozenset(meters.Ask)
 _numbers = itertools.count(1)
 
 
+class Together(NamedTuple):
+    """What all sessions share: the room for what they keep, and the turns of those that have much to say."""
+
+    budget: Budget
+    turns: Turns
+
+
 class Session(Datapath):  # type: ignore[misc]
     """A connection to a switch from the first byte to the last. `number` is unique within the process.
 
@@ -64,11 +72,11 @@ class Session(Datapath):  # type: ignore[misc]
         address: object,
         post: Callable[[Event], None],
         limits: Limits,
-        budget: Budget,
+        together: Together,
         certificate: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`post` gets events, `budget` is for all sessions together, `certificate` is the name that TLS has proved.
+        """`post` gets events, `certificate` is the name that TLS has proved.
 
         `on_alive` is called when the peer has answered a challenge.
         """
@@ -81,7 +89,7 @@ class Session(Datapath):  # type: ignore[misc]
         self._limits = limits
         self._clock = clock
         self._post = post
-        self._budget = budget
+        self._budget, self._turns = together
         self._outbox = Outbox(limits.waiting_bytes)
         self._requests: Requests | None = None
         self._monitor: FlowMonitor | None = None
@@ -89,6 +97,7 @@ class Session(Datapath):  # type: ignore[misc]
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
         self._pace = Pace(limits.burst, limits.rate, self._began)
+        self._light = Pace(limits.turn, limits.light, self._began, debt=limits.turn)
         self._prove_by: float | None = None
         self._early_messages = self._early_bytes = 0
         super().__init__(connection, address)
@@ -132,11 +141,11 @@ class Session(Datapath):  # type: ignore[misc]
                 self.id, self.number, self._outbox, self._post, self._clock, self._limits, self._budget
             )
             self._monitor = FlowMonitor(self.id, self.number, self._post, self._clock)
-            self._outbox.put_at_once(messages.flow_monitor_request(_MONITOR))
+            self._outbox.put(messages.flow_monitor_request(_MONITOR))
         super().set_state(state)
 
     def send(self, buf: bytes, close_socket: bool = False) -> bool:
-        """Queue a message. Waits while the peer does not read what it was sent. False when the session is over."""
+        """Queue a message. False when the session is over."""
         queued = self._outbox.put(bytes(buf))
         if close_socket:
             self._outbox.finish()
@@ -171,7 +180,7 @@ class Session(Datapath):  # type: ignore[misc]
             if self._prove_by is not None:
                 return
             self._prove_by = self._clock() + self._limits.prove
-        self._outbox.put_at_once(messages.echo_request(_CHALLENGE))
+        self._outbox.put(messages.echo_request(_CHALLENGE))
 
     def _shut(self) -> None:
         with contextlib.suppress(OSError):  # it may be closed already
@@ -247,8 +256,7 @@ class Session(Datapath):  # type: ignore[misc]
                 self._heard = now
                 buffer += data
             if rest <= 0 and buffer:
-                whole = self._consume(buffer)
-                time.sleep(0)  # a long dump shall not keep other green threads waiting
+                whole = self._turn(buffer, now)
             if not data or now - looked >= self._limits.tick:
                 looked = now
                 self._look_at_clocks(now)
@@ -278,12 +286,20 @@ class Session(Datapath):  # type: ignore[misc]
             self.end(f"the switch was silent for {silent:.0f} s")
         elif silent > self._limits.echo and now - self._asked > self._limits.echo:
             self._asked = now
-            self._outbox.put_at_once(messages.echo_request(0))
+            self._outbox.put(messages.echo_request(0))
         if self._prove_by is not None and now > self._prove_by:
             self.end(f"no sign of life within {self._limits.prove:g} s, while another connection claims its place")
         overdue = self._requests.overdue(now)
         if overdue:
             self.end(overdue, fault=True)
+
+    def _turn(self, buffer: bytearray, now: float) -> bool:
+        """Take messages from the buffer when it is this session's turn. Whether there may be more."""
+        self._outbox.wait_for_room()  # here, for in its turn a session must not wait
+        with self._turns if self._light.wait(now) > 0 else contextlib.nullcontext():
+            whole = self._consume(buffer)
+            time.sleep(0)  # within the turn, so that other green threads run before the next session's
+        return whole
 
     def _consume(self, buffer: bytearray) -> bool:
         """Take whole messages from the front of the buffer, as many as a turn has. Whether there may be more."""
@@ -299,6 +315,7 @@ class Session(Datapath):  # type: ignore[misc]
             units = cost(length)
             self.handled += 1
             spent += units
+            self._light.spend(units)
             if self._requests is None:
                 self._count_early(length)
             elif kind != Type.MULTIPART_REPLY or not self._requests.waits_for(xid):

@@ -10,4 +10,7 @@ if __name__ == "__main__":
     install(sys.argv[1])
     import pytest
 
-    sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", *sys.argv[2:]]))
+    from tests.hubs.closing import Closing
+
+    plugins = [Closing()] if sys.argv[1] == "eventlet" else []
+    sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", *sys.argv[2:]], plugins=plugins))

@@ -115,6 +115,7 @@ def peer(ovsdb: Ovsdb, talk: Callable[[socket.socket], None]) -> Iterator[socket
     finally:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+        thread.join(10)  # the descriptor is closed when nobody waits on it any more
         sock.close()
 
 

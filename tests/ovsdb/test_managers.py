@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -149,6 +149,11 @@ def cable(target: tuple[str, int]) -> Iterator[tuple[int, threading.Event]]:
     cut = threading.Event()
     server = socket.create_server(("127.0.0.1", 0))
     kept: list[socket.socket] = [server]
+    threads: list[threading.Thread] = []
+
+    def start(work: Callable[..., None], *given: socket.socket) -> None:
+        threads.append(threading.Thread(target=work, args=given, daemon=True))
+        threads[-1].start()
 
     def copy(source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -164,18 +169,21 @@ def cable(target: tuple[str, int]) -> Iterator[tuple[int, threading.Event]]:
                 inner, _ = server.accept()
                 outer = socket.create_connection(target)
                 kept.extend((inner, outer))
-                for pair in ((inner, outer), (outer, inner)):
-                    threading.Thread(target=copy, args=pair, daemon=True).start()
+                start(copy, inner, outer)
+                start(copy, outer, inner)
         except OSError:
             return
 
-    threading.Thread(target=serve, daemon=True).start()
+    start(serve)
     try:
         yield server.getsockname()[1], cut
     finally:
         for one in kept:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:  # a descriptor is closed when nobody waits on it any more
+            thread.join(10)
+        for one in kept:
             one.close()
 
 

@@ -10,10 +10,7 @@ if __name__ == "__main__":
     install(sys.argv[1])
     import pytest
 
-    if sys.argv[1] == "eventlet":
-        from eventlet import debug
+    from tests.hubs.closing import Closing
 
-        # A descriptor that was closed below eventlet stays in its list of readers, and its number comes again.
-        debug.hub_prevent_multiple_readers(False)
-
-    sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", *sys.argv[2:]]))
+    plugins = [Closing()] if sys.argv[1] == "eventlet" else []
+    sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", *sys.argv[2:]], plugins=plugins))

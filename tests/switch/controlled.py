@@ -27,6 +27,7 @@ from controller.reconcile.events import (
     WireFlow,
 )
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from tests.hubs.closing import FOUND
 
 DRIVER = Path(__file__).with_name("openflow_driver.py")
 _WAIT = 60.0
@@ -115,3 +116,4 @@ def controller(hub: str, **limits: object) -> Iterator[Controller]:
         finally:
             process.kill()
             process.wait()
+        assert FOUND not in log.read_text(), log.read_text()[-4000:]

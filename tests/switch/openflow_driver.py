@@ -28,11 +28,41 @@ def _break_next_event(app: Any) -> None:
     claims.came_up = fail
 
 
+class _Rounds:
+    """Counts the turns that sessions have in each round of the hub, from now on; `most` is the most in a round."""
+
+    def __init__(self) -> None:
+        import threading
+
+        from controller.switch.session import Session
+
+        self.most = self._turns = 0
+        plain = Session._consume
+
+        def consume(session: Session, buffer: bytearray) -> bool:
+            self._turns += 1
+            return plain(session, buffer)
+
+        Session._consume = consume  # type: ignore[assignment, method-assign]
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        import time
+
+        while True:
+            self.most, self._turns = max(self.most, self._turns), 0
+            time.sleep(0)
+
+
 def main(hub: str, path: str, limits: str) -> None:
     """Serve one test until it says `close`."""
     from controller.hub import install
 
     install(hub)
+    if hub == "eventlet":
+        from tests.hubs.closing import say, watch
+
+        watch(say)
     import socket
     import threading
 
@@ -60,6 +90,10 @@ def main(hub: str, path: str, limits: str) -> None:
             post([tuple(trouble) for trouble in app.troubles()])
         elif name == "read_of":
             post(sum(session.handled for one in app.listeners for session in one.sessions() if session.id in arguments))
+        elif name == "count_turns":
+            rounds = _Rounds()
+        elif name == "most_turns":
+            post(rounds.most)
         elif name == "break_next_event":
             _break_next_event(app)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -224,6 +225,28 @@ def test_a_flood_is_read_at_a_pace(hub: str, kind: bytes) -> None:
             read = app.next(int)
             assert read <= 2000 + 200 * (time.monotonic() - began) + 64
         assert app.next(SwitchDown) == SwitchDown(DPID, up.session)
+
+
+def test_of_many_that_flood_one_has_its_turn_between_two_rounds() -> None:
+    """Counted under eventlet, where threads run in rounds: what others wait for does not grow with the peers."""
+    with controller("eventlet") as app, ExitStack() as stack:
+        floods = []
+        for number in range(16):
+            one = stack.enter_context(dial(app.port, THIEF))
+            one.sendall(HELLO + features(100 + number) + PORTS + message(2) * 200)
+            up_of(app, 100 + number)
+            floods.append(one)
+        app.tell("count_turns")
+        threads = [threading.Thread(target=one.sendall, args=(message(2) * 5000,), daemon=True) for one in floods]
+        for thread in threads:
+            thread.start()
+        with fake(app.port, 1, HONEST):
+            assert works(app, up_of(app, 1))
+        for thread in threads:
+            thread.join(60)
+        time.sleep(0.5)
+        app.tell("most_turns")
+        assert 1 <= app.skip_to(int) <= 6  # a turn or two, and those of switches that say little
 
 
 def test_errors_to_everything_are_answered_by_ever_longer_waits(hub: str) -> None:

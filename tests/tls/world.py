@@ -134,15 +134,25 @@ def secure_node(identity: Identity, name: str) -> Iterator[SecureNode]:
 
 
 class Headgate:
-    """`headgate run` as a process. `openflow` and `ovsdb` are the ports where it listens, by `method` ssl or tcp."""
+    """`headgate run` as a process. `openflow` and `ovsdb` are the ports where it listens, by `method` ssl or tcp; `folder`
+    has its manifests."""
 
-    def __init__(self, hub: str, folder: Path, *arguments: str, listen: bool = True, method: str = "ssl") -> None:
+    def __init__(
+        self,
+        hub: str,
+        folder: Path,
+        *arguments: str,
+        listen: bool = True,
+        method: str = "ssl",
+        program: str = "controller",
+    ) -> None:
         self.method = method
+        self.folder = folder
         self.manifests = folder / "manifests"
         self.openflow, self.ovsdb = free_port(), free_port()
         (folder / "manifests").mkdir(parents=True, exist_ok=True)
         self.log_file = folder / "log"
-        command = [sys.executable, "-m", "controller", "run", "--hub", hub, "--manifests", str(folder / "manifests")]
+        command = [sys.executable, "-m", program, "run", "--hub", hub, "--manifests", str(folder / "manifests")]
         command += ["--http", f"{HOST}:0", "--openflow-listen", f"{method}:{HOST}:{self.openflow}"]
         command += ["--ovsdb-listen", f"{method}:{HOST}:{self.ovsdb}"] if listen else []
         with self.log_file.open("wb") as log:
@@ -195,10 +205,12 @@ class Headgate:
 
 
 @contextmanager
-def headgate(hub: str, pki: Pki, *arguments: str, listen: bool = True) -> Iterator[Headgate]:
+def headgate(
+    hub: str, pki: Pki, *arguments: str, listen: bool = True, program: str = "controller"
+) -> Iterator[Headgate]:
     """A running controller that ends with the block."""
     folder = Path(tempfile.mkdtemp(prefix="hgt-"))
-    run = Headgate(hub, folder, "--pki-dir", str(pki.folder), *arguments, listen=listen)
+    run = Headgate(hub, folder, "--pki-dir", str(pki.folder), *arguments, listen=listen, program=program)
     try:
         run.start()
         yield run

@@ -1,0 +1,76 @@
+"""What an honest switch notices of peers that flood: from a changed manifest to its commit reply, quiet and beside
+sessions that send echo requests as fast as they can.
+
+Both in one run, by turns, so that what else the machine does counts for both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import socket
+import struct
+import threading
+import time
+
+from bench.result import Result, quantile
+from bench.run_cost import changing
+
+PEERS = 8
+ROUNDS = 4
+CHANGES = 12  # a round, of each kind
+_HEADER = struct.Struct("!BBHI")
+_ECHOES = _HEADER.pack(5, 2, 8, 7) * 8000
+_PORTS = struct.pack("!HHI", 13, 0, 0)
+_FEATURES = struct.Struct("!QIBB2xII")
+
+
+def measure_flood(scale: float) -> list[Result]:
+    """The same at any size."""
+    with changing() as (address, change):
+        quiet: list[float] = []
+        flooded: list[float] = []
+        for _ in range(ROUNDS):
+            quiet += [change() for _ in range(CHANGES)]
+            flood = multiprocessing.get_context("spawn").Process(target=_flood, args=(address,), daemon=True)
+            flood.start()
+            try:
+                time.sleep(0.5)  # until they have come up
+                flooded += [change() for _ in range(CHANGES)]
+            finally:
+                flood.kill()
+                flood.join()
+            time.sleep(1.0)
+    name = f"manifest change → commit reply, beside {PEERS} sessions that flood"
+    return [
+        Result(f"{name}, {what}", 1e3 * quantile(flooded, part), "ms", against="quiet, in the same run",
+               reference=1e3 * quantile(quiet, part))
+        for what, part in (("p50", 0.5), ("p90", 0.9))
+    ]  # fmt: skip
+
+
+def _flood(address: tuple[str, int]) -> None:
+    """The peers, in a process of their own that gives way to the one that is measured."""
+    os.nice(10)
+    for number in range(PEERS):
+        threading.Thread(target=_peer, args=(address, 0x9000 + number), daemon=True).start()
+    threading.Event().wait()
+
+
+def _peer(address: tuple[str, int], dpid: int) -> None:
+    hello, features = _HEADER.pack(5, 0, 8, 1), _FEATURES.pack(dpid, 0, 254, 0, 0, 0)
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=10) as one:
+            one.settimeout(None)
+            one.sendall(hello + _HEADER.pack(5, 6, 32, 2) + features + _HEADER.pack(5, 19, 16, 3) + _PORTS)
+            threading.Thread(target=_drain, args=(one,), daemon=True).start()
+            while True:
+                one.sendall(_ECHOES)
+        time.sleep(0.05)
+
+
+def _drain(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while one.recv(1 << 18):
+            continue

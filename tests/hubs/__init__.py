@@ -1,0 +1,1 @@
+"""`headgate run` under both hubs: what holds for the whole process, whichever it runs on."""
