@@ -27,6 +27,7 @@ from controller.reconcile.events import (
     WireFlow,
     wire_flow,
 )
+from controller.reconcile.invalid import InvalidLedger
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
@@ -88,6 +89,7 @@ class Switch:
     all_counters: bool = False  # the next dump shall have those
     dumping_all: bool = False
     meters: MeterLedger = field(default_factory=MeterLedger)
+    invalid: InvalidLedger = field(default_factory=InvalidLedger)
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
@@ -152,6 +154,7 @@ class Switch:
             return
         self._hold(event.flows)
         self.meters.dumped(event.meters)
+        self.invalid.dumped(event.counters, (event.flows, self.desired), now)
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows
