@@ -18,6 +18,7 @@ from controller.reconcile.switch import AUDIT_SECONDS
 from tests.packets.frames import put
 from tests.packets.test_limits import packet
 from tests.packets.world_lab import world_lab
+from tests.pipeline.packet import split
 from tests.switch.frames import encode
 from topology.lab import Lab
 from topology.links import ETHTOOL_STXCSUM, SIOCETHTOOL, checksums_in_software
@@ -28,6 +29,7 @@ from topology.probe.matrix import Outcome, Probe
 pytestmark = pytest.mark.lab
 
 POD, PEER, SERVER = "x/a", "x/c", "x/b"
+FRAGMENTS_WAIT = 15.0  # seconds, on the userspace datapath
 COMMAND = "ethtool -K eth0 tx off"
 
 
@@ -70,7 +72,7 @@ def ask_by_name(lab: Lab, name: str, times: int) -> None:
     def send() -> None:
         with inside(lab.netns(name)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for _ in range(times):
-                sock.sendto(b"\0" * 30, (lab.endpoints[PEER].addresses[4], 9053))
+                sock.sendto(b"\0" * 30, (lab.endpoints[SERVER].addresses[4], 9053))
                 time.sleep(0.02)
 
     in_thread(send)
@@ -153,3 +155,16 @@ def test_a_few_odd_packets_are_no_sign_and_forged_ones_mark_their_sender_alone(l
     assert until(lab, lambda: "checksums are wrong" in lab.product.call(["pod", POD]).stdout, 10)
     assert pods(lab)[PEER]["reason"] == ""
     assert pods(lab)[PEER]["invalid"] == 0
+
+
+def test_fragments_that_one_pod_leaves_waiting_do_not_mark_another(lab: Lab) -> None:
+    """When they have waited in vain they leave conntrack among the packets of whoever sends next."""
+    before = {key: one["invalid"] for key, one in pods(lab).items()}
+    for train in range(1, 31):
+        put(lab, POD, [encode(split(packet(lab, POD, SERVER), train, 3)[0])])
+    end = time.monotonic() + FRAGMENTS_WAIT + 5
+    while time.monotonic() < end:
+        ask_by_name(lab, PEER, 10)
+    lab.product.call(["pod", PEER])
+    after = {key: one["invalid"] for key, one in pods(lab).items()}
+    assert after[PEER] == before[PEER]
