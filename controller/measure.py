@@ -90,7 +90,7 @@ class Meter:
                 direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
                 names = _named(isolated.get((pods[number], direction), ()))
                 counts = (Denied(*pods[number], direction.value, names),)
-            elif kind in _INVALID and number in pods:
+            elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
                 counts = (Invalid(*pods[number], _INVALID[kind].value),)
             elif kind is CookieKind.RULE and number in parts:
                 # Policies that say the same share the flow, and each counts all that it allows.

@@ -120,7 +120,8 @@ DESTINATION = Table(
 STATE = Table(
     40,
     "state",
-    "Turns away what conntrack calls invalid, and sets apart the few packets whose part in their connection it cannot tell.",
+    "Turns away what conntrack calls invalid, and sets apart the few packets whose part in their connection it cannot "
+    "tell.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
     ("midstream", "related", "direction", "commit", "invalid"),
     "drop",

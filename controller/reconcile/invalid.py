@@ -6,7 +6,7 @@ weighed over a window that ends with a verdict. No input or output here; the wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -22,7 +22,7 @@ MANY_VALID = 5  # and more than the invalid ones: all is well again
 # A window without a verdict ends after this time, and what was told of the port with it.
 WINDOW_SECONDS = 300.0
 # What a flow has counted before it was seen first is only of now where the flow is not older than this.
-FRESH_SECONDS = 60
+FRESH_SECONDS = 90
 _TABLES = frozenset({CLASSIFY.number, INVALID.number})  # a key begins with its table
 _KIND = COOKIE_PREFIX << COOKIE_PREFIX_SHIFT - COOKIE_KIND_SHIFT
 _KINDS = {_KIND | kind: kind for kind in (CookieKind.SENT, CookieKind.INVALID, CookieKind.BROKEN)}
@@ -98,14 +98,9 @@ class InvalidLedger:
         self._came, self._went = set(), set()
         return came, went
 
-    def dumped(
-        self,
-        counters: Mapping[FlowKey, FlowCounters],
-        bodies: Iterable[Mapping[FlowKey, Body | None]],
-        now: float,
-    ) -> None:
-        """The switch has said what its flows counted; `bodies` has what they are, the first that knows a flow."""
-        places = tuple(bodies)
+    def dumped(self, counters: Mapping[FlowKey, FlowCounters], desired: Mapping[FlowKey, Body], now: float) -> None:
+        """The switch has said what its flows counted. Only those that are desired count: what else there is may be any
+        number."""
         last, self._last = self._last, {}
         who: dict[int, set[FlowKey]] = {}
         came: dict[int, Sent] = {}
@@ -113,7 +108,7 @@ class InvalidLedger:
         for key, seen in counters.items():
             if key[0] not in _TABLES:
                 continue
-            body = next((found for place in places if (found := place.get(key)) is not None), None)
+            body = desired.get(key)
             kind = _KINDS.get(body.cookie >> COOKIE_KIND_SHIFT) if body is not None else None
             if body is None or kind is None:
                 continue

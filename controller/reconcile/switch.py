@@ -154,7 +154,7 @@ class Switch:
             return
         self._hold(event.flows)
         self.meters.dumped(event.meters)
-        self.invalid.dumped(event.counters, (event.flows, self.desired), now)
+        self.invalid.dumped(event.counters, self.desired, now)
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows

@@ -56,7 +56,7 @@ class Bench:
     def dump(self, seconds: float = AUDIT_SECONDS) -> None:
         self.now += seconds
         counters = {key: FlowCounters(n, 0, int(self.now - made)) for key, (_, n, made) in self.counts.items()}
-        self.ledger.dumped(counters, ({}, {key: body for key, (body, _, _) in self.counts.items()}), self.now)
+        self.ledger.dumped(counters, {key: body for key, (body, _, _) in self.counts.items()}, self.now)
 
     def step(self, step: Step, port: int = PORT, seconds: float = AUDIT_SECONDS) -> InvalidReason | None:
         self.send(port, step)
@@ -162,3 +162,11 @@ def test_invalid_packets_that_never_prevail_are_never_told(parts: Sequence[Step]
     bench = Bench()
     for step in parts:
         assert bench.step(Step(step.connection + step.broken + 1, step.connection, step.broken)) is None
+
+
+def test_what_a_switch_counts_besides_is_not_kept() -> None:
+    bench = Bench()
+    bench.send(PORT, Step(broken=20))
+    counters = {key: FlowCounters(n, 0, 1) for key, (_, n, _) in bench.counts.items()}
+    bench.ledger.dumped(counters, {}, bench.now)
+    assert (bench.ledger.told(PORT), bench.ledger.total(PORT)) == (None, Sent())
