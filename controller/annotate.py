@@ -20,6 +20,9 @@ from flows.living import Part
 from flows.oxm import IN_PORT, REGISTERS
 from flows.pipeline import TABLE_NAMES
 
+_OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
+             CookieKind.BROKEN)  # fmt: skip
+
 
 def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     """The flows of one bridge as its switch last dumped them, in table order, highest priority first."""
@@ -130,7 +133,7 @@ def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, Part])
 
 def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: dict[int, str]) -> Iterator[str]:
     """The pods whose port a flow's cookie or match names."""
-    if kind in (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
+    if kind in _OF_PORTS and number in pods:
         yield pods[number]
     for term in flow.match:
         is_port = term.field is IN_PORT or (term.field in REGISTERS[:4] and term.mask == SOURCE.mask)

@@ -26,6 +26,7 @@ from controller.core_views import CoreViews
 from controller.endpoints import is_tls
 from controller.errors import StartError, why
 from controller.hub import offload
+from controller.invalid import BEGAN, ENDED, news
 from controller.measure import Meter
 from controller.metrics import Metrics
 from controller.notes import Notes
@@ -213,6 +214,7 @@ class Controller:
         with self._lock:
             self.meter.handled(self.reconciler, events, commands, now - before)
             self.board.handled(events)
+            self._note_invalid(events)
             if any(isinstance(event, OvsdbState | BridgeGone) for event in events):
                 self._note_bridgeless()
         if now - before > LONG_SECONDS:
@@ -268,6 +270,13 @@ class Controller:
         for problem in found - self._bridgeless:
             log.warning(problem.reason, ovsdb=problem.where)
         self._bridgeless = found
+
+    def _note_invalid(self, events: list[Event]) -> None:
+        """Say which pods began, or ceased, to send mostly invalid packets: two lines at most for a switch's dump."""
+        for dpid in dict.fromkeys(event.dpid for event in events if isinstance(event, FlowsDumped)):
+            for began, pods in news(self.reconciler, dpid):
+                with contextlib.suppress(Exception):
+                    (log.warning if began else log.info)(BEGAN if began else ENDED, **self.who(dpid), pods=pods)
 
     def _note_drift(self, event: FlowsDisturbed) -> None:
         """What somebody else did to a switch's flows."""

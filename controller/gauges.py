@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from controller.keeper import BUSY_SECONDS, Core, Keeper
-from controller.metrics import Counts, Denied, Limited, Metrics
+from controller.metrics import Counts, Denied, Invalid, Limited, Metrics
 from controller.ovsdb.away import CONTESTED, OVSDB, WAITING
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
@@ -125,7 +125,7 @@ def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) 
 
 def _owned(cluster: Cluster, counts: Counts) -> bool:
     """True while the pod, or the policy with this rule, is there."""
-    if isinstance(counts, Denied | Limited):
+    if isinstance(counts, Denied | Limited | Invalid):
         return Key(counts.namespace, counts.pod) in cluster.pods
     policy = cluster.policies.get(Key(counts.namespace, counts.policy))
     rules = policy.rules(Direction(counts.direction)) if policy is not None else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 
 from controller.details import isolating
-from controller.metrics import Allowed, Counts, Denied, Limited, Metrics, Reading
+from controller.metrics import Allowed, Counts, Denied, Invalid, Limited, Metrics, Reading
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
@@ -17,6 +17,7 @@ from controller.reconcile.events import (
     SwitchDown,
     SwitchUp,
 )
+from controller.reconcile.invalid import InvalidReason
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from flows.fields import CookieKind, read_cookie
@@ -24,6 +25,7 @@ from flows.limits import Limit, read_meter
 from flows.model import Direction
 
 NAMED_POLICIES = 3  # in a label
+_INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}
 
 
 class Meter:
@@ -88,6 +90,8 @@ class Meter:
                 direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
                 names = _named(isolated.get((pods[number], direction), ()))
                 counts = (Denied(*pods[number], direction.value, names),)
+            elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
+                counts = (Invalid(*pods[number], _INVALID[kind].value),)
             elif kind is CookieKind.RULE and number in parts:
                 # Policies that say the same share the flow, and each counts all that it allows.
                 owners = parts[number].owners

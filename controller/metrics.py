@@ -147,6 +147,13 @@ LIMITED = Series(
     "Packets of the pod that its limit dropped, by kind: new_connections or fragments.",
     ("namespace", "pod", "kind"),
 )
+INVALID = Series(
+    "headgate_invalid_packets",
+    Counter,
+    "Packets of the pod that were dropped as invalid, by reason: broken by themselves, as by a wrong checksum, or at "
+    "odds with what conntrack knows of their connection.",
+    ("namespace", "pod", "reason"),
+)
 
 RESULTS = ("committed", "failed")
 DRIFTS = ("removed", "modified", "added", "foreign")
@@ -156,7 +163,7 @@ DECLARED = (
     BUILD, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, IN_SYNC, BUNDLES, FLOW_MODS, DRIFT, PROGRAMMED, RECONCILE,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES, POLICIES_UNREALIZED, PODS, CONTAINED,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    CONNECTED, AWAY, DENIED, ALLOWED, LIMITED,
+    CONNECTED, AWAY, DENIED, ALLOWED, LIMITED, INVALID,
 )  # fmt: skip
 
 # What the client library says of the process itself (prometheus_client.ProcessCollector); Linux only.
@@ -196,8 +203,16 @@ class Limited(NamedTuple):
     kind: str
 
 
-Counts = Denied | Allowed | Limited
-_FED = {Denied: DENIED, Allowed: ALLOWED, Limited: LIMITED}
+class Invalid(NamedTuple):
+    """Whose packets conntrack called invalid; `reason` is "broken" or "connection"."""
+
+    namespace: str
+    pod: str
+    reason: str
+
+
+Counts = Denied | Allowed | Limited | Invalid
+_FED = {Denied: DENIED, Allowed: ALLOWED, Limited: LIMITED, Invalid: INVALID}
 
 
 class Reading(NamedTuple):

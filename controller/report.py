@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from itertools import chain, islice
 from typing import NamedTuple
 
+from controller.invalid import why_invalid
 from controller.reconcile.events import Problem
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.switch import Switch
 from controller.switch.foreign import describe_foreign
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
@@ -122,6 +124,7 @@ def pods_on(core: Reconciler, name: BridgeName, attachments: Iterable[Attachment
 
 def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, attachment: Attachment) -> PodView:
     mac = f"{attachment.mac:012x}" if attachment.mac is not None else ""
+    switch = core.switch_of((bridge.ovsdb, bridge.name))
     return PodView(
         key=str(attachment.pod),
         node=bridge.node,
@@ -132,13 +135,20 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
         isolated=_directions(core.world.engine.isolated(attachment.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.programmed_after.get((bridge.ovsdb, interface.uuid)),
-        reason="" if attachment.addresses else "no address is known for it yet: nothing passes",
-        limited=_limited(core, bridge, attachment.ofport),
+        reason=_pod_reason(switch, bridge, attachment),
+        limited=_limited(switch, attachment.ofport),
+        invalid=switch.invalid.total(attachment.ofport).invalid if switch else 0,
     )
 
 
-def _limited(core: Reconciler, bridge: BridgeState, ofport: int) -> int:
-    switch = core.switch_of((bridge.ovsdb, bridge.name))
+def _pod_reason(switch: Switch | None, bridge: BridgeState, attachment: Attachment) -> str:
+    if not attachment.addresses:
+        return "no address is known for it yet: nothing passes"
+    told = switch.invalid.told(attachment.ofport) if switch else None
+    return why_invalid(told, bridge, attachment.interface) if told is not None else ""
+
+
+def _limited(switch: Switch | None, ofport: int) -> int:
     dropped = switch.meters.dropped if switch else {}
     meters = (meter_number(limit, ofport) for limit in METERED)
     return sum(dropped[number].packets for number in meters if number in dropped)

@@ -103,8 +103,8 @@ class PodView:
     """One pod that has a port, or should have one.
 
     `isolated` holds "ingress" and "egress"; `installed` means that its port's policy is in force; `programmed_after`
-    is the time from the port's appearance to that, in seconds; `limited` counts packets that its limits dropped, as of
-    the last reading of counters.
+    is the time from the port's appearance to that, in seconds; `limited` counts packets that its limits dropped,
+    `invalid` those that conntrack called invalid, as of the last reading of counters.
     """
 
     key: str
@@ -118,6 +118,7 @@ class PodView:
     programmed_after: float | None = None
     reason: str = ""
     limited: int = 0
+    invalid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

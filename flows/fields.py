@@ -50,6 +50,7 @@ DESTINATION_INGRESS = Range(_R[4], 3, 3, "the destination pod is isolated for in
 EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
 INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
+BROKEN = Range(_R[4], 13, 13, "the packet itself is invalid, whatever connection it would belong to")
 LONGER = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
 LONGEST = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
 READING = Range(_R[4], 10, 12, "a Reading: how a packet is judged whose part in a connection is in doubt")
@@ -62,7 +63,7 @@ RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection stands in the zone")
 
 RANGES = (
     SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
-    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, READING, LONGER, LONGEST, OUTPUT, PORT_FROM, PORT_TO,
+    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, READING, BROKEN, LONGER, LONGEST, OUTPUT, PORT_FROM, PORT_TO,
     FLOOD_CHUNK,
 )  # fmt: skip
 
@@ -119,6 +120,9 @@ class CookieKind(enum.IntEnum):
     DENY_EGRESS = 4  # an ofport: what its isolation for egress dropped
     DENY_INGRESS = 5  # an ofport: what its isolation for ingress dropped
     LEARNED = 6  # made by the switch's own learn action: never compared, never deleted
+    SENT = 7  # an ofport: admission of what it sends from its own addresses, and how much that is
+    INVALID = 8  # an ofport: what of that conntrack called invalid, other than broken packets
+    BROKEN = 9  # an ofport: what of that is invalid by itself, as with a wrong checksum
 
 
 def cookie(kind: CookieKind, number: int = 0) -> int:

@@ -120,9 +120,10 @@ DESTINATION = Table(
 STATE = Table(
     40,
     "state",
-    "Drops what conntrack calls invalid, and sets apart the few packets whose part in their connection it cannot tell.",
+    "Turns away what conntrack calls invalid, and sets apart the few packets whose part in their connection it cannot "
+    "tell.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
-    ("midstream", "related", "direction", "commit"),
+    ("midstream", "related", "direction", "commit", "invalid"),
     "drop",
 )
 MIDSTREAM = Table(
@@ -147,7 +148,7 @@ DIRECTION = Table(
     "direction",
     "Tells initiator from responder, so that both directions are judged as one connection.",
     _names(oxm.CT_STATE, oxm.PKT_MARK) | _REGISTERS,
-    ("egress",),
+    ("egress", "invalid"),
     "drop",
 )
 SAME_PORT = Table(
@@ -217,6 +218,14 @@ OUTPUT = Table(
     (),
     "output",
 )
+INVALID = Table(
+    85,
+    "invalid",
+    "Drops what conntrack calls invalid, and counts it for each pod, with what is invalid by itself apart.",
+    _REGISTERS,
+    (),
+    "drop",
+)
 DENY = Table(
     90,
     "deny",
@@ -228,7 +237,8 @@ DENY = Table(
 
 TABLES = (
     CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM, RELATED,
-    DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, DENY,
+    DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, INVALID,
+    DENY,
 )  # fmt: skip
 BY_NUMBER = {table.number: table for table in TABLES}
 BY_NAME = {table.name: table for table in TABLES}

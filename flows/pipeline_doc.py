@@ -89,6 +89,9 @@ def _cookies() -> list[str]:
         fields.CookieKind.DENY_EGRESS: "the ofport whose isolation for egress drops, and is counted",
         fields.CookieKind.DENY_INGRESS: "the ofport whose isolation for ingress drops, and is counted",
         fields.CookieKind.LEARNED: "made by the switch's own learn action; never compared, never deleted",
+        fields.CookieKind.SENT: "the ofport whose IP packets it admits, and counts",
+        fields.CookieKind.INVALID: "the ofport whose invalid packets it drops, and counts",
+        fields.CookieKind.BROKEN: "likewise, of those that are invalid by themselves, as with a wrong checksum",
     }
     lines += ["", "| kind | name | number |", "|---|---|---|"]
     lines += [f"| {kind.value} | {kind.name.lower()} | {text} |" for kind, text in meaning.items()]

@@ -16,6 +16,7 @@ from flows.builder import ARP, FAMILIES, IPV4, IPV6, FlowSet
 from flows.compile import NodePolicy
 from flows.fields import (
     BEHIND_NODE,
+    BROKEN,
     CT_ZONE,
     CT_ZONE_EMPTY,
     DESTINATION,
@@ -43,7 +44,7 @@ from flows.limits import sctp_opening
 from flows.pipeline import MISS
 from flows.render_discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
-from flows.render_readings import FRAGMENT, INVALID, NEW, SCTP, render_readings
+from flows.render_readings import FRAGMENT, INVALID, INVALID_NOW, NEW, SCTP, UDP, render_readings
 from flows.render_rules import render_rules, render_stages
 
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
@@ -155,7 +156,11 @@ def _state(flows: FlowSet) -> None:
     """Invalid packets end here. Later fragments have no ports: they go on to the second reassembly, which lets none out
     without the first fragment, and that one is judged."""
     flows.add(tables.STATE, 200, [INVALID])
+    # Only what was tracked is counted: the others may be expired fragments of another pod.
+    flows.add(tables.STATE, 202, [INVALID_NOW], goto=tables.INVALID)
     for family in FAMILIES:
+        # UDP has no state that a packet could be at odds with.
+        flows.add(tables.STATE, 205, [INVALID_NOW, family, UDP], [Load(BROKEN, 1)], tables.INVALID)
         flows.add(tables.STATE, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
 
 

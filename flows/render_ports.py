@@ -12,6 +12,7 @@ from flows import pipeline as tables
 from flows.attach import Attachment, SwitchView
 from flows.builder import ARP, IPV4, IPV6, MULTICAST, FlowSet, address
 from flows.fields import (
+    BROKEN,
     DESTINATION,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
@@ -55,13 +56,14 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     """Admission to and delivery at one pod's port. A pod without addresses passes nothing."""
     owner = cookie(CookieKind.PORT, pod.ofport)
     flows.add(tables.CLASSIFY, 10, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
-    _admit_ip(flows, pod, isolated, owner)
+    _admit_ip(flows, pod, isolated)
     admit_arp(flows, pod, _from(pod), owner)
     admit_discovery(flows, pod, _from(pod), owner)
     _limit(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
     admit_errors(flows, pod, owner)
     _count_denied(flows, pod)
+    _count_invalid(flows, pod)
     _deliver_neighbors(flows, pod, owner)
 
 
@@ -71,7 +73,8 @@ def _from(pod: Attachment) -> list[Term]:
     return here if pod.mac is None else [*here, exactly(oxm.ETH_SRC, pod.mac)]
 
 
-def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
+def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
+    owner, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
     actions: list[Action] = [Load(SOURCE, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(SOURCE_EGRESS, 1))
@@ -79,11 +82,11 @@ def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], o
         actions.append(Load(SOURCE_INGRESS, 1))
     for net in pod.addresses:
         source = address("source", net)
-        flows.add(tables.CLASSIFY, 200, [*_from(pod), *source], actions, tables.CONNTRACK, owner)
+        flows.add(tables.CLASSIFY, 200, [*_from(pod), *source], actions, tables.CONNTRACK, sent)
         flows.add(tables.CLASSIFY, 100, source, owner=owner)
         if Limit.FRAGMENTS in pod.limits:
             metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
-            flows.add(tables.CLASSIFY, 205, [*_from(pod), *source, FRAGMENT], metered, tables.CONNTRACK, owner)
+            flows.add(tables.CLASSIFY, 205, [*_from(pod), *source, FRAGMENT], metered, tables.CONNTRACK, sent)
 
 
 def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
@@ -130,6 +133,13 @@ def _count_denied(flows: FlowSet, pod: Attachment) -> None:
         (tables.INGRESS_DEFAULT, RESPONDER, CookieKind.DENY_INGRESS),
     ):
         flows.add(table, 100, [in_range(subject, pod.ofport)], goto=tables.DENY, owner=cookie(kind, pod.ofport))
+
+
+def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
+    """What conntrack calls invalid is dropped wherever it came from; of a pod it is counted, by its kind."""
+    here = in_range(SOURCE, pod.ofport)
+    flows.add(tables.INVALID, 100, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
+    flows.add(tables.INVALID, 110, [here, in_range(BROKEN, 1)], owner=cookie(CookieKind.BROKEN, pod.ofport))
 
 
 def render_node(flows: FlowSet, view: SwitchView) -> None:

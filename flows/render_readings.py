@@ -12,6 +12,7 @@ from flows.attach import Attachment, SwitchView
 from flows.builder import FAMILIES, IPV4, FlowSet, address
 from flows.fields import (
     BEHIND_NODE,
+    BROKEN,
     CT_ZONE,
     CT_ZONE_EMPTY,
     DESTINATION,
@@ -203,7 +204,9 @@ def _ends(flows: FlowSet, userspace: bool) -> None:
 
 def _stale(flows: FlowSet) -> None:
     """A new connection with the addresses and ports of an old one. Userspace conntrack calls its SYN invalid; the
-    kernel lets it pass and waits for what the other end says."""
+    kernel lets it pass and waits for what the other end says. A SYN that is invalid where nothing is recorded is broken
+    itself."""
+    flows.add(tables.DIRECTION, 130, [INVALID_NOW], [Load(BROKEN, 1)], tables.INVALID)
     for family in FAMILIES:
         syn = [family, TCP, WHOLE, SYN_ALONE]
         flows.add(tables.STATE, 210, [INVALID_NOW, *syn], [Load(READING, Reading.REPLACING), _JUDGE])

@@ -16,7 +16,7 @@ from flows.pipeline import TABLE_NAMES
 SHOWN_NAMES = 3  # of the rules or policies that share one flow; -o json has all
 FOREIGN = "foreign"  # the kind of flows that are not ours
 # What decides stands first, in the order in which a packet meets it; then the way there and on; discovery last.
-DECIDING = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state")
+DECIDING = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state", "invalid")
 DISCOVERY = ("nd_guard", "neighbor", "flood")
 DISCOVERY_MATCHES = ("arp", "icmp6")
 

@@ -59,6 +59,7 @@ def show(found: PodDetail, wide: bool = False) -> None:
             f"{seconds(one.programmed_after)} after it appeared" if one.programmed_after is not None else "-",
         ),
         ("limits", limited(one) or "nothing dropped"),
+        ("invalid", f"{one.invalid:,} packets dropped" if one.invalid else "nothing dropped"),
     ):
         page.line(f"  {label:<11} {value}")
     page.table(

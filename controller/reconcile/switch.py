@@ -29,6 +29,7 @@ from controller.reconcile.events import (
     WireFlow,
     wire_flow,
 )
+from controller.reconcile.invalid import InvalidLedger
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
@@ -92,6 +93,7 @@ class Switch:
     dumping_all: bool = False
     meters: MeterLedger = field(default_factory=MeterLedger)
     marks: MarkLedger = field(default_factory=MarkLedger)
+    invalid: InvalidLedger = field(default_factory=InvalidLedger)
 
     def up(self, session: int) -> None:
         """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
@@ -156,6 +158,7 @@ class Switch:
             return
         self._hold(self.marks.take(event.flows))
         self.meters.dumped(event.meters)
+        self.invalid.dumped(event.counters, self.desired, now)
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows

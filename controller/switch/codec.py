@@ -30,8 +30,9 @@ _MATCH_AT = 48
 _OURS = COOKIE_PREFIX << COOKIE_PREFIX_SHIFT
 _KIND_MASK = 0xFF << COOKIE_KIND_SHIFT
 _LEARNED = CookieKind.LEARNED << COOKIE_KIND_SHIFT
-_COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind
-                       for kind in (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS)})  # fmt: skip
+COUNTING_KINDS = (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT,
+                  CookieKind.INVALID, CookieKind.BROKEN)  # fmt: skip
+_COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind for kind in COUNTING_KINDS})
 MOST_FOREIGN = 100  # foreign flows of a switch that are kept with their text; the others are counted
 # What an entry costs beyond its bytes: the objects, and their place in a dictionary.
 _FLOW_KEPT, _COUNTER_KEPT = 300, 240

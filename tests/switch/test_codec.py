@@ -152,7 +152,8 @@ def test_a_dump_names_what_is_not_as_it_is_known(some: list[Flow], data: st.Data
     actual = {wire.key: wire.body for wire in there}
     differs = {key for key in known.keys() | actual.keys() if known.get(key) != actual.get(key)}
     assert dump.flows == {key: actual.get(key) for key in differs}
-    counting = (fields.CookieKind.RULE, fields.CookieKind.DENY_EGRESS, fields.CookieKind.DENY_INGRESS)
+    of = fields.CookieKind
+    counting = (of.RULE, of.DENY_EGRESS, of.DENY_INGRESS, of.SENT, of.INVALID, of.BROKEN)
     assert dump.counters.keys() == {w.key for w in there if (fields.read_cookie(w.cookie) or (None,))[0] in counting}
 
 
