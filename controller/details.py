@@ -56,20 +56,7 @@ def key_of(text: str) -> Key:
 
 def isolating(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
     """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name."""
-    index = core.world.engine.index
-    here: dict[str, set[int]] = {}  # by namespace, so that a policy costs no more than the pods that it may select
-    for key in pods:
-        if key in index.number:
-            here.setdefault(key.namespace, set()).add(index.number[key])
-    found: dict[tuple[Key, Direction], list[str]] = {}
-    for policy in core.world.known.policies.values():
-        near = here.get(policy.key.namespace)
-        if near is None or not policy.isolates:
-            continue
-        for number in near.intersection(index.select(policy.key.namespace, policy.subjects)):
-            for direction in policy.isolates:
-                found.setdefault((index.pods[number].key, direction), []).append(str(policy.key))
-    return {one: tuple(sorted(names)) for one, names in found.items()}
+    return core.world.engine.isolating(pods)
 
 
 # -- one pod -------------------------------------------------------------------------------------------------------

@@ -44,10 +44,16 @@ class Clauses(Generic[W]):
     `left_out` has the namespaces whose rules are missing in some flow, for even the most bands could not hold it.
     """
 
+    __slots__ = (
+        "_at", "_crowds", "_crowds_of", "_dirty", "_encoder", "_first", "_hits", "_left", "_needs", "_rules",
+        "_short", "_spaces", "_turned", "bands", "stage",
+    )  # fmt: skip
+
     def __init__(self, stage: Stage, encoder: FlowEncoder[W]) -> None:
         self.stage = stage
         self.bands = 1
         self._encoder = encoder
+        self._first: Frames | None = None  # those of the first band, which is nearly always the only one
         # Most sources have one rule.
         self._rules: dict[Source, Member[W] | Crowd[W]] = {}
         self._at: dict[Element, Source | Crowd[W]] = {}
@@ -111,12 +117,14 @@ class Clauses(Generic[W]):
         self._stir(source)
 
     def move(self, source: Source, elements: Collection[Element]) -> None:
-        """Each of these elements came to a source, or went from it."""
-        if source in self._rules:
-            self._turn(source, elements)
+        """Each of these elements came to a source that some rule has, or went from it."""
+        self._turn(source, elements)
 
     def _turn(self, source: Source, elements: Collection[Element]) -> None:
         turned = self._turned
+        if not turned:
+            self._turned = dict.fromkeys(elements, source)
+            return
         if turned.keys().isdisjoint(elements):
             turned.update(dict.fromkeys(elements, source))
             return
@@ -219,37 +227,42 @@ class Clauses(Generic[W]):
         """See above."""
         return frozenset().union(*self._short.values())
 
-    @property
-    def changed(self) -> bool:
-        """True when `take` may have something."""
-        return bool(self._turned or self._dirty or self._hits)
-
     def take(self) -> dict[FlowKey, W | None]:
         """The bodies of the flows that may have changed since the last call; None where one is gone."""
         self._apply()
         found: dict[FlowKey, W | None] = {}
-        at, rules = self._at, self._rules
         dirty = list(self._dirty)
-        holders = [
-            one if one is None or isinstance(one, Crowd) else rules[one]
-            for one in [at.get(element) for element in dirty]
-        ]
-        unknown = [one for one in holders if isinstance(one, Crowd) and one.bodies is None]
-        for crowd in set(unknown) if unknown else ():
-            self._measure(crowd)
+        holders = self._holders(dirty)
         bands = max(self._needs.values()) if self._needs else 1
         if bands != self.bands:
             found = self._gone()
             self._restage(bands)
             dirty = list(self._dirty)
             holders = [self._rules_at(element) for element in dirty]
-        self._dirty = set()
-        for band in range(self.bands):
-            bodies = [None if one is None else self._body(one, band) for one in holders]
-            found.update(zip(self._frames(band).keys(dirty), bodies, strict=True))
-        for number in self._hits:
-            found[self._hit(number)] = self._encoder.hit(self.stage, number) if number in self._spaces else None
-        self._hits = set()
+        if dirty:
+            self._dirty = set()
+            for band in range(self.bands):
+                bodies = [None if one is None else self._body(one, band) for one in holders]
+                found.update(zip(self._frames(band).keys(dirty), bodies, strict=True))
+        if self._hits:
+            for number in self._hits:
+                found[self._hit(number)] = self._encoder.hit(self.stage, number) if number in self._spaces else None
+            self._hits = set()
+        return found
+
+    def _holders(self, elements: Iterable[Element]) -> list[Member[W] | Crowd[W] | None]:
+        """The rules that stand at each of these elements; it is noted how many bands they need."""
+        at, rules = self._at, self._rules
+        found: list[Member[W] | Crowd[W] | None] = []
+        unknown: list[Crowd[W]] = []
+        for element in elements:
+            source = at.get(element)
+            one = source if source is None or isinstance(source, Crowd) else rules[source]
+            found.append(one)
+            if isinstance(one, Crowd) and one.bodies is None:
+                unknown.append(one)
+        for crowd in set(unknown) if unknown else ():
+            self._measure(crowd)
         return found
 
     def drop(self) -> dict[FlowKey, W | None]:
@@ -285,7 +298,11 @@ class Clauses(Generic[W]):
         return self._frames(number % self.bands).hit.key(number)
 
     def _frames(self, band: int) -> Frames:
-        return self._encoder.frames(self.stage, band)
+        if band:
+            return self._encoder.frames(self.stage, band)
+        if self._first is None:
+            self._first = self._encoder.frames(self.stage, 0)
+        return self._first
 
     def _rules_at(self, element: Element) -> Member[W] | Crowd[W] | None:
         at = self._at.get(element)

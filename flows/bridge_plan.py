@@ -30,6 +30,7 @@ EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 Isolated = Callable[[Key], frozenset[Direction]]
 
 # Numbers of pieces: ports have their ofport, and where two want one flow the smaller number has it.
+_SHARED = -1  # what all bridges have
 _BRIDGE = 0
 _EVERYBODY = MAX_OFPORT + 1
 _CHUNKS = _EVERYBODY + 1  # and the chunk's number
@@ -59,6 +60,10 @@ class BridgePlan(Generic[W]):
     `error` says why rules are left out, "" when they are not: their pods are then cut off. `refused` has the ports
     whose flows cannot be made, by ofport, and why.
     """
+
+    __slots__ = (
+        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "error", "flows", "refused", "rules", "userspace",
+    )  # fmt: skip
 
     def __init__(self, encoder: FlowEncoder[W], userspace: bool, watch: Watch | None = None) -> None:
         self.userspace = userspace
@@ -95,6 +100,8 @@ class BridgePlan(Generic[W]):
             self._clear(ofport, chunks)
         if bridge != before:
             self._bridge = bridge
+            if before is None:
+                self._pieces.put(_SHARED, *self._encoder.same(self.userspace))
             self._render(_BRIDGE, partial(render_bridge, view=self.view))
         for pod in came:
             self._fill(pod, isolated(pod.pod))

@@ -31,6 +31,11 @@ class BridgeRules(Generic[W]):
     came and went, before anything else is.
     """
 
+    # An event looks at few things of each of many bridges, whose memory is far apart: slots save a step to each.
+    __slots__ = (
+        "_encoder", "_out", "_parts", "_ports", "_sides", "_stirred", "_watch", "_weight", "_weights", "userspace",
+    )  # fmt: skip
+
     def __init__(self, userspace: bool, encoder: FlowEncoder[W], watch: Watch | None = None) -> None:
         self.userspace = userspace
         self._encoder = encoder
@@ -38,6 +43,7 @@ class BridgeRules(Generic[W]):
         self._ports: dict[Pods, list[int]] = {}  # of the subjects that are here, sorted
         self._parts: dict[bytes, Part] = {}
         self._sides = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
+        self._stirred: dict[Clauses[W], None] = {}  # those of the sides where `take` may have something
         self._weights: dict[str, int] = {}  # of the parts, by namespace
         self._weight = 0
         self._out: frozenset[str] = frozenset()  # namespaces that ask for too much
@@ -105,7 +111,9 @@ class BridgeRules(Generic[W]):
 
     def _move(self, source: Source, elements: Collection[Element]) -> None:
         for side in self._sides.values():
-            side.move(source, elements)
+            if side.uses(source):
+                side.move(source, elements)
+                self._stirred[side] = None
 
     def put(self, part: Part) -> None:
         """A part is new or has changed."""
@@ -139,6 +147,7 @@ class BridgeRules(Generic[W]):
 
     def _install(self, part: Part) -> None:
         side, peers = self._sides[part.direction], part.peers
+        self._stirred[side] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, True)
         side.add(part.number, part.namespace)
@@ -148,6 +157,7 @@ class BridgeRules(Generic[W]):
 
     def _withdraw(self, part: Part) -> None:
         side, peers = self._sides[part.direction], part.peers
+        self._stirred[side] = None
         side.remove(part.number)
         for source, elements in self._clauses(part):
             side.leave(source, elements, part.number)
@@ -174,14 +184,17 @@ class BridgeRules(Generic[W]):
         """What may have changed since the last call."""
         if self._out or self._weight > flow_limits.MOST_BRIDGE_FLOWS:
             self._choose()
-        taken = [side.take() for side in self._sides.values() if side.changed]
-        if len(taken) == 1:
-            return taken[0]
-        return {key: body for found in taken for key, body in found.items()}
+        found: dict[FlowKey, W | None] = {}
+        stirred, self._stirred = self._stirred, {}
+        for side in stirred:
+            taken = side.take()
+            found = {**found, **taken} if found else taken
+        return found
 
     def drop(self) -> dict[FlowKey, W | None]:
         """Give up all rule flows: they cannot be rendered. All of them are tried again at the next `take`."""
-        return {key: body for side in self._sides.values() for key, body in side.drop().items()}
+        self._stirred = dict.fromkeys(self._sides.values())
+        return {key: body for side in self._stirred for key, body in side.drop().items()}
 
     def _choose(self) -> None:
         """Leave out what is too much, and take in again what is not."""

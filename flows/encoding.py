@@ -11,12 +11,14 @@ from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from flows.attach import Attachment
+from flows.builder import FlowSet
 from flows.fields import CookieKind, cookie
 from flows.flow import Action, Conjunction, Flow, Match, Output, Term, exactly, in_range, match
 from flows.model import Direction
 from flows.net import WIDTH, Net
 from flows.oxm import CONJ_ID, CT_TP_DST
 from flows.pod_frame import PodFrames
+from flows.render import render_same
 from flows.render_rules import Stage, anything, peer_terms
 
 W = TypeVar("W")
@@ -25,6 +27,7 @@ FlowKey = bytes  # table, priority and match, as the encoder writes them
 # A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
 Element = int | Net | Match | None
 CLAUSE = cookie(CookieKind.CLAUSE)
+_PORTS = 1 << 16  # there are no more of them
 _ADDRESSES = 1 << 17  # the keys of addresses that bridges share
 
 
@@ -140,6 +143,8 @@ class FlowEncoder(Generic[W]):
         self._frames: dict[tuple[int, int], Frames] = {}  # by table and band
         self._members: dict[int, Member[W]] = {}  # the last one for each place
         self._pods = PodFrames(encoder.key, encoder.body)
+        self._same: dict[bool, tuple[tuple[FlowKey, ...], tuple[W, ...]]] = {}
+        self._outputs = lru_cache(maxsize=_PORTS)(Output)
 
     def flow(self, flow: Flow) -> tuple[FlowKey, W]:
         """Any flow."""
@@ -148,7 +153,17 @@ class FlowEncoder(Generic[W]):
 
     def outputs(self, ports: Iterable[int]) -> W:
         """The body of a pipeline flow that sends to these ports, in order."""
-        return self._encoder.body(cookie(CookieKind.PIPELINE), tuple(map(Output, ports)), None)
+        return self._encoder.body(cookie(CookieKind.PIPELINE), tuple(map(self._outputs, ports)), None)
+
+    def same(self, userspace: bool) -> tuple[tuple[FlowKey, ...], tuple[W, ...]]:
+        """The flows that all bridges of a kind of datapath have: keys, and as many bodies. Bridges share them."""
+        found = self._same.get(userspace)
+        if found is None:
+            flows = FlowSet()
+            render_same(flows, userspace)
+            encoded = [self.flow(flow) for flow in flows.flows()]
+            found = self._same[userspace] = tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
+        return found
 
     def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[W, ...]]:
         """The flows of a pod's port, in any order: keys, and as many bodies."""

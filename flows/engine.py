@@ -80,8 +80,8 @@ class PolicyEngine:
         self._rules: dict[RuleKey, Live] = {}
         self._numbers = Numbers()
         self._named: dict[bytes, Live] = {}  # by the identities of their parts
-        # How many policies isolate a group, by direction.
-        self._isolating: dict[Direction, dict[Group, int]] = {direction: {} for direction in Direction}
+        # The policies that isolate a group, by direction: mostly one.
+        self._isolating: dict[Direction, dict[Group, Key | dict[Key, None]]] = {one: {} for one in Direction}
         # To be computed again, in the order of the changes: what came together lies together in memory.
         self._affected: dict[Live, None] = {}
         self._failed: dict[Live, str] = {}
@@ -129,8 +129,7 @@ class PolicyEngine:
         for ref, rule in before.items():
             self._disown(rule, ref)
         if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
-            self._isolate(new, +1)
-            self._isolate(old, -1)
+            self._isolate(old, new)
 
     def _own(self, rule: RuleKey, ref: RuleRef) -> None:
         live = self._rules.get(rule)
@@ -144,23 +143,48 @@ class PolicyEngine:
         live.owners.remove(ref)
         self._affected[live] = None
 
-    def _isolate(self, policy: Policy | None, by: int) -> None:
+    def _isolate(self, old: Policy | None, new: Policy | None) -> None:
+        """A policy isolates these now instead of those. It holds its group once."""
+        after, before = self._isolates(new), self._isolates(old)
+        if old is not None and before is not None:
+            for direction in old.isolates:
+                if before is not after or new is None or direction not in new.isolates:
+                    self._set_isolating(direction, before, old.key, False)
+        if new is not None and after is not None:
+            for direction in new.isolates:
+                if before is not after or old is None or direction not in old.isolates:
+                    self._set_isolating(direction, after, new.key, True)
+        if before is not None:
+            self.index.release(before)
+            self.index.release(before)
+
+    def _isolates(self, policy: Policy | None) -> Group | None:
+        """The group that a policy isolates, held once more."""
         if policy is None or not policy.isolates:
+            return None
+        return self.index.group(policy.key.namespace, policy.subjects)
+
+    def _set_isolating(self, direction: Direction, group: Group, policy: Key, there: bool) -> None:
+        groups = self._isolating[direction]
+        policies = groups.get(group)
+        if isinstance(policies, dict):
+            if there:
+                policies[policy] = None
+            else:
+                del policies[policy]
+                if len(policies) == 1:
+                    (groups[group],) = policies
             return
-        group = self.index.group(policy.key.namespace, policy.subjects)
-        for direction in policy.isolates:
-            counts = self._isolating[direction]
-            before = counts.get(group, 0)
-            after = counts[group] = before + by
-            if (not before or not after) and (group.members or group in self.index.log):
-                # Those that came or went in this step too: the log is read when the group may isolate no more.
-                self._moved.update(group.members, group.touched())
-            if not after:
-                del counts[group]
-        # A policy holds its group once.
-        if by < 0:
-            self.index.release(group)
-            self.index.release(group)
+        if policies is not None and there:
+            groups[group] = {policies: None, policy: None}
+            return
+        if there:
+            groups[group] = policy
+        else:
+            del groups[group]
+        if group.members or group in self.index.log:
+            # Those that came or went in this step too: the log is read when the group may isolate no more.
+            self._moved.update(group.members, group.touched())
 
     # -- results -----------------------------------------------------------------------------------------------------
 
@@ -315,4 +339,25 @@ class PolicyEngine:
         if n is None:
             return frozenset()
         groups = list(self.index.groups_of(n))
-        return frozenset(d for d, counts in self._isolating.items() if any(group in counts for group in groups))
+        return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
+
+    def isolating(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+        """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name. It
+        costs what there is of these; pods that the same policies isolate share their names."""
+        found: dict[tuple[Key, Direction], tuple[str, ...]] = {}
+        known: dict[tuple[Direction, frozenset[Group]], tuple[str, ...]] = {}
+        for pod in pods:
+            n = self.index.number.get(pod)
+            groups = frozenset(self.index.groups_of(n)) if n is not None else frozenset()
+            for direction, isolated in self._isolating.items():
+                which = direction, frozenset(isolated.keys() & groups)
+                if not which[1]:
+                    continue
+                if which not in known:
+                    known[which] = tuple(sorted({str(one) for group in which[1] for one in _each(isolated[group])}))
+                found[pod, direction] = known[which]
+        return found
+
+
+def _each(policies: Key | dict[Key, None]) -> Iterable[Key]:
+    return policies if isinstance(policies, dict) else (policies,)

@@ -16,6 +16,8 @@ W = TypeVar("W")
 class Pieces(Generic[W]):
     """`flows` are those that stand; `take` says what of them came, went or differs since it was asked last."""
 
+    __slots__ = ("_before", "_keys", "_owners", "_shared", "flows")
+
     def __init__(self) -> None:
         self.flows: dict[FlowKey, W] = {}
         self._keys: dict[int, tuple[FlowKey, ...]] = {}
@@ -109,8 +111,18 @@ class Pieces(Generic[W]):
 
     def write_all(self, changes: Mapping[FlowKey, W | None]) -> None:
         """Flows that are no piece's are these now, or gone."""
+        flows, earlier = self.flows, self._before
+        # As `_write` does, without a call for each of very many flows.
         for key, body in changes.items():
-            self._write(key, body)
+            before = flows.get(key)
+            if before is body or before == body:
+                continue
+            if key not in earlier:
+                earlier[key] = before
+            if body is None:
+                del flows[key]
+            else:
+                flows[key] = body
 
     def take(self) -> dict[FlowKey, W | None]:
         """The keys of `flows` that came, went or differ since the last call, with what was there before."""

@@ -44,7 +44,16 @@ from flows.limits import sctp_opening
 from flows.pipeline import MISS
 from flows.render_discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
-from flows.render_readings import FRAGMENT, INVALID, INVALID_NOW, NEW, SCTP, UDP, render_readings
+from flows.render_readings import (
+    FRAGMENT,
+    INVALID,
+    INVALID_NOW,
+    NEW,
+    SCTP,
+    UDP,
+    render_errors,
+    render_readings,
+)
 from flows.render_rules import render_rules, render_stages
 
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
@@ -57,6 +66,7 @@ def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
     that of the port with the smallest number.
     """
     whole = FlowSet()
+    render_same(whole, view.userspace)
     render_bridge(whole, view)
     render_flood(whole, view)
     pieces = [whole]
@@ -72,18 +82,25 @@ def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
     return list(found.values())
 
 
-def render_bridge(flows: FlowSet, view: SwitchView) -> None:
-    """The flows that depend on no pod and no rule."""
+def render_same(flows: FlowSet, userspace: bool) -> None:
+    """The flows that all bridges of a kind of datapath have: most of those that no pod and no rule is in."""
     _misses(flows)
-    _admission(flows, view)
-    _tracking(flows, view)
-    _delivery(flows, view)
+    flows.add(tables.CLASSIFY, 300, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
+    guard_discovery(flows)
+    _tracking(flows, userspace)
     _state(flows)
-    render_readings(flows, view)
-    _recording(flows, view)
+    render_readings(flows, userspace)
+    _recording(flows, userspace)
+    render_stages(flows)
+
+
+def render_bridge(flows: FlowSet, view: SwitchView) -> None:
+    """The flows in which the bridge's uplink, its own MAC address and its node's addresses are."""
+    _admission(flows, view)
+    _delivery(flows, view)
+    render_errors(flows, view)
     render_node(flows, view)
     render_neighbors(flows, view)
-    render_stages(flows)
 
 
 def _misses(flows: FlowSet) -> None:
@@ -101,9 +118,8 @@ def _misses(flows: FlowSet) -> None:
 
 
 def _admission(flows: FlowSet, view: SwitchView) -> None:
-    """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never."""
-    flows.add(tables.CLASSIFY, 300, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
-    guard_discovery(flows)
+    """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never, on any
+    bridge."""
     sources = [(LOCAL_32, BEHIND_NODE)]
     if view.uplink is not None:
         sources.append((view.uplink, view.uplink))
@@ -116,12 +132,12 @@ def _admission(flows: FlowSet, view: SwitchView) -> None:
             flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE, source)], tables.CONNTRACK)
 
 
-def _tracking(flows: FlowSet, view: SwitchView) -> None:
+def _tracking(flows: FlowSet, userspace: bool) -> None:
     """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is
     looked up in a zone that stays empty, and the learned table tells replies."""
     for family in FAMILIES:
         flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
-        if view.userspace:
+        if userspace:
             known = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
             flows.add(tables.CONNTRACK, 100, [family, SCTP], [Resubmit(tables.SCTP_REPLIES.number)], tables.SCTP)
             flows.add(tables.SCTP, 100, [family, known], [Ct(CT_ZONE, tables.DESTINATION.number)])
@@ -164,21 +180,21 @@ def _state(flows: FlowSet) -> None:
         flows.add(tables.STATE, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
 
 
-def _recording(flows: FlowSet, view: SwitchView) -> None:
+def _recording(flows: FlowSet, userspace: bool) -> None:
     """Allowed connections enter the zone. Fragments pass conntrack again, whose reassembly needs all of them to be
     allowed."""
     commit, output = tables.COMMIT, tables.OUTPUT.number
     for family in FAMILIES:
         flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CT_ZONE, output, commit=True)])
         flows.add(commit, 190, [family, FRAGMENT], [Ct(CT_ZONE, output)])
-        if not view.userspace:
+        if not userspace:
             flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, commit=True)], tables.OUTPUT)
             continue
         # The packets that leave userspace conntrack may be others than those that entered it: expired fragments
         # are among them, so whatever follows must look at them anew.
         flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, output, commit=True)])
         flows.add(commit, 150, [family, SCTP], sctp_opening(4 if family is IPV4 else 6))
-    if view.userspace:
+    if userspace:
         for family in FAMILIES:
             # It is looked up where nothing is ever recorded, so every packet looks new; what is learned is limited.
             flows.add(tables.LIMIT, 200, [family, SCTP], goto=commit)

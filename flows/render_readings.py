@@ -86,14 +86,13 @@ def backward(family: Term, protocol: Term) -> list[Action]:
     return [Load(READING, Reading.BACKWARD), *turned(family, protocol), _JUDGE]
 
 
-def render_readings(flows: FlowSet, view: SwitchView) -> None:
-    """All of it but what depends on pods."""
+def render_readings(flows: FlowSet, userspace: bool) -> None:
+    """All of it that depends on no port."""
     _midstream(flows)
-    _errors(flows, view)
     _direction(flows)
     _one_port(flows)
-    _ends(flows, view.userspace)
-    if view.userspace:
+    _ends(flows, userspace)
+    if userspace:
         _stale(flows)
         _answers_to_both(flows)
 
@@ -117,7 +116,7 @@ def _midstream(flows: FlowSet) -> None:
     flows.add(table, 10, [], [Load(READING, Reading.EITHER)], tables.DIRECTION)
 
 
-def _errors(flows: FlowSet, view: SwitchView) -> None:
+def render_errors(flows: FlowSet, view: SwitchView) -> None:
     """ICMP errors about a connection that is known. Routers behind the uplink and the node may report on any, a pod
     only on its own; conntrack itself wants an error to go to the sender of the packet that it quotes."""
     flows.add(tables.STATE, 185, [state(_STATE.REL, _STATE.REL)], goto=tables.RELATED)

@@ -53,6 +53,7 @@ class Owners:
         self._is_node = is_node
         self._bridges: dict[BridgeName, BridgeState] = {}
         self._of: dict[str, set[BridgeName]] = {}  # by the OVSDB's name
+        self._on: dict[tuple[str, str], set[BridgeName]] = {}  # by the OVSDB's name and the node that is meant
         self._dpids: dict[int, _Contest[BridgeName]] = {}
         self._nodes: dict[str, _Contest[str]] = {}
         self._peers: dict[str, Peer] = {}
@@ -81,6 +82,7 @@ class Owners:
             self._dpids.setdefault(bridge.dpid, _Contest()).claims[name] = now
             self._stale_dpids.add(bridge.dpid)
         if bridge.node and not same_node:
+            self._on.setdefault((bridge.ovsdb, bridge.node), set()).add(name)
             self._nodes.setdefault(bridge.node, _Contest()).claims.setdefault(bridge.ovsdb, now)
             self._stale_nodes.add(bridge.node)
 
@@ -95,14 +97,16 @@ class Owners:
     def _withdraw(self, bridge: BridgeState, dpid: bool, node: bool) -> None:
         """What a bridge said of itself does not hold any more."""
         name = (bridge.ovsdb, bridge.name)
-        others = [self._bridges[other] for other in self._of[bridge.ovsdb] if other != name]
         if dpid or node:
             self._refusals.pop(name, None)
         if dpid and bridge.dpid:
             self._dpids[bridge.dpid].claims.pop(name)
             self._stale_dpids.add(bridge.dpid)
         if node and bridge.node:
-            if all(other.node != bridge.node for other in others):
+            there = self._on[bridge.ovsdb, bridge.node]
+            there.discard(name)
+            if not there:
+                del self._on[bridge.ovsdb, bridge.node]
                 self._nodes[bridge.node].claims.pop(bridge.ovsdb, None)
             self._stale_nodes.add(bridge.node)
 
@@ -160,8 +164,8 @@ class Owners:
             rivals = self._nodes[node]
             self._list(node, rivals)
             self._decide(rivals, partial(self._proof_of_node, node=node), str)
-            mine = (name for ovsdb in rivals.claims for name in self._of[ovsdb])
-            concerned.update(name for name in mine if self._bridges[name].node == node)
+            for ovsdb in rivals.claims:
+                concerned |= self._on[ovsdb, node]
             if not rivals.claims:
                 del self._nodes[node]
         return {name for name in concerned if self._answer(name)}
@@ -245,8 +249,7 @@ class Owners:
 
     def _is_only_like(self, ovsdb: str, node: str) -> bool:
         """Whether an OVSDB's host name is not the node's name, but only means it."""
-        mine = (self._bridges[name] for name in self._of[ovsdb])
-        return all(bridge.claimed != node for bridge in mine if bridge.node == node)
+        return all(self._bridges[name].claimed != node for name in self._on[ovsdb, node])
 
     def _list(self, node: str, rivals: _Contest[str]) -> None:
         """Who claims a node now, those first whose host name is its name."""

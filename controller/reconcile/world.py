@@ -408,7 +408,7 @@ class World:
     def _taken(self, concerned: set[BridgeName]) -> Told:
         told: Told = {}
         self.concerned |= concerned
-        for name in sorted(concerned & self._plans.keys()):
+        for name in concerned & self._plans.keys():
             try:
                 changes = self._plans[name].take()
             except Exception as error:  # noqa: BLE001 - as above

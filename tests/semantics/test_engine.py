@@ -14,6 +14,7 @@ from flows.engine import PolicyEngine, Settled
 from flows.living import Living, Part, RuleRef, parts_on
 from flows.model import EVERYTHING, Cluster, ContainerPort, Direction, Key, Peer, Pod, Policy, Protocol, Rule
 from flows.net import parse_address
+from flows.selectors import matches
 from tests.semantics.build import block, tcp
 from tests.semantics.worlds import clusters
 
@@ -91,6 +92,13 @@ class Walk:
         }
         isolated = {key: found for key in self.cluster.pods if (found := self.engine.isolated(key))}
         assert isolated == everything.isolated
+        by: dict[tuple[Key, Direction], list[str]] = {}
+        for policy in self.cluster.policies.values():
+            for pod in self.cluster.pods.values():
+                same = pod.key.namespace == policy.key.namespace and pod.key in self.engine.index.number
+                for direction in policy.isolates if same and matches(policy.subjects, pod.labels) else ():
+                    by.setdefault((pod.key, direction), []).append(str(policy.key))
+        assert self.engine.isolating(self.cluster.pods) == {one: tuple(sorted(names)) for one, names in by.items()}
         keys = isolated.keys() | self.isolated.keys()
         assert {key for key in keys if isolated.get(key) != self.isolated.get(key)} <= said.isolation
         self.isolated = isolated
