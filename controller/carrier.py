@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from controller.reconcile.events import (
+    AskNode,
     BundleFailed,
     Changes,
     Command,
@@ -40,6 +41,9 @@ class OpenFlow(Protocol):
 
     def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
         """Send changes as one bundle."""
+
+    def ask_node(self, command: AskNode) -> None:
+        """Ask a switch's node whether addresses are its own."""
 
 
 class Marks(Protocol):
@@ -69,7 +73,7 @@ class Carrier:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer):
+            elif isinstance(command, ServePeer | AskNode):
                 pass  # nothing waits for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
@@ -89,5 +93,7 @@ class Carrier:
             self._openflow.send_bundle(command.dpid, command.session, command.number, changes, command.meters)
         elif isinstance(command, ServePeer):
             self._openflow.serve_peer(command.dpid, command.peer)
+        elif isinstance(command, AskNode):
+            self._openflow.ask_node(command)
         else:
             self._ovsdb.set_installed(command.ovsdb, command.interfaces)

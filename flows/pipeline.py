@@ -113,7 +113,7 @@ DESTINATION = Table(
     30,
     "destination",
     "The port the packet goes to, before any policy is asked: a local pod, the node, or the uplink.",
-    _L2 | _IP | _REGISTERS,
+    _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE),
     ("state",),
     "drop: nobody is there",
 )
@@ -220,8 +220,9 @@ OUTPUT = Table(
 DENY = Table(
     90,
     "deny",
-    "The end of what policy refused.",
-    frozenset(),
+    "The end of what policy refused. Of what the node sent with addresses that nobody knows the controller gets some "
+    "copies.",
+    _REGISTERS | _names(oxm.ETH_TYPE),
     (),
     "drop",
 )

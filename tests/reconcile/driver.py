@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller.reconcile.events import (
+    AskNode,
     Body,
     BridgeChanged,
     BundleDone,
@@ -110,7 +111,7 @@ class Driver:
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
-        if isinstance(command, ServePeer):
+        if isinstance(command, ServePeer | AskNode):
             return []
         assert isinstance(command, SetInstalled)
         self.marks.append(dict(command.interfaces))
