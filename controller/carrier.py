@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from controller.reconcile.events import (
+    AskNode,
     BundleFailed,
     Changes,
     Command,
@@ -41,6 +42,9 @@ class OpenFlow(Protocol):
 
     def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
         """Send changes as one bundle."""
+
+    def ask_node(self, command: AskNode) -> None:
+        """Ask a switch's node whether addresses are its own."""
 
 
 class Marks(Protocol):
@@ -73,7 +77,7 @@ class Carrier:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer | ForgetOvsdb):
+            elif isinstance(command, ServePeer | ForgetOvsdb | AskNode):
                 pass  # nothing waits for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
@@ -97,5 +101,7 @@ class Carrier:
             self._openflow.serve_peer(command.dpid, command.peer)
         elif isinstance(command, ForgetOvsdb):
             self._ovsdb.forget(command.ovsdb)
+        elif isinstance(command, AskNode):
+            self._openflow.ask_node(command)
         else:
             self._ovsdb.set_installed(command.ovsdb, command.interfaces)

@@ -21,7 +21,7 @@ from controller.reconcile.invalid import InvalidReason
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from flows.fields import CookieKind, read_cookie
-from flows.limits import Limit, read_meter
+from flows.limits import METERED, Limit, read_meter
 from flows.model import Direction
 
 NAMED_POLICIES = 3  # in a label
@@ -101,7 +101,7 @@ class Meter:
                 readings[key] = Reading(counts, counters.packets, counters.duration, source)
         for number, dropped in (event.meters.dropped if event.meters else {}).items():
             limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
-            if ofport in pods:
+            if limit in METERED and ofport in pods:
                 limited = (Limited(*pods[ofport], limit.word),)
                 readings[number] = Reading(limited, dropped.packets, dropped.duration, number)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)

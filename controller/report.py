@@ -80,6 +80,7 @@ def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) ->
         commit_age=now - committed if committed is not None else None,
         unbound_ports=ports.unbound,
         limits=switch.meters.problem if switch else "",
+        answered=tuple(map(str, bridge.answers or ())),
     )
 
 

@@ -59,7 +59,8 @@ class SwitchView:
     `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of our own flows;
     `actual_flows` is None before the first dump. `commit_age` is in seconds since the last bundle that the switch
     committed, None when there was none. `in_sync` means that nothing is left to send, by the switch's own word.
-    `limits` says why limits of pods do not hold there, empty when they do.
+    `limits` says why limits of pods do not hold there, empty when they do; `answered` are addresses that the node
+    itself said it has, beyond its Node object's, and that count.
     """
 
     node: str
@@ -79,6 +80,7 @@ class SwitchView:
     commit_age: float | None = None
     unbound_ports: tuple[PortView, ...] = ()
     limits: str = ""
+    answered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

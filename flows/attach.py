@@ -43,7 +43,8 @@ class BridgeState:
     `datapath_type` is OVSDB's ("" and
     "system" are the kernel's, "netdev" and "dummy" userspace). `metered` and `meant` do not come from OVSDB: the limits
     for which the switch has meters, and the Node whose name the host name means, where it is not the same.
-    `said_addresses` is what stands there of more addresses of the node, `node_addresses` are those of them that count.
+    `said_addresses` is what stands there of more addresses of the node, `node_addresses` are those of them that count;
+    `said_own` are those that the node itself answered for when it was asked, `answered` are those of them that count.
     """
 
     ovsdb: str
@@ -58,6 +59,13 @@ class BridgeState:
     meant: str = ""
     said_addresses: str = ""
     node_addresses: tuple[Net, ...] = ()
+    said_own: tuple[Net, ...] = ()
+    answered: tuple[Net, ...] = ()
+
+    @property
+    def answers(self) -> tuple[Net, ...] | None:
+        """The addresses that the node answered for and that count; None where it cannot be asked."""
+        return self.answered if Limit.QUESTIONS in self.metered else None
 
     @property
     def node(self) -> str:
@@ -100,13 +108,15 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class SwitchView:
-    """What rendering needs to know of one switch."""
+    """What rendering needs to know of one switch. `answered` are addresses that the node answered for; None where it is
+    not asked."""
 
     node_addresses: tuple[Net, ...] = ()
     local_mac: int | None = None
     uplink: int | None = None
     attachments: tuple[Attachment, ...] = ()
     userspace: bool = False
+    answered: tuple[Net, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,7 @@ def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading
             uplink=uplinks[0].ofport if uplinks else None,
             attachments=tuple(sorted(found, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
+            answered=bridge.answers,
         ),
         tuple(sorted(problems, key=attrgetter("interface"))),
     )

@@ -52,6 +52,7 @@ class Bridge(NamedTuple):
     node_addresses: tuple[Net, ...] = ()
     local_mac: int | None = None
     uplink: int | None = None
+    answered: tuple[Net, ...] | None = None
 
 
 class BridgePlan(Generic[W]):
@@ -81,7 +82,8 @@ class BridgePlan(Generic[W]):
     def view(self) -> SwitchView:
         """The switch and its ports as they are rendered."""
         pods = sorted((port.pod for port in self._ports.values()), key=attrgetter("ofport"))
-        return SwitchView(*(self._bridge or Bridge()), tuple(pods), self.userspace)
+        own, mac, uplink, answered = self._bridge or Bridge()
+        return SwitchView(own, mac, uplink, tuple(pods), self.userspace, answered)
 
     def set_view(self, view: SwitchView, isolated: Isolated) -> None:
         """The switch and its ports are these now. The caller updates the rules of pods that came or went."""
@@ -90,7 +92,7 @@ class BridgePlan(Generic[W]):
         wanted = {pod.ofport: pod for pod in view.attachments}
         gone = [ofport for ofport in self._ports if ofport not in wanted]
         came = [pod for ofport, pod in wanted.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
-        self.update(Bridge(view.node_addresses, view.local_mac, view.uplink), gone, came, isolated)
+        self.update(Bridge(view.node_addresses, view.local_mac, view.uplink, view.answered), gone, came, isolated)
 
     def update(self, bridge: Bridge, gone: Iterable[int], came: Collection[Attachment], isolated: Isolated) -> None:
         """The bridge is this now; these ports are gone, and these are new or differ."""

@@ -172,7 +172,8 @@ class BridgeReader:
                 came.append(new)
                 self._attached[uuid] = new
         self._touched = set()
-        return Differences(Bridge(self._own, self._local_mac, self._uplink()), tuple(gone), tuple(came))
+        answered = self._bridge.answers if self._bridge is not None else None
+        return Differences(Bridge(self._own, self._local_mac, self._uplink(), answered), tuple(gone), tuple(came))
 
     def _touch_rivals(self) -> None:
         """What a port comes to can decide what others do that name its pod, and then those that claim an address with

@@ -72,6 +72,11 @@ LOCAL_16 = 0xFFFE
 LOCAL_32 = 0xFFFFFFFE
 IN_PORT_32 = 0xFFFFFFF8
 IN_PORT_16 = 0xFFF8
+# Where a copy of a packet goes to the controller, and how much of it: enough for addresses, ARP, or an advertisement.
+CONTROLLER_32 = 0xFFFFFFFD
+COPIED_BYTES = 128
+# Who asks a node for its addresses: a locally administered MAC address that no interface has.
+ASKER_MAC = 0x024847000001
 # Values of SOURCE and DESTINATION that are no ofport: OVS never gives a port a number above 0xff00.
 NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD

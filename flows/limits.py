@@ -34,14 +34,22 @@ class Limit(enum.IntEnum):
     ASSOCIATIONS = 0
     CONNECTIONS = 0x4847
     FRAGMENTS = 0x4848
+    QUESTIONS = 0x4849  # the bridge's own, no pod's: copies to the controller, of a Question instead of an ofport
 
     @property
     def word(self) -> str:
         """How it is called in metrics and in `status`."""
-        return "fragments" if self is Limit.FRAGMENTS else "new_connections"
+        return {Limit.FRAGMENTS: "fragments", Limit.QUESTIONS: "questions"}.get(self, "new_connections")
 
 
 METERED = (Limit.CONNECTIONS, Limit.FRAGMENTS)
+
+
+class Question(enum.IntEnum):
+    """What the controller gets copies of (docs/adr/0014), each of them limited by a meter."""
+
+    REFUSED = 0  # packets of the node that policy refused
+    ANSWER = 1  # the node's answers to probes
 
 
 class Band(NamedTuple):
@@ -67,16 +75,19 @@ class Rates(NamedTuple):
         return tuple(limit for limit in METERED if self.of(limit))
 
     def band(self, limit: Limit) -> Band:
-        """What a pod's meter of that kind lets pass."""
+        """What a meter of that kind lets pass; of questions it cannot be set."""
+        if limit is Limit.QUESTIONS:
+            return QUESTION_BAND
         return Band(self.of(limit), self.of(limit) * BURST_SECONDS)
 
 
 NO_RATES = Rates(0, 0)
+QUESTION_BAND = Band(20, 60)
 
 
 def meter_number(limit: Limit, ofport: int) -> int:
-    """The number of a pod's meter. Raises ValueError for what no meter holds."""
-    if limit not in METERED or not 0 <= ofport <= _PORT_MASK:
+    """The number of a pod's meter, or of a Question's. Raises ValueError for what no meter holds."""
+    if limit not in (*METERED, Limit.QUESTIONS) or not 0 <= ofport <= _PORT_MASK:
         raise ValueError(f"there is no meter of {limit!r} for port {ofport}")
     return limit << _PORT_BITS | ofport
 
@@ -84,6 +95,8 @@ def meter_number(limit: Limit, ofport: int) -> int:
 def read_meter(number: int) -> tuple[Limit, int] | None:
     """Kind and ofport of a meter's number; None for a foreign one."""
     kind, ofport = number >> _PORT_BITS, number & _PORT_MASK
+    if kind == Limit.QUESTIONS:
+        return (Limit.QUESTIONS, ofport) if ofport in Question.__members__.values() else None
     if kind not in (Limit.CONNECTIONS, Limit.FRAGMENTS) or ofport > MAX_OFPORT:
         return None
     return Limit(kind), ofport
@@ -91,7 +104,8 @@ def read_meter(number: int) -> tuple[Limit, int] | None:
 
 def limits_of(metered: Iterable[Limit], userspace: bool) -> tuple[Limit, ...]:
     """The limits of a bridge's pods: where conntrack does not know SCTP's ports, associations are learned flows."""
-    return (*((Limit.ASSOCIATIONS,) if userspace else ()), *metered)
+    pods = (limit for limit in metered if limit is not Limit.QUESTIONS)
+    return (*((Limit.ASSOCIATIONS,) if userspace else ()), *pods)
 
 
 def learned_by(ofport: int) -> int:

@@ -113,7 +113,7 @@ DESTINATION = Table(
     30,
     "destination",
     "The port the packet goes to, before any policy is asked: a local pod, the node, or the uplink.",
-    _L2 | _IP | _REGISTERS | _names(oxm.PKT_MARK),
+    _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
     ("state",),
     "drop: nobody is there",
 )
@@ -229,8 +229,9 @@ INVALID = Table(
 DENY = Table(
     90,
     "deny",
-    "The end of what policy refused.",
-    frozenset(),
+    "The end of what policy refused. Of what the node sent with addresses that nobody knows the controller gets some "
+    "copies.",
+    _REGISTERS | _names(oxm.ETH_TYPE),
     (),
     "drop",
 )

@@ -42,6 +42,7 @@ from flows.flow import (
 )
 from flows.limits import sctp_opening
 from flows.pipeline import MISS
+from flows.render_asking import render_asking
 from flows.render_discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render_ports import render_flood, render_neighbors, render_node, render_pod
 from flows.render_readings import (
@@ -100,6 +101,7 @@ def render_bridge(flows: FlowSet, view: SwitchView) -> None:
     _delivery(flows, view)
     render_errors(flows, view)
     render_node(flows, view)
+    render_asking(flows, view)
     render_neighbors(flows, view)
 
 

@@ -197,6 +197,8 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
     match action:
         case Output(port):
             word = _port(port, ports)
+            if port == fields.CONTROLLER_32:
+                return f"CONTROLLER:{fields.COPIED_BYTES}"
             return word if word in ("LOCAL", "IN_PORT") else f"output:{word}"
         case OutputRegister(source):
             return f"output:{_bits(source)}"

@@ -29,6 +29,7 @@ from controller.views import PodView, PolicyView, ProblemView, SourceView, Statu
 
 MORE = "headgate status --problems"
 PROMPT_LINES = 1  # the shell's next prompt should not push the first line out
+NAMED = 3  # addresses of a node, in the summary
 FINDING_LINES = 2  # of one finding in the summary; the whole reason stands in --problems
 INDENT = "  "
 PLURALS = {
@@ -160,6 +161,10 @@ def _counts(view: StatusView, node: str) -> list[str]:
     lines.append(_count("ports", bound + unbound, {"of pods": bound, "without a pod": unbound}, ("of pods",)))
     ours = sum(switch.actual_flows or 0 for switch in switches)
     lines.append(_count("flows", ours, {"foreign": sum(switch.foreign_flows for switch in switches)}))
+    answered = [address for switch in switches for address in switch.answered]
+    if node and answered:
+        more = f" and {len(answered) - NAMED} more" if len(answered) > NAMED else ""
+        lines.append(f"  the node also answers for {', '.join(answered[:NAMED])}{more}")
     return lines
 
 

@@ -68,6 +68,13 @@ class Limits:
     )
     dump_share: int = bound(16 * MIB, "bytes", "of these that every switch may have kept at any time")
     dumps_kept: int = bound(768 * MIB, "bytes", "kept of all flow dumps under way beyond these shares")
+    questions: int = bound(60, "questions by second", "to its node about addresses that were not asked for lately")
+    asked: int = bound(256, "addresses", "of its node that were asked for and are remembered; the oldest go first")
+    asked_again: float = bound(10.0, "seconds", "before the node is asked again for an address that it did not have")
+    own: int = bound(64, "addresses", "that its node answers for and that count")
+    recheck: float = bound(
+        30.0, "seconds", "before the node is asked again for one of these; unanswered thrice it goes"
+    )
     retry: float = bound(
         0.5, "seconds", "before a switch that was dropped for a fault may return; twice as long each time"
     )

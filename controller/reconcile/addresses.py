@@ -1,4 +1,5 @@
-"""Addresses that nodes have beyond their Node objects: those that stand at their bridges, unless a pod has the same.
+"""Addresses that nodes have beyond their Node objects: those that stand at their bridges, and those that the nodes
+themselves answered for, unless a pod has the same.
 
 No input or output here; whoever knows pods says when one of them comes to have an address, or has it no more.
 """
@@ -22,8 +23,8 @@ class NodeAddresses:
         self._doubtful: set[_Bridge] = set()
 
     def move(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
-        """What stands at a bridge is this now; None for one that is gone, or was not there."""
-        before, after = (said_addresses(one.said_addresses)[0] if one is not None else () for one in (old, new))
+        """What is said of a bridge is this now; None for one that is gone, or was not there."""
+        before, after = (_said(one) if one is not None else () for one in (old, new))
         if before == after:
             return
         for net in before:
@@ -54,4 +55,11 @@ class NodeAddresses:
 def decided(bridge: BridgeState, is_pods: Callable[[Net], bool]) -> BridgeState:
     """The bridge with those of its node's addresses that count."""
     found = tuple(net for net in said_addresses(bridge.said_addresses)[0] if not is_pods(net))
-    return bridge if found == bridge.node_addresses else replace(bridge, node_addresses=found)
+    answered = tuple(net for net in bridge.said_own if not is_pods(net))
+    if (found, answered) == (bridge.node_addresses, bridge.answered):
+        return bridge
+    return replace(bridge, node_addresses=found, answered=answered)
+
+
+def _said(bridge: BridgeState) -> tuple[Net, ...]:
+    return (*said_addresses(bridge.said_addresses)[0], *bridge.said_own)

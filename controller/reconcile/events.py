@@ -13,6 +13,7 @@ from typing import NamedTuple
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
 from flows.attach import BridgeState
 from flows.model import Cluster, Key
+from flows.net import Net
 
 FlowKey = bytes  # table (one byte), priority (two), match: what identifies a flow on a switch
 PLACE = struct.Struct("!BH")  # how a key begins
@@ -255,6 +256,15 @@ class DumpFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeAnswered:
+    """These are all addresses, beyond those that everybody knows, that a switch's node answers for."""
+
+    dpid: int
+    session: int
+    addresses: tuple[Net, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InstalledFailed:
     """SetInstalled could not be handed over: these interfaces, by row uuid, are as they were."""
 
@@ -282,6 +292,7 @@ Event = (
     | BundleDone
     | BundleFailed
     | DumpFailed
+    | NodeAnswered
     | Tick
 )
 
@@ -344,4 +355,13 @@ class ForgetOvsdb:
     ovsdb: str
 
 
-Command = DumpFlows | SendBundle | SetInstalled | ServePeer | ForgetOvsdb
+@dataclass(frozen=True, slots=True)
+class AskNode:
+    """The node of a switch answered for these addresses in an earlier session: ask whether it still does."""
+
+    dpid: int
+    session: int
+    addresses: tuple[Net, ...]
+
+
+Command = DumpFlows | SendBundle | SetInstalled | ServePeer | ForgetOvsdb | AskNode

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from controller.reconcile.away import Away
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.events import (
+    AskNode,
     Body,
     BridgeChanged,
     BridgeGone,
@@ -26,6 +27,7 @@ from controller.reconcile.events import (
     ForgetOvsdb,
     InstalledFailed,
     InstalledWritten,
+    NodeAnswered,
     OvsdbPeer,
     OvsdbState,
     Problem,
@@ -45,7 +47,9 @@ from flows.cache_marks import needs_marks
 from flows.encoding import Encoder
 from flows.limits import NO_RATES, Rates
 
-OpenFlowEvent = SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed
+OpenFlowEvent = (
+    SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed | NodeAnswered
+)
 OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | InstalledWritten | InstalledFailed
 
 # How long the first computation waits for switches that may still have to tell addresses that no Pod's status has.
@@ -96,6 +100,7 @@ class Reconciler:
         self._unmarkable: set[BridgeName] = set()  # bridges where that failed; they are tried again
         self._away = Away(self._expected)
         self._forgotten: list[ForgetOvsdb] = []  # since the last commands
+        self._asking: list[Command] = []
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take all events, then say what is to be done. Events that arrived together cost one computation.
@@ -135,7 +140,8 @@ class Reconciler:
             name = self.served(dpid)
             if name is not None:
                 commands.extend(self._next(self.switches[dpid], name, now, may_send))
-        return commands + self._installed(now)
+        asking, self._asking = self._asking, []
+        return commands + asking + self._installed(now)
 
     def _is_taken(self, event: Event, now: float) -> bool:
         """Take one event; False where that failed."""
@@ -268,6 +274,8 @@ class Reconciler:
         if isinstance(event, SwitchUp):
             self._switch(event.dpid).up(event.session)
             self._connected(event, now)
+            if answered := self.world.answered.get(event.dpid):
+                self._asking.append(AskNode(event.dpid, event.session, answered))
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
@@ -285,6 +293,9 @@ class Reconciler:
             switch.dump_failed(event, now)
         elif isinstance(event, BundleDone):
             switch.done(event, now)
+        elif isinstance(event, NodeAnswered):
+            if switch.session == event.session:
+                self._stale |= self.world.set_answered(event.dpid, event.addresses)
         else:
             switch.failed(event, now)
         if event.dpid in self.switches:
@@ -306,6 +317,7 @@ class Reconciler:
             del self.switches[dpid]
             self._marked.pop(dpid, None)
             self.world.set_metered(dpid, ())
+            self.world.set_answered(dpid, ())
 
     # -- the gate ----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from controller.reconcile.owners import BridgeName, Owners
 from controller.reconcile.places import Places
 from controller.reconcile.telling import Plan, Telling
 from flows.attach import (
+    MOST_ADDRESSES,
     USERSPACE_DATAPATHS,
     Attachment,
     BridgeState,
@@ -40,7 +41,7 @@ from flows.encoding import Encoder, FlowEncoder, FlowKey
 from flows.engine import PolicyEngine
 from flows.limits import Limit
 from flows.model import Cluster, Key, Pod
-from flows.net import Net
+from flows.net import Net, not_of_a_host
 
 Told = dict[BridgeName, dict[FlowKey, Body | None]]
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not be planned is tried again
@@ -77,6 +78,7 @@ class World:
         self.kept_out = KeptOut()
         self.failed: dict[BridgeName, Failure] = {}
         self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
+        self.answered: dict[int, tuple[Net, ...]] = {}  # the addresses that a switch's node answered for
         self.encoder = encoder
         self._flow_encoder = FlowEncoder(encoder)
         self._begin()
@@ -287,10 +289,12 @@ class World:
         name = (bridge.ovsdb, bridge.name)
         if metered := self.metered.get(bridge.dpid):
             bridge = replace(bridge, metered=metered)
+        if answered := self.answered.get(bridge.dpid):
+            bridge = replace(bridge, said_own=answered)
         bridge = self._with_node(bridge)
         old = self.bridges.get(name)
-        if old is not None and old.said_addresses == bridge.said_addresses:
-            bridge = replace(bridge, node_addresses=old.node_addresses)
+        if old is not None:  # until it is decided anew
+            bridge = replace(bridge, node_addresses=old.node_addresses, answered=old.answered)
         if old == bridge:
             return False
         self.bridges[name] = bridge
@@ -314,6 +318,20 @@ class World:
         for name in [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]:
             self.bridges[name] = replace(self.bridges[name], metered=limits)
             self._stale.add(name)
+        return True
+
+    def set_answered(self, dpid: int, addresses: Iterable[Net]) -> bool:
+        """A switch's node answered for these addresses, and no others. Returns whether that is new."""
+        found = tuple(sorted(net for net in addresses if not not_of_a_host(net)))[:MOST_ADDRESSES]
+        if self.answered.get(dpid, ()) == found:
+            return False
+        self.answered.pop(dpid, None)
+        if found:
+            self.answered[dpid] = found
+        for name in [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]:
+            old = self.bridges[name]
+            self.bridges[name] = replace(old, said_own=found)
+            self.node_addresses.move(name, old, self.bridges[name])
         return True
 
     def remove_bridge(self, name: BridgeName) -> None:
@@ -588,5 +606,5 @@ def _without_refused(reading: Reading, refused: dict[int, str]) -> Reading:
     view, problems = reading
     shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in view.attachments if pod.ofport in refused]
     kept = tuple(pod for pod in view.attachments if pod.ofport not in refused)
-    view = SwitchView(view.node_addresses, view.local_mac, view.uplink, kept, view.userspace)
+    view = replace(view, attachments=kept)
     return Reading(view, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))

@@ -104,7 +104,8 @@ def _number(place: Range) -> int:
 
 
 def _output(action: Output) -> bytes:
-    return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, 0)
+    most = fields.COPIED_BYTES if action.port == fields.CONTROLLER_32 else 0
+    return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, most)
 
 
 def _output_register(action: OutputRegister) -> bytes:

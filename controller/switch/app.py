@@ -26,7 +26,7 @@ from controller.endpoints import HostPort
 from controller.hub import contained, until
 from controller.peers.limits import DoorLimits, Limits
 from controller.peers.pace import Budget, Turns
-from controller.reconcile.events import BundleFailed, Changes, DumpFlows, Event, Peer
+from controller.reconcile.events import AskNode, BundleFailed, Changes, DumpFlows, Event, Peer
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch.claims import Claims, Trouble, identity
 from controller.switch.listener import Listener
@@ -169,6 +169,12 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             self._post(BundleFailed(dpid, session, number, "the session is over"))
         else:
             found.requests.send_bundle(number, changes, about_meters)
+
+    def ask_node(self, command: AskNode) -> None:
+        """Ask a switch's node whether these addresses are its own. Where they are not, NodeAnswered says so."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.ask_node(command.addresses)
 
     def _find(self, dpid: int, session: int) -> Session | None:
         found = self.claims.find(dpid)

@@ -57,6 +57,7 @@ class Type(enum.IntEnum):
     ECHO_REQUEST = 2
     ECHO_REPLY = 3
     FEATURES_REPLY = 6
+    PACKET_IN = 10
     FLOW_MOD = 14
     MULTIPART_REQUEST = 18
     MULTIPART_REPLY = 19

@@ -26,8 +26,9 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 from controller.endpoints import plain_address
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget, Pace, Turns, cost
-from controller.reconcile.events import Event, Peer
+from controller.reconcile.events import Event, NodeAnswered, Peer
 from controller.switch import messages, meters
+from controller.switch.asking import QUESTION_XID, Asker
 from controller.switch.claims import Identity, identity
 from controller.switch.errors import CodecError
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
@@ -36,6 +37,7 @@ from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
 from controller.tls.channel import TlsSocket
 from controller.tls.peers import names
+from flows.net import Net
 
 _LOG = logging.getLogger(__name__)
 _READ = 1 << 18
@@ -93,6 +95,7 @@ class Session(Datapath):  # type: ignore[misc]
         self._outbox = Outbox(limits.waiting_bytes)
         self._requests: Requests | None = None
         self._monitor: FlowMonitor | None = None
+        self._asker = Asker(self._outbox.put_at_once, self._found, clock, limits)
         self._reason = ""
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
@@ -173,6 +176,13 @@ class Session(Datapath):  # type: ignore[misc]
         """End a session that is not to speak for its datapath id. That is no fault of the datapath's."""
         self.unwelcome = True
         self.end(f"refused: {reason}")
+
+    def ask_node(self, addresses: tuple[Net, ...]) -> None:
+        """The node answered for these in an earlier session; ask it again soon."""
+        self._asker.believe(addresses)
+
+    def _found(self, addresses: tuple[Net, ...]) -> None:
+        self._post(NodeAnswered(self.id, self.number, addresses))
 
     def challenge(self) -> None:
         """Ask for a sign of life. `on_alive` is called if it comes; if not, the session ends."""
@@ -281,6 +291,7 @@ class Session(Datapath):  # type: ignore[misc]
             return
         if self._monitor is not None:
             self._monitor.flush()
+        self._asker.look_at_clock()
         silent = now - self._heard
         if silent > self._limits.silence:
             self.end(f"the switch was silent for {silent:.0f} s")
@@ -357,6 +368,9 @@ class Session(Datapath):  # type: ignore[misc]
             self._requests.barrier_reply(xid)
         elif kind == Type.MULTIPART_REPLY:
             self._multipart(version, xid, message)
+        elif kind == Type.PACKET_IN and self._requests is not None:
+            with contextlib.suppress(CodecError):  # then nothing is asked, and nobody else notices
+                self._asker.take(message)
 
     def _multipart(self, version: int, xid: int, message: bytes) -> None:
         if len(message) < HEADER.size + 8:
@@ -383,6 +397,8 @@ class Session(Datapath):  # type: ignore[misc]
         if self._requests is None:
             self.end(f"the switch refused the handshake: {messages.error_text(message)}", fault=True)
             return
+        if xid == QUESTION_XID:
+            return  # then there is no answer
         if xid == _MONITOR:
             words = messages.error_text(message)
             _LOG.info("the switch at %s does not report changes of flows: %s", self.peer, words)

@@ -211,6 +211,8 @@ class Interpreter:
             run.reasons.append("a packet is not sent back to the port it came from")
         elif port == fields.IN_PORT_32:
             operations.append(_SendTo(in_port, header))
+        elif port == fields.CONTROLLER_32:
+            run.reasons.append("the controller gets a copy")
         elif self._ports is not None and port not in self._ports:
             run.reasons.append(f"there is no port {port}")
         else:

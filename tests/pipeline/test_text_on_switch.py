@@ -9,7 +9,7 @@ import pytest
 from flows.attach import Attachment, SwitchView
 from flows.compile import compile_policy
 from flows.flow import Conjunction, Flow, exactly, match
-from flows.limits import METERED, Limit, meter_number
+from flows.limits import METERED, Limit, Question, meter_number
 from flows.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
 from flows.net import parse_address, parse_network
 from flows.oxm import IN_PORT
@@ -31,6 +31,7 @@ def some_flows(userspace: bool) -> list[Flow]:
     view = SwitchView(
         (parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1,
         (Attachment(2, "p2", HERE, 0x020000000002, ADDRESSES, LIMITS),), userspace,
+        (parse_address("169.254.20.10"), parse_address("fd00::77")),
     )  # fmt: skip
     cluster = Cluster(pods={HERE: Pod(HERE, addresses=ADDRESSES)}, policies={POLICY.key: POLICY})
     rendered = render(view, compile_policy(cluster, [HERE]))
@@ -42,6 +43,7 @@ def test_text_is_the_switch_s_own(module_ovs: OpenVSwitch, userspace: bool) -> N
     bridge = module_ovs.bridges.get("br0") or module_ovs.add_bridge("br0")
     module_ovs.ofctl("del-meters", bridge.target)
     bridge.add_meters(*[meter_number(limit, 2) for limit in METERED])
+    bridge.add_meters(*[meter_number(Limit.QUESTIONS, one) for one in Question])
     flows = some_flows(userspace)
     bridge.clear()
     bridge.install(flows)

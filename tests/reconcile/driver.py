@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller.reconcile.events import (
+    AskNode,
     Body,
     BridgeChanged,
     BundleDone,
@@ -111,7 +112,7 @@ class Driver:
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
-        if isinstance(command, ServePeer | ForgetOvsdb):
+        if isinstance(command, ServePeer | ForgetOvsdb | AskNode):
             return []
         assert isinstance(command, SetInstalled)
         self.marks.append(dict(command.interfaces))

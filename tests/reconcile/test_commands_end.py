@@ -9,6 +9,7 @@ import pytest
 from controller import carrier as carrier_module
 from controller.carrier import Carrier
 from controller.reconcile.events import (
+    AskNode,
     BridgeChanged,
     Changes,
     ClusterChanged,
@@ -67,6 +68,9 @@ class Hands:
 
     def forget(self, ovsdb: str) -> None:
         """No test here has managers."""
+
+    def ask_node(self, command: AskNode) -> None:
+        """No node here was asked before."""
 
     def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         if not self.fails("set_installed"):

@@ -15,11 +15,12 @@ from controller.reconcile.telling import Plan
 from controller.reconcile.world import World
 from controller.switch.codec import Encoder
 from flows import flow_limits, numbering, render_rules
-from flows.attach import BridgeState, read_bridge
+from flows.attach import BridgeState, InterfaceState, read_bridge
 from flows.compile import compile_policy
 from flows.encoding import FlowEncoder
+from flows.limits import Limit
 from flows.model import Cluster, Key
-from flows.net import Net
+from flows.net import Net, parse_address
 from flows.render import render
 from tests.reconcile.driver import port
 from tests.semantics.worlds import clusters
@@ -84,6 +85,8 @@ class Walk:
         """Give each node's bridge ports for a random part of the pods, some with addresses and MACs of their own."""
         for number, node in enumerate(NODES, 1):
             interfaces = [port("uplink", 100, **{"headgate-role": "uplink"})]
+            local = InterfaceState(f"uuid-{node}", node, 0xFFFE, f"02:00:00:00:01:0{number}")
+            interfaces += self.random.choice(([], [local], [local]))
             for ofport, (key, pod) in enumerate(sorted(self.cluster.pods.items()), 1):
                 if pod.node not in ("", node) or self.random.random() < 0.2:
                     continue
@@ -100,10 +103,16 @@ class Walk:
             bridge = BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
             self.world.set_bridge(replace(bridge, said_addresses=said))
             self.check()
+            self.world.set_metered(number, self.random.choice(((), (Limit.QUESTIONS,), (Limit.QUESTIONS,))))
+            answered = self.random.choice(("", "192.0.2.8", "192.0.2.7 10.99.2.1 10.0.1.4 fd00:1::5"))
+            self.world.set_answered(number, map(parse_address, answered.split()))
+            self.check()
 
     def unplug(self) -> None:
         """Take the bridges away."""
         for name in list(self.world.bridges):
+            self.world.set_metered(self.world.bridges[name].dpid, ())
+            self.world.set_answered(self.world.bridges[name].dpid, ())
             self.world.remove_bridge(name)
         self.world.owners.forget("db")
         self.seen, self.plans = {}, {}

@@ -23,7 +23,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import AUDIT_SECONDS
 from controller.switch.codec import Encoder
 from flows.attach import BridgeState
-from flows.limits import METERED, Band, Limit, Rates, meter_number, read_meter
+from flows.limits import METERED, Band, Limit, Question, Rates, meter_number, read_meter
 from flows.model import Cluster, Key, Pod
 from flows.net import parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port
@@ -168,8 +168,9 @@ def test_what_is_not_limited_has_no_meter() -> None:
 
 
 def test_a_meters_number_says_whose_it_is() -> None:
+    assert [read_meter(meter_number(Limit.QUESTIONS, n)) for n in Question] == [(Limit.QUESTIONS, n) for n in Question]
     for limit in METERED:
         for ofport in (1, 0xFEFF):
             assert read_meter(meter_number(limit, ofport)) == (limit, ofport)
-    assert [read_meter(n) for n in (0, 1, 5, 0x48460005, 0x48490001, 0xFFFFFFFD)] == [None] * 6
+    assert [read_meter(n) for n in (0, 1, 5, 0x48460005, 0x484A0001, 0x48490002, 0xFFFFFFFD)] == [None] * 7
     assert MeterLedger().changes() == MeterChanges({}, {}, ())

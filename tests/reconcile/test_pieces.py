@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.reconcile.events import Body
 from controller.switch.codec import Encoder
 from flows.attach import Attachment, BridgeState, InterfaceState, SwitchView, read_bridge
-from flows.bridge_plan import BridgePlan
+from flows.bridge_plan import Bridge, BridgePlan
 from flows.bridge_reader import BridgeReader
 from flows.compile import NodePolicy
 from flows.encoding import FlowEncoder
@@ -38,7 +38,8 @@ def views(draw: Any) -> SwitchView:
         )
     node = tuple(free[: draw(st.integers(0, 1))])
     uplink, local = draw(st.sampled_from((None, 9))), draw(st.sampled_from((None, *MACS)))
-    return SwitchView(node, local, uplink, tuple(sorted(pods, key=lambda pod: pod.ofport)), True)
+    answered = draw(st.sampled_from((None, (), tuple(NETS[:3]), tuple(free[-2:]))))
+    return SwitchView(node, local, uplink, tuple(sorted(pods, key=lambda pod: pod.ofport)), True, answered)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -63,7 +64,7 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
         shut = plan.refused
         seen = SwitchView(
             view.node_addresses, view.local_mac, view.uplink,
-            tuple(pod for pod in view.attachments if pod.ofport not in shut), True,
+            tuple(pod for pod in view.attachments if pod.ofport not in shut), True, view.answered,
         )  # fmt: skip
         expected = dict(map(encoder.flow, render(seen, policy)))
         assert plan.flows == expected
@@ -134,4 +135,5 @@ def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[A
         whole = read_bridge(bridge, cluster)
         assert reader.reading() == whole
         assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.view.attachments)
-        assert found.bridge == (whole.view.node_addresses, whole.view.local_mac, whole.view.uplink)
+        view = whole.view
+        assert found.bridge == Bridge(view.node_addresses, view.local_mac, view.uplink, view.answered)

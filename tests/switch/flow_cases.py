@@ -118,7 +118,7 @@ def _transport(draw: st.DrawFn, ether: int, protocol: int | None, ports: bool) -
 _RANGES = st.one_of(
     st.sampled_from(fields.RANGES), st.sampled_from([Range(register, 0, 31, "") for register in oxm.REGISTERS])
 )
-_PORTS = st.sampled_from([1, 2, 500, 0xFEFF, fields.LOCAL_32, fields.IN_PORT_32])
+_PORTS = st.sampled_from([1, 2, 500, 0xFEFF, fields.LOCAL_32, fields.IN_PORT_32, fields.CONTROLLER_32])
 _CONJUNCTIONS = st.lists(
     st.builds(lambda number, count, clause: Conjunction(number, min(clause, count), count),
               st.integers(1, 0xFFFFFFFF), st.integers(2, 64), st.integers(1, 64)),

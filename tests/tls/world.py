@@ -134,8 +134,8 @@ def secure_node(identity: Identity, name: str) -> Iterator[SecureNode]:
 
 
 class Headgate:
-    """`headgate run` as a process. `openflow` and `ovsdb` are the ports where it listens, by `method` ssl or tcp; `folder`
-    has its manifests."""
+    """`headgate run` as a process. `openflow` and `ovsdb` are the ports where it listens, by `method` ssl or tcp;
+    `folder` has its manifests."""
 
     def __init__(
         self,
