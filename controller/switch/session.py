@@ -95,7 +95,7 @@ class Session(Datapath):  # type: ignore[misc]
         self._outbox = Outbox(limits.waiting_bytes)
         self._requests: Requests | None = None
         self._monitor: FlowMonitor | None = None
-        self._asker = Asker(self._outbox.put_at_once, self._found, clock, limits)
+        self._asker = Asker(self._outbox.put, self._found, clock, limits)
         self._reason = ""
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
