@@ -30,7 +30,7 @@ from flows.flow import (
     match,
 )
 
-_ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS)
+_ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS, oxm.PKT_MARK)
 _IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.CONJ_ID)
 _BY_TYPE = {
     oxm.ETH_ARP: (oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA),
