@@ -42,8 +42,8 @@ def test_a_bridge_that_is_not_there(called: bool, capsys: pytest.CaptureFixture[
             (problem,) = run.status()["problems"]
             assert problem["where"] == remote and SAYS in problem["reason"]
             if called:
-                code, said = ready(run)
-                assert code == 503 and f"{remote}: {SAYS}" in said
+                until(lambda: f"{remote}: {SAYS}" in ready(run)[1], "its reason at /readyz")
+                assert ready(run)[0] == 503
             capsys.readouterr()
             assert main(["--server", run.url, "status", "--wait", "--timeout", "2"]) == 1
             out = capsys.readouterr()

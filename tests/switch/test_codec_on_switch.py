@@ -110,7 +110,7 @@ EVERY_FIELD: list[Match] = [
         masked(oxm.IPV4_SRC, 0x0A000000, 0xFF000000), masked(oxm.IP_FRAG, 0, 2), SCTP, exactly(oxm.SCTP_SRC, 4),
         masked(oxm.SCTP_DST, 4, 0xFFFC),
         *[exactly(register, 5) for register in oxm.REGISTERS], TRACKED, exactly(oxm.CT_ZONE, 5),
-        exactly(oxm.CT_MARK, 5), exactly(oxm.IP_TTL, 5), exactly(oxm.CT_NW_SRC, 5),
+        exactly(oxm.CT_MARK, 5), masked(oxm.PKT_MARK, 4, 4), exactly(oxm.IP_TTL, 5), exactly(oxm.CT_NW_SRC, 5),
         masked(oxm.CT_NW_DST, 1 << 31, 1 << 31), exactly(oxm.CT_NW_PROTO, 132),
         masked(oxm.CT_TP_DST, 80, 0xFFF0),
     ),
