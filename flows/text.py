@@ -53,6 +53,7 @@ _OTHER_WORDS = {
 }  # fmt: skip
 # The switch's own order. None is where the words for Ethernet type and protocol stand.
 _PRINT_ORDER = (
+    oxm.PKT_MARK,
     oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
     oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, None, *oxm.REGISTERS, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC,
     oxm.ETH_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_OP,
