@@ -13,9 +13,11 @@ pkt_mark that is never set, and in each bundle at another one. See docs/adr/0015
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from flows import oxm
 from flows import pipeline as tables
+from flows.attach import USERSPACE_DATAPATHS
 from flows.fields import CookieKind, cookie
 from flows.flow import Flow, masked, match
 
@@ -24,16 +26,16 @@ MARKS = oxm.PKT_MARK.width
 PRIORITY = 65535
 # Where a packet enters the pipeline: from a port, and again whenever conntrack gives it back.
 ENTRANCES = (tables.CLASSIFY, tables.DESTINATION, tables.DIRECTION, tables.OUTPUT)
-_USERSPACE = frozenset({"netdev", "dummy"})
 # The first release of each series that finds the right megaflow.
 _MENDED = {(2, 17): 8, (3, 0): 5, (3, 1): 3}
 _MENDED_SINCE = (3, 2)
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", re.ASCII)
 
 
+@lru_cache(maxsize=64)  # asked at each change of each bridge; there are few versions
 def needs_marks(datapath_type: str, ovs_version: str) -> bool:
     """True for a switch whose cache may keep what is no longer so. A version that cannot be read is taken for old."""
-    if datapath_type not in _USERSPACE:
+    if datapath_type not in USERSPACE_DATAPATHS:
         return False
     found = _VERSION.match(ovs_version)
     if found is None:

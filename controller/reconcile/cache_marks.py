@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from controller.reconcile.events import NO_FLOWS, Body, Changes, FlowKey, wire_flow
 from flows.cache_marks import MARKS, mark_flows
-from flows.encoding import Encoder
+from flows.encoding import FlowEncoder
 
 Flows = Mapping[FlowKey, Body]
 
@@ -19,14 +19,8 @@ Flows = Mapping[FlowKey, Body]
 class CacheMarks:
     """The flows of all marks, as a switch dumps them."""
 
-    def __init__(self, encoder: Encoder[Body]) -> None:
-        self.flows: tuple[Flows, ...] = tuple(
-            {
-                encoder.key(flow.table, flow.priority, flow.match): encoder.body(flow.cookie, flow.actions, flow.goto)
-                for flow in mark_flows(number)
-            }
-            for number in range(MARKS)
-        )
+    def __init__(self, encoder: FlowEncoder[Body]) -> None:
+        self.flows: tuple[Flows, ...] = tuple(dict(map(encoder.flow, mark_flows(number))) for number in range(MARKS))
         self.number_of = {key: number for number, flows in enumerate(self.flows) for key in flows}
 
 

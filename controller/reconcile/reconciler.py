@@ -77,7 +77,7 @@ class Reconciler:
         bridges: Iterable[str] = (),
     ) -> None:
         self.world = World(encoder)
-        self._cache_marks = CacheMarks(encoder)
+        self._cache_marks = CacheMarks(self.world.flow_encoder)
         self.switches: dict[int, Switch] = {}
         self.ports = PortLedger()
         self.problems: tuple[Problem, ...] = ()
@@ -99,8 +99,7 @@ class Reconciler:
         self._unmarked: set[BridgeName] = set()
         self._unmarkable: set[BridgeName] = set()  # bridges where that failed; they are tried again
         self._away = Away(self._expected)
-        self._forgotten: list[ForgetOvsdb] = []  # since the last commands
-        self._asking: list[Command] = []
+        self._besides: list[ForgetOvsdb | AskNode] = []  # commands that no switch waits for
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take all events, then say what is to be done. Events that arrived together cost one computation.
@@ -134,14 +133,12 @@ class Reconciler:
             self.world.settle_owners(now)
         active, self._active = self._active, set()
         commands: list[Command] = [ServePeer(*one) for one in sorted(self.world.owners.take_rightful().items())]
-        commands += self._forgotten
-        self._forgotten = []
         for dpid in sorted(active & self.switches.keys()):
             name = self.served(dpid)
             if name is not None:
                 commands.extend(self._next(self.switches[dpid], name, now, may_send))
-        asking, self._asking = self._asking, []
-        return commands + asking + self._installed(now)
+        besides, self._besides = self._besides, []
+        return commands + besides + self._installed(now)
 
     def _is_taken(self, event: Event, now: float) -> bool:
         """Take one event; False where that failed."""
@@ -263,7 +260,7 @@ class Reconciler:
             self.ovsdb.pop(ovsdb, None)
             self.ports.forget_requests(ovsdb)
             self.world.owners.forget(ovsdb)
-            self._forgotten.append(ForgetOvsdb(ovsdb))
+            self._besides.append(ForgetOvsdb(ovsdb))
 
     def _has_session(self, ovsdb: str) -> bool:
         """Whether the switch of some bridge of an OVSDB is served over OpenFlow at this moment."""
@@ -275,7 +272,7 @@ class Reconciler:
             self._switch(event.dpid).up(event.session)
             self._connected(event, now)
             if answered := self.world.answered.get(event.dpid):
-                self._asking.append(AskNode(event.dpid, event.session, answered))
+                self._besides.append(AskNode(event.dpid, event.session, answered))
             return
         switch = self.switches.get(event.dpid)
         if switch is None:

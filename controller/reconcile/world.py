@@ -80,7 +80,7 @@ class World:
         self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # the addresses that a switch's node answered for
         self.encoder = encoder
-        self._flow_encoder = FlowEncoder(encoder)
+        self.flow_encoder = FlowEncoder(encoder)
         self._begin()
 
     def _begin(self) -> None:
@@ -315,7 +315,7 @@ class World:
         self.metered.pop(dpid, None)
         if limits:
             self.metered[dpid] = limits
-        for name in [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]:
+        for name in self._claiming(dpid):
             self.bridges[name] = replace(self.bridges[name], metered=limits)
             self._stale.add(name)
         return True
@@ -328,11 +328,15 @@ class World:
         self.answered.pop(dpid, None)
         if found:
             self.answered[dpid] = found
-        for name in [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]:
+        for name in self._claiming(dpid):
             old = self.bridges[name]
             self.bridges[name] = replace(old, said_own=found)
             self.node_addresses.move(name, old, self.bridges[name])
         return True
+
+    def _claiming(self, dpid: int) -> list[BridgeName]:
+        """The bridges that claim a datapath id, whoever of them is served."""
+        return [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]
 
     def remove_bridge(self, name: BridgeName) -> None:
         """A bridge is gone, and the addresses that only its ports knew with it."""
@@ -497,7 +501,7 @@ class World:
             plan.update(found.bridge, gone, found.came, self.engine.isolated)
             return set()
         userspace = self.bridges[name].datapath_type in USERSPACE_DATAPATHS
-        plan = BridgePlan(self._flow_encoder, userspace, partial(self._telling.watch, name))
+        plan = BridgePlan(self.flow_encoder, userspace, partial(self._telling.watch, name))
         there = self._places.ports.get(name, {})
         self._places.untell(name, [*there, *(pod.pod for pod in found.gone)])
         plan.update(found.bridge, (), tuple(there.values()), self.engine.isolated)

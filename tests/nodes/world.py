@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.cache_marks import PRIORITY
 from tests.ovsdb.node import Node
+from tests.switch.dumps import without_marks
 from tests.tls.world import HOST, Headgate
 
 DENY = {
@@ -128,10 +128,9 @@ def view(run: Headgate, ovsdb: str) -> dict[str, Any]:
 
 
 def flows(node: Node) -> list[str]:
-    """The flows of a node's switch without counters, and without its cache mark, which moves with every change."""
+    """The flows of a node's switch without counters and cache mark."""
     dump = node.ofctl("-O", "OpenFlow14", "dump-flows", node.management(), "--no-names", "--no-stats")
-    lines = [line.strip() for line in dump.splitlines() if "table=" in line or "priority=" in line]
-    return sorted(line for line in lines if f"priority={PRIORITY}," not in line)
+    return without_marks(line.strip() for line in dump.splitlines() if "table=" in line or "priority=" in line)
 
 
 def peers(node: Node) -> set[str]:

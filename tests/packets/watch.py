@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.cache_marks import PRIORITY
 from tests.packets.streams import SIDES, LongLived
+from tests.switch.dumps import without_marks
 from topology.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Traffic
@@ -63,7 +63,5 @@ def total(lab: Lab, name: str) -> float:
 
 
 def flows(lab: Lab, node: str) -> list[str]:
-    """The flows on a node's switch without their counters, ports by name, and without its cache mark, which moves with
-    every change."""
-    lines = lab.nodes[node].ofctl("dump-flows", "--no-stats", "--names").splitlines()[1:]
-    return sorted(line for line in lines if f"priority={PRIORITY}," not in line)
+    """The flows on a node's switch without their counters and the cache mark, ports by name."""
+    return without_marks(lab.nodes[node].ofctl("dump-flows", "--no-stats", "--names").splitlines()[1:])
