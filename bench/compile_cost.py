@@ -12,10 +12,10 @@ from typing import Any
 
 from bench.result import Result, cpu, memory, most_memory
 from bench.worlds import world
-from flows.engine import PolicyEngine, Settled
-from flows.living import Part
-from flows.model import Cluster
-from flows.parse import parse_object
+from flows.cluster.model import Cluster
+from flows.parse.objects import parse_object
+from flows.policy.changing_sets import Part
+from flows.policy.engine import PolicyEngine, Settled
 
 # Seconds and megabytes that are to be reached, and those that are aimed for.
 BARS = {"A": (4.0, 1200, 2.5, 700), "B": (2.6, 1000, 1.0, 1000), "C": (2.8, 900, 0.5, 900), "D": (4.0, None, 1.0, None)}

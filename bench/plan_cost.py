@@ -16,10 +16,10 @@ from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
 from controller.collector import COLLECT
-from controller.reconcile.world import World
-from controller.switch.codec import Encoder
-from flows.attach import BridgeState, InterfaceState
-from flows.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
+from flows.bridge.binding import BridgeState, InterfaceState
+from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
+from flows.plan.world import World
+from flows.wire.codec import Encoder
 
 DEFINED = {"namespaces": "Namespace", "pods": "Pod", "nodes": "Node", "policies": "NetworkPolicy"}
 

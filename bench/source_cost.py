@@ -11,7 +11,7 @@ from controller.reconcile.events import ClusterChanged
 from controller.sources.manifest import Unit
 from controller.sources.source import Source, SourceState
 from controller.sources.store import Store
-from flows.parse import parse_object
+from flows.parse.objects import parse_object
 
 
 class _Silent(Source):

@@ -92,13 +92,13 @@ class Talker:
 
 def many_flows(count: int) -> list[WireFlow]:
     """Flows as rules give them: an address of a peer with one conjunction."""
-    from controller.switch.codec import encode_flow
-    from flows.fields import CookieKind, cookie
-    from flows.flow import Conjunction, Flow, match
-    from flows.net import Net
-    from flows.pipeline import INGRESS
-    from flows.priorities import RULES
-    from flows.render_rules import peer_terms
+    from flows.cluster.net import Net
+    from flows.openflow.flow import Conjunction, Flow, match
+    from flows.pipeline.priorities import RULES
+    from flows.pipeline.registers import CookieKind, cookie
+    from flows.pipeline.tables import INGRESS
+    from flows.render.rules import peer_terms
+    from flows.wire.codec import encode_flow
 
     owner = cookie(CookieKind.CLAUSE)
     nets = (Net(4, 0x0A000000 + n, 32) for n in range(count))
@@ -120,8 +120,8 @@ def many_flows(count: int) -> list[WireFlow]:
 def measure_bulk(scale: float) -> list[Result]:
     """New flows to the commit reply, and a reconnect that finds them right, beside ovs-ofctl doing as much."""
     from controller.reconcile.reconciler import Reconciler  # noqa: F401 - loaded before the clock runs
-    from controller.switch.codec import decode_flow
-    from flows.text import format_flow
+    from flows.wire.codec import decode_flow
+    from flows.wire.text import format_flow
 
     flows = many_flows(round(100_000 * scale))
     wanted = {flow.key: flow.body for flow in flows}

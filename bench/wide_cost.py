@@ -16,9 +16,7 @@ from bench.plan_cost import bridges, flow_count, planned
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4
 from controller.collector import COLLECT
-from controller.reconcile.world import World
-from flows.compile import rules_of
-from flows.model import (
+from flows.cluster.model import (
     EVERYTHING,
     Cluster,
     Direction,
@@ -35,9 +33,11 @@ from flows.model import (
     Rule,
     Selector,
 )
-from flows.net import Net, parse_address
-from flows.numbering import nth_number
-from flows.variants import identity
+from flows.cluster.net import Net, parse_address
+from flows.plan.world import World
+from flows.policy.resolve import identity
+from flows.policy.rule import rules_of
+from flows.policy.rule_numbers import nth_number
 
 T = TypeVar("T")
 ROUNDS = GUESTS = 50

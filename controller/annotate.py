@@ -9,16 +9,16 @@ from controller.details import DENY_KINDS, isolating
 from controller.reconcile.events import FlowCounters, ForeignFlow, WireFlow, wire_flow
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.switch.codec import CodecError, decode_flow
 from controller.switch.foreign import describe_foreign
 from controller.views import FlowView
-from flows import text
-from flows.attach import Attachment
-from flows.fields import SOURCE, CookieKind, cookie, read_cookie
-from flows.flow import Conjunction, Flow
-from flows.living import Part
-from flows.oxm import IN_PORT, REGISTERS
-from flows.pipeline import TABLE_NAMES
+from flows.bridge.binding import Attachment
+from flows.openflow.flow import Conjunction, Flow
+from flows.openflow.match_fields import IN_PORT, REGISTERS
+from flows.pipeline.registers import SOURCE, CookieKind, cookie, read_cookie
+from flows.pipeline.tables import TABLE_NAMES
+from flows.policy.changing_sets import Part
+from flows.wire import text
+from flows.wire.codec import CodecError, decode_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
              CookieKind.BROKEN)  # fmt: skip

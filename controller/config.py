@@ -21,7 +21,7 @@ from controller.endpoints import (
     parse_listen,
 )
 from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
-from flows.limits import Rates
+from flows.pipeline.pod_limits import Rates
 
 ENV_PREFIX = "HEADGATE_"
 SOURCES = "Where the Kubernetes objects come from"

@@ -49,11 +49,11 @@ from controller.sources.kubernetes import KubernetesApi
 from controller.sources.manifests import ManifestFolder
 from controller.sources.store import Store
 from controller.switch.app import Setup, open_app
-from controller.switch.codec import Encoder
 from controller.threads import watched
 from controller.tls.credentials import Credentials
 from controller.version import version
-from flows.pipeline import TABLE_NAMES
+from flows.pipeline.tables import TABLE_NAMES
+from flows.wire.codec import Encoder
 
 log = structlog.get_logger("headgate")
 

@@ -24,11 +24,11 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.report import switch_error
 from controller.views import PodView, PolicyView
-from flows.fields import CookieKind, read_cookie
-from flows.living import Part, parts_on
-from flows.model import Direction, Key, Pod
-from flows.net import Net
-from flows.services import MAX_PORT, Service
+from flows.cluster.model import Direction, Key, Pod
+from flows.cluster.net import Net
+from flows.pipeline.registers import CookieKind, read_cookie
+from flows.policy.changing_sets import Part, parts_on
+from flows.policy.services import MAX_PORT, Service
 
 MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod there is
 MAX_CLAIMANTS = 10  # pods named for one address

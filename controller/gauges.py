@@ -16,7 +16,7 @@ from controller.ovsdb.away import CONTESTED, OVSDB, WAITING
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.report import bridges_behind
-from flows.model import Cluster, Direction, Key
+from flows.cluster.model import Cluster, Direction, Key
 
 
 class _Switch(NamedTuple):

@@ -28,8 +28,8 @@ from controller.report import (
     switch_view,
 )
 from controller.views import PodView, PolicyView, ProblemView, SwitchView
-from flows.attach import Attachment, BridgeState, Reading, read_bridge
-from flows.model import Cluster, Key
+from flows.bridge.binding import Attachment, BridgeState, Reading, read_bridge
+from flows.cluster.model import Cluster, Key
 
 T = TypeVar("T")
 AT_ONCE = 250  # pods or policies that are read while the core waits

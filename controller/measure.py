@@ -20,9 +20,9 @@ from controller.reconcile.events import (
 from controller.reconcile.invalid import InvalidReason
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from flows.fields import CookieKind, read_cookie
-from flows.limits import METERED, Limit, read_meter
-from flows.model import Direction
+from flows.cluster.model import Direction
+from flows.pipeline.pod_limits import METERED, Limit, read_meter
+from flows.pipeline.registers import CookieKind, read_cookie
 
 NAMED_POLICIES = 3  # in a label
 _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from controller.reconcile.events import ClusterChanged, Problem
-from flows.model import Key, Policy
+from flows.cluster.model import Key, Policy
 
 log = structlog.get_logger("headgate")
 

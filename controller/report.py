@@ -17,11 +17,11 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.switch.foreign import describe_foreign
 from controller.views import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.attach import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
-from flows.limits import METERED, meter_number
-from flows.model import Cluster, Direction, Key, Policy
-from flows.notes import policy_notes
-from flows.pipeline import TABLE_NAMES
+from flows.bridge.binding import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
+from flows.cluster.model import Cluster, Direction, Key, Policy
+from flows.pipeline.pod_limits import METERED, meter_number
+from flows.pipeline.tables import TABLE_NAMES
+from flows.policy.no_effect import policy_notes
 
 MOST_NODES = 10  # named as those that hold up a policy
 MOST_LINES = 1000  # of what is missing

@@ -15,7 +15,7 @@ from controller.detail_views import BridgeRecord, InterfaceRecord, SupportView
 from controller.log_ring import RING
 from controller.secrets import LEFT_OUT, without_secrets
 from controller.version import version
-from flows.attach import BridgeState
+from flows.bridge.binding import BridgeState
 
 LIBRARIES = ("os-ken", "ovs", "eventlet", "kubernetes", "pydantic", "prometheus-client", "structlog", "werkzeug")
 READ_IDS = frozenset(

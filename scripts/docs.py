@@ -21,7 +21,7 @@ from controller import metrics, settings
 from controller.cli import headgate
 from controller.config import GROUPS
 from controller.peers.limits import DoorLimits, Limits, OvsdbLimits, declared
-from flows.pipeline_doc import pipeline_markdown
+from flows.pipeline.page import pipeline_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -11,7 +11,7 @@ from controller.cli.client import Server
 from controller.cli.names import Namespaced, some
 from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, wide_output_option
 from controller.views import FlowView
-from flows.pipeline import TABLE_NAMES
+from flows.pipeline.tables import TABLE_NAMES
 
 SHOWN_NAMES = 3  # of the rules or policies that share one flow; -o json has all
 FOREIGN = "foreign"  # the kind of flows that are not ours

@@ -18,7 +18,7 @@ from controller.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.documents import Document, DocumentError, read_documents
 from controller.sources.manifest import flatten, join, read_manifest
-from flows.parse import ParseError, parse_object
+from flows.parse.objects import ParseError, parse_object
 from topology.changes import Given
 from topology.errors import LabError
 from topology.manifests import checked, label

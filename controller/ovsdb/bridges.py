@@ -1,6 +1,6 @@
 """From the replica's rows to BridgeState values, keeping what did not change: one port must not cost a reading of all.
 
-Only reading happens here. What the external_ids mean is `flows.attach`'s business.
+Only reading happens here. What the external_ids mean is `flows.bridge.binding`'s business.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from flows.attach import NODE_ADDRESSES, BridgeState, InterfaceState
+from flows.bridge.binding import NODE_ADDRESSES, BridgeState, InterfaceState
 
 MAX_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
 MOST_TEXT = 4000  # characters that are read of a node's addresses: more than all that count have

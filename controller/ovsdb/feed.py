@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, Event, InstalledWritten, OvsdbPeer, OvsdbState, Peer
-from flows.attach import BridgeState
+from flows.bridge.binding import BridgeState
 
 
 class Feed:

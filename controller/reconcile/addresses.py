@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flows.attach import BridgeState, said_addresses
-from flows.net import Net
+from flows.bridge.binding import BridgeState, said_addresses
+from flows.cluster.net import Net
 
 _Bridge = tuple[str, str]  # its OVSDB's name and its own
 

@@ -1,4 +1,4 @@
-"""The cache mark of one switch: which flows of it are there, and those of the next one (see `flows.cache_marks`).
+"""The cache mark of one switch: which of its flows are there, and those of the next (see `flows.render.cache_marks`).
 
 A mark belongs to no desired state: it is right whatever number it has, and moves with every bundle that changes flows.
 No input or output here.
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.reconcile.events import NO_FLOWS, Body, Changes, FlowKey, wire_flow
-from flows.cache_marks import MARKS, mark_flows
-from flows.encoding import FlowEncoder
+from flows.plan.encoder import FlowEncoder
+from flows.render.cache_marks import MARKS, mark_flows
 
 Flows = Mapping[FlowKey, Body]
 

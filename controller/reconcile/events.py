@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
-from flows.attach import BridgeState
-from flows.model import Cluster, Key
-from flows.net import Net
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Cluster, Key
+from flows.cluster.net import Net
 
 FlowKey = bytes  # table (one byte), priority (two), match: what identifies a flow on a switch
 PLACE = struct.Struct("!BH")  # how a key begins
@@ -316,7 +316,7 @@ class DumpFlows:
 class SendBundle:
     """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed. Meters, which no bundle
     takes, are made before it, and removed after it. `marks` goes into the bundle too, and changes nothing for packets:
-    see `flows.cache_marks`."""
+    see `flows.render.cache_marks`."""
 
     dpid: int
     session: int

@@ -12,8 +12,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controller.reconcile.events import Body, FlowCounters, FlowKey
-from flows.fields import COOKIE_KIND_SHIFT, COOKIE_NUMBER_MASK, COOKIE_PREFIX, COOKIE_PREFIX_SHIFT, CookieKind
-from flows.pipeline import CLASSIFY, INVALID
+from flows.pipeline.registers import (
+    COOKIE_KIND_SHIFT,
+    COOKIE_NUMBER_MASK,
+    COOKIE_PREFIX,
+    COOKIE_PREFIX_SHIFT,
+    CookieKind,
+)
+from flows.pipeline.tables import CLASSIFY, INVALID
 
 # So many packets and at least half of all that the port sent. A client without answers sends a SYN six times in 31 s, a
 # resolver far more; of broken packets a sound stack sends none.

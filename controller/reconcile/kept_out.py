@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from flows.model import EVERYTHING, Cluster, Key, Policy
+from flows.cluster.model import EVERYTHING, Cluster, Key, Policy
 
 K = TypeVar("K")
 V = TypeVar("V")

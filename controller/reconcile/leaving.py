@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from flows.model import Key, Pod
-from flows.net import Net
+from flows.cluster.model import Key, Pod
+from flows.cluster.net import Net
 
 
 class Leaving:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flows.limits import NO_RATES, Band, Limit, Rates, read_meter
+from flows.pipeline.pod_limits import NO_RATES, Band, Limit, Rates, read_meter
 
 # A meter is the first instruction of a flow (OpenFlow 1.4.1 section 7.2.4): type 6, 8 bytes, the meter's number.
 _METER = struct.Struct("!HHI")

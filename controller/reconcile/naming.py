@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from controller.reconcile.owners import BridgeName
-from flows.attach import BridgeState, pod_named
-from flows.model import Key
+from flows.bridge.binding import BridgeState, pod_named
+from flows.cluster.model import Key
 
 
 class Naming:

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
-from flows.attach import BridgeState
-from flows.model import Pod
-from flows.net import parse_address
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Pod
+from flows.cluster.net import parse_address
 
 _Bridge = tuple[str, str]  # its OVSDB's name and its own
 MOST_NAMED = 5  # of candidates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.model import Cluster, Key, Pod
+from flows.cluster.model import Cluster, Key, Pod
 
 Touched = tuple[str, Key | str]  # kind and key or name of an object that may have changed
 KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from controller.reconcile.events import NOBODY, Peer
 from controller.reconcile.nodes import SETTING
-from flows.attach import BridgeState
+from flows.bridge.binding import BridgeState
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 T = TypeVar("T", str, BridgeName)

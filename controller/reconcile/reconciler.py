@@ -42,10 +42,10 @@ from controller.reconcile.meters import MeterLedger
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.switch import Switch
-from controller.reconcile.world import World
-from flows.cache_marks import needs_marks
-from flows.encoding import Encoder
-from flows.limits import NO_RATES, Rates
+from flows.pipeline.pod_limits import NO_RATES, Rates
+from flows.plan.encoder import Encoder
+from flows.plan.world import World
+from flows.render.cache_marks import needs_marks
 
 OpenFlowEvent = (
     SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed | NodeAnswered

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from controller.reconcile.events import Body
 from controller.reconcile.owners import BridgeName
-from controller.reconcile.places import Place, Places
-from flows.bridge_plan import BridgePlan
-from flows.engine import Change, PolicyEngine, Settled, Turns
-from flows.living import Nets, Part, Pods, has_parts
-from flows.model import Key
+from flows.cluster.model import Key
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.pod_places import Place, Places
+from flows.policy.changing_sets import Nets, Part, Pods, has_parts
+from flows.policy.engine import Change, PolicyEngine, Settled, Turns
 
 Plan = BridgePlan[Body]
 K = TypeVar("K")

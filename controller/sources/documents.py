@@ -1,7 +1,7 @@
 """From the text of a manifest to raw documents; what YAML and JSON allow and a manifest must not have is refused.
 
 YAML is built from the parser's events with a stack of our own, since libyaml's composer recurses on the C stack and
-deep nesting would end the process. What the documents mean is `flows.parse`'s business.
+deep nesting would end the process. What the documents mean is `flows.parse.objects`'s business.
 """
 
 from __future__ import annotations

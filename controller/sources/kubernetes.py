@@ -18,7 +18,7 @@ from controller.sources.kubernetes_trouble import Trouble
 from controller.sources.kubernetes_watch import Reflector
 from controller.sources.source import SourceState
 from controller.sources.store import Store
-from flows.model import Form, Key
+from flows.cluster.model import Form, Key
 
 SILENCE_SECONDS = 75.0  # bookmarks come about once a minute
 SUSPECT_SECONDS = 1.0  # all watches are opened anew no more often than this

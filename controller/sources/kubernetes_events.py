@@ -22,7 +22,7 @@ import structlog
 from controller.sources.kubernetes_api import Api
 from controller.sources.kubernetes_stream import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError
 from controller.threads import watched
-from flows.model import Key
+from flows.cluster.model import Key
 
 EVENTS_API = "events.k8s.io/v1"
 CONTROLLER = "headgate.dev/controller"

@@ -10,8 +10,8 @@ from controller.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.kubernetes_stream import ApiError
 from controller.sources.manifest import Unit
-from flows.legacy import ALPHA_API
-from flows.parse import ParseError, parse_object
+from flows.parse.objects import ParseError, parse_object
+from flows.parse.original_api import ALPHA_API
 
 
 class Resource(NamedTuple):

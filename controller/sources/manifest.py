@@ -9,7 +9,7 @@ from types import MappingProxyType
 from controller.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.documents import Document, DocumentError, TooManyDocuments, read_documents
-from flows.parse import READERS, ParsedObject, ParseError, parse_object
+from flows.parse.objects import READERS, ParsedObject, ParseError, parse_object
 
 MAX_LIST_DEPTH = 10  # lists inside lists; kubectl makes one
 MAX_OBJECTS = 250_000  # of a file; more than twice as many pods as one file of the greatest size holds

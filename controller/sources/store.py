@@ -15,13 +15,13 @@ from typing import Any
 from controller.printable import printable
 from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.manifest import Unit
-from controller.sources.snapshot import Snapshot
 from controller.sources.source import Source, SourceState
 from controller.threads import Watched, watched
-from flows.legacy import KINDS as LEGACY_KINDS
-from flows.legacy import OriginalPolicies
-from flows.model import Cluster, Key, Policy
-from flows.parse import ParsedObject, Value
+from flows.cluster.model import Cluster, Key, Policy
+from flows.cluster.snapshot import Snapshot
+from flows.parse.objects import ParsedObject, Value
+from flows.parse.original_api import KINDS as LEGACY_KINDS
+from flows.parse.original_api import OriginalPolicies
 
 Identity = tuple[str, Key | str]  # kind, and key or name
 Place = tuple[int, str]  # the source's rank and the unit's name

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controller.peers.limits import Limits
-from controller.switch.errors import CodecError
 from controller.switch.messages import HEADER, VERSION
-from flows.fields import ASKER_MAC, CONTROLLER_32, LOCAL_32, CookieKind, cookie
-from flows.net import WIDTH, Net, not_of_a_host
-from flows.render_discovery import link_local
+from flows.cluster.net import WIDTH, Net, not_of_a_host
+from flows.pipeline.registers import ASKER_MAC, CONTROLLER_32, LOCAL_32, CookieKind, cookie
+from flows.render.discovery import link_local
+from flows.wire.errors import CodecError
 
 PACKET_OUT = 13
 ANSWER_SECONDS = 1.0  # that an answer may take

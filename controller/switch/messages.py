@@ -15,10 +15,10 @@ from typing import NamedTuple
 from os_ken.ofproto import ofproto_v1_4
 
 from controller.reconcile.events import Changes, WireFlow
-from controller.switch.codec import decode_flow
-from controller.switch.errors import CodecError, MessageTooLong
-from flows.fields import COOKIE_MASK
-from flows.text import format_flow
+from flows.pipeline.registers import COOKIE_MASK
+from flows.wire.codec import decode_flow
+from flows.wire.errors import CodecError, MessageTooLong
+from flows.wire.text import format_flow
 
 VERSION = 5
 HEADER = struct.Struct("!BBHI")  # version, type, length, xid

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.reconcile.meters import MeterChanges, MeterCounters, MeterReport
-from controller.switch.errors import CodecError
-from flows.limits import Band, read_meter
+from flows.pipeline.pod_limits import Band, read_meter
+from flows.wire.errors import CodecError
 
 _VERSION, _MOD, _MULTIPART_REQUEST, _BARRIER_REQUEST, BARRIER_REPLY = 5, 29, 18, 20, 21
 _HEADER = struct.Struct("!BBHI")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from controller.reconcile.events import Event, FlowsDisturbed
-from controller.switch.codec import is_in_the_way, is_learned, is_ours
-from controller.switch.errors import CodecError
+from flows.wire.codec import is_in_the_way, is_learned, is_ours
+from flows.wire.errors import CodecError
 
 PAUSE = 0.5
 _BODY = 16  # the multipart reply's own header

@@ -19,10 +19,10 @@ from controller.peers.pace import Budget
 from controller.reconcile.events import BundleDone, BundleFailed, Changes, DumpFlows, Event, FlowsDumped
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch import messages, meters
-from controller.switch.codec import FlowDump
-from controller.switch.errors import CodecError
 from controller.switch.messages import Bundle
 from controller.switch.outbox import Outbox
+from flows.wire.codec import FlowDump
+from flows.wire.errors import CodecError
 
 # os-ken numbers its own messages from below.
 _FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1

@@ -30,14 +30,14 @@ from controller.reconcile.events import Event, NodeAnswered, Peer
 from controller.switch import messages, meters
 from controller.switch.asking import QUESTION_XID, Asker
 from controller.switch.claims import Identity, identity
-from controller.switch.errors import CodecError
 from controller.switch.messages import HEADER, VERSION, Multipart, Type
 from controller.switch.monitor import FlowMonitor
 from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
 from controller.tls.channel import TlsSocket
 from controller.tls.peers import names
-from flows.net import Net
+from flows.cluster.net import Net
+from flows.wire.errors import CodecError
 
 _LOG = logging.getLogger(__name__)
 _READ = 1 << 18

@@ -14,7 +14,7 @@ from bench.plot import svg
 from bench.result import Result, from_json
 from bench.worlds import WORLDS, world
 from controller.cli import main
-from flows.parse import parse_object
+from flows.parse.objects import parse_object
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from controller.cli import main
-from flows import oxm
+from flows.openflow import match_fields as oxm
 from tests.ovsdb.node import free_port, until
 from tests.pipeline.packet import Packet
 from tests.switch.frames import encode

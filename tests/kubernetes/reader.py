@@ -9,7 +9,7 @@ from pathlib import Path
 from controller.reconcile.events import ClusterChanged
 from controller.sources.kubernetes import SILENCE_SECONDS, KubernetesApi
 from controller.sources.store import Store
-from flows.model import Cluster
+from flows.cluster.model import Cluster
 
 PATIENCE = 60.0
 

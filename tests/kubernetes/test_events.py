@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.sources import kubernetes_events
-from flows.model import Key
+from flows.cluster.model import Key
 from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
 from tests.kubernetes.test_reading import namespace, policy

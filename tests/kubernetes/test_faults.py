@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from flows.model import Key
+from flows.cluster.model import Key
 from tests.envtest.server import ApiServer
 from tests.kubernetes.proxy import Proxy
 from tests.kubernetes.reader import PATIENCE, Reader

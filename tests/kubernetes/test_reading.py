@@ -8,7 +8,7 @@ import pytest
 
 from controller.sources import kubernetes_watch
 from controller.sources.kubernetes_objects import Page, list_page
-from flows.model import Key
+from flows.cluster.model import Key
 from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
 from tests.truth.world import Manifest

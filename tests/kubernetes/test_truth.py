@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.model import Cluster
+from flows.cluster.model import Cluster
 from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
 from tests.packets.tables import play

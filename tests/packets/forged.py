@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from flows import oxm
+from flows.openflow import match_fields as oxm
 from tests.packets.frames import mac, number
 from tests.pipeline.packet import (
     ARP_REPLY,

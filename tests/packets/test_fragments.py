@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from flows import oxm
+from flows.openflow import match_fields as oxm
 from tests.packets.frames import Ears
 from tests.packets.policies import pods, policies, port
 from tests.pipeline.packet import ETHER

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows import oxm
+from flows.openflow import match_fields as oxm
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
 from tests.packets.watch import until

@@ -18,8 +18,8 @@ from itertools import cycle, islice
 
 import pytest
 
-from flows import oxm
-from flows.limits import SCTP_MOST_OF_POD, Limit, Rates
+from flows.openflow import match_fields as oxm
+from flows.pipeline.pod_limits import SCTP_MOST_OF_POD, Limit, Rates
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import policies
 from tests.packets.test_fragments import answered, asker

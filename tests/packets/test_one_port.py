@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from flows import oxm
+from flows.openflow import match_fields as oxm
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
 from tests.pipeline.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from flows.model import Cluster
-from flows.model import Protocol as Transport
-from flows.verdict import Endpoint, Probe, Verdict, verdict
+from flows.cluster.model import Cluster
+from flows.cluster.model import Protocol as Transport
+from flows.policy.verdict import Endpoint, Probe, Verdict, verdict
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import ACK, SYN, Packet
 from tests.pipeline.two_nodes import TwoNodes, first_packet, where

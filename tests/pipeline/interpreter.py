@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from flows import fields, oxm
-from flows.fields import Range
-from flows.flow import (
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
     CheckLength,
     Ct,
     Flow,
@@ -27,6 +26,8 @@ from flows.flow import (
     exactly,
     match,
 )
+from flows.pipeline import registers
+from flows.pipeline.registers import Range
 from tests.pipeline.packet import Packet
 from tests.pipeline.tables import INDEX, Choose, FlowTable, State, check_flow, check_tables
 from tests.pipeline.tracking import Datapath, Tracked, Tracker
@@ -209,9 +210,9 @@ class Interpreter:
         in_port = state[INDEX[oxm.IN_PORT.name]]
         if port == in_port:
             run.reasons.append("a packet is not sent back to the port it came from")
-        elif port == fields.IN_PORT_32:
+        elif port == registers.IN_PORT_32:
             operations.append(_SendTo(in_port, header))
-        elif port == fields.CONTROLLER_32:
+        elif port == registers.CONTROLLER_32:
             run.reasons.append("the controller gets a copy")
         elif self._ports is not None and port not in self._ports:
             run.reasons.append(f"there is no port {port}")
@@ -226,7 +227,7 @@ class Interpreter:
             match(exactly(oxm.ETH_TYPE, packet.eth_type), exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP),
                   exactly(source, packet.target), exactly(target, packet.source),
                   exactly(oxm.SCTP_SRC, ports[1]), exactly(oxm.SCTP_DST, ports[0])),
-            (Load(fields.SCTP_ASSOCIATION, action.association),), cookie=action.cookie,
+            (Load(registers.SCTP_ASSOCIATION, action.association),), cookie=action.cookie,
         )  # fmt: skip
         learned = self.learned.setdefault(action.table, {})
         key = (flow.priority, flow.match)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from flows import oxm
-from flows.fields import Range
-from flows.flow import (
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
     CheckLength,
     Conjunction,
     Ct,
@@ -28,6 +27,7 @@ from flows.flow import (
     masked,
     match,
 )
+from flows.pipeline.registers import Range
 
 State = list[int]  # the value of each field, in the order of oxm.ALL_FIELDS
 INDEX = {field.name: number for number, field in enumerate(oxm.ALL_FIELDS)}

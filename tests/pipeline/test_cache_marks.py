@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from flows.attach import SwitchView
-from flows.cache_marks import ENTRANCES, MARKS, PRIORITY, mark_flows, needs_marks
-from flows.compile import NodePolicy
-from flows.flow import Ct
-from flows.pipeline import CLASSIFY, check_flow
-from flows.render import render
-from flows.text import format_flow
+from flows.bridge.binding import SwitchView
+from flows.openflow.flow import Ct
+from flows.pipeline.tables import CLASSIFY, check_flow
+from flows.policy.rule import NodePolicy
+from flows.render.cache_marks import ENTRANCES, MARKS, PRIORITY, mark_flows, needs_marks
+from flows.render.fixed import render
+from flows.wire.text import format_flow
 from tests.switch.harness import Bridge, OpenVSwitch, running
 
 NARROW, WIDE = "10.1.2.2", "10.1.0.2"

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.attach import Attachment, SwitchView
-from flows.compile import NodePolicy
-from flows.model import Key
-from flows.net import parse_address
-from flows.render import render
-from flows.render_discovery import LONGEST_REPORT, link_local
+from flows.bridge.binding import Attachment, SwitchView
+from flows.cluster.model import Key
+from flows.cluster.net import parse_address
+from flows.policy.rule import NodePolicy
+from flows.render.discovery import LONGEST_REPORT, link_local
+from flows.render.fixed import render
 from tests.switch.frames import checksum
 from tests.switch.harness import Bridge, running
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flows import fields, oxm
-from flows.fields import CookieKind, LayoutError, Range, check_layout, cookie, read_cookie
-from flows.flow import FlowError, Term, exactly, in_range, masked, match
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import FlowError, Term, exactly, in_range, masked, match
+from flows.pipeline import registers
+from flows.pipeline.registers import CookieKind, LayoutError, Range, check_layout, cookie, read_cookie
 
 IPV4 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4)
 IPV6 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV6)
@@ -16,11 +17,11 @@ REG = oxm.REGISTERS[7]
 
 
 def test_the_layout_stands() -> None:
-    check_layout(fields.RANGES)
-    assert len({id(one) for one in fields.RANGES}) == len(fields.RANGES)
-    for name, value in vars(fields).items():
+    check_layout(registers.RANGES)
+    assert len({id(one) for one in registers.RANGES}) == len(registers.RANGES)
+    for name, value in vars(registers).items():
         if isinstance(value, Range):
-            assert value in (*fields.RANGES, fields.RECORDED), f"{name} is not checked"
+            assert value in (*registers.RANGES, registers.RECORDED), f"{name} is not checked"
 
 
 @pytest.mark.parametrize(
@@ -46,16 +47,16 @@ def test_values_go_to_their_bits() -> None:
 
 @pytest.mark.parametrize("kind", CookieKind)
 def test_cookies_are_read_back(kind: CookieKind) -> None:
-    for number in (0, 1, fields.COOKIE_NUMBER_MASK):
+    for number in (0, 1, registers.COOKIE_NUMBER_MASK):
         value = cookie(kind, number)
-        assert value & fields.COOKIE_MASK == fields.COOKIE_PREFIX << fields.COOKIE_PREFIX_SHIFT
+        assert value & registers.COOKIE_MASK == registers.COOKIE_PREFIX << registers.COOKIE_PREFIX_SHIFT
         assert read_cookie(value) == (kind, number)
 
 
 def test_foreign_cookies_are_foreign() -> None:
     assert read_cookie(0) is None
     assert read_cookie(2**64 - 1) is None
-    assert read_cookie(cookie(CookieKind.PORT, 1) | 0xFF << fields.COOKIE_KIND_SHIFT) is None
+    assert read_cookie(cookie(CookieKind.PORT, 1) | 0xFF << registers.COOKIE_KIND_SHIFT) is None
     with pytest.raises(ValueError, match="wider"):
         cookie(CookieKind.PORT, 2**40)
 

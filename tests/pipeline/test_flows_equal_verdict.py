@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from flows import pipeline
-from flows.flow import Flow
-from flows.model import Cluster, Key
+from flows.cluster.model import Cluster, Key
+from flows.openflow.flow import Flow
+from flows.pipeline import tables
 from tests.pipeline.conversation import converse
 from tests.pipeline.interpreter import Interpreter
 from tests.pipeline.packet import Packet
@@ -21,7 +21,7 @@ from tests.pipeline.tracking import Datapath
 from tests.pipeline.two_nodes import NODES, TwoNodes, settled
 from tests.semantics.worlds import clusters, probes
 
-TABLES = tuple(table.number for table in pipeline.TABLES)
+TABLES = tuple(table.number for table in tables.TABLES)
 PROBES = 30
 # The message of a mismatch names packet and verdict; to shrink such histories takes minutes.
 UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)

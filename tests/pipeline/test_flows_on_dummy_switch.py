@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from flows.model import Cluster
+from flows.cluster.model import Cluster
 from tests.pipeline.conversation import converse
 from tests.pipeline.real_switch import RealSwitch
 from tests.pipeline.test_flows_equal_verdict import histories

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from flows import fields, oxm
-from flows.flow import (
+from flows.cluster.net import Net, parse_address
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
     Conjunction,
     Ct,
     Flow,
@@ -24,8 +25,8 @@ from flows.flow import (
     masked,
     match,
 )
-from flows.net import Net, parse_address
-from flows.oxm import CtState, Fragment
+from flows.openflow.match_fields import CtState, Fragment
+from flows.pipeline import registers
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import ACK, SYN, Packet
 from tests.pipeline.twin import Twin
@@ -64,11 +65,11 @@ def tracking(commit_port: int = 1) -> list[Flow]:
     """Look up in zone 7, tell the state by the port that a copy goes to, and commit what comes from `commit_port`."""
     flows = [flow(0, 1, [family], Ct(7, 1)) for family in IP]
     for number, value in enumerate(STATES):
-        flows.append(flow(1, 10, [state(value)], Load(fields.OUTPUT, number), goto=2))
+        flows.append(flow(1, 10, [state(value)], Load(registers.OUTPUT, number), goto=2))
     for number in range(len(STATES)):
         # One bit of the number for each of the ports 2 to 4; LOCAL is the fourth.
-        targets = [port for bit, port in enumerate((2, 3, 4, fields.LOCAL_32)) if number + 1 >> bit & 1]
-        flows.append(flow(2, 10, [in_range(fields.OUTPUT, number)], *(Output(port) for port in targets), goto=3))
+        targets = [port for bit, port in enumerate((2, 3, 4, registers.LOCAL_32)) if number + 1 >> bit & 1]
+        flows.append(flow(2, 10, [in_range(registers.OUTPUT, number)], *(Output(port) for port in targets), goto=3))
     port = exactly(oxm.IN_PORT, commit_port)
     new = masked(oxm.CT_STATE, CtState.NEW | CtState.TRK, CtState.NEW | CtState.TRK)
     return flows + [flow(3, 10, [port, new, family], Ct(7, commit=True)) for family in IP] + [flow(3, 1)]
@@ -146,7 +147,7 @@ def test_the_original_direction_tuple(module_ovs: OpenVSwitch, here: Net, there:
         flow(1, 15, [*forward, exactly(oxm.CT_TP_DST, 0)], Output(2), Output(4), goto=2),
         flow(1, 10, forward, Output(4), goto=2),
         flow(1, 9, [valid, family, masked(source, here.value & ~3, here.mask & ~3)], Output(3), goto=2),
-        flow(1, 1, [], Output(fields.LOCAL_32)),
+        flow(1, 1, [], Output(registers.LOCAL_32)),
         flow(2, 10, [family, exactly(oxm.IN_PORT, 1)], Ct(7, commit=True)),
         flow(2, 1),
     ])  # fmt: skip
@@ -172,7 +173,7 @@ def test_fragments_are_held_back_at_each_conntrack(
     flows = []
     for family in IP:
         flows += [
-            flow(0, 1, [family], Load(fields.SOURCE, 1), Ct(7, 1)),
+            flow(0, 1, [family], Load(registers.SOURCE, 1), Ct(7, 1)),
             flow(1, 20, [family, LATER], Output(4), goto=3),
             flow(1, 10, [valid, family, exactly(oxm.CT_NW_PROTO, UDP), exactly(oxm.CT_TP_DST, 80)], Output(3), goto=3),
             flow(3, 10, [family, exactly(oxm.IN_PORT, 1)], Ct(7, 4, commit=True)),
@@ -195,10 +196,10 @@ def test_fragments_are_held_back_at_each_conntrack(
 def test_a_train_goes_on_along_the_way_of_its_last_fragment(ovs: OpenVSwitch) -> None:
     family = IP[0]
     twin = Twin(ovs, [
-        flow(0, 2, [family, exactly(oxm.IN_PORT, 1)], Load(fields.SOURCE, 1), Ct(7, 1)),
-        flow(0, 2, [family, exactly(oxm.IN_PORT, 2)], Load(fields.SOURCE, 2), Ct(7, 1)),
-        flow(1, 5, [in_range(fields.SOURCE, 1)], Output(3)),
-        flow(1, 5, [in_range(fields.SOURCE, 2)], Output(4)),
+        flow(0, 2, [family, exactly(oxm.IN_PORT, 1)], Load(registers.SOURCE, 1), Ct(7, 1)),
+        flow(0, 2, [family, exactly(oxm.IN_PORT, 2)], Load(registers.SOURCE, 2), Ct(7, 1)),
+        flow(1, 5, [in_range(registers.SOURCE, 1)], Output(3)),
+        flow(1, 5, [in_range(registers.SOURCE, 2)], Output(4)),
     ])  # fmt: skip
     for train, order in enumerate(((0, 1), (1, 0)), 1):
         pieces = packets.split(packets.transport(A4, B4, UDP, 1000, 80), train)
@@ -215,7 +216,7 @@ def test_ports_of_fragments_are_not_seen(module_ovs: OpenVSwitch) -> None:
         flow(0, 14, [*sctp, masked(oxm.SCTP_DST, 0, 0xF)], Output(4)),
         flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, SCTP)], Output(2), Output(3)),
         flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, 44)], Output(3), Output(4)),
-        flow(0, 1, [], Output(fields.LOCAL_32)),
+        flow(0, 1, [], Output(registers.LOCAL_32)),
     ]
     twin = Twin(module_ovs, fragments)
     whole = packets.transport(A4, B4, SCTP, 1000, 80)
@@ -233,9 +234,9 @@ def test_learned_replies(module_ovs: OpenVSwitch, version: int) -> None:
     denied = LearnReply(25, version, 2, 0x2222, 100, 600, 100)
     twin = Twin(module_ovs, [
         flow(0, 10, sctp, Resubmit(25), goto=1),
-        flow(0, 1, [], Output(fields.LOCAL_32)),
-        flow(1, 10, [in_range(fields.SCTP_ASSOCIATION, 1)], Output(1)),
-        flow(1, 10, [in_range(fields.SCTP_ASSOCIATION, 2)]),
+        flow(0, 1, [], Output(registers.LOCAL_32)),
+        flow(1, 10, [in_range(registers.SCTP_ASSOCIATION, 1)], Output(1)),
+        flow(1, 10, [in_range(registers.SCTP_ASSOCIATION, 2)]),
         flow(1, 5, [exactly(oxm.IN_PORT, 1), *sctp, masked(oxm.SCTP_DST, 80, 0xFFFC)], allowed, Output(2)),
         flow(1, 4, [exactly(oxm.IN_PORT, 1), *sctp], denied),
         flow(1, 1, [], Output(3)),
@@ -254,24 +255,24 @@ def test_learned_replies(module_ovs: OpenVSwitch, version: int) -> None:
 
 
 def test_registers_moves_and_outputs(module_ovs: OpenVSwitch) -> None:
-    low = fields.Range(oxm.REGISTERS[6], 0, 7, "test")
-    high = fields.Range(oxm.REGISTERS[6], 8, 15, "test")
-    whole = fields.Range(oxm.REGISTERS[6], 0, 15, "test")
+    low = registers.Range(oxm.REGISTERS[6], 0, 7, "test")
+    high = registers.Range(oxm.REGISTERS[6], 8, 15, "test")
+    whole = registers.Range(oxm.REGISTERS[6], 0, 15, "test")
     twin = Twin(module_ovs, [
         flow(0, 10, [exactly(oxm.IN_PORT, 1)], Load(low, 3), Move(low, high), goto=1),
         flow(0, 10, [exactly(oxm.IN_PORT, 2)], Load(whole, 0xFFFE), Resubmit(9), Resubmit(1), goto=5),
-        flow(0, 10, [exactly(oxm.IN_PORT, 3)], Load(fields.OUTPUT, 3), OutputRegister(fields.OUTPUT), Output(3),
-             Output(fields.IN_PORT_32), Output(2), Output(99), Load(fields.OUTPUT, 0xFFF8),
-             OutputRegister(fields.OUTPUT)),
-        flow(0, 10, [exactly(oxm.IN_PORT, fields.LOCAL_32)], Load(fields.OUTPUT, 0xFFFE), OutputRegister(fields.OUTPUT),
-             Output(fields.LOCAL_32), Output(1)),
+        flow(0, 10, [exactly(oxm.IN_PORT, 3)], Load(registers.OUTPUT, 3), OutputRegister(registers.OUTPUT), Output(3),
+             Output(registers.IN_PORT_32), Output(2), Output(99), Load(registers.OUTPUT, 0xFFF8),
+             OutputRegister(registers.OUTPUT)),
+        flow(0, 10, [exactly(oxm.IN_PORT, registers.LOCAL_32)], Load(registers.OUTPUT, 0xFFFE),
+             OutputRegister(registers.OUTPUT), Output(registers.LOCAL_32), Output(1)),
         flow(1, 10, [in_range(whole, 0x0303)], OutputRegister(low), goto=5),
         flow(1, 9, [], OutputRegister(whole), Load(low, 4)),
         flow(5, 10, [in_range(low, 4)], OutputRegister(low)),
         flow(5, 10, [in_range(high, 3)], Output(1), Output(2)),
     ])  # fmt: skip
     packet = packets.transport(A4, B4, UDP, 1, 2)
-    for port in (1, 2, 3, 4, fields.LOCAL_32):
+    for port in (1, 2, 3, 4, registers.LOCAL_32):
         twin.send(port, packet)
     twin.check_counters()
 
@@ -292,7 +293,7 @@ def test_arp_discovery_and_tags(module_ovs: OpenVSwitch) -> None:
         flow(0, 26, [*advertise, exactly(oxm.ND_TLL, 5), exactly(oxm.IPV6_SRC, B6.value)], Output(4)),
         flow(0, 25, [*advertise, masked(oxm.ND_TARGET, A6.value & ~0xFF, (1 << 128) - 256)], Output(2), Output(4)),
         flow(0, 20, icmpv6, Output(2), Output(3)),
-        flow(0, 1, [masked(oxm.ETH_DST, 1 << 40, 1 << 40)], Output(fields.LOCAL_32)),
+        flow(0, 1, [masked(oxm.ETH_DST, 1 << 40, 1 << 40)], Output(registers.LOCAL_32)),
     ])  # fmt: skip
     seen: list[Packet] = []
     for mac in (5, 6):
@@ -331,12 +332,12 @@ def test_conjunctions_merge_and_step_down_priorities(module_ovs: OpenVSwitch) ->
         flow(1, 200, port(81), Conjunction(3, 2, 2)),
         flow(1, 200, port(97), Conjunction(3, 2, 2)),
         flow(1, 200, [exactly(oxm.CONJ_ID, 3), IP[0]], Output(4)),
-        flow(1, 150, peer(C4), Output(fields.LOCAL_32)),
+        flow(1, 150, peer(C4), Output(registers.LOCAL_32)),
         flow(1, 350, port(82), Output(2), Output(3)),
         flow(1, 100, [subject], Conjunction(4, 2, 2)),
         flow(1, 100, port(98), Conjunction(4, 1, 2)),
         flow(1, 100, [exactly(oxm.CONJ_ID, 4)], Output(3), Output(4)),
-        flow(1, 1, [], Output(1), Output(fields.IN_PORT_32)),
+        flow(1, 1, [], Output(1), Output(registers.IN_PORT_32)),
     ])  # fmt: skip
     for source in (A4, C4, Net(4, 99, 32)):
         for dport in (80, 81, 82, 96, 97, 98, 99):

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from flows.attach import Attachment, SwitchView
-from flows.compile import NodePolicy
-from flows.model import Key
-from flows.net import parse_address
-from flows.render import render
+from flows.bridge.binding import Attachment, SwitchView
+from flows.cluster.model import Key
+from flows.cluster.net import parse_address
+from flows.policy.rule import NodePolicy
+from flows.render.fixed import render
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import Packet
 from tests.switch.frames import encode

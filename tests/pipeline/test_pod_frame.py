@@ -10,22 +10,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import Body
-from controller.switch.codec import Encoder
-from flows import pod_frame
-from flows.attach import Attachment, SwitchView
-from flows.bridge_plan import BridgePlan
-from flows.builder import FlowSet
-from flows.encoding import FlowEncoder
-from flows.fields import MAX_OFPORT, SOURCE
-from flows.flow import Load, exactly
-from flows.limits import Limit
-from flows.model import Direction, Key
-from flows.net import WIDTH, Net
-from flows.oxm import IN_PORT
-from flows.pipeline import CLASSIFY
-from flows.pod_frame import PodFrames
-from flows.render_discovery import link_local
-from flows.render_ports import render_pod
+from flows.bridge.binding import Attachment, SwitchView
+from flows.cluster.model import Direction, Key
+from flows.cluster.net import WIDTH, Net
+from flows.openflow.flow import Load, exactly
+from flows.openflow.match_fields import IN_PORT
+from flows.pipeline.pod_limits import Limit
+from flows.pipeline.registers import MAX_OFPORT, SOURCE
+from flows.pipeline.tables import CLASSIFY
+from flows.plan import templates
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.encoder import FlowEncoder
+from flows.plan.templates import PodFrames
+from flows.render.discovery import link_local
+from flows.render.flow_set import FlowSet
+from flows.render.pods import render_pod
+from flows.wire.codec import Encoder
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
 MAC = 0x020000000102
@@ -84,7 +84,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
             return super().plain(pod, isolated)
 
     frames = Filled(Encoder().key, Encoder().body)
-    kinds = [versions for count in range(pod_frame.MOST_ADDRESSES + 1) for versions in product((4, 6), repeat=count)]
+    kinds = [versions for count in range(templates.MOST_ADDRESSES + 1) for versions in product((4, 6), repeat=count)]
     for versions, mac, isolated in product(kinds, (None, MAC), ISOLATED):
         nets = [Net(version, 0x0A000001 + n, WIDTH[version]) for n, version in enumerate(versions)]
         for ofport in (1, MAX_OFPORT):
@@ -120,7 +120,7 @@ def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest
         matched, loaded = (1, 0) if what == "match" else (0, 1)
         flows.add(CLASSIFY, 1, [exactly(IN_PORT, one.ofport + matched)], [Load(SOURCE, one.ofport + loaded)])
 
-    monkeypatch.setattr(pod_frame, "render_pod", odd)
+    monkeypatch.setattr(templates, "render_pod", odd)
     with pytest.raises(ValueError, match="differ in more than"):
         PodFrames(Encoder().key, Encoder().body).flows(pod(1, MAC), ISOLATED[0])
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from flows import fields, oxm
-from flows.flow import (
+from flows.cluster.net import parse_address
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
     Action,
     Conjunction,
     Ct,
@@ -26,8 +27,8 @@ from flows.flow import (
     masked,
     match,
 )
-from flows.net import parse_address
-from flows.oxm import CtState
+from flows.openflow.match_fields import CtState
+from flows.pipeline import registers
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import ACK, SYN, Packet
 from tests.pipeline.tables import Ambiguous
@@ -42,7 +43,7 @@ DPORTS = (79, 80, 81, 96, 443)
 PROTOCOLS = (6, 17, 132)
 FAMILIES = (exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), exactly(oxm.ETH_TYPE, oxm.ETH_IPV6))
 TRACKED = masked(oxm.CT_STATE, CtState.TRK, CtState.TRK | CtState.INV)
-SPREAD = fields.Range(oxm.REGISTERS[6], 4, 9, "test")
+SPREAD = registers.Range(oxm.REGISTERS[6], 4, 9, "test")
 LAST = 5
 
 
@@ -75,9 +76,9 @@ def some_terms(chance: random.Random) -> list[Term]:
 def some_actions(chance: random.Random, table: int) -> tuple[tuple[Action, ...], int | None]:
     """Up to three actions and perhaps a further table. Conntrack and resubmits only lead onwards, so that all ends."""
     onward = chance.randrange(table + 1, LAST + 1) if table < LAST else None
-    choices: list[Action] = [Output(chance.choice((1, 2, 3, 4, fields.LOCAL_32, fields.IN_PORT_32))),
-                             Load(SPREAD, chance.randrange(4)), Load(fields.OUTPUT, chance.choice((1, 2, 3, 4, 99))),
-                             OutputRegister(fields.OUTPUT), Move(fields.OUTPUT, fields.INITIATOR)]  # fmt: skip
+    choices: list[Action] = [Output(chance.choice((1, 2, 3, 4, registers.LOCAL_32, registers.IN_PORT_32))),
+                             Load(SPREAD, chance.randrange(4)), Load(registers.OUTPUT, chance.choice((1, 2, 3, 4, 99))),
+                             OutputRegister(registers.OUTPUT), Move(registers.OUTPUT, registers.INITIATOR)]  # fmt: skip
     if onward is not None:
         choices.append(Resubmit(onward))
     actions = tuple(chance.sample(choices, chance.randrange(3)))

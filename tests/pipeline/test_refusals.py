@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from flows import oxm
-from flows.flow import Conjunction, Ct, Flow, LearnReply, Match, Output, Resubmit, exactly, masked, match
-from flows.net import parse_address
-from flows.oxm import CtState, Fragment
+from flows.cluster.net import parse_address
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
+    Conjunction,
+    Ct,
+    Flow,
+    LearnReply,
+    Match,
+    Output,
+    Resubmit,
+    exactly,
+    masked,
+    match,
+)
+from flows.openflow.match_fields import CtState, Fragment
 from tests.pipeline import packet as packets
 from tests.pipeline.interpreter import Interpreter
 from tests.pipeline.tables import Ambiguous, Refused

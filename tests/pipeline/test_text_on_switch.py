@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from flows.attach import Attachment, SwitchView
-from flows.compile import compile_policy
-from flows.flow import Conjunction, Flow, exactly, match
-from flows.limits import METERED, Limit, Question, meter_number
-from flows.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
-from flows.net import parse_address, parse_network
-from flows.oxm import IN_PORT
-from flows.render import render
-from flows.text import format_flow
+from flows.bridge.binding import Attachment, SwitchView
+from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
+from flows.cluster.net import parse_address, parse_network
+from flows.openflow.flow import Conjunction, Flow, exactly, match
+from flows.openflow.match_fields import IN_PORT
+from flows.pipeline.pod_limits import METERED, Limit, Question, meter_number
+from flows.policy.rule import compile_policy
+from flows.render.fixed import render
+from flows.wire.text import format_flow
 from tests.switch.harness import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from flows import fields, oxm
-from flows.builder import FAMILIES
-from flows.flow import Ct, Flow, Move, Output, Term, exactly, in_range, masked, match
-from flows.net import Net, parse_address
-from flows.oxm import CtState
-from flows.render_readings import NO_SYN, SCTP, SYN_ALONE, TCP, UDP, turned
+from flows.cluster.net import Net, parse_address
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Ct, Flow, Move, Output, Term, exactly, in_range, masked, match
+from flows.openflow.match_fields import CtState
+from flows.pipeline import registers
+from flows.render.flow_set import FAMILIES
+from flows.render.midstream import NO_SYN, SCTP, SYN_ALONE, TCP, UDP, turned
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import ACK, SYN
 from tests.pipeline.twin import Twin
@@ -70,13 +71,13 @@ def test_flags_and_both_ports_of_the_tuple(module_ovs: OpenVSwitch, here: Net, t
     flows = each(0, 1, [], Ct(ZONE, 1))
     flows += each(1, 9, [NEW, TCP, SYN_ALONE], Output(2))
     flows += each(1, 8, [NEW, TCP, NO_SYN, exactly(oxm.CT_NW_PROTO, 6), *high], Output(3))
-    flows += each(1, 7, [NEW, TCP, NO_SYN], Move(fields.Range(oxm.TCP_DST, 0, 15, ""), fields.PORT_TO), Output(4))
+    flows += each(1, 7, [NEW, TCP, NO_SYN], Move(registers.Range(oxm.TCP_DST, 0, 15, ""), registers.PORT_TO), Output(4))
     flows = [replace(flow, goto=2) if flow.priority == 7 else flow for flow in flows]
-    flows += each(2, 1, [in_range(fields.PORT_TO, 50000)], Output(fields.LOCAL_32))
+    flows += each(2, 1, [in_range(registers.PORT_TO, 50000)], Output(registers.LOCAL_32))
     twin = Twin(module_ovs, flows)
     for sport, dport, flags, ports in (
         (40000, 80, SYN, (2,)), (40000, 80, ACK, (3,)), (80, 40000, ACK, (4,)), (40000, 50000, SYN, (2,)),
-        (40000, 50000, ACK, (4, fields.LOCAL_32)), (32768, 32767, ACK, (3,)), (32767, 32768, ACK, (4,)),
+        (40000, 50000, ACK, (4, registers.LOCAL_32)), (32768, 32767, ACK, (3,)), (32767, 32768, ACK, (4,)),
         (40000, 80, SYN | ACK, ()),
     ):  # fmt: skip
         packet = packets.transport(here, there, 6, sport, dport, flags)

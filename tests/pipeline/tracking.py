@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from flows import oxm
-from flows.oxm import CtState
+from flows.openflow import match_fields as oxm
+from flows.openflow.match_fields import CtState
 from tests.pipeline.packet import ACK, ECHO_REPLY, ECHO_REQUEST, FIN, ICMP, RST, SYN, UNREACHABLE, Packet
 
 

@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from flows.fields import LOCAL_32
-from flows.flow import Flow
-from flows.text import format_flow
+from flows.openflow.flow import Flow
+from flows.pipeline.registers import LOCAL_32
+from flows.wire.text import format_flow
 from tests.pipeline.interpreter import Interpreter, Result
 from tests.pipeline.packet import Packet
 from tests.pipeline.tables import Ambiguous

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
-from flows.attach import BridgeState, InterfaceState, SwitchView, read_bridge
-from flows.compile import compile_policy
-from flows.fields import LOCAL_32
-from flows.flow import Flow
-from flows.model import Cluster, Key, Pod
-from flows.net import Net
-from flows.render import render
-from flows.verdict import Endpoint, Probe, claimants
+from flows.bridge.binding import BridgeState, InterfaceState, SwitchView, read_bridge
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import Net
+from flows.openflow.flow import Flow
+from flows.pipeline.registers import LOCAL_32
+from flows.policy.rule import compile_policy
+from flows.policy.verdict import Endpoint, Probe, claimants
+from flows.render.fixed import render
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import Packet
 

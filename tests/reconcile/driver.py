@@ -25,8 +25,8 @@ from controller.reconcile.events import (
     SwitchUp,
 )
 from controller.reconcile.reconciler import Reconciler
-from controller.switch.codec import Encoder
-from flows.attach import BridgeState, InterfaceState
+from flows.bridge.binding import BridgeState, InterfaceState
+from flows.wire.codec import Encoder
 
 
 class ValueSwitch:

@@ -19,15 +19,15 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.meters import MeterReport
 from controller.report import switch_views
-from flows import oxm
-from flows import pipeline as tables
-from flows.attach import MOST_ADDRESSES, BridgeState, InterfaceState, SwitchView
-from flows.compile import NodePolicy
-from flows.fields import ASKER_MAC, LOCAL_16, LOCAL_32, OUTPUT
-from flows.flow import Load
-from flows.model import Cluster, Key, Node, Pod
-from flows.net import Net, parse_address
-from flows.render import render
+from flows.bridge.binding import MOST_ADDRESSES, BridgeState, InterfaceState, SwitchView
+from flows.cluster.model import Cluster, Key, Node, Pod
+from flows.cluster.net import Net, parse_address
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Load
+from flows.pipeline import tables
+from flows.pipeline.registers import ASKER_MAC, LOCAL_16, LOCAL_32, OUTPUT
+from flows.policy.rule import NodePolicy
+from flows.render.fixed import render
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_pieces import views
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.attach import BridgeState, InterfaceState, PortProblem, read_bridge
-from flows.bridge_reader import BridgeReader
-from flows.model import Cluster, Key, Node, Pod
-from flows.net import Net
+from flows.bridge.binding import BridgeState, InterfaceState, PortProblem, read_bridge
+from flows.bridge.reader import BridgeReader
+from flows.cluster.model import Cluster, Key, Node, Pod
+from flows.cluster.net import Net
 from tests.reconcile.driver import port
 from tests.semantics.test_parse_objects import NOBODYS
 

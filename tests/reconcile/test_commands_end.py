@@ -24,7 +24,7 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.ports import ASK_AGAIN_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
-from flows import cache_marks
+from flows.render import cache_marks
 from tests.reconcile.driver import Driver, ValueSwitch
 from tests.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 
@@ -32,7 +32,7 @@ STEPS = ("dump", "send_bundle", "set_installed", "log")
 
 
 def without_marks(changes: Changes) -> Changes:
-    """The changes that are of what is desired: see `flows.cache_marks`."""
+    """The changes that are of what is desired: see `flows.render.cache_marks`."""
     adds, modifies, deletes = (
         tuple(flow for flow in some if flow.priority != cache_marks.PRIORITY) for some in changes
     )

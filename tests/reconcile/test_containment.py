@@ -13,20 +13,14 @@ from hypothesis import strategies as st
 
 from controller.reconcile import naming
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, Event, OvsdbState, SwitchUp, Tick
-from controller.reconcile.places import Places
 from controller.reconcile.ports import PortLedger
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.reconcile.telling import Telling
-from controller.reconcile.world import World
-from flows import attach, bridge_plan
-from flows.attach import BridgeState
-from flows.bridge_plan import BridgePlan
-from flows.bridge_reader import BridgeReader
-from flows.bridge_rules import BridgeRules
-from flows.encoding import FlowEncoder
-from flows.engine import PolicyEngine
-from flows.model import (
+from flows.bridge import binding
+from flows.bridge.binding import BridgeState
+from flows.bridge.reader import BridgeReader
+from flows.cluster.model import (
     Cluster,
     Direction,
     Key,
@@ -40,9 +34,16 @@ from flows.model import (
     Rule,
     Selector,
 )
-from flows.net import parse_address
-from flows.numbering import Numbers
-from flows.rule_sets import RuleSets
+from flows.cluster.net import parse_address
+from flows.plan import bridge_plan
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.encoder import FlowEncoder
+from flows.plan.pod_places import Places
+from flows.plan.rules import BridgeRules
+from flows.plan.world import World
+from flows.policy.engine import PolicyEngine
+from flows.policy.rule_numbers import Numbers
+from flows.policy.rule_sets import RuleSets
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_incremental import full
 
@@ -123,7 +124,7 @@ def of_first(plan: Any, *_: object) -> bool:
 
 
 FAULTS = (
-    Fault(attach, "_read_port", lambda interface, *_: interface.name.startswith("n1")),
+    Fault(binding, "_read_port", lambda interface, *_: interface.name.startswith("n1")),
     Fault(FlowEncoder, "pod", lambda _, one, __: one.pod == BAD_POD),
     Fault(bridge_plan, "render_bridge", lambda _, view: not view.userspace),
     Fault(BridgePlan, "update", of_first),

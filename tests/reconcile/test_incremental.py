@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from controller.reconcile.events import Body, FlowKey
 from controller.reconcile.telling import Plan
-from controller.reconcile.world import World
-from controller.switch.codec import Encoder
-from flows import flow_limits, numbering, render_rules
-from flows.attach import BridgeState, InterfaceState, read_bridge
-from flows.compile import compile_policy
-from flows.encoding import FlowEncoder
-from flows.limits import Limit
-from flows.model import Cluster, Key
-from flows.net import Net, parse_address
-from flows.render import render
+from flows.bridge.binding import BridgeState, InterfaceState, read_bridge
+from flows.cluster.model import Cluster, Key
+from flows.cluster.net import Net, parse_address
+from flows.pipeline.pod_limits import Limit
+from flows.plan.encoder import FlowEncoder
+from flows.plan.world import World
+from flows.policy import flow_limits, rule_numbers
+from flows.policy.rule import compile_policy
+from flows.render import rules
+from flows.render.fixed import render
+from flows.wire.codec import Encoder
 from tests.reconcile.driver import port
 from tests.semantics.worlds import clusters
 
@@ -161,9 +162,9 @@ def test_colliding_numbers_crowded_flows_and_too_many_change_nothing_of_it(
 ) -> None:
     bits, most, bands, flows = narrow
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render_rules, "MOST_CONJUNCTIONS", most)
-        patch.setattr(render_rules, "MOST_BANDS", bands)
-        patch.setattr(numbering, "NUMBER_BITS", bits)
+        patch.setattr(rules, "MOST_CONJUNCTIONS", most)
+        patch.setattr(rules, "MOST_BANDS", bands)
+        patch.setattr(rule_numbers, "NUMBER_BITS", bits)
         patch.setattr(flow_limits, "MOST_BRIDGE_FLOWS", flows)
         walk = Walk(seed)
         walk.towards(first)
@@ -174,7 +175,7 @@ def test_colliding_numbers_crowded_flows_and_too_many_change_nothing_of_it(
 
 
 def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
-    from flows.model import Direction, Peer, Pod, Policy, Rule, Selector
+    from flows.cluster.model import Direction, Peer, Pod, Policy, Rule, Selector
 
     a, b = Key("x", "a"), Key("x", "b")
     allow = Policy(Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(Rule((Peer(pods=Selector()),)),))
@@ -245,7 +246,7 @@ def sizes(world: World) -> dict[str, int]:
 
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_bands_come_and_go_with_the_rules_that_need_them(most: int) -> None:
-    from flows.model import Direction, IPBlock, Namespace, Peer, Pod, Policy, PortSpec, Rule
+    from flows.cluster.model import Direction, IPBlock, Namespace, Peer, Pod, Policy, PortSpec, Rule
 
     pod = Pod(Key("x", "a"), node="one", addresses=(Net(4, 0x0A000001, 32),))
     shared = Peer(ip_block=IPBlock(Net(4, 0x0B000000, 24)))
@@ -259,7 +260,7 @@ def test_bands_come_and_go_with_the_rules_that_need_them(most: int) -> None:
     few = dict(list(policies.items())[:2])
     base = Cluster(namespaces={"x": Namespace("x", {})}, pods={pod.key: pod})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render_rules, "MOST_CONJUNCTIONS", most)
+        patch.setattr(rules, "MOST_CONJUNCTIONS", most)
         walk = Walk(most)
         walk.towards(base)
         walk.ports()
@@ -268,6 +269,6 @@ def test_bands_come_and_go_with_the_rules_that_need_them(most: int) -> None:
         priorities = set()
         for wanted in (policies, few, policies, {}):
             walk.towards(replace(base, policies=MappingProxyType(wanted)))
-            rules = [key[1:3] for key, body in walk.seen["db", "one"].items() if body.cookie >> 40 & 0xFF == 3]
-            priorities.add(len(set(rules)))
+            counted = [key[1:3] for key, body in walk.seen["db", "one"].items() if body.cookie >> 40 & 0xFF == 3]
+            priorities.add(len(set(counted)))
     assert len(priorities) > 2

@@ -20,8 +20,8 @@ from controller.reconcile.invalid import (
     Sent,
 )
 from controller.reconcile.switch import AUDIT_SECONDS
-from flows.fields import CookieKind, cookie
-from flows.pipeline import CLASSIFY, INVALID, STATE
+from flows.pipeline.registers import CookieKind, cookie
+from flows.pipeline.tables import CLASSIFY, INVALID, STATE
 
 PORT = 5
 

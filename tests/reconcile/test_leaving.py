@@ -8,11 +8,23 @@ from itertools import permutations
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from flows.attach import BridgeState, InterfaceState
-from flows.model import Cluster, Direction, Key, Labels, Node, Peer, Pod, Policy, Requirement, Rule, Selector
-from flows.model import Operator as Op
-from flows.net import Net
-from flows.parse import parse_pod
+from flows.bridge.binding import BridgeState, InterfaceState
+from flows.cluster.model import (
+    Cluster,
+    Direction,
+    Key,
+    Labels,
+    Node,
+    Peer,
+    Pod,
+    Policy,
+    Requirement,
+    Rule,
+    Selector,
+)
+from flows.cluster.model import Operator as Op
+from flows.cluster.net import Net
+from flows.parse.objects import parse_pod
 from tests.reconcile.driver import Driver, port
 
 ADDRESS, OTHER = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
@@ -112,7 +124,7 @@ def test_a_deletion_timestamp_says_it(stamp: str | None, leaving: bool) -> None:
 
 
 def test_one_that_is_no_text_is_named() -> None:
-    from flows.raw import Errors
+    from flows.parse.untrusted import Errors
 
     errors: Errors = []
     metadata = {"name": "a", "namespace": "x", "deletionTimestamp": 1}

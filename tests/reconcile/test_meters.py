@@ -21,11 +21,11 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterChanges, MeterLedger, MeterReport, meter_of
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import AUDIT_SECONDS
-from controller.switch.codec import Encoder
-from flows.attach import BridgeState
-from flows.limits import METERED, Band, Limit, Question, Rates, meter_number, read_meter
-from flows.model import Cluster, Key, Pod
-from flows.net import parse_address
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import parse_address
+from flows.pipeline.pod_limits import METERED, Band, Limit, Question, Rates, meter_number, read_meter
+from flows.wire.codec import Encoder
 from tests.reconcile.driver import Driver, ValueSwitch, port
 
 RATES = Rates(100, 10)

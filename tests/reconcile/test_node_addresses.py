@@ -8,9 +8,9 @@ import pytest
 
 from controller.reconcile.events import ClusterChanged
 from controller.report import missing, switch_views
-from flows.attach import MOST_ADDRESSES, BridgeState, InterfaceState, said_addresses
-from flows.model import Cluster, Key, Node, Pod
-from flows.net import Net, parse_address
+from flows.bridge.binding import MOST_ADDRESSES, BridgeState, InterfaceState, said_addresses
+from flows.cluster.model import Cluster, Key, Node, Pod
+from flows.cluster.net import Net, parse_address
 from tests.reconcile.driver import Driver, port
 
 NODE, MORE, LINK_LOCAL = (parse_address(text) for text in ("10.0.0.254", "10.0.0.77", "169.254.20.10"))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState, Peer
 from controller.reconcile.nodes import NodeNames
 from controller.report import missing, problem_views, switch_views
-from flows.attach import BridgeState
-from flows.model import Cluster, Key, Node, Pod
-from flows.net import parse_address
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Cluster, Key, Node, Pod
+from flows.cluster.net import parse_address
 from tests.reconcile.driver import Driver, port
 
 A = Key("x", "a")

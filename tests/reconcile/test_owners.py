@@ -22,9 +22,9 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.owners import PATIENCE_SECONDS
 from controller.report import missing, pod_views, switch_views
-from flows.attach import BridgeState
-from flows.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
-from flows.net import Net, parse_address
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
+from flows.cluster.net import Net, parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port
 
 HONEST, EVIL = Peer("10.0.0.1"), Peer("10.0.0.66")

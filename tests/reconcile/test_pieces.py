@@ -8,17 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import Body
-from controller.switch.codec import Encoder
-from flows.attach import Attachment, BridgeState, InterfaceState, SwitchView, read_bridge
-from flows.bridge_plan import Bridge, BridgePlan
-from flows.bridge_reader import BridgeReader
-from flows.compile import NodePolicy
-from flows.encoding import FlowEncoder
-from flows.model import Cluster, Direction, Key, Node, Pod
-from flows.net import Net
-from flows.pipeline import NEIGHBOR
-from flows.render import render
-from flows.render_discovery import link_local
+from flows.bridge.binding import Attachment, BridgeState, InterfaceState, SwitchView, read_bridge
+from flows.bridge.reader import BridgeReader
+from flows.cluster.model import Cluster, Direction, Key, Node, Pod
+from flows.cluster.net import Net
+from flows.pipeline.tables import NEIGHBOR
+from flows.plan.bridge_plan import Bridge, BridgePlan
+from flows.plan.encoder import FlowEncoder
+from flows.policy.rule import NodePolicy
+from flows.render.discovery import link_local
+from flows.render.fixed import render
+from flows.wire.codec import Encoder
 
 MACS = (0x020000000001, 0x020000000002)
 # Among them the link-local addresses that are made of the MAC addresses, which others may have as their own.

@@ -22,9 +22,9 @@ from controller.reconcile.events import (
 from controller.reconcile.reconciler import SETTLE_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY
 from controller.report import missing, pod_views, policy_views, problem_views, switch_views
-from flows.attach import BridgeState
-from flows.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
-from flows.net import parse_address
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
+from flows.cluster.net import parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port
 
 A, B = Key("x", "a"), Key("x", "b")

@@ -9,14 +9,26 @@ import pytest
 
 from controller.reconcile.events import Body
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.world import World
 from controller.report import policy_faults, policy_views
-from controller.switch.codec import Encoder
-from flows import flow_limits
-from flows.attach import BridgeState
-from flows.flow import Action
-from flows.model import EVERYTHING, Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
-from flows.net import Net
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import (
+    EVERYTHING,
+    Cluster,
+    Direction,
+    IPBlock,
+    Key,
+    Peer,
+    Pod,
+    Policy,
+    PortSpec,
+    Protocol,
+    Rule,
+)
+from flows.cluster.net import Net
+from flows.openflow.flow import Action
+from flows.plan.world import World
+from flows.policy import flow_limits
+from flows.wire.codec import Encoder
 from tests.reconcile.driver import port
 
 INGRESS = frozenset({Direction.INGRESS})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from flows.ask import Who, probe_between
-from flows.model import (
+from flows.cluster.model import (
     NAMESPACE_NAME_LABEL,
     Cluster,
     ContainerPort,
@@ -24,8 +23,9 @@ from flows.model import (
     Rule,
     Selector,
 )
-from flows.net import Net, parse_address, parse_network
-from flows.verdict import ICMP, ICMPV6, ProbeError, Verdict, verdict
+from flows.cluster.net import Net, parse_address, parse_network
+from flows.policy.probe import Who, probe_between
+from flows.policy.verdict import ICMP, ICMPV6, ProbeError, Verdict, verdict
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132, "GRE": 47}

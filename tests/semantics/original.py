@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows.model import Cluster, Pod, Protocol
-from flows.net import Net
-from flows.verdict import Probe
+from flows.cluster.model import Cluster, Pod, Protocol
+from flows.cluster.net import Net
+from flows.policy.verdict import Probe
 
 Raw = Mapping[str, Any]
 SWITCHES = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.model import (
+from flows.cluster.model import (
     EVERYTHING,
     Direction,
     IPBlock,
@@ -20,7 +20,7 @@ from flows.model import (
     Rule,
     Selector,
 )
-from flows.net import parse_network
+from flows.cluster.net import parse_network
 
 INGRESS = frozenset({Direction.INGRESS})
 EGRESS = frozenset({Direction.EGRESS})

@@ -9,12 +9,23 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.compile import PolicyCompiler
-from flows.engine import PolicyEngine, Settled
-from flows.living import Living, Part, RuleRef, parts_on
-from flows.model import EVERYTHING, Cluster, ContainerPort, Direction, Key, Peer, Pod, Policy, Protocol, Rule
-from flows.net import parse_address
-from flows.selectors import matches
+from flows.cluster.model import (
+    EVERYTHING,
+    Cluster,
+    ContainerPort,
+    Direction,
+    Key,
+    Peer,
+    Pod,
+    Policy,
+    Protocol,
+    Rule,
+)
+from flows.cluster.net import parse_address
+from flows.cluster.selectors import matches
+from flows.policy.changing_sets import Living, Part, RuleRef, parts_on
+from flows.policy.engine import PolicyEngine, Settled
+from flows.policy.rule import PolicyCompiler
 from tests.semantics.build import block, tcp
 from tests.semantics.worlds import clusters
 

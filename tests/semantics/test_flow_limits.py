@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import flow_limits
-from flows.flow_limits import left_out, policy_flows
-from flows.net import WIDTH, Net
-from flows.parse_policy import parse_policy
+from flows.cluster.net import WIDTH, Net
+from flows.parse.network_policy import parse_policy
+from flows.policy import flow_limits
+from flows.policy.flow_limits import left_out, policy_flows
 
 
 def scattered(count: int, version: int) -> list[str]:

@@ -7,9 +7,28 @@ from typing import Any
 
 import pytest
 
-from flows.legacy import ALPHA_ANNOTATION, ALPHA_API, BETA_ANNOTATION, BETA_API, LegacyPolicy, all_policies
-from flows.model import Cluster, Direction, Form, Key, Namespace, Peer, Policy, PortSpec, Protocol, Rule, Selector
-from flows.parse import ParsedObject, ParseError, parse_object
+from flows.cluster.model import (
+    Cluster,
+    Direction,
+    Form,
+    Key,
+    Namespace,
+    Peer,
+    Policy,
+    PortSpec,
+    Protocol,
+    Rule,
+    Selector,
+)
+from flows.parse.objects import ParsedObject, ParseError, parse_object
+from flows.parse.original_api import (
+    ALPHA_ANNOTATION,
+    ALPHA_API,
+    BETA_ANNOTATION,
+    BETA_API,
+    LegacyPolicy,
+    all_policies,
+)
 from tests.semantics.build import ask, cluster, labels, node, pod, policy, rule, tcp
 
 DENY = '{"ingress": {"isolation": "DefaultDeny"}}'

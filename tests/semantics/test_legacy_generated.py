@@ -10,11 +10,18 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.compile import compile_policy
-from flows.legacy import ALPHA_ANNOTATION, ALPHA_API, BETA_ANNOTATION, BETA_API, LegacyPolicy, all_policies
-from flows.model import Cluster, Direction, Key, Namespace
-from flows.parse import ParseError, parse_object
-from flows.verdict import Standing, verdict
+from flows.cluster.model import Cluster, Direction, Key, Namespace
+from flows.parse.objects import ParseError, parse_object
+from flows.parse.original_api import (
+    ALPHA_ANNOTATION,
+    ALPHA_API,
+    BETA_ANNOTATION,
+    BETA_API,
+    LegacyPolicy,
+    all_policies,
+)
+from flows.policy.rule import compile_policy
+from flows.policy.verdict import Standing, verdict
 from tests.semantics.original import Original
 from tests.semantics.worlds import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes
 

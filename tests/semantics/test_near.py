@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.near import LONGEST, meant
-from flows.parse import READERS, ParseError, parse_object
+from flows.parse.near_misses import LONGEST, meant
+from flows.parse.objects import READERS, ParseError, parse_object
 
 POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.net import WIDTH, Net, collapse, count_left, halves, parse_address, parse_network, subtract
+from flows.cluster.net import WIDTH, Net, collapse, count_left, halves, parse_address, parse_network, subtract
 
 BITS = 6  # the brute force below looks at every address of a block of this size
 BASE = {4: int(parse_address("10.1.2.192").value), 6: int(parse_address("2001:db8::40").value)}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import numbering
-from flows.numbering import Numbers, assign_numbers, nth_number
+from flows.policy import rule_numbers
+from flows.policy.rule_numbers import Numbers, assign_numbers, nth_number
 
 names = st.integers(0, 60).map(lambda n: b"rule %d" % n)
 
@@ -17,7 +17,7 @@ names = st.integers(0, 60).map(lambda n: b"rule %d" % n)
 @given(st.lists(names, max_size=120), st.sampled_from((6, 7, 8)))
 def test_kept_numbers_are_those_of_the_set(toggled: list[bytes], bits: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numbering, "NUMBER_BITS", bits)
+        patch.setattr(rule_numbers, "NUMBER_BITS", bits)
         numbers, known = Numbers(), dict[bytes, int]()
         for name in toggled:
             if name in known:
@@ -43,7 +43,7 @@ def test_a_collision_moves_only_those_that_collide() -> None:
     found: dict[int, bytes] = {}
     pair: tuple[bytes, bytes] | None = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numbering, "NUMBER_BITS", 16)
+        patch.setattr(rule_numbers, "NUMBER_BITS", 16)
         for n in range(5000):
             name = b"%d" % n
             other = found.setdefault(nth_number(name, 0), name)

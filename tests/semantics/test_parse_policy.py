@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.model import EVERYTHING, Direction, Key, Policy, PortSpec, Rule, Selector
-from flows.net import parse_network
-from flows.parse import ParseError, parse_object, parse_policy
+from flows.cluster.model import EVERYTHING, Direction, Key, Policy, PortSpec, Rule, Selector
+from flows.cluster.net import parse_network
+from flows.parse.objects import ParseError, parse_object, parse_policy
 from tests.semantics.parse_cases import (
     ACCEPTED,
     BOTH,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flows.model import EVERYTHING, Operator, Requirement, Selector
-from flows.selectors import matches, requirement_holds
+from flows.cluster.model import EVERYTHING, Operator, Requirement, Selector
+from flows.cluster.selectors import matches, requirement_holds
 
 IN_A = Requirement("app", Operator.IN, ("a",))
 IN_AB = Requirement("app", Operator.IN, ("a", "b"))

@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 import pytest
 
-from flows.model import NAMESPACE_NAME_LABEL, ContainerPort, Operator, Peer, Policy, Protocol, Selector
+from flows.cluster.model import (
+    NAMESPACE_NAME_LABEL,
+    ContainerPort,
+    Operator,
+    Peer,
+    Policy,
+    Protocol,
+    Selector,
+)
 from tests.semantics.build import (
     EGRESS,
     INGRESS,

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from hypothesis import HealthCheck, given, settings
 
-from flows.model import Cluster, Direction, Protocol
-from flows.verdict import Standing, verdict
+from flows.cluster.model import Cluster, Direction, Protocol
+from flows.policy.verdict import Standing, verdict
 from tests.semantics.worlds import clusters, probes
 
 _quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flows.ask import Who, probe_between
-from flows.model import Peer, PortSpec, Protocol
-from flows.net import parse_address, parse_network
-from flows.verdict import Endpoint, Probe, ProbeError, Standing, port_text, protocol_name, verdict
+from flows.cluster.model import Peer, PortSpec, Protocol
+from flows.cluster.net import parse_address, parse_network
+from flows.policy.probe import Who, probe_between
+from flows.policy.verdict import Endpoint, Probe, ProbeError, Standing, port_text, protocol_name, verdict
 from tests.semantics.build import ask, cluster, key, labels, node, pod, policy, rule, tcp, udp
 
 PODS = [

@@ -6,8 +6,8 @@ from collections import Counter
 
 from hypothesis import HealthCheck, given, settings
 
-from flows.model import Cluster, PortSpec
-from flows.verdict import Standing, claimants, verdict
+from flows.cluster.model import Cluster, PortSpec
+from flows.policy.verdict import Standing, claimants, verdict
 from tests.semantics.worlds import MOST_PROBES, clusters, endpoints, probes
 
 seen: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from hypothesis import strategies as st
 
-from flows.model import (
+from flows.cluster.model import (
     EVERYTHING,
     NAMESPACE_NAME_LABEL,
     Cluster,
@@ -32,8 +32,8 @@ from flows.model import (
     Rule,
     Selector,
 )
-from flows.net import WIDTH, Net, parse_address
-from flows.verdict import ICMP, ICMPV6, Endpoint, Probe
+from flows.cluster.net import WIDTH, Net, parse_address
+from flows.policy.verdict import ICMP, ICMPV6, Endpoint, Probe
 
 NAMESPACES = ("x", "y", "z")
 NODES = MappingProxyType(

@@ -16,9 +16,9 @@ from controller.sources.documents import DocumentError, read_documents
 from controller.sources.manifest import read_manifest
 from controller.sources.store import MAX_PROBLEMS as STORE_PROBLEMS
 from controller.sources.store import Store
-from flows.model import Policy
-from flows.parse import parse_object
-from flows.raw import MAX_FAULTS
+from flows.cluster.model import Policy
+from flows.parse.objects import parse_object
+from flows.parse.untrusted import MAX_FAULTS
 from tests.sources.cases import POD
 
 META = {"name": "many", "namespace": "x"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.reconcile.events import Problem
 from controller.sources.manifest import read_manifest
-from flows.model import Key, Pod, Policy
+from flows.cluster.model import Key, Pod, Policy
 from tests.sources.cases import BROKEN, POD, POLICY
 
 

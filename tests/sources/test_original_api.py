@@ -13,7 +13,7 @@ import yaml
 from controller.reconcile.events import ClusterChanged
 from controller.sources.manifest import Unit, read_manifest
 from controller.sources.store import Store
-from flows.model import Key, Policy
+from flows.cluster.model import Key, Policy
 from tests.sources.test_store import Feed
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"

@@ -11,8 +11,8 @@ from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.manifest import Unit
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
-from flows.model import Cluster, Key, Namespace, Pod
-from flows.parse import ParsedObject
+from flows.cluster.model import Cluster, Key, Namespace, Pod
+from flows.parse.objects import ParsedObject
 
 
 class Feed:

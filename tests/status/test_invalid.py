@@ -15,10 +15,10 @@ from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Even
 from controller.reconcile.switch import AUDIT_SECONDS
 from controller.report import pod_views
 from controller.views import PodView
-from flows.attach import BridgeState
-from flows.fields import CookieKind, cookie
-from flows.model import Cluster, Key, Pod
-from flows.net import Net
+from flows.bridge.binding import BridgeState
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import Net
+from flows.pipeline.registers import CookieKind, cookie
 from tests.reconcile.driver import Driver, ValueSwitch, port
 
 PODS = 12

@@ -27,10 +27,10 @@ from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.report import pod_views, pods_on, policy_views, problem_views, switch_views
 from controller.views import PodView
-from flows.attach import Attachment, BridgeState
-from flows.model import Cluster, Key, Namespace, Node, Pod, Policy
-from flows.net import parse_address
-from flows.parse import parse_object
+from flows.bridge.binding import Attachment, BridgeState
+from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
+from flows.cluster.net import parse_address
+from flows.parse.objects import parse_object
 from tests.reconcile.driver import port
 from tests.status.core import StubCore
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controller.notes import MOST_LINES, Notes
 from controller.reconcile.events import ClusterChanged, Problem
 from controller.report import few, source_lines
-from flows.model import Cluster, Key, Policy, Selector
+from flows.cluster.model import Cluster, Key, Policy, Selector
 
 NOTHING: tuple[Any, ...] = ()
 

@@ -8,10 +8,10 @@ import pytest
 
 from controller.reconcile.events import ClusterChanged
 from controller.report import policy_views
-from flows.legacy import all_policies, read_beta
-from flows.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
-from flows.notes import MOST_NOTES
-from flows.parse_policy import read_policy
+from flows.cluster.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
+from flows.parse.network_policy import read_policy
+from flows.parse.original_api import all_policies, read_beta
+from flows.policy.no_effect import MOST_NOTES
 from tests.reconcile.driver import Driver
 
 A = Pod(Key("x", "a"), {"app": "a"}, "n1", ports=(ContainerPort("web", 80, Protocol.TCP),))

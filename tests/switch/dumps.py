@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.cache_marks import PRIORITY
+from flows.render.cache_marks import PRIORITY
 
 
 def without_marks(lines: Iterable[str]) -> list[str]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from flows import fields, oxm
-from flows.fields import Range
-from flows.flow import (
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
     Action,
     CheckLength,
     Conjunction,
@@ -29,6 +28,8 @@ from flows.flow import (
     masked,
     match,
 )
+from flows.pipeline import registers
+from flows.pipeline.registers import Range
 
 _ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS, oxm.PKT_MARK)
 _IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.CONJ_ID)
@@ -61,7 +62,7 @@ def terms(draw: st.DrawFn, field: oxm.Field) -> Term:
         return masked(field, oxm.CtState.TRK | draw(st.integers(0, 0x0F)) & more, _TRACKED | more)
     value = draw(st.integers(0, field.full_mask))
     if field is oxm.IN_PORT:
-        return exactly(field, draw(st.sampled_from([1, 7, 0xFEFF, fields.LOCAL_32])))
+        return exactly(field, draw(st.sampled_from([1, 7, 0xFEFF, registers.LOCAL_32])))
     if field is oxm.CT_NW_PROTO:
         return exactly(field, value or 1)
     if field is oxm.ARP_OP:
@@ -116,9 +117,9 @@ def _transport(draw: st.DrawFn, ether: int, protocol: int | None, ports: bool) -
 
 
 _RANGES = st.one_of(
-    st.sampled_from(fields.RANGES), st.sampled_from([Range(register, 0, 31, "") for register in oxm.REGISTERS])
+    st.sampled_from(registers.RANGES), st.sampled_from([Range(register, 0, 31, "") for register in oxm.REGISTERS])
 )
-_PORTS = st.sampled_from([1, 2, 500, 0xFEFF, fields.LOCAL_32, fields.IN_PORT_32, fields.CONTROLLER_32])
+_PORTS = st.sampled_from([1, 2, 500, 0xFEFF, registers.LOCAL_32, registers.IN_PORT_32, registers.CONTROLLER_32])
 _CONJUNCTIONS = st.lists(
     st.builds(lambda number, count, clause: Conjunction(number, min(clause, count), count),
               st.integers(1, 0xFFFFFFFF), st.integers(2, 64), st.integers(1, 64)),
@@ -144,7 +145,7 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
         st.builds(OutputRegister, _RANGES),
         _loads(),
         _moves(),
-        st.builds(CheckLength, st.integers(0, 0xFFFF), st.sampled_from([fields.LONGER, fields.LONGEST])),
+        st.builds(CheckLength, st.integers(0, 0xFFFF), st.sampled_from([registers.LONGER, registers.LONGEST])),
         st.builds(Resubmit, st.integers(0, 254)),
         st.builds(
             lambda zone, table, commit, force: Ct(zone, table, commit, commit and force),
@@ -160,7 +161,7 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
 
 @st.composite
 def _learns(draw: st.DrawFn, version: int) -> LearnReply:
-    cookie = fields.cookie(fields.CookieKind.LEARNED, draw(st.integers(0, 99)))
+    cookie = registers.cookie(registers.CookieKind.LEARNED, draw(st.integers(0, 99)))
     return LearnReply(draw(st.integers(0, 254)), version, draw(st.integers(0, 3)), cookie, draw(st.integers(0, 0xFFFF)),
                       draw(st.integers(0, 0xFFFF)), draw(st.integers(1, 0xFFFFFFFF)))  # fmt: skip
 
@@ -169,8 +170,8 @@ def _learns(draw: st.DrawFn, version: int) -> LearnReply:
 def flows(draw: st.DrawFn) -> Flow:
     """A flow with a cookie of ours that a switch takes and dumps as our own."""
     table, priority = draw(st.integers(0, 200)), draw(st.integers(0, 0xFFFF))
-    kind = draw(st.sampled_from([kind for kind in fields.CookieKind if kind is not fields.CookieKind.LEARNED]))
-    cookie = fields.cookie(kind, draw(st.integers(0, fields.COOKIE_NUMBER_MASK)))
+    kind = draw(st.sampled_from([kind for kind in registers.CookieKind if kind is not registers.CookieKind.LEARNED]))
+    cookie = registers.cookie(kind, draw(st.integers(0, registers.COOKIE_NUMBER_MASK)))
     goto = draw(st.one_of(st.none(), st.integers(table + 1, 254)))
     shape = draw(st.sampled_from(["drop", "actions", "conjunction", "learn"]))
     if shape == "drop":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from flows import oxm
+from flows.openflow import match_fields as oxm
 from tests.pipeline.packet import ACK, NEIGHBOR_SOLICIT, SYN, Packet
 
 FIRST_SEQUENCE = 1000

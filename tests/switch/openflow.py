@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from controller.reconcile.events import Changes
 from controller.switch import messages
-from controller.switch.codec import FlowDump
 from controller.switch.messages import HEADER, Bundle, Type
+from flows.wire.codec import FlowDump
 
 
 class Client:

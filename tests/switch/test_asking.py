@@ -22,10 +22,10 @@ from controller.switch.asking import (
     concerned,
     probe,
 )
-from controller.switch.errors import CodecError
 from controller.switch.messages import HEADER
-from flows.fields import LOCAL_32, CookieKind, cookie
-from flows.net import parse_address
+from flows.cluster.net import parse_address
+from flows.pipeline.registers import LOCAL_32, CookieKind, cookie
+from flows.wire.errors import CodecError
 from topology import netns
 
 LIMITS = Limits()

@@ -12,11 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import Changes, WireFlow, wire_flow
-from controller.switch.codec import FlowDump, decode_flow, encode_flow
-from flows import fields, oxm
-from flows.builder import IPV4, IPV6
-from flows.compile import compile_policy
-from flows.flow import (
+from flows.cluster.model import Cluster
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
     Action,
     CheckLength,
     Conjunction,
@@ -35,18 +33,21 @@ from flows.flow import (
     masked,
     match,
 )
-from flows.limits import Limit, meter_number
-from flows.model import Cluster
-from flows.render import render
-from flows.render_readings import turned
-from flows.text import format_flow
+from flows.pipeline import registers
+from flows.pipeline.pod_limits import Limit, meter_number
+from flows.policy.rule import compile_policy
+from flows.render.fixed import render
+from flows.render.flow_set import IPV4, IPV6
+from flows.render.midstream import turned
+from flows.wire.codec import FlowDump, decode_flow, encode_flow
+from flows.wire.text import format_flow
 from tests.pipeline.two_nodes import NODES, plan, settled, view
 from tests.semantics import worlds
 from tests.switch.flow_cases import flows
 from tests.switch.harness import Bridge, running
 from tests.switch.openflow import Client, client
 
-COOKIE = fields.cookie(fields.CookieKind.PIPELINE)
+COOKIE = registers.cookie(registers.CookieKind.PIPELINE)
 METER = meter_number(Limit.FRAGMENTS, 5)
 ICMPV6 = exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6)
 TCP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP)
@@ -122,8 +123,8 @@ EVERY_FIELD: list[Match] = [
           masked(oxm.CT_MARK, 0, 1), exactly(oxm.CT_IPV6_SRC, 5),
           masked(oxm.CT_IPV6_DST, 1 << 127, 3 << 126), exactly(oxm.CT_NW_PROTO, 6)),
     match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
-          exactly(oxm.ND_TLL, 5), in_range(fields.SOURCE, 5),
-          in_range(fields.SCTP_ASSOCIATION, 1)),
+          exactly(oxm.ND_TLL, 5), in_range(registers.SOURCE, 5),
+          in_range(registers.SCTP_ASSOCIATION, 1)),
     match(IPV4, TCP, exactly(oxm.TCP_SRC, 5), masked(oxm.TCP_DST, 1 << 15, 1 << 15), masked(oxm.TCP_FLAGS, 2, 0x12),
           TRACKED, exactly(oxm.CT_NW_PROTO, 6), masked(oxm.CT_TP_SRC, 1 << 15, 1 << 15)),
     match(IPV6, TCP, exactly(oxm.TCP_FLAGS, 0x12), TRACKED, exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_SRC, 5),
@@ -131,10 +132,18 @@ EVERY_FIELD: list[Match] = [
     match(IPV6, UDP, masked(oxm.UDP_SRC, 1 << 15, 1 << 15), exactly(oxm.UDP_DST, 5)),
 ]  # fmt: skip
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
-    (match(), (Output(5), Output(fields.LOCAL_32), Output(fields.IN_PORT_32), OutputRegister(fields.OUTPUT)), None),
-    (match(), (Load(fields.SOURCE, 5), Load(fields.SCTP_ASSOCIATION, 2), Move(fields.SOURCE, fields.DESTINATION)), 7),
-    (match(), (Load(fields.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
-    (match(), (Meter(METER), CheckLength(86, fields.LONGEST), Load(fields.SOURCE, 5)), 7),
+    (
+        match(),
+        (Output(5), Output(registers.LOCAL_32), Output(registers.IN_PORT_32), OutputRegister(registers.OUTPUT)),
+        None,
+    ),
+    (
+        match(),
+        (Load(registers.SOURCE, 5), Load(registers.SCTP_ASSOCIATION, 2), Move(registers.SOURCE, registers.DESTINATION)),
+        7,
+    ),
+    (match(), (Load(registers.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
+    (match(), (Meter(METER), CheckLength(86, registers.LONGEST), Load(registers.SOURCE, 5)), 7),
     (match(), (Meter(METER),), 9),
     (match(), (), 9),
     (match(), (), None),
@@ -143,7 +152,7 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(IPV4, TCP), tuple(turned(IPV4, TCP)), 7),
     (match(IPV6, TCP), tuple(turned(IPV6, TCP)), 7),
     (match(IPV4, SCTP), tuple(turned(IPV4, SCTP)), 7),
-    (match(IPV6, UDP), (*turned(IPV6, UDP), Move(fields.Range(oxm.UDP_SRC, 0, 15, ""), fields.PORT_FROM)), 7),
+    (match(IPV6, UDP), (*turned(IPV6, UDP), Move(registers.Range(oxm.UDP_SRC, 0, 15, ""), registers.PORT_FROM)), 7),
     (match(IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
     (match(IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
     (match(IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle, wire_flow
-from controller.reconcile.world import World
-from controller.switch.codec import Encoder, decode_flow
-from flows.attach import Attachment, BridgeState, InterfaceState, SwitchView
-from flows.bridge_plan import BridgePlan
-from flows.builder import FlowSet
-from flows.encoding import FlowEncoder
-from flows.fields import MAX_OFPORT
-from flows.model import Cluster, Key, Pod
-from flows.net import Net
-from flows.pipeline import FLOOD
-from flows.render_ports import flood_chunk, render_everybody
+from flows.bridge.binding import Attachment, BridgeState, InterfaceState, SwitchView
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import Net
+from flows.pipeline.registers import MAX_OFPORT
+from flows.pipeline.tables import FLOOD
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.encoder import FlowEncoder
+from flows.plan.world import World
+from flows.render.flow_set import FlowSet
+from flows.render.pods import flood_chunk, render_everybody
+from flows.wire.codec import Encoder, decode_flow
 from tests.pipeline.packet import arp
 from tests.reconcile.driver import Driver
 from tests.switch.frames import encode

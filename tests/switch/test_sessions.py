@@ -24,14 +24,26 @@ from controller.reconcile.events import (
     WireFlow,
 )
 from controller.reconcile.meters import MeterChanges, MeterReport
-from controller.switch.codec import encode_flow
 from controller.switch.foreign import describe_foreign
 from controller.switch.meters import QUESTIONS
-from flows import fields, oxm
-from flows.fields import CookieKind, cookie
-from flows.flow import Action, Conjunction, Flow, Load, Meter, Output, exactly, in_range, masked, match
-from flows.limits import METERED, Band, meter_number
-from flows.pipeline import SCTP_REPLIES
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
+    Action,
+    Conjunction,
+    Flow,
+    Load,
+    Meter,
+    Output,
+    exactly,
+    in_range,
+    masked,
+    match,
+)
+from flows.pipeline import registers
+from flows.pipeline.pod_limits import METERED, Band, meter_number
+from flows.pipeline.registers import CookieKind, cookie
+from flows.pipeline.tables import SCTP_REPLIES
+from flows.wire.codec import encode_flow
 from tests.switch.controlled import Controller, controller
 from tests.switch.harness import Bridge, OpenVSwitch, running
 
@@ -252,9 +264,9 @@ def test_twenty_thousand_flows_there_and_back(app: Controller, bridge: Bridge) -
         encode_flow(
             Flow(
                 50, 100,
-                match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), state, in_range(fields.INITIATOR, number % 50),
+                match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), state, in_range(registers.INITIATOR, number % 50),
                       exactly(oxm.CT_NW_DST, number)),
-                (Conjunction(number % 77, 1, 2),) if number % 2 else (Load(fields.OUTPUT, number % 500),),
+                (Conjunction(number % 77, 1, 2),) if number % 2 else (Load(registers.OUTPUT, number % 500),),
                 60 if number % 2 == 0 else None, cookie(CookieKind.CLAUSE),
             )
         )

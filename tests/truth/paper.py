@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from flows.model import Cluster, Key, Namespace, Node, Pod, Policy
-from flows.parse import parse_object
+from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
+from flows.parse.objects import parse_object
 from tests.truth.world import Manifest
 
 

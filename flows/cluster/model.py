@@ -1,0 +1,208 @@
+"""The cluster as values: what Headgate keeps of the Kubernetes objects, and nothing more.
+
+Everything here is immutable and comparable, so that a snapshot can be shared between threads and an update that
+changes no field that matters is seen as equal. Parsing stands in `parse`, meaning in `verdict` and `compile`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flows.cluster.net import Net
+
+Labels = Mapping[str, str]
+NO_LABELS: Labels = MappingProxyType({})
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+class Protocol(enum.IntEnum):
+    """The transport protocols that a NetworkPolicy port may name; values are IP protocol numbers (IANA)."""
+
+    TCP = 6
+    UDP = 17
+    SCTP = 132
+
+
+class Direction(enum.StrEnum):
+    """The direction of a connection as its subject sees it."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
+class Operator(enum.StrEnum):
+    """Label selector operators (meta/v1 LabelSelectorOperator)."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class Form(enum.StrEnum):
+    """The two forms of the network policy API before `networking.k8s.io`, in which a namespace isolates its pods."""
+
+    ALPHA = "alpha"
+    BETA = "beta"
+
+
+class Key(NamedTuple):
+    """A namespaced name. Its text form is `namespace/name`."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Requirement(NamedTuple):
+    """One term of a selector. `values` is sorted and empty for Exists and DoesNotExist."""
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+
+class Selector(NamedTuple):
+    """A label selector: all requirements must hold, so the empty one selects everything.
+
+    matchLabels are requirements with operator In and one value. The tuple is sorted and free of duplicates, so
+    selectors that mean the same by their terms are equal.
+    """
+
+    requirements: tuple[Requirement, ...] = ()
+
+
+EVERYTHING = Selector()
+
+
+class IPBlock(NamedTuple):
+    """A prefix without the prefixes in `excepts`, each of which lies inside it."""
+
+    cidr: Net
+    excepts: tuple[Net, ...] = ()
+
+
+class Peer(NamedTuple):
+    """One NetworkPolicyPeer. Either `ip_block` alone is set, or at least one of the selectors.
+
+    A pod selector without a namespace selector means pods of the policy's own namespace; a namespace selector without a
+    pod selector means every pod of those namespaces. None is an absent field, EVERYTHING an empty selector.
+    """
+
+    pods: Selector | None = None
+    namespaces: Selector | None = None
+    ip_block: IPBlock | None = None
+
+
+class PortSpec(NamedTuple):
+    """One NetworkPolicyPort. `port` is a number, a container port's name, or None for every port of the protocol.
+
+    `end_port` is set only beside a number and is not smaller; the range includes both ends.
+    """
+
+    protocol: Protocol = Protocol.TCP
+    port: int | str | None = None
+    end_port: int | None = None
+
+
+class Rule(NamedTuple):
+    """One ingress or egress rule. Empty `peers` means every source or destination, empty `ports` every protocol
+    and port: in the API an absent and an empty list mean the same in these two places."""
+
+    peers: tuple[Peer, ...] = ()
+    ports: tuple[PortSpec, ...] = ()
+
+
+class Policy(NamedTuple):
+    """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
+
+    `defects` says what of it could not be understood: such rules are left out (their pods stay isolated), and an
+    empty tuple means that the whole policy is realizable. Each defect names the field. A rule that is
+    left out keeps its place as None, so that rule numbers match the manifest.
+    """
+
+    key: Key
+    subjects: Selector = EVERYTHING
+    isolates: frozenset[Direction] = frozenset()
+    ingress: tuple[Rule | None, ...] = ()
+    egress: tuple[Rule | None, ...] = ()
+    defects: tuple[str, ...] = ()
+
+    def rules(self, direction: Direction) -> tuple[Rule | None, ...]:
+        """The rules that count in `direction`; none where the policy does not isolate."""
+        if direction not in self.isolates:
+            return ()
+        return self.ingress if direction is Direction.INGRESS else self.egress
+
+
+class ContainerPort(NamedTuple):
+    """A named container port: what a policy's port name resolves to. Unnamed ones are not kept."""
+
+    name: str
+    number: int
+    protocol: Protocol
+
+
+class Pod(NamedTuple):
+    """What policy needs to know of a Pod.
+
+    `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed; `leaving`
+    is that it was deleted and its object is still there. `node` and `uid` are empty when unknown.
+    """
+
+    key: Key
+    labels: Labels = NO_LABELS
+    node: str = ""
+    uid: str = ""
+    addresses: tuple[Net, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
+    host_network: bool = False
+    finished: bool = False
+    leaving: bool = False
+
+    @property
+    def networked(self) -> bool:
+        """True for a pod that lives in a network namespace of its own: a subject of policy, and a peer by its
+        labels."""
+        return not self.host_network and not self.finished
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Node with the addresses of its status that are its own (InternalIP)."""
+
+    name: str
+    addresses: tuple[Net, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A Namespace's labels; NAMESPACE_NAME_LABEL is always among them, as the API server sees to.
+
+    `isolation` has the forms of the original API whose annotation isolates its pods for ingress; see `legacy`.
+    """
+
+    name: str
+    labels: Labels = field(default_factory=lambda: NO_LABELS)
+    isolation: frozenset[Form] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One consistent snapshot. A namespace that has pods or policies but no object has just its name label."""
+
+    namespaces: Mapping[str, Namespace] = field(default_factory=lambda: MappingProxyType({}))
+    pods: Mapping[Key, Pod] = field(default_factory=lambda: MappingProxyType({}))
+    nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
+    policies: Mapping[Key, Policy] = field(default_factory=lambda: MappingProxyType({}))
+
+    def namespace_labels(self, name: str) -> Labels:
+        """The labels of a namespace, known or not."""
+        namespace = self.namespaces.get(name)
+        return namespace.labels if namespace else MappingProxyType({NAMESPACE_NAME_LABEL: name})

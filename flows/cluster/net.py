@@ -1,0 +1,203 @@
+"""IP addresses and prefixes as small tuples: parsing, printing, containment and subtraction.
+
+A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not. Addresses are parsed and printed
+by the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NamedTuple
+
+from flows.cluster.tuples import new_tuple
+
+WIDTH = {4: 32, 6: 128}
+_number = int.from_bytes
+
+
+class Net(NamedTuple):
+    """A prefix, or a single address when `prefix` is the family's width.
+
+    `value` is the network address as an unsigned integer with every host bit zero.
+    """
+
+    version: int
+    value: int
+    prefix: int
+
+    def __str__(self) -> str:
+        text = format_address(self.version, self.value)
+        return text if self.prefix == WIDTH[self.version] else f"{text}/{self.prefix}"
+
+    @property
+    def is_host(self) -> bool:
+        """True for a single address."""
+        return self.prefix == WIDTH[self.version]
+
+    @property
+    def mask(self) -> int:
+        """The network mask as an unsigned integer of the family's width."""
+        width = WIDTH[self.version]
+        return ((1 << self.prefix) - 1) << (width - self.prefix)
+
+    def contains(self, other: Net) -> bool:
+        """True when `other` lies wholly inside this prefix; families never mix."""
+        return self.version == other.version and self.prefix <= other.prefix and (other.value & self.mask) == self.value
+
+
+def format_address(version: int, value: int) -> str:
+    """The textual form of an address given as an integer (RFC 5952 for IPv6)."""
+    if version == 4:
+        return inet_ntop(AF_INET, value.to_bytes(4, "big"))
+    return inet_ntop(AF_INET6, value.to_bytes(16, "big"))
+
+
+def parse_address(text: str) -> Net:
+    """One IPv4 or IPv6 address. Raises ValueError on anything else, a zone index included."""
+    try:
+        if ":" in text:
+            return new_tuple(Net, (6, _number(inet_pton(AF_INET6, text), "big"), 128))
+        return new_tuple(Net, (4, _number(inet_pton(AF_INET, text), "big"), 32))
+    except OSError:
+        raise ValueError(f"{text!r} is no IP address") from None
+
+
+# What no single machine can have: ranges as (version, first address, prefix length), and what they are.
+_NOBODYS = (
+    (4, 0x00000000, 8, "this network (RFC 1122)"),
+    (4, 0x7F000000, 8, "loopback"),
+    (4, 0xE0000000, 4, "multicast"),
+    (4, 0xFFFFFFFF, 32, "broadcast"),
+    (6, 0, 128, "the unspecified address"),
+    (6, 1, 128, "loopback"),
+    (6, 0xFF << 120, 8, "multicast"),
+    (6, 0xFFFF << 32, 96, "an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2)"),
+)
+_RANGES = tuple(
+    (version, value >> WIDTH[version] - prefix, WIDTH[version] - prefix, what)
+    for version, value, prefix, what in _NOBODYS
+)
+
+
+def not_of_a_host(net: Net) -> str:
+    """Why no pod or node can have this address; "" when one can."""
+    version, value, _ = net
+    for one, first, shift, what in _RANGES:
+        if one == version and value >> shift == first:
+            return f"{net} is {what}, which no pod or node can have"
+    return ""
+
+
+def parse_network(text: str) -> Net:
+    """A prefix in CIDR form; host bits are cleared, as the Kubernetes API does.
+
+    Raises ValueError when there is no prefix length or the text is no address.
+    """
+    if "/" not in text or "%" in text:
+        raise ValueError(f"{text!r} is not in CIDR form, like 10.0.0.0/8")
+    network = ipaddress.ip_network(text, strict=False)
+    return Net(network.version, int(network.network_address), network.prefixlen)
+
+
+def halves(net: Net) -> tuple[Net, Net]:
+    """The two prefixes one bit longer. Raises ValueError for a single address."""
+    if net.is_host:
+        raise ValueError(f"{net} cannot be split")
+    longer = net.prefix + 1
+    upper = net.value | 1 << (WIDTH[net.version] - longer)
+    return Net(net.version, net.value, longer), Net(net.version, upper, longer)
+
+
+def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
+    """The fewest prefixes that cover `net` without `holes`, in address order.
+
+    Each prefix returned has a sibling that is touched by a hole, so no two can be merged. The cost is that of sorting
+    the holes and of what is returned, at most so many for each hole as the family has bits.
+    """
+    inside = _inside(net, holes)
+    if inside is None:
+        return []
+    if not inside:
+        return [net]
+    found: list[Net] = []
+    before: Net | None = None
+    for hole in inside:
+        shared = net.prefix if before is None else _shared(before, hole) + 1
+        if before is not None:
+            # What comes after the last hole, within the half in which it is.
+            found.extend(
+                sibling for depth in range(before.prefix, shared, -1) if (sibling := _sibling(before, depth, 1))
+            )
+        found.extend(sibling for depth in range(shared + 1, hole.prefix + 1) if (sibling := _sibling(hole, depth, 0)))
+        before = hole
+    last = inside[-1]
+    found.extend(sibling for depth in range(last.prefix, net.prefix, -1) if (sibling := _sibling(last, depth, 1)))
+    return found
+
+
+def count_left(net: Net, holes: Collection[Net]) -> int:
+    """How many prefixes `subtract` returns, at the cost of sorting the holes.
+
+    In the binary tree from `net` down to the holes, each prefix that a hole lies in has two halves, and each of these
+    is such a prefix, a hole, or left.
+    """
+    if not holes:
+        return 1
+    inside = _inside(net, holes)
+    if inside is None:
+        return 0
+    halved = inside[0].prefix - net.prefix if inside else 0
+    halved += sum(hole.prefix - 1 - _shared(before, hole) for before, hole in pairwise(inside))
+    return halved + 1 - len(inside)
+
+
+def _inside(net: Net, holes: Collection[Net]) -> list[Net] | None:
+    """The holes within `net` that lie in no other, in address order; None when one of them covers it."""
+    found: list[Net] = []
+    for hole in sorted(set(holes)) if holes else ():
+        if hole.contains(net):
+            return None
+        if net.contains(hole) and not (found and found[-1].contains(hole)):
+            found.append(hole)
+    return found
+
+
+def _shared(one: Net, other: Net) -> int:
+    """How many leading bits two prefixes share, neither of which lies in the other."""
+    return WIDTH[one.version] - (one.value ^ other.value).bit_length()
+
+
+def _sibling(net: Net, depth: int, bit: int) -> Net | None:
+    """The other half, at `depth`, of what `net` lies in, if its bit there is `bit`; else None."""
+    place = WIDTH[net.version] - depth
+    cut = net.value >> place
+    return Net(net.version, (cut ^ 1) << place, depth) if cut & 1 != bit else None
+
+
+def collapse(nets: Iterable[Net]) -> list[Net]:
+    """The fewest prefixes that cover exactly the union of `nets`, sorted.
+
+    In sorted order a prefix comes right before all that lies inside it, so looking at the last one kept is enough.
+    """
+    kept: list[Net] = []
+    version = value = prefix = width = 0  # of the last one kept
+    for net in sorted(set(nets)):
+        if net.version == version and prefix <= net.prefix and not (net.value ^ value) >> (width - prefix):
+            continue
+        kept.append(net)
+        while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
+            del kept[-1]
+            low = kept[-1]
+            kept[-1] = Net(low.version, low.value, low.prefix - 1)
+        version, value, prefix = kept[-1]
+        width = WIDTH[version]
+    return kept
+
+
+def _are_halves(low: Net, high: Net) -> bool:
+    """True when the two are one prefix cut in half: they differ in the last bit of their prefix and nowhere else."""
+    last_bit = 1 << (WIDTH[low.version] - low.prefix)
+    return low.version == high.version and low.prefix == high.prefix and low.value ^ high.value == last_bit

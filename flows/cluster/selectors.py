@@ -1,0 +1,25 @@
+"""Label selectors: does a set of labels match, with the Kubernetes meaning of a missing key.
+
+Only matching of one set of labels stands here; finding all pods that match is an index's job.
+"""
+
+from __future__ import annotations
+
+from flows.cluster.model import Labels, Operator, Requirement, Selector
+
+
+def matches(selector: Selector, labels: Labels) -> bool:
+    """True when every requirement holds (meta/v1 LabelSelector: requirements are ANDed, none selects all)."""
+    return all(requirement_holds(requirement, labels) for requirement in selector.requirements)
+
+
+def requirement_holds(requirement: Requirement, labels: Labels) -> bool:
+    """One requirement against labels. A missing key satisfies NotIn and DoesNotExist, and neither of the others."""
+    value = labels.get(requirement.key)
+    if requirement.operator is Operator.IN:
+        return value in requirement.values and value is not None
+    if requirement.operator is Operator.NOT_IN:
+        return value is None or value not in requirement.values
+    if requirement.operator is Operator.EXISTS:
+        return value is not None
+    return value is None

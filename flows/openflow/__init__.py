@@ -1,0 +1,1 @@
+"""The language: match fields, registers' bits, matches, actions and flows as frozen values."""

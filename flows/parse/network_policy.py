@@ -1,0 +1,414 @@
+"""From a raw `networking.k8s.io/v1` NetworkPolicy to a Policy, with the API server's validation and defaults.
+
+What the API server would refuse never widens anything: a defective rule is left out whole and keeps its place as
+None, a broken podSelector selects the whole namespace, broken policyTypes isolate both ways, and beside either no rule
+counts. What rules mean stands elsewhere.
+Source: k8s.io/kubernetes, pkg/apis/networking, validation and v1 defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TypeVar
+
+from flows.cluster.model import (
+    EVERYTHING,
+    Direction,
+    IPBlock,
+    Labels,
+    Operator,
+    Peer,
+    Policy,
+    PortSpec,
+    Protocol,
+    Requirement,
+    Rule,
+    Selector,
+)
+from flows.cluster.net import Net, parse_network
+from flows.cluster.tuples import new_tuple
+from flows.parse.names import label_key_error, label_value_error, port_name_error
+from flows.parse.untrusted import (
+    EMPTY,
+    Errors,
+    FieldError,
+    Object,
+    field_name,
+    kind_of,
+    labels_at,
+    list_at,
+    namespaced_key,
+    not_a_string,
+    object_of,
+    port_number_error,
+    protocol_at,
+    shown,
+    string_at,
+    told,
+    valid_labels,
+)
+from flows.policy import flow_limits
+from flows.policy.flow_limits import policy_flows
+
+T = TypeVar("T")
+# What each object may have. kubectl refuses other fields too (strict validation): a misspelt `from` would open to all.
+_SPEC = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
+_RULE = {name: frozenset({name, "ports"}) for name in ("from", "to")}
+_PEER = frozenset({"podSelector", "namespaceSelector", "ipBlock"})
+_BLOCK = frozenset({"cidr", "except"})
+_PORT = frozenset({"protocol", "port", "endPort"})
+_SELECTOR = frozenset({"matchLabels", "matchExpressions"})
+_REQUIREMENT = frozenset({"key", "operator", "values"})
+KIND = "NetworkPolicy"
+_INGRESS_ONLY = frozenset({Direction.INGRESS})
+_EGRESS_ONLY = frozenset({Direction.EGRESS})
+_BOTH = frozenset(Direction)
+_NEITHER: frozenset[Direction] = frozenset()
+_TYPES = {"Ingress": _INGRESS_ONLY, "Egress": _EGRESS_ONLY}
+_OPERATORS = {operator.value: operator for operator in Operator}
+_NO_CIDR = "is not a prefix in CIDR form, like 10.9.8.0/24 or 2001:db8::/64; numbers have no leading zeros"
+_MAPPED = Net(6, 0xFFFF << 32, 96)  # ::ffff:0:0/96, IPv4-mapped IPv6
+
+
+def parse_policy(raw: object) -> Policy:
+    """A Policy of whatever stands in `raw`; what is wrong is in its `defects`.
+
+    Raises ParseError when metadata is not usable.
+    """
+    return read_policy(raw, [])
+
+
+def read_policy(raw: object, errors: Errors) -> Policy:
+    """As `parse_policy`, and what is wrong is also appended to `errors`."""
+    whole = object_of(raw, KIND)
+    _, key = namespaced_key(whole, KIND)
+    spec = whole.get("spec")
+    found: Errors = []
+    if spec is None:
+        spec = EMPTY  # the API decodes an absent spec as an empty one: all pods, ingress isolated
+    if not isinstance(spec, dict):
+        found.append(FieldError("spec", f"must be an object, not {kind_of(spec)}"))
+        policy = Policy(key, EVERYTHING, _BOTH, (), (), (str(found[0]),))
+    else:
+        _known(spec, _SPEC, "spec", found)
+        subjects = _selector_at(spec, "podSelector", "spec", found)
+        isolates = _isolates(spec, found)
+        readable = not found
+        ingress = _rules(spec, "ingress", "from", found)
+        egress = _rules(spec, "egress", "to", found)
+        if not readable:
+            # Rules that count for pods, or in a direction, that were not meant would open what others isolate.
+            ingress, egress = (None,) * len(ingress), (None,) * len(egress)
+        # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
+        # means stays open.
+        found = list(told(found))
+        defects = tuple(map(str, found)) if found else ()
+        policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
+        policy = _bounded(policy, found)
+    errors.extend(found)
+    return policy
+
+
+def _bounded(policy: Policy, errors: Errors) -> Policy:
+    """The policy, or without all of its rules when these are too many flows: which of them its author could do without,
+    nobody can say."""
+    flows = policy_flows(policy)
+    if flows <= flow_limits.MOST_POLICY_FLOWS:
+        return policy
+    reason = f"its prefixes without their exceptions, and its ports, are {flows:,} flows; a policy may have"
+    error = FieldError("spec", f"{reason} {flow_limits.MOST_POLICY_FLOWS:,}; none of its rules counts")
+    errors.append(error)
+    ingress, egress = (None,) * len(policy.ingress), (None,) * len(policy.egress)
+    return policy._replace(ingress=ingress, egress=egress, defects=(*policy.defects, str(error)))
+
+
+def _known(raw: Object, names: frozenset[str], path: str, errors: Errors) -> None:
+    """Report fields that the object does not have."""
+    if not raw.keys() <= names:
+        for name in sorted(raw.keys() - names, key=str):
+            errors.append(
+                FieldError(f"{path}.{field_name(str(name))}", f"is no field; there are {', '.join(sorted(names))}")
+            )
+
+
+def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
+    """The directions that the policy isolates in. Broken policyTypes may have meant both, so both it is."""
+    raw = spec.get("policyTypes")
+    if raw is None or raw == []:
+        # Absent and empty mean the same: ingress always, and egress only when there is an egress rule. So `egress: []`
+        # does not isolate. An egress field that is no list names the direction all the same.
+        egress = spec.get("egress")
+        return _INGRESS_ONLY if egress is None or egress == [] else _BOTH
+    if not isinstance(raw, list):
+        errors.append(FieldError("spec.policyTypes", f"must be a list, not {kind_of(raw)}"))
+        return _BOTH
+    if len(raw) > 2:
+        errors.append(FieldError("spec.policyTypes", "must not have more than two entries"))
+        return _BOTH
+    isolates = _NEITHER
+    for index, value in enumerate(raw):
+        direction = _TYPES.get(value) if isinstance(value, str) else None
+        if direction is None:
+            errors.append(FieldError(f"spec.policyTypes[{index}]", f"must be Ingress or Egress, not {kind_of(value)}"))
+            return _BOTH
+        isolates = direction if isolates in (_NEITHER, direction) else _BOTH
+    return isolates
+
+
+def _rules(spec: Object, name: str, peers_name: str, errors: Errors) -> tuple[Rule | None, ...]:
+    if name not in spec:
+        return ()
+    raw = list_at(spec, name, "spec", errors)
+    return tuple([_rule(item, peers_name, f"spec.{name}[{index}]", errors) for index, item in enumerate(raw)])
+
+
+def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | None:
+    """One rule, or None when anything in it is wrong.
+
+    Without its bad peer or port it would not be the rule that was meant, and one whose list of peers or ports became
+    empty would allow everything.
+    """
+    before = len(errors)
+    if raw is None:
+        raw = EMPTY  # a null in a list is the empty object to the API, and an empty rule allows everything
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    _known(raw, _RULE[peers_name], path, errors)
+    peers = _each(raw, peers_name, path, _peer, errors)
+    ports = _each(raw, "ports", path, _port, errors)
+    return new_tuple(Rule, (peers, ports)) if len(errors) == before else None
+
+
+def _each(
+    parent: Object, name: str, path: str, read: Callable[[Object, str, Errors], T | None], errors: Errors
+) -> tuple[T, ...]:
+    """The objects of a list, read one by one; an absent list is an empty one."""
+    if name not in parent:
+        return ()
+    values = []
+    for index, item in enumerate(list_at(parent, name, path, errors)):
+        where = f"{path}.{name}[{index}]"
+        if item is not None and not isinstance(item, dict):
+            errors.append(FieldError(where, f"must be an object, not {kind_of(item)}"))
+            continue
+        value = read(EMPTY if item is None else item, where, errors)
+        if value is not None:
+            values.append(value)
+    return tuple(values)
+
+
+def _peer(raw: Object, path: str, errors: Errors) -> Peer | None:
+    if len(raw) == 1 and (simple := _simple_selector(raw.get("podSelector"))) is not None:
+        return _shared_peer(simple, None)
+    before = len(errors)
+    _known(raw, _PEER, path, errors)
+    pods = _selector_at(raw, "podSelector", path, errors)
+    namespaces = _selector_at(raw, "namespaceSelector", path, errors)
+    selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
+    block = None
+    if raw.get("ipBlock") is not None:
+        if selects:
+            errors.append(FieldError(path, "must not have both an ipBlock and a selector"))
+        block = _ip_block(raw["ipBlock"], f"{path}.ipBlock", errors)
+    elif not selects:
+        # An entry without any of the three does not mean everyone: the API refuses it.
+        errors.append(FieldError(path, "must have a podSelector, a namespaceSelector or an ipBlock"))
+    if len(errors) != before:
+        return None
+    return Peer(None, None, block) if block else _shared_peer(pods, namespaces)
+
+
+@lru_cache(1 << 14)
+def _shared_peer(pods: Selector | None, namespaces: Selector | None) -> Peer:
+    return Peer(pods, namespaces)
+
+
+def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    _known(raw, _BLOCK, path, errors)
+    cidr = _network(raw, "cidr", path, errors)
+    excepts = []
+    for index, item in enumerate(list_at(raw, "except", path, errors)):
+        where = f"{path}.except[{index}]"
+        net = _network_of("" if item is None else item, where, errors)
+        if net is None or cidr is None:
+            continue
+        # Each exception lies inside the block and is smaller than it.
+        if not cidr.contains(net) or cidr.prefix >= net.prefix:
+            errors.append(FieldError(where, f"{shown(str(item))} must be a strict subset of the cidr {cidr}"))
+        excepts.append(net)
+    return IPBlock(cidr, tuple(excepts)) if cidr is not None else None
+
+
+def _network(raw: Object, name: str, path: str, errors: Errors) -> Net | None:
+    value = raw.get(name)
+    if value is None or value == "":
+        errors.append(FieldError(f"{path}.{name}", "is required"))
+        return None
+    return _network_of(value, f"{path}.{name}", errors)
+
+
+def _network_of(value: object, path: str, errors: Errors) -> Net | None:
+    if not isinstance(value, str):
+        errors.append(FieldError(path, not_a_string(value)))
+        return None
+    net = _cidr(value)
+    if isinstance(net, str):
+        errors.append(FieldError(path, f"{shown(value)} {net}"))
+        return None
+    return net
+
+
+@lru_cache(1 << 14)
+def _cidr(text: str) -> Net | str:
+    """A prefix, or what is wrong with the text.
+
+    Host bits are cleared: newer API servers refuse them in new objects, older ones took them, and stored objects keep
+    them. Leading zeros are refused, since programs differ on whether they mean octal, and IPv4-mapped IPv6, since it
+    names IPv4 addresses that an IPv6 match would miss.
+    """
+    _, slash, length = text.partition("/")
+    if not slash or not (length.isascii() and length.isdigit()):  # 10.0.0.0/255.0.0.0 is refused too
+        return _NO_CIDR
+    if length != "0" and length.startswith("0"):
+        return "must not have leading zeros in its prefix length"
+    try:
+        net = parse_network(text)
+    except ValueError:
+        return _NO_CIDR
+    if _MAPPED.contains(net):
+        return "must not be IPv4-mapped IPv6; write the IPv4 prefix"
+    return net
+
+
+def _port(raw: Object, path: str, errors: Errors) -> PortSpec | None:
+    before = len(errors)
+    _known(raw, _PORT, path, errors)
+    protocol = protocol_at(raw, path, errors)
+    port, end_port = raw.get("port"), raw.get("endPort")
+    if isinstance(port, str):
+        # A text is a container port's name, also when it looks like a number.
+        if error := port_name_error(port):
+            errors.append(FieldError(f"{path}.port", f"{shown(port)} {error}"))
+    elif port is not None and (error := port_number_error(port)):
+        errors.append(FieldError(f"{path}.port", error))
+    if end_port is not None and (error := _end_port_error(port, end_port)):
+        errors.append(FieldError(f"{path}.endPort", error))
+    if len(errors) != before or protocol is None:
+        return None
+    number = port if isinstance(port, (int, str)) else None
+    return _shared_port(protocol, number, end_port if isinstance(end_port, int) else None)
+
+
+def _end_port_error(port: object, end_port: object) -> str:
+    """A range has a number at both ends, the second not smaller."""
+    if error := port_number_error(end_port):
+        return error
+    if port is None:
+        return "must not be given without a port"
+    if isinstance(port, str):
+        return "must not be given beside a port's name"
+    if isinstance(port, int) and isinstance(end_port, int) and end_port < port:
+        return "must not be smaller than port"
+    return ""
+
+
+@lru_cache(1 << 14)
+def _shared_port(protocol: Protocol, port: int | str | None, end_port: int | None) -> PortSpec:
+    return PortSpec(protocol, port, end_port)
+
+
+def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Selector | None:
+    """The selector in field `name`: None when absent, and when anything in it is wrong, which is reported.
+
+    The empty selector is not None: it selects everything.
+    """
+    raw = parent.get(name)
+    if raw is None:
+        return None
+    simple = _simple_selector(raw)
+    if simple is not None:
+        return simple
+    path = f"{path}.{name}"
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    before = len(errors)
+    _known(raw, _SELECTOR, path, errors)
+    labels = labels_at(raw, "matchLabels", path, errors)
+    requirements = _each(raw, "matchExpressions", path, _requirement, errors)
+    if len(errors) != before:
+        return None
+    return _shared_selector(frozenset((*requirements, *_label_terms(labels))))
+
+
+def _simple_selector(raw: object) -> Selector | None:
+    """What nearly all are: empty, or a map of labels and nothing else. None for another, and for one that is wrong."""
+    if not isinstance(raw, dict) or len(raw) > 1:
+        return None
+    labels = raw.get("matchLabels")
+    if not raw or not isinstance(labels, dict):
+        return None if raw else EVERYTHING
+    try:
+        return _label_selector(tuple(labels.items()))
+    except TypeError:  # a value that cannot be hashed: no text
+        return None
+
+
+@lru_cache(1 << 16)
+def _label_selector(items: tuple[tuple[object, object], ...]) -> Selector | None:
+    """The selector of a matchLabels map; None when any is not a valid label."""
+    labels = valid_labels(items)
+    return None if labels is None else _shared_selector(frozenset(_label_terms(labels)))
+
+
+def _label_terms(labels: Labels) -> Iterable[Requirement]:
+    """Each label is a requirement In with one value."""
+    return (_shared_requirement(key, Operator.IN, (value,)) for key, value in labels.items())
+
+
+@lru_cache(1 << 16)
+def _shared_selector(requirements: frozenset[Requirement]) -> Selector:
+    """One value for equal selectors, its requirements sorted: the order in the manifest makes no difference."""
+    return Selector(tuple(sorted(requirements, key=lambda term: (term.key, term.operator.value, term.values))))
+
+
+@lru_cache(1 << 16)
+def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -> Requirement:
+    return Requirement(sys.intern(key), operator, tuple(map(sys.intern, values)))
+
+
+def _requirement(raw: Object, path: str, errors: Errors) -> Requirement | None:
+    before = len(errors)
+    _known(raw, _REQUIREMENT, path, errors)
+    key = string_at(raw, "key", path, errors)
+    if len(errors) == before and (error := label_key_error(key)):
+        errors.append(FieldError(f"{path}.key", f"{shown(key)} is not valid: {error}" if key else "is required"))
+    values = set()
+    for index, item in enumerate(list_at(raw, "values", path, errors)):
+        value = "" if item is None else item
+        if not isinstance(value, str):
+            errors.append(FieldError(f"{path}.values[{index}]", not_a_string(value)))
+        elif error := label_value_error(value):
+            errors.append(FieldError(f"{path}.values[{index}]", f"{shown(value)} is not valid: {error}"))
+        else:
+            values.add(value)
+    raw_operator = raw.get("operator")
+    operator = _OPERATORS.get(raw_operator) if isinstance(raw_operator, str) else None
+    if operator is None:
+        known = f"must be In, NotIn, Exists or DoesNotExist, not {kind_of(raw_operator)}"
+        errors.append(FieldError(f"{path}.operator", "is required" if raw_operator is None else known))
+    elif operator in (Operator.IN, Operator.NOT_IN):
+        # In and NotIn need a value to compare with; Exists and DoesNotExist ask for the key alone.
+        if not raw.get("values"):
+            errors.append(FieldError(f"{path}.values", f"must have a value, the operator being {operator.value}"))
+    elif raw.get("values"):
+        errors.append(FieldError(f"{path}.values", f"must be empty, the operator being {operator.value}"))
+    if len(errors) != before or operator is None:
+        return None
+    return _shared_requirement(key, operator, tuple(sorted(values)))

@@ -1,0 +1,300 @@
+"""From raw Kubernetes objects to the values of `model`.
+
+Input is what JSON or YAML gave, untrusted: any type may stand anywhere. What cannot be used is named by its field,
+never guessed; the rest of the object stays. NetworkPolicy is read in `parse_policy`. No file, socket or list of
+objects is read here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flows.cluster.model import (
+    NAMESPACE_NAME_LABEL,
+    ContainerPort,
+    Key,
+    Namespace,
+    Node,
+    Pod,
+    Policy,
+    Protocol,
+)
+from flows.cluster.net import Net, not_of_a_host, parse_address
+from flows.cluster.tuples import new_tuple
+from flows.parse.names import port_name_error, subdomain_error
+from flows.parse.near_misses import group_of, meant
+from flows.parse.network_policy import parse_policy, read_policy
+from flows.parse.original_api import ALPHA_API, BETA_API, LegacyPolicy, read_alpha, read_beta, read_isolation
+from flows.parse.untrusted import (
+    Errors,
+    FieldError,
+    Object,
+    ParseError,
+    cluster_name,
+    kind_of,
+    labels_at,
+    list_at,
+    namespaced_key,
+    not_a_string,
+    object_at,
+    object_of,
+    port_number_error,
+    protocol_at,
+    shared_subdomain,
+    shown,
+    string_at,
+    told,
+)
+
+__all__ = [
+    "FieldError",
+    "ParseError",
+    "ParsedObject",
+    "Value",
+    "parse_namespace",
+    "parse_node",
+    "parse_object",
+    "parse_pod",
+    "parse_policy",
+]
+
+Value = Pod | Namespace | Node | Policy | LegacyPolicy
+_FINISHED = ("Succeeded", "Failed")
+
+
+class ParsedObject(NamedTuple):
+    """An object that was read.
+
+    `kind` and `name` together identify it: a kind of the original policy API has its group with it, as in
+    `NetworkPolicy.extensions`. `name` is its Key, or its plain name outside namespaces; `errors` says what was left
+    out of `value`.
+    """
+
+    kind: str
+    name: Key | str
+    value: Value
+    errors: tuple[FieldError, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def parse_pod(raw: object, errors: Errors) -> Pod:
+    """A Pod. Bad labels, addresses and ports are left out and appended to `errors`.
+
+    Raises ParseError when metadata is not usable.
+    """
+    whole = object_of(raw, "Pod")
+    metadata, key = namespaced_key(whole, "Pod")
+    spec = object_at(whole, "spec", "", errors)
+    status = object_at(whole, "status", "", errors)
+    host_network = spec.get("hostNetwork")
+    if host_network is not None and not isinstance(host_network, bool):
+        errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {kind_of(host_network)}"))
+    return new_tuple(
+        Pod,
+        (
+            key,
+            labels_at(metadata, "labels", "metadata", errors),
+            _node_name(spec, errors),
+            _uid(metadata, errors),
+            _pod_addresses(status, errors),
+            _container_ports(spec, errors),
+            # What is not plainly true leaves the pod a subject of policy.
+            host_network is True,
+            string_at(status, "phase", "status", errors) in _FINISHED,
+            "deletionTimestamp" in metadata and bool(string_at(metadata, "deletionTimestamp", "metadata", errors)),
+        ),
+    )
+
+
+def _node_name(spec: Object, errors: Errors) -> str:
+    name = spec.get("nodeName")
+    if isinstance(name, str) and (shared := shared_subdomain(name)):
+        return shared
+    name = string_at(spec, "nodeName", "spec", errors)
+    if name:
+        errors.append(FieldError("spec.nodeName", f"{shown(name)} is not valid: {subdomain_error(name)}"))
+    return ""
+
+
+def _uid(metadata: Object, errors: Errors) -> str:
+    """The UID as it stands; the API prescribes no syntax, so only what cannot be shown is refused."""
+    uid = metadata.get("uid")
+    if not isinstance(uid, str):
+        uid = string_at(metadata, "uid", "metadata", errors)
+    if uid.isprintable():
+        return uid
+    errors.append(FieldError("metadata.uid", f"{shown(uid)} is not printable"))
+    return ""
+
+
+def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:
+    """status.podIPs; status.podIP, which repeats its first entry, only where the list is absent or empty."""
+    entries = status.get("podIPs")
+    if not isinstance(entries, list):
+        entries = list_at(status, "podIPs", "status", errors)
+    if len(entries) == 1 and isinstance(only := entries[0], dict):
+        found = _address(only.get("ip"), "status.podIPs[0].ip", errors)
+        return () if found is None else (found,)
+    if not entries:
+        single = status.get("podIP")
+        found = _address(single, "status.podIP", errors) if single else None
+        return () if found is None else (found,)
+    addresses = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            errors.append(FieldError(f"status.podIPs[{index}]", f"must be an object, not {kind_of(entry)}"))
+        elif (found := _address(entry.get("ip"), f"status.podIPs[{index}].ip", errors)) is not None:
+            addresses.append(found)
+    return tuple(dict.fromkeys(addresses))
+
+
+def _address(value: object, path: str, errors: Errors) -> Net | None:
+    if not isinstance(value, str):
+        errors.append(FieldError(path, "is required" if value is None else not_a_string(value)))
+        return None
+    try:
+        found = parse_address(value)
+    except ValueError:
+        errors.append(FieldError(path, f"{shown(value)} is not an IP address"))
+        return None
+    if reason := not_of_a_host(found):
+        errors.append(FieldError(path, reason))
+        return None
+    return found
+
+
+def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
+    """The named ports of the containers, then of the init containers that keep running (restartPolicy Always)."""
+    ports: list[ContainerPort] = []
+    for field in ("containers", "initContainers"):
+        if field not in spec:
+            continue
+        for index, container in enumerate(list_at(spec, field, "spec", errors)):
+            if not isinstance(container, dict):
+                errors.append(FieldError(f"spec.{field}[{index}]", f"must be an object, not {kind_of(container)}"))
+            elif container.get("ports", []) == []:
+                continue
+            elif field == "containers" or container.get("restartPolicy") == "Always":
+                _named_ports(container, f"spec.{field}[{index}]", ports, errors)
+    return tuple(dict.fromkeys(ports)) if ports else ()
+
+
+def _named_ports(container: Object, path: str, ports: list[ContainerPort], errors: Errors) -> None:
+    for index, raw in enumerate(list_at(container, "ports", path, errors)):
+        if not isinstance(raw, dict):
+            errors.append(FieldError(f"{path}.ports[{index}]", f"must be an object, not {kind_of(raw)}"))
+            continue
+        name = raw.get("name")
+        if name is None or name == "":
+            continue  # no policy can name it
+        number = raw.get("containerPort")
+        where = f"{path}.ports[{index}]"
+        protocol = protocol_at(raw, where, errors)
+        if not isinstance(name, str):
+            errors.append(FieldError(f"{where}.name", not_a_string(name)))
+        elif error := port_name_error(name):
+            errors.append(FieldError(f"{where}.name", f"{shown(name)} {error}"))
+        elif error := port_number_error(number):
+            errors.append(FieldError(f"{where}.containerPort", "is required" if number is None else error))
+        elif protocol is not None and isinstance(number, int):
+            ports.append(_shared_port(name, number, protocol))
+
+
+@lru_cache(1 << 14)
+def _shared_port(name: str, number: int, protocol: Protocol) -> ContainerPort:
+    return ContainerPort(sys.intern(name), number, protocol)
+
+
+def parse_namespace(raw: object, errors: Errors) -> Namespace:
+    """A Namespace. Bad labels are left out and appended to `errors`, and so is what cannot be read of its isolation.
+
+    Raises ParseError when metadata is not usable.
+    """
+    metadata, name = cluster_name(object_of(raw, "Namespace"), "Namespace")
+    labels = labels_at(metadata, "labels", "metadata", errors, unique=True)  # its name is among them
+    # The API server sets this label on every namespace to its name, whatever was given.
+    if labels.get(NAMESPACE_NAME_LABEL) != name:
+        labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
+    return Namespace(name, labels, read_isolation(metadata, errors))
+
+
+def parse_node(raw: object, errors: Errors) -> Node:
+    """A Node. Bad addresses are left out and appended to `errors`. Raises ParseError when metadata is not usable."""
+    whole = object_of(raw, "Node")
+    _, name = cluster_name(whole, "Node")
+    status = object_at(whole, "status", "", errors)
+    addresses = []
+    for index, entry in enumerate(list_at(status, "addresses", "status", errors)):
+        where = f"status.addresses[{index}]"
+        if not isinstance(entry, dict):
+            errors.append(FieldError(where, f"must be an object, not {kind_of(entry)}"))
+        # Host names and DNS names are addresses of other types. An ExternalIP may be that of a NAT box in front of the
+        # node: traffic with it is anybody's, and what an ipBlock says of it counts.
+        elif string_at(entry, "type", where, errors) == "InternalIP":
+            found = _address(entry.get("address"), f"{where}.address", errors)
+            if found is not None:
+                addresses.append(found)
+    return Node(name, tuple(dict.fromkeys(addresses)))
+
+
+Reader = Callable[[object, Errors], Value]
+
+# What is read, by apiVersion and kind.
+READERS: Mapping[tuple[str, str], Reader] = {
+    ("v1", "Pod"): parse_pod,
+    ("v1", "Namespace"): parse_namespace,
+    ("v1", "Node"): parse_node,
+    ("networking.k8s.io/v1", "NetworkPolicy"): read_policy,
+    (ALPHA_API, "NetworkPolicy"): read_alpha,
+    (BETA_API, "NetworkPolicy"): read_beta,
+}
+
+
+_VERSIONS = {(group_of(version), kind): version for version, kind in READERS}
+_USUAL = {kind: version for version, kind in reversed(list(READERS))}  # the first of a kind
+
+
+def parse_object(raw: object) -> ParsedObject | None:
+    """Any object; None for one that is none of our kinds.
+
+    Raises ParseError for what is no object, says no kind, has metadata that is not usable, or is one of our kinds, or
+    nearly one, under a version that its group does not have, which no API server would take either.
+    """
+    whole = object_of(raw)
+    kind, version = whole.get("kind"), whole.get("apiVersion")
+    reader = READERS.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
+    if reader is None or not isinstance(kind, str):
+        _refuse(kind, version)
+        return None
+    errors: Errors = []
+    value = reader(raw, errors)
+    if isinstance(value, (Pod, Policy)):
+        name: Key | str = value.key
+    elif isinstance(value, LegacyPolicy):
+        kind, name = value.kind, value.key
+    else:
+        name = value.name
+    return new_tuple(ParsedObject, (sys.intern(kind), name, value, told(errors)))
+
+
+def _refuse(kind: object, version: object) -> None:
+    """Raises ParseError for an object that nobody could mean; the kinds that are none of ours pass."""
+    for field, value in (("kind", kind), ("apiVersion", version)):
+        if not isinstance(value, str) or not value:
+            reason = "is required" if value is None or value == "" else not_a_string(value)
+            raise ParseError("", (FieldError(field, reason),))
+    kind, version = str(kind), str(version)
+    if kind in _USUAL and any(group_of(version) == group for group, _ in _VERSIONS):
+        known = _VERSIONS.get((group_of(version), kind), _USUAL[kind])
+        raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {shown(version)}"),))
+    if near := meant(kind, version, tuple(READERS)):
+        wanted = (
+            f"did you mean apiVersion {near[0]}, kind {near[1]}? Kubernetes has no {shown(kind)} in {shown(version)}"
+        )
+        raise ParseError("", (FieldError("kind" if kind != near[1] else "apiVersion", wanted),))

@@ -1,0 +1,350 @@
+"""The network policy API as it was before `networking.k8s.io`, translated into the same model: alpha and beta.
+
+In both, the namespace isolates, by an annotation, and policies only open. `read_isolation` reads the annotations,
+`read_alpha` and `read_beta` the policies, and `all_policies` makes plain Policies of a snapshot's: one for each
+namespace that isolates, and one for each policy. What those mean stands in `verdict` and `compile`, which know nothing
+of this. Sources: for alpha the Kubernetes blog of April 2016 and the Calico and Romana controllers of the time, for
+beta docs/proposals/network-policy.md and pkg/apis/extensions of Kubernetes 1.3 to 1.6. docs/semantics.md tells both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from flows.cluster.model import (
+    EVERYTHING,
+    Direction,
+    Form,
+    Key,
+    Labels,
+    Namespace,
+    Operator,
+    Peer,
+    Policy,
+    PortSpec,
+    Protocol,
+    Requirement,
+    Rule,
+    Selector,
+)
+from flows.parse.names import port_name_error
+from flows.parse.network_policy import KIND, read_policy
+from flows.parse.untrusted import (
+    Errors,
+    FieldError,
+    Object,
+    kind_of,
+    labels_at,
+    list_at,
+    namespaced_key,
+    object_at,
+    object_of,
+    port_number_error,
+    protocol_at,
+    shown,
+    told,
+)
+
+ALPHA_API = "net.alpha.kubernetes.io/v1alpha1"
+BETA_API = "extensions/v1beta1"
+ALPHA_ANNOTATION = "net.alpha.kubernetes.io/network-isolation"
+BETA_ANNOTATION = "net.beta.kubernetes.io/network-policy"
+KINDS = MappingProxyType({Form.ALPHA: f"{KIND}.net.alpha.kubernetes.io", Form.BETA: f"{KIND}.extensions"})
+_INGRESS = frozenset({Direction.INGRESS})
+_NOWHERE: frozenset[Direction] = frozenset()
+_NO_FORM: frozenset[Form] = frozenset()
+# YAML reads each of these words, unquoted, as a boolean; and the other way round, a boolean can only be one of them.
+_WORDS = MappingProxyType({"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False})
+_NOBODY = Selector((Requirement("nobody", Operator.IN, ()),))
+_NOTHING = Rule((Peer(pods=_NOBODY),))  # a rule that fits no packet
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyPolicy:
+    """A policy of the original API. `key` is its own name.
+
+    `in_force` is what it comes to in a namespace that isolates in its form, `idle` in any other: it isolates nothing
+    and its rules do not count, but it is still there to be seen. Their name says the form, `alpha:pol1`, which no
+    object's name can be.
+    """
+
+    form: Form
+    key: Key
+    in_force: Policy
+    idle: Policy
+
+    @property
+    def kind(self) -> str:
+        """Kind and group, which tell it from a v1 policy of the same name."""
+        return KINDS[self.form]
+
+
+def all_policies(
+    policies: Mapping[Key, Policy], legacy: Iterable[LegacyPolicy], namespaces: Iterable[Namespace]
+) -> Mapping[Key, Policy]:
+    """Every policy of a snapshot as a plain one: `policies` as they are, and what the original API adds.
+
+    Where it adds nothing, `policies` itself comes back. An unchanged namespace or object gives the very same values.
+    """
+    isolated = {namespace.name: namespace.isolation for namespace in namespaces if namespace.isolation}
+    added = _added(isolated, legacy)
+    return MappingProxyType({**policies, **added}) if added else policies
+
+
+def _added(isolated: Mapping[str, frozenset[Form]], legacy: Iterable[LegacyPolicy]) -> dict[Key, Policy]:
+    added: dict[Key, Policy] = {}
+    for name, forms in isolated.items():
+        for form in forms:
+            policy = isolation_policy(name, form)
+            added[policy.key] = policy
+    for one in legacy:
+        policy = one.in_force if one.form in isolated.get(one.key.namespace, ()) else one.idle
+        added[policy.key] = policy
+    return added
+
+
+class OriginalPolicies:
+    """What `all_policies` adds, kept namespace by namespace as objects change."""
+
+    def __init__(self) -> None:
+        self._isolation: dict[str, frozenset[Form]] = {}
+        self._objects: dict[str, dict[tuple[str, Key], LegacyPolicy]] = {}
+        self._added: dict[str, dict[Key, Policy]] = {}
+
+    def update(self, changed: Mapping[str, Mapping[Any, object]]) -> dict[Key, Policy | None]:
+        """Objects that changed, by kind and name, None where one is gone. Returns the policies that differ likewise."""
+        concerned: set[str] = set()
+        for name, namespace in changed.get("Namespace", {}).items():
+            isolation = namespace.isolation if isinstance(namespace, Namespace) else _NO_FORM
+            if isolation != self._isolation.get(name, _NO_FORM):
+                concerned.add(name)
+                self._isolation[name] = isolation
+                if not isolation:
+                    del self._isolation[name]
+        for kind in KINDS.values():
+            for key, one in changed.get(kind, {}).items():
+                there = self._objects.setdefault(key.namespace, {})
+                if isinstance(one, LegacyPolicy):
+                    there[kind, key] = one
+                else:
+                    there.pop((kind, key), None)
+                concerned.add(key.namespace)
+        found: dict[Key, Policy | None] = {}
+        for name in concerned:
+            found.update(self._renew(name))
+        return found
+
+    def _renew(self, name: str) -> dict[Key, Policy | None]:
+        forms = self._isolation.get(name, _NO_FORM)
+        objects = self._objects.get(name, {})
+        now = _added({name: forms} if forms else {}, objects.values())
+        before = self._added.pop(name, {})
+        if now:
+            self._added[name] = now
+        if not objects:
+            self._objects.pop(name, None)
+        return {key: now.get(key) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+
+@lru_cache(1 << 14)
+def isolation_policy(namespace: str, form: Form) -> Policy:
+    """What isolates every pod of a namespace for ingress. It is called `isolation:alpha` or `isolation:beta`."""
+    return Policy(Key(namespace, f"isolation:{form.value}"), EVERYTHING, _INGRESS)
+
+
+def _legacy(form: Form, key: Key, subjects: Selector, rules: tuple[Rule | None, ...], errors: Errors) -> LegacyPolicy:
+    name = Key(key.namespace, f"{form.value}:{key.name}")
+    policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, told(errors))))
+    return LegacyPolicy(form, key, policy, policy._replace(isolates=_NOWHERE))
+
+
+# -- isolation ---------------------------------------------------------------------------------------------------------
+
+
+def read_isolation(metadata: Object, errors: Errors) -> frozenset[Form]:
+    """The forms in which a Namespace isolates its pods for ingress.
+
+    What cannot be read isolates, and is appended to `errors`: somebody meant to say something of isolation, and pods
+    that are shut by mistake are noticed, where pods that are open by mistake are not. What stood there before is no
+    help, since after a restart nobody knows it.
+    """
+    annotations = metadata.get("annotations")
+    if annotations is None:
+        return frozenset()
+    if not isinstance(annotations, dict):
+        errors.append(FieldError("metadata.annotations", f"must be an object, not {kind_of(annotations)}"))
+        return frozenset(Form)
+    forms = set()
+    if ALPHA_ANNOTATION in annotations:
+        isolated = _alpha_word(annotations[ALPHA_ANNOTATION], f"metadata.annotations[{ALPHA_ANNOTATION}]", errors)
+        forms |= {Form.ALPHA} if isolated else set()
+    if BETA_ANNOTATION in annotations:
+        isolated = _beta_text(annotations[BETA_ANNOTATION], f"metadata.annotations[{BETA_ANNOTATION}]", errors)
+        forms |= {Form.BETA} if isolated else set()
+    return frozenset(forms)
+
+
+def _alpha_word(value: object, path: str, errors: Errors) -> bool:
+    if isinstance(value, bool):
+        return value
+    found = _WORDS.get(value) if isinstance(value, str) else None
+    if found is None:
+        wanted = "must be on, yes or true to isolate, or off, no or false"
+        errors.append(FieldError(path, f"{wanted}, not {kind_of(value)}"))
+    return found is not False
+
+
+def _beta_text(value: object, path: str, errors: Errors) -> bool:
+    if not isinstance(value, str):
+        isolated, reason = True, f"must be JSON in a string, not {kind_of(value)}"
+    else:
+        try:
+            said = json.loads(value)
+        except (ValueError, RecursionError):
+            isolated, reason = True, f"must be JSON, not {kind_of(value)}"
+        else:
+            isolated, reason = _said(said)
+    if reason:
+        errors.append(FieldError(path, reason))
+    return isolated
+
+
+def _said(said: object) -> tuple[bool, str]:
+    """Does the annotation's JSON isolate, and what is wrong with it. As in the API, a null is an absent field."""
+    if said is None:
+        return False, ""
+    if not isinstance(said, dict):
+        return True, f"must be an object, not {kind_of(said)}"
+    ingress = said.get("ingress")
+    if ingress is not None and not isinstance(ingress, dict):
+        return True, f"must have an object as ingress, not {kind_of(ingress)}"
+    isolation = ingress.get("isolation") if ingress else None
+    if isolation not in (None, "DefaultDeny"):
+        return True, f"must have DefaultDeny as ingress.isolation, not {kind_of(isolation)}"
+    egress = said.get("egress") is not None
+    return isolation is not None, "isolates ingress only: egress in it has no force" if egress else ""
+
+
+# -- policies ----------------------------------------------------------------------------------------------------------
+
+
+def read_alpha(raw: object, errors: Errors) -> LegacyPolicy:
+    """A `net.alpha.kubernetes.io/v1alpha1` NetworkPolicy; what is wrong with it is appended to `errors`.
+
+    It has one rule at most, and with anything wrong in it, it opens nothing. Raises ParseError when metadata is not
+    usable.
+    """
+    whole = object_of(raw, KIND)
+    _, key = namespaced_key(whole, KIND)
+    found: Errors = []
+    spec = object_at(whole, "spec", "", found)
+    if whole.get("spec") is None:
+        found.append(FieldError("spec", "is required"))
+    if spec and spec.get("podSelector") is None:
+        found.append(FieldError("spec.podSelector", "is required; {} selects all pods of the namespace"))
+    subjects = _label_map(spec, "podSelector", "spec", found) or EVERYTHING
+    incoming = spec.get("allowIncoming")
+    # Without allowIncoming nothing is opened.
+    rules: tuple[Rule | None, ...] = () if incoming is None else (_incoming(incoming, "spec.allowIncoming", found),)
+    if found:
+        rules = (None,) * len(rules)
+    errors.extend(told(found))
+    return _legacy(Form.ALPHA, key, subjects, rules, found)
+
+
+def _incoming(raw: object, path: str, errors: Errors) -> Rule | None:
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    before = len(errors)
+    peers = [_peer(one, f"{path}.from[{n}]", errors) for n, one in enumerate(list_at(raw, "from", path, errors))]
+    ports = [_port(one, f"{path}.toPorts[{n}]", errors) for n, one in enumerate(list_at(raw, "toPorts", path, errors))]
+    if len(errors) != before:
+        return None
+    rule = Rule(tuple(peer for peer in peers if peer), tuple(port for port in ports if port))
+    return _NOTHING if _has_empty_list(raw, "from", "toPorts") else rule
+
+
+def _peer(raw: object, path: str, errors: Errors) -> Peer | None:
+    """Pods of the policy's own namespace by their labels, or all pods of namespaces by theirs.
+
+    With both in one entry both must hold, as in v1. The API of the time wanted just one, so it says nothing of it.
+    """
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    pods, namespaces = (_label_map(raw, name, path, errors) for name in ("pods", "namespaces"))
+    if raw.get("pods") is None and raw.get("namespaces") is None:
+        errors.append(FieldError(path, "must have pods or namespaces"))
+    return Peer(pods, namespaces)
+
+
+def _port(raw: object, path: str, errors: Errors) -> PortSpec | None:
+    """A number or a container port's name; without either every port of the protocol, which is TCP where absent."""
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    protocol = protocol_at(_in_capitals(raw), path, errors)
+    port = raw.get("port")
+    if isinstance(port, str):
+        if error := port_name_error(port):
+            errors.append(FieldError(f"{path}.port", f"{shown(port)} {error}"))
+    elif port is not None and (error := port_number_error(port)):
+        errors.append(FieldError(f"{path}.port", error))
+    return PortSpec(protocol, port if isinstance(port, (int, str)) else None) if protocol else None
+
+
+def _label_map(parent: Object, name: str, path: str, errors: Errors) -> Selector | None:
+    """A plain map of labels as a selector: all of them equal, so that the empty one selects all. None when absent."""
+    if parent.get(name) is None:
+        return None
+    labels: Labels = labels_at(parent, name, path, errors)
+    return Selector(tuple(Requirement(key, Operator.IN, (value,)) for key, value in sorted(labels.items())))
+
+
+def read_beta(raw: object, errors: Errors) -> LegacyPolicy:
+    """An `extensions/v1beta1` NetworkPolicy; what is wrong with it is appended to `errors`.
+
+    It has v1's fields. Those for egress came when it isolated by itself, so here they cannot have force, and that is
+    told. Raises ParseError when metadata is not usable.
+    """
+    whole = object_of(raw, KIND)
+    found: Errors = []
+    spec = whole.get("spec")
+    ingress = spec.get("ingress") if isinstance(spec, dict) else None
+    if isinstance(spec, dict) and isinstance(ingress, list):
+        whole = {**whole, "spec": {**spec, "ingress": [_rule_in_capitals(one) for one in ingress]}}
+    policy = read_policy(whole, found)
+    rules = policy.rules(Direction.INGRESS)
+    if isinstance(ingress, list) and rules:
+        pairs = zip(rules, ingress, strict=True)
+        rules = tuple(_NOTHING if rule and _has_empty_list(one, "from", "ports") else rule for rule, one in pairs)
+    if not found and Direction.EGRESS in policy.isolates:
+        field = "spec.egress" if policy.egress else "spec.policyTypes"
+        found.append(FieldError(field, f"has no force in {BETA_API}: egress is isolated by networking.k8s.io/v1"))
+    errors.extend(told(found))
+    return _legacy(Form.BETA, policy.key, policy.subjects, rules, found)
+
+
+def _has_empty_list(raw: object, *names: str) -> bool:
+    """An absent list restricts nothing, an empty one fits nothing: so the API's documentation said up to 1.6."""
+    return isinstance(raw, dict) and any(raw.get(name) == [] for name in names)
+
+
+def _rule_in_capitals(raw: object) -> object:
+    if isinstance(raw, dict) and isinstance(raw.get("ports"), list):
+        return {**raw, "ports": [_in_capitals(one) if isinstance(one, dict) else one for one in raw["ports"]]}
+    return raw
+
+
+def _in_capitals(port: Object) -> Object:
+    """A port with its protocol in capitals: `tcp` was taken too, and stood in the documentation."""
+    protocol = port.get("protocol")
+    if isinstance(protocol, str) and protocol.upper() in Protocol.__members__:
+        return {**port, "protocol": protocol.upper()}
+    return port

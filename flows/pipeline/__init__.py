@@ -1,0 +1,1 @@
+"""Headgate's declaration of its own: tables, registers, conntrack zones, cookies, priorities."""

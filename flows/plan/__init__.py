@@ -1,0 +1,1 @@
+"""The desired flows of every bridge, kept as the cluster and the bridges change."""

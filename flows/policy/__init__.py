@@ -1,0 +1,1 @@
+"""What policies mean: in words (`verdict`), as rules from nothing (`reference`), and incrementally (`engine`)."""

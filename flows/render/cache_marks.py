@@ -1,0 +1,55 @@
+"""Flows that no packet matches, and that make a switch forget what it cached before its flows changed.
+
+Open vSwitch caches what it made of a packet as megaflows. When OpenFlow flows change, it changes the actions of a
+cached megaflow in place, unless the new flows look at a bit that the megaflow does not name: then it deletes it. On the
+userspace datapath before 2.17.8, 3.0.5, 3.1.3 and 3.2.0 a change in place looks the megaflow up by a packet and not by
+its identity, so it may change another one that overlaps, and the right one keeps its old actions as long as packets
+come: what is allowed stays denied, or the other way round (OVS commit "dpif-netdev: Fix dpif_netdev_flow_put").
+
+So each bundle moves a mark there: a flow above all others of each table where packets enter, which looks at one bit of
+pkt_mark that is never set, and in each bundle at another one. See docs/adr/0015.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from flows.bridge.binding import USERSPACE_DATAPATHS
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Flow, masked, match
+from flows.pipeline import tables
+from flows.pipeline.registers import CookieKind, cookie
+
+MARKS = oxm.PKT_MARK.width
+# Above every other priority, so that the classifier looks here first whatever else it finds.
+PRIORITY = 65535
+# Where a packet enters the pipeline: from a port, and again whenever conntrack gives it back.
+ENTRANCES = (tables.CLASSIFY, tables.DESTINATION, tables.DIRECTION, tables.OUTPUT)
+# The first release of each series that finds the right megaflow.
+_MENDED = {(2, 17): 8, (3, 0): 5, (3, 1): 3}
+_MENDED_SINCE = (3, 2)
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", re.ASCII)
+
+
+@lru_cache(maxsize=64)  # asked at each change of each bridge; there are few versions
+def needs_marks(datapath_type: str, ovs_version: str) -> bool:
+    """True for a switch whose cache may keep what is no longer so. A version that cannot be read is taken for old."""
+    if datapath_type not in USERSPACE_DATAPATHS:
+        return False
+    found = _VERSION.match(ovs_version)
+    if found is None:
+        return True
+    major, minor, patch = map(int, found.groups())
+    if (major, minor) >= _MENDED_SINCE:
+        return False
+    return patch < _MENDED.get((major, minor), patch + 1)  # other series were never mended
+
+
+def mark_flows(number: int) -> tuple[Flow, ...]:
+    """The mark of this number, 0 up to `MARKS`: one flow for each entrance."""
+    bit = 1 << number
+    return tuple(
+        Flow(table.number, PRIORITY, match(masked(oxm.PKT_MARK, bit, bit)), (), None, cookie(CookieKind.PIPELINE))
+        for table in ENTRANCES
+    )

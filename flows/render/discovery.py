@@ -1,0 +1,127 @@
+"""What ports may say in ARP, neighbor discovery and MLD: only what the switch can check in full.
+
+The switch sees one link-layer address option at most, and neither what else there is nor extension headers. So lengths
+are checked: a frame exactly as long as one message with exactly that option has room for nothing else. Where such
+messages then go is `render_ports`'s business.
+"""
+
+from __future__ import annotations
+
+from flows.bridge.binding import Attachment
+from flows.cluster.net import WIDTH, Net
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Action, CheckLength, Term, exactly, in_range
+from flows.pipeline import tables
+from flows.pipeline.registers import LONGER, LONGEST
+from flows.render.flow_set import ARP, ICMPV6, FlowSet
+
+ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
+# What only routers listen to: router solicitations and reports of MLD, both versions.
+FOR_ROUTERS = (ROUTER_SOLICITATION, 131, 132, MLD2_REPORT)
+# MLD, then router and neighbor discovery with redirects (RFC 3810, RFC 4861): never tracked, and from pods only as
+# guarded. Conntrack calls other kinds of no connection invalid, those of multicast routers (151 to 153) among them.
+DISCOVERY_TYPES = (130, 131, 132, 143, 133, 134, 135, 136, 137)
+ALL_MLD2_ROUTERS = (0xFF02 << 112) | 0x16  # ff02::16, RFC 3810 section 5.2.14
+_ITS_MAC = 0x333300000016  # RFC 2464 section 7
+_LINK_LOCAL = 0xFE80 << 112
+
+# Lengths of frames, Ethernet's 14 bytes and IPv6's 40 included; an option with a MAC address has 8.
+LONGEST_ARP = 60  # 42, padded to what Ethernet asks for
+BARE_ROUTER_SOLICITATION = 14 + 40 + 8
+BARE_NEIGHBOR = 14 + 40 + 24
+NEIGHBOR_WITH_OPTION = BARE_NEIGHBOR + 8
+MOST_GROUPS = 16  # in one report; each has 20 bytes, after the router alert and the report's own header
+LONGEST_REPORT = 14 + 40 + 8 + 8 + MOST_GROUPS * 20
+
+_SHORT, _WITH_OPTION = in_range(LONGER, 0), in_range(LONGEST, 0)
+_ONE_LINK, _FROM_LINK = exactly(oxm.IP_TTL, 1), exactly(oxm.IP_TTL, 255)
+
+
+def link_local(mac: int) -> Net:
+    """The link-local address made of a MAC address (modified EUI-64, RFC 4291 appendix A)."""
+    upper, lower = mac >> 24 ^ 0x020000, mac & 0xFFFFFF
+    return Net(6, _LINK_LOCAL | upper << 40 | 0xFFFE << 24 | lower, WIDTH[6])
+
+
+def discovery_addresses(attachment: Attachment) -> list[Net]:
+    """The IPv6 addresses for which a pod may speak in neighbor discovery: its own, and its link-local one."""
+    own = [net for net in attachment.addresses if net.version == 6]
+    return [*own, link_local(attachment.mac)] if own and attachment.mac is not None else own
+
+
+def discovery(kind: int) -> list[Term]:
+    """Terms for one type of neighbor discovery. Others than code 0 are none: who receives them drops them (RFC 4861,
+    section 7.1)."""
+    return [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
+
+
+def guard_discovery(flows: FlowSet) -> None:
+    """What nobody may say unless more is said about it, and the part of the guard that is the same for all pods."""
+    for kind in DISCOVERY_TYPES:
+        flows.add(tables.CLASSIFY, 210, [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)])
+    for operation in (1, 2):
+        short = [ARP, exactly(oxm.ARP_OP, operation), _SHORT]
+        flows.add(tables.ND_GUARD, 50, short, goto=tables.NEIGHBOR)
+    for kind, limit in ((ROUTER_SOLICITATION, _FROM_LINK), (MLD2_REPORT, _ONE_LINK)):
+        flows.add(tables.ND_GUARD, 50, [*discovery(kind), limit, _SHORT], goto=tables.NEIGHBOR)
+    # A message without a target is cut off, and its options cannot be seen.
+    flows.add(tables.ND_GUARD, 200, [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, 0)])
+    for kind, option in ((NEIGHBOR_SOLICITATION, oxm.ND_SLL), (NEIGHBOR_ADVERTISEMENT, oxm.ND_TLL)):
+        absent = [*discovery(kind), exactly(option, 0)]
+        flows.add(tables.ND_GUARD, 60, [*absent, _FROM_LINK, _SHORT], goto=tables.NEIGHBOR)
+        flows.add(tables.ND_GUARD, 50, absent)
+
+
+def admit_arp(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
+    """ARP with the pod's own addresses, and probes for them (sender address 0, RFC 5227)."""
+    hardware = [] if pod.mac is None else [exactly(oxm.ARP_SHA, pod.mac)]
+    measure = [CheckLength(LONGEST_ARP, LONGER)]
+    for net in pod.addresses:
+        if net.version != 4:
+            continue
+        claim = [ARP, exactly(oxm.ARP_SPA, net.value)]
+        probe = [ARP, exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 0), exactly(oxm.ARP_TPA, net.value)]
+        for terms in (claim, probe):
+            flows.add(tables.CLASSIFY, 200, [*here, *terms, *hardware], measure, tables.ND_GUARD, owner)
+        flows.add(tables.CLASSIFY, 100, claim, owner=owner)
+
+
+def admit_discovery(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
+    """Solicitations and advertisements for the pod's own addresses, router solicitations, and multicast reports."""
+    own = discovery_addresses(pod)
+    if not own:
+        return
+    solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
+    unspecified = exactly(oxm.IPV6_SRC, 0)
+    measure: list[Action] = [CheckLength(BARE_NEIGHBOR, LONGER), CheckLength(NEIGHBOR_WITH_OPTION, LONGEST)]
+    for net in own:
+        source, target = exactly(oxm.IPV6_SRC, net.value), exactly(oxm.ND_TARGET, net.value)
+        duplicate = [*solicit, unspecified, target, exactly(oxm.ND_SLL, 0)]
+        for terms in ([*solicit, source], [*advertise, source, target], duplicate):
+            flows.add(tables.CLASSIFY, 230, [*here, *terms], measure, tables.ND_GUARD, owner)
+        flows.add(tables.CLASSIFY, 220, [*solicit, source], owner=owner)
+        flows.add(tables.CLASSIFY, 220, [*advertise, target], owner=owner)
+    _admit_to_routers(flows, pod, here, own[-1], owner)
+    port = here[0]
+    for terms, option in ((solicit, oxm.ND_SLL), (advertise, oxm.ND_TLL)):
+        # Without a known MAC address any one is the pod's own: its frames are not bound to one either.
+        mine = [] if pod.mac is None else [exactly(option, pod.mac)]
+        checked = [port, *terms, *mine, _FROM_LINK, _WITH_OPTION]
+        flows.add(tables.ND_GUARD, 40 if pod.mac is None else 100, checked, goto=tables.NEIGHBOR, owner=owner)
+
+
+def _admit_to_routers(flows: FlowSet, pod: Attachment, here: list[Term], last: Net, owner: int) -> None:
+    """Router solicitations without options, and reports of which groups the pod listens to, of bounded length.
+
+    What stands in options of the one, and in the other at all, cannot be seen: only routers get either.
+    """
+    nobody = 0
+    for sender in (last.value, nobody):
+        solicit = [*discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
+        measure = [CheckLength(BARE_ROUTER_SOLICITATION, LONGER)]
+        flows.add(tables.CLASSIFY, 230, [*here, *solicit], measure, tables.ND_GUARD, owner)
+    routers = [exactly(oxm.ETH_DST, _ITS_MAC), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
+    for sender in (nobody,) if pod.mac is None else (link_local(pod.mac).value, nobody):
+        report = [*discovery(MLD2_REPORT), *routers, exactly(oxm.IPV6_SRC, sender)]
+        measure = [CheckLength(LONGEST_REPORT, LONGER)]
+        flows.add(tables.CLASSIFY, 230, [*here, *report], measure, tables.ND_GUARD, owner)

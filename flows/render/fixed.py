@@ -1,0 +1,203 @@
+"""From a switch and the policy of its pods to the flows that it shall have.
+
+The one entry to rendering: the flows that every switch has stand here, those of ports in `render_ports`, those of
+rules in `render_rules`, those of packets whose part in a connection is in doubt in `render_readings`. All are functions
+of their arguments alone.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from flows.bridge.binding import SwitchView
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
+    Ct,
+    Flow,
+    Load,
+    Match,
+    Output,
+    OutputRegister,
+    Resubmit,
+    exactly,
+    in_range,
+    masked,
+)
+from flows.pipeline import tables
+from flows.pipeline.pod_limits import sctp_opening
+from flows.pipeline.registers import (
+    BEHIND_NODE,
+    BROKEN,
+    CT_ZONE,
+    CT_ZONE_EMPTY,
+    DESTINATION,
+    LOCAL_16,
+    LOCAL_32,
+    NODE_ITSELF,
+    OUTPUT,
+    SCTP_ASSOCIATION,
+    SOURCE,
+    SctpAssociation,
+)
+from flows.pipeline.tables import MISS
+from flows.policy.rule import NodePolicy
+from flows.render.discovery import DISCOVERY_TYPES, discovery, guard_discovery
+from flows.render.flow_set import ARP, FAMILIES, IPV4, IPV6, FlowSet
+from flows.render.midstream import (
+    FRAGMENT,
+    INVALID,
+    INVALID_NOW,
+    NEW,
+    SCTP,
+    UDP,
+    render_errors,
+    render_readings,
+)
+from flows.render.node_addresses import render_asking
+from flows.render.pods import render_flood, render_neighbors, render_node, render_pod
+from flows.render.rules import render_rules, render_stages
+
+LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
+
+
+def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
+    """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them.
+
+    Where ports have one MAC address, or one of them the bridge's own, they want the same flow: it is the bridge's, else
+    that of the port with the smallest number.
+    """
+    whole = FlowSet()
+    render_same(whole, view.userspace)
+    render_bridge(whole, view)
+    render_flood(whole, view)
+    pieces = [whole]
+    for attachment in sorted(view.attachments, key=attrgetter("ofport")):
+        pieces.append(piece := FlowSet())
+        render_pod(piece, attachment, policy.isolated.get(attachment.pod, frozenset()))
+    pieces.append(rules := FlowSet())
+    render_rules(rules, view, policy)
+    found: dict[tuple[int, int, Match], Flow] = {}
+    for piece in pieces:
+        for flow in piece.flows():
+            found.setdefault((flow.table, flow.priority, flow.match), flow)
+    return list(found.values())
+
+
+def render_same(flows: FlowSet, userspace: bool) -> None:
+    """The flows that all bridges of a kind of datapath have: most of those that no pod and no rule is in."""
+    _misses(flows)
+    flows.add(tables.CLASSIFY, 300, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
+    guard_discovery(flows)
+    _tracking(flows, userspace)
+    _state(flows)
+    render_readings(flows, userspace)
+    _recording(flows, userspace)
+    render_stages(flows)
+
+
+def render_bridge(flows: FlowSet, view: SwitchView) -> None:
+    """The flows in which the bridge's uplink, its own MAC address and its node's addresses are."""
+    _admission(flows, view)
+    _delivery(flows, view)
+    render_errors(flows, view)
+    render_node(flows, view)
+    render_asking(flows, view)
+    render_neighbors(flows, view)
+
+
+def _misses(flows: FlowSet) -> None:
+    """Each table's declared miss; tables that nothing follows drop."""
+    onward = {tables.EGRESS: tables.EGRESS_DEFAULT, tables.INGRESS: tables.INGRESS_DEFAULT}
+    onward |= {tables.EGRESS_DEFAULT: tables.DENY, tables.INGRESS_DEFAULT: tables.DENY, tables.COMMIT: tables.OUTPUT}
+    onward[tables.LIMIT] = tables.COMMIT
+    for table in tables.TABLES:
+        if table is tables.OUTPUT:
+            flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
+            # Every ct() may put expired fragments of somebody else among the packets that leave it.
+            flows.add(table, 100, [INVALID])
+        elif table.number not in tables.TABLES_WITHOUT_MISS:
+            flows.add(table, MISS, (), goto=onward.get(table))
+
+
+def _admission(flows: FlowSet, view: SwitchView) -> None:
+    """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never, on any
+    bridge."""
+    sources = [(LOCAL_32, BEHIND_NODE)]
+    if view.uplink is not None:
+        sources.append((view.uplink, view.uplink))
+    for port, source in sources:
+        here = exactly(oxm.IN_PORT, port)
+        for kind in DISCOVERY_TYPES:
+            flows.add(tables.CLASSIFY, 215, [here, *discovery(kind)], goto=tables.NEIGHBOR)
+        flows.add(tables.CLASSIFY, 50, [here, ARP], goto=tables.NEIGHBOR)
+        for family in FAMILIES:
+            flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE, source)], tables.CONNTRACK)
+
+
+def _tracking(flows: FlowSet, userspace: bool) -> None:
+    """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is
+    looked up in a zone that stays empty, and the learned table tells replies."""
+    for family in FAMILIES:
+        flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
+        if userspace:
+            known = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
+            flows.add(tables.CONNTRACK, 100, [family, SCTP], [Resubmit(tables.SCTP_REPLIES.number)], tables.SCTP)
+            flows.add(tables.SCTP, 100, [family, known], [Ct(CT_ZONE, tables.DESTINATION.number)])
+            flows.add(tables.SCTP, 10, [family], [Ct(CT_ZONE_EMPTY, tables.DESTINATION.number)])
+
+
+def _delivery(flows: FlowSet, view: SwitchView) -> None:
+    """Where packets go that are for no local pod. Between the node and the uplink no pod is concerned: straight
+    through."""
+    to_node = [Output(LOCAL_32)]
+    if view.local_mac is not None:
+        local = exactly(oxm.ETH_DST, view.local_mac)
+        behind = [Load(DESTINATION, BEHIND_NODE), Load(OUTPUT, LOCAL_16)]
+        flows.add(tables.DESTINATION, 100, [local], behind, tables.STATE)
+        if view.uplink is not None:
+            flows.add(tables.DESTINATION, 140, [in_range(SOURCE, view.uplink), local], to_node)
+    if view.uplink is None:
+        return
+    away = [Load(DESTINATION, view.uplink), Load(OUTPUT, view.uplink)]
+    flows.add(tables.DESTINATION, 90, [in_range(SOURCE, view.uplink)])
+    for source in (NODE_ITSELF, BEHIND_NODE):
+        flows.add(tables.DESTINATION, 75, [in_range(SOURCE, source)], [Output(view.uplink)])
+    flows.add(tables.DESTINATION, 70, [], away, tables.STATE)
+    for node in view.node_addresses:
+        family = IPV4 if node.version == 4 else IPV6
+        field = oxm.IPV4_DST if node.version == 4 else oxm.IPV6_DST
+        here = [in_range(SOURCE, view.uplink), family, exactly(field, node.value)]
+        flows.add(tables.DESTINATION, 210, here, to_node)
+
+
+def _state(flows: FlowSet) -> None:
+    """Invalid packets end here. Later fragments have no ports: they go on to the second reassembly, which lets none out
+    without the first fragment, and that one is judged."""
+    flows.add(tables.STATE, 200, [INVALID])
+    # Only what was tracked is counted: the others may be expired fragments of another pod.
+    flows.add(tables.STATE, 202, [INVALID_NOW], goto=tables.INVALID)
+    for family in FAMILIES:
+        # UDP has no state that a packet could be at odds with.
+        flows.add(tables.STATE, 205, [INVALID_NOW, family, UDP], [Load(BROKEN, 1)], tables.INVALID)
+        flows.add(tables.STATE, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
+
+
+def _recording(flows: FlowSet, userspace: bool) -> None:
+    """Allowed connections enter the zone. Fragments pass conntrack again, whose reassembly needs all of them to be
+    allowed."""
+    commit, output = tables.COMMIT, tables.OUTPUT.number
+    for family in FAMILIES:
+        flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CT_ZONE, output, commit=True)])
+        flows.add(commit, 190, [family, FRAGMENT], [Ct(CT_ZONE, output)])
+        if not userspace:
+            flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, commit=True)], tables.OUTPUT)
+            continue
+        # The packets that leave userspace conntrack may be others than those that entered it: expired fragments
+        # are among them, so whatever follows must look at them anew.
+        flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, output, commit=True)])
+        flows.add(commit, 150, [family, SCTP], sctp_opening(4 if family is IPV4 else 6))
+    if userspace:
+        for family in FAMILIES:
+            # It is looked up where nothing is ever recorded, so every packet looks new; what is learned is limited.
+            flows.add(tables.LIMIT, 200, [family, SCTP], goto=commit)
+        flows.add(commit, 160, [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)], goto=tables.OUTPUT)

@@ -1,0 +1,73 @@
+"""The flows by which a node is asked whether an address is its own, and what follows where it says so (docs/adr/0014).
+
+A packet of the node with an address that nobody knows looks like one that the node forwards. Where policy refuses it,
+the controller gets a bounded copy, and asks the node's own stack; the answers come by flows of their own. An address
+that the node answered for is the node's in what the node sends, and in the replies to that. It takes nothing from
+anybody: what pods open to it, and what others send with it, are judged as before.
+"""
+
+from __future__ import annotations
+
+from flows.bridge.binding import SwitchView
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Action, Load, Meter, Output, Term, exactly, in_range
+from flows.pipeline import tables
+from flows.pipeline.pod_limits import Limit, Question, meter_number
+from flows.pipeline.registers import (
+    ASKER_MAC,
+    BEHIND_NODE,
+    CONTROLLER_32,
+    DESTINATION,
+    INITIATOR,
+    LOCAL_16,
+    LOCAL_32,
+    NODE_ITSELF,
+    OUTPUT,
+    READING,
+    SCTP_ASSOCIATION,
+    SOURCE,
+    Reading,
+    SctpAssociation,
+)
+from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, discovery
+from flows.render.flow_set import ARP, FAMILIES, FlowSet, address
+from flows.render.midstream import SCTP, state
+
+_ANSWERED = state(oxm.CtState.RPL, oxm.CtState.RPL)
+
+
+def render_asking(flows: FlowSet, view: SwitchView) -> None:
+    """All of it. Only a switch with meters asks, for without them nothing would bound the copies; and only with a known
+    MAC address of its LOCAL port, for that is how an answer is the node's."""
+    if view.answered is None or view.local_mac is None:
+        return
+    # A packet that is turned round has the pod's address as its source by now.
+    refused = [in_range(SOURCE, BEHIND_NODE), in_range(INITIATOR, BEHIND_NODE), in_range(READING, Reading.RECORDED)]
+    for family in FAMILIES:
+        flows.add(tables.DENY, 100, [*refused, family], _copy(Question.REFUSED))
+    _answers(flows, view.local_mac)
+    for net in view.answered:
+        # Below what pods and the Node object claim: theirs it cannot become.
+        source = [exactly(oxm.IN_PORT, LOCAL_32), *address("source", net)]
+        flows.add(tables.CLASSIFY, 60, source, [Load(SOURCE, NODE_ITSELF)], tables.CONNTRACK)
+        itself: list[Action] = [Load(DESTINATION, NODE_ITSELF), Load(OUTPUT, LOCAL_16)]
+        reply = [exactly(oxm.ETH_DST, view.local_mac), *address("destination", net)]
+        flows.add(tables.DESTINATION, 120, [*reply, _ANSWERED], itself, tables.STATE)
+        if view.userspace:
+            learned = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
+            flows.add(tables.DESTINATION, 121, [*reply, SCTP, learned], itself, tables.STATE)
+
+
+def _answers(flows: FlowSet, mac: int) -> None:
+    """What the node sends to the asker: complete answers of its own stack. Nobody else sends to that MAC address."""
+    to_asker: list[Term] = [exactly(oxm.ETH_DST, ASKER_MAC)]
+    here = [*to_asker, exactly(oxm.IN_PORT, LOCAL_32), exactly(oxm.ETH_SRC, mac)]
+    arp = [ARP, exactly(oxm.ARP_OP, 2), exactly(oxm.ARP_SHA, mac), exactly(oxm.ARP_TPA, 0)]
+    advertisement = [*discovery(NEIGHBOR_ADVERTISEMENT), exactly(oxm.ND_TLL, mac), exactly(oxm.IP_TTL, 255)]
+    for answer in (arp, advertisement):
+        flows.add(tables.CLASSIFY, 295, [*here, *answer], _copy(Question.ANSWER))
+    flows.add(tables.CLASSIFY, 290, to_asker)
+
+
+def _copy(question: Question) -> list[Action]:
+    return [Meter(meter_number(Limit.QUESTIONS, question)), Output(CONTROLLER_32)]

@@ -1,0 +1,232 @@
+"""The flows of ports: what a pod or the node may send, how it is reached, and how neighbors find it.
+
+Everything is bound to the port: MAC, IPv4, IPv6, ARP and neighbor discovery. What policy says stands in `render_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flows.bridge.binding import Attachment, SwitchView
+from flows.cluster.model import Direction
+from flows.cluster.net import Net
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Action, Load, Meter, Output, Resubmit, Term, exactly, in_range
+from flows.pipeline import tables
+from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
+from flows.pipeline.priorities import NOT_ASKED, SELF
+from flows.pipeline.registers import (
+    BROKEN,
+    DESTINATION,
+    DESTINATION_EGRESS,
+    DESTINATION_INGRESS,
+    FLOOD_CHUNK,
+    FLOOD_PORTS,
+    IN_PORT_16,
+    INITIATOR,
+    LOCAL_16,
+    LOCAL_32,
+    NODE_ITSELF,
+    OUTPUT,
+    RECORDED,
+    RESPONDER,
+    SOURCE,
+    SOURCE_EGRESS,
+    SOURCE_INGRESS,
+    CookieKind,
+    cookie,
+)
+from flows.pipeline.tables import MISS
+from flows.render.discovery import (
+    FOR_ROUTERS,
+    NEIGHBOR_ADVERTISEMENT,
+    NEIGHBOR_SOLICITATION,
+    admit_arp,
+    admit_discovery,
+    discovery,
+    discovery_addresses,
+)
+from flows.render.flow_set import ARP, IPV4, IPV6, MULTICAST, FlowSet, address
+from flows.render.midstream import FRAGMENT, NEW, SCTP, admit_errors
+
+CHUNK = 10  # a chunk of the flood stands above the flow that calls it
+
+
+def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
+    """Admission to and delivery at one pod's port. A pod without addresses passes nothing."""
+    owner = cookie(CookieKind.PORT, pod.ofport)
+    flows.add(tables.CLASSIFY, 10, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
+    _admit_ip(flows, pod, isolated)
+    admit_arp(flows, pod, _from(pod), owner)
+    admit_discovery(flows, pod, _from(pod), owner)
+    _limit(flows, pod, owner)
+    _deliver(flows, pod, isolated, owner)
+    admit_errors(flows, pod, owner)
+    _count_denied(flows, pod)
+    _count_invalid(flows, pod)
+    _deliver_neighbors(flows, pod, owner)
+
+
+def _from(pod: Attachment) -> list[Term]:
+    """In from the pod's port, with its own MAC where that is known."""
+    here = [exactly(oxm.IN_PORT, pod.ofport)]
+    return here if pod.mac is None else [*here, exactly(oxm.ETH_SRC, pod.mac)]
+
+
+def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
+    owner, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
+    actions: list[Action] = [Load(SOURCE, pod.ofport)]
+    if Direction.EGRESS in isolated:
+        actions.append(Load(SOURCE_EGRESS, 1))
+    if Direction.INGRESS in isolated:
+        actions.append(Load(SOURCE_INGRESS, 1))
+    for net in pod.addresses:
+        source = address("source", net)
+        flows.add(tables.CLASSIFY, 200, [*_from(pod), *source], actions, tables.CONNTRACK, sent)
+        flows.add(tables.CLASSIFY, 100, source, owner=owner)
+        if Limit.FRAGMENTS in pod.limits:
+            metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
+            flows.add(tables.CLASSIFY, 205, [*_from(pod), *source, FRAGMENT], metered, tables.CONNTRACK, sent)
+
+
+def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
+    """What the pod opens passes its meter; the associations that the switch remembers for it are counted apart."""
+    here = in_range(SOURCE, pod.ofport)
+    if Limit.CONNECTIONS in pod.limits:
+        unrecorded = [here, NEW, in_range(RECORDED, 0)]
+        through = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
+        flows.add(tables.LIMIT, 100, unrecorded, through, tables.COMMIT, owner)
+    if Limit.ASSOCIATIONS in pod.limits:
+        for family, version in ((IPV4, 4), (IPV6, 6)):
+            flows.add(tables.COMMIT, 155, [family, SCTP, here], sctp_opening(version, pod.ofport), owner=owner)
+
+
+def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
+    """To the port whose pod has the address; with another MAC address the packet is not for it."""
+    actions: list[Action] = [Load(DESTINATION, pod.ofport), Load(OUTPUT, pod.ofport)]
+    if Direction.EGRESS in isolated:
+        actions.append(Load(DESTINATION_EGRESS, 1))
+    if Direction.INGRESS in isolated:
+        actions.append(Load(DESTINATION_INGRESS, 1))
+    for net in pod.addresses:
+        target = address("destination", net)
+        if pod.mac is None:
+            flows.add(tables.DESTINATION, 200, target, actions, tables.STATE, owner)
+            continue
+        flows.add(tables.DESTINATION, 200, [exactly(oxm.ETH_DST, pod.mac), *target], actions, tables.STATE, owner)
+        flows.add(tables.DESTINATION, 150, target, owner=owner)
+    # A packet is not sent back where it came from unless that is said: a pod reaches itself by IN_PORT.
+    back = [action for action in actions if action != Load(OUTPUT, pod.ofport)] + [Load(OUTPUT, IN_PORT_16)]
+    for net in pod.addresses:
+        terms = [in_range(SOURCE, pod.ofport), *address("destination", net)]
+        if pod.mac is not None:
+            terms.append(exactly(oxm.ETH_DST, pod.mac))
+        flows.add(tables.DESTINATION, 205, terms, back, tables.STATE, owner)
+    itself = [in_range(INITIATOR, pod.ofport), in_range(RESPONDER, pod.ofport)]
+    flows.add(tables.EGRESS, SELF, itself, goto=tables.LIMIT, owner=owner)
+
+
+def _count_denied(flows: FlowSet, pod: Attachment) -> None:
+    """One counter for each direction; it stands there always, and is reached only while the pod is isolated."""
+    for table, subject, kind in (
+        (tables.EGRESS_DEFAULT, INITIATOR, CookieKind.DENY_EGRESS),
+        (tables.INGRESS_DEFAULT, RESPONDER, CookieKind.DENY_INGRESS),
+    ):
+        flows.add(table, 100, [in_range(subject, pod.ofport)], goto=tables.DENY, owner=cookie(kind, pod.ofport))
+
+
+def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
+    """What conntrack calls invalid is dropped wherever it came from; of a pod it is counted, by its kind."""
+    here = in_range(SOURCE, pod.ofport)
+    flows.add(tables.INVALID, 100, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
+    flows.add(tables.INVALID, 110, [here, in_range(BROKEN, 1)], owner=cookie(CookieKind.BROKEN, pod.ofport))
+
+
+def render_node(flows: FlowSet, view: SwitchView) -> None:
+    """The node itself: its addresses belong to LOCAL, and what it exchanges with its own pods is never asked about."""
+    here = exactly(oxm.IN_PORT, LOCAL_32)
+    itself: list[Action] = [Load(DESTINATION, NODE_ITSELF), Load(OUTPUT, LOCAL_16)]
+    solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
+    for net in view.node_addresses:
+        source = address("source", net)
+        flows.add(tables.CLASSIFY, 200, [here, *source], [Load(SOURCE, NODE_ITSELF)], tables.CONNTRACK)
+        flows.add(tables.CLASSIFY, 100, source)
+        flows.add(tables.DESTINATION, 200, address("destination", net), itself, tables.STATE)
+        if net.version == 4:
+            claim = [ARP, exactly(oxm.ARP_SPA, net.value)]
+            flows.add(tables.CLASSIFY, 200, [here, *claim], goto=tables.NEIGHBOR)
+            flows.add(tables.CLASSIFY, 100, claim)
+            continue
+        for claim in ([*solicit, *source], [*advertise, exactly(oxm.ND_TARGET, net.value)]):
+            flows.add(tables.CLASSIFY, 230, [here, *claim], goto=tables.NEIGHBOR)
+            flows.add(tables.CLASSIFY, 220, claim)
+    for side in (INITIATOR, RESPONDER):
+        flows.add(tables.EGRESS, NOT_ASKED, [in_range(side, NODE_ITSELF)], goto=tables.LIMIT)
+
+
+def render_flood(flows: FlowSet, view: SwitchView) -> None:
+    """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
+    chunks: dict[int, list[int]] = {}
+    for pod in view.attachments:
+        if pod.addresses:
+            chunks.setdefault(flood_chunk(pod.ofport), []).append(pod.ofport)
+    for chunk, ports in chunks.items():
+        render_chunk(flows, chunk, ports)
+    render_everybody(flows, chunks, view.uplink)
+
+
+def flood_chunk(ofport: int) -> int:
+    """The chunk of the flood that a port is in, from 1: a packet that nobody called for a chunk has 0."""
+    return ofport // FLOOD_PORTS + 1
+
+
+def render_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
+    """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
+    nothing."""
+    flows.add(tables.FLOOD, CHUNK, [in_range(FLOOD_CHUNK, chunk)], [Output(port) for port in sorted(ports)])
+
+
+def render_everybody(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
+    """The flow that calls the chunks one after the other. It changes only with the set of chunks, and the uplink."""
+    actions: list[Action] = []
+    for chunk in sorted(chunks):
+        actions += [Load(FLOOD_CHUNK, chunk), Resubmit(tables.FLOOD.number)]
+    actions += [Output(LOCAL_32), *([Output(uplink)] if uplink is not None else [])]
+    flows.add(tables.FLOOD, MISS, [], actions)
+
+
+def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
+    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away. Pods are no
+    routers."""
+    for net in view.node_addresses:
+        flows.add(tables.NEIGHBOR, 200, _asks_for(net), [Output(LOCAL_32)])
+    if view.local_mac is not None:
+        flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, view.local_mac)], [Output(LOCAL_32)])
+    routers = [Output(LOCAL_32), *([Output(view.uplink)] if view.uplink is not None else [])]
+    for kind in FOR_ROUTERS:
+        flows.add(tables.NEIGHBOR, 220, discovery(kind), routers)
+    flows.add(tables.NEIGHBOR, 100, [MULTICAST], goto=tables.FLOOD)
+    if view.uplink is not None:
+        flows.add(tables.NEIGHBOR, 50, [exactly(oxm.IN_PORT, view.uplink)])
+        flows.add(tables.NEIGHBOR, 40, [], [Output(view.uplink)])
+
+
+def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
+    here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
+    asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
+    for net in asked:
+        # What the pod sends about its own address is an announcement or a search for duplicates: everybody's business.
+        flows.add(tables.NEIGHBOR, 210, [here, *_asks_for(net)], goto=tables.FLOOD, owner=owner)
+        flows.add(tables.NEIGHBOR, 200, _asks_for(net), there, owner=owner)
+    if pod.mac is not None:
+        flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
+        return
+    for net in pod.addresses:
+        if net.version == 6:
+            flows.add(tables.NEIGHBOR, 180, [IPV6, exactly(oxm.IPV6_DST, net.value)], there, owner=owner)
+
+
+def _asks_for(net: Net) -> list[Term]:
+    if net.version == 4:
+        return [ARP, exactly(oxm.ARP_TPA, net.value)]
+    return [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, net.value)]

@@ -1,0 +1,278 @@
+"""Instructions as bytes: apply-actions and goto-table of OpenFlow 1.4, with the Nicira actions that Headgate uses.
+
+They equal what OVS 3.1 dumps: register loads come back as NXAST_REG_LOAD, apply-actions stands before goto-table.
+See `flows.openflow.flow` for what an action does, and `learn` for the layout of the learn action. Sources: OpenFlow
+1.4.1 sections 7.2.4 and 7.2.5, OVS's ofp-actions, ovs-actions(7).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import (
+    Action,
+    CheckLength,
+    Conjunction,
+    Ct,
+    LearnReply,
+    Load,
+    Meter,
+    Move,
+    Output,
+    OutputRegister,
+    Pop,
+    Push,
+    Resubmit,
+)
+from flows.pipeline import registers
+from flows.pipeline.registers import Range
+from flows.wire.errors import CodecError, MessageTooLong
+from flows.wire.learn import decode_learn, encode_learn
+from flows.wire.matches import oxm_number
+
+NICIRA = 0x00002320
+_EXPERIMENTER, _OUTPUT = 0xFFFF, 0
+_REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
+_STACK_PUSH, _STACK_POP = 27, 28
+_CHECK_LARGER = 49
+_GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
+_IN_PORT_16 = 0xFFF8
+_NO_TABLE = 0xFF
+_MAX_LENGTH = 0xFFFF
+_CT_COMMIT, _CT_FORCE = 1, 2
+_CACHED = 1 << 14
+_FEW = 4  # actions of a flow whose bytes are remembered
+
+_INSTRUCTION = struct.Struct("!HH4x")
+_GOTO = struct.Struct("!HHB3x")
+_THROUGH = struct.Struct("!HHI")
+_HEAD = struct.Struct("!HHIH")
+_PLAIN_OUTPUT = struct.Struct("!HHIH6x")
+_MOVE = struct.Struct("!HHIHHHHII")
+_LOAD = struct.Struct("!HHIHHIQ")
+_STACK = struct.Struct("!HHIHHIH6x")
+_RESUBMIT = struct.Struct("!HHIHHB3x")
+_OUTPUT_REGISTER = struct.Struct("!HHIHHIH6x")
+_CONJUNCT = struct.Struct("!HHIHBBI")
+_TRACK = struct.Struct("!HHIHHIHB3xH")
+_CHECK = struct.Struct("!HHIHHHI6x")
+
+# OVS names a packet's own fields in actions by their Nicira numbers where they have any (class 0x0000, ovs-fields(7)).
+_HEADERS = {
+    oxm.IPV4_SRC: 0x00000E04, oxm.IPV4_DST: 0x00001004, oxm.IPV6_SRC: 0x00012610, oxm.IPV6_DST: 0x00012810,
+    oxm.TCP_SRC: 0x00001202, oxm.TCP_DST: 0x00001402, oxm.UDP_SRC: 0x00001602, oxm.UDP_DST: 0x00001802,
+    oxm.SCTP_SRC: oxm_number(oxm.SCTP_SRC), oxm.SCTP_DST: oxm_number(oxm.SCTP_DST),
+}  # fmt: skip
+_NUMBERS = _HEADERS | {register: oxm_number(register) for register in oxm.REGISTERS}
+_FIELDS_BY_OXM = {number: field for field, number in _NUMBERS.items()}
+_NAMED = {(place.register.name, place.start, place.end): place for place in registers.RANGES}
+
+
+def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
+    """All instructions of a flow; no bytes for a flow that drops. Raises MessageTooLong."""
+    # Many flows do the same, and then share their bytes.
+    return _few_actions(actions, goto) if len(actions) <= _FEW else _encode(actions, goto)
+
+
+def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
+    goes = b"" if goto is None else _GOTO.pack(_GOTO_TABLE, 8, goto)
+    if actions and isinstance(first := actions[0], Meter):
+        return _THROUGH.pack(_METER, 8, first.number) + _encode(actions[1:], goto)
+    if not actions:
+        return goes
+    body = b"".join([_ENCODERS[type(action)](action) for action in actions])
+    if len(body) + 8 > _MAX_LENGTH:
+        raise MessageTooLong(f"{len(actions)} actions take {len(body)} bytes")
+    return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body + goes
+
+
+_few_actions = lru_cache(maxsize=_CACHED)(_encode)
+
+
+def _bits(place: Range) -> int:
+    return place.start << 6 | place.width - 1
+
+
+def _number(place: Range) -> int:
+    number = _NUMBERS.get(place.register)
+    if number is None:
+        raise CodecError(f"no action copies {place.register.name}")
+    return number
+
+
+def _output(action: Output) -> bytes:
+    most = registers.COPIED_BYTES if action.port == registers.CONTROLLER_32 else 0
+    return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, most)
+
+
+def _output_register(action: OutputRegister) -> bytes:
+    source = action.source
+    return _OUTPUT_REGISTER.pack(
+        _EXPERIMENTER, 24, NICIRA, _OUTPUT_REG, _bits(source), oxm_number(source.register), _MAX_LENGTH
+    )
+
+
+def _load(action: Load) -> bytes:
+    return _cached_load(action.place.register.name, action.place.start, action.place.end, action.value)
+
+
+@lru_cache(maxsize=_CACHED)
+def _cached_load(name: str, start: int, end: int, value: int) -> bytes:
+    bits = end - start + 1
+    if value < 0 or value >> bits:
+        raise CodecError(f"{value} does not fit bits {start}..{end} of {name}")
+    return _LOAD.pack(_EXPERIMENTER, 24, NICIRA, _REG_LOAD, start << 6 | bits - 1, oxm_number(oxm.BY_NAME[name]), value)
+
+
+def _move(action: Move) -> bytes:
+    source, target = action.source, action.target
+    if source.width != target.width:
+        raise CodecError(f"{source.width} bits cannot move to {target.width}")
+    return _MOVE.pack(_EXPERIMENTER, 24, NICIRA, _REG_MOVE, source.width, source.start, target.start,
+                      _number(source), _number(target))  # fmt: skip
+
+
+# What a commit does to its connection besides recording it.
+_RECORD = _load(Load(registers.RECORDED, 1))
+
+
+def _ct(action: Ct) -> bytes:
+    table = _NO_TABLE if action.table is None else action.table
+    nested = _RECORD if action.commit else b""
+    flags = (_CT_COMMIT if action.commit else 0) | (_CT_FORCE if action.force else 0)
+    length = _TRACK.size + len(nested)
+    return _TRACK.pack(_EXPERIMENTER, length, NICIRA, _CT, flags, 0, action.zone, table, 0) + nested
+
+
+def _meter(action: Meter) -> bytes:
+    raise CodecError(f"meter {action.number} is not the first of its flow's actions")
+
+
+def _check_length(action: CheckLength) -> bytes:
+    place = action.place
+    if place.width != 1:
+        raise CodecError(f"a length cannot be told in {place.width} bits")
+    return _CHECK.pack(
+        _EXPERIMENTER, _CHECK.size, NICIRA, _CHECK_LARGER, action.most, place.start, oxm_number(place.register)
+    )
+
+
+def _push(action: Push) -> bytes:
+    return _stack(_STACK_PUSH, action.source)
+
+
+def _pop(action: Pop) -> bytes:
+    return _stack(_STACK_POP, action.target)
+
+
+def _stack(subtype: int, place: Range) -> bytes:
+    return _STACK.pack(_EXPERIMENTER, 24, NICIRA, subtype, place.start, _number(place), place.width)
+
+
+def _resubmit(action: Resubmit) -> bytes:
+    return _RESUBMIT.pack(_EXPERIMENTER, 16, NICIRA, _RESUBMIT_TABLE, _IN_PORT_16, action.table)
+
+
+def _conjunction(action: Conjunction) -> bytes:
+    conj_id, clause, clauses = action
+    return _CONJUNCT.pack(_EXPERIMENTER, 16, NICIRA, _CONJUNCTION, clause - 1, clauses, conj_id)
+
+
+def _learn(action: LearnReply) -> bytes:
+    body = encode_learn(action)
+    return _HEAD.pack(_EXPERIMENTER, len(body) + 10, NICIRA, _LEARN2) + body
+
+
+# By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
+    CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn, Push: _push,
+    Pop: _pop,
+}  # fmt: skip
+
+
+def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
+    """Actions and goto of a flow's instructions. Raises CodecError for anything that Headgate never sends."""
+    actions: tuple[Action, ...] = ()
+    goto: int | None = None
+    offset = 0
+    try:
+        while offset < len(wire):
+            kind, length = struct.unpack_from("!HH", wire, offset)
+            if length < 8 or offset + length > len(wire):
+                raise CodecError(f"an instruction of {length} bytes")
+            if kind == _APPLY_ACTIONS:
+                actions += _decode_actions(wire[offset + 8 : offset + length])
+            elif kind == _GOTO_TABLE:
+                goto = wire[offset + 4]
+            elif kind == _METER and not offset and length == _THROUGH.size:
+                actions = (Meter(_THROUGH.unpack_from(wire)[2]),)
+            else:
+                raise CodecError(f"unknown instruction {kind}")
+            offset += length
+    except struct.error as error:
+        raise CodecError(f"instructions end early: {error}") from None
+    return actions, goto
+
+
+def _decode_actions(wire: bytes) -> tuple[Action, ...]:
+    actions: list[Action] = []
+    offset = 0
+    while offset < len(wire):
+        kind, length = struct.unpack_from("!HH", wire, offset)
+        if length < 8 or offset + length > len(wire):
+            raise CodecError(f"an action of {length} bytes")
+        one = wire[offset : offset + length]
+        action = _decode_action(kind, one)
+        if _ENCODERS[type(action)](action) != one:
+            raise CodecError(f"an action that Headgate does not write: {one.hex()}")
+        actions.append(action)
+        offset += length
+    return tuple(actions)
+
+
+def _decode_action(kind: int, wire: bytes) -> Action:
+    if kind == _OUTPUT:
+        return Output(_PLAIN_OUTPUT.unpack(wire)[2])
+    subtype = _HEAD.unpack_from(wire)[3]
+    if kind == _EXPERIMENTER:
+        if subtype == _REG_LOAD:
+            *_, bits, number, value = _LOAD.unpack(wire)
+            return Load(_range(number, bits >> 6, (bits & 63) + 1), value)
+        if subtype == _REG_MOVE:
+            *_, width, start, target, from_number, to_number = _MOVE.unpack(wire)
+            return Move(_range(from_number, start, width), _range(to_number, target, width))
+        if subtype in (_STACK_PUSH, _STACK_POP):
+            *_, start, number, width = _STACK.unpack(wire)
+            place = _range(number, start, width)
+            return Push(place) if subtype == _STACK_PUSH else Pop(place)
+        if subtype == _OUTPUT_REG:
+            *_, bits, number, _limit = _OUTPUT_REGISTER.unpack(wire)
+            return OutputRegister(_range(number, bits >> 6, (bits & 63) + 1))
+        if subtype == _RESUBMIT_TABLE:
+            return Resubmit(_RESUBMIT.unpack(wire)[5])
+        if subtype == _CONJUNCTION:
+            *_, clause, clauses, conj_id = _CONJUNCT.unpack(wire)
+            return Conjunction(conj_id, clause + 1, clauses)
+        if subtype == _CT:
+            *_, flags, _source, zone, table, _alg = _TRACK.unpack_from(wire)
+            return Ct(zone, None if table == _NO_TABLE else table, bool(flags & _CT_COMMIT), bool(flags & _CT_FORCE))
+        if subtype == _CHECK_LARGER:
+            *_, most, start, number = _CHECK.unpack(wire)
+            return CheckLength(most, _range(number, start, 1))
+        if subtype == _LEARN2:
+            return decode_learn(wire[_HEAD.size :])
+    raise CodecError(f"unknown action {kind}, subtype {subtype}")
+
+
+def _range(number: int, start: int, width: int) -> Range:
+    """The named range of these bits, or a nameless one. `number` is the register's OXM header."""
+    register = _FIELDS_BY_OXM.get(number)
+    if register is None or start + width > register.width:
+        raise CodecError(f"bits {start}..{start + width - 1} of field {number:#010x} are not ours to copy")
+    named = _NAMED.get((register.name, start, start + width - 1))
+    return named or Range(register, start, start + width - 1, "")
