@@ -18,8 +18,9 @@ from bench.result import Result
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy
 
 if TYPE_CHECKING:
-    from controller.reconcile.events import Body, Event, FlowsDumped, WireFlow
+    from controller.reconcile.events import Event, FlowsDumped
     from controller.switch.app import HeadgateApp
+    from flows.wire.values import Body, WireFlow
 
 PATIENCE = 120.0
 
@@ -72,7 +73,8 @@ class Talker:
 
     def commit(self, session: int, flows: list[WireFlow], delete: bool = False) -> float:
         """Seconds from the bundle to its commit reply."""
-        from controller.reconcile.events import BundleDone, Changes
+        from controller.reconcile.events import BundleDone
+        from flows.wire.values import Changes
 
         self.bundles += 1
         changes = Changes((), (), tuple(flows)) if delete else Changes(tuple(flows), (), ())
@@ -206,7 +208,7 @@ def measure_crowded(scale: float) -> list[Result]:
     from bench.compile_cost import parsed
     from bench.plan_cost import bridges, planned
     from controller.hub import offload
-    from controller.reconcile.events import wire_flow
+    from flows.wire.values import wire_flow
 
     found = []
     with PrivateSwitch() as switch:

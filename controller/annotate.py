@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from controller.details import DENY_KINDS, isolating
-from controller.reconcile.events import FlowCounters, ForeignFlow, WireFlow, wire_flow
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.switch.foreign import describe_foreign
@@ -19,6 +18,7 @@ from flows.pipeline.tables import TABLE_NAMES
 from flows.policy.changing_sets import Part
 from flows.wire import text
 from flows.wire.codec import CodecError, decode_flow
+from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, wire_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
              CookieKind.BROKEN)  # fmt: skip

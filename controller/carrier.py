@@ -15,18 +15,18 @@ import structlog
 from controller.reconcile.events import (
     AskNode,
     BundleFailed,
-    Changes,
     Command,
     DumpFailed,
     DumpFlows,
     Event,
     ForgetOvsdb,
     InstalledFailed,
-    Peer,
     SendBundle,
     ServePeer,
 )
 from controller.reconcile.meters import MeterChanges
+from flows.bridge.connection_peer import Peer
+from flows.wire.values import Changes
 
 log = structlog.get_logger("headgate")
 

@@ -19,7 +19,6 @@ from controller.detail_views import (
     RuleView,
     SubjectView,
 )
-from controller.reconcile.events import FlowCounters, FlowKey
 from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
 from controller.report import switch_error
@@ -29,6 +28,7 @@ from flows.cluster.net import Net
 from flows.pipeline.registers import CookieKind, read_cookie
 from flows.policy.changing_sets import Part, parts_on
 from flows.policy.services import MAX_PORT, Service
+from flows.wire.values import FlowCounters, FlowKey
 
 MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod there is
 MAX_CLAIMANTS = 10  # pods named for one address

@@ -10,8 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from controller.reconcile.events import BridgeChanged, BridgeGone, Event, InstalledWritten, OvsdbPeer, OvsdbState, Peer
+from controller.reconcile.events import (
+    BridgeChanged,
+    BridgeGone,
+    Event,
+    InstalledWritten,
+    OvsdbPeer,
+    OvsdbState,
+)
 from flows.bridge.binding import BridgeState
+from flows.bridge.connection_peer import Peer
 
 
 class Feed:

@@ -23,10 +23,10 @@ from controller.ovsdb.tls import TlsStream
 from controller.ovsdb.wire import FramedConnection
 from controller.peers.limits import OvsdbLimits
 from controller.peers.pace import Budget
-from controller.reconcile.events import Peer
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 from controller.tls.peers import names
+from flows.bridge.connection_peer import Peer
 
 
 class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no types

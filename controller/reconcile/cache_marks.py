@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controller.reconcile.events import NO_FLOWS, Body, Changes, FlowKey, wire_flow
 from flows.plan.encoder import FlowEncoder
 from flows.render.cache_marks import MARKS, mark_flows
+from flows.wire.values import NO_FLOWS, Body, Changes, FlowKey, wire_flow
 
 Flows = Mapping[FlowKey, Body]
 

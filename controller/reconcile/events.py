@@ -5,88 +5,15 @@ All are frozen values. A shell posts events and carries out commands; it decides
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
 from flows.bridge.binding import BridgeState
+from flows.bridge.connection_peer import NOBODY, Peer
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
-
-FlowKey = bytes  # table (one byte), priority (two), match: what identifies a flow on a switch
-PLACE = struct.Struct("!BH")  # how a key begins
-
-
-class Body(NamedTuple):
-    """All else of a flow. Many flows share one."""
-
-    cookie: int
-    instructions: bytes
-
-
-class WireFlow(NamedTuple):
-    """A flow as the switch has it: `match` and `instructions` are the OpenFlow 1.4 bytes, as OVS itself dumps them.
-
-    So flows go to and fro; kept, they are a key and a body each, for there are many of them.
-    """
-
-    table: int
-    priority: int
-    match: bytes
-    cookie: int
-    instructions: bytes
-
-    @property
-    def key(self) -> FlowKey:
-        """What identifies it."""
-        return flow_key(self.table, self.priority, self.match)
-
-    @property
-    def body(self) -> Body:
-        """What it does."""
-        return Body(self.cookie, self.instructions)
-
-
-def flow_key(table: int, priority: int, match: bytes) -> FlowKey:
-    """The key of a flow. Raises struct.error for numbers that are too large."""
-    return PLACE.pack(table, priority) + match
-
-
-def wire_flow(key: FlowKey, body: Body) -> WireFlow:
-    """The flow that was put into a key and a body."""
-    table, priority = PLACE.unpack_from(key)
-    return WireFlow(table, priority, key[PLACE.size :], *body)
-
-
-class FlowCounters(NamedTuple):
-    """What a dump says a flow has seen. `duration` is in seconds."""
-
-    packets: int
-    bytes: int
-    duration: int
-
-
-class ForeignFlow(NamedTuple):
-    """A flow that Headgate did not make, as a dump found it in a table of ours."""
-
-    flow: WireFlow
-    counters: FlowCounters
-
-
-class Changes(NamedTuple):
-    """What turns the flows of a switch into the desired ones. `modifies` keep the counters of the flow they change."""
-
-    adds: tuple[WireFlow, ...]
-    modifies: tuple[WireFlow, ...]
-    deletes: tuple[WireFlow, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.adds or self.modifies or self.deletes)
-
-
-NO_FLOWS = Changes((), (), ())
+from flows.wire.values import NO_FLOWS, Body, Changes, FlowCounters, FlowKey, ForeignFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +41,6 @@ class ClusterChanged:
     problems: tuple[Problem, ...] = ()
     generation: int = 0
     touched: tuple[tuple[str, Key | str], ...] | None = None
-
-
-class Peer(NamedTuple):
-    """Who is at the other end of a connection: its address, and the names in its certificate. Empty where there is
-    none, as with a unix socket."""
-
-    host: str = ""
-    names: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return " ".join(filter(None, (self.names[0] if self.names else "", self.host))) or "this machine"
-
-
-NOBODY = Peer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from controller.reconcile.events import Body, FlowCounters, FlowKey
 from flows.pipeline.registers import (
     COOKIE_KIND_SHIFT,
     COOKIE_NUMBER_MASK,
@@ -20,6 +19,7 @@ from flows.pipeline.registers import (
     CookieKind,
 )
 from flows.pipeline.tables import CLASSIFY, INVALID
+from flows.wire.values import Body, FlowCounters, FlowKey
 
 # So many packets and at least half of all that the port sent. A client without answers sends a SYN six times in 31 s, a
 # resolver far more; of broken packets a sound stack sends none.

@@ -15,9 +15,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from controller.reconcile.events import NOBODY, Peer
 from controller.reconcile.nodes import SETTING
 from flows.bridge.binding import BridgeState
+from flows.bridge.connection_peer import NOBODY, Peer
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 T = TypeVar("T", str, BridgeName)

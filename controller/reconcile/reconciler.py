@@ -13,7 +13,6 @@ from controller.reconcile.away import Away
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.events import (
     AskNode,
-    Body,
     BridgeChanged,
     BridgeGone,
     BundleDone,
@@ -46,6 +45,7 @@ from flows.pipeline.pod_limits import NO_RATES, Rates
 from flows.plan.encoder import Encoder
 from flows.plan.world import World
 from flows.render.cache_marks import needs_marks
+from flows.wire.values import Body
 
 OpenFlowEvent = (
     SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed | NodeAnswered

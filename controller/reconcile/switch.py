@@ -12,25 +12,18 @@ from itertools import chain
 
 from controller.reconcile.cache_marks import MarkLedger
 from controller.reconcile.events import (
-    NO_FLOWS,
-    Body,
     BundleDone,
     BundleFailed,
-    Changes,
     Command,
     DumpFailed,
     DumpFlows,
-    FlowCounters,
-    FlowKey,
     FlowsDisturbed,
     FlowsDumped,
-    ForeignFlow,
     SendBundle,
-    WireFlow,
-    wire_flow,
 )
 from controller.reconcile.invalid import InvalidLedger
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
+from flows.wire.values import NO_FLOWS, Body, Changes, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 # Counters are read, and flows compared though nobody said that they changed, this often.

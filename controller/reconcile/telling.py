@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from controller.reconcile.events import Body
 from controller.reconcile.owners import BridgeName
 from flows.cluster.model import Key
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.pod_places import Place, Places
 from flows.policy.changing_sets import Nets, Part, Pods, has_parts
 from flows.policy.engine import Change, PolicyEngine, Settled, Turns
+from flows.wire.values import Body
 
 Plan = BridgePlan[Body]
 K = TypeVar("K")

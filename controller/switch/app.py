@@ -26,7 +26,7 @@ from controller.endpoints import HostPort
 from controller.hub import contained, until
 from controller.peers.limits import DoorLimits, Limits
 from controller.peers.pace import Budget, Turns
-from controller.reconcile.events import AskNode, BundleFailed, Changes, DumpFlows, Event, Peer
+from controller.reconcile.events import AskNode, BundleFailed, DumpFlows, Event
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch.claims import Claims, Trouble, identity
 from controller.switch.listener import Listener
@@ -35,6 +35,8 @@ from controller.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 from controller.tls.peers import allowed_name
+from flows.bridge.connection_peer import Peer
+from flows.wire.values import Changes
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.5

@@ -18,7 +18,8 @@ from typing import NamedTuple, Protocol
 from controller.peers.backoff import Backoff
 from controller.peers.door import address_key
 from controller.peers.limits import Limits
-from controller.reconcile.events import Event, Peer, SwitchDown, SwitchUp
+from controller.reconcile.events import Event, SwitchDown, SwitchUp
+from flows.bridge.connection_peer import Peer
 
 REMEMBERED = 8192  # datapath ids whose place is remembered, and about which there is something to tell
 TELL_SECONDS = 300.0  # how long a contest is told after its last claim

@@ -11,11 +11,11 @@ from typing import Any
 from os_ken.ofproto import ofproto_v1_4_parser as parser
 
 from controller.printable import printable
-from controller.reconcile.events import WireFlow
 from flows.pipeline.tables import TABLE_NAMES
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
 from flows.wire.text import format_actions, format_match
+from flows.wire.values import WireFlow
 
 LONGEST = 300  # characters of a part that is not one of our own kind
 

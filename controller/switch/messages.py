@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from os_ken.ofproto import ofproto_v1_4
 
-from controller.reconcile.events import Changes, WireFlow
 from flows.pipeline.registers import COOKIE_MASK
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.text import format_flow
+from flows.wire.values import Changes, WireFlow
 
 VERSION = 5
 HEADER = struct.Struct("!BBHI")  # version, type, length, xid

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget
-from controller.reconcile.events import BundleDone, BundleFailed, Changes, DumpFlows, Event, FlowsDumped
+from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.switch import messages, meters
 from controller.switch.messages import Bundle
 from controller.switch.outbox import Outbox
 from flows.wire.codec import FlowDump
 from flows.wire.errors import CodecError
+from flows.wire.values import Changes
 
 # os-ken numbers its own messages from below.
 _FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1

@@ -26,7 +26,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 from controller.endpoints import plain_address
 from controller.peers.limits import Limits
 from controller.peers.pace import Budget, Pace, Turns, cost
-from controller.reconcile.events import Event, NodeAnswered, Peer
+from controller.reconcile.events import Event, NodeAnswered
 from controller.switch import messages, meters
 from controller.switch.asking import QUESTION_XID, Asker
 from controller.switch.claims import Identity, identity
@@ -36,6 +36,7 @@ from controller.switch.outbox import Outbox
 from controller.switch.requests import Requests
 from controller.tls.channel import TlsSocket
 from controller.tls.peers import names
+from flows.bridge.connection_peer import Peer
 from flows.cluster.net import Net
 from flows.wire.errors import CodecError
 

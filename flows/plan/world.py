@@ -14,7 +14,6 @@ from functools import partial
 from itertools import chain
 
 from controller.reconcile.addresses import NodeAddresses, decided
-from controller.reconcile.events import Body
 from controller.reconcile.kept_out import KeptOut, describe
 from controller.reconcile.leaving import Leaving
 from controller.reconcile.naming import Naming
@@ -42,6 +41,7 @@ from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import Encoder, FlowEncoder, FlowKey
 from flows.plan.pod_places import Places
 from flows.policy.engine import PolicyEngine
+from flows.wire.values import Body
 
 Told = dict[BridgeName, dict[FlowKey, Body | None]]
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not be planned is tried again

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from controller.reconcile.events import PLACE, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, flow_key, wire_flow
 from flows.openflow.flow import Action, Flow, Match
 from flows.pipeline.registers import (
     COOKIE_KIND_SHIFT,
@@ -25,6 +24,7 @@ from flows.pipeline.tables import MISS, SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOU
 from flows.wire.actions import decode_instructions, encode_instructions
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.matches import decode_match, encode_match
+from flows.wire.values import PLACE, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, flow_key, wire_flow
 
 __all__ = ["CodecError", "Encoder", "FlowDump", "MessageTooLong", "decode_flow", "decode_stats", "encode_flow"]
 

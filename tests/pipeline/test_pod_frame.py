@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import Body
 from flows.bridge.binding import Attachment, SwitchView
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import WIDTH, Net
@@ -26,6 +25,7 @@ from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
 from flows.render.pods import render_pod
 from flows.wire.codec import Encoder
+from flows.wire.values import Body
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
 MAC = 0x020000000102

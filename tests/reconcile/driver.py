@@ -6,15 +6,12 @@ from collections.abc import Iterable
 
 from controller.reconcile.events import (
     AskNode,
-    Body,
     BridgeChanged,
     BundleDone,
     BundleFailed,
-    Changes,
     Command,
     DumpFlows,
     Event,
-    FlowKey,
     FlowsDumped,
     ForgetOvsdb,
     InstalledWritten,
@@ -27,6 +24,7 @@ from controller.reconcile.events import (
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.binding import BridgeState, InterfaceState
 from flows.wire.codec import Encoder
+from flows.wire.values import Body, Changes, FlowKey
 
 
 class ValueSwitch:

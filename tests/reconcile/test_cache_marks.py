@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from controller.reconcile.events import BridgeChanged, ClusterChanged, Command, SendBundle, SwitchDown, Tick, wire_flow
+from controller.reconcile.events import BridgeChanged, ClusterChanged, Command, SendBundle, SwitchDown, Tick
 from flows.render.cache_marks import ENTRANCES, MARKS, PRIORITY
 from flows.wire.codec import decode_flow
+from flows.wire.values import wire_flow
 from tests.reconcile.driver import Driver, ValueSwitch
 from tests.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 

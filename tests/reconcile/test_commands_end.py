@@ -11,12 +11,10 @@ from controller.carrier import Carrier
 from controller.reconcile.events import (
     AskNode,
     BridgeChanged,
-    Changes,
     ClusterChanged,
     DumpFlows,
     Event,
     FlowsDumped,
-    Peer,
     SendBundle,
     SwitchUp,
     Tick,
@@ -24,7 +22,9 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.ports import ASK_AGAIN_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
+from flows.bridge.connection_peer import Peer
 from flows.render import cache_marks
+from flows.wire.values import Changes
 from tests.reconcile.driver import Driver, ValueSwitch
 from tests.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 

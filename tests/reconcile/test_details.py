@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from controller.annotate import flow_views
 from controller.details import MAX_LISTED, isolating, pod_bridges, pod_detail, policy_bridges, policy_detail
-from controller.reconcile.events import ClusterChanged, FlowCounters
+from controller.reconcile.events import ClusterChanged
 from controller.report import pod_views, policy_views
 from flows.bridge.binding import BridgeState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Pod, Policy, Rule, Selector
@@ -16,6 +16,7 @@ from flows.cluster.net import Net
 from flows.cluster.selectors import matches
 from flows.pipeline.registers import CookieKind, read_cookie
 from flows.policy.rule import compile_policy
+from flows.wire.values import FlowCounters
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 from tests.semantics.worlds import clusters

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import Body, FlowKey
 from controller.reconcile.telling import Plan
 from flows.bridge.binding import BridgeState, InterfaceState, read_bridge
 from flows.cluster.model import Cluster, Key
@@ -23,6 +22,7 @@ from flows.policy.rule import compile_policy
 from flows.render import rules
 from flows.render.fixed import render
 from flows.wire.codec import Encoder
+from flows.wire.values import Body, FlowKey
 from tests.reconcile.driver import port
 from tests.semantics.worlds import clusters
 

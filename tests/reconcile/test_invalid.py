@@ -9,7 +9,6 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import Body, FlowCounters, FlowKey, flow_key
 from controller.reconcile.invalid import (
     MANY_BROKEN,
     MANY_INVALID,
@@ -22,6 +21,7 @@ from controller.reconcile.invalid import (
 from controller.reconcile.switch import AUDIT_SECONDS
 from flows.pipeline.registers import CookieKind, cookie
 from flows.pipeline.tables import CLASSIFY, INVALID, STATE
+from flows.wire.values import Body, FlowCounters, FlowKey, flow_key
 
 PORT = 5
 

@@ -14,7 +14,6 @@ from controller.reconcile.events import (
     ForgetOvsdb,
     OvsdbPeer,
     OvsdbState,
-    Peer,
     ServePeer,
     SwitchDown,
     SwitchUp,
@@ -23,6 +22,7 @@ from controller.reconcile.events import (
 from controller.reconcile.owners import PATIENCE_SECONDS
 from controller.report import missing, pod_views, switch_views
 from flows.bridge.binding import BridgeState
+from flows.bridge.connection_peer import Peer
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import Net, parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port

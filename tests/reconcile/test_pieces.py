@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import Body
 from flows.bridge.binding import Attachment, BridgeState, InterfaceState, SwitchView, read_bridge
 from flows.bridge.reader import BridgeReader
 from flows.cluster.model import Cluster, Direction, Key, Node, Pod
@@ -19,6 +18,7 @@ from flows.policy.rule import NodePolicy
 from flows.render.discovery import link_local
 from flows.render.fixed import render
 from flows.wire.codec import Encoder
+from flows.wire.values import Body
 
 MACS = (0x020000000001, 0x020000000002)
 # Among them the link-local addresses that are made of the MAC addresses, which others may have as their own.

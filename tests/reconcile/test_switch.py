@@ -5,17 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import (
-    Body,
-    BundleDone,
-    BundleFailed,
-    Command,
-    DumpFlows,
-    FlowKey,
-    SendBundle,
-    flow_key,
-)
+from controller.reconcile.events import BundleDone, BundleFailed, Command, DumpFlows, SendBundle
 from controller.reconcile.switch import AUDIT_SECONDS, LONGEST_RETRY, Switch
+from flows.wire.values import Body, FlowKey, flow_key
 from tests.reconcile.driver import ValueSwitch
 
 KEYS = [flow_key(1, 5, bytes([n])) for n in range(4)]

@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 import pytest
 
-from controller.reconcile.events import Body
 from controller.reconcile.reconciler import Reconciler
 from controller.report import policy_faults, policy_views
 from flows.bridge.binding import BridgeState
@@ -29,6 +28,7 @@ from flows.openflow.flow import Action
 from flows.plan.world import World
 from flows.policy import flow_limits
 from flows.wire.codec import Encoder
+from flows.wire.values import Body
 from tests.reconcile.driver import port
 
 INGRESS = frozenset({Direction.INGRESS})

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from controller.invalid import MOST_NAMED, news
 from controller.measure import Meter
 from controller.metrics import Metrics
-from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Event, FlowCounters, FlowsDumped, Tick
+from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Event, FlowsDumped, Tick
 from controller.reconcile.switch import AUDIT_SECONDS
 from controller.report import pod_views
 from controller.views import PodView
@@ -19,6 +19,7 @@ from flows.bridge.binding import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.registers import CookieKind, cookie
+from flows.wire.values import FlowCounters
 from tests.reconcile.driver import Driver, ValueSwitch, port
 
 PODS = 12

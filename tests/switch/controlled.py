@@ -15,18 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from controller.reconcile.events import (
-    Body,
-    Changes,
-    DumpFlows,
-    Event,
-    FlowKey,
-    FlowsDisturbed,
-    FlowsDumped,
-    SwitchUp,
-    WireFlow,
-)
+from controller.reconcile.events import DumpFlows, Event, FlowsDisturbed, FlowsDumped, SwitchUp
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from flows.wire.values import Body, Changes, FlowKey, WireFlow
 from tests.hubs.closing import FOUND
 
 DRIVER = Path(__file__).with_name("openflow_driver.py")

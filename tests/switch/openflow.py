@@ -6,10 +6,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from controller.reconcile.events import Changes
 from controller.switch import messages
 from controller.switch.messages import HEADER, Bundle, Type
 from flows.wire.codec import FlowDump
+from flows.wire.values import Changes
 
 
 class Client:

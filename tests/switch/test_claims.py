@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.peers.limits import Limits
-from controller.reconcile.events import Event, Peer, SwitchDown, SwitchUp
+from controller.reconcile.events import Event, SwitchDown, SwitchUp
 from controller.switch.claims import Claims, Identity
+from flows.bridge.connection_peer import Peer
 
 
 @dataclass(eq=False)

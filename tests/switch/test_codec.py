@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from os_ken.ofproto import ofproto_v1_4_parser
 
-from controller.reconcile.events import Changes, WireFlow, wire_flow
 from controller.switch import messages
 from controller.switch.messages import Bundle, Command
 from flows.cluster.model import Protocol
@@ -44,6 +43,7 @@ from flows.wire.codec import (
     decode_stats,
     encode_flow,
 )
+from flows.wire.values import Changes, WireFlow, wire_flow
 from tests.switch.flow_cases import flows
 
 MATCH_ALL = encode_flow(Flow(0, 0, ())).match

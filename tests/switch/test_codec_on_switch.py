@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import Changes, WireFlow, wire_flow
 from flows.cluster.model import Cluster
 from flows.openflow import match_fields as oxm
 from flows.openflow.flow import (
@@ -41,6 +40,7 @@ from flows.render.flow_set import IPV4, IPV6
 from flows.render.midstream import turned
 from flows.wire.codec import FlowDump, decode_flow, encode_flow
 from flows.wire.text import format_flow
+from flows.wire.values import Changes, WireFlow, wire_flow
 from tests.pipeline.two_nodes import NODES, plan, settled, view
 from tests.semantics import worlds
 from tests.switch.flow_cases import flows

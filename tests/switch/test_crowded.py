@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from controller.reconcile.events import wire_flow
 from flows.bridge.binding import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Rule
 from flows.cluster.net import WIDTH, Net
 from flows.plan.world import World
 from flows.wire.codec import Encoder, decode_flow
+from flows.wire.values import wire_flow
 from tests.pipeline.packet import Packet, transport
 from tests.switch.frames import encode
 from tests.switch.harness import running

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle, wire_flow
+from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle
 from flows.bridge.binding import Attachment, BridgeState, InterfaceState, SwitchView
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
@@ -18,6 +18,7 @@ from flows.plan.world import World
 from flows.render.flow_set import FlowSet
 from flows.render.pods import flood_chunk, render_everybody
 from flows.wire.codec import Encoder, decode_flow
+from flows.wire.values import wire_flow
 from tests.pipeline.packet import arp
 from tests.reconcile.driver import Driver
 from tests.switch.frames import encode

@@ -11,17 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from controller.reconcile.events import (
-    Body,
     BundleDone,
     BundleFailed,
-    Changes,
     DumpFlows,
-    FlowKey,
     FlowsDisturbed,
     FlowsDumped,
     SwitchDown,
     SwitchUp,
-    WireFlow,
 )
 from controller.reconcile.meters import MeterChanges, MeterReport
 from controller.switch.foreign import describe_foreign
@@ -44,6 +40,7 @@ from flows.pipeline.pod_limits import METERED, Band, meter_number
 from flows.pipeline.registers import CookieKind, cookie
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.wire.codec import encode_flow
+from flows.wire.values import Body, Changes, FlowKey, WireFlow
 from tests.switch.controlled import Controller, controller
 from tests.switch.harness import Bridge, OpenVSwitch, running
 
