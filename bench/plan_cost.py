@@ -15,7 +15,7 @@ from typing import Any
 from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
-from controller.collector import COLLECT
+from controller.base.garbage_collector import COLLECT
 from flows.bridge.binding import BridgeState, InterfaceState
 from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 from flows.plan.world import World

@@ -28,7 +28,7 @@ from bench.result import Result, quantile
 from bench.worlds import Raw, labelled, namespace, node, pod, policy, world
 
 if TYPE_CHECKING:
-    from controller.core import Controller
+    from controller.runtime.controller import Controller
 
 SWITCHES = 3
 PODS = 1000
@@ -69,11 +69,11 @@ def _changes() -> list[Result]:
 def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
     """A controller in this process, with its switches: where it waits for them, and what changes a policy and returns
     the seconds until all have committed."""
-    from controller.hub import install
+    from controller.base.hub import install
 
     install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
-    from controller.config import Config
-    from controller.core import Controller
+    from controller.config.schema import Config
+    from controller.runtime.controller import Controller
 
     pods = [pod("one", f"pod-{n}", n + 1, SWITCHES, {"app": f"app-{n % 10}"}) for n in range(PODS)]
     with ExitStack() as stack:

@@ -18,8 +18,8 @@ from bench.result import Result
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy
 
 if TYPE_CHECKING:
+    from controller.openflow.app import HeadgateApp
     from controller.reconcile.events import Event, FlowsDumped
-    from controller.switch.app import HeadgateApp
     from flows.wire.values import Body, WireFlow
 
 PATIENCE = 120.0
@@ -37,11 +37,11 @@ class Talker:
     """One switch and the product's OpenFlow application, joined."""
 
     def __init__(self, switch: PrivateSwitch) -> None:
-        from controller.hub import install
+        from controller.base.hub import install
 
         install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
-        from controller.endpoints import HostPort
-        from controller.switch.app import open_app
+        from controller.config.addresses import HostPort
+        from controller.openflow.app import open_app
 
         self.switch = switch
         self.events: queue.Queue[Event] = queue.Queue()
@@ -207,7 +207,7 @@ def measure_crowded(scale: float) -> list[Result]:
     """Worlds that break flow messages, on a real switch: seconds from the snapshot to the commit reply."""
     from bench.compile_cost import parsed
     from bench.plan_cost import bridges, planned
-    from controller.hub import offload
+    from controller.base.hub import offload
     from flows.wire.values import wire_flow
 
     found = []

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.result import Result
 from bench.worlds import labelled, policy
-from topology.lab import Lab
-from topology.load import check_topology
+from topology.lab.lab import Lab
+from topology.spec.load import check_topology
 
 PORT = 5001
 _PEER = str(Path(__file__).with_name("peer.py"))

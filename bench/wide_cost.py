@@ -15,7 +15,7 @@ from typing import TypeVar
 from bench.plan_cost import bridges, flow_count, planned
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4
-from controller.collector import COLLECT
+from controller.base.garbage_collector import COLLECT
 from flows.cluster.model import (
     EVERYTHING,
     Cluster,

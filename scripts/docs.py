@@ -17,9 +17,10 @@ from pathlib import Path
 
 import click
 
-from controller import metrics, settings
 from controller.cli import headgate
-from controller.config import GROUPS
+from controller.config import load
+from controller.config.schema import GROUPS
+from controller.metrics import series
 from controller.peers.limits import DoorLimits, Limits, OvsdbLimits, declared
 from flows.pipeline.page import pipeline_markdown
 
@@ -59,12 +60,12 @@ def config() -> str:
     )
     parts = ["# Settings of `headgate run`\n", rules]
     for group in GROUPS:
-        rows = [_option_row(option) for option in settings.options() if option.group == group]
+        rows = [_option_row(option) for option in load.options() if option.group == group]
         parts.append(f"## {group}\n\n{_table(('Key', 'Flag', 'Variable', 'Default', 'Meaning'), rows)}")
     return "\n".join(parts)
 
 
-def _option_row(option: settings.Option) -> tuple[str, ...]:
+def _option_row(option: load.Option) -> tuple[str, ...]:
     takes = "|".join(option.choices) or option.metavar
     flag = f"`{option.flag} {takes}`" + (", repeatable" if option.repeatable else "")
     default = f"`{option.default}`" if option.default else "none"
@@ -75,9 +76,9 @@ def metric_names() -> str:
     """Every series of /metrics."""
     rows = [
         (f"`{one.exposed}`", one.kind.__name__.lower(), ", ".join(f"`{label}`" for label in one.labels), one.help)
-        for one in metrics.DECLARED
+        for one in series.DECLARED
     ]
-    rows += [(f"`{name}`", kind, "", says) for name, kind, says in metrics.PROCESS]
+    rows += [(f"`{name}`", kind, "", says) for name, kind, says in series.PROCESS]
     return f"# Metrics\n\nServed on `/metrics`.\n\n{_table(('Name', 'Kind', 'Labels', 'Says'), rows)}"
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from controller.cli.asking import DEFAULT_SERVER, lab_option, note, server_option
 from controller.cli.errors import OK, USAGE, Failure
+from controller.cli.which_controller import DEFAULT_SERVER, lab_option, note, server_option
 
 INTERRUPTED = 130  # what a shell reports for SIGINT
 
@@ -37,7 +37,9 @@ COMMANDS = {
     "pod": Command("controller.cli.pod", "pod", "Show everything about one pod: who isolates it, which rules it has."),
     "policy": Command("controller.cli.policy", "policy", "Show everything about one policy: subjects, peers, hits."),
     "flows": Command("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
-    "lab": Command("controller.cli.lab", "lab", "Build a small cluster of network namespaces and try policies in it."),
+    "lab": Command(
+        "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."
+    ),
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
     "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
     "bench": Command("controller.cli.bench", "bench", "Measure what Headgate costs on this machine."),
@@ -93,7 +95,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from controller.version import version
+        from controller.base.version import version
 
         click.echo(f"headgate {version()}")
         ctx.exit()

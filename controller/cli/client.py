@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from controller.cli.errors import Failure, Unreachable, WrongUsage
-from controller.detail_views import PodDetail, PolicyDetail, SupportView
-from controller.views import FlowsAnswer, FlowView, StatusView, WaitResult
+from controller.status.detail_model import PodDetail, PolicyDetail, SupportView
+from controller.status.model import FlowsAnswer, FlowView, StatusView, WaitResult
 
 T = TypeVar("T")
 ANSWER_SECONDS = 30.0

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from controller.cli.asking import QUICK, chosen_quietly
+from controller.base.printable import printable
 from controller.cli.names import Namespaced
-from controller.printable import printable
+from controller.cli.which_controller import QUICK, chosen_quietly
 
 if TYPE_CHECKING:
-    from controller.views import StatusView
+    from controller.status.model import StatusView
 
 VARIABLE = "_HEADGATE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")

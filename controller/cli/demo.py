@@ -1,4 +1,4 @@
-"""`headgate demo`: the demonstration in `topology.demo`, as a command."""
+"""`headgate demo`: the demonstration in `topology.lab.demo`, as a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from controller.cli.errors import FAILED
-from controller.cli.lab_where import told
+from controller.cli.lab.which_lab import told
 
 
 @click.command()
@@ -27,7 +27,7 @@ def demo(datapath: Any) -> None:
     """
     from rich.console import Console
 
-    from topology.demo import run
+    from topology.lab.demo import run
 
     console = Console(highlight=False)
     with told():

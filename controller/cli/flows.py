@@ -6,11 +6,11 @@ from itertools import groupby
 
 import click
 
-from controller.cli.asking import asks_controller
 from controller.cli.client import Server
 from controller.cli.names import Namespaced, some
 from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, wide_output_option
-from controller.views import FlowView
+from controller.cli.which_controller import asks_controller
+from controller.status.model import FlowView
 from flows.pipeline.tables import TABLE_NAMES
 
 SHOWN_NAMES = 3  # of the rules or policies that share one flow; -o json has all

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from controller.printable import printable
+from controller.base.printable import printable
 
 PIPED_WIDTH = 1_000_000  # nothing is cut or folded where no terminal is
 SCREEN_LINES = 24

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from controller.cli.asking import asks_controller
 from controller.cli.client import Server
+from controller.cli.findings import limited, pod_reason
 from controller.cli.names import Namespaced, number
 from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, seconds, wide_output_option
 from controller.cli.rules import show_rules
-from controller.cli.wrong import limited, pod_reason
-from controller.detail_views import IsolationView, PodDetail
+from controller.cli.which_controller import asks_controller
+from controller.status.detail_model import IsolationView, PodDetail
 
 
 @click.command()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from controller.cli.asking import asks_controller
 from controller.cli.client import Server
 from controller.cli.names import Namespaced
 from controller.cli.output import JSON, WIDE, Page, mark, print_json, wide_output_option
 from controller.cli.rules import show_rules
-from controller.detail_views import PolicyDetail
+from controller.cli.which_controller import asks_controller
+from controller.status.detail_model import PolicyDetail
 
 SHOWN_SUBJECTS = 10
 SHOWN_SWITCHES = 10

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controller.cli.names import SHOWN, number, some
 from controller.cli.output import Page, Row
-from controller.detail_views import PeerView, RuleView
+from controller.status.detail_model import PeerView, RuleView
 
 SHOWN_RULES = 3  # manifests that say the same rule
 ALL = 1_000_000

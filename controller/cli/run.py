@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from controller.cli.early import install_hub
+from controller.base.errors import StartError
 from controller.cli.errors import Failure, WrongUsage
-from controller.errors import StartError
+from controller.cli.hub_choice import install_hub
 
 if TYPE_CHECKING:
-    from controller.config import Config
-    from controller.detail_views import DetailViews
-    from controller.metrics import Metrics
-    from controller.settings import Option
+    from controller.config.load import Option
+    from controller.config.schema import Config
+    from controller.metrics.series import Metrics
+    from controller.status.detail_model import DetailViews
 
 STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
@@ -71,11 +71,11 @@ replaced, not joined; in the environment their parts are separated by commas or 
 """
 
 
-HUB = "controller.hub"  # where the command's context keeps the hub that was installed
+HUB = "controller.base.hub"  # where the command's context keeps the hub that was installed
 
 
 class Core(Protocol):
-    """What the process needs of the controller: controller.core.Controller, or a test's."""
+    """What the process needs of the controller: controller.runtime.controller.Controller, or a test's."""
 
     @property
     def views(self) -> DetailViews:
@@ -103,14 +103,14 @@ class RunCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The schema's options and then the command's own."""
-        from controller.settings import options
+        from controller.config.load import options
 
         return [*(_as_flag(option) for option in options()), *super().get_params(ctx)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options group by group, with defaults and environment names."""
-        from controller.config import GROUPS
-        from controller.settings import options
+        from controller.config.load import options
+        from controller.config.schema import GROUPS
 
         for group in GROUPS:
             with formatter.section(group):
@@ -156,7 +156,7 @@ def _help_line(option: Option) -> tuple[str, str]:
 )
 def run(file: Path | None, **flags: object) -> None:
     """Run the controller (the help text is INTRO)."""
-    from controller.settings import SettingsError, load, unknown_variables
+    from controller.config.load import SettingsError, load, unknown_variables
 
     ctx = click.get_current_context()
     try:
@@ -168,14 +168,14 @@ def run(file: Path | None, **flags: object) -> None:
         raise WrongUsage(
             f"the hub has to be known first; write --hub {config.hub} on the command line as it stands here"
         )
-    from controller import log_ring, logs
+    from controller.base import log_ring, logs
 
     logs.configure(config.log_level, config.log_format)
     logs.take_stderr()
     log_ring.attach()
     for line in unknown_variables(os.environ):
         logging.getLogger(__name__).warning(line)
-    from controller.core import Controller
+    from controller.runtime.controller import Controller
 
     try:
         serve(config, Controller)
@@ -199,9 +199,9 @@ def _check_folder(config: Config) -> None:
 
 def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
     """Run a core with its HTTP pages until SIGTERM or SIGINT; end within KILL_SECONDS after that. Raises Failure."""
-    from controller.endpoints import is_loopback
-    from controller.http import Application
-    from controller.http_server import HttpServer
+    from controller.config.addresses import is_loopback
+    from controller.http.pages import Application
+    from controller.http.server import HttpServer
     from controller.peers.descriptors import raise_limit
 
     raise_limit()
@@ -224,8 +224,8 @@ def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
 def _log_start(config: Config, http: str) -> None:
     import structlog
 
-    from controller.endpoints import is_loopback
-    from controller.version import version
+    from controller.base.version import version
+    from controller.config.addresses import is_loopback
 
     log = structlog.get_logger("headgate")
     log.info("headgate runs", version=version(), http=http, openflow=config.openflow_listen, hub=config.hub)
@@ -281,7 +281,7 @@ def _end_in_time(*_: object) -> None:
 
 def _end() -> None:
     """End the process now: what is left are threads that wait, and they hold nothing that must be kept."""
-    from controller import logs
+    from controller.base import logs
 
     logs.flush(FLUSH_SECONDS)
     os._exit(0)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import click
 
-from controller.cli.asking import asks_controller
+from controller.base.printable import printable
 from controller.cli.client import Busy, Server
 from controller.cli.errors import FAILED, Failure, Unreachable
 from controller.cli.output import JSON, WIDE, Page, print_json, wide_output_option
 from controller.cli.status_tables import TABLES, Chosen, narrow, show_summary, show_tables
-from controller.printable import printable
-from controller.views import StatusView, WaitResult
+from controller.cli.which_controller import asks_controller
+from controller.status.model import StatusView, WaitResult
 
 SLICE = 600.0  # the longest wait that one request asks for; the server allows no more
 PAUSE = 0.2  # between attempts while the server is not there

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from controller.cli.layout import rows_of, wrap
-from controller.cli.output import BAD, Page, Row, Styled, dim, mark, seconds
-from controller.cli.wrong import (
+from controller.base.printable import printable
+from controller.cli.findings import (
     OBJECT,
     OVSDB,
     POD,
@@ -24,8 +23,9 @@ from controller.cli.wrong import (
     policy_reason,
     switch_reason,
 )
-from controller.printable import printable
-from controller.views import PodView, PolicyView, ProblemView, SourceView, StatusView, SwitchView
+from controller.cli.layout import rows_of, wrap
+from controller.cli.output import BAD, Page, Row, Styled, dim, mark, seconds
+from controller.status.model import PodView, PolicyView, ProblemView, SourceView, StatusView, SwitchView
 
 MORE = "headgate status --problems"
 PROMPT_LINES = 1  # the shell's next prompt should not push the first line out

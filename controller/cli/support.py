@@ -15,16 +15,16 @@ from typing import Any
 
 import click
 
+from controller.base.printable import printable
+from controller.base.secrets import without_secrets
+from controller.base.version import version
 from controller.cli import flows, status
-from controller.cli.asking import asks_controller
 from controller.cli.client import Server
 from controller.cli.errors import Failure
 from controller.cli.status_tables import TABLES, Chosen
-from controller.detail_views import SupportView
-from controller.printable import printable
-from controller.secrets import without_secrets
-from controller.version import version
-from controller.views import StatusView
+from controller.cli.which_controller import asks_controller
+from controller.status.detail_model import SupportView
+from controller.status.model import StatusView
 
 README = """\
 What `headgate support-bundle` collected. Secrets are left out: of files only the names, of external_ids only those

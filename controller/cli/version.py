@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from controller.version import version as installed_version
+from controller.base.version import version as installed_version
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from controller.ovsdb.settings import ControllerRow
+from controller.ovsdb.bridge_settings import ControllerRow
 
 OVSDB = "ovsdb"  # its OVSDB is away as well, so nothing is known
 RIVAL = "rival"  # another Headgate writes the bridge

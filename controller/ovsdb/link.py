@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
-from controller.ovsdb.bridges import BridgeReader, Identity, identity
 from controller.ovsdb.contents import Contents
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.replica import Replica
+from controller.ovsdb.rows import BridgeReader, Identity, identity
 from controller.ovsdb.session import FramedSession
 from controller.ovsdb.waiter import Waiter
 from controller.ovsdb.writer import Config, Writer

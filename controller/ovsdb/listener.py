@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from controller.ovsdb.remotes import plain_address, stream_name
+from controller.ovsdb.targets import plain_address, stream_name
 from controller.peers.acceptor import Acceptor
 
 _BACKLOG = 1024

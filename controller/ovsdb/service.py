@@ -17,19 +17,19 @@ from functools import partial
 
 import structlog
 
-from controller.ovsdb import away, settings
-from controller.ovsdb.bridges import Identity
+from controller.base.threads import watched
+from controller.ovsdb import away, bridge_settings
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.link import Direction, Link, Room, Ticket
 from controller.ovsdb.listener import Listener
-from controller.ovsdb.remotes import is_tls, parse_listen, parse_remote
+from controller.ovsdb.rows import Identity
 from controller.ovsdb.session import FramedSession, Share
+from controller.ovsdb.targets import is_tls, parse_listen, parse_remote
 from controller.ovsdb.writer import Config
 from controller.peers.door import Closed, Door, Visitor
 from controller.peers.limits import DoorLimits, OvsdbLimits
 from controller.peers.pace import Budget
 from controller.reconcile.events import Event
-from controller.threads import watched
 from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
@@ -87,12 +87,12 @@ class Ovsdb:
         tables: Mapping[int, str] | None = None,
         openflow: tuple[str, int] | None = None,
         connected: Callable[[int], int] = lambda dpid: 0,
-        grace: float = settings.GRACE,
+        grace: float = bridge_settings.GRACE,
         tls: Credentials | None = None,
         openflow_tls: bool = False,
         bounds: Bounds | None = None,
     ) -> None:
-        settings.check_names(tables or {})
+        bridge_settings.check_names(tables or {})
         for address in (*remotes, *([listen] if listen else [])):
             if is_tls(address) and tls is None:
                 raise ValueError(f"{address} needs a private key, a certificate and a CA certificate")

@@ -18,9 +18,9 @@ import ovs.timeval
 import ovs.util
 
 from controller.ovsdb.contents import TooMuch, check_columns
-from controller.ovsdb.remotes import is_tls, plain_address, split_address, stream_name
+from controller.ovsdb.json_stream import FramedConnection
+from controller.ovsdb.targets import is_tls, plain_address, split_address, stream_name
 from controller.ovsdb.tls import TlsStream
-from controller.ovsdb.wire import FramedConnection
 from controller.peers.limits import OvsdbLimits
 from controller.peers.pace import Budget
 from controller.tls.channel import TlsSocket

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import ovs.db.idl
 import structlog
 
-from controller.ovsdb import away, settings
-from controller.ovsdb.bridges import clean, datapath_id, first, owned_rows, texts
+from controller.ovsdb import away, bridge_settings
 from controller.ovsdb.feed import Feed
-from controller.ovsdb.remotes import controller_target, leads_to, plain_address
+from controller.ovsdb.rows import clean, datapath_id, first, owned_rows, texts
+from controller.ovsdb.targets import controller_target, leads_to, plain_address
 from controller.peers.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Config:
     tables: Mapping[int, str] = field(default_factory=dict)
     openflow: tuple[str, int] | None = None
     connected: Callable[[int], int] = lambda dpid: 0
-    grace: float = settings.GRACE
+    grace: float = bridge_settings.GRACE
     method: str = "tcp"
 
 
@@ -128,7 +128,7 @@ class Writer:
             log.warning("ovsdb write failed", about=sent.key or "interfaces", error=self.error)
         return True
 
-    def _send(self, key: str, operations: Sequence[settings.Operation], done: Callable[[], None]) -> None:
+    def _send(self, key: str, operations: Sequence[bridge_settings.Operation], done: Callable[[], None]) -> None:
         transaction = ovs.db.idl.Transaction(self._replica)
         transaction.add_comment(f"headgate: {key or 'policy in force on interfaces'}")
         for operation in operations:
@@ -150,7 +150,7 @@ class Writer:
             rows = self._replica.tables["Interface"].rows
             found = {text: row for text in asked if (row := _row(rows, text)) is not None}
             standing = {text: asked[text] for text in found}
-            operations = settings.plan_installed({text: row.external_ids for text, row in found.items()}, asked)
+            operations = bridge_settings.plan_installed({text: row.external_ids for text, row in found.items()}, asked)
             if operations:
                 self._send("", operations, partial(feed.written, owner, asked, standing))
                 return None
@@ -166,11 +166,11 @@ class Writer:
         self.missing = False
         for name, row in rows.items():
             bridge = read_settings(row, self._replica.tables)
-            operations = settings.plan_bridge(bridge, self._config.tables)
+            operations = bridge_settings.plan_bridge(bridge, self._config.tables)
             plan = self._controller(now, bridge, datapath_id(row))
             operations.extend(plan.operations)
             words[clean(row.name)] = plan.away
-            notes.extend(filter(None, (settings.hidden_flows(bridge), *plan.notes)))
+            notes.extend(filter(None, (bridge_settings.hidden_flows(bridge), *plan.notes)))
             delay = plan.again
             if operations and self._sent is None:
                 delay = self._resting(name, now)
@@ -188,7 +188,7 @@ class Writer:
             del self._watched[uuid_]
         return min(delays, default=None)
 
-    def _controller(self, now: float, bridge: settings.BridgeSettings, dpid: int) -> _Plan:
+    def _controller(self, now: float, bridge: bridge_settings.BridgeSettings, dpid: int) -> _Plan:
         """What the Controllers need, seconds to the next look while that may change by itself, and what to tell."""
         listen, local = self._config.openflow, self._local_address()
         if listen is None or local is None:
@@ -206,7 +206,7 @@ class Writer:
             again = None if add else LOOK_AGAIN
         else:
             self._watched.pop(bridge.uuid, None)
-        operations = settings.plan_controller(bridge, target, leads, add)
+        operations = bridge_settings.plan_controller(bridge, target, leads, add)
         if operations and (wait := self._backoff.left(bridge.uuid, now)):
             return _Plan(again=wait, away="" if session else away.RIVAL)
         self._note_ours(now, bridge, target)
@@ -219,7 +219,7 @@ class Writer:
         attempt = self._attempts.get(controller)
         return attempt.error if attempt is not None and not attempt.connected else ""
 
-    def _leads_elsewhere(self, now: float, bridge: settings.BridgeSettings, session: int | None) -> bool:
+    def _leads_elsewhere(self, now: float, bridge: bridge_settings.BridgeSettings, session: int | None) -> bool:
         """Whether the operator's Controllers have had their chance to show that one of them leads here.
 
         The switch's session shows it, unless it was there before these targets were and may be about to end. It shows
@@ -233,10 +233,10 @@ class Writer:
             watched.believed = now
         tried = [self._attempts.get(row.uuid) for row in bridge.controllers]
         failed = all(one is not None and one.error and not one.connected for one in tried)
-        patience = self._config.grace if failed else settings.patience(bridge.controllers, self._config.grace)
+        patience = self._config.grace if failed else bridge_settings.patience(bridge.controllers, self._config.grace)
         return now - watched.believed >= patience
 
-    def _rival(self, bridge: settings.BridgeSettings, target: str, leads: Callable[[str], bool]) -> str:
+    def _rival(self, bridge: bridge_settings.BridgeSettings, target: str, leads: Callable[[str], bool]) -> str:
         """What to tell of another Headgate whose Controller row the switch follows at this moment; else empty."""
         for row in bridge.controllers:
             if row.ours and row.connected and row.target != target and not leads(row.target):
@@ -245,7 +245,7 @@ class Writer:
                 )
         return ""
 
-    def _note_ours(self, now: float, bridge: settings.BridgeSettings, target: str) -> None:
+    def _note_ours(self, now: float, bridge: bridge_settings.BridgeSettings, target: str) -> None:
         """Wait longer each time that somebody else has written over the target that we wrote."""
         for row in bridge.controllers:
             if not row.ours:
@@ -271,7 +271,7 @@ class Writer:
         """What OVSDB says of its Controllers, in answer to a question of ours."""
         self._attempts = dict(filter(None, map(_attempt, rows)))
 
-    def _why_away(self, now: float, bridge: settings.BridgeSettings, target: str) -> tuple[str, ...]:
+    def _why_away(self, now: float, bridge: bridge_settings.BridgeSettings, target: str) -> tuple[str, ...]:
         """What to tell of a switch without a session: where its Controllers lead, how that failed, how to mend it."""
         self.missing = True
         if not self._attempts:
@@ -294,7 +294,7 @@ class _Plan:
     """What a bridge's Controllers need, in how many seconds to look again, what to tell, and the word for a switch that
     has no session."""
 
-    operations: list[settings.Operation] = field(default_factory=list)
+    operations: list[bridge_settings.Operation] = field(default_factory=list)
     again: float | None = None
     notes: tuple[str, ...] = ()
     away: str = ""
@@ -311,19 +311,21 @@ def _attempt(row: Any) -> tuple[str, Attempt] | None:
         return None
 
 
-def read_settings(row: Any, tables: Mapping[str, Any]) -> settings.BridgeSettings:
+def read_settings(row: Any, tables: Mapping[str, Any]) -> bridge_settings.BridgeSettings:
     """What stands in the database for this Bridge row."""
     used: dict[object, int] = {}
     for bridge in tables["Bridge"].rows.values():
         for table in bridge.flow_tables.values():
             used[table.uuid] = used.get(table.uuid, 0) + 1
-    return settings.BridgeSettings(
+    return bridge_settings.BridgeSettings(
         uuid=str(row.uuid),
         name=clean(row.name),
         fail_mode=clean(first(row.fail_mode) or ""),
         protocols=frozenset(clean(protocol) for protocol in row.protocols),
         tables={
-            number: settings.TableRow(str(table.uuid), clean(first(table.name) or ""), used.get(table.uuid, 0) > 1)
+            number: bridge_settings.TableRow(
+                str(table.uuid), clean(first(table.name) or ""), used.get(table.uuid, 0) > 1
+            )
             for number, table in row.flow_tables.items()
         },
         controllers=tuple(_controller_row(controller) for controller in row.controller),
@@ -334,15 +336,15 @@ def read_settings(row: Any, tables: Mapping[str, Any]) -> settings.BridgeSetting
     )
 
 
-def _controller_row(row: Any) -> settings.ControllerRow:
-    key, value = settings.MARK
-    return settings.ControllerRow(
+def _controller_row(row: Any) -> bridge_settings.ControllerRow:
+    key, value = bridge_settings.MARK
+    return bridge_settings.ControllerRow(
         uuid=str(row.uuid),
         target=clean(row.target),
         ours=texts(row.external_ids).get(key) == value,
         connected=bool(row.is_connected),
         in_band=_is_in_band(row),
-        max_backoff=first(row.max_backoff) or settings.DEFAULT_MAX_BACKOFF,
+        max_backoff=first(row.max_backoff) or bridge_settings.DEFAULT_MAX_BACKOFF,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from controller.reconcile.away import Away
+from controller.reconcile.away_ovsdbs import Away
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.events import (
     AskNode,
@@ -36,13 +36,13 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
-from controller.reconcile.kept_out import describe
 from controller.reconcile.meters import MeterLedger
-from controller.reconcile.owners import BridgeName
-from controller.reconcile.ports import PortLedger
+from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.switch import Switch
+from flows.bridge.owners import BridgeName
 from flows.pipeline.pod_limits import NO_RATES, Rates
 from flows.plan.encoder import Encoder
+from flows.plan.kept_out import describe
 from flows.plan.world import World
 from flows.render.cache_marks import needs_marks
 from flows.wire.values import Body

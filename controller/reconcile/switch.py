@@ -21,7 +21,7 @@ from controller.reconcile.events import (
     FlowsDumped,
     SendBundle,
 )
-from controller.reconcile.invalid import InvalidLedger
+from controller.reconcile.invalid_packets import InvalidLedger
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
 from flows.wire.values import NO_FLOWS, Body, Changes, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
 

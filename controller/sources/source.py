@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.errors import StartError
+from controller.base.errors import StartError
 
 
 class SourceError(StartError):

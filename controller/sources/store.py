@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from controller.printable import printable
+from controller.base.printable import printable
+from controller.base.threads import Watched, watched
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.sources.manifest import Unit
+from controller.sources.folder.manifest import Unit
 from controller.sources.source import Source, SourceState
-from controller.threads import Watched, watched
 from flows.cluster.model import Cluster, Key, Policy
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import ParsedObject, Value

@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 
 from cryptography import x509
 
-from controller.errors import StartError
-from controller.threads import watched
+from controller.base.errors import StartError
+from controller.base.threads import watched
 from controller.tls.channel import TlsSocket
 from controller.tls.files import Stamp, TlsFiles, stamp
 from controller.tls.peers import Channel, Reason, Refused, admit

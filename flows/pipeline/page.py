@@ -78,8 +78,8 @@ def _zones() -> list[str]:
 def _cookies() -> list[str]:
     lines = ["## Cookies", ""]
     lines.append(
-        f"The upper 16 bits of every flow of ours are `{registers.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower 40 "
-        "a number. Other flows on the bridge are never touched."
+        f"The upper 16 bits of every flow of ours are `{registers.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower "
+        "40 a number. Other flows on the bridge are never touched."
     )
     meaning = {
         registers.CookieKind.PIPELINE: "a flow that does not depend on one port or rule; number 0",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from controller.reconcile.owners import BridgeName
 from flows.bridge.binding import Attachment
+from flows.bridge.owners import BridgeName
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 

@@ -13,14 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
-from controller.reconcile.addresses import NodeAddresses, decided
-from controller.reconcile.kept_out import KeptOut, describe
-from controller.reconcile.leaving import Leaving
-from controller.reconcile.naming import Naming
-from controller.reconcile.nodes import NodeNames
-from controller.reconcile.objects import KINDS, Touched, compare, objects, placement
-from controller.reconcile.owners import BridgeName, Owners
-from controller.reconcile.telling import Plan, Telling
 from flows.bridge.binding import (
     MOST_ADDRESSES,
     USERSPACE_DATAPATHS,
@@ -33,13 +25,21 @@ from flows.bridge.binding import (
     read_bridge,
     read_port,
 )
+from flows.bridge.leaving_pods import Leaving
+from flows.bridge.node_addresses import NodeAddresses, decided
+from flows.bridge.node_names import NodeNames
+from flows.bridge.owners import BridgeName, Owners
+from flows.bridge.pod_names import Naming
 from flows.bridge.reader import BridgeReader, Differences
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, not_of_a_host
+from flows.cluster.objects import KINDS, Touched, compare, objects, placement
 from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import Encoder, FlowEncoder, FlowKey
+from flows.plan.kept_out import KeptOut, describe
 from flows.plan.pod_places import Places
+from flows.plan.rule_news import Plan, Telling
 from flows.policy.engine import PolicyEngine
 from flows.wire.values import Body
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.views import (
+from controller.status.model import (
     FlowView,
     OvsdbView,
     PodView,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from controller.detail_views import (
+from controller.status.detail_model import (
     BridgeRecord,
     InterfaceRecord,
     IsolationView,
@@ -18,7 +18,7 @@ from controller.detail_views import (
     SupportView,
     UnknownObject,
 )
-from controller.views import (
+from controller.status.model import (
     FlowsAnswer,
     FlowView,
     OvsdbView,

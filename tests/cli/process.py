@@ -18,13 +18,13 @@ import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from controller.config import Config
+    from controller.config.schema import Config
 
 
 def make_core(behaviour: str) -> types.ModuleType:
-    """A stand-in for controller.core."""
-    from controller.errors import StartError
-    from controller.metrics import Metrics
+    """A stand-in for controller.runtime.controller."""
+    from controller.base.errors import StartError
+    from controller.metrics.series import Metrics
     from tests.cli.fake_views import FakeViews
 
     def talk() -> None:
@@ -63,7 +63,7 @@ def make_core(behaviour: str) -> types.ModuleType:
             self._thread.join(timeout)
             os.write(1, b"stopped\n")
 
-    module = types.ModuleType("controller.core")
+    module = types.ModuleType("controller.runtime.controller")
     module.Controller = Controller  # type: ignore[attr-defined]
     return module
 
@@ -77,7 +77,7 @@ class _Loader:
     def find_spec(self, name: str, *_: object) -> object:
         from importlib.machinery import ModuleSpec
 
-        ours = name == "controller.core"
+        ours = name == "controller.runtime.controller"
         return ModuleSpec(name, self) if ours else None  # type: ignore[arg-type]
 
     def create_module(self, _: object) -> types.ModuleType:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli import asking, main
-from controller.cli.asking import DEFAULT_SERVER, choose, how_to_ask, is_headgate
+from controller.cli import main, which_controller
 from controller.cli.errors import Failure
-from controller.cli.lab_where import told
-from controller.endpoints import HostPort
-from controller.http import Application
-from controller.http_server import HttpServer
-from controller.metrics import Metrics
+from controller.cli.lab.which_lab import told
+from controller.cli.which_controller import DEFAULT_SERVER, choose, how_to_ask, is_headgate
+from controller.config.addresses import HostPort
+from controller.http.pages import Application
+from controller.http.server import HttpServer
+from controller.metrics.series import Metrics
 from tests.cli.fake_views import FakeViews
-from topology.state import State
+from topology.lab.state import State
 
 Captured = pytest.CaptureFixture[str]
 DEAD = "http://127.0.0.1:1"
@@ -40,7 +40,7 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADGATE_LAB_DIR", str(tmp_path))
     monkeypatch.delenv("HEADGATE_SERVER", raising=False)
     monkeypatch.delenv("HEADGATE_LAB", raising=False)
-    monkeypatch.setattr(asking, "DEFAULT_SERVER", DEAD)
+    monkeypatch.setattr(which_controller, "DEFAULT_SERVER", DEAD)
     return tmp_path
 
 
@@ -118,7 +118,7 @@ def test_a_controller_at_the_usual_address_comes_before_a_lab(
 ) -> None:
     add(labs, "one", DEAD)
     add(labs, "two", "http://127.0.0.1:2")
-    monkeypatch.setattr(asking, "DEFAULT_SERVER", url)
+    monkeypatch.setattr(which_controller, "DEFAULT_SERVER", url)
     assert main(["status"]) == 0
     said = capsys.readouterr().err
     assert said == f"headgate: asking the controller of this machine (labs: --lab one, --lab two) at {url}\n"

@@ -17,12 +17,12 @@ from werkzeug.wrappers import Response
 
 from controller.cli import COMMANDS, INTERRUPTED, errors, main
 from controller.cli.output import seconds
-from controller.endpoints import HostPort
-from controller.http import Application
-from controller.http_server import HttpServer
-from controller.metrics import Metrics
-from controller.settings import options
-from controller.views import StatusView
+from controller.config.addresses import HostPort
+from controller.config.load import options
+from controller.http.pages import Application
+from controller.http.server import HttpServer
+from controller.metrics.series import Metrics
+from controller.status.model import StatusView
 from tests.cli.fake_views import CLAUSE, DENY, STATUS, FakeViews
 
 ROOT = Path(__file__).resolve().parents[2]

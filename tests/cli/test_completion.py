@@ -15,12 +15,12 @@ import pytest
 
 from controller.cli import COMMANDS
 from controller.cli.completion import SHELLS, VARIABLE
-from controller.endpoints import HostPort
-from controller.http import Application
-from controller.http_server import HttpServer
-from controller.metrics import Metrics
+from controller.config.addresses import HostPort
+from controller.http.pages import Application
+from controller.http.server import HttpServer
+from controller.metrics.series import Metrics
 from tests.cli.fake_views import FakeViews
-from topology.process import python_path
+from topology.host.process import python_path
 
 ROOT = Path(__file__).resolve().parents[2]
 Complete = Callable[..., list[str]]
@@ -121,8 +121,8 @@ def test_scripts_are_printed_and_ask_headgate(shell: str, environment: dict[str,
 
 
 def test_names_of_a_lab_are_its_endpoints(environment: dict[str, str], tmp_path: Path) -> None:
-    from topology.load import load_topology
-    from topology.state import State, save
+    from topology.lab.state import State, save
+    from topology.spec.load import load_topology
 
     folder = tmp_path / "labs" / "demo"
     folder.mkdir(parents=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.endpoints import (
+from controller.config.addresses import (
     EndpointError,
     HostPort,
     check_listen,

@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from controller import threads
-from controller.http import MAX_WAIT, Application
-from controller.metrics import Metrics
+from controller.base import threads
+from controller.http.pages import MAX_WAIT, Application
+from controller.metrics.series import Metrics
 from tests.cli.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
 
 PAGES = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller import http_slots
-from controller.http_slots import Slot, Slots
+from controller.http import slots as bounds
+from controller.http.slots import Slot, Slots
 
 ADDRESSES = st.integers(0, 6).map(lambda n: f"10.0.0.{n}")
 WHATS = st.sampled_from(["come", "come", "come", "ask", "ask vital", "leave", "late"])
@@ -32,7 +32,7 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
                 continue
             answered = slots.answer(slot, what == "ask vital")
             if what == "ask vital":
-                assert answered == (vital < http_slots.MOST_VITAL)
+                assert answered == (vital < bounds.MOST_VITAL)
                 vital += answered
         elif what == "leave" and there:
             slot = there.pop(number % len(there))
@@ -40,10 +40,10 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
             slots.leave(slot)
         elif what == "late":
             slots.cut_late(3600)
-        assert len(slots._arriving) <= http_slots.MOST_ARRIVING
-        assert all(count <= http_slots.MOST_ARRIVING_OF_ONE for count in slots._arriving_of.values())
+        assert len(slots._arriving) <= bounds.MOST_ARRIVING
+        assert all(count <= bounds.MOST_ARRIVING_OF_ONE for count in slots._arriving_of.values())
         assert sum(slots._arriving_of.values()) == len(slots._arriving)
-        assert sum(slots._answered_of.values()) == len(slots._answered) <= http_slots.MOST_ANSWERED
+        assert sum(slots._answered_of.values()) == len(slots._answered) <= bounds.MOST_ANSWERED
     for slot in there:
         slots.leave(slot)
     assert (len(slots._arriving), len(slots._answered), slots._vital) == (0, 0, 0)

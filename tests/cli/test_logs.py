@@ -15,10 +15,10 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller import logs
-from controller.log_ring import LogRing
-from controller.log_writer import LONGEST_LINE, MOST_LINES, Lines
-from controller.logs import MAX_REMEMBERED, QUIET, RepeatFilter, configure, dropped, flush
+from controller.base import logs
+from controller.base.log_ring import LogRing
+from controller.base.log_writer import LONGEST_LINE, MOST_LINES, Lines
+from controller.base.logs import MAX_REMEMBERED, QUIET, RepeatFilter, configure, dropped, flush
 
 
 @pytest.fixture(autouse=True)

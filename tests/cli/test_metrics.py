@@ -6,7 +6,7 @@ import re
 
 from prometheus_client import generate_latest
 
-from controller.metrics import DECLARED, PROCESS, Allowed, Denied, Metrics, Reading
+from controller.metrics.series import DECLARED, PROCESS, Allowed, Denied, Metrics, Reading
 
 DENIED = Denied("tenant-a", "backend-1", "ingress", "tenant-a/pol1")
 RULE = Allowed("tenant-a", "pol1", "ingress", 0)

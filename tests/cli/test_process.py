@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.http_server import VITAL
-from controller.hub import HUBS
+from controller.base.hub import HUBS
+from controller.http.server import VITAL
 
 ROOT = Path(__file__).resolve().parents[2]
 

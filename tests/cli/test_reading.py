@@ -19,11 +19,11 @@ import pytest
 
 from controller.cli import main
 from controller.cli.flows import show
-from controller.endpoints import HostPort
-from controller.http import Application
-from controller.http_server import HttpServer
-from controller.metrics import Metrics
-from controller.views import FlowsAnswer, FlowView, ProblemView
+from controller.config.addresses import HostPort
+from controller.http.pages import Application
+from controller.http.server import HttpServer
+from controller.metrics.series import Metrics
+from controller.status.model import FlowsAnswer, FlowView, ProblemView
 from tests.cli.crowd import crowd
 from tests.cli.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, FakeViews
 

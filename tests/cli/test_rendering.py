@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.cli import flows, pod, policy
+from controller.cli.findings import findings
 from controller.cli.layout import Column, atoms, grid, header, row_lines, wrap
 from controller.cli.status import show
 from controller.cli.status_tables import TABLES, Chosen, narrow
-from controller.cli.wrong import findings
-from controller.detail_views import PeerView
-from controller.views import StatusView
+from controller.status.detail_model import PeerView
+from controller.status.model import StatusView
 from tests.cli.crowd import LONG_POD, LONG_REASON, address, crowd, flow
 from tests.cli.fake_views import POD, POLICY, STATUS
 from tests.cli.terminal import Terminal, words

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from controller.log_ring import KEPT, LONGEST, LogRing
-from controller.secrets import LEFT_OUT, without_secrets
+from controller.base.log_ring import KEPT, LONGEST, LogRing
+from controller.base.secrets import LEFT_OUT, without_secrets
 
 SECRET = "pl4nted-S3cret"
 KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\nabc\n-----END RSA PRIVATE KEY-----"

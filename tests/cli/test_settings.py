@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.config import GROUPS, Config
-from controller.settings import OTHER_VARIABLES, SettingsError, load, options, unknown_variables
+from controller.config.load import OTHER_VARIABLES, SettingsError, load, options, unknown_variables
+from controller.config.schema import GROUPS, Config
 
 ENOUGH = {"manifests": "/m", "ovsdb": ("unix:/s",)}
 
@@ -77,7 +77,7 @@ def test_an_api_server_is_a_source_too_and_in_a_pod_the_default(
     assert load(given, {}, None).kubeconfig == "/k"
     assert load({**ENOUGH, **given}, {}, None).manifests == Path("/m")
     token = tmp_path / "token"
-    monkeypatch.setattr("controller.settings.SERVICE_ACCOUNT_TOKEN", token)
+    monkeypatch.setattr("controller.config.load.SERVICE_ACCOUNT_TOKEN", token)
     pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
     switch = {"ovsdb": ("unix:/s",)}
     assert "nothing to enforce" in error(switch, pod)

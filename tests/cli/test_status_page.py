@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from controller import detail_views, views
+from controller.status import detail_model, model
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "status.md"
 SHAPES: tuple[Any, ...] = (
-    views.StatusView, views.WaitResult, list[views.FlowView], detail_views.PodDetail, detail_views.PolicyDetail,
-    detail_views.SupportView,
+    model.StatusView, model.WaitResult, list[model.FlowView], detail_model.PodDetail, detail_model.PolicyDetail,
+    detail_model.SupportView,
 )  # fmt: skip
 
 
@@ -34,4 +34,4 @@ def test_every_example_is_a_value_with_all_its_fields() -> None:
 
 def test_every_list_of_the_status_has_an_example() -> None:
     status = examples()[0]
-    assert all(status[field.name] for field in dataclasses.fields(views.StatusView) if field.name != "waiting_for")
+    assert all(status[field.name] for field in dataclasses.fields(model.StatusView) if field.name != "waiting_for")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controller import threads
+from controller.base import threads
 
 
 def end() -> None:

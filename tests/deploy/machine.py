@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from topology import links, netns, process
-from topology.machine import program, schema
+from topology.host import links, netns, process
+from topology.host.machine import program, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / "deploy" / "node.sh"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.config import Config
+from controller.config.schema import Config
 from tests.deploy.documents import DEPLOY, deployment
 
 ROOT = DEPLOY.parent

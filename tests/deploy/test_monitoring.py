@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import Histogram
 
-from controller.metrics import DECLARED
+from controller.metrics.series import DECLARED
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "headgate.json").read_text())

@@ -15,9 +15,9 @@ import pytest
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
 from tests.ovsdb.node import until
 from tests.tls.world import HOST, Pki, headgate
-from topology import netns
 from topology.errors import MissingError
-from topology.machine import require
+from topology.host import netns
+from topology.host.machine import require
 
 pytestmark = pytest.mark.lab
 

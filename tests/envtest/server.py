@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from tests.envtest.assets import binary
-from topology.manifests import Object, label
-from topology.objects import Cluster
+from topology.lab.manifests import Object, label
+from topology.lab.objects import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RBAC = ROOT / "deploy" / "kubernetes" / "rbac.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import controller.hub
+from controller.base import hub as hubs
 from controller.cli import main
 from tests.hubs.closing import say, watch
 
@@ -16,6 +16,6 @@ def _install(hub: str) -> None:
 
 
 if __name__ == "__main__":
-    _plain_install = controller.hub.install
-    controller.hub.install = _install
+    _plain_install = hubs.install
+    hubs.install = _install
     sys.exit(main(sys.argv[1:]))

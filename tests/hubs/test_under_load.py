@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.hub import HUBS
+from controller.base.hub import HUBS
 from tests.hubs.closing import FOUND
 from tests.ovsdb.node import until
 from tests.switch.fakes import HELLO, PORTS, features, message

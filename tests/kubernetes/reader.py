@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controller.reconcile.events import ClusterChanged
-from controller.sources.kubernetes import SILENCE_SECONDS, KubernetesApi
+from controller.sources.kubernetes.source import SILENCE_SECONDS, KubernetesApi
 from controller.sources.store import Store
 from flows.cluster.model import Cluster
 

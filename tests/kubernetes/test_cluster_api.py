@@ -10,11 +10,11 @@ import pytest
 from tests.envtest.server import ApiServer
 from tests.packets.world_lab import topology_data
 from tests.truth.world import paper_world
-from topology.address import plan
 from topology.errors import LabError
-from topology.load import check_topology
-from topology.manifests import cluster_objects
+from topology.lab.manifests import cluster_objects
 from topology.remote.api import ClusterApi
+from topology.spec.address import plan
+from topology.spec.load import check_topology
 
 LABELS = {"pod": "a", "round": "1"}
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab-api", "labels": {"ns": "lab"}}}

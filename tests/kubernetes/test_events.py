@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.sources import kubernetes_events
+from controller.sources.kubernetes import event_writer
 from flows.cluster.model import Key
 from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
@@ -28,8 +28,8 @@ ALPHA: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def place(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A namespace of our own, and pauses of which a test need not wait for the end."""
-    monkeypatch.setattr(kubernetes_events, "POLICY_SECONDS", 0.0)
-    monkeypatch.setattr(kubernetes_events, "AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(event_writer, "POLICY_SECONDS", 0.0)
+    monkeypatch.setattr(event_writer, "AGAIN_SECONDS", 0.5)
     api.apply([namespace(PLACE)])
     yield
     api.kubectl("delete", "networkpolicies,events", "--all", "-n", PLACE)
@@ -78,14 +78,14 @@ def _count(event: dict[str, Any]) -> int:
 
 
 def test_many_at_once_are_written_slowly(api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes_events, "PER_SECOND", 0.001)
-    many = [policy(f"many-{number}", PLACE) for number in range(kubernetes_events.BURST + 5)]
+    monkeypatch.setattr(event_writer, "PER_SECOND", 0.001)
+    many = [policy(f"many-{number}", PLACE) for number in range(event_writer.BURST + 5)]
     api.apply(many)
     reader.reread()
     reader.source.events.report({Key(PLACE, one["metadata"]["name"]): "because" for one in many})
-    reader.until(lambda: len(events(api)) == kubernetes_events.BURST)
+    reader.until(lambda: len(events(api)) == event_writer.BURST)
     time.sleep(0.5)
-    assert len(events(api)) == kubernetes_events.BURST
+    assert len(events(api)) == event_writer.BURST
 
 
 def test_a_policy_of_the_original_api(api: ApiServer, reader: Reader) -> None:

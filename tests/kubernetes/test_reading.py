@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from controller.sources import kubernetes_watch
-from controller.sources.kubernetes_objects import Page, list_page
+from controller.sources.kubernetes.resources import Page, list_page
 from flows.cluster.model import Key
 from tests.envtest.server import ApiServer
 from tests.kubernetes.reader import Reader
@@ -77,7 +76,7 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
     api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is asked for to prove that all is known may be large, and is needed only where the watch is silent."""
-    monkeypatch.setattr("controller.sources.kubernetes_watch.PAGE", 1)
+    monkeypatch.setattr("controller.sources.kubernetes.reflector.PAGE", 1)
     (reflector,) = (one for one in reader.source._reflectors if one.resource.kind == "Namespace")
     deadline = time.monotonic() + 60
     api.apply([pod("other", {"at": f"n{time.monotonic_ns()}"})])  # no namespace: their watch says nothing
@@ -94,7 +93,7 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
         pages.append(page)
         return page._replace(number=mark.number)  # as if it had been asked for before
 
-    monkeypatch.setattr(kubernetes_watch, "list_page", count)
+    monkeypatch.setattr(reflector, "list_page", count)
     assert reflector.mark(deadline) is None
     assert len(pages) == 1
     assert pages[0].token
@@ -102,7 +101,7 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
 
 
 def test_more_objects_than_a_page_has(api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.sources.kubernetes_watch.PAGE", 7)
+    monkeypatch.setattr("controller.sources.kubernetes.reflector.PAGE", 7)
     many = [policy(f"many-{number}") for number in range(40)]
     api.apply(many)
     assert sum(key.name.startswith("many-") for key in reader.reread().policies) == 40

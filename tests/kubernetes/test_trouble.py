@@ -11,8 +11,8 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from controller.sources.kubernetes_stream import ApiError
-from controller.sources.kubernetes_trouble import Fault, Trouble, summary
+from controller.sources.kubernetes.stream import ApiError
+from controller.sources.kubernetes.trouble import Fault, Trouble, summary
 from tests.envtest.server import ApiServer, free_ports, write_kubeconfig
 from tests.kubernetes.reader import Reader
 

@@ -18,8 +18,8 @@ from tests.packets.world_lab import NODES, world_lab, world_of
 from tests.truth.cases import CASES, Case
 from tests.truth.paper import PaperCluster
 from tests.truth.world import NAMESPACES
-from topology.lab import Lab
-from topology.manifests import cluster_objects
+from topology.lab.lab import Lab
+from topology.lab.manifests import cluster_objects
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

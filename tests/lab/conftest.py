@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from topology.errors import MissingError
-from topology.lab import Lab
-from topology.load import check_topology
-from topology.machine import require
+from topology.host.machine import require
+from topology.lab.lab import Lab
+from topology.spec.load import check_topology
 
 SMALL: dict[str, Any] = {
     "nodes": [{"name": "one"}, {"name": "two"}],

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from controller.cli.errors import Failure
-from controller.cli.lab_manifests import SHOWN, line_of, read_files
+from controller.cli.lab.manifests import SHOWN, line_of, read_files
 from tests.lab.conftest import SMALL, MakeLab, open_switches
-from topology.lab import Lab
+from topology.host.process import python_path
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
-from topology.process import python_path
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 POLICY = """apiVersion: networking.k8s.io/v1

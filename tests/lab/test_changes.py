@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.cli.lab_manifests import line_of
+from controller.cli.lab.manifests import line_of
 from tests.lab.conftest import SMALL
-from topology.changes import NOT_FOUND, FaultyError, Given, carry_out, to_apply, to_delete
-from topology.lab import Lab
-from topology.load import check_topology
-from topology.manifests import cluster_objects, label
+from topology.lab.changes import NOT_FOUND, FaultyError, Given, carry_out, to_apply, to_delete
+from topology.lab.lab import Lab
+from topology.lab.manifests import cluster_objects, label
+from topology.spec.load import check_topology
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import yaml
 
 from controller.cli import main
 from tests.lab.conftest import SMALL, MakeLab, close_switches, open_switches
-from topology.lab import Lab
-from topology.process import python_path
+from topology.host.process import python_path
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,14 +15,14 @@ import pytest
 from pyroute2 import IPRoute
 
 from tests.lab.conftest import SMALL, MakeLab, close_switches, open_switches
-from topology import process
 from topology.errors import LabError, MissingError
-from topology.lab import Lab
-from topology.links import NUD_NOARP
-from topology.load import check_topology
-from topology.model import Pod, Port
+from topology.host import process
+from topology.host.links import NUD_NOARP
+from topology.lab.lab import Lab
+from topology.lab.report import describe
 from topology.probe.matrix import Outcome, Probe
-from topology.report import describe
+from topology.spec.load import check_topology
+from topology.spec.model import Pod, Port
 
 pytestmark = pytest.mark.lab
 
@@ -113,7 +113,7 @@ def test_after_a_crash_up_starts_anew(base: Path, make_lab: MakeLab) -> None:
     """The making process is killed in the middle, at different moments; what it left does not hinder the next one."""
     script = (
         "import json, sys; from pathlib import Path\n"
-        "from topology.lab import Lab; from topology.load import check_topology\n"
+        "from topology.lab.lab import Lab; from topology.spec.load import check_topology\n"
         "Lab(check_topology(json.loads(sys.argv[1]), 't', 't'), Path(sys.argv[2])).up(controller=False)"
     )
     lab = make_lab()
@@ -153,7 +153,7 @@ def test_down_ends_only_its_own(make_lab: MakeLab) -> None:
 
 
 def test_only_one_command_at_a_time(base: Path, make_lab: MakeLab) -> None:
-    from topology.state import locked
+    from topology.lab.state import locked
 
     lab = make_lab()
     with locked(base, "t"), pytest.raises(LabError, match="another command is working on the lab t"):
@@ -203,7 +203,7 @@ def test_the_kernel_does_not_answer_for_the_switch(make_lab: MakeLab) -> None:
     lab = make_lab()
     lab.up(controller=False)
     lab.probe(["x/a", "node:one"])
-    from topology.netns import inside
+    from topology.host.netns import inside
 
     with inside(lab.netns("x/a")), IPRoute() as ip:
         reachable = [
@@ -227,7 +227,7 @@ def test_large_packets_and_their_fragments_arrive_whole(make_lab: MakeLab) -> No
     lab = make_lab({**SMALL, "mtu": 1400})
     lab.up(controller=False)
     open_switches(lab)
-    from topology.netns import inside
+    from topology.host.netns import inside
 
     for family, kind in ((4, socket.AF_INET), (6, socket.AF_INET6)):
         with inside(lab.netns("x/a")):
@@ -248,8 +248,8 @@ def test_many_pairs_do_not_fill_the_machines_neighbour_table(make_lab: MakeLab) 
 
 def test_an_impostor_is_found_out(make_lab: MakeLab) -> None:
     """Packets that end up at the wrong pod count as wrong, not as allowed."""
-    from topology import links
-    from topology.netns import inside
+    from topology.host import links
+    from topology.host.netns import inside
 
     lab = make_lab()
     lab.up(controller=False)
@@ -273,7 +273,7 @@ def test_describe_says_where_to_look(make_lab: MakeLab) -> None:
 
 
 def test_what_is_missing_is_said(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from topology import machine
+    from topology.host import machine
 
     lab = make_lab()
     monkeypatch.setattr(machine, "PLACES", ())

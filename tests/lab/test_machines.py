@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.machine import NODE, UPLINK, Machine
-from topology import netns, process
 from topology.errors import LabError, MissingError
-from topology.machine import require
+from topology.host import netns, process
+from topology.host.machine import require
+from topology.host.process import python_path
 from topology.probe.matrix import Matrix, Outcome, Probe
-from topology.process import python_path
 from topology.remote.session import Fleet, Session
 
 pytestmark = pytest.mark.lab

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from topology.errors import LabError
-from topology.manifests import Folder, label, parse
+from topology.lab.manifests import Folder, label, parse
 
 POLICY = """
 apiVersion: networking.k8s.io/v1

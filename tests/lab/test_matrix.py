@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from topology.model import Port
 from topology.probe.history import KEPT, Run, like, load, remember
 from topology.probe.matrix import Matrix, Outcome, Probe, mesh
 from topology.probe.render import change_lines, outcome_lines, print_matrix, summary
+from topology.spec.model import Port
 
 NAMES = ("x/a", "x/b")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import MakeLab
-from topology import process
-from topology.netns import inside
-from topology.product import free_port
+from topology.host import process
+from topology.host.netns import inside
+from topology.lab.product import free_port
 
 pytestmark = pytest.mark.lab
 
@@ -32,7 +32,7 @@ def test_a_connection_from_inside_reaches_outside(make_lab: MakeLab) -> None:
     ]
     path = lab.folder / "test.json"
     path.write_text(json.dumps(job), encoding="utf-8")
-    process.start_python(lab.folder, "test", "topology.relay", [str(path)], lab.folder / "test.log")
+    process.start_python(lab.folder, "test", "topology.lab.relay", [str(path)], lab.folder / "test.log")
     inner = lab.nodes["one"].netns
     with dial(inner) as impatient:
         impatient.sendall(b"lost")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from topology.errors import TopologyError
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.scenarios.model import load, names, unused
 

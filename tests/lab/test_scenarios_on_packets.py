@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from topology.errors import MissingError
-from topology.lab import Lab
-from topology.machine import require
+from topology.host.machine import require
+from topology.lab.lab import Lab
 from topology.scenarios.check import check
 from topology.scenarios.model import Scenario, load, names
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from topology.address import plan
 from topology.errors import TopologyError
-from topology.load import check_topology, load_topology, parse_topology
+from topology.spec.address import plan
+from topology.spec.load import check_topology, load_topology, parse_topology
 
 GOOD: dict[str, Any] = {
     "nodes": [{"name": "one"}],

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from tests.lab.conftest import MakeLab
-from topology import netns
-from topology.lab import Lab
-from topology.load import load_topology
-from topology.node import NodeSwitch
-from topology.pod import INSIDE
+from topology.host import netns
+from topology.lab.lab import Lab
+from topology.lab.node import NodeSwitch
+from topology.lab.pod import INSIDE
 from topology.probe.matrix import Outcome, Probe
 from topology.scenarios import model
+from topology.spec.load import load_topology
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17

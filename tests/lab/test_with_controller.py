@@ -11,12 +11,12 @@ import pytest
 
 from tests.lab.conftest import MakeLab
 from topology.errors import LabError
-from topology.lab import Lab
-from topology.load import load_topology
-from topology.model import Pod
+from topology.lab.lab import Lab
+from topology.lab.report import describe
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Traffic
-from topology.report import describe
+from topology.spec.load import load_topology
+from topology.spec.model import Pod
 
 pytestmark = pytest.mark.lab
 

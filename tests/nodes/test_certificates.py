@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from controller.base.hub import HUBS
 from controller.cli import main
-from controller.hub import HUBS
 from tests.nodes.world import DENY, attach, bridge, call, flows, know, name, pod, put, view
 from tests.ovsdb.node import until
 from tests.tls.world import Pki, SecureNode, headgate

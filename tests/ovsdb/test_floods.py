@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.ovsdb import wire
+from controller.ovsdb import json_stream
 from controller.ovsdb.contents import TooMuch, check_columns
+from controller.ovsdb.json_stream import Splitter, WireError
 from controller.ovsdb.service import Bounds
-from controller.ovsdb.wire import Splitter, WireError
 from controller.peers.limits import DoorLimits, OvsdbLimits
 from controller.peers.pace import Budget
 from tests.ovsdb.node import Core, Node, running, until
@@ -174,8 +174,8 @@ def test_a_string_in_a_thousand_parts_is_scanned_once(monkeypatch: pytest.Monkey
             scanned += len(data) - at
             return original.match(data, at)
 
-    original = wire._REST_OF_STRING
-    monkeypatch.setattr(wire, "_REST_OF_STRING", Counting())
+    original = json_stream._REST_OF_STRING
+    monkeypatch.setattr(json_stream, "_REST_OF_STRING", Counting())
     splitter = Splitter()
     splitter.feed(b'{"a":"')
     for _ in range(1000):

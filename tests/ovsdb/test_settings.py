@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from controller.metrics import AWAY
+from controller.metrics.series import AWAY
 from controller.ovsdb import away
-from controller.ovsdb.settings import ControllerRow
+from controller.ovsdb.bridge_settings import ControllerRow
 from controller.reconcile.events import InstalledWritten
 from tests.ovsdb.node import Core, Node, free_port, running, until
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.ovsdb import settings
-from controller.ovsdb.remotes import controller_target, leads_to, parse_listen, parse_remote, plain_address
-from controller.ovsdb.settings import BridgeSettings, ControllerRow, TableRow
-from controller.ovsdb.wire import Splitter, WireError
+from controller.ovsdb import bridge_settings
+from controller.ovsdb.bridge_settings import BridgeSettings, ControllerRow, TableRow
+from controller.ovsdb.json_stream import Splitter, WireError
+from controller.ovsdb.targets import controller_target, leads_to, parse_listen, parse_remote, plain_address
 from controller.peers.limits import OvsdbLimits
 
 
@@ -118,13 +118,13 @@ def bridge(**changes: Any) -> BridgeSettings:
 
 def controllers(*rows: ControllerRow, add: bool = False) -> list[str]:
     """What plan_controller does, in short."""
-    plan = settings.plan_controller(bridge(controllers=rows), "tcp:h:1", lambda text: text == "tcp:h:1", add)
+    plan = bridge_settings.plan_controller(bridge(controllers=rows), "tcp:h:1", lambda text: text == "tcp:h:1", add)
     return [f"{one['op']} {one['table']}" for one in plan]
 
 
 def test_nothing_to_plan() -> None:
-    assert settings.plan_bridge(bridge(), {0: "classify"}) == []
-    assert settings.plan_bridge(bridge(protocols=frozenset({"OpenFlow10", "OpenFlow14"})), {0: "classify"}) == []
+    assert bridge_settings.plan_bridge(bridge(), {0: "classify"}) == []
+    assert bridge_settings.plan_bridge(bridge(protocols=frozenset({"OpenFlow10", "OpenFlow14"})), {0: "classify"}) == []
     assert controllers(ControllerRow("o", "tcp:h:1", ours=True)) == []
     assert controllers(ControllerRow("x", "tcp:h:1")) == []
     assert controllers(ControllerRow("x", "tcp:else:1")) == []
@@ -141,20 +141,24 @@ def test_ways_to_us() -> None:
 
 
 def test_patience() -> None:
-    assert settings.patience([]) == 0
-    assert settings.patience([ControllerRow("x", "ptcp:6654"), ControllerRow("o", "tcp:h:1", ours=True)]) == 0
-    assert settings.patience([ControllerRow("x", "tcp:a:1", connected=True)], grace=3) == 3
-    assert settings.patience([ControllerRow("x", "tcp:a:1")], grace=3) == 11  # OVS tries again every 8 s at the latest
+    assert bridge_settings.patience([]) == 0
+    assert bridge_settings.patience([ControllerRow("x", "ptcp:6654"), ControllerRow("o", "tcp:h:1", ours=True)]) == 0
+    assert bridge_settings.patience([ControllerRow("x", "tcp:a:1", connected=True)], grace=3) == 3
+    assert (
+        bridge_settings.patience([ControllerRow("x", "tcp:a:1")], grace=3) == 11
+    )  # OVS tries again every 8 s at the latest
 
 
 def test_hidden_flows_are_noted() -> None:
     theirs = ControllerRow("x", "tcp:192.0.2.1:6653")
-    assert "tcp:192.0.2.1:6653" in settings.hidden_flows(bridge(controllers=(theirs,)))
-    assert not settings.hidden_flows(bridge(controllers=(theirs,), in_band_disabled=True))
-    assert not settings.hidden_flows(bridge(controllers=(ControllerRow("x", "tcp:192.0.2.1:6653", in_band=False),)))
-    assert not settings.hidden_flows(bridge(controllers=(ControllerRow("x", "ptcp:6654"),)))
-    assert "tcp:192.0.2.1:6640" in settings.hidden_flows(bridge(in_band_managers=("tcp:192.0.2.1:6640",)))
-    assert not settings.hidden_flows(bridge(in_band_managers=("ptcp:6640",)))
+    assert "tcp:192.0.2.1:6653" in bridge_settings.hidden_flows(bridge(controllers=(theirs,)))
+    assert not bridge_settings.hidden_flows(bridge(controllers=(theirs,), in_band_disabled=True))
+    assert not bridge_settings.hidden_flows(
+        bridge(controllers=(ControllerRow("x", "tcp:192.0.2.1:6653", in_band=False),))
+    )
+    assert not bridge_settings.hidden_flows(bridge(controllers=(ControllerRow("x", "ptcp:6654"),)))
+    assert "tcp:192.0.2.1:6640" in bridge_settings.hidden_flows(bridge(in_band_managers=("tcp:192.0.2.1:6640",)))
+    assert not bridge_settings.hidden_flows(bridge(in_band_managers=("ptcp:6640",)))
 
 
 @pytest.mark.parametrize(
@@ -162,4 +166,4 @@ def test_hidden_flows_are_noted() -> None:
 )
 def test_table_names_refused(names: dict[int, str]) -> None:
     with pytest.raises(ValueError, match="table"):
-        settings.check_names(names)
+        bridge_settings.check_names(names)

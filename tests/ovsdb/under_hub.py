@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from controller.hub import install
+from controller.base.hub import install
 
 if __name__ == "__main__":
     install(sys.argv[1])

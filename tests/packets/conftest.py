@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.packets.world_lab import world_lab
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import socket
 
 from pyroute2 import IPRoute
 
-from topology import netns
-from topology.lab import Lab
+from topology.host import netns
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}

@@ -19,7 +19,7 @@ from tests.pipeline.packet import (
     neighbor,
 )
 from tests.switch.frames import encode
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 ROUTER_ADVERTISEMENT, REDIRECT = 134, 137
 EXPERIMENT = 0x88B5  # IEEE 802 local experimental

@@ -18,10 +18,10 @@ from types import TracebackType
 from tests.packets.world_lab import PLACEMENT
 from tests.pipeline.packet import ARP_REQUEST, arp
 from tests.switch.frames import encode
-from topology.lab import Lab
-from topology.netns import in_thread, inside
-from topology.node import BRIDGE
-from topology.pod import INSIDE
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
+from topology.lab.node import BRIDGE
+from topology.lab.pod import INSIDE
 
 _ALL_PROTOCOLS = 0x0003
 _PATIENCE = 2.0

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
-from topology.lab import Lab
-from topology.netns import in_thread, inside
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 _INTERVAL = 0.01

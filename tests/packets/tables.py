@@ -8,7 +8,7 @@ from tests.packets.evidence import evidence
 from tests.packets.world_lab import endpoint_name, world_of
 from tests.truth.cases import Case, Step
 from tests.truth.world import World
-from topology.lab import SETTLE, Lab
+from topology.lab.lab import SETTLE, Lab
 from topology.probe.matrix import Outcome, Probe
 
 # What is allowed although it should not be answers at once; only what should be allowed is worth waiting for longer.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.packets.policies import pods, policies, port
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 pytestmark = pytest.mark.lab

@@ -20,10 +20,10 @@ from tests.packets.test_limits import packet
 from tests.packets.world_lab import world_lab
 from tests.pipeline.packet import split
 from tests.switch.frames import encode
-from topology.lab import Lab
-from topology.links import ETHTOOL_STXCSUM, SIOCETHTOOL, checksums_in_software
-from topology.netns import in_thread, inside
-from topology.pod import INSIDE
+from topology.host.links import ETHTOOL_STXCSUM, SIOCETHTOOL, checksums_in_software
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
+from topology.lab.pod import INSIDE
 from topology.probe.matrix import Outcome, Probe
 
 pytestmark = pytest.mark.lab

@@ -11,7 +11,7 @@ import pytest
 from tests.packets.policies import Spec, pods, policies, policy, port
 from tests.packets.streams import Going, Knocking
 from tests.packets.watch import Record, every_kind, go_on, keeps_flowing, total
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]

@@ -10,8 +10,8 @@ from flows.openflow import match_fields as oxm
 from tests.packets.frames import Ears
 from tests.packets.policies import pods, policies, port
 from tests.pipeline.packet import ETHER
-from topology.lab import Lab
-from topology.netns import in_thread, inside
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

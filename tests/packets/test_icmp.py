@@ -16,8 +16,8 @@ from tests.packets.policies import pods, policies, port
 from tests.packets.watch import until
 from tests.pipeline.packet import ETHER, ICMP, Packet
 from tests.switch.frames import encode
-from topology.lab import Lab
-from topology.netns import in_thread, inside
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 pytestmark = pytest.mark.lab

@@ -15,7 +15,7 @@ import pytest
 from tests.packets.frames import Ears, mac, neighbours_of, number, put
 from tests.packets.policies import policies
 from tests.switch.frames import checksum
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

@@ -27,8 +27,8 @@ from tests.packets.watch import until
 from tests.packets.world_lab import world_lab
 from tests.pipeline.packet import ETHER, Packet, split
 from tests.switch.frames import encode
-from topology.lab import Lab
-from topology.netns import in_thread, inside
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

@@ -11,7 +11,7 @@ import pytest
 from tests.packets.policies import pods, policies, port
 from tests.packets.streams import SIDES, Going, LongLived
 from tests.packets.watch import until
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 pytestmark = pytest.mark.lab

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.packets.policies import policies
-from topology import netns
-from topology.lab import Lab
-from topology.netns import in_thread, inside
-from topology.node import BRIDGE
+from topology.host import netns
+from topology.host.netns import in_thread, inside
+from topology.lab.lab import Lab
+from topology.lab.node import BRIDGE
 
 pytestmark = pytest.mark.lab
 

@@ -11,7 +11,7 @@ from tests.packets.tables import play
 from tests.packets.watch import flows, total
 from tests.packets.world_lab import NODES, world_lab
 from tests.truth.cases import CASES, Case
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

@@ -10,9 +10,9 @@ from tests.packets.policies import pods, policies, port
 from tests.packets.streams import Going, Knocking
 from tests.packets.watch import total, until
 from tests.packets.world_lab import world_lab
-from topology.lab import Lab
-from topology.model import Pod
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
+from topology.spec.model import Pod
 
 pytestmark = pytest.mark.lab
 

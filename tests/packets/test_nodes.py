@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.packets.policies import policies
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
 pytestmark = pytest.mark.lab

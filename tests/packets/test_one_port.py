@@ -19,7 +19,7 @@ from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
 from tests.pipeline.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
 from tests.switch.frames import encode
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

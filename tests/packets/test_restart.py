@@ -14,7 +14,7 @@ from tests.packets.policies import pods, policies, port
 from tests.packets.streams import Going, Knocking, LongLived
 from tests.packets.watch import Record, every_kind, flows, go_on, keeps_flowing, sends, total
 from tests.packets.world_lab import NODES
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Capture, Traffic
 

@@ -12,7 +12,7 @@ from tests.packets.policies import pods, policies, port
 from tests.packets.streams import Going, Replies
 from tests.packets.watch import keeps_flowing, sends, until
 from tests.truth.world import namespace_manifest
-from topology.lab import Lab
+from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Capture, Traffic
 

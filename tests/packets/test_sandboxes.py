@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from topology import netns
-from topology.lab import Lab
-from topology.node import BRIDGE
+from topology.host import netns
+from topology.lab.lab import Lab
+from topology.lab.node import BRIDGE
 from topology.probe.matrix import Probe
 
 pytestmark = pytest.mark.lab

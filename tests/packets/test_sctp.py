@@ -12,7 +12,7 @@ from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
 from tests.pipeline.packet import ETHER, Packet
 from tests.switch.frames import encode
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.packets.forged import Forged, Forger, from_a_pod, from_the_uplink, honest
 from tests.packets.frames import Ears, neighbours_of, put, send_from
-from topology import links, netns
-from topology.lab import Lab
-from topology.node import BRIDGE
+from topology.host import links, netns
+from topology.lab.lab import Lab
+from topology.lab.node import BRIDGE
 
 pytestmark = pytest.mark.lab
 

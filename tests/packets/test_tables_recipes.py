@@ -6,7 +6,7 @@ import pytest
 
 from tests.packets.tables import play
 from tests.truth.cases import CASES, Case
-from topology.lab import Lab
+from topology.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

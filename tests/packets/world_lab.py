@@ -15,10 +15,10 @@ import pytest
 
 from tests.truth.world import NAMESPACES, OUTSIDE, PODS, PORTS, PROTOCOLS, World
 from topology.errors import MissingError
-from topology.lab import Lab
-from topology.load import check_topology
-from topology.machine import require
-from topology.objects import Cluster
+from topology.host.machine import require
+from topology.lab.lab import Lab
+from topology.lab.objects import Cluster
+from topology.spec.load import check_topology
 
 PLACEMENT = {pod: "two" if pod.endswith("b") else "one" for pod in PODS}
 NODES = ("one", "two")

@@ -8,12 +8,12 @@ import threading
 
 import pytest
 
-from controller.hub import HUBS, contained, until
+from controller.base.hub import HUBS, contained, until
 
 # Counted, not timed: with many threads, neither log lines nor ends of threads go through the list of all of them.
 MANY = """
 import sys
-from controller.hub import install
+from controller.base.hub import install
 install(sys.argv[1])
 import logging, threading
 logging.basicConfig(level=logging.INFO, stream=open("/dev/null", "w"))
@@ -59,7 +59,7 @@ def test_a_handler_contains_its_exceptions(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_thread_that_must_live_goes_on_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.hub._REST_SECONDS", 0.001)
+    monkeypatch.setattr("controller.base.hub._REST_SECONDS", 0.001)
     ended, calls = threading.Event(), []
 
     def work() -> None:

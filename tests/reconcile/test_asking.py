@@ -18,7 +18,7 @@ from controller.reconcile.events import (
     SwitchDown,
 )
 from controller.reconcile.meters import MeterReport
-from controller.report import switch_views
+from controller.status.report import switch_views
 from flows.bridge.binding import MOST_ADDRESSES, BridgeState, InterfaceState, SwitchView
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller import carrier as carrier_module
-from controller.carrier import Carrier
 from controller.reconcile.events import (
     AskNode,
     BridgeChanged,
@@ -20,8 +18,10 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.meters import MeterChanges
-from controller.reconcile.ports import ASK_AGAIN_SECONDS
+from controller.reconcile.port_marks import ASK_AGAIN_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
+from controller.runtime import commands as carrier_module
+from controller.runtime.commands import Carrier
 from flows.bridge.connection_peer import Peer
 from flows.render import cache_marks
 from flows.wire.values import Changes

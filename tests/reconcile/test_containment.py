@@ -11,13 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile import naming
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, Event, OvsdbState, SwitchUp, Tick
-from controller.reconcile.ports import PortLedger
+from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
-from controller.reconcile.telling import Telling
-from flows.bridge import binding
+from flows.bridge import binding, pod_names
 from flows.bridge.binding import BridgeState
 from flows.bridge.reader import BridgeReader
 from flows.cluster.model import (
@@ -39,6 +37,7 @@ from flows.plan import bridge_plan
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pod_places import Places
+from flows.plan.rule_news import Telling
 from flows.plan.rules import BridgeRules
 from flows.plan.world import World
 from flows.policy.engine import PolicyEngine
@@ -176,7 +175,7 @@ ONCE = (
     Fault(Switch, "want", lambda *_: True),
     Fault(Switch, "up", lambda *_: True),
     Fault(Reconciler, "_installed", lambda *_: True),
-    Fault(naming, "pod_named", lambda *_: True),
+    Fault(pod_names, "pod_named", lambda *_: True),
 )
 
 STEPS = st.lists(

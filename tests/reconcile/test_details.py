@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 from hypothesis import HealthCheck, given, settings
 
-from controller.annotate import flow_views
-from controller.details import MAX_LISTED, isolating, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.reconcile.events import ClusterChanged
-from controller.report import pod_views, policy_views
+from controller.status.details import (
+    MAX_LISTED,
+    isolating,
+    pod_bridges,
+    pod_detail,
+    policy_bridges,
+    policy_detail,
+)
+from controller.status.flows import flow_views
+from controller.status.report import pod_views, policy_views
 from flows.bridge.binding import BridgeState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Pod, Policy, Rule, Selector
 from flows.cluster.net import Net

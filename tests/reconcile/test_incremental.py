@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.telling import Plan
 from flows.bridge.binding import BridgeState, InterfaceState, read_bridge
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net, parse_address
 from flows.pipeline.pod_limits import Limit
 from flows.plan.encoder import FlowEncoder
+from flows.plan.rule_news import Plan
 from flows.plan.world import World
 from flows.policy import flow_limits, rule_numbers
 from flows.policy.rule import compile_policy

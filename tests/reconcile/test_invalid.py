@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.invalid import (
+from controller.reconcile.invalid_packets import (
     MANY_BROKEN,
     MANY_INVALID,
     MANY_VALID,

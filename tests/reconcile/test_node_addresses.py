@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from controller.report import missing, switch_views
+from controller.status.report import missing, switch_views
 from flows.bridge.binding import MOST_ADDRESSES, BridgeState, InterfaceState, said_addresses
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address

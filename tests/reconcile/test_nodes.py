@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState
-from controller.reconcile.nodes import NodeNames
-from controller.report import missing, problem_views, switch_views
+from controller.status.report import missing, problem_views, switch_views
 from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import Peer
+from flows.bridge.node_names import NodeNames
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import parse_address
 from tests.reconcile.driver import Driver, port

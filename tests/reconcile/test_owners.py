@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.reconcile.away import AWAY_SECONDS, MOST_AWAY
+from controller.reconcile.away_ovsdbs import AWAY_SECONDS, MOST_AWAY
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
@@ -19,10 +19,10 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
-from controller.reconcile.owners import PATIENCE_SECONDS
-from controller.report import missing, pod_views, switch_views
+from controller.status.report import missing, pod_views, switch_views
 from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import Peer
+from flows.bridge.owners import PATIENCE_SECONDS
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import Net, parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from controller.reconcile.reconciler import Reconciler
-from controller.report import policy_faults, policy_views
+from controller.status.report import policy_faults, policy_views
 from flows.bridge.binding import BridgeState
 from flows.cluster.model import (
     EVERYTHING,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.sources import documents, manifest
-from controller.sources.documents import DocumentError, read_documents
-from controller.sources.manifest import read_manifest
+from controller.sources.folder import documents, manifest
+from controller.sources.folder.documents import DocumentError, read_documents
+from controller.sources.folder.manifest import read_manifest
 from controller.sources.store import MAX_PROBLEMS as STORE_PROBLEMS
 from controller.sources.store import Store
 from flows.cluster.model import Policy

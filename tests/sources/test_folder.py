@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.sources import folder as module
-from controller.sources.folder import Folder
-from controller.sources.native import original
+from controller.base.native_threads import original
+from controller.sources.folder import files as module
+from controller.sources.folder.files import Folder
 from tests.sources.cases import POD, POLICY
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import Problem
-from controller.sources.manifest import read_manifest
+from controller.sources.folder.manifest import read_manifest
 from flows.cluster.model import Key, Pod, Policy
 from tests.sources.cases import BROKEN, POD, POLICY
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.sources.manifests import ManifestFolder
+from controller.sources.folder.source import ManifestFolder
 from controller.sources.source import SourceError
 from controller.sources.store import Store
 
@@ -21,7 +21,7 @@ from controller import hub
 hub.install(sys.argv[1])
 import os, queue, threading, time
 from pathlib import Path
-from controller.sources.manifests import ManifestFolder
+from controller.sources.folder.source import ManifestFolder
 from controller.sources.store import Store
 from tests.sources.cases import POD
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from controller.reconcile.events import ClusterChanged
-from controller.sources.manifest import Unit, read_manifest
+from controller.sources.folder.manifest import Unit, read_manifest
 from controller.sources.store import Store
 from flows.cluster.model import Key, Policy
 from tests.sources.test_store import Feed

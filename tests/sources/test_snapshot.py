@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.events import ClusterChanged
-from controller.sources.manifest import Unit
+from controller.sources.folder.manifest import Unit
 from controller.sources.source import SourceState
 from controller.sources.store import Store
 from flows.cluster import snapshot

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.sources.manifest import Unit
+from controller.sources.folder.manifest import Unit
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
 from flows.cluster.model import Cluster, Key, Namespace, Pod

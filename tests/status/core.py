@@ -23,7 +23,7 @@ class StubCore(Driver):
         self.handled: Callable[[list[Event]], None] = lambda events: None
 
     def read(self, look: Callable[[Reconciler, float], T], timeout: float = -1) -> T:
-        """As controller.core.Controller.read."""
+        """As controller.runtime.controller.Controller.read."""
         if not self.lock.acquire(timeout=timeout):
             raise TimeoutError("busy")
         try:

@@ -8,13 +8,13 @@ from types import MappingProxyType
 import pytest
 from prometheus_client import generate_latest
 
-from controller.invalid import MOST_NAMED, news
-from controller.measure import Meter
-from controller.metrics import Metrics
+from controller.metrics.meter import Meter
+from controller.metrics.series import Metrics
 from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Event, FlowsDumped, Tick
 from controller.reconcile.switch import AUDIT_SECONDS
-from controller.report import pod_views
-from controller.views import PodView
+from controller.status.invalid_packets import MOST_NAMED, news
+from controller.status.model import PodView
+from controller.status.report import pod_views
 from flows.bridge.binding import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net

@@ -11,10 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from controller import keeper as keeping
-from controller.board import Board
-from controller.keeper import Keeper
-from controller.metrics import Metrics
+from controller.metrics.series import Metrics
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
@@ -23,11 +20,14 @@ from controller.reconcile.events import (
     Problem,
     SwitchDown,
 )
-from controller.reconcile.owners import BridgeName
 from controller.reconcile.reconciler import Reconciler
-from controller.report import pod_views, pods_on, policy_views, problem_views, switch_views
-from controller.views import PodView
+from controller.status import keeper as keeping
+from controller.status.board import Board
+from controller.status.keeper import Keeper
+from controller.status.model import PodView
+from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
 from flows.bridge.binding import Attachment, BridgeState
+from flows.bridge.owners import BridgeName
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import parse_address
 from flows.parse.objects import parse_object

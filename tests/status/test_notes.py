@@ -8,9 +8,9 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.notes import MOST_LINES, Notes
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.report import few, source_lines
+from controller.status.policy_notes import MOST_LINES, Notes
+from controller.status.report import few, source_lines
 from flows.cluster.model import Cluster, Key, Policy, Selector
 
 NOTHING: tuple[Any, ...] = ()

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from controller.switch import messages
-from controller.switch.messages import HEADER, Bundle, Type
+from controller.openflow import messages
+from controller.openflow.messages import HEADER, Bundle, Type
 from flows.wire.codec import FlowDump
 from flows.wire.values import Changes
 

@@ -34,7 +34,7 @@ class _Rounds:
     def __init__(self) -> None:
         import threading
 
-        from controller.switch.session import Session
+        from controller.openflow.session import Session
 
         self.most = self._turns = 0
         plain = Session._consume
@@ -56,7 +56,7 @@ class _Rounds:
 
 def main(hub: str, path: str, limits: str) -> None:
     """Serve one test until it says `close`."""
-    from controller.hub import install
+    from controller.base.hub import install
 
     install(hub)
     if hub == "eventlet":
@@ -66,9 +66,9 @@ def main(hub: str, path: str, limits: str) -> None:
     import socket
     import threading
 
-    from controller.endpoints import HostPort
+    from controller.config.addresses import HostPort
+    from controller.openflow.app import Setup, open_app
     from controller.peers.limits import DoorLimits, Limits
-    from controller.switch.app import Setup, open_app
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     channel = socket.socket(socket.AF_UNIX)

@@ -14,19 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.openflow.messages import HEADER
+from controller.openflow.node_probes import MOST_UNANSWERED, Asker, answer, concerned, probe
 from controller.peers.limits import Limits
-from controller.switch.asking import (
-    MOST_UNANSWERED,
-    Asker,
-    answer,
-    concerned,
-    probe,
-)
-from controller.switch.messages import HEADER
 from flows.cluster.net import parse_address
 from flows.pipeline.registers import LOCAL_32, CookieKind, cookie
 from flows.wire.errors import CodecError
-from topology import netns
+from topology.host import netns
 
 LIMITS = Limits()
 OURS = ("192.0.2.1", "192.0.2.77", "169.254.20.10", "2001:db8:7::1", "2001:db8:7::2")

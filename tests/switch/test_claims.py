@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.openflow.claims import Claims, Identity
 from controller.peers.limits import Limits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
-from controller.switch.claims import Claims, Identity
 from flows.bridge.connection_peer import Peer
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from os_ken.ofproto import ofproto_v1_4_parser
 
-from controller.switch import messages
-from controller.switch.messages import Bundle, Command
+from controller.openflow import messages
+from controller.openflow.messages import Bundle, Command
 from flows.cluster.model import Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm

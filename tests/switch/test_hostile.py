@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from controller.hub import HUBS
+from controller.base.hub import HUBS
 from controller.reconcile.events import BundleDone, DumpFlows, FlowsDumped, SwitchDown, SwitchUp
 from tests.switch.controlled import Controller, controller
 from tests.switch.fakes import (

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from controller.openflow.foreign_flows import describe_foreign
+from controller.openflow.meters import QUESTIONS
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
@@ -20,8 +22,6 @@ from controller.reconcile.events import (
     SwitchUp,
 )
 from controller.reconcile.meters import MeterChanges, MeterReport
-from controller.switch.foreign import describe_foreign
-from controller.switch.meters import QUESTIONS
 from flows.openflow import match_fields as oxm
 from flows.openflow.flow import (
     Action,

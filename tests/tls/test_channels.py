@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.hub import HUBS
+from controller.base.hub import HUBS
 from tests.ovsdb.node import until
 from tests.tls.world import HOST, Headgate, Identity, Pki, SecureNode, anonymous, headgate, secure_node
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from controller.base.errors import StartError
 from controller.cli.status import show
-from controller.errors import StartError
-from controller.settings import SettingsError, load
+from controller.config.load import SettingsError, load
+from controller.status.model import StatusView, TlsView
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 from controller.tls.files import TlsFiles
 from controller.tls.peers import Refused, admit, names
-from controller.views import StatusView, TlsView
 from tests.tls.world import Pki
 
 CERTIFICATE = {

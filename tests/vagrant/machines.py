@@ -19,12 +19,12 @@ import yaml
 from tests.envtest.server import free_ports
 from tests.truth.cases import Step
 from tests.truth.world import OUTSIDE, PODS, World
-from topology.address import Endpoint, plan
-from topology.load import check_topology
+from topology.host.process import python_path
 from topology.probe.matrix import Outcome, Probe
-from topology.process import python_path
 from topology.remote.api import ClusterApi
 from topology.remote.session import Fleet, Session
+from topology.spec.address import Endpoint, plan
+from topology.spec.load import check_topology
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "vagrant" / "results"

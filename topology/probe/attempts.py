@@ -14,9 +14,9 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 
-from topology.address import Endpoint
 from topology.probe import wire
 from topology.probe.matrix import Outcome, Probe
+from topology.spec.address import Endpoint
 
 QUESTION = b"?\n"
 _AT_ONCE = struct.pack("ii", 1, 0)

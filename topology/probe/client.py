@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from topology.address import Endpoint
-from topology.links import forget_neighbours
-from topology.machine import has_sctp
-from topology.netns import enter, in_thread
+from topology.host.links import forget_neighbours
+from topology.host.machine import has_sctp
+from topology.host.netns import enter, in_thread
 from topology.probe.attempts import Attempt, Datagram, Echo, RawSctp, Source, Stream
 from topology.probe.matrix import Matrix, Outcome, Probe
 from topology.probe.pace import Pace
 from topology.probe.servers import raise_file_limit
+from topology.spec.address import Endpoint
 
 PATIENCE = (0.5, 1.0)
 MORE_PATIENCE = (1.5, 2.5)

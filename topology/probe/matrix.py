@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from topology.model import Port
+from topology.spec.model import Port
 
 
 class Outcome(enum.Enum):

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from topology.machine import has_sctp
-from topology.netns import inside
+from topology.host.machine import has_sctp
+from topology.host.netns import inside
 from topology.probe import wire
 
 BACKLOG = 512

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from topology.address import Endpoint
 from topology.errors import LabError
-from topology.netns import in_thread, inside
+from topology.host.netns import in_thread, inside
 from topology.probe.matrix import Probe
+from topology.spec.address import Endpoint
 
 CONNECT_SECONDS = 10.0
 _ETH_P_ALL = 0x0003

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import yaml
 
 from topology.errors import LabError
-from topology.manifests import Object, label
+from topology.lab.manifests import Object, label
 
 OWNER = "headgate-lab"
 SECONDS = 60.0

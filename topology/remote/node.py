@@ -10,16 +10,17 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from topology import netns, process, state
-from topology.address import Endpoint, plan
 from topology.errors import LabError
-from topology.machine import program
-from topology.model import Pod, Port, Topology
-from topology.node import BRIDGE
-from topology.pod import PodLink, attach, detach
+from topology.host import netns, process
+from topology.host.machine import program
+from topology.lab import state
+from topology.lab.node import BRIDGE
+from topology.lab.pod import PodLink, attach, detach
+from topology.lab.state import BASE
 from topology.probe import client
 from topology.probe.matrix import Matrix, Probe
-from topology.state import BASE
+from topology.spec.address import Endpoint, plan
+from topology.spec.model import Pod, Port, Topology
 
 SERVERS = "servers"
 

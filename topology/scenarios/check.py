@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from topology.lab import SETTLE, Lab
+from topology.lab.lab import SETTLE, Lab
 from topology.probe.matrix import Matrix, Outcome, Probe
 from topology.scenarios.model import Scenario, Step
 

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from topology import strict
 from topology.errors import TopologyError
-from topology.load import check_topology, explain
-from topology.model import Family, PortEntry, Topology
 from topology.probe.matrix import Probe
+from topology.spec import strict
+from topology.spec.load import check_topology, explain
+from topology.spec.model import Family, PortEntry, Topology
 
 FOLDER = Path(__file__).parent
 

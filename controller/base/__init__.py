@@ -1,0 +1,1 @@
+"""What every room stands on: the hub, threads, logs, errors. It imports no other room."""

@@ -1,0 +1,1 @@
+"""`headgate lab`, a file a command."""

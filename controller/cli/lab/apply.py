@@ -1,0 +1,122 @@
+"""`headgate lab apply` and `headgate lab delete`: manifests into force and out of it, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.errors import FAILED, Failure
+from controller.cli.lab.which_lab import Where, told
+
+if TYPE_CHECKING:
+    from topology.lab.changes import Step
+    from topology.lab.lab import Lab
+
+Command = Callable[..., None]
+
+
+def _manifest_options(function: Command) -> Command:
+    """The options that apply and delete share."""
+    for option in (
+        click.option(
+            "-f",
+            "--file",
+            "files",
+            multiple=True,
+            required=True,
+            metavar="FILE",
+            help="YAML or JSON; - is standard input. May be given several times.",
+            type=click.Path(allow_dash=True),
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0),
+            default=30.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait until it is in force.",
+        ),
+        click.option("--no-wait", is_flag=True, help="Return as soon as the manifests are written."),
+        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command(short_help="Put manifests into force.")
+@_manifest_options
+@click.pass_obj
+def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool) -> None:
+    """Put manifests into force, and wait until they are.
+
+    Takes Namespaces, Pods, Nodes and NetworkPolicies, several documents to a file. All files are checked before
+    anything is written: where one has a fault, it is told by file and line, and nothing is changed.
+
+    An object of the same kind and name is replaced. Of a pod that runs, labels and annotations can be changed; a new
+    one is made, with its network, on the node that spec.nodeName names, else where there are fewest.
+
+    \b
+    Examples:
+      headgate lab apply -f policy.yaml --dry-run
+      kubectl get networkpolicy -A -o yaml | headgate lab apply -f -
+    """
+    from controller.cli.lab.manifests import read_files, refuse
+    from topology.lab.changes import FaultyError, to_apply
+
+    with told():
+        lab = where.load()
+        found = read_files(files, whole=True)
+        for line in found.ignored:
+            click.echo(f"headgate: {line}", err=True)
+        if not found.given:
+            raise Failure("there is no object to apply in what was given; nothing was changed")
+        try:
+            steps = to_apply(lab, found.given)
+        except FaultyError as error:
+            refuse(error.faults)
+        else:
+            _carry_out(lab, steps, dry_run, None if no_wait else timeout)
+
+
+@click.command(short_help="Take manifests out of force.")
+@_manifest_options
+@click.option("--ignore-not-found", is_flag=True, help="What is not there is no error.")
+@click.pass_obj
+def delete(
+    where: Where, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool, ignore_not_found: bool
+) -> None:
+    """Take the objects of manifests out of force, by kind, namespace and name, and wait until they are.
+
+    A pod goes with its network, a namespace with all that is in it. The exit code is 1 where an object was not there;
+    the others are deleted nevertheless.
+    """
+    from controller.cli.lab.manifests import read_files, refuse
+    from topology.lab.changes import NOT_FOUND, FaultyError, to_delete
+
+    with told():
+        lab = where.load()
+        found = read_files(files, whole=False)
+        try:
+            steps = to_delete(lab, found.given)
+        except FaultyError as error:
+            refuse(error.faults)
+            return
+        missing = [step for step in steps if step.verb == NOT_FOUND]
+        _carry_out(lab, [step for step in steps if step.verb != NOT_FOUND], dry_run, None if no_wait else timeout)
+    for step in missing if not ignore_not_found else ():
+        click.echo(f"headgate: {step}", err=True)
+    if (missing or not found.given) and not ignore_not_found:
+        click.get_current_context().exit(FAILED)
+
+
+def _carry_out(lab: Lab, steps: list[Step], dry_run: bool, wait: float | None) -> None:
+    from topology.lab.changes import carry_out
+
+    for step in steps:
+        if not dry_run:
+            carry_out(lab, [step])
+        click.echo(f"{step} (dry run)" if dry_run else str(step))
+    if not dry_run and wait is not None and lab.current().controller:
+        lab.wait(wait)

@@ -1,0 +1,205 @@
+"""`headgate lab`: build a small cluster of network namespaces on this machine and work in it.
+
+Only what a command line needs stands here; the lab itself is the package `topology`, which is imported when a command
+runs.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.lab.apply import apply, delete
+from controller.cli.lab.exec import exec as execute
+from controller.cli.lab.machine import machine
+from controller.cli.lab.probe import probe
+from controller.cli.lab.scenario import scenario
+from controller.cli.lab.which_lab import Where, complete_lab, told
+from controller.cli.output import Page, Row, mark, output_option
+from controller.cli.which_controller import (
+    LAB_FOLDER,
+    LAB_FOLDER_VARIABLE,
+    LAB_VARIABLE,
+    how_to_ask,
+    named_lab,
+)
+
+HTTP_PORT = 8080
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--name",
+    envvar=LAB_VARIABLE,
+    metavar="NAME",
+    shell_complete=complete_lab,
+    help=f"The lab meant, where there are several. [env: {LAB_VARIABLE}]",
+)
+@click.option(
+    "--run-dir",
+    envvar=LAB_FOLDER_VARIABLE,
+    default=LAB_FOLDER,
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help=f"The folder that labs live in. [env: {LAB_FOLDER_VARIABLE}]",
+)
+@click.pass_context
+def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
+    """Build a small cluster on this machine and try policies in it.
+
+    Every node is a network namespace with an Open vSwitch of its own, every pod a namespace with one interface on its
+    node's switch. Nothing outside the lab's own namespaces is touched. Needs root and Open vSwitch.
+
+    \b
+    A first round:
+      headgate lab up                     two nodes, four pods, a controller
+      headgate lab probe                  who reaches whom, with real packets
+      headgate lab apply -f policy.yaml   put a NetworkPolicy into force
+      headgate lab probe --changes        what that changed
+      headgate lab down
+    """
+    ctx.obj = Where(name or named_lab(ctx), run_dir.absolute())
+
+
+# In the order in which a newcomer meets them; up, down and status stand below.
+for _command in (apply, delete, execute, probe, scenario, machine):
+    lab.add_command(_command)
+
+
+@lab.command(short_help="Bring a lab up: nodes, pods, headgate run.")
+@click.option(
+    "-f", "--file", "path", type=click.Path(path_type=Path), metavar="TOPOLOGY", help="A topology file (YAML)."
+)
+@click.option(
+    "--datapath",
+    type=click.Choice(["auto", "userspace", "kernel"]),
+    default="auto",
+    show_default=True,
+    help="Which of Open vSwitch's datapaths; auto takes the kernel's where it has the openvswitch module.",
+)
+@click.option(
+    "--http-port",
+    type=click.IntRange(1, 65535),
+    help=f"Port of the controller's HTTP. [default: {HTTP_PORT}, or any free one]",
+)
+@click.option(
+    "--no-controller", is_flag=True, help="Only the cluster; no flows, so nothing passes until somebody adds some."
+)
+@click.pass_obj
+def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no_controller: bool) -> None:
+    """Bring a lab up: nodes, pods, and `headgate run` beside them.
+
+    Without -f it is the tenant example: two nodes, namespaces tenant-a and tenant-b, pods with the label segment.
+    What an earlier lab of the same name left behind, after a crash for instance, is removed first. A lab that is up
+    stays as it is.
+
+    \b
+    A topology file:
+      name: mine
+      ports: [80, 53/UDP, "web:8080/TCP"]       what pods serve unless they say otherwise
+      nodes: [{name: node-1}, {name: node-2}]
+      namespaces: [{name: shop, labels: {team: shop}}]
+      pods:
+        - {namespace: shop, name: web, node: node-1, labels: {app: web}}
+        - {namespace: shop, name: db, node: node-2, labels: {app: db}, ports: [5432]}
+      externals: [{name: world}]                machines outside the cluster
+    Also: families [4, 6], mtu, subnets {ipv4, ipv6}, and addresses of nodes, pods and externals.
+    """
+    from topology.lab.lab import Lab
+    from topology.spec.load import load_topology
+
+    with told():
+        made = Lab(load_topology(path, where.name), where.base)
+        port = http_port or _preferred_port()
+        new = made.up(datapath, not no_controller, port, progress=lambda text: click.echo(f"{text} …", err=True))
+    name = made.topology.name
+    kind = made.current().datapath
+    size = f"{len(made.topology.pods)} pods on {len(made.nodes)} nodes, {kind} datapath"
+    click.echo(f"lab {name} {'is up' if new else 'was up already'}: {size}")
+    if made.current().controller:
+        click.echo(f"ask its controller: {how_to_ask(name, made.product.server)} status")
+
+
+def _preferred_port() -> int:
+    """The usual port where it is free, else 0 for any."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", HTTP_PORT))
+        except OSError:
+            return 0
+    return HTTP_PORT
+
+
+@lab.command(short_help="Take a lab down, whatever is left of it.")
+@click.pass_obj
+def down(where: Where) -> None:
+    """Take a lab down: its processes, namespaces and files, whatever is left of them. Nothing else is touched."""
+    from topology.lab.lab import Lab
+    from topology.spec.load import load_topology
+
+    with told():
+        name = where.chosen()
+        there = Lab(load_topology(name=name), where.base).down()
+    click.echo(f"lab {name} {'is down' if there else 'was not up'}")
+
+
+@lab.command(short_help="Show nodes, pods and where to look further.")
+@output_option
+@click.pass_obj
+def status(where: Where, output: str) -> None:
+    """Show what the lab consists of: nodes, pods, addresses, and where to look further.
+
+    The netns column of a node or pod (in -o json) is a file: `nsenter --net=FILE` opens a shell in it. A node's ovsdb
+    is what `ovs-vsctl --db` takes, its management what `ovs-ofctl dump-flows` takes.
+    """
+    from topology.lab.report import describe
+
+    with told():
+        found = describe(where.load())
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+        return
+    page = Page()
+    page.line(f"lab {found['name']} in {found['folder']}, {found['datapath']} datapath")
+    if found["server"]:
+        state = "runs" if found["controller"] else "DOES NOT RUN"
+        page.line(f"controller {state} at {found['server']}: {how_to_ask(found['name'], found['server'])} status")
+    else:
+        page.line("without a controller")
+    nodes: list[Row] = [
+        (
+            node["name"],
+            mark(node["running"], "runs", "is down"),
+            " ".join(node["addresses"]),
+            node["ovsdb"],
+            node["management"],
+        )
+        for node in found["nodes"]
+    ]
+    page.table("Nodes", ("node", "switch", "addresses", "ovsdb", "management"), nodes)
+    namespaces: list[Row] = [(one["name"], _labels(one["labels"])) for one in found["namespaces"]]
+    page.table("Namespaces", ("namespace", "labels"), namespaces)
+    pods: list[Row] = [
+        (
+            pod["name"],
+            pod["node"],
+            " ".join(pod["addresses"]),
+            pod["interface"],
+            _labels(pod["labels"]),
+            " ".join(pod["ports"]),
+        )
+        for pod in found["pods"]
+    ]
+    page.table("Pods", ("pod", "node", "addresses", "interface", "labels", "ports"), pods)
+    outside: list[Row] = [(item["name"], " ".join(item["addresses"])) for item in found["externals"]]
+    page.table("Outside the cluster", ("name", "addresses"), outside)
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels.items())

@@ -1,0 +1,153 @@
+"""What `headgate lab apply` and `delete` are given: files read as the controller reads its folder, faults by line.
+
+Nothing is written here. What a lab makes of the objects is `topology.lab.changes`'s business.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.base.printable import printable
+from controller.cli.errors import Failure
+from controller.reconcile.events import Problem
+from controller.sources.folder.documents import Document, DocumentError, read_documents
+from controller.sources.folder.manifest import flatten, join, read_manifest
+from flows.parse.objects import ParseError, parse_object
+from topology.errors import LabError
+from topology.lab.changes import Given
+from topology.lab.manifests import checked, label
+
+SHOWN = 20  # faults that are told; where there are more, the first ones matter
+_DOCUMENT = re.compile(r", document \d+ \(line (\d+)\)\Z")
+_AT_LINE = re.compile(r" \(line (\d+)\)\Z")
+_STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
+
+
+class Manifests:
+    """The objects of some files, and of the kinds that Headgate does not read only the names."""
+
+    def __init__(self) -> None:
+        self.given: list[Given] = []
+        self.ignored: list[str] = []
+
+
+def read_files(names: Sequence[str], whole: bool) -> Manifests:
+    """Read files, `-` for standard input. Raises Failure with every fault of all of them.
+
+    Without `whole` an object needs no more than its kind and name, as where it is to be deleted.
+    """
+    found = Manifests()
+    faults: list[str] = []
+    for name in names:
+        shown = "standard input" if name == "-" else name
+        data = _bytes(name, shown)
+        faults += _faults(data, shown, name.endswith(".json")) if whole else []
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            faults += [] if whole else [f"{shown}: is not UTF-8 text: save it as UTF-8"]
+            continue
+        for document in read_documents(text, name.endswith(".json")):
+            try:
+                _take(document, shown, text, found)
+            except (LabError, DocumentError, ParseError) as error:
+                faults += [] if whole else [f"{shown}:{document.line}: {printable(str(error))}"]
+    refuse(faults)
+    return found
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise Failure with these faults, if there are any; what is one line stays one."""
+    if len(faults) == 1:
+        raise Failure(f"{faults[0]}; nothing was changed")
+    if faults:
+        more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        raise Failure("\n  ".join((f"{len(faults)} faults; nothing was changed:", *faults[:SHOWN], *more)))
+
+
+def _bytes(name: str, shown: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise Failure(f"{shown}: {error.strerror or error}; nothing was changed") from error
+
+
+def _faults(data: bytes, shown: str, is_json: bool) -> list[str]:
+    """What the controller would say of the file, each with the line of what it is about."""
+    text = data.decode("utf-8-sig", "replace")
+    problems = read_manifest(data, shown, is_json).unit.problems
+    # Finding a line costs as much as reading the file: only for those that are shown.
+    return [_told(one, shown, text) if number < SHOWN else shown for number, one in enumerate(problems)]
+
+
+def _told(problem: Problem, shown: str, text: str) -> str:
+    document = _DOCUMENT.search(problem.where)
+    at, reason = _AT_LINE.search(problem.reason), problem.reason
+    if at:
+        line, reason = int(at[1]), problem.reason[: at.start()]
+    elif document:
+        line = line_of(text, int(document[1]), problem.field)
+    else:
+        line = 0
+    where = f"{shown}:{line}" if line else shown
+    return ": ".join(part for part in (where, problem.key, problem.field, reason) if part)
+
+
+def _take(document: Document, shown: str, text: str, found: Manifests) -> None:
+    if document.error is not None:
+        raise document.error
+    for prefix, raw in flatten(document.value):
+        item = checked(raw, "not an object of Kubernetes")
+        place = _place(shown, text, document.line, prefix)
+        if _is_read(item):
+            found.given.append(Given(item, place))
+        else:
+            found.ignored.append(f"{place('')}: {label(item)} ignored: Headgate does not read this kind")
+
+
+def _is_read(item: dict[str, Any]) -> bool:
+    try:
+        return parse_object(item) is not None
+    except ParseError:
+        return True  # of ours, and faulty; where it is to be deleted that does not matter
+
+
+def _place(shown: str, text: str, first: int, prefix: str) -> Callable[[str], str]:
+    return lambda path: f"{shown}:{line_of(text, first, join(prefix, path))}"
+
+
+def line_of(text: str, first: int, path: str) -> int:
+    """The line of what `path` leads to, like `spec.ingress[0].ports`, in the document that begins on line `first`.
+
+    As far as the path can be followed: else the line of the last place on the way.
+    """
+    loader = yaml.CSafeLoader("\n".join(text.splitlines()[first - 1 :]))
+    try:
+        node = loader.get_node() if loader.check_node() else None
+    except (yaml.YAMLError, RecursionError):
+        return first
+    finally:
+        loader.dispose()
+    line = node.start_mark.line if node is not None else 0
+    for step in _STEP.findall(path):
+        found = next(_children(node, step), None)
+        if found is None:
+            break
+        key, node = found
+        line = key.start_mark.line
+    return first + int(line)
+
+
+def _children(node: Any, step: str) -> Iterator[tuple[Any, Any]]:
+    """Where a step leads from a node: the node that names the place, and the one that stands there."""
+    if isinstance(node, yaml.MappingNode):
+        yield from ((key, value) for key, value in node.value if key.value == step)
+    elif isinstance(node, yaml.SequenceNode) and step.startswith("["):
+        number = int(step[1:-1])
+        yield from ((one, one) for one in node.value[number : number + 1])

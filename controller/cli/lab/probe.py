@@ -1,0 +1,158 @@
+"""`headgate lab probe`: who reaches whom, and what has changed since an earlier probe of the same."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.lab.which_lab import Where, complete_endpoint, told
+from controller.cli.output import output_option, seconds
+
+if TYPE_CHECKING:
+    from topology.lab.lab import Lab
+    from topology.probe.history import Run
+    from topology.probe.matrix import Matrix
+    from topology.spec.model import Port
+
+HISTORY = "probes.json"
+
+
+@click.command(short_help="Find out who reaches whom, with real packets.")
+@output_option
+@click.argument("endpoints", nargs=-1, metavar="[NS/POD]…", shell_complete=complete_endpoint)
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="NS/POD",
+    shell_complete=complete_endpoint,
+    help="Probe from this endpoint only; may be given several times.",
+)
+@click.option(
+    "--to",
+    "destinations",
+    multiple=True,
+    metavar="NS/POD",
+    shell_complete=complete_endpoint,
+    help="Probe this endpoint only; may be given several times.",
+)
+@click.option(
+    "-p",
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="PORT[/PROTOCOL]",
+    help="Probe this port, 80 or 53/UDP; may be given several times. [default: all that the topology names]",
+)
+@click.option("--family", type=click.Choice(["4", "6"]), help="Only this address family.")
+@click.option("--nodes", is_flag=True, help="Probe from and to the nodes, too.")
+@click.option("--icmp", is_flag=True, help="Probe with echo requests, too.")
+@click.option("--changes", is_flag=True, help="Say what is different from the last probe of the same.")
+@click.pass_obj
+def probe(
+    where: Where,
+    output: str,
+    endpoints: tuple[str, ...],
+    sources: tuple[str, ...],
+    destinations: tuple[str, ...],
+    ports: tuple[str, ...],
+    family: str | None,
+    nodes: bool,
+    icmp: bool,
+    changes: bool,
+) -> None:
+    """Find out who reaches whom, with real packets: every pod tries every pod, over every port and address family.
+
+    Real TCP, UDP and SCTP servers run in all pods; where the kernel has no SCTP, its packets are made by hand. A try
+    without an answer is repeated before it counts. Rows of the table are sources, columns destinations: allowed,
+    denied, or closed, which is allowed to a port that nobody listens on. Endpoints are also node:NAME and
+    external:NAME.
+
+    \b
+    Examples:
+      headgate lab probe --changes
+      headgate lab probe --from tenant-a/batch --to tenant-a/backend -p 80
+    """
+    from topology.probe import history
+
+    with told():
+        found = where.load()
+        matrix = found.probe(
+            list(sources or endpoints) or None,
+            [_port(text) for text in ports] or None,
+            destinations=list(destinations or endpoints) or (_all(found, nodes) if sources else None),
+            nodes=nodes,
+            icmp=icmp,
+            families=[int(family)] if family else None,
+        )
+    runs = history.load(found.folder / HISTORY)
+    before = history.like(runs, matrix) if changes else None
+    history.remember(found.folder / HISTORY, runs, history.Run(time.time(), matrix))
+    if output == "json":
+        click.echo(json.dumps(_as_json(matrix, before, changes), indent=2))
+    else:
+        _draw(matrix, before, changes)
+
+
+def _all(lab: Lab, nodes: bool) -> list[str]:
+    return [name for name in lab.endpoints if nodes or not name.startswith("node:")]
+
+
+def _draw(matrix: Matrix, before: Run | None, changes: bool) -> None:
+    from rich.console import Console
+
+    from topology.probe.render import change_lines, is_plain, outcome_lines, print_matrix, summary
+
+    console = Console(highlight=False)
+    if len(matrix.sources()) == len(matrix.destinations()) == 1:
+        for line in outcome_lines(matrix, is_plain(console)):
+            click.echo(line)
+    else:
+        print_matrix(matrix, console, before.matrix if before else None)
+        click.echo(summary(matrix.count()))
+    if not changes:
+        return
+    lines = change_lines(matrix, before.matrix, is_plain(console)) if before else []
+    click.echo(_compared(matrix, before, len(lines)))
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _compared(matrix: Matrix, before: Run | None, number: int) -> str:
+    """What the probe was compared with, and how much is different."""
+    if before is None:
+        return "there is no earlier probe of these endpoints, ports and families to compare with"
+    when = (
+        f"{datetime.fromtimestamp(before.at).astimezone():%H:%M:%S}, {seconds(max(0.0, time.time() - before.at))} ago"
+    )
+    common, asked = before.common(matrix), len(matrix.results)
+    part = "" if common == asked else f"; {common} of these {asked} probes were in it, the others are not compared"
+    return f"{number or 'no'} {'change' if number == 1 else 'changes'} since the probe of {when}{part}"
+
+
+def _as_json(matrix: Matrix, before: Run | None, changes: bool) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(matrix.to_json())
+    if changes:
+        different = matrix.changes(before.matrix) if before else {}
+        at = datetime.fromtimestamp(before.at, UTC).isoformat(timespec="seconds") if before else ""
+        found["compared_with"] = {"at": at, "probes": before.common(matrix)} if before else None
+        found["changes"] = [
+            {**one._asdict(), "before": then.value, "after": now.value} for one, (then, now) in different.items()
+        ]
+    return found
+
+
+def _port(text: str) -> Port:
+    from pydantic import ValidationError
+
+    from topology.spec.model import Port
+
+    number, _, protocol = text.partition("/")
+    try:
+        return Port.model_validate({"port": number, "protocol": protocol.upper() or "TCP"})
+    except ValidationError as error:
+        raise click.BadParameter(f"{text!r} is not a port like 80 or 53/UDP", param_hint="--port") from error

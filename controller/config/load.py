@@ -1,0 +1,215 @@
+"""The options of `headgate run`, described for flags and help, and merged: defaults, then file, then environment, then
+flags.
+
+What an option means and which values it takes is `config`'s; here only where a value came from matters, so that an
+error can name the file and line, the variable or the flag.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from controller.config.schema import ENV_PREFIX, IN_CLUSTER, Config
+
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+# Variables with our prefix that are read elsewhere (the client commands).
+LAB_PREFIX = f"{ENV_PREFIX}LAB"  # the lab's variables; it also marks the processes that it starts with them
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}SERVER"})
+_LAB = re.compile(rf"{ENV_PREFIX}LAB(_\w+)?\Z")  # the lab's, which marks the processes it starts with some of them
+# What the kubelet sets in every container for a Service whose name starts with "headgate" (HEADGATE_SERVICE_HOST and so
+# on).
+_SERVICE_LINK = re.compile(
+    rf"{ENV_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z"
+)
+MAX_FILE_BYTES = 1 << 20
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class SettingsError(Exception):
+    """An option that cannot be taken, a message for the operator on one line."""
+
+
+class Option(NamedTuple):
+    """One field of Config as flags, help and reference pages need it. `default` is text, empty for none."""
+
+    name: str
+    flag: str
+    variable: str
+    metavar: str
+    group: str
+    help: str
+    default: str
+    repeatable: bool
+    choices: tuple[str, ...]
+
+
+class Given(NamedTuple):
+    """A raw value and where it stood, in words."""
+
+    value: object
+    origin: str
+
+
+def options() -> tuple[Option, ...]:
+    """All options, in the order of the schema."""
+    return tuple(_describe(name, field) for name, field in Config.model_fields.items())
+
+
+def _describe(name: str, field: FieldInfo) -> Option:
+    extra: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    annotation: Any = field.annotation
+    default = field.default
+    return Option(
+        name=name,
+        flag="--" + name.replace("_", "-"),
+        variable=ENV_PREFIX + name.upper(),
+        metavar=str(extra["metavar"]),
+        group=str(extra["group"]),
+        help=field.description or "",
+        default=" ".join(default) if isinstance(default, tuple) else "" if default is None else str(default),
+        repeatable=get_origin(annotation) is tuple,
+        choices=tuple(get_args(annotation)) if get_origin(annotation) is Literal else (),
+    )
+
+
+def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> Config:
+    """Merge all sources into a Config.
+
+    `flags` holds what was given on the command line only, `file` is the path of `--config` (the environment may name
+    it instead). A list from a stronger source replaces that of a weaker one. Raises SettingsError.
+    """
+    given = from_environment(environment)
+    file = file or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
+    merged = from_file(file) if file else {}
+    merged.update(given)
+    merged.update({name: Given(value, "--" + name.replace("_", "-")) for name, value in flags.items()})
+    if not merged.keys() & {"manifests", "kubeconfig"} and _is_in_cluster(environment):
+        merged["kubeconfig"] = Given(IN_CLUSTER, "this pod's service account")
+    try:
+        return Config.model_validate({name: one.value for name, one in merged.items()})
+    except ValidationError as error:
+        raise SettingsError(_explain(error, merged)) from None
+
+
+def _is_in_cluster(environment: Mapping[str, str]) -> bool:
+    """We run in a pod that was given credentials for the API server."""
+    return bool(environment.get("KUBERNETES_SERVICE_HOST")) and SERVICE_ACCOUNT_TOKEN.is_file()
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
+    """The options that HEADGATE_ variables set; an empty variable counts as not set, and an unknown one for nothing."""
+    known = {option.variable: option for option in options()}
+    given: dict[str, Given] = {}
+    for variable, text in sorted(environment.items()):
+        option = known.get(variable)
+        if option is not None and text.strip():
+            value: object = tuple(text.replace(",", " ").split()) if option.repeatable else text.strip()
+            given[option.name] = Given(value, variable)
+    return given
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to warn of: HEADGATE_ variables that nothing reads, a line each with the nearest name.
+
+    They end nothing, for an environment has many authors; a file has one, and what it says is meant.
+    """
+    known = [*(option.variable for option in options()), *OTHER_VARIABLES]
+    lines = []
+    for variable in sorted(environment):
+        if not variable.startswith(ENV_PREFIX) or variable in known or variable.startswith(LAB_PREFIX):
+            continue
+        if not _SERVICE_LINK.match(variable) and not _LAB.match(variable):
+            lines.append(f"the environment variable {variable} is unknown and has no effect{_nearest(variable, known)}")
+    return lines
+
+
+def from_file(path: Path) -> dict[str, Given]:
+    """The options that a YAML file sets. Raises SettingsError with file and line."""
+    known = {option.name: option for option in options()}
+    given: dict[str, Given] = {}
+    for key, line, value in _read_mapping(path):
+        option = known.get(key)
+        if option is None:
+            raise SettingsError(
+                f"{path}:{line}: unknown key {key!r}{_nearest(key, known)}; `headgate run --help` lists all"
+            )
+        if key in given:
+            raise SettingsError(f"{path}:{line}: {key} stands twice; keep one of them")
+        if value is None:
+            continue
+        if option.repeatable and isinstance(value, str):
+            value = (value,)
+        given[key] = Given(value, f"{path}:{line}: {key}")
+    return given
+
+
+def _read_mapping(path: Path) -> Iterable[tuple[str, int, object]]:
+    text = _read_text(path)
+    try:
+        loader = yaml.SafeLoader(text)
+        build = loader.construct_object
+        node = loader.get_single_node()
+        if node is None:
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            raise SettingsError(f"{path}: a mapping of options is expected, like `manifests: /etc/headgate/manifests`")
+        return [
+            (str(build(key, deep=True)), key.start_mark.line + 1, build(value, deep=True)) for key, value in node.value
+        ]
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise SettingsError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read the configuration file {path}: {error.strerror}; give another with --config FILE"
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the configuration file {path} is not UTF-8 text") from None
+    if len(text) > MAX_FILE_BYTES:
+        raise SettingsError(f"the configuration file {path} is larger than 1 MiB; is it the right one?")
+    return text
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _explain(error: ValidationError, given: Mapping[str, Given]) -> str:
+    """The first thing that pydantic found wrong, in one line that begins with where the value came from."""
+    first = error.errors(include_url=False, include_context=True)[0]
+    reason = _reason(dict(first))
+    if not first["loc"]:
+        return reason
+    name = str(first["loc"][0])
+    return f"{given[name].origin}: {reason}" if name in given else f"{name}: {reason}"
+
+
+def _reason(found: dict[str, Any]) -> str:
+    context: dict[str, Any] = found.get("ctx") or {}
+    kind = found["type"]
+    if kind == "value_error":
+        return str(context.get("error", found["msg"]))
+    if kind == "literal_error":
+        return f"{found['input']!r} is not one of {context['expected']}"
+    if kind == "too_short":
+        return "at least one is needed"
+    if kind in {"tuple_type", "string_type", "path_type"}:
+        wanted = {"tuple_type": "a list", "string_type": "text", "path_type": "a path"}[kind]
+        return f"{found['input']!r} is not {wanted}"
+    return f"{found['input']!r}: {found['msg']}"

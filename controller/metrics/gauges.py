@@ -1,0 +1,132 @@
+"""The gauges of what the reconciler holds: from counts and not from views, set where they
+differ from what was set last.
+
+For the thread that keeps the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from controller.metrics.series import Counts, Denied, Invalid, Limited, Metrics
+from controller.ovsdb.away import CONTESTED, OVSDB, WAITING
+from controller.reconcile.reconciler import Reconciler
+from controller.status.keeper import BUSY_SECONDS, Core, Keeper
+from controller.status.report import bridges_behind
+from flows.bridge.owners import BridgeName
+from flows.cluster.model import Cluster, Direction, Key
+
+
+class _Switch(NamedTuple):
+    """The gauges of one switch."""
+
+    desired: int
+    actual: int | None
+    foreign: int
+    in_sync: bool
+    connected: bool
+    away: str  # why it is not connected, as one word
+
+
+class _Counts(NamedTuple):
+    """What is read at once: it costs as much as there are switches."""
+
+    switches: dict[tuple[str, str], _Switch]
+    policies: int
+    pods: int
+    behind: bool
+    left_out: bool
+    cluster: Cluster | None
+    contained: int
+    openflow: int
+    ovsdb: int
+
+
+class Gauges:
+    """`faulty` says how many policies cannot be realized as they stand, `away` why switches have no session."""
+
+    def __init__(
+        self,
+        core: Core,
+        keeper: Keeper,
+        metrics: Metrics,
+        faulty: Callable[[], int],
+        away: Callable[[], Mapping[BridgeName, str]] = dict,
+    ) -> None:
+        self._core = core
+        self._keeper = keeper
+        self._metrics = metrics
+        self._faulty = faulty
+        self._away = away
+        self._shown: dict[tuple[str, str], _Switch] = {}
+
+    def show(self) -> None:
+        """Set them. Raises TimeoutError when the core is busy for too long."""
+        counts = self._core.read(partial(_count, self._away()), BUSY_SECONDS)
+        for where, values in counts.switches.items():
+            if self._shown.get(where) != values:
+                self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
+                self._metrics.connected(*where, values.connected)
+                self._metrics.away(*where, values.away)
+        for gone in self._shown.keys() - counts.switches.keys():
+            self._metrics.forget_switch(*gone)
+        self._shown = counts.switches
+        if counts.cluster is not None:
+            self._metrics.retire(partial(_owned, counts.cluster))
+        unrealized = self._faulty()
+        if counts.behind or counts.left_out:
+            policies = self._keeper.policies(self._keeper.moment())
+            unrealized = sum(not policy.realized for policy in policies)
+        self._metrics.world(counts.policies, unrealized, counts.pods)
+        self._metrics.contained(counts.contained)
+        self._metrics.connections(counts.openflow, counts.ovsdb)
+
+
+def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Counts:
+    world = core.world
+    switches = {}
+    pods = 0
+    for name, bridge in world.bridges.items():
+        switch = core.switch_of(name)
+        reading = world.kept_reading(name)
+        pods += len(reading.view.attachments) if reading else 0
+        if world.owners.refusal(name) and (bridge.node, bridge.name) in switches:
+            continue  # who calls itself by another node's name says nothing of that one
+        switches[bridge.node, bridge.name] = _Switch(
+            len(switch.desired) if switch else 0,
+            switch.size if switch else None,
+            switch.foreign if switch else 0,
+            switch is not None and switch.realized,
+            switch is not None and switch.session is not None,
+            "" if switch and switch.session is not None else _reason(core, name, away),
+        )
+    plans = (world.planned(name) for name in world.bridges)
+    refused = sum(len(plan.refused) for plan in plans if plan is not None)
+    return _Counts(
+        switches,
+        len(world.cluster.policies) if world.cluster else 0,
+        pods,
+        bool(bridges_behind(core)),
+        bool(world.left_out()),
+        world.cluster,
+        refused + sum(1 for _ in core.contained()),
+        sum(switch.session is not None for switch in core.switches.values()),
+        sum(state.synced for state in core.ovsdb.values()),
+    )
+
+
+def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) -> str:
+    if core.world.owners.refusal(name):
+        return CONTESTED
+    return away.get(name) or (WAITING if core.is_synced(name[0]) else OVSDB)
+
+
+def _owned(cluster: Cluster, counts: Counts) -> bool:
+    """True while the pod, or the policy with this rule, is there."""
+    if isinstance(counts, Denied | Limited | Invalid):
+        return Key(counts.namespace, counts.pod) in cluster.pods
+    policy = cluster.policies.get(Key(counts.namespace, counts.policy))
+    rules = policy.rules(Direction(counts.direction)) if policy is not None else ()
+    return counts.rule < len(rules)

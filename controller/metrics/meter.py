@@ -1,0 +1,117 @@
+"""Counts what the reconciler did, after every batch of events. The gauges of what it holds stand in `gauges`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+from controller.metrics.series import Allowed, Counts, Denied, Invalid, Limited, Metrics, Reading
+from controller.reconcile.events import (
+    BundleDone,
+    BundleFailed,
+    Command,
+    Event,
+    FlowsDisturbed,
+    FlowsDumped,
+    SendBundle,
+    SwitchDown,
+    SwitchUp,
+)
+from controller.reconcile.invalid_packets import InvalidReason
+from controller.reconcile.reconciler import Reconciler
+from controller.status.details import isolating
+from flows.bridge.owners import BridgeName
+from flows.cluster.model import Direction
+from flows.pipeline.pod_limits import METERED, Limit, read_meter
+from flows.pipeline.registers import CookieKind, read_cookie
+
+NAMED_POLICIES = 3  # in a label
+_INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}
+
+
+class Meter:
+    """Remembers what was sent, to count it when the switch has committed it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        # By switch: the number of the bundle that waits for its answer, and how many changes of each kind it has.
+        self._sent: dict[int, tuple[int, tuple[int, int, int]]] = {}
+
+    def handled(self, core: Reconciler, events: Iterable[Event], commands: Iterable[Command], seconds: float) -> None:
+        """One batch was handled in `seconds`."""
+        for event in events:
+            if isinstance(event, BundleDone | BundleFailed):
+                self._bundle(core, event)
+            elif isinstance(event, FlowsDumped):
+                self._counters(core, event)
+            elif isinstance(event, FlowsDisturbed):
+                self._drift(core, event)
+            elif isinstance(event, SwitchUp | SwitchDown):
+                self._sent.pop(event.dpid, None)  # no answer will come
+        for command in commands:
+            if isinstance(command, SendBundle):
+                adds, modifies, deletes = map(len, command.changes)
+                self._sent[command.dpid] = command.number, (adds, modifies, deletes)
+                self.metrics.reconciled(seconds)
+        for duration in core.ports.durations:
+            self.metrics.port_programmed(duration)
+        core.ports.durations.clear()
+
+    def _bundle(self, core: Reconciler, event: BundleDone | BundleFailed) -> None:
+        number, changes = self._sent.get(event.dpid, (None, (0, 0, 0)))
+        name = _bridge(core, event.dpid)
+        if number != event.number or name is None:
+            return
+        del self._sent[event.dpid]
+        node, bridge = core.world.bridges[name].node, name[1]
+        if isinstance(event, BundleFailed):
+            self.metrics.bundle_failed(node, bridge)
+            return
+        self.metrics.bundle_committed(node, bridge, *changes)
+
+    def _drift(self, core: Reconciler, event: FlowsDisturbed) -> None:
+        name = _bridge(core, event.dpid)
+        if name is not None:
+            self.metrics.drift(core.world.bridges[name].node, name[1], event.changes)
+
+    def _counters(self, core: Reconciler, event: FlowsDumped) -> None:
+        name = _bridge(core, event.dpid)
+        plan = core.world.planned(name) if name else None
+        if name is None or plan is None:
+            return
+        pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
+        parts = plan.rules.rules
+        isolated = isolating(core, pods.values())
+        readings: dict[Hashable, Reading] = {}
+        for key, counters in event.counters.items():
+            body = event.flows.get(key) or plan.flows.get(key)
+            kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
+            counts: tuple[Counts, ...] = ()
+            if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
+                direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
+                names = _named(isolated.get((pods[number], direction), ()))
+                counts = (Denied(*pods[number], direction.value, names),)
+            elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
+                counts = (Invalid(*pods[number], _INVALID[kind].value),)
+            elif kind is CookieKind.RULE and number in parts:
+                # Policies that say the same share the flow, and each counts all that it allows.
+                owners = parts[number].owners
+                counts = tuple([Allowed(*one.policy, one.direction.value, one.number) for one in owners])
+            if counts:
+                source = parts[number].identity if kind is CookieKind.RULE else key
+                readings[key] = Reading(counts, counters.packets, counters.duration, source)
+        for number, dropped in (event.meters.dropped if event.meters else {}).items():
+            limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
+            if limit in METERED and ofport in pods:
+                limited = (Limited(*pods[ofport], limit.word),)
+                readings[number] = Reading(limited, dropped.packets, dropped.duration, number)
+        self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
+
+
+def _named(policies: Sequence[str]) -> str:
+    """The policies as the value of one label: a pod may be isolated by any number of them."""
+    rest = len(policies) - NAMED_POLICIES
+    return ", ".join(policies[:NAMED_POLICIES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:
+    return core.served(dpid)

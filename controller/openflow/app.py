@@ -1,0 +1,218 @@
+"""The os-ken application: switches come and go, the core's commands reach their sessions, events go back.
+
+os-ken's own handler does the handshake; here stands only who is connected. Bytes are `session`'s and `requests`'s
+business; `claims` says whom to believe. `OSKEN_HUB_TYPE` must be set before this module is imported (see
+`controller.base.hub`). os-ken's event loop runs in a thread of ours, and nothing that a handler raises gets to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from os_ken.base.app_manager import AppManager, OSKenApp
+from os_ken.controller import ofp_event
+from os_ken.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+from os_ken.controller.ofp_handler import OFPHandler
+from os_ken.lib.dpid import dpid_to_str
+from os_ken.ofproto import ofproto_v1_4
+
+from controller.base.hub import contained, until
+from controller.base.threads import watched
+from controller.config.addresses import HostPort
+from controller.openflow.claims import Claims, Trouble, identity
+from controller.openflow.listener import Listener
+from controller.openflow.session import Session, Together
+from controller.peers.limits import DoorLimits, Limits
+from controller.peers.pace import Budget, Turns
+from controller.reconcile.events import AskNode, BundleFailed, DumpFlows, Event
+from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from controller.tls.channel import TlsSocket
+from controller.tls.credentials import Credentials
+from controller.tls.peers import allowed_name
+from flows.bridge.connection_peer import Peer
+from flows.wire.values import Changes
+
+_LOG = logging.getLogger(__name__)
+_CLOSE_SECONDS = 1.5
+_INCOMPATIBLE = "OpenFlow 1.4 is needed; set protocols=OpenFlow14 on the bridge"
+
+
+class Handshake(OFPHandler):  # type: ignore[misc]
+    """os-ken's handshake, without os-ken's listener and threads, and with an error that says what to do."""
+
+    def start(self) -> None:
+        """Sessions call its handlers in their own threads, so it needs none."""
+
+    def _hello_failed(self, datapath: Session, error_desc: str) -> None:
+        _LOG.warning("refused the switch at %s: %s (%s)", datapath.peer, _INCOMPATIBLE, error_desc)
+        refusal = datapath.ofproto_parser.OFPErrorMsg(
+            datapath=datapath,
+            type_=ofproto_v1_4.OFPET_HELLO_FAILED,
+            code=ofproto_v1_4.OFPHFC_INCOMPATIBLE,
+            data=_INCOMPATIBLE.encode(),
+        )
+        datapath.send_msg(refusal, close_socket=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an application is made with: bounds, credentials, and whom to tell of each refusal, by its kind."""
+
+    limits: Limits = field(default_factory=Limits)
+    door: DoorLimits = field(default_factory=DoorLimits)
+    tls: Credentials | None = None
+    refused: Callable[[str], None] = lambda kind: None
+
+
+class HeadgateApp(OSKenApp):  # type: ignore[misc]
+    """All OpenFlow sessions of the controller. Make it with `open_app`.
+
+    `post` takes events from many threads. The commands may be called from any thread and never wait for a switch.
+    """
+
+    OFP_VERSIONS: ClassVar[list[int]] = [ofproto_v1_4.OFP_VERSION]
+    LOGGER_NAME = __name__
+
+    def __init__(self, post: Callable[[Event], None], listen: Sequence[HostPort], setup: Setup) -> None:
+        super().__init__()
+        self._post = post
+        self._limits = setup.limits
+        self._tls = setup.tls
+        self._closed = threading.Event()
+        self.claims = Claims(post, setup.limits, setup.refused)
+        self._together = Together(Budget(setup.limits.dump_share, setup.limits.dumps_kept), Turns())
+        self.listeners: list[Listener] = []
+        try:
+            for where in listen:
+                made = Listener(where, self._make, setup.limits, setup.door, setup.tls, setup.refused)
+                self.listeners.append(made)
+        except BaseException:
+            self._close_listeners()
+            raise
+        self._threads = [
+            watched("openflow events", until(self._closed, self._event_loop)),
+            *(watched(f"openflow listener {one.address}", one.run) for one in self.listeners),
+        ]
+
+    @property
+    def addresses(self) -> tuple[HostPort, ...]:
+        """Where switches can connect to, with the ports that were really bound."""
+        return tuple(listener.address for listener in self.listeners)
+
+    def connected(self) -> dict[int, int]:
+        """The switches that are up: dpid to session."""
+        return self.claims.sessions()
+
+    def session_of(self, dpid: int) -> int:
+        """The number of a switch's session, 0 while it has none."""
+        found = self.claims.find(dpid)
+        return found.number if found is not None else 0
+
+    def troubles(self) -> list[Trouble]:
+        """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
+        return self.claims.troubles()
+
+    def serve_peer(self, dpid: int, peer: Peer) -> None:
+        """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
+        allowed = self._tls.allowed if self._tls is not None else ()
+        self.claims.settle(dpid, identity(peer.host, allowed_name(peer.names, allowed)))
+
+    def start(self) -> None:
+        """Accept switches."""
+        for thread in self._threads:
+            thread.start()
+        for listener in self.listeners:
+            listener.announce()
+
+    def stop(self) -> None:
+        """What os-ken calls to end the event loop; its own way would wait with its hub."""
+        self.is_active = False
+        self._closed.set()
+        self._send_event(self._event_stop, None)
+
+    def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> Session:
+        session = Session(channel, address, self._post, self._limits, self._together, certificate)
+        session.on_alive = self.claims.answered
+        return session
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    @contained
+    def state_changed(self, event: ofp_event.EventOFPStateChange) -> None:
+        """A session finished its handshake, or ended."""
+        session: Session = event.datapath
+        if event.state == MAIN_DISPATCHER:
+            for listener in self.listeners:
+                if listener.proved(session):
+                    break
+            self.claims.came_up(session)
+            if not session.unwelcome:
+                _LOG.info("OpenFlow session %d: switch %s at %s", session.number, dpid_to_str(session.id), session.peer)
+        else:
+            self.claims.went_down(session)
+
+    def dump(self, command: DumpFlows) -> None:
+        """Ask a switch for all its flows. The answer is FlowsDumped, or SwitchDown where there is none."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.requests.dump(command)
+
+    def send_bundle(
+        self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges = NO_CHANGES
+    ) -> None:
+        """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
+        found = self._find(dpid, session)
+        if found is None:
+            self._post(BundleFailed(dpid, session, number, "the session is over"))
+        else:
+            found.requests.send_bundle(number, changes, about_meters)
+
+    def ask_node(self, command: AskNode) -> None:
+        """Ask a switch's node whether these addresses are its own. Where they are not, NodeAnswered says so."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.ask_node(command.addresses)
+
+    def _find(self, dpid: int, session: int) -> Session | None:
+        found = self.claims.find(dpid)
+        return found if isinstance(found, Session) and found.number == session else None
+
+    def close(self) -> None:
+        """End all sessions and threads within two seconds. The switches keep their flows. May be called again."""
+        if self._closed.is_set():
+            return
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for thread in self._threads:
+            thread.release()
+        self._close_listeners()
+        for listener in self.listeners:
+            listener.join(deadline)
+        manager = AppManager.get_instance()
+        for name in (self.name, ofp_event.NAME):
+            if name in manager.applications:
+                manager.uninstantiate(name)
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+
+def open_app(post: Callable[[Event], None], listen: Sequence[HostPort], setup: Setup | None = None) -> HeadgateApp:
+    """A running HeadgateApp that listens at all the given addresses, in TLS if there are credentials; port 0 lets the
+    system choose.
+
+    There can be one in a process at a time, since os-ken keeps its applications in one place. Raises StartError.
+    """
+    manager = AppManager.get_instance()
+    app = manager.instantiate(HeadgateApp, post, listen, setup or Setup())
+    manager.instantiate(Handshake)
+    app.start()
+    return app  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""Flows that Headgate did not make, as text for people: in the syntax of ovs-ofctl as far as Headgate's own reach, else
+field by field as os-ken reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from os_ken.ofproto import ofproto_v1_4_parser as parser
+
+from controller.base.printable import printable
+from flows.pipeline.tables import TABLE_NAMES
+from flows.wire.codec import decode_flow
+from flows.wire.errors import CodecError
+from flows.wire.text import format_actions, format_match
+from flows.wire.values import WireFlow
+
+LONGEST = 300  # characters of a part that is not one of our own kind
+
+
+@lru_cache(maxsize=4096)
+def describe_foreign(flow: WireFlow) -> tuple[str, str]:
+    """Match and actions of a flow that may say anything."""
+    try:
+        ours = decode_flow(flow)
+        return format_match(ours.match), format_actions(ours.actions, ours.goto, TABLE_NAMES)
+    except (CodecError, ValueError, KeyError):
+        return _part(_match, flow.match), _part(_instructions, flow.instructions)
+
+
+def _part(read: Callable[[bytes], str], data: bytes) -> str:
+    try:
+        text = read(data)
+    except Exception:  # noqa: BLE001 - os-ken's parsers raise anything for what they do not know
+        text = data.hex()
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _match(data: bytes) -> str:
+    fields = parser.OFPMatch.parser(data, 0).iteritems()
+    return ",".join(f"{name}={_value(value)}" for name, value in fields)
+
+
+def _value(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _instructions(data: bytes) -> str:
+    found, offset = [], 0
+    while offset < len(data):
+        one = parser.OFPInstruction.parser(data, offset)
+        found += [_action(action) for action in getattr(one, "actions", [])] or [type(one).__name__[14:]]
+        offset += one.len
+    return printable(",".join(found)) if found else "drop"
+
+
+def _action(action: Any) -> str:
+    (kind, values), *_ = action.to_jsondict().items()
+    shown = (f"{name}={value}" for name, value in values.items() if name not in ("len", "type", "experimenter"))
+    return f"{kind.removeprefix('OFPAction').removeprefix('NXAction')}({' '.join(shown)})"

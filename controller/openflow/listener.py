@@ -1,0 +1,196 @@
+"""Where switches connect to: one listening TCP socket, a thread for each connection.
+
+Who may come in is `controller.peers.door`'s business. TLS begins here, in the thread of the connection. What is said on
+a connection is `session`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from controller.base.errors import StartError
+from controller.config.addresses import HostPort
+from controller.openflow.session import Session
+from controller.peers.acceptor import Acceptor
+from controller.peers.door import Closed, Door, Visitor
+from controller.peers.limits import DoorLimits, Limits
+from controller.tls.channel import TlsSocket
+from controller.tls.credentials import Credentials
+from controller.tls.peers import Refused
+
+_LOG = logging.getLogger(__name__)
+_BACKLOG = 1024
+Serve = Callable[["socket.socket | TlsSocket", object, str], Session]
+
+
+class Listener:
+    """Accepts connections at one address and runs a Session for each. `address` is the one that was really bound.
+
+    `make` makes a session of a connection, its address and the name in its certificate. `refused` is told the kind of
+    each refusal.
+    """
+
+    def __init__(
+        self,
+        where: HostPort,
+        make: Serve,
+        limits: Limits,
+        door: DoorLimits,
+        tls: Credentials | None = None,
+        refused: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        self._make = make
+        self._limits = limits
+        self._tls = tls
+        self._refused = refused
+        self._door = Door(door)
+        self._closing = False
+        self._lock = threading.Lock()
+        self._sessions: dict[Session, Visitor] = {}
+        self._shaking: set[socket.socket] = set()  # in the TLS handshake
+        self._connections = 0
+        listening = _listen(where)
+        self.address = HostPort(*listening.getsockname()[:2])
+        self._acceptor = Acceptor(listening, "OpenFlow", self._taken)
+        self.run = self._acceptor.run
+
+    def announce(self) -> None:
+        """Say where connections are accepted from now on. `run` accepts them, in a thread of its own."""
+        _LOG.info("waiting for OpenFlow connections at %s:%s", "ssl" if self._tls else "tcp", self.address)
+
+    def close(self) -> None:
+        """Accept no more and end all sessions; returns at once."""
+        self._closing = True
+        self._acceptor.close()
+        with self._lock:
+            shaking = tuple(self._shaking)
+        for connection in shaking:
+            _shut(connection)
+        for session in self.sessions():
+            session.end("the controller is closing")
+
+    def join(self, deadline: float) -> None:
+        """Wait until all sessions have ended, or until `deadline` by the monotonic clock."""
+        while self._connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that run now."""
+        with self._lock:
+            return tuple(self._sessions)
+
+    def proved(self, session: Session) -> bool:
+        """A session has said which switch it is. False when it is of another listener."""
+        with self._lock:
+            visitor = self._sessions.get(session)
+        if visitor is not None:
+            self._door.prove(visitor)
+        return visitor is not None
+
+    def _taken(self, connection: socket.socket, address: object) -> None:
+        """A connection was accepted: let it in, or close it."""
+        try:
+            visitor = self._door.enter(_host(address), lambda reason: self._evict(connection, address, reason))
+        except Closed as closed:
+            connection.close()
+            self._refused(closed.kind)
+            # Without numbers that vary: a repeated warning is one warning.
+            _LOG.warning("refusing OpenFlow connections of %s (%s)", _host(address), closed.kind)
+            _LOG.debug("refused %s: %s", address, closed)
+            return
+        with self._lock:
+            self._connections += 1
+        try:
+            threading.Thread(
+                target=self._serve, args=(connection, address, visitor), name=f"session-{address}", daemon=True
+            ).start()
+        except BaseException:  # no more threads
+            self._left(visitor, None)
+            raise
+
+    def _evict(self, connection: socket.socket, address: object, reason: str) -> None:
+        self._refused("unproven")
+        _LOG.warning("ended an OpenFlow connection of %s: %s", _host(address), reason)
+        _shut(connection)
+
+    def _serve(self, connection: socket.socket, address: object, visitor: Visitor) -> None:
+        session: Session | None = None
+        fault = True
+        try:
+            channel, name = self._secure(connection, address) if self._tls else (connection, "")
+            session = self._make(channel, address, name)
+            with self._lock:
+                self._sessions[session] = visitor
+            if self._closing:
+                session.end("the controller is closing")
+            session.serve()
+            fault = bool(session.fault) or session.unwelcome
+        except Refused as refused:
+            _LOG.warning("refused the OpenFlow connection from %s: %s", _host(address), refused.text)
+        except OSError as error:
+            _LOG.warning("connection from %s failed: %s", _host(address), error)
+        except Exception:  # noqa: BLE001 - one peer's connection ends, and nothing else
+            _LOG.exception("serving %s failed", _host(address))
+        finally:
+            connection.close()
+            self._left(visitor, session, fault)
+
+    def _left(self, visitor: Visitor, session: Session | None, fault: bool = False) -> None:
+        with self._lock:
+            self._connections -= 1
+            if session is not None:
+                self._sessions.pop(session, None)
+        self._door.leave(visitor, fault)
+
+    def _secure(self, connection: socket.socket, address: object) -> tuple[TlsSocket, str]:
+        """The connection in TLS, of a peer that may come in, and the peer's name. Raises Refused."""
+        if self._tls is None:
+            raise RuntimeError("there are no credentials for TLS")
+        with self._lock:
+            self._shaking.add(connection)
+        try:
+            channel = self._tls.secure(connection, server_side=True)
+            channel.shake_hands(self._limits.handshake)
+            name = self._tls.admit(channel)
+        except Refused as refused:
+            if not self._closing:
+                self._tls.count("openflow", _host(address), refused)
+            raise
+        finally:
+            with self._lock:
+                self._shaking.discard(connection)
+        _LOG.info("%s at %s proved itself with %s", name, _host(address), channel.version())
+        return channel, name
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it may be closed already
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _host(address: object) -> str:
+    """Where a peer is, without its port, which changes with every attempt: a repeated warning is one warning."""
+    return str(address[0]) if isinstance(address, tuple) and address else str(address)
+
+
+def _listen(where: HostPort) -> socket.socket:
+    """A socket that listens at a host's first address. Raises StartError."""
+    one: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        one = socket.socket(family, kind, protocol)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+        one.listen(_BACKLOG)
+    except OSError as error:
+        if one is not None:
+            one.close()
+        raise StartError(f"cannot listen for OpenFlow at {where}: {error.strerror or error}") from None
+    return one

@@ -1,0 +1,1 @@
+"""The running controller: wiring, the core's loop, and its answers."""

@@ -1,0 +1,73 @@
+"""What a support bundle takes from the running controller: versions, settings, OVSDB as read, the last log lines.
+
+No secret leaves here: of files only their names, of external_ids only the keys that Headgate has to do with, and of
+every text what looks like a secret is left out.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+
+from controller.base.log_ring import RING
+from controller.base.secrets import LEFT_OUT, without_secrets
+from controller.base.version import version
+from controller.config.schema import Config
+from controller.status.detail_model import BridgeRecord, InterfaceRecord, SupportView
+from flows.bridge.binding import BridgeState
+
+LIBRARIES = ("os-ken", "ovs", "eventlet", "kubernetes", "pydantic", "prometheus-client", "structlog", "werkzeug")
+READ_IDS = frozenset(
+    {"iface-id", "iface-id-ver", "pod-namespace", "pod-name", "attached-mac", "ip_addresses", "ip-address"}
+)
+OWN_IDS = "headgate-"
+
+
+def support_view(bridges: Iterable[BridgeState], config: Config) -> SupportView:
+    """All of it, now; `bridges` as they were read from OVSDB."""
+    ordered = sorted(bridges, key=lambda bridge: (bridge.ovsdb, bridge.name))
+    return SupportView(_versions(), _settings(config), tuple(map(_bridge, ordered)), RING.lines())
+
+
+def _versions() -> dict[str, str]:
+    found = {"headgate": version(), "python": platform.python_version(), "system": platform.platform()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _settings(config: Config) -> dict[str, str]:
+    """What the process was started with: addresses and names of files."""
+    found = config.model_dump()
+    return {name: without_secrets(_text(value)) for name, value in found.items() if value not in (None, ())}
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _bridge(bridge: BridgeState) -> BridgeRecord:
+    return BridgeRecord(
+        ovsdb=bridge.ovsdb,
+        name=bridge.name,
+        dpid=f"{bridge.dpid:016x}" if bridge.dpid else "",
+        hostname=bridge.hostname,
+        system_id=bridge.system_id,
+        datapath_type=bridge.datapath_type,
+        ovs_version=bridge.ovs_version,
+        interfaces=tuple(
+            InterfaceRecord(i.name, i.ofport, i.mac_in_use, _known(i.external_ids)) for i in bridge.interfaces
+        ),
+    )
+
+
+def _known(external_ids: Mapping[str, str]) -> dict[str, str]:
+    """What Headgate reads or writes as it is; of all else the names."""
+    return {
+        key: without_secrets(value) if key in READ_IDS or key.startswith(OWN_IDS) else LEFT_OUT
+        for key, value in sorted(external_ids.items())
+    }

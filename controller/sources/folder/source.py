@@ -1,0 +1,226 @@
+"""A folder of manifests as a source: watched, read in a real thread, and handed to the store.
+
+Files ending in .yaml, .yml or .json are read, those whose name starts with a dot are not, and neither are subfolders,
+as with `kubectl apply -f DIR`. How one file is read stands in `folder` and `manifest`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import watchfiles
+
+from controller.base.native_threads import Mailbox, original
+from controller.base.threads import Watched, watched
+from controller.reconcile.events import Problem
+from controller.sources.folder.files import Folder
+from controller.sources.folder.manifest import OTHER_KINDS, Unit
+from controller.sources.source import SourceError, SourceState
+from controller.sources.store import Store
+
+RESCAN = 10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
+CHANGED = -1  # a request to look again that nobody waits for
+STOP_SECONDS = 1.0
+MOST_IGNORED = 50  # kinds that are counted by name
+_FOLDER = ""  # the unit that holds what is wrong with the folder itself
+_OUR_FAULT = "could not be read because of an error in Headgate, please report it: "
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A finished scan, and the requests that it answers."""
+
+    units: Mapping[str, Unit | None]
+    reason: str
+    requests: tuple[int, ...]
+    passed_over: Mapping[str, int]
+
+
+class ManifestFolder:
+    """A Source (see `source`). It adds itself to `store`, which starts and stops it."""
+
+    def __init__(self, path: Path | str, store: Store, rescan: float = RESCAN) -> None:
+        self.path = str(path)
+        self._store = store
+        self._rescan = rescan
+        self._stopping = original("threading").Event()
+        # A request number, CHANGED, or None to end; the original's put never blocks and may be called from any thread.
+        self._requests = original("queue").SimpleQueue()
+        self._no_request = original("queue").Empty
+        self._results: Mailbox[_Result] = Mailbox()
+        self._folder = Folder(self.path, self._stopping.is_set)
+        self._natives: list[Watched] = []
+        self._receiver: Watched | None = None
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, threading.Event] = {}
+        self._problems: dict[str, int] = {}
+        self._ignored: Counter[str] = Counter()
+        self._ignored_of: dict[str, Mapping[str, int]] = {}
+        self._state = SourceState(self.path, "manifests", False, None, 0, "not read yet")
+        store.add(self)
+
+    def start(self) -> None:
+        """Begin to read and watch. Raises SourceError when the folder is not there or cannot be read."""
+        _check(self.path)
+        # Its debug messages would take logging's lock, a green one under eventlet, from a real thread.
+        logging.getLogger("watchfiles").disabled = True
+        logging.getLogger("watchfiles.main").disabled = True
+        self._receiver = watched("manifests", self._receive)
+        self._receiver.start()
+        self._natives = [
+            watched("manifests-scan", self._scan, native=True), watched("manifests-watch", self._watch, native=True)
+        ]  # fmt: skip
+        for native in self._natives:
+            native.start()
+
+    def stop(self) -> None:
+        """End the threads. A read that hangs is left behind after a second."""
+        if self._stopping.is_set():
+            return
+        for thread in (*self._natives, *filter(None, (self._receiver,))):
+            thread.release()
+        self._stopping.set()
+        self._requests.put(None)
+        deadline = time.monotonic() + STOP_SECONDS
+        running = [native for native in self._natives if not native.join(max(0.0, deadline - time.monotonic()))]
+        self._results.close()
+        if self._receiver is not None:
+            self._receiver.join(STOP_SECONDS)
+            self._receiver = None
+        if not running:
+            self._results.release()
+        for event in self._waiting.values():
+            event.set()
+
+    def state(self) -> SourceState:
+        """How it is doing now."""
+        return self._state
+
+    def reread(self, timeout: float) -> None:
+        """Look at the folder now. Raises TimeoutError when that takes longer than `timeout` seconds."""
+        number = next(self._numbers)
+        done = self._waiting[number] = threading.Event()
+        self._requests.put(number)
+        try:
+            if not done.wait(timeout) or self._stopping.is_set():
+                raise TimeoutError(f"manifest folder {self.path} was not read in time")
+        finally:
+            del self._waiting[number]
+
+    # -- on the hub's side -------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        while (result := self._results.get()) is not None:
+            units = dict(result.units)
+            problem = Problem(self.path, "", "", result.reason)
+            units[_FOLDER] = Unit((), (problem,)) if result.reason else None
+            for name, unit in units.items():
+                self._problems[name] = unit.faults if unit else 0
+                if not self._problems[name]:
+                    del self._problems[name]
+                self._count_ignored(name, unit.ignored if unit else {})
+            synced = self._state.synced or not result.reason
+            current_at = self._state.current_at if result.reason else time.monotonic()
+            problems = sum(self._problems.values())
+            ignored = _most(self._ignored + Counter(result.passed_over))
+            self._state = SourceState(self.path, "manifests", synced, current_at, problems, result.reason, ignored)
+            self._store.apply(self, units, now=True)
+            if synced:
+                self._store.synced(self)
+            for number in result.requests:
+                if event := self._waiting.get(number):
+                    event.set()
+
+    def _count_ignored(self, name: str, found: Mapping[str, int]) -> None:
+        self._ignored.subtract(self._ignored_of.pop(name, {}))
+        if found:
+            self._ignored.update(found)
+            self._ignored_of[name] = found
+        self._ignored = +self._ignored
+
+    # -- in real threads ---------------------------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        """Look at the folder at once, when asked, when told of a change, and now and then."""
+        requests: list[int] = []
+        while not self._stopping.is_set():
+            try:
+                scan = self._folder.scan()
+                result = _Result(scan.units, scan.reason, tuple(requests), scan.passed_over)
+            except Exception as error:  # noqa: BLE001 - without this thread nothing would be read ever again
+                result = _Result({}, f"{_OUR_FAULT}{type(error).__name__}: {error}", tuple(requests), {})
+            if not self._stopping.is_set():
+                self._results.put(result)
+            requests = self._next_requests()
+
+    def _next_requests(self) -> list[int]:
+        """Wait for a request, and take all others that are there: one scan that starts now answers them all."""
+        found: list[int] = []
+        try:
+            request = self._requests.get(timeout=self._rescan)
+            while True:
+                if request is not None and request != CHANGED:
+                    found.append(request)
+                request = self._requests.get_nowait()
+        except self._no_request:
+            return found
+
+    def _watch(self) -> None:
+        """Ask for a scan whenever something happens in the folder, which may vanish, come back or be another one."""
+        while not self._stopping.is_set():
+            identity = self._folder.identity()
+            # No folder, or no watches left on this machine (RuntimeError): the scans that nobody asked for go on.
+            with suppress(OSError, RuntimeError):
+                self._watch_one(identity)
+            self._stopping.wait(0.5)
+
+    def _watch_one(self, identity: tuple[int, int] | None) -> None:
+        """Watch until the folder is another one.
+
+        The first turn asks for a scan in any case: what came before the watch was not seen.
+        """
+        first = True
+        for changes in watchfiles.watch(
+            self.path,
+            watch_filter=None,  # ..data, by which Kubernetes replaces mounted files, must not be filtered
+            debounce=100,
+            step=10,
+            stop_event=self._stopping,
+            rust_timeout=250,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            recursive=False,
+        ):
+            if changes or first:
+                self._requests.put(CHANGED)
+            first = False
+            if self._folder.identity() != identity:
+                return
+
+
+def _most(ignored: Counter[str]) -> tuple[tuple[str, int], ...]:
+    """What there is most of by name, and the others as one."""
+    found = sorted(ignored.items(), key=lambda one: (-one[1], one[0]))
+    rest = sum(number for _, number in found[MOST_IGNORED:])
+    return (*found[:MOST_IGNORED], *([(OTHER_KINDS, rest)] if rest else []))
+
+
+def _check(path: str) -> None:
+    """Raises SourceError with what to do when there is no such folder, or it cannot be listed."""
+    if not os.path.lexists(path):
+        raise SourceError(f"manifest folder {path} does not exist: create it (mkdir -p {path}) or name another one")
+    if not os.path.isdir(path):
+        raise SourceError(f"{path} is not a folder: --manifests takes the folder that holds the manifest files")
+    try:
+        os.listdir(path)
+    except OSError as error:
+        raise SourceError(f"manifest folder {path} cannot be read: {error.strerror}; check its permissions") from None

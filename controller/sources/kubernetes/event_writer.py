@@ -1,0 +1,219 @@
+"""Events on policies that are not, or not wholly, in force: the only thing that Headgate writes to a Kubernetes API.
+
+`kubectl describe networkpolicy` shows them beside the policy. One event stands for one reason of one policy: when it
+comes again, or goes on for long, the event's series counts on. Writing is slow on purpose and never holds up anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import structlog
+
+from controller.base.threads import watched
+from controller.sources.kubernetes.client import Api
+from controller.sources.kubernetes.stream import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError
+from flows.cluster.model import Key
+
+EVENTS_API = "events.k8s.io/v1"
+CONTROLLER = "headgate.dev/controller"
+REASON, ACTION = "NotInForce", "Enforce"
+MAX_NOTE = 1024  # bytes; the API takes no more
+MAX_NAME = 200  # of a policy in an event's name
+BURST, PER_SECOND = 20, 0.5  # events that may be written at once, and in the long run
+AGAIN_SECONDS = 60.0  # before a reason that went and came back counts again
+POLICY_SECONDS = 10.0  # between two events on one policy
+GOES_ON_SECONDS = 1800.0  # after which a reason that still holds counts again: the server keeps events for an hour
+FORBIDDEN_SECONDS = 300.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+REMEMBERED = 4096  # reasons
+
+log = structlog.get_logger("headgate")
+
+
+class Reference(NamedTuple):
+    """The object that an event is on."""
+
+    version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(slots=True)
+class _Written:
+    """What was written of one reason: how often, when, and whether it has gone since."""
+
+    count: int
+    at: float
+    gone: bool = False
+
+
+class EventWriter:
+    """Writes in a thread of its own. `find` tells the object behind a policy, None for one that is not in this API."""
+
+    def __init__(self, api: Api, find: Callable[[Key], Reference | None]) -> None:
+        self._api = api
+        self._find = find
+        self._instance = socket.gethostname()[:128] or "headgate"
+        self._condition = threading.Condition()
+        self._reasons: dict[Key, str] = {}
+        self._written: OrderedDict[tuple[Key, str], _Written] = OrderedDict()
+        self._last: dict[Key, float] = {}
+        self._tokens, self._filled_at = float(BURST), time.monotonic()
+        self._failures = 0
+        self._not_before = 0.0
+        self._writing = False
+        self._stopping = False
+        self._thread = watched("kubernetes-events", self._run)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what was not written yet is not written."""
+        self._thread.release()
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+
+    def report(self, reasons: Mapping[Key, str]) -> None:
+        """All policies that are not wholly in force now, each with the reason in words. Never blocks."""
+        with self._condition:
+            if reasons == self._reasons:
+                return
+            self._reasons = dict(reasons)
+            for (key, reason), written in self._written.items():
+                written.gone = written.gone or self._reasons.get(key) != reason
+            self._last = {key: at for key, at in self._last.items() if key in self._reasons}
+            self._condition.notify_all()
+
+    def idle(self) -> bool:
+        """Nothing is to be written now."""
+        with self._condition:
+            due = self._next()
+            return not self._writing and (due is None or due[0] > time.monotonic())
+
+    # -- in its own thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                due = self._next()
+                if self._stopping:
+                    return
+                if due is None or (wait := due[0] - time.monotonic()) > 0:
+                    self._condition.wait(AGAIN_SECONDS if due is None else min(wait, AGAIN_SECONDS))
+                    continue
+                _, key, reason = due
+                self._tokens -= 1
+                self._writing = True
+            self._write(key, reason)
+            self._writing = False
+
+    def _next(self) -> tuple[float, Key, str] | None:
+        """What to write first, and when."""
+        now = time.monotonic()
+        self._tokens = min(float(BURST), self._tokens + (now - self._filled_at) * PER_SECOND)
+        self._filled_at = now
+        earliest = max(self._not_before, now if self._tokens >= 1 else now + (1 - self._tokens) / PER_SECOND)
+        found = [
+            (max(earliest, self._due(key, reason)), key, reason)
+            for key, reason in self._reasons.items()
+            if self._find(key) is not None
+        ]
+        return min(found, default=None)
+
+    def _due(self, key: Key, reason: str) -> float:
+        rested = self._last.get(key, -POLICY_SECONDS) + POLICY_SECONDS
+        written = self._written.get((key, reason))
+        if written is None:
+            return rested
+        return max(rested, written.at + (AGAIN_SECONDS if written.gone else GOES_ON_SECONDS))
+
+    def _write(self, key: Key, reason: str) -> None:
+        policy = self._find(key)
+        if policy is None:
+            return
+        with self._condition:
+            count = self._written[key, reason].count + 1 if (key, reason) in self._written else 1
+        try:
+            self._send(policy, reason, count)
+        except ApiError as error:
+            self._failed(error)
+            return
+        except Exception as error:  # noqa: BLE001 - without this thread no event would be written ever again
+            self._failed(ApiError(0, f"an error in Headgate, please report it: {type(error).__name__}: {error}"))
+            return
+        self._failures = 0
+        now = time.monotonic()
+        with self._condition:
+            self._last[key] = now
+            self._written[key, reason] = _Written(count, now, self._reasons.get(key) != reason)
+            self._written.move_to_end((key, reason))
+            while len(self._written) > REMEMBERED:
+                self._written.popitem(last=False)
+
+    def _failed(self, error: ApiError) -> None:
+        if self._failures == 0:
+            log.warning("events on policies cannot be written", reason=error.reason)
+        self._failures += 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)
+        pause = FORBIDDEN_SECONDS if error.status == FORBIDDEN else max(pause, error.retry_after or 0.0)
+        self._not_before = time.monotonic() + pause
+
+    def _send(self, policy: Reference, reason: str, count: int) -> None:
+        """Write an event, or count on where it stands already: after a restart of ours it has the same name."""
+        path = f"/apis/{EVENTS_API}/namespaces/{policy.namespace}/events"
+        event = self._event(policy, reason)
+        name = event["metadata"]["name"]
+        if count == 1:
+            try:
+                self._api.send("POST", path, event)
+                return
+            except ApiError as error:
+                if error.status != CONFLICT:
+                    raise
+        series = {"count": max(count, 2), "lastObservedTime": event["eventTime"]}
+        try:
+            self._api.send("PATCH", f"{path}/{name}", {"series": series}, "application/merge-patch+json")
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            self._api.send("POST", path, event)  # the server has forgotten it
+
+    def _event(self, policy: Reference, reason: str) -> dict[str, Any]:
+        digest = hashlib.blake2b("\0".join((*policy, reason)).encode(), digest_size=8).hexdigest()
+        return {
+            "apiVersion": EVENTS_API,
+            "kind": "Event",
+            "metadata": {
+                "namespace": policy.namespace,
+                "name": f"{policy.name[:MAX_NAME].rstrip('.-')}.{digest}",
+            },
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance,
+            "type": "Warning",
+            "reason": REASON,
+            "action": ACTION,
+            "note": reason.encode()[:MAX_NOTE].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": policy.version,
+                "kind": policy.kind,
+                "namespace": policy.namespace,
+                "name": policy.name,
+                "uid": policy.uid,
+            },
+        }

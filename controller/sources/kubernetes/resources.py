@@ -1,0 +1,158 @@
+"""What is read from a Kubernetes API, and how its lists and watch events become units for the store. No connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from controller.base.printable import printable
+from controller.reconcile.events import Problem
+from controller.sources.folder.manifest import Unit
+from controller.sources.kubernetes.stream import ApiError
+from flows.parse.objects import ParseError, parse_object
+from flows.parse.original_api import ALPHA_API
+
+
+class Resource(NamedTuple):
+    """One kind of object. `optional`: the server need not have it."""
+
+    group: str  # the beginning of its path
+    plural: str
+    version: str
+    kind: str
+    optional: bool = False
+
+    @property
+    def path(self) -> str:
+        """All of them, in all namespaces."""
+        return f"{self.group}/{self.plural}"
+
+    def object_path(self, name: str) -> str:
+        """One of them; `name` is `namespace/name` or just a name."""
+        namespace, slash, last = name.rpartition("/")
+        return f"{self.group}/namespaces/{namespace}/{self.plural}/{last}" if slash else f"{self.path}/{last}"
+
+
+POLICIES = Resource("/apis/networking.k8s.io/v1", "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy")
+ORIGINAL_POLICIES = Resource(f"/apis/{ALPHA_API}", "networkpolicys", ALPHA_API, "NetworkPolicy", optional=True)
+RESOURCES = (
+    Resource("/api/v1", "namespaces", "v1", "Namespace"),
+    Resource("/api/v1", "nodes", "v1", "Node"),
+    Resource("/api/v1", "pods", "v1", "Pod"),
+    POLICIES,
+    ORIGINAL_POLICIES,
+)
+
+
+class Version(NamedTuple):
+    """Which state of which object: resourceVersion, which grows with every change in the cluster, and UID."""
+
+    number: int
+    uid: str
+
+
+class Change(NamedTuple):
+    """An object that came or changed, or with None went. `name` is `namespace/name` or just a name."""
+
+    name: str
+    version: Version
+    unit: Unit | None
+
+
+class Bookmark(NamedTuple):
+    """The server's word that everything up to here was sent."""
+
+    number: int
+
+
+class Page(NamedTuple):
+    """A part of a list: up to which change it tells, its raw objects, and where the next part begins, "" at the end."""
+
+    number: int
+    items: list[Any]
+    token: str
+
+
+def list_page(raw: Any) -> Page:
+    """A list as the server sent it. Raises ApiError."""
+    metadata = _object(_object(raw, "list").get("metadata"), "metadata")
+    items = raw.get("items") or []
+    if not isinstance(items, list):
+        raise ApiError(0, "the server sent no list where one is due")
+    return Page(number_of(metadata), items, str(metadata.get("continue") or ""))
+
+
+def read_versions(page: Page) -> dict[str, Version]:
+    """The versions of all objects, by name. Raises ApiError."""
+    return dict(map(identify, page.items))
+
+
+def read_items(resource: Resource, server: str, page: Page, known: Mapping[str, Version]) -> list[Change]:
+    """What differs from `known`; nothing else is parsed. Raises ApiError."""
+    changes = []
+    for item in page.items:
+        name, version = identify(item)
+        if known.get(name) != version:
+            # Lists say only once what they hold.
+            whole = {"apiVersion": resource.version, "kind": resource.kind, **item}
+            changes.append(Change(name, version, read_unit(resource, server, name, whole)))
+    return changes
+
+
+def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list[Change | Bookmark]:
+    """The events of a watch. Raises ApiError for what is none, and for the error that ends a watch."""
+    found: list[Change | Bookmark] = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            raise ApiError(0, "the watch sent what is not JSON") from None
+        event = _object(event, "event")
+        kind, raw = event.get("type"), _object(event.get("object"), "object")
+        if kind == "ERROR":
+            code, message = raw.get("code"), str(raw.get("message") or raw.get("reason") or "the watch failed")
+            raise ApiError(code if isinstance(code, int) else 0, printable(message))
+        if kind == "BOOKMARK":
+            found.append(Bookmark(number_of(_object(raw.get("metadata"), "bookmark"))))
+        elif kind in ("ADDED", "MODIFIED", "DELETED"):
+            name, version = identify(raw)
+            unit = None if kind == "DELETED" else read_unit(resource, server, name, raw)
+            found.append(Change(name, version, unit))
+    return found
+
+
+def read_unit(resource: Resource, server: str, name: str, raw: object) -> Unit:
+    """One object with what is wrong in it."""
+    where = server + resource.object_path(name)
+    try:
+        found = parse_object(raw)
+    except ParseError as error:
+        return Unit((), tuple(Problem(where, error.key, one.field, one.reason) for one in error.errors))
+    if found is None:
+        return Unit()
+    return Unit((found,), tuple(Problem(where, str(found), one.field, one.reason) for one in found.errors))
+
+
+def identify(raw: object) -> tuple[str, Version]:
+    """The name and version of an object. Raises ApiError when it has none."""
+    metadata = _object(_object(raw, "object").get("metadata"), "metadata")
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    if not isinstance(name, str) or not name:
+        raise ApiError(0, "the server sent an object without a name")
+    whole = f"{namespace}/{name}" if namespace else name
+    return printable(whole), Version(number_of(metadata), str(metadata.get("uid") or ""))
+
+
+def number_of(metadata: Mapping[str, Any]) -> int:
+    """The resourceVersion, which every API server that keeps its objects in etcd gives as a growing decimal number."""
+    text = str(metadata.get("resourceVersion") or "")
+    if not text.isdecimal():
+        raise ApiError(0, f"the server sent the resourceVersion {printable(text)[:40]!r}, which is no number")
+    return int(text)
+
+
+def _object(raw: object, what: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise ApiError(0, f"the server sent no {what} where one is due")
+    return raw

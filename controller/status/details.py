@@ -1,0 +1,261 @@
+"""What is known of one pod or one policy, read off the reconciler: the parts of rules that the switches really have.
+
+Plain values, no input or output. The engine's index says who is selected and who a peer is, the plans of the bridges
+which flow stands for what, and the switches' own dumps how often it was hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from controller.reconcile.reconciler import Reconciler
+from controller.status.detail_model import (
+    IsolationView,
+    PeerView,
+    PodDetail,
+    PolicyDetail,
+    PolicySwitchView,
+    RuleView,
+    SubjectView,
+)
+from controller.status.model import PodView, PolicyView
+from controller.status.report import switch_error
+from flows.bridge.owners import BridgeName
+from flows.cluster.model import Direction, Key, Pod
+from flows.cluster.net import Net
+from flows.pipeline.registers import CookieKind, read_cookie
+from flows.policy.changing_sets import Part, parts_on
+from flows.policy.services import MAX_PORT, Service
+from flows.wire.values import FlowCounters, FlowKey
+
+MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod there is
+MAX_CLAIMANTS = 10  # pods named for one address
+DENY_KINDS = {Direction.EGRESS: CookieKind.DENY_EGRESS, Direction.INGRESS: CookieKind.DENY_INGRESS}
+
+
+class Hits(NamedTuple):
+    """Packets and bytes, None where no switch has said."""
+
+    packets: int | None
+    bytes: int | None
+
+
+NO_HITS = Hits(None, None)
+
+
+def key_of(text: str) -> Key:
+    """The key that `namespace/name` means."""
+    namespace, _, name = text.partition("/")
+    return Key(namespace, name)
+
+
+# -- who isolates whom ---------------------------------------------------------------------------------------------
+
+
+def isolating(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+    """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name."""
+    return core.world.engine.isolating(pods)
+
+
+# -- one pod -------------------------------------------------------------------------------------------------------
+
+
+def pod_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
+    """The bridges that have a port of a pod: one, unless somebody is wrong."""
+    return [name for name, _ in core.world.places(key)]
+
+
+def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | None:
+    """Everything about a pod, with what the status says of it; None where nobody knows such a pod."""
+    pod = core.world.cluster.pods.get(key) if core.world.cluster else None
+    if pod is None and view is None:
+        return None
+    shown = view or PodView(str(key), pod.node if pod else "", reason=_without_port(core, pod))
+    if pod is not None and not shown.addresses:
+        shown = replace(shown, addresses=tuple(map(str, pod.addresses)))
+    places = core.world.places(key)
+    name, ofport = places[0] if places else (None, 0)
+    plan = core.world.planned(name) if name else None
+    if plan is not None and ofport in plan.refused:
+        shown = replace(shown, reason=plan.refused[ofport])
+    subjects = core.world.engine.subjects_of(key) if name is not None else []
+    parts = [part for one in subjects for part in parts_on(one)]
+    names = isolating(core, [key])
+    return PodDetail(
+        pod=shown,
+        bridge=name[1] if name else "",
+        uid=pod.uid if pod else "",
+        labels=dict(sorted(pod.labels.items())) if pod else {},
+        container_ports=tuple(f"{p.name}:{p.number}/{p.protocol.name}" for p in pod.ports) if pod else (),
+        host_network=pod.host_network if pod else False,
+        finished=pod.finished if pod else False,
+        in_force=name is not None and _in_force(core, name) and shown.installed,
+        isolation=tuple(_isolation(core, name, ofport, d, names.get((key, d), ())) for d in Direction),
+        rules=tuple(_rules(core, parts, [name] if name else [])),
+    )
+
+
+def _without_port(core: Reconciler, pod: Pod | None) -> str:
+    """Why a pod stands in no list of the status."""
+    if pod is None:
+        return ""
+    if pod.host_network:
+        return "it has hostNetwork: policy does not concern it"
+    if pod.finished:
+        return "it has finished"
+    if not pod.node:
+        return "it is on no node yet"
+    nodes = {bridge.node for bridge in core.world.bridges.values()}
+    return "" if pod.node in nodes else f"no switch of node {pod.node} is known"
+
+
+def _isolation(
+    core: Reconciler, name: BridgeName | None, ofport: int, direction: Direction, policies: tuple[str, ...]
+) -> IsolationView:
+    hits = _denied(core, name, ofport, direction) if name is not None and policies else NO_HITS
+    return IsolationView(direction.value, policies, hits.packets, hits.bytes)
+
+
+def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> Hits:
+    """What a pod's own deny flow of a direction has counted."""
+    plan = core.world.planned(name)
+    if plan is None:
+        return NO_HITS
+    wanted = (DENY_KINDS[direction], ofport)
+    keys = [key for key in plan.flows_of(ofport) if key in plan.flows and read_cookie(plan.flows[key].cookie) == wanted]
+    return _sum(_counters(core, name).get(key) for key in keys)
+
+
+# -- one policy ----------------------------------------------------------------------------------------------------
+
+
+def policy_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
+    """The bridges that have pods which a policy selects."""
+    index = core.world.engine.index
+    found = {name for n in _subjects(core, key) for name, _ in core.world.places(index.pods[n].key)}
+    return sorted(found)
+
+
+def _subjects(core: Reconciler, key: Key) -> Collection[int]:
+    policy = core.world.cluster.policies.get(key) if core.world.cluster else None
+    return core.world.engine.index.select(key.namespace, policy.subjects) if policy else frozenset()
+
+
+def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
+    """Everything about a policy, with what the status says of it."""
+    pods = sorted((core.world.engine.index.pods[n] for n in _subjects(core, key)), key=lambda pod: pod.key)
+    counts: dict[BridgeName, int] = {}
+    for pod in pods:
+        for name, _ in core.world.places(pod.key):
+            counts[name] = counts.get(name, 0) + 1
+    parts = core.world.engine.parts_of(key)
+    return PolicyDetail(
+        policy=view,
+        subjects=tuple(_subject(core, pod) for pod in pods[:MAX_LISTED]),
+        rules=tuple(_rules(core, parts, sorted(counts))),
+        left_out=tuple(_left_out(core, key, parts)),
+        switches=tuple(_switch(core, name, counts[name]) for name in sorted(counts)),
+    )
+
+
+def _subject(core: Reconciler, pod: Pod) -> SubjectView:
+    ports = [attachment.interface for attachment in core.world.attachments(pod.key)]
+    return SubjectView(str(pod.key), pod.node, ", ".join(ports))
+
+
+def _left_out(core: Reconciler, key: Key, parts: Iterable[Part]) -> Iterator[str]:
+    policy = core.world.cluster.policies.get(key) if core.world.cluster else None
+    if policy is None:
+        return
+    there = {(owner.direction, owner.number) for part in parts for owner in part.owners if owner.policy == key}
+    for direction in sorted(policy.isolates):
+        for number, rule in enumerate(policy.rules(direction)):
+            if rule is None:
+                yield f"{direction.value}[{number}]: it could not be understood"
+            elif (direction, number) not in there:
+                yield f"{direction.value}[{number}]: it allows nothing now: {_nothing(core, key)}"
+
+
+def _nothing(core: Reconciler, key: Key) -> str:
+    if not _subjects(core, key):
+        return "the policy selects no pod"
+    return "nobody matches its peers, or has a port of that name"
+
+
+def _switch(core: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
+    bridge = core.world.bridges[name]
+    switch = core.switch_of(name)
+    reason = switch_error(core, name)
+    if switch is None or switch.session is None:
+        reason = reason or "the switch has no OpenFlow connection to this controller"
+    in_force = _in_force(core, name)
+    return PolicySwitchView(bridge.node, bridge.name, in_force, pods, "" if in_force else reason or "not yet")
+
+
+# -- rules and their counters --------------------------------------------------------------------------------------
+
+
+def _in_force(core: Reconciler, name: BridgeName) -> bool:
+    switch, plan = core.switch_of(name), core.world.planned(name)
+    return switch is not None and switch.realized and plan is not None and not plan.error
+
+
+def _counters(core: Reconciler, name: BridgeName) -> Mapping[FlowKey, FlowCounters]:
+    switch = core.switch_of(name)
+    return switch.counters if switch is not None else {}
+
+
+def _rules(core: Reconciler, parts: Iterable[Part], bridges: Collection[BridgeName]) -> list[RuleView]:
+    found = [_rule(core, part, bridges) for part in parts]
+    return sorted(found, key=lambda one: (one.direction, one.rules, one.ports or ()))
+
+
+def _rule(core: Reconciler, part: Part, bridges: Collection[BridgeName]) -> RuleView:
+    peers = part.peers.members if part.peers is not None else None
+    listed = None if peers is None else tuple(_peer(core, net) for net in sorted(peers)[:MAX_LISTED])
+    hits = _hits(core, part, bridges)
+    services = part.services
+    return RuleView(
+        direction=part.direction.value,
+        rules=tuple(map(str, part.owners)),
+        peers=listed,
+        peer_count=len(peers or ()),
+        ports=None if services is None else tuple(map(_service, services)),
+        packets=hits.packets,
+        bytes=hits.bytes,
+    )
+
+
+def _peer(core: Reconciler, net: Net) -> PeerView:
+    index = core.world.engine.index
+    numbers = sorted(index.claimants(net))[:MAX_CLAIMANTS] if net.is_host else []
+    return PeerView(str(net), tuple(sorted(str(index.pods[n].key) for n in numbers)))
+
+
+def _service(service: Service) -> str:
+    protocol = service.protocol.name
+    if service.low == service.high:
+        return f"{service.low}/{protocol}"
+    if service.low <= 1 and service.high == MAX_PORT:
+        return f"all/{protocol}"
+    return f"{service.low}-{service.high}/{protocol}"
+
+
+def _hits(core: Reconciler, part: Part, bridges: Collection[BridgeName]) -> Hits:
+    """What the flow that ends the rule has counted, over all of these bridges."""
+    found = []
+    for name in bridges:
+        plan = core.world.planned(name)
+        key = plan.rules.hit(part.identity) if plan else None
+        if key is not None:
+            found.append(_counters(core, name).get(key))
+    return _sum(found)
+
+
+def _sum(counters: Iterable[FlowCounters | None]) -> Hits:
+    known = [one for one in counters if one is not None]
+    if not known:
+        return NO_HITS
+    return Hits(sum(one.packets for one in known), sum(one.bytes for one in known))

@@ -1,0 +1,141 @@
+"""Flows with the names they are there for: pods, policies and rules from cookies, ports and conjunction ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from controller.openflow.foreign_flows import describe_foreign
+from controller.reconcile.reconciler import Reconciler
+from controller.status.details import DENY_KINDS, isolating
+from controller.status.model import FlowView
+from flows.bridge.binding import Attachment
+from flows.bridge.owners import BridgeName
+from flows.openflow.flow import Conjunction, Flow
+from flows.openflow.match_fields import IN_PORT, REGISTERS
+from flows.pipeline.registers import SOURCE, CookieKind, cookie, read_cookie
+from flows.pipeline.tables import TABLE_NAMES
+from flows.policy.changing_sets import Part
+from flows.wire import text
+from flows.wire.codec import CodecError, decode_flow
+from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, wire_flow
+
+_OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
+             CookieKind.BROKEN)  # fmt: skip
+
+
+def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
+    """The flows of one bridge as its switch last dumped them, in table order, highest priority first."""
+    bridge = core.world.bridges[name]
+    switch = core.switch_of(name)
+    if switch is None:
+        return []
+    plan = core.world.planned(name)
+    rules = plan.rules.rules if plan else {}
+    attachments = plan.view.attachments if plan else ()
+    pods = {a.ofport: str(a.pod) for a in attachments}
+    ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
+    deniers = _deniers(core, attachments)
+    nothing = FlowCounters(0, 0, 0)
+    views = [
+        _isolated(view, deniers)
+        for one in switch.actual() or ()
+        for view in [
+            _flow_view(
+                bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports
+            )
+        ]
+    ]
+    views += [_foreign_view(bridge.node, bridge.name, one) for one in switch.foreign_flows]
+    return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
+
+
+def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
+    """A flow that Headgate did not make."""
+    match, actions = describe_foreign(found.flow)
+    return FlowView(
+        node=node,
+        bridge=bridge,
+        table=found.flow.table,
+        table_name=TABLE_NAMES.get(found.flow.table, str(found.flow.table)),
+        priority=found.flow.priority,
+        match=match,
+        actions=actions,
+        cookie=found.flow.cookie,
+        kind="foreign",
+        packets=found.counters.packets,
+        bytes=found.counters.bytes,
+        duration=found.counters.duration,
+        note="not made by Headgate",
+    )
+
+
+def _deniers(core: Reconciler, attachments: Collection[Attachment]) -> dict[int, tuple[str, ...]]:
+    """The policies that isolate each pod in each direction, by the cookie of the flow that counts what that dropped."""
+    ofports = {attachment.pod: attachment.ofport for attachment in attachments}
+    found = isolating(core, ofports)
+    return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
+
+
+def _isolated(view: FlowView, deniers: Mapping[int, tuple[str, ...]]) -> FlowView:
+    return replace(view, policies=deniers[view.cookie]) if view.cookie in deniers else view
+
+
+def _flow_view(
+    node: str,
+    bridge: str,
+    wire: WireFlow,
+    counters: FlowCounters,
+    rules: dict[int, Part],
+    pods: dict[int, str],
+    ports: dict[int, str],
+) -> FlowView:
+    kind, number = read_cookie(wire.cookie) or (CookieKind.PIPELINE, 0)
+    try:
+        flow = decode_flow(wire)
+    except CodecError as error:
+        match, actions, concerned, of_rules = wire.match.hex(), wire.instructions.hex(), set[str](), []
+        note = f"not understood: {error}"
+    else:
+        match = text.format_match(flow.match, ports)
+        actions = text.format_actions(flow.actions, flow.goto, TABLE_NAMES, ports)
+        concerned = set(_pods_of(flow, kind, number, pods))
+        of_rules = list(_rules_of(flow, kind, number, rules))
+        note = ""
+    owners = [owner for rule in of_rules for owner in rule.owners]
+    return FlowView(
+        node=node,
+        bridge=bridge,
+        table=wire.table,
+        table_name=TABLE_NAMES.get(wire.table, str(wire.table)),
+        priority=wire.priority,
+        match=match,
+        actions=actions,
+        cookie=wire.cookie,
+        kind=kind.name.lower(),
+        packets=counters.packets,
+        bytes=counters.bytes,
+        duration=counters.duration,
+        pods=tuple(sorted(concerned)),
+        policies=tuple(sorted({str(owner.policy) for owner in owners})),
+        rules=tuple(sorted(map(str, owners))),
+        note=note,
+    )
+
+
+def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, Part]) -> Iterator[Part]:
+    """The rule that a flow allows for, or those that it is a clause of."""
+    numbers: Iterable[int] = [number] if kind is CookieKind.RULE else []
+    if kind is CookieKind.CLAUSE:
+        numbers = [action.conj_id for action in flow.actions if isinstance(action, Conjunction)]
+    return (rules[one] for one in numbers if one in rules)
+
+
+def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: dict[int, str]) -> Iterator[str]:
+    """The pods whose port a flow's cookie or match names."""
+    if kind in _OF_PORTS and number in pods:
+        yield pods[number]
+    for term in flow.match:
+        is_port = term.field is IN_PORT or (term.field in REGISTERS[:4] and term.mask == SOURCE.mask)
+        if is_port and term.value in pods:
+            yield pods[term.value]

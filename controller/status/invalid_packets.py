@@ -1,0 +1,57 @@
+"""What is said of pods that send mostly invalid packets: the likely cause, where it is, and the command that mends it.
+
+When that is so stands in `reconcile.invalid`; how to go on, in docs/troubleshooting.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from controller.reconcile.invalid_packets import InvalidReason, Told
+from controller.reconcile.reconciler import Reconciler
+from flows.bridge.binding import USERSPACE_DATAPATHS, BridgeState
+
+MOST_NAMED = 5  # pods, in a line of the log
+BEGAN = "pods send mostly invalid packets, which are dropped; see headgate status"
+ENDED = "pods have ceased to send mostly invalid packets"
+
+
+class News(NamedTuple):
+    """A line of the log: whether something began, which pods it concerns, the first few by name, and how many."""
+
+    began: bool
+    pods: str
+
+
+def news(core: Reconciler, dpid: int) -> list[News]:
+    """What has begun or ended at a switch since it was asked last: two lines at most."""
+    switch, name = core.switches.get(dpid), core.served(dpid)
+    if switch is None or name is None:
+        return []
+    plan = core.world.planned(name)
+    pods = {one.ofport: str(one.pod) for one in plan.view.attachments} if plan else {}
+    found = []
+    for began, ofports in zip((True, False), switch.invalid.take_news(), strict=True):
+        if ofports:
+            named = [pods.get(ofport, f"port {ofport}") for ofport in ofports]
+            more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+            found.append(News(began, ", ".join(named[:MOST_NAMED] + more)))
+    return found
+
+
+def why_invalid(told: Told, bridge: BridgeState, interface: str) -> str:
+    """Why packets of the pod behind an interface are invalid, and what to do."""
+    userspace = bridge.datapath_type in USERSPACE_DATAPATHS
+    begin = f"{told.sent.invalid:,} of the last {told.sent.all:,} packets that it sent were dropped as invalid: "
+    mend = (
+        f"run `ethtool -K eth0 tx off` in its network namespace on {bridge.node or bridge.ovsdb} "
+        f"(the pod's end of {interface})"
+    )
+    if told.reason is InvalidReason.BROKEN:
+        if userspace:
+            return f"{begin}their checksums are wrong, left to hardware that is not there: {mend}"
+        return f"{begin}their checksums or lengths are wrong as the pod sends them through {interface}"
+    words = "conntrack knows their connections otherwise: out of the window, never opened here, or answered another way"
+    if userspace:
+        return f"{begin}checksums are left to hardware that is not there: {mend}; if that does not help, {words}"
+    return f"{begin}{words}, see docs/troubleshooting.md#invalid-packets; port {interface}"

@@ -1,0 +1,45 @@
+"""Which bridges have a port that names a pod, whatever else is true of the port."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from flows.bridge.binding import BridgeState, pod_named
+from flows.bridge.owners import BridgeName
+from flows.cluster.model import Key
+
+
+class Naming:
+    """Kept as bridges change; costs what differs between a bridge and what it was."""
+
+    def __init__(self) -> None:
+        self._bridges: dict[Key, tuple[BridgeName, ...]] = {}
+        self._names: dict[BridgeName, Counter[Key]] = {}  # how many ports of a bridge name a pod
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def of(self, key: Key) -> tuple[BridgeName, ...]:
+        """The bridges with ports that name a pod."""
+        return self._bridges.get(key, ())
+
+    def put(self, name: BridgeName, old: BridgeState | None, new: BridgeState | None) -> None:
+        """The ports of a bridge name these pods now; None where there is no bridge."""
+        was, now = (bridge.interfaces if bridge else () for bridge in (old, new))
+        kept = {id(interface) for interface in was} & {id(interface) for interface in now}
+        counts = self._names.setdefault(name, Counter())
+        for interfaces, by in ((now, 1), (was, -1)):
+            for interface in interfaces:
+                key = pod_named(interface.external_ids) if id(interface) not in kept else None
+                if key is None:
+                    continue
+                counts[key] += by
+                if by > 0 and counts[key] == 1:
+                    self._bridges[key] = (*self._bridges.get(key, ()), name)
+                elif not counts[key]:
+                    del counts[key]
+                    self._bridges[key] = tuple([one for one in self._bridges[key] if one != name])
+                    if not self._bridges[key]:
+                        del self._bridges[key]
+        if new is None:
+            del self._names[name]

@@ -1,0 +1,182 @@
+"""Tells the plans of bridges what became of rules: each hears of the sets that have ports there, and of nothing else.
+
+What raises in a plan concerns its bridge: that bridge has no plan any more, and the others hear on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from flows.bridge.owners import BridgeName
+from flows.cluster.model import Key
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.pod_places import Place, Places
+from flows.policy.changing_sets import Nets, Part, Pods, has_parts
+from flows.policy.engine import Change, PolicyEngine, Settled, Turns
+from flows.wire.values import Body
+
+Plan = BridgePlan[Body]
+K = TypeVar("K")
+
+
+class Telling:
+    """`plans` are those that there are. `fail` is called with a bridge whose plan raised; it takes the plan away, and
+    calls `scour`."""
+
+    def __init__(
+        self, plans: Mapping[BridgeName, Plan], places: Places, fail: Callable[[BridgeName, Exception], None]
+    ) -> None:
+        self._plans = plans
+        self._places = places
+        self._fail = fail
+        self._where: dict[Pods, tuple[BridgeName, ...]] = {}  # the bridges that have ports of a set of subjects
+        self._using: dict[Nets, tuple[BridgeName, ...]] = {}  # the bridges that have rules with a set of peers
+
+    def watch(self, name: BridgeName, peers: Nets, used: bool) -> None:
+        """A bridge has rules with these peers from now on, or no more."""
+        if used:
+            _add(self._using, peers, name)
+        else:
+            _strike(self._using, peers, name)
+
+    def drop(self, name: BridgeName, plan: Plan) -> None:
+        """A bridge's plan is given up as it is."""
+        for subjects in plan.rules.subjects:
+            _strike(self._where, subjects, name)
+        for peers in plan.rules.peers:
+            _strike(self._using, peers, name)
+
+    def scour(self, name: BridgeName) -> None:
+        """A bridge's plan is given up, and what it says it has cannot be believed."""
+        for subjects in [one for one, bridges in self._where.items() if name in bridges]:
+            _strike(self._where, subjects, name)
+        for peers in [one for one, bridges in self._using.items() if name in bridges]:
+            _strike(self._using, peers, name)
+
+    def tell(self, settled: Settled, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
+        """Tell what was settled, and of pods that moved. Returns the bridges that have anything to do with it."""
+        before = self._places.told()
+        concerned = {name for key in moved for name, _ in self._places.of(key)}
+        # Bridges hear of what their sets of peers have before they hear of rules that come or go with these.
+        for turns in settled.peers:
+            self._turn(turns, concerned)
+        fresh = self._apply(settled.parts, engine, concerned)
+        arrived: set[tuple[Pods, Key]] = set()
+        for subjects, came, went in settled.subjects:
+            if subjects not in fresh and has_parts(subjects):
+                arrived.update((subjects, key) for key in came if key in moved)
+                self._enter(subjects, [one for key in came for one in self._places.of(key)], concerned)
+                self._leave(subjects, [one for key in went for one in self._left(key, before)], concerned)
+        for key in moved:
+            now, then = self._places.of(key), before.get(key, ())
+            for subjects in engine.subjects_of(key):
+                if subjects not in fresh and (subjects, key) not in arrived and has_parts(subjects):
+                    self._enter(subjects, [one for one in now if one not in then], concerned)
+                    self._leave(subjects, [one for one in then if one not in now], concerned)
+        return concerned
+
+    def bridges_with(self, parts: Iterable[Part]) -> set[BridgeName]:
+        """The bridges that have ports of these parts' subjects."""
+        return {name for part in parts for name in self._where.get(part.subjects, ())}
+
+    def _left(self, key: Key, before: Mapping[Key, Place]) -> Place:
+        """Where a pod was when plans heard of it last."""
+        found = before.get(key)
+        return found if found is not None else self._places.of(key)
+
+    def _turn(self, turns: Turns, concerned: set[BridgeName]) -> None:
+        """Tell the bridges whose rules have these peers what came and went."""
+        bridges = self._using.get(turns.peers, ())
+        concerned.update(bridges)
+        elements = (*turns.came, *turns.went)
+        for name in bridges:
+            try:
+                self._plans[name].rules.turn(turns.peers, elements)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._fail(name, error)
+
+    def _apply(self, changes: Iterable[Change], engine: PolicyEngine, concerned: set[BridgeName]) -> set[Pods]:
+        """Tell the bridges that have ports of their subjects which parts differ. Returns the subjects that no bridge
+        had heard of: their ports have been told."""
+        fresh: dict[Pods, None] = {}
+        bereft: dict[Pods, None] = {}
+        for old, new in changes:
+            if old is not None and (new is None or old.subjects is not new.subjects):
+                bereft[old.subjects] = None
+                self._put(old.subjects, old.identity, None, concerned)
+            if new is None:
+                continue
+            if new.subjects not in self._where and new.subjects not in fresh:
+                fresh[new.subjects] = None
+            self._put(new.subjects, new.identity, new, concerned)
+        pods = engine.index.pods
+        for subjects in fresh:
+            places = [one for n in subjects.members for one in self._places.of(pods[n].key)]
+            self._enter(subjects, places, concerned)
+        for subjects in bereft:
+            if not has_parts(subjects):
+                self._forget(subjects)
+        return set(fresh)
+
+    def _put(self, subjects: Pods, identity: bytes, part: Part | None, concerned: set[BridgeName]) -> None:
+        for name in self._where.get(subjects, ()):
+            concerned.add(name)
+            try:
+                rules = self._plans[name].rules
+                if part is None:
+                    rules.remove(identity)
+                else:
+                    rules.put(part)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+
+    def _enter(self, subjects: Pods, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
+        for name, ofport in places:
+            plan = self._plans.get(name)
+            if plan is None:
+                continue
+            concerned.add(name)
+            try:
+                plan.rules.enter(subjects, ofport)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+            else:
+                _add(self._where, subjects, name)
+
+    def _leave(self, subjects: Pods, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
+        for name, ofport in places:
+            plan = self._plans.get(name)
+            if plan is None:
+                continue
+            concerned.add(name)
+            try:
+                if not plan.rules.leave(subjects, ofport):
+                    _strike(self._where, subjects, name)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+
+    def _forget(self, subjects: Pods) -> None:
+        """There are no parts of these subjects any more."""
+        for name in self._where.pop(subjects, ()):
+            try:
+                self._plans[name].rules.forget(subjects)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+
+
+def _add(where: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
+    there = where.get(one, ())
+    if name not in there:
+        where[one] = (*there, name)
+
+
+def _strike(where: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
+    """A bridge has no more to do with something."""
+    bridges = where.get(one)
+    if bridges is not None and name in bridges:
+        left = tuple([other for other in bridges if other != name])
+        if left:
+            where[one] = left
+        else:
+            del where[one]

@@ -1,0 +1,1 @@
+"""What this machine gives a lab: programs, processes, network namespaces and links."""

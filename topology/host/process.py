@@ -1,0 +1,189 @@
+"""The lab's processes: starting them marked, finding exactly the marked ones again, ending them.
+
+Everything a lab starts carries its folder in the environment variable MARK, which no other process has. So what a lab
+left behind is found even when it crashed before it could write anything down, and a process id that has since been
+given to somebody else is never touched: the mark is read again through a handle on the process before it is signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from topology.errors import LabError
+from topology.host.netns import inside
+
+MARK = "HEADGATE_LAB_FOLDER"
+ROLE = "HEADGATE_LAB_ROLE"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process of a lab. `role` is what it was started as, `node-1/ovs-vswitchd` for instance."""
+
+    pid: int
+    role: str
+
+
+def find(folder: Path, role: str | None = None) -> list[Process]:
+    """The running processes of the lab in `folder`, those of one role if it is given."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            what = _role(int(entry.name), folder)
+            if what is not None and role in (None, what):
+                found.append(Process(int(entry.name), what))
+    return sorted(found, key=lambda process: process.pid)
+
+
+def end(folder: Path, role: str | None = None, how: signal.Signals = signal.SIGTERM, patience: float = 5.0) -> int:
+    """End the lab's processes, those of one role if given, and wait for it; after `patience` seconds by SIGKILL.
+
+    Returns how many there were. Raises LabError if one outlives even that.
+    """
+    handles = {}
+    for process in find(folder, role):
+        try:
+            handles[process] = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            continue
+    ended = len(handles)
+    try:
+        for number in (how, signal.SIGKILL):
+            for process, handle in handles.items():
+                if _role(process.pid, folder) is not None:
+                    _send(handle, number)
+            _wait(handles, patience)
+            handles = {process: handle for process, handle in handles.items() if not _gone(process, handle)}
+            if not handles:
+                break
+        if handles:
+            raise LabError("cannot end " + ", ".join(f"{left.role} (process {left.pid})" for left in handles))
+    finally:
+        for handle in handles.values():
+            os.close(handle)
+    return ended
+
+
+def start(
+    folder: Path,
+    role: str,
+    command: Sequence[str],
+    *,
+    netns: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path,
+    keep: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a marked process in a session of its own, its output appended to `log`, in `netns` if given.
+
+    `keep` are descriptors that it inherits.
+    """
+    environment = {**os.environ, **(env or {}), MARK: str(folder), ROLE: role}
+    with log.open("ab") as output:
+        if netns is None:
+            return _popen(command, environment, output.fileno(), keep)
+        with inside(netns):
+            return _popen(command, environment, output.fileno(), keep)
+
+
+def start_python(folder: Path, role: str, module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start one of this package's modules and wait until it says that it is ready.
+
+    The module gets the number of a pipe as its last argument and writes a line to it. Raises LabError if it ends first.
+    """
+    reader, writer = os.pipe()
+    try:
+        command = [sys.executable, "-P", "-m", module, *arguments, str(writer)]
+        process = start(folder, role, command, env=python_path(), log=log, keep=[writer])
+        os.close(writer)
+        writer = -1
+        ready, _, _ = select.select([reader], [], [], 30)
+        if not ready or not os.read(reader, 1):
+            raise LabError(f"{role} did not start; see {log}")
+        return process
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def python_path() -> dict[str, str]:
+    """The environment in which `python -m` finds this application's packages wherever it is called from."""
+    root = str(Path(__file__).resolve().parents[2])
+    before = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": root + (os.pathsep + before if before else "")}
+
+
+def run(command: Sequence[str], env: Mapping[str, str] | None = None, text: str | None = None) -> str:
+    """Run a short command and return what it printed. Raises LabError with its own words if it fails."""
+    done = subprocess.run(
+        list(command), env={**os.environ, **(env or {})}, input=text, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise LabError(
+            f"{Path(command[0]).name} failed ({done.returncode}): {done.stderr.strip() or done.stdout.strip()}"
+        )
+    return done.stdout
+
+
+def _popen(
+    command: Sequence[str], environment: Mapping[str, str], output: int, keep: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        list(command),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        pass_fds=keep,
+        cwd="/",
+    )
+
+
+def _role(pid: int, folder: Path) -> str | None:
+    """What the process was started as, or None if it is not (or no longer) the lab's."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    values = dict(item.partition(b"=")[::2] for item in raw.split(b"\0"))
+    if values.get(MARK.encode()) != str(folder).encode():
+        return None
+    return values.get(ROLE.encode(), b"").decode()
+
+
+def _send(handle: int, number: signal.Signals) -> None:
+    try:
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return
+
+
+def _wait(handles: Mapping[Process, int], patience: float) -> None:
+    """Wait until all have ended or `patience` seconds have passed."""
+    deadline = time.monotonic() + patience
+    waiting = set(handles.values())
+    while waiting and time.monotonic() < deadline:
+        ready, _, _ = select.select(list(waiting), [], [], max(0.0, deadline - time.monotonic()))
+        waiting -= set(ready)
+
+
+def _gone(process: Process, handle: int) -> bool:
+    """Whether the process has ended; closes its handle then, and reaps it where it is a child of ours."""
+    ready, _, _ = select.select([handle], [], [], 0)
+    if not ready:
+        return False
+    os.close(handle)
+    with contextlib.suppress(ChildProcessError):  # started by another process, which reaps it
+        os.waitpid(process.pid, os.WNOHANG)
+    return True

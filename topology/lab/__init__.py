@@ -1,0 +1,1 @@
+"""A lab on this machine: its nodes, pods, objects and the product in it."""

@@ -1,0 +1,293 @@
+"""What manifests would change in a lab that is up, found out as a whole before anything is changed.
+
+Does for a lab what `kubectl apply` and `kubectl delete` do for a cluster, in their words. A pod that is not there yet
+is really made, and one that is deleted really goes; what a running pod or a lab cannot change is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from topology.errors import LabError, TopologyError
+from topology.lab import state
+from topology.lab.lab import Lab
+from topology.lab.manifests import CLUSTER_SCOPED, Object, label, verb
+from topology.spec.load import explain
+from topology.spec.model import Namespace, Pod
+
+Work = Callable[[Lab], object]
+
+
+@dataclass(frozen=True)
+class Given:
+    """An object as its user gave it. `place` says where a field of it stands: `policy.yaml:12`."""
+
+    item: Object
+    place: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One object: what it is called, what becomes of it, and how."""
+
+    name: str
+    verb: str
+    work: Work
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.verb}"
+
+
+class FaultyError(LabError):
+    """Manifests that a lab cannot take; `faults` has one line each, with the place."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+def carry_out(lab: Lab, steps: Iterable[Step]) -> None:
+    """Do what was found out."""
+    for step in steps:
+        step.work(lab)
+
+
+# Apply
+
+
+def to_apply(lab: Lab, given: Sequence[Given]) -> list[Step]:
+    """What applying the objects would do, in an order in which it can be done. Raises FaultyError with every fault."""
+    plan = _Apply(lab, given)
+    for one in given:
+        plan.take(one)
+    if plan.faults:
+        raise FaultyError(plan.faults)
+    return plan.steps
+
+
+class _Apply:
+    """The steps and faults found so far."""
+
+    def __init__(self, lab: Lab, given: Sequence[Given]) -> None:
+        self._lab = lab
+        self.steps: list[Step] = []
+        self.faults: list[str] = []
+        self._pods = {pod.key: pod for pod in lab.topology.pods}
+        self._new: list[Pod] = []
+        self._seen: dict[str, Object] = {}
+        known = [item for item in lab.manifests.objects() if item["kind"] == "Namespace"]
+        coming = [one.item for one in given if one.item["kind"] == "Namespace"]
+        self._namespaces = {item["metadata"]["name"]: item for item in (*known, *coming)}
+
+    def take(self, one: Given) -> None:
+        """Find out about one object."""
+        item = one.item
+        namespace = item["metadata"].get("namespace")
+        if item["kind"] not in CLUSTER_SCOPED and namespace not in self._namespaces:
+            self._fault(one, "metadata.namespace", _unknown("namespace", namespace, self._namespaces))
+        elif item["kind"] == "Node" and f"node:{item['metadata']['name']}" not in self._lab.endpoints:
+            nodes = [node.name for node in self._lab.topology.nodes]
+            reason = _unknown("node", item["metadata"]["name"], nodes)
+            self._fault(one, "metadata.name", f"{reason}; a lab that is up takes no new ones")
+        elif item["kind"] == "Pod" and _key(item) not in self._pods:
+            self._take_new_pod(one)
+        else:
+            self._put(one)
+
+    def _put(self, one: Given) -> None:
+        """An object that stands in the folder alone, or that is there already."""
+        before = self._seen.get(label(one.item)) or self._lab.manifests.get(one.item)
+        after = self._lab.manifests.merged(one.item)
+        fixed = _FIXED.get(one.item["kind"], ()) if before is not None else ()
+        reasons = {path: reason for path in fixed if (reason := _fixed(path, before or {}, after))}
+        for path, reason in reasons.items():
+            self._fault(one, path, reason)
+        if reasons:
+            return  # what is refused is nothing that a later object could agree with
+        self._seen[label(one.item)] = after
+        self.steps.append(Step(label(one.item), verb(before, after), _put(one.item)))
+
+    def _take_new_pod(self, one: Given) -> None:
+        try:
+            pod = self._pod(one.item)
+            self._lab.grown([*self._new, pod], self._models())
+        except _RefusedError as error:
+            self._fault(one, error.path, str(error))
+        except TopologyError as error:
+            self._fault(one, "", str(error).removeprefix(f"{self._lab.topology.name}: "))
+        else:
+            self._new.append(pod)
+            self._pods[pod.key] = pod
+            models = self._models()
+            self._seen[label(one.item)] = one.item
+            self.steps.append(Step(label(one.item), "created", _make(pod, models, one.item)))
+
+    def _pod(self, item: Object) -> Pod:
+        """The pod that a manifest asks for. Raises _RefusedError with the field that a lab cannot do."""
+        spec = item.get("spec") or {}
+        if spec.get("hostNetwork"):
+            raise _RefusedError("spec.hostNetwork", "a lab has no pods on their node's network")
+        nodes = [node.name for node in self._lab.topology.nodes]
+        node = spec.get("nodeName") or self._emptiest(nodes)
+        if node not in nodes:
+            raise _RefusedError("spec.nodeName", _unknown("node", node, nodes))
+        addresses = [entry["ip"] for entry in (item.get("status") or {}).get("podIPs") or []]
+        ports = [
+            {"port": port.get("containerPort"), "protocol": port.get("protocol") or "TCP", "name": port.get("name")}
+            for container in spec.get("containers") or []
+            for port in container.get("ports") or []
+        ]
+        metadata = item["metadata"]
+        try:
+            return Pod.model_validate(
+                {
+                    "namespace": metadata["namespace"],
+                    "name": metadata["name"],
+                    "node": node,
+                    "labels": metadata.get("labels") or {},
+                    "ports": ports,
+                    "addresses": addresses,
+                }
+            )
+        except ValidationError as error:
+            raise _RefusedError("", "; ".join(explain(error))) from error
+
+    def _emptiest(self, nodes: Sequence[str]) -> str:
+        """Where a pod goes that names no node, as a scheduler would have it."""
+        there = [pod.node for pod in self._pods.values()]
+        return min(nodes, key=there.count)
+
+    def _models(self) -> list[Namespace]:
+        return [
+            Namespace(name=name, labels=item["metadata"].get("labels") or {}) for name, item in self._namespaces.items()
+        ]
+
+    def _fault(self, one: Given, path: str, reason: str) -> None:
+        self.faults.append(f"{one.place(path)}: {label(one.item)}: {f'{path}: ' if path else ''}{reason}")
+
+
+class _RefusedError(Exception):
+    """A manifest asks for what a lab cannot do; `path` is the field."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+# What a manifest cannot change of what is there. Kubernetes refuses the same of a running pod.
+_FIXED: Mapping[str, tuple[str, ...]] = {
+    "Pod": ("metadata.uid", "spec.nodeName", "spec.hostNetwork", "spec.containers", "status.podIPs"),
+    "Node": ("status.addresses",),
+}
+
+
+def _fixed(path: str, before: Object, after: Object) -> str:
+    """Why the field cannot become what it would, empty where it stays as it is."""
+    there, wanted = (_compared(path, _at(item, path)) for item in (before, after))
+    if there == wanted or wanted is None:
+        return ""
+    if path.startswith("spec.containers"):
+        return "the ports of a running pod cannot be changed; delete the pod and apply it anew"
+    again = "" if before["kind"] == "Node" else "; delete the pod and apply it anew"
+    return f"cannot be changed from {_shown(there)} to {_shown(wanted)} while it is up{again}"
+
+
+def _at(item: object, path: str) -> Any:
+    for name in path.split("."):
+        item = item.get(name) if isinstance(item, dict) else None
+    return item
+
+
+def _compared(path: str, value: Any) -> Any:
+    """Of containers only what a policy can see: their ports, whatever container has them."""
+    if path == "spec.hostNetwork":
+        return bool(value)
+    if path != "spec.containers" or not isinstance(value, list):
+        return value
+    ports = [
+        port for one in value if isinstance(one, dict) for port in one.get("ports") or [] if isinstance(port, dict)
+    ]
+    told = [(port.get("containerPort"), port.get("protocol") or "TCP", port.get("name") or "") for port in ports]
+    return sorted(told, key=str) or None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(
+            str(one.get("ip") or one.get("address") or one) if isinstance(one, dict) else str(one) for one in value
+        )
+    return "nothing" if value is None else str(value)
+
+
+def _unknown(kind: str, name: object, there: Iterable[str]) -> str:
+    """That there is none of that name, and which was probably meant."""
+    names = list(there)
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+    return f"{kind} {name} not found; {hint}"
+
+
+def _key(item: Object) -> str:
+    return f"{item['metadata'].get('namespace')}/{item['metadata']['name']}"
+
+
+def _put(item: Object) -> Work:
+    return lambda lab: lab.manifests.put([item])
+
+
+def _make(pod: Pod, namespaces: Sequence[Namespace], item: Object) -> Work:
+    def work(lab: Lab) -> None:
+        with state.locked(lab.base, lab.topology.name):
+            lab.add_pods([pod], namespaces)
+            lab.manifests.put([item])  # with what only the manifest says, annotations for instance
+
+    return work
+
+
+# Delete
+
+
+def to_delete(lab: Lab, given: Sequence[Given]) -> list[Step]:
+    """What deleting the objects would do; with a namespace goes what is in it. Raises FaultyError with every fault."""
+    faults = [
+        f"{one.place('metadata.name')}: {label(one.item)}: a lab that is up keeps its nodes; run `headgate lab down`"
+        for one in given
+        if one.item["kind"] == "Node"
+    ]
+    if faults:
+        raise FaultyError(faults)
+    steps: dict[str, Step] = {}
+    for one in given:
+        found = lab.manifests.get(one.item)
+        inside = _inside(lab, one.item) if found is not None else []
+        for item in (*inside, one.item):
+            gone = found is None
+            steps.setdefault(label(item), Step(label(item), NOT_FOUND if gone else "deleted", _delete(lab, item)))
+    return list(steps.values())
+
+
+NOT_FOUND = "not found"
+
+
+def _inside(lab: Lab, item: Object) -> list[Object]:
+    if item["kind"] != "Namespace":
+        return []
+    name = item["metadata"]["name"]
+    return [other for other in lab.manifests.objects() if other["metadata"].get("namespace") == name]
+
+
+def _delete(lab: Lab, item: Object) -> Work:
+    key = _key(item)
+    if item["kind"] == "Pod" and any(pod.key == key for pod in lab.topology.pods):
+
+        def work(lab: Lab) -> None:
+            with state.locked(lab.base, lab.topology.name):
+                lab.remove_pod(key)
+
+        return work
+    return lambda lab: lab.manifests.delete([item])

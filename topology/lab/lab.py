@@ -1,0 +1,432 @@
+"""A lab as a whole: up, down, and what can be done with it in between. The entrance for the command line and for tests.
+
+A lab lives in one folder, `BASE/NAME`: `netns/` has its network namespaces, `nodes/` each node's Open vSwitch,
+`manifests/` what the controller watches. Everything is named after or marked with that folder, so labs stand side by
+side, and `down` finds what belongs to this one even after a crash, and nothing else.
+
+`headgate run` itself runs in the machine's own namespace, on free ports of the loopback, so that any shell can ask
+it; `relay` carries the switches' OpenFlow connections out of their namespaces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from topology.errors import LabError
+from topology.host import links, machine, netns, process
+from topology.lab import state
+from topology.lab.manifests import Folder, cluster_objects, label, parse, pod_object
+from topology.lab.node import BRIDGE, NodeSwitch, alive
+from topology.lab.objects import Cluster, Objects
+from topology.lab.pod import PodLink, attach, detach, make_host, pod_uid
+from topology.lab.product import Product, free_port
+from topology.lab.state import BASE, State
+from topology.probe import client
+from topology.probe.matrix import Matrix, Probe, mesh
+from topology.probe.traffic import Capture, Traffic
+from topology.spec.address import Endpoint, plan
+from topology.spec.load import check_topology
+from topology.spec.model import Namespace, Pod, Port, Topology
+
+HOST_PREFIXES = {4: 32, 6: 128}
+SETTLE = 30.0
+Progress = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+class Lab:
+    """One lab. Making the object does nothing yet; `up` makes the lab, `Lab.load` finds one that is up."""
+
+    def __init__(
+        self, topology: Topology, base: Path = BASE, current: State | None = None, cluster: Cluster | None = None
+    ) -> None:
+        self.topology = topology
+        self.base = base
+        self.folder = base / topology.name
+        self.state = current
+        self.environment: dict[str, str] = {}
+        self.cluster = cluster
+        self.objects: Objects = cluster.objects if cluster else self.manifests
+        self.endpoints: dict[str, Endpoint] = plan(topology)
+        self.prefixes = {4: topology.subnets.ipv4.prefixlen, 6: topology.subnets.ipv6.prefixlen}
+
+    @classmethod
+    def load(cls, name: str, base: Path = BASE) -> Lab:
+        """The lab of that name that is up. Raises LabError if there is none."""
+        found = state.load(base / name)
+        if found is None or not found[1].ready:
+            others = ", ".join(state.labs(base)) or "none"
+            raise LabError(f"no lab {name} is up (run `headgate lab up`); labs under {base}: {others}")
+        return cls(found[0], base, found[1])
+
+    @property
+    def netns_folder(self) -> Path:
+        """Where the lab's network namespaces are bound to files."""
+        return self.folder / "netns"
+
+    @property
+    def manifests(self) -> Folder:
+        """The folder that the controller watches, unless the lab has a cluster."""
+        return Folder(self.folder / "manifests")
+
+    @property
+    def nodes(self) -> dict[str, NodeSwitch]:
+        """The nodes by name. Raises LabError before the lab is up."""
+        datapath, mtu = self.current().datapath, self.topology.mtu
+        return {
+            node.name: NodeSwitch(
+                self.folder, node.name, self.endpoints[f"node:{node.name}"], self.prefixes, mtu, datapath
+            )
+            for node in self.topology.nodes
+        }
+
+    @property
+    def product(self) -> Product:
+        """The controller. Raises LabError if the lab is up without one."""
+        current = self.current()
+        if not current.controller:
+            raise LabError(f"the lab {self.topology.name} was brought up without a controller")
+        ovsdbs = tuple(node.ovsdb for node in self.nodes.values())
+        source = ("--kubeconfig", self.cluster.kubeconfig) if self.cluster else ("--manifests", self.manifests.path)
+        return Product(self.folder, current.openflow_port, current.http_port, ovsdbs, source, self.environment)
+
+    # Up and down
+
+    def up(
+        self,
+        datapath: machine.Choice = "auto",
+        controller: bool = True,
+        http_port: int = 0,
+        settle: float = SETTLE,
+        progress: Progress = _silent,
+    ) -> bool:
+        """Bring the lab up; returns False if it was up already. What a crashed one left is removed first.
+
+        Of a lab whose controller alone has ended, that is started again. Without `controller` nothing is programmed:
+        the bridges pass nothing until somebody adds flows. `settle` is how long the controller may take to realize
+        everything. On any failure everything is taken down again.
+        """
+        with state.locked(self.base, self.topology.name):
+            if self._is_up():
+                return self._revive(settle, progress)
+            chosen = machine.choose(datapath)
+            machine.require(chosen)
+            if self.folder.exists():
+                progress("removing what an earlier lab of this name left behind")
+                self._remove()
+            self.state = State(chosen, controller, free_port(), http_port or free_port())
+            try:
+                self._make(progress)
+                if controller:
+                    progress("waiting until everything is in force")
+                    self.wait(settle)
+            except BaseException:  # an interrupt, too, must leave nothing behind
+                self._remove()
+                raise
+            self.state = dataclasses.replace(self.current(), ready=True)
+            state.save(self.folder, self.topology, self.state)
+            return True
+
+    def down(self) -> bool:
+        """Take the lab down, whatever is left of it; returns whether there was anything."""
+        with state.locked(self.base, self.topology.name):
+            there = self.folder.exists() or bool(process.find(self.folder))
+            self._remove()
+            return there
+
+    def _is_up(self) -> bool:
+        found = state.load(self.folder)
+        if found is None or not found[1].ready:
+            return False
+        up = Lab(found[0], self.base, found[1])
+        if not all(alive(self.folder, name) for name in up.nodes):
+            return False
+        if found[0] != self.topology:
+            raise LabError(f"the lab {self.topology.name} is up with another topology; run `headgate lab down` first")
+        self.state = found[1]
+        return True
+
+    def _revive(self, settle: float, progress: Progress) -> bool:
+        """Start the controller of a lab that is up, if it has one that does not run; returns whether that was so."""
+        if not self.current().controller or self.product.running():
+            return False
+        progress("starting headgate run again")
+        self.product.start()
+        self.wait(settle)
+        return True
+
+    def _make(self, progress: Progress) -> None:
+        self.netns_folder.mkdir(parents=True)
+        (self.folder / "manifests").mkdir()
+        state.save(self.folder, self.topology, self.current())
+        progress(f"making {len(self.topology.nodes)} nodes ({self.current().datapath} datapath)")
+        underlay = self._make_underlay()
+        for index, node in enumerate(self.nodes.values()):
+            node.make(underlay, f"to-node{index}")
+        self.objects.put(cluster_objects(self.topology, self.endpoints))
+        started = None
+        if self.current().controller:
+            progress("starting headgate run")
+            started = self.product.launch()
+            self._start_relay()
+        progress(f"making {len(self.topology.pods)} pods")
+        self._attach(self.topology.pods)
+        self._serve_all()
+        if started is not None:
+            self.product.ready(started)
+
+    def _serve_all(self) -> None:
+        nodes = self.topology.nodes
+        served: dict[str, Sequence[Port]] = {f"node:{node.name}": self.topology.ports for node in nodes}
+        served |= {f"external:{item.name}": self.topology.served(item) for item in self.topology.externals}
+        self._start_servers("servers", served | {pod.key: self.topology.served(pod) for pod in self.topology.pods})
+
+    def _make_underlay(self) -> Path:
+        path = self.netns_folder / "underlay"
+        netns.create(path)
+        with netns.inside(path):
+            links.switch_ports_only()
+            links.bridge("underlay", self.topology.mtu)
+        for index, external in enumerate(self.topology.externals):
+            endpoint = self.endpoints[f"external:{external.name}"]
+            port = f"to-ext{index}"
+            make_host(self.netns_folder / endpoint.netns, endpoint, port, path, HOST_PREFIXES, self.topology.mtu)
+            with netns.inside(path):
+                links.enslave(port, "underlay")
+        return path
+
+    def _start_relay(self) -> None:
+        address = ["127.0.0.1", self.current().openflow_port]
+        job = [{"netns": str(node.netns), "listen": address, "to": address} for node in self.nodes.values()]
+        self._start_job("relay", "topology.lab.relay", job)
+
+    def _start_servers(self, role: str, ports: Mapping[str, Sequence[Port]]) -> None:
+        job = [
+            {
+                "name": name,
+                "netns": str(self.netns_folder / self.endpoints[name].netns),
+                "ports": [[port.protocol, port.port] for port in served],
+            }
+            for name, served in ports.items()
+        ]
+        self._start_job(role, "topology.probe.servers", job)
+
+    def _start_job(self, role: str, module: str, job: Sequence[Mapping[str, object]]) -> None:
+        path = self.folder / f"{role}.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        process.start_python(self.folder, role, module, [str(path)], self.folder / f"{role}.log")
+
+    def _remove(self) -> None:
+        process.end(self.folder)
+        for path in self.netns_folder.glob("*"):
+            netns.remove(path)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.state = None
+
+    # Pods that come and go
+
+    def grown(self, pods: Iterable[Pod], namespaces: Iterable[Namespace] = ()) -> Topology:
+        """The topology with these pods in it too, and with the namespaces that it lacks; addresses stay.
+
+        Raises TopologyError where one does not fit in.
+        """
+        pinned = self._pinned()
+        known = {one.name for one in pinned.namespaces}
+        added = {
+            "pods": (*pinned.pods, *pods),
+            "namespaces": (*pinned.namespaces, *(one for one in namespaces if one.name not in known)),
+        }
+        found = check_topology({**dict(pinned), **added}, self.topology.name)
+        plan(found)
+        return found
+
+    def add_pods(self, pods: Iterable[Pod], namespaces: Iterable[Namespace] = ()) -> None:
+        """Add pods to a running lab: manifest, namespace and port of each, and its servers. Wait with `wait`.
+
+        Raises TopologyError where one does not fit in.
+        """
+        new = tuple(pods)
+        self._change(self.grown(new, namespaces))
+        self.objects.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
+        self._attach(new)
+        served = {pod.key: self.topology.served(pod) for pod in new}
+        self._start_servers(f"servers-{new[0].key.replace('/', '.')}", served)
+
+    def remove_pod(self, key: str) -> None:
+        """Take one pod out of a running lab: its port, its namespace, its manifest."""
+        pod = self._pod(key)
+        node, link = self.nodes[pod.node], self.link(pod)
+        self.objects.delete([pod_object(self.topology, pod, self.endpoints)])
+        detach([link], self.netns_folder, node.netns, BRIDGE, node.vsctl)
+        pinned = self._pinned()
+        self._change(pinned.model_copy(update={"pods": tuple(other for other in pinned.pods if other.key != key)}))
+
+    def _attach(self, pods: Sequence[Pod]) -> None:
+        for name, node in self.nodes.items():
+            own = [self.link(pod) for pod in pods if pod.node == name]
+            attach(own, self.netns_folder, node.netns, BRIDGE, node.vsctl, self.prefixes, self.topology.mtu)
+
+    def _pinned(self) -> Topology:
+        """The topology with every pod's addresses written down, so that others keep theirs when one goes."""
+        pods = tuple(
+            pod.model_copy(update={"addresses": tuple(self.endpoints[pod.key].addresses.values())})
+            for pod in self.topology.pods
+        )
+        return self.topology.model_copy(update={"pods": pods})
+
+    def _change(self, topology: Topology) -> None:
+        self.endpoints = plan(topology)
+        self.topology = topology
+        state.save(self.folder, topology, self.current())
+
+    def link(self, pod: Pod) -> PodLink:
+        """How a pod is attached to its node's bridge. The UIDs that an API server gives are not known here."""
+        return PodLink(self.endpoints[pod.key], "" if self.cluster else pod_uid(self.topology.name, pod.key))
+
+    def _pod(self, key: str) -> Pod:
+        for pod in self.topology.pods:
+            if pod.key == key:
+                return pod
+        raise LabError(f"the lab {self.topology.name} has no pod {key}")
+
+    # Working with it
+
+    def apply(self, text: str, origin: str = "manifest", wait: float | None = SETTLE) -> list[str]:
+        """Put objects (YAML or JSON text) into force; returns what was done. Waits so many seconds for it, None not."""
+        done = self.objects.put(parse(text, origin))
+        self._settle(wait)
+        return done
+
+    def delete(self, text: str, origin: str = "manifest", wait: float | None = SETTLE) -> list[str]:
+        """Take objects out of force, by kind and name; otherwise like `apply`."""
+        done = self.objects.delete(parse(text, origin))
+        self._settle(wait)
+        return done
+
+    def reset(self, wait: float | None = SETTLE) -> None:
+        """Put the manifests back to what they were after `up`: only the lab's own objects, as the topology has them."""
+        own = cluster_objects(self.topology, self.endpoints)
+        names = {label(item) for item in own}
+        self.manifests.delete(item for item in self.manifests.objects() if label(item) not in names)
+        self.manifests.put(own)
+        self._settle(wait)
+
+    def wait(self, timeout: float = SETTLE) -> None:
+        """Wait until all that stands is realized on every switch. Raises LabError with what is missing."""
+        self.product.wait(timeout)
+
+    def _settle(self, wait: float | None) -> None:
+        if wait is not None and self.current().controller:
+            self.wait(wait)
+
+    def probe(
+        self,
+        endpoints: Sequence[str] | None = None,
+        ports: Sequence[Port] | None = None,
+        *,
+        nodes: bool = False,
+        icmp: bool = False,
+        families: Sequence[int] | None = None,
+        destinations: Sequence[str] | None = None,
+        patience: Sequence[float] = client.PATIENCE,
+        expected: client.Expectation | None = None,
+    ) -> Matrix:
+        """Try every endpoint from every endpoint, over all `ports` (those that the topology names) and families.
+
+        Endpoints are all pods and externals, unless named; `nodes` adds the nodes, `icmp` echo requests. With
+        `destinations` only those are tried, from the endpoints.
+        """
+        wanted = self.probes(endpoints, ports, nodes=nodes, icmp=icmp, families=families, destinations=destinations)
+        return self.run_probes(wanted, patience, expected)
+
+    def probes(
+        self,
+        endpoints: Sequence[str] | None = None,
+        ports: Sequence[Port] | None = None,
+        *,
+        nodes: bool = False,
+        icmp: bool = False,
+        families: Sequence[int] | None = None,
+        destinations: Sequence[str] | None = None,
+    ) -> list[Probe]:
+        """The probes that `probe` would try."""
+        names = [name for name in self.endpoints if nodes or not name.startswith("node:")]
+        chosen = names if endpoints is None else list(dict.fromkeys(endpoints))
+        there = chosen if destinations is None else list(dict.fromkeys(destinations))
+        for name in (*chosen, *there):
+            self.netns(name)
+        ways = self.ports() if ports is None else ports
+        return mesh(chosen, ways, self.topology.families if families is None else families, icmp, there)
+
+    def run_probes(
+        self,
+        probes: Iterable[Probe],
+        patience: Sequence[float] = client.PATIENCE,
+        expected: client.Expectation | None = None,
+    ) -> Matrix:
+        """Try exactly these probes."""
+        return client.run(probes, self.endpoints, self.netns_folder, patience, expected)
+
+    def traffic(self, probes: Iterable[Probe], interval: float = 0.005) -> Traffic:
+        """Lasting traffic, a context manager: see `Traffic`."""
+        return Traffic(probes, self.endpoints, self.netns_folder, interval)
+
+    def capture(self, name: str) -> Capture:
+        """Counting what arrives at an endpoint, a context manager: see `Capture`."""
+        return Capture(self.endpoints[name], self.netns_folder)
+
+    def ports(self) -> list[Port]:
+        """Every port that a pod or an external of the topology serves, by number and protocol."""
+        return self.topology.all_served()
+
+    def netns(self, name: str) -> Path:
+        """The network namespace file of an endpoint. Raises LabError if there is no such endpoint."""
+        if name not in self.endpoints:
+            raise LabError(f"the lab {self.topology.name} has no endpoint {name}; it has {', '.join(self.endpoints)}")
+        return self.netns_folder / self.endpoints[name].netns
+
+    def popen(self, name: str, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command in an endpoint's namespace; `options` are those of subprocess.Popen. The caller ends it."""
+        with netns.inside(self.netns(name)):
+            return subprocess.Popen(list(command), **options)
+
+    def execute(self, name: str, command: Sequence[str]) -> NoReturn:
+        """Become the command, in an endpoint's namespace: its input, output and exit code are the caller's."""
+        fd = os.open(self.netns(name), os.O_RDONLY | os.O_CLOEXEC)
+        netns.enter(fd)
+        os.execvpe(command[0], list(command), {**os.environ, **self.surroundings(name)})
+
+    def surroundings(self, name: str) -> dict[str, str]:
+        """What a command in an endpoint's namespace finds in its environment beside the caller's.
+
+        On a node that is what makes `ovs-vsctl show` and `ovs-ofctl dump-flows br-int` ask the node's own switch.
+        """
+        node = self.nodes.get(name.removeprefix("node:")) if name.startswith("node:") else None
+        if node is None:
+            return {}
+        path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        return {**node.env, "PATH": os.pathsep.join([*path, *(one for one in machine.PLACES if one not in path)])}
+
+    def restart_switch(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """Restart a node's ovs-vswitchd, as an upgrade or a crash does."""
+        node = self.nodes[name]
+        node.stop_switch(how)
+        node.start_switch()
+
+    def current(self) -> State:
+        """How the lab was made. Raises LabError before."""
+        if self.state is None:
+            raise LabError(f"the lab {self.topology.name} is not up")
+        return self.state

@@ -1,0 +1,214 @@
+"""The lab's folder of manifests: one file an object, written so that a watcher never sees half of one.
+
+The lab writes what a cluster would have: its Namespaces, Nodes and Pods. `put` and `delete` do for a user's files what
+`kubectl apply` and `kubectl delete` do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topology.errors import LabError
+from topology.lab.pod import pod_uid
+from topology.spec import strict
+from topology.spec.address import Endpoint
+from topology.spec.model import Namespace, Node, Pod, Topology
+
+Object = dict[str, Any]
+CLUSTER_SCOPED = frozenset({"Namespace", "Node"})
+
+
+def parse(text: str, origin: str) -> list[Object]:
+    """The objects of a YAML or JSON text: documents, and the items of any List. Raises LabError naming the document."""
+    try:
+        documents = strict.load_all(text)
+    except yaml.YAMLError as error:
+        raise LabError(f"{origin}: not YAML: {strict.why(error)}") from error
+    found: list[Object] = []
+    for number, document in enumerate(documents, 1):
+        if document is None:
+            continue
+        where = f"{origin}, document {number}"
+        items = document.get("items") if isinstance(document, dict) and _is_list(document) else [document]
+        if not isinstance(items, list):
+            raise LabError(f"{where}: items must be a list")
+        found.extend(checked(item, where) for item in items)
+    return found
+
+
+class Folder:
+    """The manifests of one lab."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def put(self, objects: Iterable[Object]) -> list[str]:
+        """Write objects, replacing those of the same kind and name; returns their names and what was done.
+
+        An object that is so already is not written again.
+        """
+        done = []
+        for item in objects:
+            before, after = self.get(item), self.merged(item)
+            if after != before:
+                self._write(after)
+            done.append(f"{label(item)} {verb(before, after)}")
+        return done
+
+    def merged(self, item: Object) -> Object:
+        """An object as it would stand in the folder.
+
+        What a manifest of a Pod or a Node does not say about place and state (nodeName, uid, status) is kept from the
+        lab's own, so that changing its labels needs no more than the labels.
+        """
+        if item["kind"] == "Namespace":
+            item = _named(item)
+        before = self.get(item) if item["kind"] in ("Pod", "Node") else None
+        return _merged(before, item) if before else item
+
+    def delete(self, objects: Iterable[Object]) -> list[str]:
+        """Remove objects by kind and name; returns their names for people, with those that were not there."""
+        done = []
+        for item in objects:
+            path = self._file(item)
+            done.append(label(item) + (" deleted" if path.exists() else " not found"))
+            path.unlink(missing_ok=True)
+        return done
+
+    def get(self, item: Object) -> Object | None:
+        """The object of the same kind and name as it stands in the folder, None if there is none."""
+        try:
+            text = self._file(item).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        loaded: Object = yaml.safe_load(text)
+        return loaded
+
+    def objects(self) -> list[Object]:
+        """Every object in the folder."""
+        return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(self.path.glob("[!.]*.yaml"))]
+
+    def _file(self, item: Object) -> Path:
+        group = item["apiVersion"].rpartition("/")[0].replace("/", "_")
+        kind = item["kind"].lower() + (f".{group}" if group else "")
+        parts = [kind, item["metadata"].get("namespace", ""), item["metadata"]["name"]]
+        return self.path / ("_".join(part for part in parts if part) + ".yaml")
+
+    def _write(self, item: Object) -> None:
+        path = self._file(item)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(yaml.safe_dump(item, sort_keys=False), encoding="utf-8")
+        partial.replace(path)
+
+
+def verb(before: Object | None, after: Object) -> str:
+    """What becomes of an object, in kubectl's words."""
+    if before is None:
+        return "created"
+    return "unchanged" if before == after else "configured"
+
+
+def label(item: Object) -> str:
+    """An object's name for people: `networkpolicy tenant-a/pol1`."""
+    metadata = item["metadata"]
+    return f"{item['kind'].lower()} " + "/".join(filter(None, [metadata.get("namespace"), metadata["name"]]))
+
+
+def cluster_objects(topology: Topology, endpoints: Mapping[str, Endpoint]) -> list[Object]:
+    """All objects of a lab: namespaces, nodes, pods."""
+    return [
+        *(namespace_object(namespace) for namespace in topology.namespaces),
+        *(node_object(node, endpoints[f"node:{node.name}"]) for node in topology.nodes),
+        *(pod_object(topology, pod, endpoints) for pod in topology.pods),
+    ]
+
+
+def namespace_object(namespace: Namespace) -> Object:
+    """The Namespace object."""
+    metadata: Object = {
+        "name": namespace.name,
+        "labels": {"kubernetes.io/metadata.name": namespace.name, **namespace.labels},
+    }
+    if namespace.annotations:
+        metadata["annotations"] = dict(namespace.annotations)
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def node_object(node: Node, endpoint: Endpoint) -> Object:
+    """The Node object with its addresses."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name, **node.labels}},
+        "status": {"addresses": [{"type": "InternalIP", "address": text} for text in endpoint.addresses.values()]},
+    }
+
+
+def pod_object(topology: Topology, pod: Pod, endpoints: Mapping[str, Endpoint]) -> Object:
+    """The Pod object as the API has it once the pod runs."""
+    ports = [
+        {"containerPort": port.port, "protocol": port.protocol, **({"name": port.name} if port.name else {})}
+        for port in topology.served(pod)
+    ]
+    own = list(endpoints[pod.key].addresses.values())
+    host = list(endpoints[f"node:{pod.node}"].addresses.values())
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "uid": pod_uid(topology.name, pod.key),
+            "labels": dict(pod.labels),
+        },
+        "spec": {"nodeName": pod.node, "containers": [{"name": "main", "image": "lab", "ports": ports}]},
+        "status": {
+            "phase": "Running",
+            "hostIP": host[0],
+            "hostIPs": [{"ip": text} for text in host],
+            "podIP": own[0],
+            "podIPs": [{"ip": text} for text in own],
+        },
+    }
+
+
+def _is_list(document: Object) -> bool:
+    return str(document.get("kind", "")).endswith("List") and "items" in document
+
+
+def checked(item: object, where: str) -> Object:
+    """An object with the namespace `default` where it needs one. Raises LabError for what has no kind or name."""
+    if not isinstance(item, dict):
+        raise LabError(f"{where}: not an object")
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise LabError(f"{where}: metadata.name is missing")
+    for field in ("apiVersion", "kind"):
+        if not isinstance(item.get(field), str):
+            raise LabError(f"{where}: {field} is missing")
+    for text in (metadata["name"], str(metadata.get("namespace", "x")), item["kind"]):
+        if "/" in text or text.startswith("."):
+            raise LabError(f"{where}: {text!r} is not a name")
+    if item["kind"] not in CLUSTER_SCOPED and "namespace" not in metadata:
+        item = {**item, "metadata": {**metadata, "namespace": "default"}}
+    return item
+
+
+def _named(item: Object) -> Object:
+    """A Namespace with the label that the API server puts on every one."""
+    metadata = item["metadata"]
+    labels = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
+    return {**item, "metadata": {**metadata, "labels": labels}}
+
+
+def _merged(before: Object, item: Object) -> Object:
+    """A Pod or Node as the user gave it, with what only the lab knows from the one that stands."""
+    metadata = {**{key: before["metadata"][key] for key in ("uid",) if key in before["metadata"]}, **item["metadata"]}
+    found = {**item, "metadata": metadata, "status": {**before.get("status", {}), **(item.get("status") or {})}}
+    spec = {**before.get("spec", {}), **(item.get("spec") or {})}
+    return {**found, "spec": spec} if spec else found

@@ -1,0 +1,95 @@
+"""Pods on a node: a namespace with one interface each, whose other end sits on the bridge as an OVS CNI plugin leaves
+it.
+
+Works for a lab's node and, with `where=None`, for the machine's own namespace and Open vSwitch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from topology.host import links, netns
+from topology.spec.address import Endpoint
+
+INSIDE = "eth0"
+Vsctl = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True)
+class PodLink:
+    """A pod to attach: its endpoint and the UID of its Kubernetes object, "" where that is not known here."""
+
+    endpoint: Endpoint
+    uid: str
+
+    @property
+    def interface(self) -> str:
+        """The name of the host's end: readable, unique by a hash, and within the kernel's 15 characters."""
+        name = re.sub("[^a-z0-9-]", "-", self.endpoint.name.rpartition("/")[2])
+        digest = hashlib.sha256(self.endpoint.name.encode()).hexdigest()
+        return f"{name[:8]}-{digest[:6]}"
+
+
+def pod_uid(lab: str, key: str) -> str:
+    """The UID of a pod's object: the same whenever the same lab is made."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"headgate-lab:{lab}/{key}"))
+
+
+def attach(
+    pods: Iterable[PodLink],
+    folder: Path,
+    where: Path | None,
+    bridge: str,
+    vsctl: Vsctl,
+    prefixes: Mapping[int, int],
+    mtu: int,
+) -> None:
+    """Make the pods' namespaces in `folder` and put them on `bridge`, all ports in one transaction.
+
+    `where` is the namespace of the node. Raises OSError or LabError.
+    """
+    commands: list[str] = []
+    for pod in pods:
+        path = folder / pod.endpoint.netns
+        make_host(path, pod.endpoint, pod.interface, where, prefixes, mtu)
+        commands += port_commands(pod, bridge)
+    if commands:
+        vsctl(commands[1:])
+
+
+def make_host(
+    path: Path, endpoint: Endpoint, outer: str, where: Path | None, prefixes: Mapping[int, int], mtu: int
+) -> None:
+    """Make one namespace with an interface that has the endpoint's addresses; its other end is `outer` in `where`."""
+    netns.create(path)
+    with netns.inside(path):
+        links.quiet_namespace()
+    with netns.inside(where) if where is not None else nullcontext():
+        links.veth(outer, INSIDE, path, mtu, endpoint.mac)
+        links.checksums_in_software(outer)
+    with netns.inside(path):
+        links.checksums_in_software(INSIDE)
+        links.configure(INSIDE, endpoint.addresses, prefixes, mtu)
+
+
+def port_commands(pod: PodLink, bridge: str) -> list[str]:
+    """The part of an ovs-vsctl transaction that puts the pod's interface on the bridge."""
+    name = pod.interface
+    ids = {"iface-id": pod.endpoint.name, "iface-id-ver": pod.uid, "attached-mac": pod.endpoint.mac}
+    commands = ["--", "--may-exist", "add-port", bridge, name, "--", "set", "Interface", name]
+    return commands + [f'external_ids:{key}="{value}"' for key, value in ids.items() if value]
+
+
+def detach(pods: Iterable[PodLink], folder: Path, where: Path | None, bridge: str, vsctl: Vsctl) -> None:
+    """Undo `attach`; what is gone already is no error."""
+    for pod in pods:
+        vsctl(["--if-exists", "del-port", bridge, pod.interface])
+        with netns.inside(where) if where is not None else nullcontext():
+            links.remove_link(pod.interface)
+        netns.remove(folder / pod.endpoint.netns)

@@ -1,0 +1,146 @@
+"""The product in a lab, driven as a user drives it: `headgate run` as a process, other commands by their exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from topology.errors import LabError
+from topology.host import process
+from topology.lab.state import url
+
+ROLE = "headgate"
+FAILED = 1  # the exit code where it answers, and not everything is realized
+NOT_REALIZED = "headgate: not everything is realized"  # how it begins to say so
+
+
+@dataclass(frozen=True)
+class Product:
+    """The controller of one lab: where it listens, and what it is given."""
+
+    folder: Path
+    openflow_port: int
+    http_port: int
+    ovsdbs: tuple[str, ...]
+    source: tuple[str, Path]  # the option of `headgate run` that says where the objects are
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def server(self) -> str:
+        """What `headgate --server` takes to ask this controller."""
+        return url(self.http_port)
+
+    @property
+    def log(self) -> Path:
+        """The controller's log file."""
+        return self.folder / "headgate.log"
+
+    def arguments(self) -> list[str]:
+        """The arguments of `headgate` that run it."""
+        found = ["run", self.source[0], str(self.source[1])]
+        for remote in self.ovsdbs:
+            found += ["--ovsdb", remote]
+        return [
+            *found,
+            "--openflow-listen",
+            f"tcp:127.0.0.1:{self.openflow_port}",
+            "--http",
+            f"127.0.0.1:{self.http_port}",
+        ]
+
+    def start(self) -> None:
+        """Start the controller. Returns when it serves HTTP. Raises LabError if it ends before."""
+        self.ready(self.launch())
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the controller without waiting for anything."""
+        return process.start(
+            self.folder,
+            ROLE,
+            [*command(), *self.arguments()],
+            env={**process.python_path(), **self.environment},
+            log=self.log,
+        )
+
+    def ready(self, started: subprocess.Popen[bytes]) -> None:
+        """Wait until the controller that `launch` returned serves HTTP. Raises LabError if it ends before."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if started.poll() is not None:
+                raise LabError(f"headgate run ended with {started.returncode}:\n{self.tail()}")
+            with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as sock:
+                if sock.connect_ex(("127.0.0.1", self.http_port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise LabError(f"headgate run does not answer on {self.server}; see {self.log}:\n{self.tail()}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> bool:
+        """End the controller, by SIGKILL if `how` says so; returns whether it ran."""
+        return process.end(self.folder, ROLE, how, patience=10) > 0
+
+    def running(self) -> bool:
+        """Whether the controller's process is there."""
+        return bool(process.find(self.folder, ROLE))
+
+    def wait(self, timeout: float) -> None:
+        """Wait until everything that stands in the manifests and on the switches is realized. Raises LabError."""
+        done = self.call(["status", "--wait", "--timeout", f"{timeout:g}"])
+        if done.returncode == 0:
+            return
+        said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(NOT_REALIZED)]
+        if done.returncode != FAILED:  # it gave no answer, so that its log is all there is
+            said += ["its log ends with:", self.tail()]
+        raise LabError("\n".join([f"not everything is in force after {timeout:g} s:", *said]))
+
+    def call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run another headgate command against this controller."""
+        return subprocess.run(
+            [*command(), "--server", self.server, *arguments],
+            env={**os.environ, **process.python_path()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def get(self, path: str) -> Any:
+        """The JSON that the controller serves under `path`. Raises OSError while it does not answer."""
+        with urllib.request.urlopen(self.server + path, timeout=10) as answer:
+            return json.load(answer)
+
+    def text(self, path: str) -> str:
+        """What the controller serves under `path`. Raises OSError while it does not answer."""
+        with urllib.request.urlopen(self.server + path, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of the controller's log."""
+        try:
+            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+
+def command() -> list[str]:
+    """How to run headgate: with the interpreter that runs this, so that both come from one environment.
+
+    A folder called `controller` where the user happens to be is not looked at (-P).
+    """
+    return [sys.executable, "-P", "-m", "controller"]
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on now."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        port: int = sock.getsockname()[1]
+        return port

@@ -1,0 +1,105 @@
+"""The way from a node to the controller: TCP ports inside the nodes' namespaces that lead to ports outside them.
+
+A switch in a namespace of its own cannot reach the controller, which listens on the machine's loopback so that
+`headgate --server` works from any shell. A pair of interfaces into the machine's own namespace would do, but the lab
+leaves that alone. So this process opens a listening socket inside each node's namespace, on the very address that the
+controller listens on outside, and passes bytes both ways: what the controller sets on a bridge leads to it.
+
+Run as `python -m topology.lab.relay JOB
+READY`, where JOB is a JSON file: a list of {"netns", "listen": [host, port], "to": [host, port]}, READY a descriptor
+that gets a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from topology.host.netns import in_thread, inside
+
+CHUNK = 1 << 16
+PAUSE = 0.05
+
+
+def _listen(netns: Path, host: str, port: int) -> socket.socket:
+    def make() -> socket.socket:
+        with inside(netns):
+            return socket.create_server((host, port))
+
+    return in_thread(make)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on until one side ends; then end the other too, so that both see the connection go."""
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass  # a reset is an end like any other
+    finally:
+        writer.close()
+
+
+async def _connect(
+    switch: asyncio.StreamReader, host: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """Connect to the controller for a switch, None if the switch gives up first.
+
+    While there is no controller the switch is left waiting, as by a network that loses packets: refused, it would
+    wait up to eight seconds before it tries again. What it says meanwhile is handed on.
+    """
+    said = b""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            try:
+                data = await asyncio.wait_for(switch.read(CHUNK), PAUSE)
+            except TimeoutError:
+                continue
+            except OSError:
+                return None
+            if not data:
+                return None
+            said += data
+        else:
+            writer.write(said)
+            return reader, writer
+
+
+async def _serve(job: list[dict[str, Any]], ready: int) -> None:
+    servers = []
+    for entry in job:
+        host, port = entry["to"]
+
+        async def accepted(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str = host, port: int = port
+        ) -> None:
+            far = await _connect(reader, host, port)
+            if far is None:
+                writer.close()
+                return
+            far_reader, far_writer = far
+            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+
+        listener = _listen(Path(entry["netns"]), *entry["listen"])
+        servers.append(await asyncio.start_server(accepted, sock=listener))
+    os.write(ready, b"\n")
+    os.close(ready)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Relay until killed."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    asyncio.run(_serve(job, int(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    main()

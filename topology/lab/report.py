@@ -1,0 +1,88 @@
+"""What a lab consists of at the moment, as plain data: the answer of `headgate lab status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from topology.host import process
+from topology.lab.lab import Lab
+from topology.lab.manifests import namespace_object, pod_object
+from topology.lab.node import alive
+from topology.lab.product import ROLE
+from topology.spec.model import Namespace, Pod
+
+
+def describe(lab: Lab) -> dict[str, Any]:
+    """Everything one needs to work with a lab that is up: addresses, sockets, namespaces, processes.
+
+    `server` is None when the lab was brought up without a controller; `controller` says whether it runs. Raises
+    LabError when the lab is not up.
+    """
+    current = lab.current()
+    running = process.find(lab.folder)
+    return {
+        "name": lab.topology.name,
+        "folder": str(lab.folder),
+        "datapath": current.datapath,
+        "server": lab.product.server if current.controller else None,
+        "controller": any(found.role == ROLE for found in running),
+        "nodes": _nodes(lab),
+        "namespaces": [
+            {"name": namespace.name, "labels": _namespace_labels(lab, namespace)}
+            for namespace in lab.topology.namespaces
+        ],
+        "pods": _pods(lab),
+        "externals": [
+            {"name": name, "addresses": list(endpoint.addresses.values()), "netns": str(lab.netns(name))}
+            for name, endpoint in lab.endpoints.items()
+            if name.startswith("external:")
+        ],
+        "processes": [{"pid": found.pid, "role": found.role} for found in running],
+    }
+
+
+def _nodes(lab: Lab) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "running": alive(lab.folder, name),
+            "addresses": list(node.endpoint.addresses.values()),
+            "ovsdb": node.ovsdb,
+            "management": node.management,
+            "netns": str(node.netns),
+        }
+        for name, node in lab.nodes.items()
+    ]
+
+
+def _pods(lab: Lab) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": pod.key,
+            "node": pod.node,
+            "labels": _pod_labels(lab, pod),
+            "addresses": list(lab.endpoints[pod.key].addresses.values()),
+            "mac": lab.endpoints[pod.key].mac,
+            "interface": lab.link(pod).interface,
+            "ports": [str(port) for port in lab.topology.served(pod)],
+            "netns": str(lab.netns(pod.key)),
+        }
+        for pod in lab.topology.pods
+    ]
+
+
+def _pod_labels(lab: Lab, pod: Pod) -> dict[str, str]:
+    """The labels as they are now, whatever the topology began with."""
+    return _labels(lab, pod_object(lab.topology, pod, lab.endpoints), pod.labels)
+
+
+def _namespace_labels(lab: Lab, namespace: Namespace) -> dict[str, str]:
+    return _labels(lab, namespace_object(namespace), namespace.labels)
+
+
+def _labels(lab: Lab, item: dict[str, Any], first: Mapping[str, str]) -> dict[str, str]:
+    if lab.cluster:
+        return dict(first)  # the API server has them
+    there = lab.manifests.get(item) or {}
+    return dict(there.get("metadata", {}).get("labels") or {})

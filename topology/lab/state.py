@@ -1,0 +1,105 @@
+"""What a lab remembers on disk: its topology, its ports, whether it came up. Also the lock that keeps two commands
+apart.
+
+Which processes are running is never read from here; `process` asks the machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topology.errors import LabError
+
+if TYPE_CHECKING:
+    from topology.host.machine import Datapath
+    from topology.spec.model import Topology
+
+BASE = Path("/run/headgate-lab")
+
+
+@dataclass(frozen=True)
+class State:
+    """`ready` is False while the lab is being made, so that a crash in between can be told from a lab."""
+
+    datapath: Datapath
+    controller: bool
+    openflow_port: int
+    http_port: int
+    ready: bool = False
+
+
+def save(folder: Path, topology: Topology, state: State) -> None:
+    """Write both files, each replaced as a whole."""
+    for name, text in (
+        ("topology.json", topology.model_dump_json(indent=1)),
+        ("state.json", json.dumps(asdict(state))),
+    ):
+        partial = folder / f".{name}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
+
+
+def load(folder: Path) -> tuple[Topology, State] | None:
+    """What `save` wrote, None if there is nothing or only half of it."""
+    from topology.spec.load import check_topology  # only here: who asks for names alone is to have them at once
+
+    try:
+        topology = json.loads((folder / "topology.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return check_topology(topology, str(folder / "topology.json")), State(**state)
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def locked(base: Path, name: str) -> Iterator[None]:
+    """Hold the lab's lock, for the time of the block. Raises LabError when another command holds it."""
+    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = base / f".{name}.lock"
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(fd)
+            raise LabError(f"another command is working on the lab {name}") from error
+        if os.fstat(fd).st_nlink:
+            break
+        os.close(fd)  # its last holder removed it meanwhile
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+        with suppress(OSError):  # other labs are in it
+            base.rmdir()
+
+
+def labs(base: Path = BASE) -> list[str]:
+    """The names of the labs under `base`."""
+    return sorted(path.parent.name for path in base.glob("*/topology.json"))
+
+
+def controllers(base: Path = BASE) -> dict[str, str]:
+    """The URLs of the controllers of the labs under `base` that are up, by name."""
+    found = {}
+    for name in labs(base):
+        try:
+            state = State(**json.loads((base / name / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+        if state.ready and state.controller:
+            found[name] = url(state.http_port)
+    return found
+
+
+def url(http_port: int) -> str:
+    """What `headgate --server` takes to ask a lab's controller."""
+    return f"http://127.0.0.1:{http_port}"

@@ -1,0 +1,1 @@
+"""What a lab shall be, as values, and the default topology beside them."""

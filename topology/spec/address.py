@@ -1,0 +1,105 @@
+"""Who has which address: a pure function of the topology, so that two labs of the same file look the same.
+
+Nodes take the first addresses of the subnet, the pods of node N the block N. Externals lie outside the subnet, in the
+prefixes that RFC 5737 and RFC 3849 set aside for examples.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from topology.errors import TopologyError
+from topology.spec.model import Pod, Topology
+
+PODS_PER_NODE = 250
+OUTSIDE = {4: ipaddress.ip_address("203.0.113.9"), 6: ipaddress.ip_address("2001:db8:113::9")}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One place that packets come from and go to.
+
+    `name` is `namespace/pod`, `node:NAME` or `external:NAME`; `netns` the file name of its network namespace;
+    `addresses` one text address for each family of the lab.
+    """
+
+    name: str
+    netns: str
+    mac: str
+    addresses: Mapping[int, str]
+
+
+def plan(topology: Topology) -> dict[str, Endpoint]:
+    """Every endpoint of the topology by name. Raises TopologyError where addresses clash or do not suffice."""
+    endpoints: dict[str, Endpoint] = {}
+    for index, node in enumerate(topology.nodes):
+        found = _choose(topology, node.addresses, index + 1, index + 1)
+        _add(endpoints, Endpoint(f"node:{node.name}", f"node-{node.name}", _mac(f"node:{node.name}", found), found))
+    taken = {node.name: 0 for node in topology.nodes}
+    order = {node.name: index for index, node in enumerate(topology.nodes)}
+    used = {address for pod in topology.pods for address in pod.addresses}
+    for pod in topology.pods:
+        taken[pod.node] += 1
+        # What others were given is left to them: the next number may be that of a pod that stays where others went.
+        numbers = [taken[pod.node], *range(1, PODS_PER_NODE + 1)]
+        choices = (pod_endpoint(topology, pod, order[pod.node], number) for number in numbers)
+        new = next((one for one in choices if used.isdisjoint(_chosen(pod, one))), None)
+        if new is None:
+            raise TopologyError(f"node {pod.node} has no address left for pod {pod.key}")
+        _add(endpoints, new)
+        used.update(new.addresses.values())
+    for index, external in enumerate(topology.externals):
+        own = _given(external.addresses)
+        automatic = {family: str(OUTSIDE[family] + index + 1) for family in (4, 6)}
+        found = {family: own.get(family, automatic[family]) for family in topology.families}
+        name = f"external:{external.name}"
+        _add(endpoints, Endpoint(name, f"ext-{external.name}", _mac(name, found), found))
+    return endpoints
+
+
+def pod_endpoint(topology: Topology, pod: Pod, node_index: int, number: int) -> Endpoint:
+    """The endpoint of the `number`th pod (from 1) of the node at `node_index`."""
+    if number > PODS_PER_NODE:
+        raise TopologyError(f"node {pod.node} has more than {PODS_PER_NODE} pods")
+    block = node_index + 1
+    found = _choose(topology, pod.addresses, block * 256 + number, (block << 16) + number)
+    return Endpoint(pod.key, f"pod-{pod.namespace}.{pod.name}", _mac(pod.key, found), found)
+
+
+def _chosen(pod: Pod, endpoint: Endpoint) -> list[str]:
+    """The addresses of a pod's endpoint that it was not given itself."""
+    own = _given(pod.addresses)
+    return [address for family, address in endpoint.addresses.items() if family not in own]
+
+
+def _choose(topology: Topology, given: Sequence[str], offset4: int, offset6: int) -> dict[int, str]:
+    own = _given(given)
+    automatic = {
+        4: str(topology.subnets.ipv4.network_address + offset4),
+        6: str(topology.subnets.ipv6.network_address + offset6),
+    }
+    return {family: own.get(family, automatic[family]) for family in topology.families}
+
+
+def _given(addresses: Sequence[str]) -> dict[int, str]:
+    return {ipaddress.ip_address(text).version: text for text in addresses}
+
+
+def _mac(name: str, addresses: Mapping[int, str]) -> str:
+    """0a:58 and the IPv4 address, as several CNI plugins do, so that a captured frame can be read by eye."""
+    if 4 in addresses:
+        tail = ipaddress.ip_address(addresses[4]).packed
+    else:
+        tail = zlib.crc32(name.encode()).to_bytes(4, "big")
+    return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
+
+
+def _add(endpoints: dict[str, Endpoint], new: Endpoint) -> None:
+    for other in endpoints.values():
+        for family, address in new.addresses.items():
+            if other.addresses.get(family) == address:
+                raise TopologyError(f"{new.name} and {other.name} both have the address {address}")
+    endpoints[new.name] = new
