@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PRELUDE = """
 import sys, warnings
 warnings.simplefilter("ignore")
-from controller import hub
+from controller.base import hub
 hub.install(sys.argv[1])
 import os, queue, threading, time
 from pathlib import Path
