@@ -16,7 +16,7 @@ from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
 from controller.base.garbage_collector import COLLECT
-from flows.bridge.binding import BridgeState, InterfaceState
+from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 from flows.plan.world import World
 from flows.wire.codec import Encoder

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import Raw, world
 from controller.reconcile.events import ClusterChanged
-from controller.sources.folder.manifest import Unit
 from controller.sources.source import Source, SourceState
 from controller.sources.store import Store
+from controller.sources.unit import Unit
 from flows.parse.objects import parse_object
 
 

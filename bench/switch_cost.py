@@ -95,9 +95,11 @@ class Talker:
 def many_flows(count: int) -> list[WireFlow]:
     """Flows as rules give them: an address of a peer with one conjunction."""
     from flows.cluster.net import Net
-    from flows.openflow.flow import Conjunction, Flow, match
+    from flows.openflow.actions import Conjunction
+    from flows.openflow.flow import Flow
+    from flows.openflow.match import match
+    from flows.pipeline.cookies import CookieKind, cookie
     from flows.pipeline.priorities import RULES
-    from flows.pipeline.registers import CookieKind, cookie
     from flows.pipeline.tables import INGRESS
     from flows.render.rules import peer_terms
     from flows.wire.codec import encode_flow

@@ -21,8 +21,8 @@ from controller.reconcile.reconciler import Reconciler
 from controller.status.details import isolating
 from flows.bridge.owners import BridgeName
 from flows.cluster.model import Direction
+from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.pipeline.pod_limits import METERED, Limit, read_meter
-from flows.pipeline.registers import CookieKind, read_cookie
 
 NAMED_POLICIES = 3  # in a label
 _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}

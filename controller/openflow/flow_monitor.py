@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from controller.reconcile.events import Event, FlowsDisturbed
-from flows.wire.codec import is_in_the_way, is_learned, is_ours
+from flows.wire.dump import is_in_the_way, is_learned, is_ours
 from flows.wire.errors import CodecError
 
 PAUSE = 0.5

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from os_ken.ofproto import ofproto_v1_4
 
-from flows.pipeline.registers import COOKIE_MASK
+from flows.pipeline.cookies import COOKIE_MASK
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.text import format_flow

@@ -22,7 +22,9 @@ from typing import NamedTuple
 from controller.openflow.messages import HEADER, VERSION
 from controller.peers.limits import Limits
 from flows.cluster.net import WIDTH, Net, not_of_a_host
-from flows.pipeline.registers import ASKER_MAC, CONTROLLER_32, LOCAL_32, CookieKind, cookie
+from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_32
+from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline.registers import ASKER_MAC
 from flows.render.discovery import link_local
 from flows.wire.errors import CodecError
 

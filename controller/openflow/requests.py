@@ -21,7 +21,7 @@ from controller.peers.limits import Limits
 from controller.peers.pace import Budget
 from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
-from flows.wire.codec import FlowDump
+from flows.wire.dump import FlowDump
 from flows.wire.errors import CodecError
 from flows.wire.values import Changes
 

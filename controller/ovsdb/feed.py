@@ -18,8 +18,8 @@ from controller.reconcile.events import (
     OvsdbPeer,
     OvsdbState,
 )
-from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import Peer
+from flows.bridge.state import BridgeState
 
 
 class Feed:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from flows.bridge.binding import NODE_ADDRESSES, BridgeState, InterfaceState
+from flows.bridge.own_words import NODE_ADDRESSES
+from flows.bridge.state import BridgeState, InterfaceState
 
 MAX_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
 MOST_TEXT = 4000  # characters that are read of a node's addresses: more than all that count have

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
-from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import NOBODY, Peer
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
 from flows.wire.values import NO_FLOWS, Body, Changes, FlowCounters, FlowKey, ForeignFlow

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from flows.pipeline.registers import (
+from flows.pipeline.cookies import (
     COOKIE_KIND_SHIFT,
     COOKIE_NUMBER_MASK,
     COOKIE_PREFIX,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flows.bridge.binding import BridgeState, InterfaceState, SwitchView
+from flows.bridge.state import BridgeState, InterfaceState, SwitchView
 
 INSTALLED = "headgate-installed"
 PortId = tuple[str, str]  # the OVSDB's name and the Interface row's uuid

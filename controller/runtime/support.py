@@ -15,7 +15,7 @@ from controller.base.secrets import LEFT_OUT, without_secrets
 from controller.base.version import version
 from controller.config.schema import Config
 from controller.status.detail_model import BridgeRecord, InterfaceRecord, SupportView
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 
 LIBRARIES = ("os-ken", "ovs", "eventlet", "kubernetes", "pydantic", "prometheus-client", "structlog", "werkzeug")
 READ_IDS = frozenset(

@@ -15,13 +15,13 @@ from typing import Any
 from controller.base.printable import printable
 from controller.base.threads import Watched, watched
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.sources.folder.manifest import Unit
 from controller.sources.source import Source, SourceState
+from controller.sources.unit import Unit
 from flows.cluster.model import Cluster, Key, Policy
+from flows.cluster.original_api import KINDS as LEGACY_KINDS
+from flows.cluster.original_api import OriginalPolicies
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import ParsedObject, Value
-from flows.parse.original_api import KINDS as LEGACY_KINDS
-from flows.parse.original_api import OriginalPolicies
 
 Identity = tuple[str, Key | str]  # kind, and key or name
 Place = tuple[int, str]  # the source's rank and the unit's name

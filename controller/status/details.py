@@ -25,7 +25,7 @@ from controller.status.report import switch_error
 from flows.bridge.owners import BridgeName
 from flows.cluster.model import Direction, Key, Pod
 from flows.cluster.net import Net
-from flows.pipeline.registers import CookieKind, read_cookie
+from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.policy.changing_sets import Part, parts_on
 from flows.policy.services import MAX_PORT, Service
 from flows.wire.values import FlowCounters, FlowKey

@@ -9,15 +9,18 @@ from controller.openflow.foreign_flows import describe_foreign
 from controller.reconcile.reconciler import Reconciler
 from controller.status.details import DENY_KINDS, isolating
 from controller.status.model import FlowView
-from flows.bridge.binding import Attachment
 from flows.bridge.owners import BridgeName
-from flows.openflow.flow import Conjunction, Flow
+from flows.bridge.state import Attachment
+from flows.openflow.actions import Conjunction
+from flows.openflow.flow import Flow
 from flows.openflow.match_fields import IN_PORT, REGISTERS
-from flows.pipeline.registers import SOURCE, CookieKind, cookie, read_cookie
+from flows.pipeline.cookies import CookieKind, cookie, read_cookie
+from flows.pipeline.registers import SOURCE
 from flows.pipeline.tables import TABLE_NAMES
 from flows.policy.changing_sets import Part
 from flows.wire import text
-from flows.wire.codec import CodecError, decode_flow
+from flows.wire.codec import decode_flow
+from flows.wire.errors import CodecError
 from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, wire_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,

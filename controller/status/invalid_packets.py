@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from controller.reconcile.invalid_packets import InvalidReason, Told
 from controller.reconcile.reconciler import Reconciler
-from flows.bridge.binding import USERSPACE_DATAPATHS, BridgeState
+from flows.bridge.state import USERSPACE_DATAPATHS, BridgeState
 
 MOST_NAMED = 5  # pods, in a line of the log
 BEGAN = "pods send mostly invalid packets, which are dropped; see headgate status"

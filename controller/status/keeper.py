@@ -27,8 +27,9 @@ from controller.status.report import (
     strangers,
     switch_view,
 )
-from flows.bridge.binding import Attachment, BridgeState, Reading, read_bridge
+from flows.bridge.binding import read_bridge
 from flows.bridge.owners import BridgeName
+from flows.bridge.state import Attachment, BridgeState, Reading
 from flows.cluster.model import Cluster, Key
 
 T = TypeVar("T")

@@ -16,8 +16,10 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.status.invalid_packets import why_invalid
 from controller.status.model import PodView, PolicyView, PortView, ProblemView, SwitchView
-from flows.bridge.binding import NO_NODE, Attachment, BridgeState, InterfaceState, Reading, said_addresses
+from flows.bridge.binding import NO_NODE
+from flows.bridge.own_words import said_addresses
 from flows.bridge.owners import BridgeName
+from flows.bridge.state import Attachment, BridgeState, InterfaceState, Reading
 from flows.cluster.model import Cluster, Direction, Key, Policy
 from flows.pipeline.pod_limits import METERED, meter_number
 from flows.pipeline.tables import TABLE_NAMES

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flows.bridge.binding import BridgeState, said_addresses
+from flows.bridge.own_words import said_addresses
+from flows.bridge.state import BridgeState
 from flows.cluster.net import Net
 
 _Bridge = tuple[str, str]  # its OVSDB's name and its own

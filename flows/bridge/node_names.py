@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Pod
 from flows.cluster.net import parse_address
 

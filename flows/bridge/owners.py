@@ -15,9 +15,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import NOBODY, Peer
 from flows.bridge.node_names import SETTING
+from flows.bridge.state import BridgeState
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 T = TypeVar("T", str, BridgeName)

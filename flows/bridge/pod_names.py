@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from flows.bridge.binding import BridgeState, pod_named
+from flows.bridge.own_words import pod_named
 from flows.bridge.owners import BridgeName
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Key
 
 

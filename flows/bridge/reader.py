@@ -13,22 +13,12 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
-from flows.bridge.binding import (
-    Attachment,
-    BridgeState,
-    InterfaceState,
-    PortReading,
-    Reading,
-    judge,
-    latest,
-    own_addresses,
-    pod_named,
-    read_mac,
-    read_port,
-)
+from flows.bridge.binding import judge, own_addresses, read_port
+from flows.bridge.contests import latest
+from flows.bridge.own_words import pod_named, read_mac
+from flows.bridge.state import Attachment, BridgeState, InterfaceState, OwnPorts, PortReading, Reading
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
-from flows.plan.bridge_plan import Bridge
 
 Claim = Key | Net | int  # a pod, an address, or a port number
 
@@ -45,7 +35,7 @@ class Differences(NamedTuple):
     """What a bridge comes to now, apart from its pods, and the pods' ports that are gone or came since the last
     reading. A port that changed is in both."""
 
-    bridge: Bridge
+    bridge: OwnPorts
     gone: tuple[Attachment, ...]
     came: tuple[Attachment, ...]
 
@@ -173,7 +163,7 @@ class BridgeReader:
                 self._attached[uuid] = new
         self._touched = set()
         answered = self._bridge.answers if self._bridge is not None else None
-        return Differences(Bridge(self._own, self._local_mac, self._uplink(), answered), tuple(gone), tuple(came))
+        return Differences(OwnPorts(self._own, self._local_mac, self._uplink(), answered), tuple(gone), tuple(came))
 
     def _touch_rivals(self) -> None:
         """What a port comes to can decide what others do that name its pod, and then those that claim an address with

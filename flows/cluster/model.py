@@ -16,6 +16,7 @@ from flows.cluster.net import Net
 
 Labels = Mapping[str, str]
 NO_LABELS: Labels = MappingProxyType({})
+NETWORK_POLICY = "NetworkPolicy"  # the kind of all forms of the network policy API
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 

@@ -8,36 +8,32 @@ Source: k8s.io/kubernetes, pkg/apis/networking, validation and v1 defaults.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TypeVar
 
 from flows.cluster.model import (
     EVERYTHING,
+    NETWORK_POLICY,
     Direction,
     IPBlock,
-    Labels,
-    Operator,
     Peer,
     Policy,
     PortSpec,
     Protocol,
-    Requirement,
     Rule,
     Selector,
 )
 from flows.cluster.net import Net, parse_network
 from flows.cluster.tuples import new_tuple
-from flows.parse.names import label_key_error, label_value_error, port_name_error
+from flows.parse.names import port_name_error
+from flows.parse.selector import selector_at, simple_selector
 from flows.parse.untrusted import (
     EMPTY,
     Errors,
     FieldError,
     Object,
-    field_name,
+    each_object,
     kind_of,
-    labels_at,
+    known_fields,
     list_at,
     namespaced_key,
     not_a_string,
@@ -45,29 +41,22 @@ from flows.parse.untrusted import (
     port_number_error,
     protocol_at,
     shown,
-    string_at,
     told,
-    valid_labels,
 )
 from flows.policy import flow_limits
 from flows.policy.flow_limits import policy_flows
 
-T = TypeVar("T")
 # What each object may have. kubectl refuses other fields too (strict validation): a misspelt `from` would open to all.
 _SPEC = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
 _RULE = {name: frozenset({name, "ports"}) for name in ("from", "to")}
 _PEER = frozenset({"podSelector", "namespaceSelector", "ipBlock"})
 _BLOCK = frozenset({"cidr", "except"})
 _PORT = frozenset({"protocol", "port", "endPort"})
-_SELECTOR = frozenset({"matchLabels", "matchExpressions"})
-_REQUIREMENT = frozenset({"key", "operator", "values"})
-KIND = "NetworkPolicy"
 _INGRESS_ONLY = frozenset({Direction.INGRESS})
 _EGRESS_ONLY = frozenset({Direction.EGRESS})
 _BOTH = frozenset(Direction)
 _NEITHER: frozenset[Direction] = frozenset()
 _TYPES = {"Ingress": _INGRESS_ONLY, "Egress": _EGRESS_ONLY}
-_OPERATORS = {operator.value: operator for operator in Operator}
 _NO_CIDR = "is not a prefix in CIDR form, like 10.9.8.0/24 or 2001:db8::/64; numbers have no leading zeros"
 _MAPPED = Net(6, 0xFFFF << 32, 96)  # ::ffff:0:0/96, IPv4-mapped IPv6
 
@@ -82,8 +71,8 @@ def parse_policy(raw: object) -> Policy:
 
 def read_policy(raw: object, errors: Errors) -> Policy:
     """As `parse_policy`, and what is wrong is also appended to `errors`."""
-    whole = object_of(raw, KIND)
-    _, key = namespaced_key(whole, KIND)
+    whole = object_of(raw, NETWORK_POLICY)
+    _, key = namespaced_key(whole, NETWORK_POLICY)
     spec = whole.get("spec")
     found: Errors = []
     if spec is None:
@@ -92,8 +81,8 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         found.append(FieldError("spec", f"must be an object, not {kind_of(spec)}"))
         policy = Policy(key, EVERYTHING, _BOTH, (), (), (str(found[0]),))
     else:
-        _known(spec, _SPEC, "spec", found)
-        subjects = _selector_at(spec, "podSelector", "spec", found)
+        known_fields(spec, _SPEC, "spec", found)
+        subjects = selector_at(spec, "podSelector", "spec", found)
         isolates = _isolates(spec, found)
         readable = not found
         ingress = _rules(spec, "ingress", "from", found)
@@ -122,15 +111,6 @@ def _bounded(policy: Policy, errors: Errors) -> Policy:
     errors.append(error)
     ingress, egress = (None,) * len(policy.ingress), (None,) * len(policy.egress)
     return policy._replace(ingress=ingress, egress=egress, defects=(*policy.defects, str(error)))
-
-
-def _known(raw: Object, names: frozenset[str], path: str, errors: Errors) -> None:
-    """Report fields that the object does not have."""
-    if not raw.keys() <= names:
-        for name in sorted(raw.keys() - names, key=str):
-            errors.append(
-                FieldError(f"{path}.{field_name(str(name))}", f"is no field; there are {', '.join(sorted(names))}")
-            )
 
 
 def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
@@ -176,37 +156,19 @@ def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | Non
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
         return None
-    _known(raw, _RULE[peers_name], path, errors)
-    peers = _each(raw, peers_name, path, _peer, errors)
-    ports = _each(raw, "ports", path, _port, errors)
+    known_fields(raw, _RULE[peers_name], path, errors)
+    peers = each_object(raw, peers_name, path, _peer, errors)
+    ports = each_object(raw, "ports", path, _port, errors)
     return new_tuple(Rule, (peers, ports)) if len(errors) == before else None
 
 
-def _each(
-    parent: Object, name: str, path: str, read: Callable[[Object, str, Errors], T | None], errors: Errors
-) -> tuple[T, ...]:
-    """The objects of a list, read one by one; an absent list is an empty one."""
-    if name not in parent:
-        return ()
-    values = []
-    for index, item in enumerate(list_at(parent, name, path, errors)):
-        where = f"{path}.{name}[{index}]"
-        if item is not None and not isinstance(item, dict):
-            errors.append(FieldError(where, f"must be an object, not {kind_of(item)}"))
-            continue
-        value = read(EMPTY if item is None else item, where, errors)
-        if value is not None:
-            values.append(value)
-    return tuple(values)
-
-
 def _peer(raw: Object, path: str, errors: Errors) -> Peer | None:
-    if len(raw) == 1 and (simple := _simple_selector(raw.get("podSelector"))) is not None:
+    if len(raw) == 1 and (simple := simple_selector(raw.get("podSelector"))) is not None:
         return _shared_peer(simple, None)
     before = len(errors)
-    _known(raw, _PEER, path, errors)
-    pods = _selector_at(raw, "podSelector", path, errors)
-    namespaces = _selector_at(raw, "namespaceSelector", path, errors)
+    known_fields(raw, _PEER, path, errors)
+    pods = selector_at(raw, "podSelector", path, errors)
+    namespaces = selector_at(raw, "namespaceSelector", path, errors)
     selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
     block = None
     if raw.get("ipBlock") is not None:
@@ -230,7 +192,7 @@ def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
     if not isinstance(raw, dict):
         errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
         return None
-    _known(raw, _BLOCK, path, errors)
+    known_fields(raw, _BLOCK, path, errors)
     cidr = _network(raw, "cidr", path, errors)
     excepts = []
     for index, item in enumerate(list_at(raw, "except", path, errors)):
@@ -288,7 +250,7 @@ def _cidr(text: str) -> Net | str:
 
 def _port(raw: Object, path: str, errors: Errors) -> PortSpec | None:
     before = len(errors)
-    _known(raw, _PORT, path, errors)
+    known_fields(raw, _PORT, path, errors)
     protocol = protocol_at(raw, path, errors)
     port, end_port = raw.get("port"), raw.get("endPort")
     if isinstance(port, str):
@@ -321,94 +283,3 @@ def _end_port_error(port: object, end_port: object) -> str:
 @lru_cache(1 << 14)
 def _shared_port(protocol: Protocol, port: int | str | None, end_port: int | None) -> PortSpec:
     return PortSpec(protocol, port, end_port)
-
-
-def _selector_at(parent: Object, name: str, path: str, errors: Errors) -> Selector | None:
-    """The selector in field `name`: None when absent, and when anything in it is wrong, which is reported.
-
-    The empty selector is not None: it selects everything.
-    """
-    raw = parent.get(name)
-    if raw is None:
-        return None
-    simple = _simple_selector(raw)
-    if simple is not None:
-        return simple
-    path = f"{path}.{name}"
-    if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
-        return None
-    before = len(errors)
-    _known(raw, _SELECTOR, path, errors)
-    labels = labels_at(raw, "matchLabels", path, errors)
-    requirements = _each(raw, "matchExpressions", path, _requirement, errors)
-    if len(errors) != before:
-        return None
-    return _shared_selector(frozenset((*requirements, *_label_terms(labels))))
-
-
-def _simple_selector(raw: object) -> Selector | None:
-    """What nearly all are: empty, or a map of labels and nothing else. None for another, and for one that is wrong."""
-    if not isinstance(raw, dict) or len(raw) > 1:
-        return None
-    labels = raw.get("matchLabels")
-    if not raw or not isinstance(labels, dict):
-        return None if raw else EVERYTHING
-    try:
-        return _label_selector(tuple(labels.items()))
-    except TypeError:  # a value that cannot be hashed: no text
-        return None
-
-
-@lru_cache(1 << 16)
-def _label_selector(items: tuple[tuple[object, object], ...]) -> Selector | None:
-    """The selector of a matchLabels map; None when any is not a valid label."""
-    labels = valid_labels(items)
-    return None if labels is None else _shared_selector(frozenset(_label_terms(labels)))
-
-
-def _label_terms(labels: Labels) -> Iterable[Requirement]:
-    """Each label is a requirement In with one value."""
-    return (_shared_requirement(key, Operator.IN, (value,)) for key, value in labels.items())
-
-
-@lru_cache(1 << 16)
-def _shared_selector(requirements: frozenset[Requirement]) -> Selector:
-    """One value for equal selectors, its requirements sorted: the order in the manifest makes no difference."""
-    return Selector(tuple(sorted(requirements, key=lambda term: (term.key, term.operator.value, term.values))))
-
-
-@lru_cache(1 << 16)
-def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -> Requirement:
-    return Requirement(sys.intern(key), operator, tuple(map(sys.intern, values)))
-
-
-def _requirement(raw: Object, path: str, errors: Errors) -> Requirement | None:
-    before = len(errors)
-    _known(raw, _REQUIREMENT, path, errors)
-    key = string_at(raw, "key", path, errors)
-    if len(errors) == before and (error := label_key_error(key)):
-        errors.append(FieldError(f"{path}.key", f"{shown(key)} is not valid: {error}" if key else "is required"))
-    values = set()
-    for index, item in enumerate(list_at(raw, "values", path, errors)):
-        value = "" if item is None else item
-        if not isinstance(value, str):
-            errors.append(FieldError(f"{path}.values[{index}]", not_a_string(value)))
-        elif error := label_value_error(value):
-            errors.append(FieldError(f"{path}.values[{index}]", f"{shown(value)} is not valid: {error}"))
-        else:
-            values.add(value)
-    raw_operator = raw.get("operator")
-    operator = _OPERATORS.get(raw_operator) if isinstance(raw_operator, str) else None
-    if operator is None:
-        known = f"must be In, NotIn, Exists or DoesNotExist, not {kind_of(raw_operator)}"
-        errors.append(FieldError(f"{path}.operator", "is required" if raw_operator is None else known))
-    elif operator in (Operator.IN, Operator.NOT_IN):
-        # In and NotIn need a value to compare with; Exists and DoesNotExist ask for the key alone.
-        if not raw.get("values"):
-            errors.append(FieldError(f"{path}.values", f"must have a value, the operator being {operator.value}"))
-    elif raw.get("values"):
-        errors.append(FieldError(f"{path}.values", f"must be empty, the operator being {operator.value}"))
-    if len(errors) != before or operator is None:
-        return None
-    return _shared_requirement(key, operator, tuple(sorted(values)))

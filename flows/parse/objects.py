@@ -24,11 +24,12 @@ from flows.cluster.model import (
     Protocol,
 )
 from flows.cluster.net import Net, not_of_a_host, parse_address
+from flows.cluster.original_api import ALPHA_API, BETA_API, LegacyPolicy
 from flows.cluster.tuples import new_tuple
 from flows.parse.names import port_name_error, subdomain_error
 from flows.parse.near_misses import group_of, meant
 from flows.parse.network_policy import parse_policy, read_policy
-from flows.parse.original_api import ALPHA_API, BETA_API, LegacyPolicy, read_alpha, read_beta, read_isolation
+from flows.parse.original_api import read_alpha, read_beta, read_isolation
 from flows.parse.untrusted import (
     Errors,
     FieldError,

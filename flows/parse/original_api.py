@@ -10,19 +10,15 @@ beta docs/proposals/network-policy.md and pkg/apis/extensions of Kubernetes 1.3 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 from flows.cluster.model import (
     EVERYTHING,
+    NETWORK_POLICY,
     Direction,
     Form,
     Key,
     Labels,
-    Namespace,
     Operator,
     Peer,
     Policy,
@@ -32,8 +28,9 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
+from flows.cluster.original_api import ALPHA_ANNOTATION, BETA_ANNOTATION, BETA_API, LegacyPolicy
 from flows.parse.names import port_name_error
-from flows.parse.network_policy import KIND, read_policy
+from flows.parse.network_policy import read_policy
 from flows.parse.untrusted import (
     Errors,
     FieldError,
@@ -50,120 +47,18 @@ from flows.parse.untrusted import (
     told,
 )
 
-ALPHA_API = "net.alpha.kubernetes.io/v1alpha1"
-BETA_API = "extensions/v1beta1"
-ALPHA_ANNOTATION = "net.alpha.kubernetes.io/network-isolation"
-BETA_ANNOTATION = "net.beta.kubernetes.io/network-policy"
-KINDS = MappingProxyType({Form.ALPHA: f"{KIND}.net.alpha.kubernetes.io", Form.BETA: f"{KIND}.extensions"})
 _INGRESS = frozenset({Direction.INGRESS})
 _NOWHERE: frozenset[Direction] = frozenset()
-_NO_FORM: frozenset[Form] = frozenset()
 # YAML reads each of these words, unquoted, as a boolean; and the other way round, a boolean can only be one of them.
 _WORDS = MappingProxyType({"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False})
 _NOBODY = Selector((Requirement("nobody", Operator.IN, ()),))
 _NOTHING = Rule((Peer(pods=_NOBODY),))  # a rule that fits no packet
 
 
-@dataclass(frozen=True, slots=True)
-class LegacyPolicy:
-    """A policy of the original API. `key` is its own name.
-
-    `in_force` is what it comes to in a namespace that isolates in its form, `idle` in any other: it isolates nothing
-    and its rules do not count, but it is still there to be seen. Their name says the form, `alpha:pol1`, which no
-    object's name can be.
-    """
-
-    form: Form
-    key: Key
-    in_force: Policy
-    idle: Policy
-
-    @property
-    def kind(self) -> str:
-        """Kind and group, which tell it from a v1 policy of the same name."""
-        return KINDS[self.form]
-
-
-def all_policies(
-    policies: Mapping[Key, Policy], legacy: Iterable[LegacyPolicy], namespaces: Iterable[Namespace]
-) -> Mapping[Key, Policy]:
-    """Every policy of a snapshot as a plain one: `policies` as they are, and what the original API adds.
-
-    Where it adds nothing, `policies` itself comes back. An unchanged namespace or object gives the very same values.
-    """
-    isolated = {namespace.name: namespace.isolation for namespace in namespaces if namespace.isolation}
-    added = _added(isolated, legacy)
-    return MappingProxyType({**policies, **added}) if added else policies
-
-
-def _added(isolated: Mapping[str, frozenset[Form]], legacy: Iterable[LegacyPolicy]) -> dict[Key, Policy]:
-    added: dict[Key, Policy] = {}
-    for name, forms in isolated.items():
-        for form in forms:
-            policy = isolation_policy(name, form)
-            added[policy.key] = policy
-    for one in legacy:
-        policy = one.in_force if one.form in isolated.get(one.key.namespace, ()) else one.idle
-        added[policy.key] = policy
-    return added
-
-
-class OriginalPolicies:
-    """What `all_policies` adds, kept namespace by namespace as objects change."""
-
-    def __init__(self) -> None:
-        self._isolation: dict[str, frozenset[Form]] = {}
-        self._objects: dict[str, dict[tuple[str, Key], LegacyPolicy]] = {}
-        self._added: dict[str, dict[Key, Policy]] = {}
-
-    def update(self, changed: Mapping[str, Mapping[Any, object]]) -> dict[Key, Policy | None]:
-        """Objects that changed, by kind and name, None where one is gone. Returns the policies that differ likewise."""
-        concerned: set[str] = set()
-        for name, namespace in changed.get("Namespace", {}).items():
-            isolation = namespace.isolation if isinstance(namespace, Namespace) else _NO_FORM
-            if isolation != self._isolation.get(name, _NO_FORM):
-                concerned.add(name)
-                self._isolation[name] = isolation
-                if not isolation:
-                    del self._isolation[name]
-        for kind in KINDS.values():
-            for key, one in changed.get(kind, {}).items():
-                there = self._objects.setdefault(key.namespace, {})
-                if isinstance(one, LegacyPolicy):
-                    there[kind, key] = one
-                else:
-                    there.pop((kind, key), None)
-                concerned.add(key.namespace)
-        found: dict[Key, Policy | None] = {}
-        for name in concerned:
-            found.update(self._renew(name))
-        return found
-
-    def _renew(self, name: str) -> dict[Key, Policy | None]:
-        forms = self._isolation.get(name, _NO_FORM)
-        objects = self._objects.get(name, {})
-        now = _added({name: forms} if forms else {}, objects.values())
-        before = self._added.pop(name, {})
-        if now:
-            self._added[name] = now
-        if not objects:
-            self._objects.pop(name, None)
-        return {key: now.get(key) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
-
-
-@lru_cache(1 << 14)
-def isolation_policy(namespace: str, form: Form) -> Policy:
-    """What isolates every pod of a namespace for ingress. It is called `isolation:alpha` or `isolation:beta`."""
-    return Policy(Key(namespace, f"isolation:{form.value}"), EVERYTHING, _INGRESS)
-
-
 def _legacy(form: Form, key: Key, subjects: Selector, rules: tuple[Rule | None, ...], errors: Errors) -> LegacyPolicy:
     name = Key(key.namespace, f"{form.value}:{key.name}")
     policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, told(errors))))
     return LegacyPolicy(form, key, policy, policy._replace(isolates=_NOWHERE))
-
-
-# -- isolation ---------------------------------------------------------------------------------------------------------
 
 
 def read_isolation(metadata: Object, errors: Errors) -> frozenset[Form]:
@@ -230,17 +125,14 @@ def _said(said: object) -> tuple[bool, str]:
     return isolation is not None, "isolates ingress only: egress in it has no force" if egress else ""
 
 
-# -- policies ----------------------------------------------------------------------------------------------------------
-
-
 def read_alpha(raw: object, errors: Errors) -> LegacyPolicy:
     """A `net.alpha.kubernetes.io/v1alpha1` NetworkPolicy; what is wrong with it is appended to `errors`.
 
     It has one rule at most, and with anything wrong in it, it opens nothing. Raises ParseError when metadata is not
     usable.
     """
-    whole = object_of(raw, KIND)
-    _, key = namespaced_key(whole, KIND)
+    whole = object_of(raw, NETWORK_POLICY)
+    _, key = namespaced_key(whole, NETWORK_POLICY)
     found: Errors = []
     spec = object_at(whole, "spec", "", found)
     if whole.get("spec") is None:
@@ -313,7 +205,7 @@ def read_beta(raw: object, errors: Errors) -> LegacyPolicy:
     It has v1's fields. Those for egress came when it isolated by itself, so here they cannot have force, and that is
     told. Raises ParseError when metadata is not usable.
     """
-    whole = object_of(raw, KIND)
+    whole = object_of(raw, NETWORK_POLICY)
     found: Errors = []
     spec = whole.get("spec")
     ingress = spec.get("ingress") if isinstance(spec, dict) else None

@@ -7,16 +7,17 @@ a null is an absent field, and an unknown field is passed over.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import cast
+from typing import TypeVar, cast
 
 from flows.cluster.model import NO_LABELS, Key, Labels, Protocol
 from flows.cluster.tuples import new_tuple
 from flows.parse.names import dns_label_error, label_key_error, label_value_error, subdomain_error
 
+T = TypeVar("T")
 Object = dict[str, object]  # JSON and YAML give plain dicts; nothing here ever changes one
 EMPTY: Object = {}
 
@@ -109,6 +110,33 @@ def list_at(parent: Object, name: str, path: str, errors: Errors) -> list[object
         return value
     errors.append(FieldError(f"{path}.{name}" if path else name, f"must be a list, not {kind_of(value)}"))
     return []
+
+
+def known_fields(raw: Object, names: frozenset[str], path: str, errors: Errors) -> None:
+    """Report fields that the object does not have."""
+    if not raw.keys() <= names:
+        for name in sorted(raw.keys() - names, key=str):
+            errors.append(
+                FieldError(f"{path}.{field_name(str(name))}", f"is no field; there are {', '.join(sorted(names))}")
+            )
+
+
+def each_object(
+    parent: Object, name: str, path: str, read: Callable[[Object, str, Errors], T | None], errors: Errors
+) -> tuple[T, ...]:
+    """The objects of a list, read one by one; an absent list is an empty one."""
+    if name not in parent:
+        return ()
+    values = []
+    for index, item in enumerate(list_at(parent, name, path, errors)):
+        where = f"{path}.{name}[{index}]"
+        if item is not None and not isinstance(item, dict):
+            errors.append(FieldError(where, f"must be an object, not {kind_of(item)}"))
+            continue
+        value = read(EMPTY if item is None else item, where, errors)
+        if value is not None:
+            values.append(value)
+    return tuple(values)
 
 
 def string_at(parent: Object, name: str, path: str, errors: Errors) -> str:

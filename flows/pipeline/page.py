@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from flows.pipeline import registers
+from flows.pipeline import cookies, registers
 from flows.pipeline.tables import TABLES, Table
 
 HEAD = """# The pipeline
@@ -78,20 +78,20 @@ def _zones() -> list[str]:
 def _cookies() -> list[str]:
     lines = ["## Cookies", ""]
     lines.append(
-        f"The upper 16 bits of every flow of ours are `{registers.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower "
+        f"The upper 16 bits of every flow of ours are `{cookies.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower "
         "40 a number. Other flows on the bridge are never touched."
     )
     meaning = {
-        registers.CookieKind.PIPELINE: "a flow that does not depend on one port or rule; number 0",
-        registers.CookieKind.PORT: "the ofport whose admission and delivery it is",
-        registers.CookieKind.CLAUSE: "one dimension of one or more rules; number 0",
-        registers.CookieKind.RULE: "a conjunction id: the flow that allows, and counts, for one rule",
-        registers.CookieKind.DENY_EGRESS: "the ofport whose isolation for egress drops, and is counted",
-        registers.CookieKind.DENY_INGRESS: "the ofport whose isolation for ingress drops, and is counted",
-        registers.CookieKind.LEARNED: "made by the switch's own learn action; never compared, never deleted",
-        registers.CookieKind.SENT: "the ofport whose IP packets it admits, and counts",
-        registers.CookieKind.INVALID: "the ofport whose invalid packets it drops, and counts",
-        registers.CookieKind.BROKEN: "likewise, of those that are invalid by themselves, as with a wrong checksum",
+        cookies.CookieKind.PIPELINE: "a flow that does not depend on one port or rule; number 0",
+        cookies.CookieKind.PORT: "the ofport whose admission and delivery it is",
+        cookies.CookieKind.CLAUSE: "one dimension of one or more rules; number 0",
+        cookies.CookieKind.RULE: "a conjunction id: the flow that allows, and counts, for one rule",
+        cookies.CookieKind.DENY_EGRESS: "the ofport whose isolation for egress drops, and is counted",
+        cookies.CookieKind.DENY_INGRESS: "the ofport whose isolation for ingress drops, and is counted",
+        cookies.CookieKind.LEARNED: "made by the switch's own learn action; never compared, never deleted",
+        cookies.CookieKind.SENT: "the ofport whose IP packets it admits, and counts",
+        cookies.CookieKind.INVALID: "the ofport whose invalid packets it drops, and counts",
+        cookies.CookieKind.BROKEN: "likewise, of those that are invalid by themselves, as with a wrong checksum",
     }
     lines += ["", "| kind | name | number |", "|---|---|---|"]
     lines += [f"| {kind.value} | {kind.name.lower()} | {text} |" for kind, text in meaning.items()]

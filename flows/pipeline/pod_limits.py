@@ -10,8 +10,10 @@ import enum
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from flows.openflow.flow import Action, Ct, LearnReply
-from flows.pipeline.registers import CT_ZONE, MAX_OFPORT, CookieKind, SctpAssociation, cookie
+from flows.openflow.actions import Action, Ct, LearnReply
+from flows.openflow.port_numbers import MAX_OFPORT
+from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline.registers import CT_ZONE, SctpAssociation
 from flows.pipeline.tables import OUTPUT, SCTP_REPLIES
 
 # Meters from here on, an ofport in the low bits, are ours; all others are left alone. OpenFlow's numbers end at

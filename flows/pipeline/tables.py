@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Ct, Flow, Resubmit
+from flows.openflow.actions import Ct, Resubmit
+from flows.openflow.flow import Flow
 from flows.pipeline.registers import FLOOD_CHUNK
 
 

@@ -12,18 +12,17 @@ from functools import partial
 from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, OwnPorts, SwitchView
 from flows.cluster.model import Direction, Key
-from flows.cluster.net import Net
-from flows.openflow.flow import FlowError
-from flows.pipeline.registers import MAX_OFPORT
+from flows.openflow.match import FlowError
+from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
 from flows.plan.encoder import FlowEncoder, FlowKey
 from flows.plan.pieces import Pieces
 from flows.plan.rules import BridgeRules, Watch
 from flows.render.fixed import render_bridge
+from flows.render.flood import flood_chunk, render_chunk, render_everybody
 from flows.render.flow_set import FlowSet
-from flows.render.pods import flood_chunk, render_chunk, render_everybody
 
 W = TypeVar("W")
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
@@ -46,15 +45,6 @@ class Port(NamedTuple):
     isolated: frozenset[Direction]
 
 
-class Bridge(NamedTuple):
-    """All that the flows of a bridge itself depend on."""
-
-    node_addresses: tuple[Net, ...] = ()
-    local_mac: int | None = None
-    uplink: int | None = None
-    answered: tuple[Net, ...] | None = None
-
-
 class BridgePlan(Generic[W]):
     """The desired flows of one bridge as `flows`: encoded, bodies by their keys.
 
@@ -75,14 +65,14 @@ class BridgePlan(Generic[W]):
         self._pieces: Pieces[W] = Pieces()
         self.flows = self._pieces.flows
         self._ports: dict[int, Port] = {}  # by ofport
-        self._bridge: Bridge | None = None
+        self._bridge: OwnPorts | None = None
         self._chunks: dict[int, set[int]] = {}  # the ports that the flood goes to
 
     @property
     def view(self) -> SwitchView:
         """The switch and its ports as they are rendered."""
         pods = sorted((port.pod for port in self._ports.values()), key=attrgetter("ofport"))
-        own, mac, uplink, answered = self._bridge or Bridge()
+        own, mac, uplink, answered = self._bridge or OwnPorts()
         return SwitchView(own, mac, uplink, tuple(pods), self.userspace, answered)
 
     def set_view(self, view: SwitchView, isolated: Isolated) -> None:
@@ -92,9 +82,9 @@ class BridgePlan(Generic[W]):
         wanted = {pod.ofport: pod for pod in view.attachments}
         gone = [ofport for ofport in self._ports if ofport not in wanted]
         came = [pod for ofport, pod in wanted.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
-        self.update(Bridge(view.node_addresses, view.local_mac, view.uplink, view.answered), gone, came, isolated)
+        self.update(OwnPorts(view.node_addresses, view.local_mac, view.uplink, view.answered), gone, came, isolated)
 
-    def update(self, bridge: Bridge, gone: Iterable[int], came: Collection[Attachment], isolated: Isolated) -> None:
+    def update(self, bridge: OwnPorts, gone: Iterable[int], came: Collection[Attachment], isolated: Isolated) -> None:
         """The bridge is this now; these ports are gone, and these are new or differ."""
         before = self._bridge
         chunks: set[int] = set()
@@ -158,7 +148,7 @@ class BridgePlan(Generic[W]):
         if not chunk:
             del self._chunks[number]
 
-    def _render_flood(self, changed: set[int], before: Bridge | None) -> None:
+    def _render_flood(self, changed: set[int], before: OwnPorts | None) -> None:
         """The chunks that changed; and the flow that calls them all, if there are others or another uplink."""
         pieces, uplink = self._pieces, self._bridge.uplink if self._bridge else None
         anew = before is None or before.uplink != uplink

@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from flows.bridge.binding import Attachment
+from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
 from flows.cluster.net import WIDTH, Net
-from flows.openflow.flow import Action, Conjunction, Flow, Match, Output, Term, exactly, in_range, match
+from flows.openflow.actions import Action, Conjunction, Output
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match, Term, exactly, in_range, match
 from flows.openflow.match_fields import CONJ_ID, CT_TP_DST
-from flows.pipeline.registers import CookieKind, cookie
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.plan.templates import PodFrames
 from flows.render.fixed import render_same
 from flows.render.flow_set import FlowSet

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.bridge.binding import Attachment
 from flows.bridge.owners import BridgeName
+from flows.bridge.state import Attachment
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Generic, TypeVar
 
 from flows.cluster.net import Net
-from flows.openflow.flow import match
+from flows.openflow.match import match
 from flows.plan.clauses import Clauses, Source
 from flows.plan.encoder import Element, FlowEncoder, FlowKey
 from flows.policy import flow_limits

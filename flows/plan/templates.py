@@ -13,12 +13,14 @@ from functools import lru_cache
 from struct import Struct
 from typing import Generic, TypeVar
 
-from flows.bridge.binding import Attachment
+from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
 from flows.cluster.net import WIDTH
-from flows.openflow.flow import Action, Flow, LearnReply, Load, Match, Meter, Output
+from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match
+from flows.pipeline.cookies import COOKIE_NUMBER_MASK
 from flows.pipeline.pod_limits import Limit, learned_by
-from flows.pipeline.registers import COOKIE_NUMBER_MASK
 from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
 from flows.render.pods import render_pod

@@ -13,24 +13,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
-from flows.bridge.binding import (
-    MOST_ADDRESSES,
-    USERSPACE_DATAPATHS,
-    Attachment,
-    BridgeState,
-    PortProblem,
-    Reading,
-    SwitchView,
-    pod_named,
-    read_bridge,
-    read_port,
-)
+from flows.bridge.binding import read_bridge, read_port
 from flows.bridge.leaving_pods import Leaving
 from flows.bridge.node_addresses import NodeAddresses, decided
 from flows.bridge.node_names import NodeNames
+from flows.bridge.own_words import MOST_ADDRESSES, pod_named
 from flows.bridge.owners import BridgeName, Owners
 from flows.bridge.pod_names import Naming
 from flows.bridge.reader import BridgeReader, Differences
+from flows.bridge.state import USERSPACE_DATAPATHS, Attachment, BridgeState, PortProblem, Reading, SwitchView
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, not_of_a_host
 from flows.cluster.objects import KINDS, Touched, compare, objects, placement

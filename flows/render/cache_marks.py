@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from flows.bridge.binding import USERSPACE_DATAPATHS
+from flows.bridge.state import USERSPACE_DATAPATHS
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Flow, masked, match
+from flows.openflow.flow import Flow
+from flows.openflow.match import masked, match
 from flows.pipeline import tables
-from flows.pipeline.registers import CookieKind, cookie
+from flows.pipeline.cookies import CookieKind, cookie
 
 MARKS = oxm.PKT_MARK.width
 # Above every other priority, so that the classifier looks here first whatever else it finds.

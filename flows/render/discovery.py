@@ -7,10 +7,11 @@ messages then go is `render_ports`'s business.
 
 from __future__ import annotations
 
-from flows.bridge.binding import Attachment
+from flows.bridge.state import Attachment
 from flows.cluster.net import WIDTH, Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Action, CheckLength, Term, exactly, in_range
+from flows.openflow.actions import Action, CheckLength
+from flows.openflow.match import Term, exactly, in_range
 from flows.pipeline import tables
 from flows.pipeline.registers import LONGER, LONGEST
 from flows.render.flow_set import ARP, ICMPV6, FlowSet

@@ -7,22 +7,11 @@ of their arguments alone.
 
 from __future__ import annotations
 
-from operator import attrgetter
-
-from flows.bridge.binding import SwitchView
+from flows.bridge.state import SwitchView
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Ct,
-    Flow,
-    Load,
-    Match,
-    Output,
-    OutputRegister,
-    Resubmit,
-    exactly,
-    in_range,
-    masked,
-)
+from flows.openflow.actions import Ct, Load, Output, OutputRegister, Resubmit
+from flows.openflow.match import exactly, in_range, masked
+from flows.openflow.port_numbers import LOCAL_16, LOCAL_32
 from flows.pipeline import tables
 from flows.pipeline.pod_limits import sctp_opening
 from flows.pipeline.registers import (
@@ -31,8 +20,6 @@ from flows.pipeline.registers import (
     CT_ZONE,
     CT_ZONE_EMPTY,
     DESTINATION,
-    LOCAL_16,
-    LOCAL_32,
     NODE_ITSELF,
     OUTPUT,
     SCTP_ASSOCIATION,
@@ -40,7 +27,6 @@ from flows.pipeline.registers import (
     SctpAssociation,
 )
 from flows.pipeline.tables import MISS
-from flows.policy.rule import NodePolicy
 from flows.render.discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.flow_set import ARP, FAMILIES, IPV4, IPV6, FlowSet
 from flows.render.midstream import (
@@ -53,34 +39,11 @@ from flows.render.midstream import (
     render_errors,
     render_readings,
 )
+from flows.render.node import render_neighbors, render_node
 from flows.render.node_addresses import render_asking
-from flows.render.pods import render_flood, render_neighbors, render_node, render_pod
-from flows.render.rules import render_rules, render_stages
+from flows.render.rules import render_stages
 
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
-
-
-def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
-    """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them.
-
-    Where ports have one MAC address, or one of them the bridge's own, they want the same flow: it is the bridge's, else
-    that of the port with the smallest number.
-    """
-    whole = FlowSet()
-    render_same(whole, view.userspace)
-    render_bridge(whole, view)
-    render_flood(whole, view)
-    pieces = [whole]
-    for attachment in sorted(view.attachments, key=attrgetter("ofport")):
-        pieces.append(piece := FlowSet())
-        render_pod(piece, attachment, policy.isolated.get(attachment.pod, frozenset()))
-    pieces.append(rules := FlowSet())
-    render_rules(rules, view, policy)
-    found: dict[tuple[int, int, Match], Flow] = {}
-    for piece in pieces:
-        for flow in piece.flows():
-            found.setdefault((flow.table, flow.priority, flow.match), flow)
-    return list(found.values())
 
 
 def render_same(flows: FlowSet, userspace: bool) -> None:

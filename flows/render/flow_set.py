@@ -9,8 +9,10 @@ from collections.abc import Iterable
 
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Action, Flow, FlowError, Match, Term, exactly, masked, match
-from flows.pipeline.registers import CookieKind, cookie
+from flows.openflow.actions import Action
+from flows.openflow.flow import Flow
+from flows.openflow.match import FlowError, Match, Term, exactly, masked, match
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.tables import Table, check_flow
 
 IPV4 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4)

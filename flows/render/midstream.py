@@ -6,22 +6,11 @@ packets pass all of this by; what policy says of any packet stands in `render_ru
 
 from __future__ import annotations
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, SwitchView
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Action,
-    Conjunction,
-    Ct,
-    Load,
-    Move,
-    Pop,
-    Push,
-    Resubmit,
-    Term,
-    exactly,
-    in_range,
-    masked,
-)
+from flows.openflow.actions import Action, Conjunction, Ct, Load, Move, Pop, Push, Resubmit
+from flows.openflow.match import Term, exactly, in_range, masked
+from flows.openflow.register_bits import Range
 from flows.pipeline import tables
 from flows.pipeline.registers import (
     BEHIND_NODE,
@@ -43,7 +32,6 @@ from flows.pipeline.registers import (
     SOURCE,
     SOURCE_EGRESS,
     SOURCE_INGRESS,
-    Range,
     Reading,
     SctpAssociation,
 )

@@ -8,19 +8,18 @@ anybody: what pods open to it, and what others send with it, are judged as befor
 
 from __future__ import annotations
 
-from flows.bridge.binding import SwitchView
+from flows.bridge.state import SwitchView
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Action, Load, Meter, Output, Term, exactly, in_range
+from flows.openflow.actions import Action, Load, Meter, Output
+from flows.openflow.match import Term, exactly, in_range
+from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_16, LOCAL_32
 from flows.pipeline import tables
 from flows.pipeline.pod_limits import Limit, Question, meter_number
 from flows.pipeline.registers import (
     ASKER_MAC,
     BEHIND_NODE,
-    CONTROLLER_32,
     DESTINATION,
     INITIATOR,
-    LOCAL_16,
-    LOCAL_32,
     NODE_ITSELF,
     OUTPUT,
     READING,

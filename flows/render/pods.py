@@ -5,51 +5,39 @@ Everything is bound to the port: MAC, IPv4, IPv6, ARP and neighbor discovery. Wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Action, Load, Meter, Output, Resubmit, Term, exactly, in_range
+from flows.openflow.actions import Action, Load, Meter, Output
+from flows.openflow.match import Term, exactly, in_range
+from flows.openflow.port_numbers import IN_PORT_16
 from flows.pipeline import tables
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
-from flows.pipeline.priorities import NOT_ASKED, SELF
+from flows.pipeline.priorities import SELF
 from flows.pipeline.registers import (
     BROKEN,
     DESTINATION,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
-    FLOOD_CHUNK,
-    FLOOD_PORTS,
-    IN_PORT_16,
     INITIATOR,
-    LOCAL_16,
-    LOCAL_32,
-    NODE_ITSELF,
     OUTPUT,
     RECORDED,
     RESPONDER,
     SOURCE,
     SOURCE_EGRESS,
     SOURCE_INGRESS,
-    CookieKind,
-    cookie,
 )
-from flows.pipeline.tables import MISS
 from flows.render.discovery import (
-    FOR_ROUTERS,
-    NEIGHBOR_ADVERTISEMENT,
     NEIGHBOR_SOLICITATION,
     admit_arp,
     admit_discovery,
     discovery,
     discovery_addresses,
 )
-from flows.render.flow_set import ARP, IPV4, IPV6, MULTICAST, FlowSet, address
+from flows.render.flow_set import ARP, IPV4, IPV6, FlowSet, address
 from flows.render.midstream import FRAGMENT, NEW, SCTP, admit_errors
-
-CHUNK = 10  # a chunk of the flood stands above the flow that calls it
 
 
 def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
@@ -142,82 +130,13 @@ def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
     flows.add(tables.INVALID, 110, [here, in_range(BROKEN, 1)], owner=cookie(CookieKind.BROKEN, pod.ofport))
 
 
-def render_node(flows: FlowSet, view: SwitchView) -> None:
-    """The node itself: its addresses belong to LOCAL, and what it exchanges with its own pods is never asked about."""
-    here = exactly(oxm.IN_PORT, LOCAL_32)
-    itself: list[Action] = [Load(DESTINATION, NODE_ITSELF), Load(OUTPUT, LOCAL_16)]
-    solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
-    for net in view.node_addresses:
-        source = address("source", net)
-        flows.add(tables.CLASSIFY, 200, [here, *source], [Load(SOURCE, NODE_ITSELF)], tables.CONNTRACK)
-        flows.add(tables.CLASSIFY, 100, source)
-        flows.add(tables.DESTINATION, 200, address("destination", net), itself, tables.STATE)
-        if net.version == 4:
-            claim = [ARP, exactly(oxm.ARP_SPA, net.value)]
-            flows.add(tables.CLASSIFY, 200, [here, *claim], goto=tables.NEIGHBOR)
-            flows.add(tables.CLASSIFY, 100, claim)
-            continue
-        for claim in ([*solicit, *source], [*advertise, exactly(oxm.ND_TARGET, net.value)]):
-            flows.add(tables.CLASSIFY, 230, [here, *claim], goto=tables.NEIGHBOR)
-            flows.add(tables.CLASSIFY, 220, claim)
-    for side in (INITIATOR, RESPONDER):
-        flows.add(tables.EGRESS, NOT_ASKED, [in_range(side, NODE_ITSELF)], goto=tables.LIMIT)
-
-
-def render_flood(flows: FlowSet, view: SwitchView) -> None:
-    """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
-    chunks: dict[int, list[int]] = {}
-    for pod in view.attachments:
-        if pod.addresses:
-            chunks.setdefault(flood_chunk(pod.ofport), []).append(pod.ofport)
-    for chunk, ports in chunks.items():
-        render_chunk(flows, chunk, ports)
-    render_everybody(flows, chunks, view.uplink)
-
-
-def flood_chunk(ofport: int) -> int:
-    """The chunk of the flood that a port is in, from 1: a packet that nobody called for a chunk has 0."""
-    return ofport // FLOOD_PORTS + 1
-
-
-def render_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
-    """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
-    nothing."""
-    flows.add(tables.FLOOD, CHUNK, [in_range(FLOOD_CHUNK, chunk)], [Output(port) for port in sorted(ports)])
-
-
-def render_everybody(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
-    """The flow that calls the chunks one after the other. It changes only with the set of chunks, and the uplink."""
-    actions: list[Action] = []
-    for chunk in sorted(chunks):
-        actions += [Load(FLOOD_CHUNK, chunk), Resubmit(tables.FLOOD.number)]
-    actions += [Output(LOCAL_32), *([Output(uplink)] if uplink is not None else [])]
-    flows.add(tables.FLOOD, MISS, [], actions)
-
-
-def render_neighbors(flows: FlowSet, view: SwitchView) -> None:
-    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away. Pods are no
-    routers."""
-    for net in view.node_addresses:
-        flows.add(tables.NEIGHBOR, 200, _asks_for(net), [Output(LOCAL_32)])
-    if view.local_mac is not None:
-        flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, view.local_mac)], [Output(LOCAL_32)])
-    routers = [Output(LOCAL_32), *([Output(view.uplink)] if view.uplink is not None else [])]
-    for kind in FOR_ROUTERS:
-        flows.add(tables.NEIGHBOR, 220, discovery(kind), routers)
-    flows.add(tables.NEIGHBOR, 100, [MULTICAST], goto=tables.FLOOD)
-    if view.uplink is not None:
-        flows.add(tables.NEIGHBOR, 50, [exactly(oxm.IN_PORT, view.uplink)])
-        flows.add(tables.NEIGHBOR, 40, [], [Output(view.uplink)])
-
-
 def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
     here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
     asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
     for net in asked:
         # What the pod sends about its own address is an announcement or a search for duplicates: everybody's business.
-        flows.add(tables.NEIGHBOR, 210, [here, *_asks_for(net)], goto=tables.FLOOD, owner=owner)
-        flows.add(tables.NEIGHBOR, 200, _asks_for(net), there, owner=owner)
+        flows.add(tables.NEIGHBOR, 210, [here, *asks_for(net)], goto=tables.FLOOD, owner=owner)
+        flows.add(tables.NEIGHBOR, 200, asks_for(net), there, owner=owner)
     if pod.mac is not None:
         flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
         return
@@ -226,7 +145,8 @@ def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
             flows.add(tables.NEIGHBOR, 180, [IPV6, exactly(oxm.IPV6_DST, net.value)], there, owner=owner)
 
 
-def _asks_for(net: Net) -> list[Term]:
+def asks_for(net: Net) -> list[Term]:
+    """A match for the question who has an address: ARP for IPv4, a neighbor solicitation for IPv6."""
     if net.version == 4:
         return [ARP, exactly(oxm.ARP_TPA, net.value)]
     return [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, net.value)]

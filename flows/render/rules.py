@@ -11,12 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from flows.bridge.binding import SwitchView
+from flows.bridge.state import SwitchView
 from flows.cluster.model import Direction, Key, Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Conjunction, Match, Term, exactly, in_range, masked, match
+from flows.openflow.actions import Conjunction
+from flows.openflow.match import Match, Term, exactly, in_range, masked, match
+from flows.openflow.register_bits import Range
 from flows.pipeline import tables
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.priorities import NOT_ISOLATED, RULES
 from flows.pipeline.registers import (
     EGRESS_APPLIES,
@@ -24,10 +27,7 @@ from flows.pipeline.registers import (
     INITIATOR,
     RESPONDER,
     SCTP_ASSOCIATION,
-    CookieKind,
-    Range,
     SctpAssociation,
-    cookie,
 )
 from flows.pipeline.tables import Table
 from flows.policy.flow_limits import left_out

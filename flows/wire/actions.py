@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
+from flows.openflow import port_numbers
+from flows.openflow.actions import (
     Action,
     CheckLength,
     Conjunction,
@@ -28,8 +29,8 @@ from flows.openflow.flow import (
     Push,
     Resubmit,
 )
+from flows.openflow.register_bits import Range
 from flows.pipeline import registers
-from flows.pipeline.registers import Range
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.learn import decode_learn, encode_learn
 from flows.wire.matches import oxm_number
@@ -105,7 +106,7 @@ def _number(place: Range) -> int:
 
 
 def _output(action: Output) -> bytes:
-    most = registers.COPIED_BYTES if action.port == registers.CONTROLLER_32 else 0
+    most = registers.COPIED_BYTES if action.port == port_numbers.CONTROLLER_32 else 0
     return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, most)
 
 

@@ -1,4 +1,4 @@
-"""Our OpenFlow 1.4 codec for flows in bulk: flows to bytes and back, and the flows in a switch's dump.
+"""Our OpenFlow 1.4 codec for flows in bulk: flows to bytes and back.
 
 os-ken would need seconds for what takes milliseconds here. Flows are compared as bytes, so `encode_flow` writes exactly
 what OVS 3.1 dumps for the installed flow: the tests hold every field and action against a real switch. Messages to a
@@ -8,59 +8,18 @@ switch stand in `messages`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from types import MappingProxyType
 
-from flows.openflow.flow import Action, Flow, Match
-from flows.pipeline.registers import (
-    COOKIE_KIND_SHIFT,
-    COOKIE_MASK,
-    COOKIE_PREFIX,
-    COOKIE_PREFIX_SHIFT,
-    CookieKind,
-)
-from flows.pipeline.tables import MISS, SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOUT_MISS
+from flows.openflow.actions import Action
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match
 from flows.wire.actions import decode_instructions, encode_instructions
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.matches import decode_match, encode_match
-from flows.wire.values import PLACE, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, flow_key, wire_flow
+from flows.wire.values import Body, FlowKey, WireFlow, flow_key
 
-__all__ = ["CodecError", "Encoder", "FlowDump", "MessageTooLong", "decode_flow", "decode_stats", "encode_flow"]
-
-# ofp_multipart_reply's header of 16 bytes, then ofp_flow_stats (OpenFlow 1.4.1 section 7.3.5.2) up to its match's
-# length: length, table, seconds, priority, cookie, packets, bytes, match length.
-_BODY = 16
-_FLOW = struct.Struct("!HBxI4xH10xQQQ2xH")
-_MATCH_AT = 48
-_OURS = COOKIE_PREFIX << COOKIE_PREFIX_SHIFT
-_KIND_MASK = 0xFF << COOKIE_KIND_SHIFT
-_LEARNED = CookieKind.LEARNED << COOKIE_KIND_SHIFT
-COUNTING_KINDS = (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT,
-                  CookieKind.INVALID, CookieKind.BROKEN)  # fmt: skip
-_COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind for kind in COUNTING_KINDS})
-MOST_FOREIGN = 100  # foreign flows of a switch that are kept with their text; the others are counted
-# What an entry costs beyond its bytes: the objects, and their place in a dictionary.
-_FLOW_KEPT, _COUNTER_KEPT = 300, 240
 _SHARED = 1 << 14  # bodies and keys that bridges share
 _SHORT = 256  # bytes of instructions, of bodies that may be shared
-_NOTHING: Mapping[FlowKey, Body] = MappingProxyType({})
-
-
-def is_ours(cookie: int) -> bool:
-    """True for the cookie of a flow that Headgate, or a learn action of Headgate, made."""
-    return cookie & COOKIE_MASK == _OURS
-
-
-def is_learned(table: int, cookie: int) -> bool:
-    """True for a flow that the switch itself made on our behalf. Elsewhere such a cookie protects no flow."""
-    return table == SCTP_REPLIES.number and cookie & (COOKIE_MASK | _KIND_MASK) == _OURS | _LEARNED
-
-
-def is_in_the_way(table: int, priority: int) -> bool:
-    """True for the place of a foreign flow that packets of ours can meet. The flow that a bridge has without a
-    controller (NORMAL at priority 0) stands below the miss of its table, and nothing ever comes to it."""
-    return table in TABLE_NAMES and (priority >= MISS or table in TABLES_WITHOUT_MISS)
 
 
 def encode_flow(flow: Flow) -> WireFlow:
@@ -102,115 +61,3 @@ def decode_flow(wire: WireFlow) -> Flow:
     """The flow that these bytes say. Raises CodecError for what Headgate never sends."""
     actions, goto = decode_instructions(wire.instructions)
     return Flow(wire.table, wire.priority, decode_match(wire.match), actions, goto, wire.cookie)
-
-
-def decode_stats(message: bytes) -> Iterator[tuple[WireFlow, FlowCounters]]:
-    """The flows of one OFPT_MULTIPART_REPLY message of type OFPMP_FLOW, header included.
-
-    Raises CodecError where a length does not hold; flows before it have come out by then.
-    """
-    for table, priority, match, cookie, instructions, counters in _entries(message):
-        yield WireFlow(table, priority, match, cookie, instructions), FlowCounters(*counters)
-
-
-def _entries(message: bytes) -> Iterator[tuple[int, int, bytes, int, bytes, tuple[int, int, int]]]:
-    end = len(message)
-    offset = _BODY
-    unpack, size = _FLOW.unpack_from, _FLOW.size
-    while offset < end:
-        if offset + size > end:
-            raise CodecError("a flow dump ends within a flow")
-        length, table, seconds, priority, cookie, packets, octets, match_length = unpack(message, offset)
-        start = offset + _MATCH_AT
-        middle = start + (match_length + 7 & ~7)
-        offset += length
-        if match_length < 4 or middle > offset or offset > end:
-            raise CodecError(f"a flow of {length} bytes with a match of {match_length} in a dump")
-        yield table, priority, message[start:middle], cookie, message[middle:offset], (packets, octets, seconds)
-
-
-class FlowDump:
-    """A flow dump that arrives in parts: our own flows that are not as `known`, learned ones left out, the number of
-    foreign flows, and the first of those that packets of ours can meet. When all parts were added, `end` says which of
-    the known ones are missing."""
-
-    def __init__(self, known: Mapping[FlowKey, Body] = _NOTHING, all_counters: bool = True) -> None:
-        self.flows: dict[FlowKey, Body | None] = {}
-        self.counters: dict[FlowKey, FlowCounters] = {}
-        self.foreign = 0
-        self.foreign_flows: list[ForeignFlow] = []
-        self.seen = 0  # flows
-        self.read = 0  # bytes
-        self.kept = 0  # bytes that this has in memory, about: flows not as known, and counters
-        self._known = known
-        self._unseen: dict[FlowKey, Body] | None = None
-        self._all_counters = all_counters
-        # Many flows have the same instructions, and have seen as much; one copy of these is enough.
-        self._same_bodies: dict[Body, Body] = {}
-        self._same_counters: dict[tuple[int, int, int], FlowCounters] = {}
-
-    def add(self, message: bytes) -> None:
-        """Take in one reply message. Raises CodecError."""
-        if self._unseen is None:
-            self._unseen = dict(self._known)
-        pop, every, counting = self._unseen.pop, self._all_counters, _COUNTING
-        place, unpack, size = PLACE.pack, _FLOW.unpack_from, _FLOW.size
-        offset, end = _BODY, len(message)
-        counters, seen = len(self.counters), 0
-        # What `_entries` does, without a call and tuples for each of very many flows.
-        while offset < end:
-            if offset + size > end:
-                raise CodecError("a flow dump ends within a flow")
-            length, table, seconds, priority, cookie, packets, octets, match_length = unpack(message, offset)
-            start = offset + _MATCH_AT
-            middle = start + (match_length + 7 & ~7)
-            offset += length
-            if match_length < 4 or middle > offset or offset > end:
-                raise CodecError(f"a flow of {length} bytes with a match of {match_length} in a dump")
-            key = place(table, priority) + message[start:middle]
-            instructions = message[middle:offset]
-            body = pop(key, None)
-            seen += 1
-            same = body is not None and body[0] == cookie and body[1] == instructions
-            counts = packets, octets, seconds
-            if (same or self._other(key, body, Body(cookie, instructions), counts)) and (
-                every or cookie >> COOKIE_KIND_SHIFT in counting
-            ):
-                self._count(key, counts)
-        self.seen += seen
-        self.read += end
-        self.kept += (len(self.counters) - counters) * _COUNTER_KEPT
-
-    def _still_unseen(self) -> dict[FlowKey, Body]:
-        if self._unseen is None:
-            self._unseen = dict(self._known)
-        return self._unseen
-
-    def _other(self, key: FlowKey, wanted: Body | None, found: Body, seen: tuple[int, int, int]) -> bool:
-        """A flow that is not as it is known. Returns whether it is one of ours."""
-        ours = is_ours(found.cookie)
-        if ours and not is_learned(key[0], found.cookie):
-            if key not in self.flows:
-                self.kept += _FLOW_KEPT + len(key) + len(found.instructions)
-            self.flows[key] = self._same_bodies.setdefault(found, found)
-            return True
-        if not ours:
-            self._foreign(key, found, seen)
-        if wanted is not None:
-            self._still_unseen()[key] = wanted
-        return False
-
-    def _foreign(self, key: FlowKey, found: Body, seen: tuple[int, int, int]) -> None:
-        self.foreign += 1
-        if is_in_the_way(*PLACE.unpack_from(key)) and len(self.foreign_flows) < MOST_FOREIGN:
-            self.foreign_flows.append(ForeignFlow(wire_flow(key, found), FlowCounters(*seen)))
-
-    def _count(self, key: FlowKey, seen: tuple[int, int, int]) -> None:
-        known = self._same_counters.get(seen)
-        if known is None:
-            known = self._same_counters[seen] = FlowCounters(*seen)
-        self.counters[key] = known
-
-    def end(self) -> None:
-        """Nothing more will be added."""
-        self.flows.update(dict.fromkeys(self._still_unseen()))

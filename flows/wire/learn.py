@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import LearnReply
+from flows.openflow.actions import LearnReply
 from flows.pipeline import registers
 from flows.wire.errors import CodecError
 from flows.wire.matches import oxm_number, size_of

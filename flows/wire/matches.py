@@ -10,8 +10,8 @@ import struct
 from functools import lru_cache
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import FlowError, Match, Term
-from flows.openflow.flow import match as build_match
+from flows.openflow.match import FlowError, Match, Term
+from flows.openflow.match import match as build_match
 from flows.wire.errors import CodecError
 
 OFPMT_OXM = 1

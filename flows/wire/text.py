@@ -11,15 +11,14 @@ from types import MappingProxyType
 
 from flows.cluster.net import format_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
+from flows.openflow import port_numbers, register_bits
+from flows.openflow.actions import (
     Action,
     CheckLength,
     Conjunction,
     Ct,
-    Flow,
     LearnReply,
     Load,
-    Match,
     Meter,
     Move,
     Output,
@@ -27,8 +26,9 @@ from flows.openflow.flow import (
     Pop,
     Push,
     Resubmit,
-    Term,
 )
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match, Term
 from flows.pipeline import registers
 
 Names = Mapping[int, str]
@@ -44,7 +44,7 @@ _PROTOCOL_WORDS = {
 }  # fmt: skip
 _FRAGMENT_WORDS = {(0, 3): "no", (1, 1): "yes", (1, 3): "first", (3, 3): "later", (2, 2): "later", (0, 2): "not_later"}
 _PORT_WORDS = {
-    registers.LOCAL_32: "LOCAL", registers.IN_PORT_32: "IN_PORT", 0xFFFFFFF9: "TABLE", 0xFFFFFFFA: "NORMAL",
+    port_numbers.LOCAL_32: "LOCAL", port_numbers.IN_PORT_32: "IN_PORT", 0xFFFFFFF9: "TABLE", 0xFFFFFFFA: "NORMAL",
     0xFFFFFFFB: "FLOOD", 0xFFFFFFFC: "ALL", 0xFFFFFFFD: "CONTROLLER",
 }  # fmt: skip
 _OTHER_WORDS = {
@@ -189,7 +189,7 @@ _HEADERS = {
 }  # fmt: skip
 
 
-def _bits(place: registers.Range) -> str:
+def _bits(place: register_bits.Range) -> str:
     bits = f"{place.start}..{place.end}" if place.width > 1 else f"{place.start}"
     name = _HEADERS.get(place.register.name, f"NXM_NX_{place.register.name.upper()}")
     return f"{name}[{'' if place.width == place.register.width else bits}]"
@@ -199,7 +199,7 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
     match action:
         case Output(port):
             word = _port(port, ports)
-            if port == registers.CONTROLLER_32:
+            if port == port_numbers.CONTROLLER_32:
                 return f"CONTROLLER:{registers.COPIED_BYTES}"
             return word if word in ("LOCAL", "IN_PORT") else f"output:{word}"
         case OutputRegister(source):

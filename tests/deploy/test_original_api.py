@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.cluster.original_api import LegacyPolicy
 from flows.parse.objects import parse_object
-from flows.parse.original_api import LegacyPolicy
 from tests.envtest.server import ApiServer
 
 ROOT = Path(__file__).resolve().parents[2]

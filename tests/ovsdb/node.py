@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import BridgeChanged, BridgeGone, Event, OvsdbState
-from flows.bridge.binding import BridgeState, InterfaceState
+from flows.bridge.state import BridgeState, InterfaceState
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 PATIENCE = 30.0

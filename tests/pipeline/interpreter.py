@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
+from flows.openflow import port_numbers
+from flows.openflow.actions import (
     CheckLength,
     Ct,
-    Flow,
     LearnReply,
     Load,
     Meter,
@@ -23,11 +23,11 @@ from flows.openflow.flow import (
     Pop,
     Push,
     Resubmit,
-    exactly,
-    match,
 )
+from flows.openflow.flow import Flow
+from flows.openflow.match import exactly, match
+from flows.openflow.register_bits import Range
 from flows.pipeline import registers
-from flows.pipeline.registers import Range
 from tests.pipeline.packet import Packet
 from tests.pipeline.tables import INDEX, Choose, FlowTable, State, check_flow, check_tables
 from tests.pipeline.tracking import Datapath, Tracked, Tracker
@@ -210,9 +210,9 @@ class Interpreter:
         in_port = state[INDEX[oxm.IN_PORT.name]]
         if port == in_port:
             run.reasons.append("a packet is not sent back to the port it came from")
-        elif port == registers.IN_PORT_32:
+        elif port == port_numbers.IN_PORT_32:
             operations.append(_SendTo(in_port, header))
-        elif port == registers.CONTROLLER_32:
+        elif port == port_numbers.CONTROLLER_32:
             run.reasons.append("the controller gets a copy")
         elif self._ports is not None and port not in self._ports:
             run.reasons.append(f"there is no port {port}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.bridge.binding import InterfaceState
+from flows.bridge.state import InterfaceState
 from flows.openflow import match_fields as oxm
 from flows.openflow.flow import Flow
-from flows.pipeline.registers import LOCAL_32
+from flows.openflow.port_numbers import LOCAL_32
 from tests.pipeline.packet import Packet
 from tests.switch.frames import encode
 from tests.switch.harness import OpenVSwitch

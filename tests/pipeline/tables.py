@@ -9,25 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
+from flows.openflow.actions import (
     CheckLength,
     Conjunction,
     Ct,
-    Flow,
-    FlowError,
     LearnReply,
     Load,
-    Match,
     Meter,
     Move,
     OutputRegister,
     Pop,
     Push,
     Resubmit,
-    masked,
-    match,
 )
-from flows.pipeline.registers import Range
+from flows.openflow.flow import Flow
+from flows.openflow.match import FlowError, Match, masked, match
+from flows.openflow.register_bits import Range
 
 State = list[int]  # the value of each field, in the order of oxm.ALL_FIELDS
 INDEX = {field.name: number for number, field in enumerate(oxm.ALL_FIELDS)}

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from flows.bridge.binding import SwitchView
-from flows.openflow.flow import Ct
+from flows.bridge.state import SwitchView
+from flows.openflow.actions import Ct
 from flows.pipeline.tables import CLASSIFY, check_flow
 from flows.policy.rule import NodePolicy
 from flows.render.cache_marks import ENTRANCES, MARKS, PRIORITY, mark_flows, needs_marks
-from flows.render.fixed import render
+from flows.render.reference import render
 from flows.wire.text import format_flow
 from tests.switch.harness import Bridge, OpenVSwitch, running
 

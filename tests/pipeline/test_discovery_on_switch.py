@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, SwitchView
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
 from flows.render.discovery import LONGEST_REPORT, link_local
-from flows.render.fixed import render
+from flows.render.reference import render
 from tests.switch.frames import checksum
 from tests.switch.harness import Bridge, running
 

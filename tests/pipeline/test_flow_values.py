@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import FlowError, Term, exactly, in_range, masked, match
-from flows.pipeline import registers
-from flows.pipeline.registers import CookieKind, LayoutError, Range, check_layout, cookie, read_cookie
+from flows.openflow.match import FlowError, Term, exactly, in_range, masked, match
+from flows.openflow.register_bits import LayoutError, Range, check_layout
+from flows.pipeline import cookies, registers
+from flows.pipeline.cookies import CookieKind, cookie, read_cookie
 
 IPV4 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4)
 IPV6 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV6)
@@ -47,16 +48,16 @@ def test_values_go_to_their_bits() -> None:
 
 @pytest.mark.parametrize("kind", CookieKind)
 def test_cookies_are_read_back(kind: CookieKind) -> None:
-    for number in (0, 1, registers.COOKIE_NUMBER_MASK):
+    for number in (0, 1, cookies.COOKIE_NUMBER_MASK):
         value = cookie(kind, number)
-        assert value & registers.COOKIE_MASK == registers.COOKIE_PREFIX << registers.COOKIE_PREFIX_SHIFT
+        assert value & cookies.COOKIE_MASK == cookies.COOKIE_PREFIX << cookies.COOKIE_PREFIX_SHIFT
         assert read_cookie(value) == (kind, number)
 
 
 def test_foreign_cookies_are_foreign() -> None:
     assert read_cookie(0) is None
     assert read_cookie(2**64 - 1) is None
-    assert read_cookie(cookie(CookieKind.PORT, 1) | 0xFF << registers.COOKIE_KIND_SHIFT) is None
+    assert read_cookie(cookie(CookieKind.PORT, 1) | 0xFF << cookies.COOKIE_KIND_SHIFT) is None
     with pytest.raises(ValueError, match="wider"):
         cookie(CookieKind.PORT, 2**40)
 

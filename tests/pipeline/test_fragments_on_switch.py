@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, SwitchView
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
-from flows.render.fixed import render
+from flows.render.reference import render
 from tests.pipeline import packet as packets
 from tests.switch.frames import encode
 from tests.switch.harness import OpenVSwitch, ovs

@@ -9,22 +9,10 @@ import pytest
 
 from flows.cluster.net import Net, parse_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Conjunction,
-    Ct,
-    Flow,
-    LearnReply,
-    Load,
-    Move,
-    Output,
-    OutputRegister,
-    Resubmit,
-    Term,
-    exactly,
-    in_range,
-    masked,
-    match,
-)
+from flows.openflow import port_numbers, register_bits
+from flows.openflow.actions import Conjunction, Ct, LearnReply, Load, Move, Output, OutputRegister, Resubmit
+from flows.openflow.flow import Flow
+from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState, Fragment
 from flows.pipeline import registers
 from tests.pipeline import packet as packets
@@ -68,7 +56,7 @@ def tracking(commit_port: int = 1) -> list[Flow]:
         flows.append(flow(1, 10, [state(value)], Load(registers.OUTPUT, number), goto=2))
     for number in range(len(STATES)):
         # One bit of the number for each of the ports 2 to 4; LOCAL is the fourth.
-        targets = [port for bit, port in enumerate((2, 3, 4, registers.LOCAL_32)) if number + 1 >> bit & 1]
+        targets = [port for bit, port in enumerate((2, 3, 4, port_numbers.LOCAL_32)) if number + 1 >> bit & 1]
         flows.append(flow(2, 10, [in_range(registers.OUTPUT, number)], *(Output(port) for port in targets), goto=3))
     port = exactly(oxm.IN_PORT, commit_port)
     new = masked(oxm.CT_STATE, CtState.NEW | CtState.TRK, CtState.NEW | CtState.TRK)
@@ -147,7 +135,7 @@ def test_the_original_direction_tuple(module_ovs: OpenVSwitch, here: Net, there:
         flow(1, 15, [*forward, exactly(oxm.CT_TP_DST, 0)], Output(2), Output(4), goto=2),
         flow(1, 10, forward, Output(4), goto=2),
         flow(1, 9, [valid, family, masked(source, here.value & ~3, here.mask & ~3)], Output(3), goto=2),
-        flow(1, 1, [], Output(registers.LOCAL_32)),
+        flow(1, 1, [], Output(port_numbers.LOCAL_32)),
         flow(2, 10, [family, exactly(oxm.IN_PORT, 1)], Ct(7, commit=True)),
         flow(2, 1),
     ])  # fmt: skip
@@ -216,7 +204,7 @@ def test_ports_of_fragments_are_not_seen(module_ovs: OpenVSwitch) -> None:
         flow(0, 14, [*sctp, masked(oxm.SCTP_DST, 0, 0xF)], Output(4)),
         flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, SCTP)], Output(2), Output(3)),
         flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, 44)], Output(3), Output(4)),
-        flow(0, 1, [], Output(registers.LOCAL_32)),
+        flow(0, 1, [], Output(port_numbers.LOCAL_32)),
     ]
     twin = Twin(module_ovs, fragments)
     whole = packets.transport(A4, B4, SCTP, 1000, 80)
@@ -234,7 +222,7 @@ def test_learned_replies(module_ovs: OpenVSwitch, version: int) -> None:
     denied = LearnReply(25, version, 2, 0x2222, 100, 600, 100)
     twin = Twin(module_ovs, [
         flow(0, 10, sctp, Resubmit(25), goto=1),
-        flow(0, 1, [], Output(registers.LOCAL_32)),
+        flow(0, 1, [], Output(port_numbers.LOCAL_32)),
         flow(1, 10, [in_range(registers.SCTP_ASSOCIATION, 1)], Output(1)),
         flow(1, 10, [in_range(registers.SCTP_ASSOCIATION, 2)]),
         flow(1, 5, [exactly(oxm.IN_PORT, 1), *sctp, masked(oxm.SCTP_DST, 80, 0xFFFC)], allowed, Output(2)),
@@ -255,24 +243,24 @@ def test_learned_replies(module_ovs: OpenVSwitch, version: int) -> None:
 
 
 def test_registers_moves_and_outputs(module_ovs: OpenVSwitch) -> None:
-    low = registers.Range(oxm.REGISTERS[6], 0, 7, "test")
-    high = registers.Range(oxm.REGISTERS[6], 8, 15, "test")
-    whole = registers.Range(oxm.REGISTERS[6], 0, 15, "test")
+    low = register_bits.Range(oxm.REGISTERS[6], 0, 7, "test")
+    high = register_bits.Range(oxm.REGISTERS[6], 8, 15, "test")
+    whole = register_bits.Range(oxm.REGISTERS[6], 0, 15, "test")
     twin = Twin(module_ovs, [
         flow(0, 10, [exactly(oxm.IN_PORT, 1)], Load(low, 3), Move(low, high), goto=1),
         flow(0, 10, [exactly(oxm.IN_PORT, 2)], Load(whole, 0xFFFE), Resubmit(9), Resubmit(1), goto=5),
         flow(0, 10, [exactly(oxm.IN_PORT, 3)], Load(registers.OUTPUT, 3), OutputRegister(registers.OUTPUT), Output(3),
-             Output(registers.IN_PORT_32), Output(2), Output(99), Load(registers.OUTPUT, 0xFFF8),
+             Output(port_numbers.IN_PORT_32), Output(2), Output(99), Load(registers.OUTPUT, 0xFFF8),
              OutputRegister(registers.OUTPUT)),
-        flow(0, 10, [exactly(oxm.IN_PORT, registers.LOCAL_32)], Load(registers.OUTPUT, 0xFFFE),
-             OutputRegister(registers.OUTPUT), Output(registers.LOCAL_32), Output(1)),
+        flow(0, 10, [exactly(oxm.IN_PORT, port_numbers.LOCAL_32)], Load(registers.OUTPUT, 0xFFFE),
+             OutputRegister(registers.OUTPUT), Output(port_numbers.LOCAL_32), Output(1)),
         flow(1, 10, [in_range(whole, 0x0303)], OutputRegister(low), goto=5),
         flow(1, 9, [], OutputRegister(whole), Load(low, 4)),
         flow(5, 10, [in_range(low, 4)], OutputRegister(low)),
         flow(5, 10, [in_range(high, 3)], Output(1), Output(2)),
     ])  # fmt: skip
     packet = packets.transport(A4, B4, UDP, 1, 2)
-    for port in (1, 2, 3, 4, registers.LOCAL_32):
+    for port in (1, 2, 3, 4, port_numbers.LOCAL_32):
         twin.send(port, packet)
     twin.check_counters()
 
@@ -293,7 +281,7 @@ def test_arp_discovery_and_tags(module_ovs: OpenVSwitch) -> None:
         flow(0, 26, [*advertise, exactly(oxm.ND_TLL, 5), exactly(oxm.IPV6_SRC, B6.value)], Output(4)),
         flow(0, 25, [*advertise, masked(oxm.ND_TARGET, A6.value & ~0xFF, (1 << 128) - 256)], Output(2), Output(4)),
         flow(0, 20, icmpv6, Output(2), Output(3)),
-        flow(0, 1, [masked(oxm.ETH_DST, 1 << 40, 1 << 40)], Output(registers.LOCAL_32)),
+        flow(0, 1, [masked(oxm.ETH_DST, 1 << 40, 1 << 40)], Output(port_numbers.LOCAL_32)),
     ])  # fmt: skip
     seen: list[Packet] = []
     for mac in (5, 6):
@@ -332,12 +320,12 @@ def test_conjunctions_merge_and_step_down_priorities(module_ovs: OpenVSwitch) ->
         flow(1, 200, port(81), Conjunction(3, 2, 2)),
         flow(1, 200, port(97), Conjunction(3, 2, 2)),
         flow(1, 200, [exactly(oxm.CONJ_ID, 3), IP[0]], Output(4)),
-        flow(1, 150, peer(C4), Output(registers.LOCAL_32)),
+        flow(1, 150, peer(C4), Output(port_numbers.LOCAL_32)),
         flow(1, 350, port(82), Output(2), Output(3)),
         flow(1, 100, [subject], Conjunction(4, 2, 2)),
         flow(1, 100, port(98), Conjunction(4, 1, 2)),
         flow(1, 100, [exactly(oxm.CONJ_ID, 4)], Output(3), Output(4)),
-        flow(1, 1, [], Output(1), Output(registers.IN_PORT_32)),
+        flow(1, 1, [], Output(1), Output(port_numbers.IN_PORT_32)),
     ])  # fmt: skip
     for source in (A4, C4, Net(4, 99, 32)):
         for dport in (80, 81, 82, 96, 97, 98, 99):

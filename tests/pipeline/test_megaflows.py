@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, SwitchView
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
-from flows.render.fixed import render
+from flows.render.reference import render
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import Packet
 from tests.switch.frames import encode

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, SwitchView
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import WIDTH, Net
-from flows.openflow.flow import Load, exactly
+from flows.openflow.actions import Load
+from flows.openflow.match import exactly
 from flows.openflow.match_fields import IN_PORT
+from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.pod_limits import Limit
-from flows.pipeline.registers import MAX_OFPORT, SOURCE
+from flows.pipeline.registers import SOURCE
 from flows.pipeline.tables import CLASSIFY
 from flows.plan import templates
 from flows.plan.bridge_plan import BridgePlan

@@ -10,23 +10,10 @@ import pytest
 
 from flows.cluster.net import parse_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Action,
-    Conjunction,
-    Ct,
-    Flow,
-    Load,
-    Match,
-    Move,
-    Output,
-    OutputRegister,
-    Resubmit,
-    Term,
-    exactly,
-    in_range,
-    masked,
-    match,
-)
+from flows.openflow import port_numbers, register_bits
+from flows.openflow.actions import Action, Conjunction, Ct, Load, Move, Output, OutputRegister, Resubmit
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match, Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
 from tests.pipeline import packet as packets
@@ -43,7 +30,7 @@ DPORTS = (79, 80, 81, 96, 443)
 PROTOCOLS = (6, 17, 132)
 FAMILIES = (exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), exactly(oxm.ETH_TYPE, oxm.ETH_IPV6))
 TRACKED = masked(oxm.CT_STATE, CtState.TRK, CtState.TRK | CtState.INV)
-SPREAD = registers.Range(oxm.REGISTERS[6], 4, 9, "test")
+SPREAD = register_bits.Range(oxm.REGISTERS[6], 4, 9, "test")
 LAST = 5
 
 
@@ -76,7 +63,7 @@ def some_terms(chance: random.Random) -> list[Term]:
 def some_actions(chance: random.Random, table: int) -> tuple[tuple[Action, ...], int | None]:
     """Up to three actions and perhaps a further table. Conntrack and resubmits only lead onwards, so that all ends."""
     onward = chance.randrange(table + 1, LAST + 1) if table < LAST else None
-    choices: list[Action] = [Output(chance.choice((1, 2, 3, 4, registers.LOCAL_32, registers.IN_PORT_32))),
+    choices: list[Action] = [Output(chance.choice((1, 2, 3, 4, port_numbers.LOCAL_32, port_numbers.IN_PORT_32))),
                              Load(SPREAD, chance.randrange(4)), Load(registers.OUTPUT, chance.choice((1, 2, 3, 4, 99))),
                              OutputRegister(registers.OUTPUT), Move(registers.OUTPUT, registers.INITIATOR)]  # fmt: skip
     if onward is not None:

@@ -6,18 +6,9 @@ import pytest
 
 from flows.cluster.net import parse_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Conjunction,
-    Ct,
-    Flow,
-    LearnReply,
-    Match,
-    Output,
-    Resubmit,
-    exactly,
-    masked,
-    match,
-)
+from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match, exactly, masked, match
 from flows.openflow.match_fields import CtState, Fragment
 from tests.pipeline import packet as packets
 from tests.pipeline.interpreter import Interpreter

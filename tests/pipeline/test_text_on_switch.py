@@ -6,14 +6,16 @@ import re
 
 import pytest
 
-from flows.bridge.binding import Attachment, SwitchView
+from flows.bridge.state import Attachment, SwitchView
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
 from flows.cluster.net import parse_address, parse_network
-from flows.openflow.flow import Conjunction, Flow, exactly, match
+from flows.openflow.actions import Conjunction
+from flows.openflow.flow import Flow
+from flows.openflow.match import exactly, match
 from flows.openflow.match_fields import IN_PORT
 from flows.pipeline.pod_limits import METERED, Limit, Question, meter_number
-from flows.policy.rule import compile_policy
-from flows.render.fixed import render
+from flows.policy.reference import compile_policy
+from flows.render.reference import render
 from flows.wire.text import format_flow
 from tests.switch.harness import OpenVSwitch, module_ovs
 

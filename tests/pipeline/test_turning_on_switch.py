@@ -8,7 +8,10 @@ import pytest
 
 from flows.cluster.net import Net, parse_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Ct, Flow, Move, Output, Term, exactly, in_range, masked, match
+from flows.openflow import port_numbers, register_bits
+from flows.openflow.actions import Ct, Move, Output
+from flows.openflow.flow import Flow
+from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
 from flows.render.flow_set import FAMILIES
@@ -71,13 +74,15 @@ def test_flags_and_both_ports_of_the_tuple(module_ovs: OpenVSwitch, here: Net, t
     flows = each(0, 1, [], Ct(ZONE, 1))
     flows += each(1, 9, [NEW, TCP, SYN_ALONE], Output(2))
     flows += each(1, 8, [NEW, TCP, NO_SYN, exactly(oxm.CT_NW_PROTO, 6), *high], Output(3))
-    flows += each(1, 7, [NEW, TCP, NO_SYN], Move(registers.Range(oxm.TCP_DST, 0, 15, ""), registers.PORT_TO), Output(4))
+    flows += each(
+        1, 7, [NEW, TCP, NO_SYN], Move(register_bits.Range(oxm.TCP_DST, 0, 15, ""), registers.PORT_TO), Output(4)
+    )
     flows = [replace(flow, goto=2) if flow.priority == 7 else flow for flow in flows]
-    flows += each(2, 1, [in_range(registers.PORT_TO, 50000)], Output(registers.LOCAL_32))
+    flows += each(2, 1, [in_range(registers.PORT_TO, 50000)], Output(port_numbers.LOCAL_32))
     twin = Twin(module_ovs, flows)
     for sport, dport, flags, ports in (
         (40000, 80, SYN, (2,)), (40000, 80, ACK, (3,)), (80, 40000, ACK, (4,)), (40000, 50000, SYN, (2,)),
-        (40000, 50000, ACK, (4, registers.LOCAL_32)), (32768, 32767, ACK, (3,)), (32767, 32768, ACK, (4,)),
+        (40000, 50000, ACK, (4, port_numbers.LOCAL_32)), (32768, 32767, ACK, (3,)), (32767, 32768, ACK, (4,)),
         (40000, 80, SYN | ACK, ()),
     ):  # fmt: skip
         packet = packets.transport(here, there, 6, sport, dport, flags)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from flows.openflow.flow import Flow
-from flows.pipeline.registers import LOCAL_32
+from flows.openflow.port_numbers import LOCAL_32
 from flows.wire.text import format_flow
 from tests.pipeline.interpreter import Interpreter, Result
 from tests.pipeline.packet import Packet

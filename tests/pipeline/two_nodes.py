@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
-from flows.bridge.binding import BridgeState, InterfaceState, SwitchView, read_bridge
+from flows.bridge.binding import read_bridge
+from flows.bridge.state import BridgeState, InterfaceState, SwitchView
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.openflow.flow import Flow
-from flows.pipeline.registers import LOCAL_32
-from flows.policy.rule import compile_policy
+from flows.openflow.port_numbers import LOCAL_32
+from flows.policy.reference import compile_policy
 from flows.policy.verdict import Endpoint, Probe, claimants
-from flows.render.fixed import render
+from flows.render.reference import render
 from tests.pipeline import packet as packets
 from tests.pipeline.packet import Packet
 

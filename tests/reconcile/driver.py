@@ -22,7 +22,7 @@ from controller.reconcile.events import (
     SwitchUp,
 )
 from controller.reconcile.reconciler import Reconciler
-from flows.bridge.binding import BridgeState, InterfaceState
+from flows.bridge.state import BridgeState, InterfaceState
 from flows.wire.codec import Encoder
 from flows.wire.values import Body, Changes, FlowKey
 

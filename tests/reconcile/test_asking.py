@@ -19,15 +19,17 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.meters import MeterReport
 from controller.status.report import switch_views
-from flows.bridge.binding import MOST_ADDRESSES, BridgeState, InterfaceState, SwitchView
+from flows.bridge.own_words import MOST_ADDRESSES
+from flows.bridge.state import BridgeState, InterfaceState, SwitchView
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Load
+from flows.openflow.actions import Load
+from flows.openflow.port_numbers import LOCAL_16, LOCAL_32
 from flows.pipeline import tables
-from flows.pipeline.registers import ASKER_MAC, LOCAL_16, LOCAL_32, OUTPUT
+from flows.pipeline.registers import ASKER_MAC, OUTPUT
 from flows.policy.rule import NodePolicy
-from flows.render.fixed import render
+from flows.render.reference import render
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_pieces import views
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.bridge.binding import BridgeState, InterfaceState, PortProblem, read_bridge
+from flows.bridge.binding import read_bridge
 from flows.bridge.reader import BridgeReader
+from flows.bridge.state import BridgeState, InterfaceState, PortProblem
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net
 from tests.reconcile.driver import port

@@ -16,8 +16,8 @@ from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from flows.bridge import binding, pod_names
-from flows.bridge.binding import BridgeState
 from flows.bridge.reader import BridgeReader
+from flows.bridge.state import BridgeState
 from flows.cluster.model import (
     Cluster,
     Direction,

@@ -17,12 +17,12 @@ from controller.status.details import (
 )
 from controller.status.flows import flow_views
 from controller.status.report import pod_views, policy_views
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Pod, Policy, Rule, Selector
 from flows.cluster.net import Net
 from flows.cluster.selectors import matches
-from flows.pipeline.registers import CookieKind, read_cookie
-from flows.policy.rule import compile_policy
+from flows.pipeline.cookies import CookieKind, read_cookie
+from flows.policy.reference import compile_policy
 from flows.wire.values import FlowCounters
 from tests.reconcile.driver import Driver, port
 from tests.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster

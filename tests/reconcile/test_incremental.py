@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.binding import BridgeState, InterfaceState, read_bridge
+from flows.bridge.binding import read_bridge
+from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net, parse_address
 from flows.pipeline.pod_limits import Limit
@@ -18,9 +19,9 @@ from flows.plan.encoder import FlowEncoder
 from flows.plan.rule_news import Plan
 from flows.plan.world import World
 from flows.policy import flow_limits, rule_numbers
-from flows.policy.rule import compile_policy
+from flows.policy.reference import compile_policy
 from flows.render import rules
-from flows.render.fixed import render
+from flows.render.reference import render
 from flows.wire.codec import Encoder
 from flows.wire.values import Body, FlowKey
 from tests.reconcile.driver import port

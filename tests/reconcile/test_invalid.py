@@ -19,7 +19,7 @@ from controller.reconcile.invalid_packets import (
     Sent,
 )
 from controller.reconcile.switch import AUDIT_SECONDS
-from flows.pipeline.registers import CookieKind, cookie
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.tables import CLASSIFY, INVALID, STATE
 from flows.wire.values import Body, FlowCounters, FlowKey, flow_key
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from flows.bridge.binding import BridgeState, InterfaceState
+from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import (
     Cluster,
     Direction,

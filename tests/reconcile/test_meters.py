@@ -21,7 +21,7 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterChanges, MeterLedger, MeterReport, meter_of
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import AUDIT_SECONDS
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import parse_address
 from flows.pipeline.pod_limits import METERED, Band, Limit, Question, Rates, meter_number, read_meter

@@ -8,7 +8,8 @@ import pytest
 
 from controller.reconcile.events import ClusterChanged
 from controller.status.report import missing, switch_views
-from flows.bridge.binding import MOST_ADDRESSES, BridgeState, InterfaceState, said_addresses
+from flows.bridge.own_words import MOST_ADDRESSES, said_addresses
+from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address
 from tests.reconcile.driver import Driver, port

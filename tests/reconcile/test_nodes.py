@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState
 from controller.status.report import missing, problem_views, switch_views
-from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import Peer
 from flows.bridge.node_names import NodeNames
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import parse_address
 from tests.reconcile.driver import Driver, port

@@ -20,9 +20,9 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.status.report import missing, pod_views, switch_views
-from flows.bridge.binding import BridgeState
 from flows.bridge.connection_peer import Peer
 from flows.bridge.owners import PATIENCE_SECONDS
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import Net, parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port

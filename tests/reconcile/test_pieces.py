@@ -7,16 +7,17 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.binding import Attachment, BridgeState, InterfaceState, SwitchView, read_bridge
+from flows.bridge.binding import read_bridge
 from flows.bridge.reader import BridgeReader
+from flows.bridge.state import Attachment, BridgeState, InterfaceState, SwitchView
 from flows.cluster.model import Cluster, Direction, Key, Node, Pod
 from flows.cluster.net import Net
 from flows.pipeline.tables import NEIGHBOR
-from flows.plan.bridge_plan import Bridge, BridgePlan
+from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.policy.rule import NodePolicy
 from flows.render.discovery import link_local
-from flows.render.fixed import render
+from flows.render.reference import render
 from flows.wire.codec import Encoder
 from flows.wire.values import Body
 
@@ -136,4 +137,4 @@ def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[A
         assert reader.reading() == whole
         assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.view.attachments)
         view = whole.view
-        assert found.bridge == Bridge(view.node_addresses, view.local_mac, view.uplink, view.answered)
+        assert found.bridge == OwnPorts(view.node_addresses, view.local_mac, view.uplink, view.answered)

@@ -22,7 +22,7 @@ from controller.reconcile.events import (
 from controller.reconcile.reconciler import SETTLE_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY
 from controller.status.report import missing, pod_views, policy_views, problem_views, switch_views
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
 from flows.cluster.net import parse_address
 from tests.reconcile.driver import Driver, ValueSwitch, port

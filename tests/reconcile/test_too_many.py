@@ -9,7 +9,7 @@ import pytest
 
 from controller.reconcile.reconciler import Reconciler
 from controller.status.report import policy_faults, policy_views
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 from flows.cluster.model import (
     EVERYTHING,
     Cluster,
@@ -24,7 +24,7 @@ from flows.cluster.model import (
     Rule,
 )
 from flows.cluster.net import Net
-from flows.openflow.flow import Action
+from flows.openflow.actions import Action
 from flows.plan.world import World
 from flows.policy import flow_limits
 from flows.wire.codec import Encoder

@@ -25,7 +25,7 @@ from flows.cluster.net import parse_address
 from flows.cluster.selectors import matches
 from flows.policy.changing_sets import Living, Part, RuleRef, parts_on
 from flows.policy.engine import PolicyEngine, Settled
-from flows.policy.rule import PolicyCompiler
+from flows.policy.reference import PolicyCompiler
 from tests.semantics.build import block, tcp
 from tests.semantics.worlds import clusters
 

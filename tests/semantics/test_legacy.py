@@ -20,8 +20,7 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
-from flows.parse.objects import ParsedObject, ParseError, parse_object
-from flows.parse.original_api import (
+from flows.cluster.original_api import (
     ALPHA_ANNOTATION,
     ALPHA_API,
     BETA_ANNOTATION,
@@ -29,6 +28,7 @@ from flows.parse.original_api import (
     LegacyPolicy,
     all_policies,
 )
+from flows.parse.objects import ParsedObject, ParseError, parse_object
 from tests.semantics.build import ask, cluster, labels, node, pod, policy, rule, tcp
 
 DENY = '{"ingress": {"isolation": "DefaultDeny"}}'

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.cluster.model import Cluster, Direction, Key, Namespace
-from flows.parse.objects import ParseError, parse_object
-from flows.parse.original_api import (
+from flows.cluster.original_api import (
     ALPHA_ANNOTATION,
     ALPHA_API,
     BETA_ANNOTATION,
@@ -20,7 +19,8 @@ from flows.parse.original_api import (
     LegacyPolicy,
     all_policies,
 )
-from flows.policy.rule import compile_policy
+from flows.parse.objects import ParseError, parse_object
+from flows.policy.reference import compile_policy
 from flows.policy.verdict import Standing, verdict
 from tests.semantics.original import Original
 from tests.semantics.worlds import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes

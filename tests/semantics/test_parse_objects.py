@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flows.cluster.model import ContainerPort, Key, Namespace, Node, Pod, Policy, Protocol
 from flows.cluster.net import parse_address
-from flows.parse import network_policy
+from flows.parse import selector as selectors
 from flows.parse import untrusted as reading
 from flows.parse.objects import ParseError, parse_namespace, parse_node, parse_object, parse_pod
 from flows.parse.untrusted import FieldError
@@ -354,7 +354,7 @@ def test_the_short_ways_say_what_the_long_ones_say(raw: Any) -> None:
     """What is usual and right is read in few steps; without them the same comes out, in the same words."""
     found = said_of(raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_policy, "_simple_selector", lambda raw: None)
+        patch.setattr(selectors, "simple_selector", lambda raw: None)
         patch.setattr(reading, "_shared_namespace", lambda text: "")
         patch.setattr(reading, "_shared_labels", lambda items: None)
         patch.setattr(reading, "valid_labels", lambda items: None)

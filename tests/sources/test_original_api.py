@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from controller.reconcile.events import ClusterChanged
-from controller.sources.folder.manifest import Unit, read_manifest
+from controller.sources.folder.manifest import read_manifest
 from controller.sources.store import Store
+from controller.sources.unit import Unit
 from flows.cluster.model import Key, Policy
 from tests.sources.test_store import Feed
 

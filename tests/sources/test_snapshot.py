@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.events import ClusterChanged
-from controller.sources.folder.manifest import Unit
 from controller.sources.source import SourceState
 from controller.sources.store import Store
+from controller.sources.unit import Unit
 from flows.cluster import snapshot
+from flows.cluster.original_api import KINDS, LegacyPolicy, all_policies
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import parse_object
-from flows.parse.original_api import KINDS, LegacyPolicy, all_policies
 
 CHANGES = st.lists(st.dictionaries(st.integers(0, 20), st.none() | st.integers(), max_size=8), max_size=12)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.sources.folder.manifest import Unit
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
+from controller.sources.unit import Unit
 from flows.cluster.model import Cluster, Key, Namespace, Pod
 from flows.parse.objects import ParsedObject
 

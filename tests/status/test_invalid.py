@@ -15,10 +15,10 @@ from controller.reconcile.switch import AUDIT_SECONDS
 from controller.status.invalid_packets import MOST_NAMED, news
 from controller.status.model import PodView
 from controller.status.report import pod_views
-from flows.bridge.binding import BridgeState
+from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
-from flows.pipeline.registers import CookieKind, cookie
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.wire.values import FlowCounters
 from tests.reconcile.driver import Driver, ValueSwitch, port
 

@@ -26,8 +26,8 @@ from controller.status.board import Board
 from controller.status.keeper import Keeper
 from controller.status.model import PodView
 from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
-from flows.bridge.binding import Attachment, BridgeState
 from flows.bridge.owners import BridgeName
+from flows.bridge.state import Attachment, BridgeState
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import parse_address
 from flows.parse.objects import parse_object

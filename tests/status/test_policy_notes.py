@@ -9,8 +9,9 @@ import pytest
 from controller.reconcile.events import ClusterChanged
 from controller.status.report import policy_views
 from flows.cluster.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
+from flows.cluster.original_api import all_policies
 from flows.parse.network_policy import read_policy
-from flows.parse.original_api import all_policies, read_beta
+from flows.parse.original_api import read_beta
 from flows.policy.no_effect import MOST_NOTES
 from tests.reconcile.driver import Driver
 

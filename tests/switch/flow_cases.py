@@ -8,28 +8,25 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
+from flows.openflow import port_numbers
+from flows.openflow.actions import (
     Action,
     CheckLength,
     Conjunction,
     Ct,
-    Flow,
     LearnReply,
     Load,
-    Match,
     Move,
     Output,
     OutputRegister,
     Pop,
     Push,
     Resubmit,
-    Term,
-    exactly,
-    masked,
-    match,
 )
-from flows.pipeline import registers
-from flows.pipeline.registers import Range
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match, Term, exactly, masked, match
+from flows.openflow.register_bits import Range
+from flows.pipeline import cookies, registers
 
 _ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS, oxm.PKT_MARK)
 _IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.CONJ_ID)
@@ -62,7 +59,7 @@ def terms(draw: st.DrawFn, field: oxm.Field) -> Term:
         return masked(field, oxm.CtState.TRK | draw(st.integers(0, 0x0F)) & more, _TRACKED | more)
     value = draw(st.integers(0, field.full_mask))
     if field is oxm.IN_PORT:
-        return exactly(field, draw(st.sampled_from([1, 7, 0xFEFF, registers.LOCAL_32])))
+        return exactly(field, draw(st.sampled_from([1, 7, 0xFEFF, port_numbers.LOCAL_32])))
     if field is oxm.CT_NW_PROTO:
         return exactly(field, value or 1)
     if field is oxm.ARP_OP:
@@ -119,7 +116,9 @@ def _transport(draw: st.DrawFn, ether: int, protocol: int | None, ports: bool) -
 _RANGES = st.one_of(
     st.sampled_from(registers.RANGES), st.sampled_from([Range(register, 0, 31, "") for register in oxm.REGISTERS])
 )
-_PORTS = st.sampled_from([1, 2, 500, 0xFEFF, registers.LOCAL_32, registers.IN_PORT_32, registers.CONTROLLER_32])
+_PORTS = st.sampled_from(
+    [1, 2, 500, 0xFEFF, port_numbers.LOCAL_32, port_numbers.IN_PORT_32, port_numbers.CONTROLLER_32]
+)
 _CONJUNCTIONS = st.lists(
     st.builds(lambda number, count, clause: Conjunction(number, min(clause, count), count),
               st.integers(1, 0xFFFFFFFF), st.integers(2, 64), st.integers(1, 64)),
@@ -161,7 +160,7 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
 
 @st.composite
 def _learns(draw: st.DrawFn, version: int) -> LearnReply:
-    cookie = registers.cookie(registers.CookieKind.LEARNED, draw(st.integers(0, 99)))
+    cookie = cookies.cookie(cookies.CookieKind.LEARNED, draw(st.integers(0, 99)))
     return LearnReply(draw(st.integers(0, 254)), version, draw(st.integers(0, 3)), cookie, draw(st.integers(0, 0xFFFF)),
                       draw(st.integers(0, 0xFFFF)), draw(st.integers(1, 0xFFFFFFFF)))  # fmt: skip
 
@@ -170,8 +169,8 @@ def _learns(draw: st.DrawFn, version: int) -> LearnReply:
 def flows(draw: st.DrawFn) -> Flow:
     """A flow with a cookie of ours that a switch takes and dumps as our own."""
     table, priority = draw(st.integers(0, 200)), draw(st.integers(0, 0xFFFF))
-    kind = draw(st.sampled_from([kind for kind in registers.CookieKind if kind is not registers.CookieKind.LEARNED]))
-    cookie = registers.cookie(kind, draw(st.integers(0, registers.COOKIE_NUMBER_MASK)))
+    kind = draw(st.sampled_from([kind for kind in cookies.CookieKind if kind is not cookies.CookieKind.LEARNED]))
+    cookie = cookies.cookie(kind, draw(st.integers(0, cookies.COOKIE_NUMBER_MASK)))
     goto = draw(st.one_of(st.none(), st.integers(table + 1, 254)))
     shape = draw(st.sampled_from(["drop", "actions", "conjunction", "learn"]))
     if shape == "drop":

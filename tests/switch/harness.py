@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.openflow.flow import Flow, Match
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match
 from flows.wire.text import format_flow, format_match
 from tests.switch.capture import Capture
 from tests.switch.unixctl import Control

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from controller.openflow import messages
 from controller.openflow.messages import HEADER, Bundle, Type
-from flows.wire.codec import FlowDump
+from flows.wire.dump import FlowDump
 from flows.wire.values import Changes
 
 

@@ -18,7 +18,8 @@ from controller.openflow.messages import HEADER
 from controller.openflow.node_probes import MOST_UNANSWERED, Asker, answer, concerned, probe
 from controller.peers.limits import Limits
 from flows.cluster.net import parse_address
-from flows.pipeline.registers import LOCAL_32, CookieKind, cookie
+from flows.openflow.port_numbers import LOCAL_32
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.wire.errors import CodecError
 from topology.host import netns
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import struct
 
+from flows.openflow import port_numbers
+from flows.pipeline import cookies
+
 os.environ.setdefault("OSKEN_HUB_TYPE", "native")
 
 import pytest
@@ -17,32 +20,16 @@ from controller.openflow.messages import Bundle, Command
 from flows.cluster.model import Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Conjunction,
-    Ct,
-    Flow,
-    LearnReply,
-    Output,
-    Resubmit,
-    exactly,
-    in_range,
-    masked,
-    match,
-)
-from flows.pipeline import registers
+from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
+from flows.openflow.flow import Flow
+from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.plan.encoder import Element, FlowEncoder
 from flows.policy.services import Service, normalize
 from flows.render.rules import STAGES, Stage, anything, peer_terms, service_terms
-from flows.wire.codec import (
-    CodecError,
-    Encoder,
-    FlowDump,
-    MessageTooLong,
-    decode_flow,
-    decode_stats,
-    encode_flow,
-)
+from flows.wire.codec import Encoder, decode_flow, encode_flow
+from flows.wire.dump import FlowDump, decode_stats
+from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.values import Changes, WireFlow, wire_flow
 from tests.switch.flow_cases import flows
 
@@ -110,8 +97,8 @@ def test_os_ken_reads_the_bundle_as_it_was_meant(adds: list[Flow], modifies: lis
         assert struct.unpack_from("!BBHI", inner) == (5, 14, len(inner), xid)
         fixed = struct.unpack_from("!QQBBHHHIIIHH", inner, 8)
         adding = command is Command.ADD
-        assert fixed[:4] == (flow.cookie if adding else flow.cookie & registers.COOKIE_MASK,
-                             0 if adding else registers.COOKIE_MASK, flow.table, command)  # fmt: skip
+        assert fixed[:4] == (flow.cookie if adding else flow.cookie & cookies.COOKIE_MASK,
+                             0 if adding else cookies.COOKIE_MASK, flow.table, command)  # fmt: skip
         assert fixed[4:] == (0, 0, flow.priority, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0)
         rest = flow.match + (b"" if command is Command.DELETE_STRICT else flow.instructions)
         assert inner[48:] == rest
@@ -164,13 +151,13 @@ def test_a_dump_names_what_is_not_as_it_is_known(some: list[Flow], data: st.Data
     actual = {wire.key: wire.body for wire in there}
     differs = {key for key in known.keys() | actual.keys() if known.get(key) != actual.get(key)}
     assert dump.flows == {key: actual.get(key) for key in differs}
-    of = registers.CookieKind
+    of = cookies.CookieKind
     counting = (of.RULE, of.DENY_EGRESS, of.DENY_INGRESS, of.SENT, of.INVALID, of.BROKEN)
-    assert dump.counters.keys() == {w.key for w in there if (registers.read_cookie(w.cookie) or (None,))[0] in counting}
+    assert dump.counters.keys() == {w.key for w in there if (cookies.read_cookie(w.cookie) or (None,))[0] in counting}
 
 
 def test_a_foreign_flow_in_the_place_of_a_known_one_leaves_that_missing() -> None:
-    ours = WireFlow(1, 2, MATCH_ALL, registers.cookie(registers.CookieKind.PORT, 5), b"")
+    ours = WireFlow(1, 2, MATCH_ALL, cookies.cookie(cookies.CookieKind.PORT, 5), b"")
     dump = FlowDump({ours.key: ours.body})
     dump.add(reply(entry(ours._replace(cookie=5))))
     dump.end()
@@ -200,7 +187,7 @@ _SERVICES = st.builds(lambda protocol, low, size: Service(protocol, low, min(low
     st.sampled_from([0, 1, 5]),
     st.one_of(
         st.lists(_NETS, unique=True, max_size=5),
-        st.lists(st.integers(1, registers.MAX_OFPORT), unique=True, max_size=5),
+        st.lists(st.integers(1, port_numbers.MAX_OFPORT), unique=True, max_size=5),
         st.just([None]),
         st.builds(
             lambda services, userspace: [match(*terms) for terms in service_terms(services, userspace)],
@@ -225,19 +212,19 @@ def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
             terms = peer_terms(stage.peer, element)
         elif element is not None:
             terms = element
-        flow = Flow(*place, match(*terms), conjunctions, None, registers.cookie(registers.CookieKind.CLAUSE))
+        flow = Flow(*place, match(*terms), conjunctions, None, cookies.cookie(cookies.CookieKind.CLAUSE))
         assert wire_flow(key, body) == encode_flow(flow)
     for number in members:
-        owner = registers.cookie(registers.CookieKind.RULE, number)
+        owner = cookies.cookie(cookies.CookieKind.RULE, number)
         hit = Flow(*place, match(exactly(oxm.CONJ_ID, number)), (), stage.onward.number, owner)
         assert wire_flow(encoder.frames(stage, band).hit.key(number), encoder.hit(stage, number)) == encode_flow(hit)
 
 
 def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
-    ours = WireFlow(1, 2, MATCH_ALL, registers.cookie(registers.CookieKind.PORT, 5), b"")
-    learned = ours._replace(table=SCTP_REPLIES.number, cookie=registers.cookie(registers.CookieKind.LEARNED, 5))
+    ours = WireFlow(1, 2, MATCH_ALL, cookies.cookie(cookies.CookieKind.PORT, 5), b"")
+    learned = ours._replace(table=SCTP_REPLIES.number, cookie=cookies.cookie(cookies.CookieKind.LEARNED, 5))
     disguised = learned._replace(table=2)  # nothing is learned there, so this cookie protects nothing
-    of_a_newer_version = ours._replace(priority=3, cookie=registers.cookie(registers.CookieKind.PIPELINE) | 0xEE << 40)
+    of_a_newer_version = ours._replace(priority=3, cookie=cookies.cookie(cookies.CookieKind.PIPELINE) | 0xEE << 40)
     dump = FlowDump()
     dump.add(
         reply(

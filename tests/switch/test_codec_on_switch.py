@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from flows.openflow import port_numbers, register_bits
+from flows.pipeline import cookies, registers
+
 os.environ.setdefault("OSKEN_HUB_TYPE", "native")
 
 import pytest
@@ -13,32 +16,28 @@ from hypothesis import strategies as st
 
 from flows.cluster.model import Cluster
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
+from flows.openflow.actions import (
     Action,
     CheckLength,
     Conjunction,
     Ct,
-    Flow,
     LearnReply,
     Load,
-    Match,
     Meter,
     Move,
     Output,
     OutputRegister,
     Resubmit,
-    exactly,
-    in_range,
-    masked,
-    match,
 )
-from flows.pipeline import registers
+from flows.openflow.flow import Flow
+from flows.openflow.match import Match, exactly, in_range, masked, match
 from flows.pipeline.pod_limits import Limit, meter_number
-from flows.policy.rule import compile_policy
-from flows.render.fixed import render
+from flows.policy.reference import compile_policy
 from flows.render.flow_set import IPV4, IPV6
 from flows.render.midstream import turned
-from flows.wire.codec import FlowDump, decode_flow, encode_flow
+from flows.render.reference import render
+from flows.wire.codec import decode_flow, encode_flow
+from flows.wire.dump import FlowDump
 from flows.wire.text import format_flow
 from flows.wire.values import Changes, WireFlow, wire_flow
 from tests.pipeline.two_nodes import NODES, plan, settled, view
@@ -47,7 +46,7 @@ from tests.switch.flow_cases import flows
 from tests.switch.harness import Bridge, running
 from tests.switch.openflow import Client, client
 
-COOKIE = registers.cookie(registers.CookieKind.PIPELINE)
+COOKIE = cookies.cookie(cookies.CookieKind.PIPELINE)
 METER = meter_number(Limit.FRAGMENTS, 5)
 ICMPV6 = exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6)
 TCP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP)
@@ -134,7 +133,7 @@ EVERY_FIELD: list[Match] = [
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (
         match(),
-        (Output(5), Output(registers.LOCAL_32), Output(registers.IN_PORT_32), OutputRegister(registers.OUTPUT)),
+        (Output(5), Output(port_numbers.LOCAL_32), Output(port_numbers.IN_PORT_32), OutputRegister(registers.OUTPUT)),
         None,
     ),
     (
@@ -142,7 +141,7 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
         (Load(registers.SOURCE, 5), Load(registers.SCTP_ASSOCIATION, 2), Move(registers.SOURCE, registers.DESTINATION)),
         7,
     ),
-    (match(), (Load(registers.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
+    (match(), (Load(register_bits.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
     (match(), (Meter(METER), CheckLength(86, registers.LONGEST), Load(registers.SOURCE, 5)), 7),
     (match(), (Meter(METER),), 9),
     (match(), (), 9),
@@ -152,7 +151,7 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(IPV4, TCP), tuple(turned(IPV4, TCP)), 7),
     (match(IPV6, TCP), tuple(turned(IPV6, TCP)), 7),
     (match(IPV4, SCTP), tuple(turned(IPV4, SCTP)), 7),
-    (match(IPV6, UDP), (*turned(IPV6, UDP), Move(registers.Range(oxm.UDP_SRC, 0, 15, ""), registers.PORT_FROM)), 7),
+    (match(IPV6, UDP), (*turned(IPV6, UDP), Move(register_bits.Range(oxm.UDP_SRC, 0, 15, ""), registers.PORT_FROM)), 7),
     (match(IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
     (match(IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
     (match(IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.bridge.binding import BridgeState, InterfaceState
+from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Rule
 from flows.cluster.net import WIDTH, Net
 from flows.plan.world import World

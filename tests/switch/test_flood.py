@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle
-from flows.bridge.binding import Attachment, BridgeState, InterfaceState, SwitchView
+from flows.bridge.state import Attachment, BridgeState, InterfaceState, SwitchView
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
-from flows.pipeline.registers import MAX_OFPORT
+from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import FLOOD
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.plan.world import World
+from flows.render.flood import flood_chunk, render_everybody
 from flows.render.flow_set import FlowSet
-from flows.render.pods import flood_chunk, render_everybody
 from flows.wire.codec import Encoder, decode_flow
 from flows.wire.values import wire_flow
 from tests.pipeline.packet import arp

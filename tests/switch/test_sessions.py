@@ -23,21 +23,12 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.meters import MeterChanges, MeterReport
 from flows.openflow import match_fields as oxm
-from flows.openflow.flow import (
-    Action,
-    Conjunction,
-    Flow,
-    Load,
-    Meter,
-    Output,
-    exactly,
-    in_range,
-    masked,
-    match,
-)
+from flows.openflow.actions import Action, Conjunction, Load, Meter, Output
+from flows.openflow.flow import Flow
+from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline import registers
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import METERED, Band, meter_number
-from flows.pipeline.registers import CookieKind, cookie
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.wire.codec import encode_flow
 from flows.wire.values import Body, Changes, FlowKey, WireFlow

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from controller.base.native_threads import original
 from controller.base.printable import printable
 from controller.reconcile.events import Problem
-from controller.sources.folder.manifest import Reading, Unit, broken, read_manifest
+from controller.sources.folder.manifest import Reading, broken, read_manifest
+from controller.sources.unit import Unit
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SUBFOLDERS = "subfolders"

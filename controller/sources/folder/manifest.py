@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from controller.base.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.folder.documents import Document, DocumentError, TooManyDocuments, read_documents
+from controller.sources.unit import Unit
 from flows.parse.objects import READERS, ParsedObject, ParseError, parse_object
 
 MAX_LIST_DEPTH = 10  # lists inside lists; kubectl makes one
@@ -18,27 +18,7 @@ LONGEST_REASON = 400  # characters
 MAX_KINDS = 20  # of a file that are counted by name when they are none of ours
 OTHER_KINDS = "objects of other kinds"
 _LISTS = frozenset({"List", *(f"{kind}List" for _, kind in READERS)})
-
 _NEAR_LISTS = {kind.lower(): kind for kind in _LISTS}
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What a source takes or leaves as a whole: the objects of a file, or one object of an API.
-
-    The problems name what is wrong in it; `count` says how many there are where they are not all named. `ignored`
-    counts the objects that are none of Headgate's business, by kind.
-    """
-
-    objects: tuple[ParsedObject, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    count: int = 0
-    ignored: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def faults(self) -> int:
-        """How many problems there are."""
-        return max(self.count, len(self.problems))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,10 @@ from controller.base.native_threads import Mailbox, original
 from controller.base.threads import Watched, watched
 from controller.reconcile.events import Problem
 from controller.sources.folder.files import Folder
-from controller.sources.folder.manifest import OTHER_KINDS, Unit
+from controller.sources.folder.manifest import OTHER_KINDS
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
+from controller.sources.unit import Unit
 
 RESCAN = 10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
 CHANGED = -1  # a request to look again that nobody waits for

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 import structlog
 
 from controller.base.threads import watched
-from controller.sources.folder.manifest import Unit
+from controller.sources.unit import Unit
 
 SETTLE_SECONDS = 0.2  # in which a watch that the server ended in order says what came while it was opened again
 HOLD_SECONDS = 60.0  # the longest that a change waits, as long as a server may ask us to stay away

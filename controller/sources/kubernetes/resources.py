@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from controller.base.printable import printable
 from controller.reconcile.events import Problem
-from controller.sources.folder.manifest import Unit
 from controller.sources.kubernetes.stream import ApiError
+from controller.sources.unit import Unit
+from flows.cluster.original_api import ALPHA_API
 from flows.parse.objects import ParseError, parse_object
-from flows.parse.original_api import ALPHA_API
 
 
 class Resource(NamedTuple):

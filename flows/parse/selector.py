@@ -1,0 +1,125 @@
+"""From an untrusted label selector to a Selector, with the API server's validation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+
+from flows.cluster.model import (
+    EVERYTHING,
+    Labels,
+    Operator,
+    Requirement,
+    Selector,
+)
+from flows.parse.names import label_key_error, label_value_error
+from flows.parse.untrusted import (
+    Errors,
+    FieldError,
+    Object,
+    each_object,
+    kind_of,
+    known_fields,
+    labels_at,
+    list_at,
+    not_a_string,
+    shown,
+    string_at,
+    valid_labels,
+)
+
+_SELECTOR = frozenset({"matchLabels", "matchExpressions"})
+_REQUIREMENT = frozenset({"key", "operator", "values"})
+_OPERATORS = {operator.value: operator for operator in Operator}
+
+
+def selector_at(parent: Object, name: str, path: str, errors: Errors) -> Selector | None:
+    """The selector in field `name`: None when absent, and when anything in it is wrong, which is reported.
+
+    The empty selector is not None: it selects everything.
+    """
+    raw = parent.get(name)
+    if raw is None:
+        return None
+    simple = simple_selector(raw)
+    if simple is not None:
+        return simple
+    path = f"{path}.{name}"
+    if not isinstance(raw, dict):
+        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        return None
+    before = len(errors)
+    known_fields(raw, _SELECTOR, path, errors)
+    labels = labels_at(raw, "matchLabels", path, errors)
+    requirements = each_object(raw, "matchExpressions", path, _requirement, errors)
+    if len(errors) != before:
+        return None
+    return _shared_selector(frozenset((*requirements, *_label_terms(labels))))
+
+
+def simple_selector(raw: object) -> Selector | None:
+    """What nearly all are: empty, or a map of labels and nothing else. None for another, and for one that is wrong."""
+    if not isinstance(raw, dict) or len(raw) > 1:
+        return None
+    labels = raw.get("matchLabels")
+    if not raw or not isinstance(labels, dict):
+        return None if raw else EVERYTHING
+    try:
+        return _label_selector(tuple(labels.items()))
+    except TypeError:  # a value that cannot be hashed: no text
+        return None
+
+
+@lru_cache(1 << 16)
+def _label_selector(items: tuple[tuple[object, object], ...]) -> Selector | None:
+    """The selector of a matchLabels map; None when any is not a valid label."""
+    labels = valid_labels(items)
+    return None if labels is None else _shared_selector(frozenset(_label_terms(labels)))
+
+
+def _label_terms(labels: Labels) -> Iterable[Requirement]:
+    """Each label is a requirement In with one value."""
+    return (_shared_requirement(key, Operator.IN, (value,)) for key, value in labels.items())
+
+
+@lru_cache(1 << 16)
+def _shared_selector(requirements: frozenset[Requirement]) -> Selector:
+    """One value for equal selectors, its requirements sorted: the order in the manifest makes no difference."""
+    return Selector(tuple(sorted(requirements, key=lambda term: (term.key, term.operator.value, term.values))))
+
+
+@lru_cache(1 << 16)
+def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -> Requirement:
+    return Requirement(sys.intern(key), operator, tuple(map(sys.intern, values)))
+
+
+def _requirement(raw: Object, path: str, errors: Errors) -> Requirement | None:
+    before = len(errors)
+    known_fields(raw, _REQUIREMENT, path, errors)
+    key = string_at(raw, "key", path, errors)
+    if len(errors) == before and (error := label_key_error(key)):
+        errors.append(FieldError(f"{path}.key", f"{shown(key)} is not valid: {error}" if key else "is required"))
+    values = set()
+    for index, item in enumerate(list_at(raw, "values", path, errors)):
+        value = "" if item is None else item
+        if not isinstance(value, str):
+            errors.append(FieldError(f"{path}.values[{index}]", not_a_string(value)))
+        elif error := label_value_error(value):
+            errors.append(FieldError(f"{path}.values[{index}]", f"{shown(value)} is not valid: {error}"))
+        else:
+            values.add(value)
+    raw_operator = raw.get("operator")
+    operator = _OPERATORS.get(raw_operator) if isinstance(raw_operator, str) else None
+    if operator is None:
+        known = f"must be In, NotIn, Exists or DoesNotExist, not {kind_of(raw_operator)}"
+        errors.append(FieldError(f"{path}.operator", "is required" if raw_operator is None else known))
+    elif operator in (Operator.IN, Operator.NOT_IN):
+        # In and NotIn need a value to compare with; Exists and DoesNotExist ask for the key alone.
+        if not raw.get("values"):
+            errors.append(FieldError(f"{path}.values", f"must have a value, the operator being {operator.value}"))
+    elif raw.get("values"):
+        errors.append(FieldError(f"{path}.values", f"must be empty, the operator being {operator.value}"))
+    if len(errors) != before or operator is None:
+        return None
+    return _shared_requirement(key, operator, tuple(sorted(values)))
