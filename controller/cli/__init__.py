@@ -42,7 +42,7 @@ COMMANDS = {
     ),
     "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
     "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
-    "bench": Command("controller.cli.bench", "bench", "Measure what Headgate costs on this machine."),
+    "bench": Command("bench.cli", "bench", "Measure what Headgate costs on this machine."),
     "completion": Command(
         "controller.cli.completion", "completion", "Print what makes a shell complete headgate's commands."
     ),

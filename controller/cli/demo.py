@@ -1,4 +1,4 @@
-"""`headgate demo`: the demonstration in `topology.lab.demo`, as a command."""
+"""`headgate demo`: the demonstration in `topology.demo`, as a command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def demo(datapath: Any) -> None:
     """
     from rich.console import Console
 
-    from topology.lab.demo import run
+    from topology.demo import run
 
     console = Console(highlight=False)
     with told():

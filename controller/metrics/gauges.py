@@ -11,8 +11,8 @@ from functools import partial
 from typing import NamedTuple
 
 from controller.metrics.series import Counts, Denied, Invalid, Limited, Metrics
-from controller.ovsdb.away import CONTESTED, OVSDB, WAITING
 from controller.reconcile.reconciler import Reconciler
+from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
 from controller.status.keeper import BUSY_SECONDS, Core, Keeper
 from controller.status.report import bridges_behind
 from flows.bridge.owners import BridgeName

@@ -268,7 +268,7 @@ class Metrics:
         self._gauges[CONNECTED].labels(node, bridge).set(int(connected))
 
     def away(self, node: str, bridge: str, reason: str) -> None:
-        """Why a switch has no OpenFlow session now, a word of `controller.ovsdb.away`; empty while it has one."""
+        """Why a switch has no OpenFlow session now, a word of `status.away_reasons`; empty while it has one."""
         last = self._away.pop((node, bridge), "")
         if last not in ("", reason):
             _remove(self._gauges[AWAY], (node, bridge, last))

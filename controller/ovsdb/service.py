@@ -18,7 +18,7 @@ from functools import partial
 import structlog
 
 from controller.base.threads import watched
-from controller.ovsdb import away, bridge_settings
+from controller.ovsdb import bridge_settings
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.link import Direction, Link, Room, Ticket
 from controller.ovsdb.listener import Listener
@@ -30,6 +30,7 @@ from controller.peers.door import Closed, Door, Visitor
 from controller.peers.limits import DoorLimits, OvsdbLimits
 from controller.peers.pace import Budget
 from controller.reconcile.events import Event
+from controller.status import away_reasons
 from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
@@ -200,7 +201,7 @@ class Ovsdb:
             ]
 
     def away(self) -> dict[tuple[str, str], str]:
-        """Why switches have no OpenFlow session with us, a word of `controller.ovsdb.away` each, by OVSDB and bridge.
+        """Why switches have no OpenFlow session with us, a word of `controller.status.away_reasons` each, by OVSDB and bridge.
 
         Bridges of which nothing is known are left out.
         """
@@ -209,7 +210,7 @@ class Ovsdb:
         found: dict[tuple[str, str], str] = {}
         for link, feed in links:
             if link.rival:
-                found.update(((feed.name, bridge), away.RIVAL) for bridge in feed.bridges())
+                found.update(((feed.name, bridge), away_reasons.RIVAL) for bridge in feed.bridges())
             elif link.synced:
                 found.update(((feed.name, bridge), word) for bridge, word in link.away.items())
         return found

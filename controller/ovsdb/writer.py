@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import ovs.db.idl
 import structlog
 
-from controller.ovsdb import away, bridge_settings
+from controller.ovsdb import bridge_settings
 from controller.ovsdb.feed import Feed
 from controller.ovsdb.rows import clean, datapath_id, first, owned_rows, texts
 from controller.ovsdb.targets import controller_target, leads_to, plain_address
 from controller.peers.backoff import Backoff
+from controller.status import away_reasons
 
 log = structlog.get_logger(__name__)
 BATCH = 1000  # Interfaces in one transaction
@@ -198,7 +199,7 @@ class Writer:
         session = self._config.connected(dpid) if dpid else 0
         rival = "" if session else self._rival(bridge, target, leads)
         if rival:
-            return _Plan(again=1.0, notes=(rival,), away=away.RIVAL)
+            return _Plan(again=1.0, notes=(rival,), away=away_reasons.RIVAL)
         theirs = [row for row in bridge.controllers if not row.ours]
         add, again = False, None
         if theirs and len(theirs) == len(bridge.controllers) and not any(leads(row.target) for row in theirs):
@@ -208,11 +209,11 @@ class Writer:
             self._watched.pop(bridge.uuid, None)
         operations = bridge_settings.plan_controller(bridge, target, leads, add)
         if operations and (wait := self._backoff.left(bridge.uuid, now)):
-            return _Plan(again=wait, away="" if session else away.RIVAL)
+            return _Plan(again=wait, away="" if session else away_reasons.RIVAL)
         self._note_ours(now, bridge, target)
         if session or not dpid:
             return _Plan(operations, again)
-        word = away.of_controllers(bridge.controllers, lambda it: it == target or leads(it), self._last_error)
+        word = away_reasons.of_controllers(bridge.controllers, lambda it: it == target or leads(it), self._last_error)
         return _Plan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
 
     def _last_error(self, controller: str) -> str:
@@ -297,7 +298,7 @@ class _Plan:
     operations: list[bridge_settings.Operation] = field(default_factory=list)
     again: float | None = None
     notes: tuple[str, ...] = ()
-    away: str = ""
+    away_reasons: str = ""
 
 
 def _attempt(row: Any) -> tuple[str, Attempt] | None:

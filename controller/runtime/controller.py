@@ -44,11 +44,11 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.answers import CoreViews
+from controller.runtime.board import Board
 from controller.runtime.commands import Carrier
 from controller.sources.folder.source import ManifestFolder
 from controller.sources.kubernetes.source import KubernetesApi
 from controller.sources.store import Store
-from controller.status.board import Board
 from controller.status.invalid_packets import BEGAN, ENDED, news
 from controller.status.policy_notes import Notes
 from controller.tls.credentials import Credentials

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from controller.openflow.foreign_flows import describe_foreign
 from controller.reconcile.reconciler import Reconciler
 from controller.status.details import DENY_KINDS, isolating
+from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
 from flows.bridge.owners import BridgeName
 from flows.bridge.state import Attachment

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from itertools import chain, islice
 from typing import NamedTuple
 
-from controller.openflow.foreign_flows import describe_foreign
 from controller.reconcile.events import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
+from controller.status.foreign_flows import describe_foreign
 from controller.status.invalid_packets import why_invalid
 from controller.status.model import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.bridge.binding import NO_NODE

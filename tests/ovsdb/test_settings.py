@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from controller.metrics.series import AWAY
-from controller.ovsdb import away
 from controller.ovsdb.bridge_settings import ControllerRow
 from controller.reconcile.events import InstalledWritten
+from controller.status import away_reasons
 from tests.ovsdb.node import Core, Node, free_port, running, until
 
 TABLES = {0: "classify", 10: "neighbor", 90: "deny"}
@@ -170,11 +170,11 @@ def test_a_switch_that_does_not_call_says_why_and_what_mends_it(node: Node, core
         (note,) = ovsdb.status()[0].notes
         assert f"tcp:127.0.0.1:{port} (Connection refused)" in note
         assert f"ovs-vsctl set-controller br-int tcp:127.0.0.1:{port}" in note
-        until(lambda: ovsdb.away() == {(node.remote, "br-int"): away.REFUSED})
+        until(lambda: ovsdb.away() == {(node.remote, "br-int"): away_reasons.REFUSED})
         # The operator's way leads to somebody else, as far as can be told while Headgate waits for it.
         node.vsctl("set-controller", "br-int", "tcp:127.0.0.1:1", "--", "set", "controller", "br-int",
                    "max_backoff=60000")  # fmt: skip
-        until(lambda: ovsdb.away() == {(node.remote, "br-int"): away.ELSEWHERE})
+        until(lambda: ovsdb.away() == {(node.remote, "br-int"): away_reasons.ELSEWHERE})
 
 
 def test_why_a_switch_is_away_is_one_of_a_few_words_whatever_the_database_says() -> None:
@@ -185,11 +185,11 @@ def test_why_a_switch_is_away_is_one_of_a_few_words_whatever_the_database_says()
     words = {"": "waiting", "Connection refused": "refused", "No route to host": "unreachable", "End of file": "closed"}
     words |= {"Protocol error": "protocol", 'evil"\x1b[2J': "failed", "Connection refused ": "failed"}
     for error, word in words.items():
-        assert away.of_controllers(rows, ours, {"2": error, "1": "No route to host"}.__getitem__) == word
-        assert word in away.REASONS
-    assert away.of_controllers(rows[:1], ours, lambda _: "Connection refused") == away.ELSEWHERE
-    assert away.of_controllers((), ours, lambda _: "Connection refused") == away.NO_CONTROLLER
-    assert all(word in AWAY.help for word in away.REASONS)
+        assert away_reasons.of_controllers(rows, ours, {"2": error, "1": "No route to host"}.__getitem__) == word
+        assert word in away_reasons.REASONS
+    assert away_reasons.of_controllers(rows[:1], ours, lambda _: "Connection refused") == away_reasons.ELSEWHERE
+    assert away_reasons.of_controllers((), ours, lambda _: "Connection refused") == away_reasons.NO_CONTROLLER
+    assert all(word in AWAY.help for word in away_reasons.REASONS)
 
 
 def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: Core) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flows.bridge.binding import read_bridge
 from flows.bridge.reader import BridgeReader
-from flows.bridge.state import Attachment, BridgeState, InterfaceState, SwitchView
+from flows.bridge.state import Attachment, BridgeState, InterfaceState, OwnPorts, SwitchView
 from flows.cluster.model import Cluster, Direction, Key, Node, Pod
 from flows.cluster.net import Net
 from flows.pipeline.tables import NEIGHBOR

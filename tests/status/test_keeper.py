@@ -21,8 +21,8 @@ from controller.reconcile.events import (
     SwitchDown,
 )
 from controller.reconcile.reconciler import Reconciler
+from controller.runtime.board import Board
 from controller.status import keeper as keeping
-from controller.status.board import Board
 from controller.status.keeper import Keeper
 from controller.status.model import PodView
 from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.openflow.foreign_flows import describe_foreign
 from controller.openflow.meters import QUESTIONS
 from controller.reconcile.events import (
     BundleDone,
@@ -22,6 +21,7 @@ from controller.reconcile.events import (
     SwitchUp,
 )
 from controller.reconcile.meters import MeterChanges, MeterReport
+from controller.status.foreign_flows import describe_foreign
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Conjunction, Load, Meter, Output
 from flows.openflow.flow import Flow
