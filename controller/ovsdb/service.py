@@ -201,7 +201,7 @@ class Ovsdb:
             ]
 
     def away(self) -> dict[tuple[str, str], str]:
-        """Why switches have no OpenFlow session with us, a word of `controller.status.away_reasons` each, by OVSDB and bridge.
+        """Why switches have no OpenFlow session with us, a word of `status.away_reasons` each, by OVSDB and bridge.
 
         Bridges of which nothing is known are left out.
         """

@@ -298,7 +298,7 @@ class _Plan:
     operations: list[bridge_settings.Operation] = field(default_factory=list)
     again: float | None = None
     notes: tuple[str, ...] = ()
-    away_reasons: str = ""
+    away: str = ""
 
 
 def _attempt(row: Any) -> tuple[str, Attempt] | None:
