@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.paths import ROOT
+
 NOBODY = 65534
 
 

@@ -14,7 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.paths import ROOT
+
 PACKAGES = ("flows", "controller", "topology", "bench")
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+from tests.helpers.paths import ROOT
+
+DEPLOY = ROOT / "deploy"
 MANIFESTS = DEPLOY / "kubernetes"
 
 

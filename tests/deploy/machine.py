@@ -11,10 +11,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.helpers.paths import ROOT
 from topology.host import links, netns, process
 from topology.host.machine import program, schema
 
-ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / "deploy" / "node.sh"
 UNDO = ROOT / "deploy" / "node-undo.sh"
 UPLINK = "eth9"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ import yaml
 from prometheus_client import Histogram
 
 from controller.metrics.series import DECLARED
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "headgate.json").read_text())
 ALERTS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "headgate-alerts.yaml").read_text())
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

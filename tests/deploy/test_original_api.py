@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ import yaml
 from flows.cluster.original_api import LegacyPolicy
 from flows.parse.objects import parse_object
 from tests.envtest.server import ApiServer
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "deploy" / "kubernetes" / "crd-networkpolicys.net.alpha.kubernetes.io.yaml"
 EXAMPLES = ROOT / "docs" / "examples"
 PATH = "/apis/net.alpha.kubernetes.io/v1alpha1/namespaces/tenant-a/networkpolicys"

@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 
 from tests.envtest.assets import binary
+from tests.helpers.paths import ROOT
 from topology.lab.manifests import Object, label
 from topology.lab.objects import Cluster
 
-ROOT = Path(__file__).resolve().parents[2]
 RBAC = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 ADMIN = "administrator"
 PATIENCE = 120.0

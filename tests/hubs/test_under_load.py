@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from controller.base.hub import HUBS
+from tests.helpers.fakes import HELLO, PORTS, features, message
+from tests.helpers.ovsdb_node import until
+from tests.helpers.tls_world import HOST, Headgate, Pki, SecureNode, anonymous, headgate, secure_node
 from tests.hubs.closing import FOUND
-from tests.ovsdb.node import until
-from tests.switch.fakes import HELLO, PORTS, features, message
-from tests.tls.world import HOST, Headgate, Pki, SecureNode, anonymous, headgate, secure_node
 
 NODES = ("one", "two", "three")
 PODS = 6  # on each

@@ -8,9 +8,9 @@ import pytest
 
 from controller.base.hub import HUBS
 from controller.cli import main
+from tests.helpers.ovsdb_node import until
+from tests.helpers.tls_world import Pki, SecureNode, headgate
 from tests.nodes.world import DENY, attach, bridge, call, flows, know, name, pod, put, view
-from tests.ovsdb.node import until
-from tests.tls.world import Pki, SecureNode, headgate
 
 pytestmark = pytest.mark.switch
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controller.cli import main
+from tests.helpers.ovsdb_node import Node, until
+from tests.helpers.tls_world import Headgate
 from tests.nodes.world import DENY, attach, call, flows, honest, liar, peers, plain, pod, policy, put, view
-from tests.ovsdb.node import Node, until
-from tests.tls.world import Headgate
 
 pytestmark = pytest.mark.switch
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.ovsdb.node import Node
-from tests.switch.dumps import without_marks
-from tests.tls.world import HOST, Headgate
+from tests.helpers.dumps import without_marks
+from tests.helpers.ovsdb_node import Node
+from tests.helpers.tls_world import HOST, Headgate
 
 DENY = {
     "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": "x"},

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, replace
 
 from flows.openflow import match_fields as oxm
-from tests.packets.frames import mac, number
-from tests.pipeline.packet import (
+from tests.helpers.frames import encode
+from tests.helpers.packet import (
     ARP_REPLY,
     ARP_REQUEST,
     ETHER,
@@ -18,7 +18,7 @@ from tests.pipeline.packet import (
     arp,
     neighbor,
 )
-from tests.switch.frames import encode
+from tests.packets.frames import mac, number
 from topology.lab.lab import Lab
 
 ROUTER_ADVERTISEMENT, REDIRECT = 134, 137

@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from tests.helpers.frames import encode
+from tests.helpers.packet import ARP_REQUEST, arp
 from tests.packets.world_lab import PLACEMENT
-from tests.pipeline.packet import ARP_REQUEST, arp
-from tests.switch.frames import encode
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 from topology.lab.node import BRIDGE

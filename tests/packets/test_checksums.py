@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from controller.reconcile.switch import AUDIT_SECONDS
+from tests.helpers.frames import encode
+from tests.helpers.packet import split
 from tests.packets.frames import put
 from tests.packets.test_limits import packet
 from tests.packets.world_lab import world_lab
-from tests.pipeline.packet import split
-from tests.switch.frames import encode
 from topology.host.links import ETHTOOL_STXCSUM, SIOCETHTOOL, checksums_in_software
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab

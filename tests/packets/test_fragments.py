@@ -7,9 +7,9 @@ import socket
 import pytest
 
 from flows.openflow import match_fields as oxm
+from tests.helpers.packet import ETHER
 from tests.packets.frames import Ears
 from tests.packets.policies import pods, policies, port
-from tests.pipeline.packet import ETHER
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 

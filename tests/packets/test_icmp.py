@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from flows.openflow import match_fields as oxm
+from tests.helpers.frames import encode
+from tests.helpers.packet import ETHER, ICMP, Packet
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
 from tests.packets.watch import until
-from tests.pipeline.packet import ETHER, ICMP, Packet
-from tests.switch.frames import encode
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe

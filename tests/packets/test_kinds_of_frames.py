@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.helpers.frames import checksum
 from tests.packets.frames import Ears, mac, neighbours_of, number, put
 from tests.packets.policies import policies
-from tests.switch.frames import checksum
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab

@@ -20,13 +20,13 @@ import pytest
 
 from flows.openflow import match_fields as oxm
 from flows.pipeline.pod_limits import SCTP_MOST_OF_POD, Limit, Rates
+from tests.helpers.frames import encode
+from tests.helpers.packet import ETHER, Packet, split
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import policies
 from tests.packets.test_fragments import answered, asker
 from tests.packets.watch import until
 from tests.packets.world_lab import world_lab
-from tests.pipeline.packet import ETHER, Packet, split
-from tests.switch.frames import encode
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 

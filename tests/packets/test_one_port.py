@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from flows.openflow import match_fields as oxm
+from tests.helpers.frames import encode
+from tests.helpers.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
-from tests.pipeline.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
-from tests.switch.frames import encode
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab

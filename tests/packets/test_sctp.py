@@ -8,10 +8,10 @@ import itertools
 import pytest
 
 from flows.openflow import match_fields as oxm
+from tests.helpers.frames import encode
+from tests.helpers.packet import ETHER, Packet
 from tests.packets.frames import Ears, mac, number, put
 from tests.packets.policies import pods, policies, port
-from tests.pipeline.packet import ETHER, Packet
-from tests.switch.frames import encode
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab

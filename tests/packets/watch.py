@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.helpers.dumps import without_marks
 from tests.packets.streams import SIDES, LongLived
-from tests.switch.dumps import without_marks
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Traffic

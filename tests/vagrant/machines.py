@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tests.envtest.server import free_ports
+from tests.helpers.paths import ROOT
 from tests.truth.cases import Step
 from tests.truth.world import OUTSIDE, PODS, World
 from topology.host.process import python_path
@@ -26,7 +27,6 @@ from topology.remote.session import Fleet, Session
 from topology.spec.address import Endpoint, plan
 from topology.spec.load import check_topology
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "vagrant" / "results"
 TOPOLOGY = "/vagrant/build/vagrant/topology.json"
 ADMIN = "/var/lib/headgate-lab/admin.kubeconfig"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.paths import ROOT
+
 SCRIPTS = ROOT / "topology" / "vagrant"
 PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 

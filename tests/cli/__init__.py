@@ -1,1 +1,0 @@
-"""Tests of the command line, the configuration, HTTP, metrics and logs."""

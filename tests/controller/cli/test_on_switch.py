@@ -1,0 +1,224 @@
+"""The commands before a real controller and a real switch that real frames have passed."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.cli import main
+from flows.openflow import match_fields as oxm
+from tests.helpers.frames import encode
+from tests.helpers.harness import OpenVSwitch, running
+from tests.helpers.ovsdb_node import free_port, until
+from tests.helpers.packet import Packet
+from tests.helpers.paths import ROOT
+
+pytestmark = pytest.mark.switch
+
+START_SECONDS = 120.0
+TCP, SYN, TRIES = 6, 2, 3
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}, uid: uid-{name}}}
+spec: {{nodeName: one, containers: [{{name: c, ports: [{{name: http, containerPort: 80}}]}}]}}
+status: {{phase: Running, podIPs: [{{ip: 10.0.0.{number}}}]}}
+---
+"""
+POLICIES = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: only-web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: http}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut, namespace: shop}
+spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]}
+"""
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.cGxhbnRlZC1zZWNyZXQ.c2lnbmF0dXJl"
+PLANTED = f"""
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: faulty, namespace: shop}}
+spec: {{podSelector: {{}}, ingress: [{{ports: [{{protocol: "token={TOKEN}"}}]}}]}}
+"""
+NAMES = ("web", "db", "other")
+
+
+class Run:
+    """`headgate run` beside one switch, with a folder of manifests."""
+
+    def __init__(self, ovs: OpenVSwitch, folder: Path) -> None:
+        self.ovs = ovs
+        self.folder = folder / "manifests"
+        self.folder.mkdir()
+        pods = "".join(POD.format(name=name, number=number) for number, name in enumerate(NAMES, 1))
+        (self.folder / "all.yaml").write_text(f"{pods}{POLICIES}")
+        self.log = folder / "log"
+        command = [
+            sys.executable, "-m", "controller", "run", "--hub", "native", "--manifests", str(self.folder),
+            "--http", "127.0.0.1:0", "--ovsdb", ovs.remote, "--openflow-listen", f"tcp:127.0.0.1:{free_port()}",
+        ]  # fmt: skip
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        self.url = ""
+
+    def wait(self) -> None:
+        """Until it serves; a busy machine takes its time to load it."""
+        deadline = time.monotonic() + START_SECONDS
+        while not (found := re.search(r"headgate runs.*http=(\S+)", self.log.read_text())):
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        self.url = f"http://{found[1]}"
+
+    def get(self, page: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{page}", timeout=30) as answer:
+            return json.load(answer)
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            text: str = answer.read().decode()
+            return text
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    folder = Path(tempfile.mkdtemp(prefix="hgc-"))
+    with running(hostname="one") as ovs:
+        bridge = ovs.add_bridge("br-int", "dummy")
+        numbers = {f"p-{name}": number for number, name in enumerate(NAMES, 1)}
+        bridge.add_ports(numbers)
+        ids = {
+            f"p-{name}": {"iface-id": f"shop/{name}", "attached-mac": f"02:00:00:00:00:0{number}", "credential": TOKEN}
+            for number, name in enumerate(NAMES, 1)
+        }
+        for name, pairs in ids.items():
+            ovs.vsctl("set", "Interface", name, *(f'external_ids:{key}="{value}"' for key, value in pairs.items()))
+        started = Run(ovs, folder)
+        try:
+            started.wait()
+            assert main(["--server", started.url, "status", "--wait", "--timeout", "120"]) == 0
+            for number, count in ((1, TRIES), (3, TRIES + 1)):
+                frames = [encode(syn(number, 10_000 + n)) for n in range(count)]
+                bridge.inject(f"p-{NAMES[number - 1]}", *frames)
+            bridge.settle()
+            yield started
+        finally:
+            started.process.kill()
+            started.process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def syn(source: int, port: int) -> Packet:
+    """A pod's first segment to TCP 80 of the pod `db`."""
+    net = 10 << 24
+    return Packet(
+        eth_src=0x02_00_00_00_00_00 + source, eth_dst=0x02_00_00_00_00_02, eth_type=oxm.ETH_IPV4, source=net + source,
+        target=net + 2, proto=TCP, sport=port, dport=80, flags=SYN,
+    )  # fmt: skip
+
+
+def told(run: Run, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["--server", run.url, *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_pod_with_its_hits(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(told(run, capsys, "pod", "shop/db", "-o", "json"))
+    assert found["pod"]["port"] == "p-db" and found["bridge"] == "br-int" and found["in_force"] and not found["note"]
+    ingress = next(one for one in found["isolation"] if one["direction"] == "ingress")
+    assert ingress["policies"] == ["shop/only-web", "shop/shut"]
+    assert ingress["denied_packets"] == TRIES + 1
+    (rule,) = found["rules"]
+    assert rule["rules"] == ["shop/only-web ingress[0]"] and rule["ports"] == ["80/TCP"]
+    assert rule["peers"] == [{"address": "10.0.0.1", "pods": ["shop/web"]}]
+    assert rule["packets"] == TRIES
+    text = told(run, capsys, "pod", "shop/db")
+    assert re.search(r"^ingress +yes +4 +shop/only-web, shop/shut$", text, re.MULTILINE)
+    assert re.search(r"^shop/only-web ingress\[0\] +3 +80/TCP +shop/web \(10.0.0.1\)$", text, re.MULTILINE)
+
+
+def test_a_policy_with_its_hits(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(told(run, capsys, "policy", "shop/only-web", "-o", "json"))
+    assert [one["pod"] for one in found["subjects"]] == ["shop/db"]
+    assert found["rules"][0]["packets"] == TRIES and found["policy"]["realized"]
+    assert found["switches"] == [{"node": "one", "bridge": "br-int", "in_force": True, "pods": 1, "reason": ""}]
+    found = json.loads(told(run, capsys, "policy", "shop/shut", "-o", "json"))
+    assert found["rules"] == [] and found["left_out"] == []
+
+
+def test_what_is_told_is_what_the_switch_has(run: Run) -> None:
+    """Every peer of the rule is a clause on the switch, by ovs-ofctl's own word."""
+    peers = {peer["address"] for rule in run.get("/pods/shop/db")["rules"] for peer in rule["peers"]}
+    lines = run.ovs.bridges["br-int"].dump()
+    dump = "\n".join(line for line in lines if re.search(r"table=(60|ingress),", line))
+    assert peers == set(re.findall(r"ct_nw_src=(10\.[\d.]+)", dump))
+
+
+def test_denied_flows_carry_the_policies(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(run, capsys, "flows", "--denied", "--nonzero")
+    assert "ingress isolated by shop/only-web, shop/shut; pod shop/db" in text
+    found = json.loads(told(run, capsys, "flows", "--policy", "shop/shut", "-o", "json"))
+    assert {one["kind"] for one in found} == {"deny_ingress"}
+    labels = 'namespace="shop",pod="db",policies="shop/only-web, shop/shut"'
+    until(lambda: re.search(rf'denied_packets_total{{direction="ingress",{labels}}} 4\.0', run.metrics()), "the metric")
+
+
+def test_an_object_that_is_not_there_is_code_1(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("pod", "policy"):
+        assert main(["--server", run.url, command, "shop/nobody"]) == 1
+        said = capsys.readouterr().err
+        assert f"there is no {command} shop/nobody" in said and said.count("\n") == 1
+
+
+def test_the_log_names_the_node(run: Run) -> None:
+    lines = [line for line in run.log.read_text().splitlines() if "changing flows" in line]
+    assert lines and all("node=one" in line and "dpid=" in line for line in lines)
+
+
+def test_a_bundle_has_everything_but_secrets(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (run.folder / "faulty.yaml").write_text(PLANTED)
+    (run.folder / "kubeconfig.yaml").write_text(
+        f"apiVersion: v1\nkind: Config\nusers: [{{user: {{token: {TOKEN}}}}}]\n"
+    )
+    until(lambda: run.get("/status")["problems"], "a problem with a secret in it")
+    path = tmp_path / "bundle.tar.gz"
+    assert str(path) in told(run, capsys, "support-bundle", "-o", str(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as bundle:
+        texts = {
+            member.name.partition("/")[2]: found.read().decode()
+            for member in bundle.getmembers()
+            if (found := bundle.extractfile(member))
+        }
+    assert set(texts) >= {
+        "README.txt", "status.json", "status.txt", "flows/one.json", "flows/one.txt", "ovsdb.json", "log.txt",
+        "versions.json", "settings.json",
+    }  # fmt: skip
+    assert "changing flows" in texts["log.txt"] and "node=one" in texts["log.txt"]
+    interfaces = {one["name"]: one["external_ids"] for one in json.loads(texts["ovsdb.json"])[0]["interfaces"]}
+    assert interfaces["p-db"]["credential"] == "(left out)" and interfaces["p-db"]["iface-id"] == "shop/db"
+    assert json.loads(texts["settings.json"])["manifests"] == str(run.folder)
+    assert json.loads(texts["versions.json"])["controller"]["python"]
+    assert json.loads(texts["status.json"])["pods"] and "Pods" in texts["status.txt"]
+    assert "shop/only-web" in texts["flows/one.txt"]
+    for name, text in texts.items():
+        for part in TOKEN.split("."):
+            assert part not in text, name

@@ -1,0 +1,166 @@
+"""Every command ends: with its answer, with a failure, or by the reconciler's own clock. Audits are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from controller.reconcile.events import (
+    AskNode,
+    BridgeChanged,
+    ClusterChanged,
+    DumpFlows,
+    Event,
+    FlowsDumped,
+    SendBundle,
+    SwitchUp,
+    Tick,
+)
+from controller.reconcile.meters import MeterChanges
+from controller.reconcile.port_marks import ASK_AGAIN_SECONDS
+from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
+from controller.runtime import commands as carrier_module
+from controller.runtime.commands import Carrier
+from flows.bridge.connection_peer import Peer
+from flows.render import cache_marks
+from flows.wire.values import Changes
+from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
+from tests.helpers.reconcile_driver import Driver, ValueSwitch
+
+STEPS = ("dump", "send_bundle", "set_installed", "log")
+
+
+def without_marks(changes: Changes) -> Changes:
+    """The changes that are of what is desired: see `flows.render.cache_marks`."""
+    adds, modifies, deletes = (
+        tuple(flow for flow in some if flow.priority != cache_marks.PRIORITY) for some in changes
+    )
+    return Changes(adds, modifies, deletes)
+
+
+class Hands:
+    """Those who carry commands out. One step raises, or nobody ever says how it ended, so many times."""
+
+    def __init__(self, driver: Driver, step: str, times: int, silent: bool) -> None:
+        self.driver, self.step, self.left, self.silent = driver, step, times, silent
+        self.events: list[Event] = []
+
+    def fails(self, step: str) -> bool:
+        """Whether this step goes wrong now; raises if it is to."""
+        if step != self.step or not self.left:
+            return False
+        self.left -= 1
+        if not self.silent:
+            raise RuntimeError(step)
+        return True
+
+    def dump(self, command: DumpFlows) -> None:
+        if not self.fails("dump"):
+            self.events += self.driver._answer(command)
+
+    def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
+        if not self.fails("send_bundle"):
+            self.events += self.driver._answer(SendBundle(dpid, session, number, without_marks(changes), about_meters))
+
+    def serve_peer(self, dpid: int, peer: Peer) -> None:
+        """No test here has certificates."""
+
+    def forget(self, ovsdb: str) -> None:
+        """No test here has managers."""
+
+    def ask_node(self, command: AskNode) -> None:
+        """No node here was asked before."""
+
+    def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
+        if not self.fails("set_installed"):
+            self.driver.marks.append(dict(interfaces))
+
+
+def run(hands: Hands, *events: Event) -> None:
+    """Hand events over, and whatever comes of them to those who carry it out."""
+    carrier = Carrier(hands, hands, hands.events.append, lambda dpid: {"dpid": f"{dpid:016x}"})
+    waiting = list(events)
+    while waiting:
+        hands.events.clear()
+        for command in hands.driver.core.handle(waiting, hands.driver.now):
+            carrier.carry_out(command)
+        waiting = list(hands.events)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["raises", "is lost"])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_command_that_fails_anywhere_is_tried_again(
+    step: str, silent: bool, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver()
+    driver.switches[7] = ValueSwitch(7)
+    hands = Hands(driver, step, times, silent)
+    if step == "log":
+
+        def broken(*_: object, **__: object) -> None:
+            raise OSError("the log is full")
+
+        monkeypatch.setattr(carrier_module.log, "info", broken, raising=False)
+        monkeypatch.setattr(carrier_module.log, "exception", broken, raising=False)
+    driver.sync()
+    run(hands, BridgeChanged(BRIDGE), SwitchUp(7, 1), ClusterChanged(cluster(DENY)))
+    for _ in range(2 * times + 1):
+        driver.now += max(COMMAND_SECONDS, ASK_AGAIN_SECONDS, LONGEST_RETRY) if silent else LONGEST_RETRY
+        run(hands, Tick())
+    switch = driver.core.switches[7]
+    assert switch.realized and switch.in_flight is None and not switch.dumping
+    assert {"uuid-a0": True, "uuid-b0": True} in driver.marks
+
+
+def test_after_starting_over_nothing_is_in_flight() -> None:
+    driver = Driver()
+    driver.switches[7] = ValueSwitch(7)
+    driver.sync()
+    lost = Hands(driver, "send_bundle", 1, silent=True)
+    run(lost, BridgeChanged(BRIDGE), SwitchUp(7, 1), ClusterChanged(cluster(DENY)))
+    assert driver.core.switches[7].in_flight is not None
+    driver.core.start_over()
+    assert driver.core.switches[7].in_flight is None and not driver.core.switches[7].dumping
+    run(lost, Tick())
+    assert driver.core.switches[7].realized
+
+
+def test_an_answer_that_comes_after_all_changes_nothing() -> None:
+    driver = Driver()
+    driver.switches[7] = ValueSwitch(7)
+    driver.sync()
+    hands = Hands(driver, "dump", 1, silent=True)
+    run(hands, BridgeChanged(BRIDGE), SwitchUp(7, 1), ClusterChanged(cluster(DENY)))
+    number = driver.core.switches[7].dumps_asked
+    driver.now += COMMAND_SECONDS
+    run(hands, Tick())
+    driver.now += LONGEST_RETRY
+    run(hands, Tick())
+    late = FlowsDumped(7, 1, number, {}, {}, 0)
+    run(hands, late, ClusterChanged(cluster(DENY, ALLOW)))
+    assert driver.core.switches[7].realized
+    assert driver.core.world.planned(("db", "br-int")).flows == driver.switches[7].flows  # type: ignore[union-attr]
+
+
+def test_a_switch_that_has_failed_for_days_is_still_tried_again() -> None:
+    switch = Switch(1, session=1)
+    switch.failures = 5000
+    switch.trip("no", 10.0)
+    assert switch.retry_at == 10.0 + LONGEST_RETRY
+
+
+def test_switches_that_come_together_are_audited_at_times_of_their_own() -> None:
+    times = []
+    for dpid in range(0x1000, 0x1000 + 600):
+        switch = Switch(dpid)
+        switch.up(1)
+        switch.want({}, {}, 1)
+        (command,) = switch.next(1000.0, may_send=True)
+        assert isinstance(command, DumpFlows)
+        switch.dumped(FlowsDumped(dpid, 1, command.number, {}, {}, 0), 1000.0)
+        times.append(switch.audit_at)
+    assert all(1000.0 < time <= 1000.0 + AUDIT_SECONDS for time in times)
+    seconds = [sum(int(time) == second for time in times) for second in range(1000, 1060)]
+    assert max(seconds) <= 20, "600 switches in 60 seconds"

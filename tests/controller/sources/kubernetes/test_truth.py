@@ -1,0 +1,73 @@
+"""Every truth table with the API server as source, driven with kubectl, on real packets.
+
+After each step the world that Headgate reads is the one that manifests give, and every probe as the table says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.cluster.model import Cluster
+from tests.envtest.server import ApiServer
+from tests.helpers.api_reader import Reader
+from tests.packets.tables import play
+from tests.packets.world_lab import NODES, world_lab, world_of
+from tests.truth.cases import CASES, Case
+from tests.truth.paper import PaperCluster
+from tests.truth.world import NAMESPACES
+from topology.lab.lab import Lab
+from topology.lab.manifests import cluster_objects
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the kubeconfig that Headgate has."""
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module")
+def lab(api: ApiServer, credentials: Path) -> Iterator[Lab]:
+    """A lab of the tables' world whose objects are in the API server."""
+    with world_lab(cluster=api.cluster(credentials)) as one:
+        yield one
+        objects = cluster_objects(one.topology, one.endpoints)
+        one.objects.delete(item for item in objects if item["kind"] != "Namespace")
+
+
+@pytest.fixture(scope="module")
+def table_reader(lab: Lab) -> Iterator[Reader]:
+    """The source by itself, with the same rights, beside the lab's controller."""
+    assert lab.cluster is not None
+    with Reader(lab.cluster.kubeconfig) as one:
+        one.wait_synced()
+        yield one
+
+
+def comparable(cluster: Cluster) -> Cluster:
+    """What of the world belongs to the tables, without UIDs, which only an API server gives."""
+    return Cluster(
+        {name: one for name, one in cluster.namespaces.items() if name in NAMESPACES},
+        {key: pod._replace(uid="") for key, pod in cluster.pods.items() if key.namespace in NAMESPACES},
+        {name: one for name, one in cluster.nodes.items() if name in NODES},
+        {key: one for key, one in cluster.policies.items() if key.namespace in NAMESPACES},
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_table(lab: Lab, table_reader: Reader, case: Case) -> None:
+    paper = PaperCluster(world_of(lab).manifests())
+    probes = 0
+    for step, count, wrong in play(lab, case):
+        for manifest in step.delete:
+            paper.delete_policy(manifest)
+        for manifest in step.apply:
+            paper.apply(manifest)
+        assert comparable(table_reader.reread()) == comparable(paper.snapshot()), step.why
+        probes += count
+        assert wrong == [], f"{case}, {step.why}:\n" + "\n".join(wrong)
+    assert probes > 0

@@ -1,0 +1,273 @@
+"""A status that is kept equals one that is read anew, after any sequence of events, and is read a little at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from controller.metrics.series import Metrics
+from controller.reconcile.events import (
+    BridgeChanged,
+    BridgeGone,
+    ClusterChanged,
+    OvsdbState,
+    Problem,
+    SwitchDown,
+)
+from controller.reconcile.reconciler import Reconciler
+from controller.runtime.board import Board
+from controller.status import keeper as keeping
+from controller.status.keeper import Keeper
+from controller.status.model import PodView
+from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
+from flows.bridge.owners import BridgeName
+from flows.bridge.state import Attachment, BridgeState
+from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
+from flows.cluster.net import parse_address
+from flows.parse.objects import parse_object
+from tests.helpers.reconcile_driver import port
+from tests.helpers.status_core import StubCore
+
+DPIDS = {"n1": 1, "n2": 2, "n3": 3}
+
+
+def pod(name: str, node: str, number: int, app: str) -> Pod:
+    return Pod(Key("x", name), {"app": app}, node, "", (parse_address(f"10.0.0.{number}"),))
+
+
+def policy(name: str, spec: Mapping[str, Any]) -> Policy:
+    raw = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name, "namespace": "x"}}
+    found = parse_object({**raw, "spec": spec})
+    assert found is not None
+    assert isinstance(found.value, Policy)
+    return found.value
+
+
+SPECS: list[dict[str, Any]] = [
+    {"podSelector": {}, "policyTypes": ["Ingress"]},
+    {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{"from": [{"podSelector": {}}]}]},
+    {"podSelector": {"matchLabels": {"app": "b"}}, "policyTypes": ["Egress"], "egress": [{"to": [{}]}]},
+]
+
+
+class World:
+    """Objects and bridges that a test changes one by one."""
+
+    def __init__(self) -> None:
+        self.core = StubCore()
+        self.pods: dict[Key, Pod] = {}
+        self.policies: dict[Key, Policy] = {}
+        self.problems: tuple[Problem, ...] = ()
+        self.generation = 0
+        self.core.send(OvsdbState("db", True))
+        self.cluster()
+
+    def cluster(self) -> None:
+        self.generation += 1
+        nodes = {name: Node(name, ()) for name in DPIDS}
+        cluster = Cluster({"x": Namespace("x", {})}, dict(self.pods), nodes, dict(self.policies))
+        self.core.send(ClusterChanged(cluster, self.problems, self.generation))
+
+    def do(self, step: tuple[str, int, int]) -> None:
+        what, one, two = step
+        name, node = f"p{one}", f"n{two % 3 + 1}"
+        if what == "pod":
+            self.pods[Key("x", name)] = pod(name, node, one + 1, "ab"[two % 2])
+        elif what == "no pod":
+            self.pods.pop(Key("x", name), None)
+        elif what == "policy":
+            self.policies[Key("x", f"q{one}")] = policy(f"q{one}", SPECS[two % 3])
+        elif what == "no policy":
+            self.policies.pop(Key("x", f"q{one}"), None)
+        elif what == "problem":
+            self.problems = (*self.problems[-2:], Problem(f"f{one}", "", "", f"odd {two}"))
+        elif what == "bridge":
+            marks = {"headgate-installed": "true"} if one % 2 else {}
+            ports = tuple(port(f"v{n}", n + 10, f"x/p{n}", **marks) for n in range(one % 7))
+            self.core.send(BridgeChanged(BridgeState("db", f"br-{node}", DPIDS[node], node, interfaces=ports)))
+        elif what == "no bridge":
+            self.core.send(BridgeGone("db", f"br-{node}"))
+        elif what == "up":
+            self.core.connect(DPIDS[node], one + 100)
+        elif what == "down":
+            for switch in list(self.core.core.switches.values()):
+                if switch.dpid == DPIDS[node] and switch.session is not None:
+                    self.core.send(SwitchDown(switch.dpid, switch.session))
+        elif what == "stranger":
+            self.core.connect(90 + one, 1)
+        elif what == "over":
+            self.core.core.start_over()
+        if what in ("pod", "no pod", "policy", "no policy", "problem", "over"):
+            self.cluster()
+
+
+WHATS = [
+    "pod",
+    "no pod",
+    "policy",
+    "no policy",
+    "problem",
+    "bridge",
+    "bridge",
+    "no bridge",
+    "up",
+    "down",
+    "stranger",
+    "over",
+]
+STEPS = st.lists(
+    st.lists(st.tuples(st.sampled_from(WHATS), st.integers(0, 7), st.integers(0, 5)), min_size=1, max_size=5),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=120)
+@given(groups=STEPS)
+def test_what_is_kept_equals_what_is_read_anew(groups: list[list[tuple[str, int, int]]]) -> None:
+    world = World()
+    board = Board(world.core, Metrics("1", "native"), lambda: 0)
+    world.core.handled = board.handled
+    for steps in groups:
+        for step in steps:
+            world.do(step)
+        kept = board._build()
+        core = world.core.core
+        assert kept.switches == switch_views(core, world.core.now)
+        assert kept.pods == pod_views(core)
+        assert kept.policies == policy_views(core)
+        assert kept.problems == problem_views(core)
+        assert list(kept.waiting) == core.waiting_for()
+
+
+def large(bridges: int, ports: int) -> World:
+    world = World()
+    for n in range(bridges):
+        interfaces = []
+        for m in range(ports):
+            name = f"p{n}-{m}"
+            address = parse_address(f"10.{n}.{m // 250}.{m % 250 + 1}")
+            world.pods[Key("x", name)] = Pod(Key("x", name), {"app": "a"}, f"n{n}", "", (address,))
+            interfaces.append(port(f"v{m}", m + 10, f"x/{name}"))
+        world.core.send(BridgeChanged(BridgeState("db", f"br{n}", n + 1, f"n{n}", interfaces=tuple(interfaces))))
+    world.cluster()
+    return world
+
+
+def test_a_change_has_only_the_bridges_that_it_concerns_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = large(bridges=8, ports=20)
+    keeper = Keeper(world.core)
+    read: list[str] = []
+
+    def spy(core: Reconciler, name: BridgeName, part: Iterable[Attachment]) -> dict[Key, PodView]:
+        read.append(name[1])
+        return pods_on(core, name, part)
+
+    monkeypatch.setattr(keeping, "pods_on", spy)
+
+    def pods() -> None:
+        moment = keeper.moment()
+        keeper.switches(moment)
+        keeper.pods(moment)
+
+    pods()
+    assert sorted(read) == [f"br{n}" for n in range(8)]
+    read.clear()
+    pods()
+    assert read == []
+    world.pods[Key("x", "p3-1")] = world.pods[Key("x", "p3-1")]._replace(addresses=(parse_address("10.3.9.9"),))
+    world.cluster()
+    pods()
+    assert read == ["br3"]
+
+
+def test_a_world_is_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "AT_ONCE", 10)
+    world = large(bridges=2, ports=45)
+    for n in range(35):
+        world.policies[Key("x", f"q{n:02}")] = policy(f"q{n:02}", SPECS[n % 3])
+    world.cluster()
+    keeper = Keeper(world.core)
+    sizes: list[int] = []
+
+    def spy(core: Reconciler, name: BridgeName, part: Collection[Attachment]) -> dict[Key, PodView]:
+        sizes.append(len(part))
+        return pods_on(core, name, part)
+
+    monkeypatch.setattr(keeping, "pods_on", spy)
+    moment = keeper.moment()
+    keeper.switches(moment)
+    before = world.core.reads
+    assert len(keeper.pods(moment)) == 90
+    assert sizes == [10, 10, 10, 10, 5] * 2
+    assert world.core.reads == before + 10, "the core gets its turn after each part"
+    assert len(keeper.policies(moment)) == 35
+
+
+@pytest.mark.parametrize("ports", [50, 500])
+def test_reading_the_pods_of_a_bridge_takes_a_step_a_port(ports: int) -> None:
+    world = large(bridges=1, ports=ports)
+    bridge = next(iter(world.core.core.world.bridges.values()))
+    steps = 0
+
+    class Ports(tuple):  # type: ignore[type-arg]
+        """Counts how many interfaces are looked at."""
+
+        def __iter__(self) -> Any:
+            nonlocal steps
+            for one in tuple.__iter__(self):
+                steps += 1
+                yield one
+
+    world.core.core.world.bridges["db", "br0"] = replace(bridge, interfaces=Ports(bridge.interfaces))
+    assert len(pod_views(world.core.core)) == ports
+    assert steps <= 5 * ports
+
+
+def test_whoever_asks_while_the_core_is_busy_gets_the_last_value() -> None:
+    world = large(bridges=2, ports=3)
+    board = Board(world.core, Metrics("1", "native"), lambda: 0)
+    world.core.handled = board.handled
+    board.start()
+    try:
+        first = board.fresh(10)
+        assert len(first.pods) == 6
+        assert board.fresh(10) is first, "nothing has happened, nothing is read"
+        cluster = world.core.core.world.cluster
+        assert cluster is not None
+        world.core.send(ClusterChanged(cluster, (Problem("f1", "", "", "odd"),), 9, ()))
+        with world.core.lock:
+            assert board.fresh(0.05) is first
+        second = board.fresh(10)
+        assert [problem.where for problem in second.problems] == ["f1"]
+        assert second.pods is first.pods, "what did not change is kept"
+    finally:
+        board.stop()
+
+
+def test_gauges_follow_and_go_with_their_switch() -> None:
+    world = large(bridges=2, ports=3)
+    metrics = Metrics("1", "native")
+    board = Board(world.core, metrics, lambda: 7, away=lambda: {("db", "br0"): "refused"})
+    world.core.handled = board.handled
+    value = metrics.registry.get_sample_value
+    board._show()
+    assert value("headgate_pods") == 6
+    assert value("headgate_policies_unrealized") == 0, "as long as switches are behind, policies are counted"
+    assert (value("headgate_desired_flows", {"node": "n1", "bridge": "br1"}) or 0) > 0
+    first = {"node": "n0", "bridge": "br0"}
+    assert value("headgate_switch_away", {**first, "reason": "refused"}) == 1
+    assert value("headgate_switch_away", {"node": "n1", "bridge": "br1", "reason": "waiting"}) == 1
+    world.core.send(BridgeGone("db", "br1"))
+    world.core.connect(1, 5)
+    board._show()
+    assert value("headgate_desired_flows", {"node": "n1", "bridge": "br1"}) is None
+    assert value("headgate_pods") == 3
+    assert value("headgate_openflow_sessions") == 1
+    assert value("headgate_switch_connected", first) == 1
+    assert b"headgate_switch_away{" not in generate_latest(metrics.registry)

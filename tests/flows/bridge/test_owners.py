@@ -1,0 +1,259 @@
+"""Who is served where several OVSDBs claim one datapath id or one node: made-up claims change nothing for others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controller.reconcile.away_ovsdbs import AWAY_SECONDS, MOST_AWAY
+from controller.reconcile.events import (
+    BridgeChanged,
+    BridgeGone,
+    ClusterChanged,
+    ForgetOvsdb,
+    OvsdbPeer,
+    OvsdbState,
+    ServePeer,
+    SwitchDown,
+    SwitchUp,
+    Tick,
+)
+from controller.status.report import missing, pod_views, switch_views
+from flows.bridge.connection_peer import Peer
+from flows.bridge.owners import PATIENCE_SECONDS
+from flows.bridge.state import BridgeState
+from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
+from flows.cluster.net import Net, parse_address
+from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
+
+HONEST, EVIL = Peer("10.0.0.1"), Peer("10.0.0.66")
+A, BARE = Key("x", "a"), Key("x", "bare")
+CLUSTER = Cluster(
+    namespaces={"x": Namespace("x", {})},
+    pods={
+        A: Pod(A, {}, "n1", "", (parse_address("10.1.0.1"),)),
+        BARE: Pod(BARE, {}, "n2"),
+        Key("x", "evil"): Pod(Key("x", "evil"), {}, "evil", "", (parse_address("10.1.0.66"),)),
+    },
+    nodes={name: Node(name) for name in ("n1", "n2", "evil")},
+    policies={Key("x", "deny"): Policy(Key("x", "deny"), isolates=frozenset({Direction.INGRESS}))},
+)
+TRUE = BridgeState("n1-db", "br-int", 0x1001, "n1", "n1", "netdev", interfaces=(port("a0", 2, "x/a"),))
+# The pipeline turned round: the true uplink is a pod's port, the isolated pod's port the uplink.
+FALSE = BridgeState(
+    "aaa", "br-int", 0x1001, "evil", "aaa", "netdev",
+    interfaces=(port("e1", 1, "x/evil"), port("e2", 2, **{"headgate-role": "uplink"})),
+)  # fmt: skip
+
+
+def tell(driver: Driver, bridge: BridgeState, peer: Peer) -> None:
+    """An OVSDB comes with its one bridge, in the order in which a connection tells it."""
+    driver.send(OvsdbPeer(bridge.ovsdb, peer), BridgeChanged(bridge), OvsdbState(bridge.ovsdb, True))
+
+
+def connect(driver: Driver, dpid: int, peer: Peer, session: int = 1) -> None:
+    driver.switches.setdefault(dpid, ValueSwitch(dpid))
+    driver.send(SwitchUp(dpid, session, peer))
+
+
+def served(peer: Peer = HONEST) -> Driver:
+    driver = Driver(())
+    tell(driver, TRUE, peer)
+    connect(driver, TRUE.dpid, peer)
+    driver.send(ClusterChanged(CLUSTER))
+    assert driver.core.switches[TRUE.dpid].realized
+    return driver
+
+
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+@pytest.mark.parametrize("peer", [EVIL, HONEST, Peer()], ids=["elsewhere", "same address", "unknown"])
+def test_a_stolen_datapath_id_changes_nothing_on_the_switch_that_is_served(name: str, peer: Peer) -> None:
+    driver = served()
+    before, marks = dict(driver.switches[0x1001].flows), list(driver.marks)
+    tell(driver, replace(FALSE, ovsdb=name), peer)
+    driver.now += PATIENCE_SECONDS + 1
+    driver.send(Tick())
+    assert driver.switches[0x1001].flows == before
+    assert driver.marks == marks
+    views = {view.ovsdb: view for view in switch_views(driver.core, driver.now)}
+    assert views["n1-db"].in_sync and not views["n1-db"].error
+    assert not views[name].in_sync and "is used by bridge br-int at n1-db too" in views[name].error
+    assert [(view.key, view.node) for view in pod_views(driver.core) if view.port] == [("x/a", "n1")]
+    assert ["evil" in line for line in missing(driver.core, driver.core.revision)] == [True]
+    driver.send(OvsdbState(name, False, "closed"), BridgeGone(name, "br-int"))
+    assert driver.switches[0x1001].flows == before
+
+
+@pytest.mark.parametrize("peer", [EVIL, Peer()], ids=["elsewhere", "unknown"])
+def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: Peer) -> None:
+    driver = Driver(())
+    driver.send(ClusterChanged(CLUSTER))
+    tell(driver, FALSE, peer)
+    if peer.host:
+        connect(driver, 0x1001, HONEST)
+    tell(driver, TRUE, HONEST)
+    if not peer.host:
+        connect(driver, 0x1001, HONEST)
+        return  # nobody can tell them apart: who came first has it
+    driver.send(Tick())
+    assert driver.core.served(0x1001) == ("n1-db", "br-int")
+    assert driver.switches[0x1001].flows == served().switches[0x1001].flows
+    assert len(driver.switches[0x1001].bundles) == 1, "nothing of the thief's was ever sent"
+
+
+def test_a_claim_that_only_its_address_speaks_against_is_served_after_a_while() -> None:
+    driver = Driver(())
+    driver.send(ClusterChanged(CLUSTER))
+    connect(driver, 0x1001, Peer("192.0.2.1"))  # an address translation
+    tell(driver, TRUE, HONEST)
+    assert not driver.switches[0x1001].bundles
+    assert "not this OVSDB's peer" in switch_views(driver.core, 0.0)[0].error
+    driver.now += PATIENCE_SECONDS
+    driver.send(Tick())
+    assert driver.core.switches[0x1001].realized
+
+
+def test_certificates_decide_before_addresses_and_are_final() -> None:
+    one, two = Peer("10.0.0.1", ("n1",)), Peer("10.0.0.1", ("evil",))
+    driver = Driver(())
+    driver.send(ClusterChanged(CLUSTER))
+    connect(driver, 0x1001, one)
+    tell(driver, FALSE, two)
+    for _ in range(3):
+        driver.now += PATIENCE_SECONDS
+        driver.send(Tick())
+    assert not driver.switches[0x1001].bundles
+    tell(driver, TRUE, one)
+    assert driver.core.switches[0x1001].realized
+
+
+def test_a_session_with_another_nodes_certificate_gives_way_to_the_nodes_own() -> None:
+    """The thief is connected first and has no OVSDB that claims the id; the one that does says whose it is, once."""
+    own, thief = Peer("10.0.0.1", ("n1",)), Peer("10.0.0.66", ("evil",))
+    driver = Driver(())
+    driver.send(ClusterChanged(CLUSTER))
+    connect(driver, 0x1001, thief)
+    driver.send(OvsdbPeer(TRUE.ovsdb, own))
+    seen = driver.send(BridgeChanged(TRUE), OvsdbState(TRUE.ovsdb, True))
+    assert ServePeer(0x1001, own) in seen
+    assert not any(isinstance(command, ServePeer) for command in driver.send(Tick()))
+    connect(driver, 0x1001, own, session=2)
+    assert driver.core.served(0x1001) == (TRUE.ovsdb, TRUE.name)
+    assert driver.core.switches[0x1001].realized
+
+
+def test_a_node_that_was_installed_again_is_served_at_once() -> None:
+    driver = served()
+    driver.send(SwitchDown(0x1001, 1), OvsdbState("n1-db", False, "closed by the peer"))
+    again = replace(TRUE, ovsdb="zzz", system_id="zzz", interfaces=(port("new", 5, "x/a"),))
+    driver.switches[0x1001].flows = {}
+    tell(driver, again, HONEST)
+    connect(driver, 0x1001, HONEST, session=2)
+    assert driver.core.served(0x1001) == ("zzz", "br-int")
+    assert driver.core.switches[0x1001].realized
+    assert {"uuid-new": True} in driver.marks
+    views = {view.ovsdb: view for view in switch_views(driver.core, driver.now)}
+    assert views["zzz"].in_sync and not views["n1-db"].in_sync
+    assert ForgetOvsdb("n1-db") in driver.send(Tick()), "nobody waits for the old one any more"
+    assert list(driver.core.world.bridges) == [("zzz", "br-int")]
+    assert not list(missing(driver.core, driver.core.revision))
+
+
+def test_an_ovsdb_that_is_away_does_not_lose_its_switch_to_who_proves_nothing() -> None:
+    driver = served()
+    before = dict(driver.switches[0x1001].flows)
+    driver.send(OvsdbState("n1-db", False, "closed by the peer"))
+    tell(driver, FALSE, EVIL)
+    assert not any(isinstance(command, ForgetOvsdb) for command in driver.send(Tick()))
+    driver.now += AWAY_SECONDS * 2
+    driver.send(Tick())
+    assert driver.switches[0x1001].flows == before
+    assert driver.core.served(0x1001) == ("n1-db", "br-int")
+
+
+def addresses(driver: Driver) -> tuple[Net, ...]:
+    pods = driver.core.world.engine.index
+    return pods.pods[pods.number[BARE]].addresses
+
+
+@pytest.mark.parametrize("first", ["liar", "honest"])
+def test_only_the_node_that_a_pod_is_on_tells_its_address(first: str) -> None:
+    said = port("e0", 1, "x/bare", ip_addresses="6.6.6.6")
+    own = port("b0", 7, "x/bare", ip_addresses="10.1.0.5")
+    driver = served()
+    # A node says its own name: its port for another node's pod is refused.
+    tell(driver, BridgeState("evil-db", "br-int", 0xBAD, "evil", "evil", interfaces=(said,)), EVIL)
+    assert addresses(driver) == ()
+    if first == "honest":
+        tell(driver, BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)), Peer("10.0.0.2"))
+        tell(driver, BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)), EVIL)
+        assert addresses(driver) == (parse_address("10.1.0.5"),)
+        assert any("says the same" in view.error for view in switch_views(driver.core, 0.0) if view.ovsdb == "liar")
+        return
+    # With certificates the name is the node's, whoever came first.
+    tell(driver, BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)), Peer("10.0.0.66", ("evil",)))
+    assert addresses(driver) == ()
+    tell(driver, BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)), Peer("10.0.0.2", ("N2",)))
+    assert addresses(driver) == (parse_address("10.1.0.5"),)
+
+
+def test_a_pod_that_is_on_no_node_yet_has_no_address_of_anybodys() -> None:
+    driver = served()
+    pending = replace(CLUSTER, pods={**CLUSTER.pods, BARE: Pod(BARE)})
+    driver.send(ClusterChanged(pending))
+    said = port("e0", 1, "x/bare", ip_addresses="6.6.6.6")
+    tell(driver, BridgeState("evil-db", "br-int", 0xBAD, "evil", "evil", interfaces=(said,)), EVIL)
+    assert addresses(driver) == ()
+
+
+def test_a_bridge_of_a_node_that_nobody_named_has_no_pods_and_says_what_to_set() -> None:
+    driver = served()
+    nameless = BridgeState("db2", "br-int", 0x2002, interfaces=(port("a1", 1, "x/a"), port("b1", 2, "x/bare")))
+    tell(driver, nameless, EVIL)
+    connect(driver, 0x2002, EVIL)
+    view = next(view for view in switch_views(driver.core, 0.0) if view.ovsdb == "db2")
+    assert "external_ids:hostname" in view.error
+    assert all("external_ids:hostname" in one.reason for one in view.unbound_ports) and len(view.unbound_ports) == 2
+    assert [one.node for one in pod_views(driver.core) if one.key == "x/a"] == ["n1"]
+
+
+def test_what_has_left_is_forgotten() -> None:
+    driver = served()
+    for number in range(MOST_AWAY + 50):
+        name = f"old{number}"
+        bridge = BridgeState(name, "br-int", 0x5000 + number, name, name, interfaces=(port(f"p{name}", 1, "x/none"),))
+        tell(driver, bridge, Peer("10.0.0.9"))
+        connect(driver, bridge.dpid, Peer("10.0.0.9"))
+        connect(driver, 0x9000 + number, Peer("10.0.0.9"))  # of nobody
+        driver.send(SwitchDown(bridge.dpid, 1), SwitchDown(0x9000 + number, 1), OvsdbState(name, False, "closed"))
+    assert sorted(driver.core.switches)[0] == 0x1001 and max(driver.core.switches) < 0x9000
+    driver.send(Tick())
+    assert len(driver.core.world.bridges) <= MOST_AWAY + 1
+    driver.now += AWAY_SECONDS
+    driver.send(Tick())
+    core = driver.core
+    assert list(core.world.bridges) == [("n1-db", "br-int")]
+    assert list(core.switches) == [0x1001] and list(core.ovsdb) == ["n1-db"]
+    owners = core.world.owners
+    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._naming)
+    assert kept == (1, 1, 1, 1)
+    assert len(core.ports.first_seen) == 1
+
+
+def test_one_that_comes_back_after_it_was_forgotten_is_served_as_before() -> None:
+    driver = served()
+    flows = dict(driver.switches[0x1001].flows)
+    driver.send(SwitchDown(0x1001, 1), OvsdbState("n1-db", False, "closed"))
+    driver.now += AWAY_SECONDS
+    driver.send(Tick())
+    assert not driver.core.world.bridges
+    tell(driver, TRUE, HONEST)
+    connect(driver, 0x1001, HONEST, session=2)
+    assert driver.core.switches[0x1001].realized
+    assert driver.switches[0x1001].flows == flows
+
+
+def test_peers_are_shown_by_what_proves_them() -> None:
+    assert str(Peer("10.0.0.1", ("n1", "n1.example"))) == "n1 10.0.0.1"
+    assert str(Peer()) == "this machine"

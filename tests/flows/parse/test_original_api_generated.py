@@ -1,0 +1,233 @@
+"""The original API on random worlds: the translation means what the API's own pseudo-code says, and raises nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.cluster.model import Cluster, Direction, Key, Namespace
+from flows.cluster.original_api import (
+    ALPHA_ANNOTATION,
+    ALPHA_API,
+    BETA_ANNOTATION,
+    BETA_API,
+    LegacyPolicy,
+    all_policies,
+)
+from flows.parse.objects import ParseError, parse_object
+from flows.policy.reference import compile_policy
+from flows.policy.verdict import Standing, verdict
+from tests.helpers.original_cases import Original
+from tests.helpers.worlds import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes
+
+_quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+LABELS = st.dictionaries(st.sampled_from(("app", "tier")), st.sampled_from(("a", "b")), max_size=1)
+ONE_LABEL = st.dictionaries(st.sampled_from(("app", "tier")), st.sampled_from(("a", "b")), min_size=1, max_size=1)
+NAMESPACE_LABELS = st.one_of(
+    LABELS, st.sampled_from(NAMESPACES).map(lambda name: {"kubernetes.io/metadata.name": name})
+)
+HIDDEN = st.sampled_from(("app", "missing")).map(lambda key: [{"key": key, "operator": "NotIn", "values": ["a"]}])
+SELECTORS = st.fixed_dictionaries({}, optional={"matchLabels": LABELS, "matchExpressions": HIDDEN})
+PORTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "port": st.sampled_from((*PORT_NUMBERS, *PORT_NAMES)),
+        "protocol": st.sampled_from(("TCP", "UDP", "SCTP", "tcp", "udp")),
+    },
+)
+ALPHA_PEERS = st.one_of(
+    st.fixed_dictionaries({"pods": LABELS}),
+    st.fixed_dictionaries({"namespaces": NAMESPACE_LABELS}),
+    st.fixed_dictionaries({"pods": ONE_LABEL, "namespaces": NAMESPACE_LABELS}),
+    st.fixed_dictionaries({"pods": ONE_LABEL, "namespaces": st.just({})}),
+)
+BETA_PEERS = st.one_of(
+    st.fixed_dictionaries({"podSelector": SELECTORS}), st.fixed_dictionaries({"namespaceSelector": SELECTORS})
+)
+
+
+def some(things: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(things, max_size=2)
+
+
+INCOMING = st.one_of(
+    st.fixed_dictionaries({"from": some(ALPHA_PEERS)}),
+    st.fixed_dictionaries({}, optional={"from": some(ALPHA_PEERS), "toPorts": some(PORTS)}),
+)
+INGRESS = some(st.fixed_dictionaries({}, optional={"from": some(BETA_PEERS), "ports": some(PORTS)}))
+SPECS = {
+    ALPHA_API: st.fixed_dictionaries({"podSelector": LABELS}, optional={"allowIncoming": INCOMING}),
+    BETA_API: st.fixed_dictionaries({"podSelector": SELECTORS}, optional={"ingress": INGRESS}),
+}
+DENY = '{"ingress": {"isolation": "DefaultDeny"}}'
+# Mostly isolated, since elsewhere there is little to see.
+ALPHA_TEXTS = st.sampled_from((None, "on", "on", "yes", "true", "off", "no", "false", "maybe", ""))
+BETA_TEXTS = st.sampled_from(
+    (None, DENY, DENY, DENY, "{}", '{"ingress": {}}', "{", "[]", '{"ingress": {"isolation": "x"}}')
+)
+
+
+@st.composite
+def some_annotations(draw: st.DrawFn) -> dict[str, str]:
+    found = {ALPHA_ANNOTATION: draw(ALPHA_TEXTS), BETA_ANNOTATION: draw(BETA_TEXTS)}
+    return {key: text for key, text in found.items() if text is not None}
+
+
+@st.composite
+def some_policies(draw: st.DrawFn, api: str) -> tuple[dict[str, Any], ...]:
+    """Up to four policies of one form; the names are those that v1 policies have too."""
+    count = draw(st.integers(1, 4))
+    return tuple(
+        {
+            "apiVersion": api,
+            "kind": "NetworkPolicy",
+            "metadata": {"name": f"policy{number}", "namespace": draw(st.sampled_from(NAMESPACES))},
+            "spec": draw(SPECS[api]),
+        }
+        for number in range(count)
+    )
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A world of v1 policies, the same with what the original API adds, and that as raw objects."""
+
+    before: Cluster
+    after: Cluster
+    original: Original
+    legacy: tuple[LegacyPolicy, ...]
+
+
+@st.composite
+def mixed(draw: st.DrawFn) -> Mixed:
+    world = draw(clusters())
+    if draw(st.booleans()):
+        world = replace(world, policies=MappingProxyType({}))
+    annotations = {name: draw(some_annotations()) for name in world.namespaces}
+    original = Original(annotations, draw(some_policies(ALPHA_API)), draw(some_policies(BETA_API)))
+    namespaces: dict[str, Namespace] = {}
+    for name, namespace in world.namespaces.items():
+        metadata = {"name": name, "labels": dict(namespace.labels), "annotations": annotations[name]}
+        read = parse_object({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        assert read is not None
+        assert isinstance(read.value, Namespace)
+        namespaces[name] = read.value
+    legacy = []
+    for raw in (*original.alpha, *original.beta):
+        read = parse_object(raw)
+        assert read is not None
+        assert isinstance(read.value, LegacyPolicy)
+        assert not read.errors
+        legacy.append(read.value)
+    policies = all_policies(world.policies, legacy, namespaces.values())
+    after = replace(world, namespaces=MappingProxyType(namespaces), policies=policies)
+    return Mixed(world, after, original, tuple(legacy))
+
+
+@settings(_quick, max_examples=120)
+@given(mixed())
+def test_it_means_what_the_proposal_says(world: Mixed) -> None:
+    for probe in probes(world.after, 300):
+        pod = world.after.pods[probe.destination.pod] if probe.destination.pod is not None else None
+        if pod is not None and not world.original.isolates(pod) and probe.port != 80:
+            continue  # a few of these are enough
+        was, now = verdict(world.before, probe), verdict(world.after, probe)
+        assert now.egress == was.egress
+        if was.ingress.standing not in (Standing.ISOLATED, Standing.NOT_ISOLATED):
+            assert now.ingress == was.ingress  # itself, its own node, or no subject of policy
+            continue
+        assert pod is not None
+        isolated = was.ingress.standing is Standing.ISOLATED or world.original.isolates(pod)
+        opened = bool(was.ingress.allowed_by) or world.original.opens(world.after, pod, probe)
+        assert now.ingress.allowed == (opened or not isolated), now.explain()
+
+
+@_quick
+@given(mixed())
+def test_both_readings_of_the_snapshot_isolate_the_same_pods(world: Mixed) -> None:
+    """`compile` sees what `verdict` sees, and rules that fit nothing leave nothing behind."""
+    compiled = compile_policy(world.after, world.after.pods)
+    for key, pod in world.after.pods.items():
+        v1 = {d for p in world.before.policies.values() for d in p.isolates if _selects(world.before, p.key, key)}
+        legacy = {Direction.INGRESS} if pod.networked and world.original.isolates(pod) else set()
+        assert compiled.isolated.get(key, frozenset()) == v1 | legacy
+    for rule in compiled.rules:
+        assert rule.subjects
+        assert rule.peers != frozenset()
+
+
+def _selects(cluster: Cluster, policy: Key, pod: Key) -> bool:
+    found = compile_policy(replace(cluster, policies={policy: cluster.policies[policy]}), [pod])
+    return pod in found.isolated
+
+
+@_quick
+@given(mixed())
+def test_names_never_meet_and_lead_back(world: Mixed) -> None:
+    added = set(world.after.policies) - set(world.before.policies)
+    assert {key: world.after.policies[key] for key in world.before.policies} == dict(world.before.policies)
+    own = {Key(one.key.namespace, f"{one.form}:{one.key.name}") for one in world.legacy}
+    assert own <= added
+    assert {key.name for key in added - own} <= {"isolation:alpha", "isolation:beta"}
+    assert all(policy.key == key for key, policy in world.after.policies.items())
+
+
+@_quick
+@given(mixed(), st.sampled_from(NAMESPACES))
+def test_a_namespace_changes_its_own_policies_only(world: Mixed, name: str) -> None:
+    """Values of everything else are the very same ones, so that nobody has to compare them."""
+    before = all_policies({}, world.legacy, world.after.namespaces.values())
+    changed = {**world.after.namespaces, name: Namespace(name)}
+    after = all_policies({}, world.legacy, changed.values())
+    for key in before.keys() | after.keys():
+        if key.namespace != name:
+            assert after[key] is before[key]
+
+
+WORDS = ("on", "off", "TCP", "{}", '{"ingress":5}', "DefaultDeny", "[" * 5000)
+FIELDS = (
+    "spec podSelector allowIncoming from pods namespaces toPorts port protocol ingress egress policyTypes ports "
+    f"matchLabels namespaceSelector isolation metadata name annotations {ALPHA_ANNOTATION} {BETA_ANNOTATION}"
+).split()
+SINGLE = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.sampled_from(WORDS))
+KEYS = st.one_of(st.sampled_from(FIELDS), st.integers())
+JUNK = st.recursive(
+    SINGLE,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from((ALPHA_API, BETA_API)), JUNK, JUNK)
+def test_junk_policies_never_raise_and_never_open(api: str, spec: object, metadata: object) -> None:
+    for meta in (metadata, {"name": "p"}):
+        try:
+            found = parse_object({"apiVersion": api, "kind": "NetworkPolicy", "metadata": meta, "spec": spec})
+        except ParseError:
+            continue
+        assert found is not None
+        assert isinstance(found.value, LegacyPolicy)
+        assert found.value.in_force.defects == tuple(map(str, found.errors))
+        assert not found.value.idle.isolates
+        if api == ALPHA_API and found.errors:
+            assert not any(found.value.in_force.ingress)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JUNK)
+def test_junk_annotations_never_raise_and_never_open(junk: object) -> None:
+    """Whatever is reported isolates, unless it is just about egress."""
+    for given_ones in (junk, {ALPHA_ANNOTATION: junk}, {BETA_ANNOTATION: junk}, {BETA_ANNOTATION: json.dumps(junk)}):
+        raw = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "annotations": given_ones}}
+        found = parse_object(raw)
+        assert found is not None
+        assert isinstance(found.value, Namespace)
+        if any("egress in it" not in error.reason for error in found.errors):
+            assert found.value.isolation

@@ -1,0 +1,275 @@
+"""The incremental world says after every step what the full computation says of the same cluster and bridges."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.bridge.binding import read_bridge
+from flows.bridge.state import BridgeState, InterfaceState
+from flows.cluster.model import Cluster, Key
+from flows.cluster.net import Net, parse_address
+from flows.pipeline.pod_limits import Limit
+from flows.plan.encoder import FlowEncoder
+from flows.plan.rule_news import Plan
+from flows.plan.world import World
+from flows.policy import flow_limits, rule_numbers
+from flows.policy.reference import compile_policy
+from flows.render import rules
+from flows.render.reference import render
+from flows.wire.codec import Encoder
+from flows.wire.values import Body, FlowKey
+from tests.helpers.reconcile_driver import port
+from tests.helpers.worlds import clusters
+
+NODES = ("one", "two")
+
+
+def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[tuple[str, str], dict[FlowKey, Body]]:
+    """Every bridge's flows, from nothing but the snapshot."""
+    readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
+    pods = dict(cluster.pods)
+    for name in sorted(readings):
+        for attachment in readings[name].view.attachments:
+            pod = cluster.pods[attachment.pod]
+            if not pod.addresses and attachment.addresses and pod.node == bridges[name].node:
+                pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
+    placed = {attachment.pod for reading in readings.values() for attachment in reading.view.attachments}
+    given = {net for key in placed for net in pods[key].addresses}
+    for key, pod in pods.items():
+        if pod.leaving and key not in placed:
+            pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
+    whole = replace(cluster, pods=MappingProxyType(pods))
+    found = {}
+    for name, reading in readings.items():
+        flows = render(reading.view, compile_policy(whole, [a.pod for a in reading.view.attachments]))
+        found[name] = dict(map(FlowEncoder(Encoder()).flow, flows))
+    return found
+
+
+class Walk:
+    """A world that is walked from one cluster to another, one object or port at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = World(Encoder())
+        self.cluster = Cluster()
+        self.seen: dict[tuple[str, str], dict[FlowKey, Body]] = {}
+        self.plans: dict[tuple[str, str], Plan] = {}
+        self.world.set_cluster(self.cluster)
+
+    def towards(self, goal: Cluster) -> None:
+        """Change one object after the other, in random order, until the cluster is `goal`."""
+        steps = []
+        for field in ("namespaces", "pods", "nodes", "policies"):
+            before, after = getattr(self.cluster, field), getattr(goal, field)
+            steps += [(field, key) for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+        steps.sort(key=str)
+        self.random.shuffle(steps)
+        while steps:
+            for field, key in [steps.pop() for _ in range(min(len(steps), self.random.choice((1, 1, 1, 3))))]:
+                objects = dict(getattr(self.cluster, field))
+                wanted = getattr(goal, field).get(key)
+                if wanted is None:
+                    objects.pop(key, None)
+                else:
+                    objects[key] = wanted
+                self.cluster = replace(self.cluster, **{field: MappingProxyType(objects)})
+            self.world.set_cluster(self.cluster)
+            self.check()
+
+    def ports(self) -> None:
+        """Give each node's bridge ports for a random part of the pods, some with addresses and MACs of their own."""
+        for number, node in enumerate(NODES, 1):
+            interfaces = [port("uplink", 100, **{"headgate-role": "uplink"})]
+            local = InterfaceState(f"uuid-{node}", node, 0xFFFE, f"02:00:00:00:01:0{number}")
+            interfaces += self.random.choice(([], [local], [local]))
+            for ofport, (key, pod) in enumerate(sorted(self.cluster.pods.items()), 1):
+                if pod.node not in ("", node) or self.random.random() < 0.2:
+                    continue
+                ids = {}
+                if self.random.random() < 0.5:
+                    ids["attached-mac"] = f"02:00:00:00:0{number}:{ofport:02x}"
+                if self.random.random() < 0.5:
+                    ids["ip_addresses"] = f"10.99.{number}.{ofport}"
+                interfaces.append(port(f"p{ofport}", ofport + self.random.choice((0, 0, 20)), str(key), **ids))
+            datapath = self.random.choice(("netdev", "netdev", "system"))
+            said = self.random.choice(
+                ("", "192.0.2.7 169.254.20.10", "10.99.1.2,10.99.2.3,10.0.1.3,10.0.2.5 fd00:1::4")
+            )
+            bridge = BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
+            self.world.set_bridge(replace(bridge, said_addresses=said))
+            self.check()
+            self.world.set_metered(number, self.random.choice(((), (Limit.QUESTIONS,), (Limit.QUESTIONS,))))
+            answered = self.random.choice(("", "192.0.2.8", "192.0.2.7 10.99.2.1 10.0.1.4 fd00:1::5"))
+            self.world.set_answered(number, map(parse_address, answered.split()))
+            self.check()
+
+    def unplug(self) -> None:
+        """Take the bridges away."""
+        for name in list(self.world.bridges):
+            self.world.set_metered(self.world.bridges[name].dpid, ())
+            self.world.set_answered(self.world.bridges[name].dpid, ())
+            self.world.remove_bridge(name)
+        self.world.owners.forget("db")
+        self.seen, self.plans = {}, {}
+        self.check()
+
+    def check(self) -> None:
+        """What changed is exactly what was said to change, and what is there is what the full computation says."""
+        told = self.world.settle()
+        self.world.replanned, self.world.concerned = set(), set()
+        expected = full(self.cluster, self.world.bridges)
+        for name, flows in expected.items():
+            plan = self.world.planned(name)
+            assert plan is not None
+            assert plan.flows == flows
+            assert self.world.reading(name) == read_bridge(self.world.bridges[name], self.cluster)
+            # A plan that was made anew (the datapath type changed) is told to the switch as a whole.
+            if self.plans.get(name) is plan:
+                before = self.seen.get(name, {})
+                differs = {key: before.get(key) for key in before.keys() | flows.keys()}
+                differs = {key: body for key, body in differs.items() if body != flows.get(key)}
+                assert told.get(name, {}) == differs
+            self.plans[name] = plan
+        self.seen = expected
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30))
+def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster, seed: int) -> None:
+    walk = Walk(seed)
+    walk.towards(first)
+    walk.ports()
+    walk.towards(second)
+    walk.ports()
+    walk.towards(Cluster())
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    first=clusters(),
+    second=clusters(),
+    seed=st.integers(0, 1 << 30),
+    narrow=st.sampled_from([(8, 2, 32, 1 << 20), (32, 1, 32, 1 << 20), (8, 1, 2, 1 << 20), (9, 2, 4, 20)]),
+)
+def test_colliding_numbers_crowded_flows_and_too_many_change_nothing_of_it(
+    first: Cluster, second: Cluster, seed: int, narrow: tuple[int, int, int, int]
+) -> None:
+    bits, most, bands, flows = narrow
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "MOST_CONJUNCTIONS", most)
+        patch.setattr(rules, "MOST_BANDS", bands)
+        patch.setattr(rule_numbers, "NUMBER_BITS", bits)
+        patch.setattr(flow_limits, "MOST_BRIDGE_FLOWS", flows)
+        walk = Walk(seed)
+        walk.towards(first)
+        walk.ports()
+        walk.towards(second)
+        walk.ports()
+        walk.towards(Cluster())
+
+
+def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
+    from flows.cluster.model import Direction, Peer, Pod, Policy, Rule, Selector
+
+    a, b = Key("x", "a"), Key("x", "b")
+    allow = Policy(Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(Rule((Peer(pods=Selector()),)),))
+    cluster = Cluster(
+        pods={a: Pod(a, node="n1"), b: Pod(b, node="n2", addresses=(Net(4, 0x0A000002, 32),))},
+        policies={allow.key: allow},
+    )
+    walk = Walk(0)
+    walk.cluster = cluster
+    walk.world.set_cluster(cluster)
+    walk.world.set_bridge(BridgeState("db", "n2", 2, "n2", interfaces=(port("b0", 1, "x/b"),)))
+    walk.check()
+    walk.world.set_bridge(BridgeState("db", "n1", 1, "n1", interfaces=(port("a0", 1, "x/a", ip_addresses="10.0.0.1"),)))
+    before = dict(walk.seen["db", "n2"])
+    walk.check()
+    assert len(walk.seen["db", "n2"]) == len(before) + 1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(clusters_=st.lists(clusters(), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
+def test_nothing_that_is_gone_is_kept(clusters_: list[Cluster], seed: int) -> None:
+    """Policies, namespaces, pods, nodes and bridges come and go; then every container has the size that it had."""
+    walk = Walk(seed)
+    before = sizes(walk.world)
+    for cluster in clusters_:
+        walk.towards(cluster)
+        walk.ports()
+    orders = [lambda: walk.towards(Cluster()), walk.unplug]
+    walk.random.shuffle(orders)
+    for order in orders:
+        order()
+    assert sizes(walk.world) == before
+    # And with the policies alone gone, nothing of them is kept for the pods that are there.
+    bare = replace(clusters_[0], policies=MappingProxyType({}))
+    walk.towards(bare)
+    before = sizes(walk.world)
+    walk.towards(clusters_[0])
+    walk.towards(bare)
+    assert sizes(walk.world) == before
+
+
+# Bounded by their own declarations, or by what protocols and priorities there are.
+CACHES = frozenset({"flow_encoder", "encoder"})
+
+
+def sizes(world: World) -> dict[str, int]:
+    """The containers of a world and of all that it has, that are not empty, with their sizes."""
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+
+    def walk(where: str, one: object) -> None:
+        if id(one) in seen or isinstance(one, str | bytes | int | Cluster | BridgeState | MappingProxyType):
+            return
+        seen.add(id(one))
+        if isinstance(one, dict | list | set | frozenset | tuple):
+            if len(one):
+                found[where] = found.get(where, 0) + len(one)
+            for item in one.values() if isinstance(one, dict) else one:
+                walk(f"{where}[]", item)
+        elif type(one).__module__.startswith(("flows.", "controller.")):
+            slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+            for name in {*getattr(one, "__dict__", ()), *slots} - CACHES:
+                walk(f"{where}.{name}", getattr(one, name))
+
+    walk("world", world)
+    return found
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_bands_come_and_go_with_the_rules_that_need_them(most: int) -> None:
+    from flows.cluster.model import Direction, IPBlock, Namespace, Peer, Pod, Policy, PortSpec, Rule
+
+    pod = Pod(Key("x", "a"), node="one", addresses=(Net(4, 0x0A000001, 32),))
+    shared = Peer(ip_block=IPBlock(Net(4, 0x0B000000, 24)))
+
+    def policy(n: int) -> Policy:
+        peers = (shared, Peer(ip_block=IPBlock(Net(4, 0x0C000000 + 2 * n, 32))))
+        rule = Rule(peers, (PortSpec(port=1000 + n),) if n % 3 else ())
+        return Policy(Key("x", f"p{n}"), isolates=frozenset({Direction.INGRESS}), ingress=(rule,))
+
+    policies = {one.key: one for one in map(policy, range(14))}
+    few = dict(list(policies.items())[:2])
+    base = Cluster(namespaces={"x": Namespace("x", {})}, pods={pod.key: pod})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "MOST_CONJUNCTIONS", most)
+        walk = Walk(most)
+        walk.towards(base)
+        walk.ports()
+        walk.world.set_bridge(BridgeState("db", "one", 1, "one", interfaces=(port("a0", 1, "x/a"),)))
+        walk.check()
+        priorities = set()
+        for wanted in (policies, few, policies, {}):
+            walk.towards(replace(base, policies=MappingProxyType(wanted)))
+            counted = [key[1:3] for key, body in walk.seen["db", "one"].items() if body.cookie >> 40 & 0xFF == 3]
+            priorities.add(len(set(counted)))
+    assert len(priorities) > 2

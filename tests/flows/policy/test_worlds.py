@@ -1,0 +1,77 @@
+"""The random worlds are as nasty as they promise: each kind of trouble does turn up, and probes ask about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+
+from flows.cluster.model import Cluster, PortSpec
+from flows.policy.verdict import Standing, claimants, verdict
+from tests.helpers.worlds import MOST_PROBES, clusters, endpoints, probes
+
+seen: Counter[str] = Counter()
+
+
+def test_every_kind_of_trouble_turns_up() -> None:
+    seen.clear()
+    _look()
+    wanted = {
+        "contested", "finished", "host network", "v4 only", "v6 only", "no address", "unknown node", "one name twice",
+        "named port allows", "range allows", "block allows", "selector allows", "defective rule", "no namespace object",
+        "isolates nothing",
+    }  # fmt: skip
+    wanted |= {f"standing {standing.name}" for standing in set(Standing) - {Standing.NOT_A_SUBJECT}}
+    assert wanted <= set(seen), wanted - set(seen)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(clusters())
+def _look(cluster: Cluster) -> None:
+    for pod in cluster.pods.values():
+        versions = {address.version for address in pod.addresses}
+        seen["finished"] += pod.finished
+        seen["host network"] += pod.host_network
+        seen["unknown node"] += not pod.node
+        seen["v4 only"] += versions == {4}
+        seen["v6 only"] += versions == {6}
+        seen["no address"] += not versions
+        seen["contested"] += any(len(claimants(cluster, address)) > 1 for address in pod.addresses)
+        seen["one name twice"] += len({(port.name, port.protocol) for port in pod.ports}) < len(pod.ports)
+    for policy in cluster.policies.values():
+        seen["defective rule"] += None in (*policy.ingress, *policy.egress)
+        seen["no namespace object"] += policy.key.namespace not in cluster.namespaces
+        seen["isolates nothing"] += not policy.isolates
+    for probe in probes(cluster):
+        answer = verdict(cluster, probe)
+        for side in (answer.egress, answer.ingress):
+            seen[f"standing {side.standing.name}"] += 1
+            for grant in side.allowed_by:
+                rule = cluster.policies[grant.policy].rules(grant.direction)[grant.rule]
+                peer = rule.peers[grant.peer] if rule is not None and grant.peer is not None else None
+                seen["block allows"] += peer is not None and peer.ip_block is not None
+                seen["selector allows"] += peer is not None and peer.ip_block is None
+                seen[_kind(grant.port)] += 1
+    for kind in [kind for kind, times in seen.items() if not times]:
+        del seen[kind]
+
+
+def _kind(port: PortSpec | None) -> str:
+    if port is None or port.port is None:
+        return "any port allows"
+    if isinstance(port.port, str):
+        return "named port allows"
+    return "number allows" if port.end_port is None else "range allows"
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(clusters())
+def test_probes_are_bounded_repeatable_and_about_every_pair(cluster: Cluster) -> None:
+    asked = probes(cluster)
+    assert asked == probes(cluster)
+    assert len(asked) <= MOST_PROBES
+    pods = [end for end in endpoints(cluster) if end.pod is not None]
+    pairs = {(probe.source, probe.destination) for probe in asked}
+    for one in pods:
+        for other in pods:
+            assert (one, other) in pairs or one.address.version != other.address.version

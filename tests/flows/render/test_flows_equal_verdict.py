@@ -1,0 +1,76 @@
+"""Rendered flows mean what the verdict says: random worlds on two nodes, both kinds of conntrack, packet by packet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from flows.cluster.model import Cluster, Key
+from flows.openflow.flow import Flow
+from flows.pipeline import tables
+from tests.helpers.conversation import converse
+from tests.helpers.interpreter import Interpreter
+from tests.helpers.packet import Packet
+from tests.helpers.tracking import Datapath
+from tests.helpers.two_nodes import NODES, TwoNodes, settled
+from tests.helpers.worlds import clusters, probes
+
+TABLES = tuple(table.number for table in tables.TABLES)
+PROBES = 30
+# The message of a mismatch names packet and verdict; to shrink such histories takes minutes.
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+class InterpretedSwitch:
+    """A node's switch that is an interpreter; which of several complete conjunctions acts is left to chance."""
+
+    def __init__(self, datapath: Datapath, chance: random.Random) -> None:
+        self._interpreter = Interpreter((), datapath, TABLES, choose=chance.choice)
+
+    def replace_flows(self, flows: Sequence[Flow]) -> None:
+        self._interpreter.replace_flows(flows)
+
+    def send(self, in_port: int, packet: Packet) -> list[tuple[int, Packet]]:
+        return list(self._interpreter.receive(in_port, packet).outputs)
+
+    def forget_connections(self) -> None:
+        self._interpreter.tracker.flush()
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Cluster, Cluster, Cluster]:
+    """A world, the same pods under other policies and labels, and the first world again."""
+    before, other = settled(draw(clusters())), draw(clusters())
+    every = {**before.policies, **{Key(key.namespace, f"new-{key.name}"): one for key, one in other.policies.items()}}
+    kept = draw(st.sets(st.sampled_from(sorted(every)), max_size=len(every)))
+    policies = {key: every[key]._replace(key=key) for key in kept}
+    pods = dict(before.pods)
+    for key in draw(st.sets(st.sampled_from(sorted(pods)), max_size=2)):
+        pods[key] = pods[key]._replace(labels=draw(st.sampled_from([pod.labels for pod in other.pods.values()])))
+    after = replace(before, policies=MappingProxyType(policies), pods=MappingProxyType(pods))
+    return before, after, before
+
+
+@pytest.mark.parametrize("datapath", Datapath, ids=lambda one: one.value)
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=UNSHRUNK,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(history=histories(), seed=st.integers(0, 1 << 16))
+def test_every_packet_passes_as_the_verdict_says(
+    datapath: Datapath, history: tuple[Cluster, Cluster, Cluster], seed: int
+) -> None:
+    before, *changes = history
+    chance = random.Random(seed)
+    userspace = datapath is Datapath.USERSPACE
+    network = TwoNodes(before, {node: InterpretedSwitch(datapath, chance) for node in NODES}, userspace)
+    asked = probes(before)
+    converse(network, chance.sample(asked, min(PROBES, len(asked))), changes, userspace)

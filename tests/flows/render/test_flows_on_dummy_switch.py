@@ -1,0 +1,47 @@
+"""Rendered flows on real switches: fixed random worlds, real packets by the thousand, each as the verdict says."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from flows.cluster.model import Cluster
+from tests.flows.render.test_flows_equal_verdict import histories
+from tests.helpers.conversation import converse
+from tests.helpers.harness import running
+from tests.helpers.real_switch import RealSwitch
+from tests.helpers.two_nodes import NODES, TwoNodes, plan
+from tests.helpers.worlds import probes
+
+WORLDS = 5
+PROBES = 60
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_every_packet_passes_as_the_verdict_says(number: int) -> None:
+    frames = 0
+
+    @seed(number)
+    @settings(
+        max_examples=WORLDS, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(history=histories(), chance=st.randoms(use_true_random=False))
+    def play(history: tuple[Cluster, Cluster, Cluster], chance: random.Random) -> None:
+        nonlocal frames
+        before, *changes = history
+        placed = plan(before)
+        with ExitStack() as stack:
+            switches = {
+                node: RealSwitch(stack.enter_context(running(hostname=node)), placed.interfaces[node]) for node in NODES
+            }
+            asked = probes(before)
+            converse(TwoNodes(before, switches, True), chance.sample(asked, min(PROBES, len(asked))), changes, True)
+            frames += sum(switch.frames for switch in switches.values())
+
+    play()
+    assert frames > 1000

@@ -1,0 +1,1 @@
+"""What tests share: generated worlds, fake and real switches, drivers. No test lives here."""

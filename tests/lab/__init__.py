@@ -1,1 +1,0 @@
-"""The lab itself: its files, its parts on the machine, its probes; and the product in it, on real packets."""

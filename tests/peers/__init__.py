@@ -1,1 +1,0 @@
-"""What both channels put up with from their peers."""

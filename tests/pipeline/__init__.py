@@ -1,1 +1,0 @@
-"""Flows as values and tables: layout, rendering, the pipeline's declaration."""

@@ -1,1 +1,0 @@
-"""The reconciler, driven by values."""

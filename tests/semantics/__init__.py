@@ -1,1 +1,0 @@
-"""What policy means: the reference semantics, and generated worlds to judge others by."""

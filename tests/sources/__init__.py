@@ -1,3 +1,0 @@
-"""Sources of Kubernetes objects."""
-
-from __future__ import annotations

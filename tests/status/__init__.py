@@ -1,1 +1,0 @@
-"""The status as a kept value."""

@@ -1,1 +1,0 @@
-"""Tests against a real Open vSwitch, and the harness that starts one."""

@@ -1,1 +1,0 @@
-"""TLS: certificates, who comes in with which, and rotation."""
