@@ -15,7 +15,7 @@ from tests.envtest.server import ApiServer
 from tests.helpers.paths import ROOT
 
 CRD = ROOT / "deploy" / "kubernetes" / "crd-networkpolicys.net.alpha.kubernetes.io.yaml"
-EXAMPLES = ROOT / "docs" / "examples"
+EXAMPLES = ROOT / "docs" / "examples" / "10-original-api" / "manifests"
 PATH = "/apis/net.alpha.kubernetes.io/v1alpha1/namespaces/tenant-a/networkpolicys"
 
 
@@ -98,7 +98,7 @@ def test_refused_by_both(server: ApiServer, name: str) -> None:
 
 def test_the_tenant_example(server: ApiServer) -> None:
     """The original JSON by `kubectl create -f`, and as a POST to the path that the original text names."""
-    example = EXAMPLES / "tenant-pol1-alpha.json"
+    example = EXAMPLES / "pol1-alpha.json"
     text = example.read_text(encoding="utf-8")
     created = server.kubectl("create", "-f", str(example))
     assert created.strip() == "networkpolicy.net.alpha.kubernetes.io/pol1 created"

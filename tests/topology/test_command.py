@@ -153,6 +153,7 @@ def test_the_session_of_the_readme(headgate: Run) -> None:
         done = headgate(*line.replace("docs/", f"{ROOT}/docs/").split(), text="exit 0\n")
         assert done.returncode == 0, f"{line}: {done.stderr}"
         said[line] = done.stdout
-    assert "networkpolicy tenant-a/pol1 created" in said["apply -f docs/examples/tenant-pol1-v1.yaml"]
+    policy = "docs/examples/08-ingress-meets-egress/manifests/policy.yaml"
+    assert "networkpolicy tenant-a/backend-ingress created" in said[f"apply -f {policy}"]
     assert "  tenant-a/batch -> backend TCP 80  ✓ -> ✗\n" in said["probe --changes"]
     assert "tenant-a/frontend -> backend TCP 80 " not in said["probe --changes"]

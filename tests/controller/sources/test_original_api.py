@@ -17,7 +17,7 @@ from flows.cluster.model import Key, Policy
 from tests.controller.sources.test_store import Feed
 from tests.helpers.paths import ROOT
 
-EXAMPLES = ROOT / "docs" / "examples"
+EXAMPLES = ROOT / "docs" / "examples" / "10-original-api" / "manifests"
 ANNOTATIONS = {
     "net.alpha.kubernetes.io/network-isolation": "on",
     "net.beta.kubernetes.io/network-policy": '{"ingress": {"isolation": "DefaultDeny"}}',
@@ -40,9 +40,9 @@ def tenant(annotations: dict[str, str]) -> Unit:
 ISOLATED, OPEN = tenant(ANNOTATIONS), tenant({})
 CHANGES = (
     ("ns", ISOLATED),
-    ("alpha", unit("tenant-pol1-alpha.json")),
-    ("beta", unit("tenant-pol1-beta.yaml")),
-    ("v1", unit("tenant-pol1-v1.yaml")),
+    ("alpha", unit("pol1-alpha.json")),
+    ("beta", unit("pol1-beta.yaml")),
+    ("v1", unit("pol1-v1.yaml")),
 )
 
 
