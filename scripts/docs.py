@@ -21,7 +21,7 @@ from controller.cli import headgate
 from controller.config import load
 from controller.config.schema import GROUPS
 from controller.metrics import series
-from controller.peers.limits import DoorLimits, Limits, OvsdbLimits, declared
+from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
 from flows.pipeline.page import pipeline_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,11 +100,11 @@ def limits() -> str:
     )
     parts = ["# Limits of peers\n", words]
     for title, kind in (
-        ("Connections at a listener", DoorLimits),
-        ("An OpenFlow peer", Limits),
+        ("Connections at a listener", ConnectionLimits),
+        ("An OpenFlow peer", OpenFlowLimits),
         ("An OVSDB peer", OvsdbLimits),
     ):
-        rows = [f"| `{one.name}` | {one.value:,} {one.unit} | {one.meaning} |" for one in declared(kind)]
+        rows = [f"| `{one.name}` | {one.value:,} {one.unit} | {one.meaning} |" for one in declared_limits(kind)]
         parts.append("\n".join([f"## {title}\n", "| limit | value | of what |", "|---|---|---|", *rows, ""]))
     return "\n".join(parts)
 

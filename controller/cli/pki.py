@@ -69,7 +69,7 @@ def init(folder: Path, names: tuple[str, ...], days: int, renew: bool) -> None:
     With --renew, a running controller takes the new certificate for its next connections, and those that stand go on.
     """
     from controller.tls.pki import PkiError
-    from controller.tls.pki import init as make
+    from controller.tls.pki import init_pki as make
 
     try:
         pair = make(folder, names or (socket.gethostname(),), days, renew)
@@ -104,7 +104,7 @@ def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ..
     NAME stands in the certificate, and is what `headgate run --allowed-switch NAME` lets in. Node names are good ones.
     """
     from controller.tls.pki import CONTROLLER_CA, PkiError
-    from controller.tls.pki import switch as make
+    from controller.tls.pki import issue_switch_certificate as make
 
     try:
         pair = make(folder, name, names, days, renew)

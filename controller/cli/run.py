@@ -202,9 +202,9 @@ def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
     from controller.config.addresses import is_loopback
     from controller.http.pages import Application
     from controller.http.server import HttpServer
-    from controller.peers.descriptors import raise_limit
+    from controller.peers.descriptors import raise_descriptor_limit
 
-    raise_limit()
+    raise_descriptor_limit()
     with _signals() as wait_for_signal:
         try:
             core = make_core(config)

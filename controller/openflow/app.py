@@ -25,11 +25,11 @@ from os_ken.ofproto import ofproto_v1_4
 from controller.base.hub import contained, until
 from controller.base.threads import watched
 from controller.config.addresses import HostPort
-from controller.openflow.claims import Claims, Trouble, identity
-from controller.openflow.listener import Listener
-from controller.openflow.session import Session, Together
-from controller.peers.limits import DoorLimits, Limits
-from controller.peers.pace import Budget, Turns
+from controller.openflow.claims import ClaimProblem, DatapathClaims, peer_identity
+from controller.openflow.listener import OpenFlowListener
+from controller.openflow.session import SharedResources, SwitchSession
+from controller.peers.limits import ConnectionLimits, OpenFlowLimits
+from controller.peers.pace import FifoLock, MemoryBudget
 from controller.reconcile.events import AskNode, BundleFailed, DumpFlows, Event
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.tls.channel import TlsSocket
@@ -49,7 +49,7 @@ class Handshake(OFPHandler):  # type: ignore[misc]
     def start(self) -> None:
         """Sessions call its handlers in their own threads, so it needs none."""
 
-    def _hello_failed(self, datapath: Session, error_desc: str) -> None:
+    def _hello_failed(self, datapath: SwitchSession, error_desc: str) -> None:
         _LOG.warning("refused the switch at %s: %s (%s)", datapath.peer, _INCOMPATIBLE, error_desc)
         refusal = datapath.ofproto_parser.OFPErrorMsg(
             datapath=datapath,
@@ -61,11 +61,11 @@ class Handshake(OFPHandler):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class OpenFlowSetup:
     """What an application is made with: bounds, credentials, and whom to tell of each refusal, by its kind."""
 
-    limits: Limits = field(default_factory=Limits)
-    door: DoorLimits = field(default_factory=DoorLimits)
+    limits: OpenFlowLimits = field(default_factory=OpenFlowLimits)
+    door: ConnectionLimits = field(default_factory=ConnectionLimits)
     tls: Credentials | None = None
     refused: Callable[[str], None] = lambda kind: None
 
@@ -79,18 +79,18 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
     OFP_VERSIONS: ClassVar[list[int]] = [ofproto_v1_4.OFP_VERSION]
     LOGGER_NAME = __name__
 
-    def __init__(self, post: Callable[[Event], None], listen: Sequence[HostPort], setup: Setup) -> None:
+    def __init__(self, post: Callable[[Event], None], listen: Sequence[HostPort], setup: OpenFlowSetup) -> None:
         super().__init__()
         self._post = post
         self._limits = setup.limits
         self._tls = setup.tls
         self._closed = threading.Event()
-        self.claims = Claims(post, setup.limits, setup.refused)
-        self._together = Together(Budget(setup.limits.dump_share, setup.limits.dumps_kept), Turns())
-        self.listeners: list[Listener] = []
+        self.claims = DatapathClaims(post, setup.limits, setup.refused)
+        self._together = SharedResources(MemoryBudget(setup.limits.dump_share, setup.limits.dumps_kept), FifoLock())
+        self.listeners: list[OpenFlowListener] = []
         try:
             for where in listen:
-                made = Listener(where, self._make, setup.limits, setup.door, setup.tls, setup.refused)
+                made = OpenFlowListener(where, self._make, setup.limits, setup.door, setup.tls, setup.refused)
                 self.listeners.append(made)
         except BaseException:
             self._close_listeners()
@@ -114,14 +114,14 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         found = self.claims.find(dpid)
         return found.number if found is not None else 0
 
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[ClaimProblem]:
         """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
         return self.claims.troubles()
 
     def serve_peer(self, dpid: int, peer: Peer) -> None:
         """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
         allowed = self._tls.allowed if self._tls is not None else ()
-        self.claims.settle(dpid, identity(peer.host, allowed_name(peer.names, allowed)))
+        self.claims.settle(dpid, peer_identity(peer.host, allowed_name(peer.names, allowed)))
 
     def start(self) -> None:
         """Accept switches."""
@@ -136,8 +136,8 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._closed.set()
         self._send_event(self._event_stop, None)
 
-    def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> Session:
-        session = Session(channel, address, self._post, self._limits, self._together, certificate)
+    def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> SwitchSession:
+        session = SwitchSession(channel, address, self._post, self._limits, self._together, certificate)
         session.on_alive = self.claims.answered
         return session
 
@@ -145,7 +145,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
     @contained
     def state_changed(self, event: ofp_event.EventOFPStateChange) -> None:
         """A session finished its handshake, or ended."""
-        session: Session = event.datapath
+        session: SwitchSession = event.datapath
         if event.state == MAIN_DISPATCHER:
             for listener in self.listeners:
                 if listener.proved(session):
@@ -178,9 +178,9 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         if found is not None:
             found.ask_node(command.addresses)
 
-    def _find(self, dpid: int, session: int) -> Session | None:
+    def _find(self, dpid: int, session: int) -> SwitchSession | None:
         found = self.claims.find(dpid)
-        return found if isinstance(found, Session) and found.number == session else None
+        return found if isinstance(found, SwitchSession) and found.number == session else None
 
     def close(self) -> None:
         """End all sessions and threads within two seconds. The switches keep their flows. May be called again."""
@@ -205,14 +205,16 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             listener.close()
 
 
-def open_app(post: Callable[[Event], None], listen: Sequence[HostPort], setup: Setup | None = None) -> HeadgateApp:
+def open_app(
+    post: Callable[[Event], None], listen: Sequence[HostPort], setup: OpenFlowSetup | None = None
+) -> HeadgateApp:
     """A running HeadgateApp that listens at all the given addresses, in TLS if there are credentials; port 0 lets the
     system choose.
 
     There can be one in a process at a time, since os-ken keeps its applications in one place. Raises StartError.
     """
     manager = AppManager.get_instance()
-    app = manager.instantiate(HeadgateApp, post, listen, setup or Setup())
+    app = manager.instantiate(HeadgateApp, post, listen, setup or OpenFlowSetup())
     manager.instantiate(Handshake)
     app.start()
     return app  # type: ignore[no-any-return]

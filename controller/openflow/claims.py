@@ -17,16 +17,16 @@ from typing import NamedTuple, Protocol
 
 from controller.peers.backoff import Backoff
 from controller.peers.door import address_key
-from controller.peers.limits import Limits
+from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
 from flows.bridge.connection_peer import Peer
 
-REMEMBERED = 8192  # datapath ids whose place is remembered, and about which there is something to tell
-TELL_SECONDS = 300.0  # how long a contest is told after its last claim
-FORGET_SECONDS = 60.0  # without a fault, after which a peer starts afresh
+MAX_DATAPATH_IDS = 8192  # datapath ids whose place is remembered, and about which there is something to tell
+CONTEST_SECONDS = 300.0  # how long a contest is told after its last claim
+FORGET_FAULT_SECONDS = 60.0  # without a fault, after which a peer starts afresh
 
 
-class Identity(NamedTuple):
+class PeerIdentity(NamedTuple):
     """Who a peer is: its address as it counts, and the name in its certificate, empty without TLS."""
 
     address: str
@@ -40,7 +40,7 @@ class Claimant(Protocol):
     number: int
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> PeerIdentity:
         """Who the peer is."""
 
     @property
@@ -65,7 +65,7 @@ class Claimant(Protocol):
         """Ask for a sign of life; the session ends if there is none, and `answered` is called if there is."""
 
 
-class Trouble(NamedTuple):
+class ClaimProblem(NamedTuple):
     """What to tell about one datapath id."""
 
     dpid: int
@@ -79,7 +79,7 @@ class _Contest:
     reason: str
 
 
-class Claims:
+class DatapathClaims:
     """The sessions that are up, by datapath id. Every method may be called from any thread.
 
     `post` gets SwitchUp and SwitchDown in the order in which they are true. `refused` is told the kind of each refusal.
@@ -88,7 +88,7 @@ class Claims:
     def __init__(
         self,
         post: Callable[[Event], None],
-        limits: Limits,
+        limits: OpenFlowLimits,
         refused: Callable[[str], None] = lambda kind: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -98,10 +98,14 @@ class Claims:
         self._lock = threading.RLock()
         self._up: dict[int, Claimant] = {}
         self._waiting: dict[int, Claimant] = {}
-        self._homes: OrderedDict[int, Identity] = OrderedDict()
+        self._homes: OrderedDict[int, PeerIdentity] = OrderedDict()
         self._contests: OrderedDict[int, _Contest] = OrderedDict()
-        self._faults: Backoff[tuple[Identity, int]] = Backoff(limits.retry, limits.longest_retry, FORGET_SECONDS)
-        self._claims: Backoff[tuple[Identity, int]] = Backoff(limits.retry, limits.longest_retry, FORGET_SECONDS)
+        self._faults: Backoff[tuple[PeerIdentity, int]] = Backoff(
+            limits.retry, limits.longest_retry, FORGET_FAULT_SECONDS
+        )
+        self._claims: Backoff[tuple[PeerIdentity, int]] = Backoff(
+            limits.retry, limits.longest_retry, FORGET_FAULT_SECONDS
+        )
 
     def sessions(self) -> dict[int, int]:
         """The switches that are up: dpid to session."""
@@ -164,9 +168,9 @@ class Claims:
 
     def _contest(self, dpid: int, now: float, reason: str) -> None:
         known = self._contests.pop(dpid, None)
-        times = known.times + 1 if known is not None and now - known.at < TELL_SECONDS else 1
+        times = known.times + 1 if known is not None and now - known.at < CONTEST_SECONDS else 1
         self._contests[dpid] = _Contest(now, times, reason)
-        while len(self._contests) > REMEMBERED:
+        while len(self._contests) > MAX_DATAPATH_IDS:
             self._contests.popitem(last=False)
 
     def _is_home(self, session: Claimant) -> bool:
@@ -176,7 +180,7 @@ class Claims:
         self._up[session.id] = session
         self._homes.setdefault(session.id, session.identity)
         self._homes.move_to_end(session.id)
-        while len(self._homes) > REMEMBERED:
+        while len(self._homes) > MAX_DATAPATH_IDS:
             self._homes.popitem(last=False)
         self._post(SwitchUp(session.id, session.number, session.who))
 
@@ -214,22 +218,22 @@ class Claims:
             if waiting is not None:
                 self._serve(waiting)
 
-    def settle(self, dpid: int, identity: Identity) -> None:
+    def settle(self, dpid: int, peer_identity: PeerIdentity) -> None:
         """The core knows better where this datapath is: whoever else has its place gives way when it comes."""
         with self._lock:
-            self._homes[dpid] = identity
+            self._homes[dpid] = peer_identity
             self._homes.move_to_end(dpid)
 
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[ClaimProblem]:
         """What there is to tell: datapath ids that somebody else claims, switches dropped for a fault."""
         with self._lock:
             now = self._clock()
-            while self._contests and now - next(iter(self._contests.values())).at >= TELL_SECONDS:
+            while self._contests and now - next(iter(self._contests.values())).at >= CONTEST_SECONDS:
                 self._contests.popitem(last=False)
-            return [Trouble(dpid, f"{one.reason} ({one.times} times)" if one.times > 1 else one.reason)
+            return [ClaimProblem(dpid, f"{one.reason} ({one.times} times)" if one.times > 1 else one.reason)
                     for dpid, one in self._contests.items()]  # fmt: skip
 
 
-def identity(host: str, certificate: str = "") -> Identity:
+def peer_identity(host: str, certificate: str = "") -> PeerIdentity:
     """The identity of a peer at this address."""
-    return Identity(address_key(host), certificate)
+    return PeerIdentity(address_key(host), certificate)

@@ -1,8 +1,8 @@
-"""Who else changes the flows of a switch: the updates of an OpenFlow flow monitor, counted.
+"""Changes to a switch's flows by anything but Headgate: the updates of an OpenFlow flow monitor, counted.
 
-The switch reports each change as it happens. Our own come as a bare xid and are skipped; those of others are counted
-and handed on at most every `PAUSE` seconds, so that a flood of changes costs one event. What to do about them is the
-reconciler's decision. Source: OpenFlow 1.4.1 section 7.3.5.17; OVS 3.1 speaks it in OpenFlow 1.4.
+The switch reports each change as it happens. Changes by Headgate's own session come as a bare xid and are skipped. The
+others are counted and posted at most once in `REPORT_INTERVAL` seconds, so that many changes cost one event. The
+reconciler decides what to do about them. Source: OpenFlow 1.4.1 section 7.3.5.17; OVS implements it from 3.1 on.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from controller.reconcile.events import Event, FlowsDisturbed
 from flows.wire.dump import is_in_the_way, is_learned, is_ours
 from flows.wire.errors import CodecError
 
-PAUSE = 0.5
+REPORT_INTERVAL = 0.5
 _BODY = 16  # the multipart reply's own header
 _HEAD = struct.Struct("!HH")  # length, event
 # ofp_flow_update_full up to its match: length, event, table, reason, both timeouts, priority, cookie.
 _FULL = struct.Struct("!HHBBHHH4xQ")
 
 
-class Update(enum.IntEnum):
+class FlowUpdateEvent(enum.IntEnum):
     """What an update says (enum ofp_flow_update_event)."""
 
     INITIAL = 0
@@ -52,7 +52,7 @@ def read_updates(message: bytes) -> Iterator[FlowUpdate]:
         if offset + _HEAD.size > end:
             raise CodecError("a flow update ends early")
         length, event = _HEAD.unpack_from(message, offset)
-        full = event <= Update.MODIFIED
+        full = event <= FlowUpdateEvent.MODIFIED
         if length < (_FULL.size if full else 8) or offset + length > end:
             raise CodecError(f"a flow update of {length} bytes")
         if full:
@@ -85,7 +85,7 @@ class FlowMonitor:
         """Post what has been counted, unless that was done a moment ago: then a later call does."""
         now = self._clock()
         with self._lock:
-            recent = self._posted is not None and now - self._posted < PAUSE
+            recent = self._posted is not None and now - self._posted < REPORT_INTERVAL
             if recent or not (self._unknown or any(self._counts.values())):
                 return
             event = FlowsDisturbed(self._dpid, self._session, **self._counts, unknown=self._unknown)
@@ -95,13 +95,13 @@ class FlowMonitor:
         self._post(event)
 
     def _count(self, update: FlowUpdate) -> None:
-        if update.event == Update.PAUSED:
+        if update.event == FlowUpdateEvent.PAUSED:
             # The switch reports too much for this connection: what happens meanwhile comes as a sum, or not at all.
             self._unknown = True
-        elif update.event in (Update.ABBREV, Update.RESUMED, Update.INITIAL):
+        elif update.event in (FlowUpdateEvent.ABBREV, FlowUpdateEvent.RESUMED, FlowUpdateEvent.INITIAL):
             return
         elif is_ours(update.cookie):
             if not is_learned(update.table, update.cookie):
-                self._counts[Update(update.event).name.lower()] += 1
+                self._counts[FlowUpdateEvent(update.event).name.lower()] += 1
         elif is_in_the_way(update.table, update.priority):
             self._counts["foreign"] += 1

@@ -15,21 +15,21 @@ from collections.abc import Callable
 
 from controller.base.errors import StartError
 from controller.config.addresses import HostPort
-from controller.openflow.session import Session
+from controller.openflow.session import SwitchSession
 from controller.peers.acceptor import Acceptor
-from controller.peers.door import Closed, Door, Visitor
-from controller.peers.limits import DoorLimits, Limits
+from controller.peers.door import AcceptedConnection, ConnectionLimiter, TooManyConnections
+from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
-from controller.tls.peers import Refused
+from controller.tls.peers import TlsRefused
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 1024
-Serve = Callable[["socket.socket | TlsSocket", object, str], Session]
+SessionFactory = Callable[["socket.socket | TlsSocket", object, str], SwitchSession]
 
 
-class Listener:
-    """Accepts connections at one address and runs a Session for each. `address` is the one that was really bound.
+class OpenFlowListener:
+    """Accepts connections at one address and runs a SwitchSession for each. `address` is the one that was really bound.
 
     `make` makes a session of a connection, its address and the name in its certificate. `refused` is told the kind of
     each refusal.
@@ -38,9 +38,9 @@ class Listener:
     def __init__(
         self,
         where: HostPort,
-        make: Serve,
-        limits: Limits,
-        door: DoorLimits,
+        make: SessionFactory,
+        limits: OpenFlowLimits,
+        door: ConnectionLimits,
         tls: Credentials | None = None,
         refused: Callable[[str], None] = lambda kind: None,
     ) -> None:
@@ -48,10 +48,10 @@ class Listener:
         self._limits = limits
         self._tls = tls
         self._refused = refused
-        self._door = Door(door)
+        self._door = ConnectionLimiter(door)
         self._closing = False
         self._lock = threading.Lock()
-        self._sessions: dict[Session, Visitor] = {}
+        self._sessions: dict[SwitchSession, AcceptedConnection] = {}
         self._shaking: set[socket.socket] = set()  # in the TLS handshake
         self._connections = 0
         listening = _listen(where)
@@ -79,12 +79,12 @@ class Listener:
         while self._connections and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def sessions(self) -> tuple[Session, ...]:
+    def sessions(self) -> tuple[SwitchSession, ...]:
         """The sessions that run now."""
         with self._lock:
             return tuple(self._sessions)
 
-    def proved(self, session: Session) -> bool:
+    def proved(self, session: SwitchSession) -> bool:
         """A session has said which switch it is. False when it is of another listener."""
         with self._lock:
             visitor = self._sessions.get(session)
@@ -96,7 +96,7 @@ class Listener:
         """A connection was accepted: let it in, or close it."""
         try:
             visitor = self._door.enter(_host(address), lambda reason: self._evict(connection, address, reason))
-        except Closed as closed:
+        except TooManyConnections as closed:
             connection.close()
             self._refused(closed.kind)
             # Without numbers that vary: a repeated warning is one warning.
@@ -118,8 +118,8 @@ class Listener:
         _LOG.warning("ended an OpenFlow connection of %s: %s", _host(address), reason)
         _shut(connection)
 
-    def _serve(self, connection: socket.socket, address: object, visitor: Visitor) -> None:
-        session: Session | None = None
+    def _serve(self, connection: socket.socket, address: object, visitor: AcceptedConnection) -> None:
+        session: SwitchSession | None = None
         fault = True
         try:
             channel, name = self._secure(connection, address) if self._tls else (connection, "")
@@ -130,7 +130,7 @@ class Listener:
                 session.end("the controller is closing")
             session.serve()
             fault = bool(session.fault) or session.unwelcome
-        except Refused as refused:
+        except TlsRefused as refused:
             _LOG.warning("refused the OpenFlow connection from %s: %s", _host(address), refused.text)
         except OSError as error:
             _LOG.warning("connection from %s failed: %s", _host(address), error)
@@ -140,7 +140,7 @@ class Listener:
             connection.close()
             self._left(visitor, session, fault)
 
-    def _left(self, visitor: Visitor, session: Session | None, fault: bool = False) -> None:
+    def _left(self, visitor: AcceptedConnection, session: SwitchSession | None, fault: bool = False) -> None:
         with self._lock:
             self._connections -= 1
             if session is not None:
@@ -148,7 +148,7 @@ class Listener:
         self._door.leave(visitor, fault)
 
     def _secure(self, connection: socket.socket, address: object) -> tuple[TlsSocket, str]:
-        """The connection in TLS, of a peer that may come in, and the peer's name. Raises Refused."""
+        """The connection in TLS, of a peer that may come in, and the peer's name. Raises TlsRefused."""
         if self._tls is None:
             raise RuntimeError("there are no credentials for TLS")
         with self._lock:
@@ -156,8 +156,8 @@ class Listener:
         try:
             channel = self._tls.secure(connection, server_side=True)
             channel.shake_hands(self._limits.handshake)
-            name = self._tls.admit(channel)
-        except Refused as refused:
+            name = self._tls.authorize(channel)
+        except TlsRefused as refused:
             if not self._closing:
                 self._tls.count("openflow", _host(address), refused)
             raise

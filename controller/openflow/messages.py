@@ -20,10 +20,10 @@ from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.text import format_flow
 from flows.wire.values import Changes, WireFlow
 
-VERSION = 5
-HEADER = struct.Struct("!BBHI")  # version, type, length, xid
-MAX_MESSAGE = 0xFFFF
-CHUNK = 1 << 16  # bytes of flow-mods handed out at a time
+OPENFLOW_VERSION = 5
+OPENFLOW_HEADER = struct.Struct("!BBHI")  # version, type, length, xid
+MAX_MESSAGE_BYTES = 0xFFFF
+FLOW_MOD_CHUNK_BYTES = 1 << 16  # bytes of flow-mods handed out at a time
 
 _ANY_TABLE, _ANY = 0xFF, 0xFFFFFFFF
 _FLOW_REQUEST = struct.Struct("!BBHIHH4xB3xII4xQQHH4x")
@@ -49,7 +49,7 @@ _NICIRA_ERRORS = {
 }  # fmt: skip
 
 
-class Type(enum.IntEnum):
+class MessageType(enum.IntEnum):
     """Message types (OpenFlow 1.4.1 section 7.1) that mean something to us."""
 
     HELLO = 0
@@ -65,10 +65,10 @@ class Type(enum.IntEnum):
     BUNDLE_ADD_MESSAGE = 34
 
 
-_ADD, _MOD = int(Type.BUNDLE_ADD_MESSAGE), int(Type.FLOW_MOD)
+_ADD, _MOD = int(MessageType.BUNDLE_ADD_MESSAGE), int(MessageType.FLOW_MOD)
 
 
-class Multipart(enum.IntEnum):
+class MultipartKind(enum.IntEnum):
     """Kinds of multipart replies that mean something to us."""
 
     FLOW = 1
@@ -76,7 +76,7 @@ class Multipart(enum.IntEnum):
     FLOW_MONITOR = 16
 
 
-class Bundle(enum.IntEnum):
+class BundleControl(enum.IntEnum):
     """Kinds of bundle control messages."""
 
     OPEN_REQUEST = 0
@@ -89,7 +89,7 @@ class Bundle(enum.IntEnum):
     DISCARD_REPLY = 7
 
 
-class Command(enum.IntEnum):
+class FlowModCommand(enum.IntEnum):
     """What a flow-mod does."""
 
     ADD = 0
@@ -106,9 +106,9 @@ def clean_hello(message: bytes) -> bytes:
 
     os-ken takes padding for an element, and loops for ever at one whose length is zero.
     """
-    version, kind, _, xid = HEADER.unpack_from(message)
+    version, kind, _, xid = OPENFLOW_HEADER.unpack_from(message)
     kept = b""
-    offset = HEADER.size
+    offset = OPENFLOW_HEADER.size
     while offset < len(message):
         if len(message) - offset < _HELLO_ELEMENT.size:
             raise CodecError("a hello ends within an element")
@@ -118,24 +118,39 @@ def clean_hello(message: bytes) -> bytes:
         if element == _VERSION_BITMAP and length % 4 == 0:
             kept += message[offset : offset + length]
         offset += length + (-length & 7)
-    return HEADER.pack(version, kind, HEADER.size + len(kept), xid) + kept
+    return OPENFLOW_HEADER.pack(version, kind, OPENFLOW_HEADER.size + len(kept), xid) + kept
 
 
-def echo_request(xid: int) -> bytes:
+def echo_request_message(xid: int) -> bytes:
     """An echo request without data."""
-    return HEADER.pack(VERSION, Type.ECHO_REQUEST, HEADER.size, xid)
+    return OPENFLOW_HEADER.pack(OPENFLOW_VERSION, MessageType.ECHO_REQUEST, OPENFLOW_HEADER.size, xid)
 
 
-def echo_reply(request: bytes) -> bytes:
+def echo_reply_message(request: bytes) -> bytes:
     """The answer to an echo request: its own number and data."""
-    xid = HEADER.unpack_from(request)[3]
-    return HEADER.pack(VERSION, Type.ECHO_REPLY, len(request), xid) + request[HEADER.size :]
+    xid = OPENFLOW_HEADER.unpack_from(request)[3]
+    return (
+        OPENFLOW_HEADER.pack(OPENFLOW_VERSION, MessageType.ECHO_REPLY, len(request), xid)
+        + request[OPENFLOW_HEADER.size :]
+    )
 
 
 def flow_stats_request(xid: int) -> bytes:
     """Ask for every flow of every table."""
     return _FLOW_REQUEST.pack(
-        VERSION, Type.MULTIPART_REQUEST, _FLOW_REQUEST.size, xid, Multipart.FLOW, 0, _ANY_TABLE, _ANY, _ANY, 0, 0, 1, 4
+        OPENFLOW_VERSION,
+        MessageType.MULTIPART_REQUEST,
+        _FLOW_REQUEST.size,
+        xid,
+        MultipartKind.FLOW,
+        0,
+        _ANY_TABLE,
+        _ANY,
+        _ANY,
+        0,
+        0,
+        1,
+        4,
     )
 
 
@@ -146,24 +161,26 @@ def flow_monitor_request(xid: int) -> bytes:
     """
     flags = _MONITOR_ADD | _MONITOR_REMOVED | _MONITOR_MODIFY
     return _MONITOR_REQUEST.pack(
-        VERSION, Type.MULTIPART_REQUEST, _MONITOR_REQUEST.size, xid, Multipart.FLOW_MONITOR, 0,
+        OPENFLOW_VERSION, MessageType.MULTIPART_REQUEST, _MONITOR_REQUEST.size, xid, MultipartKind.FLOW_MONITOR, 0,
         _MONITOR_ID, _ANY, _ANY, flags, _ANY_TABLE, 0, 1, 4,
     )  # fmt: skip
 
 
-def bundle_control(kind: Bundle, bundle_id: int, xid: int) -> bytes:
+def bundle_control(kind: BundleControl, bundle_id: int, xid: int) -> bytes:
     """Open, close, commit or discard an atomic, ordered bundle."""
-    return _CONTROL.pack(VERSION, Type.BUNDLE_CONTROL, _CONTROL.size, xid, bundle_id, kind, ATOMIC_ORDERED)
+    return _CONTROL.pack(
+        OPENFLOW_VERSION, MessageType.BUNDLE_CONTROL, _CONTROL.size, xid, bundle_id, kind, ATOMIC_ORDERED
+    )
 
 
-class Change(NamedTuple):
+class FlowMod(NamedTuple):
     """One flow-mod to be."""
 
-    command: Command
+    command: FlowModCommand
     flow: WireFlow
 
 
-def in_order(changes: Changes) -> Iterator[Change]:
+def flow_mods_in_order(changes: Changes) -> Iterator[FlowMod]:
     """The changes in the order of their flow-mods: deletes, modifies, adds.
 
     MODIFY_STRICT keeps a flow's counters, and its cookie. So a flow whose cookie changes stands in `deletes` as it is
@@ -171,26 +188,28 @@ def in_order(changes: Changes) -> Iterator[Change]:
     from seeing the gap.
     """
     return chain(
-        map(Change, repeat(Command.DELETE_STRICT), changes.deletes),
-        map(Change, repeat(Command.MODIFY_STRICT), changes.modifies),
-        map(Change, repeat(Command.ADD), changes.adds),
+        map(FlowMod, repeat(FlowModCommand.DELETE_STRICT), changes.deletes),
+        map(FlowMod, repeat(FlowModCommand.MODIFY_STRICT), changes.modifies),
+        map(FlowMod, repeat(FlowModCommand.ADD), changes.adds),
     )
 
 
-def change_at(changes: Changes, index: int) -> Change | None:
+def flow_mod_at(changes: Changes, index: int) -> FlowMod | None:
     """The change whose flow-mod is number `index`, or None when there are not so many."""
     for command, some in (
-        (Command.DELETE_STRICT, changes.deletes),
-        (Command.MODIFY_STRICT, changes.modifies),
-        (Command.ADD, changes.adds),
+        (FlowModCommand.DELETE_STRICT, changes.deletes),
+        (FlowModCommand.MODIFY_STRICT, changes.modifies),
+        (FlowModCommand.ADD, changes.adds),
     ):
         if index < len(some):
-            return Change(command, some[index])
+            return FlowMod(command, some[index])
         index -= len(some)
     return None
 
 
-def flow_mods(changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int = CHUNK) -> Iterator[bytes]:
+def flow_mod_chunks(
+    changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int = FLOW_MOD_CHUNK_BYTES
+) -> Iterator[bytes]:
     """The flow-mods of a bundle, in chunks of about `chunk` bytes, made as they are asked for.
 
     The flow-mod number n of `in_order` has the xid `first_xid` + n, so that an error leads back to its flow. Deletes
@@ -199,19 +218,20 @@ def flow_mods(changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int =
     parts: list[bytes] = []
     size = 0
     pack, fixed = _FLOW_MOD.pack, _FLOW_MOD.size
-    for xid, (command, flow) in enumerate(in_order(changes), first_xid):
+    for xid, (command, flow) in enumerate(flow_mods_in_order(changes), first_xid):
         table, priority, match, cookie, instructions = flow
         mask = 0
-        if command is not Command.ADD:
+        if command is not FlowModCommand.ADD:
             cookie, mask = cookie & COOKIE_MASK, COOKIE_MASK
-            if command is Command.DELETE_STRICT:
+            if command is FlowModCommand.DELETE_STRICT:
                 instructions = b""
         length = fixed + len(match) + len(instructions)
-        if length > MAX_MESSAGE:
+        if length > MAX_MESSAGE_BYTES:
             raise MessageTooLong(
-                f"a message of {length} bytes, longer than can be, to {describe(Change(command, flow))}"
+                f"a message of {length} bytes, longer than can be, to {describe_flow_mod(FlowMod(command, flow))}"
             )
-        head = pack(VERSION, _ADD, length, xid, bundle_id, ATOMIC_ORDERED, VERSION, _MOD, length - _OUTER, xid,
+        head = pack(OPENFLOW_VERSION, _ADD, length, xid, bundle_id, ATOMIC_ORDERED,
+                    OPENFLOW_VERSION, _MOD, length - _OUTER, xid,
                     cookie, mask, table, command, 0, 0, priority, _ANY, _ANY, _ANY, 0, 0)  # fmt: skip
         parts.append(head + match + instructions)
         size += length
@@ -223,11 +243,11 @@ def flow_mods(changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int =
         yield b"".join(parts)
 
 
-_VERBS = {Command.ADD: "add", Command.MODIFY_STRICT: "modify", Command.DELETE_STRICT: "delete"}
+_VERBS = {FlowModCommand.ADD: "add", FlowModCommand.MODIFY_STRICT: "modify", FlowModCommand.DELETE_STRICT: "delete"}
 _LONGEST_TEXT = 400
 
 
-def describe(change: Change) -> str:
+def describe_flow_mod(change: FlowMod) -> str:
     """A change in words, cut where it gets long."""
     flow = change.flow
     try:
@@ -241,9 +261,9 @@ def describe(change: Change) -> str:
 
 def error_text(message: bytes) -> str:
     """The name of an OFPT_ERROR message's type and code. `message` has its header."""
-    if len(message) < HEADER.size + _ERROR.size:
+    if len(message) < OPENFLOW_HEADER.size + _ERROR.size:
         return "an error message that ends early"
-    kind, code = _ERROR.unpack_from(message, HEADER.size)
+    kind, code = _ERROR.unpack_from(message, OPENFLOW_HEADER.size)
     if kind == _EXPERIMENTER_ERROR:
         experimenter = int.from_bytes(message[12:16], "big")
         if experimenter == _NICIRA and code in _NICIRA_ERRORS:

@@ -36,7 +36,7 @@ METER_MOD_FAILED = 12
 _PASSING = frozenset({1, 3})
 
 
-class Ask(enum.IntEnum):
+class MeterMultipart(enum.IntEnum):
     """Kinds of multipart messages about meters."""
 
     COUNTERS = 9
@@ -44,20 +44,20 @@ class Ask(enum.IntEnum):
     FEATURES = 11
 
 
-def requests(first_xid: int) -> bytes:
+def meter_requests(first_xid: int) -> bytes:
     """Ask for everything about meters, in three messages with these xids and the two after it."""
     parts = []
-    for xid, kind in enumerate((Ask.FEATURES, Ask.CONFIG, Ask.COUNTERS), first_xid):
-        body = b"" if kind is Ask.FEATURES else struct.pack("!I4x", _ALL)
+    for xid, kind in enumerate((MeterMultipart.FEATURES, MeterMultipart.CONFIG, MeterMultipart.COUNTERS), first_xid):
+        body = b"" if kind is MeterMultipart.FEATURES else struct.pack("!I4x", _ALL)
         length = _ASK.size + len(body)
         parts.append(_ASK.pack(_VERSION, _MULTIPART_REQUEST, length, xid, kind, 0) + body)
     return b"".join(parts)
 
 
-QUESTIONS = 3
+METER_REQUESTS = 3
 
 
-def changes_before(changes: MeterChanges, first_xid: int) -> bytes:
+def meter_mods_before(changes: MeterChanges, first_xid: int) -> bytes:
     """The messages that make and change meters, and a barrier behind them; as many xids as `count_before` says."""
     parts = [_change(_ADD, number, band, xid) for xid, (number, band) in enumerate(changes.adds.items(), first_xid)]
     first_xid += len(parts)
@@ -66,13 +66,13 @@ def changes_before(changes: MeterChanges, first_xid: int) -> bytes:
     return b"".join(parts) + _HEADER.pack(_VERSION, _BARRIER_REQUEST, _HEADER.size, barrier)
 
 
-def count_before(changes: MeterChanges) -> int:
+def count_meter_mods_before(changes: MeterChanges) -> int:
     """The number of messages of `changes_before`: none where there is nothing to do, else one for the barrier too."""
     count = len(changes.adds) + len(changes.modifies)
     return count + 1 if count else 0
 
 
-def deletes(changes: MeterChanges, first_xid: int) -> bytes:
+def meter_deletes(changes: MeterChanges, first_xid: int) -> bytes:
     """The messages that remove meters."""
     return b"".join(
         _CHANGE.pack(_VERSION, _MOD, _CHANGE.size, xid, _DELETE, 0, number)
@@ -86,7 +86,7 @@ def _change(command: int, number: int, band: Band, xid: int) -> bytes:
     return head + _BAND.pack(_DROP, _BAND.size, band.rate, band.burst)
 
 
-def is_refusal(message: bytes) -> bool:
+def is_meter_unsupported(message: bytes) -> bool:
     """Whether an error to a meter-mod says that the switch cannot have the meter at all. `message` has its header."""
     kind, code = struct.unpack_from("!HH", message, _HEADER.size) if len(message) >= _HEADER.size + 4 else (0, 0)
     return kind != METER_MOD_FAILED or code not in _PASSING
@@ -103,11 +103,11 @@ class MeterDump:
     def add(self, kind: int, message: bytes) -> None:
         """Take in one reply. Raises CodecError."""
         try:
-            if kind == Ask.FEATURES:
+            if kind == MeterMultipart.FEATURES:
                 self.most = _FEATURES.unpack_from(message, _BODY)[0]
-            elif kind == Ask.CONFIG:
+            elif kind == MeterMultipart.CONFIG:
                 self.there.update(_configured(message))
-            elif kind == Ask.COUNTERS:
+            elif kind == MeterMultipart.COUNTERS:
                 self.dropped.update(_counted(message))
         except struct.error as error:
             raise CodecError(f"a reply about meters ends early: {error}") from None
@@ -150,7 +150,7 @@ def _counted(message: bytes) -> Iterator[tuple[int, MeterCounters]]:
             yield number, MeterCounters(struct.unpack_from("!Q", message, bands)[0], seconds)
 
 
-def named(changes: MeterChanges, index: int) -> str:
+def describe_meter_mod(changes: MeterChanges, index: int) -> str:
     """The meter that the message number `index` of `changes_before` was about, in words."""
     some: Mapping[int, Band] = {**changes.adds, **changes.modifies}
     number = list(some)[index] if index < len(some) else 0

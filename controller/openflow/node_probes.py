@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from controller.openflow.messages import HEADER, VERSION
-from controller.peers.limits import Limits
+from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION
+from controller.peers.limits import OpenFlowLimits
 from flows.cluster.net import WIDTH, Net, not_of_a_host
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_32
 from flows.pipeline.cookies import CookieKind, cookie
@@ -29,9 +29,9 @@ from flows.render.discovery import link_local
 from flows.wire.errors import CodecError
 
 PACKET_OUT = 13
-ANSWER_SECONDS = 1.0  # that an answer may take
-MOST_UNANSWERED = 3  # questions in a row, after which it is forgotten
-QUESTION_XID = 0x7FFFFFFD  # os-ken's own count from 1, and those of requests are above
+PROBE_ANSWER_SECONDS = 1.0  # that an answer may take
+MAX_UNANSWERED_PROBES = 3  # questions in a row, after which it is forgotten
+PROBE_XID = 0x7FFFFFFD  # os-ken's own count from 1, and those of requests are above
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _ETHERNET = struct.Struct("!6s6sH")
@@ -59,10 +59,10 @@ class PacketIn(NamedTuple):
 
 def read_packet_in(message: bytes) -> PacketIn:
     """An OFPT_PACKET_IN, header included. Raises CodecError where a length does not hold."""
-    if len(message) < HEADER.size + _PACKET_IN.size:
+    if len(message) < OPENFLOW_HEADER.size + _PACKET_IN.size:
         raise CodecError("a packet-in ends early")
-    _, _, _, _, cookie, _, length = _PACKET_IN.unpack_from(message, HEADER.size)
-    fields = HEADER.size + _PACKET_IN.size
+    _, _, _, _, cookie, _, length = _PACKET_IN.unpack_from(message, OPENFLOW_HEADER.size)
+    fields = OPENFLOW_HEADER.size + _PACKET_IN.size
     frame = fields - _MATCH_HEAD + (length + 7 & ~7) + 2
     if length < _MATCH_HEAD or frame > len(message):
         raise CodecError(f"a packet-in with a match of {length} bytes")
@@ -73,11 +73,11 @@ def read_packet_in(message: bytes) -> PacketIn:
 def packet_out(frame: bytes, xid: int, port: int = LOCAL_32, in_port: int = CONTROLLER_32) -> bytes:
     """Have the switch send a frame out of a port; it comes from the controller unless `in_port` says otherwise."""
     length = _PACKET_OUT.size + _OUTPUT.size + len(frame)
-    head = _PACKET_OUT.pack(VERSION, PACKET_OUT, length, xid, _NO_BUFFER, in_port, _OUTPUT.size)
+    head = _PACKET_OUT.pack(OPENFLOW_VERSION, PACKET_OUT, length, xid, _NO_BUFFER, in_port, _OUTPUT.size)
     return head + _OUTPUT.pack(0, _OUTPUT.size, port, 0) + frame
 
 
-def concerned(frame: bytes) -> Net | None:
+def address_to_probe(frame: bytes) -> Net | None:
     """The address to ask for: the source of what the node sent. None where it is none that a node can have."""
     if len(frame) < _ETHERNET.size:
         return None
@@ -94,7 +94,7 @@ def concerned(frame: bytes) -> Net | None:
     return None if not_of_a_host(found) else found
 
 
-def probe(address: Net) -> bytes:
+def probe_frame(address: Net) -> bytes:
     """The frame that asks who has the address. IPv4's has an unspecified sender, for which no stack answers as a proxy;
     IPv6's has a sender of its own, so that the answer comes to it alone, and an answer of a proxy is told by its flag.
     """
@@ -110,7 +110,7 @@ def probe(address: Net) -> bytes:
     return _ETHERNET.pack(b"\x33\x33" + group[12:], _MAC, _IPV6) + header + message
 
 
-def answer(frame: bytes) -> Net | None:
+def confirmed_address(frame: bytes) -> Net | None:
     """The address that a frame of the node says is its own; None for whatever is no answer to a probe."""
     if len(frame) < _ETHERNET.size:
         return None
@@ -139,14 +139,14 @@ def _checksum(data: bytes) -> int:
 
 
 @dataclass(slots=True)
-class _Held:
+class _NodeAddress:
     """An address that the node answered for: when it was asked last, and how often since it answered."""
 
     asked: float
     unanswered: int = 0
 
 
-class Asker:
+class NodeProber:
     """The questions to one node. `send` queues a message, `found` takes all addresses of the node when they change.
 
     Used by one thread, but for `believe`.
@@ -157,12 +157,12 @@ class Asker:
         send: Callable[[bytes], object],
         found: Callable[[tuple[Net, ...]], object],
         clock: Callable[[], float],
-        limits: Limits,
+        limits: OpenFlowLimits,
     ) -> None:
         self._limits = limits
         self._send, self._found, self._clock = send, found, clock
         self._asked: dict[Net, float] = {}  # oldest first
-        self._own: dict[Net, _Held] = {}
+        self._own: dict[Net, _NodeAddress] = {}
         self._second, self._in_second = 0.0, 0  # when it began, and how many were asked for in it
         self._believed: deque[Net] = deque(maxlen=limits.own)
 
@@ -175,22 +175,22 @@ class Asker:
         packet = read_packet_in(message)
         if packet.in_port != LOCAL_32 or packet.cookie != _OURS:
             return  # of a foreign flow, perhaps
-        said = answer(packet.frame)
+        said = confirmed_address(packet.frame)
         if said is not None:
             self._answered(said)
-        elif (address := concerned(packet.frame)) is not None and address not in self._own:
+        elif (address := address_to_probe(packet.frame)) is not None and address not in self._own:
             self._ask(address)
 
     def look_at_clock(self) -> None:
         """Ask again for what the node answered for, and forget what it does not answer for any more."""
         now = self._clock()
         while self._believed:
-            self._own.setdefault(self._believed.popleft(), _Held(now - self._limits.recheck))
+            self._own.setdefault(self._believed.popleft(), _NodeAddress(now - self._limits.recheck))
         gone = []
         for address, held in self._own.items():
-            if now - held.asked < (self._limits.recheck if not held.unanswered else ANSWER_SECONDS):
+            if now - held.asked < (self._limits.recheck if not held.unanswered else PROBE_ANSWER_SECONDS):
                 continue
-            if held.unanswered >= MOST_UNANSWERED:
+            if held.unanswered >= MAX_UNANSWERED_PROBES:
                 gone.append(address)
                 continue
             held.asked = now
@@ -208,8 +208,8 @@ class Asker:
                 held.unanswered = 0
             return
         when = self._asked.pop(said, None)
-        if when is not None and now - when < ANSWER_SECONDS and len(self._own) < self._limits.own:
-            self._own[said] = _Held(now)
+        if when is not None and now - when < PROBE_ANSWER_SECONDS and len(self._own) < self._limits.own:
+            self._own[said] = _NodeAddress(now)
             self._found(tuple(self._own))
 
     def _ask(self, address: Net) -> None:
@@ -229,4 +229,4 @@ class Asker:
         self._put_question(address)
 
     def _put_question(self, address: Net) -> None:
-        self._send(packet_out(probe(address), QUESTION_XID))
+        self._send(packet_out(probe_frame(address), PROBE_XID))

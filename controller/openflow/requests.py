@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from controller.openflow import messages, meters
-from controller.openflow.messages import Bundle
+from controller.openflow.messages import BundleControl
 from controller.openflow.outbox import Outbox
-from controller.peers.limits import Limits
-from controller.peers.pace import Budget
+from controller.peers.limits import OpenFlowLimits
+from controller.peers.pace import MemoryBudget
 from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from flows.wire.dump import FlowDump
@@ -30,14 +30,18 @@ _FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1
 _CONTROL = struct.Struct("!IHH")
 
 
-class _Phase(enum.Enum):
+class BundlePhase(enum.Enum):
+    """What the switch has to answer next for a bundle: its meters, its flow-mods, or the commit."""
+
     METERS = enum.auto()
     FILLING = enum.auto()
     COMMITTING = enum.auto()
 
 
 @dataclass(slots=True)
-class _Dump:
+class DumpRequest:
+    """A flow dump, with the number of its DumpFlows. `xid` is that of the flow request."""
+
     number: int
     result: FlowDump
     xid: int = 0
@@ -46,7 +50,7 @@ class _Dump:
 
 
 @dataclass(slots=True)
-class _Bundle:
+class BundleRequest:
     """xids: `first` opens, then one for each flow-mod, then close, commit, discard. `meter_xid` and as many as
     `meter_count` are of what comes before."""
 
@@ -57,31 +61,36 @@ class _Bundle:
     no_meters: bool = False
     first: int = 0
     bundle_id: int = 0
-    phase: _Phase = _Phase.FILLING
+    phase: BundlePhase = BundlePhase.FILLING
     error: str = ""
 
     @property
     def size(self) -> int:
+        """The number of flow-mods."""
         return sum(map(len, self.changes))
 
     @property
     def meter_count(self) -> int:
-        return meters.count_before(self.meters)
+        """The number of meter messages before the bundle, the barrier included."""
+        return meters.count_meter_mods_before(self.meters)
 
     @property
     def close_xid(self) -> int:
+        """xid of the close request."""
         return self.first + self.size + 1
 
     @property
     def commit_xid(self) -> int:
+        """xid of the commit request."""
         return self.first + self.size + 2
 
     @property
     def discard_xid(self) -> int:
+        """xid of the discard request."""
         return self.first + self.size + 3
 
 
-class Requests:
+class SwitchRequests:
     """The requests of one session. All methods may be called from any thread; none of them waits for the network."""
 
     def __init__(
@@ -91,8 +100,8 @@ class Requests:
         outbox: Outbox,
         post: Callable[[Event], None],
         clock: Callable[[], float],
-        limits: Limits,
-        budget: Budget,
+        limits: OpenFlowLimits,
+        budget: MemoryBudget,
     ) -> None:
         self._dpid = dpid
         self._session = session
@@ -103,8 +112,8 @@ class Requests:
         self._budget = budget
         self._kept = 0  # bytes of the current dump that the budget knows of
         self._lock = threading.RLock()
-        self._waiting: deque[_Dump | _Bundle] = deque()
-        self._current: _Dump | _Bundle | None = None
+        self._waiting: deque[DumpRequest | BundleRequest] = deque()
+        self._current: DumpRequest | BundleRequest | None = None
         self._began = self._progress = 0.0
         self._next_xid = _FIRST_XID
         self._next_bundle = 1
@@ -113,9 +122,9 @@ class Requests:
     def dump(self, command: DumpFlows) -> None:
         """Ask for all flows. It takes the place of a dump that waits right before it."""
         with self._lock:
-            if self._waiting and isinstance(self._waiting[-1], _Dump):
+            if self._waiting and isinstance(self._waiting[-1], DumpRequest):
                 del self._waiting[-1]
-            self._waiting.append(_Dump(command.number, FlowDump(command.known, command.all_counters)))
+            self._waiting.append(DumpRequest(command.number, FlowDump(command.known, command.all_counters)))
             self._go_on()
 
     def send_bundle(self, number: int, changes: Changes, about_meters: MeterChanges = NO_CHANGES) -> None:
@@ -126,7 +135,7 @@ class Requests:
                 reason = "the session is over" if self._over else f"{len(self._waiting)} requests wait already"
                 self._post(BundleFailed(self._dpid, self._session, number, reason))
                 return
-            self._waiting.append(_Bundle(number, changes, about_meters))
+            self._waiting.append(BundleRequest(number, changes, about_meters))
             self._go_on()
 
     def overdue(self, now: float) -> str:
@@ -134,8 +143,8 @@ class Requests:
         with self._lock:
             if self._current is None:
                 return ""
-            limits, dump = self._limits, isinstance(self._current, _Dump)
-            what = "a flow dump" if isinstance(self._current, _Dump) else f"bundle {self._current.number}"
+            limits, dump = self._limits, isinstance(self._current, DumpRequest)
+            what = "a flow dump" if isinstance(self._current, DumpRequest) else f"bundle {self._current.number}"
             if now - self._progress > limits.request:
                 return f"no answer to {what} within {limits.request:g} s"
             most = limits.dump_seconds if dump else limits.whole_request
@@ -144,13 +153,13 @@ class Requests:
     def waits_for(self, xid: int) -> bool:
         """Whether a multipart reply with this xid is a part of what was asked for."""
         current = self._current
-        return isinstance(current, _Dump) and 0 <= current.xid - xid <= meters.QUESTIONS
+        return isinstance(current, DumpRequest) and 0 <= current.xid - xid <= meters.METER_REQUESTS
 
     def end(self, reason: str) -> None:
         """The session is over: whatever was asked has failed."""
         with self._lock:
             self._over = True
-            failed = [one for one in (self._current, *self._waiting) if isinstance(one, _Bundle)]
+            failed = [one for one in (self._current, *self._waiting) if isinstance(one, BundleRequest)]
             self._current = None
             self._waiting.clear()
             self._keep(0)
@@ -162,22 +171,22 @@ class Requests:
             return
         self._current = current = self._waiting.popleft()
         self._began = self._progress = self._clock()
-        if isinstance(current, _Dump):
+        if isinstance(current, DumpRequest):
             # A switch answers in order, so what it says of meters comes before the end of its flows.
-            first = self._take_xids(meters.QUESTIONS + 1)
-            current.xid = first + meters.QUESTIONS
-            self._outbox.put(meters.requests(first) + messages.flow_stats_request(current.xid))
+            first = self._take_xids(meters.METER_REQUESTS + 1)
+            current.xid = first + meters.METER_REQUESTS
+            self._outbox.put(meters.meter_requests(first) + messages.flow_stats_request(current.xid))
             return
         current.meter_xid = self._take_xids(current.meter_count + current.size + 4)
         current.first = current.meter_xid + current.meter_count
         if current.meter_count:
-            current.phase = _Phase.METERS
-            self._outbox.put(meters.changes_before(current.meters, current.meter_xid))
+            current.phase = BundlePhase.METERS
+            self._outbox.put(meters.meter_mods_before(current.meters, current.meter_xid))
             return
         self._fill(current)
 
-    def _fill(self, current: _Bundle) -> None:
-        current.phase = _Phase.FILLING
+    def _fill(self, current: BundleRequest) -> None:
+        current.phase = BundlePhase.FILLING
         current.bundle_id = self._next_bundle
         self._next_bundle = self._next_bundle % 0xFFFFFFFF + 1
         self._outbox.stream(self._chunks(current))
@@ -189,11 +198,11 @@ class Requests:
         self._next_xid += count
         return first
 
-    def _chunks(self, bundle: _Bundle) -> Iterator[bytes]:
+    def _chunks(self, bundle: BundleRequest) -> Iterator[bytes]:
         """A bundle up to its close request. Runs in the sending thread."""
-        yield messages.bundle_control(Bundle.OPEN_REQUEST, bundle.bundle_id, bundle.first)
+        yield messages.bundle_control(BundleControl.OPEN_REQUEST, bundle.bundle_id, bundle.first)
         try:
-            for chunk in messages.flow_mods(bundle.changes, bundle.bundle_id, bundle.first + 1):
+            for chunk in messages.flow_mod_chunks(bundle.changes, bundle.bundle_id, bundle.first + 1):
                 self._progress = self._clock()
                 yield chunk
         except (CodecError, struct.error) as error:
@@ -201,13 +210,13 @@ class Requests:
                 if self._current is bundle:
                     self._fail(bundle, str(error))
             return
-        yield messages.bundle_control(Bundle.CLOSE_REQUEST, bundle.bundle_id, bundle.close_xid)
+        yield messages.bundle_control(BundleControl.CLOSE_REQUEST, bundle.bundle_id, bundle.close_xid)
 
     def flow_reply(self, xid: int, message: bytes, more: bool) -> None:
         """A part of a flow dump. Raises CodecError."""
         with self._lock:
             current = self._current
-            if not isinstance(current, _Dump) or xid != current.xid:
+            if not isinstance(current, DumpRequest) or xid != current.xid:
                 return
             current.result.add(message)
             self._progress = self._clock()
@@ -249,7 +258,11 @@ class Requests:
         """A part of what the switch says of its meters. Raises CodecError."""
         with self._lock:
             current = self._current
-            if isinstance(current, _Dump) and current.meters is not None and 0 < current.xid - xid <= meters.QUESTIONS:
+            if (
+                isinstance(current, DumpRequest)
+                and current.meters is not None
+                and 0 < current.xid - xid <= meters.METER_REQUESTS
+            ):
                 current.meters.add(kind, message)
                 self._progress = self._clock()
 
@@ -257,7 +270,11 @@ class Requests:
         """The switch has done all that came before a barrier."""
         with self._lock:
             current = self._current
-            if not isinstance(current, _Bundle) or current.phase is not _Phase.METERS or xid != current.first - 1:
+            if (
+                not isinstance(current, BundleRequest)
+                or current.phase is not BundlePhase.METERS
+                or xid != current.first - 1
+            ):
                 return
             self._progress = self._clock()
             if current.error:
@@ -267,24 +284,24 @@ class Requests:
 
     def bundle_reply(self, xid: int, message: bytes) -> None:
         """A bundle control reply."""
-        if len(message) < messages.HEADER.size + _CONTROL.size:
+        if len(message) < messages.OPENFLOW_HEADER.size + _CONTROL.size:
             raise CodecError("a bundle reply ends early")
-        _, kind, _ = _CONTROL.unpack_from(message, messages.HEADER.size)
+        _, kind, _ = _CONTROL.unpack_from(message, messages.OPENFLOW_HEADER.size)
         with self._lock:
             current = self._current
-            if not isinstance(current, _Bundle):
+            if not isinstance(current, BundleRequest):
                 return
             self._progress = self._clock()
-            if kind == Bundle.CLOSE_REPLY and xid == current.close_xid and current.phase is _Phase.FILLING:
-                current.phase = _Phase.COMMITTING
-                request = messages.bundle_control(Bundle.COMMIT_REQUEST, current.bundle_id, current.commit_xid)
+            if kind == BundleControl.CLOSE_REPLY and xid == current.close_xid and current.phase is BundlePhase.FILLING:
+                current.phase = BundlePhase.COMMITTING
+                request = messages.bundle_control(BundleControl.COMMIT_REQUEST, current.bundle_id, current.commit_xid)
                 self._outbox.put(request)
                 return
-            if kind != Bundle.COMMIT_REPLY or xid != current.commit_xid:
+            if kind != BundleControl.COMMIT_REPLY or xid != current.commit_xid:
                 return
             if current.meters.deletes:
                 first = self._take_xids(len(current.meters.deletes))
-                self._outbox.put(meters.deletes(current.meters, first))
+                self._outbox.put(meters.meter_deletes(current.meters, first))
             self._current = None
             self._go_on()
         self._post(BundleDone(self._dpid, self._session, current.number))
@@ -294,38 +311,38 @@ class Requests:
         text = messages.error_text(message)
         with self._lock:
             current = self._current
-            if isinstance(current, _Dump) and xid == current.xid:
+            if isinstance(current, DumpRequest) and xid == current.xid:
                 return f"the switch refused a flow dump: {text}"
-            if isinstance(current, _Dump) and 0 < current.xid - xid <= meters.QUESTIONS:
+            if isinstance(current, DumpRequest) and 0 < current.xid - xid <= meters.METER_REQUESTS:
                 current.meters = None
-            if isinstance(current, _Bundle) and current.meter_xid <= xid < current.first and not current.error:
-                about = meters.named(current.meters, xid - current.meter_xid)
+            if isinstance(current, BundleRequest) and current.meter_xid <= xid < current.first and not current.error:
+                about = meters.describe_meter_mod(current.meters, xid - current.meter_xid)
                 current.error = f"the switch refused {about}: {text}"
-                current.no_meters = meters.is_refusal(message)
-            if isinstance(current, _Bundle) and current.first <= xid <= current.commit_xid:
+                current.no_meters = meters.is_meter_unsupported(message)
+            if isinstance(current, BundleRequest) and current.first <= xid <= current.commit_xid:
                 self._progress = self._clock()
                 self._bundle_error(current, xid, text)
         return ""
 
-    def _bundle_error(self, bundle: _Bundle, xid: int, text: str) -> None:
+    def _bundle_error(self, bundle: BundleRequest, xid: int, text: str) -> None:
         if not bundle.error:
             bundle.error = self._explain(bundle, xid, text)
         # While committing, OVS first names the flow-mod that failed; the end of it is the error for the commit itself.
-        if bundle.phase is _Phase.FILLING or xid == bundle.commit_xid:
+        if bundle.phase is BundlePhase.FILLING or xid == bundle.commit_xid:
             self._fail(bundle, bundle.error)
 
     @staticmethod
-    def _explain(bundle: _Bundle, xid: int, text: str) -> str:
-        change = messages.change_at(bundle.changes, xid - bundle.first - 1) if xid > bundle.first else None
+    def _explain(bundle: BundleRequest, xid: int, text: str) -> str:
+        change = messages.flow_mod_at(bundle.changes, xid - bundle.first - 1) if xid > bundle.first else None
         if change is not None:
-            return f"the switch refused to {messages.describe(change)}: {text}"
+            return f"the switch refused to {messages.describe_flow_mod(change)}: {text}"
         step = {bundle.first: "open", bundle.close_xid: "close"}.get(xid, "commit")
         return f"the switch refused to {step} the bundle: {text}"
 
-    def _fail(self, bundle: _Bundle, reason: str) -> None:
+    def _fail(self, bundle: BundleRequest, reason: str) -> None:
         self._outbox.stop_stream()
-        if bundle.phase is _Phase.FILLING:
-            discard = messages.bundle_control(Bundle.DISCARD_REQUEST, bundle.bundle_id, bundle.discard_xid)
+        if bundle.phase is BundlePhase.FILLING:
+            discard = messages.bundle_control(BundleControl.DISCARD_REQUEST, bundle.bundle_id, bundle.discard_xid)
             self._outbox.put(discard)
         self._current = None
         self._post(BundleFailed(self._dpid, self._session, bundle.number, reason, bundle.no_meters))

@@ -25,17 +25,17 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 
 from controller.config.addresses import plain_address
 from controller.openflow import messages, meters
-from controller.openflow.claims import Identity, identity
+from controller.openflow.claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
-from controller.openflow.messages import HEADER, VERSION, Multipart, Type
-from controller.openflow.node_probes import QUESTION_XID, Asker
+from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType, MultipartKind
+from controller.openflow.node_probes import PROBE_XID, NodeProber
 from controller.openflow.outbox import Outbox
-from controller.openflow.requests import Requests
-from controller.peers.limits import Limits
-from controller.peers.pace import Budget, Pace, Turns, cost
+from controller.openflow.requests import SwitchRequests
+from controller.peers.limits import OpenFlowLimits
+from controller.peers.pace import FifoLock, MemoryBudget, TokenBucket, message_cost
 from controller.reconcile.events import Event, NodeAnswered
 from controller.tls.channel import TlsSocket
-from controller.tls.peers import names
+from controller.tls.peers import certificate_names
 from flows.bridge.connection_peer import Peer
 from flows.cluster.net import Net
 from flows.wire.errors import CodecError
@@ -46,24 +46,24 @@ _LONGEST_HELLO = 1024
 _MULTIPART = struct.Struct("!HH")
 # The only messages that os-ken gets to see, by the state of the session.
 _FOR_OS_KEN = {
-    HANDSHAKE_DISPATCHER: {Type.HELLO},
-    CONFIG_DISPATCHER: {Type.FEATURES_REPLY},
+    HANDSHAKE_DISPATCHER: {MessageType.HELLO},
+    CONFIG_DISPATCHER: {MessageType.FEATURES_REPLY},
 }
 # xids of the echo request that must be answered, and of the flow monitor's; os-ken's own count from 1.
 _CHALLENGE, _MONITOR = 0x7FFFFFFF, 0x7FFFFFFE
 _BRIEF = 1.0  # seconds; a peer that connects again and again for no longer than that is no switch
-_OF_METERS = frozenset(meters.Ask)
+_OF_METERS = frozenset(meters.MeterMultipart)
 _numbers = itertools.count(1)
 
 
-class Together(NamedTuple):
+class SharedResources(NamedTuple):
     """What all sessions share: the room for what they keep, and the turns of those that have much to say."""
 
-    budget: Budget
-    turns: Turns
+    budget: MemoryBudget
+    turns: FifoLock
 
 
-class Session(Datapath):  # type: ignore[misc]
+class SwitchSession(Datapath):  # type: ignore[misc]
     """A connection to a switch from the first byte to the last. `number` is unique within the process.
 
     `serve` runs in a thread of its own until the connection is over; everything else may be called from any thread.
@@ -74,8 +74,8 @@ class Session(Datapath):  # type: ignore[misc]
         connection: socket.socket | TlsSocket,
         address: object,
         post: Callable[[Event], None],
-        limits: Limits,
-        together: Together,
+        limits: OpenFlowLimits,
+        together: SharedResources,
         certificate: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,21 +87,23 @@ class Session(Datapath):  # type: ignore[misc]
         self.fault = ""
         self.unwelcome = False
         self.handled = 0  # messages
-        self.identity: Identity = identity(str(address[0] if isinstance(address, tuple) else address), certificate)
-        self.on_alive: Callable[[Session], None] = lambda session: None
+        self.identity: PeerIdentity = peer_identity(
+            str(address[0] if isinstance(address, tuple) else address), certificate
+        )
+        self.on_alive: Callable[[SwitchSession], None] = lambda session: None
         self._limits = limits
         self._clock = clock
         self._post = post
         self._budget, self._turns = together
         self._outbox = Outbox(limits.waiting_bytes)
-        self._requests: Requests | None = None
+        self._requests: SwitchRequests | None = None
         self._monitor: FlowMonitor | None = None
-        self._asker = Asker(self._outbox.put, self._found, clock, limits)
+        self._asker = NodeProber(self._outbox.put, self._found, clock, limits)
         self._reason = ""
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
-        self._pace = Pace(limits.burst, limits.rate, self._began)
-        self._light = Pace(limits.turn, limits.light, self._began, debt=limits.turn)
+        self._pace = TokenBucket(limits.burst, limits.rate, self._began)
+        self._light = TokenBucket(limits.turn, limits.light, self._began, debt=limits.turn)
         self._prove_by: float | None = None
         self._early_messages = self._early_bytes = 0
         super().__init__(connection, address)
@@ -122,10 +124,10 @@ class Session(Datapath):  # type: ignore[misc]
             host = plain_address(str(self.address[0]))
         except ValueError:
             host = ""  # no address of the network
-        return Peer(host, names(certificate))
+        return Peer(host, certificate_names(certificate))
 
     @property
-    def requests(self) -> Requests:
+    def requests(self) -> SwitchRequests:
         """What to ask the switch. Only there once the handshake is done."""
         if self._requests is None:
             raise RuntimeError(f"session {self.number} has no switch yet")
@@ -141,7 +143,7 @@ class Session(Datapath):  # type: ignore[misc]
     def set_state(self, state: str) -> None:
         """Go on in the handshake; os-ken tells the application."""
         if state == MAIN_DISPATCHER and self._requests is None:
-            self._requests = Requests(
+            self._requests = SwitchRequests(
                 self.id, self.number, self._outbox, self._post, self._clock, self._limits, self._budget
             )
             self._monitor = FlowMonitor(self.id, self.number, self._post, self._clock)
@@ -191,7 +193,7 @@ class Session(Datapath):  # type: ignore[misc]
             if self._prove_by is not None:
                 return
             self._prove_by = self._clock() + self._limits.prove
-        self._outbox.put(messages.echo_request(_CHALLENGE))
+        self._outbox.put(messages.echo_request_message(_CHALLENGE))
 
     def _shut(self) -> None:
         with contextlib.suppress(OSError):  # it may be closed already
@@ -298,7 +300,7 @@ class Session(Datapath):  # type: ignore[misc]
             self.end(f"the switch was silent for {silent:.0f} s")
         elif silent > self._limits.echo and now - self._asked > self._limits.echo:
             self._asked = now
-            self._outbox.put(messages.echo_request(0))
+            self._outbox.put(messages.echo_request_message(0))
         if self._prove_by is not None and now > self._prove_by:
             self.end(f"no sign of life within {self._limits.prove:g} s, while another connection claims its place")
         overdue = self._requests.overdue(now)
@@ -316,21 +318,21 @@ class Session(Datapath):  # type: ignore[misc]
     def _consume(self, buffer: bytearray) -> bool:
         """Take whole messages from the front of the buffer, as many as a turn has. Whether there may be more."""
         offset = spent = 0
-        while len(buffer) - offset >= HEADER.size and not self._reason:
-            version, kind, length, xid = HEADER.unpack_from(buffer, offset)
+        while len(buffer) - offset >= OPENFLOW_HEADER.size and not self._reason:
+            version, kind, length, xid = OPENFLOW_HEADER.unpack_from(buffer, offset)
             self._check(version, kind, length)
             if len(buffer) - offset < length:
                 break
             if spent >= self._limits.turn:
                 del buffer[:offset]
                 return True
-            units = cost(length)
+            units = message_cost(length)
             self.handled += 1
             spent += units
             self._light.spend(units)
             if self._requests is None:
                 self._count_early(length)
-            elif kind != Type.MULTIPART_REPLY or not self._requests.waits_for(xid):
+            elif kind != MessageType.MULTIPART_REPLY or not self._requests.waits_for(xid):
                 self._pace.spend(units)
             self._dispatch(version, kind, xid, bytes(buffer[offset : offset + length]))
             offset += length
@@ -344,49 +346,55 @@ class Session(Datapath):  # type: ignore[misc]
             raise CodecError(f"{self._early_messages} messages before it has said which switch it is")
 
     def _check(self, version: int, kind: int, length: int) -> None:
-        if length < HEADER.size:
+        if length < OPENFLOW_HEADER.size:
             raise CodecError(f"a message of {length} bytes")
         if self.state == HANDSHAKE_DISPATCHER:
-            if kind not in (Type.HELLO, Type.ERROR) or not 1 <= version <= 0x7F or length > _LONGEST_HELLO:
+            if (
+                kind not in (MessageType.HELLO, MessageType.ERROR)
+                or not 1 <= version <= 0x7F
+                or length > _LONGEST_HELLO
+            ):
                 raise CodecError("the peer does not speak OpenFlow")
-        elif version != VERSION:
-            raise CodecError(f"a message of OpenFlow version {version:#x} after version {VERSION:#x} was agreed on")
+        elif version != OPENFLOW_VERSION:
+            raise CodecError(
+                f"a message of OpenFlow version {version:#x} after version {OPENFLOW_VERSION:#x} was agreed on"
+            )
 
     def _dispatch(self, version: int, kind: int, xid: int, message: bytes) -> None:
         if kind in _FOR_OS_KEN.get(self.state, ()):
-            if kind == Type.HELLO:
+            if kind == MessageType.HELLO:
                 message = messages.clean_hello(message)
             self._to_os_ken(version, kind, xid, message)
-        elif kind == Type.ECHO_REQUEST:
-            self._outbox.put(messages.echo_reply(message))
-        elif kind == Type.ECHO_REPLY:
+        elif kind == MessageType.ECHO_REQUEST:
+            self._outbox.put(messages.echo_reply_message(message))
+        elif kind == MessageType.ECHO_REPLY:
             self._echoed(xid)
-        elif kind == Type.ERROR:
+        elif kind == MessageType.ERROR:
             self._error(xid, message)
-        elif kind == Type.BUNDLE_CONTROL and self._requests is not None:
+        elif kind == MessageType.BUNDLE_CONTROL and self._requests is not None:
             self._requests.bundle_reply(xid, message)
         elif kind == meters.BARRIER_REPLY and self._requests is not None:
             self._requests.barrier_reply(xid)
-        elif kind == Type.MULTIPART_REPLY:
+        elif kind == MessageType.MULTIPART_REPLY:
             self._multipart(version, xid, message)
-        elif kind == Type.PACKET_IN and self._requests is not None:
+        elif kind == MessageType.PACKET_IN and self._requests is not None:
             with contextlib.suppress(CodecError):  # then nothing is asked, and nobody else notices
                 self._asker.take(message)
 
     def _multipart(self, version: int, xid: int, message: bytes) -> None:
-        if len(message) < HEADER.size + 8:
+        if len(message) < OPENFLOW_HEADER.size + 8:
             raise CodecError("a multipart reply ends early")
-        of, flags = _MULTIPART.unpack_from(message, HEADER.size)
-        if of == Multipart.FLOW and self._requests is not None:
+        of, flags = _MULTIPART.unpack_from(message, OPENFLOW_HEADER.size)
+        if of == MultipartKind.FLOW and self._requests is not None:
             self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
         elif of in _OF_METERS and self._requests is not None:
             self._requests.meter_reply(xid, of, message)
-        elif of == Multipart.FLOW_MONITOR and self._monitor is not None:
+        elif of == MultipartKind.FLOW_MONITOR and self._monitor is not None:
             self._monitor.add(message)
-        elif of == Multipart.PORT_DESC and self.state == CONFIG_DISPATCHER:
+        elif of == MultipartKind.PORT_DESC and self.state == CONFIG_DISPATCHER:
             # os-ken waits for the ports before it calls a switch connected. We need none of them, and its parser
             # never comes back from one of length zero.
-            self._to_os_ken(version, Type.MULTIPART_REPLY, xid, message[: HEADER.size + 8])
+            self._to_os_ken(version, MessageType.MULTIPART_REPLY, xid, message[: OPENFLOW_HEADER.size + 8])
 
     def _echoed(self, xid: int) -> None:
         if xid != _CHALLENGE or self._prove_by is None:
@@ -398,7 +406,7 @@ class Session(Datapath):  # type: ignore[misc]
         if self._requests is None:
             self.end(f"the switch refused the handshake: {messages.error_text(message)}", fault=True)
             return
-        if xid == QUESTION_XID:
+        if xid == PROBE_XID:
             return  # then there is no answer
         if xid == _MONITOR:
             words = messages.error_text(message)
@@ -411,7 +419,7 @@ class Session(Datapath):  # type: ignore[misc]
     def _to_os_ken(self, version: int, kind: int, xid: int, message: bytes) -> None:
         """Let os-ken parse a message and call its handlers for it, as its own receive loop would."""
         modules = ofproto.get_ofp_modules()
-        _, parser = modules.get(version, modules[VERSION])  # a newer switch's hello reads like ours
+        _, parser = modules.get(version, modules[OPENFLOW_VERSION])  # a newer switch's hello reads like ours
         parsed = parser.msg_parser(self, version, kind, len(message), xid, message)
         event = ofp_event.ofp_msg_to_ev(parsed)
         for handler in list(self.ofp_brick.get_handlers(event, self.state)):

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PROTOCOL = "OpenFlow14"
-MARK = ("headgate", "true")  # external_ids of the Controller rows that are ours
-INSTALLED = ("headgate-installed", "true")  # external_ids of Interfaces whose policy is in force
-GRACE = 3.0  # seconds an operator's controller, connected, gets to turn out to be this one
+OPENFLOW_PROTOCOL = "OpenFlow14"
+CONTROLLER_MARK = ("headgate", "true")  # external_ids of the Controller rows that are ours
+INSTALLED_FLAG = ("headgate-installed", "true")  # external_ids of Interfaces whose policy is in force
+CONTROLLER_GRACE = 3.0  # seconds an operator's controller, connected, gets to turn out to be this one
 DEFAULT_MAX_BACKOFF = 8000  # milliseconds, Controller.max_backoff when empty (ovs-vswitchd.conf.db(5))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}")  # OFP_MAX_TABLE_NAME_LEN is 32, its NUL included
 Operation = dict[str, Any]
@@ -34,7 +34,7 @@ class ControllerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TableRow:
+class FlowTableRow:
     """A Flow_Table of the bridge. `shared` says that it also serves elsewhere, so that it isn't ours to name."""
 
     uuid: str
@@ -50,13 +50,13 @@ class BridgeSettings:
     name: str
     fail_mode: str = ""
     protocols: frozenset[str] = frozenset()
-    tables: Mapping[int, TableRow] | None = None
+    tables: Mapping[int, FlowTableRow] | None = None
     controllers: tuple[ControllerRow, ...] = ()
     in_band_managers: tuple[str, ...] = ()  # targets, of the whole Open_vSwitch
     in_band_disabled: bool = False
 
 
-def check_names(tables: Mapping[int, str]) -> None:
+def check_table_names(tables: Mapping[int, str]) -> None:
     """Raises ValueError for a table id or name that OVS would not take as it is, or a name used twice."""
     for number, name in tables.items():
         if not 0 <= number <= 253 or not _NAME.fullmatch(name):
@@ -70,8 +70,8 @@ def plan_bridge(bridge: BridgeSettings, names: Mapping[int, str]) -> list[Operat
     operations = []
     if bridge.fail_mode != "secure":
         operations.append(_update("Bridge", bridge.uuid, {"fail_mode": "secure"}))
-    if bridge.protocols and PROTOCOL not in bridge.protocols:
-        operations.append(_mutate("Bridge", bridge.uuid, ["protocols", "insert", PROTOCOL]))
+    if bridge.protocols and OPENFLOW_PROTOCOL not in bridge.protocols:
+        operations.append(_mutate("Bridge", bridge.uuid, ["protocols", "insert", OPENFLOW_PROTOCOL]))
     standing = bridge.tables or {}
     fresh = []
     for number, name in sorted(names.items()):
@@ -107,14 +107,14 @@ def plan_controller(bridge: BridgeSettings, target: str, leads: Callable[[str], 
             "target": target,
             # In-band control, OVS's default, adds hidden flows for the controller's address that no table of ours sees.
             "connection_mode": "out-of-band",
-            "external_ids": ["map", [list(MARK)]],
+            "external_ids": ["map", [list(CONTROLLER_MARK)]],
         }
         operations.append({"op": "insert", "table": "Controller", "uuid-name": "ours", "row": row})
         operations.append(_mutate("Bridge", bridge.uuid, ["controller", "insert", ["named-uuid", "ours"]]))
     return operations
 
 
-def patience(controllers: Sequence[ControllerRow], grace: float = GRACE) -> float:
+def controller_patience(controllers: Sequence[ControllerRow], grace: float = CONTROLLER_GRACE) -> float:
     """Seconds to wait before an operator's controllers are taken to lead elsewhere.
 
     One that is connected shows itself at once. One that is not may lead here and be waiting for its next attempt, which
@@ -124,7 +124,7 @@ def patience(controllers: Sequence[ControllerRow], grace: float = GRACE) -> floa
     return max((grace if row.connected else grace + row.max_backoff / 1000 for row in active), default=0.0)
 
 
-def hidden_flows(bridge: BridgeSettings) -> str:
+def hidden_flows_note(bridge: BridgeSettings) -> str:
     """A note for the operator if in-band control puts flows on the bridge that bypass the pipeline; else empty.
 
     It stays the operator's choice: a node that reaches its controller through this very bridge cannot do without.
@@ -140,12 +140,12 @@ def hidden_flows(bridge: BridgeSettings) -> str:
     )
 
 
-def plan_installed(standing: Mapping[str, Mapping[str, str]], wanted: Mapping[str, bool]) -> list[Operation]:
+def plan_installed_flags(standing: Mapping[str, Mapping[str, str]], wanted: Mapping[str, bool]) -> list[Operation]:
     """Operations that set or remove the installed flag.
 
     `standing` has the external_ids of the Interfaces that exist, by row uuid. Only the flag's own key is changed.
     """
-    key, value = INSTALLED
+    key, value = INSTALLED_FLAG
     operations = []
     for uuid, flag in wanted.items():
         ids = standing.get(uuid)

@@ -11,19 +11,19 @@ from typing import Any
 import ovs.db.types
 
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import Budget
+from controller.peers.pace import MemoryBudget
 
 _WIDE = frozenset({"Bridge", "Open_vSwitch"})
 _VALUE_BYTES = 120  # of the objects of one value, about
 _ROW_BYTES = 1000
 
 
-class TooMuch(ValueError):
+class ContentsTooLarge(ValueError):
     """The database holds more than is let in."""
 
 
 def check_columns(tables: object, limits: OvsdbLimits) -> None:
-    """Raises TooMuch for a row in `tables` (of an update or of a first reply) with too many values in a column.
+    """Raises ContentsTooLarge for a row of `tables` (of an update or a first reply) with too many values in a column.
 
     What does not look like tables at all is left to the package to refuse.
     """
@@ -35,30 +35,32 @@ def check_columns(tables: object, limits: OvsdbLimits) -> None:
             for columns in row.values() if isinstance(row, Mapping) else ():
                 for name, value in columns.items() if isinstance(columns, Mapping) else ():
                     if isinstance(value, list) and value and isinstance(value[-1], list) and len(value[-1]) > most:
-                        raise TooMuch(
+                        raise ContentsTooLarge(
                             f"column {str(name)[:40]} of a row of {str(table)[:40]} has more than {most:,} values"
                         )
 
 
-class Contents:
+class ContentsSize:
     """The size of one database's rows. It belongs to the thread that runs the replica."""
 
-    def __init__(self, limits: OvsdbLimits, budget: Budget) -> None:
+    def __init__(self, limits: OvsdbLimits, budget: MemoryBudget) -> None:
         self._limits, self._budget = limits, budget
         self._sizes: dict[object, int] = {}
         self._size = 0
 
     def changed(self, row: Any, gone: bool) -> None:
-        """A row came, changed or went. Raises TooMuch."""
+        """A row came, changed or went. Raises ContentsTooLarge."""
         size = 0 if gone else _ROW_BYTES + sum(map(_size, row._data.values()))
         known = self._sizes.pop(row.uuid, 0)
         if not gone:
             self._sizes[row.uuid] = size
         if len(self._sizes) > self._limits.rows:
-            raise TooMuch(f"it has more than {self._limits.rows:,} rows")
+            raise ContentsTooLarge(f"it has more than {self._limits.rows:,} rows")
         after = self._size + size - known
         if not self._budget.resize(self._size, after):
-            raise TooMuch(f"its contents are {after:,} bytes, and there is no room for them beside the others'")
+            raise ContentsTooLarge(
+                f"its contents are {after:,} bytes, and there is no room for them beside the others'"
+            )
         self._size = after
 
     def clear(self) -> None:

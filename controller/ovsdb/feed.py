@@ -22,7 +22,7 @@ from flows.bridge.connection_peer import Peer
 from flows.bridge.state import BridgeState
 
 
-class Feed:
+class Database:
     """The outward side of one OVSDB. Thread-safe; the methods that name an `owner` do nothing for a former one."""
 
     def __init__(self, name: str, post: Callable[[Event], None]) -> None:

@@ -20,27 +20,27 @@ import ovs.timeval
 import ovs.util
 
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import Budget, Pace, cost
+from controller.peers.pace import MemoryBudget, TokenBucket, message_cost
 
 READ_BYTES = 1 << 16
-READS_IN_A_TURN = 4
+READS_PER_TURN = 4
 # Everything up to a brace, strings as a whole; then the brace, or the start of a string that is not whole yet. What it
 # has taken it never gives back (++, *+).
 _TOKEN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+([{}"])?', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
-class WireError(ValueError):
+class JsonStreamError(ValueError):
     """The peer does not speak JSON-RPC, or sends what no database would."""
 
 
-class Splitter:
+class MessageSplitter:
     """Cuts a byte stream into the texts of its JSON objects, in time proportional to its length.
 
     What it keeps of a message that is not whole is counted in `budget`, if there is one, until `close`.
     """
 
-    def __init__(self, limits: OvsdbLimits | None = None, budget: Budget | None = None) -> None:
+    def __init__(self, limits: OvsdbLimits | None = None, budget: MemoryBudget | None = None) -> None:
         self._limits = limits or OvsdbLimits()
         self._budget = budget
         self._parts: list[bytes] = []  # of the message that is not whole yet
@@ -54,7 +54,7 @@ class Splitter:
         return self._size
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The texts that `data` completes. Raises WireError where no object can come of it."""
+        """The texts that `data` completes. Raises JsonStreamError where no object can come of it."""
         texts: list[bytes] = []
         start, at, end, match = 0, self._leave_string(data), len(data), _TOKEN.match
         while at < end:
@@ -69,11 +69,11 @@ class Splitter:
             if sign == b"{":
                 self._depth += 1
                 if self._depth > self._limits.message_depth:
-                    raise WireError(f"a message of more than {self._limits.message_depth} levels")
+                    raise JsonStreamError(f"a message of more than {self._limits.message_depth} levels")
                 continue
             self._depth -= 1
             if self._depth < 0:
-                raise WireError("unbalanced braces")
+                raise JsonStreamError("unbalanced braces")
             if self._depth == 0:
                 self._grow(data, start, at)
                 texts.append(b"".join(self._parts))
@@ -83,7 +83,7 @@ class Splitter:
         self._grow(data, start, end)
         if self._budget is not None:
             if not self._budget.resize(self._counted, self._size):
-                raise WireError(f"an unfinished message of {self._size:,} bytes, and no room beside the others'")
+                raise JsonStreamError(f"an unfinished message of {self._size:,} bytes, and no room beside the others'")
             self._counted = self._size
         return texts
 
@@ -101,9 +101,9 @@ class Splitter:
             # Those in strings count as well: that is quicker, and no database has many.
             self._values += part.count(b",") + part.count(b"[") + part.count(b"{")
         if self._values > limits.message_values:
-            raise WireError(f"a message of more than {limits.message_values:,} values")
+            raise JsonStreamError(f"a message of more than {limits.message_values:,} values")
         if self._size > limits.message_bytes:
-            raise WireError(f"a message of more than {limits.message_bytes:,} bytes")
+            raise JsonStreamError(f"a message of more than {limits.message_bytes:,} bytes")
 
     def _leave_string(self, data: bytes) -> int:
         """Where the string ends that an earlier part began; 0 if there is none."""
@@ -133,34 +133,34 @@ class Splitter:
             self._counted = 0
 
 
-def parse(text: bytes) -> Any:
-    """One JSON-RPC message of the `ovs` package. Raises WireError."""
+def parse_message(text: bytes) -> Any:
+    """One JSON-RPC message of the `ovs` package. Raises JsonStreamError."""
     try:
         message = ovs.jsonrpc.Message.from_json(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise WireError(str(error)[:200]) from error
+        raise JsonStreamError(str(error)[:200]) from error
     if isinstance(message, str):
-        raise WireError(message[:200])
+        raise JsonStreamError(message[:200])
     return message
 
 
 class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has no types
-    """A JSON-RPC connection that reads through a Splitter, at a pace. `failure` says what was wrong with the peer."""
+    """A JSON-RPC connection with a rate limit, read through a MessageSplitter. `failure`: the peer's protocol error."""
 
-    def __init__(self, stream: Any, limits: OvsdbLimits | None = None, budget: Budget | None = None) -> None:
+    def __init__(self, stream: Any, limits: OvsdbLimits | None = None, budget: MemoryBudget | None = None) -> None:
         super().__init__(stream)
         self.failure = ""
         self._limits = limits or OvsdbLimits()
-        self._splitter = Splitter(self._limits, budget)
+        self._splitter = MessageSplitter(self._limits, budget)
         self._texts: deque[bytes] = deque()
         now = time.monotonic()
-        self._pace = Pace(self._limits.burst, self._limits.rate, now)
+        self._pace = TokenBucket(self._limits.burst, self._limits.rate, now)
         self._began = now  # when the message that is not whole yet began
 
     def recv(self) -> tuple[int, Any]:
         """(0, message), or (errno, None): errno.EAGAIN for "nothing yet", any other has ended the connection."""
         try:
-            for _ in range(READS_IN_A_TURN):
+            for _ in range(READS_PER_TURN):
                 if self.status or self._texts:
                     break
                 if (error := self._read()) == errno.EAGAIN:
@@ -168,20 +168,20 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
             if not self.status and not self._texts:
                 return errno.EAGAIN, None
             if not self.status:
-                return 0, parse(self._texts.popleft())
-        except WireError as error:
+                return 0, parse_message(self._texts.popleft())
+        except JsonStreamError as error:
             self.fail(str(error))
         return self.status, None
 
     def _read(self) -> int:
-        """Take in what has come, up to READ_BYTES; errno.EAGAIN if nothing has, or nothing may. Raises WireError."""
+        """Read up to READ_BYTES; errno.EAGAIN without data, or while over the rate limit. Raises JsonStreamError."""
         now = time.monotonic()
         if self._pace.wait(now) > 0:
             return errno.EAGAIN
         if not self._splitter.pending:
             self._began = now
         elif now - self._began > self._limits.message_seconds:
-            raise WireError(f"a message that took longer than {self._limits.message_seconds:g} s")
+            raise JsonStreamError(f"a message that took longer than {self._limits.message_seconds:g} s")
         error, data = self.stream.recv(READ_BYTES)
         if error == errno.EAGAIN:
             return errno.EAGAIN
@@ -190,7 +190,7 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
             return 0
         self.received_bytes += len(data)
         texts = self._splitter.feed(data)
-        self._pace.spend(cost(len(data)) + len(texts))
+        self._pace.spend(message_cost(len(data)) + len(texts))
         if texts:
             self._began = now
         self._texts.extend(texts)

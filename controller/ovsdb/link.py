@@ -1,7 +1,7 @@
-"""One OVSDB connection in one thread: it runs the replica, tells the feed, and lets the writer write.
+"""One OVSDB connection in one thread: it runs the replica, publishes the bridges, and lets the writer write.
 
-Contents and peers are untrusted: whatever goes wrong on a connection ends that connection, never the process, nor the
-thread's duty to try again if it is the one that connects.
+The database and the peer are untrusted: an error ends the connection, never the process. A connecting thread tries
+again; a listening one ends.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
-from controller.ovsdb.contents import Contents
-from controller.ovsdb.feed import Feed
+from controller.ovsdb.contents import ContentsSize
+from controller.ovsdb.feed import Database
 from controller.ovsdb.replica import Replica
-from controller.ovsdb.rows import BridgeReader, Identity, identity
+from controller.ovsdb.rows import DatabaseIdentity, RowReader, database_identity
 from controller.ovsdb.session import FramedSession
-from controller.ovsdb.waiter import Waiter
-from controller.ovsdb.writer import Config, Writer
+from controller.ovsdb.waiter import WakeablePoller
+from controller.ovsdb.writer import BridgeConfig, BridgeWriter
 from controller.peers.backoff import Backoff
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import Budget
+from controller.peers.pace import MemoryBudget
 
 log = structlog.get_logger(__name__)
-Direction = Literal["connecting", "listening"]
-COALESCE = 0.05  # seconds: a burst of changes is told at most this often; the first of it at once
-PROVE_WITHIN = 3.0  # seconds a connection gets to show that it is alive when a newer one for the same database comes
-ASK_WHY = 2.0  # seconds between two questions about the Controllers of a switch that does not call
-TELL_SHARE = 10  # a reading is followed by ten times as long without one: a database that always changes is no burden
-LONGEST_REST = 2.0  # seconds without a reading, at most
+ConnectionDirection = Literal["connecting", "listening"]
+PUBLISH_INTERVAL = 0.05  # seconds: a burst of changes is told at most this often; the first of it at once
+CHALLENGE_SECONDS = (
+    3.0  # seconds a connection gets to show that it is alive when a newer one for the same database comes
+)
+STATUS_QUERY_INTERVAL = 2.0  # seconds between two questions about the Controllers of a switch that does not call
+PUBLISH_IDLE_FACTOR = (
+    10  # a reading is followed by ten times as long without one: a database that always changes is no burden
+)
+MAX_PUBLISH_INTERVAL = 2.0  # seconds without a reading, at most
 
 
-class Ticket:
+class BarrierRequest:
     """A question whether everything up to now has been told. `reason` says why it could not be."""
 
     def __init__(self) -> None:
@@ -51,42 +55,42 @@ class Ticket:
         return self._done.wait(seconds)
 
 
-class Registry(Protocol):
+class ConnectionRegistry(Protocol):
     """Who decides which connection speaks for a database."""
 
-    def claim(self, link: Link, this: Identity) -> Feed | str:
+    def claim(self, link: DatabaseConnection, this: DatabaseIdentity) -> Database | str:
         """The feed to speak through; or why this connection is to keep silent."""
 
-    def proved(self, link: Link) -> None:
+    def proved(self, link: DatabaseConnection) -> None:
         """The connection has shown a database, whether it speaks for it or not."""
 
-    def ended(self, link: Link) -> None:
+    def ended(self, link: DatabaseConnection) -> None:
         """The connection's thread has ended."""
 
 
-class Room(NamedTuple):
+class ContentsBounds(NamedTuple):
     """What bounds a database: the limits, and the room that the contents of all have together."""
 
     limits: OvsdbLimits
-    contents: Budget
+    contents: MemoryBudget
 
 
-class Link:
+class DatabaseConnection:
     """A connection to one OVSDB. `name` is the remote in the connecting direction, the peer in the listening one."""
 
     def __init__(
         self,
         name: str,
-        direction: Direction,
+        direction: ConnectionDirection,
         session: Callable[[], FramedSession],
-        config: Config,
-        registry: Registry,
-        room: Room,
+        config: BridgeConfig,
+        registry: ConnectionRegistry,
+        room: ContentsBounds,
     ) -> None:
         self.name = name
-        self.direction: Direction = direction
-        self.feed: Feed | None = None
-        self.identity = Identity("", "", "")
+        self.direction: ConnectionDirection = direction
+        self.feed: Database | None = None
+        self.identity = DatabaseIdentity("", "", "")
         self.silent = ""  # why it keeps silent although it is connected
         self.rival = ""  # another Headgate that writes our bridges, while there is one
         self.connected = False
@@ -95,26 +99,26 @@ class Link:
         self.last_error = ""
         self.fault = ""  # what the peer has done that no database does
         self.notes: tuple[str, ...] = ()
-        self.away: Mapping[str, str] = {}  # as `Writer.away`
+        self.away: Mapping[str, str] = {}  # as `BridgeWriter.away`
         self._new_session = session
         self._config = config
         self._registry = registry
         self._limits = room.limits
-        self._contents = Contents(room.limits, room.contents)
+        self._contents = ContentsSize(room.limits, room.contents)
         self._backoff: Backoff[str] = Backoff(room.limits.retry, room.limits.longest_retry, room.limits.longest_retry)
-        self._reader = BridgeReader(config.bridges)
-        self._waiter = Waiter()
+        self._reader = RowReader(config.bridges)
+        self._waiter = WakeablePoller()
         self._closing = False
         self._lock = threading.Lock()
-        self._tickets: list[Ticket] | None = []
-        self._asked: dict[str, Ticket] = {}
+        self._tickets: list[BarrierRequest] | None = []
+        self._asked: dict[str, BarrierRequest] = {}
         self._told = 0.0  # time.monotonic() of the last reading
-        self._telling = COALESCE  # seconds between two readings
+        self._telling = PUBLISH_INTERVAL  # seconds between two readings
         self._dirty = False
         self._challenged = False
         self._asked_why = 0.0
         self._lock_name = "headgate_" + re.sub(r"[^A-Za-z0-9]", "_", "_".join(sorted(config.bridges)))
-        self._proof: tuple[Ticket, float] | None = None
+        self._proof: tuple[BarrierRequest, float] | None = None
         self._speaks = False  # whether the registry let it speak for this database on this connection
         self._thread = threading.Thread(target=self._main, name=f"ovsdb {name}", daemon=True)
 
@@ -126,7 +130,7 @@ class Link:
         """Something was left in the feed to be written."""
         self._waiter.wake()
 
-    def ask(self, ticket: Ticket) -> None:
+    def ask(self, ticket: BarrierRequest) -> None:
         """Answer the ticket when every change committed before this call has been told."""
         with self._lock:
             if self._tickets is not None:
@@ -181,7 +185,7 @@ class Link:
         """Run the replica until the session has ended for good or we close."""
         self._reader.clear()
         replica = Replica(session, self._reader.forget, self._contents)
-        writer = Writer(self._config, replica, lambda: session.local_address)
+        writer = BridgeWriter(self._config, replica, lambda: session.local_address)
         seen = -1
         deadline = time.monotonic() + self._limits.sync
         try:
@@ -223,7 +227,7 @@ class Link:
         self._waiter.timer_wait(1000)
         return deadline
 
-    def _turn(self, session: FramedSession, replica: Replica, writer: Writer) -> None:
+    def _turn(self, session: FramedSession, replica: Replica, writer: BridgeWriter) -> None:
         """One round with the contents there: tell, write, answer."""
         if self._dirty:
             self._claim(replica)
@@ -237,7 +241,9 @@ class Link:
             if self._dirty and due:
                 feed.update(self, self._reader.read(feed.name, replica.tables), session.peer)
                 self._dirty, self._told = False, time.monotonic()
-                self._telling = min(max(COALESCE, TELL_SHARE * (self._told - now)), LONGEST_REST)
+                self._telling = min(
+                    max(PUBLISH_INTERVAL, PUBLISH_IDLE_FACTOR * (self._told - now)), MAX_PUBLISH_INTERVAL
+                )
                 if not self.synced:
                     self.synced, self.since, self.last_error = True, time.time(), ""
                     log.info("ovsdb synced", ovsdb=feed.name, peer=self.name, bridges=list(feed.bridges()))
@@ -259,7 +265,7 @@ class Link:
 
     def _claim(self, replica: Replica) -> None:
         """Find out which database this is and whether this connection speaks for it."""
-        this = identity(replica.tables)
+        this = database_identity(replica.tables)
         if this is None:
             self._fail_tickets("the database has no Open_vSwitch row")
             return
@@ -276,7 +282,7 @@ class Link:
         else:
             self.feed, self.silent, self._speaks = answer, "", True
 
-    def _alone(self, replica: Replica, writer: Writer) -> bool:
+    def _alone(self, replica: Replica, writer: BridgeWriter) -> bool:
         """Whether no other Headgate serves this database: the lock that each asks its server for is ours.
 
         A connection that keeps silent wants none, for it would keep it from the one that speaks.
@@ -301,15 +307,15 @@ class Link:
             self._fail_tickets(rival)
         return False
 
-    def _ask_why(self, session: FramedSession, writer: Writer, now: float) -> None:
+    def _ask_why(self, session: FramedSession, writer: BridgeWriter, now: float) -> None:
         """Now and then, while a switch does not call: what OVSDB knows of its attempts. That is not monitored, for it
         changes every few seconds on every node.
         """
-        if writer.missing and now - self._asked_why >= ASK_WHY:
+        if writer.missing and now - self._asked_why >= STATUS_QUERY_INTERVAL:
             self._asked_why = now
             session.select("Controller", ["_uuid", "target", "is_connected", "status"])
         if writer.missing:
-            self._waiter.timer_wait(1000 * ASK_WHY)
+            self._waiter.timer_wait(1000 * STATUS_QUERY_INTERVAL)
 
     def _send_questions(self, session: FramedSession) -> None:
         with self._lock:
@@ -328,7 +334,7 @@ class Link:
         if self._challenged:
             self._challenged = False
             if self._proof is None:
-                self._proof = Ticket(), now + PROVE_WITHIN
+                self._proof = BarrierRequest(), now + CHALLENGE_SECONDS
                 self._asked[session.ask()] = self._proof[0]
         if self._proof is not None:
             ticket, deadline = self._proof

@@ -11,7 +11,7 @@ from controller.peers.acceptor import Acceptor
 _BACKLOG = 1024
 
 
-class Listener:
+class OvsdbListener:
     """Listens at (host, port), port 0 for a free one; `run`, in a thread of its own, calls `accepted` for each
     connection with its socket, its address and its name.
 

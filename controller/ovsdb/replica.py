@@ -10,8 +10,8 @@ from typing import Any
 
 import ovs.db.idl
 
-from controller.ovsdb.contents import Contents
-from controller.ovsdb.schema import schema
+from controller.ovsdb.contents import ContentsSize
+from controller.ovsdb.schema import monitored_schema
 from controller.ovsdb.session import FramedSession
 
 # An Idl names its monitors with uuid1(), for which libuuid opens a file in each thread and never closes it: a file
@@ -26,9 +26,9 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
 
     _session: Any
 
-    def __init__(self, session: FramedSession, changed: Callable[[object], None], contents: Contents) -> None:
+    def __init__(self, session: FramedSession, changed: Callable[[object], None], contents: ContentsSize) -> None:
         # The Idl makes a session of its own from a remote's name; that one is never run, so it never connects.
-        super().__init__("unix:unused", schema(), leader_only=False)
+        super().__init__("unix:unused", monitored_schema(), leader_only=False)
         self._session.close()
         self._session = session
         self._changed = changed

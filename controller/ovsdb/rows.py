@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from flows.bridge.own_words import NODE_ADDRESSES
 from flows.bridge.state import BridgeState, InterfaceState
 
-MAX_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
-MOST_TEXT = 4000  # characters that are read of a node's addresses: more than all that count have
+MAX_INTERFACE_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
+MAX_NODE_ADDRESSES_LENGTH = 4000  # characters that are read of a node's addresses: more than all that count have
 _YIELD_EVERY = 200  # interfaces read between two chances for other green threads
 
 
-class Identity(NamedTuple):
+class DatabaseIdentity(NamedTuple):
     """Which database this is: its Open_vSwitch row's uuid, and what its external_ids say of the machine."""
 
     row: str
@@ -26,7 +26,7 @@ class Identity(NamedTuple):
     hostname: str
 
 
-def clean(text: object) -> str:
+def valid_text(text: object) -> str:
     """A string from the database, with lone surrogates (which JSON can write and UTF-8 cannot) replaced."""
     value = str(text)
     if value.isascii():
@@ -34,28 +34,28 @@ def clean(text: object) -> str:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def texts(value: Mapping[str, str]) -> dict[str, str]:
+def valid_map(value: Mapping[str, str]) -> dict[str, str]:
     """A string map from the database, clean and in a steady order."""
-    return {clean(key): clean(value[key]) for key in sorted(value)}
+    return {valid_text(key): valid_text(value[key]) for key in sorted(value)}
 
 
-def first(value: Collection[Any]) -> Any:
+def optional_value(value: Collection[Any]) -> Any:
     """What an optional column holds, or None."""
     return next(iter(value), None)
 
 
-def identity(tables: Mapping[str, Any]) -> Identity | None:
+def database_identity(tables: Mapping[str, Any]) -> DatabaseIdentity | None:
     """The database's identity; None before `ovs-vsctl init` has made its one row."""
     rows = sorted(tables["Open_vSwitch"].rows.values(), key=lambda row: str(row.uuid))
     if not rows:
         return None
-    ids = texts(rows[0].external_ids)
-    return Identity(str(rows[0].uuid), ids.get("system-id", ""), ids.get("hostname", ""))
+    ids = valid_map(rows[0].external_ids)
+    return DatabaseIdentity(str(rows[0].uuid), ids.get("system-id", ""), ids.get("hostname", ""))
 
 
 def datapath_id(row: Any) -> int:
     """The bridge's datapath id, 0 while ovs-vswitchd has given none."""
-    text = str(first(row.datapath_id) or "")
+    text = str(optional_value(row.datapath_id) or "")
     try:
         return int(text, 16) if len(text) <= 16 else 0
     except ValueError:
@@ -68,7 +68,7 @@ def owned_rows(tables: Mapping[str, Any], owned: Collection[str]) -> dict[str, A
     return {row.name: row for row in rows if row.name in owned}
 
 
-class BridgeReader:
+class RowReader:
     """Reads the owned bridges of one replica; remembers its readings until told that a row changed.
 
     Not thread-safe: it belongs to the thread that runs the replica.
@@ -91,11 +91,11 @@ class BridgeReader:
 
     def read(self, name: str, tables: Mapping[str, Any]) -> dict[str, BridgeState]:
         """The owned bridges that are there now, by name; `name` is the connection's, for BridgeState.ovsdb."""
-        this = identity(tables)
+        this = database_identity(tables)
         if this is None:
             return {}
         system = tables["Open_vSwitch"].rows
-        version = next((first(row.ovs_version) for row in system.values()), None)
+        version = next((optional_value(row.ovs_version) for row in system.values()), None)
         return {
             bridge: BridgeState(
                 ovsdb=name,
@@ -103,10 +103,10 @@ class BridgeReader:
                 dpid=datapath_id(row),
                 hostname=this.hostname,
                 system_id=this.system_id,
-                datapath_type=clean(row.datapath_type),
-                ovs_version=clean(version or ""),
+                datapath_type=valid_text(row.datapath_type),
+                ovs_version=valid_text(version or ""),
                 interfaces=self._read_interfaces(row, tables),
-                said_addresses=clean(row.external_ids.get(NODE_ADDRESSES, ""))[:MOST_TEXT],
+                said_addresses=valid_text(row.external_ids.get(NODE_ADDRESSES, ""))[:MAX_NODE_ADDRESSES_LENGTH],
             )
             for bridge, row in owned_rows(tables, self._owned).items()
         }
@@ -137,11 +137,11 @@ class BridgeReader:
 
 def read_interface(row: Any) -> InterfaceState:
     """One Interface row as a value."""
-    ofport = first(row.ofport)
+    ofport = optional_value(row.ofport)
     return InterfaceState(
         uuid=str(row.uuid),
-        name=clean(row.name),
-        ofport=ofport if isinstance(ofport, int) and 0 < ofport <= MAX_OFPORT else None,
-        mac_in_use=clean(first(row.mac_in_use) or ""),
-        external_ids=MappingProxyType(texts(row.external_ids)),
+        name=valid_text(row.name),
+        ofport=ofport if isinstance(ofport, int) and 0 < ofport <= MAX_INTERFACE_OFPORT else None,
+        mac_in_use=valid_text(optional_value(row.mac_in_use) or ""),
+        external_ids=MappingProxyType(valid_map(row.external_ids)),
     )

@@ -56,7 +56,7 @@ _TABLES: dict[str, dict[str, Any]] = {
 }
 
 
-def schema() -> Any:
+def monitored_schema() -> Any:
     """A fresh SchemaHelper for `ovs.db.idl.Idl`, which keeps and changes what it is given."""
     tables = {name: {"columns": columns} for name, columns in _TABLES.items()}
     helper = ovs.db.idl.SchemaHelper(schema_json={"name": "Open_vSwitch", "version": "8.0.0", "tables": tables})

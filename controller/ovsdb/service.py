@@ -19,35 +19,35 @@ import structlog
 
 from controller.base.threads import watched
 from controller.ovsdb import bridge_settings
-from controller.ovsdb.feed import Feed
-from controller.ovsdb.link import Direction, Link, Room, Ticket
-from controller.ovsdb.listener import Listener
-from controller.ovsdb.rows import Identity
-from controller.ovsdb.session import FramedSession, Share
+from controller.ovsdb.feed import Database
+from controller.ovsdb.link import BarrierRequest, ConnectionDirection, ContentsBounds, DatabaseConnection
+from controller.ovsdb.listener import OvsdbListener
+from controller.ovsdb.rows import DatabaseIdentity
+from controller.ovsdb.session import FramedSession, MessageBounds
 from controller.ovsdb.targets import is_tls, parse_listen, parse_remote
-from controller.ovsdb.writer import Config
-from controller.peers.door import Closed, Door, Visitor
-from controller.peers.limits import DoorLimits, OvsdbLimits
-from controller.peers.pace import Budget
+from controller.ovsdb.writer import BridgeConfig
+from controller.peers.door import AcceptedConnection, ConnectionLimiter, TooManyConnections
+from controller.peers.limits import ConnectionLimits, OvsdbLimits
+from controller.peers.pace import MemoryBudget
 from controller.reconcile.events import Event
 from controller.status import away_reasons
 from controller.tls.credentials import Credentials
 
 log = structlog.get_logger(__name__)
-CLOSE_WITHIN = 0.9  # seconds
+CLOSE_SECONDS = 0.9  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class OvsdbBounds:
     """What peers may cost, and whom to tell of each that is refused, by the kind of refusal."""
 
     limits: OvsdbLimits = field(default_factory=OvsdbLimits)
-    door: DoorLimits = field(default_factory=DoorLimits)
+    door: ConnectionLimits = field(default_factory=ConnectionLimits)
     refused: Callable[[str], None] = lambda kind: None
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ConnectionStatus:
     """One connection, for status. `since` is Unix time of the last change of `synced`; `silent` says why it is mute.
 
     `name` is the `ovsdb` of events; a connection whose database is not known yet goes by its peer.
@@ -55,7 +55,7 @@ class Connection:
 
     name: str
     remote: str
-    direction: Direction
+    direction: ConnectionDirection
     connected: bool
     synced: bool
     since: float
@@ -88,38 +88,38 @@ class Ovsdb:
         tables: Mapping[int, str] | None = None,
         openflow: tuple[str, int] | None = None,
         connected: Callable[[int], int] = lambda dpid: 0,
-        grace: float = bridge_settings.GRACE,
+        grace: float = bridge_settings.CONTROLLER_GRACE,
         tls: Credentials | None = None,
         openflow_tls: bool = False,
-        bounds: Bounds | None = None,
+        bounds: OvsdbBounds | None = None,
     ) -> None:
-        bridge_settings.check_names(tables or {})
+        bridge_settings.check_table_names(tables or {})
         for address in (*remotes, *([listen] if listen else [])):
             if is_tls(address) and tls is None:
                 raise ValueError(f"{address} needs a private key, a certificate and a CA certificate")
         method = "ssl" if openflow_tls else "tcp"
-        self._config = Config(frozenset(bridges), dict(tables or {}), openflow, connected, grace, method)
+        self._config = BridgeConfig(frozenset(bridges), dict(tables or {}), openflow, connected, grace, method)
         self._post = post
         self._lock = threading.RLock()
         self._closed = False
-        self._bounds = bounds = bounds or Bounds()
+        self._bounds = bounds = bounds or OvsdbBounds()
         limits = bounds.limits
-        self._door = Door(bounds.door)
-        self._visitors: dict[Link, Visitor] = {}
-        self._share = Share(limits, Budget(limits.message_share, limits.messages_kept))
-        self._room = Room(limits, Budget(limits.contents_share, limits.contents_kept))
-        self._feeds = {remote: Feed(remote, post) for remote in remotes}
-        self._links: dict[Link, None] = {}  # in the order in which they came
+        self._door = ConnectionLimiter(bounds.door)
+        self._visitors: dict[DatabaseConnection, AcceptedConnection] = {}
+        self._share = MessageBounds(limits, MemoryBudget(limits.message_share, limits.messages_kept))
+        self._room = ContentsBounds(limits, MemoryBudget(limits.contents_share, limits.contents_kept))
+        self._feeds = {remote: Database(remote, post) for remote in remotes}
+        self._links: dict[DatabaseConnection, None] = {}  # in the order in which they came
         for name, feed in self._feeds.items():
             session = partial(FramedSession.connecting, parse_remote(name), self._share, tls)
-            link = Link(name, "connecting", session, self._config, self, self._room)
+            link = DatabaseConnection(name, "connecting", session, self._config, self, self._room)
             link.feed = feed
             feed.take(link, "")
             self._links[link] = None
-        self._listener: Listener | None = None
+        self._listener: OvsdbListener | None = None
         self._accept_tls = tls if listen and is_tls(listen) else None
         if listen:
-            self._listener = Listener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
+            self._listener = OvsdbListener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
             self._accepting = watched("ovsdb listener", self._listener.run)
 
     @property
@@ -147,7 +147,7 @@ class Ovsdb:
             log.debug("flags for an unknown ovsdb", ovsdb=ovsdb)
             return
         feed.want(interfaces)
-        if isinstance(link := feed.owner, Link):
+        if isinstance(link := feed.owner, DatabaseConnection):
             link.wake()
 
     def forget(self, ovsdb: str) -> None:
@@ -157,7 +157,7 @@ class Ovsdb:
             owner = feed.owner if feed is not None else None
             # A connection that is down is one for a moment longer, until its thread has ended.
             stays = (
-                isinstance(owner, Link)
+                isinstance(owner, DatabaseConnection)
                 and owner in self._links
                 and (owner.connected or owner.direction == "connecting")
             )
@@ -176,12 +176,12 @@ class Ovsdb:
         missing, tickets = [], []
         for feed in feeds:
             link = feed.owner
-            if isinstance(link, Link) and link.silent:
+            if isinstance(link, DatabaseConnection) and link.silent:
                 continue  # another connection speaks for the same database
-            if not isinstance(link, Link) or not feed.synced:
+            if not isinstance(link, DatabaseConnection) or not feed.synced:
                 missing.append(f"{feed.name}: {feed.reason or 'not read yet'}")
                 continue
-            ticket = Ticket()
+            ticket = BarrierRequest()
             link.ask(ticket)
             tickets.append((feed.name, ticket))
         for name, ticket in tickets:
@@ -215,14 +215,14 @@ class Ovsdb:
                 found.update(((feed.name, bridge), word) for bridge, word in link.away.items())
         return found
 
-    def status(self) -> list[Connection]:
+    def status(self) -> list[ConnectionStatus]:
         """Every connection and every database whose connection is away, as of now."""
         with self._lock:
             links, feeds = list(self._links), list(self._feeds.values())
         found = [_describe(link) for link in links]
         spoken = {connection.name for connection in found}
         found.extend(
-            Connection(feed.name, "", "listening", False, False, feed.since, feed.reason, bridges=feed.bridges())
+            ConnectionStatus(feed.name, "", "listening", False, False, feed.since, feed.reason, bridges=feed.bridges())
             for feed in feeds
             if feed.name not in spoken
         )
@@ -233,7 +233,7 @@ class Ovsdb:
         with self._lock:
             self._closed = True
             links = list(self._links)
-        deadline = time.monotonic() + CLOSE_WITHIN
+        deadline = time.monotonic() + CLOSE_SECONDS
         if self._listener:
             self._accepting.release()
             self._listener.close()
@@ -244,7 +244,7 @@ class Ovsdb:
         if self._listener:
             self._accepting.join(max(0.0, deadline - time.monotonic()))
 
-    def claim(self, link: Link, this: Identity) -> Feed | str:
+    def claim(self, link: DatabaseConnection, this: DatabaseIdentity) -> Database | str:
         """Called by a link that knows its database: the feed it speaks through, or why it keeps silent."""
         with self._lock:
             others = [other for other in self._links if other is not link and other.feed is not None]
@@ -269,13 +269,13 @@ class Ovsdb:
             feed.take(link, this.row)
             return feed
 
-    def proved(self, link: Link) -> None:
+    def proved(self, link: DatabaseConnection) -> None:
         """Called by a link that has read a database."""
         visitor = self._visitors.get(link)
         if visitor is not None:
             self._door.prove(visitor)
 
-    def ended(self, link: Link) -> None:
+    def ended(self, link: DatabaseConnection) -> None:
         """Called by a link whose thread has ended: one that kept silent for its sake may take its place."""
         with self._lock:
             visitor = self._visitors.pop(link, None)
@@ -286,7 +286,7 @@ class Ovsdb:
                 if other.silent:
                     other.wake()
 
-    def _silence(self, link: Link, reason: str) -> None:
+    def _silence(self, link: DatabaseConnection, reason: str) -> None:
         """A manager's connection that a configured one made superfluous; it stays open, or it would come again."""
         feed = link.feed
         link.silent, link.feed = reason, None
@@ -295,7 +295,7 @@ class Ovsdb:
             feed.take(None, "")
             del self._feeds[feed.name]
 
-    def _manager_feed(self, this: Identity) -> Feed:
+    def _manager_feed(self, this: DatabaseIdentity) -> Database:
         """The feed for a manager's connection. Its name outlives the connection and even the database's file.
 
         Two machines that claim the same system-id at the same time are kept apart by their row's uuid.
@@ -306,15 +306,15 @@ class Ovsdb:
             name = f"{name}/{this.row}"
             feed = self._feeds.get(name)
         if feed is None:
-            feed = self._feeds[name] = Feed(name, self._post)
+            feed = self._feeds[name] = Database(name, self._post)
         return feed
 
     def _accepted(self, sock: socket.socket, host: str, peer: str) -> None:
         """A connection was accepted. It is let in, or closed; should anything else go wrong, the acceptor closes it."""
-        found: list[Link] = []
+        found: list[DatabaseConnection] = []
         try:
             visitor = self._door.enter(host, lambda reason: self._evict(found, reason))
-        except Closed as closed:
+        except TooManyConnections as closed:
             sock.close()
             self._bounds.refused(closed.kind)
             # Without numbers that vary: a repeated warning is one warning.
@@ -322,7 +322,7 @@ class Ovsdb:
             return
         try:
             session = partial(FramedSession.accepted, sock, peer, self._share, self._accept_tls)
-            link = Link(peer, "listening", session, self._config, self, self._room)
+            link = DatabaseConnection(peer, "listening", session, self._config, self, self._room)
             found.append(link)
             with self._lock:
                 if self._closed:
@@ -339,15 +339,15 @@ class Ovsdb:
             self._door.leave(visitor)
             raise
 
-    def _evict(self, found: list[Link], reason: str) -> None:
+    def _evict(self, found: list[DatabaseConnection], reason: str) -> None:
         self._bounds.refused("unproven")
         for link in found:
             link.evict(reason)
 
 
-def _describe(link: Link) -> Connection:
+def _describe(link: DatabaseConnection) -> ConnectionStatus:
     feed = link.feed
-    return Connection(
+    return ConnectionStatus(
         name=feed.name if feed else link.name,
         remote=link.name,
         direction=link.direction,

@@ -17,15 +17,15 @@ import ovs.stream
 import ovs.timeval
 import ovs.util
 
-from controller.ovsdb.contents import TooMuch, check_columns
+from controller.ovsdb.contents import ContentsTooLarge, check_columns
 from controller.ovsdb.json_stream import FramedConnection
 from controller.ovsdb.targets import is_tls, plain_address, split_address, stream_name
 from controller.ovsdb.tls import TlsStream
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import Budget
+from controller.peers.pace import MemoryBudget
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
-from controller.tls.peers import names
+from controller.tls.peers import certificate_names
 from flows.bridge.connection_peer import Peer
 
 
@@ -47,11 +47,11 @@ class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no t
         super().disconnected(now, error)
 
 
-class Share(NamedTuple):
+class MessageBounds(NamedTuple):
     """What bounds a session's messages: the limits, and the room that all unfinished messages have together."""
 
     limits: OvsdbLimits
-    budget: Budget
+    budget: MemoryBudget
 
 
 class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no types
@@ -66,7 +66,12 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
     fault = ""  # what the peer has done that no database does
 
     def __init__(
-        self, reconnect: _Reconnect, rpc: Any, remotes: list[str], share: Share, credentials: Credentials | None = None
+        self,
+        reconnect: _Reconnect,
+        rpc: Any,
+        remotes: list[str],
+        share: MessageBounds,
+        credentials: Credentials | None = None,
     ) -> None:
         self._credentials = credentials
         self._share = share
@@ -78,7 +83,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         super().__init__(reconnect, rpc, remotes)
 
     @classmethod
-    def connecting(cls, remote: str, share: Share, credentials: Credentials | None = None) -> FramedSession:
+    def connecting(cls, remote: str, share: MessageBounds, credentials: Credentials | None = None) -> FramedSession:
         """A session to `remote` (`unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT`) that begins with the first run()."""
         now = ovs.timeval.msec()
         session = cls(_Reconnect(now), None, [remote], share, credentials if is_tls(remote) else None)
@@ -90,7 +95,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
 
     @classmethod
     def accepted(
-        cls, sock: socket.socket, peer: str, share: Share, credentials: Credentials | None = None
+        cls, sock: socket.socket, peer: str, share: MessageBounds, credentials: Credentials | None = None
     ) -> FramedSession:
         """A session over an accepted socket, in TLS if there are credentials; it ends when that ends."""
         sock.setblocking(False)
@@ -119,9 +124,9 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
             return Peer()
         certificate = sock.certificate() if isinstance(sock, TlsSocket) else {}
         try:
-            return Peer(plain_address(str(sock.getpeername()[0])), names(certificate))
+            return Peer(plain_address(str(sock.getpeername()[0])), certificate_names(certificate))
         except (OSError, ValueError):
-            return Peer("", names(certificate))
+            return Peer("", certificate_names(certificate))
 
     @property
     def local_address(self) -> str | None:
@@ -234,7 +239,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
             tables = tables[-1]
         try:
             check_columns(tables, self._share.limits)
-        except TooMuch as error:
+        except ContentsTooLarge as error:
             self.rpc.fail(str(error))
             return None
         return message

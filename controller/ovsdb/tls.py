@@ -16,10 +16,10 @@ import ovs.stream
 import structlog
 
 from controller.tls.credentials import Credentials
-from controller.tls.peers import Refused, why
+from controller.tls.peers import TlsRefused, tls_refusal
 
 log = structlog.get_logger(__name__)
-SHAKE_WITHIN = 8.0  # seconds for the handshake
+HANDSHAKE_SECONDS = 8.0  # seconds for the handshake
 
 
 class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
@@ -32,7 +32,7 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
         self.failure = ""
         self._credentials = credentials
         self._ready = False
-        self._deadline = time.monotonic() + SHAKE_WITHIN
+        self._deadline = time.monotonic() + HANDSHAKE_SECONDS
 
     @property
     def ready(self) -> bool:
@@ -48,16 +48,16 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
         try:
             while not self.socket.step():
                 pass
-            who = self._credentials.admit(self.socket)
+            who = self._credentials.authorize(self.socket)
         except BlockingIOError:
-            return errno.EAGAIN if time.monotonic() < self._deadline else self._refuse(why(TimeoutError()))
-        except Refused as refused:
+            return errno.EAGAIN if time.monotonic() < self._deadline else self._refuse(tls_refusal(TimeoutError()))
+        except TlsRefused as refused:
             return self._refuse(refused)
         self._ready = True
         log.info("OVSDB peer proved itself", peer=self.name, certificate=who, version=self.socket.version())
         return 0
 
-    def _refuse(self, refused: Refused) -> int:
+    def _refuse(self, refused: TlsRefused) -> int:
         self.failure = refused.text
         # Without the port, which changes with every attempt: a repeated warning is one warning.
         where = self.name.rpartition(":")[0]
@@ -81,7 +81,7 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
 
     def _failed(self, error: OSError) -> int:
         if isinstance(error, ssl.SSLError):
-            self.failure = why(error).text  # in TLS 1.3 a server says only now that it refuses our certificate
+            self.failure = tls_refusal(error).text  # in TLS 1.3 a server says only now that it refuses our certificate
             return errno.EPROTO
         return error.errno or errno.EPROTO
 

@@ -10,7 +10,7 @@ import ovs.poller
 import ovs.timeval
 
 
-class Waiter:
+class WakeablePoller:
     """What `ovs.poller.Poller` is to the package's objects, without its limit to file descriptors below 1024.
 
     `wake()` may be called from any thread; everything else belongs to the thread that waits.

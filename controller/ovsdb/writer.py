@@ -16,23 +16,26 @@ import ovs.db.idl
 import structlog
 
 from controller.ovsdb import bridge_settings
-from controller.ovsdb.feed import Feed
-from controller.ovsdb.rows import clean, datapath_id, first, owned_rows, texts
+from controller.ovsdb.feed import Database
+from controller.ovsdb.rows import datapath_id, optional_value, owned_rows, valid_map, valid_text
 from controller.ovsdb.targets import controller_target, leads_to, plain_address
 from controller.peers.backoff import Backoff
 from controller.status import away_reasons
 
 log = structlog.get_logger(__name__)
-BATCH = 1000  # Interfaces in one transaction
-REST = 1.0  # seconds between two writes to the same bridge's settings, should someone else keep undoing them
-REST_AFTER_ERROR = 10.0
-LOOK_AGAIN = 0.25  # seconds between looks for an OpenFlow session
-CALL_WITHIN = 3.0  # seconds without a session after which it is asked why
-FIRST_REST, LONGEST_REST = 2.0, 60.0  # seconds before we write again where somebody else has written over it
+INTERFACE_BATCH = 1000  # Interfaces in one transaction
+WRITE_PAUSE = 1.0  # seconds between two writes to the same bridge's settings, should someone else keep undoing them
+WRITE_PAUSE_AFTER_ERROR = 10.0
+SESSION_POLL_SECONDS = 0.25  # seconds between looks for an OpenFlow session
+EXPECTED_SESSION_SECONDS = 3.0  # seconds without a session after which it is asked why
+FIRST_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE = (
+    2.0,
+    60.0,
+)  # seconds before we write again where somebody else has written over it
 
 
 @dataclass(frozen=True)
-class Config:
+class BridgeConfig:
     """What all connections are told: the bridges owned, table names, the OpenFlow listener and who is connected there.
 
     `method` is how to reach that listener, tcp or ssl.
@@ -44,11 +47,11 @@ class Config:
     tables: Mapping[int, str] = field(default_factory=dict)
     openflow: tuple[str, int] | None = None
     connected: Callable[[int], int] = lambda dpid: 0
-    grace: float = bridge_settings.GRACE
+    grace: float = bridge_settings.CONTROLLER_GRACE
     method: str = "tcp"
 
 
-class Attempt(NamedTuple):
+class ControllerStatus(NamedTuple):
     """What OVSDB knows of a Controller's connection beyond what is monitored."""
 
     target: str
@@ -58,7 +61,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass
-class _Watched:
+class WatchedControllers:
     """A bridge whose Controllers are all the operator's, by names that do not say where they lead.
 
     `session` was up when these targets came: one that ends with the targets before proves nothing. `believed` is when
@@ -72,7 +75,7 @@ class _Watched:
 
 
 @dataclass
-class _Sent:
+class PendingWrite:
     """The transaction that is on its way, and what to do when it is through; `key` is what it is about."""
 
     transaction: Any
@@ -80,19 +83,19 @@ class _Sent:
     done: Callable[[], None]
 
 
-class Writer:
+class BridgeWriter:
     """Writes to one replica's database. It belongs to the thread that runs the replica."""
 
-    def __init__(self, config: Config, replica: Any, local_address: Callable[[], str | None]) -> None:
+    def __init__(self, config: BridgeConfig, replica: Any, local_address: Callable[[], str | None]) -> None:
         self._config = config
         self._replica = replica
         self._local_address = local_address
-        self._sent: _Sent | None = None
+        self._sent: PendingWrite | None = None
         self._rests: dict[str, float] = {}
-        self._watched: dict[str, _Watched] = {}
-        self._backoff: Backoff[str] = Backoff(FIRST_REST, LONGEST_REST, LONGEST_REST)
+        self._watched: dict[str, WatchedControllers] = {}
+        self._backoff: Backoff[str] = Backoff(FIRST_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE)
         self._ours: dict[str, str] = {}  # the target that stands in our own Controller by our hand, by its uuid
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, ControllerStatus] = {}
         self.missing = False  # whether a switch that should have called has not
         self.error = ""
         self.notes: tuple[str, ...] = ()
@@ -104,7 +107,7 @@ class Writer:
         incomplete = ovs.db.idl.Transaction.INCOMPLETE
         return self._sent is not None and self._sent.transaction.commit() != incomplete
 
-    def turn(self, owner: object, feed: Feed) -> float | None:
+    def turn(self, owner: object, feed: Database) -> float | None:
         """Send what is due. Returns in how many seconds to come again even if nothing changes; None if never."""
         if self._sent is not None and not self._finish(self._sent):
             return None
@@ -113,19 +116,19 @@ class Writer:
         delays = [delay for delay in (self._installed(now, owner, feed), self._settings(now)) if delay is not None]
         return min(delays, default=None)
 
-    def _finish(self, sent: _Sent) -> bool:
+    def _finish(self, sent: PendingWrite) -> bool:
         """Whether the transaction has ended; if so, draw the consequences."""
         status = sent.transaction.commit()
         if status == ovs.db.idl.Transaction.INCOMPLETE:
             return False
         if status in (ovs.db.idl.Transaction.SUCCESS, ovs.db.idl.Transaction.UNCHANGED):
-            self._rests[sent.key] = time.monotonic() + (0.0 if sent.key == "" else REST)
+            self._rests[sent.key] = time.monotonic() + (0.0 if sent.key == "" else WRITE_PAUSE)
             self.error = ""
             sent.done()
         else:
             hard = status == ovs.db.idl.Transaction.ERROR
-            self._rests[sent.key] = time.monotonic() + (REST_AFTER_ERROR if hard else REST)
-            self.error = f"transaction failed: {clean(sent.transaction.get_error())[:500]}"
+            self._rests[sent.key] = time.monotonic() + (WRITE_PAUSE_AFTER_ERROR if hard else WRITE_PAUSE)
+            self.error = f"transaction failed: {valid_text(sent.transaction.get_error())[:500]}"
             log.warning("ovsdb write failed", about=sent.key or "interfaces", error=self.error)
         return True
 
@@ -135,15 +138,15 @@ class Writer:
         for operation in operations:
             transaction.add_op(operation)
         transaction.commit()
-        self._sent = _Sent(transaction, key, done)
+        self._sent = PendingWrite(transaction, key, done)
 
     def _resting(self, key: str, now: float) -> float | None:
         left = self._rests.get(key, 0.0) - now
         return left if left > 0 else None
 
-    def _installed(self, now: float, owner: object, feed: Feed) -> float | None:
+    def _installed(self, now: float, owner: object, feed: Database) -> float | None:
         """Write the flags that the feed waits for, or say that they stand already."""
-        asked = feed.wanted(BATCH)
+        asked = feed.wanted(INTERFACE_BATCH)
         if not asked or feed.owner is not owner:
             return None
         rest = self._resting("", now)
@@ -151,7 +154,9 @@ class Writer:
             rows = self._replica.tables["Interface"].rows
             found = {text: row for text in asked if (row := _row(rows, text)) is not None}
             standing = {text: asked[text] for text in found}
-            operations = bridge_settings.plan_installed({text: row.external_ids for text, row in found.items()}, asked)
+            operations = bridge_settings.plan_installed_flags(
+                {text: row.external_ids for text, row in found.items()}, asked
+            )
             if operations:
                 self._send("", operations, partial(feed.written, owner, asked, standing))
                 return None
@@ -170,8 +175,8 @@ class Writer:
             operations = bridge_settings.plan_bridge(bridge, self._config.tables)
             plan = self._controller(now, bridge, datapath_id(row))
             operations.extend(plan.operations)
-            words[clean(row.name)] = plan.away
-            notes.extend(filter(None, (bridge_settings.hidden_flows(bridge), *plan.notes)))
+            words[valid_text(row.name)] = plan.away
+            notes.extend(filter(None, (bridge_settings.hidden_flows_note(bridge), *plan.notes)))
             delay = plan.again
             if operations and self._sent is None:
                 delay = self._resting(name, now)
@@ -189,32 +194,32 @@ class Writer:
             del self._watched[uuid_]
         return min(delays, default=None)
 
-    def _controller(self, now: float, bridge: bridge_settings.BridgeSettings, dpid: int) -> _Plan:
+    def _controller(self, now: float, bridge: bridge_settings.BridgeSettings, dpid: int) -> ControllerPlan:
         """What the Controllers need, seconds to the next look while that may change by itself, and what to tell."""
         listen, local = self._config.openflow, self._local_address()
         if listen is None or local is None:
-            return _Plan()
+            return ControllerPlan()
         target = controller_target(listen, plain_address(local) if local else "", self._config.method)
         leads = partial(leads_to, ours=target, listen=listen)
         session = self._config.connected(dpid) if dpid else 0
         rival = "" if session else self._rival(bridge, target, leads)
         if rival:
-            return _Plan(again=1.0, notes=(rival,), away=away_reasons.RIVAL)
+            return ControllerPlan(again=1.0, notes=(rival,), away=away_reasons.RIVAL)
         theirs = [row for row in bridge.controllers if not row.ours]
         add, again = False, None
         if theirs and len(theirs) == len(bridge.controllers) and not any(leads(row.target) for row in theirs):
             add = self._leads_elsewhere(now, bridge, session if dpid else None)
-            again = None if add else LOOK_AGAIN
+            again = None if add else SESSION_POLL_SECONDS
         else:
             self._watched.pop(bridge.uuid, None)
         operations = bridge_settings.plan_controller(bridge, target, leads, add)
         if operations and (wait := self._backoff.left(bridge.uuid, now)):
-            return _Plan(again=wait, away="" if session else away_reasons.RIVAL)
+            return ControllerPlan(again=wait, away="" if session else away_reasons.RIVAL)
         self._note_ours(now, bridge, target)
         if session or not dpid:
-            return _Plan(operations, again)
+            return ControllerPlan(operations, again)
         word = away_reasons.of_controllers(bridge.controllers, lambda it: it == target or leads(it), self._last_error)
-        return _Plan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
+        return ControllerPlan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
 
     def _last_error(self, controller: str) -> str:
         attempt = self._attempts.get(controller)
@@ -229,12 +234,16 @@ class Writer:
         targets = frozenset(row.target for row in bridge.controllers)
         watched = self._watched.get(bridge.uuid)
         if watched is None or watched.targets != targets:
-            watched = self._watched[bridge.uuid] = _Watched(targets, session or 0, now, now)
+            watched = self._watched[bridge.uuid] = WatchedControllers(targets, session or 0, now, now)
         if session is None or (session and (session != watched.session or now - watched.since >= self._config.grace)):
             watched.believed = now
         tried = [self._attempts.get(row.uuid) for row in bridge.controllers]
         failed = all(one is not None and one.error and not one.connected for one in tried)
-        patience = self._config.grace if failed else bridge_settings.patience(bridge.controllers, self._config.grace)
+        patience = (
+            self._config.grace
+            if failed
+            else bridge_settings.controller_patience(bridge.controllers, self._config.grace)
+        )
         return now - watched.believed >= patience
 
     def _rival(self, bridge: bridge_settings.BridgeSettings, target: str, leads: Callable[[str], bool]) -> str:
@@ -291,7 +300,7 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class ControllerPlan:
     """What a bridge's Controllers need, in how many seconds to look again, what to tell, and the word for a switch that
     has no session."""
 
@@ -301,13 +310,17 @@ class _Plan:
     away: str = ""
 
 
-def _attempt(row: Any) -> tuple[str, Attempt] | None:
+def _attempt(row: Any) -> tuple[str, ControllerStatus] | None:
     """A row of the answer to a `select`, by its uuid; None for what is none."""
     try:
         status = dict(row["status"][1])
         connected = row["is_connected"] is True
-        texts_ = (clean(row["target"]), clean(status.get("state", "")), clean(status.get("last_error", "")))
-        return str(row["_uuid"][1]), Attempt(texts_[0][:200], connected, texts_[1][:50], texts_[2][:200])
+        texts_ = (
+            valid_text(row["target"]),
+            valid_text(status.get("state", "")),
+            valid_text(status.get("last_error", "")),
+        )
+        return str(row["_uuid"][1]), ControllerStatus(texts_[0][:200], connected, texts_[1][:50], texts_[2][:200])
     except (TypeError, ValueError, KeyError, IndexError):
         return None
 
@@ -320,37 +333,37 @@ def read_settings(row: Any, tables: Mapping[str, Any]) -> bridge_settings.Bridge
             used[table.uuid] = used.get(table.uuid, 0) + 1
     return bridge_settings.BridgeSettings(
         uuid=str(row.uuid),
-        name=clean(row.name),
-        fail_mode=clean(first(row.fail_mode) or ""),
-        protocols=frozenset(clean(protocol) for protocol in row.protocols),
+        name=valid_text(row.name),
+        fail_mode=valid_text(optional_value(row.fail_mode) or ""),
+        protocols=frozenset(valid_text(protocol) for protocol in row.protocols),
         tables={
-            number: bridge_settings.TableRow(
-                str(table.uuid), clean(first(table.name) or ""), used.get(table.uuid, 0) > 1
+            number: bridge_settings.FlowTableRow(
+                str(table.uuid), valid_text(optional_value(table.name) or ""), used.get(table.uuid, 0) > 1
             )
             for number, table in row.flow_tables.items()
         },
         controllers=tuple(_controller_row(controller) for controller in row.controller),
         in_band_managers=tuple(
-            clean(manager.target) for manager in tables["Manager"].rows.values() if _is_in_band(manager)
+            valid_text(manager.target) for manager in tables["Manager"].rows.values() if _is_in_band(manager)
         ),
         in_band_disabled=row.other_config.get("disable-in-band") == "true",
     )
 
 
 def _controller_row(row: Any) -> bridge_settings.ControllerRow:
-    key, value = bridge_settings.MARK
+    key, value = bridge_settings.CONTROLLER_MARK
     return bridge_settings.ControllerRow(
         uuid=str(row.uuid),
-        target=clean(row.target),
-        ours=texts(row.external_ids).get(key) == value,
+        target=valid_text(row.target),
+        ours=valid_map(row.external_ids).get(key) == value,
         connected=bool(row.is_connected),
         in_band=_is_in_band(row),
-        max_backoff=first(row.max_backoff) or bridge_settings.DEFAULT_MAX_BACKOFF,
+        max_backoff=optional_value(row.max_backoff) or bridge_settings.DEFAULT_MAX_BACKOFF,
     )
 
 
 def _is_in_band(row: Any) -> bool:
-    return bool(first(row.connection_mode) != "out-of-band")  # empty means in-band
+    return bool(optional_value(row.connection_mode) != "out-of-band")  # empty means in-band
 
 
 def _row(rows: Mapping[Any, Any], text: str) -> Any:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import structlog
 
 log = structlog.get_logger(__name__)
-LOOK_SECONDS = 0.5  # between two looks at whether to close
-FIRST_REST, LONGEST_REST = 0.05, 1.0
-IN_A_ROW = 64  # connections accepted before others get their turn
+ACCEPT_TIMEOUT = 0.5  # between two looks at whether to close
+FIRST_ACCEPT_PAUSE, MAX_ACCEPT_PAUSE = 0.05, 1.0
+ACCEPTS_PER_TURN = 64  # connections accepted before others get their turn
 # What is wrong with the connection that would have been accepted, not with us (accept(2)).
 _OF_THE_PEER = frozenset({errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT,
                           errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH})  # fmt: skip
@@ -31,12 +31,12 @@ class Acceptor:
 
     def __init__(self, listening: socket.socket, what: str, taken: Callable[[socket.socket, object], None]) -> None:
         self._socket = listening
-        self._socket.settimeout(LOOK_SECONDS)
+        self._socket.settimeout(ACCEPT_TIMEOUT)
         self._what = what
         self._taken = taken
         self._closing = threading.Event()
         self._running = False
-        self._rest = FIRST_REST
+        self._rest = FIRST_ACCEPT_PAUSE
 
     def run(self) -> None:
         """Accept until closed."""
@@ -46,13 +46,13 @@ class Acceptor:
             while not self._closing.is_set():
                 self.accept_one()
                 accepted += 1
-                if accepted % IN_A_ROW == 0:
+                if accepted % ACCEPTS_PER_TURN == 0:
                     time.sleep(0)
         finally:
             self._socket.close()
 
     def accept_one(self) -> None:
-        """Wait for one connection, for LOOK_SECONDS at most, and hand it on. Raises nothing."""
+        """Wait for one connection, for ACCEPT_TIMEOUT at most, and hand it on. Raises nothing."""
         try:
             connection, address = self._socket.accept()
         except TimeoutError:
@@ -66,7 +66,7 @@ class Acceptor:
             connection.close()
             self._failed(error)
         else:
-            self._rest = FIRST_REST
+            self._rest = FIRST_ACCEPT_PAUSE
 
     def _failed(self, error: Exception) -> None:
         if self._closing.is_set():
@@ -76,7 +76,7 @@ class Acceptor:
             return
         log.error(f"cannot accept {self._what} connections; trying again", error=f"{type(error).__name__}: {error}")
         self._closing.wait(self._rest)
-        self._rest = min(self._rest * 2, LONGEST_REST)
+        self._rest = min(self._rest * 2, MAX_ACCEPT_PAUSE)
 
     def close(self) -> None:
         """Accept no more; `run` returns soon."""

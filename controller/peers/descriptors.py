@@ -9,7 +9,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 
-def raise_limit() -> int:
+def raise_descriptor_limit() -> int:
     """Raise the soft limit of open files to the hard one, and return what it is now.
 
     A connection takes a few descriptors; the usual soft limit of 1,024 is enough for some 250 nodes.

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from controller.peers.limits import DoorLimits
+from controller.peers.limits import ConnectionLimits
 
-Refusal = Literal["connections", "address", "pace", "unproven"]
+LimitKind = Literal["connections", "address", "pace", "unproven"]
 
 
 def address_key(host: str) -> str:
@@ -35,15 +35,15 @@ def address_key(host: str) -> str:
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
-class Closed(Exception):
+class TooManyConnections(Exception):
     """A connection that is not let in. `kind` is one word to count by; the message says it to people."""
 
-    def __init__(self, kind: Refusal, message: str) -> None:
+    def __init__(self, kind: LimitKind, message: str) -> None:
         super().__init__(message)
-        self.kind: Refusal = kind
+        self.kind: LimitKind = kind
 
 
-class Visitor:
+class AcceptedConnection:
     """One connection that was let in. `leave` it exactly once; `prove` it at most once before."""
 
     __slots__ = ("came", "evict", "key", "proven", "stranger")
@@ -57,8 +57,8 @@ class Visitor:
 
 
 @dataclass(slots=True)
-class _Address:
-    unproven: OrderedDict[Visitor, None] = field(default_factory=OrderedDict)
+class _AddressRecord:
+    unproven: OrderedDict[AcceptedConnection, None] = field(default_factory=OrderedDict)
     proven: int = 0
     known: bool = False  # a switch has proved itself here
     faults: int = 0
@@ -70,43 +70,45 @@ class _Address:
         return self.proven + len(self.unproven)
 
 
-class Door:
+class ConnectionLimiter:
     """Counts a listener's connections. Every method may be called from any thread, and takes constant time."""
 
-    def __init__(self, limits: DoorLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits or DoorLimits()
+    def __init__(self, limits: ConnectionLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits or ConnectionLimits()
         self._clock = clock
         self._lock = threading.Lock()
-        self._addresses: OrderedDict[str, _Address] = OrderedDict()
+        self._addresses: OrderedDict[str, _AddressRecord] = OrderedDict()
         self._proven = 0
         # Unproven ones, the oldest first, of addresses that are known and of those that are not.
-        self._waiting: dict[bool, OrderedDict[Visitor, None]] = {True: OrderedDict(), False: OrderedDict()}
+        self._waiting: dict[bool, OrderedDict[AcceptedConnection, None]] = {True: OrderedDict(), False: OrderedDict()}
 
-    def enter(self, host: str, evict: Callable[[str], None]) -> Visitor:
-        """Let a connection in; `evict` ends it, should it have to make room. Raises Closed."""
+    def enter(self, host: str, evict: Callable[[str], None]) -> AcceptedConnection:
+        """Let a connection in; `evict` ends it, should it have to make room. Raises TooManyConnections."""
         now = self._clock()
         with self._lock:
             key = address_key(host)
             address = self._address(key)
             out = self._room(key, address, now)
-            visitor = Visitor(key, not address.known, now, evict)
+            visitor = AcceptedConnection(key, not address.known, now, evict)
             address.unproven[visitor] = None
             self._waiting[visitor.stranger][visitor] = None
         for one in out:
             one.evict("it had not said which switch it is, and a newer connection needed its place")
         return visitor
 
-    def _room(self, key: str, address: _Address, now: float) -> list[Visitor]:
-        """Who must go for a connection of this address. Raises Closed. Holds the lock."""
+    def _room(self, key: str, address: _AddressRecord, now: float) -> list[AcceptedConnection]:
+        """Who must go for a connection of this address. Raises TooManyConnections. Holds the lock."""
         limits = self._limits
         waiting = sum(map(len, self._waiting.values()))
         if self._proven + waiting >= limits.connections:
-            raise Closed("connections", f"there are {self._proven + waiting} connections already")
+            raise TooManyConnections("connections", f"there are {self._proven + waiting} connections already")
         if address.connections >= limits.by_address:
-            raise Closed("address", f"{key} has {address.connections} connections already")
+            raise TooManyConnections("address", f"{key} has {address.connections} connections already")
         if self._faults(address, now) > limits.tolerated:
             if now < address.next_at:
-                raise Closed("pace", f"{address.faults} connections of {key} have ended by a fault of the peer's")
+                raise TooManyConnections(
+                    "pace", f"{address.faults} connections of {key} have ended by a fault of the peer's"
+                )
             address.next_at = now + (limits.pace_known if address.known else limits.pace)
         out = []
         if len(address.unproven) >= limits.unproven_by_address:
@@ -120,13 +122,13 @@ class Door:
             self._forget(one)
         return out
 
-    def _oldest(self, some: OrderedDict[Visitor, None], now: float, what: str) -> Visitor:
+    def _oldest(self, some: OrderedDict[AcceptedConnection, None], now: float, what: str) -> AcceptedConnection:
         oldest = next(iter(some))
         if now - oldest.came < self._limits.settle:
-            raise Closed("unproven", f"{len(some)} connections {what}")
+            raise TooManyConnections("unproven", f"{len(some)} connections {what}")
         return oldest
 
-    def prove(self, visitor: Visitor) -> None:
+    def prove(self, visitor: AcceptedConnection) -> None:
         """It has said which switch it is."""
         with self._lock:
             address = self._addresses.get(visitor.key)
@@ -137,7 +139,7 @@ class Door:
             address.proven += 1
             self._proven += 1
 
-    def leave(self, visitor: Visitor, fault: bool = False) -> None:
+    def leave(self, visitor: AcceptedConnection, fault: bool = False) -> None:
         """The connection is over; `fault` says that the peer is to blame for its end."""
         with self._lock:
             address = self._addresses.get(visitor.key)
@@ -154,19 +156,19 @@ class Door:
                 address.faults = self._faults(address, now) + 1
                 address.fault_at = now
 
-    def _forget(self, visitor: Visitor) -> None:
+    def _forget(self, visitor: AcceptedConnection) -> None:
         """It is not among the unproven any more."""
         self._addresses[visitor.key].unproven.pop(visitor, None)
         self._waiting[visitor.stranger].pop(visitor, None)
 
-    def _faults(self, address: _Address, now: float) -> int:
+    def _faults(self, address: _AddressRecord, now: float) -> int:
         if now - address.fault_at > self._limits.forget:
             address.faults = 0
         return address.faults
 
-    def _address(self, key: str) -> _Address:
+    def _address(self, key: str) -> _AddressRecord:
         """What is known of an address. The longest not seen is forgotten, unless it has connections."""
-        found = self._addresses.pop(key, None) or _Address()
+        found = self._addresses.pop(key, None) or _AddressRecord()
         self._addresses[key] = found
         for _ in range(2):
             if len(self._addresses) <= self._limits.addresses:

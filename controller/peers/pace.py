@@ -13,12 +13,12 @@ from collections import deque
 _UNIT_BYTES = 4096
 
 
-def cost(size: int) -> int:
+def message_cost(size: int) -> int:
     """What a message of `size` bytes costs, in units."""
     return 1 + size // _UNIT_BYTES
 
 
-class Pace:
+class TokenBucket:
     """A bucket of `burst` units that fills by `rate` units a second. It belongs to one thread.
 
     What is spent beyond its contents is a debt, of `debt` units at most.
@@ -39,7 +39,7 @@ class Pace:
         return 0.0 if self._units > 0 else (1 - self._units) / self._rate
 
 
-class Turns:
+class FifoLock:
     """One turn at a time, in the order in which they were asked for: `with turns:` waits for it.
 
     However many peers have much to say, everybody else runs between any two of their turns. What a peer does in its
@@ -69,7 +69,7 @@ class Turns:
                 self._taken = False
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that many keep together: each has `share` for itself, and what it has beyond comes out of one pot."""
 
     def __init__(self, share: int, pot: int) -> None:

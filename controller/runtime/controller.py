@@ -27,8 +27,8 @@ from controller.config.addresses import is_tls
 from controller.config.schema import Config
 from controller.metrics.meter import Meter
 from controller.metrics.series import Metrics
-from controller.openflow.app import Setup, open_app
-from controller.ovsdb.service import Bounds, Ovsdb
+from controller.openflow.app import OpenFlowSetup, open_app
+from controller.ovsdb.service import Ovsdb, OvsdbBounds
 from controller.reconcile.events import (
     BridgeGone,
     BundleFailed,
@@ -94,7 +94,9 @@ class Controller:
         self.kubernetes = KubernetesApi(config.kubeconfig, self.store) if config.kubeconfig else None
         try:
             secured = is_tls(config.openflow_listen)
-            setup = Setup(tls=self.tls if secured else None, refused=partial(self.metrics.peer_refused, "openflow"))
+            setup = OpenFlowSetup(
+                tls=self.tls if secured else None, refused=partial(self.metrics.peer_refused, "openflow")
+            )
             self.openflow = open_app(self.post, [config.openflow_address], setup)
             self.ovsdb = Ovsdb(
                 config.ovsdb,
@@ -106,7 +108,7 @@ class Controller:
                 connected=self.openflow.session_of,
                 tls=self.tls,
                 openflow_tls=secured,
-                bounds=Bounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
+                bounds=OvsdbBounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)

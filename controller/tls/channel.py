@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from controller.tls.peers import why
+from controller.tls.peers import tls_refusal
 
 _READ = 1 << 16
 _CHUNK = 1 << 16  # bytes that are encrypted at a time
@@ -71,7 +71,7 @@ class TlsSocket:
         while not done:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise why(TimeoutError())
+                raise tls_refusal(TimeoutError())
             self._plain.settimeout(left)
             done = self.step()
 
@@ -88,7 +88,7 @@ class TlsSocket:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise why(error) from None
+            raise tls_refusal(error) from None
         with self._lock:
             self._incoming.write(raw)
         return False

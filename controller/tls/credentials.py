@@ -19,25 +19,25 @@ from cryptography import x509
 from controller.base.errors import StartError
 from controller.base.threads import watched
 from controller.tls.channel import TlsSocket
-from controller.tls.files import Stamp, TlsFiles, stamp
-from controller.tls.peers import Channel, Reason, Refused, admit
+from controller.tls.files import FileStamps, TlsFiles, file_stamps
+from controller.tls.peers import TlsChannel, TlsRefusalReason, TlsRefused, authorize
 
 _LOG = logging.getLogger(__name__)
-LOOK_SECONDS = 2.0  # between two looks at the files; a handshake looks as well
-MINIMUM = ssl.TLSVersion.TLSv1_2
+FILE_CHECK_SECONDS = 2.0  # between two looks at the files; a handshake looks as well
+MINIMUM_TLS = ssl.TLSVersion.TLSv1_2
 
 
-class Watcher(Protocol):
+class TlsObserver(Protocol):
     """Who is told what is worth counting."""
 
-    def tls_refused(self, channel: Channel, reason: Reason) -> None:
+    def tls_refused(self, channel: TlsChannel, reason: TlsRefusalReason) -> None:
         """A peer was refused."""
 
     def tls_files(self, expires: float, broken: bool) -> None:
         """The files were read: Unix time when the certificate in use ends, whether the newest files cannot be used."""
 
 
-class Contexts(NamedTuple):
+class TlsContexts(NamedTuple):
     """What one reading of the files gave: for peers that connect to us, for those we connect to, and until when."""
 
     server: ssl.SSLContext
@@ -45,7 +45,7 @@ class Contexts(NamedTuple):
     expires: float
 
 
-class State(NamedTuple):
+class TlsState(NamedTuple):
     """How things stand, for status: file of the certificate in use, Unix time of its end, what is wrong, refusals."""
 
     certificate: str
@@ -62,7 +62,7 @@ class Credentials:
     signed. Every method may be called from any thread.
     """
 
-    def __init__(self, files: TlsFiles, allowed: Collection[str] = (), watcher: Watcher | None = None) -> None:
+    def __init__(self, files: TlsFiles, allowed: Collection[str] = (), watcher: TlsObserver | None = None) -> None:
         self.files = files
         self.allowed = frozenset(allowed)
         self._watcher = watcher
@@ -71,9 +71,9 @@ class Credentials:
         self._problem = ""
         self._refused = 0
         self._last_refused = ""
-        self._seen: Stamp = stamp(files)
+        self._seen: FileStamps = file_stamps(files)
         try:
-            self._contexts = read(files)
+            self._contexts = read_contexts(files)
         except ValueError as error:
             raise StartError(f"TLS: {error}") from None
         self._tell()
@@ -85,11 +85,11 @@ class Credentials:
         self.look()
         return TlsSocket(plain, self._contexts.server if server_side else self._contexts.client, server_side)
 
-    def admit(self, peer: TlsSocket) -> str:
-        """The name of a peer after its handshake. Raises Refused."""
-        return admit(peer.certificate(), self.allowed)
+    def authorize(self, peer: TlsSocket) -> str:
+        """The name of a peer after its handshake. Raises TlsRefused."""
+        return authorize(peer.certificate(), self.allowed)
 
-    def count(self, channel: Channel, where: str, refused: Refused) -> None:
+    def count(self, channel: TlsChannel, where: str, refused: TlsRefused) -> None:
         """Note that the peer at `where` was refused."""
         with self._lock:
             self._refused += 1
@@ -100,13 +100,13 @@ class Credentials:
     def look(self) -> None:
         """Read the files again if one of them has changed."""
         with self._lock:
-            now = stamp(self.files)
+            now = file_stamps(self.files)
             if now == self._seen:
                 return
             # Taken before reading: what changes meanwhile is seen as a change the next time.
             self._seen = now
             try:
-                self._contexts = read(self.files)
+                self._contexts = read_contexts(self.files)
             except ValueError as error:
                 self._problem = f"{error}; the last good files stay in use"
                 _LOG.error("TLS: %s", self._problem)
@@ -115,13 +115,13 @@ class Credentials:
                 _LOG.info("TLS: the new files are in use, certificate valid until %s", _day(self._contexts.expires))
         self._tell()
 
-    def state(self) -> State:
+    def state(self) -> TlsState:
         """How things stand now."""
         with self._lock:
             problem, expires = self._problem, self._contexts.expires
             if not problem and expires <= time.time():
                 problem = f"{self.files.certificate} has expired; switches refuse it at their next connection"
-            return State(str(self.files.certificate), expires, problem, self._refused, self._last_refused)
+            return TlsState(str(self.files.certificate), expires, problem, self._refused, self._last_refused)
 
     def close(self) -> None:
         """Look at the files no more."""
@@ -133,23 +133,23 @@ class Credentials:
             self._watcher.tls_files(self._contexts.expires, bool(self._problem))
 
     def _watch(self) -> None:
-        while not self._closing.wait(LOOK_SECONDS):
+        while not self._closing.wait(FILE_CHECK_SECONDS):
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - what is read is in others' hands, and the next look may find it mended
                 _LOG.exception("looking at the TLS files failed")
 
 
-def read(files: TlsFiles) -> Contexts:
+def read_contexts(files: TlsFiles) -> TlsContexts:
     """Contexts of the files as they are. Raises ValueError with the file and what is wrong with it."""
-    return Contexts(_context(files, True), _context(files, False), _expires(files))
+    return TlsContexts(_context(files, True), _context(files, False), _expires(files))
 
 
 def _context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # certificates of switches name them, not their addresses; `admit` checks names
     context.verify_mode = ssl.CERT_REQUIRED
-    context.minimum_version = MINIMUM
+    context.minimum_version = MINIMUM_TLS
     # A resumed session would not show its certificate again, which may have expired or lost its CA since.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if server_side:

@@ -24,18 +24,18 @@ class TlsFiles(NamedTuple):
     ca_certificate: Path
 
 
-Stamp = tuple[tuple[int, int, int, int] | None, ...]
+FileStamps = tuple[tuple[int, int, int, int] | None, ...]
 
 
-def stamp(files: TlsFiles) -> Stamp:
+def file_stamps(files: TlsFiles) -> FileStamps:
     """What changes when one of the files does: device, inode, size and time of change of each; None for one not there.
 
     Links are followed, so that a folder that is swapped as a whole, as Kubernetes does with secrets, counts too.
     """
-    return tuple(_stamp(path) for path in files)
+    return tuple(_file_stamp(path) for path in files)
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

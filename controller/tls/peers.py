@@ -9,12 +9,14 @@ import ssl
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-Channel = Literal["openflow", "ovsdb"]
-Reason = Literal["no_certificate", "unknown_ca", "expired", "certificate", "name", "not_tls", "version", "timeout",
-                 "closed", "handshake"]  # fmt: skip
+TlsChannel = Literal["openflow", "ovsdb"]
+TlsRefusalReason = Literal[
+    "no_certificate", "unknown_ca", "expired", "certificate", "name", "not_tls", "version", "timeout", "closed",
+    "handshake",
+]  # fmt: skip
 _SELF_SIGNED_OR_UNKNOWN = {2, 18, 19, 20, 21}  # X509_V_ERR_..., openssl-verify(1)
 _NOT_YET_VALID_OR_EXPIRED = {9, 10}
-_OPENSSL: Mapping[str, tuple[Reason, str]] = {
+_OPENSSL: Mapping[str, tuple[TlsRefusalReason, str]] = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("no_certificate", "it sent no certificate"),
     "WRONG_VERSION_NUMBER": ("not_tls", "it does not speak TLS"),
     "HTTP_REQUEST": ("not_tls", "it does not speak TLS but HTTP"),
@@ -30,36 +32,40 @@ _OPENSSL: Mapping[str, tuple[Reason, str]] = {
 }
 
 
-class Refused(OSError):
+class TlsRefused(OSError):
     """A peer that is not talked to. `reason` is one word to count by; the message says it to people."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: TlsRefusalReason, message: str) -> None:
         super().__init__(message)
-        self.reason: Reason = reason
+        self.reason: TlsRefusalReason = reason
         self.text = message
 
 
-def why(error: OSError) -> Refused:
+def tls_refusal(error: OSError) -> TlsRefused:
     """What an error in the handshake means."""
-    if isinstance(error, Refused):
+    if isinstance(error, TlsRefused):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _NOT_YET_VALID_OR_EXPIRED:
-            return Refused("expired", f"its certificate is not valid now: {error.verify_message}")
+            return TlsRefused("expired", f"its certificate is not valid now: {error.verify_message}")
         if error.verify_code in _SELF_SIGNED_OR_UNKNOWN:
-            return Refused("unknown_ca", f"its certificate is of another CA: {error.verify_message}")
-        return Refused("certificate", f"its certificate does not hold: {error.verify_message}")
+            return TlsRefused("unknown_ca", f"its certificate is of another CA: {error.verify_message}")
+        return TlsRefused("certificate", f"its certificate does not hold: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError):
-        return Refused("closed", "it closed the connection in the TLS handshake")
+        return TlsRefused("closed", "it closed the connection in the TLS handshake")
     if isinstance(error, ssl.SSLError):
         known = _OPENSSL.get(error.reason or "")
-        return Refused(*known) if known else Refused("handshake", f"the TLS handshake failed: {error.reason or error}")
+        return (
+            TlsRefused(*known)
+            if known
+            else TlsRefused("handshake", f"the TLS handshake failed: {error.reason or error}")
+        )
     if isinstance(error, TimeoutError):
-        return Refused("timeout", "the TLS handshake took too long")
-    return Refused("closed", f"the connection ended in the TLS handshake: {error.strerror or error}")
+        return TlsRefused("timeout", "the TLS handshake took too long")
+    return TlsRefused("closed", f"the connection ended in the TLS handshake: {error.strerror or error}")
 
 
-def names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
+def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of a certificate as `ssl` gives it: common names first, then alternative DNS names and addresses.
 
     ovs-pki makes common names of the form `NAME id:UUID`; there NAME counts too.
@@ -70,15 +76,15 @@ def names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*short, *common, *others]))
 
 
-def admit(certificate: Mapping[str, Any], allowed: Collection[str]) -> str:
-    """The name of a peer that may come in; `allowed` empty lets in every certificate of the CA. Raises Refused.
+def authorize(certificate: Mapping[str, Any], allowed: Collection[str]) -> str:
+    """The name of a peer that may come in; `allowed` empty lets in every certificate of the CA. Raises TlsRefused.
 
     Names are compared without regard to case, as DNS names are, and have no wildcards on either side.
     """
-    found = names(certificate)
+    found = certificate_names(certificate)
     name = allowed_name(found, allowed)
     if not name:
-        raise Refused("name", f"its certificate names {', '.join(found) or 'nobody'}, which is not allowed")
+        raise TlsRefused("name", f"its certificate names {', '.join(found) or 'nobody'}, which is not allowed")
     return name
 
 

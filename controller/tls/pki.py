@@ -33,7 +33,7 @@ class PkiError(Exception):
     """What was asked for cannot be done; the message says what to do instead."""
 
 
-class Pair(NamedTuple):
+class KeyPair(NamedTuple):
     """A private key's file and its certificate's, and the names in that."""
 
     private_key: Path
@@ -41,12 +41,12 @@ class Pair(NamedTuple):
     names: tuple[str, ...]
 
 
-def init(folder: Path, names: Sequence[str], days: int, renew: bool = False) -> Pair:
+def init_pki(folder: Path, names: Sequence[str], days: int, renew: bool = False) -> KeyPair:
     """Make both CAs, unless they are there, and the controller's certificate for `names` (host names and addresses).
 
     A certificate that is there is only replaced with `renew`. Raises PkiError.
     """
-    pair = Pair(folder / PRIVATE_KEY, folder / CERTIFICATE, tuple(names))
+    pair = KeyPair(folder / PRIVATE_KEY, folder / CERTIFICATE, tuple(names))
     _refuse_to_replace(pair, renew, "headgate pki init --renew")
     try:
         for name in (CONTROLLER_CA, SWITCH_CA):
@@ -57,14 +57,14 @@ def init(folder: Path, names: Sequence[str], days: int, renew: bool = False) -> 
     return pair
 
 
-def switch(folder: Path, name: str, names: Sequence[str], days: int, renew: bool = False) -> Pair:
+def issue_switch_certificate(folder: Path, name: str, names: Sequence[str], days: int, renew: bool = False) -> KeyPair:
     """Make a key and a certificate for the switch `name`, with further `names` in it. Raises PkiError.
 
     A certificate that is there is only replaced with `renew`.
     """
     if not _NAME.match(name):
         raise PkiError(f"{name!r} is no name for a switch: letters, digits, '.', '_' and '-', like node-1")
-    pair = Pair(folder / f"{name}-privkey.pem", folder / f"{name}-cert.pem", tuple(dict.fromkeys([name, *names])))
+    pair = KeyPair(folder / f"{name}-privkey.pem", folder / f"{name}-cert.pem", tuple(dict.fromkeys([name, *names])))
     if name == PRIVATE_KEY.partition("-")[0]:
         raise PkiError(f"{name!r} is the controller's; give the switch another name")
     if not (folder / SWITCH_CA / _CA_KEY).exists():
@@ -77,7 +77,7 @@ def switch(folder: Path, name: str, names: Sequence[str], days: int, renew: bool
     return pair
 
 
-def _refuse_to_replace(pair: Pair, renew: bool, command: str) -> None:
+def _refuse_to_replace(pair: KeyPair, renew: bool, command: str) -> None:
     if not renew:
         for path in (pair.private_key, pair.certificate):
             if path.exists():
@@ -106,7 +106,7 @@ def _make_ca(folder: Path, name: str) -> None:
     _write(folder / _CA_CERTIFICATE, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
-def _issue(ca: Path, pair: Pair, days: int) -> None:
+def _issue(ca: Path, pair: KeyPair, days: int) -> None:
     alternatives = [_alternative(name) for name in pair.names]
     ca_key, ca_certificate = _read_ca(ca)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from controller.openflow import messages
-from controller.openflow.messages import HEADER, Bundle, Type
+from controller.openflow.messages import OPENFLOW_HEADER, BundleControl, MessageType
 from flows.wire.dump import FlowDump
 from flows.wire.values import Changes
 
@@ -19,7 +19,9 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(60)
         self._socket.connect(target.removeprefix("unix:"))
-        self._socket.sendall(HEADER.pack(messages.VERSION, Type.HELLO, HEADER.size, 1))
+        self._socket.sendall(
+            OPENFLOW_HEADER.pack(messages.OPENFLOW_VERSION, MessageType.HELLO, OPENFLOW_HEADER.size, 1)
+        )
         self._receive()
 
     def close(self) -> None:
@@ -34,18 +36,18 @@ class Client:
         return data
 
     def _receive(self) -> tuple[int, int, bytes]:
-        header = self._exactly(HEADER.size)
-        _, kind, length, xid = HEADER.unpack(header)
-        return kind, xid, header + self._exactly(length - HEADER.size)
+        header = self._exactly(OPENFLOW_HEADER.size)
+        _, kind, length, xid = OPENFLOW_HEADER.unpack(header)
+        return kind, xid, header + self._exactly(length - OPENFLOW_HEADER.size)
 
     def commit(self, changes: Changes) -> list[str]:
         """Send a bundle and return the switch's errors, none when it is in force."""
-        self._socket.sendall(messages.bundle_control(Bundle.OPEN_REQUEST, 1, 1))
-        for chunk in messages.flow_mods(changes, 1, 10):
+        self._socket.sendall(messages.bundle_control(BundleControl.OPEN_REQUEST, 1, 1))
+        for chunk in messages.flow_mod_chunks(changes, 1, 10):
             self._socket.sendall(chunk)
-        self._socket.sendall(messages.bundle_control(Bundle.CLOSE_REQUEST, 1, 2))
+        self._socket.sendall(messages.bundle_control(BundleControl.CLOSE_REQUEST, 1, 2))
         errors = self._wait(2, changes)
-        last = Bundle.DISCARD_REQUEST if errors else Bundle.COMMIT_REQUEST
+        last = BundleControl.DISCARD_REQUEST if errors else BundleControl.COMMIT_REQUEST
         self._socket.sendall(messages.bundle_control(last, 1, 3))
         return errors + self._wait(3, changes)
 
@@ -53,9 +55,9 @@ class Client:
         errors = []
         while True:
             kind, number, message = self._receive()
-            if kind == Type.ERROR:
-                change = messages.change_at(changes, number - 10)
-                errors.append(f"{messages.error_text(message)}: {change and messages.describe(change)}")
+            if kind == MessageType.ERROR:
+                change = messages.flow_mod_at(changes, number - 10)
+                errors.append(f"{messages.error_text(message)}: {change and messages.describe_flow_mod(change)}")
             if number == xid:
                 return errors
 
@@ -65,7 +67,7 @@ class Client:
         found = FlowDump()
         while True:
             kind, xid, message = self._receive()
-            if kind == Type.MULTIPART_REPLY and xid == 7:
+            if kind == MessageType.MULTIPART_REPLY and xid == 7:
                 found.add(message)
                 if not int.from_bytes(message[10:12], "big") & messages.MULTIPART_MORE:
                     return found

@@ -1,7 +1,8 @@
 """The OpenFlow application in a process of its own, so that tests can run it under either hub.
 
 Run as `openflow_driver.py HUB SOCKET LIMITS`: it connects to the Unix socket, reads pickled (method, arguments) from it
-and writes pickled events to it. LIMITS is JSON for `controller.peers.limits.Limits`, and its `door` for `DoorLimits`.
+and writes pickled events to it. LIMITS is JSON for `OpenFlowLimits` of
+`controller.peers.limits`, and its `door` for `ConnectionLimits`.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ class _Rounds:
     def __init__(self) -> None:
         import threading
 
-        from controller.openflow.session import Session
+        from controller.openflow.session import SwitchSession
 
         self.most = self._turns = 0
-        plain = Session._consume
+        plain = SwitchSession._consume
 
-        def consume(session: Session, buffer: bytearray) -> bool:
+        def consume(session: SwitchSession, buffer: bytearray) -> bool:
             self._turns += 1
             return plain(session, buffer)
 
-        Session._consume = consume  # type: ignore[assignment, method-assign]
+        SwitchSession._consume = consume  # type: ignore[assignment, method-assign]
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -67,8 +68,8 @@ def main(hub: str, path: str, limits: str) -> None:
     import threading
 
     from controller.config.addresses import HostPort
-    from controller.openflow.app import Setup, open_app
-    from controller.peers.limits import DoorLimits, Limits
+    from controller.openflow.app import OpenFlowSetup, open_app
+    from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     channel = socket.socket(socket.AF_UNIX)
@@ -80,8 +81,8 @@ def main(hub: str, path: str, limits: str) -> None:
             channel.sendall(pickle.dumps(event))
 
     given = json.loads(limits)
-    door = DoorLimits(**given.pop("door", {}))
-    setup = Setup(Limits(**given), door, refused=lambda kind: logging.info("refused: %s", kind))
+    door = ConnectionLimits(**given.pop("door", {}))
+    setup = OpenFlowSetup(OpenFlowLimits(**given), door, refused=lambda kind: logging.info("refused: %s", kind))
     app = open_app(post, [HostPort("127.0.0.1", 0), HostPort("::1", 0)], setup)
     post([tuple(address) for address in app.addresses])
     while True:

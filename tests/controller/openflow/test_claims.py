@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.openflow.claims import Claims, Identity
-from controller.peers.limits import Limits
+from controller.openflow.claims import DatapathClaims, PeerIdentity
+from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
 from flows.bridge.connection_peer import Peer
 
@@ -19,7 +19,7 @@ class Session:
 
     id: int
     number: int
-    identity: Identity
+    identity: PeerIdentity
     answers: bool = True
     fault: str = ""
     ended: str = ""
@@ -51,11 +51,11 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.events: list[Event] = []
-        self.claims = Claims(self.events.append, Limits(), clock=lambda: self.now)
+        self.claims = DatapathClaims(self.events.append, OpenFlowLimits(), clock=lambda: self.now)
         self.sessions: list[Session] = []
 
     def come(self, address: str, dpid: int = 1, answers: bool = True) -> Session:
-        session = Session(dpid, len(self.sessions) + 1, Identity(address), answers)
+        session = Session(dpid, len(self.sessions) + 1, PeerIdentity(address), answers)
         self.sessions.append(session)
         self.claims.came_up(session)
         return session
@@ -110,7 +110,7 @@ def test_the_core_has_the_last_word() -> None:
     world.claims.answered(thief)
     assert honest.ended
     world.claims.went_down(honest)
-    world.claims.settle(1, Identity("honest"))
+    world.claims.settle(1, PeerIdentity("honest"))
     again = world.come("honest")
     assert world.served() == {1: again.number}
     assert thief.ended

@@ -14,16 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.openflow.messages import HEADER
-from controller.openflow.node_probes import MOST_UNANSWERED, Asker, answer, concerned, probe
-from controller.peers.limits import Limits
+from controller.openflow.messages import OPENFLOW_HEADER
+from controller.openflow.node_probes import (
+    MAX_UNANSWERED_PROBES,
+    NodeProber,
+    address_to_probe,
+    confirmed_address,
+    probe_frame,
+)
+from controller.peers.limits import OpenFlowLimits
 from flows.cluster.net import parse_address
 from flows.openflow.port_numbers import LOCAL_32
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.wire.errors import CodecError
 from topology.host import netns
 
-LIMITS = Limits()
+LIMITS = OpenFlowLimits()
 OURS = ("192.0.2.1", "192.0.2.77", "169.254.20.10", "2001:db8:7::1", "2001:db8:7::2")
 OTHERS = ("198.51.100.9", "192.0.2.78", "2001:db8:7::3", "2001:db8:8::1")
 
@@ -31,7 +37,7 @@ OTHERS = ("198.51.100.9", "192.0.2.78", "2001:db8:7::3", "2001:db8:8::1")
 def packet_in(frame: bytes, in_port: int, ours: int = cookie(CookieKind.PIPELINE)) -> bytes:
     match = struct.pack("!HHI", 1, 12, 0x80000004) + struct.pack("!I4x", in_port)
     body = struct.pack("!IHBBQ", 0xFFFFFFFF, len(frame), 1, 0, ours) + match + b"\0\0" + frame
-    return HEADER.pack(5, 10, HEADER.size + len(body), 0) + body
+    return OPENFLOW_HEADER.pack(5, 10, OPENFLOW_HEADER.size + len(body), 0) + body
 
 
 def ip_frame(source: str, destination: str) -> bytes:
@@ -81,10 +87,10 @@ def wire() -> Iterator[socket.socket]:
 @pytest.mark.parametrize("text", [*OURS, *OTHERS])
 def test_a_node_answers_for_its_own_addresses_alone(wire: socket.socket, text: str) -> None:
     address = parse_address(text)
-    wire.send(probe(address))
+    wire.send(probe_frame(address))
     said = None
     try:
-        while (said := answer(wire.recv(2048))) != address:
+        while (said := confirmed_address(wire.recv(2048))) != address:
             pass
     except TimeoutError:
         said = None
@@ -93,11 +99,11 @@ def test_a_node_answers_for_its_own_addresses_alone(wire: socket.socket, text: s
 
 def test_the_address_asked_for_is_the_source() -> None:
     for source, destination in (("192.0.2.1", "10.1.1.1"), ("2001:db8::1", "2001:db8::2")):
-        assert concerned(ip_frame(source, destination)) == parse_address(source)
+        assert address_to_probe(ip_frame(source, destination)) == parse_address(source)
     for source, destination in (("127.0.0.1", "10.1.1.1"), ("0.0.0.0", "10.1.1.1"), ("::", "::1"), ("ff02::1", "::1")):
-        assert concerned(ip_frame(source, destination)) is None
-    assert concerned(b"") is None
-    assert concerned(ip_frame("192.0.2.1", "10.1.1.1")[:28]) is None
+        assert address_to_probe(ip_frame(source, destination)) is None
+    assert address_to_probe(b"") is None
+    assert address_to_probe(ip_frame("192.0.2.1", "10.1.1.1")[:28]) is None
 
 
 class Node:
@@ -108,7 +114,9 @@ class Node:
         self.own = set(own)
         self.sent = 0
         self.found: list[set[str]] = []
-        self.asker = Asker(self._asked, lambda found: self.found.append(set(map(str, found))), lambda: self.now, LIMITS)
+        self.asker = NodeProber(
+            self._asked, lambda found: self.found.append(set(map(str, found))), lambda: self.now, LIMITS
+        )
 
     def _asked(self, message: bytes) -> None:
         self.sent += 1
@@ -156,7 +164,7 @@ def test_what_the_node_answers_for_is_its_own_until_it_does_not_any_more() -> No
     node.passes(int(10 * LIMITS.recheck))
     assert len(node.found) == 2
     node.own.discard("192.0.2.9")
-    node.passes(int(LIMITS.recheck) + MOST_UNANSWERED + 1)
+    node.passes(int(LIMITS.recheck) + MAX_UNANSWERED_PROBES + 1)
     assert node.found[2:] == [{"192.0.2.10"}]
 
 
@@ -165,7 +173,7 @@ def test_what_was_believed_is_asked_for_at_once() -> None:
     node.asker.believe([parse_address("192.0.2.9"), parse_address("192.0.2.10")])
     node.passes(1)
     assert node.sent == 2
-    node.passes(MOST_UNANSWERED + 1)
+    node.passes(MAX_UNANSWERED_PROBES + 1)
     assert node.found == [{"192.0.2.9"}]
 
 
@@ -208,4 +216,4 @@ def test_nothing_that_a_switch_hands_over_does_harm(frame: bytes, in_port: int) 
 @given(st.binary(max_size=80))
 def test_a_message_that_cannot_be_read_is_a_fault(body: bytes) -> None:
     with contextlib.suppress(CodecError):
-        Node().asker.take(HEADER.pack(5, 10, HEADER.size + len(body), 0) + body)
+        Node().asker.take(OPENFLOW_HEADER.pack(5, 10, OPENFLOW_HEADER.size + len(body), 0) + body)

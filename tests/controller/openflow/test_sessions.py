@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.openflow.meters import QUESTIONS
+from controller.openflow.meters import METER_REQUESTS
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
@@ -370,7 +370,7 @@ def test_garbage_ends_its_connection_and_no_other(app: Controller, bridge: Bridg
     assert "Traceback" not in app.log.read_text()
 
 
-DUMP = (1 << 31) + QUESTIONS  # the xid of the first dump: those of questions about meters come before
+DUMP = (1 << 31) + METER_REQUESTS  # the xid of the first dump: those of questions about meters come before
 AFTER_HANDSHAKE = {
     "short-flow-reply": struct.pack("!BBHIHH4x", 5, 19, 16, DUMP, 1, 0)[:14].replace(b"\x00\x10", b"\x00\x0e", 1),
     "cut-flow": struct.pack("!BBHIHH4xHB5x", 5, 19, 24, DUMP, 1, 0, 8, 0),

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.ovsdb import json_stream
-from controller.ovsdb.contents import TooMuch, check_columns
-from controller.ovsdb.json_stream import Splitter, WireError
-from controller.ovsdb.service import Bounds
-from controller.peers.limits import DoorLimits, OvsdbLimits
-from controller.peers.pace import Budget
+from controller.ovsdb.contents import ContentsTooLarge, check_columns
+from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
+from controller.ovsdb.service import OvsdbBounds
+from controller.peers.limits import ConnectionLimits, OvsdbLimits
+from controller.peers.pace import MemoryBudget
 from tests.helpers.fakes import ended
 from tests.helpers.ovsdb_node import Core, Node, running, until
 
@@ -57,7 +57,7 @@ def test_a_message_without_end_ends_its_connection(
     database: Node, core: Core, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     start, more, words = ENDLESS[name]
-    bounds = Bounds(SMALL)
+    bounds = OvsdbBounds(SMALL)
     with running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=bounds) as ovsdb, dial(ovsdb) as stranger:
         until(core.synced)
         with contextlib.suppress(OSError):
@@ -71,7 +71,7 @@ def test_a_message_without_end_ends_its_connection(
 
 
 def test_a_message_that_never_gets_on_ends_its_connection(database: Node, core: Core) -> None:
-    with running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=Bounds(SMALL)) as ovsdb:
+    with running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(SMALL)) as ovsdb:
         with dial(ovsdb) as stranger:
             stranger.sendall(b'{"a":"')
             began = time.monotonic()
@@ -87,7 +87,7 @@ def test_a_message_that_never_gets_on_ends_its_connection(database: Node, core: 
 def test_a_configured_remote_is_bounded_alike(core: Core) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
-        with running(core, [f"tcp:127.0.0.1:{server.getsockname()[1]}"], bounds=Bounds(SMALL)) as ovsdb:
+        with running(core, [f"tcp:127.0.0.1:{server.getsockname()[1]}"], bounds=OvsdbBounds(SMALL)) as ovsdb:
             one, _ = server.accept()
             with one, contextlib.suppress(OSError):
                 one.sendall(b'{"a":"')
@@ -98,7 +98,10 @@ def test_a_configured_remote_is_bounded_alike(core: Core) -> None:
 
 
 def test_echoes_to_a_peer_that_does_not_read_are_bounded(database: Node, core: Core) -> None:
-    with running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=Bounds(SMALL)) as ovsdb, dial(ovsdb) as one:
+    with (
+        running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(SMALL)) as ovsdb,
+        dial(ovsdb) as one,
+    ):
         one.settimeout(5)
         echo = json.dumps({"id": 1, "method": "echo", "params": ["x" * 60_000]}).encode()
         with pytest.raises((TimeoutError, OSError)):
@@ -109,8 +112,8 @@ def test_echoes_to_a_peer_that_does_not_read_are_bounded(database: Node, core: C
 
 
 def test_silent_connections_lock_no_database_out(database: Node, core: Core) -> None:
-    door = DoorLimits(unproven=30, strangers=20, unproven_by_address=10, settle=0.2)
-    with running(core, [], listen="tcp:127.0.0.1:0", bounds=Bounds(door=door)) as ovsdb, ExitStack() as stack:
+    door = ConnectionLimits(unproven=30, strangers=20, unproven_by_address=10, settle=0.2)
+    with running(core, [], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(door=door)) as ovsdb, ExitStack() as stack:
         for number in range(100):
             stack.enter_context(dial(ovsdb, f"127.0.1.{number % 5 + 1}"))
         assert len(ovsdb.status()) <= 30
@@ -131,7 +134,7 @@ def test_a_column_of_too_many_values_is_refused_before_it_is_read() -> None:
     check_columns(tables("Interface", 3), limits)
     check_columns(tables("Bridge", 5), limits)
     for table, count in (("Interface", 4), ("Bridge", 6), ("Nonsense", 4)):
-        with pytest.raises(TooMuch):
+        with pytest.raises(ContentsTooLarge):
             check_columns(tables(table, count), limits)
     odd: list[object] = [None, [], {"T": []}, {"T": {"u": None}}, {"T": {"u": {"new": 5}}}]
     for one in odd:
@@ -151,8 +154,8 @@ MESSAGES = st.lists(st.dictionaries(st.text(max_size=3), JSON, max_size=3), max_
 @given(MESSAGES, st.lists(st.integers(1, 40)), st.booleans())
 def test_messages_are_cut_alike_however_they_arrive(messages: list[Any], sizes: list[int], plain: bool) -> None:
     data = b"\n ".join(json.dumps(one, ensure_ascii=plain).encode() for one in messages)
-    budget = Budget(0, 1 << 20)
-    splitter, texts, at = Splitter(budget=budget), [], 0
+    budget = MemoryBudget(0, 1 << 20)
+    splitter, texts, at = MessageSplitter(budget=budget), [], 0
     for size in [*sizes, len(data) + 1]:
         texts += splitter.feed(data[at : at + size])
         at += size
@@ -176,11 +179,11 @@ def test_a_string_in_a_thousand_parts_is_scanned_once(monkeypatch: pytest.Monkey
 
     original = json_stream._REST_OF_STRING
     monkeypatch.setattr(json_stream, "_REST_OF_STRING", Counting())
-    splitter = Splitter()
+    splitter = MessageSplitter()
     splitter.feed(b'{"a":"')
     for _ in range(1000):
         splitter.feed(b"a" * 100)
     assert splitter.feed(b'"}') == [b'{"a":"' + b"a" * 100_000 + b'"}']
     assert scanned <= 100_010
-    with pytest.raises(WireError):
+    with pytest.raises(JsonStreamError):
         splitter.feed(b"}")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.ovsdb import bridge_settings
-from controller.ovsdb.bridge_settings import BridgeSettings, ControllerRow, TableRow
-from controller.ovsdb.json_stream import Splitter, WireError
+from controller.ovsdb.bridge_settings import BridgeSettings, ControllerRow, FlowTableRow
+from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
 from controller.ovsdb.targets import controller_target, leads_to, parse_listen, parse_remote, plain_address
 from controller.peers.limits import OvsdbLimits
 
@@ -98,21 +98,21 @@ OBJECTS = st.lists(
 @given(OBJECTS, st.booleans(), st.integers(1, 9))
 def test_messages_are_cut_wherever_the_reads_end(objects: list[Any], ascii_only: bool, size: int) -> None:
     stream = b" \n".join(json.dumps(one, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") for one in objects)
-    splitter, texts = Splitter(), []
+    splitter, texts = MessageSplitter(), []
     for start in range(0, len(stream), size):
         texts.extend(splitter.feed(stream[start : start + size]))
     assert [json.loads(text.decode("utf-8", "surrogatepass")) for text in texts] == objects
 
 
 def test_what_no_message_can_come_of() -> None:
-    with pytest.raises(WireError):
-        Splitter().feed(b"}")
-    with pytest.raises(WireError):
-        Splitter(OvsdbLimits(message_bytes=10)).feed(b'{"long": "long')
+    with pytest.raises(JsonStreamError):
+        MessageSplitter().feed(b"}")
+    with pytest.raises(JsonStreamError):
+        MessageSplitter(OvsdbLimits(message_bytes=10)).feed(b'{"long": "long')
 
 
 def bridge(**changes: Any) -> BridgeSettings:
-    standing = {"fail_mode": "secure", "tables": {0: TableRow("t0", "classify")}}
+    standing = {"fail_mode": "secure", "tables": {0: FlowTableRow("t0", "classify")}}
     return BridgeSettings(uuid="b", name="br-int", **{**standing, **changes})
 
 
@@ -141,24 +141,27 @@ def test_ways_to_us() -> None:
 
 
 def test_patience() -> None:
-    assert bridge_settings.patience([]) == 0
-    assert bridge_settings.patience([ControllerRow("x", "ptcp:6654"), ControllerRow("o", "tcp:h:1", ours=True)]) == 0
-    assert bridge_settings.patience([ControllerRow("x", "tcp:a:1", connected=True)], grace=3) == 3
+    assert bridge_settings.controller_patience([]) == 0
     assert (
-        bridge_settings.patience([ControllerRow("x", "tcp:a:1")], grace=3) == 11
+        bridge_settings.controller_patience([ControllerRow("x", "ptcp:6654"), ControllerRow("o", "tcp:h:1", ours=True)])
+        == 0
+    )
+    assert bridge_settings.controller_patience([ControllerRow("x", "tcp:a:1", connected=True)], grace=3) == 3
+    assert (
+        bridge_settings.controller_patience([ControllerRow("x", "tcp:a:1")], grace=3) == 11
     )  # OVS tries again every 8 s at the latest
 
 
 def test_hidden_flows_are_noted() -> None:
     theirs = ControllerRow("x", "tcp:192.0.2.1:6653")
-    assert "tcp:192.0.2.1:6653" in bridge_settings.hidden_flows(bridge(controllers=(theirs,)))
-    assert not bridge_settings.hidden_flows(bridge(controllers=(theirs,), in_band_disabled=True))
-    assert not bridge_settings.hidden_flows(
+    assert "tcp:192.0.2.1:6653" in bridge_settings.hidden_flows_note(bridge(controllers=(theirs,)))
+    assert not bridge_settings.hidden_flows_note(bridge(controllers=(theirs,), in_band_disabled=True))
+    assert not bridge_settings.hidden_flows_note(
         bridge(controllers=(ControllerRow("x", "tcp:192.0.2.1:6653", in_band=False),))
     )
-    assert not bridge_settings.hidden_flows(bridge(controllers=(ControllerRow("x", "ptcp:6654"),)))
-    assert "tcp:192.0.2.1:6640" in bridge_settings.hidden_flows(bridge(in_band_managers=("tcp:192.0.2.1:6640",)))
-    assert not bridge_settings.hidden_flows(bridge(in_band_managers=("ptcp:6640",)))
+    assert not bridge_settings.hidden_flows_note(bridge(controllers=(ControllerRow("x", "ptcp:6654"),)))
+    assert "tcp:192.0.2.1:6640" in bridge_settings.hidden_flows_note(bridge(in_band_managers=("tcp:192.0.2.1:6640",)))
+    assert not bridge_settings.hidden_flows_note(bridge(in_band_managers=("ptcp:6640",)))
 
 
 @pytest.mark.parametrize(
@@ -166,4 +169,4 @@ def test_hidden_flows_are_noted() -> None:
 )
 def test_table_names_refused(names: dict[int, str]) -> None:
     with pytest.raises(ValueError, match="table"):
-        bridge_settings.check_names(names)
+        bridge_settings.check_table_names(names)

@@ -14,26 +14,26 @@ from hypothesis import strategies as st
 
 from controller.peers.acceptor import Acceptor
 from controller.peers.backoff import Backoff
-from controller.peers.descriptors import raise_limit
-from controller.peers.door import Closed, Door, Visitor, address_key
-from controller.peers.limits import DoorLimits, Limits, OvsdbLimits, declared
-from controller.peers.pace import Budget, Pace
+from controller.peers.descriptors import raise_descriptor_limit
+from controller.peers.door import AcceptedConnection, ConnectionLimiter, TooManyConnections, address_key
+from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
+from controller.peers.pace import MemoryBudget, TokenBucket
 
-SMALL = DoorLimits(connections=12, by_address=9, unproven=6, strangers=4, unproven_by_address=3, settle=1.0,
+SMALL = ConnectionLimits(connections=12, by_address=9, unproven=6, strangers=4, unproven_by_address=3, settle=1.0,
                    tolerated=2, pace=1.0, pace_known=0.1, addresses=5)  # fmt: skip
 
 
 class World:
     """A door, its clock, and who came."""
 
-    def __init__(self, limits: DoorLimits = SMALL) -> None:
+    def __init__(self, limits: ConnectionLimits = SMALL) -> None:
         self.now = 100.0
-        self.door = Door(limits, lambda: self.now)
-        self.inside: list[Visitor] = []
-        self.evicted: list[Visitor] = []
+        self.door = ConnectionLimiter(limits, lambda: self.now)
+        self.inside: list[AcceptedConnection] = []
+        self.evicted: list[AcceptedConnection] = []
 
-    def come(self, host: str) -> Visitor:
-        box: list[Visitor] = []
+    def come(self, host: str) -> AcceptedConnection:
+        box: list[AcceptedConnection] = []
         visitor = self.door.enter(host, lambda _: self.evicted.append(box[0]))
         box.append(visitor)
         self.inside.append(visitor)
@@ -52,7 +52,7 @@ def test_an_address_that_says_nothing_makes_room_for_itself_alone() -> None:
     world = World()
     other = world.come("10.0.0.2")
     old = [world.come("10.0.0.1") for _ in range(3)]
-    with pytest.raises(Closed, match="have not said which switch"):
+    with pytest.raises(TooManyConnections, match="have not said which switch"):
         world.come("10.0.0.1")
     world.now += 2
     world.come("10.0.0.1")
@@ -69,7 +69,7 @@ def test_those_who_proved_themselves_before_have_places_of_their_own() -> None:
     for host in ("10.0.0.1", "10.0.0.2"):
         for _ in range(2):
             world.come(host)
-    with pytest.raises(Closed):
+    with pytest.raises(TooManyConnections):
         world.come("10.0.0.3")
     world.come("10.0.0.9")
     assert world.evicted == []
@@ -80,7 +80,7 @@ def test_faults_pace_an_address_and_are_forgotten() -> None:
     for _ in range(3):
         world.door.leave(world.come("10.0.0.1"), fault=True)
     world.door.leave(world.come("10.0.0.1"), fault=True)
-    with pytest.raises(Closed) as closed:
+    with pytest.raises(TooManyConnections) as closed:
         world.come("10.0.0.1")
     assert closed.value.kind == "pace"
     world.door.leave(world.come("10.0.0.2"))
@@ -103,7 +103,7 @@ def test_the_bounds_hold_whatever_happens(steps: list[Step]) -> None:
         if what == "come":
             try:
                 world.come(f"10.0.0.{number}")
-            except Closed:
+            except TooManyConnections:
                 continue
         elif world.inside:
             visitor = world.inside[number % len(world.inside)]
@@ -141,7 +141,7 @@ def test_waits_double_up_to_the_longest_and_start_afresh() -> None:
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), max_size=200))
 def test_no_more_is_handled_than_burst_and_rate_allow(messages: list[tuple[int, float]]) -> None:
     now, handled = 0.0, 0
-    pace = Pace(100, 10, now)
+    pace = TokenBucket(100, 10, now)
     for units, seconds in messages:
         now += seconds
         if not pace.wait(now):
@@ -151,7 +151,7 @@ def test_no_more_is_handled_than_burst_and_rate_allow(messages: list[tuple[int, 
 
 
 def test_shares_are_everybodys_and_the_pot_is_not() -> None:
-    budget = Budget(10, 20)
+    budget = MemoryBudget(10, 20)
     assert budget.resize(0, 30)
     assert budget.resize(0, 10)
     assert not budget.resize(10, 11)
@@ -262,14 +262,14 @@ def test_the_soft_limit_of_descriptors_is_raised() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
-        assert raise_limit() == hard
+        assert raise_descriptor_limit() == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("kind", [DoorLimits, Limits, OvsdbLimits])
-def test_every_limit_has_words(kind: type[DoorLimits] | type[Limits] | type[OvsdbLimits]) -> None:
-    for one in declared(kind):
+@pytest.mark.parametrize("kind", [ConnectionLimits, OpenFlowLimits, OvsdbLimits])
+def test_every_limit_has_words(kind: type[ConnectionLimits] | type[OpenFlowLimits] | type[OvsdbLimits]) -> None:
+    for one in declared_limits(kind):
         assert one.value > 0
         assert one.unit
         assert one.meaning

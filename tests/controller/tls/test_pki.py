@@ -107,6 +107,6 @@ def test_what_ovs_pki_makes_is_taken_as_it_is(tmp_path: Path) -> None:
         thread.start()
         server.shake_hands(30)
         thread.join()
-        assert ours.admit(server) == "node-1"
+        assert ours.authorize(server) == "node-1"
     ours.close()
     theirs.close()

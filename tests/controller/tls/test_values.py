@@ -21,7 +21,7 @@ from controller.status.model import StatusView, TlsView
 from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 from controller.tls.files import TlsFiles
-from controller.tls.peers import Refused, admit, names
+from controller.tls.peers import TlsRefused, authorize, certificate_names
 from tests.helpers.tls_world import Pki
 
 CERTIFICATE = {
@@ -40,21 +40,21 @@ def files(pki: Pki) -> TlsFiles:
 
 
 def test_names_are_common_and_alternative_ones() -> None:
-    assert names(CERTIFICATE) == ("node-1", "node-1 id:0b-1c", "Node-1.example", "192.0.2.11")
-    assert names({}) == ()
+    assert certificate_names(CERTIFICATE) == ("node-1", "node-1 id:0b-1c", "Node-1.example", "192.0.2.11")
+    assert certificate_names({}) == ()
 
 
 def test_only_allowed_names_come_in() -> None:
-    assert admit(CERTIFICATE, []) == "node-1"
-    assert admit({}, []) == "(without a name)"
+    assert authorize(CERTIFICATE, []) == "node-1"
+    assert authorize({}, []) == "(without a name)"
     for allowed in ("node-1", "NODE-1.EXAMPLE", "192.0.2.11", "node-1 id:0b-1c"):
-        admit(CERTIFICATE, ["x", allowed])
+        authorize(CERTIFICATE, ["x", allowed])
     for other in ("node", "node-10", "*.example", "example", ""):
-        with pytest.raises(Refused, match="not allowed") as refused:
-            admit(CERTIFICATE, [other])
+        with pytest.raises(TlsRefused, match="not allowed") as refused:
+            authorize(CERTIFICATE, [other])
         assert refused.value.reason == "name"
-    with pytest.raises(Refused, match="nobody"):
-        admit({}, ["node-1"])
+    with pytest.raises(TlsRefused, match="nobody"):
+        authorize({}, ["node-1"])
 
 
 BASE = {"manifests": "/m", "ovsdb": ("unix:/x",)}
@@ -120,7 +120,7 @@ def test_another_ca_counts_from_the_next_handshake_on(tmp_path: Path) -> None:
         client = TlsSocket(there, pki.switch("node-1").client(), False)
         thread = threading.Thread(target=client.shake_hands, args=(30,))
         thread.start()
-        with pytest.raises(Refused, match="another CA") as refused:
+        with pytest.raises(TlsRefused, match="another CA") as refused:
             pair.credentials.secure(here, True).shake_hands(30)
         thread.join()
     assert refused.value.reason == "unknown_ca"
@@ -243,7 +243,7 @@ def test_older_than_tls_1_2_is_refused(pki: Pki) -> None:
     with here, there:
         thread = threading.Thread(target=lambda: _fails(there, context))
         thread.start()
-        with pytest.raises(Refused, match=r"TLS 1\.2") as refused:
+        with pytest.raises(TlsRefused, match=r"TLS 1\.2") as refused:
             credentials.secure(here, True).shake_hands(30)
         here.close()
         thread.join()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from os_ken.ofproto import ofproto_v1_4_parser
 
 from controller.openflow import messages
-from controller.openflow.messages import Bundle, Command
+from controller.openflow.messages import BundleControl, FlowModCommand
 from flows.cluster.model import Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
@@ -87,30 +87,36 @@ def test_os_ken_reads_and_writes_the_same_instructions(flow: Flow) -> None:
 @settings(max_examples=30)
 def test_os_ken_reads_the_bundle_as_it_was_meant(adds: list[Flow], modifies: list[Flow], deletes: list[Flow]) -> None:
     changes = Changes(*(tuple(map(encode_flow, some)) for some in (adds, modifies, deletes)))
-    stream = b"".join(messages.flow_mods(changes, 9, 1000, chunk=200))
+    stream = b"".join(messages.flow_mod_chunks(changes, 9, 1000, chunk=200))
     offset = 0
-    for index, (command, flow) in enumerate(messages.in_order(changes)):
+    for index, (command, flow) in enumerate(messages.flow_mods_in_order(changes)):
         version, kind, length, xid, bundle, flags = struct.unpack_from("!BBHII2xH", stream, offset)
         assert (version, kind, xid, bundle, flags) == (5, 34, 1000 + index, 9, 3)
-        assert messages.change_at(changes, index) == (command, flow)
+        assert messages.flow_mod_at(changes, index) == (command, flow)
         inner = stream[offset + 16 : offset + length]
         assert struct.unpack_from("!BBHI", inner) == (5, 14, len(inner), xid)
         fixed = struct.unpack_from("!QQBBHHHIIIHH", inner, 8)
-        adding = command is Command.ADD
+        adding = command is FlowModCommand.ADD
         assert fixed[:4] == (flow.cookie if adding else flow.cookie & cookies.COOKIE_MASK,
                              0 if adding else cookies.COOKIE_MASK, flow.table, command)  # fmt: skip
         assert fixed[4:] == (0, 0, flow.priority, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0)
-        rest = flow.match + (b"" if command is Command.DELETE_STRICT else flow.instructions)
+        rest = flow.match + (b"" if command is FlowModCommand.DELETE_STRICT else flow.instructions)
         assert inner[48:] == rest
         offset += length
     assert offset == len(stream)
-    assert messages.change_at(changes, len(adds) + len(modifies) + len(deletes)) is None
+    assert messages.flow_mod_at(changes, len(adds) + len(modifies) + len(deletes)) is None
 
 
 @pytest.mark.parametrize(
-    "kind", [Bundle.OPEN_REQUEST, Bundle.CLOSE_REQUEST, Bundle.COMMIT_REQUEST, Bundle.DISCARD_REQUEST]
+    "kind",
+    [
+        BundleControl.OPEN_REQUEST,
+        BundleControl.CLOSE_REQUEST,
+        BundleControl.COMMIT_REQUEST,
+        BundleControl.DISCARD_REQUEST,
+    ],
 )
-def test_os_ken_writes_the_same_bundle_control(kind: Bundle) -> None:
+def test_os_ken_writes_the_same_bundle_control(kind: BundleControl) -> None:
     parsed = ofproto_v1_4_parser.OFPBundleCtrlMsg.parser(None, 5, 33, 16, 7, messages.bundle_control(kind, 3, 7))
     assert (parsed.bundle_id, parsed.type, parsed.flags) == (3, kind, 3)
 
@@ -292,7 +298,7 @@ def test_a_flow_of_more_than_64_kib_is_refused_with_its_name() -> None:
     with pytest.raises(MessageTooLong, match="table 3, priority 4"):
         encode_flow(Flow(3, 4, (), (*most, Conjunction(5000, 1, 2))))
     with pytest.raises(MessageTooLong, match=r"longer than can be, to add .*table=3"):
-        list(messages.flow_mods(Changes((encode_flow(Flow(3, 4, (), most)),), (), ()), 1))
+        list(messages.flow_mod_chunks(Changes((encode_flow(Flow(3, 4, (), most)),), (), ()), 1))
 
 
 @pytest.mark.parametrize(
