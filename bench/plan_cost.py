@@ -19,7 +19,6 @@ from controller.base.garbage_collector import COLLECT
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 from flows.plan.world import World
-from flows.wire.codec import Encoder
 
 DEFINED = {"namespaces": "Namespace", "pods": "Pod", "nodes": "Node", "policies": "NetworkPolicy"}
 
@@ -43,7 +42,7 @@ def _port(number: int, key: Key) -> InterfaceState:
 
 def planned(cluster: Cluster, states: list[BridgeState]) -> World:
     """A world with all its plans made."""
-    made = World(Encoder())
+    made = World()
     for state in states:
         made.set_bridge(state)
     made.set_cluster(cluster)

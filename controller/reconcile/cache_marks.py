@@ -19,7 +19,7 @@ Flows = Mapping[FlowKey, Body]
 class CacheMarks:
     """The flows of all marks, as a switch dumps them."""
 
-    def __init__(self, encoder: FlowEncoder[Body]) -> None:
+    def __init__(self, encoder: FlowEncoder) -> None:
         self.flows: tuple[Flows, ...] = tuple(dict(map(encoder.flow, mark_flows(number))) for number in range(MARKS))
         self.number_of = {key: number for number, flows in enumerate(self.flows) for key in flows}
 

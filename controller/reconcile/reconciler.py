@@ -41,7 +41,6 @@ from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.switch import Switch
 from flows.bridge.owners import BridgeName
 from flows.pipeline.pod_limits import NO_RATES, Rates
-from flows.plan.encoder import Encoder
 from flows.plan.kept_out import describe
 from flows.plan.world import World
 from flows.render.cache_marks import needs_marks
@@ -69,14 +68,13 @@ class Reconciler:
 
     def __init__(
         self,
-        encoder: Encoder[Body],
         expected: Iterable[str],
         now: float,
         more_may_come: bool = False,
         rates: Rates = NO_RATES,
         bridges: Iterable[str] = (),
     ) -> None:
-        self.world = World(encoder)
+        self.world = World()
         self._cache_marks = CacheMarks(self.world.flow_encoder)
         self.switches: dict[int, Switch] = {}
         self.ports = PortLedger()

@@ -53,7 +53,6 @@ from controller.status.invalid_packets import BEGAN, ENDED, news
 from controller.status.policy_notes import Notes
 from controller.tls.credentials import Credentials
 from flows.pipeline.tables import TABLE_NAMES
-from flows.wire.codec import Encoder
 
 log = structlog.get_logger("headgate")
 
@@ -114,7 +113,7 @@ class Controller:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
             raise StartError(f"OVSDB at {where}: {why(error)}; choose another address with --ovsdb-listen") from error
         self.reconciler = Reconciler(
-            Encoder(), config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates, config.bridge
+            config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates, config.bridge
         )
         self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources, self.ovsdb.away)
         self._carrier = Carrier(self.openflow, self.ovsdb, self.post, self.who)

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from operator import attrgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from flows.bridge.state import Attachment, OwnPorts, SwitchView
 from flows.cluster.model import Direction, Key
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
-from flows.plan.encoder import FlowEncoder, FlowKey
+from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.plan.rules import BridgeRules, Watch
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_chunk, render_everybody
 from flows.render.flow_set import FlowSet
+from flows.wire.values import Body, FlowKey
 
-W = TypeVar("W")
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 Isolated = Callable[[Key], frozenset[Direction]]
 
@@ -45,7 +45,7 @@ class Port(NamedTuple):
     isolated: frozenset[Direction]
 
 
-class BridgePlan(Generic[W]):
+class BridgePlan:
     """The desired flows of one bridge as `flows`: encoded, bodies by their keys.
 
     `error` says why rules are left out, "" when they are not: their pods are then cut off. `refused` has the ports
@@ -56,13 +56,13 @@ class BridgePlan(Generic[W]):
         "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "error", "flows", "refused", "rules", "userspace",
     )  # fmt: skip
 
-    def __init__(self, encoder: FlowEncoder[W], userspace: bool, watch: Watch | None = None) -> None:
+    def __init__(self, encoder: FlowEncoder, userspace: bool, watch: Watch | None = None) -> None:
         self.userspace = userspace
         self.error = ""
         self.refused: dict[int, str] = {}
         self.rules = BridgeRules(userspace, encoder, watch)
         self._encoder = encoder
-        self._pieces: Pieces[W] = Pieces()
+        self._pieces: Pieces = Pieces()
         self.flows = self._pieces.flows
         self._ports: dict[int, Port] = {}  # by ofport
         self._bridge: OwnPorts | None = None
@@ -171,7 +171,7 @@ class BridgePlan(Generic[W]):
         encoded = [self._encoder.flow(flow) for flow in found.flows()]
         self._pieces.put(piece, tuple([key for key, _ in encoded]), [body for _, body in encoded])
 
-    def take(self) -> dict[FlowKey, W | None]:
+    def take(self) -> dict[FlowKey, Body | None]:
         """The keys of `flows` that came, went or differ since the last call, with what was there before."""
         try:
             changed = self.rules.take()

@@ -10,20 +10,19 @@ Flows with more rules than a message can hold have them spread over bands of pri
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Generic, TypeVar
 
 from flows.cluster.net import Net
-from flows.plan.encoder import Element, FlowEncoder, FlowKey, Frames, Member
+from flows.plan.encoder import Element, FlowEncoder, Frames, Member
 from flows.policy.changing_sets import Living
 from flows.render import rules
 from flows.render.rules import Stage
+from flows.wire.values import Body, FlowKey
 
-W = TypeVar("W")
 # Ports of subjects, prefixes of peers, or what never changes: matches of services, and of anything.
 Source = Living[int] | Living[Net] | frozenset[Element]
 
 
-class Crowd(Generic[W]):
+class Crowd:
     """Rules that stand in the same flows: of one source, or of the `sources` that some elements have in common.
 
     `bodies` are those of the flows, by band; None until they are asked for.
@@ -31,14 +30,14 @@ class Crowd(Generic[W]):
 
     __slots__ = ("bodies", "count", "members", "sources")
 
-    def __init__(self, sources: frozenset[Source], members: dict[int, Member[W]] | None) -> None:
+    def __init__(self, sources: frozenset[Source], members: dict[int, Member] | None) -> None:
         self.sources = sources
         self.members = members  # by number; of several sources they stand with these
         self.count = 0  # elements that have these sources, where they are several
-        self.bodies: dict[int, W] | None = None
+        self.bodies: dict[int, Body] | None = None
 
 
-class Clauses(Generic[W]):
+class Clauses:
     """Flows by their keys. `take` hands out what may have changed: bodies, None where a flow is gone.
 
     `left_out` has the namespaces whose rules are missing in some flow, for even the most bands could not hold it.
@@ -49,19 +48,19 @@ class Clauses(Generic[W]):
         "_short", "_spaces", "_turned", "bands", "stage",
     )  # fmt: skip
 
-    def __init__(self, stage: Stage, encoder: FlowEncoder[W]) -> None:
+    def __init__(self, stage: Stage, encoder: FlowEncoder) -> None:
         self.stage = stage
         self.bands = 1
         self._encoder = encoder
         self._first: Frames | None = None  # those of the first band, which is nearly always the only one
         # Most sources have one rule.
-        self._rules: dict[Source, Member[W] | Crowd[W]] = {}
-        self._at: dict[Element, Source | Crowd[W]] = {}
-        self._crowds: dict[frozenset[Source], Crowd[W]] = {}
-        self._crowds_of: dict[Source, set[Crowd[W]]] = {}
-        self._left: set[Crowd[W]] = set()  # by all of their elements
-        self._needs: dict[Crowd[W], int] = {}  # how many bands, where one is not enough
-        self._short: dict[Crowd[W], frozenset[str]] = {}
+        self._rules: dict[Source, Member | Crowd] = {}
+        self._at: dict[Element, Source | Crowd] = {}
+        self._crowds: dict[frozenset[Source], Crowd] = {}
+        self._crowds_of: dict[Source, set[Crowd]] = {}
+        self._left: set[Crowd] = set()  # by all of their elements
+        self._needs: dict[Crowd, int] = {}  # how many bands, where one is not enough
+        self._short: dict[Crowd, frozenset[str]] = {}
         self._spaces: dict[int, str] = {}  # the namespaces of rules, by number
         # What changed since `take`: elements that came to a source or went, those whose rules differ, and rules.
         self._turned: dict[Element, Source | list[Source]] = {}
@@ -84,7 +83,7 @@ class Clauses(Generic[W]):
         """True when some rule has the source."""
         return source in self._rules
 
-    def use(self, source: Source, elements: Collection[Element], member: Member[W]) -> None:
+    def use(self, source: Source, elements: Collection[Element], member: Member) -> None:
         """A rule has a source, which has these elements."""
         known = self._rules.get(source)
         if known is None:
@@ -152,7 +151,7 @@ class Clauses(Generic[W]):
         self._dirty.update(turned)
         at = self._at
         # Elements that move alike are worked out once.
-        moves: dict[object, Source | Crowd[W] | None] = {}
+        moves: dict[object, Source | Crowd | None] = {}
         for element, sources in turned.items():
             before = at.get(element)
             if not isinstance(sources, list):
@@ -175,7 +174,7 @@ class Clauses(Generic[W]):
                     self._disband(crowd)
             self._left = set()
 
-    def _moved(self, before: Source | Crowd[W] | None, turned: Iterable[Source]) -> Source | Crowd[W] | None:
+    def _moved(self, before: Source | Crowd | None, turned: Iterable[Source]) -> Source | Crowd | None:
         """Where an element is after these sources took it or gave it up."""
         sources: set[Source] = set()
         if before is not None:
@@ -195,7 +194,7 @@ class Clauses(Generic[W]):
                 self._crowds_of.setdefault(source, set()).add(crowd)
         return crowd
 
-    def _put(self, element: Element, before: Source | Crowd[W] | None, after: Source | Crowd[W] | None) -> None:
+    def _put(self, element: Element, before: Source | Crowd | None, after: Source | Crowd | None) -> None:
         if isinstance(before, Crowd):
             before.count -= 1
             if not before.count:
@@ -207,7 +206,7 @@ class Clauses(Generic[W]):
         if isinstance(after, Crowd):
             after.count += 1
 
-    def _disband(self, crowd: Crowd[W]) -> None:
+    def _disband(self, crowd: Crowd) -> None:
         del self._crowds[crowd.sources]
         for source in crowd.sources:
             beside = self._crowds_of[source]
@@ -216,7 +215,7 @@ class Clauses(Generic[W]):
                 del self._crowds_of[source]
         self._forget(crowd)
 
-    def _forget(self, crowd: Crowd[W]) -> None:
+    def _forget(self, crowd: Crowd) -> None:
         self._needs.pop(crowd, None)
         self._short.pop(crowd, None)
 
@@ -227,10 +226,10 @@ class Clauses(Generic[W]):
         """See above."""
         return frozenset().union(*self._short.values())
 
-    def take(self) -> dict[FlowKey, W | None]:
+    def take(self) -> dict[FlowKey, Body | None]:
         """The bodies of the flows that may have changed since the last call; None where one is gone."""
         self._apply()
-        found: dict[FlowKey, W | None] = {}
+        found: dict[FlowKey, Body | None] = {}
         dirty = list(self._dirty)
         holders = self._holders(dirty)
         bands = max(self._needs.values()) if self._needs else 1
@@ -250,11 +249,11 @@ class Clauses(Generic[W]):
             self._hits = set()
         return found
 
-    def _holders(self, elements: Iterable[Element]) -> list[Member[W] | Crowd[W] | None]:
+    def _holders(self, elements: Iterable[Element]) -> list[Member | Crowd | None]:
         """The rules that stand at each of these elements; it is noted how many bands they need."""
         at, rules = self._at, self._rules
-        found: list[Member[W] | Crowd[W] | None] = []
-        unknown: list[Crowd[W]] = []
+        found: list[Member | Crowd | None] = []
+        unknown: list[Crowd] = []
         for element in elements:
             source = at.get(element)
             one = source if source is None or isinstance(source, Crowd) else rules[source]
@@ -265,16 +264,16 @@ class Clauses(Generic[W]):
             self._measure(crowd)
         return found
 
-    def drop(self) -> dict[FlowKey, W | None]:
+    def drop(self) -> dict[FlowKey, Body | None]:
         """All flows, as gone; the next `take` has all of them again."""
         self._apply()
         found = self._gone()
         self._restage(self.bands)
         return found
 
-    def _gone(self) -> dict[FlowKey, W | None]:
+    def _gone(self) -> dict[FlowKey, Body | None]:
         elements = list(self._dirty.union(self._at))
-        found: dict[FlowKey, W | None] = {}
+        found: dict[FlowKey, Body | None] = {}
         for band in range(self.bands):
             found.update(dict.fromkeys(self._frames(band).keys(elements)))
         found.update(dict.fromkeys(map(self._hit, self._hits.union(self._spaces))))
@@ -304,34 +303,34 @@ class Clauses(Generic[W]):
             self._first = self._encoder.frames(self.stage, 0)
         return self._first
 
-    def _rules_at(self, element: Element) -> Member[W] | Crowd[W] | None:
+    def _rules_at(self, element: Element) -> Member | Crowd | None:
         at = self._at.get(element)
         return at if at is None or isinstance(at, Crowd) else self._rules[at]
 
-    def _members(self, crowd: Crowd[W]) -> dict[int, Member[W]]:
+    def _members(self, crowd: Crowd) -> dict[int, Member]:
         if crowd.members is not None:
             return crowd.members
-        found: dict[int, Member[W]] = {}
+        found: dict[int, Member] = {}
         for source in crowd.sources:
             one = self._rules[source]
             found.update(self._members(one) if isinstance(one, Crowd) else {one.conjunction.conj_id: one})
         return found
 
-    def _measure(self, crowd: Crowd[W]) -> None:
+    def _measure(self, crowd: Crowd) -> None:
         """Note how many bands a crowd needs."""
         self._forget(crowd)
         members = self._members(crowd)
         if len(members) > rules.MOST_CONJUNCTIONS:
             self._needs[crowd] = rules.fewest_bands(members)
 
-    def _body(self, one: Member[W] | Crowd[W], band: int) -> W | None:
+    def _body(self, one: Member | Crowd, band: int) -> Body | None:
         if not isinstance(one, Crowd):
             return one.alone if self.bands == 1 or one.conjunction.conj_id % self.bands == band else None
         if one.bodies is None:
             one.bodies = self._encode(one)
         return one.bodies.get(band)
 
-    def _encode(self, crowd: Crowd[W]) -> dict[int, W]:
+    def _encode(self, crowd: Crowd) -> dict[int, Body]:
         members = self._members(crowd)
         by_band: dict[int, list[int]] = {}
         for number in sorted(members):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
 from flows.cluster.net import WIDTH, Net
-from flows.openflow.actions import Action, Conjunction, Output
+from flows.openflow.actions import Conjunction, Output
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, Term, exactly, in_range, match
 from flows.openflow.match_fields import CONJ_ID, CT_TP_DST
@@ -22,26 +22,14 @@ from flows.plan.templates import PodFrames
 from flows.render.fixed import render_same
 from flows.render.flow_set import FlowSet
 from flows.render.rules import Stage, anything, peer_terms
+from flows.wire.codec import encode_body, encode_key
+from flows.wire.values import Body, FlowKey
 
-W = TypeVar("W")
-W_co = TypeVar("W_co", covariant=True)
-FlowKey = bytes  # table, priority and match, as the encoder writes them
 # A term of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
 Element = int | Net | Match | None
 CLAUSE = cookie(CookieKind.CLAUSE)
 _PORTS = 1 << 16  # there are no more of them
 _ADDRESSES = 1 << 17  # the keys of addresses that bridges share
-
-
-class Encoder(Protocol[W_co]):
-    """Puts flows into the form in which they are compared. Where only one field's value differs between two matches,
-    so it must in their keys: in as many bytes as the field has, most significant first."""
-
-    def key(self, table: int, priority: int, match: Match, /) -> FlowKey:
-        """What identifies a flow on a switch."""
-
-    def body(self, cookie: int, actions: tuple[Action, ...], goto: int | None, /) -> W_co:
-        """All else of a flow."""
 
 
 class Frame(NamedTuple):
@@ -72,13 +60,13 @@ def cut(make: Callable[[int], FlowKey], largest: int, size: int) -> Frame:
 class Frames:
     """The keys of one stage's rule flows in one band of priorities."""
 
-    def __init__(self, encode: Callable[[int, int, Match], FlowKey], stage: Stage, band: int) -> None:
+    def __init__(self, stage: Stage, band: int) -> None:
         self._stage = stage
         table, priority = stage.table.number, stage.priority(band)
-        self._key = lru_cache(maxsize=4096)(lambda terms: encode(table, priority, terms))
-        subject = cut(lambda value: encode(table, priority, match(in_range(stage.subject, value))), 0xFFFF, 2)
+        self._key = lru_cache(maxsize=4096)(lambda terms: encode_key(table, priority, terms))
+        subject = cut(lambda value: encode_key(table, priority, match(in_range(stage.subject, value))), 0xFFFF, 2)
         self._subject = lru_cache(maxsize=4096)(subject.key)  # all bridges have pods at the same ports
-        self.hit = cut(lambda value: encode(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
+        self.hit = cut(lambda value: encode_key(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
         self._nets: dict[tuple[int, int], Frame] = {}
         self._ports: dict[tuple[Match, int], Frame] = {}
         self._address = lru_cache(maxsize=_ADDRESSES)(self._net(4, WIDTH[4]).key)
@@ -130,34 +118,32 @@ class Frames:
         return self._key(match(*peer_terms(self._stage.peer, net)))
 
 
-class Member(NamedTuple, Generic[W]):
+class Member(NamedTuple):
     """One dimension of a rule: its conjunction, and the body of a flow that is a clause of nothing else."""
 
     conjunction: Conjunction
-    alone: W
+    alone: Body
 
 
-class FlowEncoder(Generic[W]):
+class FlowEncoder:
     """Encodes single flows, and the flows of rules in bulk. All bridges share one, and its caches."""
 
-    def __init__(self, encoder: Encoder[W]) -> None:
-        self._encoder = encoder
+    def __init__(self) -> None:
         self._frames: dict[tuple[int, int], Frames] = {}  # by table and band
-        self._members: dict[int, Member[W]] = {}  # the last one for each place
-        self._pods = PodFrames(encoder.key, encoder.body)
-        self._same: dict[bool, tuple[tuple[FlowKey, ...], tuple[W, ...]]] = {}
+        self._members: dict[int, Member] = {}  # the last one for each place
+        self._pods = PodFrames()
+        self._same: dict[bool, tuple[tuple[FlowKey, ...], tuple[Body, ...]]] = {}
         self._outputs = lru_cache(maxsize=_PORTS)(Output)
 
-    def flow(self, flow: Flow) -> tuple[FlowKey, W]:
+    def flow(self, flow: Flow) -> tuple[FlowKey, Body]:
         """Any flow."""
-        encoder = self._encoder
-        return encoder.key(flow.table, flow.priority, flow.match), encoder.body(flow.cookie, flow.actions, flow.goto)
+        return encode_key(flow.table, flow.priority, flow.match), encode_body(flow.cookie, flow.actions, flow.goto)
 
-    def outputs(self, ports: Iterable[int]) -> W:
+    def outputs(self, ports: Iterable[int]) -> Body:
         """The body of a pipeline flow that sends to these ports, in order."""
-        return self._encoder.body(cookie(CookieKind.PIPELINE), tuple(map(self._outputs, ports)), None)
+        return encode_body(cookie(CookieKind.PIPELINE), tuple(map(self._outputs, ports)), None)
 
-    def same(self, userspace: bool) -> tuple[tuple[FlowKey, ...], tuple[W, ...]]:
+    def same(self, userspace: bool) -> tuple[tuple[FlowKey, ...], tuple[Body, ...]]:
         """The flows that all bridges of a kind of datapath have: keys, and as many bodies. Bridges share them."""
         found = self._same.get(userspace)
         if found is None:
@@ -167,7 +153,7 @@ class FlowEncoder(Generic[W]):
             found = self._same[userspace] = tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
         return found
 
-    def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[W, ...]]:
+    def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[Body, ...]]:
         """The flows of a pod's port, in any order: keys, and as many bodies."""
         return self._pods.flows(pod, isolated)
 
@@ -176,10 +162,10 @@ class FlowEncoder(Generic[W]):
         place = stage.table.number, band
         found = self._frames.get(place)
         if found is None:
-            found = self._frames[place] = Frames(self._encoder.key, stage, band)
+            found = self._frames[place] = Frames(stage, band)
         return found
 
-    def member(self, number: int, place: int, count: int) -> Member[W]:
+    def member(self, number: int, place: int, count: int) -> Member:
         """The dimension number `place`, from 1, of `count` that a rule has. Bridges of the same rule share it."""
         wanted = Conjunction(number, place, count)
         member = self._members.get(place)
@@ -187,10 +173,10 @@ class FlowEncoder(Generic[W]):
             member = self._members[place] = Member(wanted, self.clause((wanted,)))
         return member
 
-    def clause(self, members: tuple[Conjunction, ...]) -> W:
+    def clause(self, members: tuple[Conjunction, ...]) -> Body:
         """The body of a flow that is a clause of these conjunctions, which are in order."""
-        return self._encoder.body(CLAUSE, members, None)
+        return encode_body(CLAUSE, members, None)
 
-    def hit(self, stage: Stage, number: int) -> W:
+    def hit(self, stage: Stage, number: int) -> Body:
         """The body of the flow that a complete conjunction ends in."""
-        return self._encoder.body(cookie(CookieKind.RULE, number), (), stage.onward.number)
+        return encode_body(cookie(CookieKind.RULE, number), (), stage.onward.number)

@@ -7,26 +7,24 @@ and it stays for as long as any of them is there. A change costs the flows of th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Generic, TypeVar
 
-FlowKey = bytes  # as in `encoding`
-W = TypeVar("W")
+from flows.wire.values import Body, FlowKey
 
 
-class Pieces(Generic[W]):
+class Pieces:
     """`flows` are those that stand; `take` says what of them came, went or differs since it was asked last."""
 
     __slots__ = ("_before", "_keys", "_owners", "_shared", "flows")
 
     def __init__(self) -> None:
-        self.flows: dict[FlowKey, W] = {}
+        self.flows: dict[FlowKey, Body] = {}
         self._keys: dict[int, tuple[FlowKey, ...]] = {}
-        self._shared: dict[FlowKey, dict[int, W]] = {}  # flows that several pieces want
+        self._shared: dict[FlowKey, dict[int, Body]] = {}  # flows that several pieces want
         # Whose a flow is. Nearly no bridge has flows that several want; it is made where the first one shows.
         self._owners: dict[FlowKey, int] | None = None
-        self._before: dict[FlowKey, W | None] = {}  # what `take` handed out last, of all that was touched since
+        self._before: dict[FlowKey, Body | None] = {}  # what `take` handed out last, of all that was touched since
 
-    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[W]) -> None:
+    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[Body]) -> None:
         """The flows of a piece are these now."""
         old = self._keys.get(piece)
         if old is not None and old != keys:
@@ -39,7 +37,7 @@ class Pieces(Generic[W]):
         for key, body in zip(keys, bodies, strict=True):
             self._want(piece, key, body, is_new=old is None)
 
-    def _add_all(self, keys: Collection[FlowKey], bodies: Iterable[W]) -> bool:
+    def _add_all(self, keys: Collection[FlowKey], bodies: Iterable[Body]) -> bool:
         """Add flows that nobody has; False where that is not so, or not known."""
         flows, earlier = self.flows, self._before
         if self._owners is not None or not (flows.keys().isdisjoint(keys) and earlier.keys().isdisjoint(keys)):
@@ -48,7 +46,7 @@ class Pieces(Generic[W]):
         earlier.update(dict.fromkeys(keys))
         return True
 
-    def _want(self, piece: int, key: FlowKey, body: W, is_new: bool) -> None:
+    def _want(self, piece: int, key: FlowKey, body: Body, is_new: bool) -> None:
         rivals = self._shared.get(key) if self._shared else None
         if rivals is None and is_new and key in self.flows:
             other = self._owner(key, piece)
@@ -69,7 +67,7 @@ class Pieces(Generic[W]):
             self._owners.update((k, piece) for piece, keys in self._keys.items() if piece != asking for k in keys)
         return self._owners.pop(key, None)
 
-    def _write(self, key: FlowKey, body: W | None) -> None:
+    def _write(self, key: FlowKey, body: Body | None) -> None:
         before = self.flows.get(key)
         if before is body or before == body:
             return
@@ -109,7 +107,7 @@ class Pieces(Generic[W]):
         """The flows that a piece wants."""
         return self._keys.get(piece, ())
 
-    def write_all(self, changes: Mapping[FlowKey, W | None]) -> None:
+    def write_all(self, changes: Mapping[FlowKey, Body | None]) -> None:
         """Flows that are no piece's are these now, or gone."""
         flows, earlier = self.flows, self._before
         # As `_write` does, without a call for each of very many flows.
@@ -124,7 +122,7 @@ class Pieces(Generic[W]):
             else:
                 flows[key] = body
 
-    def take(self) -> dict[FlowKey, W | None]:
+    def take(self) -> dict[FlowKey, Body | None]:
         """The keys of `flows` that came, went or differ since the last call, with what was there before."""
         flows, earlier = self.flows, self._before
         self._before = {}

@@ -14,9 +14,8 @@ from flows.plan.bridge_plan import BridgePlan
 from flows.plan.pod_places import Place, Places
 from flows.policy.changing_sets import Nets, Part, Pods, has_parts
 from flows.policy.engine import Change, PolicyEngine, Settled, Turns
-from flows.wire.values import Body
 
-Plan = BridgePlan[Body]
+Plan = BridgePlan
 K = TypeVar("K")
 
 

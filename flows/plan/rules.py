@@ -8,23 +8,22 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
-from typing import Generic, TypeVar
 
 from flows.cluster.net import Net
 from flows.openflow.match import match
 from flows.plan.clauses import Clauses, Source
-from flows.plan.encoder import Element, FlowEncoder, FlowKey
+from flows.plan.encoder import Element, FlowEncoder
 from flows.policy import flow_limits
 from flows.policy.changing_sets import Nets, Part, Pods, parts_on
 from flows.policy.services import Services
 from flows.render.rules import STAGES, service_terms
+from flows.wire.values import Body, FlowKey
 
-W = TypeVar("W")
 Watch = Callable[[Nets, bool], None]
 _ANYTHING: frozenset[Element] = frozenset({None})
 
 
-class BridgeRules(Generic[W]):
+class BridgeRules:
     """`take` hands out what may have changed since the last time: bodies by their keys, None where one is gone.
 
     `watch` is told of sets of peers that are used here from now on, or no more: of these the bridge must be told what
@@ -36,14 +35,14 @@ class BridgeRules(Generic[W]):
         "_encoder", "_out", "_parts", "_ports", "_sides", "_stirred", "_watch", "_weight", "_weights", "userspace",
     )  # fmt: skip
 
-    def __init__(self, userspace: bool, encoder: FlowEncoder[W], watch: Watch | None = None) -> None:
+    def __init__(self, userspace: bool, encoder: FlowEncoder, watch: Watch | None = None) -> None:
         self.userspace = userspace
         self._encoder = encoder
         self._watch = watch
         self._ports: dict[Pods, list[int]] = {}  # of the subjects that are here, sorted
         self._parts: dict[bytes, Part] = {}
         self._sides = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
-        self._stirred: dict[Clauses[W], None] = {}  # those of the sides where `take` may have something
+        self._stirred: dict[Clauses, None] = {}  # those of the sides where `take` may have something
         self._weights: dict[str, int] = {}  # of the parts, by namespace
         self._weight = 0
         self._out: frozenset[str] = frozenset()  # namespaces that ask for too much
@@ -180,18 +179,18 @@ class BridgeRules(Generic[W]):
 
     # -- flows -------------------------------------------------------------------------------------------------------
 
-    def take(self) -> dict[FlowKey, W | None]:
+    def take(self) -> dict[FlowKey, Body | None]:
         """What may have changed since the last call."""
         if self._out or self._weight > flow_limits.MOST_BRIDGE_FLOWS:
             self._choose()
-        found: dict[FlowKey, W | None] = {}
+        found: dict[FlowKey, Body | None] = {}
         stirred, self._stirred = self._stirred, {}
         for side in stirred:
             taken = side.take()
             found = {**found, **taken} if found else taken
         return found
 
-    def drop(self) -> dict[FlowKey, W | None]:
+    def drop(self) -> dict[FlowKey, Body | None]:
         """Give up all rule flows: they cannot be rendered. All of them are tried again at the next `take`."""
         self._stirred = dict.fromkeys(self._sides.values())
         return {key: body for side in self._stirred for key, body in side.drop().items()}

@@ -7,29 +7,25 @@ addresses. Which flows there are is said in `render_ports` alone; pods whose val
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from struct import Struct
-from typing import Generic, TypeVar
 
 from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
 from flows.cluster.net import WIDTH
 from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
 from flows.openflow.flow import Flow
-from flows.openflow.match import Match
 from flows.pipeline.cookies import COOKIE_NUMBER_MASK
 from flows.pipeline.pod_limits import Limit, learned_by
 from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
 from flows.render.pods import render_pod
+from flows.wire.codec import encode_body, encode_key
+from flows.wire.values import Body, FlowKey
 
-W = TypeVar("W")
-MakeKey = Callable[[int, int, Match], bytes]
-MakeBody = Callable[[int, tuple[Action, ...], int | None], W]
 # Keys, and as many bodies.
-Encoded = tuple[tuple[bytes, ...], tuple[W, ...]]
+Encoded = tuple[tuple[FlowKey, ...], tuple[Body, ...]]
 MOST_ADDRESSES = 4  # of a pod that is filled in; it bounds the number of frames
 _SIZES = {version: width // 8 for version, width in WIDTH.items()}
 _PORTS = 1 << 10  # ofports that a frame remembers: bridges have pods at the same ones
@@ -37,14 +33,13 @@ _PORTS = 1 << 10  # ofports that a frame remembers: bridges have pods at the sam
 _SAMPLE, _OTHER = 0x90, 0x10
 
 
-class PodFrames(Generic[W]):
+class PodFrames:
     """Encodes the flows of pods' ports. All bridges share one."""
 
-    def __init__(self, key: MakeKey, body: MakeBody[W]) -> None:
-        self._key, self._body = key, body
-        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodFrame[W]] = {}
+    def __init__(self) -> None:
+        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodFrame] = {}
 
-    def flows(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded[W]:
+    def flows(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded:
         """The flows that `render_pod` gives, in any order. Raises what it raises, and what the encoder does."""
         values = _values(pod)
         if values is None:
@@ -55,32 +50,30 @@ class PodFrames(Generic[W]):
             frame = self._frames[shape] = self._cut(pod, isolated)
         return frame.fill(pod.ofport, values)
 
-    def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded[W]:
+    def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded:
         """The same, flow by flow."""
         flows = _rendered(pod, isolated)
-        keys = tuple([self._key(flow.table, flow.priority, flow.match) for flow in flows])
-        return keys, tuple([self._body(flow.cookie, flow.actions, flow.goto) for flow in flows])
+        keys = tuple([encode_key(flow.table, flow.priority, flow.match) for flow in flows])
+        return keys, tuple([encode_body(flow.cookie, flow.actions, flow.goto) for flow in flows])
 
-    def _cut(self, pod: Attachment, isolated: frozenset[Direction]) -> PodFrame[W]:
+    def _cut(self, pod: Attachment, isolated: frozenset[Direction]) -> PodFrame:
         """The frame of pods like this one. Raises ValueError where more than their values differs."""
         sample, other = _sample(pod, _SAMPLE), _sample(pod, _OTHER)
         values, others = _values(sample), _values(other)
         if values is None or others is None:
             raise ValueError("samples of pods that are not filled in")
         keys, _ = self.plain(sample, isolated)
-        frame = PodFrame(_rendered(sample, isolated), keys, sample.ofport, values, self._body)
+        frame = PodFrame(_rendered(sample, isolated), keys, sample.ofport, values)
         filled, plain = frame.fill(other.ofport, others), self.plain(other, isolated)
         if dict(zip(*filled, strict=True)) != dict(zip(*plain, strict=True)):
             raise ValueError("flows of pods that differ in more than their values")
         return frame
 
 
-class PodFrame(Generic[W]):
+class PodFrame:
     """The flows of pods that differ in values: keys are cut where the sample's values stand, bodies know its ofport."""
 
-    def __init__(
-        self, flows: list[Flow], keys: tuple[bytes, ...], ofport: int, values: list[bytes], body: MakeBody[W]
-    ) -> None:
+    def __init__(self, flows: list[Flow], keys: tuple[FlowKey, ...], ofport: int, values: list[bytes]) -> None:
         # Flows whose keys say nothing but the ofport come first: all bridges share them.
         own = [any(value in key for value in values[1:]) for key in keys]
         does = [(flow.cookie, flow.actions, flow.goto) for flow in flows]
@@ -93,22 +86,21 @@ class PodFrame(Generic[W]):
         self._pieces = re.split(b"(" + b"|".join(map(re.escape, values)) + b")", b"".join(rest))
         self._holes = [values.index(piece) for piece in self._pieces[1::2]]
         self._keys = Struct("".join(f"{len(key)}s" for key in rest))
-        self._body = body
         self._at = lru_cache(maxsize=_PORTS)(self._encode_port)
 
-    def fill(self, ofport: int, values: list[bytes]) -> Encoded[W]:
+    def fill(self, ofport: int, values: list[bytes]) -> Encoded:
         """The flows of the pod at this port with these values."""
         keys, bodies = self._at(ofport)
         pieces = self._pieces.copy()
         pieces[1::2] = [values[hole] for hole in self._holes]
         return keys + self._keys.unpack(b"".join(pieces)), bodies
 
-    def _encode_port(self, ofport: int) -> Encoded[W]:
+    def _encode_port(self, ofport: int) -> Encoded:
         """Keys of the flows that say nothing else, and the bodies of all."""
         old, place = self._ofport, ofport.to_bytes(len(self._marker), "big")
         keys = tuple([key.replace(self._marker, place) for key in self._shared])
         bodies = [
-            self._body(_owned(owner, old, ofport), tuple([_moved(action, old, ofport) for action in actions]), goto)
+            encode_body(_owned(owner, old, ofport), tuple([_moved(action, old, ofport) for action in actions]), goto)
             for owner, actions, goto in self._does
         ]
         return keys, tuple([bodies[which] for which in self._which])

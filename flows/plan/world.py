@@ -27,12 +27,12 @@ from flows.cluster.net import Net, not_of_a_host
 from flows.cluster.objects import KINDS, Touched, compare, objects, placement
 from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
-from flows.plan.encoder import Encoder, FlowEncoder, FlowKey
+from flows.plan.encoder import FlowEncoder
 from flows.plan.kept_out import KeptOut, describe
 from flows.plan.pod_places import Places
 from flows.plan.rule_news import Plan, Telling
 from flows.policy.engine import PolicyEngine
-from flows.wire.values import Body
+from flows.wire.values import Body, FlowKey
 
 Told = dict[BridgeName, dict[FlowKey, Body | None]]
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not be planned is tried again
@@ -62,7 +62,7 @@ class World:
     at the plans empties `replanned`.
     """
 
-    def __init__(self, encoder: Encoder[Body]) -> None:
+    def __init__(self) -> None:
         self.cluster: Cluster | None = None
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
@@ -70,8 +70,7 @@ class World:
         self.failed: dict[BridgeName, Failure] = {}
         self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # the addresses that a switch's node answered for
-        self.encoder = encoder
-        self.flow_encoder = FlowEncoder(encoder)
+        self.flow_encoder = FlowEncoder()
         self._begin()
 
     def _begin(self) -> None:

@@ -33,20 +33,21 @@ def encode_flow(flow: Flow) -> WireFlow:
     return WireFlow(flow.table, flow.priority, encode_match(flow.match), flow.cookie, instructions)
 
 
-class Encoder:
-    """What `flows` has its flows encoded by: the same bytes as `encode_flow`, as keys and bodies.
+def encode_key(table: int, priority: int, match: Match) -> FlowKey:
+    """What identifies a flow on a switch, as `encode_flow` writes it. Raises CodecError.
 
-    Pods at the same ofport of different bridges have many in common, and one copy of these is enough.
+    Pods at the same ofport of different bridges have many keys in common: these share one copy.
     """
+    return _shared_key(flow_key(table, priority, encode_match(match)))
 
-    def key(self, table: int, priority: int, match: Match) -> FlowKey:
-        """What identifies a flow. Raises CodecError."""
-        return _shared_key(flow_key(table, priority, encode_match(match)))
 
-    def body(self, cookie: int, actions: tuple[Action, ...], goto: int | None) -> Body:
-        """All else of a flow. Raises CodecError, MessageTooLong when its actions exceed 64 KiB."""
-        instructions = encode_instructions(actions, goto)
-        return _shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
+def encode_body(cookie: int, actions: tuple[Action, ...], goto: int | None) -> Body:
+    """All else of a flow, as `encode_flow` writes it. Equal short bodies share one copy.
+
+    Raises CodecError, MessageTooLong when the actions exceed 64 KiB.
+    """
+    instructions = encode_instructions(actions, goto)
+    return _shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
 
 
 @lru_cache(maxsize=_SHARED)

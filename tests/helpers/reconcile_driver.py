@@ -23,7 +23,6 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.wire.codec import Encoder
 from flows.wire.values import Body, Changes, FlowKey
 
 
@@ -73,7 +72,7 @@ class Driver:
         self, ovsdbs: Iterable[str] = ("db",), more_may_come: bool = False, bridges: Iterable[str] = ("br-int",)
     ) -> None:
         self.now = 0.0
-        self.core = Reconciler(Encoder(), ovsdbs, self.now, more_may_come, bridges=bridges)
+        self.core = Reconciler(ovsdbs, self.now, more_may_come, bridges=bridges)
         self.switches: dict[int, ValueSwitch] = {}
         self.bridges: dict[str, BridgeState] = {}
         self.marks: list[dict[str, bool]] = []

@@ -11,7 +11,7 @@ from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Rule
 from flows.cluster.net import WIDTH, Net
 from flows.plan.world import World
-from flows.wire.codec import Encoder, decode_flow
+from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
 from tests.helpers.frames import encode
 from tests.helpers.harness import running
@@ -74,7 +74,7 @@ def _syn(port: int) -> Packet:
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [_many_policies, _same_peer, _many_peers, _many_ports])
 def test_a_crowded_world_passes_what_it_allows_and_nothing_else(world: Callable[[], list[tuple[Rule, ...]]]) -> None:
-    made: World = World(Encoder())
+    made: World = World()
     made.set_bridge(_bridge())
     made.set_cluster(_cluster(world()))
     made.settle()

@@ -17,7 +17,7 @@ from flows.plan.encoder import FlowEncoder
 from flows.plan.world import World
 from flows.render.flood import flood_chunk, render_everybody
 from flows.render.flow_set import FlowSet
-from flows.wire.codec import Encoder, decode_flow
+from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
 from tests.helpers.frames import encode
 from tests.helpers.harness import running
@@ -46,7 +46,7 @@ def bridge() -> BridgeState:
 
 @pytest.mark.switch
 def test_a_switch_floods_to_more_ports_than_one_flow_can_name() -> None:
-    made: World = World(Encoder())
+    made: World = World()
     made.set_bridge(bridge())
     made.set_cluster(cluster())
     made.settle()
@@ -71,14 +71,14 @@ def test_the_flow_that_calls_all_chunks_fits_a_message() -> None:
     found = FlowSet()
     render_everybody(found, chunks, uplink=MAX_OFPORT)
     (flow,) = found.flows()
-    _, body = FlowEncoder(Encoder()).flow(flow)
+    _, body = FlowEncoder().flow(flow)
     assert len(body.instructions) < 0xFFFF - 200
     assert len(chunks) < 4000, "OVS follows 4,096 resubmits for a packet"
 
 
 def test_a_port_more_or_less_changes_its_own_flows_and_one_chunk() -> None:
     pods = tuple(Attachment(n, f"p{n}", Key("x", f"p{n}"), MAC + n, (Net(4, BASE + n, 32),)) for n in range(1, 301))
-    plan = BridgePlan(FlowEncoder(Encoder()), userspace=True)
+    plan = BridgePlan(FlowEncoder(), userspace=True)
     plan.set_view(SwitchView(attachments=pods, userspace=True), lambda _: frozenset())
     plan.take()
     plan.set_view(SwitchView(attachments=pods[:-1], userspace=True), lambda _: frozenset())

@@ -25,7 +25,6 @@ from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import parse_address
 from flows.pipeline.pod_limits import METERED, Band, Limit, Question, Rates, meter_number, read_meter
-from flows.wire.codec import Encoder
 from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
 
 RATES = Rates(100, 10)
@@ -66,7 +65,7 @@ class Metered(ValueSwitch):
 class MeterDriver(Driver):
     def __init__(self, most: int = 1000, rates: Rates = RATES) -> None:
         super().__init__()
-        self.core = Reconciler(Encoder(), ["db"], self.now, rates=rates)
+        self.core = Reconciler(["db"], self.now, rates=rates)
         self.switch = self.switches[DPID] = Metered(DPID, most)
 
     def _answer(self, command: Command) -> list[Event]:

@@ -22,7 +22,6 @@ from flows.policy import flow_limits, rule_numbers
 from flows.policy.reference import compile_policy
 from flows.render import rules
 from flows.render.reference import render
-from flows.wire.codec import Encoder
 from flows.wire.values import Body, FlowKey
 from tests.helpers.reconcile_driver import port
 from tests.helpers.worlds import clusters
@@ -48,7 +47,7 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     found = {}
     for name, reading in readings.items():
         flows = render(reading.view, compile_policy(whole, [a.pod for a in reading.view.attachments]))
-        found[name] = dict(map(FlowEncoder(Encoder()).flow, flows))
+        found[name] = dict(map(FlowEncoder().flow, flows))
     return found
 
 
@@ -57,7 +56,7 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = World(Encoder())
+        self.world = World()
         self.cluster = Cluster()
         self.seen: dict[tuple[str, str], dict[FlowKey, Body]] = {}
         self.plans: dict[tuple[str, str], Plan] = {}

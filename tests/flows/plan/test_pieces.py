@@ -18,7 +18,6 @@ from flows.plan.encoder import FlowEncoder
 from flows.policy.rule import NodePolicy
 from flows.render.discovery import link_local
 from flows.render.reference import render
-from flows.wire.codec import Encoder
 from flows.wire.values import Body
 
 MACS = (0x020000000001, 0x020000000002)
@@ -48,8 +47,8 @@ def views(draw: Any) -> SwitchView:
 def test_a_plan_equals_the_full_rendering_whatever_collides(
     steps: list[tuple[SwitchView, list[frozenset[Direction]], bool]],
 ) -> None:
-    encoder = FlowEncoder(Encoder())
-    plan: BridgePlan[Body] = BridgePlan(encoder, userspace=True)
+    encoder = FlowEncoder()
+    plan: BridgePlan = BridgePlan(encoder, userspace=True)
     before: dict[bytes, Body] = {}
     isolated: list[frozenset[Direction]] = []
     for view, wanted, at_once in steps:
@@ -75,8 +74,8 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
 
 
 def test_the_bridges_own_flow_outlives_a_pod_with_the_bridges_mac() -> None:
-    encoder = FlowEncoder(Encoder())
-    plan: BridgePlan[Body] = BridgePlan(encoder, userspace=True)
+    encoder = FlowEncoder()
+    plan: BridgePlan = BridgePlan(encoder, userspace=True)
     bare = SwitchView(local_mac=MACS[0], userspace=True)
     plan.set_view(bare, lambda _: frozenset())
     plan.take()

@@ -26,12 +26,11 @@ from flows.plan.templates import PodFrames
 from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
 from flows.render.pods import render_pod
-from flows.wire.codec import Encoder
 from flows.wire.values import Body
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
 MAC = 0x020000000102
-FRAMES: PodFrames[Body] = PodFrames(Encoder().key, Encoder().body)  # one, so that frames are used more than once
+FRAMES: PodFrames = PodFrames()  # one, so that frames are used more than once
 
 
 def pod(ofport: int, mac: int | None, *nets: Net) -> Attachment:
@@ -62,12 +61,12 @@ PODS = st.builds(
 
 
 def rendered(one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
-    found, encoder = FlowSet(), FlowEncoder(Encoder())
+    found, encoder = FlowSet(), FlowEncoder()
     render_pod(found, one, isolated)
     return dict(map(encoder.flow, found.flows()))
 
 
-def filled(frames: PodFrames[Body], one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+def filled(frames: PodFrames, one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
     keys, bodies = frames.flows(one, isolated)
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, bodies, strict=True))
@@ -80,12 +79,12 @@ def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: Attachment, 
 
 
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
-    class Filled(PodFrames[Body]):
+    class Filled(PodFrames):
         def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
             assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
             return super().plain(pod, isolated)
 
-    frames = Filled(Encoder().key, Encoder().body)
+    frames = Filled()
     kinds = [versions for count in range(templates.MOST_ADDRESSES + 1) for versions in product((4, 6), repeat=count)]
     for versions, mac, isolated in product(kinds, (None, MAC), ISOLATED):
         nets = [Net(version, 0x0A000001 + n, WIDTH[version]) for n, version in enumerate(versions)]
@@ -105,7 +104,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     ],
 )
 def test_what_cannot_be_rendered_is_refused_alike(one: Attachment) -> None:
-    frames = PodFrames(Encoder().key, Encoder().body)
+    frames = PodFrames()
     filled(frames, pod(1, MAC, Net(4, 0x0A000001, 32)), ISOLATED[0])
     with pytest.raises(Exception, match=r".") as plain:
         rendered(one, ISOLATED[0])
@@ -124,10 +123,10 @@ def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest
 
     monkeypatch.setattr(templates, "render_pod", odd)
     with pytest.raises(ValueError, match="differ in more than"):
-        PodFrames(Encoder().key, Encoder().body).flows(pod(1, MAC), ISOLATED[0])
+        PodFrames().flows(pod(1, MAC), ISOLATED[0])
 
 
-class Plain(FlowEncoder[Body]):
+class Plain(FlowEncoder):
     """Fills nothing in."""
 
     def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
@@ -156,7 +155,7 @@ def test_plans_with_contested_addresses_are_those_of_rendered_pods(
     def isolation(key: Key) -> frozenset[Direction]:
         return isolated[(int(key.name[-1]) + chosen[0]) % len(isolated)]
 
-    plans = [BridgePlan(encoder(Encoder()), userspace=False) for encoder in (FlowEncoder, Plain)]
+    plans = [BridgePlan(encoder(), userspace=False) for encoder in (FlowEncoder, Plain)]
     for step, view in enumerate(views):
         said = []
         for plan in plans:

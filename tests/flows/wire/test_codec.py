@@ -27,7 +27,7 @@ from flows.pipeline.tables import SCTP_REPLIES
 from flows.plan.encoder import Element, FlowEncoder
 from flows.policy.services import Service, normalize
 from flows.render.rules import STAGES, Stage, anything, peer_terms, service_terms
-from flows.wire.codec import Encoder, decode_flow, encode_flow
+from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump, decode_stats
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.values import Changes, WireFlow, wire_flow
@@ -172,7 +172,7 @@ def test_a_foreign_flow_in_the_place_of_a_known_one_leaves_that_missing() -> Non
 
 @given(flows())
 def test_a_key_and_a_body_are_the_flow(flow: Flow) -> None:
-    key, body = FlowEncoder(Encoder()).flow(flow)
+    key, body = FlowEncoder().flow(flow)
     assert wire_flow(key, body) == encode_flow(flow)
 
 
@@ -206,7 +206,7 @@ _SERVICES = st.builds(lambda protocol, low, size: Service(protocol, low, min(low
 def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
     stage: Stage, band: int, elements: list[Element], members: dict[int, int]
 ) -> None:
-    encoder = FlowEncoder(Encoder())
+    encoder = FlowEncoder()
     conjunctions = tuple(Conjunction(number, place, 3) for number, place in members.items())
     body = encoder.clause(conjunctions)
     place = (stage.table.number, stage.priority(band))
