@@ -14,15 +14,15 @@ from bench.result import Result, cpu, memory, most_memory
 from bench.worlds import world
 from flows.cluster.model import Cluster
 from flows.parse.objects import parse_object
-from flows.policy.changing_sets import Part
-from flows.policy.engine import PolicyEngine, Settled
+from flows.policy.engine import PolicyChanges, PolicyEngine
+from flows.policy.tracked_sets import TrackedRule
 
 # Seconds and megabytes that are to be reached, and those that are aimed for.
 BARS = {"A": (4.0, 1200, 2.5, 700), "B": (2.6, 1000, 1.0, 1000), "C": (2.8, 900, 0.5, 900), "D": (4.0, None, 1.0, None)}
 # What the best peer, in Go, takes for as much, without any flow: seconds on a machine like this one, and megabytes.
 PEER = {"A": (6.6, 2000), "B": (2.6, 1000), "C": (2.8, 900), "D": (15.7, None)}
 SECTIONS = ("Namespace", "Pod", "Node", "NetworkPolicy")
-NodeRules = dict[str, list[Part]]
+NodeRules = dict[str, list[TrackedRule]]
 
 
 def parsed(objects: list[dict[str, Any]]) -> Cluster:
@@ -36,7 +36,7 @@ def parsed(objects: list[dict[str, Any]]) -> Cluster:
     return Cluster(found["Namespace"], found["Pod"], found["Node"], found["NetworkPolicy"])
 
 
-def compiled(cluster: Cluster) -> tuple[PolicyEngine, Settled, NodeRules]:
+def compiled(cluster: Cluster) -> tuple[PolicyEngine, PolicyChanges, NodeRules]:
     """The engine, what it says at first, and the rules by node."""
     engine = PolicyEngine()
     engine.load(cluster)

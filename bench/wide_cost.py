@@ -35,8 +35,8 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import Net, parse_address
 from flows.plan.world import World
-from flows.policy.resolve import identity
-from flows.policy.rule import rules_of
+from flows.policy.resolve import rule_identity
+from flows.policy.rule import policy_rules
 from flows.policy.rule_numbers import nth_number
 
 T = TypeVar("T")
@@ -166,5 +166,5 @@ def _subject(n: int) -> tuple[Key, Pod]:
 
 
 def _name(policy: Policy) -> bytes:
-    ((rule, _),) = rules_of(policy)
-    return identity(rule, None)
+    ((rule, _),) = policy_rules(policy)
+    return rule_identity(rule, None)

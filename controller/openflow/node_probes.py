@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION
 from controller.peers.limits import OpenFlowLimits
-from flows.cluster.net import WIDTH, Net, not_of_a_host
+from flows.cluster.net import ADDRESS_BITS, Net, host_address_error
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_32
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.registers import ASKER_MAC
@@ -90,8 +90,8 @@ def address_to_probe(frame: bytes) -> Net | None:
     if len(value) < size:
         return None
     version = 4 if size == 4 else 6
-    found = Net(version, int.from_bytes(value, "big"), WIDTH[version])
-    return None if not_of_a_host(found) else found
+    found = Net(version, int.from_bytes(value, "big"), ADDRESS_BITS[version])
+    return None if host_address_error(found) else found
 
 
 def probe_frame(address: Net) -> bytes:
@@ -120,13 +120,13 @@ def confirmed_address(frame: bytes) -> Net | None:
     if kind == _ARP and len(frame) >= _ETHERNET.size + _ARP_BODY.size:
         _, protocol, _, _, operation, _, sender, _, asked = _ARP_BODY.unpack_from(frame, _ETHERNET.size)
         if protocol == _IPV4 and operation == 2 and asked == bytes(4):
-            return Net(4, int.from_bytes(sender, "big"), WIDTH[4])
+            return Net(4, int.from_bytes(sender, "big"), ADDRESS_BITS[4])
     start = _ETHERNET.size + _IPV6_HEADER.size
     if kind == _IPV6 and len(frame) >= start + 24:
         _, _, following, hops, _, to = _IPV6_HEADER.unpack_from(frame, _ETHERNET.size)
         about, code, _, flags, whose = struct.unpack_from("!BBHI16s", frame, start)
         if (following, hops, about, code) == (_ICMPV6, 255, _ADVERTISE, 0) and to == _LINK_LOCAL and flags & _OVERRIDE:
-            return Net(6, int.from_bytes(whose, "big"), WIDTH[6])
+            return Net(6, int.from_bytes(whose, "big"), ADDRESS_BITS[6])
     return None
 
 

@@ -18,14 +18,13 @@ from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.source import Source, SourceState
 from controller.sources.unit import Unit
 from flows.cluster.model import Cluster, Key, Policy
-from flows.cluster.original_api import KINDS as LEGACY_KINDS
-from flows.cluster.original_api import OriginalPolicies
+from flows.cluster.original_api import ORIGINAL_KINDS, OriginalPolicyTranslation
 from flows.cluster.snapshot import Snapshot
-from flows.parse.objects import ParsedObject, Value
+from flows.parse.objects import ClusterObject, ParsedObject
 
 Identity = tuple[str, Key | str]  # kind, and key or name
 Place = tuple[int, str]  # the source's rank and the unit's name
-KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *LEGACY_KINDS.values())
+SOURCE_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *ORIGINAL_KINDS.values())
 DELAY = 0.02  # seconds in which a burst of changes is gathered
 TURN = 1000  # objects taken in before other green threads get their turn
 MAX_PROBLEMS = 10_000  # of all sources that are told one by one
@@ -50,11 +49,11 @@ class Store:
         self._problems: dict[Place, tuple[Problem, ...]] = {}
         self._holders: dict[Identity, tuple[Place, ...]] = {}  # sorted, the last one counts
         self._contested: set[Identity] = set()
-        self._values: dict[str, dict[Any, Value]] = {kind: {} for kind in KINDS}
+        self._values: dict[str, dict[Any, ClusterObject]] = {kind: {} for kind in SOURCE_KINDS}
         self._frozen: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in ("Namespace", "Pod", "Node")}
-        self._before: dict[Identity, Value | None] = {}  # what the last post had of all that was touched since
+        self._before: dict[Identity, ClusterObject | None] = {}  # what the last post had of all that was touched since
         self._policies: Snapshot[Key, Policy] = Snapshot()
-        self._original = OriginalPolicies()
+        self._original = OriginalPolicyTranslation()
         self._told: tuple[Problem, ...] | None = None  # the problems as they stand, None when they may differ
         self._posted_problems: tuple[Problem, ...] | None = None
         self._generation = 0
@@ -195,9 +194,9 @@ class Store:
             cluster = Cluster(namespaces, pods, nodes, self._policies)
             self._post(ClusterChanged(cluster, problems, self._generation, None if first else touched))
 
-    def _changed(self) -> dict[str, dict[Any, Value | None]]:
+    def _changed(self) -> dict[str, dict[Any, ClusterObject | None]]:
         """What differs from the last post, by kind; None is gone."""
-        found: dict[str, dict[Any, Value | None]] = {}
+        found: dict[str, dict[Any, ClusterObject | None]] = {}
         for (kind, name), before in self._before.items():
             value = self._values[kind].get(name)
             if value != before:
@@ -205,7 +204,7 @@ class Store:
         self._before.clear()
         return found
 
-    def _freeze(self, changed: Mapping[str, Mapping[Any, Value | None]]) -> tuple[tuple[str, Key | str], ...]:
+    def _freeze(self, changed: Mapping[str, Mapping[Any, ClusterObject | None]]) -> tuple[tuple[str, Key | str], ...]:
         """Make new snapshots of what changed; returns what differs in them."""
         policies: dict[Key, Policy | None] = dict(changed.get("NetworkPolicy", {}))
         policies.update(self._original.update(changed))

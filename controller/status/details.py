@@ -26,8 +26,8 @@ from flows.bridge.owners import BridgeName
 from flows.cluster.model import Direction, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.cookies import CookieKind, read_cookie
-from flows.policy.changing_sets import Part, parts_on
 from flows.policy.services import MAX_PORT, Service
+from flows.policy.tracked_sets import TrackedRule, tracked_rules_on
 from flows.wire.values import FlowCounters, FlowKey
 
 MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod there is
@@ -81,7 +81,7 @@ def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | 
     if plan is not None and ofport in plan.refused:
         shown = replace(shown, reason=plan.refused[ofport])
     subjects = core.world.engine.subjects_of(key) if name is not None else []
-    parts = [part for one in subjects for part in parts_on(one)]
+    parts = [part for one in subjects for part in tracked_rules_on(one)]
     names = isolating(core, [key])
     return PodDetail(
         pod=shown,
@@ -165,7 +165,7 @@ def _subject(core: Reconciler, pod: Pod) -> SubjectView:
     return SubjectView(str(pod.key), pod.node, ", ".join(ports))
 
 
-def _left_out(core: Reconciler, key: Key, parts: Iterable[Part]) -> Iterator[str]:
+def _left_out(core: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Iterator[str]:
     policy = core.world.cluster.policies.get(key) if core.world.cluster else None
     if policy is None:
         return
@@ -207,12 +207,12 @@ def _counters(core: Reconciler, name: BridgeName) -> Mapping[FlowKey, FlowCounte
     return switch.counters if switch is not None else {}
 
 
-def _rules(core: Reconciler, parts: Iterable[Part], bridges: Collection[BridgeName]) -> list[RuleView]:
+def _rules(core: Reconciler, parts: Iterable[TrackedRule], bridges: Collection[BridgeName]) -> list[RuleView]:
     found = [_rule(core, part, bridges) for part in parts]
     return sorted(found, key=lambda one: (one.direction, one.rules, one.ports or ()))
 
 
-def _rule(core: Reconciler, part: Part, bridges: Collection[BridgeName]) -> RuleView:
+def _rule(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> RuleView:
     peers = part.peers.members if part.peers is not None else None
     listed = None if peers is None else tuple(_peer(core, net) for net in sorted(peers)[:MAX_LISTED])
     hits = _hits(core, part, bridges)
@@ -243,7 +243,7 @@ def _service(service: Service) -> str:
     return f"{service.low}-{service.high}/{protocol}"
 
 
-def _hits(core: Reconciler, part: Part, bridges: Collection[BridgeName]) -> Hits:
+def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> Hits:
     """What the flow that ends the rule has counted, over all of these bridges."""
     found = []
     for name in bridges:

@@ -17,7 +17,7 @@ from flows.openflow.match_fields import IN_PORT, REGISTERS
 from flows.pipeline.cookies import CookieKind, cookie, read_cookie
 from flows.pipeline.registers import SOURCE
 from flows.pipeline.tables import TABLE_NAMES
-from flows.policy.changing_sets import Part
+from flows.policy.tracked_sets import TrackedRule
 from flows.wire import text
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
@@ -89,7 +89,7 @@ def _flow_view(
     bridge: str,
     wire: WireFlow,
     counters: FlowCounters,
-    rules: dict[int, Part],
+    rules: dict[int, TrackedRule],
     pods: dict[int, str],
     ports: dict[int, str],
 ) -> FlowView:
@@ -126,7 +126,7 @@ def _flow_view(
     )
 
 
-def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, Part]) -> Iterator[Part]:
+def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, TrackedRule]) -> Iterator[TrackedRule]:
     """The rule that a flow allows for, or those that it is a clause of."""
     numbers: Iterable[int] = [number] if kind is CookieKind.RULE else []
     if kind is CookieKind.CLAUSE:

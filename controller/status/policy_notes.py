@@ -47,7 +47,7 @@ class Notes:
         if event.touched is None:
             return _faults(policies.values())
         touched = [key for kind, key in event.touched if kind == "NetworkPolicy" and isinstance(key, Key)]
-        if not any(key in self.faults or (key in policies and policies[key].defects) for key in touched):
+        if not any(key in self.faults or (key in policies and policies[key].errors) for key in touched):
             return self.faults
         found = {**self.faults}
         for key in touched:
@@ -57,4 +57,4 @@ class Notes:
 
 
 def _faults(policies: Iterable[Policy]) -> dict[Key, str]:
-    return {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+    return {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}

@@ -23,7 +23,7 @@ from flows.bridge.state import Attachment, BridgeState, InterfaceState, Reading
 from flows.cluster.model import Cluster, Direction, Key, Policy
 from flows.pipeline.pod_limits import METERED, meter_number
 from flows.pipeline.tables import TABLE_NAMES
-from flows.policy.no_effect import policy_notes
+from flows.policy.policy_notes import policy_notes
 
 MOST_NODES = 10  # named as those that hold up a policy
 MOST_LINES = 1000  # of what is missing
@@ -187,7 +187,7 @@ def policy_view(
 ) -> PolicyView:
     """One policy; `behind` is what `pods_behind` says, `out` what the world says it leaves out."""
     members = core.world.engine.index.select(policy.key.namespace, policy.subjects)
-    reasons = [*policy.defects, *_left_out(core, policy.key, out)]
+    reasons = [*policy.errors, *_left_out(core, policy.key, out)]
     reasons += [f"not yet in force on {node}" for node in _waiting_for(members, behind)]
     # What was kept out is not known to the engine as it stands.
     known = ("NetworkPolicy", policy.key) not in core.world.kept_out.reasons
@@ -312,7 +312,7 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
 def policy_faults(core: Reconciler) -> dict[Key, str]:
     """Policies that cannot be realized, or only in part, as they stand, and why."""
     policies = core.world.cluster.policies.values() if core.world.cluster else ()
-    found = {policy.key: "; ".join(policy.defects) for policy in policies if policy.defects}
+    found = {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}
     for key, reason in left_out_faults(core).items():
         found[key] = f"{found[key]}; {reason}" if key in found else reason
     return found

@@ -23,7 +23,7 @@ from flows.bridge.state import (
     SwitchView,
 )
 from flows.cluster.model import Cluster, Pod
-from flows.cluster.net import Net, not_of_a_host
+from flows.cluster.net import Net, host_address_error
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.pod_limits import limits_of
 
@@ -137,8 +137,8 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     if mac is None and ids.get("attached-mac"):
         raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
     said, told = _told(ids, pod)
-    refused = next(filter(None, map(not_of_a_host, told)), "")
-    addresses = each_once(pod.addresses or tuple(net for net in told if not not_of_a_host(net)))
+    refused = next(filter(None, map(host_address_error, told)), "")
+    addresses = each_once(pod.addresses or tuple(net for net in told if not host_address_error(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
     same = 0 if not said or not pod.addresses else 1 if set(said) <= set(pod.addresses) else -1

@@ -24,7 +24,7 @@ class Leaving:
 
     def put(self, key: Key, pod: Pod | None) -> None:
         """A pod is this now; None for one that is gone."""
-        addresses = pod.addresses if pod is not None and pod.leaving and pod.networked else ()
+        addresses = pod.addresses if pod is not None and pod.terminating and pod.networked else ()
         before = self._of.get(key, ())
         if addresses == before:
             return

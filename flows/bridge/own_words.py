@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from flows.cluster.model import Key
-from flows.cluster.net import Net, not_of_a_host, parse_address
+from flows.cluster.net import Net, host_address_error, parse_address
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 NODE_ADDRESSES = "headgate-node-addresses"  # external_ids of a Bridge: more addresses of its node
@@ -25,7 +25,7 @@ def said_addresses(text: str) -> tuple[tuple[Net, ...], str]:
         except ValueError as error:
             problem = problem or str(error)
             continue
-        refused = not_of_a_host(net)
+        refused = host_address_error(net)
         problem = problem or refused
         if not refused:
             found[net] = None

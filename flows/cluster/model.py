@@ -44,7 +44,7 @@ class Operator(enum.StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
-class Form(enum.StrEnum):
+class OriginalApi(enum.StrEnum):
     """The two forms of the network policy API before `networking.k8s.io`, in which a namespace isolates its pods."""
 
     ALPHA = "alpha"
@@ -123,7 +123,7 @@ class Rule(NamedTuple):
 class Policy(NamedTuple):
     """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
 
-    `defects` says what of it could not be understood: such rules are left out (their pods stay isolated), and an
+    `errors` says what of it could not be understood: such rules are left out (their pods stay isolated), and an
     empty tuple means that the whole policy is realizable. Each defect names the field. A rule that is
     left out keeps its place as None, so that rule numbers match the manifest.
     """
@@ -133,7 +133,7 @@ class Policy(NamedTuple):
     isolates: frozenset[Direction] = frozenset()
     ingress: tuple[Rule | None, ...] = ()
     egress: tuple[Rule | None, ...] = ()
-    defects: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     def rules(self, direction: Direction) -> tuple[Rule | None, ...]:
         """The rules that count in `direction`; none where the policy does not isolate."""
@@ -153,8 +153,8 @@ class ContainerPort(NamedTuple):
 class Pod(NamedTuple):
     """What policy needs to know of a Pod.
 
-    `addresses` are the status's podIPs (hosts, in the API's order); `finished` is phase Succeeded or Failed; `leaving`
-    is that it was deleted and its object is still there. `node` and `uid` are empty when unknown.
+    `addresses` are the status's podIPs (single addresses, in the API's order). `finished` is phase Succeeded or Failed.
+    `terminating` is true once metadata.deletionTimestamp is set. `node` and `uid` are empty when unknown.
     """
 
     key: Key
@@ -165,7 +165,7 @@ class Pod(NamedTuple):
     ports: tuple[ContainerPort, ...] = ()
     host_network: bool = False
     finished: bool = False
-    leaving: bool = False
+    terminating: bool = False
 
     @property
     def networked(self) -> bool:
@@ -191,7 +191,7 @@ class Namespace:
 
     name: str
     labels: Labels = field(default_factory=lambda: NO_LABELS)
-    isolation: frozenset[Form] = frozenset()
+    isolation: frozenset[OriginalApi] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flows.cluster.tuples import new_tuple
 
-WIDTH = {4: 32, 6: 128}
+ADDRESS_BITS = {4: 32, 6: 128}
 _number = int.from_bytes
 
 
@@ -30,17 +30,17 @@ class Net(NamedTuple):
 
     def __str__(self) -> str:
         text = format_address(self.version, self.value)
-        return text if self.prefix == WIDTH[self.version] else f"{text}/{self.prefix}"
+        return text if self.prefix == ADDRESS_BITS[self.version] else f"{text}/{self.prefix}"
 
     @property
     def is_host(self) -> bool:
         """True for a single address."""
-        return self.prefix == WIDTH[self.version]
+        return self.prefix == ADDRESS_BITS[self.version]
 
     @property
     def mask(self) -> int:
         """The network mask as an unsigned integer of the family's width."""
-        width = WIDTH[self.version]
+        width = ADDRESS_BITS[self.version]
         return ((1 << self.prefix) - 1) << (width - self.prefix)
 
     def contains(self, other: Net) -> bool:
@@ -66,7 +66,7 @@ def parse_address(text: str) -> Net:
 
 
 # What no single machine can have: ranges as (version, first address, prefix length), and what they are.
-_NOBODYS = (
+_RESERVED = (
     (4, 0x00000000, 8, "this network (RFC 1122)"),
     (4, 0x7F000000, 8, "loopback"),
     (4, 0xE0000000, 4, "multicast"),
@@ -77,12 +77,12 @@ _NOBODYS = (
     (6, 0xFFFF << 32, 96, "an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2)"),
 )
 _RANGES = tuple(
-    (version, value >> WIDTH[version] - prefix, WIDTH[version] - prefix, what)
-    for version, value, prefix, what in _NOBODYS
+    (version, value >> ADDRESS_BITS[version] - prefix, ADDRESS_BITS[version] - prefix, what)
+    for version, value, prefix, what in _RESERVED
 )
 
 
-def not_of_a_host(net: Net) -> str:
+def host_address_error(net: Net) -> str:
     """Why no pod or node can have this address; "" when one can."""
     version, value, _ = net
     for one, first, shift, what in _RANGES:
@@ -107,7 +107,7 @@ def halves(net: Net) -> tuple[Net, Net]:
     if net.is_host:
         raise ValueError(f"{net} cannot be split")
     longer = net.prefix + 1
-    upper = net.value | 1 << (WIDTH[net.version] - longer)
+    upper = net.value | 1 << (ADDRESS_BITS[net.version] - longer)
     return Net(net.version, net.value, longer), Net(net.version, upper, longer)
 
 
@@ -138,7 +138,7 @@ def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
     return found
 
 
-def count_left(net: Net, holes: Collection[Net]) -> int:
+def count_remaining(net: Net, holes: Collection[Net]) -> int:
     """How many prefixes `subtract` returns, at the cost of sorting the holes.
 
     In the binary tree from `net` down to the holes, each prefix that a hole lies in has two halves, and each of these
@@ -167,12 +167,12 @@ def _inside(net: Net, holes: Collection[Net]) -> list[Net] | None:
 
 def _shared(one: Net, other: Net) -> int:
     """How many leading bits two prefixes share, neither of which lies in the other."""
-    return WIDTH[one.version] - (one.value ^ other.value).bit_length()
+    return ADDRESS_BITS[one.version] - (one.value ^ other.value).bit_length()
 
 
 def _sibling(net: Net, depth: int, bit: int) -> Net | None:
     """The other half, at `depth`, of what `net` lies in, if its bit there is `bit`; else None."""
-    place = WIDTH[net.version] - depth
+    place = ADDRESS_BITS[net.version] - depth
     cut = net.value >> place
     return Net(net.version, (cut ^ 1) << place, depth) if cut & 1 != bit else None
 
@@ -193,11 +193,11 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
             low = kept[-1]
             kept[-1] = Net(low.version, low.value, low.prefix - 1)
         version, value, prefix = kept[-1]
-        width = WIDTH[version]
+        width = ADDRESS_BITS[version]
     return kept
 
 
 def _are_halves(low: Net, high: Net) -> bool:
     """True when the two are one prefix cut in half: they differ in the last bit of their prefix and nowhere else."""
-    last_bit = 1 << (WIDTH[low.version] - low.prefix)
+    last_bit = 1 << (ADDRESS_BITS[low.version] - low.prefix)
     return low.version == high.version and low.prefix == high.prefix and low.value ^ high.value == last_bit

@@ -15,7 +15,7 @@ _LABEL_CHARACTERS = _LOWER + _LOWER.upper() + _DIGITS + "-_."
 _SUBDOMAIN_CHARACTERS = _LOWER + _DIGITS + "-."
 _DNS_CHARACTERS = _LOWER + _DIGITS + "-"
 # Results kept for a function: the labels of a cluster repeat, and a bound keeps hostile input from filling memory.
-_SHARED = 1 << 16
+_CACHE_SIZE = 1 << 16
 
 
 def _label_text_error(text: str) -> str:
@@ -26,13 +26,13 @@ def _label_text_error(text: str) -> str:
     return ""
 
 
-@lru_cache(_SHARED)
+@lru_cache(_CACHE_SIZE)
 def label_value_error(text: str) -> str:
     """A label's value: empty, or up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends."""
     return _label_text_error(text) if text else ""
 
 
-@lru_cache(_SHARED)
+@lru_cache(_CACHE_SIZE)
 def label_key_error(text: str) -> str:
     """A label's key: a name like a label value that is not empty, after an optional DNS subdomain and a slash."""
     prefix, slash, name = text.rpartition("/")
@@ -65,7 +65,7 @@ def dns_label_error(text: str) -> str:
     return ""
 
 
-@lru_cache(_SHARED)
+@lru_cache(_CACHE_SIZE)
 def port_name_error(text: str) -> str:
     """A port's name (IANA_SVC_NAME, RFC 6335): up to 15 lower case letters, digits and single inner hyphens.
 

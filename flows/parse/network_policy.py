@@ -1,6 +1,6 @@
 """From a raw `networking.k8s.io/v1` NetworkPolicy to a Policy, with the API server's validation and defaults.
 
-What the API server would refuse never widens anything: a defective rule is left out whole and keeps its place as
+What the API server would refuse never widens anything: a invalid rule is left out whole and keeps its place as
 None, a broken podSelector selects the whole namespace, broken policyTypes isolate both ways, and beside either no rule
 counts. What rules mean stands elsewhere.
 Source: k8s.io/kubernetes, pkg/apis/networking, validation and v1 defaults.
@@ -27,21 +27,21 @@ from flows.cluster.tuples import new_tuple
 from flows.parse.names import port_name_error
 from flows.parse.selector import selector_at, simple_selector
 from flows.parse.untrusted import (
-    EMPTY,
+    EMPTY_OBJECT,
     Errors,
     FieldError,
-    Object,
+    JsonObject,
+    check_known_fields,
+    describe,
     each_object,
-    kind_of,
-    known_fields,
+    first_errors,
     list_at,
     namespaced_key,
     not_a_string,
-    object_of,
     port_number_error,
     protocol_at,
-    shown,
-    told,
+    quote,
+    require_object,
 )
 from flows.policy import flow_limits
 from flows.policy.flow_limits import policy_flows
@@ -62,7 +62,7 @@ _MAPPED = Net(6, 0xFFFF << 32, 96)  # ::ffff:0:0/96, IPv4-mapped IPv6
 
 
 def parse_policy(raw: object) -> Policy:
-    """A Policy of whatever stands in `raw`; what is wrong is in its `defects`.
+    """A Policy of whatever stands in `raw`; what is wrong is in its `errors`.
 
     Raises ParseError when metadata is not usable.
     """
@@ -71,17 +71,17 @@ def parse_policy(raw: object) -> Policy:
 
 def read_policy(raw: object, errors: Errors) -> Policy:
     """As `parse_policy`, and what is wrong is also appended to `errors`."""
-    whole = object_of(raw, NETWORK_POLICY)
+    whole = require_object(raw, NETWORK_POLICY)
     _, key = namespaced_key(whole, NETWORK_POLICY)
     spec = whole.get("spec")
     found: Errors = []
     if spec is None:
-        spec = EMPTY  # the API decodes an absent spec as an empty one: all pods, ingress isolated
+        spec = EMPTY_OBJECT  # the API decodes an absent spec as an empty one: all pods, ingress isolated
     if not isinstance(spec, dict):
-        found.append(FieldError("spec", f"must be an object, not {kind_of(spec)}"))
+        found.append(FieldError("spec", f"must be an object, not {describe(spec)}"))
         policy = Policy(key, EVERYTHING, _BOTH, (), (), (str(found[0]),))
     else:
-        known_fields(spec, _SPEC, "spec", found)
+        check_known_fields(spec, _SPEC, "spec", found)
         subjects = selector_at(spec, "podSelector", "spec", found)
         isolates = _isolates(spec, found)
         readable = not found
@@ -92,9 +92,9 @@ def read_policy(raw: object, errors: Errors) -> Policy:
             ingress, egress = (None,) * len(ingress), (None,) * len(egress)
         # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
         # means stays open.
-        found = list(told(found))
-        defects = tuple(map(str, found)) if found else ()
-        policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, defects))
+        found = list(first_errors(found))
+        texts = tuple(map(str, found)) if found else ()
+        policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, texts))
         policy = _bounded(policy, found)
     errors.extend(found)
     return policy
@@ -104,16 +104,16 @@ def _bounded(policy: Policy, errors: Errors) -> Policy:
     """The policy, or without all of its rules when these are too many flows: which of them its author could do without,
     nobody can say."""
     flows = policy_flows(policy)
-    if flows <= flow_limits.MOST_POLICY_FLOWS:
+    if flows <= flow_limits.MAX_POLICY_FLOWS:
         return policy
     reason = f"its prefixes without their exceptions, and its ports, are {flows:,} flows; a policy may have"
-    error = FieldError("spec", f"{reason} {flow_limits.MOST_POLICY_FLOWS:,}; none of its rules counts")
+    error = FieldError("spec", f"{reason} {flow_limits.MAX_POLICY_FLOWS:,}; none of its rules counts")
     errors.append(error)
     ingress, egress = (None,) * len(policy.ingress), (None,) * len(policy.egress)
-    return policy._replace(ingress=ingress, egress=egress, defects=(*policy.defects, str(error)))
+    return policy._replace(ingress=ingress, egress=egress, errors=(*policy.errors, str(error)))
 
 
-def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
+def _isolates(spec: JsonObject, errors: Errors) -> frozenset[Direction]:
     """The directions that the policy isolates in. Broken policyTypes may have meant both, so both it is."""
     raw = spec.get("policyTypes")
     if raw is None or raw == []:
@@ -122,7 +122,7 @@ def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
         egress = spec.get("egress")
         return _INGRESS_ONLY if egress is None or egress == [] else _BOTH
     if not isinstance(raw, list):
-        errors.append(FieldError("spec.policyTypes", f"must be a list, not {kind_of(raw)}"))
+        errors.append(FieldError("spec.policyTypes", f"must be a list, not {describe(raw)}"))
         return _BOTH
     if len(raw) > 2:
         errors.append(FieldError("spec.policyTypes", "must not have more than two entries"))
@@ -131,13 +131,13 @@ def _isolates(spec: Object, errors: Errors) -> frozenset[Direction]:
     for index, value in enumerate(raw):
         direction = _TYPES.get(value) if isinstance(value, str) else None
         if direction is None:
-            errors.append(FieldError(f"spec.policyTypes[{index}]", f"must be Ingress or Egress, not {kind_of(value)}"))
+            errors.append(FieldError(f"spec.policyTypes[{index}]", f"must be Ingress or Egress, not {describe(value)}"))
             return _BOTH
         isolates = direction if isolates in (_NEITHER, direction) else _BOTH
     return isolates
 
 
-def _rules(spec: Object, name: str, peers_name: str, errors: Errors) -> tuple[Rule | None, ...]:
+def _rules(spec: JsonObject, name: str, peers_name: str, errors: Errors) -> tuple[Rule | None, ...]:
     if name not in spec:
         return ()
     raw = list_at(spec, name, "spec", errors)
@@ -152,21 +152,21 @@ def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | Non
     """
     before = len(errors)
     if raw is None:
-        raw = EMPTY  # a null in a list is the empty object to the API, and an empty rule allows everything
+        raw = EMPTY_OBJECT  # a null in a list is the empty object to the API, and an empty rule allows everything
     if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
         return None
-    known_fields(raw, _RULE[peers_name], path, errors)
+    check_known_fields(raw, _RULE[peers_name], path, errors)
     peers = each_object(raw, peers_name, path, _peer, errors)
     ports = each_object(raw, "ports", path, _port, errors)
     return new_tuple(Rule, (peers, ports)) if len(errors) == before else None
 
 
-def _peer(raw: Object, path: str, errors: Errors) -> Peer | None:
+def _peer(raw: JsonObject, path: str, errors: Errors) -> Peer | None:
     if len(raw) == 1 and (simple := simple_selector(raw.get("podSelector"))) is not None:
         return _shared_peer(simple, None)
     before = len(errors)
-    known_fields(raw, _PEER, path, errors)
+    check_known_fields(raw, _PEER, path, errors)
     pods = selector_at(raw, "podSelector", path, errors)
     namespaces = selector_at(raw, "namespaceSelector", path, errors)
     selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
@@ -190,9 +190,9 @@ def _shared_peer(pods: Selector | None, namespaces: Selector | None) -> Peer:
 
 def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
     if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
         return None
-    known_fields(raw, _BLOCK, path, errors)
+    check_known_fields(raw, _BLOCK, path, errors)
     cidr = _network(raw, "cidr", path, errors)
     excepts = []
     for index, item in enumerate(list_at(raw, "except", path, errors)):
@@ -202,12 +202,12 @@ def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
             continue
         # Each exception lies inside the block and is smaller than it.
         if not cidr.contains(net) or cidr.prefix >= net.prefix:
-            errors.append(FieldError(where, f"{shown(str(item))} must be a strict subset of the cidr {cidr}"))
+            errors.append(FieldError(where, f"{quote(str(item))} must be a strict subset of the cidr {cidr}"))
         excepts.append(net)
     return IPBlock(cidr, tuple(excepts)) if cidr is not None else None
 
 
-def _network(raw: Object, name: str, path: str, errors: Errors) -> Net | None:
+def _network(raw: JsonObject, name: str, path: str, errors: Errors) -> Net | None:
     value = raw.get(name)
     if value is None or value == "":
         errors.append(FieldError(f"{path}.{name}", "is required"))
@@ -221,7 +221,7 @@ def _network_of(value: object, path: str, errors: Errors) -> Net | None:
         return None
     net = _cidr(value)
     if isinstance(net, str):
-        errors.append(FieldError(path, f"{shown(value)} {net}"))
+        errors.append(FieldError(path, f"{quote(value)} {net}"))
         return None
     return net
 
@@ -248,15 +248,15 @@ def _cidr(text: str) -> Net | str:
     return net
 
 
-def _port(raw: Object, path: str, errors: Errors) -> PortSpec | None:
+def _port(raw: JsonObject, path: str, errors: Errors) -> PortSpec | None:
     before = len(errors)
-    known_fields(raw, _PORT, path, errors)
+    check_known_fields(raw, _PORT, path, errors)
     protocol = protocol_at(raw, path, errors)
     port, end_port = raw.get("port"), raw.get("endPort")
     if isinstance(port, str):
         # A text is a container port's name, also when it looks like a number.
         if error := port_name_error(port):
-            errors.append(FieldError(f"{path}.port", f"{shown(port)} {error}"))
+            errors.append(FieldError(f"{path}.port", f"{quote(port)} {error}"))
     elif port is not None and (error := port_number_error(port)):
         errors.append(FieldError(f"{path}.port", error))
     if end_port is not None and (error := _end_port_error(port, end_port)):

@@ -23,39 +23,39 @@ from flows.cluster.model import (
     Policy,
     Protocol,
 )
-from flows.cluster.net import Net, not_of_a_host, parse_address
-from flows.cluster.original_api import ALPHA_API, BETA_API, LegacyPolicy
+from flows.cluster.net import Net, host_address_error, parse_address
+from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
 from flows.cluster.tuples import new_tuple
+from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
-from flows.parse.near_misses import group_of, meant
 from flows.parse.network_policy import parse_policy, read_policy
-from flows.parse.original_api import read_alpha, read_beta, read_isolation
+from flows.parse.original_api import parse_alpha_policy, parse_beta_policy, parse_isolation
 from flows.parse.untrusted import (
     Errors,
     FieldError,
-    Object,
+    JsonObject,
     ParseError,
     cluster_name,
-    kind_of,
+    describe,
+    first_errors,
     labels_at,
     list_at,
     namespaced_key,
     not_a_string,
     object_at,
-    object_of,
     port_number_error,
     protocol_at,
+    quote,
+    require_object,
     shared_subdomain,
-    shown,
     string_at,
-    told,
 )
 
 __all__ = [
     "FieldError",
     "ParseError",
     "ParsedObject",
-    "Value",
+    "ClusterObject",
     "parse_namespace",
     "parse_node",
     "parse_object",
@@ -63,7 +63,7 @@ __all__ = [
     "parse_policy",
 ]
 
-Value = Pod | Namespace | Node | Policy | LegacyPolicy
+ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -77,7 +77,7 @@ class ParsedObject(NamedTuple):
 
     kind: str
     name: Key | str
-    value: Value
+    value: ClusterObject
     errors: tuple[FieldError, ...]
 
     def __str__(self) -> str:
@@ -89,13 +89,13 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
 
     Raises ParseError when metadata is not usable.
     """
-    whole = object_of(raw, "Pod")
+    whole = require_object(raw, "Pod")
     metadata, key = namespaced_key(whole, "Pod")
     spec = object_at(whole, "spec", "", errors)
     status = object_at(whole, "status", "", errors)
     host_network = spec.get("hostNetwork")
     if host_network is not None and not isinstance(host_network, bool):
-        errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {kind_of(host_network)}"))
+        errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {describe(host_network)}"))
     return new_tuple(
         Pod,
         (
@@ -113,28 +113,28 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
     )
 
 
-def _node_name(spec: Object, errors: Errors) -> str:
+def _node_name(spec: JsonObject, errors: Errors) -> str:
     name = spec.get("nodeName")
     if isinstance(name, str) and (shared := shared_subdomain(name)):
         return shared
     name = string_at(spec, "nodeName", "spec", errors)
     if name:
-        errors.append(FieldError("spec.nodeName", f"{shown(name)} is not valid: {subdomain_error(name)}"))
+        errors.append(FieldError("spec.nodeName", f"{quote(name)} is not valid: {subdomain_error(name)}"))
     return ""
 
 
-def _uid(metadata: Object, errors: Errors) -> str:
+def _uid(metadata: JsonObject, errors: Errors) -> str:
     """The UID as it stands; the API prescribes no syntax, so only what cannot be shown is refused."""
     uid = metadata.get("uid")
     if not isinstance(uid, str):
         uid = string_at(metadata, "uid", "metadata", errors)
     if uid.isprintable():
         return uid
-    errors.append(FieldError("metadata.uid", f"{shown(uid)} is not printable"))
+    errors.append(FieldError("metadata.uid", f"{quote(uid)} is not printable"))
     return ""
 
 
-def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:
+def _pod_addresses(status: JsonObject, errors: Errors) -> tuple[Net, ...]:
     """status.podIPs; status.podIP, which repeats its first entry, only where the list is absent or empty."""
     entries = status.get("podIPs")
     if not isinstance(entries, list):
@@ -149,7 +149,7 @@ def _pod_addresses(status: Object, errors: Errors) -> tuple[Net, ...]:
     addresses = []
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            errors.append(FieldError(f"status.podIPs[{index}]", f"must be an object, not {kind_of(entry)}"))
+            errors.append(FieldError(f"status.podIPs[{index}]", f"must be an object, not {describe(entry)}"))
         elif (found := _address(entry.get("ip"), f"status.podIPs[{index}].ip", errors)) is not None:
             addresses.append(found)
     return tuple(dict.fromkeys(addresses))
@@ -162,15 +162,15 @@ def _address(value: object, path: str, errors: Errors) -> Net | None:
     try:
         found = parse_address(value)
     except ValueError:
-        errors.append(FieldError(path, f"{shown(value)} is not an IP address"))
+        errors.append(FieldError(path, f"{quote(value)} is not an IP address"))
         return None
-    if reason := not_of_a_host(found):
+    if reason := host_address_error(found):
         errors.append(FieldError(path, reason))
         return None
     return found
 
 
-def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
+def _container_ports(spec: JsonObject, errors: Errors) -> tuple[ContainerPort, ...]:
     """The named ports of the containers, then of the init containers that keep running (restartPolicy Always)."""
     ports: list[ContainerPort] = []
     for field in ("containers", "initContainers"):
@@ -178,7 +178,7 @@ def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
             continue
         for index, container in enumerate(list_at(spec, field, "spec", errors)):
             if not isinstance(container, dict):
-                errors.append(FieldError(f"spec.{field}[{index}]", f"must be an object, not {kind_of(container)}"))
+                errors.append(FieldError(f"spec.{field}[{index}]", f"must be an object, not {describe(container)}"))
             elif container.get("ports", []) == []:
                 continue
             elif field == "containers" or container.get("restartPolicy") == "Always":
@@ -186,10 +186,10 @@ def _container_ports(spec: Object, errors: Errors) -> tuple[ContainerPort, ...]:
     return tuple(dict.fromkeys(ports)) if ports else ()
 
 
-def _named_ports(container: Object, path: str, ports: list[ContainerPort], errors: Errors) -> None:
+def _named_ports(container: JsonObject, path: str, ports: list[ContainerPort], errors: Errors) -> None:
     for index, raw in enumerate(list_at(container, "ports", path, errors)):
         if not isinstance(raw, dict):
-            errors.append(FieldError(f"{path}.ports[{index}]", f"must be an object, not {kind_of(raw)}"))
+            errors.append(FieldError(f"{path}.ports[{index}]", f"must be an object, not {describe(raw)}"))
             continue
         name = raw.get("name")
         if name is None or name == "":
@@ -200,7 +200,7 @@ def _named_ports(container: Object, path: str, ports: list[ContainerPort], error
         if not isinstance(name, str):
             errors.append(FieldError(f"{where}.name", not_a_string(name)))
         elif error := port_name_error(name):
-            errors.append(FieldError(f"{where}.name", f"{shown(name)} {error}"))
+            errors.append(FieldError(f"{where}.name", f"{quote(name)} {error}"))
         elif error := port_number_error(number):
             errors.append(FieldError(f"{where}.containerPort", "is required" if number is None else error))
         elif protocol is not None and isinstance(number, int):
@@ -217,24 +217,24 @@ def parse_namespace(raw: object, errors: Errors) -> Namespace:
 
     Raises ParseError when metadata is not usable.
     """
-    metadata, name = cluster_name(object_of(raw, "Namespace"), "Namespace")
+    metadata, name = cluster_name(require_object(raw, "Namespace"), "Namespace")
     labels = labels_at(metadata, "labels", "metadata", errors, unique=True)  # its name is among them
     # The API server sets this label on every namespace to its name, whatever was given.
     if labels.get(NAMESPACE_NAME_LABEL) != name:
         labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
-    return Namespace(name, labels, read_isolation(metadata, errors))
+    return Namespace(name, labels, parse_isolation(metadata, errors))
 
 
 def parse_node(raw: object, errors: Errors) -> Node:
     """A Node. Bad addresses are left out and appended to `errors`. Raises ParseError when metadata is not usable."""
-    whole = object_of(raw, "Node")
+    whole = require_object(raw, "Node")
     _, name = cluster_name(whole, "Node")
     status = object_at(whole, "status", "", errors)
     addresses = []
     for index, entry in enumerate(list_at(status, "addresses", "status", errors)):
         where = f"status.addresses[{index}]"
         if not isinstance(entry, dict):
-            errors.append(FieldError(where, f"must be an object, not {kind_of(entry)}"))
+            errors.append(FieldError(where, f"must be an object, not {describe(entry)}"))
         # Host names and DNS names are addresses of other types. An ExternalIP may be that of a NAT box in front of the
         # node: traffic with it is anybody's, and what an ipBlock says of it counts.
         elif string_at(entry, "type", where, errors) == "InternalIP":
@@ -244,21 +244,21 @@ def parse_node(raw: object, errors: Errors) -> Node:
     return Node(name, tuple(dict.fromkeys(addresses)))
 
 
-Reader = Callable[[object, Errors], Value]
+Parser = Callable[[object, Errors], ClusterObject]
 
 # What is read, by apiVersion and kind.
-READERS: Mapping[tuple[str, str], Reader] = {
+PARSERS: Mapping[tuple[str, str], Parser] = {
     ("v1", "Pod"): parse_pod,
     ("v1", "Namespace"): parse_namespace,
     ("v1", "Node"): parse_node,
     ("networking.k8s.io/v1", "NetworkPolicy"): read_policy,
-    (ALPHA_API, "NetworkPolicy"): read_alpha,
-    (BETA_API, "NetworkPolicy"): read_beta,
+    (ALPHA_API, "NetworkPolicy"): parse_alpha_policy,
+    (BETA_API, "NetworkPolicy"): parse_beta_policy,
 }
 
 
-_VERSIONS = {(group_of(version), kind): version for version, kind in READERS}
-_USUAL = {kind: version for version, kind in reversed(list(READERS))}  # the first of a kind
+_VERSIONS = {(group_of(version), kind): version for version, kind in PARSERS}
+_USUAL = {kind: version for version, kind in reversed(list(PARSERS))}  # the first of a kind
 
 
 def parse_object(raw: object) -> ParsedObject | None:
@@ -267,9 +267,9 @@ def parse_object(raw: object) -> ParsedObject | None:
     Raises ParseError for what is no object, says no kind, has metadata that is not usable, or is one of our kinds, or
     nearly one, under a version that its group does not have, which no API server would take either.
     """
-    whole = object_of(raw)
+    whole = require_object(raw)
     kind, version = whole.get("kind"), whole.get("apiVersion")
-    reader = READERS.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
+    reader = PARSERS.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
     if reader is None or not isinstance(kind, str):
         _refuse(kind, version)
         return None
@@ -277,11 +277,11 @@ def parse_object(raw: object) -> ParsedObject | None:
     value = reader(raw, errors)
     if isinstance(value, (Pod, Policy)):
         name: Key | str = value.key
-    elif isinstance(value, LegacyPolicy):
+    elif isinstance(value, OriginalPolicy):
         kind, name = value.kind, value.key
     else:
         name = value.name
-    return new_tuple(ParsedObject, (sys.intern(kind), name, value, told(errors)))
+    return new_tuple(ParsedObject, (sys.intern(kind), name, value, first_errors(errors)))
 
 
 def _refuse(kind: object, version: object) -> None:
@@ -293,9 +293,9 @@ def _refuse(kind: object, version: object) -> None:
     kind, version = str(kind), str(version)
     if kind in _USUAL and any(group_of(version) == group for group, _ in _VERSIONS):
         known = _VERSIONS.get((group_of(version), kind), _USUAL[kind])
-        raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {shown(version)}"),))
-    if near := meant(kind, version, tuple(READERS)):
+        raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {quote(version)}"),))
+    if near := intended_kind(kind, version, tuple(PARSERS)):
         wanted = (
-            f"did you mean apiVersion {near[0]}, kind {near[1]}? Kubernetes has no {shown(kind)} in {shown(version)}"
+            f"did you mean apiVersion {near[0]}, kind {near[1]}? Kubernetes has no {quote(kind)} in {quote(version)}"
         )
         raise ParseError("", (FieldError("kind" if kind != near[1] else "apiVersion", wanted),))

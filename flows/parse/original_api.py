@@ -16,10 +16,10 @@ from flows.cluster.model import (
     EVERYTHING,
     NETWORK_POLICY,
     Direction,
-    Form,
     Key,
     Labels,
     Operator,
+    OriginalApi,
     Peer,
     Policy,
     PortSpec,
@@ -28,23 +28,23 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
-from flows.cluster.original_api import ALPHA_ANNOTATION, BETA_ANNOTATION, BETA_API, LegacyPolicy
+from flows.cluster.original_api import ALPHA_ANNOTATION, BETA_ANNOTATION, BETA_API, OriginalPolicy
 from flows.parse.names import port_name_error
 from flows.parse.network_policy import read_policy
 from flows.parse.untrusted import (
     Errors,
     FieldError,
-    Object,
-    kind_of,
+    JsonObject,
+    describe,
+    first_errors,
     labels_at,
     list_at,
     namespaced_key,
     object_at,
-    object_of,
     port_number_error,
     protocol_at,
-    shown,
-    told,
+    quote,
+    require_object,
 )
 
 _INGRESS = frozenset({Direction.INGRESS})
@@ -55,13 +55,15 @@ _NOBODY = Selector((Requirement("nobody", Operator.IN, ()),))
 _NOTHING = Rule((Peer(pods=_NOBODY),))  # a rule that fits no packet
 
 
-def _legacy(form: Form, key: Key, subjects: Selector, rules: tuple[Rule | None, ...], errors: Errors) -> LegacyPolicy:
-    name = Key(key.namespace, f"{form.value}:{key.name}")
-    policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, told(errors))))
-    return LegacyPolicy(form, key, policy, policy._replace(isolates=_NOWHERE))
+def _original_policy(
+    api: OriginalApi, key: Key, subjects: Selector, rules: tuple[Rule | None, ...], errors: Errors
+) -> OriginalPolicy:
+    name = Key(key.namespace, f"{api.value}:{key.name}")
+    policy = Policy(name, subjects, _INGRESS, rules, (), tuple(map(str, first_errors(errors))))
+    return OriginalPolicy(api, key, policy, policy._replace(isolates=_NOWHERE))
 
 
-def read_isolation(metadata: Object, errors: Errors) -> frozenset[Form]:
+def parse_isolation(metadata: JsonObject, errors: Errors) -> frozenset[OriginalApi]:
     """The forms in which a Namespace isolates its pods for ingress.
 
     What cannot be read isolates, and is appended to `errors`: somebody meant to say something of isolation, and pods
@@ -72,16 +74,16 @@ def read_isolation(metadata: Object, errors: Errors) -> frozenset[Form]:
     if annotations is None:
         return frozenset()
     if not isinstance(annotations, dict):
-        errors.append(FieldError("metadata.annotations", f"must be an object, not {kind_of(annotations)}"))
-        return frozenset(Form)
-    forms = set()
+        errors.append(FieldError("metadata.annotations", f"must be an object, not {describe(annotations)}"))
+        return frozenset(OriginalApi)
+    apis = set()
     if ALPHA_ANNOTATION in annotations:
         isolated = _alpha_word(annotations[ALPHA_ANNOTATION], f"metadata.annotations[{ALPHA_ANNOTATION}]", errors)
-        forms |= {Form.ALPHA} if isolated else set()
+        apis |= {OriginalApi.ALPHA} if isolated else set()
     if BETA_ANNOTATION in annotations:
         isolated = _beta_text(annotations[BETA_ANNOTATION], f"metadata.annotations[{BETA_ANNOTATION}]", errors)
-        forms |= {Form.BETA} if isolated else set()
-    return frozenset(forms)
+        apis |= {OriginalApi.BETA} if isolated else set()
+    return frozenset(apis)
 
 
 def _alpha_word(value: object, path: str, errors: Errors) -> bool:
@@ -90,18 +92,18 @@ def _alpha_word(value: object, path: str, errors: Errors) -> bool:
     found = _WORDS.get(value) if isinstance(value, str) else None
     if found is None:
         wanted = "must be on, yes or true to isolate, or off, no or false"
-        errors.append(FieldError(path, f"{wanted}, not {kind_of(value)}"))
+        errors.append(FieldError(path, f"{wanted}, not {describe(value)}"))
     return found is not False
 
 
 def _beta_text(value: object, path: str, errors: Errors) -> bool:
     if not isinstance(value, str):
-        isolated, reason = True, f"must be JSON in a string, not {kind_of(value)}"
+        isolated, reason = True, f"must be JSON in a string, not {describe(value)}"
     else:
         try:
             said = json.loads(value)
         except (ValueError, RecursionError):
-            isolated, reason = True, f"must be JSON, not {kind_of(value)}"
+            isolated, reason = True, f"must be JSON, not {describe(value)}"
         else:
             isolated, reason = _said(said)
     if reason:
@@ -114,24 +116,24 @@ def _said(said: object) -> tuple[bool, str]:
     if said is None:
         return False, ""
     if not isinstance(said, dict):
-        return True, f"must be an object, not {kind_of(said)}"
+        return True, f"must be an object, not {describe(said)}"
     ingress = said.get("ingress")
     if ingress is not None and not isinstance(ingress, dict):
-        return True, f"must have an object as ingress, not {kind_of(ingress)}"
+        return True, f"must have an object as ingress, not {describe(ingress)}"
     isolation = ingress.get("isolation") if ingress else None
     if isolation not in (None, "DefaultDeny"):
-        return True, f"must have DefaultDeny as ingress.isolation, not {kind_of(isolation)}"
+        return True, f"must have DefaultDeny as ingress.isolation, not {describe(isolation)}"
     egress = said.get("egress") is not None
     return isolation is not None, "isolates ingress only: egress in it has no force" if egress else ""
 
 
-def read_alpha(raw: object, errors: Errors) -> LegacyPolicy:
+def parse_alpha_policy(raw: object, errors: Errors) -> OriginalPolicy:
     """A `net.alpha.kubernetes.io/v1alpha1` NetworkPolicy; what is wrong with it is appended to `errors`.
 
     It has one rule at most, and with anything wrong in it, it opens nothing. Raises ParseError when metadata is not
     usable.
     """
-    whole = object_of(raw, NETWORK_POLICY)
+    whole = require_object(raw, NETWORK_POLICY)
     _, key = namespaced_key(whole, NETWORK_POLICY)
     found: Errors = []
     spec = object_at(whole, "spec", "", found)
@@ -145,13 +147,13 @@ def read_alpha(raw: object, errors: Errors) -> LegacyPolicy:
     rules: tuple[Rule | None, ...] = () if incoming is None else (_incoming(incoming, "spec.allowIncoming", found),)
     if found:
         rules = (None,) * len(rules)
-    errors.extend(told(found))
-    return _legacy(Form.ALPHA, key, subjects, rules, found)
+    errors.extend(first_errors(found))
+    return _original_policy(OriginalApi.ALPHA, key, subjects, rules, found)
 
 
 def _incoming(raw: object, path: str, errors: Errors) -> Rule | None:
     if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
         return None
     before = len(errors)
     peers = [_peer(one, f"{path}.from[{n}]", errors) for n, one in enumerate(list_at(raw, "from", path, errors))]
@@ -168,7 +170,7 @@ def _peer(raw: object, path: str, errors: Errors) -> Peer | None:
     With both in one entry both must hold, as in v1. The API of the time wanted just one, so it says nothing of it.
     """
     if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
         return None
     pods, namespaces = (_label_map(raw, name, path, errors) for name in ("pods", "namespaces"))
     if raw.get("pods") is None and raw.get("namespaces") is None:
@@ -179,19 +181,19 @@ def _peer(raw: object, path: str, errors: Errors) -> Peer | None:
 def _port(raw: object, path: str, errors: Errors) -> PortSpec | None:
     """A number or a container port's name; without either every port of the protocol, which is TCP where absent."""
     if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
         return None
     protocol = protocol_at(_in_capitals(raw), path, errors)
     port = raw.get("port")
     if isinstance(port, str):
         if error := port_name_error(port):
-            errors.append(FieldError(f"{path}.port", f"{shown(port)} {error}"))
+            errors.append(FieldError(f"{path}.port", f"{quote(port)} {error}"))
     elif port is not None and (error := port_number_error(port)):
         errors.append(FieldError(f"{path}.port", error))
     return PortSpec(protocol, port if isinstance(port, (int, str)) else None) if protocol else None
 
 
-def _label_map(parent: Object, name: str, path: str, errors: Errors) -> Selector | None:
+def _label_map(parent: JsonObject, name: str, path: str, errors: Errors) -> Selector | None:
     """A plain map of labels as a selector: all of them equal, so that the empty one selects all. None when absent."""
     if parent.get(name) is None:
         return None
@@ -199,13 +201,13 @@ def _label_map(parent: Object, name: str, path: str, errors: Errors) -> Selector
     return Selector(tuple(Requirement(key, Operator.IN, (value,)) for key, value in sorted(labels.items())))
 
 
-def read_beta(raw: object, errors: Errors) -> LegacyPolicy:
+def parse_beta_policy(raw: object, errors: Errors) -> OriginalPolicy:
     """An `extensions/v1beta1` NetworkPolicy; what is wrong with it is appended to `errors`.
 
     It has v1's fields. Those for egress came when it isolated by itself, so here they cannot have force, and that is
     told. Raises ParseError when metadata is not usable.
     """
-    whole = object_of(raw, NETWORK_POLICY)
+    whole = require_object(raw, NETWORK_POLICY)
     found: Errors = []
     spec = whole.get("spec")
     ingress = spec.get("ingress") if isinstance(spec, dict) else None
@@ -219,8 +221,8 @@ def read_beta(raw: object, errors: Errors) -> LegacyPolicy:
     if not found and Direction.EGRESS in policy.isolates:
         field = "spec.egress" if policy.egress else "spec.policyTypes"
         found.append(FieldError(field, f"has no force in {BETA_API}: egress is isolated by networking.k8s.io/v1"))
-    errors.extend(told(found))
-    return _legacy(Form.BETA, policy.key, policy.subjects, rules, found)
+    errors.extend(first_errors(found))
+    return _original_policy(OriginalApi.BETA, policy.key, policy.subjects, rules, found)
 
 
 def _has_empty_list(raw: object, *names: str) -> bool:
@@ -234,7 +236,7 @@ def _rule_in_capitals(raw: object) -> object:
     return raw
 
 
-def _in_capitals(port: Object) -> Object:
+def _in_capitals(port: JsonObject) -> JsonObject:
     """A port with its protocol in capitals: `tcp` was taken too, and stood in the documentation."""
     protocol = port.get("protocol")
     if isinstance(protocol, str) and protocol.upper() in Protocol.__members__:

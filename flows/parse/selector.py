@@ -17,14 +17,14 @@ from flows.parse.names import label_key_error, label_value_error
 from flows.parse.untrusted import (
     Errors,
     FieldError,
-    Object,
+    JsonObject,
+    check_known_fields,
+    describe,
     each_object,
-    kind_of,
-    known_fields,
     labels_at,
     list_at,
     not_a_string,
-    shown,
+    quote,
     string_at,
     valid_labels,
 )
@@ -34,7 +34,7 @@ _REQUIREMENT = frozenset({"key", "operator", "values"})
 _OPERATORS = {operator.value: operator for operator in Operator}
 
 
-def selector_at(parent: Object, name: str, path: str, errors: Errors) -> Selector | None:
+def selector_at(parent: JsonObject, name: str, path: str, errors: Errors) -> Selector | None:
     """The selector in field `name`: None when absent, and when anything in it is wrong, which is reported.
 
     The empty selector is not None: it selects everything.
@@ -47,10 +47,10 @@ def selector_at(parent: Object, name: str, path: str, errors: Errors) -> Selecto
         return simple
     path = f"{path}.{name}"
     if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {kind_of(raw)}"))
+        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
         return None
     before = len(errors)
-    known_fields(raw, _SELECTOR, path, errors)
+    check_known_fields(raw, _SELECTOR, path, errors)
     labels = labels_at(raw, "matchLabels", path, errors)
     requirements = each_object(raw, "matchExpressions", path, _requirement, errors)
     if len(errors) != before:
@@ -94,25 +94,25 @@ def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -
     return Requirement(sys.intern(key), operator, tuple(map(sys.intern, values)))
 
 
-def _requirement(raw: Object, path: str, errors: Errors) -> Requirement | None:
+def _requirement(raw: JsonObject, path: str, errors: Errors) -> Requirement | None:
     before = len(errors)
-    known_fields(raw, _REQUIREMENT, path, errors)
+    check_known_fields(raw, _REQUIREMENT, path, errors)
     key = string_at(raw, "key", path, errors)
     if len(errors) == before and (error := label_key_error(key)):
-        errors.append(FieldError(f"{path}.key", f"{shown(key)} is not valid: {error}" if key else "is required"))
+        errors.append(FieldError(f"{path}.key", f"{quote(key)} is not valid: {error}" if key else "is required"))
     values = set()
     for index, item in enumerate(list_at(raw, "values", path, errors)):
         value = "" if item is None else item
         if not isinstance(value, str):
             errors.append(FieldError(f"{path}.values[{index}]", not_a_string(value)))
         elif error := label_value_error(value):
-            errors.append(FieldError(f"{path}.values[{index}]", f"{shown(value)} is not valid: {error}"))
+            errors.append(FieldError(f"{path}.values[{index}]", f"{quote(value)} is not valid: {error}"))
         else:
             values.add(value)
     raw_operator = raw.get("operator")
     operator = _OPERATORS.get(raw_operator) if isinstance(raw_operator, str) else None
     if operator is None:
-        known = f"must be In, NotIn, Exists or DoesNotExist, not {kind_of(raw_operator)}"
+        known = f"must be In, NotIn, Exists or DoesNotExist, not {describe(raw_operator)}"
         errors.append(FieldError(f"{path}.operator", "is required" if raw_operator is None else known))
     elif operator in (Operator.IN, Operator.NOT_IN):
         # In and NotIn need a value to compare with; Exists and DoesNotExist ask for the key alone.

@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterable
 
 from flows.cluster.net import Net
 from flows.plan.encoder import Element, FlowEncoder, Frames, Member
-from flows.policy.changing_sets import Living
+from flows.policy.tracked_sets import TrackedSet
 from flows.render import rules
 from flows.render.rules import Stage
 from flows.wire.values import Body, FlowKey
 
 # Ports of subjects, prefixes of peers, or what never changes: matches of services, and of anything.
-Source = Living[int] | Living[Net] | frozenset[Element]
+Source = TrackedSet[int] | TrackedSet[Net] | frozenset[Element]
 
 
 class Crowd:

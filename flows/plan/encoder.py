@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
-from flows.cluster.net import WIDTH, Net
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow.actions import Conjunction, Output
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, Term, exactly, in_range, match
@@ -69,11 +69,11 @@ class Frames:
         self.hit = cut(lambda value: encode_key(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4)
         self._nets: dict[tuple[int, int], Frame] = {}
         self._ports: dict[tuple[Match, int], Frame] = {}
-        self._address = lru_cache(maxsize=_ADDRESSES)(self._net(4, WIDTH[4]).key)
+        self._address = lru_cache(maxsize=_ADDRESSES)(self._net(4, ADDRESS_BITS[4]).key)
 
     def keys(self, elements: Collection[Element]) -> list[FlowKey]:
         """The keys of elements, in their order."""
-        key, ipv4, whole = self.key, self._address, WIDTH[4]
+        key, ipv4, whole = self.key, self._address, ADDRESS_BITS[4]
         # Single IPv4 addresses are most of all elements.
         return [
             ipv4(element[1]) if isinstance(element, Net) and element[2] == whole and element[0] == 4 else key(element)
@@ -105,7 +105,7 @@ class Frames:
         """The frame of prefixes of one length, which is not 0."""
         frame = self._nets.get((version, prefix))
         if frame is None:
-            width = WIDTH[version]
+            width = ADDRESS_BITS[version]
 
             def make(value: int) -> FlowKey:
                 return self._encode_net(Net(version, value, prefix))

@@ -12,8 +12,8 @@ from flows.bridge.owners import BridgeName
 from flows.cluster.model import Key
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.pod_places import Place, Places
-from flows.policy.changing_sets import Nets, Part, Pods, has_parts
-from flows.policy.engine import Change, PolicyEngine, Settled, Turns
+from flows.policy.engine import PeerChange, PolicyChanges, PolicyEngine, RuleChange
+from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, has_tracked_rules
 
 Plan = BridgePlan
 K = TypeVar("K")
@@ -29,10 +29,10 @@ class Telling:
         self._plans = plans
         self._places = places
         self._fail = fail
-        self._where: dict[Pods, tuple[BridgeName, ...]] = {}  # the bridges that have ports of a set of subjects
-        self._using: dict[Nets, tuple[BridgeName, ...]] = {}  # the bridges that have rules with a set of peers
+        self._where: dict[PodSet, tuple[BridgeName, ...]] = {}  # the bridges that have ports of a set of subjects
+        self._using: dict[NetSet, tuple[BridgeName, ...]] = {}  # the bridges that have rules with a set of peers
 
-    def watch(self, name: BridgeName, peers: Nets, used: bool) -> None:
+    def watch(self, name: BridgeName, peers: NetSet, used: bool) -> None:
         """A bridge has rules with these peers from now on, or no more."""
         if used:
             _add(self._using, peers, name)
@@ -53,7 +53,7 @@ class Telling:
         for peers in [one for one, bridges in self._using.items() if name in bridges]:
             _strike(self._using, peers, name)
 
-    def tell(self, settled: Settled, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
+    def tell(self, settled: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
         """Tell what was settled, and of pods that moved. Returns the bridges that have anything to do with it."""
         before = self._places.told()
         concerned = {name for key in moved for name, _ in self._places.of(key)}
@@ -61,21 +61,21 @@ class Telling:
         for turns in settled.peers:
             self._turn(turns, concerned)
         fresh = self._apply(settled.parts, engine, concerned)
-        arrived: set[tuple[Pods, Key]] = set()
+        arrived: set[tuple[PodSet, Key]] = set()
         for subjects, came, went in settled.subjects:
-            if subjects not in fresh and has_parts(subjects):
+            if subjects not in fresh and has_tracked_rules(subjects):
                 arrived.update((subjects, key) for key in came if key in moved)
                 self._enter(subjects, [one for key in came for one in self._places.of(key)], concerned)
                 self._leave(subjects, [one for key in went for one in self._left(key, before)], concerned)
         for key in moved:
             now, then = self._places.of(key), before.get(key, ())
             for subjects in engine.subjects_of(key):
-                if subjects not in fresh and (subjects, key) not in arrived and has_parts(subjects):
+                if subjects not in fresh and (subjects, key) not in arrived and has_tracked_rules(subjects):
                     self._enter(subjects, [one for one in now if one not in then], concerned)
                     self._leave(subjects, [one for one in then if one not in now], concerned)
         return concerned
 
-    def bridges_with(self, parts: Iterable[Part]) -> set[BridgeName]:
+    def bridges_with(self, parts: Iterable[TrackedRule]) -> set[BridgeName]:
         """The bridges that have ports of these parts' subjects."""
         return {name for part in parts for name in self._where.get(part.subjects, ())}
 
@@ -84,7 +84,7 @@ class Telling:
         found = before.get(key)
         return found if found is not None else self._places.of(key)
 
-    def _turn(self, turns: Turns, concerned: set[BridgeName]) -> None:
+    def _turn(self, turns: PeerChange, concerned: set[BridgeName]) -> None:
         """Tell the bridges whose rules have these peers what came and went."""
         bridges = self._using.get(turns.peers, ())
         concerned.update(bridges)
@@ -95,11 +95,11 @@ class Telling:
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._fail(name, error)
 
-    def _apply(self, changes: Iterable[Change], engine: PolicyEngine, concerned: set[BridgeName]) -> set[Pods]:
+    def _apply(self, changes: Iterable[RuleChange], engine: PolicyEngine, concerned: set[BridgeName]) -> set[PodSet]:
         """Tell the bridges that have ports of their subjects which parts differ. Returns the subjects that no bridge
         had heard of: their ports have been told."""
-        fresh: dict[Pods, None] = {}
-        bereft: dict[Pods, None] = {}
+        fresh: dict[PodSet, None] = {}
+        bereft: dict[PodSet, None] = {}
         for old, new in changes:
             if old is not None and (new is None or old.subjects is not new.subjects):
                 bereft[old.subjects] = None
@@ -114,11 +114,11 @@ class Telling:
             places = [one for n in subjects.members for one in self._places.of(pods[n].key)]
             self._enter(subjects, places, concerned)
         for subjects in bereft:
-            if not has_parts(subjects):
+            if not has_tracked_rules(subjects):
                 self._forget(subjects)
         return set(fresh)
 
-    def _put(self, subjects: Pods, identity: bytes, part: Part | None, concerned: set[BridgeName]) -> None:
+    def _put(self, subjects: PodSet, identity: bytes, part: TrackedRule | None, concerned: set[BridgeName]) -> None:
         for name in self._where.get(subjects, ()):
             concerned.add(name)
             try:
@@ -130,7 +130,7 @@ class Telling:
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(name, error)
 
-    def _enter(self, subjects: Pods, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
+    def _enter(self, subjects: PodSet, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
         for name, ofport in places:
             plan = self._plans.get(name)
             if plan is None:
@@ -143,7 +143,7 @@ class Telling:
             else:
                 _add(self._where, subjects, name)
 
-    def _leave(self, subjects: Pods, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
+    def _leave(self, subjects: PodSet, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
         for name, ofport in places:
             plan = self._plans.get(name)
             if plan is None:
@@ -155,7 +155,7 @@ class Telling:
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(name, error)
 
-    def _forget(self, subjects: Pods) -> None:
+    def _forget(self, subjects: PodSet) -> None:
         """There are no parts of these subjects any more."""
         for name in self._where.pop(subjects, ()):
             try:

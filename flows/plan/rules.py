@@ -14,12 +14,12 @@ from flows.openflow.match import match
 from flows.plan.clauses import Clauses, Source
 from flows.plan.encoder import Element, FlowEncoder
 from flows.policy import flow_limits
-from flows.policy.changing_sets import Nets, Part, Pods, parts_on
 from flows.policy.services import Services
+from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
 from flows.render.rules import STAGES, service_terms
 from flows.wire.values import Body, FlowKey
 
-Watch = Callable[[Nets, bool], None]
+Watch = Callable[[NetSet, bool], None]
 _ANYTHING: frozenset[Element] = frozenset({None})
 
 
@@ -39,8 +39,8 @@ class BridgeRules:
         self.userspace = userspace
         self._encoder = encoder
         self._watch = watch
-        self._ports: dict[Pods, list[int]] = {}  # of the subjects that are here, sorted
-        self._parts: dict[bytes, Part] = {}
+        self._ports: dict[PodSet, list[int]] = {}  # of the subjects that are here, sorted
+        self._parts: dict[bytes, TrackedRule] = {}
         self._sides = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
         self._stirred: dict[Clauses, None] = {}  # those of the sides where `take` may have something
         self._weights: dict[str, int] = {}  # of the parts, by namespace
@@ -48,7 +48,7 @@ class BridgeRules:
         self._out: frozenset[str] = frozenset()  # namespaces that ask for too much
 
     @property
-    def rules(self) -> dict[int, Part]:
+    def rules(self) -> dict[int, TrackedRule]:
         """The parts on this bridge by their number."""
         return {part.number: part for part in self._parts.values()}
 
@@ -58,12 +58,12 @@ class BridgeRules:
         return None if part is None else self._sides[part.direction].hit(part.number)
 
     @property
-    def subjects(self) -> Collection[Pods]:
+    def subjects(self) -> Collection[PodSet]:
         """The sets of subjects that have ports here."""
         return self._ports.keys()
 
     @property
-    def peers(self) -> set[Nets]:
+    def peers(self) -> set[NetSet]:
         """The sets of peers of the parts here."""
         return {part.peers for part in self._parts.values() if part.peers is not None}
 
@@ -75,23 +75,23 @@ class BridgeRules:
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def enter(self, subjects: Pods, ofport: int) -> None:
+    def enter(self, subjects: PodSet, ofport: int) -> None:
         """A subject has this port; with the first one all parts of these subjects come."""
         ports = self._ports.get(subjects)
         if ports is None:
             self._ports[subjects] = [ofport]
-            for part in parts_on(subjects):
+            for part in tracked_rules_on(subjects):
                 self.put(part)
             return
         if ofport not in ports:
             self._move(subjects, (ofport,))
         insort(ports, ofport)
 
-    def leave(self, subjects: Pods, ofport: int) -> bool:
+    def leave(self, subjects: PodSet, ofport: int) -> bool:
         """A subject has this port no more. Returns whether any has one still; else their parts are gone."""
         ports = self._ports[subjects]
         if len(ports) == 1:
-            for part in parts_on(subjects):
+            for part in tracked_rules_on(subjects):
                 self.remove(part.identity)
             del self._ports[subjects]
             return False
@@ -100,11 +100,11 @@ class BridgeRules:
             self._move(subjects, (ofport,))
         return True
 
-    def forget(self, subjects: Pods) -> None:
+    def forget(self, subjects: PodSet) -> None:
         """There are no parts of these subjects any more."""
         del self._ports[subjects]
 
-    def turn(self, peers: Nets, elements: Collection[Net]) -> None:
+    def turn(self, peers: NetSet, elements: Collection[Net]) -> None:
         """Each of these prefixes came to a set of peers, or went from it."""
         self._move(peers, elements)
 
@@ -114,7 +114,7 @@ class BridgeRules:
                 side.move(source, elements)
                 self._stirred[side] = None
 
-    def put(self, part: Part) -> None:
+    def put(self, part: TrackedRule) -> None:
         """A part is new or has changed."""
         if part.subjects not in self._ports:
             return
@@ -144,7 +144,7 @@ class BridgeRules:
         if space not in self._out:
             self._withdraw(part)
 
-    def _install(self, part: Part) -> None:
+    def _install(self, part: TrackedRule) -> None:
         side, peers = self._sides[part.direction], part.peers
         self._stirred[side] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
@@ -154,7 +154,7 @@ class BridgeRules:
         for place, (source, elements) in enumerate(clauses, 1):
             side.use(source, elements, self._encoder.member(part.number, place, len(clauses)))
 
-    def _withdraw(self, part: Part) -> None:
+    def _withdraw(self, part: TrackedRule) -> None:
         side, peers = self._sides[part.direction], part.peers
         self._stirred[side] = None
         side.remove(part.number)
@@ -163,10 +163,10 @@ class BridgeRules:
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, False)
 
-    def _uses(self, peers: Nets) -> bool:
+    def _uses(self, peers: NetSet) -> bool:
         return any(side.uses(peers) for side in self._sides.values())
 
-    def _clauses(self, part: Part) -> Iterator[tuple[Source, Collection[Element]]]:
+    def _clauses(self, part: TrackedRule) -> Iterator[tuple[Source, Collection[Element]]]:
         """Subjects, then what restricts; as `render_rules` orders them."""
         yield part.subjects, self._ports[part.subjects]
         if part.peers is not None:
@@ -181,7 +181,7 @@ class BridgeRules:
 
     def take(self) -> dict[FlowKey, Body | None]:
         """What may have changed since the last call."""
-        if self._out or self._weight > flow_limits.MOST_BRIDGE_FLOWS:
+        if self._out or self._weight > flow_limits.MAX_BRIDGE_FLOWS:
             self._choose()
         found: dict[FlowKey, Body | None] = {}
         stirred, self._stirred = self._stirred, {}
@@ -197,7 +197,7 @@ class BridgeRules:
 
     def _choose(self) -> None:
         """Leave out what is too much, and take in again what is not."""
-        out = flow_limits.left_out(self._weights)
+        out = flow_limits.namespaces_over_limit(self._weights)
         differ, self._out = out ^ self._out, out
         if differ:
             for part in self._parts.values():

@@ -13,7 +13,7 @@ from struct import Struct
 
 from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
-from flows.cluster.net import WIDTH
+from flows.cluster.net import ADDRESS_BITS
 from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import COOKIE_NUMBER_MASK
@@ -27,7 +27,7 @@ from flows.wire.values import Body, FlowKey
 # Keys, and as many bodies.
 Encoded = tuple[tuple[FlowKey, ...], tuple[Body, ...]]
 MOST_ADDRESSES = 4  # of a pod that is filled in; it bounds the number of frames
-_SIZES = {version: width // 8 for version, width in WIDTH.items()}
+_SIZES = {version: width // 8 for version, width in ADDRESS_BITS.items()}
 _PORTS = 1 << 10  # ofports that a frame remembers: bridges have pods at the same ones
 # Samples are made of bytes that are all different, from here on.
 _SAMPLE, _OTHER = 0x90, 0x10
@@ -128,7 +128,7 @@ def _values(pod: Attachment) -> list[bytes] | None:
             if any(net[0] == 6 for net in nets):
                 nets = (*nets, link_local(mac))
         for version, value, prefix in nets:
-            if not value or prefix != WIDTH[version]:
+            if not value or prefix != ADDRESS_BITS[version]:
                 return None
             values.append(value.to_bytes(_SIZES[version], "big"))
     except OverflowError:

@@ -23,8 +23,8 @@ from flows.bridge.pod_names import Naming
 from flows.bridge.reader import BridgeReader, Differences
 from flows.bridge.state import USERSPACE_DATAPATHS, Attachment, BridgeState, PortProblem, Reading, SwitchView
 from flows.cluster.model import Cluster, Key, Pod
-from flows.cluster.net import Net, not_of_a_host
-from flows.cluster.objects import KINDS, Touched, compare, objects, placement
+from flows.cluster.net import Net, host_address_error
+from flows.cluster.objects import CLUSTER_KINDS, ObjectRef, binding_fields, changed_objects, objects_of_kind
 from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
@@ -116,7 +116,7 @@ class World:
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def set_cluster(self, cluster: Cluster, touched: Iterable[Touched] | None = None) -> bool:
+    def set_cluster(self, cluster: Cluster, touched: Iterable[ObjectRef] | None = None) -> bool:
         """A new snapshot. `touched` names what may differ from the last one; None has all of it compared.
 
         Returns whether anything differs.
@@ -131,7 +131,7 @@ class World:
             self.owners.nodes_changed()
             return True
         changed = False
-        for kind, key in compare(old, cluster) if touched is None else touched:
+        for kind, key in changed_objects(old, cluster) if touched is None else touched:
             changed |= self._take(kind, key, old, cluster)
         return changed
 
@@ -167,7 +167,7 @@ class World:
                 self.leaving = Leaving()
                 self.node_addresses.touch_all()
                 for key, pod in self.known.pods.items():
-                    if pod.leaving:
+                    if pod.terminating:
                         self.leaving.put(key, pod)
                 self._broken = False
                 return
@@ -181,8 +181,8 @@ class World:
         """Take one object after the other into a new engine; whether any of them cannot be taken in."""
         self.engine = engine = PolicyEngine()
         known, faulty = self.known, 0
-        for kind in KINDS:
-            for key in list(objects(known, kind)):
+        for kind in CLUSTER_KINDS:
+            for key in list(objects_of_kind(known, kind)):
                 try:
                     self._put(engine, kind, key, known)
                 except Exception as error:  # noqa: BLE001 - as above
@@ -196,7 +196,7 @@ class World:
         self._broken = True
 
     def _take(self, kind: str, key: Key | str, old: Cluster, new: Cluster) -> bool:
-        before, after = objects(old, kind).get(key), objects(new, kind).get(key)
+        before, after = objects_of_kind(old, kind).get(key), objects_of_kind(new, kind).get(key)
         if before == after:
             return False
         again = bool(self.kept_out.reasons) and self.kept_out.retry(kind, key)
@@ -208,7 +208,7 @@ class World:
             if (before is None) != (after is None):
                 self._find_nodes(alike)
                 self.owners.nodes_changed()
-        elif kind == "Pod" and isinstance(key, Key) and (again or placement(before) != placement(after)):
+        elif kind == "Pod" and isinstance(key, Key) and (again or binding_fields(before) != binding_fields(after)):
             self._stale.update(self._naming.of(key))
             self._changed.add(key)
             self.nodes.move(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
@@ -312,7 +312,7 @@ class World:
 
     def set_answered(self, dpid: int, addresses: Iterable[Net]) -> bool:
         """A switch's node answered for these addresses, and no others. Returns whether that is new."""
-        found = tuple(sorted(net for net in addresses if not not_of_a_host(net)))[:MOST_ADDRESSES]
+        found = tuple(sorted(net for net in addresses if not host_address_error(net)))[:MOST_ADDRESSES]
         if self.answered.get(dpid, ()) == found:
             return False
         self.answered.pop(dpid, None)

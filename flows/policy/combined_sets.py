@@ -12,22 +12,22 @@ from typing import Generic, TypeVar
 
 from flows.cluster.model import IPBlock, PortSpec
 from flows.cluster.net import Net, collapse, subtract
-from flows.policy.changing_sets import Derived, Live, Living, Log, Nets, Pods
 from flows.policy.groups import Group, PortName
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import Service, Services, named, normalize, resolve
+from flows.policy.services import Service, Services, named_ports, normalize, resolve_port_names
+from flows.policy.tracked_sets import ChangeLog, DerivedSet, NetSet, PodSet, PolicyRule, TrackedSet
 
 T = TypeVar("T", int, Net)
-S = TypeVar("S", Pods, Nets)
+S = TypeVar("S", PodSet, NetSet)
 PeersName = tuple[frozenset[Group], frozenset[IPBlock]]
 
 
-class Union(Nets):
+class PeerUnion(NetSet):
     """The addresses of several groups, and the prefixes of blocks."""
 
     __slots__ = ("blocks", "groups", "lengths", "name")
 
-    def __init__(self, log: Log, name: PeersName, groups: list[Nets]) -> None:
+    def __init__(self, log: ChangeLog, name: PeersName, groups: list[NetSet]) -> None:
         self.name = name
         self.groups = groups
         self.blocks = frozenset(collapse([net for block in name[1] for net in subtract(block.cidr, block.excepts)]))
@@ -51,7 +51,7 @@ class Union(Nets):
         )
 
 
-class _Sorted(Generic[T, S]):
+class _ElementsByPort(Generic[T, S]):
     """Elements in sets by the services that a port's names stand for with them."""
 
     def __init__(self, index: PodIndex, names: tuple[PortSpec, ...], plain: Services) -> None:
@@ -59,7 +59,7 @@ class _Sorted(Generic[T, S]):
         self.names = names
         self.plain = plain
         self.sets: dict[Services, S] = {}
-        self.rules: set[Live] = set()  # who must look again when a set is empty, or not any more
+        self.rules: set[PolicyRule] = set()  # who must look again when a set is empty, or not any more
         self.uses = 0
         self._at: dict[T, Services] = {}
 
@@ -86,7 +86,7 @@ class _Sorted(Generic[T, S]):
             del self.sets[services]
 
 
-class Split(_Sorted[int, Pods]):
+class SubjectsByPort(_ElementsByPort[int, PodSet]):
     """The pods of a group: at ingress a name means what it means in the subject."""
 
     def __init__(self, index: PodIndex, group: Group, names: tuple[PortSpec, ...], plain: Services) -> None:
@@ -94,40 +94,40 @@ class Split(_Sorted[int, Pods]):
         self.group = group
         self.absorb(group.members)
 
-    def _new(self) -> Pods:
-        return Pods(self.index.log, set(), self.rules)
+    def _new(self) -> PodSet:
+        return PodSet(self.index.log, set(), self.rules)
 
     def absorb(self, touched: Collection[int]) -> None:
         """Pods may have come to the group, or gone from it."""
         for n in touched:
             there = n in self.group.members
-            self._move(n, normalize(self.plain + resolve(self.names, self.index.pods[n])) if there else ())
+            self._move(n, normalize(self.plain + resolve_port_names(self.names, self.index.pods[n])) if there else ())
 
     def look(self, pods: Iterable[int], addresses: Iterable[Net]) -> None:
         """The ports of pods may have changed."""
         self.absorb([n for n in pods if n in self.group.members])
 
 
-class Destinations(_Sorted[Net, Nets]):
+class DestinationsByPort(_ElementsByPort[Net, NetSet]):
     """The addresses among a rule's peers, None being everybody: at egress a name means what it means in the peer.
 
     Behind a block it is looked up in the pods inside. Where the names add nothing to the numbers beside them, these
     destinations are among the others already.
     """
 
-    def __init__(self, index: PodIndex, peers: Nets | None, names: tuple[PortSpec, ...], plain: Services) -> None:
+    def __init__(self, index: PodIndex, peers: NetSet | None, names: tuple[PortSpec, ...], plain: Services) -> None:
         super().__init__(index, names, plain)
         self.peers = peers
         self.absorb(self._possible())
 
-    def _new(self) -> Nets:
-        return Nets(self.index.log, set(), self.rules)
+    def _new(self) -> NetSet:
+        return NetSet(self.index.log, set(), self.rules)
 
     def _possible(self) -> Collection[Net]:
         """All addresses that can have such a port: the fewer of the peers, and of those of pods that have one."""
         pods = self.index.with_port(self.names)
         peers = self.peers
-        if peers is not None and not (isinstance(peers, Union) and peers.blocks) and len(peers.members) < len(pods):
+        if peers is not None and not (isinstance(peers, PeerUnion) and peers.blocks) and len(peers.members) < len(pods):
             return peers.members
         return {address for n in pods for address in self.index.pods[n].addresses}
 
@@ -143,12 +143,12 @@ class Destinations(_Sorted[Net, Nets]):
     def _services(self, address: Net) -> Services:
         if not address.is_host or not self._covered(address):
             return ()
-        found = [resolve(self.names, self.index.pods[n]) for n in self.index.claimants(address)]
+        found = [resolve_port_names(self.names, self.index.pods[n]) for n in self.index.claimants(address)]
         services = common(found) if len(found) > 1 else found[0] if found else ()
         return services if normalize(self.plain + services) != self.plain else ()
 
     def _covered(self, address: Net) -> bool:
-        if isinstance(self.peers, Union):
+        if isinstance(self.peers, PeerUnion):
             return self.peers.covers(address)
         return self.peers is None or address in self.peers.members
 
@@ -159,14 +159,14 @@ def common(resolved: list[Services]) -> Services:
     return normalize(Service(protocol, port, port) for protocol, port in set.intersection(*ports))
 
 
-def watch(user: Derived, *sources: Living[int] | Living[Net]) -> None:
+def subscribe(user: DerivedSet, *sources: TrackedSet[int] | TrackedSet[Net]) -> None:
     """Have something made of these sets told what they are touched by."""
     for source in sources:
         source.users = source.users or {}
         source.users[user] = None
 
 
-def unwatch(user: Derived, *sources: Living[int] | Living[Net]) -> None:
+def unsubscribe(user: DerivedSet, *sources: TrackedSet[int] | TrackedSet[Net]) -> None:
     """It is told no more."""
     for source in sources:
         if source.users is not None:
@@ -176,4 +176,4 @@ def unwatch(user: Derived, *sources: Living[int] | Living[Net]) -> None:
 
 def port_names(ports: tuple[PortSpec, ...]) -> set[PortName]:
     """The names that a rule's ports have."""
-    return {(str(spec.port), spec.protocol) for spec in named(ports)}
+    return {(str(spec.port), spec.protocol) for spec in named_ports(ports)}

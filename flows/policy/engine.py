@@ -14,59 +14,59 @@ from typing import NamedTuple
 from flows.cluster.model import Cluster, Direction, Key, Labels, Pod, Policy
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
-from flows.policy.changing_sets import Live, Nets, Part, Pods, RuleKey, RuleRef
-from flows.policy.flow_limits import weight_of
+from flows.policy.flow_limits import rule_weight
 from flows.policy.groups import Group
 from flows.policy.pod_index import PodIndex
-from flows.policy.resolve import identity
-from flows.policy.rule import rules_of
-from flows.policy.rule_numbers import Numbers
+from flows.policy.resolve import rule_identity
+from flows.policy.rule import policy_rules
+from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from flows.policy.services import Services
+from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, RuleKey, RuleRef, TrackedRule
 
 
-class Draft(NamedTuple):
+class UnnumberedRule(NamedTuple):
     """A part that has no number yet."""
 
     identity: bytes
-    subjects: Pods
-    peers: Nets | None
+    subjects: PodSet
+    peers: NetSet | None
     services: Services | None
     weight: int
 
 
-class Change(NamedTuple):
+class RuleChange(NamedTuple):
     """A part that is new (`old` is None), gone (`new` is None) or different. What its sets hold is no part of it."""
 
-    old: Part | None
-    new: Part | None
+    old: TrackedRule | None
+    new: TrackedRule | None
 
 
-class Moves(NamedTuple):
+class SubjectChange(NamedTuple):
     """The pods that came to a set of subjects, and those that went."""
 
-    subjects: Pods
+    subjects: PodSet
     came: tuple[Key, ...]
     went: tuple[Key, ...]
 
 
-class Turns(NamedTuple):
+class PeerChange(NamedTuple):
     """The prefixes that came to a set of peers, and those that went."""
 
-    peers: Nets
+    peers: NetSet
     came: set[Net]
     went: set[Net]
 
 
-class Settled(NamedTuple):
+class PolicyChanges(NamedTuple):
     """What followed from all changes since the last time. `isolation` has pods whose isolated directions may differ.
 
     The sets of a part that is new are not told of: they are as they are.
     """
 
-    parts: tuple[Change, ...]
-    subjects: tuple[Moves, ...]
-    peers: tuple[Turns, ...]
+    parts: tuple[RuleChange, ...]
+    subjects: tuple[SubjectChange, ...]
+    peers: tuple[PeerChange, ...]
     isolation: frozenset[Key]
 
 
@@ -77,14 +77,14 @@ class PolicyEngine:
         self.index = PodIndex()
         self._sets = RuleSets(self.index)
         self._policies: dict[Key, Policy] = {}
-        self._rules: dict[RuleKey, Live] = {}
-        self._numbers = Numbers()
-        self._named: dict[bytes, Live] = {}  # by the identities of their parts
+        self._rules: dict[RuleKey, PolicyRule] = {}
+        self._numbers = RuleNumbers()
+        self._named: dict[bytes, PolicyRule] = {}  # by the identities of their parts
         # The policies that isolate a group, by direction: mostly one.
         self._isolating: dict[Direction, dict[Group, Key | dict[Key, None]]] = {one: {} for one in Direction}
         # To be computed again, in the order of the changes: what came together lies together in memory.
-        self._affected: dict[Live, None] = {}
-        self._failed: dict[Live, str] = {}
+        self._affected: dict[PolicyRule, None] = {}
+        self._failed: dict[PolicyRule, str] = {}
         self._moved: set[int] = set()  # pods whose isolation policies may have changed
 
     def load(self, cluster: Cluster) -> None:
@@ -119,8 +119,8 @@ class PolicyEngine:
         self._exchange(self._policies.pop(key, None), None)
 
     def _exchange(self, old: Policy | None, new: Policy | None) -> None:
-        before = {ref: rule for rule, ref in rules_of(old)} if old else {}
-        for rule, ref in rules_of(new) if new else ():
+        before = {ref: rule for rule, ref in policy_rules(old)} if old else {}
+        for rule, ref in policy_rules(new) if new else ():
             was = before.pop(ref, None) if before else None
             if was != rule:
                 self._own(rule, ref)
@@ -188,7 +188,7 @@ class PolicyEngine:
 
     # -- results -----------------------------------------------------------------------------------------------------
 
-    def settle(self) -> Settled:
+    def settle(self) -> PolicyChanges:
         """What all changes since the last call come to."""
         self._sets.follow()
         subjects, peers = self._read_log()
@@ -208,36 +208,36 @@ class PolicyEngine:
         isolation = frozenset([pods[n].key if n in pods else departed[n] for n in self._moved])
         self._moved = set()
         self.index.departed = {}
-        return Settled(tuple(changes), subjects, peers, isolation)
+        return PolicyChanges(tuple(changes), subjects, peers, isolation)
 
-    def _read_log(self) -> tuple[tuple[Moves, ...], tuple[Turns, ...]]:
+    def _read_log(self) -> tuple[tuple[SubjectChange, ...], tuple[PeerChange, ...]]:
         """What came and went in the sets that rules stand on; marks the rules of sets that are empty now, or were, and
         those that could not be computed before."""
         log = self.index.log
         moves, turns = [], []
         pods, departed = self.index.pods, self.index.departed
         ingress, egress = self._isolating.values()
-        for living in log:
-            came, went = living.take()
+        for tracked in log:
+            came, went = tracked.take()
             if not came and not went:
                 continue
-            now = len(living.members)
+            now = len(tracked.members)
             if not now or now == len(came) - len(went):
-                self._affected.update(dict.fromkeys(living.rules))
+                self._affected.update(dict.fromkeys(tracked.rules))
             elif self._failed:
-                self._affected.update(dict.fromkeys(self._failed.keys() & living.rules))
-            if isinstance(living, Pods):
-                if living in ingress or living in egress:
+                self._affected.update(dict.fromkeys(self._failed.keys() & tracked.rules))
+            if isinstance(tracked, PodSet):
+                if tracked in ingress or tracked in egress:
                     self._moved |= came | went
-                if living.rules:
+                if tracked.rules:
                     keys = [tuple([pods[n].key if n in pods else departed[n] for n in found]) for found in (came, went)]
-                    moves.append(Moves(living, keys[0], keys[1]))
-            elif living.rules and isinstance(living, Nets):
-                turns.append(Turns(living, came, went))
+                    moves.append(SubjectChange(tracked, keys[0], keys[1]))
+            elif tracked.rules and isinstance(tracked, NetSet):
+                turns.append(PeerChange(tracked, came, went))
         log.clear()
         return tuple(moves), tuple(turns)
 
-    def _contained(self, live: Live) -> list[Draft]:
+    def _contained(self, live: PolicyRule) -> list[UnnumberedRule]:
         """A rule that cannot be computed allows nothing, until something of it changes."""
         try:
             drafts = self._compute(live)
@@ -248,25 +248,25 @@ class PolicyEngine:
             self._failed.pop(live, None)
         return drafts
 
-    def _compute(self, live: Live) -> list[Draft]:
+    def _compute(self, live: PolicyRule) -> list[UnnumberedRule]:
         """What a rule comes to; changes nothing. Variants differ from one another in their services."""
         names = {part.services: part.identity for part in live.parts}
         key, weight = live.key, live.weight
         return [
             new_tuple(
-                Draft,
+                UnnumberedRule,
                 (
-                    names.get(services) or identity(key, services),
+                    names.get(services) or rule_identity(key, services),
                     subjects,
                     peers,
                     services,
-                    weight_of(weight, services),
+                    rule_weight(weight, services),
                 ),
             )
             for subjects, peers, services in live.variants()
         ]
 
-    def _number(self, live: Live, wanted: list[Draft]) -> list[int]:
+    def _number(self, live: PolicyRule, wanted: list[UnnumberedRule]) -> list[int]:
         """These parts of a rule have numbers from now on, and no others. Returns those that they had or got."""
         known = {part.identity: part.number for part in live.parts}
         numbers = []
@@ -282,7 +282,7 @@ class PolicyEngine:
             del self._named[name]
         return numbers
 
-    def _replace(self, live: Live, wanted: list[Draft], numbers: list[int]) -> Iterator[Change]:
+    def _replace(self, live: PolicyRule, wanted: list[UnnumberedRule], numbers: list[int]) -> Iterator[RuleChange]:
         """The parts of a rule are these now; what is told of them."""
         before = {part.identity: part for part in live.parts}
         owners = tuple(live.owners)
@@ -293,15 +293,15 @@ class PolicyEngine:
             old = before.pop(name, None)
             if name in moved:
                 number = self._numbers.of(name)
-            part = new_tuple(Part, (name, number, direction, subjects, peers, services, owners, weight))
+            part = new_tuple(TrackedRule, (name, number, direction, subjects, peers, services, owners, weight))
             parts.append(part)
             if part != old:
-                yield Change(old, part)
+                yield RuleChange(old, part)
         live.parts = tuple(parts)
         for gone in before.values():
-            yield Change(gone, None)
+            yield RuleChange(gone, None)
 
-    def _renumber(self, computed: Iterable[Live]) -> Iterator[Change]:
+    def _renumber(self, computed: Iterable[PolicyRule]) -> Iterator[RuleChange]:
         """Rules whose number another one has now, or that have another's number."""
         if not self._numbers.moved:
             return
@@ -310,7 +310,7 @@ class PolicyEngine:
                 continue
             parts = live.parts
             live.parts = tuple([part._replace(number=self._numbers.of(part.identity)) for part in parts])
-            yield from (Change(old, new) for old, new in zip(parts, live.parts, strict=True) if old != new)
+            yield from (RuleChange(old, new) for old, new in zip(parts, live.parts, strict=True) if old != new)
         self._numbers.moved.clear()
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -320,13 +320,13 @@ class PolicyEngine:
         """The rules of policies that allow nothing because they cannot be computed, and why."""
         return {ref: reason for live, reason in self._failed.items() for ref in live.owners}
 
-    def parts_of(self, policy: Key) -> list[Part]:
+    def parts_of(self, policy: Key) -> list[TrackedRule]:
         """The parts of a policy's rules as of the last `settle`; a rule that can allow nothing has none."""
         known = self._policies.get(policy)
-        lives = [self._rules.get(rule) for rule, _ in rules_of(known)] if known is not None else []
+        lives = [self._rules.get(rule) for rule, _ in policy_rules(known)] if known is not None else []
         return [part for live in lives if live is not None for part in live.parts]
 
-    def subjects_of(self, pod: Key) -> list[Pods]:
+    def subjects_of(self, pod: Key) -> list[PodSet]:
         """The sets of subjects that a pod is in, of which there are parts."""
         n = self.index.number.get(pod)
         if n is None:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from flows.cluster.model import Direction, Policy, PortSpec, Rule
-from flows.cluster.net import collapse, count_left, subtract
-from flows.policy.services import Services, numbered, port_masks
+from flows.cluster.net import collapse, count_remaining, subtract
+from flows.policy.services import Services, numbered_services, port_masks
 
 # A policy's prefixes and ports, all of its rules together. The API server takes objects of about 1.5 MiB, some 75,000
 # plain prefixes; exceptions multiply them, by up to 32 with IPv4 and 128 with IPv6.
-MOST_POLICY_FLOWS = 1 << 16
+MAX_POLICY_FLOWS = 1 << 16
 # The same of all rules that have subjects on one bridge.
-MOST_BRIDGE_FLOWS = 1_000_000
+MAX_BRIDGE_FLOWS = 1_000_000
 
 
 def policy_flows(policy: Policy) -> int:
@@ -28,12 +28,12 @@ def policy_flows(policy: Policy) -> int:
 def rule_flows(rule: Rule) -> int:
     """The prefixes and ports of a rule, counted one by one as they stand there."""
     blocks = [peer.ip_block for peer in rule.peers if peer.ip_block is not None]
-    return sum(count_left(block.cidr, block.excepts) for block in blocks) + _ports(rule.ports)
+    return sum(count_remaining(block.cidr, block.excepts) for block in blocks) + _ports(rule.ports)
 
 
 @lru_cache(maxsize=4096)
 def _ports(ports: tuple[PortSpec, ...]) -> int:
-    return _masks(numbered(ports))
+    return _masks(numbered_services(ports))
 
 
 @lru_cache(maxsize=4096)
@@ -41,32 +41,32 @@ def _masks(services: Services) -> int:
     return sum(len(port_masks(service.low, service.high)) for service in services)
 
 
-def weigh_peers(rule: Rule) -> int:
+def peer_weight(rule: Rule) -> int:
     """The prefixes of a rule's peers as they are rendered."""
     blocks = [peer.ip_block for peer in rule.peers if peer.ip_block is not None]
     return len(collapse([net for block in blocks for net in subtract(block.cidr, block.excepts)])) if blocks else 0
 
 
-def weight_of(peers: int, services: Services | None) -> int:
+def rule_weight(peers: int, services: Services | None) -> int:
     """About how many flows a part of a rule makes, whatever pods there are: its prefixes, its ports, and itself."""
     return 1 + peers + (_masks(services) if services is not None else 0)
 
 
-def left_out(weights: Mapping[str, int] | Iterable[tuple[str, int]]) -> frozenset[str]:
+def namespaces_over_limit(weights: Mapping[str, int] | Iterable[tuple[str, int]]) -> frozenset[str]:
     """The namespaces whose rules a bridge leaves out, of these weights: from the heaviest on, until the others fit.
 
     Those of one size, by powers of two, go together, so that a namespace that grows a little moves no other one.
     """
     known = dict(weights)
     level, total = 0, sum(known.values())
-    if total <= MOST_BRIDGE_FLOWS:
+    if total <= MAX_BRIDGE_FLOWS:
         return frozenset()
     by_size: dict[int, list[str]] = {}
     for namespace, weight in known.items():
         by_size.setdefault(weight.bit_length(), []).append(namespace)
     out: list[str] = []
     for level in sorted(by_size, reverse=True):
-        if total <= MOST_BRIDGE_FLOWS:
+        if total <= MAX_BRIDGE_FLOWS:
             break
         out += by_size[level]
         total -= sum(known[namespace] for namespace in by_size[level])

@@ -1,6 +1,6 @@
 """What an index is made of: groups of pods, the scopes they are looked for in, and the postings of a namespace.
 
-Pods are small integers here. Which pods there are, and how they move between groups, stands in `index`.
+PodSet are small integers here. Which pods there are, and how they move between groups, stands in `index`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from flows.cluster.model import Operator, Protocol, Requirement, Selector
-from flows.policy.changing_sets import Log, Nets, Pods
+from flows.policy.tracked_sets import ChangeLog, NetSet, PodSet
 
 PortName = tuple[str, Protocol]
 Label = tuple[str, str]
 
 
-class Group(Pods):
+class Group(PodSet):
     """The pods that one selector selects in one scope. Kept for as long as somebody holds it, which `holders` counts.
 
     `addresses` stand for its pods and for no other; None until somebody asks for them.
@@ -22,15 +22,15 @@ class Group(Pods):
 
     __slots__ = ("addresses", "holders", "scope", "selector")
 
-    def __init__(self, log: Log, scope: Scope, selector: Selector, members: set[int]) -> None:
+    def __init__(self, log: ChangeLog, scope: NamespaceScope, selector: Selector, members: set[int]) -> None:
         super().__init__(log, members)
         self.scope = scope
         self.selector = selector
-        self.addresses: Nets | None = None
+        self.addresses: NetSet | None = None
         self.holders = 0
 
 
-class Scope:
+class NamespaceScope:
     """Some namespaces and the groups within them, by the labels that can bring a pod into them. `where` is the one
     namespace, or the selector of all."""
 
@@ -46,7 +46,7 @@ class Scope:
     def register(self, group: Group) -> None:
         """Remember a group under the labels of its narrowest term, or as one that any pod can be in."""
         self.groups[group.selector] = group
-        term = narrowest(group.selector)
+        term = narrowest_term(group.selector)
         if term is None:
             self.unlabelled[group] = None
             return
@@ -56,7 +56,7 @@ class Scope:
     def forget(self, group: Group) -> None:
         """Nobody holds a group any more."""
         del self.groups[group.selector]
-        term = narrowest(group.selector)
+        term = narrowest_term(group.selector)
         if term is None:
             del self.unlabelled[group]
             return
@@ -75,7 +75,7 @@ class Scope:
                 yield from self.by_label.get(label, ())
 
 
-class Space:
+class NamespacePods:
     """The pods of one namespace, and each label's pods."""
 
     __slots__ = ("by_label", "pods")
@@ -102,7 +102,7 @@ class Space:
                 del self.by_label[label]
 
 
-def narrowest(selector: Selector) -> Requirement | None:
+def narrowest_term(selector: Selector) -> Requirement | None:
     """The In term with the fewest values, which pods can be looked up by; None when no term names values."""
     requirements = selector.requirements
     if len(requirements) == 1:

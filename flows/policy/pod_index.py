@@ -24,8 +24,8 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import Net
 from flows.cluster.selectors import matches, requirement_holds
-from flows.policy.changing_sets import Log, Nets
-from flows.policy.groups import Group, PortName, Scope, Space, narrowest
+from flows.policy.groups import Group, NamespacePods, NamespaceScope, PortName, narrowest_term
+from flows.policy.tracked_sets import ChangeLog, NetSet
 
 _NOBODY: frozenset[int] = frozenset()
 
@@ -41,17 +41,17 @@ class PodIndex:
         self.pods: dict[int, Pod] = {}
         self.number: dict[Key, int] = {}
         self.contested: dict[Net, frozenset[int]] = {}
-        self.log: Log = {}
+        self.log: ChangeLog = {}
         self.departed: dict[int, Key] = {}
         self.renamed: dict[PortName, tuple[set[int], set[Net]]] = {}
         self.watched: Container[PortName] = ()
         self._next = 0
         self._claims: dict[Net, int] = {}
-        self._spaces: dict[str, Space] = {}
+        self._spaces: dict[str, NamespacePods] = {}
         self._labels: dict[str, Labels] = {}
-        self._own: dict[str, Scope] = {}
-        self._wide: dict[Selector, Scope] = {}
-        self._wide_of: dict[str, dict[Scope, None]] = {}
+        self._own: dict[str, NamespaceScope] = {}
+        self._wide: dict[Selector, NamespaceScope] = {}
+        self._wide_of: dict[str, dict[NamespaceScope, None]] = {}
         self._by_port: dict[PortName, set[int]] = {}
         if cluster is not None:
             self.load(cluster)
@@ -83,7 +83,7 @@ class PodIndex:
         """The pods of one namespace that `selector` selects. Not to be changed, and not kept true."""
         scope = self._own.get(namespace)
         known = scope.groups.get(selector) if scope is not None else None
-        return known.members if known is not None else set(self._search(namespace, selector, narrowest(selector)))
+        return known.members if known is not None else set(self._search(namespace, selector, narrowest_term(selector)))
 
     def known(self, where: str | Selector, selector: Selector) -> Group | None:
         """The group that somebody holds of `selector`, None where nobody does."""
@@ -96,12 +96,12 @@ class PodIndex:
         if isinstance(where, str):
             scope = self._own.get(where)
             if scope is None:
-                scope = self._own[where] = Scope(where, {where})
+                scope = self._own[where] = NamespaceScope(where, {where})
         else:
             scope = self._wide_scope(where)
         found = scope.groups.get(selector)
         if found is None:
-            term = narrowest(selector)
+            term = narrowest_term(selector)
             members = set().union(*[self._search(name, selector, term) for name in scope.names])
             found = Group(self.log, scope, selector, members)
             scope.register(found)
@@ -145,10 +145,10 @@ class PodIndex:
             found -= {a for a in found & self.contested.keys() if not self.contested[a] <= group.members}
         return found
 
-    def living_addresses(self, group: Group) -> Nets:
+    def living_addresses(self, group: Group) -> NetSet:
         """The same, kept true for as long as the group is."""
         if group.addresses is None:
-            group.addresses = Nets(self.log, self.addresses(group))
+            group.addresses = NetSet(self.log, self.addresses(group))
         return group.addresses
 
     def groups_of(self, n: int) -> Iterator[Group]:
@@ -159,16 +159,16 @@ class PodIndex:
                 if n in group.members:
                     yield group
 
-    def _scopes(self, namespace: str) -> list[Scope]:
+    def _scopes(self, namespace: str) -> list[NamespaceScope]:
         own = self._own.get(namespace)
         wide = self._wide_of.get(namespace, ())
         return [own, *wide] if own is not None else [*wide]
 
-    def _wide_scope(self, selector: Selector) -> Scope:
+    def _wide_scope(self, selector: Selector) -> NamespaceScope:
         scope = self._wide.get(selector)
         if scope is None:
             names = {name for name in self._spaces if matches(selector, self._labels_of(name))}
-            scope = self._wide[selector] = Scope(selector, names)
+            scope = self._wide[selector] = NamespaceScope(selector, names)
             for name in names:
                 self._wide_of.setdefault(name, {})[scope] = None
         return scope
@@ -214,15 +214,15 @@ class PodIndex:
                 self._toggle(scope, name)
         self._tidy(name)
 
-    def _enter(self, name: str) -> Space:
-        space = self._spaces[name] = Space()
+    def _enter(self, name: str) -> NamespacePods:
+        space = self._spaces[name] = NamespacePods()
         for selector, scope in self._wide.items():
             if matches(selector, self._labels_of(name)):
                 scope.names.add(name)
                 self._wide_of.setdefault(name, {})[scope] = None
         return space
 
-    def _leave(self, scope: Scope, name: str) -> None:
+    def _leave(self, scope: NamespaceScope, name: str) -> None:
         scopes = self._wide_of[name]
         del scopes[scope]
         if not scopes:
@@ -235,7 +235,7 @@ class PodIndex:
             for scope in self._wide_of.pop(name, ()):
                 scope.names.discard(name)
 
-    def _toggle(self, scope: Scope, name: str) -> None:
+    def _toggle(self, scope: NamespaceScope, name: str) -> None:
         """A namespace enters or leaves a scope, and its pods the scope's groups."""
         entering = name not in scope.names
         if entering:
@@ -245,7 +245,7 @@ class PodIndex:
             scope.names.discard(name)
             self._leave(scope, name)
         for group in scope.groups.values():
-            pods = list(self._search(name, group.selector, narrowest(group.selector)))
+            pods = list(self._search(name, group.selector, narrowest_term(group.selector)))
             for n in pods:
                 group.put(n, entering)
             if group.addresses is not None:

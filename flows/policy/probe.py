@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
-from flows.policy.verdict import Endpoint, Probe, ProbeError, claimants
+from flows.policy.verdict import Endpoint, Probe, ProbeError, pods_with_address
 
-Who = Key | str | Net  # a pod, a node's name, or an address
+EndpointName = Key | str | Net  # a pod, a node's name, or an address
 
 
 def probe_between(
-    cluster: Cluster, source: Who, destination: Who, protocol: int, port: int | None = None, version: int | None = None
+    cluster: Cluster,
+    source: EndpointName,
+    destination: EndpointName,
+    protocol: int,
+    port: int | None = None,
+    version: int | None = None,
 ) -> Probe:
     """The probe from `source` to `destination`, over `version` (4 or 6), by default the first family both have.
 
     Raises ProbeError when an end is unknown, ambiguous, or has no address of the family.
     """
-    sources, destinations = endpoints(cluster, source), endpoints(cluster, destination)
+    sources, destinations = endpoints_named(cluster, source), endpoints_named(cluster, destination)
     for one in sources:
         for other in destinations:
             family = one.address.version
@@ -29,7 +34,7 @@ def probe_between(
     raise ProbeError(f"{source} and {destination} have {family_text} in common")
 
 
-def endpoints(cluster: Cluster, who: Who) -> list[Endpoint]:
+def endpoints_named(cluster: Cluster, who: EndpointName) -> list[Endpoint]:
     """Every end that `who` can be, one an address, in the order of its addresses.
 
     A pod on the host's network is its node. Raises ProbeError when `who` is unknown or ambiguous.
@@ -51,12 +56,12 @@ def _of_pod(cluster: Cluster, key: Key) -> list[Endpoint]:
     if pod.finished:
         raise ProbeError(f"pod {key} has finished")
     if pod.host_network:
-        return endpoints(cluster, pod.node)
+        return endpoints_named(cluster, pod.node)
     return [Endpoint(address, pod=key) for address in pod.addresses]
 
 
 def _of_address(cluster: Cluster, address: Net) -> Endpoint:
-    pods = claimants(cluster, address)
+    pods = pods_with_address(cluster, address)
     if len(pods) > 1:
         raise ProbeError(f"{address} is claimed by {', '.join(str(pod.key) for pod in pods)}: name the pod")
     if pods:

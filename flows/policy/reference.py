@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from flows.cluster.model import Cluster, Direction, Key, Selector
-from flows.policy.changing_sets import RuleKey, RuleRef
-from flows.policy.flow_limits import weigh_peers, weight_of
+from flows.policy.flow_limits import peer_weight, rule_weight
 from flows.policy.pod_index import PodIndex
-from flows.policy.resolve import Variant, Variants, identity
-from flows.policy.rule import CompiledRule, NodePolicy, rules_of
+from flows.policy.resolve import ResolvedRule, RuleResolver, rule_identity
+from flows.policy.rule import CompiledRule, NodePolicy, policy_rules
 from flows.policy.rule_numbers import assign_numbers
+from flows.policy.tracked_sets import RuleKey, RuleRef
 
 
 class PolicyCompiler:
@@ -19,11 +19,11 @@ class PolicyCompiler:
 
     def __init__(self, cluster: Cluster) -> None:
         self.index = PodIndex(cluster)
-        self._variants = Variants(self.index)
+        self._variants = RuleResolver(self.index)
         self._isolation: dict[int, set[Direction]] = defaultdict(set)
         self._owners: dict[RuleKey, list[RuleRef]] = defaultdict(list)
         self._of_pod: dict[int, list[bytes]] = defaultdict(list)
-        self._parts: dict[bytes, tuple[RuleKey, Variant]] = {}
+        self._parts: dict[bytes, tuple[RuleKey, ResolvedRule]] = {}
         self._read(cluster)
         self._numbers = assign_numbers(self._parts)
 
@@ -32,14 +32,14 @@ class PolicyCompiler:
         for key in sorted(cluster.policies):
             policy = cluster.policies[key]
             isolating.update((key.namespace, policy.subjects, direction) for direction in policy.isolates)
-            for rule, ref in rules_of(policy):
+            for rule, ref in policy_rules(policy):
                 self._owners[rule].append(ref)
         for namespace, selector, direction in isolating:
             for n in self.index.select(namespace, selector):
                 self._isolation[n].add(direction)
         for rule in self._owners:
             for variant in self._variants.of(self._variants.bind(rule)):
-                name = identity(rule, variant.services)
+                name = rule_identity(rule, variant.services)
                 self._parts[name] = rule, variant
                 for n in variant.subjects:
                     self._of_pod[n].append(name)
@@ -52,9 +52,9 @@ class PolicyCompiler:
         isolated = {self.index.pods[n].key: frozenset(self._isolation[n]) for n in local if n in self._isolation}
         return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)))
 
-    def _rule(self, number: int, key: RuleKey, variant: Variant, local: frozenset[int]) -> CompiledRule:
+    def _rule(self, number: int, key: RuleKey, variant: ResolvedRule, local: frozenset[int]) -> CompiledRule:
         subjects = frozenset(self.index.pods[n].key for n in variant.subjects & local)
-        weight = weight_of(weigh_peers(key.rule), variant.services)
+        weight = rule_weight(peer_weight(key.rule), variant.services)
         owners = tuple(self._owners[key])
         return CompiledRule(number, key.direction, subjects, variant.peers, variant.services, owners, weight)
 

@@ -16,13 +16,13 @@ from typing import NamedTuple
 from flows.cluster.model import EVERYTHING, Direction, Peer, PortSpec, Rule, Selector
 from flows.cluster.net import Net, collapse, subtract
 from flows.cluster.tuples import new_tuple
-from flows.policy.changing_sets import RuleKey
 from flows.policy.groups import Group
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import Service, Services, named, normalize, numbered, resolve
+from flows.policy.services import Service, Services, named_ports, normalize, numbered_services, resolve_port_names
+from flows.policy.tracked_sets import RuleKey
 
 
-class Variant(NamedTuple):
+class ResolvedRule(NamedTuple):
     """A part of a rule with one set of services. `peers` and `services` are None where they do not restrict."""
 
     subjects: frozenset[int]
@@ -30,7 +30,7 @@ class Variant(NamedTuple):
     services: Services | None
 
 
-class Bound(NamedTuple):
+class SelectedRule(NamedTuple):
     """A rule with the pods that its selectors select."""
 
     key: RuleKey
@@ -38,7 +38,7 @@ class Bound(NamedTuple):
     peers: list[Group]
 
 
-class Variants:
+class RuleResolver:
     """Makes variants from what an index has, which must not change."""
 
     def __init__(self, index: PodIndex) -> None:
@@ -46,21 +46,21 @@ class Variants:
         self._blocks: dict[Peer, tuple[Net, ...]] = {}
         self._addresses: dict[Group, frozenset[Net]] = {}
 
-    def of(self, rule: Bound) -> list[Variant]:
+    def of(self, rule: SelectedRule) -> list[ResolvedRule]:
         """The variants of a rule that can allow anything: none has an empty set."""
         subjects = rule.subjects
         if not subjects:
             return []
         ports = rule.key.rule.ports
         if not ports:
-            found = [new_tuple(Variant, (subjects, self._peer_nets(rule), None))]
+            found = [new_tuple(ResolvedRule, (subjects, self._peer_nets(rule), None))]
         elif rule.key.direction is Direction.INGRESS:
-            found = self._ingress(rule, numbered(ports), named(ports))
+            found = self._ingress(rule, numbered_services(ports), named_ports(ports))
         else:
-            found = self._egress(rule, numbered(ports), named(ports))
+            found = self._egress(rule, numbered_services(ports), named_ports(ports))
         return [v for v in found if (v.peers is None or v.peers) and v.services != ()]
 
-    def bind(self, key: RuleKey) -> Bound:
+    def bind(self, key: RuleKey) -> SelectedRule:
         """The rule with its pods: as peers those of its own namespace unless a peer has a namespace selector; all of
         those namespaces' pods unless it has a pod selector."""
         peers = [
@@ -71,30 +71,30 @@ class Variants:
             for peer in key.rule.peers
             if peer.ip_block is None
         ]
-        return Bound(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
+        return SelectedRule(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
 
-    def _ingress(self, rule: Bound, plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
+    def _ingress(self, rule: SelectedRule, plain: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Ingress: the destination is the subject, so a port's name is looked up in each subject."""
         subjects = rule.subjects
         peers = self._peer_nets(rule)
         if not names:
-            return [Variant(subjects, peers, plain)]
+            return [ResolvedRule(subjects, peers, plain)]
         groups: dict[Services, list[int]] = defaultdict(list)
         for n in subjects:
-            groups[normalize(plain + resolve(names, self.index.pods[n]))].append(n)
-        return [Variant(frozenset(members), peers, services) for services, members in groups.items()]
+            groups[normalize(plain + resolve_port_names(names, self.index.pods[n]))].append(n)
+        return [ResolvedRule(frozenset(members), peers, services) for services, members in groups.items()]
 
-    def _egress(self, rule: Bound, plain: Services, names: tuple[PortSpec, ...]) -> list[Variant]:
+    def _egress(self, rule: SelectedRule, plain: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Egress: the destination is the peer, so a name gives one variant for each set of numbers that peers have."""
         subjects = rule.subjects
-        found = [Variant(subjects, self._peer_nets(rule), plain)] if plain else []
+        found = [ResolvedRule(subjects, self._peer_nets(rule), plain)] if plain else []
         for services, addresses in self._named_destinations(rule, names).items() if names else ():
             # Where the names add nothing to the numbers, these destinations are among the others already.
             if normalize(plain + services) != plain:
-                found.append(Variant(subjects, frozenset(addresses), services))
+                found.append(ResolvedRule(subjects, frozenset(addresses), services))
         return found
 
-    def _named_destinations(self, rule: Bound, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
+    def _named_destinations(self, rule: SelectedRule, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
         """Addresses of the destination pods by the numbers that `names` have there; behind an ipBlock, the pods
         inside."""
         index = self.index
@@ -104,18 +104,22 @@ class Variants:
         groups: dict[Services, set[Net]] = defaultdict(set)
         for n in self._with_port(names, rule, allowed, blocks):
             pod = index.pods[n]
-            services = resolve(names, pod)
+            services = resolve_port_names(names, pod)
             for address in pod.addresses:
                 if allowed is not None and address not in allowed and not any(b.contains(address) for b in blocks):
                     continue
                 claimants = index.contested.get(address)
-                common = _common([resolve(names, index.pods[one]) for one in claimants]) if claimants else services
+                common = (
+                    _common([resolve_port_names(names, index.pods[one]) for one in claimants])
+                    if claimants
+                    else services
+                )
                 if common:
                     groups[common].add(address)
         return groups
 
     def _with_port(
-        self, names: tuple[PortSpec, ...], rule: Bound, allowed: frozenset[Net] | None, blocks: list[Net]
+        self, names: tuple[PortSpec, ...], rule: SelectedRule, allowed: frozenset[Net] | None, blocks: list[Net]
     ) -> Iterable[int]:
         """Pods with such a port that can be behind `allowed`; all of them only where a block may hold any address."""
         found = self.index.with_port(names)
@@ -126,7 +130,7 @@ class Variants:
             return {n for group in rule.peers for n in group.members if n in found}
         return {n for address in allowed for n in self.index.claimants(address) if n in found}
 
-    def _peer_nets(self, rule: Bound) -> frozenset[Net] | None:
+    def _peer_nets(self, rule: SelectedRule) -> frozenset[Net] | None:
         """The rule's peers as prefixes; None when it names none, which means everybody."""
         peers = rule.key.rule.peers
         if not peers:
@@ -159,7 +163,7 @@ def _common(resolved: list[Services]) -> Services:
     return normalize(Service(protocol, port, port) for protocol, port in set.intersection(*ports))
 
 
-def identity(key: RuleKey, services: Services | None) -> bytes:
+def rule_identity(key: RuleKey, services: Services | None) -> bytes:
     """A text that is equal in every process for the same rule and services; pods and addresses are no part of it.
 
     It is the JSON of both: of named tuples and texts JSON makes lists and texts, each at its place. The same rule

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from flows.cluster.model import Direction, Key, Policy
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
-from flows.policy.changing_sets import RuleKey, RuleRef
 from flows.policy.services import Services
+from flows.policy.tracked_sets import RuleKey, RuleRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class NodePolicy:
     rules: tuple[CompiledRule, ...]
 
 
-def rules_of(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
+def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
     """The rules of a policy that count, with where they stand in it."""
     for direction in policy.isolates:
         for number, rule in enumerate(policy.rules(direction)):

@@ -17,7 +17,7 @@ NUMBER_BITS = 32  # the width of a conjunction id (ovs-actions(7))
 def assign_numbers(identities: Iterable[bytes]) -> dict[bytes, int]:
     """A distinct number above 0 for each identity: the first of its own that no smaller identity has.
 
-    This is the plain statement of what `Numbers` keeps.
+    This is the plain statement of what `RuleNumbers` keeps.
     """
     found: dict[bytes, int] = {}
     taken: set[int] = set()
@@ -30,7 +30,7 @@ def assign_numbers(identities: Iterable[bytes]) -> dict[bytes, int]:
     return found
 
 
-class Numbers:
+class RuleNumbers:
     """The numbers of a set of identities that changes. `moved` has those that got another one; whoever reads it clears
     it."""
 

@@ -4,15 +4,23 @@ for as long as any rule needs them."""
 from __future__ import annotations
 
 from flows.cluster.model import EVERYTHING, Direction, PortSpec
-from flows.policy.changing_sets import Live, Nets, Pods, RuleKey
-from flows.policy.combined_sets import Destinations, PeersName, Split, Union, port_names, unwatch, watch
+from flows.policy.combined_sets import (
+    DestinationsByPort,
+    PeersName,
+    PeerUnion,
+    SubjectsByPort,
+    port_names,
+    subscribe,
+    unsubscribe,
+)
 from flows.policy.groups import Group, PortName
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import Services, named, numbered
+from flows.policy.services import Services, named_ports, numbered_services
+from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, RuleKey
 
-Named = Split | Destinations
+NamedPortSets = SubjectsByPort | DestinationsByPort
 SplitName = tuple[Group, tuple[PortSpec, ...], Services]
-DestinationsName = tuple[Nets | None, tuple[PortSpec, ...], Services]
+DestinationsName = tuple[NetSet | None, tuple[PortSpec, ...], Services]
 
 
 class RuleSets:
@@ -20,23 +28,25 @@ class RuleSets:
 
     def __init__(self, index: PodIndex) -> None:
         self.index = index
-        self._unions: dict[PeersName, Union] = {}
-        self._splits: dict[SplitName, Split] = {}
-        self._splits_of: dict[Group, list[Split]] = {}
-        self._destinations: dict[DestinationsName, Destinations] = {}
-        self._watchers: dict[PortName, set[Named]] = {}
-        self._to_prune: set[Named] = set()
+        self._unions: dict[PeersName, PeerUnion] = {}
+        self._splits: dict[SplitName, SubjectsByPort] = {}
+        self._splits_of: dict[Group, list[SubjectsByPort]] = {}
+        self._destinations: dict[DestinationsName, DestinationsByPort] = {}
+        self._watchers: dict[PortName, set[NamedPortSets]] = {}
+        self._to_prune: set[NamedPortSets] = set()
         index.watched = self._watchers
 
-    def bind(self, key: RuleKey) -> Live:
+    def bind(self, key: RuleKey) -> PolicyRule:
         """The rule with its sets, which are kept until `release`."""
         ports = key.rule.ports
         group = self.index.group(key.namespace, key.subjects)
         peers = self._peers(key)
-        live = Live(key, group, peers, numbered(ports), len(peers.blocks) if isinstance(peers, Union) else 0)
+        live = PolicyRule(
+            key, group, peers, numbered_services(ports), len(peers.blocks) if isinstance(peers, PeerUnion) else 0
+        )
         if live.peers is not None:
             live.peers.rules.add(live)
-        names = named(ports)
+        names = named_ports(ports)
         if names and key.direction is Direction.INGRESS:
             # The group itself is not what the rule's parts have as subjects.
             split = self._split(group, names, live.plain)
@@ -50,7 +60,7 @@ class RuleSets:
             live.named = found.sets
         return live
 
-    def _peers(self, key: RuleKey) -> Nets | None:
+    def _peers(self, key: RuleKey) -> NetSet | None:
         """Pods of the rule's own namespace unless a peer has a namespace selector; all of those namespaces' pods unless
         it has a pod selector."""
         peers = key.rule.peers
@@ -63,8 +73,8 @@ class RuleSets:
         union = self._unions.get(name)
         if union is None:
             below = [self.index.living_addresses(group) for group in groups]
-            union = self._unions[name] = Union(self.index.log, name, below)
-            watch(union, *below)
+            union = self._unions[name] = PeerUnion(self.index.log, name, below)
+            subscribe(union, *below)
         return union
 
     def _groups(self, key: RuleKey) -> list[Group]:
@@ -78,31 +88,33 @@ class RuleSets:
             if peer.ip_block is None
         ]
 
-    def _split(self, group: Group, names: tuple[PortSpec, ...], plain: Services) -> Split:
+    def _split(self, group: Group, names: tuple[PortSpec, ...], plain: Services) -> SubjectsByPort:
         name = group, names, plain
         split = self._splits.get(name)
         if split is None:
-            split = self._splits[name] = Split(self.index, group, names, plain)
+            split = self._splits[name] = SubjectsByPort(self.index, group, names, plain)
             self._splits_of.setdefault(group, []).append(split)
-            watch(split, group)
+            subscribe(split, group)
             self._listen(split)
         return split
 
-    def _named_destinations(self, peers: Nets | None, names: tuple[PortSpec, ...], plain: Services) -> Destinations:
+    def _named_destinations(
+        self, peers: NetSet | None, names: tuple[PortSpec, ...], plain: Services
+    ) -> DestinationsByPort:
         name = peers, names, plain
         found = self._destinations.get(name)
         if found is None:
-            found = self._destinations[name] = Destinations(self.index, peers, names, plain)
+            found = self._destinations[name] = DestinationsByPort(self.index, peers, names, plain)
             if peers is not None:
-                watch(found, peers)
+                subscribe(found, peers)
             self._listen(found)
         return found
 
-    def _listen(self, one: Named) -> None:
+    def _listen(self, one: NamedPortSets) -> None:
         for name in port_names(one.names):
             self._watchers.setdefault(name, set()).add(one)
 
-    def _hush(self, one: Named) -> None:
+    def _hush(self, one: NamedPortSets) -> None:
         self._to_prune.discard(one)
         for name in port_names(one.names):
             there = self._watchers[name]
@@ -117,11 +129,11 @@ class RuleSets:
         log = self.index.log
         done = 0
         while done < len(log):
-            for living in list(log)[done:]:
+            for tracked in list(log)[done:]:
                 done += 1
-                for user in living.users or ():
-                    user.absorb(living.touched())
-                    if isinstance(user, Split | Destinations):
+                for user in tracked.users or ():
+                    user.absorb(tracked.touched())
+                    if isinstance(user, SubjectsByPort | DestinationsByPort):
                         self._to_prune.add(user)
         for name, (pods, addresses) in self.index.renamed.items():
             for watcher in self._watchers.get(name, ()):
@@ -135,19 +147,19 @@ class RuleSets:
             one.prune()
         self._to_prune.clear()
 
-    def subjects(self, group: Group, n: int) -> list[Pods]:
+    def subjects(self, group: Group, n: int) -> list[PodSet]:
         """The sets with pod `n` of the group that rules have as subjects."""
-        found: list[Pods] = [group] if group.rules else []
+        found: list[PodSet] = [group] if group.rules else []
         for split in self._splits_of.get(group, ()):
             found += [pods for pods in split.sets.values() if n in pods.members]
         return found
 
     # -- letting go --------------------------------------------------------------------------------------------------
 
-    def release(self, live: Live) -> None:
+    def release(self, live: PolicyRule) -> None:
         """A rule stands in no policy any more. Not before `settle`, for until then another may come to say it."""
         key, group = live.key, live.group
-        names = named(key.rule.ports)
+        names = named_ports(key.rule.ports)
         if live.pods is not None:
             self._let_go_split(live, names)
         group.rules.discard(live)
@@ -155,9 +167,9 @@ class RuleSets:
             self._let_go_destinations(live, names)
         if live.peers is not None:
             live.peers.rules.discard(live)
-            if isinstance(live.peers, Union) and not live.peers.rules:
+            if isinstance(live.peers, PeerUnion) and not live.peers.rules:
                 del self._unions[live.peers.name]
-                unwatch(live.peers, *live.peers.groups)
+                unsubscribe(live.peers, *live.peers.groups)
         for peer in self._groups(key):
             self._release_peer(peer)
         self.index.release(group)  # type: ignore[arg-type]  # what `bind` gave it
@@ -170,7 +182,7 @@ class RuleSets:
             group.addresses = None
         self.index.release(group)
 
-    def _let_go_split(self, live: Live, names: tuple[PortSpec, ...]) -> None:
+    def _let_go_split(self, live: PolicyRule, names: tuple[PortSpec, ...]) -> None:
         split = self._splits[live.group, names, live.plain]  # type: ignore[index]  # what `bind` gave it
         split.rules.discard(live)
         if not split.rules:
@@ -179,14 +191,14 @@ class RuleSets:
             beside.remove(split)
             if not beside:
                 del self._splits_of[split.group]
-            unwatch(split, split.group)
+            unsubscribe(split, split.group)
             self._hush(split)
 
-    def _let_go_destinations(self, live: Live, names: tuple[PortSpec, ...]) -> None:
+    def _let_go_destinations(self, live: PolicyRule, names: tuple[PortSpec, ...]) -> None:
         found = self._destinations[live.peers, names, live.plain]
         found.rules.discard(live)
         if not found.rules:
             del self._destinations[live.peers, names, live.plain]
             if live.peers is not None:
-                unwatch(found, live.peers)
+                unsubscribe(found, live.peers)
             self._hush(found)

@@ -37,7 +37,7 @@ def normalize(services: Iterable[Service]) -> Services:
     return tuple(merged)
 
 
-def numbered(ports: Iterable[PortSpec]) -> Services:
+def numbered_services(ports: Iterable[PortSpec]) -> Services:
     """What the entries say that need no pod to resolve them: numbers, ranges, and whole protocols."""
     found = []
     for spec in ports:
@@ -48,12 +48,12 @@ def numbered(ports: Iterable[PortSpec]) -> Services:
     return normalize(found)
 
 
-def named(ports: Iterable[PortSpec]) -> tuple[PortSpec, ...]:
+def named_ports(ports: Iterable[PortSpec]) -> tuple[PortSpec, ...]:
     """The entries that name a container port."""
     return tuple(spec for spec in ports if isinstance(spec.port, str))
 
 
-def resolve(names: tuple[PortSpec, ...], pod: Pod) -> Services:
+def resolve_port_names(names: tuple[PortSpec, ...], pod: Pod) -> Services:
     """The numbers that these names have in one pod: name and protocol must both agree."""
     return _resolve(names, pod.ports)
 

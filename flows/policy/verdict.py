@@ -72,7 +72,7 @@ class Probe:
         return f"{protocol_name(self.protocol)}{port} from {self.source} to {self.destination}"
 
 
-class Standing(enum.Enum):
+class Isolation(enum.Enum):
     """Whether policy was asked at one end, and if not, why not. The value completes the sentence "not asked: ..."."""
 
     ISOLATED = "isolated"
@@ -84,7 +84,7 @@ class Standing(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class AllowingRule:
     """A rule that allows. `rule` and `peer` count from 0 as in the manifest.
 
     `peer` is None where the rule names no peers, `port` is None where it names no ports.
@@ -102,29 +102,29 @@ class Grant:
         return f"{self.policy} {self.direction.value} rule {self.rule} ({peer}, {port})"
 
 
-class Why(enum.Enum):
+class Mismatch(enum.Enum):
     """What of a rule did not fit."""
 
-    DEFECTIVE = "could not be understood, so it allows nothing"
+    INVALID = "could not be understood, so it allows nothing"
     PEER = "names no such peer"
     PORT = "fits the peer but not the port"
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class NonMatchingRule:
     """A rule of an isolating policy that does not allow this connection."""
 
     policy: Key
     direction: Direction
     rule: int
-    why: Why
+    why: Mismatch
 
     def __str__(self) -> str:
         return f"{self.policy} {self.direction.value} rule {self.rule} {self.why.value}"
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class EndVerdict:
     """The answer for one end: the source's egress or the destination's ingress.
 
     `isolated_by`, `allowed_by` and `misses` are empty unless `standing` is ISOLATED; they are sorted by policy.
@@ -132,22 +132,22 @@ class Side:
 
     direction: Direction
     end: Endpoint
-    standing: Standing
+    isolation: Isolation
     isolated_by: tuple[Key, ...] = ()
-    allowed_by: tuple[Grant, ...] = ()
-    misses: tuple[Miss, ...] = ()
+    allowed_by: tuple[AllowingRule, ...] = ()
+    misses: tuple[NonMatchingRule, ...] = ()
 
     @property
     def allowed(self) -> bool:
         """True when policy was not asked, or some rule allows."""
-        return self.standing is not Standing.ISOLATED or bool(self.allowed_by)
+        return self.isolation is not Isolation.ISOLATED or bool(self.allowed_by)
 
     def explain(self) -> list[str]:
         """One line in plain words; where isolation denies, one more for each rule that did not fit."""
         end = str(self.end.pod) if self.end.pod is not None else str(self.end)
         head = f"{self.direction.value} {'from' if self.direction is Direction.EGRESS else 'to'} {end}: "
-        if self.standing is not Standing.ISOLATED:
-            return [f"{head}not asked: {self.standing.value}"]
+        if self.isolation is not Isolation.ISOLATED:
+            return [f"{head}not asked: {self.isolation.value}"]
         head += f"isolated by {', '.join(map(str, self.isolated_by))}; "
         if self.allowed_by:
             return [f"{head}allowed by {', '.join(map(str, self.allowed_by))}"]
@@ -159,8 +159,8 @@ class Verdict:
     """May the connection of `probe` be opened, with the reasons at both ends."""
 
     probe: Probe
-    egress: Side
-    ingress: Side
+    egress: EndVerdict
+    ingress: EndVerdict
 
     @property
     def allowed(self) -> bool:
@@ -182,25 +182,25 @@ def verdict(cluster: Cluster, probe: Probe) -> Verdict:
     )
 
 
-def _judge(cluster: Cluster, probe: Probe, direction: Direction) -> Side:
+def _judge(cluster: Cluster, probe: Probe, direction: Direction) -> EndVerdict:
     near, far = probe.source, probe.destination
     if direction is Direction.INGRESS:
         near, far = far, near
     if near.pod is None:
-        return Side(direction, near, Standing.NOT_A_POD)
+        return EndVerdict(direction, near, Isolation.NOT_A_POD)
     subject = cluster.pods.get(near.pod)
     if subject is None:
         raise ProbeError(f"there is no pod {near.pod}")
     if not subject.networked:
-        return Side(direction, near, Standing.NOT_A_SUBJECT)
+        return EndVerdict(direction, near, Isolation.NOT_A_SUBJECT)
     if near.pod == far.pod:
-        return Side(direction, near, Standing.ITSELF)
+        return EndVerdict(direction, near, Isolation.ITSELF)
     if _is_own_node(cluster, subject, far.address):
-        return Side(direction, near, Standing.OWN_NODE)
+        return EndVerdict(direction, near, Isolation.OWN_NODE)
     found = (policy for policy in cluster.policies.values() if _isolates(policy, subject, direction))
     isolating = sorted(found, key=lambda policy: policy.key)
     if not isolating:
-        return Side(direction, near, Standing.NOT_ISOLATED)
+        return EndVerdict(direction, near, Isolation.NOT_ISOLATED)
     # Policies are a union: one rule of any of them is enough.
     question = _Question(cluster, direction, subject, far.address, probe.protocol, probe.port)
     answers = [
@@ -208,13 +208,13 @@ def _judge(cluster: Cluster, probe: Probe, direction: Direction) -> Side:
         for policy in isolating
         for number, rule in enumerate(policy.rules(direction))
     ]
-    return Side(
+    return EndVerdict(
         direction,
         near,
-        Standing.ISOLATED,
+        Isolation.ISOLATED,
         isolated_by=tuple(policy.key for policy in isolating),
-        allowed_by=tuple(answer for answer in answers if isinstance(answer, Grant)),
-        misses=tuple(answer for answer in answers if isinstance(answer, Miss)),
+        allowed_by=tuple(answer for answer in answers if isinstance(answer, AllowingRule)),
+        misses=tuple(answer for answer in answers if isinstance(answer, NonMatchingRule)),
     )
 
 
@@ -245,31 +245,31 @@ class _Question:
     port: int | None
 
 
-def _ask_rule(asked: _Question, policy: Policy, number: int, rule: Rule | None) -> Grant | Miss:
+def _ask_rule(asked: _Question, policy: Policy, number: int, rule: Rule | None) -> AllowingRule | NonMatchingRule:
     """One rule allows when one of its peers and one of its ports fit; naming none of either means all."""
     cluster, direction = asked.cluster, asked.direction
     if rule is None:
-        return Miss(policy.key, direction, number, Why.DEFECTIVE)
+        return NonMatchingRule(policy.key, direction, number, Mismatch.INVALID)
     peer_number = None
     if rule.peers:
         home = policy.key.namespace
         fitting = [place for place, peer in enumerate(rule.peers) if _peer_fits(cluster, home, peer, asked.remote)]
         if not fitting:
-            return Miss(policy.key, direction, number, Why.PEER)
+            return NonMatchingRule(policy.key, direction, number, Mismatch.PEER)
         peer_number = fitting[0]
     port = None
     if rule.ports:
         # A port's name is looked up at the destination: for ingress that is the subject, for egress whoever has the
         # address, so that a name never matches a destination that is no pod.
-        named_at = (asked.subject,) if direction is Direction.INGRESS else claimants(cluster, asked.remote)
+        named_at = (asked.subject,) if direction is Direction.INGRESS else pods_with_address(cluster, asked.remote)
         ports = [spec for spec in rule.ports if _port_fits(spec, named_at, asked.protocol, asked.port)]
         if not ports:
-            return Miss(policy.key, direction, number, Why.PORT)
+            return NonMatchingRule(policy.key, direction, number, Mismatch.PORT)
         port = ports[0]
-    return Grant(policy.key, direction, number, peer_number, port)
+    return AllowingRule(policy.key, direction, number, peer_number, port)
 
 
-def claimants(cluster: Cluster, address: Net) -> tuple[Pod, ...]:
+def pods_with_address(cluster: Cluster, address: Net) -> tuple[Pod, ...]:
     """The pods that say they have this address. Pods on the host's network and finished ones have none of their own."""
     found = (pod for pod in cluster.pods.values() if pod.networked and address in pod.addresses)
     return tuple(sorted(found, key=lambda pod: pod.key))
@@ -282,7 +282,7 @@ def _peer_fits(cluster: Cluster, namespace: str, peer: Peer, remote: Net) -> boo
     """
     if peer.ip_block is not None:
         return _in_block(peer.ip_block, remote)
-    pods = claimants(cluster, remote)
+    pods = pods_with_address(cluster, remote)
     return bool(pods) and all(_selected(cluster, namespace, peer, pod) for pod in pods)
 
 

@@ -8,7 +8,7 @@ messages then go is `render_ports`'s business.
 from __future__ import annotations
 
 from flows.bridge.state import Attachment
-from flows.cluster.net import WIDTH, Net
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, CheckLength
 from flows.openflow.match import Term, exactly, in_range
@@ -41,7 +41,7 @@ _ONE_LINK, _FROM_LINK = exactly(oxm.IP_TTL, 1), exactly(oxm.IP_TTL, 255)
 def link_local(mac: int) -> Net:
     """The link-local address made of a MAC address (modified EUI-64, RFC 4291 appendix A)."""
     upper, lower = mac >> 24 ^ 0x020000, mac & 0xFFFFFF
-    return Net(6, _LINK_LOCAL | upper << 40 | 0xFFFE << 24 | lower, WIDTH[6])
+    return Net(6, _LINK_LOCAL | upper << 40 | 0xFFFE << 24 | lower, ADDRESS_BITS[6])
 
 
 def discovery_addresses(attachment: Attachment) -> list[Net]:

@@ -30,7 +30,7 @@ from flows.pipeline.registers import (
     SctpAssociation,
 )
 from flows.pipeline.tables import Table
-from flows.policy.flow_limits import left_out
+from flows.policy.flow_limits import namespaces_over_limit
 from flows.policy.rule import CompiledRule, NodePolicy
 from flows.policy.services import Service, Services, port_masks
 from flows.render.flow_set import FAMILIES, RELATED, TRACKED, FlowSet, address
@@ -78,7 +78,7 @@ def render_rules(flows: FlowSet, view: SwitchView, policy: NodePolicy) -> None:
     for rule in policy.rules:
         if any(ports.get(key) for key in rule.subjects):
             weights[rule.namespace] += rule.weight
-    out = left_out(weights)
+    out = namespaces_over_limit(weights)
     for stage in STAGES:
         rules = [rule for rule in policy.rules if rule.direction is stage.direction and rule.namespace not in out]
         _render_stage(flows, stage, rules, ports, view.userspace)

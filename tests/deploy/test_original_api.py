@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.cluster.original_api import LegacyPolicy
+from flows.cluster.original_api import OriginalPolicy
 from flows.parse.objects import parse_object
 from tests.envtest.server import ApiServer
 from tests.helpers.paths import ROOT
@@ -92,8 +92,8 @@ def test_refused_by_both(server: ApiServer, name: str) -> None:
     read = parse_object(policy(name, REFUSED[name]))
     assert read is not None
     assert read.errors
-    assert isinstance(read.value, LegacyPolicy)
-    assert not any(read.value.in_force.ingress)
+    assert isinstance(read.value, OriginalPolicy)
+    assert not any(read.value.active.ingress)
 
 
 def test_the_tenant_example(server: ApiServer) -> None:

@@ -24,7 +24,7 @@ from flows.cluster.model import (
     Selector,
 )
 from flows.cluster.net import Net, parse_address, parse_network
-from flows.policy.probe import Who, probe_between
+from flows.policy.probe import EndpointName, probe_between
 from flows.policy.verdict import ICMP, ICMPV6, ProbeError, Verdict, verdict
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
@@ -133,7 +133,7 @@ def cluster(pods: list[Pod], nodes: list[Node], namespaces: dict[str, dict[str, 
     )
 
 
-def who(text: str) -> Who:
+def who(text: str) -> EndpointName:
     """`x/a` is a pod, `node:one` a node, anything else an address."""
     if text.startswith("node:"):
         return text.removeprefix("node:")

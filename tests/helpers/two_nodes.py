@@ -18,7 +18,7 @@ from flows.cluster.net import Net
 from flows.openflow.flow import Flow
 from flows.openflow.port_numbers import LOCAL_32
 from flows.policy.reference import compile_policy
-from flows.policy.verdict import Endpoint, Probe, claimants
+from flows.policy.verdict import Endpoint, Probe, pods_with_address
 from flows.render.reference import render
 from tests.helpers import packet as packets
 from tests.helpers.packet import Packet
@@ -129,7 +129,7 @@ class TwoNodes:
     def decidable(self, probe: Probe) -> bool:
         """False for an address that pods of both nodes claim: there the guards against spoofing come before policy."""
         return all(
-            len({pod.node for pod in claimants(self.cluster, end.address)}) < 2
+            len({pod.node for pod in pods_with_address(self.cluster, end.address)}) < 2
             for end in (probe.source, probe.destination)
         )
 

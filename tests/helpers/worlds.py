@@ -32,7 +32,7 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
-from flows.cluster.net import WIDTH, Net, parse_address
+from flows.cluster.net import ADDRESS_BITS, Net, parse_address
 from flows.policy.verdict import ICMP, ICMPV6, Endpoint, Probe
 
 NAMESPACES = ("x", "y", "z")
@@ -94,7 +94,7 @@ def namespace_selectors() -> st.SearchStrategy[Selector]:
 
 
 def _around(address: Net, prefix: int) -> Net:
-    host_bits = WIDTH[address.version] - prefix
+    host_bits = ADDRESS_BITS[address.version] - prefix
     return Net(address.version, address.value >> host_bits << host_bits, prefix)
 
 
@@ -102,7 +102,7 @@ def _around(address: Net, prefix: int) -> Net:
 def ip_blocks(draw: st.DrawFn, addresses: tuple[Net, ...]) -> IPBlock:
     """A block drawn around an address of this world; its excepts may overlap, repeat, or fill it."""
     address = draw(st.sampled_from(addresses))
-    width = WIDTH[address.version]
+    width = ADDRESS_BITS[address.version]
     prefixes = (0, width - 24, width - 8, width - 4, width - 3, width - 2, width - 1, width)
     cidr = _around(address, draw(st.sampled_from(prefixes)))
     inside = tuple(one for one in addresses if cidr.contains(one))
@@ -166,7 +166,7 @@ def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.Searc
         isolates=draw(st.sampled_from(_ISOLATES)),
         ingress=ingress,
         egress=egress,
-        defects=("spec: a rule is left out",) if None in (*ingress, *egress) else (),
+        errors=("spec: a rule is left out",) if None in (*ingress, *egress) else (),
     )
 
 
@@ -197,7 +197,7 @@ def pods(draw: st.DrawFn, key: Key, host: int, contested: bool) -> Pod:
         ports=draw(container_ports()),
         host_network=kind == "host network",
         finished=kind == "finished",
-        leaving=draw(st.integers(0, 3)) == 0,
+        terminating=draw(st.integers(0, 3)) == 0,
     )
 
 

@@ -9,7 +9,7 @@ from controller.base.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.folder.documents import Document, DocumentError, TooManyDocuments, read_documents
 from controller.sources.unit import Unit
-from flows.parse.objects import READERS, ParsedObject, ParseError, parse_object
+from flows.parse.objects import PARSERS, ParsedObject, ParseError, parse_object
 
 MAX_LIST_DEPTH = 10  # lists inside lists; kubectl makes one
 MAX_OBJECTS = 250_000  # of a file; more than twice as many pods as one file of the greatest size holds
@@ -17,7 +17,7 @@ MAX_PROBLEMS = 100  # of a file that are told one by one
 LONGEST_REASON = 400  # characters
 MAX_KINDS = 20  # of a file that are counted by name when they are none of ours
 OTHER_KINDS = "objects of other kinds"
-_LISTS = frozenset({"List", *(f"{kind}List" for _, kind in READERS)})
+_LISTS = frozenset({"List", *(f"{kind}List" for _, kind in PARSERS)})
 _NEAR_LISTS = {kind.lower(): kind for kind in _LISTS}
 
 

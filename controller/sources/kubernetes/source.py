@@ -18,7 +18,7 @@ from controller.sources.kubernetes.stream import ApiError
 from controller.sources.kubernetes.trouble import Trouble
 from controller.sources.source import SourceState
 from controller.sources.store import Store
-from flows.cluster.model import Form, Key
+from flows.cluster.model import Key, OriginalApi
 
 SILENCE_SECONDS = 75.0  # bookmarks come about once a minute
 SUSPECT_SECONDS = 1.0  # all watches are opened anew no more often than this
@@ -105,9 +105,9 @@ class KubernetesApi:
 
     def find(self, key: Key) -> Reference | None:
         """The object behind a policy of the snapshot, None when this API has none of that name."""
-        alpha = key.name.startswith(f"{Form.ALPHA}:")
+        alpha = key.name.startswith(f"{OriginalApi.ALPHA}:")
         resource = ORIGINAL_POLICIES if alpha else POLICIES
-        name = key.name.removeprefix(f"{Form.ALPHA}:")
+        name = key.name.removeprefix(f"{OriginalApi.ALPHA}:")
         for reflector in self._reflectors:
             if reflector.resource == resource and (version := reflector.known.versions.get(f"{key.namespace}/{name}")):
                 return Reference(resource.version, resource.kind, key.namespace, name, version.uid)

@@ -9,7 +9,7 @@ import pytest
 
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Rule
-from flows.cluster.net import WIDTH, Net
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.plan.world import World
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
@@ -25,7 +25,7 @@ OPEN, SHUT = 4000, 4001
 
 
 def _block(number: int) -> Peer:
-    return Peer(ip_block=IPBlock(Net(4, 0xAC100000 + 2 * number, WIDTH[4])))
+    return Peer(ip_block=IPBlock(Net(4, 0xAC100000 + 2 * number, ADDRESS_BITS[4])))
 
 
 def _cluster(policies: list[tuple[Rule, ...]]) -> Cluster:

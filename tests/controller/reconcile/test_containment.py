@@ -41,7 +41,7 @@ from flows.plan.rule_news import Telling
 from flows.plan.rules import BridgeRules
 from flows.plan.world import World
 from flows.policy.engine import PolicyEngine
-from flows.policy.rule_numbers import Numbers
+from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from tests.flows.plan.test_incremental import full
 from tests.helpers.reconcile_driver import Driver, port
@@ -166,8 +166,8 @@ ONCE = (
     Fault(RuleSets, "bind", lambda *_: True),
     Fault(RuleSets, "release", lambda *_: True),
     Fault(RuleSets, "follow", lambda *_: True),
-    Fault(Numbers, "enter", lambda *_: True),
-    Fault(Numbers, "leave", lambda *_: True),
+    Fault(RuleNumbers, "enter", lambda *_: True),
+    Fault(RuleNumbers, "leave", lambda *_: True),
     Fault(Places, "move", lambda *_: True),
     Fault(Places, "told", lambda *_: True),
     Fault(Telling, "tell", lambda *_: True),

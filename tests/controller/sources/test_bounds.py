@@ -18,7 +18,7 @@ from controller.sources.store import MAX_PROBLEMS as STORE_PROBLEMS
 from controller.sources.store import Store
 from flows.cluster.model import Policy
 from flows.parse.objects import parse_object
-from flows.parse.untrusted import MAX_FAULTS
+from flows.parse.untrusted import MAX_ERRORS
 from tests.helpers.source_cases import POD
 
 META = {"name": "many", "namespace": "x"}
@@ -31,17 +31,17 @@ def bad_peers(count: int) -> dict[str, Any]:
 
 
 @settings(deadline=None, max_examples=30)
-@given(count=st.integers(0, 3 * MAX_FAULTS))
+@given(count=st.integers(0, 3 * MAX_ERRORS))
 def test_the_faults_of_an_object_are_told_up_to_a_bound_and_then_counted(count: int) -> None:
     found = parse_object(bad_peers(count))
     assert found is not None
     assert isinstance(found.value, Policy)
-    assert found.value.defects == tuple(map(str, found.errors))
-    if count <= MAX_FAULTS + 1:
+    assert found.value.errors == tuple(map(str, found.errors))
+    if count <= MAX_ERRORS + 1:
         assert len(found.errors) == count
     else:
-        assert len(found.errors) == MAX_FAULTS + 1
-        assert found.errors[-1].reason == f"and {count - MAX_FAULTS} more faults in this object"
+        assert len(found.errors) == MAX_ERRORS + 1
+        assert found.errors[-1].reason == f"and {count - MAX_ERRORS} more faults in this object"
     assert found.value.ingress == ((None,) if count else found.value.ingress), "a rule with a fault opens nothing"
     if count:
         assert found.value.ingress == (None,)
@@ -53,7 +53,7 @@ def test_so_are_those_of_the_original_api(version: str) -> None:
     spec = {"podSelector": {}, "ingress": [{"from": bad}], "allowIncoming": {"from": bad}}
     found = parse_object({"apiVersion": version, "kind": "NetworkPolicy", "metadata": META, "spec": spec})
     assert found is not None
-    assert len(found.errors) == MAX_FAULTS + 1
+    assert len(found.errors) == MAX_ERRORS + 1
     assert found.errors[-1].reason.endswith(" more faults in this object")
 
 
@@ -61,7 +61,7 @@ def test_those_of_a_pod_too() -> None:
     labels = {f"k{n}": n for n in range(500)}
     found = parse_object({"apiVersion": "v1", "kind": "Pod", "metadata": {**META, "labels": labels}})
     assert found is not None
-    assert len(found.errors) == MAX_FAULTS + 1
+    assert len(found.errors) == MAX_ERRORS + 1
 
 
 def test_the_problems_of_a_file_are_told_up_to_a_bound_and_then_counted() -> None:

@@ -70,7 +70,7 @@ def test_a_defective_policy_carries_its_defects() -> None:
     (found,) = read_manifest(text.encode(), "x", False).unit.objects
     assert isinstance(found.value, Policy)
     assert found.value.ingress == (None,)
-    assert len(found.value.defects) == 1
+    assert len(found.value.errors) == 1
 
 
 def test_an_object_given_twice_counts_as_it_stands_last() -> None:

@@ -16,8 +16,8 @@ from flows.cluster.model import Cluster, Key, Policy, Selector
 NOTHING: tuple[Any, ...] = ()
 
 
-def policy(name: str, *defects: str) -> Policy:
-    return Policy(Key("x", name), Selector(()), frozenset(), (), (), defects)
+def policy(name: str, *errors: str) -> Policy:
+    return Policy(Key("x", name), Selector(()), frozenset(), (), (), errors)
 
 
 def problems(count: int, start: int = 0) -> tuple[Problem, ...]:
@@ -87,7 +87,7 @@ def test_faults_that_are_kept_equal_those_that_are_read_anew(steps: list[list[tu
         before = notes.faults
         event = ClusterChanged(Cluster(policies=dict(policies)), touched=touched if number else None)
         notes.take(event)
-        assert notes.faults == {key: "bad" for key, one in policies.items() if one.defects}
+        assert notes.faults == {key: "bad" for key, one in policies.items() if one.errors}
         assert notes.faults is before or notes.faults != before
 
 

@@ -11,8 +11,8 @@ from controller.status.report import policy_views
 from flows.cluster.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
 from flows.cluster.original_api import all_policies
 from flows.parse.network_policy import read_policy
-from flows.parse.original_api import read_beta
-from flows.policy.no_effect import MOST_NOTES
+from flows.parse.original_api import parse_beta_policy
+from flows.policy.policy_notes import MAX_NOTES
 from tests.helpers.reconcile_driver import Driver
 
 A = Pod(Key("x", "a"), {"app": "a"}, "n1", ports=(ContainerPort("web", 80, Protocol.TCP),))
@@ -78,15 +78,15 @@ def test_what_comes_to_nothing(spec: dict[str, Any], expected: list[str]) -> Non
 
 def test_there_is_an_end_to_them() -> None:
     found = notes({"podSelector": {}, "ingress": [{"from": [NOBODY] * 50}]})
-    assert len(found) == MOST_NOTES + 1
+    assert len(found) == MAX_NOTES + 1
     assert found[-1] == "and more"
 
 
 @pytest.mark.parametrize("annotated", [False, True])
 def test_a_policy_of_the_original_api_without_its_annotation(annotated: bool) -> None:
     raw = {"metadata": {"name": "p", "namespace": "x"}, "spec": {"podSelector": {}}}
-    namespace = Namespace("x", {}, frozenset({read_beta(raw, []).form}) if annotated else frozenset())
-    policies = all_policies({}, [read_beta(raw, [])], [namespace])
+    namespace = Namespace("x", {}, frozenset({parse_beta_policy(raw, []).api}) if annotated else frozenset())
+    policies = all_policies({}, [parse_beta_policy(raw, [])], [namespace])
     found = Driver()
     found.send(ClusterChanged(Cluster(namespaces={"x": namespace}, pods={A.key: A}, policies=policies)))
     views = {view.key: view for view in policy_views(found.core)}

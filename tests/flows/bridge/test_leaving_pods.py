@@ -34,7 +34,7 @@ ALLOW = Policy(Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(
 
 
 def pod(key: Key, leaving: bool = False, *, labels: Labels | None = None, node: str = "n1") -> Pod:
-    return Pod(key, labels or {"app": key.name}, node, f"uid-{key.name}", (ADDRESS,), leaving=leaving)
+    return Pod(key, labels or {"app": key.name}, node, f"uid-{key.name}", (ADDRESS,), terminating=leaving)
 
 
 def cluster(*pods: Pod) -> Cluster:
@@ -114,13 +114,13 @@ def test_it_follows_ports_and_pods_as_they_come_and_go() -> None:
 
 
 def replace_leaving(one: Pod, leaving: bool) -> Pod:
-    return one._replace(leaving=leaving)
+    return one._replace(terminating=leaving)
 
 
 @pytest.mark.parametrize(("stamp", "leaving"), [("2026-01-01T00:00:00Z", True), (None, False), ("", False)])
 def test_a_deletion_timestamp_says_it(stamp: str | None, leaving: bool) -> None:
     metadata = {"name": "a", "namespace": "x", "deletionTimestamp": stamp}
-    assert parse_pod({"metadata": metadata}, []).leaving is leaving
+    assert parse_pod({"metadata": metadata}, []).terminating is leaving
 
 
 def test_one_that_is_no_text_is_named() -> None:
@@ -128,5 +128,5 @@ def test_one_that_is_no_text_is_named() -> None:
 
     errors: Errors = []
     metadata = {"name": "a", "namespace": "x", "deletionTimestamp": 1}
-    assert not parse_pod({"metadata": metadata}, errors).leaving
+    assert not parse_pod({"metadata": metadata}, errors).terminating
     assert [error.field for error in errors] == ["metadata.deletionTimestamp"]

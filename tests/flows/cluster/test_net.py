@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cluster.net import WIDTH, Net, collapse, count_left, halves, parse_address, parse_network, subtract
+from flows.cluster.net import (
+    ADDRESS_BITS,
+    Net,
+    collapse,
+    count_remaining,
+    halves,
+    parse_address,
+    parse_network,
+    subtract,
+)
 
 BITS = 6  # the brute force below looks at every address of a block of this size
 BASE = {4: int(parse_address("10.1.2.192").value), 6: int(parse_address("2001:db8::40").value)}
@@ -19,19 +28,21 @@ def small_nets(draw: st.DrawFn, version: int) -> Net:
     """A prefix inside one block of 64 addresses, the block itself included."""
     free = draw(st.integers(0, BITS))
     value = BASE[version] + draw(st.integers(0, 2**BITS - 1))
-    return Net(version, value >> free << free, WIDTH[version] - free)
+    return Net(version, value >> free << free, ADDRESS_BITS[version] - free)
 
 
 def members(nets: list[Net]) -> set[tuple[int, int]]:
     return {
-        (net.version, net.value + offset) for net in nets for offset in range(2 ** (WIDTH[net.version] - net.prefix))
+        (net.version, net.value + offset)
+        for net in nets
+        for offset in range(2 ** (ADDRESS_BITS[net.version] - net.prefix))
     }
 
 
 def fewest(wanted: set[tuple[int, int]]) -> list[Net]:
     """The aligned blocks inside `wanted` that no greater such block holds: by trying all of them."""
     blocks = [
-        Net(version, BASE[version] + (number << free), WIDTH[version] - free)
+        Net(version, BASE[version] + (number << free), ADDRESS_BITS[version] - free)
         for version in (4, 6)
         for free in range(BITS, -1, -1)
         for number in range(2 ** (BITS - free))
@@ -49,7 +60,7 @@ def test_subtract_is_exact_and_minimal(data: st.DataObject, version: int) -> Non
     holes = data.draw(st.lists(st.sampled_from((4, 6)).flatmap(small_nets), max_size=5))
     left = subtract(net, holes)
     assert left == fewest(members([net]) - members(holes))
-    assert len(left) == count_left(net, holes)
+    assert len(left) == count_remaining(net, holes)
 
 
 @given(st.lists(st.sampled_from((4, 6)).flatmap(small_nets), max_size=12))
@@ -81,9 +92,11 @@ def test_subtract_by_hand(net: str, holes: list[str], left: list[str]) -> None:
 
 def test_a_single_address_cut_out_of_everything_leaves_one_prefix_a_bit() -> None:
     for version, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
-        hole = Net(version, BASE[version], WIDTH[version])
+        hole = Net(version, BASE[version], ADDRESS_BITS[version])
         left = subtract(parse_network(everything), [hole])
-        assert [net.prefix for net in sorted(left, key=lambda net: net.prefix)] == list(range(1, WIDTH[version] + 1))
+        assert [net.prefix for net in sorted(left, key=lambda net: net.prefix)] == list(
+            range(1, ADDRESS_BITS[version] + 1)
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from controller.sources.source import SourceState
 from controller.sources.store import Store
 from controller.sources.unit import Unit
 from flows.cluster import snapshot
-from flows.cluster.original_api import KINDS, LegacyPolicy, all_policies
+from flows.cluster.original_api import ORIGINAL_KINDS, OriginalPolicy, all_policies
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import parse_object
 
@@ -97,8 +97,10 @@ def test_the_store_names_what_differs_and_keeps_the_original_api_in_step(
         count = len(posted)
         store.apply(source, {name: Unit((one,)) if one else None for name, one in found.items()}, now=True)
         values = store._values
-        legacy = [one for kind in KINDS.values() for one in values[kind].values() if isinstance(one, LegacyPolicy)]
-        expected = all_policies(values["NetworkPolicy"], legacy, values["Namespace"].values())  # type: ignore[arg-type]
+        original = [
+            one for kind in ORIGINAL_KINDS.values() for one in values[kind].values() if isinstance(one, OriginalPolicy)
+        ]
+        expected = all_policies(values["NetworkPolicy"], original, values["Namespace"].values())  # type: ignore[arg-type]
         if len(posted) == count:
             assert not posted or dict(posted[-1].cluster.policies) == dict(expected)
             continue

@@ -46,7 +46,7 @@ def test_refused_names_the_fields_and_never_widens(name: str) -> None:
     read = found.value
     assert isinstance(read, Policy)
     assert sorted(error.field for error in found.errors) == sorted(fields)
-    assert read.defects == tuple(map(str, found.errors))
+    assert read.errors == tuple(map(str, found.errors))
     # Whatever was broken, pods stay isolated: a broken rule is left out, a broken selector selects everything.
     assert read.subjects == EVERYTHING
     assert Direction.INGRESS in read.isolates
@@ -66,7 +66,7 @@ def test_good_rules_stay_beside_a_broken_one() -> None:
     }
     read = parse_policy(policy(spec))
     assert read.ingress == (Rule((), (PortSpec(port=80),)), None, Rule((), (PortSpec(port=81),)))
-    assert read.defects == ("spec.ingress[1].ports[0].port: must be between 1 and 65535",)
+    assert read.errors == ("spec.ingress[1].ports[0].port: must be between 1 and 65535",)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_one_bad_peer_or_port_leaves_the_whole_rule_out(rule: object) -> None:
 def test_host_bits_are_cleared() -> None:
     """New API servers refuse them in new objects; stored objects keep them, and every release masks them."""
     read = parse_policy(policy(block("10.1.2.3/8", "10.9.9.9/16")))
-    assert not read.defects
+    assert not read.errors
     rule = read.ingress[0]
     assert rule is not None
     assert rule.peers[0].ip_block is not None
@@ -112,7 +112,7 @@ def test_broken_policies_isolate_in_the_directions_they_name(spec: object, isola
     read = parse_policy(policy(spec))
     assert read.isolates == isolates
     assert read.subjects == EVERYTHING
-    assert read.defects
+    assert read.errors
 
 
 def test_selectors_that_mean_the_same_by_their_terms_are_equal() -> None:
@@ -161,7 +161,7 @@ def test_unusable_metadata_raises(raw: object, key: str, field: str) -> None:
 
 def test_labels_that_yaml_read_as_something_else() -> None:
     read = parse_policy(policy({"podSelector": {"matchLabels": {"version": 1.1}}}))
-    assert read.defects == ("spec.podSelector.matchLabels[version]: must be a string, not the number 1.1; quote it",)
+    assert read.errors == ("spec.podSelector.matchLabels[version]: must be a string, not the number 1.1; quote it",)
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ def test_nothing_raises_but_the_declared_error(raw: Any) -> None:
     assert hash(found.name) is not None
     if isinstance(found.value, Policy):
         assert found.value.isolates
-        assert found.value.defects == tuple(map(str, found.errors))
+        assert found.value.errors == tuple(map(str, found.errors))
     assert parse_object(raw) == found
 
 

@@ -10,9 +10,9 @@ import pytest
 from flows.cluster.model import (
     Cluster,
     Direction,
-    Form,
     Key,
     Namespace,
+    OriginalApi,
     Peer,
     Policy,
     PortSpec,
@@ -25,15 +25,15 @@ from flows.cluster.original_api import (
     ALPHA_API,
     BETA_ANNOTATION,
     BETA_API,
-    LegacyPolicy,
+    OriginalPolicy,
     all_policies,
 )
 from flows.parse.objects import ParsedObject, ParseError, parse_object
 from tests.helpers.build import ask, cluster, labels, node, pod, policy, rule, tcp
 
 DENY = '{"ingress": {"isolation": "DefaultDeny"}}'
-ALPHA, BETA = frozenset({Form.ALPHA}), frozenset({Form.BETA})
-NOWHERE: frozenset[Form] = frozenset()
+ALPHA, BETA = frozenset({OriginalApi.ALPHA}), frozenset({OriginalApi.BETA})
+NOWHERE: frozenset[OriginalApi] = frozenset()
 
 
 def read(raw: object) -> ParsedObject:
@@ -57,8 +57,8 @@ def beta(spec: object, name: str = "p", home: str = "x") -> ParsedObject:
 
 
 def opened(found: ParsedObject) -> tuple[Rule | None, ...]:
-    assert isinstance(found.value, LegacyPolicy)
-    return found.value.in_force.rules(Direction.INGRESS)
+    assert isinstance(found.value, OriginalPolicy)
+    return found.value.active.rules(Direction.INGRESS)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def opened(found: ParsedObject) -> tuple[Rule | None, ...]:
         (f"{ALPHA_ANNOTATION}: off", ALPHA | BETA, [""]),
     ],
 )  # fmt: skip
-def test_annotations(annotations: object, isolation: frozenset[Form], fields: list[str]) -> None:
+def test_annotations(annotations: object, isolation: frozenset[OriginalApi], fields: list[str]) -> None:
     found = namespace(annotations)
     assert isinstance(found.value, Namespace)
     assert found.value.isolation == isolation
@@ -135,10 +135,10 @@ def test_alpha_rules(name: str) -> None:
     incoming, rules = INCOMING[name]
     found = alpha({"podSelector": {"segment": "backend"}, "allowIncoming": incoming})
     assert found.errors == ()
-    assert isinstance(found.value, LegacyPolicy)
+    assert isinstance(found.value, OriginalPolicy)
     expected = Policy(Key("x", "alpha:p"), labels(segment="backend"), frozenset({Direction.INGRESS}), rules)
-    assert found.value.in_force == expected
-    assert found.value.idle.rules(Direction.INGRESS) == ()
+    assert found.value.active == expected
+    assert found.value.inactive.rules(Direction.INGRESS) == ()
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_alpha_refused_names_the_fields_and_opens_nothing(spec: object, fields: 
     found = alpha(spec)
     assert [error.field for error in found.errors] == fields
     assert not any(opened(found))
-    assert isinstance(found.value, LegacyPolicy)
-    assert found.value.in_force.defects == tuple(map(str, found.errors))
+    assert isinstance(found.value, OriginalPolicy)
+    assert found.value.active.errors == tuple(map(str, found.errors))
 
 
 PEER = {"from": [{"podSelector": {"matchLabels": {"segment": "frontend"}}}]}
@@ -206,9 +206,9 @@ def test_beta_rules(spec: object, rules: tuple[Rule | None, ...], fields: list[s
     found = beta(spec)
     assert [error.field for error in found.errors] == fields
     assert opened(found) == rules
-    assert isinstance(found.value, LegacyPolicy)
-    assert found.value.in_force.key == Key("x", "beta:p")
-    assert not found.value.idle.isolates
+    assert isinstance(found.value, OriginalPolicy)
+    assert found.value.active.key == Key("x", "beta:p")
+    assert not found.value.inactive.isolates
 
 
 def test_the_three_forms_of_one_name_are_three_objects() -> None:
@@ -247,8 +247,8 @@ def world(annotations: object, *objects: ParsedObject, also: tuple[Policy, ...] 
     changed = namespace(annotations).value
     assert isinstance(changed, Namespace)
     namespaces = {**base.namespaces, "x": changed}
-    legacy = [one.value for one in objects if isinstance(one.value, LegacyPolicy)]
-    policies = all_policies(base.policies, legacy, namespaces.values())
+    original = [one.value for one in objects if isinstance(one.value, OriginalPolicy)]
+    policies = all_policies(base.policies, original, namespaces.values())
     return Cluster(MappingProxyType(namespaces), base.pods, base.nodes, policies)
 
 
@@ -282,7 +282,7 @@ TENANT = (
     ("node:two > x/back TCP 80", False),
 )
 
-# name: (annotations, legacy objects, v1 policies, expectations)
+# name: (annotations, objects of the original API, v1 policies, expectations)
 WORLDS: dict[str, tuple[Any, tuple[ParsedObject, ...], tuple[Policy, ...], tuple[tuple[str, bool], ...]]] = {
     "no isolation, no force": ({}, (alpha(POL1), beta(POL1_BETA)), (), OPEN),
     "isolation and no policy": (ON, (), (), SHUT),

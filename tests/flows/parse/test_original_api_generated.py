@@ -16,12 +16,12 @@ from flows.cluster.original_api import (
     ALPHA_API,
     BETA_ANNOTATION,
     BETA_API,
-    LegacyPolicy,
+    OriginalPolicy,
     all_policies,
 )
 from flows.parse.objects import ParseError, parse_object
 from flows.policy.reference import compile_policy
-from flows.policy.verdict import Standing, verdict
+from flows.policy.verdict import Isolation, verdict
 from tests.helpers.original_cases import Original
 from tests.helpers.worlds import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes
 
@@ -101,7 +101,7 @@ class Mixed:
     before: Cluster
     after: Cluster
     original: Original
-    legacy: tuple[LegacyPolicy, ...]
+    original_policies: tuple[OriginalPolicy, ...]
 
 
 @st.composite
@@ -118,16 +118,16 @@ def mixed(draw: st.DrawFn) -> Mixed:
         assert read is not None
         assert isinstance(read.value, Namespace)
         namespaces[name] = read.value
-    legacy = []
+    original_policies = []
     for raw in (*original.alpha, *original.beta):
         read = parse_object(raw)
         assert read is not None
-        assert isinstance(read.value, LegacyPolicy)
+        assert isinstance(read.value, OriginalPolicy)
         assert not read.errors
-        legacy.append(read.value)
-    policies = all_policies(world.policies, legacy, namespaces.values())
+        original_policies.append(read.value)
+    policies = all_policies(world.policies, original_policies, namespaces.values())
     after = replace(world, namespaces=MappingProxyType(namespaces), policies=policies)
-    return Mixed(world, after, original, tuple(legacy))
+    return Mixed(world, after, original, tuple(original_policies))
 
 
 @settings(_quick, max_examples=120)
@@ -139,11 +139,11 @@ def test_it_means_what_the_proposal_says(world: Mixed) -> None:
             continue  # a few of these are enough
         was, now = verdict(world.before, probe), verdict(world.after, probe)
         assert now.egress == was.egress
-        if was.ingress.standing not in (Standing.ISOLATED, Standing.NOT_ISOLATED):
+        if was.ingress.isolation not in (Isolation.ISOLATED, Isolation.NOT_ISOLATED):
             assert now.ingress == was.ingress  # itself, its own node, or no subject of policy
             continue
         assert pod is not None
-        isolated = was.ingress.standing is Standing.ISOLATED or world.original.isolates(pod)
+        isolated = was.ingress.isolation is Isolation.ISOLATED or world.original.isolates(pod)
         opened = bool(was.ingress.allowed_by) or world.original.opens(world.after, pod, probe)
         assert now.ingress.allowed == (opened or not isolated), now.explain()
 
@@ -155,8 +155,8 @@ def test_both_readings_of_the_snapshot_isolate_the_same_pods(world: Mixed) -> No
     compiled = compile_policy(world.after, world.after.pods)
     for key, pod in world.after.pods.items():
         v1 = {d for p in world.before.policies.values() for d in p.isolates if _selects(world.before, p.key, key)}
-        legacy = {Direction.INGRESS} if pod.networked and world.original.isolates(pod) else set()
-        assert compiled.isolated.get(key, frozenset()) == v1 | legacy
+        original = {Direction.INGRESS} if pod.networked and world.original.isolates(pod) else set()
+        assert compiled.isolated.get(key, frozenset()) == v1 | original
     for rule in compiled.rules:
         assert rule.subjects
         assert rule.peers != frozenset()
@@ -172,7 +172,7 @@ def _selects(cluster: Cluster, policy: Key, pod: Key) -> bool:
 def test_names_never_meet_and_lead_back(world: Mixed) -> None:
     added = set(world.after.policies) - set(world.before.policies)
     assert {key: world.after.policies[key] for key in world.before.policies} == dict(world.before.policies)
-    own = {Key(one.key.namespace, f"{one.form}:{one.key.name}") for one in world.legacy}
+    own = {Key(one.key.namespace, f"{one.api}:{one.key.name}") for one in world.original_policies}
     assert own <= added
     assert {key.name for key in added - own} <= {"isolation:alpha", "isolation:beta"}
     assert all(policy.key == key for key, policy in world.after.policies.items())
@@ -182,9 +182,9 @@ def test_names_never_meet_and_lead_back(world: Mixed) -> None:
 @given(mixed(), st.sampled_from(NAMESPACES))
 def test_a_namespace_changes_its_own_policies_only(world: Mixed, name: str) -> None:
     """Values of everything else are the very same ones, so that nobody has to compare them."""
-    before = all_policies({}, world.legacy, world.after.namespaces.values())
+    before = all_policies({}, world.original_policies, world.after.namespaces.values())
     changed = {**world.after.namespaces, name: Namespace(name)}
-    after = all_policies({}, world.legacy, changed.values())
+    after = all_policies({}, world.original_policies, changed.values())
     for key in before.keys() | after.keys():
         if key.namespace != name:
             assert after[key] is before[key]
@@ -213,11 +213,11 @@ def test_junk_policies_never_raise_and_never_open(api: str, spec: object, metada
         except ParseError:
             continue
         assert found is not None
-        assert isinstance(found.value, LegacyPolicy)
-        assert found.value.in_force.defects == tuple(map(str, found.errors))
-        assert not found.value.idle.isolates
+        assert isinstance(found.value, OriginalPolicy)
+        assert found.value.active.errors == tuple(map(str, found.errors))
+        assert not found.value.inactive.isolates
         if api == ALPHA_API and found.errors:
-            assert not any(found.value.in_force.ingress)
+            assert not any(found.value.active.ingress)
 
 
 @settings(max_examples=300, deadline=None)

@@ -41,7 +41,7 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     placed = {attachment.pod for reading in readings.values() for attachment in reading.view.attachments}
     given = {net for key in placed for net in pods[key].addresses}
     for key, pod in pods.items():
-        if pod.leaving and key not in placed:
+        if pod.terminating and key not in placed:
             pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}
@@ -165,7 +165,7 @@ def test_colliding_numbers_crowded_flows_and_too_many_change_nothing_of_it(
         patch.setattr(rules, "MOST_CONJUNCTIONS", most)
         patch.setattr(rules, "MOST_BANDS", bands)
         patch.setattr(rule_numbers, "NUMBER_BITS", bits)
-        patch.setattr(flow_limits, "MOST_BRIDGE_FLOWS", flows)
+        patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", flows)
         walk = Walk(seed)
         walk.towards(first)
         walk.ports()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flows.bridge.state import Attachment, SwitchView
 from flows.cluster.model import Direction, Key
-from flows.cluster.net import WIDTH, Net
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow.actions import Load
 from flows.openflow.match import exactly
 from flows.openflow.match_fields import IN_PORT
@@ -87,7 +87,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     frames = Filled()
     kinds = [versions for count in range(templates.MOST_ADDRESSES + 1) for versions in product((4, 6), repeat=count)]
     for versions, mac, isolated in product(kinds, (None, MAC), ISOLATED):
-        nets = [Net(version, 0x0A000001 + n, WIDTH[version]) for n, version in enumerate(versions)]
+        nets = [Net(version, 0x0A000001 + n, ADDRESS_BITS[version]) for n, version in enumerate(versions)]
         for ofport in (1, MAX_OFPORT):
             assert filled(frames, pod(ofport, mac, *nets), isolated) == rendered(pod(ofport, mac, *nets), isolated)
 

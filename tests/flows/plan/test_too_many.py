@@ -58,7 +58,7 @@ def test_a_namespace_that_asks_for_too_much_of_a_bridge_is_shut_there_and_the_ot
     whole = len(plan.flows)
     assert not policy_faults(core)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow_limits, "MOST_BRIDGE_FLOWS", 50)
+        patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", 50)
         core.world.set_bridge(BridgeState("db", "br", 1, "one", interfaces=ports[::-1]))
         core.world.settle()
         # Its own 95 prefixes, its subject, and where its rule ends.

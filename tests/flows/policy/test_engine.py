@@ -23,9 +23,9 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import parse_address
 from flows.cluster.selectors import matches
-from flows.policy.changing_sets import Living, Part, RuleRef, parts_on
-from flows.policy.engine import PolicyEngine, Settled
+from flows.policy.engine import PolicyChanges, PolicyEngine
 from flows.policy.reference import PolicyCompiler
+from flows.policy.tracked_sets import RuleRef, TrackedRule, TrackedSet, tracked_rules_on
 from tests.helpers.build import block, tcp
 from tests.helpers.worlds import clusters
 
@@ -39,8 +39,8 @@ class Walk:
         self.random = random.Random(seed)
         self.engine = PolicyEngine()
         self.cluster = Cluster()
-        self.parts: dict[bytes, Part] = {}
-        self.sets: dict[Living[Any], set[Any]] = {}  # what the sets of the parts hold, as far as it was told
+        self.parts: dict[bytes, TrackedRule] = {}
+        self.sets: dict[TrackedSet[Any], set[Any]] = {}  # what the sets of the parts hold, as far as it was told
         self.isolated: dict[Key, frozenset[Direction]] = {}
 
     def load(self, cluster: Cluster) -> None:
@@ -116,10 +116,10 @@ class Walk:
         for key in self.cluster.pods:
             n = self.engine.index.number.get(key)
             expected = {part.subjects for part in self.parts.values() if n in part.subjects.members}
-            assert {found for found in self.engine.subjects_of(key) if parts_on(found)} == expected
-            assert all(part == self.parts[part.identity] for found in expected for part in parts_on(found))
+            assert {found for found in self.engine.subjects_of(key) if tracked_rules_on(found)} == expected
+            assert all(part == self.parts[part.identity] for found in expected for part in tracked_rules_on(found))
 
-    def follow(self, said: Settled) -> None:
+    def follow(self, said: PolicyChanges) -> None:
         """Each part is told once, and as it was told before; what is told did change."""
         for subjects, came, went in said.subjects:
             if subjects in self.sets:
@@ -150,7 +150,7 @@ class Walk:
             self.sets[part.subjects] = {pods[n].key for n in part.subjects.members}
             if part.peers is not None:
                 self.sets[part.peers] = set(part.peers.members)
-        assert all(self.sets[living] == told for living, told in known.items() if living in self.sets)
+        assert all(self.sets[tracked] == told for tracked, told in known.items() if tracked in self.sets)
 
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))

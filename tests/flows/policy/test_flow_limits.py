@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cluster.net import WIDTH, Net
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.parse.network_policy import parse_policy
 from flows.policy import flow_limits
-from flows.policy.flow_limits import left_out, policy_flows
+from flows.policy.flow_limits import namespaces_over_limit, policy_flows
 
 
 def scattered(count: int, version: int) -> list[str]:
     chance = random.Random(count)
-    width = WIDTH[version]
+    width = ADDRESS_BITS[version]
     return [f"{Net(version, chance.getrandbits(width), width)}/{width}" for _ in range(count)]
 
 
@@ -35,15 +35,15 @@ def test_a_policy_of_very_many_flows_is_isolated_and_allows_nothing(version: int
     assert time.process_time() - began < 10
     assert policy.isolates
     assert policy.egress == (None,)
-    (defect,) = policy.defects
-    assert "flows; a policy may have 65,536; none of its rules counts" in defect
+    (error,) = policy.errors
+    assert "flows; a policy may have 65,536; none of its rules counts" in error
     assert not policy_flows(policy)
 
 
 def test_a_policy_of_many_flows_is_taken() -> None:
     policy = parse_policy(excepting(6, 500))
-    assert not policy.defects
-    assert 50_000 < policy_flows(policy) <= flow_limits.MOST_POLICY_FLOWS
+    assert not policy.errors
+    assert 50_000 < policy_flows(policy) <= flow_limits.MAX_POLICY_FLOWS
 
 
 weights = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 1 << 12))
@@ -52,10 +52,10 @@ weights = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 1 << 12))
 @given(weights, st.integers(1, 1 << 13))
 def test_the_heaviest_are_left_out_until_the_others_fit(known: dict[str, int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow_limits, "MOST_BRIDGE_FLOWS", most)
-        out = left_out(known)
+        patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", most)
+        out = namespaces_over_limit(known)
         kept = known.keys() - out
         assert sum(known[name] for name in kept) <= most
         assert all(known[one] > known[other] for one in out for other in kept)
         assert bool(out) == (sum(known.values()) > most)
-        assert left_out(dict(reversed(known.items()))) == out
+        assert namespaces_over_limit(dict(reversed(known.items()))) == out

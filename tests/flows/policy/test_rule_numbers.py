@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.policy import rule_numbers
-from flows.policy.rule_numbers import Numbers, assign_numbers, nth_number
+from flows.policy.rule_numbers import RuleNumbers, assign_numbers, nth_number
 
 names = st.integers(0, 60).map(lambda n: b"rule %d" % n)
 
@@ -18,7 +18,7 @@ names = st.integers(0, 60).map(lambda n: b"rule %d" % n)
 def test_kept_numbers_are_those_of_the_set(toggled: list[bytes], bits: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rule_numbers, "NUMBER_BITS", bits)
-        numbers, known = Numbers(), dict[bytes, int]()
+        numbers, known = RuleNumbers(), dict[bytes, int]()
         for name in toggled:
             if name in known:
                 del known[name]
@@ -51,7 +51,7 @@ def test_a_collision_moves_only_those_that_collide() -> None:
                 pair = other, name
                 break
         assert pair is not None
-        numbers = Numbers()
+        numbers = RuleNumbers()
         others = [name for name in found.values() if name not in pair]
         random.Random(1).shuffle(others)
         before = {name: numbers.enter(name) for name in others}

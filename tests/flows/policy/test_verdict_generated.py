@@ -8,7 +8,7 @@ from types import MappingProxyType
 from hypothesis import HealthCheck, given, settings
 
 from flows.cluster.model import Cluster, Direction, Protocol
-from flows.policy.verdict import Standing, verdict
+from flows.policy.verdict import Isolation, verdict
 from tests.helpers.worlds import clusters, probes
 
 _quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,7 +32,7 @@ def test_a_verdict_says_what_it_rests_on(cluster: Cluster) -> None:
     for probe in probes(cluster, 60):
         answer = verdict(cluster, probe)
         for side in (answer.egress, answer.ingress):
-            assert bool(side.isolated_by) == (side.standing is Standing.ISOLATED)
+            assert bool(side.isolated_by) == (side.isolation is Isolation.ISOLATED)
             for key in side.isolated_by:
                 assert side.direction in cluster.policies[key].isolates
             for grant in side.allowed_by:
@@ -52,7 +52,7 @@ def test_each_policy_alone_allows_what_the_union_allows(cluster: Cluster) -> Non
     for probe in probes(cluster, 40):
         for direction in Direction:
             side = getattr(verdict(cluster, probe), direction.value)
-            if side.standing is not Standing.ISOLATED:
+            if side.isolation is not Isolation.ISOLATED:
                 continue
             alone = [
                 getattr(

@@ -6,8 +6,8 @@ import pytest
 
 from flows.cluster.model import Peer, PortSpec, Protocol
 from flows.cluster.net import parse_address, parse_network
-from flows.policy.probe import Who, probe_between
-from flows.policy.verdict import Endpoint, Probe, ProbeError, Standing, port_text, protocol_name, verdict
+from flows.policy.probe import EndpointName, probe_between
+from flows.policy.verdict import Endpoint, Isolation, Probe, ProbeError, port_text, protocol_name, verdict
 from tests.helpers.build import ask, cluster, key, labels, node, pod, policy, rule, tcp, udp
 
 PODS = [
@@ -85,7 +85,7 @@ def test_explanations(line: str, words: str) -> None:
 def test_a_pod_that_no_policy_can_select_says_so() -> None:
     for name in ("x/host", "x/done"):
         probe = Probe(Endpoint(parse_address("10.0.0.1")), Endpoint(parse_address("10.0.0.7"), pod=key(name)), 6, 80)
-        assert verdict(WORLD, probe).ingress.standing is Standing.NOT_A_SUBJECT
+        assert verdict(WORLD, probe).ingress.isolation is Isolation.NOT_A_SUBJECT
 
 
 def test_names_become_ends() -> None:
@@ -110,7 +110,9 @@ def test_names_become_ends() -> None:
         (parse_address("10.0.0.9"), key("x/a"), None, "claimed by y/p, y/q"),
     ],
 )
-def test_questions_that_cannot_be_put_say_why(source: Who, destination: Who, version: int | None, message: str) -> None:
+def test_questions_that_cannot_be_put_say_why(
+    source: EndpointName, destination: EndpointName, version: int | None, message: str
+) -> None:
     with pytest.raises(ProbeError, match=message):
         probe_between(WORLD, source, destination, 6, 80, version)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 
 from flows.cluster.model import Cluster, PortSpec
-from flows.policy.verdict import Standing, claimants, verdict
+from flows.policy.verdict import Isolation, pods_with_address, verdict
 from tests.helpers.worlds import MOST_PROBES, clusters, endpoints, probes
 
 seen: Counter[str] = Counter()
@@ -18,10 +18,10 @@ def test_every_kind_of_trouble_turns_up() -> None:
     _look()
     wanted = {
         "contested", "finished", "host network", "v4 only", "v6 only", "no address", "unknown node", "one name twice",
-        "named port allows", "range allows", "block allows", "selector allows", "defective rule", "no namespace object",
+        "named port allows", "range allows", "block allows", "selector allows", "invalid rule", "no namespace object",
         "isolates nothing",
     }  # fmt: skip
-    wanted |= {f"standing {standing.name}" for standing in set(Standing) - {Standing.NOT_A_SUBJECT}}
+    wanted |= {f"standing {isolation.name}" for isolation in set(Isolation) - {Isolation.NOT_A_SUBJECT}}
     assert wanted <= set(seen), wanted - set(seen)
 
 
@@ -36,16 +36,16 @@ def _look(cluster: Cluster) -> None:
         seen["v4 only"] += versions == {4}
         seen["v6 only"] += versions == {6}
         seen["no address"] += not versions
-        seen["contested"] += any(len(claimants(cluster, address)) > 1 for address in pod.addresses)
+        seen["contested"] += any(len(pods_with_address(cluster, address)) > 1 for address in pod.addresses)
         seen["one name twice"] += len({(port.name, port.protocol) for port in pod.ports}) < len(pod.ports)
     for policy in cluster.policies.values():
-        seen["defective rule"] += None in (*policy.ingress, *policy.egress)
+        seen["invalid rule"] += None in (*policy.ingress, *policy.egress)
         seen["no namespace object"] += policy.key.namespace not in cluster.namespaces
         seen["isolates nothing"] += not policy.isolates
     for probe in probes(cluster):
         answer = verdict(cluster, probe)
         for side in (answer.egress, answer.ingress):
-            seen[f"standing {side.standing.name}"] += 1
+            seen[f"standing {side.isolation.name}"] += 1
             for grant in side.allowed_by:
                 rule = cluster.policies[grant.policy].rules(grant.direction)[grant.rule]
                 peer = rule.peers[grant.peer] if rule is not None and grant.peer is not None else None

@@ -36,14 +36,14 @@ class RuleKey(NamedTuple):
     rule: Rule
 
 
-class Derived(Protocol):
+class DerivedSet(Protocol):
     """What is made of other sets."""
 
     def absorb(self, touched: Collection[Any], /) -> None:
         """These elements may have come to a set below, or gone from it."""
 
 
-class Living(Generic[T]):
+class TrackedSet(Generic[T]):
     """A set with what came and went since `take`. Compared by identity.
 
     `users` are made of it. `rules` must be looked at again when it becomes empty, or ceases to be.
@@ -51,10 +51,10 @@ class Living(Generic[T]):
 
     __slots__ = ("_came", "_log", "_went", "members", "rules", "users")
 
-    def __init__(self, log: Log, members: set[T], rules: set[Live] | None = None) -> None:
+    def __init__(self, log: ChangeLog, members: set[T], rules: set[PolicyRule] | None = None) -> None:
         self.members = members  # from now on its own
-        self.rules: set[Live] = set() if rules is None else rules
-        self.users: dict[Derived, None] | None = None
+        self.rules: set[PolicyRule] = set() if rules is None else rules
+        self.users: dict[DerivedSet, None] | None = None
         self._log = log
         self._came: set[T] | None = None
         self._went: set[T] | None = None
@@ -87,22 +87,22 @@ class Living(Generic[T]):
         return came, went
 
 
-Log = dict[Living[Any], None]  # sets that changed, in the order of their first changes
+ChangeLog = dict[TrackedSet[Any], None]  # sets that changed, in the order of their first changes
 
 
-class Pods(Living[int]):
+class PodSet(TrackedSet[int]):
     """Pods by their numbers in an index."""
 
     __slots__ = ()
 
 
-class Nets(Living[Net]):
+class NetSet(TrackedSet[Net]):
     """Prefixes of peers."""
 
     __slots__ = ()
 
 
-class Part(NamedTuple):
+class TrackedRule(NamedTuple):
     """One variant of a rule: its subjects may talk with these peers over these services. The latter two are None where
     they do not restrict; no set is empty. Equal but for what is in the sets.
 
@@ -113,8 +113,8 @@ class Part(NamedTuple):
     identity: bytes
     number: int
     direction: Direction
-    subjects: Pods
-    peers: Nets | None
+    subjects: PodSet
+    peers: NetSet | None
     services: Services | None
     owners: tuple[RuleRef, ...]
     weight: int
@@ -125,7 +125,7 @@ class Part(NamedTuple):
         return self.owners[0].policy.namespace
 
 
-class Live:
+class PolicyRule:
     """A rule that stands in some policy: its owners, sorted, and its parts as of the last time they were computed.
 
     There is one for each RuleKey, compared by identity, for a key costs much to hash. `pods` and `named` are its
@@ -134,18 +134,18 @@ class Live:
 
     __slots__ = ("group", "key", "named", "owners", "parts", "peers", "plain", "pods", "weight")
 
-    def __init__(self, key: RuleKey, group: Pods, peers: Nets | None, plain: Services, weight: int) -> None:
+    def __init__(self, key: RuleKey, group: PodSet, peers: NetSet | None, plain: Services, weight: int) -> None:
         self.key = key
         self.group = group
         self.peers = peers
         self.plain = plain
         self.weight = weight
-        self.pods: dict[Services, Pods] | None = None
-        self.named: dict[Services, Nets] | None = None
+        self.pods: dict[Services, PodSet] | None = None
+        self.named: dict[Services, NetSet] | None = None
         self.owners: list[RuleRef] = []
-        self.parts: tuple[Part, ...] = ()
+        self.parts: tuple[TrackedRule, ...] = ()
 
-    def variants(self) -> list[tuple[Pods, Nets | None, Services | None]]:
+    def variants(self) -> list[tuple[PodSet, NetSet | None, Services | None]]:
         """What the rule comes to now: none has an empty set."""
         group, peers = self.group, self.peers
         if not self.owners or not group.members or (peers is not None and not peers.members):
@@ -154,16 +154,16 @@ class Live:
             return [(group, peers, None)]
         if self.pods is not None:
             return [(pods, peers, services) for services, pods in self.pods.items() if pods.members]
-        plain: list[tuple[Pods, Nets | None, Services | None]] = [(group, peers, self.plain)] if self.plain else []
+        plain: list[tuple[PodSet, NetSet | None, Services | None]] = [(group, peers, self.plain)] if self.plain else []
         named = self.named.items() if self.named else ()
         return plain + [(group, nets, services) for services, nets in named if nets.members]
 
 
-def parts_on(subjects: Pods) -> list[Part]:
+def tracked_rules_on(subjects: PodSet) -> list[TrackedRule]:
     """The parts that have exactly this set of subjects."""
     return [part for live in subjects.rules for part in live.parts if part.subjects is subjects]
 
 
-def has_parts(subjects: Pods) -> bool:
+def has_tracked_rules(subjects: PodSet) -> bool:
     """True when there are any."""
     return any(part.subjects is subjects for live in subjects.rules for part in live.parts)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.parse.near_misses import LONGEST, meant
-from flows.parse.objects import READERS, ParseError, parse_object
+from flows.parse.misspelt_kinds import MAX_COMPARED, intended_kind
+from flows.parse.objects import PARSERS, ParseError, parse_object
 
 POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
 
@@ -66,7 +66,7 @@ def test_what_is_others_is_passed_over(version: str, kind: str) -> None:
     assert parse_object({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}) is None
 
 
-@given(st.text(max_size=2 * LONGEST), st.text(max_size=2 * LONGEST))
+@given(st.text(max_size=2 * MAX_COMPARED), st.text(max_size=2 * MAX_COMPARED))
 def test_any_text_is_compared(version: str, kind: str) -> None:
-    found = meant(kind, version, tuple(READERS))
-    assert found is None or found in READERS
+    found = intended_kind(kind, version, tuple(PARSERS))
+    assert found is None or found in PARSERS

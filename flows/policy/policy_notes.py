@@ -11,11 +11,11 @@ from itertools import islice
 from flows.cluster.model import EVERYTHING, Direction, Peer, Policy, PortSpec, Rule
 from flows.policy.groups import Group
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import named
+from flows.policy.services import named_ports
 
-MOST_NOTES = 5  # of a policy
-MOST_PEERS = 1000  # of a policy that are looked at, and as many names of ports
-MOST_COMPARED = 256  # pods that are compared with those that have a port of some name
+MAX_NOTES = 5  # of a policy
+MAX_PEERS_EXAMINED = 1000  # of a policy that are looked at, and as many names of ports
+MAX_PODS_COMPARED = 256  # pods that are compared with those that have a port of some name
 
 
 def policy_notes(index: PodIndex, policy: Policy) -> tuple[str, ...]:
@@ -23,8 +23,8 @@ def policy_notes(index: PodIndex, policy: Policy) -> tuple[str, ...]:
     if not policy.isolates:
         form, _, _ = policy.key.name.partition(":")
         return (f"has no force: its namespace isolates no pods by the annotation of {form} policies",)
-    found = list(islice(_notes(index, policy), MOST_NOTES + 1))
-    return (*found[:MOST_NOTES], "and more") if len(found) > MOST_NOTES else tuple(found)
+    found = list(islice(_notes(index, policy), MAX_NOTES + 1))
+    return (*found[:MAX_NOTES], "and more") if len(found) > MAX_NOTES else tuple(found)
 
 
 def _notes(index: PodIndex, policy: Policy) -> Iterator[str]:
@@ -35,7 +35,7 @@ def _notes(index: PodIndex, policy: Policy) -> Iterator[str]:
     for direction in Direction:
         for number, rule in enumerate(policy.rules(direction)):
             looked += 0 if rule is None else len(rule.peers) + len(rule.ports)
-            if looked > MOST_PEERS:
+            if looked > MAX_PEERS_EXAMINED:
                 return
             if rule is not None:
                 yield from _of_rule(index, policy, direction, f"{direction.value}[{number}]", rule, subjects)
@@ -50,7 +50,7 @@ def _of_rule(
         if group is not None and not group.members:
             yield f"{where}.{word}[{number}] fits no pod"
     if subjects:
-        yield from (f"{where}: {text}" for text in _ports(index, direction, named(rule.ports), subjects))
+        yield from (f"{where}: {text}" for text in _ports(index, direction, named_ports(rule.ports), subjects))
 
 
 def _group(index: PodIndex, policy: Policy, peer: Peer) -> Group | None:
@@ -65,7 +65,7 @@ def _ports(
     """A port's name is looked up at the destination: for ingress at the pods that the policy selects."""
     for spec in names:
         having = index.with_port((spec,))
-        few = min(len(having), len(subjects)) <= MOST_COMPARED
+        few = min(len(having), len(subjects)) <= MAX_PODS_COMPARED
         if not having:
             yield f"no pod has a port named {spec.port} ({spec.protocol.name})"
         elif direction is Direction.INGRESS and few and having.isdisjoint(subjects):

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-LONGEST = 100  # characters that are compared; nothing longer is near
+MAX_COMPARED = 100  # characters that are compared; nothing longer is near
 _NEAR_GROUP = 0.8  # of 1, as SequenceMatcher has it: network.k8s.io and networking.k8s.io are 0.9
 _KUBERNETES = ".k8s.io"
 _PLURALS = ("s", "es")
@@ -20,12 +20,12 @@ def group_of(version: str) -> str:
     return version.rpartition("/")[0]
 
 
-def meant(kind: str, version: str, known: Collection[tuple[str, str]]) -> tuple[str, str] | None:
+def intended_kind(kind: str, version: str, known: Collection[tuple[str, str]]) -> tuple[str, str] | None:
     """The apiVersion and kind among `known` that were probably meant, the likeliest first there; None when none were.
 
     For what is not itself among `known`.
     """
-    if len(kind) > LONGEST or len(version) > LONGEST:
+    if len(kind) > MAX_COMPARED or len(version) > MAX_COMPARED:
         return None
     found = [one for one in known if _near_kind(kind, one[1]) and _near_version(version, one[0])]
     # The group that was written counts more than the order.
