@@ -96,6 +96,11 @@ vagrant-test: ## the truth tables on virtual machines, which come and go (needs 
 constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows
 	@scripts/renew-constraints
 
+.PHONY: release
+release: develop ## check, build and try a release: VERSION=1.2.3
+	@test -n "$(VERSION)" || { echo "say which: make release VERSION=1.2.3" >&2; exit 2; }
+	@$(BIN)/python scripts/release.py $(VERSION)
+
 .PHONY: clean
 clean: ## remove .venv and everything else that was made here
 	@rm -rf .venv build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

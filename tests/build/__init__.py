@@ -1,1 +1,1 @@
-"""What `make install` promises."""
+"""What `make install` and `make release` promise."""
