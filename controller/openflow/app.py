@@ -25,16 +25,17 @@ from os_ken.ofproto import ofproto_v1_4
 from controller.base.hub import contained, until
 from controller.base.threads import watched
 from controller.config.addresses import HostPort
-from controller.openflow.claims import ClaimProblem, DatapathClaims, peer_identity
+from controller.openflow.datapath_claims import ClaimProblem, DatapathClaims, peer_identity
 from controller.openflow.listener import OpenFlowListener
 from controller.openflow.session import SharedResources, SwitchSession
+from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
-from controller.peers.pace import FifoLock, MemoryBudget
+from controller.peers.memory_budget import MemoryBudget
 from controller.reconcile.events import AskNode, BundleFailed, DumpFlows, Event
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
-from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
-from controller.tls.peers import allowed_name
+from controller.tls.peer_certificates import allowed_name
+from controller.tls.tls_socket import TlsSocket
 from flows.bridge.connection_peer import Peer
 from flows.wire.values import Changes
 

@@ -1,7 +1,7 @@
-"""Where switches connect to: one listening TCP socket, a thread for each connection.
+"""A listening TCP socket for OpenFlow, with a thread for each connection.
 
-Who may come in is `controller.peers.door`'s business. TLS begins here, in the thread of the connection. What is said on
-a connection is `session`'s.
+The TLS handshake runs in the thread of the connection. `controller.peers.connection_limiter` decides which connections
+are accepted; the OpenFlow messages are read in `session`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from controller.base.errors import StartError
 from controller.config.addresses import HostPort
 from controller.openflow.session import SwitchSession
 from controller.peers.acceptor import Acceptor
-from controller.peers.door import AcceptedConnection, ConnectionLimiter, TooManyConnections
+from controller.peers.connection_limiter import AcceptedConnection, ConnectionLimiter, TooManyConnections
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
-from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
-from controller.tls.peers import TlsRefused
+from controller.tls.peer_certificates import TlsRefused
+from controller.tls.tls_socket import TlsSocket
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 1024

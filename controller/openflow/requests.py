@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from controller.openflow import messages, meters
+from controller.openflow import messages, meter_messages
 from controller.openflow.messages import BundleControl
 from controller.openflow.outbox import Outbox
 from controller.peers.limits import OpenFlowLimits
-from controller.peers.pace import MemoryBudget
+from controller.peers.memory_budget import MemoryBudget
 from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from flows.wire.dump import FlowDump
@@ -46,7 +46,7 @@ class DumpRequest:
     result: FlowDump
     xid: int = 0
     # Asked for by the messages before; None when the switch does not know what was asked.
-    meters: meters.MeterDump | None = field(default_factory=meters.MeterDump)
+    meters: meter_messages.MeterDump | None = field(default_factory=meter_messages.MeterDump)
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class BundleRequest:
     @property
     def meter_count(self) -> int:
         """The number of meter messages before the bundle, the barrier included."""
-        return meters.count_meter_mods_before(self.meters)
+        return meter_messages.count_meter_mods_before(self.meters)
 
     @property
     def close_xid(self) -> int:
@@ -153,7 +153,7 @@ class SwitchRequests:
     def waits_for(self, xid: int) -> bool:
         """Whether a multipart reply with this xid is a part of what was asked for."""
         current = self._current
-        return isinstance(current, DumpRequest) and 0 <= current.xid - xid <= meters.METER_REQUESTS
+        return isinstance(current, DumpRequest) and 0 <= current.xid - xid <= meter_messages.METER_REQUESTS
 
     def end(self, reason: str) -> None:
         """The session is over: whatever was asked has failed."""
@@ -173,15 +173,15 @@ class SwitchRequests:
         self._began = self._progress = self._clock()
         if isinstance(current, DumpRequest):
             # A switch answers in order, so what it says of meters comes before the end of its flows.
-            first = self._take_xids(meters.METER_REQUESTS + 1)
-            current.xid = first + meters.METER_REQUESTS
-            self._outbox.put(meters.meter_requests(first) + messages.flow_stats_request(current.xid))
+            first = self._take_xids(meter_messages.METER_REQUESTS + 1)
+            current.xid = first + meter_messages.METER_REQUESTS
+            self._outbox.put(meter_messages.meter_requests(first) + messages.flow_stats_request(current.xid))
             return
         current.meter_xid = self._take_xids(current.meter_count + current.size + 4)
         current.first = current.meter_xid + current.meter_count
         if current.meter_count:
             current.phase = BundlePhase.METERS
-            self._outbox.put(meters.meter_mods_before(current.meters, current.meter_xid))
+            self._outbox.put(meter_messages.meter_mods_before(current.meters, current.meter_xid))
             return
         self._fill(current)
 
@@ -261,7 +261,7 @@ class SwitchRequests:
             if (
                 isinstance(current, DumpRequest)
                 and current.meters is not None
-                and 0 < current.xid - xid <= meters.METER_REQUESTS
+                and 0 < current.xid - xid <= meter_messages.METER_REQUESTS
             ):
                 current.meters.add(kind, message)
                 self._progress = self._clock()
@@ -301,7 +301,7 @@ class SwitchRequests:
                 return
             if current.meters.deletes:
                 first = self._take_xids(len(current.meters.deletes))
-                self._outbox.put(meters.meter_deletes(current.meters, first))
+                self._outbox.put(meter_messages.meter_deletes(current.meters, first))
             self._current = None
             self._go_on()
         self._post(BundleDone(self._dpid, self._session, current.number))
@@ -313,12 +313,12 @@ class SwitchRequests:
             current = self._current
             if isinstance(current, DumpRequest) and xid == current.xid:
                 return f"the switch refused a flow dump: {text}"
-            if isinstance(current, DumpRequest) and 0 < current.xid - xid <= meters.METER_REQUESTS:
+            if isinstance(current, DumpRequest) and 0 < current.xid - xid <= meter_messages.METER_REQUESTS:
                 current.meters = None
             if isinstance(current, BundleRequest) and current.meter_xid <= xid < current.first and not current.error:
-                about = meters.describe_meter_mod(current.meters, xid - current.meter_xid)
+                about = meter_messages.describe_meter_mod(current.meters, xid - current.meter_xid)
                 current.error = f"the switch refused {about}: {text}"
-                current.no_meters = meters.is_meter_unsupported(message)
+                current.no_meters = meter_messages.is_meter_unsupported(message)
             if isinstance(current, BundleRequest) and current.first <= xid <= current.commit_xid:
                 self._progress = self._clock()
                 self._bundle_error(current, xid, text)

@@ -24,18 +24,20 @@ from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
 from controller.config.addresses import plain_address
-from controller.openflow import messages, meters
-from controller.openflow.claims import PeerIdentity, peer_identity
+from controller.openflow import messages, meter_messages
+from controller.openflow.datapath_claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType, MultipartKind
 from controller.openflow.node_probes import PROBE_XID, NodeProber
 from controller.openflow.outbox import Outbox
 from controller.openflow.requests import SwitchRequests
+from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import OpenFlowLimits
-from controller.peers.pace import FifoLock, MemoryBudget, TokenBucket, message_cost
+from controller.peers.memory_budget import MemoryBudget
+from controller.peers.token_bucket import TokenBucket, message_cost
 from controller.reconcile.events import Event, NodeAnswered
-from controller.tls.channel import TlsSocket
-from controller.tls.peers import certificate_names
+from controller.tls.peer_certificates import certificate_names
+from controller.tls.tls_socket import TlsSocket
 from flows.bridge.connection_peer import Peer
 from flows.cluster.net import Net
 from flows.wire.errors import CodecError
@@ -52,7 +54,7 @@ _FOR_OS_KEN = {
 # xids of the echo request that must be answered, and of the flow monitor's; os-ken's own count from 1.
 _CHALLENGE, _MONITOR = 0x7FFFFFFF, 0x7FFFFFFE
 _BRIEF = 1.0  # seconds; a peer that connects again and again for no longer than that is no switch
-_OF_METERS = frozenset(meters.MeterMultipart)
+_OF_METERS = frozenset(meter_messages.MeterMultipart)
 _numbers = itertools.count(1)
 
 
@@ -373,7 +375,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             self._error(xid, message)
         elif kind == MessageType.BUNDLE_CONTROL and self._requests is not None:
             self._requests.bundle_reply(xid, message)
-        elif kind == meters.BARRIER_REPLY and self._requests is not None:
+        elif kind == meter_messages.BARRIER_REPLY and self._requests is not None:
             self._requests.barrier_reply(xid)
         elif kind == MessageType.MULTIPART_REPLY:
             self._multipart(version, xid, message)

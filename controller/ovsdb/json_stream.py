@@ -20,7 +20,8 @@ import ovs.timeval
 import ovs.util
 
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import MemoryBudget, TokenBucket, message_cost
+from controller.peers.memory_budget import MemoryBudget
+from controller.peers.token_bucket import TokenBucket, message_cost
 
 READ_BYTES = 1 << 16
 READS_PER_TURN = 4

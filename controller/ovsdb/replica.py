@@ -10,7 +10,7 @@ from typing import Any
 
 import ovs.db.idl
 
-from controller.ovsdb.contents import ContentsSize
+from controller.ovsdb.contents_size import ContentsSize
 from controller.ovsdb.schema import monitored_schema
 from controller.ovsdb.session import FramedSession
 

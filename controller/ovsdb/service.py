@@ -19,16 +19,16 @@ import structlog
 
 from controller.base.threads import watched
 from controller.ovsdb import bridge_settings
-from controller.ovsdb.feed import Database
-from controller.ovsdb.link import BarrierRequest, ConnectionDirection, ContentsBounds, DatabaseConnection
+from controller.ovsdb.connection import BarrierRequest, ConnectionDirection, ContentsBounds, DatabaseConnection
+from controller.ovsdb.database import Database
 from controller.ovsdb.listener import OvsdbListener
 from controller.ovsdb.rows import DatabaseIdentity
 from controller.ovsdb.session import FramedSession, MessageBounds
 from controller.ovsdb.targets import is_tls, parse_listen, parse_remote
 from controller.ovsdb.writer import BridgeConfig
-from controller.peers.door import AcceptedConnection, ConnectionLimiter, TooManyConnections
+from controller.peers.connection_limiter import AcceptedConnection, ConnectionLimiter, TooManyConnections
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
-from controller.peers.pace import MemoryBudget
+from controller.peers.memory_budget import MemoryBudget
 from controller.reconcile.events import Event
 from controller.status import away_reasons
 from controller.tls.credentials import Credentials

@@ -17,15 +17,15 @@ import ovs.stream
 import ovs.timeval
 import ovs.util
 
-from controller.ovsdb.contents import ContentsTooLarge, check_columns
+from controller.ovsdb.contents_size import ContentsTooLarge, check_columns
 from controller.ovsdb.json_stream import FramedConnection
 from controller.ovsdb.targets import is_tls, plain_address, split_address, stream_name
-from controller.ovsdb.tls import TlsStream
+from controller.ovsdb.tls_stream import TlsStream
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import MemoryBudget
-from controller.tls.channel import TlsSocket
+from controller.peers.memory_budget import MemoryBudget
 from controller.tls.credentials import Credentials
-from controller.tls.peers import certificate_names
+from controller.tls.peer_certificates import certificate_names
+from controller.tls.tls_socket import TlsSocket
 from flows.bridge.connection_peer import Peer
 
 

@@ -16,7 +16,7 @@ import ovs.db.idl
 import structlog
 
 from controller.ovsdb import bridge_settings
-from controller.ovsdb.feed import Database
+from controller.ovsdb.database import Database
 from controller.ovsdb.rows import datapath_id, optional_value, owned_rows, valid_map, valid_text
 from controller.ovsdb.targets import controller_target, leads_to, plain_address
 from controller.peers.backoff import Backoff

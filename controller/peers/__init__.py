@@ -1,4 +1,4 @@
-"""What both channels to the switches have in common: who may connect how often, and what a peer may cost.
+"""Bounds on connection peers, for OpenFlow and OVSDB alike: who may connect how often, and what a peer may cost.
 
-OpenFlow and OVSDB themselves are spoken in `controller.switch` and `controller.ovsdb`; TLS is `controller.tls`'s.
+The protocols themselves must not live here: see `controller.openflow` and `controller.ovsdb`, and `controller.tls`.
 """

@@ -1,7 +1,7 @@
 """The meters of one switch: which the flows that it shall have refer to, which are there, and what that leaves to do.
 
 Meters are compared like flows, with what the switch says of itself. Only those whose numbers are ours are looked at.
-How they are asked for and sent stands in `controller.openflow.meters`. No input or output here.
+How they are asked for and sent stands in `controller.openflow.meter_messages`. No input or output here.
 """
 
 from __future__ import annotations

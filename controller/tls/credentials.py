@@ -18,9 +18,9 @@ from cryptography import x509
 
 from controller.base.errors import StartError
 from controller.base.threads import watched
-from controller.tls.channel import TlsSocket
 from controller.tls.files import FileStamps, TlsFiles, file_stamps
-from controller.tls.peers import TlsChannel, TlsRefusalReason, TlsRefused, authorize
+from controller.tls.peer_certificates import TlsChannel, TlsRefusalReason, TlsRefused, authorize
+from controller.tls.tls_socket import TlsSocket
 
 _LOG = logging.getLogger(__name__)
 FILE_CHECK_SECONDS = 2.0  # between two looks at the files; a handshake looks as well

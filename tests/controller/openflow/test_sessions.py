@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.openflow.meters import METER_REQUESTS
+from controller.openflow.meter_messages import METER_REQUESTS
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,

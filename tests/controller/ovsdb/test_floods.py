@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.ovsdb import json_stream
-from controller.ovsdb.contents import ContentsTooLarge, check_columns
+from controller.ovsdb.contents_size import ContentsTooLarge, check_columns
 from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
 from controller.ovsdb.service import OvsdbBounds
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
-from controller.peers.pace import MemoryBudget
+from controller.peers.memory_budget import MemoryBudget
 from tests.helpers.fakes import ended
 from tests.helpers.ovsdb_node import Core, Node, running, until
 

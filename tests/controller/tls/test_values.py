@@ -18,10 +18,10 @@ from controller.base.errors import StartError
 from controller.cli.status import show
 from controller.config.load import SettingsError, load
 from controller.status.model import StatusView, TlsView
-from controller.tls.channel import TlsSocket
 from controller.tls.credentials import Credentials
 from controller.tls.files import TlsFiles
-from controller.tls.peers import TlsRefused, authorize, certificate_names
+from controller.tls.peer_certificates import TlsRefused, authorize, certificate_names
+from controller.tls.tls_socket import TlsSocket
 from tests.helpers.tls_world import Pki
 
 CERTIFICATE = {

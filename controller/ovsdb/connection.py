@@ -14,16 +14,16 @@ from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
-from controller.ovsdb.contents import ContentsSize
-from controller.ovsdb.feed import Database
+from controller.ovsdb.contents_size import ContentsSize
+from controller.ovsdb.database import Database
+from controller.ovsdb.poller import WakeablePoller
 from controller.ovsdb.replica import Replica
 from controller.ovsdb.rows import DatabaseIdentity, RowReader, database_identity
 from controller.ovsdb.session import FramedSession
-from controller.ovsdb.waiter import WakeablePoller
 from controller.ovsdb.writer import BridgeConfig, BridgeWriter
 from controller.peers.backoff import Backoff
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import MemoryBudget
+from controller.peers.memory_budget import MemoryBudget
 
 log = structlog.get_logger(__name__)
 ConnectionDirection = Literal["connecting", "listening"]

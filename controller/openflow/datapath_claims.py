@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from controller.peers.backoff import Backoff
-from controller.peers.door import address_key
+from controller.peers.connection_limiter import address_key
 from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
 from flows.bridge.connection_peer import Peer

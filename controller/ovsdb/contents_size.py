@@ -11,7 +11,7 @@ from typing import Any
 import ovs.db.types
 
 from controller.peers.limits import OvsdbLimits
-from controller.peers.pace import MemoryBudget
+from controller.peers.memory_budget import MemoryBudget
 
 _WIDE = frozenset({"Bridge", "Open_vSwitch"})
 _VALUE_BYTES = 120  # of the objects of one value, about

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.openflow.claims import DatapathClaims, PeerIdentity
+from controller.openflow.datapath_claims import DatapathClaims, PeerIdentity
 from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
 from flows.bridge.connection_peer import Peer

@@ -16,7 +16,7 @@ import ovs.stream
 import structlog
 
 from controller.tls.credentials import Credentials
-from controller.tls.peers import TlsRefused, tls_refusal
+from controller.tls.peer_certificates import TlsRefused, tls_refusal
 
 log = structlog.get_logger(__name__)
 HANDSHAKE_SECONDS = 8.0  # seconds for the handshake

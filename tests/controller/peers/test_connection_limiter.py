@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from controller.peers.acceptor import Acceptor
 from controller.peers.backoff import Backoff
+from controller.peers.connection_limiter import AcceptedConnection, ConnectionLimiter, TooManyConnections, address_key
 from controller.peers.descriptors import raise_descriptor_limit
-from controller.peers.door import AcceptedConnection, ConnectionLimiter, TooManyConnections, address_key
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
-from controller.peers.pace import MemoryBudget, TokenBucket
+from controller.peers.memory_budget import MemoryBudget
+from controller.peers.token_bucket import TokenBucket
 
 SMALL = ConnectionLimits(connections=12, by_address=9, unproven=6, strangers=4, unproven_by_address=3, settle=1.0,
                    tolerated=2, pace=1.0, pace_known=0.1, addresses=5)  # fmt: skip
@@ -198,8 +199,8 @@ ERRORS = [
 
 
 def test_nothing_that_accept_says_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.peers.acceptor.FIRST_REST", 0.001)
-    monkeypatch.setattr("controller.peers.acceptor.LONGEST_REST", 0.01)
+    monkeypatch.setattr("controller.peers.acceptor.FIRST_ACCEPT_PAUSE", 0.001)
+    monkeypatch.setattr("controller.peers.acceptor.MAX_ACCEPT_PAUSE", 0.01)
     pairs = [socket.socketpair() for _ in range(3)]
     script: list[OSError | socket.socket] = [OSError(number, "no") for number in ERRORS]
     for at, (ours, _) in enumerate(pairs):

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from controller.tls.peers import tls_refusal
+from controller.tls.peer_certificates import tls_refusal
 
 _READ = 1 << 16
 _CHUNK = 1 << 16  # bytes that are encrypted at a time
