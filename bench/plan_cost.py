@@ -15,7 +15,7 @@ from typing import Any
 from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
-from controller.base.garbage_collector import COLLECT
+from controller.base.garbage_collector import GC_THRESHOLDS
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 from flows.plan.world import World
@@ -122,7 +122,7 @@ class Changer:
         self.flows = flow_count(self.world)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*COLLECT)  # as in `headgate run`
+        gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`
         gc.enable()
         self._objects = {one: dict(getattr(self.cluster, one)) for one in DEFINED}
 

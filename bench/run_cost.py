@@ -72,7 +72,7 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
     from controller.base.hub import install
 
     install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
-    from controller.config.schema import Config
+    from controller.config.schema import RunConfig
     from controller.runtime.controller import Controller
 
     pods = [pod("one", f"pod-{n}", n + 1, SWITCHES, {"app": f"app-{n % 10}"}) for n in range(PODS)]
@@ -83,7 +83,7 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hg-bench-")))
         _write(folder / "world.json", [namespace("one"), *map(node, range(SWITCHES)), *pods])
         remotes = tuple(switch.remote for switch in switches)
-        config = Config.model_validate({"manifests": folder, "ovsdb": remotes, "openflow_listen": "tcp:127.0.0.1:0",
+        config = RunConfig.model_validate({"manifests": folder, "ovsdb": remotes, "openflow_listen": "tcp:127.0.0.1:0",
                                         "bridge": ("br0",), "http": "127.0.0.1:1"})  # fmt: skip
         core = Controller(config)
         core.start()

@@ -15,7 +15,7 @@ from typing import TypeVar
 from bench.plan_cost import bridges, flow_count, planned
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4
-from controller.base.garbage_collector import COLLECT
+from controller.base.garbage_collector import GC_THRESHOLDS
 from flows.cluster.model import (
     EVERYTHING,
     Cluster,
@@ -72,7 +72,7 @@ class _Steps:
         self.world: World = planned(cluster, bridges(cluster))
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*COLLECT)  # as in `headgate run`
+        gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`
 
     def pod(self, key: Key, pod: Pod | None) -> tuple[float, int]:
         """CPU milliseconds and changed flows of a pod that is new, or gone (None)."""

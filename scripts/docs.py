@@ -19,7 +19,7 @@ import click
 
 from controller.cli import headgate
 from controller.config import load
-from controller.config.schema import GROUPS
+from controller.config.schema import OPTION_GROUPS
 from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
 from flows.pipeline.page import pipeline_markdown
@@ -59,7 +59,7 @@ def config() -> str:
         "Unknown keys of the file are errors; unknown variables are warned of.\n"
     )
     parts = ["# Settings of `headgate run`\n", rules]
-    for group in GROUPS:
+    for group in OPTION_GROUPS:
         rows = [_option_row(option) for option in load.options() if option.group == group]
         parts.append(f"## {group}\n\n{_table(('Key', 'Flag', 'Variable', 'Default', 'Meaning'), rows)}")
     return "\n".join(parts)
@@ -76,9 +76,9 @@ def metric_names() -> str:
     """Every series of /metrics."""
     rows = [
         (f"`{one.exposed}`", one.kind.__name__.lower(), ", ".join(f"`{label}`" for label in one.labels), one.help)
-        for one in series.DECLARED
+        for one in series.DECLARED_SERIES
     ]
-    rows += [(f"`{name}`", kind, "", says) for name, kind, says in series.PROCESS]
+    rows += [(f"`{name}`", kind, "", says) for name, kind, says in series.PROCESS_SERIES]
     return f"# Metrics\n\nServed on `/metrics`.\n\n{_table(('Name', 'Kind', 'Labels', 'Says'), rows)}"
 
 

@@ -7,6 +7,6 @@ class StartError(Exception):
     """The controller cannot start. The message is for the operator: what is wrong and what to do."""
 
 
-def why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The reason in words, without the number that the system has for it."""
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -52,7 +52,7 @@ def _know_threads() -> None:
     threading.current_thread = current_thread
 
 
-def contained(handler: Callable[P, object]) -> Callable[P, None]:
+def log_exceptions(handler: Callable[P, object]) -> Callable[P, None]:
     """A handler that os-ken calls, with every exception logged here, before it ends the thread that calls it.
 
     Put it below `set_ev_cls`, which marks what it is given.
@@ -68,7 +68,7 @@ def contained(handler: Callable[P, object]) -> Callable[P, None]:
     return call
 
 
-def until(ended: threading.Event, work: Callable[[], object]) -> Callable[[], None]:
+def run_until(ended: threading.Event, work: Callable[[], object]) -> Callable[[], None]:
     """A main for a thread that must live (see `controller.base.threads`).
 
     `work` is called again and again until `ended`, whatever it raises.

@@ -8,21 +8,21 @@ from collections import deque
 from controller.base import logs
 from controller.base.secrets import without_secrets
 
-LINES = 1000
-LONGEST = 2000  # characters of one event
-KEPT = 4 * LONGEST  # as long as one may be until somebody asks, for looking for secrets costs more than logging
+RING_LINES = 1000
+MAX_SHOWN = 2000  # characters of one event
+MAX_KEPT = 4 * MAX_SHOWN  # as long as one may be until somebody asks, for looking for secrets costs more than logging
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class LogRing:
     """Keeps events as the log has formatted them; what leaves it has no secrets."""
 
-    def __init__(self, lines: int = LINES) -> None:
+    def __init__(self, lines: int = RING_LINES) -> None:
         self._lines: deque[str] = deque(maxlen=lines)
 
     def take(self, line: str) -> None:
         """Keep an event. Costs nearly nothing: whoever logs waits for it."""
-        self._lines.append(line if len(line) <= KEPT else _shown(line))
+        self._lines.append(line if len(line) <= MAX_KEPT else _shown(line))
 
     def lines(self) -> tuple[str, ...]:
         """What is kept, the oldest first."""
@@ -31,12 +31,12 @@ class LogRing:
 
 def _shown(line: str) -> str:
     text = without_secrets(_COLOUR.sub("", line).rstrip("\n"))
-    return text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 4] + " ..."
 
 
 RING = LogRing()
 
 
-def attach() -> None:
+def keep_log_lines() -> None:
     """Keep from now on what the process logs, in the form in which it logs it."""
-    logs.listen(RING.take)
+    logs.add_log_listener(RING.take)

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from controller.base.native_threads import original
+from controller.base.native_threads import unpatched
 from controller.base.threads import watched
 
-MOST_LINES = 10_000
-MOST_BYTES = 8 << 20
-LONGEST_LINE = 64 << 10  # bytes; what is longer is cut
-RETRY_SECONDS = 0.05  # where the descriptor does not block and takes no more now
+MAX_QUEUED_LINES = 10_000
+MAX_QUEUED_BYTES = 8 << 20
+MAX_LINE_BYTES = 64 << 10  # bytes; what is longer is cut
+WRITE_RETRY_SECONDS = 0.05  # where the descriptor does not block and takes no more now
 _CUT = b"... (cut)\n"
 
 
@@ -27,14 +27,14 @@ class LogWriter:
     dropped.
     """
 
-    def __init__(self, descriptor: int, report: Callable[[int], str], lines: int = MOST_LINES) -> None:
+    def __init__(self, descriptor: int, report: Callable[[int], str], lines: int = MAX_QUEUED_LINES) -> None:
         self._descriptor = descriptor
         self._report = report
         self._most = lines
-        self._os = original("os")
-        self._sleep = original("time").sleep
+        self._os = unpatched("os")
+        self._sleep = unpatched("time").sleep
         # The original's put never blocks and may be called from any thread.
-        self._queue: Any = original("queue").SimpleQueue()
+        self._queue: Any = unpatched("queue").SimpleQueue()
         # Each of these is changed by one side only.
         self._put_lines = self._put_bytes = 0
         self._done_lines = self._done_bytes = 0
@@ -61,12 +61,12 @@ class LogWriter:
 
     def _is_full(self) -> bool:
         lines, size = self._put_lines - self._done_lines, self._put_bytes - self._done_bytes
-        return lines >= self._most or size >= MOST_BYTES
+        return lines >= self._most or size >= MAX_QUEUED_BYTES
 
     def _enqueue(self, line: str) -> None:
         data = line.encode("utf-8", "backslashreplace")
-        if len(data) > LONGEST_LINE:
-            data = data[: LONGEST_LINE - len(_CUT)] + _CUT
+        if len(data) > MAX_LINE_BYTES:
+            data = data[: MAX_LINE_BYTES - len(_CUT)] + _CUT
         self._put_lines += 1
         self._put_bytes += len(data)
         self._queue.put(data)
@@ -103,13 +103,13 @@ class LogWriter:
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EINTR):
                     raise
-                self._sleep(RETRY_SECONDS)
+                self._sleep(WRITE_RETRY_SECONDS)
                 continue
             data = data[written:]
             self._torn = bool(data)
 
 
-class Lines(io.TextIOBase):
+class LineStream(io.TextIOBase):
     """A text stream that hands whole lines on: for what libraries and the interpreter print."""
 
     def __init__(self, put: Callable[[str], None], descriptor: int) -> None:
@@ -135,7 +135,7 @@ class Lines(io.TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._put(line + "\n")
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > MAX_LINE_BYTES:
             self._put(self._rest + "\n")
             self._rest = ""
         return len(text)

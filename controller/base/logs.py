@@ -18,11 +18,21 @@ from typing import Any, TextIO
 
 import structlog
 
-from controller.base.log_writer import Lines, LogWriter
+from controller.base.log_writer import LineStream, LogWriter
 from controller.base.printable import printable
 
 # Libraries whose INFO is about themselves and not about the operator's network.
-QUIET = ("os_ken", "ovs", "werkzeug", "eventlet", "watchfiles", "asyncio", "concurrent", "urllib3", "pyroute2")
+QUIET_LIBRARIES = (
+    "os_ken",
+    "ovs",
+    "werkzeug",
+    "eventlet",
+    "watchfiles",
+    "asyncio",
+    "concurrent",
+    "urllib3",
+    "pyroute2",
+)
 REPEAT_AFTER = 60.0  # seconds for which an identical warning stays unsaid
 MAX_REMEMBERED = 1000
 HUMAN_TIME = "%Y-%m-%d %H:%M:%S"
@@ -135,17 +145,17 @@ def _dropped_line(number: int, style: str) -> str:
 def take_stderr() -> None:
     """Have what libraries and the interpreter print on standard error take the same way as the log."""
     if _writer is not None:
-        sys.stderr = Lines(_writer.put, sys.stderr.fileno())
+        sys.stderr = LineStream(_writer.put, sys.stderr.fileno())
 
 
 def give_back_stderr(seconds: float) -> None:
     """Undo that, once what was logged is written, or after a bounded time."""
     flush(seconds)
-    if isinstance(sys.stderr, Lines):
+    if isinstance(sys.stderr, LineStream):
         sys.stderr = sys.__stderr__
 
 
-def listen(listener: Callable[[str], object]) -> None:
+def add_log_listener(listener: Callable[[str], object]) -> None:
     """Have every event handed to `listener` too, as it is formatted, also where it finds no place on its way out."""
     if listener not in _listeners:
         _listeners.append(listener)
@@ -162,7 +172,7 @@ def flush(seconds: float) -> None:
         _writer.flush(seconds)
 
 
-def configure(level: str, style: str, stream: TextIO | None = None) -> None:
+def configure_logging(level: str, style: str, stream: TextIO | None = None) -> None:
     """Set up logging: `level` as in Config.log_level, `style` "human" or "json".
 
     May be called again; the last call holds.
@@ -188,7 +198,7 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
-    for name in QUIET:
+    for name in QUIET_LIBRARIES:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True

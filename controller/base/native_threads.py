@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def original(name: str) -> Any:
+def unpatched(name: str) -> Any:
     """A standard library module as it is without eventlet."""
     if os.environ.get("OSKEN_HUB_TYPE") == "eventlet":
         from eventlet import patcher
@@ -33,7 +33,7 @@ class Mailbox(Generic[T]):
         self._receiver, self._sender = socket.socketpair()
         self._sender.setblocking(False)
         self._descriptor = self._sender.fileno()
-        self._write = original("os").write
+        self._write = unpatched("os").write
         self._closed = False
 
     def put(self, value: T) -> None:

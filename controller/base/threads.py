@@ -13,11 +13,11 @@ import time
 import traceback
 from collections.abc import Callable
 
-from controller.base.native_threads import original
+from controller.base.native_threads import unpatched
 
 log = logging.getLogger(__name__)
 
-STEP_SECONDS = 0.005
+JOIN_POLL_SECONDS = 0.005
 _LONGEST_TRACE = 4000  # characters of a traceback that are kept
 _numbers = itertools.count()
 _watched: dict[int, Watched] = {}
@@ -35,7 +35,7 @@ class Watched:
         self._target = target
         self._released = False
         self._number = next(_numbers)
-        make = original("threading").Thread if native else threading.Thread
+        make = unpatched("threading").Thread if native else threading.Thread
         self._thread = make(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class Watched:
         while self._thread.is_alive():
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            time.sleep(STEP_SECONDS)
+            time.sleep(JOIN_POLL_SECONDS)
         return True
 
     def _run(self) -> None:
@@ -84,7 +84,7 @@ class Watched:
                 self.reason = reason
                 # A real thread must not take the locks of logging, which are green; whoever asks next says it.
                 if not self.native:
-                    tell()
+                    log_ended_threads()
 
 
 def watched(name: str, target: Callable[[], object], *, native: bool = False) -> Watched:
@@ -95,12 +95,12 @@ def watched(name: str, target: Callable[[], object], *, native: bool = False) ->
     return Watched(name, target, native)
 
 
-def gone() -> tuple[str, ...]:
+def ended_threads() -> tuple[str, ...]:
     """The threads that have ended and should not have, each with the reason; empty while all is well."""
     return tuple(f"{one.name}: {one.reason}" for one in list(_watched.values()) if one.reason)
 
 
-def tell() -> None:
+def log_ended_threads() -> None:
     """Log, once each, the threads that are gone. For threads of the hub."""
     for one in list(_watched.values()):
         if one.reason and not one.told:

@@ -23,9 +23,9 @@ from controller.cli.hub_choice import install_hub
 
 if TYPE_CHECKING:
     from controller.config.load import Option
-    from controller.config.schema import Config
+    from controller.config.schema import RunConfig
     from controller.metrics.series import Metrics
-    from controller.status.detail_model import DetailViews
+    from controller.status.detail_model import DetailedStatusApi
 
 STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
@@ -78,7 +78,7 @@ class Core(Protocol):
     """What the process needs of the controller: controller.runtime.controller.Controller, or a test's."""
 
     @property
-    def views(self) -> DetailViews:
+    def views(self) -> DetailedStatusApi:
         """What HTTP shows."""
 
     @property
@@ -110,9 +110,9 @@ class RunCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options group by group, with defaults and environment names."""
         from controller.config.load import options
-        from controller.config.schema import GROUPS
+        from controller.config.schema import OPTION_GROUPS
 
-        for group in GROUPS:
+        for group in OPTION_GROUPS:
             with formatter.section(group):
                 formatter.write_dl([_help_line(option) for option in options() if option.group == group])
         own = {option.name for option in options()}
@@ -156,11 +156,13 @@ def _help_line(option: Option) -> tuple[str, str]:
 )
 def run(file: Path | None, **flags: object) -> None:
     """Run the controller (the help text is INTRO)."""
-    from controller.config.load import SettingsError, load, unknown_variables
+    from controller.config.load import SettingsError, load_config, unknown_variables
 
     ctx = click.get_current_context()
     try:
-        config = load({name: value for name, value in flags.items() if value not in (None, ())}, os.environ, file)
+        config = load_config(
+            {name: value for name, value in flags.items() if value not in (None, ())}, os.environ, file
+        )
     except SettingsError as error:
         raise WrongUsage(str(error)) from None
     _check_folder(config)
@@ -170,9 +172,9 @@ def run(file: Path | None, **flags: object) -> None:
         )
     from controller.base import log_ring, logs
 
-    logs.configure(config.log_level, config.log_format)
+    logs.configure_logging(config.log_level, config.log_format)
     logs.take_stderr()
-    log_ring.attach()
+    log_ring.keep_log_lines()
     for line in unknown_variables(os.environ):
         logging.getLogger(__name__).warning(line)
     from controller.runtime.controller import Controller
@@ -183,7 +185,7 @@ def run(file: Path | None, **flags: object) -> None:
         logs.give_back_stderr(FLUSH_SECONDS)
 
 
-def _check_folder(config: Config) -> None:
+def _check_folder(config: RunConfig) -> None:
     folder = config.manifests
     if folder is None:
         return
@@ -197,7 +199,7 @@ def _check_folder(config: Config) -> None:
         raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; give it the right to")
 
 
-def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
+def serve(config: RunConfig, make_core: Callable[[RunConfig], Core]) -> None:
     """Run a core with its HTTP pages until SIGTERM or SIGINT; end within KILL_SECONDS after that. Raises Failure."""
     from controller.config.addresses import is_loopback
     from controller.http.pages import Application
@@ -221,7 +223,7 @@ def serve(config: Config, make_core: Callable[[Config], Core]) -> None:
     _end()
 
 
-def _log_start(config: Config, http: str) -> None:
+def _log_start(config: RunConfig, http: str) -> None:
     import structlog
 
     from controller.base.version import version

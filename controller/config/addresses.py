@@ -14,7 +14,7 @@ OVSDB_PORT = 6640  # IANA's port for OVSDB; ovsdb(7) assumes it where a remote n
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 
 
-class EndpointError(ValueError):
+class AddressError(ValueError):
     """Not an address of the wanted form; the message says what is."""
 
 
@@ -29,15 +29,15 @@ class HostPort(NamedTuple):
 
 
 def parse_host_port(text: str, example: str, default_port: int | None = None) -> HostPort:
-    """Read HOST:PORT; an IPv6 address stands in brackets. Raises EndpointError with `example` in its message."""
+    """Read HOST:PORT; an IPv6 address stands in brackets. Raises AddressError with `example` in its message."""
     host, port_text = _split(text, example)
     _check_host(host, text, example)
     if not port_text:
         if default_port is None:
-            raise EndpointError(f"{text!r} has no port; write it like {example}")
+            raise AddressError(f"{text!r} has no port; write it like {example}")
         return HostPort(host, default_port)
     if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
-        raise EndpointError(f"{text!r}: {port_text!r} is no port number from 0 to 65535; write it like {example}")
+        raise AddressError(f"{text!r}: {port_text!r} is no port number from 0 to 65535; write it like {example}")
     return HostPort(host, int(port_text))
 
 
@@ -45,74 +45,74 @@ def _split(text: str, example: str) -> tuple[str, str]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise EndpointError(
+            raise AddressError(
                 f"{text!r}: the bracket of the IPv6 address must close right before the port; write it like "
                 f"[::1]:{OVSDB_PORT}"
             )
         if ":" not in host:
-            raise EndpointError(f"{text!r}: only an IPv6 address stands in brackets; write it like {example}")
+            raise AddressError(f"{text!r}: only an IPv6 address stands in brackets; write it like {example}")
         return host, rest[1:]
     if text.count(":") > 1:
-        raise EndpointError(f"{text!r}: put an IPv6 address in brackets, like [::1]:{OVSDB_PORT}")
+        raise AddressError(f"{text!r}: put an IPv6 address in brackets, like [::1]:{OVSDB_PORT}")
     host, _, port = text.partition(":")
     if not port and host.isdigit():
-        raise EndpointError(f"{text!r} has no host; write it like {example}")
+        raise AddressError(f"{text!r} has no host; write it like {example}")
     return host, port
 
 
 def _check_host(host: str, text: str, example: str) -> None:
     if not host:
-        raise EndpointError(f"{text!r} has no host; write it like {example}")
+        raise AddressError(f"{text!r} has no host; write it like {example}")
     if ":" in host or host.replace(".", "").isdigit():
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            raise EndpointError(f"{text!r}: {host!r} is no IP address; write it like {example}") from None
+            raise AddressError(f"{text!r}: {host!r} is no IP address; write it like {example}") from None
         return
     if len(host) > 253 or not all(_LABEL.match(label) for label in host.rstrip(".").split(".")):
-        raise EndpointError(f"{text!r}: {host!r} is neither an IP address nor a host name; write it like {example}")
+        raise AddressError(f"{text!r}: {host!r} is neither an IP address nor a host name; write it like {example}")
 
 
 def check_listen(text: str, example: str) -> str:
-    """The `tcp:HOST:PORT` or `ssl:HOST:PORT` of a listener, in one normal form. Raises EndpointError."""
+    """The `tcp:HOST:PORT` or `ssl:HOST:PORT` of a listener, in one normal form. Raises AddressError."""
     return f"{text.partition(':')[0]}:{parse_listen(text, example)}"
 
 
 def parse_listen(text: str, example: str) -> HostPort:
-    """Read a listener's `tcp:HOST:PORT` or `ssl:HOST:PORT`; port 0 lets the system choose. Raises EndpointError."""
+    """Read a listener's `tcp:HOST:PORT` or `ssl:HOST:PORT`; port 0 lets the system choose. Raises AddressError."""
     scheme, colon, rest = text.partition(":")
     if scheme in {"ptcp", "pssl"} and colon:
-        raise EndpointError(f"{text!r}: leave out the p of {scheme}, and write it like {example}")
+        raise AddressError(f"{text!r}: leave out the p of {scheme}, and write it like {example}")
     if scheme in {"punix", "unix"} and colon:
-        raise EndpointError(f"{text!r}: only TCP can be listened on, plain or in TLS; write it like {example}")
+        raise AddressError(f"{text!r}: only TCP can be listened on, plain or in TLS; write it like {example}")
     if scheme not in {"tcp", "ssl"} or not colon:
-        raise EndpointError(f"{text!r} does not start with tcp: or ssl: ; write it like {example}")
+        raise AddressError(f"{text!r} does not start with tcp: or ssl: ; write it like {example}")
     return parse_host_port(rest, example)
 
 
 def check_remote(text: str) -> str:
     """An OVSDB REMOTE in one normal form: `unix:FILE`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (port 6640 when left out).
 
-    Raises EndpointError.
+    Raises AddressError.
     """
     scheme, colon, rest = text.partition(":")
     if scheme in {"ptcp", "pssl", "punix"} and colon:
-        raise EndpointError(
+        raise AddressError(
             f"{text!r} listens instead of connecting; for switches that connect to Headgate use --ovsdb-listen "
             f"tcp:HOST:PORT"
         )
     if scheme == "unix" and colon:
         if not rest:
-            raise EndpointError(f"{text!r} names no socket; write it like unix:/run/openvswitch/db.sock")
+            raise AddressError(f"{text!r} names no socket; write it like unix:/run/openvswitch/db.sock")
         return text
     if scheme not in {"tcp", "ssl"} or not colon:
-        raise EndpointError(
+        raise AddressError(
             f"{text!r} is no OVSDB remote; write it like unix:/run/openvswitch/db.sock, tcp:192.0.2.1:6640 or "
             "ssl:192.0.2.1:6640"
         )
     address = parse_host_port(rest, f"{scheme}:192.0.2.1:6640", OVSDB_PORT)
     if not address.port:
-        raise EndpointError(f"{text!r}: nothing can be reached at port 0; write it like {scheme}:192.0.2.1:6640")
+        raise AddressError(f"{text!r}: nothing can be reached at port 0; write it like {scheme}:192.0.2.1:6640")
     return f"{scheme}:{address}"
 
 
@@ -137,7 +137,7 @@ def is_exposed(text: str) -> bool:
     return scheme == "tcp" and not is_loopback(parse_host_port(rest, text, OVSDB_PORT).host)
 
 
-def plain_address(host: str) -> str:
+def canonical_address(host: str) -> str:
     """A socket's address as text that others can use: no IPv4-mapped form, no scope. Raises ValueError."""
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from controller.config.schema import ENV_PREFIX, IN_CLUSTER, Config
+from controller.config.schema import ENV_PREFIX, IN_CLUSTER, RunConfig
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 # Variables with our prefix that are read elsewhere (the client commands).
@@ -38,7 +38,7 @@ class SettingsError(Exception):
 
 
 class Option(NamedTuple):
-    """One field of Config as flags, help and reference pages need it. `default` is text, empty for none."""
+    """One field of RunConfig as flags, help and reference pages need it. `default` is text, empty for none."""
 
     name: str
     flag: str
@@ -51,7 +51,7 @@ class Option(NamedTuple):
     choices: tuple[str, ...]
 
 
-class Given(NamedTuple):
+class GivenValue(NamedTuple):
     """A raw value and where it stood, in words."""
 
     value: object
@@ -60,7 +60,7 @@ class Given(NamedTuple):
 
 def options() -> tuple[Option, ...]:
     """All options, in the order of the schema."""
-    return tuple(_describe(name, field) for name, field in Config.model_fields.items())
+    return tuple(_describe(name, field) for name, field in RunConfig.model_fields.items())
 
 
 def _describe(name: str, field: FieldInfo) -> Option:
@@ -80,8 +80,8 @@ def _describe(name: str, field: FieldInfo) -> Option:
     )
 
 
-def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> Config:
-    """Merge all sources into a Config.
+def load_config(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> RunConfig:
+    """Merge all sources into a RunConfig.
 
     `flags` holds what was given on the command line only, `file` is the path of `--config` (the environment may name
     it instead). A list from a stronger source replaces that of a weaker one. Raises SettingsError.
@@ -90,11 +90,11 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
     file = file or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
     merged = from_file(file) if file else {}
     merged.update(given)
-    merged.update({name: Given(value, "--" + name.replace("_", "-")) for name, value in flags.items()})
+    merged.update({name: GivenValue(value, "--" + name.replace("_", "-")) for name, value in flags.items()})
     if not merged.keys() & {"manifests", "kubeconfig"} and _is_in_cluster(environment):
-        merged["kubeconfig"] = Given(IN_CLUSTER, "this pod's service account")
+        merged["kubeconfig"] = GivenValue(IN_CLUSTER, "this pod's service account")
     try:
-        return Config.model_validate({name: one.value for name, one in merged.items()})
+        return RunConfig.model_validate({name: one.value for name, one in merged.items()})
     except ValidationError as error:
         raise SettingsError(_explain(error, merged)) from None
 
@@ -104,15 +104,15 @@ def _is_in_cluster(environment: Mapping[str, str]) -> bool:
     return bool(environment.get("KUBERNETES_SERVICE_HOST")) and SERVICE_ACCOUNT_TOKEN.is_file()
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
+def from_environment(environment: Mapping[str, str]) -> dict[str, GivenValue]:
     """The options that HEADGATE_ variables set; an empty variable counts as not set, and an unknown one for nothing."""
     known = {option.variable: option for option in options()}
-    given: dict[str, Given] = {}
+    given: dict[str, GivenValue] = {}
     for variable, text in sorted(environment.items()):
         option = known.get(variable)
         if option is not None and text.strip():
             value: object = tuple(text.replace(",", " ").split()) if option.repeatable else text.strip()
-            given[option.name] = Given(value, variable)
+            given[option.name] = GivenValue(value, variable)
     return given
 
 
@@ -131,10 +131,10 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def from_file(path: Path) -> dict[str, Given]:
+def from_file(path: Path) -> dict[str, GivenValue]:
     """The options that a YAML file sets. Raises SettingsError with file and line."""
     known = {option.name: option for option in options()}
-    given: dict[str, Given] = {}
+    given: dict[str, GivenValue] = {}
     for key, line, value in _read_mapping(path):
         option = known.get(key)
         if option is None:
@@ -147,7 +147,7 @@ def from_file(path: Path) -> dict[str, Given]:
             continue
         if option.repeatable and isinstance(value, str):
             value = (value,)
-        given[key] = Given(value, f"{path}:{line}: {key}")
+        given[key] = GivenValue(value, f"{path}:{line}: {key}")
     return given
 
 
@@ -190,7 +190,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def _explain(error: ValidationError, given: Mapping[str, Given]) -> str:
+def _explain(error: ValidationError, given: Mapping[str, GivenValue]) -> str:
     """The first thing that pydantic found wrong, in one line that begins with where the value came from."""
     first = error.errors(include_url=False, include_context=True)[0]
     reason = _reason(dict(first))

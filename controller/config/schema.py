@@ -1,6 +1,6 @@
 """The one schema of `headgate run`: every option with its meaning, default, environment name and check.
 
-Flags, help, the YAML file, the environment and the reference page all come from `Config`; how the sources are merged
+Flags, help, the YAML file, the environment and the reference page all come from `RunConfig`; how the sources are merged
 stands in `settings`. Nothing here touches the disk or the network.
 """
 
@@ -24,12 +24,12 @@ from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFi
 from flows.pipeline.pod_limits import Rates
 
 ENV_PREFIX = "HEADGATE_"
-SOURCES = "Where the Kubernetes objects come from"
-SWITCHES = "Switches"
-TLS = "TLS, for addresses that begin with ssl:"
-LIMITS = "What one pod may take of its node"
-PROCESS = "The process itself"
-GROUPS = (SOURCES, SWITCHES, LIMITS, TLS, PROCESS)
+SOURCE_OPTIONS = "Where the Kubernetes objects come from"
+SWITCH_OPTIONS = "Switches"
+TLS_OPTIONS = "TLS, for addresses that begin with ssl:"
+LIMIT_OPTIONS = "What one pod may take of its node"
+PROCESS_OPTIONS = "The process itself"
+OPTION_GROUPS = (SOURCE_OPTIONS, SWITCH_OPTIONS, LIMIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS)
 
 OPENFLOW_EXAMPLE = "tcp:0.0.0.0:6653"
 OVSDB_EXAMPLE = "tcp:0.0.0.0:6640"
@@ -70,7 +70,7 @@ Remote = Annotated[str, AfterValidator(check_remote)]
 Bridge = Annotated[str, AfterValidator(_check_bridge)]
 
 
-class Config(BaseModel):
+class RunConfig(BaseModel):
     """What `headgate run` was told.
 
     Addresses are kept in a normal form; a list given by a stronger source replaces the weaker one's.
@@ -79,90 +79,93 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifests: Path | None = _option(
-        SOURCES, "DIR",
+        SOURCE_OPTIONS, "DIR",
         "Folder of YAML or JSON files with Namespaces, Pods, Nodes and NetworkPolicies. It is watched: files may "
         "come, go and be renamed over at any moment. Names that start with a dot are not read.",
     )  # fmt: skip
     kubeconfig: str | None = _option(
-        SOURCES, "FILE",
+        SOURCE_OPTIONS, "FILE",
         "Kubernetes API server to read the same objects from, in kubectl's form; its current context counts. "
         f"The word {IN_CLUSTER} means the service account of the pod that this runs in; that is also the default there "
         "when no source is given.",
     )  # fmt: skip
     ovsdb: Annotated[tuple[Remote, ...], AfterValidator(_unique)] = _option(
-        SWITCHES, "REMOTE",
+        SWITCH_OPTIONS, "REMOTE",
         "OVSDB server of a switch to connect to, as ovs-vsctl's --db takes it: unix:FILE, ssl:HOST:PORT or "
         "tcp:HOST:PORT. Give one for each switch.",
         (),
     )  # fmt: skip
     ovsdb_listen: Annotated[str, AfterValidator(_check_ovsdb_listen)] | None = _option(
-        SWITCHES, "ssl:HOST:PORT",
+        SWITCH_OPTIONS, "ssl:HOST:PORT",
         "Also wait here for switches that connect by themselves (ovs-vsctl set-manager ssl:CONTROLLER:6640); "
         "tcp:HOST:PORT does without TLS.",
     )  # fmt: skip
     openflow_listen: Annotated[str, AfterValidator(_check_openflow_listen)] = _option(
-        SWITCHES, "ssl:HOST:PORT",
+        SWITCH_OPTIONS, "ssl:HOST:PORT",
         "Where switches connect with OpenFlow. Headgate itself sets this as the bridge's controller, by OVSDB; "
         "tcp:HOST:PORT does without TLS.",
         OPENFLOW_EXAMPLE,
     )  # fmt: skip
     bridge: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_unique)] = _option(
-        SWITCHES, "NAME",
+        SWITCH_OPTIONS, "NAME",
         "Bridge that Headgate owns on every switch. Other bridges are never touched.",
         ("br-int",),
     )  # fmt: skip
     new_connections_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
-        LIMITS, "NUMBER",
+        LIMIT_OPTIONS, "NUMBER",
         "New connections a second that one pod may open in the long run, and six times as many at once; what is more "
         "is dropped and counted. Packets of connections that are open are never limited. 0: no limit.",
         Rates().connections,
     )  # fmt: skip
     fragments_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
-        LIMITS, "NUMBER",
+        LIMIT_OPTIONS, "NUMBER",
         "IP fragments a second that one pod may send in the long run, and six times as many at once. Open vSwitch "
         "lets 1000 fragments of a node wait for the rest of their packets, for 15 seconds. 0: no limit.",
         Rates().fragments,
     )  # fmt: skip
     private_key: Path | None = _option(
-        TLS, "FILE", "Our private key, PEM. The three files may change at any time: new connections take the new ones.",
+        TLS_OPTIONS, "FILE",
+        "Our private key, PEM. The three files may change at any time: new connections take the new ones.",
     )  # fmt: skip
     certificate: Path | None = _option(
-        TLS, "FILE", "Our certificate, PEM, with those between it and its CA.",
+        TLS_OPTIONS, "FILE", "Our certificate, PEM, with those between it and its CA.",
     )  # fmt: skip
     ca_cert: Path | None = _option(
-        TLS, "FILE", "Certificates of the CAs that sign switches, PEM. Who has no certificate of theirs is refused.",
+        TLS_OPTIONS, "FILE",
+        "Certificates of the CAs that sign switches, PEM. Who has no certificate of theirs is refused.",
     )  # fmt: skip
     pki_dir: Path | None = _option(
-        TLS, "DIR",
+        TLS_OPTIONS, "DIR",
         "Folder in the layout of ovs-pki and `headgate pki`, for those of the three that are not given: "
         f"{PRIVATE_KEY}, {CERTIFICATE} and {CA_CERTIFICATE} in it.",
     )  # fmt: skip
     allowed_switch: Annotated[tuple[str, ...], AfterValidator(_unique)] = _option(
-        TLS, "NAME",
+        TLS_OPTIONS, "NAME",
         "Only switches whose certificate bears one of these names (common name or alternative name) may connect. "
         "Without it, every certificate of the CA is good.",
         (),
     )  # fmt: skip
     http: Annotated[str, AfterValidator(_check_http)] = _option(
-        PROCESS, "HOST:PORT",
+        PROCESS_OPTIONS, "HOST:PORT",
         "Where /status, /healthz, /readyz, /flows and /metrics are served. It has no login: keep it on loopback "
         "or behind something that has.",
         HTTP_EXAMPLE,
     )  # fmt: skip
     hub: Literal["eventlet", "native"] = _option(
-        PROCESS, "HUB",
+        PROCESS_OPTIONS, "HUB",
         "How os-ken runs its connections: eventlet's green threads, or native operating system threads.",
         "eventlet",
     )  # fmt: skip
     log_level: Literal["debug", "info", "warning", "error"] = _option(
-        PROCESS, "LEVEL", "The least important messages that are still logged.", "info",
+        PROCESS_OPTIONS, "LEVEL", "The least important messages that are still logged.", "info",
     )  # fmt: skip
     log_format: Literal["human", "json"] = _option(
-        PROCESS, "FORMAT", "Log lines for people, or one JSON object a line. Both go to standard error.", "human",
+        PROCESS_OPTIONS, "FORMAT",
+        "Log lines for people, or one JSON object a line. Both go to standard error.", "human",
     )  # fmt: skip
 
     @model_validator(mode="after")
-    def _is_complete(self) -> Config:
+    def _is_complete(self) -> RunConfig:
         if self.manifests is None and self.kubeconfig is None:
             raise ValueError(
                 "there is nothing to enforce: say where the objects come from, with --manifests DIR or "
@@ -176,7 +179,7 @@ class Config(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _has_what_tls_needs(self) -> Config:
+    def _has_what_tls_needs(self) -> RunConfig:
         flags = {"private_key": "--private-key", "certificate": "--certificate", "ca_cert": "--ca-cert"}
         missing = [flag for name, flag in flags.items() if getattr(self, name) is None and self.pki_dir is None]
         secured = [address for address in self._addresses() if is_tls(address)]

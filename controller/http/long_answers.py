@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from controller.status.model import StatusView
 
 T = TypeVar("T")
-AT_ONCE = 250  # values that are encoded in one go
+VALUES_PER_CHUNK = 250  # values that are encoded in one go
 _LONG = ("policies", "pods", "problems")  # fields of a status that grow with the world, and are kept as they are
 
 
@@ -37,8 +37,8 @@ class ListEncoder(Generic[T]):
         return text
 
     def _parts(self, values: Sequence[T]) -> Iterator[bytes]:
-        for start in range(0, len(values), AT_ONCE):
-            yield self._adapter.dump_json(values[start : start + AT_ONCE])[1:-1]
+        for start in range(0, len(values), VALUES_PER_CHUNK):
+            yield self._adapter.dump_json(values[start : start + VALUES_PER_CHUNK])[1:-1]
             time.sleep(0)
 
 
@@ -80,8 +80,8 @@ def exposition(registry: CollectorRegistry, encode: Callable[[Any], bytes]) -> b
     parts: list[bytes] = []
     for metric in registry.collect():
         samples, metric.samples = metric.samples, []
-        for start in range(0, max(len(samples), 1), AT_ONCE):
-            metric.samples = samples[start : start + AT_ONCE]
+        for start in range(0, max(len(samples), 1), VALUES_PER_CHUNK):
+            metric.samples = samples[start : start + VALUES_PER_CHUNK]
             text = encode(_Part(metric))
             if start:
                 text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))

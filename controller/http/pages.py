@@ -30,10 +30,10 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Request, Response
 
-from controller.base.threads import gone, tell
-from controller.config.addresses import EndpointError, is_loopback, parse_host_port
+from controller.base.threads import ended_threads, log_ended_threads
+from controller.config.addresses import AddressError, is_loopback, parse_host_port
 from controller.http.long_answers import ListEncoder, StatusEncoder, exposition
-from controller.status.detail_model import DetailViews, PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.status.detail_model import DetailedStatusApi, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.model import FlowView, SwitchUnavailable, UnknownNode, WaitResult
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ log = logging.getLogger(__name__)
 MAX_WAIT = 600.0  # seconds; a client that wants to wait longer asks again
 DEFAULT_WAIT = 30.0
 MAX_PARAMETER = 600  # characters; a namespace and a pod name have at most 63 and 253
-MISSING = "Headgate-Missing"  # of /flows: a JSON list of the switches that gave no flows, and why
-MOST_MISSING = 4096  # bytes
+MISSING_HEADER = "Headgate-Missing"  # of /flows: a JSON list of the switches that gave no flows, and why
+MAX_MISSING_BYTES = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
 FLOWS_JSON = TypeAdapter(list[FlowView])
 POD_JSON = TypeAdapter(PodDetail)
 POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
-KEY = "key"  # the parameter that a handler gets an object's NAMESPACE/NAME as
+OBJECT_KEY = "key"  # the parameter that a handler gets an object's NAMESPACE/NAME as
 
 
-class Page(NamedTuple):
+class Endpoint(NamedTuple):
     """One path: its handler, methods, the parameters it knows, and how many requests may be in it at once."""
 
     handler: Callable[[Mapping[str, str]], Response]
@@ -69,24 +69,24 @@ class Application:
     `loopback`: it listens where only this machine gets in.
     """
 
-    def __init__(self, views: DetailViews, registry: CollectorRegistry, loopback: bool) -> None:
+    def __init__(self, views: DetailedStatusApi, registry: CollectorRegistry, loopback: bool) -> None:
         self._views = views
         self._registry = registry
         self._loopback = loopback
         self._encoder = StatusEncoder()
         self._pages = {
-            "/healthz": Page(self._healthz, threading.BoundedSemaphore(64)),
-            "/readyz": Page(self._readyz, threading.BoundedSemaphore(64)),
-            "/status": Page(self._status, threading.BoundedSemaphore(8)),
-            "/metrics": Page(self._metrics, threading.BoundedSemaphore(8)),
-            "/wait": Page(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
-            "/flows": Page(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
-            "/support": Page(self._support, threading.BoundedSemaphore(2)),
+            "/healthz": Endpoint(self._healthz, threading.BoundedSemaphore(64)),
+            "/readyz": Endpoint(self._readyz, threading.BoundedSemaphore(64)),
+            "/status": Endpoint(self._status, threading.BoundedSemaphore(8)),
+            "/metrics": Endpoint(self._metrics, threading.BoundedSemaphore(8)),
+            "/wait": Endpoint(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
+            "/flows": Endpoint(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
+            "/support": Endpoint(self._support, threading.BoundedSemaphore(2)),
         }
         # Pages of one object: what follows is its NAMESPACE/NAME.
         self._objects = {
-            "/pods/": Page(self._pod, threading.BoundedSemaphore(4)),
-            "/policies/": Page(self._policy, threading.BoundedSemaphore(4)),
+            "/pods/": Endpoint(self._pod, threading.BoundedSemaphore(4)),
+            "/policies/": Endpoint(self._policy, threading.BoundedSemaphore(4)),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -111,7 +111,7 @@ class Application:
         page, named = self._pages.get(request.path), dict[str, str]()
         for start, one in self._objects.items():
             if request.path.startswith(start):
-                page, named = one, {KEY: _object(request.path.removeprefix(start))}
+                page, named = one, {OBJECT_KEY: _object(request.path.removeprefix(start))}
         if page is None:
             there = [*self._pages, *(f"{start}NAMESPACE/NAME" for start in self._objects)]
             raise NotFound(f"there is no such page; there are {', '.join(there)}")
@@ -122,8 +122,8 @@ class Application:
             return page.handler(parameters | named)
 
     def _healthz(self, _: Mapping[str, str]) -> Response:
-        tell()
-        missed = gone()
+        log_ended_threads()
+        missed = ended_threads()
         return _json({"status": "failed", "gone": list(missed)} if missed else {"status": "ok"}, 503 if missed else 200)
 
     def _readyz(self, _: Mapping[str, str]) -> Response:
@@ -154,18 +154,18 @@ class Application:
         ]
         response = _raw(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
         if missing:
-            response.headers[MISSING] = json.dumps(_shortened(missing))
+            response.headers[MISSING_HEADER] = json.dumps(_shortened(missing))
         return response
 
     def _pod(self, parameters: Mapping[str, str]) -> Response:
         try:
-            return _raw(POD_JSON.dump_json(self._views.pod(parameters[KEY])))
+            return _raw(POD_JSON.dump_json(self._views.pod(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
 
     def _policy(self, parameters: Mapping[str, str]) -> Response:
         try:
-            return _raw(POLICY_JSON.dump_json(self._views.policy(parameters[KEY])))
+            return _raw(POLICY_JSON.dump_json(self._views.policy(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
 
@@ -188,7 +188,7 @@ def _check_host(host: str, loopback: bool) -> None:
         return
     try:
         name = parse_host_port(host, "127.0.0.1:8080", default_port=80).host
-    except EndpointError:
+    except AddressError:
         raise BadRequest("the Host header is no host") from None
     if not is_loopback(name):
         raise MisdirectedRequest("ask by the address that Headgate listens on, like 127.0.0.1")
@@ -211,7 +211,7 @@ def _parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
 def _shortened(lines: tuple[str, ...]) -> list[str]:
     """As many lines as a header may hold, which is ASCII in JSON, and how many there are more."""
     kept: list[str] = []
-    room = MOST_MISSING
+    room = MAX_MISSING_BYTES
     for line in lines:
         room -= len(json.dumps(line)) + 2
         if room < 0:

@@ -18,18 +18,18 @@ from controller.base.errors import StartError
 from controller.base.threads import watched
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
-from controller.http.slots import Slot, Slots
+from controller.http.slots import ConnectionSlot, ConnectionSlots
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 128
+HTTP_BACKLOG = 128
 REQUEST_SECONDS = 10.0  # in which a request must have arrived completely
-ANSWER_SECONDS = 60.0  # in which an answer must have been taken, once it is there
-STEP_BYTES = 64 << 10
+RESPONSE_SECONDS = 60.0  # in which an answer must have been taken, once it is there
+WRITE_CHUNK_BYTES = 64 << 10
 MAX_REQUEST_BYTES = 16 << 10  # of a request's line and headers
 POLL_SECONDS = 0.2
-ACCEPT_SECONDS = 0.1  # before the next attempt where a connection could not be accepted
-VITAL = ("/healthz", "/readyz")  # by which others decide whether this process lives and is of use
+ACCEPT_RETRY_SECONDS = 0.1  # before the next attempt where a connection could not be accepted
+PROBE_PATHS = ("/healthz", "/readyz")  # by which others decide whether this process lives and is of use
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\r\n"
     b'{"error": "too many connections at once; ask again"}\n'
@@ -62,7 +62,7 @@ class _Bounded(io.BufferedIOBase):
 
 
 class _Patient(io.BufferedIOBase):
-    """The writing side: each step may take its time, and all together no more than ANSWER_SECONDS."""
+    """The writing side: each step may take its time, and all together no more than RESPONSE_SECONDS."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
@@ -77,13 +77,13 @@ class _Patient(io.BufferedIOBase):
         """All of it. Raises TimeoutError."""
         view = memoryview(data)
         if self._deadline is None:
-            self._deadline = time.monotonic() + ANSWER_SECONDS
-        for start in range(0, len(view), STEP_BYTES):
+            self._deadline = time.monotonic() + RESPONSE_SECONDS
+        for start in range(0, len(view), WRITE_CHUNK_BYTES):
             left = self._deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the client takes its answer too slowly")
             self._connection.settimeout(min(left, REQUEST_SECONDS))
-            self._connection.sendall(view[start : start + STEP_BYTES])
+            self._connection.sendall(view[start : start + WRITE_CHUNK_BYTES])
         return len(view)
 
 
@@ -104,7 +104,7 @@ class _Handler(WSGIRequestHandler):
 
     def run_wsgi(self) -> None:
         """Answer; the request is here, so only the answer may take its time from now on."""
-        if not self.server.may_answer(self.connection, self.path.partition("?")[0] in VITAL):
+        if not self.server.may_answer(self.connection, self.path.partition("?")[0] in PROBE_PATHS):
             self.wfile.write(_BUSY)
             return
         # No request has a body, and werkzeug would read on after the answer for as long as the client likes to send.
@@ -128,8 +128,8 @@ class _Server(ThreadedWSGIServer):
     block_on_close = False
 
     def __init__(self, address: HostPort, application: Application, listener: socket.socket) -> None:
-        self._slots = Slots()
-        self._slot_of: dict[socket.socket, Slot] = {}
+        self._slots = ConnectionSlots()
+        self._slot_of: dict[socket.socket, ConnectionSlot] = {}
         super().__init__(address.host, address.port, application, _Handler, fd=listener.fileno())
 
     def get_request(self) -> Any:
@@ -137,7 +137,7 @@ class _Server(ThreadedWSGIServer):
         try:
             return super().get_request()
         except OSError:
-            time.sleep(ACCEPT_SECONDS)
+            time.sleep(ACCEPT_RETRY_SECONDS)
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -190,7 +190,7 @@ def _listen(address: HostPort) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
-        listener.listen(BACKLOG)
+        listener.listen(HTTP_BACKLOG)
     except OSError:
         listener.close()
         raise

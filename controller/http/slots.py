@@ -14,15 +14,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-MOST_ARRIVING = 128
-MOST_ARRIVING_OF_ONE = 32
-MOST_ANSWERED = 96
-MOST_ANSWERED_OF_ONE = 64  # all who ask from this machine have one address
-MOST_VITAL = 64  # answers of a hundred bytes, which the kernel takes at once
+MAX_ARRIVING = 128
+MAX_ARRIVING_PER_ADDRESS = 32
+MAX_ANSWERED = 96
+MAX_ANSWERED_PER_ADDRESS = 64  # all who ask from this machine have one address
+MAX_PROBES = 64  # answers of a hundred bytes, which the kernel takes at once
 
 
 @dataclass(eq=False, slots=True)
-class Slot:
+class ConnectionSlot:
     """One connection; `cut` ends it."""
 
     address: str
@@ -32,20 +32,20 @@ class Slot:
     vital: bool = False
 
 
-class Slots:
+class ConnectionSlots:
     """All connections. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arriving: dict[Slot, None] = {}  # in their order
+        self._arriving: dict[ConnectionSlot, None] = {}  # in their order
         self._arriving_of: Counter[str] = Counter()
         self._answered_of: Counter[str] = Counter()
-        self._answered: dict[Slot, None] = {}
+        self._answered: dict[ConnectionSlot, None] = {}
         self._vital = 0
 
-    def arrive(self, address: str, cut: Callable[[], None]) -> Slot:
+    def arrive(self, address: str, cut: Callable[[], None]) -> ConnectionSlot:
         """A connection has come; another may be cut for it."""
-        slot = Slot(address, cut)
+        slot = ConnectionSlot(address, cut)
         with self._lock:
             self._arriving[slot] = None
             self._arriving_of[address] += 1
@@ -56,27 +56,27 @@ class Slots:
             victim.cut()
         return slot
 
-    def _too_many(self, address: str) -> Slot | None:
+    def _too_many(self, address: str) -> ConnectionSlot | None:
         """The connection that must go, if any: of those of whoever has most, the oldest."""
-        if self._arriving_of[address] > MOST_ARRIVING_OF_ONE:
+        if self._arriving_of[address] > MAX_ARRIVING_PER_ADDRESS:
             greediest = address
-        elif len(self._arriving) > MOST_ARRIVING:
+        elif len(self._arriving) > MAX_ARRIVING:
             greediest = max(self._arriving_of, key=self._arriving_of.__getitem__)
         else:
             return None
         return next(slot for slot in self._arriving if slot.address == greediest)
 
-    def answer(self, slot: Slot, vital: bool) -> bool:
+    def answer(self, slot: ConnectionSlot, vital: bool) -> bool:
         """Its request is here; returns whether it may be answered now."""
         with self._lock:
             if not self._leave_arriving(slot):
                 return False  # it was cut
             if vital:
-                if self._vital >= MOST_VITAL:
+                if self._vital >= MAX_PROBES:
                     return False
                 self._vital += 1
                 slot.vital = True
-            elif len(self._answered) >= MOST_ANSWERED or self._answered_of[slot.address] >= MOST_ANSWERED_OF_ONE:
+            elif len(self._answered) >= MAX_ANSWERED or self._answered_of[slot.address] >= MAX_ANSWERED_PER_ADDRESS:
                 return False
             else:
                 self._answered[slot] = None
@@ -84,7 +84,7 @@ class Slots:
             slot.answered = True
             return True
 
-    def leave(self, slot: Slot) -> None:
+    def leave(self, slot: ConnectionSlot) -> None:
         """It has ended."""
         with self._lock:
             self._leave_arriving(slot)
@@ -105,7 +105,7 @@ class Slots:
         for slot in late:
             slot.cut()
 
-    def _leave_arriving(self, slot: Slot) -> bool:
+    def _leave_arriving(self, slot: ConnectionSlot) -> bool:
         if slot not in self._arriving:
             return False
         del self._arriving[slot]

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from controller.metrics.series import Counts, Denied, Invalid, Limited, Metrics
+from controller.metrics.series import DeniedLabels, InvalidLabels, LimitedLabels, Metrics, PacketLabels
 from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
-from controller.status.keeper import BUSY_SECONDS, Core, Keeper
-from controller.status.report import bridges_behind
+from controller.status.keeper import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
+from controller.status.report import unrealized_bridges
 from flows.bridge.owners import BridgeName
 from flows.cluster.model import Cluster, Direction, Key
 
@@ -49,8 +49,8 @@ class Gauges:
 
     def __init__(
         self,
-        core: Core,
-        keeper: Keeper,
+        core: ReconcilerAccess,
+        keeper: IncrementalViews,
         metrics: Metrics,
         faulty: Callable[[], int],
         away: Callable[[], Mapping[BridgeName, str]] = dict,
@@ -64,7 +64,7 @@ class Gauges:
 
     def show(self) -> None:
         """Set them. Raises TimeoutError when the core is busy for too long."""
-        counts = self._core.read(partial(_count, self._away()), BUSY_SECONDS)
+        counts = self._core.read(partial(_count, self._away()), READ_TIMEOUT_SECONDS)
         for where, values in counts.switches.items():
             if self._shown.get(where) != values:
                 self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
@@ -108,7 +108,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
         switches,
         len(world.cluster.policies) if world.cluster else 0,
         pods,
-        bool(bridges_behind(core)),
+        bool(unrealized_bridges(core)),
         bool(world.left_out()),
         world.cluster,
         refused + sum(1 for _ in core.contained()),
@@ -123,9 +123,9 @@ def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) 
     return away.get(name) or (WAITING if core.is_synced(name[0]) else OVSDB)
 
 
-def _owned(cluster: Cluster, counts: Counts) -> bool:
+def _owned(cluster: Cluster, counts: PacketLabels) -> bool:
     """True while the pod, or the policy with this rule, is there."""
-    if isinstance(counts, Denied | Limited | Invalid):
+    if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels):
         return Key(counts.namespace, counts.pod) in cluster.pods
     policy = cluster.policies.get(Key(counts.namespace, counts.policy))
     rules = policy.rules(Direction(counts.direction)) if policy is not None else ()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 
-from controller.metrics.series import Allowed, Counts, Denied, Invalid, Limited, Metrics, Reading
+from controller.metrics.series import (
+    AllowedLabels,
+    CounterSample,
+    DeniedLabels,
+    InvalidLabels,
+    LimitedLabels,
+    Metrics,
+    PacketLabels,
+)
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
@@ -18,17 +26,17 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.invalid_packets import InvalidReason
 from controller.reconcile.reconciler import Reconciler
-from controller.status.details import isolating
+from controller.status.details import isolating_policies
 from flows.bridge.owners import BridgeName
 from flows.cluster.model import Direction
 from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.pipeline.pod_limits import METERED, Limit, read_meter
 
-NAMED_POLICIES = 3  # in a label
+MAX_POLICIES_IN_LABEL = 3  # in a label
 _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}
 
 
-class Meter:
+class BatchMeter:
     """Remembers what was sent, to count it when the switch has committed it."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -80,37 +88,37 @@ class Meter:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
         parts = plan.rules.rules
-        isolated = isolating(core, pods.values())
-        readings: dict[Hashable, Reading] = {}
+        isolated = isolating_policies(core, pods.values())
+        readings: dict[Hashable, CounterSample] = {}
         for key, counters in event.counters.items():
             body = event.flows.get(key) or plan.flows.get(key)
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
-            counts: tuple[Counts, ...] = ()
+            counts: tuple[PacketLabels, ...] = ()
             if kind in (CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS) and number in pods:
                 direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
                 names = _named(isolated.get((pods[number], direction), ()))
-                counts = (Denied(*pods[number], direction.value, names),)
+                counts = (DeniedLabels(*pods[number], direction.value, names),)
             elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
-                counts = (Invalid(*pods[number], _INVALID[kind].value),)
+                counts = (InvalidLabels(*pods[number], _INVALID[kind].value),)
             elif kind is CookieKind.RULE and number in parts:
                 # Policies that say the same share the flow, and each counts all that it allows.
                 owners = parts[number].owners
-                counts = tuple([Allowed(*one.policy, one.direction.value, one.number) for one in owners])
+                counts = tuple([AllowedLabels(*one.policy, one.direction.value, one.number) for one in owners])
             if counts:
                 source = parts[number].identity if kind is CookieKind.RULE else key
-                readings[key] = Reading(counts, counters.packets, counters.duration, source)
+                readings[key] = CounterSample(counts, counters.packets, counters.duration, source)
         for number, dropped in (event.meters.dropped if event.meters else {}).items():
             limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
             if limit in METERED and ofport in pods:
-                limited = (Limited(*pods[ofport], limit.word),)
-                readings[number] = Reading(limited, dropped.packets, dropped.duration, number)
+                limited = (LimitedLabels(*pods[ofport], limit.word),)
+                readings[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
         self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
 
 
 def _named(policies: Sequence[str]) -> str:
     """The policies as the value of one label: a pod may be isolated by any number of them."""
-    rest = len(policies) - NAMED_POLICIES
-    return ", ".join(policies[:NAMED_POLICIES]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(policies) - MAX_POLICIES_IN_LABEL
+    return ", ".join(policies[:MAX_POLICIES_IN_LABEL]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:

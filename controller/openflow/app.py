@@ -22,7 +22,7 @@ from os_ken.controller.ofp_handler import OFPHandler
 from os_ken.lib.dpid import dpid_to_str
 from os_ken.ofproto import ofproto_v1_4
 
-from controller.base.hub import contained, until
+from controller.base.hub import log_exceptions, run_until
 from controller.base.threads import watched
 from controller.config.addresses import HostPort
 from controller.openflow.datapath_claims import ClaimProblem, DatapathClaims, peer_identity
@@ -97,7 +97,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             self._close_listeners()
             raise
         self._threads = [
-            watched("openflow events", until(self._closed, self._event_loop)),
+            watched("openflow events", run_until(self._closed, self._event_loop)),
             *(watched(f"openflow listener {one.address}", one.run) for one in self.listeners),
         ]
 
@@ -143,7 +143,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         return session
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
-    @contained
+    @log_exceptions
     def state_changed(self, event: ofp_event.EventOFPStateChange) -> None:
         """A session finished its handshake, or ended."""
         session: SwitchSession = event.datapath

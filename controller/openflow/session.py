@@ -23,7 +23,7 @@ from os_ken.controller import ofp_event
 from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
-from controller.config.addresses import plain_address
+from controller.config.addresses import canonical_address
 from controller.openflow import messages, meter_messages
 from controller.openflow.datapath_claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
@@ -123,7 +123,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         """Who the other side is, by its address and, in TLS, its certificate."""
         certificate = self.socket.certificate() if isinstance(self.socket, TlsSocket) else {}
         try:
-            host = plain_address(str(self.address[0]))
+            host = canonical_address(str(self.address[0]))
         except ValueError:
             host = ""  # no address of the network
         return Peer(host, certificate_names(certificate))

@@ -19,7 +19,7 @@ import ovs.util
 
 from controller.ovsdb.contents_size import ContentsTooLarge, check_columns
 from controller.ovsdb.json_stream import FramedConnection
-from controller.ovsdb.targets import is_tls, plain_address, split_address, stream_name
+from controller.ovsdb.targets import canonical_address, is_tls, split_address, stream_name
 from controller.ovsdb.tls_stream import TlsStream
 from controller.peers.limits import OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget
@@ -124,7 +124,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
             return Peer()
         certificate = sock.certificate() if isinstance(sock, TlsSocket) else {}
         try:
-            return Peer(plain_address(str(sock.getpeername()[0])), certificate_names(certificate))
+            return Peer(canonical_address(str(sock.getpeername()[0])), certificate_names(certificate))
         except (OSError, ValueError):
             return Peer("", certificate_names(certificate))
 

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 
-from controller.config.addresses import plain_address as plain_address  # for those who know OVSDB only
+from controller.config.addresses import canonical_address as canonical_address  # for those who know OVSDB only
 
 OVSDB_PORT = 6640  # IANA, RFC 7047 section 4
 OPENFLOW_PORT = 6653  # IANA

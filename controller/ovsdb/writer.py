@@ -18,7 +18,7 @@ import structlog
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.database import Database
 from controller.ovsdb.rows import datapath_id, optional_value, owned_rows, valid_map, valid_text
-from controller.ovsdb.targets import controller_target, leads_to, plain_address
+from controller.ovsdb.targets import canonical_address, controller_target, leads_to
 from controller.peers.backoff import Backoff
 from controller.status import away_reasons
 
@@ -199,7 +199,7 @@ class BridgeWriter:
         listen, local = self._config.openflow, self._local_address()
         if listen is None or local is None:
             return ControllerPlan()
-        target = controller_target(listen, plain_address(local) if local else "", self._config.method)
+        target = controller_target(listen, canonical_address(local) if local else "", self._config.method)
         leads = partial(leads_to, ours=target, listen=listen)
         session = self._config.connected(dpid) if dpid else 0
         rival = "" if session else self._rival(bridge, target, leads)
@@ -218,7 +218,9 @@ class BridgeWriter:
         self._note_ours(now, bridge, target)
         if session or not dpid:
             return ControllerPlan(operations, again)
-        word = away_reasons.of_controllers(bridge.controllers, lambda it: it == target or leads(it), self._last_error)
+        word = away_reasons.reason_of_controllers(
+            bridge.controllers, lambda it: it == target or leads(it), self._last_error
+        )
         return ControllerPlan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
 
     def _last_error(self, controller: str) -> str:
@@ -267,7 +269,8 @@ class BridgeWriter:
     def rival(self) -> str:
         """What to tell while another Headgate has the database's lock."""
         listen, local = self._config.openflow, self._local_address()
-        own = controller_target(listen, plain_address(local) if local else "", self._config.method) if listen else ""
+        here = canonical_address(local) if local else ""
+        own = controller_target(listen, here, self._config.method) if listen else ""
         found = sorted(
             row.target
             for bridge in owned_rows(self._replica.tables, self._config.bridges).values()

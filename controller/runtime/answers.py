@@ -12,7 +12,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.runtime.support import support_view
 from controller.status.detail_model import PodDetail, PolicyDetail, SupportView, UnknownObject
-from controller.status.details import key_of, pod_bridges, pod_detail, policy_bridges, policy_detail
+from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.flows import flow_views
 from controller.status.model import (
     FlowsAnswer,
@@ -26,31 +26,31 @@ from controller.status.model import (
     UnknownNode,
     WaitResult,
 )
-from controller.status.report import few, left_out_faults, source_lines, switches_missing
+from controller.status.report import first_lines, left_out_problems, source_problem_lines, unrealized_switches
 from flows.bridge.owners import BridgeName
 
 if TYPE_CHECKING:
     from controller.runtime.controller import Controller
 
 # A switch that was told of us may take so long to call: ovs-vswitchd and ovsdb-server retry at most every 8 s.
-CALL_SECONDS = 10.0
+SWITCH_CALL_SECONDS = 10.0
 DUMP_SECONDS = 10.0
 # Faults that only a change of the sources can mend are believed after this time: a file may be half written.
-PATIENCE_SECONDS = 2.0
-STEP_SECONDS = 0.5
+SOURCE_PROBLEM_SECONDS = 2.0
+MAX_RECHECK_SECONDS = 0.5
 # ovs-vswitchd answers a commit before it has gone through the flows that the datapath has cached, and says not when it
 # has. It begins at once and takes milliseconds.
 REVALIDATION_SECONDS = 0.1
-BARRIER_SECONDS = 2.0
-READ_SECONDS = 2.0  # for a status of this moment; then the last one has to do
-READY_SECONDS = 1.0
-MOST_TROUBLES = 100  # that are shown; a peer can make up datapath ids
-PAUSE_SECONDS = 0.05  # between two looks of one who waits, however much changes
+OVSDB_BARRIER_SECONDS = 2.0
+STATUS_SECONDS = 2.0  # for a status of this moment; then the last one has to do
+READINESS_SECONDS = 1.0
+MAX_PEER_PROBLEMS = 100  # that are shown; a peer can make up datapath ids
+MIN_RECHECK_SECONDS = 0.05  # between two looks of one who waits, however much changes
 # Switches that are asked for fresh counters of one policy; with more, those of the last audit have to do.
-ASKED_AT_ONCE = 8
+MAX_FRESH_DUMPS = 8
 
 
-class Reading(NamedTuple):
+class WaitGoal(NamedTuple):
     """What a wait is for: what could not be asked, the sources' generation, and the revision of the world."""
 
     away: tuple[str, ...]
@@ -58,7 +58,7 @@ class Reading(NamedTuple):
     revision: int
 
 
-class Look(NamedTuple):
+class WaitProgress(NamedTuple):
     """What one look found missing, whether there are faults in the sources, and for how many seconds the datapaths may
     still go by what they cached.
     """
@@ -68,7 +68,7 @@ class Look(NamedTuple):
     stale: float
 
 
-class CoreViews:
+class Answers:
     """Implements `status.model.Views` over a Controller; every method may be called from any thread of the hub."""
 
     def __init__(self, core: Controller) -> None:
@@ -77,7 +77,7 @@ class CoreViews:
     def status(self) -> StatusView:
         """The state of this moment, or the last one that is known while the core is busy."""
         core = self._core
-        kept = core.board.fresh(READ_SECONDS)
+        kept = core.board.fresh(STATUS_SECONDS)
         now = time.monotonic()
         return StatusView(
             version(),
@@ -96,7 +96,7 @@ class CoreViews:
     def _peers(self) -> list[ProblemView]:
         """Peers that claim what is another's, or were dropped for what they did."""
         troubles = self._core.openflow.troubles()
-        return [ProblemView(f"switch {one.dpid:016x}", "", "", one.reason) for one in troubles[:MOST_TROUBLES]]
+        return [ProblemView(f"switch {one.dpid:016x}", "", "", one.reason) for one in troubles[:MAX_PEER_PROBLEMS]]
 
     def _sources(self) -> tuple[SourceView, ...]:
         now = time.monotonic()
@@ -121,7 +121,7 @@ class CoreViews:
         """What still keeps the first flows from being sent."""
         board = self._core.board
         # What was ready once stays so.
-        kept = board.last if not board.last.waiting else board.fresh(READY_SECONDS)
+        kept = board.last if not board.last.waiting else board.fresh(READINESS_SECONDS)
         return [*self._sources_waiting(), *kept.waiting, *self._core.ovsdb.rivals()]
 
     def _sources_waiting(self) -> list[str]:
@@ -130,7 +130,7 @@ class CoreViews:
     def wait(self, timeout: float) -> WaitResult:
         """Read every source and OVSDB again; block until all of that is realized, or time is up."""
         deadline = time.monotonic() + timeout
-        patience = time.monotonic() + PATIENCE_SECONDS
+        patience = time.monotonic() + SOURCE_PROBLEM_SECONDS
         reading = self._read_again(timeout)
         while True:
             look = self._look(reading, deadline)
@@ -140,14 +140,14 @@ class CoreViews:
                 if now < deadline:
                     time.sleep(min(look.stale, _left(deadline)))
                 faults = self._fault_lines() if look.faults else []
-                return WaitResult(not (look.lines or look.faults), tuple(few([*look.lines, *faults])))
+                return WaitResult(not (look.lines or look.faults), tuple(first_lines([*look.lines, *faults])))
             with self._core.changed:
-                self._core.changed.wait(min(STEP_SECONDS, _left(deadline)))
-            time.sleep(min(PAUSE_SECONDS, _left(deadline)))
-            if (reading.away or look.faults) and _left(deadline) > STEP_SECONDS:
+                self._core.changed.wait(min(MAX_RECHECK_SECONDS, _left(deadline)))
+            time.sleep(min(MIN_RECHECK_SECONDS, _left(deadline)))
+            if (reading.away or look.faults) and _left(deadline) > MAX_RECHECK_SECONDS:
                 reading = self._read_again(_left(deadline))
 
-    def _read_again(self, timeout: float) -> Reading:
+    def _read_again(self, timeout: float) -> WaitGoal:
         """Have everything read that the sources and the OVSDBs hold at this moment, and handled by the core."""
         core = self._core
         deadline = time.monotonic() + timeout
@@ -156,38 +156,38 @@ class CoreViews:
             generation = core.store.reread(timeout)
         except TimeoutError as error:
             away.append(str(error))
-        away += core.ovsdb.barrier(min(BARRIER_SECONDS, _left(deadline)))
+        away += core.ovsdb.barrier(min(OVSDB_BARRIER_SECONDS, _left(deadline)))
         if not core.settle(_left(deadline)):
             away.append("the controller is busy with earlier changes")
         revision = core.reconciler.revision  # as of the batch that has just been handled, or a later one
-        return Reading(tuple(away), generation, revision)
+        return WaitGoal(tuple(away), generation, revision)
 
-    def _look(self, reading: Reading, deadline: float) -> Look:
+    def _look(self, reading: WaitGoal, deadline: float) -> WaitProgress:
         """What is missing now; costs as much as there are switches."""
 
-        def look(reconciler: Reconciler, now: float) -> Look:
-            lines = [*reading.away, *switches_missing(reconciler, reading.revision)]
+        def look(reconciler: Reconciler, now: float) -> WaitProgress:
+            lines = [*reading.away, *unrealized_switches(reconciler, reading.revision)]
             if reconciler.generation < reading.generation:
                 lines.append("the newest state of the sources is still on its way")
             lines += self._bridges_missing(reconciler, now)
             faulty = reconciler.problems or self._core.notes.faults or reconciler.world.left_out()
             faults = reconciler.world.cluster is not None and bool(faulty)
-            return Look(lines, faults, _caches_are_stale(reconciler, now))
+            return WaitProgress(lines, faults, _caches_are_stale(reconciler, now))
 
         try:
-            return self._core.read(look, max(PAUSE_SECONDS, _left(deadline)))
+            return self._core.read(look, max(MIN_RECHECK_SECONDS, _left(deadline)))
         except TimeoutError as error:
-            return Look([str(error)], False, 0.0)
+            return WaitProgress([str(error)], False, 0.0)
 
     def _fault_lines(self) -> list[str]:
         """What only a change of the sources can mend."""
         try:
-            faults = self._core.read(lambda reconciler, _: left_out_faults(reconciler), STEP_SECONDS)
+            faults = self._core.read(lambda reconciler, _: left_out_problems(reconciler), MAX_RECHECK_SECONDS)
         except TimeoutError:
             faults = {}
         for key, reason in self._core.notes.faults.items():
             faults[key] = f"{reason}; {faults[key]}" if key in faults else reason
-        return source_lines(self._core.reconciler.problems, faults)
+        return source_problem_lines(self._core.reconciler.problems, faults)
 
     def _bridges_missing(self, reconciler: Reconciler, now: float) -> list[str]:
         """Switches that may still be about to call."""
@@ -197,7 +197,7 @@ class CoreViews:
             return lines
         if not reconciler.world.bridges:
             return ["no switch has called at --ovsdb-listen yet"]
-        if now < core.started + CALL_SECONDS:
+        if now < core.started + SWITCH_CALL_SECONDS:
             nodes = {bridge.node for bridge in reconciler.world.bridges.values()}
             cluster = reconciler.world.cluster
             pods = cluster.pods.values() if cluster else ()
@@ -252,7 +252,7 @@ class CoreViews:
 
     def _count(self, names: list[BridgeName]) -> str:
         """Have these switches count anew; returns why some figures are older, or missing."""
-        if len(names) > ASKED_AT_ONCE:
+        if len(names) > MAX_FRESH_DUMPS:
             return f"the counters are of the last audit: {len(names)} switches were not asked at once"
         notes = []
         for name in names:
@@ -264,9 +264,9 @@ class CoreViews:
 
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""
-        core, wanted = self._core, key_of(key)
+        core, wanted = self._core, parse_key(key)
         note = self._count(core.read(lambda reconciler, _: pod_bridges(reconciler, wanted)))
-        view = next((one for one in core.board.fresh(READ_SECONDS).pods if one.key == key), None)
+        view = next((one for one in core.board.fresh(STATUS_SECONDS).pods if one.key == key), None)
         found = core.read(lambda reconciler, _: pod_detail(reconciler, wanted, view))
         if found is None:
             raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
@@ -274,9 +274,9 @@ class CoreViews:
 
     def policy(self, key: str) -> PolicyDetail:
         """Everything about a policy. Raises UnknownObject."""
-        core, wanted = self._core, key_of(key)
+        core, wanted = self._core, parse_key(key)
         note = self._count(core.read(lambda reconciler, _: policy_bridges(reconciler, wanted)))
-        view = next((one for one in core.board.fresh(READ_SECONDS).policies if one.key == key), None)
+        view = next((one for one in core.board.fresh(STATUS_SECONDS).policies if one.key == key), None)
         if view is None:
             raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
         return replace(core.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)

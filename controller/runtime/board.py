@@ -12,23 +12,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from controller.base.threads import tell, watched
+from controller.base.threads import log_ended_threads, watched
 from controller.metrics.gauges import Gauges
 from controller.metrics.series import Metrics
 from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped, SwitchDown, SwitchUp
-from controller.status.keeper import Core, Keeper
+from controller.status.keeper import IncrementalViews, ReconcilerAccess
 from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
 from flows.bridge.owners import BridgeName
 
 log = logging.getLogger(__name__)
 
 GAUGE_SECONDS = 1.0
-REST = 9  # times as long as the gauges took, where that is longer
+GAUGE_REST_FACTOR = 9  # times as long as the gauges took, where that is longer
 _OF_SWITCHES = (SwitchUp, SwitchDown, FlowsDumped, BundleDone, BundleFailed)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedStatus:
     """All of a status that is read off the reconciler, as of `at`, a monotonic clock."""
 
     at: float = 0.0
@@ -46,21 +46,21 @@ class Kept:
         )
 
 
-class Board:
+class StatusCache:
     """Keeps the status. `faulty` and `away` are for the gauges, `besides` sets those that are not the reconciler's."""
 
     def __init__(
         self,
-        core: Core,
+        core: ReconcilerAccess,
         metrics: Metrics,
         faulty: Callable[[], int],
         besides: Callable[[], None] = lambda: None,
         away: Callable[[], Mapping[BridgeName, str]] = dict,
     ) -> None:
-        self._keeper = Keeper(core)
+        self._keeper = IncrementalViews(core)
         self._gauges = Gauges(core, self._keeper, metrics, faulty, away)
         self._besides = besides
-        self._kept = Kept()
+        self._kept = CachedStatus()
         self._kept_of = -1  # the batch of events after which it was read
         self._batches = 0
         self._wake = threading.Event()
@@ -88,11 +88,11 @@ class Board:
         self._batches += 1
 
     @property
-    def last(self) -> Kept:
+    def last(self) -> CachedStatus:
         """The value that was kept last."""
         return self._kept
 
-    def fresh(self, seconds: float) -> Kept:
+    def fresh(self, seconds: float) -> CachedStatus:
         """A value read after this call, or the last one where that would take longer than `seconds`."""
         if self._kept_of == self._batches:
             return self._kept
@@ -118,7 +118,7 @@ class Board:
             if began >= gauges_at and not self._stopping:
                 self._careful(self._show)
                 now = time.monotonic()
-                gauges_at = now + max(GAUGE_SECONDS, REST * (now - began))
+                gauges_at = now + max(GAUGE_SECONDS, GAUGE_REST_FACTOR * (now - began))
 
     def _careful(self, work: Callable[[], None]) -> None:
         """Whatever goes wrong, the last value holds and the next one is tried."""
@@ -139,14 +139,14 @@ class Board:
                 self._answered = asked
                 self._built.notify_all()
 
-    def _build(self) -> Kept:
+    def _build(self) -> CachedStatus:
         keeper = self._keeper
         moment = keeper.moment()
         at, switches = keeper.switches(moment)
         pods, policies, problems = keeper.pods(moment), keeper.policies(moment), keeper.problems(moment)
-        return Kept(at, moment.waiting, switches, policies, pods, problems)
+        return CachedStatus(at, moment.waiting, switches, policies, pods, problems)
 
     def _show(self) -> None:
         self._gauges.show()
         self._besides()
-        tell()
+        log_ended_threads()

@@ -31,7 +31,7 @@ from flows.wire.values import Changes
 log = structlog.get_logger("headgate")
 
 
-class OpenFlow(Protocol):
+class OpenFlowCommands(Protocol):
     """Who talks to switches."""
 
     def dump(self, command: DumpFlows) -> None:
@@ -47,7 +47,7 @@ class OpenFlow(Protocol):
         """Ask a switch's node whether addresses are its own."""
 
 
-class Marks(Protocol):
+class OvsdbCommands(Protocol):
     """Who writes to OVSDB."""
 
     def forget(self, ovsdb: str) -> None:
@@ -57,17 +57,21 @@ class Marks(Protocol):
         """Mark Interfaces, or take the mark from them."""
 
 
-class Carrier:
+class CommandRunner:
     """Carries out commands one by one; one that fails does not keep the next from being carried out."""
 
     def __init__(
-        self, openflow: OpenFlow, ovsdb: Marks, post: Callable[[Event], None], who: Callable[[int], dict[str, str]]
+        self,
+        openflow: OpenFlowCommands,
+        ovsdb: OvsdbCommands,
+        post: Callable[[Event], None],
+        switch_fields: Callable[[int], dict[str, str]],
     ) -> None:
-        """`who` says how log lines name a switch."""
+        """`switch_fields` gives the fields by which log lines name a switch, from its datapath id."""
         self._openflow = openflow
         self._ovsdb = ovsdb
         self._post = post
-        self._who = who
+        self._switch_fields = switch_fields
 
     def carry_out(self, command: Command) -> None:
         """Hand a command over. Where that fails the answer is posted, as if whoever took it had failed."""
@@ -93,7 +97,7 @@ class Carrier:
             changes = command.changes
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
             with suppress(Exception):
-                log.info("changing flows", **self._who(command.dpid), **counts)
+                log.info("changing flows", **self._switch_fields(command.dpid), **counts)
             self._openflow.send_bundle(
                 command.dpid, command.session, command.number, command.all_changes, command.meters
             )

@@ -18,14 +18,14 @@ from typing import TypeVar
 import structlog
 
 from controller.base import logs
-from controller.base.errors import StartError, why
-from controller.base.garbage_collector import COLLECT
+from controller.base.errors import StartError, reason_of
+from controller.base.garbage_collector import GC_THRESHOLDS
 from controller.base.hub import offload
 from controller.base.threads import watched
 from controller.base.version import version
 from controller.config.addresses import is_tls
-from controller.config.schema import Config
-from controller.metrics.meter import Meter
+from controller.config.schema import RunConfig
+from controller.metrics.meter import BatchMeter
 from controller.metrics.series import Metrics
 from controller.openflow.app import OpenFlowSetup, open_app
 from controller.ovsdb.service import Ovsdb, OvsdbBounds
@@ -43,26 +43,26 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.reconciler import Reconciler
-from controller.runtime.answers import CoreViews
-from controller.runtime.board import Board
-from controller.runtime.commands import Carrier
+from controller.runtime.answers import Answers
+from controller.runtime.board import StatusCache
+from controller.runtime.commands import CommandRunner
 from controller.sources.folder.source import ManifestFolder
 from controller.sources.kubernetes.source import KubernetesApi
 from controller.sources.store import Store
-from controller.status.invalid_packets import BEGAN, ENDED, news
-from controller.status.policy_notes import Notes
+from controller.status.invalid_packets import BEGAN, ENDED, invalid_senders_changes
+from controller.status.policy_notes import SourceProblemLog
 from controller.tls.credentials import Credentials
 from flows.pipeline.tables import TABLE_NAMES
 
 log = structlog.get_logger("headgate")
 
 TICK_SECONDS = 1.0
-LARGEST_BATCH = 10_000
-LONG_SECONDS = 0.5
+MAX_BATCH = 10_000
+FREEZE_AFTER_SECONDS = 0.5
 T = TypeVar("T")
 
 
-class Question:
+class DrainMark:
     """A question to the core's thread: asked in the order of events, answered once everything before it was handled."""
 
     def __init__(self) -> None:
@@ -72,15 +72,15 @@ class Question:
 class Controller:
     """Everything that `headgate run` runs, apart from HTTP and signals."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.metrics = Metrics(version(), config.hub)
-        self.meter = Meter(self.metrics)
+        self.meter = BatchMeter(self.metrics)
         self.changed = threading.Condition()
-        self._queue: queue.Queue[Event | Question] = queue.Queue()
+        self._queue: queue.Queue[Event | DrainMark] = queue.Queue()
         self._lock = threading.Lock()
         self._stopping = False
-        self.notes = Notes()
+        self.notes = SourceProblemLog()
         self._unlimited: dict[int, int] = {}  # switches without meters, and the session in which that was said
         self._contained: dict[tuple[str, str, str], Problem] = {}
         self._bridgeless: frozenset[Problem] = frozenset()  # OVSDBs of which it was said that they have no bridge
@@ -111,17 +111,21 @@ class Controller:
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)
-            raise StartError(f"OVSDB at {where}: {why(error)}; choose another address with --ovsdb-listen") from error
+            raise StartError(
+                f"OVSDB at {where}: {reason_of(error)}; choose another address with --ovsdb-listen"
+            ) from error
         self.reconciler = Reconciler(
             config.ovsdb, self.started, config.ovsdb_listen is not None, config.rates, config.bridge
         )
-        self.board = Board(self, self.metrics, lambda: len(self.notes.faults), self._show_sources, self.ovsdb.away)
-        self._carrier = Carrier(self.openflow, self.ovsdb, self.post, self.who)
-        self._views = CoreViews(self)
+        self.board = StatusCache(
+            self, self.metrics, lambda: len(self.notes.faults), self._show_sources, self.ovsdb.away
+        )
+        self._carrier = CommandRunner(self.openflow, self.ovsdb, self.post, self.switch_fields)
+        self._views = Answers(self)
         self._thread = watched("core", self._run)
 
     @property
-    def views(self) -> CoreViews:
+    def views(self) -> Answers:
         """What HTTP shows."""
         return self._views
 
@@ -131,12 +135,12 @@ class Controller:
 
     def start(self) -> None:
         """Open listeners, connect, and go on in threads. Raises StartError."""
-        gc.set_threshold(*COLLECT)
+        gc.set_threshold(*GC_THRESHOLDS)
         try:
             self.ovsdb.start()
             self.store.start()
         except (OSError, ValueError) as error:
-            raise StartError(why(error)) from error
+            raise StartError(reason_of(error)) from error
         self._thread.start()
         self.board.start()
 
@@ -156,7 +160,7 @@ class Controller:
 
     def settle(self, timeout: float) -> bool:
         """Wait until every event posted before this call was handled. False when that took too long."""
-        question = Question()
+        question = DrainMark()
         self._queue.put(question)
         return question.answered.wait(timeout)
 
@@ -186,18 +190,18 @@ class Controller:
             with self.changed:
                 self.changed.notify_all()
 
-    def _next_batch(self) -> tuple[list[Event], list[Question]]:
+    def _next_batch(self) -> tuple[list[Event], list[DrainMark]]:
         now = time.monotonic()
         due = self.reconciler.due(now)
-        found: list[Event | Question] = []
+        found: list[Event | DrainMark] = []
         try:
             found.append(self._queue.get(timeout=TICK_SECONDS if due is None else min(max(due, 0.001), TICK_SECONDS)))
-            while len(found) < LARGEST_BATCH:
+            while len(found) < MAX_BATCH:
                 found.append(self._queue.get_nowait())
         except queue.Empty:
             pass
-        events = [item for item in found if not isinstance(item, Question)]
-        return events or [Tick()], [item for item in found if isinstance(item, Question)]
+        events = [item for item in found if not isinstance(item, DrainMark)]
+        return events or [Tick()], [item for item in found if isinstance(item, DrainMark)]
 
     def _handle(self, events: list[Event]) -> None:
         known = self.notes.faults
@@ -218,7 +222,7 @@ class Controller:
             self._note_invalid(events)
             if any(isinstance(event, OvsdbState | BridgeGone) for event in events):
                 self._note_bridgeless()
-        if now - before > LONG_SECONDS:
+        if now - before > FREEZE_AFTER_SECONDS:
             gc.freeze()
         if self.kubernetes is not None and self.notes.faults is not known:
             # Policies that are not, or only in part, in force for as long as nobody changes them.
@@ -238,7 +242,7 @@ class Controller:
             log.error(fault.reason, where=fault.where, object=fault.key, field=fault.field)
         self._contained = faults
 
-    def who(self, dpid: int) -> dict[str, str]:
+    def switch_fields(self, dpid: int) -> dict[str, str]:
         """A switch as log lines name it: its node, where that is known, beside the datapath id."""
         name = self.reconciler.served(dpid)
         bridge = self.reconciler.world.bridges.get(name) if name else None
@@ -252,9 +256,9 @@ class Controller:
 
     def _say(self, event: Event) -> None:
         if isinstance(event, SwitchUp):
-            log.info("switch connected", **self.who(event.dpid))
+            log.info("switch connected", **self.switch_fields(event.dpid))
         elif isinstance(event, SwitchDown):
-            log.warning("switch disconnected; its flows stay in force", **self.who(event.dpid))
+            log.warning("switch disconnected; its flows stay in force", **self.switch_fields(event.dpid))
             self._unlimited.pop(event.dpid, None)
         elif isinstance(event, FlowsDisturbed):
             self._note_drift(event)
@@ -275,14 +279,15 @@ class Controller:
     def _note_invalid(self, events: list[Event]) -> None:
         """Say which pods began, or ceased, to send mostly invalid packets: two lines at most for a switch's dump."""
         for dpid in dict.fromkeys(event.dpid for event in events if isinstance(event, FlowsDumped)):
-            for began, pods in news(self.reconciler, dpid):
+            for began, pods in invalid_senders_changes(self.reconciler, dpid):
                 with contextlib.suppress(Exception):
-                    (log.warning if began else log.info)(BEGAN if began else ENDED, **self.who(dpid), pods=pods)
+                    say = log.warning if began else log.info
+                    say(BEGAN if began else ENDED, **self.switch_fields(dpid), pods=pods)
 
     def _note_drift(self, event: FlowsDisturbed) -> None:
         """What somebody else did to a switch's flows."""
         ours = [f"{word} {count}" for word, count in event.changes.items() if word != "foreign"]
-        who = self.who(event.dpid)
+        who = self.switch_fields(event.dpid)
         if ours:
             log.warning("somebody else changed flows of ours; they are put right", **who, flows=", ".join(ours))
         if event.foreign:
@@ -301,4 +306,4 @@ class Controller:
         if reason:
             self._unlimited[event.dpid] = event.session
             text = "new connections and fragments of pods are not limited"
-            log.warning(text, **self.who(event.dpid), reason=reason)
+            log.warning(text, **self.switch_fields(event.dpid), reason=reason)

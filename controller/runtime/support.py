@@ -13,18 +13,18 @@ from importlib import metadata
 from controller.base.log_ring import RING
 from controller.base.secrets import LEFT_OUT, without_secrets
 from controller.base.version import version
-from controller.config.schema import Config
+from controller.config.schema import RunConfig
 from controller.status.detail_model import BridgeRecord, InterfaceRecord, SupportView
 from flows.bridge.state import BridgeState
 
 LIBRARIES = ("os-ken", "ovs", "eventlet", "kubernetes", "pydantic", "prometheus-client", "structlog", "werkzeug")
-READ_IDS = frozenset(
+READ_EXTERNAL_IDS = frozenset(
     {"iface-id", "iface-id-ver", "pod-namespace", "pod-name", "attached-mac", "ip_addresses", "ip-address"}
 )
-OWN_IDS = "headgate-"
+OWN_ID_PREFIX = "headgate-"
 
 
-def support_view(bridges: Iterable[BridgeState], config: Config) -> SupportView:
+def support_view(bridges: Iterable[BridgeState], config: RunConfig) -> SupportView:
     """All of it, now; `bridges` as they were read from OVSDB."""
     ordered = sorted(bridges, key=lambda bridge: (bridge.ovsdb, bridge.name))
     return SupportView(_versions(), _settings(config), tuple(map(_bridge, ordered)), RING.lines())
@@ -40,7 +40,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _settings(config: Config) -> dict[str, str]:
+def _settings(config: RunConfig) -> dict[str, str]:
     """What the process was started with: addresses and names of files."""
     found = config.model_dump()
     return {name: without_secrets(_text(value)) for name, value in found.items() if value not in (None, ())}
@@ -68,6 +68,6 @@ def _bridge(bridge: BridgeState) -> BridgeRecord:
 def _known(external_ids: Mapping[str, str]) -> dict[str, str]:
     """What Headgate reads or writes as it is; of all else the names."""
     return {
-        key: without_secrets(value) if key in READ_IDS or key.startswith(OWN_IDS) else LEFT_OUT
+        key: without_secrets(value) if key in READ_EXTERNAL_IDS or key.startswith(OWN_ID_PREFIX) else LEFT_OUT
         for key, value in sorted(external_ids.items())
     }

@@ -35,12 +35,12 @@ _ERRORS = {
 REASONS = (OVSDB, RIVAL, CONTESTED, NO_CONTROLLER, ELSEWHERE, *dict.fromkeys(_ERRORS.values()), FAILED, WAITING)
 
 
-def of_error(text: str) -> str:
+def reason_of_error(text: str) -> str:
     """The word for what OVSDB says of an attempt."""
     return _ERRORS.get(text, FAILED) if text else WAITING
 
 
-def of_controllers(
+def reason_of_controllers(
     controllers: Iterable[ControllerRow], leads: Callable[[str], bool], errors: Callable[[str], str]
 ) -> str:
     """The word for a bridge whose switch has no session. `errors` is the last error of a Controller, by its uuid."""
@@ -50,4 +50,4 @@ def of_controllers(
         return NO_CONTROLLER
     if not here:
         return ELSEWHERE
-    return next((of_error(text) for row in here if (text := errors(row.uuid))), WAITING)
+    return next((reason_of_error(text) for row in here if (text := errors(row.uuid))), WAITING)

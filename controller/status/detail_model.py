@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from controller.status.model import PodView, PolicyView, Views
+from controller.status.model import PodView, PolicyView, StatusApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,8 @@ class UnknownObject(LookupError):
     """There is no such pod or policy; the message says where to look."""
 
 
-class DetailViews(Views, Protocol):
-    """Views that can also tell of one object. Every method may be called from any thread, several at a time."""
+class DetailedStatusApi(StatusApi, Protocol):
+    """A StatusApi that can also tell of one object. Every method may be called from any thread, several at a time."""
 
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""

@@ -31,21 +31,21 @@ from flows.policy.tracked_sets import TrackedRule, tracked_rules_on
 from flows.wire.values import FlowCounters, FlowKey
 
 MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod there is
-MAX_CLAIMANTS = 10  # pods named for one address
+MAX_PODS_PER_ADDRESS = 10  # pods named for one address
 DENY_KINDS = {Direction.EGRESS: CookieKind.DENY_EGRESS, Direction.INGRESS: CookieKind.DENY_INGRESS}
 
 
-class Hits(NamedTuple):
+class HitCounts(NamedTuple):
     """Packets and bytes, None where no switch has said."""
 
     packets: int | None
     bytes: int | None
 
 
-NO_HITS = Hits(None, None)
+NO_HIT_COUNTS = HitCounts(None, None)
 
 
-def key_of(text: str) -> Key:
+def parse_key(text: str) -> Key:
     """The key that `namespace/name` means."""
     namespace, _, name = text.partition("/")
     return Key(namespace, name)
@@ -54,7 +54,7 @@ def key_of(text: str) -> Key:
 # -- who isolates whom ---------------------------------------------------------------------------------------------
 
 
-def isolating(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+def isolating_policies(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
     """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name."""
     return core.world.engine.isolating(pods)
 
@@ -82,7 +82,7 @@ def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | 
         shown = replace(shown, reason=plan.refused[ofport])
     subjects = core.world.engine.subjects_of(key) if name is not None else []
     parts = [part for one in subjects for part in tracked_rules_on(one)]
-    names = isolating(core, [key])
+    names = isolating_policies(core, [key])
     return PodDetail(
         pod=shown,
         bridge=name[1] if name else "",
@@ -114,15 +114,15 @@ def _without_port(core: Reconciler, pod: Pod | None) -> str:
 def _isolation(
     core: Reconciler, name: BridgeName | None, ofport: int, direction: Direction, policies: tuple[str, ...]
 ) -> IsolationView:
-    hits = _denied(core, name, ofport, direction) if name is not None and policies else NO_HITS
+    hits = _denied(core, name, ofport, direction) if name is not None and policies else NO_HIT_COUNTS
     return IsolationView(direction.value, policies, hits.packets, hits.bytes)
 
 
-def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> Hits:
+def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> HitCounts:
     """What a pod's own deny flow of a direction has counted."""
     plan = core.world.planned(name)
     if plan is None:
-        return NO_HITS
+        return NO_HIT_COUNTS
     wanted = (DENY_KINDS[direction], ofport)
     keys = [key for key in plan.flows_of(ofport) if key in plan.flows and read_cookie(plan.flows[key].cookie) == wanted]
     return _sum(_counters(core, name).get(key) for key in keys)
@@ -230,7 +230,7 @@ def _rule(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) 
 
 def _peer(core: Reconciler, net: Net) -> PeerView:
     index = core.world.engine.index
-    numbers = sorted(index.claimants(net))[:MAX_CLAIMANTS] if net.is_host else []
+    numbers = sorted(index.claimants(net))[:MAX_PODS_PER_ADDRESS] if net.is_host else []
     return PeerView(str(net), tuple(sorted(str(index.pods[n].key) for n in numbers)))
 
 
@@ -243,7 +243,7 @@ def _service(service: Service) -> str:
     return f"{service.low}-{service.high}/{protocol}"
 
 
-def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> Hits:
+def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> HitCounts:
     """What the flow that ends the rule has counted, over all of these bridges."""
     found = []
     for name in bridges:
@@ -254,8 +254,8 @@ def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) 
     return _sum(found)
 
 
-def _sum(counters: Iterable[FlowCounters | None]) -> Hits:
+def _sum(counters: Iterable[FlowCounters | None]) -> HitCounts:
     known = [one for one in counters if one is not None]
     if not known:
-        return NO_HITS
-    return Hits(sum(one.packets for one in known), sum(one.bytes for one in known))
+        return NO_HIT_COUNTS
+    return HitCounts(sum(one.packets for one in known), sum(one.bytes for one in known))

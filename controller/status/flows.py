@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from controller.reconcile.reconciler import Reconciler
-from controller.status.details import DENY_KINDS, isolating
+from controller.status.details import DENY_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
 from flows.bridge.owners import BridgeName
@@ -76,7 +76,7 @@ def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
 def _deniers(core: Reconciler, attachments: Collection[Attachment]) -> dict[int, tuple[str, ...]]:
     """The policies that isolate each pod in each direction, by the cookie of the flow that counts what that dropped."""
     ofports = {attachment.pod: attachment.ofport for attachment in attachments}
-    found = isolating(core, ofports)
+    found = isolating_policies(core, ofports)
     return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
 
 

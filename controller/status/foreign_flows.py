@@ -17,7 +17,7 @@ from flows.wire.errors import CodecError
 from flows.wire.text import format_actions, format_match
 from flows.wire.values import WireFlow
 
-LONGEST = 300  # characters of a part that is not one of our own kind
+MAX_FOREIGN_TEXT = 300  # characters of a part that is not one of our own kind
 
 
 @lru_cache(maxsize=4096)
@@ -35,7 +35,7 @@ def _part(read: Callable[[bytes], str], data: bytes) -> str:
         text = read(data)
     except Exception:  # noqa: BLE001 - os-ken's parsers raise anything for what they do not know
         text = data.hex()
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return text if len(text) <= MAX_FOREIGN_TEXT else text[:MAX_FOREIGN_TEXT] + "…"
 
 
 def _match(data: bytes) -> str:

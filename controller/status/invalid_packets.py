@@ -11,19 +11,19 @@ from controller.reconcile.invalid_packets import InvalidReason, Told
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import USERSPACE_DATAPATHS, BridgeState
 
-MOST_NAMED = 5  # pods, in a line of the log
+MAX_SENDERS_NAMED = 5  # pods, in a line of the log
 BEGAN = "pods send mostly invalid packets, which are dropped; see headgate status"
 ENDED = "pods have ceased to send mostly invalid packets"
 
 
-class News(NamedTuple):
+class InvalidSendersChange(NamedTuple):
     """A line of the log: whether something began, which pods it concerns, the first few by name, and how many."""
 
     began: bool
     pods: str
 
 
-def news(core: Reconciler, dpid: int) -> list[News]:
+def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersChange]:
     """What has begun or ended at a switch since it was asked last: two lines at most."""
     switch, name = core.switches.get(dpid), core.served(dpid)
     if switch is None or name is None:
@@ -34,12 +34,12 @@ def news(core: Reconciler, dpid: int) -> list[News]:
     for began, ofports in zip((True, False), switch.invalid.take_news(), strict=True):
         if ofports:
             named = [pods.get(ofport, f"port {ofport}") for ofport in ofports]
-            more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-            found.append(News(began, ", ".join(named[:MOST_NAMED] + more)))
+            more = [f"and {len(named) - MAX_SENDERS_NAMED} more"] if len(named) > MAX_SENDERS_NAMED else []
+            found.append(InvalidSendersChange(began, ", ".join(named[:MAX_SENDERS_NAMED] + more)))
     return found
 
 
-def why_invalid(told: Told, bridge: BridgeState, interface: str) -> str:
+def invalid_reason_text(told: Told, bridge: BridgeState, interface: str) -> str:
     """Why packets of the pod behind an interface are invalid, and what to do."""
     userspace = bridge.datapath_type in USERSPACE_DATAPATHS
     begin = f"{told.sent.invalid:,} of the last {told.sent.all:,} packets that it sent were dropped as invalid: "

@@ -17,15 +17,15 @@ from controller.reconcile.events import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
 from controller.status.report import (
-    Ports,
-    bridges_behind,
-    foreign,
+    UnboundPorts,
+    foreign_flow_problems,
     pods_on,
+    pods_without_port,
     policy_view,
-    portless,
     ports_of,
-    strangers,
     switch_view,
+    unknown_switches,
+    unrealized_bridges,
 )
 from flows.bridge.binding import read_bridge
 from flows.bridge.owners import BridgeName
@@ -33,11 +33,11 @@ from flows.bridge.state import Attachment, BridgeState, Reading
 from flows.cluster.model import Cluster, Key
 
 T = TypeVar("T")
-AT_ONCE = 250  # pods or policies that are read while the core waits
-BUSY_SECONDS = 10.0  # for which the core may keep its lock before the reading is given up
+ITEMS_PER_READ = 250  # pods or policies that are read while the core waits
+READ_TIMEOUT_SECONDS = 10.0  # for which the core may keep its lock before the reading is given up
 
 
-class Core(Protocol):
+class ReconcilerAccess(Protocol):
     """What is asked of the controller."""
 
     def read(self, look: Callable[[Reconciler, float], T], timeout: float = -1) -> T:
@@ -45,14 +45,14 @@ class Core(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class CoreState:
     """What is read at once: all whose size is that of the switches, and values that never change."""
 
     bridges: Mapping[BridgeName, tuple[BridgeState, Reading | None]]
     cluster: Cluster | None
     problems: tuple[Problem, ...]
     contained: tuple[Problem, ...]
-    strangers: tuple[ProblemView, ...]
+    unknown_switches: tuple[ProblemView, ...]
     behind: tuple[BridgeName, ...]
     waiting: tuple[str, ...]
     revision: int
@@ -63,15 +63,15 @@ class Moment:
         return frozenset(bridge.node for bridge, _ in self.bridges.values())
 
 
-class Keeper:
+class IncrementalViews:
     """Reads pieces, or hands out those it has. Everything may raise TimeoutError: the core is busy for too long."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: ReconcilerAccess) -> None:
         self._core = core
         self._dirty: set[BridgeName] = set()  # bridges whose pods may be otherwise than when they were read
         self._dpids: set[int] = set()
         self._readings: dict[BridgeName, tuple[BridgeState, Cluster | None, Reading]] = {}
-        self._ports: dict[BridgeName, tuple[Reading, Ports]] = {}
+        self._ports: dict[BridgeName, tuple[Reading, UnboundPorts]] = {}
         self._of_bridge: dict[BridgeName, dict[Key, PodView]] = {}
         self._pods: tuple[PodView, ...] = ()
         self._pods_of: tuple[object, ...] = ()  # what they depend on beside the bridges
@@ -84,11 +84,11 @@ class Keeper:
         """Something happened to a switch. Under the core's lock."""
         self._dpids.add(dpid)
 
-    def moment(self) -> Moment:
+    def moment(self) -> CoreState:
         """How things stand now."""
-        return self._core.read(self._look, BUSY_SECONDS)
+        return self._core.read(self._look, READ_TIMEOUT_SECONDS)
 
-    def _look(self, core: Reconciler, _: float) -> Moment:
+    def _look(self, core: Reconciler, _: float) -> CoreState:
         world = core.world
         self._dirty |= world.concerned
         world.concerned = set()
@@ -96,20 +96,20 @@ class Keeper:
             if (name := core.served(dpid)) is not None:
                 self._dirty.add(name)
         self._dpids = set()
-        return Moment(
+        return CoreState(
             bridges={name: (bridge, world.kept_reading(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=core.problems,
             contained=(*core.contained(), *core.bridgeless()),
-            strangers=(*strangers(core), *foreign(core)),
-            behind=tuple(bridges_behind(core)),
+            unknown_switches=(*unknown_switches(core), *foreign_flow_problems(core)),
+            behind=tuple(unrealized_bridges(core)),
             waiting=tuple(core.waiting_for()),
             revision=core.revision,
         )
 
     # -- switches ----------------------------------------------------------------------------------------------------
 
-    def switches(self, moment: Moment) -> tuple[float, tuple[SwitchView, ...]]:
+    def switches(self, moment: CoreState) -> tuple[float, tuple[SwitchView, ...]]:
         """Every bridge of ours by node and name, and when that was read."""
         ports = {name: self._ports_of(name, moment) for name in moment.bridges}
         _forget(moment.bridges.keys(), self._readings, self._ports, self._of_bridge)
@@ -118,10 +118,10 @@ class Keeper:
             there = core.world.bridges
             return now, [switch_view(core, name, found, now) for name, found in ports.items() if name in there]
 
-        at, views = self._core.read(look, BUSY_SECONDS)
+        at, views = self._core.read(look, READ_TIMEOUT_SECONDS)
         return at, tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
-    def _ports_of(self, name: BridgeName, moment: Moment) -> Ports:
+    def _ports_of(self, name: BridgeName, moment: CoreState) -> UnboundPorts:
         bridge, reading = moment.bridges[name]
         if reading is None:
             reading = self._read_ahead(name, bridge, moment.cluster)
@@ -141,7 +141,7 @@ class Keeper:
 
     # -- pods --------------------------------------------------------------------------------------------------------
 
-    def pods(self, moment: Moment) -> tuple[PodView, ...]:
+    def pods(self, moment: CoreState) -> tuple[PodView, ...]:
         """Every pod with a port, and those that should have one, by name. `switches` was asked for before."""
         cluster = moment.cluster
         if cluster is None:
@@ -158,7 +158,7 @@ class Keeper:
             found.update(self._of_bridge.get(name, {}))
             _breathe()
         for keys in _parts(list(cluster.pods)):
-            found.update(portless(cluster, moment.nodes, found, keys))
+            found.update(pods_without_port(cluster, moment.nodes, found, keys))
         self._pods, self._pods_of = tuple(_in_order(found)), depends
         self._dirty &= self._ports.keys()
         return self._pods
@@ -175,7 +175,7 @@ class Keeper:
 
     # -- policies and problems ---------------------------------------------------------------------------------------
 
-    def policies(self, moment: Moment) -> tuple[PolicyView, ...]:
+    def policies(self, moment: CoreState) -> tuple[PolicyView, ...]:
         """Every policy by name, with what keeps it from being wholly in force."""
         cluster = moment.cluster
         if cluster is None:
@@ -194,7 +194,7 @@ class Keeper:
         self._policies, self._policies_of = tuple(views), depends
         return self._policies
 
-    def _pods_behind(self, moment: Moment) -> dict[int, str]:
+    def _pods_behind(self, moment: CoreState) -> dict[int, str]:
         """As `report.pods_behind` says it."""
         found: dict[int, str] = {}
         pods: list[tuple[Key, str]] = []
@@ -212,16 +212,16 @@ class Keeper:
     def _read_few(self, items: Sequence[T], work: Callable[[Reconciler, Sequence[T]], None]) -> None:
         """Have all items worked on while nothing changes, a few at a time."""
         for part in _parts(items):
-            self._core.read(partial(_with, work, part), BUSY_SECONDS)
+            self._core.read(partial(_with, work, part), READ_TIMEOUT_SECONDS)
 
-    def problems(self, moment: Moment) -> tuple[ProblemView, ...]:
+    def problems(self, moment: CoreState) -> tuple[ProblemView, ...]:
         """What the sources could not take, and switches of nobody."""
-        depends = (moment.problems, moment.contained, moment.strangers)
+        depends = (moment.problems, moment.contained, moment.unknown_switches)
         if not _same(depends, self._problems_of):
             views: list[ProblemView] = []
             for part in _parts((*moment.problems, *moment.contained)):
                 views += [ProblemView(one.where, one.key, one.field, one.reason) for one in part]
-            self._problems, self._problems_of = (*views, *moment.strangers), depends
+            self._problems, self._problems_of = (*views, *moment.unknown_switches), depends
         return self._problems
 
 
@@ -234,7 +234,7 @@ def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
 
 def _is_small(value: object) -> bool:
     """Whether it costs little to compare; snapshots of the cluster do not."""
-    return isinstance(value, int) or (isinstance(value, (tuple, frozenset)) and len(value) < 10 * AT_ONCE)
+    return isinstance(value, int) or (isinstance(value, (tuple, frozenset)) and len(value) < 10 * ITEMS_PER_READ)
 
 
 def _with(work: Callable[[Reconciler, Sequence[T]], None], part: Sequence[T], core: Reconciler, _: float) -> None:
@@ -249,10 +249,10 @@ def _forget(there: AbstractSet[BridgeName], *kept: dict[BridgeName, Any]) -> Non
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """The items, a few at a time; other threads get their turn between."""
-    for start in range(0, len(items), AT_ONCE):
+    for start in range(0, len(items), ITEMS_PER_READ):
         if start:
             _breathe()
-        yield items[start : start + AT_ONCE]
+        yield items[start : start + ITEMS_PER_READ]
 
 
 def _in_order(found: Mapping[Key, PodView]) -> Iterator[PodView]:
@@ -260,7 +260,7 @@ def _in_order(found: Mapping[Key, PodView]) -> Iterator[PodView]:
     spaces: dict[str, list[Key]] = {}
     for count, key in enumerate(found, 1):
         spaces.setdefault(key.namespace, []).append(key)
-        if not count % (20 * AT_ONCE):
+        if not count % (20 * ITEMS_PER_READ):
             _breathe()
     for namespace in sorted(spaces):
         for key in sorted(spaces[namespace]):

@@ -150,7 +150,8 @@ class TlsView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """Everything `/status` says. `uptime` is in seconds; `waiting_for` is what Views.ready() says, empty when ready.
+    """Everything `/status` says. `uptime` is in seconds; `waiting_for` is what StatusApi.ready() says, empty when
+    ready.
 
     `plain` names the addresses of switches that go over a network without TLS; `tls` is None where none needs TLS.
     """
@@ -219,7 +220,7 @@ class SwitchUnavailable(Exception):
     """The switch is known but gave no flows (not connected, or no answer in time); the message says which and why."""
 
 
-class Views(Protocol):
+class StatusApi(Protocol):
     """What HTTP asks of the running controller. Every method may be called from any thread, several at a time."""
 
     def status(self) -> StatusView:

@@ -14,10 +14,10 @@ from flows.cluster.model import Key, Policy
 
 log = structlog.get_logger("headgate")
 
-MOST_LINES = 100  # log lines on the problems of one change
+MAX_PROBLEM_LINES = 100  # log lines on the problems of one change
 
 
-class Notes:
+class SourceProblemLog:
     """The problems that were said, and the policies that cannot be realized as they stand."""
 
     def __init__(self) -> None:
@@ -36,10 +36,10 @@ class Notes:
 
     def _say(self, problems: tuple[Problem, ...]) -> None:
         new = [problem for problem in problems if problem not in self._said]
-        for problem in new[:MOST_LINES]:
+        for problem in new[:MAX_PROBLEM_LINES]:
             log.error(problem.reason, where=problem.where, object=problem.key, field=problem.field)
-        if len(new) > MOST_LINES:
-            log.error("there are more problems; `headgate status` lists them", more=len(new) - MOST_LINES)
+        if len(new) > MAX_PROBLEM_LINES:
+            log.error("there are more problems; `headgate status` lists them", more=len(new) - MAX_PROBLEM_LINES)
         self._problems, self._said = problems, frozenset(problems)
 
     def _judge(self, event: ClusterChanged) -> Mapping[Key, str]:

@@ -14,7 +14,7 @@ from controller.reconcile.events import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.status.foreign_flows import describe_foreign
-from controller.status.invalid_packets import why_invalid
+from controller.status.invalid_packets import invalid_reason_text
 from controller.status.model import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.bridge.binding import NO_NODE
 from flows.bridge.own_words import said_addresses
@@ -25,13 +25,13 @@ from flows.pipeline.pod_limits import METERED, meter_number
 from flows.pipeline.tables import TABLE_NAMES
 from flows.policy.policy_notes import policy_notes
 
-MOST_NODES = 10  # named as those that hold up a policy
-MOST_LINES = 1000  # of what is missing
-MOST_FOREIGN = 3  # foreign flows of a switch that are problems each; `headgate flows --foreign` has more
-FOREIGN = "a flow that Headgate did not make stands in its tables, delete it if nobody needs it"
+MAX_NODES_NAMED = 10  # named as those that hold up a policy
+MAX_MISSING_LINES = 1000  # of what is missing
+MAX_FOREIGN_PROBLEMS = 3  # foreign flows of a switch that are problems each; `headgate flows --foreign` has more
+FOREIGN_FLOW = "a flow that Headgate did not make stands in its tables, delete it if nobody needs it"
 
 
-class Ports(NamedTuple):
+class UnboundPorts(NamedTuple):
     """What a switch's view says of its ports: the uplink's name, and those that carry no pod."""
 
     uplink: str
@@ -52,14 +52,16 @@ def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
     return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
 
-def ports_of(bridge: BridgeState, reading: Reading) -> Ports:
+def ports_of(bridge: BridgeState, reading: Reading) -> UnboundPorts:
     """The ports of a bridge that are no pod's."""
     uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.view.uplink), "")
     ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
-    return Ports(uplink, tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems))
+    return UnboundPorts(
+        uplink, tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems)
+    )
 
 
-def switch_view(core: Reconciler, name: BridgeName, ports: Ports, now: float) -> SwitchView:
+def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: float) -> SwitchView:
     """One bridge; costs the same whatever is on it."""
     bridge = core.world.bridges[name]
     switch = core.switch_of(name)
@@ -112,7 +114,7 @@ def pod_views(core: Reconciler) -> tuple[PodView, ...]:
         attachments = core.world.reading(name).view.attachments
         found.update(pods_on(core, name, attachments))
     nodes = {bridge.node for bridge in core.world.bridges.values()}
-    found.update(portless(cluster, nodes, found, cluster.pods))
+    found.update(pods_without_port(cluster, nodes, found, cluster.pods))
     return tuple(found[key] for key in sorted(found))
 
 
@@ -148,7 +150,7 @@ def _pod_reason(switch: Switch | None, bridge: BridgeState, attachment: Attachme
     if not attachment.addresses:
         return "no address is known for it yet: nothing passes"
     told = switch.invalid.told(attachment.ofport) if switch else None
-    return why_invalid(told, bridge, attachment.interface) if told is not None else ""
+    return invalid_reason_text(told, bridge, attachment.interface) if told is not None else ""
 
 
 def _limited(switch: Switch | None, ofport: int) -> int:
@@ -157,7 +159,7 @@ def _limited(switch: Switch | None, ofport: int) -> int:
     return sum(dropped[number].packets for number in meters if number in dropped)
 
 
-def portless(
+def pods_without_port(
     cluster: Cluster, nodes: Collection[str], found: Collection[Key], keys: Iterable[Key]
 ) -> dict[Key, PodView]:
     """Those of these pods that have no port (are not in `found`), though their node is one of `nodes`."""
@@ -178,7 +180,7 @@ def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
     cluster = core.world.cluster
     if cluster is None:
         return ()
-    behind, out = pods_behind(core), core.world.left_out()
+    behind, out = pods_on_unrealized_bridges(core), core.world.left_out()
     return tuple(policy_view(core, cluster.policies[key], behind, out) for key in sorted(cluster.policies))
 
 
@@ -203,8 +205,8 @@ def _left_out(core: Reconciler, key: Key, out: Mapping[str, Set[BridgeName]]) ->
     if not found:
         return []
     nodes = sorted({core.world.bridges[name].node or name[0] for name in found})
-    more = [f"{len(nodes) - MOST_NODES} more nodes"] if len(nodes) > MOST_NODES else []
-    where = ", ".join(nodes[:MOST_NODES] + more)
+    more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
+    where = ", ".join(nodes[:MAX_NODES_NAMED] + more)
     return [f"its namespace's rules are too many flows on {where}: some allow nothing there"]
 
 
@@ -215,22 +217,22 @@ def _waiting_for(members: Collection[int], behind: Mapping[int, str]) -> list[st
         return []
     both = (n for n in behind if n in members) if len(behind) < len(members) else (n for n in members if n in behind)
     nodes = sorted({behind[n] for n in both})
-    more = [f"{len(nodes) - MOST_NODES} more nodes"] if len(nodes) > MOST_NODES else []
-    return nodes[:MOST_NODES] + more
+    more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
+    return nodes[:MAX_NODES_NAMED] + more
 
 
-def pods_behind(core: Reconciler) -> dict[int, str]:
+def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
     """The numbers of pods on switches that do not have all their flows yet, and the switch's node."""
     number = core.world.engine.index.number
     found: dict[int, str] = {}
-    for name in bridges_behind(core):
+    for name in unrealized_bridges(core):
         node = core.world.bridges[name].node
         pods = (number.get(a.pod) for a in core.world.reading(name).view.attachments)
         found.update((n, node) for n in pods if n is not None)
     return found
 
 
-def bridges_behind(core: Reconciler) -> list[BridgeName]:
+def unrealized_bridges(core: Reconciler) -> list[BridgeName]:
     """The bridges whose switch does not have all its flows yet."""
     found = []
     for name, _bridge in core.world.bridges.items():
@@ -246,10 +248,14 @@ def bridges_behind(core: Reconciler) -> list[BridgeName]:
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
     found = chain(core.problems, core.contained(), core.bridgeless())
-    return (*(ProblemView(p.where, p.key, p.field, p.reason) for p in found), *strangers(core), *foreign(core))
+    return (
+        *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
+        *unknown_switches(core),
+        *foreign_flow_problems(core),
+    )
 
 
-def strangers(core: Reconciler) -> tuple[ProblemView, ...]:
+def unknown_switches(core: Reconciler) -> tuple[ProblemView, ...]:
     """Switches that are connected and that no OVSDB knows."""
     claimed = {bridge.dpid for bridge in core.world.bridges.values()}
     strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in claimed]
@@ -257,34 +263,36 @@ def strangers(core: Reconciler) -> tuple[ProblemView, ...]:
     return tuple(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange))
 
 
-def foreign(core: Reconciler) -> tuple[ProblemView, ...]:
+def foreign_flow_problems(core: Reconciler) -> tuple[ProblemView, ...]:
     """Flows in tables of ours that Headgate did not make: what policy says may not hold beside them."""
     found = []
     for name, bridge in core.world.bridges.items():
         switch = core.switch_of(name)
         flows = switch.foreign_flows if switch is not None else ()
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
-        for flow, _ in flows[:MOST_FOREIGN]:
+        for flow, _ in flows[:MAX_FOREIGN_PROBLEMS]:
             match, actions = describe_foreign(flow)
             place = f"table={TABLE_NAMES[flow.table]}, priority={flow.priority}"
             text = f"{place}{',' if match else ''}{match} actions={actions or 'drop'}"
-            found.append(ProblemView(where, "", "", f"{FOREIGN}: {text}"))
-        if len(flows) > MOST_FOREIGN:
-            found.append(ProblemView(where, "", "", f"{FOREIGN}: {len(flows) - MOST_FOREIGN} more or many more"))
+            found.append(ProblemView(where, "", "", f"{FOREIGN_FLOW}: {text}"))
+        if len(flows) > MAX_FOREIGN_PROBLEMS:
+            found.append(
+                ProblemView(where, "", "", f"{FOREIGN_FLOW}: {len(flows) - MAX_FOREIGN_PROBLEMS} more or many more")
+            )
     return tuple(sorted(found, key=lambda one: (one.where, one.reason)))
 
 
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-def missing(core: Reconciler, revision: int) -> Iterator[str]:
+def unrealized(core: Reconciler, revision: int) -> Iterator[str]:
     """What of the world at `revision` is not realized, a line each. Nothing when all of it is."""
-    yield from switches_missing(core, revision)
+    yield from unrealized_switches(core, revision)
     if core.world.cluster is not None:
-        yield from source_lines(core.problems, policy_faults(core))
+        yield from source_problem_lines(core.problems, policy_problems(core))
 
 
-def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
+def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
     """The part of it that time can mend."""
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
@@ -309,16 +317,16 @@ def switches_missing(core: Reconciler, revision: int) -> Iterator[str]:
             yield f"{where}: ports are not yet marked as installed"
 
 
-def policy_faults(core: Reconciler) -> dict[Key, str]:
+def policy_problems(core: Reconciler) -> dict[Key, str]:
     """Policies that cannot be realized, or only in part, as they stand, and why."""
     policies = core.world.cluster.policies.values() if core.world.cluster else ()
     found = {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}
-    for key, reason in left_out_faults(core).items():
+    for key, reason in left_out_problems(core).items():
         found[key] = f"{found[key]}; {reason}" if key in found else reason
     return found
 
 
-def left_out_faults(core: Reconciler) -> dict[Key, str]:
+def left_out_problems(core: Reconciler) -> dict[Key, str]:
     """Policies with rules that bridges leave out, for their namespaces ask for too much."""
     out = core.world.left_out()
     policies = core.world.cluster.policies if core.world.cluster and out else ()
@@ -326,7 +334,7 @@ def left_out_faults(core: Reconciler) -> dict[Key, str]:
     return {key: reasons[0] for key, reasons in found if reasons}
 
 
-def source_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list[str]:
+def source_problem_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list[str]:
     """What the sources say that cannot be realized as it stands; only a change of the sources can mend it."""
     lines = []
     for problem in problems:
@@ -335,9 +343,9 @@ def source_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list
     return [*lines, *(f"policy {key}: {reason}" for key, reason in faults.items())]
 
 
-def few(lines: Iterable[str]) -> list[str]:
+def first_lines(lines: Iterable[str]) -> list[str]:
     """The first lines, and how many more there are."""
     lines = iter(lines)
-    found = list(islice(lines, MOST_LINES))
+    found = list(islice(lines, MAX_MISSING_LINES))
     more = sum(1 for _ in lines)
     return [*found, f"and {more} more"] if more else found

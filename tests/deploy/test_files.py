@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.config.schema import Config
+from controller.config.schema import RunConfig
 from tests.deploy.documents import DEPLOY, deployment
 
 ROOT = DEPLOY.parent
@@ -26,14 +26,14 @@ SCRIPTS = [
 
 def test_the_settings_that_are_installed_are_understood() -> None:
     given: dict[str, Any] = yaml.safe_load((DEPLOY / "headgate.yaml").read_text())
-    assert Config.model_validate(given).kubeconfig == "/etc/headgate/kubeconfig"
+    assert RunConfig.model_validate(given).kubeconfig == "/etc/headgate/kubeconfig"
 
 
 def test_the_container_is_given_flags_that_there_are() -> None:
     container = deployment()["spec"]["template"]["spec"]["containers"][0]
     words = dict(word.removeprefix("--").split("=", 1) for word in container["args"][1:])
     given = {name.replace("-", "_"): value.replace("$(HOST_IP)", "192.0.2.1") for name, value in words.items()}
-    config = Config.model_validate(given)
+    config = RunConfig.model_validate(given)
     ports = {port["containerPort"] for port in container["ports"]}
     assert ports == {config.openflow_address.port, 6640, config.http_address.port}
 

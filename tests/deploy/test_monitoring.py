@@ -11,15 +11,15 @@ import pytest
 import yaml
 from prometheus_client import Histogram
 
-from controller.metrics.series import DECLARED
+from controller.metrics.series import DECLARED_SERIES
 from tests.helpers.paths import ROOT
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "headgate.json").read_text())
 ALERTS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "headgate-alerts.yaml").read_text())
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
-EXPOSED = {series.exposed: series.labels for series in DECLARED}
-BUCKETS = {f"{series.exposed}_bucket": (*series.labels, "le") for series in DECLARED if series.kind is Histogram}
+EXPOSED = {series.exposed: series.labels for series in DECLARED_SERIES}
+BUCKETS = {f"{series.exposed}_bucket": (*series.labels, "le") for series in DECLARED_SERIES if series.kind is Histogram}
 KNOWN = EXPOSED | BUCKETS
 OF_NODES = {"HeadgateSwitchNotInSync", "HeadgateSwitchAway", "HeadgateBundlesFail"}
 METRIC = re.compile(r"headgate_\w+")

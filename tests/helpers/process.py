@@ -18,7 +18,7 @@ import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from controller.config.schema import Config
+    from controller.config.schema import RunConfig
 
 
 def make_core(behaviour: str) -> types.ModuleType:
@@ -41,7 +41,7 @@ def make_core(behaviour: str) -> types.ModuleType:
             sum(range(1000))  # never gives the hub its turn
 
     class Controller:
-        def __init__(self, config: Config) -> None:
+        def __init__(self, config: RunConfig) -> None:
             self.views = FakeViews()
             self.metrics = Metrics("1", config.hub)
             self._stopping = threading.Event()

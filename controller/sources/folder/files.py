@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-from controller.base.native_threads import original
+from controller.base.native_threads import unpatched
 from controller.base.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.folder.manifest import Reading, broken, read_manifest
@@ -75,8 +75,8 @@ class Folder:
     def __init__(self, path: str, stopping: Callable[[], bool]) -> None:
         self._path = path
         self._stopping = stopping
-        self._os = original("os")
-        self._time = original("time")
+        self._os = unpatched("os")
+        self._time = unpatched("time")
         self._files: dict[str, _File] = {}
         self._passed_over: dict[str, int] = {}
 

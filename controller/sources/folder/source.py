@@ -19,7 +19,7 @@ from pathlib import Path
 
 import watchfiles
 
-from controller.base.native_threads import Mailbox, original
+from controller.base.native_threads import Mailbox, unpatched
 from controller.base.threads import Watched, watched
 from controller.reconcile.events import Problem
 from controller.sources.folder.files import Folder
@@ -53,10 +53,10 @@ class ManifestFolder:
         self.path = str(path)
         self._store = store
         self._rescan = rescan
-        self._stopping = original("threading").Event()
+        self._stopping = unpatched("threading").Event()
         # A request number, CHANGED, or None to end; the original's put never blocks and may be called from any thread.
-        self._requests = original("queue").SimpleQueue()
-        self._no_request = original("queue").Empty
+        self._requests = unpatched("queue").SimpleQueue()
+        self._no_request = unpatched("queue").Empty
         self._results: Mailbox[_Result] = Mailbox()
         self._folder = Folder(self.path, self._stopping.is_set)
         self._natives: list[Watched] = []

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from controller.base import logs
 from controller.base.log_ring import LogRing
-from controller.base.log_writer import LONGEST_LINE, MOST_LINES, Lines
-from controller.base.logs import MAX_REMEMBERED, QUIET, RepeatFilter, configure, dropped, flush
+from controller.base.log_writer import MAX_LINE_BYTES, MAX_QUEUED_LINES, LineStream
+from controller.base.logs import MAX_REMEMBERED, QUIET_LIBRARIES, RepeatFilter, configure_logging, dropped, flush
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,13 @@ def _restored() -> Iterator[None]:
     root.setLevel(level)
     logging.captureWarnings(False)
     structlog.reset_defaults()
-    for name in QUIET:
+    for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def test_both_kinds_of_loggers_end_in_json() -> None:
     stream = io.StringIO()
-    configure("info", "json", stream)
+    configure_logging("info", "json", stream)
     structlog.get_logger("a").info("port bound", pod="x/y", ofport=3)
     logging.getLogger("b").warning("odd %s", "thing", extra={"node": "n1"})
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
@@ -47,7 +47,7 @@ def test_both_kinds_of_loggers_end_in_json() -> None:
 
 def test_human_lines_have_no_colour_off_terminals_and_no_control_characters() -> None:
     stream = io.StringIO()
-    configure("info", "human", stream)
+    configure_logging("info", "human", stream)
     structlog.get_logger("a").info("seen", name="evil\x1b[2J\nname")
     logging.getLogger("b").info("also %s", "evil\x1b[2J\nname")
     lines = stream.getvalue().splitlines()
@@ -58,7 +58,7 @@ def test_human_lines_have_no_colour_off_terminals_and_no_control_characters() ->
 def test_an_exception_keeps_its_lines() -> None:
     for style in ("human", "json"):
         stream = io.StringIO()
-        configure("info", style, stream)
+        configure_logging("info", style, stream)
         try:
             raise ValueError("inside")
         except ValueError:
@@ -68,11 +68,11 @@ def test_an_exception_keeps_its_lines() -> None:
 
 def test_libraries_are_quiet_unless_debugging() -> None:
     stream = io.StringIO()
-    configure("info", "human", stream)
+    configure_logging("info", "human", stream)
     logging.getLogger("os_ken.base").info("loading app")
     logging.getLogger("a").debug("detail")
     assert stream.getvalue() == ""
-    configure("debug", "human", stream)
+    configure_logging("debug", "human", stream)
     logging.getLogger("os_ken.base").info("loading app")
     assert "loading app" in stream.getvalue()
 
@@ -105,7 +105,7 @@ def test_the_memory_for_repetitions_is_bounded() -> None:
 
 def test_a_human_line_begins_with_its_date_and_a_traceback_is_marked() -> None:
     stream = io.StringIO()
-    configure("info", "human", stream)
+    configure_logging("info", "human", stream)
     try:
         raise ValueError("inside\n2026-01-01 00:00:00 [info     ] a line that never was\x1b[2J")
     except ValueError:
@@ -121,8 +121,8 @@ def test_lines_that_find_no_place_are_counted_and_said(style: str) -> None:
     reading, writing = os.pipe()
     try:
         with os.fdopen(writing, "w") as stream:
-            configure("info", style, stream)
-            for number in range(MOST_LINES + 5000):
+            configure_logging("info", style, stream)
+            for number in range(MAX_QUEUED_LINES + 5000):
                 logging.getLogger("a").info("line %d", number)
             assert dropped() > 0
             with os.fdopen(reading, "rb") as pipe:
@@ -133,13 +133,13 @@ def test_lines_that_find_no_place_are_counted_and_said(style: str) -> None:
                 flush(30)
                 logging.getLogger("a").info("after")
                 flush(30)
-                configure("info", style, io.StringIO())  # ends the writer
+                configure_logging("info", style, io.StringIO())  # ends the writer
                 stream.close()
                 reader.join(30)
         lines = b"".join(collected).decode().splitlines()
         assert "after" in lines[-1]
         assert re.search(r"\d+ lines of this log were dropped", lines[-2])
-        assert len(lines) - 1 + int(re.findall(r"(\d+) lines", lines[-2])[0]) == MOST_LINES + 5000 + 1
+        assert len(lines) - 1 + int(re.findall(r"(\d+) lines", lines[-2])[0]) == MAX_QUEUED_LINES + 5000 + 1
         if style == "json":
             assert json.loads(lines[-2])["dropped"] > 0
     finally:
@@ -148,25 +148,25 @@ def test_lines_that_find_no_place_are_counted_and_said(style: str) -> None:
 
 def test_a_full_disk_loses_lines_and_nothing_else() -> None:
     with open("/dev/full", "w") as stream:
-        configure("info", "human", stream)
+        configure_logging("info", "human", stream)
         for number in range(10):
             logging.getLogger("a").info("line %d", number)
         flush(10)
         assert dropped() == 10
-        configure("info", "human", io.StringIO())
+        configure_logging("info", "human", io.StringIO())
 
 
 def test_a_line_is_no_longer_than_a_bound() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading) as pipe, os.fdopen(writing, "w") as stream:
-        configure("info", "human", stream)
+        configure_logging("info", "human", stream)
         collected: list[str] = []
         reader = threading.Thread(target=lambda: collected.append(pipe.readline()))
         reader.start()
         logging.getLogger("a").info("x" * 1_000_000)
         reader.join(10)
-        configure("info", "human", io.StringIO())
-    assert len(collected[0]) == LONGEST_LINE
+        configure_logging("info", "human", io.StringIO())
+    assert len(collected[0]) == MAX_LINE_BYTES
     assert collected[0].endswith("... (cut)\n")
 
 
@@ -174,7 +174,7 @@ def test_a_line_is_no_longer_than_a_bound() -> None:
 @given(parts=st.lists(st.text(st.sampled_from("ab\n"), max_size=5), max_size=8))
 def test_what_is_printed_is_handed_on_by_lines(parts: list[str]) -> None:
     lines: list[str] = []
-    stream = Lines(lines.append, 2)
+    stream = LineStream(lines.append, 2)
     for part in parts:
         assert stream.write(part) == len(part)
     whole, _, rest = "".join(parts).rpartition("\n")
@@ -186,9 +186,9 @@ def test_what_is_printed_is_handed_on_by_lines(parts: list[str]) -> None:
 def test_the_ring_has_what_the_log_has(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_listeners", [])
     ring, stream = LogRing(3), io.StringIO()
-    configure("info", style, stream)
-    logs.listen(ring.take)
-    logs.listen(ring.take)
+    configure_logging("info", style, stream)
+    logs.add_log_listener(ring.take)
+    logs.add_log_listener(ring.take)
     logger = logging.getLogger("somebody")
     logger.warning("%d", "x")
     for _ in range(5):

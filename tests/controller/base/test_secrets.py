@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from controller.base.log_ring import KEPT, LONGEST, LogRing
+from controller.base.log_ring import MAX_KEPT, MAX_SHOWN, LogRing
 from controller.base.secrets import LEFT_OUT, without_secrets
 
 SECRET = "pl4nted-S3cret"
@@ -70,10 +70,10 @@ def test_any_text_costs_as_much_as_it_is_long(unit: str) -> None:
 
 
 def test_the_ring_is_bounded_and_keeps_no_secret() -> None:
-    for length in (5000, KEPT, 500_000):
+    for length in (5000, MAX_KEPT, 500_000):
         ring = LogRing(3)
         for n in range(10):
             ring.take(f"line {n} token={SECRET} {'x' * length}")
         lines = ring.lines()
         assert [line.split()[1] for line in lines] == ["7", "8", "9"]
-        assert all(SECRET not in line and len(line) <= LONGEST for line in lines)
+        assert all(SECRET not in line and len(line) <= MAX_SHOWN for line in lines)

@@ -34,30 +34,30 @@ def test_a_thread_that_ends_is_missed(
     thread = threads.watched("listener", target, native=native)
     thread.start()
     assert thread.join(5)
-    assert threads.gone() == (f"listener: {reason}",)
+    assert threads.ended_threads() == (f"listener: {reason}",)
     with caplog.at_level(logging.CRITICAL):
-        threads.tell()
-        threads.tell()
+        threads.log_ended_threads()
+        threads.log_ended_threads()
     assert sum("listener" in record.getMessage() for record in caplog.records) == 1, "said once"
     thread.release()
-    assert threads.gone() == ()
+    assert threads.ended_threads() == ()
 
 
 def test_a_thread_that_lives_or_was_released_is_not_missed() -> None:
     stop = threading.Event()
     thread = threads.watched("core", lambda: stop.wait() and None)
     thread.start()
-    assert (thread.is_alive(), threads.gone()) == (True, ())
+    assert (thread.is_alive(), threads.ended_threads()) == (True, ())
     thread.release()
     stop.set()
     assert thread.join(5)
-    assert (thread.is_alive(), threads.gone()) == (False, ())
+    assert (thread.is_alive(), threads.ended_threads()) == (False, ())
 
 
 def test_a_thread_that_never_began_is_not_missed() -> None:
     thread = threads.watched("core", end)
     assert thread.join(0)
-    assert threads.gone() == ()
+    assert threads.ended_threads() == ()
 
 
 def test_one_that_takes_the_place_of_a_dead_one_ends_the_alarm() -> None:
@@ -67,7 +67,7 @@ def test_one_that_takes_the_place_of_a_dead_one_ends_the_alarm() -> None:
     stop = threading.Event()
     living = threads.watched("log", lambda: stop.wait() and None)
     living.start()
-    assert threads.gone() == ()
+    assert threads.ended_threads() == ()
     living.release()
     stop.set()
     living.join(5)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from controller.base.hub import HUBS
-from controller.http.server import VITAL
+from controller.http.server import PROBE_PATHS
 from tests.helpers.paths import ROOT
 
 
@@ -156,7 +156,7 @@ def test_answers_that_nobody_takes_leave_the_vital_pages_theirs(started: type[Pr
         one = socket.create_connection(("127.0.0.1", process.port))
         one.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         held.append(one)
-    for page in VITAL * 5:
+    for page in PROBE_PATHS * 5:
         assert process.get(page)[0] == 200
     for one in held:
         one.close()

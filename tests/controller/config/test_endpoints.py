@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.config.addresses import (
-    EndpointError,
+    AddressError,
     HostPort,
     check_listen,
     check_remote,
@@ -55,7 +55,7 @@ def test_host_and_port_are_read_and_written_alike(text: str, expected: HostPort)
     ],
 )
 def test_a_wrong_address_says_what_to_write(text: str, hint: str) -> None:
-    with pytest.raises(EndpointError, match=hint):
+    with pytest.raises(AddressError, match=hint):
         parse_host_port(text, "127.0.0.1:8080")
 
 
@@ -64,7 +64,7 @@ def test_listeners_are_tcp_plain_or_in_tls() -> None:
     assert parse_listen("ssl:[::]:6653", "x") == HostPort("::", 6653)
     assert check_listen("ssl:[::]:6653", "x") == "ssl:[::]:6653"
     for wrong in ("ptcp:6653", "pssl:6653", "0.0.0.0:6653", "unix:/x", "tcp", "udp:0.0.0.0:1"):
-        with pytest.raises(EndpointError, match=r"tcp:0\.0\.0\.0:6653"):
+        with pytest.raises(AddressError, match=r"tcp:0\.0\.0\.0:6653"):
             parse_listen(wrong, "tcp:0.0.0.0:6653")
 
 
@@ -98,7 +98,7 @@ def test_remotes_have_one_normal_form(text: str, normal: str) -> None:
     ],
 )
 def test_a_wrong_remote_says_what_to_write(text: str, hint: str) -> None:
-    with pytest.raises(EndpointError, match=hint):
+    with pytest.raises(AddressError, match=hint):
         check_remote(text)
 
 

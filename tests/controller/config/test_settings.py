@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.config.load import OTHER_VARIABLES, SettingsError, load, options, unknown_variables
-from controller.config.schema import GROUPS, Config
+from controller.config.load import OTHER_VARIABLES, SettingsError, load_config, options, unknown_variables
+from controller.config.schema import OPTION_GROUPS, RunConfig
 
 ENOUGH = {"manifests": "/m", "ovsdb": ("unix:/s",)}
 
 
 def error(flags: Mapping[str, object], environment: dict[str, str], file: Path | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
-        load(flags, environment, file)
+        load_config(flags, environment, file)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -28,7 +28,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_defaults_are_those_of_the_contract() -> None:
-    config = load(ENOUGH, {}, None)
+    config = load_config(ENOUGH, {}, None)
     assert config.manifests == Path("/m")
     assert config.openflow_listen == "tcp:0.0.0.0:6653"
     assert config.http == "127.0.0.1:8080"
@@ -41,7 +41,7 @@ def test_defaults_are_those_of_the_contract() -> None:
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
     file = written(tmp_path, "manifests: /file\nhttp: 127.0.0.1:1\nhub: native\novsdb: unix:/file\nlog_level: debug\n")
     environment = {"HEADGATE_HTTP": "127.0.0.1:2", "HEADGATE_HUB": "eventlet", "HEADGATE_LOG_LEVEL": ""}
-    config = load({"http": "127.0.0.1:3"}, environment, file)
+    config = load_config({"http": "127.0.0.1:3"}, environment, file)
     assert (config.http, config.hub, config.log_level, config.log_format) == (
         "127.0.0.1:3",
         "eventlet",
@@ -53,37 +53,37 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
 
 def test_a_stronger_list_replaces_a_weaker_one(tmp_path: Path) -> None:
     file = written(tmp_path, "manifests: /m\novsdb: [unix:/a, unix:/b]\nbridge: [br-a, br-b, br-a]\n")
-    assert load({}, {}, file).ovsdb == ("unix:/a", "unix:/b")
-    assert load({}, {}, file).bridge == ("br-a", "br-b")
-    assert load({}, {"HEADGATE_OVSDB": "unix:/c, tcp:192.0.2.1 unix:/d"}, file).ovsdb == (
+    assert load_config({}, {}, file).ovsdb == ("unix:/a", "unix:/b")
+    assert load_config({}, {}, file).bridge == ("br-a", "br-b")
+    assert load_config({}, {"HEADGATE_OVSDB": "unix:/c, tcp:192.0.2.1 unix:/d"}, file).ovsdb == (
         "unix:/c", "tcp:192.0.2.1:6640", "unix:/d",
     )  # fmt: skip
 
 
 def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
     file = written(tmp_path, "manifests: /m\novsdb_listen: tcp:[::]:6640\n")
-    config = load({}, {"HEADGATE_CONFIG": str(file)}, None)
+    config = load_config({}, {"HEADGATE_CONFIG": str(file)}, None)
     assert config.ovsdb_listen_address == ("::", 6640)
 
 
 def test_an_empty_file_is_no_file(tmp_path: Path) -> None:
-    assert load(ENOUGH, {}, written(tmp_path, "# nothing\n")).hub == "eventlet"
+    assert load_config(ENOUGH, {}, written(tmp_path, "# nothing\n")).hub == "eventlet"
 
 
 def test_an_api_server_is_a_source_too_and_in_a_pod_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"kubeconfig": "/k", "ovsdb": ("unix:/s",)}
-    assert load(given, {}, None).kubeconfig == "/k"
-    assert load({**ENOUGH, **given}, {}, None).manifests == Path("/m")
+    assert load_config(given, {}, None).kubeconfig == "/k"
+    assert load_config({**ENOUGH, **given}, {}, None).manifests == Path("/m")
     token = tmp_path / "token"
     monkeypatch.setattr("controller.config.load.SERVICE_ACCOUNT_TOKEN", token)
     pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
     switch = {"ovsdb": ("unix:/s",)}
     assert "nothing to enforce" in error(switch, pod)
     token.write_text("abc", encoding="utf-8")
-    assert load(switch, pod, None).kubeconfig == "in-cluster"
-    assert load(ENOUGH, pod, None).kubeconfig is None
+    assert load_config(switch, pod, None).kubeconfig == "in-cluster"
+    assert load_config(ENOUGH, pod, None).kubeconfig is None
     assert "nothing to enforce" in error(switch, {})
 
 
@@ -137,7 +137,7 @@ def test_a_wrong_value_is_named_by_where_it_stood() -> None:
 
 def test_an_unknown_variable_is_warned_of_with_the_nearest_name() -> None:
     environment = {"HEADGATE_OVSBD": "unix:/s", "HEADGATE_HTTP": "127.0.0.1:2"}
-    assert load(ENOUGH, environment, None).http == "127.0.0.1:2"
+    assert load_config(ENOUGH, environment, None).http == "127.0.0.1:2"
     (line,) = unknown_variables(environment)
     assert line == (
         "the environment variable HEADGATE_OVSBD is unknown and has no effect, did you mean HEADGATE_OVSDB?"
@@ -152,12 +152,12 @@ def test_variables_of_clients_of_the_lab_and_of_kubernetes_services_are_not_ours
         "HEADGATE_METRICS_PORT_80_TCP": "tcp://10.0.0.1:80",
         "HEADGATE_LAB": "x", "HEADGATE_LAB_FOLDER": "/run/x",
     }  # fmt: skip
-    assert load(ENOUGH, environment, None) == load(ENOUGH, {}, None)
+    assert load_config(ENOUGH, environment, None) == load_config(ENOUGH, {}, None)
     assert unknown_variables(environment) == []
 
 
 def test_every_option_has_a_name_a_group_and_a_description() -> None:
-    assert {option.name for option in options()} == set(Config.model_fields)
+    assert {option.name for option in options()} == set(RunConfig.model_fields)
     for option in options():
-        assert option.help.endswith(".") and option.group in GROUPS and option.metavar
+        assert option.help.endswith(".") and option.group in OPTION_GROUPS and option.metavar
         assert option.variable == "HEADGATE_" + option.name.upper()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.http import slots as bounds
-from controller.http.slots import Slot, Slots
+from controller.http.slots import ConnectionSlot, ConnectionSlots
 
 ADDRESSES = st.integers(0, 6).map(lambda n: f"10.0.0.{n}")
 WHATS = st.sampled_from(["come", "come", "come", "ask", "ask vital", "leave", "late"])
@@ -16,9 +16,9 @@ STEPS = st.lists(st.tuples(WHATS, ADDRESSES, st.integers(0, 400)), max_size=300)
 @settings(deadline=None, max_examples=100)
 @given(steps=STEPS)
 def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[tuple[str, str, int]]) -> None:
-    slots = Slots()
-    there: list[Slot] = []
-    cut: list[Slot] = []
+    slots = ConnectionSlots()
+    there: list[ConnectionSlot] = []
+    cut: list[ConnectionSlot] = []
     vital = 0
     for what, address, number in steps:
         if what == "come":
@@ -32,7 +32,7 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
                 continue
             answered = slots.answer(slot, what == "ask vital")
             if what == "ask vital":
-                assert answered == (vital < bounds.MOST_VITAL)
+                assert answered == (vital < bounds.MAX_PROBES)
                 vital += answered
         elif what == "leave" and there:
             slot = there.pop(number % len(there))
@@ -40,10 +40,10 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
             slots.leave(slot)
         elif what == "late":
             slots.cut_late(3600)
-        assert len(slots._arriving) <= bounds.MOST_ARRIVING
-        assert all(count <= bounds.MOST_ARRIVING_OF_ONE for count in slots._arriving_of.values())
+        assert len(slots._arriving) <= bounds.MAX_ARRIVING
+        assert all(count <= bounds.MAX_ARRIVING_PER_ADDRESS for count in slots._arriving_of.values())
         assert sum(slots._arriving_of.values()) == len(slots._arriving)
-        assert sum(slots._answered_of.values()) == len(slots._answered) <= bounds.MOST_ANSWERED
+        assert sum(slots._answered_of.values()) == len(slots._answered) <= bounds.MAX_ANSWERED
     for slot in there:
         slots.leave(slot)
     assert (len(slots._arriving), len(slots._answered), slots._vital) == (0, 0, 0)
@@ -52,7 +52,7 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
 
 
 def test_who_has_most_gives_way() -> None:
-    slots = Slots()
+    slots = ConnectionSlots()
     cut: list[str] = []
     honest = slots.arrive("10.0.0.1", lambda: cut.append("honest"))
     for n in range(1000):
@@ -62,7 +62,7 @@ def test_who_has_most_gives_way() -> None:
 
 
 def test_those_that_never_ask_are_cut_in_time() -> None:
-    slots = Slots()
+    slots = ConnectionSlots()
     cut: list[int] = []
     slot = slots.arrive("10.0.0.1", lambda: cut.append(1))
     slots.cut_late(10)

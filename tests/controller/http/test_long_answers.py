@@ -17,7 +17,7 @@ from tests.helpers.fake_views import STATUS
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
 def test_a_status(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_answers, "AT_ONCE", 3)
+    monkeypatch.setattr(long_answers, "VALUES_PER_CHUNK", 3)
     encoder = StatusEncoder()
     pods = tuple(replace(STATUS.pods[0], key=f"x/p{n}") for n in range(count))
     for view in (replace(STATUS, pods=pods), replace(STATUS, pods=pods, uptime=7.5), replace(STATUS, problems=())):
@@ -33,7 +33,7 @@ def test_a_list_that_did_not_change_is_not_encoded_again() -> None:
 
 
 def test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_answers, "AT_ONCE", 3)
+    monkeypatch.setattr(long_answers, "VALUES_PER_CHUNK", 3)
     registry = CollectorRegistry()
     Info("build", "Of what.", registry=registry).info({"version": "1"})
     Gauge("empty", "Nothing.", ("a",), registry=registry)

@@ -6,10 +6,17 @@ import re
 
 from prometheus_client import generate_latest
 
-from controller.metrics.series import DECLARED, PROCESS, Allowed, Denied, Metrics, Reading
+from controller.metrics.series import (
+    DECLARED_SERIES,
+    PROCESS_SERIES,
+    AllowedLabels,
+    CounterSample,
+    DeniedLabels,
+    Metrics,
+)
 
-DENIED = Denied("tenant-a", "backend-1", "ingress", "tenant-a/pol1")
-RULE = Allowed("tenant-a", "pol1", "ingress", 0)
+DENIED = DeniedLabels("tenant-a", "backend-1", "ingress", "tenant-a/pol1")
+RULE = AllowedLabels("tenant-a", "pol1", "ingress", 0)
 DENIED_LABELS = DENIED._asdict()
 
 
@@ -20,24 +27,24 @@ def value(metrics: Metrics, name: str, labels: dict[str, str] | None = None) -> 
 def test_everything_declared_is_exposed_under_its_name() -> None:
     metrics = Metrics("1.2.3", "native")
     text = generate_latest(metrics.registry).decode()
-    for series in DECLARED:
+    for series in DECLARED_SERIES:
         assert f"# TYPE {series.exposed} " in text
         assert series.name.startswith("headgate_") and series.help.endswith(".")
     assert 'headgate_build_info{hub="native"' in text
-    assert text.count("# TYPE headgate_") == len(DECLARED)
+    assert text.count("# TYPE headgate_") == len(DECLARED_SERIES)
 
 
 def test_the_process_is_measured_as_declared() -> None:
     text = generate_latest(Metrics("1", "native").registry).decode()
     found = re.findall(r"^# TYPE (process_\w+) (\w+)", text, re.MULTILINE)
-    assert sorted(found) == sorted((name, kind) for name, kind, _ in PROCESS)
+    assert sorted(found) == sorted((name, kind) for name, kind, _ in PROCESS_SERIES)
 
 
 def test_other_policies_take_over_what_is_denied_from_now_on() -> None:
     metrics = Metrics("1", "native")
     after = DENIED._replace(policies="tenant-a/other")
     for counts, packets, duration in ((DENIED, 5, 1), (after, 7, 2), (after, 8, 3)):
-        metrics.observe_counters("n", "br", {"flow": Reading((counts,), packets, duration)})
+        metrics.observe_counters("n", "br", {"flow": CounterSample((counts,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
     assert value(metrics, "headgate_denied_packets_total", after._asdict()) == 3
 
@@ -45,7 +52,7 @@ def test_other_policies_take_over_what_is_denied_from_now_on() -> None:
 def test_packets_are_counted_on_from_dump_to_dump() -> None:
     metrics = Metrics("1", "native")
     for packets, duration in ((5, 10), (5, 11), (9, 12)):
-        metrics.observe_counters("n", "br", {"flow": Reading((DENIED,), packets, duration)})
+        metrics.observe_counters("n", "br", {"flow": CounterSample((DENIED,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 9
 
 
@@ -53,14 +60,14 @@ def test_a_flow_that_began_anew_adds_all_it_counts() -> None:
     metrics = Metrics("1", "native")
     # The last one counts more than before and is still a new flow: it is younger.
     for packets, duration in ((5, 10), (2, 1), (8, 0)):
-        metrics.observe_counters("n", "br", {"flow": Reading((DENIED,), packets, duration)})
+        metrics.observe_counters("n", "br", {"flow": CounterSample((DENIED,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 5 + 2 + 8
 
 
 def test_flows_of_several_switches_feed_one_rule() -> None:
     metrics = Metrics("1", "native")
-    metrics.observe_counters("n1", "br", {"a": Reading((RULE,), 3, 1), "b": Reading((RULE,), 4, 1)})
-    metrics.observe_counters("n2", "br", {"a": Reading((RULE,), 10, 1)})
+    metrics.observe_counters("n1", "br", {"a": CounterSample((RULE,), 3, 1), "b": CounterSample((RULE,), 4, 1)})
+    metrics.observe_counters("n2", "br", {"a": CounterSample((RULE,), 10, 1)})
     labels = {"namespace": "tenant-a", "policy": "pol1", "direction": "ingress", "rule": "0"}
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
     metrics.forget_switch("n2", "br")
@@ -68,7 +75,7 @@ def test_flows_of_several_switches_feed_one_rule() -> None:
     metrics.observe_counters("n1", "br", {})
     metrics.retire(lambda counts: True)
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
-    metrics.observe_counters("n1", "br", {"a": Reading((RULE,), 2, 0)})
+    metrics.observe_counters("n1", "br", {"a": CounterSample((RULE,), 2, 0)})
     assert value(metrics, "headgate_allowed_packets_total", labels) == 19
     metrics.observe_counters("n1", "br", {})
     metrics.retire(lambda counts: counts != RULE)
@@ -80,9 +87,9 @@ def test_flows_of_several_switches_feed_one_rule() -> None:
 def test_a_flow_key_that_counts_for_another_pod_now_counts_from_there_on() -> None:
     metrics = Metrics("1", "native")
     other = DENIED._replace(pod="other")
-    metrics.observe_counters("n", "br", {"flow": Reading((DENIED,), 5, 1)})
-    metrics.observe_counters("n", "br", {"flow": Reading((other,), 6, 2)})
-    metrics.observe_counters("n", "br", {"flow": Reading((other,), 9, 3)})
+    metrics.observe_counters("n", "br", {"flow": CounterSample((DENIED,), 5, 1)})
+    metrics.observe_counters("n", "br", {"flow": CounterSample((other,), 6, 2)})
+    metrics.observe_counters("n", "br", {"flow": CounterSample((other,), 9, 3)})
     metrics.retire(lambda counts: counts == other)
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
     assert value(metrics, "headgate_denied_packets_total", {**DENIED_LABELS, "pod": "other"}) == 3
@@ -92,18 +99,18 @@ def test_a_rule_of_several_policies_counts_for_each_and_never_for_one_what_was_a
     metrics = Metrics("1", "native")
     second = RULE._replace(policy="pol2")
 
-    def seen(rule: Allowed) -> float | None:
+    def seen(rule: AllowedLabels) -> float | None:
         labels = {"namespace": "tenant-a", "policy": rule.policy, "direction": "ingress", "rule": "0"}
         return value(metrics, "headgate_allowed_packets_total", labels)
 
-    shared: list[tuple[tuple[Allowed, ...], int]] = [((RULE,), 100), ((RULE, second), 110), ((RULE, second), 115)]
+    shared: list[tuple[tuple[AllowedLabels, ...], int]] = [((RULE,), 100), ((RULE, second), 110), ((RULE, second), 115)]
     for age, (owners, packets) in enumerate([*shared, ((second,), 120)], 1):
-        metrics.observe_counters("n", "br", {"flow": Reading(owners, packets, age, b"one")})
+        metrics.observe_counters("n", "br", {"flow": CounterSample(owners, packets, age, b"one")})
     assert (seen(RULE), seen(second)) == (115, 10)
     # Another rule has its number, and so its flow, now.
-    metrics.observe_counters("n", "br", {"flow": Reading((RULE,), 130, 9, b"another")})
+    metrics.observe_counters("n", "br", {"flow": CounterSample((RULE,), 130, 9, b"another")})
     assert (seen(RULE), seen(second)) == (115, 10)
-    metrics.observe_counters("n", "br", {"flow": Reading((RULE,), 131, 10, b"another")})
+    metrics.observe_counters("n", "br", {"flow": CounterSample((RULE,), 131, 10, b"another")})
     assert (seen(RULE), seen(second)) == (116, 10)
 
 
@@ -153,7 +160,7 @@ def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
         metrics.bundle_committed(node, "br", adds=8, modifies=0, deletes=1)
         metrics.bundle_failed(node, "br")
         denied = DENIED._replace(pod=f"pod-{number}")
-        metrics.observe_counters(node, "br", {"a": Reading((denied,), 1, 1), "b": Reading((denied,), 2, 1)})
+        metrics.observe_counters(node, "br", {"a": CounterSample((denied,), 1, 1), "b": CounterSample((denied,), 2, 1)})
         metrics.forget_switch(node, "br")
     metrics.retire(lambda _: False)
     assert ours(metrics) == empty
@@ -168,7 +175,7 @@ def test_labels_have_no_control_characters() -> None:
     metrics.bundle_failed(evil, evil)
     metrics.source(evil, True, 1, 1.0)
     metrics.tls_refused(evil, evil)
-    metrics.observe_counters(evil, evil, {"a": Reading((Denied(evil, evil, "ingress"),), 1, 1)})
+    metrics.observe_counters(evil, evil, {"a": CounterSample((DeniedLabels(evil, evil, "ingress"),), 1, 1)})
     text = generate_latest(metrics.registry).decode()
     assert "evil" in text
     assert "\x1b" not in text

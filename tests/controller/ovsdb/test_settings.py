@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from controller.metrics.series import AWAY
+from controller.metrics.series import SWITCH_AWAY
 from controller.ovsdb.bridge_settings import ControllerRow
 from controller.reconcile.events import InstalledWritten
 from controller.status import away_reasons
@@ -185,11 +185,11 @@ def test_why_a_switch_is_away_is_one_of_a_few_words_whatever_the_database_says()
     words = {"": "waiting", "Connection refused": "refused", "No route to host": "unreachable", "End of file": "closed"}
     words |= {"Protocol error": "protocol", 'evil"\x1b[2J': "failed", "Connection refused ": "failed"}
     for error, word in words.items():
-        assert away_reasons.of_controllers(rows, ours, {"2": error, "1": "No route to host"}.__getitem__) == word
+        assert away_reasons.reason_of_controllers(rows, ours, {"2": error, "1": "No route to host"}.__getitem__) == word
         assert word in away_reasons.REASONS
-    assert away_reasons.of_controllers(rows[:1], ours, lambda _: "Connection refused") == away_reasons.ELSEWHERE
-    assert away_reasons.of_controllers((), ours, lambda _: "Connection refused") == away_reasons.NO_CONTROLLER
-    assert all(word in AWAY.help for word in away_reasons.REASONS)
+    assert away_reasons.reason_of_controllers(rows[:1], ours, lambda _: "Connection refused") == away_reasons.ELSEWHERE
+    assert away_reasons.reason_of_controllers((), ours, lambda _: "Connection refused") == away_reasons.NO_CONTROLLER
+    assert all(word in SWITCH_AWAY.help for word in away_reasons.REASONS)
 
 
 def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: Core) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.bridge_settings import BridgeSettings, ControllerRow, FlowTableRow
 from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
-from controller.ovsdb.targets import controller_target, leads_to, parse_listen, parse_remote, plain_address
+from controller.ovsdb.targets import canonical_address, controller_target, leads_to, parse_listen, parse_remote
 from controller.peers.limits import OvsdbLimits
 
 
@@ -73,8 +73,8 @@ def test_targets() -> None:
     assert controller_target(("::", 6653), "fd00::1") == "tcp:[fd00::1]:6653"
     assert controller_target(("0.0.0.0", 6653), "") == "tcp:127.0.0.1:6653"
     assert controller_target(("0.0.0.0", 6653), "10.0.0.1", "ssl") == "ssl:10.0.0.1:6653"
-    assert plain_address("::ffff:10.0.0.1") == "10.0.0.1"
-    assert plain_address("fe80::1%eth0") == "fe80::1"
+    assert canonical_address("::ffff:10.0.0.1") == "10.0.0.1"
+    assert canonical_address("fe80::1%eth0") == "fe80::1"
 
 
 def test_which_targets_lead_here() -> None:

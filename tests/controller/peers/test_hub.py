@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from controller.base.hub import HUBS, contained, until
+from controller.base.hub import HUBS, log_exceptions, run_until
 
 # Counted, not timed: with many threads, neither log lines nor ends of threads go through the list of all of them.
 MANY = """
@@ -49,7 +49,7 @@ def test_no_thread_goes_through_the_list_of_all(hub: str) -> None:
 
 
 def test_a_handler_contains_its_exceptions(caplog: pytest.LogCaptureFixture) -> None:
-    @contained
+    @log_exceptions
     def handler(number: int) -> None:
         raise ValueError(f"number {number}")
 
@@ -68,7 +68,7 @@ def test_a_thread_that_must_live_goes_on_after_an_exception(monkeypatch: pytest.
             ended.set()
         raise RuntimeError("again")
 
-    thread = threading.Thread(target=until(ended, work), daemon=True)
+    thread = threading.Thread(target=run_until(ended, work), daemon=True)
     thread.start()
     thread.join(10)
     assert not thread.is_alive()

@@ -21,7 +21,7 @@ from controller.reconcile.meters import MeterChanges
 from controller.reconcile.port_marks import ASK_AGAIN_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
 from controller.runtime import commands as carrier_module
-from controller.runtime.commands import Carrier
+from controller.runtime.commands import CommandRunner
 from flows.bridge.connection_peer import Peer
 from flows.render import cache_marks
 from flows.wire.values import Changes
@@ -79,7 +79,7 @@ class Hands:
 
 def run(hands: Hands, *events: Event) -> None:
     """Hand events over, and whatever comes of them to those who carry it out."""
-    carrier = Carrier(hands, hands, hands.events.append, lambda dpid: {"dpid": f"{dpid:016x}"})
+    carrier = CommandRunner(hands, hands, hands.events.append, lambda dpid: {"dpid": f"{dpid:016x}"})
     waiting = list(events)
     while waiting:
         hands.events.clear()

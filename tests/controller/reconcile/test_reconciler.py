@@ -21,7 +21,7 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.reconciler import SETTLE_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY
-from controller.status.report import missing, pod_views, policy_views, problem_views, switch_views
+from controller.status.report import pod_views, policy_views, problem_views, switch_views, unrealized
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
 from flows.cluster.net import parse_address
@@ -128,7 +128,7 @@ def test_a_refused_bundle_is_dumped_again_later_each_time() -> None:
     driver.switches[7].broken = "table full"
     driver.send(ClusterChanged(cluster(ALLOW)))
     assert not driver.core.switches[7].realized
-    assert "table full" in next(iter(missing(driver.core, driver.core.revision)))
+    assert "table full" in next(iter(unrealized(driver.core, driver.core.revision)))
     assert driver.send(Tick()) == []
     driver.now += FIRST_RETRY
     assert [type(c) for c in driver.send(Tick())] == [DumpFlows, SendBundle]
@@ -138,7 +138,7 @@ def test_a_refused_bundle_is_dumped_again_later_each_time() -> None:
     driver.now += FIRST_RETRY
     driver.send(Tick())
     assert driver.core.switches[7].realized
-    assert list(missing(driver.core, driver.core.revision)) == []
+    assert list(unrealized(driver.core, driver.core.revision)) == []
 
 
 def test_flows_deleted_by_hand_come_back_at_the_next_audit() -> None:

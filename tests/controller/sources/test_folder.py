@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.base.native_threads import original
+from controller.base.native_threads import unpatched
 from controller.sources.folder import files as module
 from controller.sources.folder.files import Folder
 from tests.helpers.source_cases import POD, POLICY
@@ -263,7 +263,7 @@ def test_a_name_that_is_only_being_replaced_is_not_gone(world: World, monkeypatc
     (world.path / "a.yaml").rename(world.path / "a.yaml~")
 
     class Clock:
-        time_ns = staticmethod(original("time").time_ns)
+        time_ns = staticmethod(unpatched("time").time_ns)
 
         @staticmethod
         def sleep(seconds: float) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from controller.reconcile.events import ClusterChanged
 from controller.status.details import (
     MAX_LISTED,
-    isolating,
+    isolating_policies,
     pod_bridges,
     pod_detail,
     policy_bridges,
@@ -166,7 +166,7 @@ def test_flows_of_isolation_name_the_policies(world: Cluster) -> None:
     core = driver.core
     for name, bridge in core.world.bridges.items():
         attachments = core.world.reading(name).view.attachments
-        expected = isolating(core, [a.pod for a in attachments])
+        expected = isolating_policies(core, [a.pod for a in attachments])
         ofports = {a.ofport: a.pod for a in attachments}
         for view in flow_views(core, name):
             if not view.kind.startswith("deny_"):

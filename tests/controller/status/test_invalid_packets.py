@@ -8,11 +8,11 @@ from types import MappingProxyType
 import pytest
 from prometheus_client import generate_latest
 
-from controller.metrics.meter import Meter
+from controller.metrics.meter import BatchMeter
 from controller.metrics.series import Metrics
 from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Event, FlowsDumped, Tick
 from controller.reconcile.switch import AUDIT_SECONDS
-from controller.status.invalid_packets import MOST_NAMED, news
+from controller.status.invalid_packets import MAX_SENDERS_NAMED, invalid_senders_changes
 from controller.status.model import PodView
 from controller.status.report import pod_views
 from flows.bridge.state import BridgeState
@@ -64,7 +64,7 @@ class Node(Driver):
         super().__init__()
         self.dumped: list[FlowsDumped] = []  # the newest
         self.switch = self.switches[1] = CountingSwitch(1)
-        self.meter = Meter(Metrics("test", "eventlet"))
+        self.meter = BatchMeter(Metrics("test", "eventlet"))
         keys = [Key("x", f"a{number}") for number in range(PODS)]
         pods = {key: Pod(key, {}, "n1", f"uid-{n}", (Net(4, 0x0A000001 + n, 32),)) for n, key in enumerate(keys)}
         ports = [port(f"veth-{key.name}", n, str(key)) for n, key in enumerate(keys, 1)]
@@ -119,14 +119,14 @@ def test_a_dump_comes_to_two_lines_of_the_log_however_many_pods_send_what() -> N
     node = Node("netdev")
     names = [f"a{number}" for number in range(PODS)]
     node.audit(**{name: Sends() for name in names})
-    assert news(node.core, 1) == []
+    assert invalid_senders_changes(node.core, 1) == []
     node.audit(**{name: Sends(broken=50) for name in names[1:]})
-    (began,) = news(node.core, 1)
+    (began,) = invalid_senders_changes(node.core, 1)
     assert began.began
-    assert began.pods.count("x/a") == MOST_NAMED
-    assert began.pods.endswith(f"and {PODS - 1 - MOST_NAMED} more")
+    assert began.pods.count("x/a") == MAX_SENDERS_NAMED
+    assert began.pods.endswith(f"and {PODS - 1 - MAX_SENDERS_NAMED} more")
     node.audit(**{name: Sends(broken=50) for name in names[1:]})
-    assert news(node.core, 1) == []
+    assert invalid_senders_changes(node.core, 1) == []
     node.audit(a0=Sends(broken=50), a1=Sends(valid=50))
-    assert news(node.core, 1) == [(True, "x/a0"), (False, "x/a1")]
-    assert news(node.core, 2) == []
+    assert invalid_senders_changes(node.core, 1) == [(True, "x/a0"), (False, "x/a1")]
+    assert invalid_senders_changes(node.core, 2) == []

@@ -21,9 +21,9 @@ from controller.reconcile.events import (
     SwitchDown,
 )
 from controller.reconcile.reconciler import Reconciler
-from controller.runtime.board import Board
+from controller.runtime.board import StatusCache
 from controller.status import keeper as keeping
-from controller.status.keeper import Keeper
+from controller.status.keeper import IncrementalViews
 from controller.status.model import PodView
 from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
 from flows.bridge.owners import BridgeName
@@ -131,7 +131,7 @@ STEPS = st.lists(
 @given(groups=STEPS)
 def test_what_is_kept_equals_what_is_read_anew(groups: list[list[tuple[str, int, int]]]) -> None:
     world = World()
-    board = Board(world.core, Metrics("1", "native"), lambda: 0)
+    board = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
     world.core.handled = board.handled
     for steps in groups:
         for step in steps:
@@ -161,7 +161,7 @@ def large(bridges: int, ports: int) -> World:
 
 def test_a_change_has_only_the_bridges_that_it_concerns_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     world = large(bridges=8, ports=20)
-    keeper = Keeper(world.core)
+    keeper = IncrementalViews(world.core)
     read: list[str] = []
 
     def spy(core: Reconciler, name: BridgeName, part: Iterable[Attachment]) -> dict[Key, PodView]:
@@ -187,12 +187,12 @@ def test_a_change_has_only_the_bridges_that_it_concerns_read_again(monkeypatch: 
 
 
 def test_a_world_is_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "AT_ONCE", 10)
+    monkeypatch.setattr(keeping, "ITEMS_PER_READ", 10)
     world = large(bridges=2, ports=45)
     for n in range(35):
         world.policies[Key("x", f"q{n:02}")] = policy(f"q{n:02}", SPECS[n % 3])
     world.cluster()
-    keeper = Keeper(world.core)
+    keeper = IncrementalViews(world.core)
     sizes: list[int] = []
 
     def spy(core: Reconciler, name: BridgeName, part: Collection[Attachment]) -> dict[Key, PodView]:
@@ -231,7 +231,7 @@ def test_reading_the_pods_of_a_bridge_takes_a_step_a_port(ports: int) -> None:
 
 def test_whoever_asks_while_the_core_is_busy_gets_the_last_value() -> None:
     world = large(bridges=2, ports=3)
-    board = Board(world.core, Metrics("1", "native"), lambda: 0)
+    board = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
     world.core.handled = board.handled
     board.start()
     try:
@@ -253,7 +253,7 @@ def test_whoever_asks_while_the_core_is_busy_gets_the_last_value() -> None:
 def test_gauges_follow_and_go_with_their_switch() -> None:
     world = large(bridges=2, ports=3)
     metrics = Metrics("1", "native")
-    board = Board(world.core, metrics, lambda: 7, away=lambda: {("db", "br0"): "refused"})
+    board = StatusCache(world.core, metrics, lambda: 7, away=lambda: {("db", "br0"): "refused"})
     world.core.handled = board.handled
     value = metrics.registry.get_sample_value
     board._show()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.status.policy_notes import MOST_LINES, Notes
-from controller.status.report import few, source_lines
+from controller.status.policy_notes import MAX_PROBLEM_LINES, SourceProblemLog
+from controller.status.report import first_lines, source_problem_lines
 from flows.cluster.model import Cluster, Key, Policy, Selector
 
 NOTHING: tuple[Any, ...] = ()
@@ -25,7 +25,7 @@ def problems(count: int, start: int = 0) -> tuple[Problem, ...]:
 
 
 def test_only_what_is_new_is_said() -> None:
-    notes = Notes()
+    notes = SourceProblemLog()
     with structlog.testing.capture_logs() as logs:
         notes.take(ClusterChanged(Cluster(), problems(3)))
         notes.take(ClusterChanged(Cluster(), problems(4)))
@@ -36,9 +36,9 @@ def test_only_what_is_new_is_said() -> None:
 
 def test_the_lines_of_one_change_are_bounded_and_the_rest_is_counted() -> None:
     with structlog.testing.capture_logs() as logs:
-        Notes().take(ClusterChanged(Cluster(), problems(5000)))
-    assert len(logs) == MOST_LINES + 1
-    assert logs[-1]["more"] == 5000 - MOST_LINES
+        SourceProblemLog().take(ClusterChanged(Cluster(), problems(5000)))
+    assert len(logs) == MAX_PROBLEM_LINES + 1
+    assert logs[-1]["more"] == 5000 - MAX_PROBLEM_LINES
 
 
 class Compared:
@@ -61,7 +61,7 @@ class Odd(Problem):
 
 
 def test_noting_3000_standing_problems_takes_no_step_while_they_stand_and_one_each_when_they_change() -> None:
-    notes = Notes()
+    notes = SourceProblemLog()
     standing = tuple(Odd(f"f{n}", "", "", "odd") for n in range(3000))
     notes.take(ClusterChanged(Cluster(), standing))
     Compared.count = 0
@@ -75,7 +75,7 @@ def test_noting_3000_standing_problems_takes_no_step_while_they_stand_and_one_ea
 @settings(deadline=None, max_examples=100)
 @given(steps=st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=4), max_size=8))
 def test_faults_that_are_kept_equal_those_that_are_read_anew(steps: list[list[tuple[int, int]]]) -> None:
-    notes = Notes()
+    notes = SourceProblemLog()
     policies: dict[Key, Policy] = {}
     for number, step in enumerate(steps):
         for name, state in step:
@@ -92,6 +92,6 @@ def test_faults_that_are_kept_equal_those_that_are_read_anew(steps: list[list[tu
 
 
 def test_what_is_missing_is_told_up_to_a_bound() -> None:
-    lines = few(source_lines(problems(3000), {Key("x", "q"): "bad"}))
+    lines = first_lines(source_problem_lines(problems(3000), {Key("x", "q"): "bad"}))
     assert (len(lines), lines[-1]) == (1001, "and 2001 more")
-    assert source_lines((Problem("x.yaml", "", "", "is not UTF-8"),), {}) == ["x.yaml: is not UTF-8"]
+    assert source_problem_lines((Problem("x.yaml", "", "", "is not UTF-8"),), {}) == ["x.yaml: is not UTF-8"]

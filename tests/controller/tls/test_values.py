@@ -16,7 +16,7 @@ import pytest
 
 from controller.base.errors import StartError
 from controller.cli.status import show
-from controller.config.load import SettingsError, load
+from controller.config.load import SettingsError, load_config
 from controller.status.model import StatusView, TlsView
 from controller.tls.credentials import Credentials
 from controller.tls.files import TlsFiles
@@ -73,17 +73,17 @@ BASE = {"manifests": "/m", "ovsdb": ("unix:/x",)}
 )  # fmt: skip
 def test_half_of_tls_is_an_error(flags: dict[str, object], hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
-        load({**BASE, **flags}, {}, None)
+        load_config({**BASE, **flags}, {}, None)
 
 
 def test_files_are_found_in_the_folder_unless_they_are_given() -> None:
     secured = {**BASE, "openflow_listen": "ssl:0.0.0.0:6653", "pki_dir": "/p", "certificate": "/c.pem"}
-    config = load(secured, {"HEADGATE_ALLOWED_SWITCH": "node-1, node-2"}, None)
+    config = load_config(secured, {"HEADGATE_ALLOWED_SWITCH": "node-1, node-2"}, None)
     assert config.tls_files == (Path("/p/ctl-privkey.pem"), Path("/c.pem"), Path("/p/switchca/cacert.pem"))
     assert config.allowed_switch == ("node-1", "node-2")
     assert config.exposed == ()
-    assert load(BASE, {}, None).tls_files is None
-    plain = load({**BASE, "ovsdb": ("tcp:192.0.2.1", "tcp:127.0.0.1"), "ovsdb_listen": "tcp:[::]:1"}, {}, None)
+    assert load_config(BASE, {}, None).tls_files is None
+    plain = load_config({**BASE, "ovsdb": ("tcp:192.0.2.1", "tcp:127.0.0.1"), "ovsdb_listen": "tcp:[::]:1"}, {}, None)
     assert plain.exposed == ("tcp:0.0.0.0:6653", "tcp:[::]:1", "tcp:192.0.2.1:6640")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from controller.status.report import missing, switch_views
+from controller.status.report import switch_views, unrealized
 from flows.bridge.own_words import MOST_ADDRESSES, said_addresses
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod
@@ -88,7 +88,7 @@ def test_what_does_not_count_is_named(said: str) -> None:
     assert own(found) == {NODE, MORE}
     error = switch_views(found.core, 0.0)[0].error
     assert error.startswith("external_ids:headgate-node-addresses of the bridge: ")
-    assert any(error in line for line in missing(found.core, found.core.revision))
+    assert any(error in line for line in unrealized(found.core, found.core.revision))
 
 
 def test_there_is_an_end_to_them() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState
-from controller.status.report import missing, problem_views, switch_views
+from controller.status.report import problem_views, switch_views, unrealized
 from flows.bridge.connection_peer import Peer
 from flows.bridge.node_names import NodeNames
 from flows.bridge.state import BridgeState
@@ -43,7 +43,7 @@ def driver(cluster: Cluster, *bridges: BridgeState) -> Driver:
 
 
 def lacks(found: Driver) -> list[str]:
-    return list(missing(found.core, found.core.revision))
+    return list(unrealized(found.core, found.core.revision))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
-from controller.status.report import missing, pod_views, switch_views
+from controller.status.report import pod_views, switch_views, unrealized
 from flows.bridge.connection_peer import Peer
 from flows.bridge.owners import PATIENCE_SECONDS
 from flows.bridge.state import BridgeState
@@ -80,7 +80,7 @@ def test_a_stolen_datapath_id_changes_nothing_on_the_switch_that_is_served(name:
     assert views["n1-db"].in_sync and not views["n1-db"].error
     assert not views[name].in_sync and "is used by bridge br-int at n1-db too" in views[name].error
     assert [(view.key, view.node) for view in pod_views(driver.core) if view.port] == [("x/a", "n1")]
-    assert ["evil" in line for line in missing(driver.core, driver.core.revision)] == [True]
+    assert ["evil" in line for line in unrealized(driver.core, driver.core.revision)] == [True]
     driver.send(OvsdbState(name, False, "closed"), BridgeGone(name, "br-int"))
     assert driver.switches[0x1001].flows == before
 
@@ -157,7 +157,7 @@ def test_a_node_that_was_installed_again_is_served_at_once() -> None:
     assert views["zzz"].in_sync and not views["n1-db"].in_sync
     assert ForgetOvsdb("n1-db") in driver.send(Tick()), "nobody waits for the old one any more"
     assert list(driver.core.world.bridges) == [("zzz", "br-int")]
-    assert not list(missing(driver.core, driver.core.revision))
+    assert not list(unrealized(driver.core, driver.core.revision))
 
 
 def test_an_ovsdb_that_is_away_does_not_lose_its_switch_to_who_proves_nothing() -> None:

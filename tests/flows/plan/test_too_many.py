@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from controller.reconcile.reconciler import Reconciler
-from controller.status.report import policy_faults, policy_views
+from controller.status.report import policy_problems, policy_views
 from flows.bridge.state import BridgeState
 from flows.cluster.model import (
     EVERYTHING,
@@ -56,21 +56,21 @@ def test_a_namespace_that_asks_for_too_much_of_a_bridge_is_shut_there_and_the_ot
     plan = core.world.planned(("db", "br"))
     assert plan is not None
     whole = len(plan.flows)
-    assert not policy_faults(core)
+    assert not policy_problems(core)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", 50)
         core.world.set_bridge(BridgeState("db", "br", 1, "one", interfaces=ports[::-1]))
         core.world.settle()
         # Its own 95 prefixes, its subject, and where its rule ends.
         assert len(plan.flows) == whole - 97
-        (fault,) = policy_faults(core).items()
+        (fault,) = policy_problems(core).items()
         assert fault[0] == Key("big", "p")
         assert "too many flows on one" in fault[1]
         assert [view.realized for view in policy_views(core) if view.key == "big/p"] == [False]
         fewer = MappingProxyType({**policies, Key("big", "p"): blocks("big", 20)})
         core.world.set_cluster(replace(cluster, policies=fewer))
         core.world.settle()
-        assert not policy_faults(core)
+        assert not policy_problems(core)
 
 
 def test_an_address_in_many_rules_costs_a_flow_on_each_bridge_and_no_encoding(
