@@ -74,10 +74,10 @@ class Talker:
     def commit(self, session: int, flows: list[WireFlow], delete: bool = False) -> float:
         """Seconds from the bundle to its commit reply."""
         from controller.reconcile.events import BundleDone
-        from flows.wire.values import Changes
+        from flows.wire.values import FlowChanges
 
         self.bundles += 1
-        changes = Changes((), (), tuple(flows)) if delete else Changes(tuple(flows), (), ())
+        changes = FlowChanges((), (), tuple(flows)) if delete else FlowChanges(tuple(flows), (), ())
         before = time.perf_counter()
         self.app.send_bundle(1, session, self.bundles, changes)
         self.await_one(BundleDone)

@@ -36,8 +36,8 @@ from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from controller.tls.credentials import Credentials
 from controller.tls.peer_certificates import allowed_name
 from controller.tls.tls_socket import TlsSocket
-from flows.bridge.connection_peer import Peer
-from flows.wire.values import Changes
+from flows.bridge.connection_peer import ConnectionPeer
+from flows.wire.values import FlowChanges
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.5
@@ -119,7 +119,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
         return self.claims.troubles()
 
-    def serve_peer(self, dpid: int, peer: Peer) -> None:
+    def serve_peer(self, dpid: int, peer: ConnectionPeer) -> None:
         """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
         allowed = self._tls.allowed if self._tls is not None else ()
         self.claims.settle(dpid, peer_identity(peer.host, allowed_name(peer.names, allowed)))
@@ -164,7 +164,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             found.requests.dump(command)
 
     def send_bundle(
-        self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges = NO_CHANGES
+        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_CHANGES
     ) -> None:
         """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
         found = self._find(dpid, session)

@@ -19,7 +19,7 @@ from controller.peers.backoff import Backoff
 from controller.peers.connection_limiter import address_key
 from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 
 MAX_DATAPATH_IDS = 8192  # datapath ids whose place is remembered, and about which there is something to tell
 CONTEST_SECONDS = 300.0  # how long a contest is told after its last claim
@@ -44,7 +44,7 @@ class Claimant(Protocol):
         """Who the peer is."""
 
     @property
-    def who(self) -> Peer:
+    def who(self) -> ConnectionPeer:
         """Who the peer is, for the core: its address, and all names in its certificate."""
 
     @property

@@ -18,7 +18,7 @@ from flows.pipeline.cookies import COOKIE_MASK
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.text import format_flow
-from flows.wire.values import Changes, WireFlow
+from flows.wire.values import FlowChanges, WireFlow
 
 OPENFLOW_VERSION = 5
 OPENFLOW_HEADER = struct.Struct("!BBHI")  # version, type, length, xid
@@ -180,7 +180,7 @@ class FlowMod(NamedTuple):
     flow: WireFlow
 
 
-def flow_mods_in_order(changes: Changes) -> Iterator[FlowMod]:
+def flow_mods_in_order(changes: FlowChanges) -> Iterator[FlowMod]:
     """The changes in the order of their flow-mods: deletes, modifies, adds.
 
     MODIFY_STRICT keeps a flow's counters, and its cookie. So a flow whose cookie changes stands in `deletes` as it is
@@ -194,7 +194,7 @@ def flow_mods_in_order(changes: Changes) -> Iterator[FlowMod]:
     )
 
 
-def flow_mod_at(changes: Changes, index: int) -> FlowMod | None:
+def flow_mod_at(changes: FlowChanges, index: int) -> FlowMod | None:
     """The change whose flow-mod is number `index`, or None when there are not so many."""
     for command, some in (
         (FlowModCommand.DELETE_STRICT, changes.deletes),
@@ -208,7 +208,7 @@ def flow_mod_at(changes: Changes, index: int) -> FlowMod | None:
 
 
 def flow_mod_chunks(
-    changes: Changes, bundle_id: int, first_xid: int = 0, chunk: int = FLOW_MOD_CHUNK_BYTES
+    changes: FlowChanges, bundle_id: int, first_xid: int = 0, chunk: int = FLOW_MOD_CHUNK_BYTES
 ) -> Iterator[bytes]:
     """The flow-mods of a bundle, in chunks of about `chunk` bytes, made as they are asked for.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.reconcile.meters import MeterChanges, MeterCounters, MeterReport
-from flows.pipeline.pod_limits import Band, read_meter
+from flows.pipeline.pod_limits import MeterBand, read_meter
 from flows.wire.errors import CodecError
 
 _VERSION, _MOD, _MULTIPART_REQUEST, _BARRIER_REQUEST, BARRIER_REPLY = 5, 29, 18, 20, 21
@@ -80,7 +80,7 @@ def meter_deletes(changes: MeterChanges, first_xid: int) -> bytes:
     )
 
 
-def _change(command: int, number: int, band: Band, xid: int) -> bytes:
+def _change(command: int, number: int, band: MeterBand, xid: int) -> bytes:
     length = _CHANGE.size + _BAND.size
     head = _CHANGE.pack(_VERSION, _MOD, length, xid, command, _FLAGS, number)
     return head + _BAND.pack(_DROP, _BAND.size, band.rate, band.burst)
@@ -97,7 +97,7 @@ class MeterDump:
     """What a switch says of its meters, part by part."""
 
     most: int = 0
-    there: dict[int, Band | None] = field(default_factory=dict)
+    there: dict[int, MeterBand | None] = field(default_factory=dict)
     dropped: dict[int, MeterCounters] = field(default_factory=dict)
 
     def add(self, kind: int, message: bytes) -> None:
@@ -119,7 +119,7 @@ class MeterDump:
         return MeterReport(self.most, self.there, self.dropped)
 
 
-def _configured(message: bytes) -> Iterator[tuple[int, Band | None]]:
+def _configured(message: bytes) -> Iterator[tuple[int, MeterBand | None]]:
     offset = _BODY
     while offset < len(message):
         length, flags, number = _CONFIG.unpack_from(message, offset)
@@ -131,11 +131,11 @@ def _configured(message: bytes) -> Iterator[tuple[int, Band | None]]:
             yield number, _band(flags, bands)
 
 
-def _band(flags: int, bands: bytes) -> Band | None:
+def _band(flags: int, bands: bytes) -> MeterBand | None:
     if flags != _FLAGS or len(bands) != _BAND.size:
         return None
     kind, length, rate, burst = _BAND.unpack(bands)
-    return Band(rate, burst) if (kind, length) == (_DROP, _BAND.size) else None
+    return MeterBand(rate, burst) if (kind, length) == (_DROP, _BAND.size) else None
 
 
 def _counted(message: bytes) -> Iterator[tuple[int, MeterCounters]]:
@@ -152,7 +152,7 @@ def _counted(message: bytes) -> Iterator[tuple[int, MeterCounters]]:
 
 def describe_meter_mod(changes: MeterChanges, index: int) -> str:
     """The meter that the message number `index` of `changes_before` was about, in words."""
-    some: Mapping[int, Band] = {**changes.adds, **changes.modifies}
+    some: Mapping[int, MeterBand] = {**changes.adds, **changes.modifies}
     number = list(some)[index] if index < len(some) else 0
     found = read_meter(number)
     if found is None:

@@ -24,7 +24,7 @@ from controller.peers.limits import OpenFlowLimits
 from flows.cluster.net import ADDRESS_BITS, Net, host_address_error
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_32
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.pipeline.registers import ASKER_MAC
+from flows.pipeline.registers import PROBE_MAC
 from flows.render.discovery import link_local
 from flows.wire.errors import CodecError
 
@@ -45,8 +45,8 @@ _OUTPUT = struct.Struct("!HHIH6x")
 _ICMPV6, _SOLICIT, _ADVERTISE, _OVERRIDE = 58, 135, 136, 0x20000000
 _OURS = cookie(CookieKind.PIPELINE)
 _NO_BUFFER = 0xFFFFFFFF
-_BROADCAST, _MAC = b"\xff" * 6, ASKER_MAC.to_bytes(6, "big")
-_LINK_LOCAL = link_local(ASKER_MAC).value.to_bytes(16, "big")
+_BROADCAST, _MAC = b"\xff" * 6, PROBE_MAC.to_bytes(6, "big")
+_LINK_LOCAL = link_local(PROBE_MAC).value.to_bytes(16, "big")
 
 
 class PacketIn(NamedTuple):

@@ -23,7 +23,7 @@ from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Eve
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
 from flows.wire.dump import FlowDump
 from flows.wire.errors import CodecError
-from flows.wire.values import Changes
+from flows.wire.values import FlowChanges
 
 # os-ken numbers its own messages from below.
 _FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1
@@ -55,7 +55,7 @@ class BundleRequest:
     `meter_count` are of what comes before."""
 
     number: int
-    changes: Changes
+    changes: FlowChanges
     meters: MeterChanges = NO_CHANGES
     meter_xid: int = 0
     no_meters: bool = False
@@ -127,7 +127,7 @@ class SwitchRequests:
             self._waiting.append(DumpRequest(command.number, FlowDump(command.known, command.all_counters)))
             self._go_on()
 
-    def send_bundle(self, number: int, changes: Changes, about_meters: MeterChanges = NO_CHANGES) -> None:
+    def send_bundle(self, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_CHANGES) -> None:
         """Send changes as one bundle, after the meters it needs; BundleDone or BundleFailed with `number` is posted in
         any case."""
         with self._lock:

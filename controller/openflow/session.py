@@ -38,7 +38,7 @@ from controller.peers.token_bucket import TokenBucket, message_cost
 from controller.reconcile.events import Event, NodeAnswered
 from controller.tls.peer_certificates import certificate_names
 from controller.tls.tls_socket import TlsSocket
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 from flows.cluster.net import Net
 from flows.wire.errors import CodecError
 
@@ -119,14 +119,14 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
     @property
-    def who(self) -> Peer:
+    def who(self) -> ConnectionPeer:
         """Who the other side is, by its address and, in TLS, its certificate."""
         certificate = self.socket.certificate() if isinstance(self.socket, TlsSocket) else {}
         try:
             host = canonical_address(str(self.address[0]))
         except ValueError:
             host = ""  # no address of the network
-        return Peer(host, certificate_names(certificate))
+        return ConnectionPeer(host, certificate_names(certificate))
 
     @property
     def requests(self) -> SwitchRequests:

@@ -18,7 +18,7 @@ from controller.reconcile.events import (
     OvsdbPeer,
     OvsdbState,
 )
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.state import BridgeState
 
 
@@ -42,7 +42,7 @@ class Database:
         with self._lock:
             self.owner, self.row = owner, row
 
-    def update(self, owner: object, bridges: Mapping[str, BridgeState], peer: Peer | None = None) -> None:
+    def update(self, owner: object, bridges: Mapping[str, BridgeState], peer: ConnectionPeer | None = None) -> None:
         """These are all owned bridges now: posts what differs, then OvsdbState(synced) if this was the first time.
 
         Then all of it is posted, and who the `peer` is before it: what is away for long is forgotten by the core.

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from flows.bridge.own_words import NODE_ADDRESSES
+from flows.bridge.external_ids import NODE_ADDRESSES_KEY
 from flows.bridge.state import BridgeState, InterfaceState
 
 MAX_INTERFACE_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
@@ -106,7 +106,9 @@ class RowReader:
                 datapath_type=valid_text(row.datapath_type),
                 ovs_version=valid_text(version or ""),
                 interfaces=self._read_interfaces(row, tables),
-                said_addresses=valid_text(row.external_ids.get(NODE_ADDRESSES, ""))[:MAX_NODE_ADDRESSES_LENGTH],
+                node_addresses_text=valid_text(row.external_ids.get(NODE_ADDRESSES_KEY, ""))[
+                    :MAX_NODE_ADDRESSES_LENGTH
+                ],
             )
             for bridge, row in owned_rows(tables, self._owned).items()
         }

@@ -26,7 +26,7 @@ from controller.peers.memory_budget import MemoryBudget
 from controller.tls.credentials import Credentials
 from controller.tls.peer_certificates import certificate_names
 from controller.tls.tls_socket import TlsSocket
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 
 
 class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no types
@@ -115,18 +115,18 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return str(self.reconnect.last_error)
 
     @property
-    def peer(self) -> Peer:
+    def peer(self) -> ConnectionPeer:
         """Who the other side is, by its address and, in TLS, its certificate; nobody over a unix socket."""
         if self.rpc is None or self.rpc.get_status():
-            return Peer()
+            return ConnectionPeer()
         sock = self.rpc.stream.socket
         if sock.family == socket.AF_UNIX:
-            return Peer()
+            return ConnectionPeer()
         certificate = sock.certificate() if isinstance(sock, TlsSocket) else {}
         try:
-            return Peer(canonical_address(str(sock.getpeername()[0])), certificate_names(certificate))
+            return ConnectionPeer(canonical_address(str(sock.getpeername()[0])), certificate_names(certificate))
         except (OSError, ValueError):
-            return Peer("", certificate_names(certificate))
+            return ConnectionPeer("", certificate_names(certificate))
 
     @property
     def local_address(self) -> str | None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flows.plan.encoder import FlowEncoder
-from flows.render.cache_marks import MARKS, mark_flows
-from flows.wire.values import NO_FLOWS, Body, Changes, FlowKey, wire_flow
+from flows.render.cache_marks import MARK_COUNT, mark_flows
+from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowKey, wire_flow
 
 Flows = Mapping[FlowKey, Body]
 
@@ -20,7 +20,9 @@ class CacheMarks:
     """The flows of all marks, as a switch dumps them."""
 
     def __init__(self, encoder: FlowEncoder) -> None:
-        self.flows: tuple[Flows, ...] = tuple(dict(map(encoder.flow, mark_flows(number))) for number in range(MARKS))
+        self.flows: tuple[Flows, ...] = tuple(
+            dict(map(encoder.flow, mark_flows(number))) for number in range(MARK_COUNT)
+        )
         self.number_of = {key: number for number, flows in enumerate(self.flows) for key in flows}
 
 
@@ -45,18 +47,18 @@ class MarkLedger:
         self.number = max(numbers[key] for key in self.there)
         return {key: body for key, body in flows.items() if key not in self.there}
 
-    def next(self, changes: Changes) -> Changes:
+    def next(self, changes: FlowChanges) -> FlowChanges:
         """What to change beside these changes, in the same bundle."""
         came: Flows = {}
         if self.marks is not None and self.needed and changes:
-            self.number = (self.number + 1) % MARKS
+            self.number = (self.number + 1) % MARK_COUNT
             came = self.marks.flows[self.number]
         elif self.needed or not self.there:
-            return NO_FLOWS
+            return NO_FLOW_CHANGES
         gone = tuple(wire_flow(key, body) for key, body in self.there.items() if key not in came)
-        return Changes(tuple(wire_flow(key, body) for key, body in came.items()), (), gone)
+        return FlowChanges(tuple(wire_flow(key, body) for key, body in came.items()), (), gone)
 
-    def done(self, changes: Changes) -> None:
+    def done(self, changes: FlowChanges) -> None:
         """The switch has made these changes."""
         if changes and self.marks is not None:
             self.there = self.marks.flows[self.number] if changes.adds else {}

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
-from flows.bridge.connection_peer import NOBODY, Peer
+from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
-from flows.wire.values import NO_FLOWS, Body, Changes, FlowCounters, FlowKey, ForeignFlow
+from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowCounters, FlowKey, ForeignFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class OvsdbPeer:
     """Who an OVSDB is connected to, before anything that comes through that connection."""
 
     ovsdb: str
-    peer: Peer
+    peer: ConnectionPeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class SwitchUp:
 
     dpid: int
     session: int
-    peer: Peer = NOBODY
+    peer: ConnectionPeer = NO_PEER
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,15 +234,15 @@ class SendBundle:
     dpid: int
     session: int
     number: int
-    changes: Changes
+    changes: FlowChanges
     meters: MeterChanges = NO_CHANGES
-    marks: Changes = NO_FLOWS
+    marks: FlowChanges = NO_FLOW_CHANGES
 
     @property
-    def all_changes(self) -> Changes:
+    def all_changes(self) -> FlowChanges:
         """All flows that the bundle changes."""
         adds, modifies, deletes = (ours + marks for ours, marks in zip(self.changes, self.marks, strict=True))
-        return Changes(adds, modifies, deletes)
+        return FlowChanges(adds, modifies, deletes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class ServePeer:
     """An OpenFlow session of this peer takes the place of any other that speaks for the datapath id."""
 
     dpid: int
-    peer: Peer
+    peer: ConnectionPeer
 
 
 @dataclass(frozen=True, slots=True)

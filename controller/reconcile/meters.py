@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flows.pipeline.pod_limits import NO_RATES, Band, Limit, Rates, read_meter
+from flows.pipeline.pod_limits import NO_RATES, Limit, MeterBand, Rates, read_meter
 
 # A meter is the first instruction of a flow (OpenFlow 1.4.1 section 7.2.4): type 6, 8 bytes, the meter's number.
 _METER = struct.Struct("!HHI")
@@ -30,15 +30,15 @@ class MeterReport(NamedTuple):
     would not make) and what they dropped."""
 
     most: int
-    there: Mapping[int, Band | None]
+    there: Mapping[int, MeterBand | None]
     dropped: Mapping[int, MeterCounters]
 
 
 class MeterChanges(NamedTuple):
     """What to do about meters: before the bundle whose flows refer to them, and (`deletes`) after it."""
 
-    adds: Mapping[int, Band]
-    modifies: Mapping[int, Band]
+    adds: Mapping[int, MeterBand]
+    modifies: Mapping[int, MeterBand]
     deletes: tuple[int, ...]
 
     def __bool__(self) -> bool:
@@ -59,7 +59,7 @@ class MeterLedger:
 
     rates: Rates = NO_RATES
     references: dict[int, int] = field(default_factory=dict)
-    there: dict[int, Band | None] = field(default_factory=dict)
+    there: dict[int, MeterBand | None] = field(default_factory=dict)
     dropped: Mapping[int, MeterCounters] = field(default_factory=dict)
     most: int | None = None  # None before the switch has said it
     refused: str = ""
@@ -98,7 +98,7 @@ class MeterLedger:
     @property
     def kinds(self) -> tuple[Limit, ...]:
         """The limits for which the switch has meters."""
-        return (*self.rates.metered, Limit.QUESTIONS) if self.most and not self.refused else ()
+        return (*self.rates.metered, Limit.COPIES) if self.most and not self.refused else ()
 
     @property
     def problem(self) -> str:
@@ -110,8 +110,8 @@ class MeterLedger:
 
     def changes(self) -> MeterChanges:
         """What is missing, different, or of no use any more."""
-        adds: dict[int, Band] = {}
-        modifies: dict[int, Band] = {}
+        adds: dict[int, MeterBand] = {}
+        modifies: dict[int, MeterBand] = {}
         deletes: list[int] = []
         for number in sorted(self._open):
             band = self._wanted(number)
@@ -125,7 +125,7 @@ class MeterLedger:
             self._open.discard(number)
         return MeterChanges(adds, modifies, tuple(deletes)) if adds or modifies or deletes else NO_CHANGES
 
-    def _wanted(self, number: int) -> Band | None:
+    def _wanted(self, number: int) -> MeterBand | None:
         found = read_meter(number)
         return self.rates.band(found[0]) if found and number in self.references else None
 

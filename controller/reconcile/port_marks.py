@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flows.bridge.state import BridgeState, InterfaceState, SwitchView
+from flows.bridge.state import Binding, BridgeState, InterfaceState
 
 INSTALLED = "headgate-installed"
 PortId = tuple[str, str]  # the OVSDB's name and the Interface row's uuid
@@ -101,7 +101,7 @@ class PortLedger:
         """How many marks each OVSDB has still to commit."""
         return {ovsdb: len(ports) for ovsdb, ports in self._unwritten.items() if ports}
 
-    def wanted(self, bridge: BridgeState, view: SwitchView, realized: bool, now: float) -> dict[str, bool]:
+    def wanted(self, bridge: BridgeState, view: Binding, realized: bool, now: float) -> dict[str, bool]:
         """The marks to write now: on for ports whose flows are in force, off for ports that carry no pod any more."""
         carrying = {attachment.interface for attachment in view.attachments if attachment.addresses}
         requested = self._requested.get(bridge.ovsdb, {})

@@ -130,7 +130,7 @@ class Reconciler:
         elif not may_send:
             self.world.settle_owners(now)
         active, self._active = self._active, set()
-        commands: list[Command] = [ServePeer(*one) for one in sorted(self.world.owners.take_rightful().items())]
+        commands: list[Command] = [ServePeer(*one) for one in sorted(self.world.owners.take_replacing_peers().items())]
         for dpid in sorted(active & self.switches.keys()):
             name = self.served(dpid)
             if name is not None:
@@ -192,7 +192,7 @@ class Reconciler:
     def _is_due(self, now: float) -> bool:
         """Whether time alone makes plans anew: something failed, or a claim has waited long enough."""
         times = [t for t in (self._replan_at, self.world.retry_at()) if t is not None]
-        return bool(times and min(times) <= now) or self.world.owners.waits()
+        return bool(times and min(times) <= now) or self.world.owners.is_waiting()
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -224,12 +224,12 @@ class Reconciler:
         elif isinstance(event, BridgeGone):
             self._remove((event.ovsdb, event.name))
         elif isinstance(event, OvsdbPeer):
-            self.world.owners.met(event.ovsdb, event.peer)
+            self.world.owners.set_peer(event.ovsdb, event.peer)
             self._stale = True
         elif isinstance(event, OvsdbState):
             self.ovsdb[event.ovsdb] = event
             self._away.state(event, now)
-            self.world.owners.is_away(event.ovsdb, not event.synced)
+            self.world.owners.set_away(event.ovsdb, not event.synced)
             self._stale = True
             self._ask_for_marks(event.ovsdb)
         elif isinstance(event, InstalledWritten):
@@ -302,7 +302,7 @@ class Reconciler:
         return self.switches[dpid]
 
     def _connected(self, event: SwitchUp | SwitchDown, now: float) -> None:
-        self.world.owners.connected(event.dpid, event.peer if isinstance(event, SwitchUp) else None, now)
+        self.world.owners.set_session(event.dpid, event.peer if isinstance(event, SwitchUp) else None, now)
         self._stale = True
 
     def _drop_unused(self, dpid: int) -> None:
@@ -428,7 +428,7 @@ class Reconciler:
             try:
                 bridge, switch = self.world.bridges[name], self.switch_of(name)
                 realized = switch is not None and switch.realized
-                wanted = self.ports.wanted(bridge, self.world.reading(name).view, realized, now)
+                wanted = self.ports.wanted(bridge, self.world.reading(name).binding, realized, now)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._blame(f"ports of bridge {name[1]} at {name[0]}", error)
                 self._unmarkable.add(name)

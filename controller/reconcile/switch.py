@@ -23,7 +23,16 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.invalid_packets import InvalidLedger
 from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
-from flows.wire.values import NO_FLOWS, Body, Changes, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
+from flows.wire.values import (
+    NO_FLOW_CHANGES,
+    Body,
+    FlowChanges,
+    FlowCounters,
+    FlowKey,
+    ForeignFlow,
+    WireFlow,
+    wire_flow,
+)
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 # Counters are read, and flows compared though nobody said that they changed, this often.
@@ -48,7 +57,7 @@ class InFlight:
     revision: int
     since: float
     meters: MeterChanges = NO_CHANGES
-    marks: Changes = NO_FLOWS
+    marks: FlowChanges = NO_FLOW_CHANGES
 
 
 @dataclass(slots=True)
@@ -316,7 +325,7 @@ class Switch:
                 superfluous.append(wire_flow(key, held))
             if body is not None:
                 missing.append(wire_flow(key, body))
-        changes, meters = Changes(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
+        changes, meters = FlowChanges(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
         marks = self.marks.next(changes)
         if not (changes or meters or marks) or self.session is None:
             self.realized_revision = self.wanted_revision

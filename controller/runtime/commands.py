@@ -25,8 +25,8 @@ from controller.reconcile.events import (
     ServePeer,
 )
 from controller.reconcile.meters import MeterChanges
-from flows.bridge.connection_peer import Peer
-from flows.wire.values import Changes
+from flows.bridge.connection_peer import ConnectionPeer
+from flows.wire.values import FlowChanges
 
 log = structlog.get_logger("headgate")
 
@@ -37,10 +37,12 @@ class OpenFlowCommands(Protocol):
     def dump(self, command: DumpFlows) -> None:
         """Ask a switch for its flows."""
 
-    def serve_peer(self, dpid: int, peer: Peer) -> None:
+    def serve_peer(self, dpid: int, peer: ConnectionPeer) -> None:
         """Let sessions of this peer take the place of others."""
 
-    def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
+    def send_bundle(
+        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges
+    ) -> None:
         """Send changes as one bundle."""
 
     def ask_node(self, command: AskNode) -> None:

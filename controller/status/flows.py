@@ -15,7 +15,7 @@ from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow
 from flows.openflow.match_fields import IN_PORT, REGISTERS
 from flows.pipeline.cookies import CookieKind, cookie, read_cookie
-from flows.pipeline.registers import SOURCE
+from flows.pipeline.registers import SOURCE_OFPORT
 from flows.pipeline.tables import TABLE_NAMES
 from flows.policy.tracked_sets import TrackedRule
 from flows.wire import text
@@ -139,6 +139,6 @@ def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: dict[int, str]) ->
     if kind in _OF_PORTS and number in pods:
         yield pods[number]
     for term in flow.match:
-        is_port = term.field is IN_PORT or (term.field in REGISTERS[:4] and term.mask == SOURCE.mask)
+        is_port = term.field is IN_PORT or (term.field in REGISTERS[:4] and term.mask == SOURCE_OFPORT.mask)
         if is_port and term.value in pods:
             yield pods[term.value]

@@ -29,7 +29,7 @@ from controller.status.report import (
 )
 from flows.bridge.binding import read_bridge
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment, BridgeState, Reading
+from flows.bridge.state import Attachment, BindingResult, BridgeState
 from flows.cluster.model import Cluster, Key
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class ReconcilerAccess(Protocol):
 class CoreState:
     """What is read at once: all whose size is that of the switches, and values that never change."""
 
-    bridges: Mapping[BridgeName, tuple[BridgeState, Reading | None]]
+    bridges: Mapping[BridgeName, tuple[BridgeState, BindingResult | None]]
     cluster: Cluster | None
     problems: tuple[Problem, ...]
     contained: tuple[Problem, ...]
@@ -70,8 +70,8 @@ class IncrementalViews:
         self._core = core
         self._dirty: set[BridgeName] = set()  # bridges whose pods may be otherwise than when they were read
         self._dpids: set[int] = set()
-        self._readings: dict[BridgeName, tuple[BridgeState, Cluster | None, Reading]] = {}
-        self._ports: dict[BridgeName, tuple[Reading, UnboundPorts]] = {}
+        self._readings: dict[BridgeName, tuple[BridgeState, Cluster | None, BindingResult]] = {}
+        self._ports: dict[BridgeName, tuple[BindingResult, UnboundPorts]] = {}
         self._of_bridge: dict[BridgeName, dict[Key, PodView]] = {}
         self._pods: tuple[PodView, ...] = ()
         self._pods_of: tuple[object, ...] = ()  # what they depend on beside the bridges
@@ -132,7 +132,7 @@ class IncrementalViews:
             _breathe()
         return known[1]
 
-    def _read_ahead(self, name: BridgeName, bridge: BridgeState, cluster: Cluster | None) -> Reading:
+    def _read_ahead(self, name: BridgeName, bridge: BridgeState, cluster: Cluster | None) -> BindingResult:
         """What the core will read on a bridge's ports as soon as it may send anything."""
         known = self._readings.get(name)
         if known is None or known[0] is not bridge or known[1] is not cluster:
@@ -151,7 +151,7 @@ class IncrementalViews:
         if not dirty and _same(depends, self._pods_of):
             return self._pods
         for name in dirty:
-            self._of_bridge[name] = self._pods_on(name, self._ports[name][0].view.attachments)
+            self._of_bridge[name] = self._pods_on(name, self._ports[name][0].binding.attachments)
             self._dirty.discard(name)
         found: dict[Key, PodView] = {}
         for name in moment.bridges:
@@ -200,7 +200,7 @@ class IncrementalViews:
         pods: list[tuple[Key, str]] = []
         for name in moment.behind:
             bridge, reading = moment.bridges[name]
-            pods += [(one.pod, bridge.node) for one in reading.view.attachments] if reading else []
+            pods += [(one.pod, bridge.node) for one in reading.binding.attachments] if reading else []
 
         def look(core: Reconciler, part: Sequence[tuple[Key, str]]) -> None:
             number = core.world.engine.index.number

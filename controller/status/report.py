@@ -17,9 +17,9 @@ from controller.status.foreign_flows import describe_foreign
 from controller.status.invalid_packets import invalid_reason_text
 from controller.status.model import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.bridge.binding import NO_NODE
-from flows.bridge.own_words import said_addresses
+from flows.bridge.external_ids import parse_node_addresses
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment, BridgeState, InterfaceState, Reading
+from flows.bridge.state import Attachment, BindingResult, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, Key, Policy
 from flows.pipeline.pod_limits import METERED, meter_number
 from flows.pipeline.tables import TABLE_NAMES
@@ -52,9 +52,9 @@ def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
     return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
 
-def ports_of(bridge: BridgeState, reading: Reading) -> UnboundPorts:
+def ports_of(bridge: BridgeState, reading: BindingResult) -> UnboundPorts:
     """The ports of a bridge that are no pod's."""
-    uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.view.uplink), "")
+    uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.binding.uplink), "")
     ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
     return UnboundPorts(
         uplink, tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems)
@@ -84,7 +84,7 @@ def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: fl
         commit_age=now - committed if committed is not None else None,
         unbound_ports=ports.unbound,
         limits=switch.meters.problem if switch else "",
-        answered=tuple(map(str, bridge.answers or ())),
+        answered=tuple(map(str, bridge.confirmed_if_probed or ())),
     )
 
 
@@ -96,8 +96,8 @@ def switch_error(core: Reconciler, name: BridgeName) -> str:
     if failure := core.world.failed.get(name):
         return failure.reason
     switch, plan = core.switch_of(name), core.world.planned(name)
-    unnamed = core.world.nodes.nobody(bridge) if bridge.node else NO_NODE
-    said = said_addresses(bridge.said_addresses)[1]
+    unnamed = core.world.nodes.why_no_node(bridge) if bridge.node else NO_NODE
+    said = parse_node_addresses(bridge.node_addresses_text)[1]
     return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or said
 
 
@@ -111,7 +111,7 @@ def pod_views(core: Reconciler) -> tuple[PodView, ...]:
         return ()
     found: dict[Key, PodView] = {}
     for name in core.world.bridges:
-        attachments = core.world.reading(name).view.attachments
+        attachments = core.world.reading(name).binding.attachments
         found.update(pods_on(core, name, attachments))
     nodes = {bridge.node for bridge in core.world.bridges.values()}
     found.update(pods_without_port(cluster, nodes, found, cluster.pods))
@@ -227,7 +227,7 @@ def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
     found: dict[int, str] = {}
     for name in unrealized_bridges(core):
         node = core.world.bridges[name].node
-        pods = (number.get(a.pod) for a in core.world.reading(name).view.attachments)
+        pods = (number.get(a.pod) for a in core.world.reading(name).binding.attachments)
         found.update((n, node) for n in pods if n is not None)
     return found
 

@@ -9,18 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
-from flows.bridge.contests import all_apart, without_earlier, without_node, without_rivals, without_twins
-from flows.bridge.own_words import pod_named, port_addresses, read_mac
+from flows.bridge.conflicts import (
+    has_no_conflicts,
+    without_duplicates,
+    without_node_addresses,
+    without_shared_ofports,
+    without_stale_ports,
+)
+from flows.bridge.external_ids import parse_port_addresses, parse_unicast_mac, pod_of_interface
 from flows.bridge.state import (
     USERSPACE_DATAPATHS,
     Agreement,
     Attachment,
+    Binding,
+    BindingResult,
     BridgeState,
     InterfaceState,
     PortProblem,
-    PortReading,
-    Reading,
-    SwitchView,
+    PortUse,
 )
 from flows.cluster.model import Cluster, Pod
 from flows.cluster.net import Net, host_address_error
@@ -40,26 +46,26 @@ NO_NODE = (
 )
 
 
-def read_bridge(bridge: BridgeState, cluster: Cluster) -> Reading:
+def read_bridge(bridge: BridgeState, cluster: Cluster) -> BindingResult:
     """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
     guessed."""
     interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
     ports = [read_port(interface, bridge, cluster) for interface in interfaces]
     claimed = {net for port in ports if isinstance(port, Attachment) for net in port.addresses}
-    return judge(bridge, own_addresses(bridge, cluster, claimed.__contains__), ports)
+    return bind_ports(bridge, node_addresses_of(bridge, cluster, claimed.__contains__), ports)
 
 
-def own_addresses(bridge: BridgeState, cluster: Cluster, is_pods: Callable[[Net], bool]) -> tuple[Net, ...]:
+def node_addresses_of(bridge: BridgeState, cluster: Cluster, is_pods: Callable[[Net], bool]) -> tuple[Net, ...]:
     """The addresses of the node that a bridge is on: those of its Node, and those that stand at the bridge and are no
     pod's there."""
     node = cluster.nodes.get(bridge.node)
     known = node.addresses if node else ()
     if not bridge.node_addresses:
         return known
-    return each_once((*known, *(net for net in bridge.node_addresses if not is_pods(net))))
+    return without_repetitions((*known, *(net for net in bridge.node_addresses if not is_pods(net))))
 
 
-def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:
+def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortUse:
     """What one interface comes to, whatever the others are. Never raises: what cannot be read is a problem."""
     try:
         return _read_port(interface, bridge, cluster)
@@ -67,7 +73,7 @@ def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) 
         return PortProblem(interface.name, f"it cannot be read: {type(error).__name__}: {error}")
 
 
-def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortReading:
+def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortUse:
     if interface.name == bridge.name:
         return None
     if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
@@ -81,7 +87,7 @@ def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster)
         return PortProblem(interface.name, str(refusal))
 
 
-def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading]) -> Reading:
+def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUse]) -> BindingResult:
     """What the ports of a bridge come to together, in the order of their names. `own` are the node's addresses."""
     found: list[Attachment] = []
     problems: list[PortProblem] = []
@@ -95,20 +101,20 @@ def judge(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortReading
             problems.append(port)
         elif port is not None:
             uplinks.append(port)
-    if not all_apart(found, uplinks, own):
-        found, uplinks = without_twins(found, uplinks, problems)
-        found = without_node(without_earlier(found, problems), own, problems)
-        found = without_rivals(found, problems)
+    if not has_no_conflicts(found, uplinks, own):
+        found, uplinks = without_shared_ofports(found, uplinks, problems)
+        found = without_node_addresses(without_stale_ports(found, problems), own, problems)
+        found = without_duplicates(found, problems)
     problems.extend(PortProblem(i.name, f"{uplinks[0].name} is the uplink already; one is used") for i in uplinks[1:])
     local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
-    return Reading(
-        SwitchView(
+    return BindingResult(
+        Binding(
             node_addresses=own,
-            local_mac=read_mac(local.mac_in_use) if local else None,
+            local_mac=parse_unicast_mac(local.mac_in_use) if local else None,
             uplink=uplinks[0].ofport if uplinks else None,
             attachments=tuple(sorted(found, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
-            answered=bridge.answers,
+            confirmed_addresses=bridge.confirmed_if_probed,
         ),
         tuple(sorted(problems, key=attrgetter("interface"))),
     )
@@ -118,7 +124,7 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     ids, node = interface.external_ids, bridge.node
     if not node:
         raise _Refused(NO_NODE)
-    key = pod_named(ids)
+    key = pod_of_interface(ids)
     if key is None:
         raise _Refused("neither uplink nor pod: its external_ids name no pod")
     pod = cluster.pods.get(key)
@@ -133,24 +139,24 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
         raise _Refused(f"it belongs to an earlier pod {key}: iface-id-ver is {uid}, the pod's uid {pod.uid}")
     if pod.node and pod.node != node:
         raise _Refused(f"pod {key} runs on node {pod.node}, this is {node}")
-    mac = read_mac(ids.get("attached-mac", ""))
+    mac = parse_unicast_mac(ids.get("attached-mac", ""))
     if mac is None and ids.get("attached-mac"):
         raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
     said, told = _told(ids, pod)
     refused = next(filter(None, map(host_address_error, told)), "")
-    addresses = each_once(pod.addresses or tuple(net for net in told if not host_address_error(net)))
+    addresses = without_repetitions(pod.addresses or tuple(net for net in told if not host_address_error(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
     same = 0 if not said or not pod.addresses else 1 if set(said) <= set(pod.addresses) else -1
-    agrees = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
-    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem, agrees)
+    agreement = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
+    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem, agreement)
 
 
 def _told(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:
     """The addresses that a port says, and those of them that count: none where the Pod's status has any. What is not
     understood matters only where it would count."""
     try:
-        said = port_addresses(external_ids)
+        said = parse_port_addresses(external_ids)
     except ValueError as error:
         if pod.addresses:
             return (), ()
@@ -158,7 +164,7 @@ def _told(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], t
     return said, () if pod.addresses else said
 
 
-def each_once(addresses: tuple[Net, ...]) -> tuple[Net, ...]:
+def without_repetitions(addresses: tuple[Net, ...]) -> tuple[Net, ...]:
     """The addresses without repetitions; the same tuple where there are none."""
     once = dict.fromkeys(addresses)
     return addresses if len(once) == len(addresses) else tuple(once)

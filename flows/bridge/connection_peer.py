@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Peer(NamedTuple):
+class ConnectionPeer(NamedTuple):
     """Who is at the other end of a connection: its address, and the names in its certificate. Empty where there is
     none, as with a unix socket."""
 
@@ -16,4 +16,4 @@ class Peer(NamedTuple):
         return " ".join(filter(None, (self.names[0] if self.names else "", self.host))) or "this machine"
 
 
-NOBODY = Peer()
+NO_PEER = ConnectionPeer()

@@ -13,7 +13,7 @@ from flows.cluster.model import Key, Pod
 from flows.cluster.net import Net
 
 
-class Leaving:
+class LeavingPods:
     """Which pods are being deleted, by address; which of them are in doubt, and what each of them yields."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Leaving:
         self._by_address: dict[Net, set[Key]] = {}
         self._doubtful: set[Key] = set()
 
-    def put(self, key: Key, pod: Pod | None) -> None:
+    def set_pod(self, key: Key, pod: Pod | None) -> None:
         """A pod is this now; None for one that is gone."""
         addresses = pod.addresses if pod is not None and pod.terminating and pod.networked else ()
         before = self._of.get(key, ())
@@ -42,7 +42,7 @@ class Leaving:
             self._of.pop(key, None)
             self.yielded.pop(key, None)
 
-    def touch(self, key: Key, addresses: Iterable[Net]) -> None:
+    def mark_doubtful(self, key: Key, addresses: Iterable[Net]) -> None:
         """A pod has these addresses, or had them; or its port came or went."""
         if key in self._of:
             self._doubtful.add(key)
@@ -50,7 +50,7 @@ class Leaving:
             for net in addresses:
                 self._doubtful.update(self._by_address.get(net, ()))
 
-    def settle(self, has_port: Callable[[Key], bool], claimants: Callable[[Net], Iterable[Key]]) -> list[Key]:
+    def decide(self, has_port: Callable[[Key], bool], claimants: Callable[[Net], Iterable[Key]]) -> list[Key]:
         """Decide what is in doubt; returns the pods that yield otherwise than before."""
         doubtful, self._doubtful = self._doubtful, set()
         changed = []

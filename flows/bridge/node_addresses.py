@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flows.bridge.own_words import said_addresses
+from flows.bridge.external_ids import parse_node_addresses
 from flows.bridge.state import BridgeState
 from flows.cluster.net import Net
 
@@ -23,7 +23,7 @@ class NodeAddresses:
         self._bridges: dict[Net, set[_Bridge]] = {}
         self._doubtful: set[_Bridge] = set()
 
-    def move(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
+    def update_bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
         """What is said of a bridge is this now; None for one that is gone, or was not there."""
         before, after = (_said(one) if one is not None else () for one in (old, new))
         if before == after:
@@ -37,30 +37,30 @@ class NodeAddresses:
             self._bridges.setdefault(net, set()).add(name)
         self._doubtful.add(name)
 
-    def touch(self, addresses: Iterable[Net]) -> None:
+    def mark_doubtful(self, addresses: Iterable[Net]) -> None:
         """A pod has these addresses, or had them."""
         if self._bridges:
             for net in addresses:
                 self._doubtful.update(self._bridges.get(net, ()))
 
-    def touch_all(self) -> None:
+    def mark_all_doubtful(self) -> None:
         """All pods may be others."""
         self._doubtful.update(*self._bridges.values())
 
-    def doubtful(self) -> set[_Bridge]:
+    def take_doubtful(self) -> set[_Bridge]:
         """The bridges to be decided anew."""
         found, self._doubtful = self._doubtful, set()
         return found
 
 
-def decided(bridge: BridgeState, is_pods: Callable[[Net], bool]) -> BridgeState:
+def with_counted_addresses(bridge: BridgeState, is_pods: Callable[[Net], bool]) -> BridgeState:
     """The bridge with those of its node's addresses that count."""
-    found = tuple(net for net in said_addresses(bridge.said_addresses)[0] if not is_pods(net))
-    answered = tuple(net for net in bridge.said_own if not is_pods(net))
-    if (found, answered) == (bridge.node_addresses, bridge.answered):
+    found = tuple(net for net in parse_node_addresses(bridge.node_addresses_text)[0] if not is_pods(net))
+    answered = tuple(net for net in bridge.answered_addresses if not is_pods(net))
+    if (found, answered) == (bridge.node_addresses, bridge.confirmed_addresses):
         return bridge
-    return replace(bridge, node_addresses=found, answered=answered)
+    return replace(bridge, node_addresses=found, confirmed_addresses=answered)
 
 
 def _said(bridge: BridgeState) -> tuple[Net, ...]:
-    return (*said_addresses(bridge.said_addresses)[0], *bridge.said_own)
+    return (*parse_node_addresses(bridge.node_addresses_text)[0], *bridge.answered_addresses)

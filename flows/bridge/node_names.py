@@ -17,8 +17,8 @@ from flows.cluster.model import Pod
 from flows.cluster.net import parse_address
 
 _Bridge = tuple[str, str]  # its OVSDB's name and its own
-MOST_NAMED = 5  # of candidates
-SETTING = "ovs-vsctl set Open_vSwitch . external_ids:hostname=NAME"
+MAX_NODES_LISTED = 5  # of candidates
+SET_HOSTNAME_COMMAND = "ovs-vsctl set Open_vSwitch . external_ids:hostname=NAME"
 
 
 class NodeNames:
@@ -34,40 +34,40 @@ class NodeNames:
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    def put(self, node: str) -> Iterable[_Bridge]:
+    def add_node(self, node: str) -> Iterable[_Bridge]:
         """There is such a Node; returns the bridges whose claim may mean another one now."""
-        self._nodes.setdefault(label(node), {})[node] = None
+        self._nodes.setdefault(first_label(node), {})[node] = None
         self._folded.setdefault(node.casefold(), {})[node] = None
-        return tuple(self._claims.get(label(node), ()))
+        return tuple(self._claims.get(first_label(node), ()))
 
-    def remove(self, node: str) -> Iterable[_Bridge]:
+    def remove_node(self, node: str) -> Iterable[_Bridge]:
         """There is no such Node any more; returns the bridges whose claim may mean another one now."""
-        for index, key in ((self._nodes, label(node)), (self._folded, node.casefold())):
+        for index, key in ((self._nodes, first_label(node)), (self._folded, node.casefold())):
             there = index.get(key, {})
             there.pop(node, None)
             if not there:
                 index.pop(key, None)
-        return tuple(self._claims.get(label(node), ()))
+        return tuple(self._claims.get(first_label(node), ()))
 
-    def bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
+    def update_bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
         """A bridge claims and means these nodes now; None for one that is gone, or was not there."""
         if old is not None:
-            there = self._claims.get(label(old.claimed), {})
+            there = self._claims.get(first_label(old.claimed_node), {})
             there.pop(name, None)
             if not there:
-                self._claims.pop(label(old.claimed), None)
+                self._claims.pop(first_label(old.claimed_node), None)
             self._count(self._bridges, old.node, -1)
         if new is not None:
-            self._claims.setdefault(label(new.claimed), {})[name] = None
+            self._claims.setdefault(first_label(new.claimed_node), {})[name] = None
             self._count(self._bridges, new.node, 1)
 
-    def pods(self, pods: Iterable[Pod]) -> None:
+    def set_pods(self, pods: Iterable[Pod]) -> None:
         """All pods there are; before any of them moves."""
         self._pods = Counter(pod.node for pod in pods if pod.node and pod.networked)
         for node in self._pods:
-            self._judge(node)
+            self._update_homeless(node)
 
-    def move(self, old: Pod | None, new: Pod | None) -> None:
+    def update_pod(self, old: Pod | None, new: Pod | None) -> None:
         """A pod came, changed or went."""
         before, after = (pod.node if pod is not None and pod.networked else "" for pod in (old, new))
         if before != after:
@@ -80,9 +80,9 @@ class NodeNames:
         counter[node] += by
         if counter[node] <= 0:
             del counter[node]
-        self._judge(node)
+        self._update_homeless(node)
 
-    def _judge(self, node: str) -> None:
+    def _update_homeless(self, node: str) -> None:
         if node in self._pods and node not in self._bridges:
             self._homeless[node] = None
         else:
@@ -90,34 +90,34 @@ class NodeNames:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def meant(self, claimed: str) -> str:
+    def node_for(self, claimed: str) -> str:
         """The Node that a host name means; the host name itself where it means none."""
         same = self._folded.get(claimed.casefold(), {})
         if claimed in same:
             return claimed
         if not same:
-            alike = self._nodes.get(label(claimed), {})
-            short = label(claimed)
+            alike = self._nodes.get(first_label(claimed), {})
+            short = first_label(claimed)
             same = alike if len(alike) == 1 and short in (claimed.casefold(), *(map(str.casefold, alike))) else {}
         return next(iter(same)) if len(same) == 1 else claimed
 
-    def nobody(self, bridge: BridgeState) -> str:
+    def why_no_node(self, bridge: BridgeState) -> str:
         """Why a bridge has no Node although pods run on nodes without a bridge; empty when that is not so."""
-        claimed = bridge.claimed
+        claimed = bridge.claimed_node
         if not claimed or not self._homeless or bridge.node in self._pods:
             return ""
         if bridge.node in self._folded.get(bridge.node.casefold(), ()):
             return ""
-        alike = self._nodes.get(label(claimed), {})
+        alike = self._nodes.get(first_label(claimed), {})
         what = "is like those of several Nodes" if len(alike) > 1 else "is no Node's"
-        names = [*islice(alike or self._homeless, MOST_NAMED)]
+        names = [*islice(alike or self._homeless, MAX_NODES_LISTED)]
         more = len(alike or self._homeless) - len(names)
         listed = ", ".join(names) + (f" and {more} more" if more else "")
         which = "the Nodes like it" if alike else "nodes with pods and without a switch"
-        return f"its host name {claimed} {what}, so it has no pods; on it: {SETTING} ({which}: {listed})"
+        return f"its host name {claimed} {what}, so it has no pods; on it: {SET_HOSTNAME_COMMAND} ({which}: {listed})"
 
 
-def label(name: str) -> str:
+def first_label(name: str) -> str:
     """The first label of a host name, without its case; the whole of what is an address."""
     try:
         parse_address(name)

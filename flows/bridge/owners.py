@@ -15,18 +15,18 @@ from functools import partial
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from flows.bridge.connection_peer import NOBODY, Peer
-from flows.bridge.node_names import SETTING
+from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
+from flows.bridge.node_names import SET_HOSTNAME_COMMAND
 from flows.bridge.state import BridgeState
 
 BridgeName = tuple[str, str]  # the OVSDB's name and the bridge's
 T = TypeVar("T", str, BridgeName)
 # A claim that the session's address speaks against may still be true, behind an address translation. Whoever can prove
 # the same gets this long, in seconds, to come first.
-PATIENCE_SECONDS = 10.0
+PROOF_WAIT_SECONDS = 10.0
 
 
-class Proof(enum.IntEnum):
+class ClaimProof(enum.IntEnum):
     """What there is for a claim."""
 
     REFUTED = 0  # a certificate says otherwise: never served
@@ -56,15 +56,15 @@ class Owners:
         self._on: dict[tuple[str, str], set[BridgeName]] = {}  # by the OVSDB's name and the node that is meant
         self._dpids: dict[int, _Contest[BridgeName]] = {}
         self._nodes: dict[str, _Contest[str]] = {}
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, ConnectionPeer] = {}
         self._away: set[str] = set()
-        self._sessions: dict[int, tuple[Peer, float]] = {}  # and since when
+        self._sessions: dict[int, tuple[ConnectionPeer, float]] = {}  # and since when
         self._refusals: dict[BridgeName, str] = {}
         self._stale_dpids: set[int] = set()
         self._stale_nodes: set[str] = set()
         self._doubted: set[int] = set()  # ids whose claims wait for a better one
-        self._named: dict[int, Peer] = {}  # who was said last to be the switch of an id, by its certificate
-        self._rightful: dict[int, Peer] = {}  # the same, not handed out yet
+        self._named: dict[int, ConnectionPeer] = {}  # who was said last to be the switch of an id, by its certificate
+        self._rightful: dict[int, ConnectionPeer] = {}  # the same, not handed out yet
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class Owners:
         name = (bridge.ovsdb, bridge.name)
         old = self._bridges.get(name)
         same_dpid = old is not None and old.dpid == bridge.dpid
-        same_node = old is not None and (old.node, old.claimed) == (bridge.node, bridge.claimed)
+        same_node = old is not None and (old.node, old.claimed_node) == (bridge.node, bridge.claimed_node)
         if old is not None:
             self._withdraw(old, not same_dpid, not same_node)
         self._bridges[name] = bridge
@@ -110,13 +110,13 @@ class Owners:
                 self._nodes[bridge.node].claims.pop(bridge.ovsdb, None)
             self._stale_nodes.add(bridge.node)
 
-    def met(self, ovsdb: str, peer: Peer) -> None:
+    def set_peer(self, ovsdb: str, peer: ConnectionPeer) -> None:
         """An OVSDB's connection has this peer."""
         if self._peers.get(ovsdb) != peer:
             self._peers[ovsdb] = peer
             self._concern(ovsdb)
 
-    def is_away(self, ovsdb: str, away: bool) -> None:
+    def set_away(self, ovsdb: str, away: bool) -> None:
         """An OVSDB's connection ended, or its contents are there."""
         if (ovsdb in self._away) != away:
             (self._away.add if away else self._away.discard)(ovsdb)
@@ -128,7 +128,7 @@ class Owners:
         self._of.pop(ovsdb, None)
         self._away.discard(ovsdb)
 
-    def connected(self, dpid: int, peer: Peer | None, now: float) -> None:
+    def set_session(self, dpid: int, peer: ConnectionPeer | None, now: float) -> None:
         """The switch of a datapath id has an OpenFlow session with this peer, or none any more."""
         if peer is None:
             self._sessions.pop(dpid, None)
@@ -147,7 +147,7 @@ class Owners:
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    def settle(self, now: float) -> set[BridgeName]:
+    def decide(self, now: float) -> set[BridgeName]:
         """Decide what is open; returns the bridges for which the answer is another than before."""
         dpids, self._stale_dpids = self._stale_dpids | self._doubted, set()
         nodes, self._stale_nodes = self._stale_nodes, set()
@@ -181,75 +181,75 @@ class Owners:
         if self._named.get(dpid) != peer:
             self._named[dpid] = self._rightful[dpid] = peer
 
-    def _named_peer(self, name: BridgeName) -> Peer | None:
-        peer, node = self._peers.get(name[0], NOBODY), self._bridges[name].node.casefold()
+    def _named_peer(self, name: BridgeName) -> ConnectionPeer | None:
+        peer, node = self._peers.get(name[0], NO_PEER), self._bridges[name].node.casefold()
         return peer if node and node in {one.casefold() for one in peer.names} else None
 
-    def take_rightful(self) -> dict[int, Peer]:
+    def take_replacing_peers(self) -> dict[int, ConnectionPeer]:
         """By datapath id, the peers whose sessions are to take the place of others; each is told once."""
         found, self._rightful = self._rightful, {}
         return found
 
     def _decide_dpid(self, dpid: int, contest: _Contest[BridgeName], now: float) -> tuple[BridgeName, ...]:
-        def proof(name: BridgeName) -> Proof:
+        def proof(name: BridgeName) -> ClaimProof:
             found = self._proof_of_dpid(name[0], dpid)
-            if found is Proof.DOUBTED and not (name == contest.owner and (contest.proven or contest.waited)):
+            if found is ClaimProof.DOUBTED and not (name == contest.owner and (contest.proven or contest.waited)):
                 since = max(contest.claims[name], self._sessions[dpid][1])
-                if now - since < PATIENCE_SECONDS:
+                if now - since < PROOF_WAIT_SECONDS:
                     self._doubted.add(dpid)
-                    return Proof.REFUTED
+                    return ClaimProof.REFUTED
             return found
 
         self._decide(contest, proof, itemgetter(0))
         return tuple(contest.claims)
 
-    def _decide(self, contest: _Contest[T], proof: Callable[[T], Proof], ovsdb_of: Callable[[T], str]) -> None:
+    def _decide(self, contest: _Contest[T], proof: Callable[[T], ClaimProof], ovsdb_of: Callable[[T], str]) -> None:
         """Whose it is. The owner stays while its OVSDB is there, unless much speaks against it and for another."""
         found = {name: proof(name) for name in contest.claims}
         there = {name: ovsdb_of(name) not in self._away for name in found}
         # Of equals it is the first that came.
         best = max(found, key=lambda name: (found[name], there[name]), default=None)
-        if best is not None and found[best] is Proof.REFUTED:
+        if best is not None and found[best] is ClaimProof.REFUTED:
             best = None
         owner = contest.owner
-        if owner in found and best is not None and owner is not None and found[owner] is not Proof.REFUTED:
-            stays = there[owner] and (contest.proven or found[owner] is not Proof.DOUBTED)
-            if stays or found[best] is not Proof.PROVEN or not there[best]:
+        if owner in found and best is not None and owner is not None and found[owner] is not ClaimProof.REFUTED:
+            stays = there[owner] and (contest.proven or found[owner] is not ClaimProof.DOUBTED)
+            if stays or found[best] is not ClaimProof.PROVEN or not there[best]:
                 best = owner
         if best != owner:
             contest.owner, contest.proven, contest.waited = best, False, False
-        contest.proven |= best is not None and found[best] is Proof.PROVEN
-        contest.waited |= best is not None and found[best] is Proof.DOUBTED
+        contest.proven |= best is not None and found[best] is ClaimProof.PROVEN
+        contest.waited |= best is not None and found[best] is ClaimProof.DOUBTED
 
-    def _session(self, dpid: int) -> Peer:
-        return self._sessions[dpid][0] if dpid in self._sessions else NOBODY
+    def _session(self, dpid: int) -> ConnectionPeer:
+        return self._sessions[dpid][0] if dpid in self._sessions else NO_PEER
 
-    def _proof_of_dpid(self, ovsdb: str, dpid: int) -> Proof:
-        mine, theirs = self._peers.get(ovsdb, NOBODY), self._session(dpid)
+    def _proof_of_dpid(self, ovsdb: str, dpid: int) -> ClaimProof:
+        mine, theirs = self._peers.get(ovsdb, NO_PEER), self._session(dpid)
         if mine.names and theirs.names:
-            return Proof.PROVEN if set(mine.names) & set(theirs.names) else Proof.REFUTED
+            return ClaimProof.PROVEN if set(mine.names) & set(theirs.names) else ClaimProof.REFUTED
         if not mine.host or not theirs.host:
-            return Proof.UNKNOWN
-        return Proof.PROVEN if mine.host == theirs.host else Proof.DOUBTED
+            return ClaimProof.UNKNOWN
+        return ClaimProof.PROVEN if mine.host == theirs.host else ClaimProof.DOUBTED
 
-    def _proof_of_node(self, ovsdb: str, node: str) -> Proof:
-        peer = self._peers.get(ovsdb, NOBODY)
+    def _proof_of_node(self, ovsdb: str, node: str) -> ClaimProof:
+        peer = self._peers.get(ovsdb, NO_PEER)
         names = {name.casefold() for name in peer.names}
         if node.casefold() in names:
-            return Proof.PROVEN
+            return ClaimProof.PROVEN
         if any(self._is_node(name) for name in peer.names):
-            return Proof.REFUTED  # the certificate is another node's
+            return ClaimProof.REFUTED  # the certificate is another node's
         if self._is_only_like(ovsdb, node) and self._rival(ovsdb, node):
-            return Proof.REFUTED
+            return ClaimProof.REFUTED
         owner = self._nodes[node].owner
         if isinstance(owner, str) and owner != ovsdb and owner in self._away and not peer.names:
-            same = bool(peer.host) and peer.host == self._peers.get(owner, NOBODY).host
-            return Proof.PROVEN if same else Proof.UNKNOWN  # a machine that was installed again
-        return Proof.DOUBTED if peer.names else Proof.UNKNOWN
+            same = bool(peer.host) and peer.host == self._peers.get(owner, NO_PEER).host
+            return ClaimProof.PROVEN if same else ClaimProof.UNKNOWN  # a machine that was installed again
+        return ClaimProof.DOUBTED if peer.names else ClaimProof.UNKNOWN
 
     def _is_only_like(self, ovsdb: str, node: str) -> bool:
         """Whether an OVSDB's host name is not the node's name, but only means it."""
-        return all(self._bridges[name].claimed != node for name in self._on[ovsdb, node])
+        return all(self._bridges[name].claimed_node != node for name in self._on[ovsdb, node])
 
     def _list(self, node: str, rivals: _Contest[str]) -> None:
         """Who claims a node now, those first whose host name is its name."""
@@ -282,11 +282,11 @@ class Owners:
             return f"{which} has its OpenFlow connection from {peer}, which is not this OVSDB's peer; not served"
         rivals = self._nodes.get(bridge.node)
         if rivals is not None and rivals.owner != bridge.ovsdb:
-            rival = self._rival(bridge.ovsdb, bridge.node) if bridge.claimed != bridge.node else ""
+            rival = self._rival(bridge.ovsdb, bridge.node) if bridge.claimed_node != bridge.node else ""
             if rival and rivals.owner is None:
                 return (
-                    f"its host name {bridge.claimed} and that of {rival} both may mean node {bridge.node}; not "
-                    f"served until one of them says its node's name: {SETTING}"
+                    f"its host name {bridge.claimed_node} and that of {rival} both may mean node {bridge.node}; not "
+                    f"served until one of them says its node's name: {SET_HOSTNAME_COMMAND}"
                 )
             if rivals.owner is not None:
                 return f"node {bridge.node} has its switch at {rivals.owner}, and this one says the same; not served"
@@ -312,7 +312,7 @@ class Owners:
         """The bridges that an OVSDB claims."""
         return frozenset(self._of.get(ovsdb, ()))
 
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """True while a claim waits for somebody who can prove the same."""
         return bool(self._doubted)
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
-from flows.bridge.binding import judge, own_addresses, read_port
-from flows.bridge.contests import latest
-from flows.bridge.own_words import pod_named, read_mac
-from flows.bridge.state import Attachment, BridgeState, InterfaceState, OwnPorts, PortReading, Reading
+from flows.bridge.binding import bind_ports, node_addresses_of, read_port
+from flows.bridge.conflicts import current_port
+from flows.bridge.external_ids import parse_unicast_mac, pod_of_interface
+from flows.bridge.state import Attachment, BindingResult, BridgeBinding, BridgeState, InterfaceState, PortUse
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
 
@@ -28,19 +28,19 @@ class _Port(NamedTuple):
 
     interface: InterfaceState
     pod: Key | None
-    reading: PortReading
+    reading: PortUse
 
 
-class Differences(NamedTuple):
+class BindingChange(NamedTuple):
     """What a bridge comes to now, apart from its pods, and the pods' ports that are gone or came since the last
     reading. A port that changed is in both."""
 
-    bridge: OwnPorts
+    bridge: BridgeBinding
     gone: tuple[Attachment, ...]
     came: tuple[Attachment, ...]
 
 
-class BridgeReader:
+class BindingReader:
     """What is known of one bridge's ports."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class BridgeReader:
         self._touched: set[str] = set()  # ports that may come to something else
         self._decided: dict[Claim, str | None] = {}  # whose a contested claim is, while ports are judged
 
-    def read(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> Differences:
+    def read(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> BindingChange:
         """The bridge as it is now. `changed` names the pods that may be others than at the last call."""
         if bridge is not self._bridge:
             self._take(bridge, cluster, changed)
@@ -63,18 +63,18 @@ class BridgeReader:
             for key in self._naming.keys() & changed:
                 for uuid in self._naming[key]:
                     self._put(self._ports[uuid].interface, bridge, cluster)
-        own = own_addresses(bridge, cluster, self._claims.__contains__)
+        own = node_addresses_of(bridge, cluster, self._claims.__contains__)
         if own != self._own:
             self._own = own
             self._touched.update(self._ports)
         return self._settle()
 
-    def reading(self) -> Reading:
+    def reading(self) -> BindingResult:
         """The whole bridge as it was read last. Raises ValueError before that."""
         if self._bridge is None:
             raise ValueError("a bridge that was never read")
         ports = sorted(self._ports.values(), key=lambda port: port.interface.name)
-        return judge(self._bridge, self._own, [port.reading for port in ports])
+        return bind_ports(self._bridge, self._own, [port.reading for port in ports])
 
     def _take(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> None:
         old, before = self._bridge, self._ports
@@ -88,11 +88,11 @@ class BridgeReader:
             if not same or port is None or port.interface is not interface or port.pod in changed:
                 self._put(interface, bridge, cluster)
         local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
-        self._local_mac = read_mac(local.mac_in_use) if local else None
+        self._local_mac = parse_unicast_mac(local.mac_in_use) if local else None
 
     def _put(self, interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> None:
         """Read a port, and note what it claims."""
-        uuid, pod = interface.uuid, pod_named(interface.external_ids)
+        uuid, pod = interface.uuid, pod_of_interface(interface.external_ids)
         old = self._ports.get(uuid)
         reading = read_port(interface, bridge, cluster)
         self._ports[uuid] = _Port(interface, pod, reading)
@@ -133,7 +133,7 @@ class BridgeReader:
             holders.add(uuid)
             self._claims[claim] = holders
 
-    def _unclaim(self, uuid: str, reading: PortReading) -> None:
+    def _unclaim(self, uuid: str, reading: PortUse) -> None:
         self._uplinks.discard(uuid)
         for claim in _claims(reading):
             holders = self._claims[claim]
@@ -145,7 +145,7 @@ class BridgeReader:
             if len(holders) == 1:
                 (self._claims[claim],) = holders
 
-    def _settle(self) -> Differences:
+    def _settle(self) -> BindingChange:
         """Judge the ports that were touched."""
         gone, came = [], []
         self._decided = {}
@@ -162,8 +162,10 @@ class BridgeReader:
                 came.append(new)
                 self._attached[uuid] = new
         self._touched = set()
-        answered = self._bridge.answers if self._bridge is not None else None
-        return Differences(OwnPorts(self._own, self._local_mac, self._uplink(), answered), tuple(gone), tuple(came))
+        answered = self._bridge.confirmed_if_probed if self._bridge is not None else None
+        return BindingChange(
+            BridgeBinding(self._own, self._local_mac, self._uplink(), answered), tuple(gone), tuple(came)
+        )
 
     def _touch_rivals(self) -> None:
         """What a port comes to can decide what others do that name its pod, and then those that claim an address with
@@ -203,7 +205,7 @@ class BridgeReader:
         """Of several ports that name one pod the one that is its own."""
         readings = ((uuid, self._ports[uuid].reading) for uuid in holders)
         found = {uuid: one for uuid, one in readings if isinstance(one, Attachment) and self._is_alone(one.ofport)}
-        return latest({uuid: one.agrees for uuid, one in found.items()})
+        return current_port({uuid: one.agreement for uuid, one in found.items()})
 
     def _only(self, holders: set[str]) -> str | None:
         """Of several ports that claim one address the only one that counts, as port and as its pod's."""
@@ -228,7 +230,7 @@ class BridgeReader:
         return min(usable, key=attrgetter("name")).ofport if usable else None
 
 
-def _claims(reading: PortReading) -> Iterable[Claim]:
+def _claims(reading: PortUse) -> Iterable[Claim]:
     """What nobody else may have."""
     if isinstance(reading, Attachment):
         return (reading.pod, reading.ofport, *reading.addresses)

@@ -25,14 +25,17 @@ class InterfaceState:
 
 @dataclass(frozen=True, slots=True)
 class BridgeState:
-    """One bridge that Headgate owns, as OVSDB has it. The interface that has the bridge's own name is its LOCAL port.
+    """One bridge that Headgate owns, as OVSDB has it. The interface with the bridge's own name is its LOCAL port.
 
-    `ovsdb` names the OVSDB connection (unique within the process), `dpid` is the datapath id, 0 while unknown;
-    `datapath_type` is OVSDB's ("" and
-    "system" are the kernel's, "netdev" and "dummy" userspace). `metered` and `meant` do not come from OVSDB: the limits
-    for which the switch has meters, and the Node whose name the host name means, where it is not the same.
-    `said_addresses` is what stands there of more addresses of the node, `node_addresses` are those of them that count;
-    `said_own` are those that the node itself answered for when it was asked, `answered` are those of them that count.
+    `ovsdb` names the OVSDB connection (unique within the process). `dpid` is the datapath id, 0 while unknown.
+    `datapath_type` is OVSDB's: "" and "system" are the kernel datapath, "netdev" and "dummy" the userspace datapath.
+
+    Not from OVSDB are: `metered`, the limits for which the switch has meters; `matched_node`, the Node that the host
+    name stands for, where their names differ; and the addresses below.
+
+    `node_addresses_text` is external_ids:headgate-node-addresses of the bridge, and `node_addresses` the addresses in
+    it that no pod has. `answered_addresses` are those that the node answered probes for, and `confirmed_addresses`
+    those of them that no pod has.
     """
 
     ovsdb: str
@@ -44,24 +47,24 @@ class BridgeState:
     ovs_version: str = ""
     interfaces: tuple[InterfaceState, ...] = ()
     metered: tuple[Limit, ...] = ()
-    meant: str = ""
-    said_addresses: str = ""
+    matched_node: str = ""
+    node_addresses_text: str = ""
     node_addresses: tuple[Net, ...] = ()
-    said_own: tuple[Net, ...] = ()
-    answered: tuple[Net, ...] = ()
+    answered_addresses: tuple[Net, ...] = ()
+    confirmed_addresses: tuple[Net, ...] = ()
 
     @property
-    def answers(self) -> tuple[Net, ...] | None:
+    def confirmed_if_probed(self) -> tuple[Net, ...] | None:
         """The addresses that the node answered for and that count; None where it cannot be asked."""
-        return self.answered if Limit.QUESTIONS in self.metered else None
+        return self.confirmed_addresses if Limit.COPIES in self.metered else None
 
     @property
     def node(self) -> str:
         """The node's name: the Node that the host name means, else what it claims."""
-        return self.meant or self.claimed
+        return self.matched_node or self.claimed_node
 
     @property
-    def claimed(self) -> str:
+    def claimed_node(self) -> str:
         """What it says of its node: Open_vSwitch.external_ids:hostname, else system-id."""
         return self.hostname or self.system_id
 
@@ -90,11 +93,11 @@ class Attachment:
     addresses: tuple[Net, ...]
     limits: tuple[Limit, ...] = ()
     problem: str = ""
-    agrees: Agreement = NO_AGREEMENT
+    agreement: Agreement = NO_AGREEMENT
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchView:
+class Binding:
     """What rendering needs to know of one switch. `answered` are addresses that the node answered for; None where it is
     not asked."""
 
@@ -103,16 +106,16 @@ class SwitchView:
     uplink: int | None = None
     attachments: tuple[Attachment, ...] = ()
     userspace: bool = False
-    answered: tuple[Net, ...] | None = None
+    confirmed_addresses: tuple[Net, ...] | None = None
 
 
-class OwnPorts(NamedTuple):
+class BridgeBinding(NamedTuple):
     """All that the flows of a bridge itself depend on."""
 
     node_addresses: tuple[Net, ...] = ()
     local_mac: int | None = None
     uplink: int | None = None
-    answered: tuple[Net, ...] | None = None
+    confirmed_addresses: tuple[Net, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,13 @@ class PortProblem:
     reason: str
 
 
-class Reading(NamedTuple):
+class BindingResult(NamedTuple):
     """What a bridge's interfaces come to: the switch to render, and the ports that do not fit."""
 
-    view: SwitchView
+    binding: Binding
     problems: tuple[PortProblem, ...]
 
 
 # What stands on one port: a pod, nothing usable, an uplink, or the bridge itself (None).
-PortReading = Attachment | PortProblem | InterfaceState | None
+PortUse = Attachment | PortProblem | InterfaceState | None
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})

@@ -90,7 +90,7 @@ def _has_valid_ct_state(terms: Match) -> bool:
 def _check_shape(shape: tuple[tuple[str, int], ...], ct_valid: bool) -> None:
     present = dict(shape)
     for name in present:
-        field = oxm.BY_NAME[name]
+        field = oxm.FIELDS_BY_NAME[name]
         for needed, values in field.needs:
             if present.get(needed) not in values:
                 raise FlowError(f"{name} needs {needed} to be one of {', '.join(map(hex, values))}")

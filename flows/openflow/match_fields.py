@@ -18,7 +18,7 @@ ONF = 0x4F4E4600  # the experimenter whose fields OVS speaks in OpenFlow 1.3 and
 Needs = tuple[tuple[str, tuple[int, ...]], ...]
 
 
-class Kind(enum.Enum):
+class FieldKind(enum.Enum):
     """How a value prints in ovs-ofctl's syntax."""
 
     DECIMAL = "decimal"
@@ -44,7 +44,7 @@ class Field:
     oxm_class: int
     number: int
     width: int
-    kind: Kind = Kind.DECIMAL
+    kind: FieldKind = FieldKind.DECIMAL
     maskable: bool = False
     needs: Needs = ()
     full_mask: int = field(init=False)
@@ -73,57 +73,57 @@ _NA = (*_ICMPV6, ("icmpv6_type", (136,)), _CODE)
 _ND = (*_ICMPV6, ("icmpv6_type", (135, 136)), _CODE)
 
 
-def _basic(name: str, number: int, width: int, kind: Kind, mask: bool, needs: Needs = ()) -> Field:
+def _basic(name: str, number: int, width: int, kind: FieldKind, mask: bool, needs: Needs = ()) -> Field:
     return Field(name, OPENFLOW_BASIC, number, width, kind, mask, needs)
 
 
-def _nicira(name: str, number: int, width: int, kind: Kind, mask: bool, needs: Needs = ()) -> Field:
+def _nicira(name: str, number: int, width: int, kind: FieldKind, mask: bool, needs: Needs = ()) -> Field:
     return Field(name, NICIRA_1, number, width, kind, mask, needs)
 
 
-IN_PORT = _basic("in_port", 0, 32, Kind.PORT, False)
-ETH_DST = _basic("eth_dst", 3, 48, Kind.MAC, True)
-ETH_SRC = _basic("eth_src", 4, 48, Kind.MAC, True)
-ETH_TYPE = _basic("eth_type", 5, 16, Kind.HEX, False)
-VLAN_VID = _basic("vlan_vid", 6, 13, Kind.HEX, True)
-IP_PROTO = _basic("ip_proto", 10, 8, Kind.DECIMAL, False, _IP)
-IPV4_SRC = _basic("ipv4_src", 11, 32, Kind.IPV4, True, _IPV4)
-IPV4_DST = _basic("ipv4_dst", 12, 32, Kind.IPV4, True, _IPV4)
-TCP_SRC = _basic("tcp_src", 13, 16, Kind.DECIMAL, True, _TCP)
-TCP_DST = _basic("tcp_dst", 14, 16, Kind.DECIMAL, True, _TCP)
-UDP_SRC = _basic("udp_src", 15, 16, Kind.DECIMAL, True, _UDP)
-UDP_DST = _basic("udp_dst", 16, 16, Kind.DECIMAL, True, _UDP)
-SCTP_SRC = _basic("sctp_src", 17, 16, Kind.DECIMAL, True, _SCTP)
-SCTP_DST = _basic("sctp_dst", 18, 16, Kind.DECIMAL, True, _SCTP)
-ARP_OP = _basic("arp_op", 21, 16, Kind.DECIMAL, False, _ARP)
-ARP_SPA = _basic("arp_spa", 22, 32, Kind.IPV4, True, _ARP)
-ARP_TPA = _basic("arp_tpa", 23, 32, Kind.IPV4, True, _ARP)
-ARP_SHA = _basic("arp_sha", 24, 48, Kind.MAC, True, _ARP)
-IPV6_SRC = _basic("ipv6_src", 26, 128, Kind.IPV6, True, _IPV6)
-IPV6_DST = _basic("ipv6_dst", 27, 128, Kind.IPV6, True, _IPV6)
-ICMPV6_TYPE = _basic("icmpv6_type", 29, 8, Kind.DECIMAL, False, _ICMPV6)
-ICMPV6_CODE = _basic("icmpv6_code", 30, 8, Kind.DECIMAL, False, _ICMPV6)
-ND_TARGET = _basic("nd_target", 31, 128, Kind.IPV6, True, _ND)
-ND_SLL = _basic("nd_sll", 32, 48, Kind.MAC, True, _NS)
-ND_TLL = _basic("nd_tll", 33, 48, Kind.MAC, True, _NA)
+IN_PORT = _basic("in_port", 0, 32, FieldKind.PORT, False)
+ETH_DST = _basic("eth_dst", 3, 48, FieldKind.MAC, True)
+ETH_SRC = _basic("eth_src", 4, 48, FieldKind.MAC, True)
+ETH_TYPE = _basic("eth_type", 5, 16, FieldKind.HEX, False)
+VLAN_VID = _basic("vlan_vid", 6, 13, FieldKind.HEX, True)
+IP_PROTO = _basic("ip_proto", 10, 8, FieldKind.DECIMAL, False, _IP)
+IPV4_SRC = _basic("ipv4_src", 11, 32, FieldKind.IPV4, True, _IPV4)
+IPV4_DST = _basic("ipv4_dst", 12, 32, FieldKind.IPV4, True, _IPV4)
+TCP_SRC = _basic("tcp_src", 13, 16, FieldKind.DECIMAL, True, _TCP)
+TCP_DST = _basic("tcp_dst", 14, 16, FieldKind.DECIMAL, True, _TCP)
+UDP_SRC = _basic("udp_src", 15, 16, FieldKind.DECIMAL, True, _UDP)
+UDP_DST = _basic("udp_dst", 16, 16, FieldKind.DECIMAL, True, _UDP)
+SCTP_SRC = _basic("sctp_src", 17, 16, FieldKind.DECIMAL, True, _SCTP)
+SCTP_DST = _basic("sctp_dst", 18, 16, FieldKind.DECIMAL, True, _SCTP)
+ARP_OP = _basic("arp_op", 21, 16, FieldKind.DECIMAL, False, _ARP)
+ARP_SPA = _basic("arp_spa", 22, 32, FieldKind.IPV4, True, _ARP)
+ARP_TPA = _basic("arp_tpa", 23, 32, FieldKind.IPV4, True, _ARP)
+ARP_SHA = _basic("arp_sha", 24, 48, FieldKind.MAC, True, _ARP)
+IPV6_SRC = _basic("ipv6_src", 26, 128, FieldKind.IPV6, True, _IPV6)
+IPV6_DST = _basic("ipv6_dst", 27, 128, FieldKind.IPV6, True, _IPV6)
+ICMPV6_TYPE = _basic("icmpv6_type", 29, 8, FieldKind.DECIMAL, False, _ICMPV6)
+ICMPV6_CODE = _basic("icmpv6_code", 30, 8, FieldKind.DECIMAL, False, _ICMPV6)
+ND_TARGET = _basic("nd_target", 31, 128, FieldKind.IPV6, True, _ND)
+ND_SLL = _basic("nd_sll", 32, 48, FieldKind.MAC, True, _NS)
+ND_TLL = _basic("nd_tll", 33, 48, FieldKind.MAC, True, _NA)
 # Twelve bits in two bytes (ovs-fields(7)).
-TCP_FLAGS = Field("tcp_flags", EXPERIMENTER, 42, 12, Kind.TCP_FLAGS, True, _TCP)
+TCP_FLAGS = Field("tcp_flags", EXPERIMENTER, 42, 12, FieldKind.TCP_FLAGS, True, _TCP)
 
-REGISTERS = tuple(_nicira(f"reg{n}", n, 32, Kind.HEX, True) for n in range(8))
-IP_FRAG = _nicira("ip_frag", 26, 8, Kind.FRAGMENT, True, _IP)
-IP_TTL = _nicira("ip_ttl", 29, 8, Kind.DECIMAL, False, _IP)
-PKT_MARK = _nicira("pkt_mark", 33, 32, Kind.HEX, True)
-CONJ_ID = _nicira("conj_id", 37, 32, Kind.DECIMAL, False)
-CT_STATE = _nicira("ct_state", 105, 32, Kind.CT_STATE, True)
-CT_ZONE = _nicira("ct_zone", 106, 16, Kind.DECIMAL, True)
-CT_MARK = _nicira("ct_mark", 107, 32, Kind.HEX, True)
-CT_NW_PROTO = _nicira("ct_nw_proto", 119, 8, Kind.DECIMAL, False)
-CT_NW_SRC = _nicira("ct_nw_src", 120, 32, Kind.IPV4, True, _IPV4)
-CT_NW_DST = _nicira("ct_nw_dst", 121, 32, Kind.IPV4, True, _IPV4)
-CT_IPV6_SRC = _nicira("ct_ipv6_src", 122, 128, Kind.IPV6, True, _IPV6)
-CT_IPV6_DST = _nicira("ct_ipv6_dst", 123, 128, Kind.IPV6, True, _IPV6)
-CT_TP_SRC = _nicira("ct_tp_src", 124, 16, Kind.DECIMAL, True)
-CT_TP_DST = _nicira("ct_tp_dst", 125, 16, Kind.DECIMAL, True)
+REGISTERS = tuple(_nicira(f"reg{n}", n, 32, FieldKind.HEX, True) for n in range(8))
+IP_FRAG = _nicira("ip_frag", 26, 8, FieldKind.FRAGMENT, True, _IP)
+IP_TTL = _nicira("ip_ttl", 29, 8, FieldKind.DECIMAL, False, _IP)
+PKT_MARK = _nicira("pkt_mark", 33, 32, FieldKind.HEX, True)
+CONJ_ID = _nicira("conj_id", 37, 32, FieldKind.DECIMAL, False)
+CT_STATE = _nicira("ct_state", 105, 32, FieldKind.CT_STATE, True)
+CT_ZONE = _nicira("ct_zone", 106, 16, FieldKind.DECIMAL, True)
+CT_MARK = _nicira("ct_mark", 107, 32, FieldKind.HEX, True)
+CT_NW_PROTO = _nicira("ct_nw_proto", 119, 8, FieldKind.DECIMAL, False)
+CT_NW_SRC = _nicira("ct_nw_src", 120, 32, FieldKind.IPV4, True, _IPV4)
+CT_NW_DST = _nicira("ct_nw_dst", 121, 32, FieldKind.IPV4, True, _IPV4)
+CT_IPV6_SRC = _nicira("ct_ipv6_src", 122, 128, FieldKind.IPV6, True, _IPV6)
+CT_IPV6_DST = _nicira("ct_ipv6_dst", 123, 128, FieldKind.IPV6, True, _IPV6)
+CT_TP_SRC = _nicira("ct_tp_src", 124, 16, FieldKind.DECIMAL, True)
+CT_TP_DST = _nicira("ct_tp_dst", 125, 16, FieldKind.DECIMAL, True)
 
 # Fields that hold a valid value only behind a valid connection tracking state (ovs-fields(7), prerequisite CT).
 NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST})
@@ -134,8 +134,8 @@ ALL_FIELDS: tuple[Field, ...] = (
     ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, IP_TTL, PKT_MARK, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK,
     CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST,
 )  # fmt: skip
-BY_NAME = {field.name: field for field in ALL_FIELDS}
-BY_NUMBER = {(field.oxm_class, field.number): field for field in ALL_FIELDS}
+FIELDS_BY_NAME = {field.name: field for field in ALL_FIELDS}
+FIELDS_BY_NUMBER = {(field.oxm_class, field.number): field for field in ALL_FIELDS}
 
 
 class CtState(enum.IntFlag):

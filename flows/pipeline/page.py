@@ -7,7 +7,7 @@ import sys
 from flows.pipeline import cookies, registers
 from flows.pipeline.tables import TABLES, Table
 
-HEAD = """# The pipeline
+PAGE_HEAD = """# The pipeline
 
 This page is generated from `flows/pipeline/tables.py` and `flows/pipeline/registers.py` by `make docs`; edit those.
 
@@ -24,7 +24,7 @@ policies and rules.
 
 def pipeline_markdown() -> str:
     """The whole page as Markdown."""
-    return "\n".join([HEAD, *_graph(), *_tables(), *_registers(), *_zones(), *_cookies(), *_priorities()])
+    return "\n".join([PAGE_HEAD, *_graph(), *_tables(), *_registers(), *_zones(), *_cookies(), *_priorities()])
 
 
 def _graph() -> list[str]:
@@ -69,8 +69,8 @@ def _zones() -> list[str]:
         "",
         "| zone | for |",
         "|---|---|",
-        f"| {registers.CT_ZONE} | every connection that policy let through, and nothing else |",
-        f"| {registers.CT_ZONE_EMPTY} | nothing, ever: what is looked up here is new, with its header's tuple |",
+        f"| {registers.CONNTRACK_ZONE} | every connection that policy let through, and nothing else |",
+        f"| {registers.EMPTY_CONNTRACK_ZONE} | nothing, ever: what is looked up here is new, with its header's tuple |",
         "",
     ]
 

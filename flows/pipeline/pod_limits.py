@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flows.openflow.actions import Action, Ct, LearnReply
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.pipeline.registers import CT_ZONE, SctpAssociation
+from flows.pipeline.registers import CONNTRACK_ZONE, SctpAssociation
 from flows.pipeline.tables import OUTPUT, SCTP_REPLIES
 
 # Meters from here on, an ofport in the low bits, are ours; all others are left alone. OpenFlow's numbers end at
@@ -36,25 +36,25 @@ class Limit(enum.IntEnum):
     ASSOCIATIONS = 0
     CONNECTIONS = 0x4847
     FRAGMENTS = 0x4848
-    QUESTIONS = 0x4849  # the bridge's own, no pod's: copies to the controller, of a Question instead of an ofport
+    COPIES = 0x4849  # the bridge's own, no pod's: copies to the controller, of a CopyReason instead of an ofport
 
     @property
     def word(self) -> str:
         """How it is called in metrics and in `status`."""
-        return {Limit.FRAGMENTS: "fragments", Limit.QUESTIONS: "questions"}.get(self, "new_connections")
+        return {Limit.FRAGMENTS: "fragments", Limit.COPIES: "questions"}.get(self, "new_connections")
 
 
 METERED = (Limit.CONNECTIONS, Limit.FRAGMENTS)
 
 
-class Question(enum.IntEnum):
+class CopyReason(enum.IntEnum):
     """What the controller gets copies of (docs/adr/0014), each of them limited by a meter."""
 
     REFUSED = 0  # packets of the node that policy refused
     ANSWER = 1  # the node's answers to probes
 
 
-class Band(NamedTuple):
+class MeterBand(NamedTuple):
     """What a meter lets pass: packets a second in the long run, and so many at once."""
 
     rate: int
@@ -76,20 +76,20 @@ class Rates(NamedTuple):
         """The kinds that are limited at all."""
         return tuple(limit for limit in METERED if self.of(limit))
 
-    def band(self, limit: Limit) -> Band:
+    def band(self, limit: Limit) -> MeterBand:
         """What a meter of that kind lets pass; of questions it cannot be set."""
-        if limit is Limit.QUESTIONS:
-            return QUESTION_BAND
-        return Band(self.of(limit), self.of(limit) * BURST_SECONDS)
+        if limit is Limit.COPIES:
+            return COPY_BAND
+        return MeterBand(self.of(limit), self.of(limit) * BURST_SECONDS)
 
 
 NO_RATES = Rates(0, 0)
-QUESTION_BAND = Band(20, 60)
+COPY_BAND = MeterBand(20, 60)
 
 
 def meter_number(limit: Limit, ofport: int) -> int:
-    """The number of a pod's meter, or of a Question's. Raises ValueError for what no meter holds."""
-    if limit not in (*METERED, Limit.QUESTIONS) or not 0 <= ofport <= _PORT_MASK:
+    """The number of a pod's meter, or of a CopyReason's. Raises ValueError for what no meter holds."""
+    if limit not in (*METERED, Limit.COPIES) or not 0 <= ofport <= _PORT_MASK:
         raise ValueError(f"there is no meter of {limit!r} for port {ofport}")
     return limit << _PORT_BITS | ofport
 
@@ -97,8 +97,8 @@ def meter_number(limit: Limit, ofport: int) -> int:
 def read_meter(number: int) -> tuple[Limit, int] | None:
     """Kind and ofport of a meter's number; None for a foreign one."""
     kind, ofport = number >> _PORT_BITS, number & _PORT_MASK
-    if kind == Limit.QUESTIONS:
-        return (Limit.QUESTIONS, ofport) if ofport in Question.__members__.values() else None
+    if kind == Limit.COPIES:
+        return (Limit.COPIES, ofport) if ofport in CopyReason.__members__.values() else None
     if kind not in (Limit.CONNECTIONS, Limit.FRAGMENTS) or ofport > MAX_OFPORT:
         return None
     return Limit(kind), ofport
@@ -106,7 +106,7 @@ def read_meter(number: int) -> tuple[Limit, int] | None:
 
 def limits_of(metered: Iterable[Limit], userspace: bool) -> tuple[Limit, ...]:
     """The limits of a bridge's pods: where conntrack does not know SCTP's ports, associations are learned flows."""
-    pods = (limit for limit in metered if limit is not Limit.QUESTIONS)
+    pods = (limit for limit in metered if limit is not Limit.COPIES)
     return (*((Limit.ASSOCIATIONS,) if userspace else ()), *pods)
 
 
@@ -121,4 +121,4 @@ def sctp_opening(version: int, ofport: int | None = None) -> list[Action]:
     if ofport is not None:
         owner, most = learned_by(ofport), SCTP_MOST_OF_POD
     learn = LearnReply(SCTP_REPLIES.number, version, SctpAssociation.REPLY, owner, 100, SCTP_IDLE_SECONDS, most)
-    return [learn, Ct(CT_ZONE, OUTPUT.number, commit=True)]
+    return [learn, Ct(CONNTRACK_ZONE, OUTPUT.number, commit=True)]

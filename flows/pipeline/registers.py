@@ -12,10 +12,12 @@ from flows.openflow import match_fields as oxm
 from flows.openflow.register_bits import Range, check_layout
 
 _R = oxm.REGISTERS
-SOURCE = Range(_R[0], 0, 15, "the port the packet came from: an ofport, NODE_ITSELF or BEHIND_NODE")
-DESTINATION = Range(_R[1], 0, 15, "the port the packet goes to, likewise")
-INITIATOR = Range(_R[2], 0, 15, "SOURCE or DESTINATION, whichever opened the connection: the subject of egress rules")
-RESPONDER = Range(_R[3], 0, 15, "the other one: the subject of ingress rules")
+SOURCE_OFPORT = Range(_R[0], 0, 15, "the port the packet came from: an ofport, NODE_ITSELF or BEHIND_NODE")
+DESTINATION_OFPORT = Range(_R[1], 0, 15, "the port the packet goes to, likewise")
+INITIATOR_OFPORT = Range(
+    _R[2], 0, 15, "SOURCE_OFPORT or DESTINATION_OFPORT, whichever opened the connection: the subject of egress rules"
+)
+RESPONDER_OFPORT = Range(_R[3], 0, 15, "the other one: the subject of ingress rules")
 SOURCE_EGRESS = Range(_R[4], 0, 0, "the source pod is isolated for egress")
 SOURCE_INGRESS = Range(_R[4], 1, 1, "the source pod is isolated for ingress")
 DESTINATION_EGRESS = Range(_R[4], 2, 2, "the destination pod is isolated for egress")
@@ -23,34 +25,35 @@ DESTINATION_INGRESS = Range(_R[4], 3, 3, "the destination pod is isolated for in
 EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
 INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
-BROKEN = Range(_R[4], 13, 13, "the packet itself is invalid, whatever connection it would belong to")
-LONGER = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
-LONGEST = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
-READING = Range(_R[4], 10, 12, "a Reading: how a packet is judged whose part in a connection is in doubt")
-OUTPUT = Range(_R[5], 0, 15, "the ofport to send to")
-PORT_FROM = Range(_R[6], 0, 15, "the packet's source port, only while it is compared with the other one")
-PORT_TO = Range(_R[6], 16, 31, "its destination port, likewise")
+MALFORMED = Range(_R[4], 13, 13, "the packet itself is invalid, whatever connection it would belong to")
+LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
+LONGER_THAN_OPTION = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
+INTERPRETATION = Range(_R[4], 10, 12, "a Interpretation: how a packet is judged whose part in a connection is in doubt")
+OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
+COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's source port, only while it is compared with the other one")
+COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its destination port, likewise")
 FLOOD_CHUNK = Range(_R[7], 0, 9, "which of the flood's chunks of ports is being served")
 # What every commit writes. Conntrack calls a packet new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection stands in the zone")
 RANGES = (
-    SOURCE, DESTINATION, INITIATOR, RESPONDER, SOURCE_EGRESS, SOURCE_INGRESS, DESTINATION_EGRESS, DESTINATION_INGRESS,
-    EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, READING, BROKEN, LONGER, LONGEST, OUTPUT, PORT_FROM, PORT_TO,
+    SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
+    DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
+    MALFORMED, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK,
 )  # fmt: skip
 COPIED_BYTES = 128
 # Who asks a node for its addresses: a locally administered MAC address that no interface has.
-ASKER_MAC = 0x024847000001
-# Values of SOURCE and DESTINATION that are no ofport: OVS never gives a port a number above 0xff00.
+PROBE_MAC = 0x024847000001
+# Values of SOURCE_OFPORT and DESTINATION_OFPORT that are no ofport: OVS never gives a port a number above 0xff00.
 NODE_ITSELF = 0xFFFE
 BEHIND_NODE = 0xFFFD
 # Ports that one flow of the flood sends to. One flow for all would be too long for a message, and made anew for every
 # port that comes or goes; with this many, the flow that calls all chunks fits a message for as many ports as there are.
-FLOOD_PORTS = 64
+PORTS_PER_FLOOD_CHUNK = 64
 # One zone a bridge: every connection that a policy let through stands in it, and nothing else.
-CT_ZONE = 0x4847
+CONNTRACK_ZONE = 0x4847
 # Nothing is ever committed here: a packet that is looked up in it is new, and its tuple is what its header says.
-CT_ZONE_EMPTY = 0x4848
+EMPTY_CONNTRACK_ZONE = 0x4848
 
 
 class SctpAssociation(enum.IntEnum):
@@ -60,7 +63,7 @@ class SctpAssociation(enum.IntEnum):
     REPLY = 1
 
 
-class Reading(enum.IntEnum):
+class Interpretation(enum.IntEnum):
     """How a packet is judged whose part in its connection conntrack cannot tell (docs/adr/0010)."""
 
     RECORDED = 0  # as the connection that conntrack knows, or a new one: nearly every packet

@@ -242,8 +242,8 @@ TABLES = (
     DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, INVALID,
     DENY,
 )  # fmt: skip
-BY_NUMBER = {table.number: table for table in TABLES}
-BY_NAME = {table.name: table for table in TABLES}
+TABLES_BY_NUMBER = {table.number: table for table in TABLES}
+TABLES_BY_NAME = {table.name: table for table in TABLES}
 TABLE_NAMES = {table.number: table.name for table in TABLES}
 
 # A table's miss flow stands at priority 1, not 0: a bridge made without a controller has a foreign NORMAL flow at 0.
@@ -264,12 +264,12 @@ def check_flow(flow: Flow) -> Flow:
 
 @lru_cache(maxsize=4096)
 def _check_shape(number: int, fields: tuple[str, ...], targets: tuple[int, ...]) -> None:
-    table = BY_NUMBER.get(number)
+    table = TABLES_BY_NUMBER.get(number)
     if table is None:
         raise PipelineError(f"table {number} is not declared")
     for name in fields:
         if name not in table.fields:
             raise PipelineError(f"table {table.name} does not declare a match on {name}")
     for target in targets:
-        if target not in BY_NUMBER or BY_NUMBER[target].name not in table.leads_to:
+        if target not in TABLES_BY_NUMBER or TABLES_BY_NUMBER[target].name not in table.leads_to:
             raise PipelineError(f"table {table.name} does not lead to {TABLE_NAMES.get(target, target)}")

@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
-from flows.bridge.state import Attachment, OwnPorts, SwitchView
+from flows.bridge.state import Attachment, Binding, BridgeBinding
 from flows.cluster.model import Direction, Key
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
@@ -21,7 +21,7 @@ from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.plan.rules import BridgeRules, Watch
 from flows.render.fixed import render_bridge
-from flows.render.flood import flood_chunk, render_chunk, render_everybody
+from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
 from flows.wire.values import Body, FlowKey
 
@@ -65,26 +65,33 @@ class BridgePlan:
         self._pieces: Pieces = Pieces()
         self.flows = self._pieces.flows
         self._ports: dict[int, Port] = {}  # by ofport
-        self._bridge: OwnPorts | None = None
+        self._bridge: BridgeBinding | None = None
         self._chunks: dict[int, set[int]] = {}  # the ports that the flood goes to
 
     @property
-    def view(self) -> SwitchView:
+    def view(self) -> Binding:
         """The switch and its ports as they are rendered."""
         pods = sorted((port.pod for port in self._ports.values()), key=attrgetter("ofport"))
-        own, mac, uplink, answered = self._bridge or OwnPorts()
-        return SwitchView(own, mac, uplink, tuple(pods), self.userspace, answered)
+        own, mac, uplink, answered = self._bridge or BridgeBinding()
+        return Binding(own, mac, uplink, tuple(pods), self.userspace, answered)
 
-    def set_view(self, view: SwitchView, isolated: Isolated) -> None:
+    def set_view(self, view: Binding, isolated: Isolated) -> None:
         """The switch and its ports are these now. The caller updates the rules of pods that came or went."""
         if self.userspace != view.userspace:
             raise ValueError("a bridge that changed its datapath type needs a new plan")
         wanted = {pod.ofport: pod for pod in view.attachments}
         gone = [ofport for ofport in self._ports if ofport not in wanted]
         came = [pod for ofport, pod in wanted.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
-        self.update(OwnPorts(view.node_addresses, view.local_mac, view.uplink, view.answered), gone, came, isolated)
+        self.update(
+            BridgeBinding(view.node_addresses, view.local_mac, view.uplink, view.confirmed_addresses),
+            gone,
+            came,
+            isolated,
+        )
 
-    def update(self, bridge: OwnPorts, gone: Iterable[int], came: Collection[Attachment], isolated: Isolated) -> None:
+    def update(
+        self, bridge: BridgeBinding, gone: Iterable[int], came: Collection[Attachment], isolated: Isolated
+    ) -> None:
         """The bridge is this now; these ports are gone, and these are new or differ."""
         before = self._bridge
         chunks: set[int] = set()
@@ -94,7 +101,7 @@ class BridgePlan:
             self._bridge = bridge
             if before is None:
                 self._pieces.put(_SHARED, *self._encoder.same(self.userspace))
-            self._render(_BRIDGE, partial(render_bridge, view=self.view))
+            self._render(_BRIDGE, partial(render_bridge, binding=self.view))
         for pod in came:
             self._fill(pod, isolated(pod.pod))
             self._flood(pod.ofport, bool(pod.addresses) and pod.ofport not in self.refused, chunks)
@@ -148,7 +155,7 @@ class BridgePlan:
         if not chunk:
             del self._chunks[number]
 
-    def _render_flood(self, changed: set[int], before: OwnPorts | None) -> None:
+    def _render_flood(self, changed: set[int], before: BridgeBinding | None) -> None:
         """The chunks that changed; and the flow that calls them all, if there are others or another uplink."""
         pieces, uplink = self._pieces, self._bridge.uplink if self._bridge else None
         anew = before is None or before.uplink != uplink
@@ -161,9 +168,9 @@ class BridgePlan:
             elif keys:
                 pieces.put(_CHUNKS + number, keys, (self._encoder.outputs(sorted(ports)),))
             else:
-                self._render(_CHUNKS + number, partial(render_chunk, chunk=number, ports=ports))
+                self._render(_CHUNKS + number, partial(render_flood_chunk, chunk=number, ports=ports))
         if anew:
-            self._render(_EVERYBODY, partial(render_everybody, chunks=self._chunks, uplink=uplink))
+            self._render(_EVERYBODY, partial(render_flood_to_all, chunks=self._chunks, uplink=uplink))
 
     def _render(self, piece: int, render: Callable[[FlowSet], None]) -> None:
         found = FlowSet()

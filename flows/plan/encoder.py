@@ -19,7 +19,7 @@ from flows.openflow.match import Match, Term, exactly, in_range, match
 from flows.openflow.match_fields import CONJ_ID, CT_TP_DST
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.plan.templates import PodFrames
-from flows.render.fixed import render_same
+from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
 from flows.render.rules import Stage, anything, peer_terms
 from flows.wire.codec import encode_body, encode_key
@@ -148,7 +148,7 @@ class FlowEncoder:
         found = self._same.get(userspace)
         if found is None:
             flows = FlowSet()
-            render_same(flows, userspace)
+            render_fixed(flows, userspace)
             encoded = [self.flow(flow) for flow in flows.flows()]
             found = self._same[userspace] = tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
         return found

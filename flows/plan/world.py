@@ -14,14 +14,14 @@ from functools import partial
 from itertools import chain
 
 from flows.bridge.binding import read_bridge, read_port
-from flows.bridge.leaving_pods import Leaving
-from flows.bridge.node_addresses import NodeAddresses, decided
+from flows.bridge.bridges_of_pods import BridgesOfPods
+from flows.bridge.external_ids import MAX_NODE_ADDRESSES, pod_of_interface
+from flows.bridge.leaving_pods import LeavingPods
+from flows.bridge.node_addresses import NodeAddresses, with_counted_addresses
 from flows.bridge.node_names import NodeNames
-from flows.bridge.own_words import MOST_ADDRESSES, pod_named
 from flows.bridge.owners import BridgeName, Owners
-from flows.bridge.pod_names import Naming
-from flows.bridge.reader import BridgeReader, Differences
-from flows.bridge.state import USERSPACE_DATAPATHS, Attachment, BridgeState, PortProblem, Reading, SwitchView
+from flows.bridge.reader import BindingChange, BindingReader
+from flows.bridge.state import USERSPACE_DATAPATHS, Attachment, Binding, BindingResult, BridgeState, PortProblem
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error
 from flows.cluster.objects import CLUSTER_KINDS, ObjectRef, binding_fields, changed_objects, objects_of_kind
@@ -39,7 +39,7 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not 
 ROUNDS = 4  # attempts to find all objects that cannot be taken in
 
 
-NOTHING = Reading(SwitchView(), ())  # of a bridge that is not served
+NOTHING = BindingResult(Binding(), ())  # of a bridge that is not served
 
 
 class WorldError(Exception):
@@ -77,19 +77,19 @@ class World:
         """Nothing follows from anything yet."""
         self.engine = PolicyEngine()
         self.nodes = NodeNames()
-        self.leaving = Leaving()
+        self.leaving = LeavingPods()
         self.node_addresses = NodeAddresses()
         self._known: Cluster | None = None
         self._broken = False  # the engine may be in a state between two others
         self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
         self.replanned: set[BridgeName] = set(self.bridges)  # bridges that may have another plan, or none any more
         self._plans: dict[BridgeName, Plan] = {}
-        self._readings: dict[BridgeName, Reading] = {}
-        self._readers: dict[BridgeName, BridgeReader] = {}
+        self._readings: dict[BridgeName, BindingResult] = {}
+        self._readers: dict[BridgeName, BindingReader] = {}
         self._stale: set[BridgeName] = set(self.bridges)  # bridges whose ports are to be read again
         self._fallen: set[BridgeName] = set()  # bridges that failed since they were read
         self._changed: set[Key] = set()  # pods that are otherwise placed than when ports were read last
-        self._naming = Naming()
+        self._bridges_of_pods = BridgesOfPods()
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
         self._places = Places()
         self._telling = Telling(self._plans, self._places, self._fail)
@@ -99,9 +99,9 @@ class World:
         self._begin()
         self._broken = True  # until all of this is done
         for name, bridge in self.bridges.items():
-            self._naming.put(name, None, bridge)
-            self.nodes.bridge(name, None, bridge)
-            self.node_addresses.move(name, None, bridge)
+            self._bridges_of_pods.update_bridge(name, None, bridge)
+            self.nodes.update_bridge(name, None, bridge)
+            self.node_addresses.update_bridge(name, None, bridge)
         if self.cluster is not None:
             self._load(self.cluster)
             self._know_nodes(self.cluster)
@@ -138,8 +138,8 @@ class World:
     def _know_nodes(self, cluster: Cluster) -> None:
         """Take in the names of all nodes, and on which of them pods run."""
         for node in cluster.nodes:
-            self.nodes.put(node)
-        self.nodes.pods(cluster.pods.values())
+            self.nodes.add_node(node)
+        self.nodes.set_pods(cluster.pods.values())
         self._find_nodes(list(self.bridges))
 
     def _find_nodes(self, names: Iterable[BridgeName]) -> None:
@@ -149,14 +149,14 @@ class World:
             bridge = self._with_node(old)
             if bridge.node != old.node:
                 self.bridges[name] = bridge
-                self.nodes.bridge(name, old, bridge)
+                self.nodes.update_bridge(name, old, bridge)
                 self.owners.claim(bridge, 0.0)  # its datapath id is what it was, and so is when it claimed that
                 self._stale.add(name)
 
     def _with_node(self, bridge: BridgeState) -> BridgeState:
-        meant = self.nodes.meant(bridge.claimed)
-        meant = "" if meant == bridge.claimed else meant
-        return bridge if bridge.meant == meant else replace(bridge, meant=meant)
+        meant = self.nodes.node_for(bridge.claimed_node)
+        meant = "" if meant == bridge.claimed_node else meant
+        return bridge if bridge.matched_node == meant else replace(bridge, matched_node=meant)
 
     def _load(self, cluster: Cluster) -> None:
         """Fill an engine that has nothing yet; what cannot be taken in is found out and left out."""
@@ -164,11 +164,11 @@ class World:
             try:
                 self.engine = PolicyEngine()
                 self.engine.load(self.known)
-                self.leaving = Leaving()
-                self.node_addresses.touch_all()
+                self.leaving = LeavingPods()
+                self.node_addresses.mark_all_doubtful()
                 for key, pod in self.known.pods.items():
                     if pod.terminating:
-                        self.leaving.put(key, pod)
+                        self.leaving.set_pod(key, pod)
                 self._broken = False
                 return
             except Exception:  # noqa: BLE001 - one object must not keep out all others
@@ -203,15 +203,15 @@ class World:
         if again:
             self._known = None
         if kind == "Node" and isinstance(key, str):
-            alike = self.nodes.put(key) if after is not None else self.nodes.remove(key)
+            alike = self.nodes.add_node(key) if after is not None else self.nodes.remove_node(key)
             self._stale.update(name for name in alike if self.bridges[name].node == key)
             if (before is None) != (after is None):
                 self._find_nodes(alike)
                 self.owners.nodes_changed()
         elif kind == "Pod" and isinstance(key, Key) and (again or binding_fields(before) != binding_fields(after)):
-            self._stale.update(self._naming.of(key))
+            self._stale.update(self._bridges_of_pods.of(key))
             self._changed.add(key)
-            self.nodes.move(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
+            self.nodes.update_pod(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
         if self._broken:
             return True  # everything is taken in anew anyway
         try:
@@ -234,10 +234,10 @@ class World:
             engine.remove_policy(key)
 
     def _put_pod(self, engine: PolicyEngine, key: Key, pod: Pod | None) -> None:
-        self.leaving.put(key, pod)
+        self.leaving.set_pod(key, pod)
         before = self._addresses_of(engine, key)
-        self.leaving.touch(key, before)
-        self.node_addresses.touch(before)
+        self.leaving.mark_doubtful(key, before)
+        self.node_addresses.mark_doubtful(before)
         if pod is None:
             engine.remove_pod(key)
             return
@@ -246,8 +246,8 @@ class World:
         if yielded := self.leaving.yielded.get(key):
             pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
         engine.put_pod(pod)
-        self.leaving.touch(key, pod.addresses)
-        self.node_addresses.touch(pod.addresses)
+        self.leaving.mark_doubtful(key, pod.addresses)
+        self.node_addresses.mark_doubtful(pod.addresses)
 
     @staticmethod
     def _addresses_of(engine: PolicyEngine, key: Key) -> tuple[Net, ...]:
@@ -257,7 +257,7 @@ class World:
     def _yield_addresses(self) -> None:
         """Pods that are being deleted and have no port give what they had to those that have it now."""
         pods = self.engine.index.pods
-        changed = self.leaving.settle(
+        changed = self.leaving.decide(
             lambda key: bool(self._places.of(key)), lambda net: [pods[n].key for n in self.engine.index.claimants(net)]
         )
         for key in changed:
@@ -268,8 +268,8 @@ class World:
 
     def _decide_addresses(self) -> None:
         """What a pod has is no node's, though it stands at a bridge."""
-        for name in self.node_addresses.doubtful() & self.bridges.keys():
-            bridge = decided(self.bridges[name], lambda net: bool(self.engine.index.claimants(net)))
+        for name in self.node_addresses.take_doubtful() & self.bridges.keys():
+            bridge = with_counted_addresses(self.bridges[name], lambda net: bool(self.engine.index.claimants(net)))
             if bridge is not self.bridges[name]:
                 self.bridges[name] = bridge
                 self._stale.add(name)
@@ -280,19 +280,19 @@ class World:
         if metered := self.metered.get(bridge.dpid):
             bridge = replace(bridge, metered=metered)
         if answered := self.answered.get(bridge.dpid):
-            bridge = replace(bridge, said_own=answered)
+            bridge = replace(bridge, answered_addresses=answered)
         bridge = self._with_node(bridge)
         old = self.bridges.get(name)
         if old is not None:  # until it is decided anew
-            bridge = replace(bridge, node_addresses=old.node_addresses, answered=old.answered)
+            bridge = replace(bridge, node_addresses=old.node_addresses, confirmed_addresses=old.confirmed_addresses)
         if old == bridge:
             return False
         self.bridges[name] = bridge
         if old is not None and old.datapath_type != bridge.datapath_type:
             self._drop_plan(name)
-        self._naming.put(name, old, bridge)
-        self.nodes.bridge(name, old, bridge)
-        self.node_addresses.move(name, old, bridge)
+        self._bridges_of_pods.update_bridge(name, old, bridge)
+        self.nodes.update_bridge(name, old, bridge)
+        self.node_addresses.update_bridge(name, old, bridge)
         self._stale.add(name)
         self.failed.pop(name, None)
         self.owners.claim(bridge, now)
@@ -312,7 +312,7 @@ class World:
 
     def set_answered(self, dpid: int, addresses: Iterable[Net]) -> bool:
         """A switch's node answered for these addresses, and no others. Returns whether that is new."""
-        found = tuple(sorted(net for net in addresses if not host_address_error(net)))[:MOST_ADDRESSES]
+        found = tuple(sorted(net for net in addresses if not host_address_error(net)))[:MAX_NODE_ADDRESSES]
         if self.answered.get(dpid, ()) == found:
             return False
         self.answered.pop(dpid, None)
@@ -320,8 +320,8 @@ class World:
             self.answered[dpid] = found
         for name in self._claiming(dpid):
             old = self.bridges[name]
-            self.bridges[name] = replace(old, said_own=found)
-            self.node_addresses.move(name, old, self.bridges[name])
+            self.bridges[name] = replace(old, answered_addresses=found)
+            self.node_addresses.update_bridge(name, old, self.bridges[name])
         return True
 
     def _claiming(self, dpid: int) -> list[BridgeName]:
@@ -333,9 +333,9 @@ class World:
         old = self.bridges.pop(name, None)
         self.replanned.add(name)
         self.owners.unclaim(name)
-        self._naming.put(name, old, None)
-        self.nodes.bridge(name, old, None)
-        self.node_addresses.move(name, old, None)
+        self._bridges_of_pods.update_bridge(name, old, None)
+        self.nodes.update_bridge(name, old, None)
+        self.node_addresses.update_bridge(name, old, None)
         self._stale.discard(name)
         self._fallen.discard(name)
         self.failed.pop(name, None)
@@ -382,7 +382,7 @@ class World:
 
     def settle_owners(self, now: float) -> None:
         """Decide which bridges are served."""
-        self._stale |= self.owners.settle(now)
+        self._stale |= self.owners.decide(now)
 
     def _round(self) -> Told:
         """Read, compute, plan."""
@@ -466,7 +466,7 @@ class World:
             self._learn_address(key)
         return moved, stale
 
-    def _read(self, name: BridgeName) -> Differences:
+    def _read(self, name: BridgeName) -> BindingChange:
         """Read a bridge's ports."""
         reader = self._readers.get(name)
         self._readings.pop(name, None)
@@ -476,13 +476,13 @@ class World:
             except Exception:
                 self._drop(name)
                 raise
-        reader = BridgeReader()
+        reader = BindingReader()
         found = reader.read(self.bridges[name], self.known, self._changed)
         self._readers[name] = reader
         # What stands there is of a reading that nobody remembers.
         return found._replace(gone=tuple(self._places.ports.get(name, {}).values()))
 
-    def _plan(self, name: BridgeName, found: Differences) -> set[Key]:
+    def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
         """Tell a bridge's plan what was read; returns its pods if the plan is new and knows no rule of theirs."""
         plan = self._plans.get(name)
         if plan is not None:
@@ -508,7 +508,7 @@ class World:
         for key in concerned:
             self._learn_address(key)
         for key in moved:
-            self.leaving.touch(key, self._addresses_of(self.engine, key))
+            self.leaving.mark_doubtful(key, self._addresses_of(self.engine, key))
         return moved
 
     def _learn_address(self, key: Key) -> None:
@@ -534,7 +534,7 @@ class World:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def reading(self, name: BridgeName) -> Reading:
+    def reading(self, name: BridgeName) -> BindingResult:
         """Which pod is behind which port of a bridge, as of the last `settle`; none on one that is not served."""
         if self.owners.refusal(name):
             return NOTHING
@@ -546,7 +546,7 @@ class World:
             found = self._readings[name] = reader.reading()
         return _without_refused(found, plan.refused) if plan is not None and plan.refused else found
 
-    def kept_reading(self, name: BridgeName) -> Reading | None:
+    def kept_reading(self, name: BridgeName) -> BindingResult | None:
         """The same, and the same object while nothing changes; None before the first `settle` that knew the bridge."""
         return self.reading(name) if name in self._readers or self.owners.refusal(name) else None
 
@@ -589,16 +589,18 @@ class World:
 
     def _has_address(self, key: Key) -> bool:
         """Whether some port says an address of a pod."""
-        bridges = [self.bridges[name] for name in self._naming.of(key)]
-        ports = ((i, bridge) for bridge in bridges for i in bridge.interfaces if pod_named(i.external_ids) == key)
+        bridges = [self.bridges[name] for name in self._bridges_of_pods.of(key)]
+        ports = (
+            (i, bridge) for bridge in bridges for i in bridge.interfaces if pod_of_interface(i.external_ids) == key
+        )
         readings = (read_port(interface, bridge, self.known) for interface, bridge in ports)
         return any(isinstance(one, Attachment) and one.addresses for one in readings)
 
 
-def _without_refused(reading: Reading, refused: dict[int, str]) -> Reading:
+def _without_refused(reading: BindingResult, refused: dict[int, str]) -> BindingResult:
     """What is read without the ports whose flows cannot be made."""
     view, problems = reading
     shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in view.attachments if pod.ofport in refused]
     kept = tuple(pod for pod in view.attachments if pod.ofport not in refused)
     view = replace(view, attachments=kept)
-    return Reading(view, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))
+    return BindingResult(view, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))

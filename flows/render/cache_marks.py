@@ -22,7 +22,7 @@ from flows.openflow.match import masked, match
 from flows.pipeline import tables
 from flows.pipeline.cookies import CookieKind, cookie
 
-MARKS = oxm.PKT_MARK.width
+MARK_COUNT = oxm.PKT_MARK.width
 # Above every other priority, so that the classifier looks here first whatever else it finds.
 PRIORITY = 65535
 # Where a packet enters the pipeline: from a port, and again whenever conntrack gives it back.
@@ -48,7 +48,7 @@ def needs_marks(datapath_type: str, ovs_version: str) -> bool:
 
 
 def mark_flows(number: int) -> tuple[Flow, ...]:
-    """The mark of this number, 0 up to `MARKS`: one flow for each entrance."""
+    """The mark of this number, 0 up to `MARK_COUNT`: one flow for each entrance."""
     bit = 1 << number
     return tuple(
         Flow(table.number, PRIORITY, match(masked(oxm.PKT_MARK, bit, bit)), (), None, cookie(CookieKind.PIPELINE))

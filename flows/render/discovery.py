@@ -13,7 +13,7 @@ from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, CheckLength
 from flows.openflow.match import Term, exactly, in_range
 from flows.pipeline import tables
-from flows.pipeline.registers import LONGER, LONGEST
+from flows.pipeline.registers import LONGER_THAN_BARE, LONGER_THAN_OPTION
 from flows.render.flow_set import ARP, ICMPV6, FlowSet
 
 ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
@@ -34,7 +34,7 @@ NEIGHBOR_WITH_OPTION = BARE_NEIGHBOR + 8
 MOST_GROUPS = 16  # in one report; each has 20 bytes, after the router alert and the report's own header
 LONGEST_REPORT = 14 + 40 + 8 + 8 + MOST_GROUPS * 20
 
-_SHORT, _WITH_OPTION = in_range(LONGER, 0), in_range(LONGEST, 0)
+_SHORT, _WITH_OPTION = in_range(LONGER_THAN_BARE, 0), in_range(LONGER_THAN_OPTION, 0)
 _ONE_LINK, _FROM_LINK = exactly(oxm.IP_TTL, 1), exactly(oxm.IP_TTL, 255)
 
 
@@ -76,7 +76,7 @@ def guard_discovery(flows: FlowSet) -> None:
 def admit_arp(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
     """ARP with the pod's own addresses, and probes for them (sender address 0, RFC 5227)."""
     hardware = [] if pod.mac is None else [exactly(oxm.ARP_SHA, pod.mac)]
-    measure = [CheckLength(LONGEST_ARP, LONGER)]
+    measure = [CheckLength(LONGEST_ARP, LONGER_THAN_BARE)]
     for net in pod.addresses:
         if net.version != 4:
             continue
@@ -94,7 +94,10 @@ def admit_discovery(flows: FlowSet, pod: Attachment, here: list[Term], owner: in
         return
     solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
     unspecified = exactly(oxm.IPV6_SRC, 0)
-    measure: list[Action] = [CheckLength(BARE_NEIGHBOR, LONGER), CheckLength(NEIGHBOR_WITH_OPTION, LONGEST)]
+    measure: list[Action] = [
+        CheckLength(BARE_NEIGHBOR, LONGER_THAN_BARE),
+        CheckLength(NEIGHBOR_WITH_OPTION, LONGER_THAN_OPTION),
+    ]
     for net in own:
         source, target = exactly(oxm.IPV6_SRC, net.value), exactly(oxm.ND_TARGET, net.value)
         duplicate = [*solicit, unspecified, target, exactly(oxm.ND_SLL, 0)]
@@ -119,10 +122,10 @@ def _admit_to_routers(flows: FlowSet, pod: Attachment, here: list[Term], last: N
     nobody = 0
     for sender in (last.value, nobody):
         solicit = [*discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
-        measure = [CheckLength(BARE_ROUTER_SOLICITATION, LONGER)]
+        measure = [CheckLength(BARE_ROUTER_SOLICITATION, LONGER_THAN_BARE)]
         flows.add(tables.CLASSIFY, 230, [*here, *solicit], measure, tables.ND_GUARD, owner)
     routers = [exactly(oxm.ETH_DST, _ITS_MAC), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
     for sender in (nobody,) if pod.mac is None else (link_local(pod.mac).value, nobody):
         report = [*discovery(MLD2_REPORT), *routers, exactly(oxm.IPV6_SRC, sender)]
-        measure = [CheckLength(LONGEST_REPORT, LONGER)]
+        measure = [CheckLength(LONGEST_REPORT, LONGER_THAN_BARE)]
         flows.add(tables.CLASSIFY, 230, [*here, *report], measure, tables.ND_GUARD, owner)

@@ -7,7 +7,7 @@ of their arguments alone.
 
 from __future__ import annotations
 
-from flows.bridge.state import SwitchView
+from flows.bridge.state import Binding
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Ct, Load, Output, OutputRegister, Resubmit
 from flows.openflow.match import exactly, in_range, masked
@@ -16,17 +16,18 @@ from flows.pipeline import tables
 from flows.pipeline.pod_limits import sctp_opening
 from flows.pipeline.registers import (
     BEHIND_NODE,
-    BROKEN,
-    CT_ZONE,
-    CT_ZONE_EMPTY,
-    DESTINATION,
+    CONNTRACK_ZONE,
+    DESTINATION_OFPORT,
+    EMPTY_CONNTRACK_ZONE,
+    MALFORMED,
     NODE_ITSELF,
-    OUTPUT,
+    OUTPUT_OFPORT,
     SCTP_ASSOCIATION,
-    SOURCE,
+    SOURCE_OFPORT,
     SctpAssociation,
 )
 from flows.pipeline.tables import MISS
+from flows.render.address_probes import render_address_probes
 from flows.render.discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.flow_set import ARP, FAMILIES, IPV4, IPV6, FlowSet
 from flows.render.midstream import (
@@ -37,35 +38,34 @@ from flows.render.midstream import (
     SCTP,
     UDP,
     render_errors,
-    render_readings,
+    render_interpretations,
 )
 from flows.render.node import render_neighbors, render_node
-from flows.render.node_addresses import render_asking
 from flows.render.rules import render_stages
 
 LATER_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.LATER, oxm.Fragment.LATER)
 
 
-def render_same(flows: FlowSet, userspace: bool) -> None:
+def render_fixed(flows: FlowSet, userspace: bool) -> None:
     """The flows that all bridges of a kind of datapath have: most of those that no pod and no rule is in."""
     _misses(flows)
     flows.add(tables.CLASSIFY, 300, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
     guard_discovery(flows)
     _tracking(flows, userspace)
     _state(flows)
-    render_readings(flows, userspace)
+    render_interpretations(flows, userspace)
     _recording(flows, userspace)
     render_stages(flows)
 
 
-def render_bridge(flows: FlowSet, view: SwitchView) -> None:
+def render_bridge(flows: FlowSet, binding: Binding) -> None:
     """The flows in which the bridge's uplink, its own MAC address and its node's addresses are."""
-    _admission(flows, view)
-    _delivery(flows, view)
-    render_errors(flows, view)
-    render_node(flows, view)
-    render_asking(flows, view)
-    render_neighbors(flows, view)
+    _admission(flows, binding)
+    _delivery(flows, binding)
+    render_errors(flows, binding)
+    render_node(flows, binding)
+    render_address_probes(flows, binding)
+    render_neighbors(flows, binding)
 
 
 def _misses(flows: FlowSet) -> None:
@@ -75,61 +75,61 @@ def _misses(flows: FlowSet) -> None:
     onward[tables.LIMIT] = tables.COMMIT
     for table in tables.TABLES:
         if table is tables.OUTPUT:
-            flows.add(table, MISS, (), [OutputRegister(OUTPUT)])
+            flows.add(table, MISS, (), [OutputRegister(OUTPUT_OFPORT)])
             # Every ct() may put expired fragments of somebody else among the packets that leave it.
             flows.add(table, 100, [INVALID])
         elif table.number not in tables.TABLES_WITHOUT_MISS:
             flows.add(table, MISS, (), goto=onward.get(table))
 
 
-def _admission(flows: FlowSet, view: SwitchView) -> None:
+def _admission(flows: FlowSet, binding: Binding) -> None:
     """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never, on any
     bridge."""
     sources = [(LOCAL_32, BEHIND_NODE)]
-    if view.uplink is not None:
-        sources.append((view.uplink, view.uplink))
+    if binding.uplink is not None:
+        sources.append((binding.uplink, binding.uplink))
     for port, source in sources:
         here = exactly(oxm.IN_PORT, port)
         for kind in DISCOVERY_TYPES:
             flows.add(tables.CLASSIFY, 215, [here, *discovery(kind)], goto=tables.NEIGHBOR)
         flows.add(tables.CLASSIFY, 50, [here, ARP], goto=tables.NEIGHBOR)
         for family in FAMILIES:
-            flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE, source)], tables.CONNTRACK)
+            flows.add(tables.CLASSIFY, 50, [here, family], [Load(SOURCE_OFPORT, source)], tables.CONNTRACK)
 
 
 def _tracking(flows: FlowSet, userspace: bool) -> None:
     """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is
     looked up in a zone that stays empty, and the learned table tells replies."""
     for family in FAMILIES:
-        flows.add(tables.CONNTRACK, 10, [family], [Ct(CT_ZONE, tables.DESTINATION.number)])
+        flows.add(tables.CONNTRACK, 10, [family], [Ct(CONNTRACK_ZONE, tables.DESTINATION.number)])
         if userspace:
             known = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
             flows.add(tables.CONNTRACK, 100, [family, SCTP], [Resubmit(tables.SCTP_REPLIES.number)], tables.SCTP)
-            flows.add(tables.SCTP, 100, [family, known], [Ct(CT_ZONE, tables.DESTINATION.number)])
-            flows.add(tables.SCTP, 10, [family], [Ct(CT_ZONE_EMPTY, tables.DESTINATION.number)])
+            flows.add(tables.SCTP, 100, [family, known], [Ct(CONNTRACK_ZONE, tables.DESTINATION.number)])
+            flows.add(tables.SCTP, 10, [family], [Ct(EMPTY_CONNTRACK_ZONE, tables.DESTINATION.number)])
 
 
-def _delivery(flows: FlowSet, view: SwitchView) -> None:
+def _delivery(flows: FlowSet, binding: Binding) -> None:
     """Where packets go that are for no local pod. Between the node and the uplink no pod is concerned: straight
     through."""
     to_node = [Output(LOCAL_32)]
-    if view.local_mac is not None:
-        local = exactly(oxm.ETH_DST, view.local_mac)
-        behind = [Load(DESTINATION, BEHIND_NODE), Load(OUTPUT, LOCAL_16)]
+    if binding.local_mac is not None:
+        local = exactly(oxm.ETH_DST, binding.local_mac)
+        behind = [Load(DESTINATION_OFPORT, BEHIND_NODE), Load(OUTPUT_OFPORT, LOCAL_16)]
         flows.add(tables.DESTINATION, 100, [local], behind, tables.STATE)
-        if view.uplink is not None:
-            flows.add(tables.DESTINATION, 140, [in_range(SOURCE, view.uplink), local], to_node)
-    if view.uplink is None:
+        if binding.uplink is not None:
+            flows.add(tables.DESTINATION, 140, [in_range(SOURCE_OFPORT, binding.uplink), local], to_node)
+    if binding.uplink is None:
         return
-    away = [Load(DESTINATION, view.uplink), Load(OUTPUT, view.uplink)]
-    flows.add(tables.DESTINATION, 90, [in_range(SOURCE, view.uplink)])
+    away = [Load(DESTINATION_OFPORT, binding.uplink), Load(OUTPUT_OFPORT, binding.uplink)]
+    flows.add(tables.DESTINATION, 90, [in_range(SOURCE_OFPORT, binding.uplink)])
     for source in (NODE_ITSELF, BEHIND_NODE):
-        flows.add(tables.DESTINATION, 75, [in_range(SOURCE, source)], [Output(view.uplink)])
+        flows.add(tables.DESTINATION, 75, [in_range(SOURCE_OFPORT, source)], [Output(binding.uplink)])
     flows.add(tables.DESTINATION, 70, [], away, tables.STATE)
-    for node in view.node_addresses:
+    for node in binding.node_addresses:
         family = IPV4 if node.version == 4 else IPV6
         field = oxm.IPV4_DST if node.version == 4 else oxm.IPV6_DST
-        here = [in_range(SOURCE, view.uplink), family, exactly(field, node.value)]
+        here = [in_range(SOURCE_OFPORT, binding.uplink), family, exactly(field, node.value)]
         flows.add(tables.DESTINATION, 210, here, to_node)
 
 
@@ -141,7 +141,7 @@ def _state(flows: FlowSet) -> None:
     flows.add(tables.STATE, 202, [INVALID_NOW], goto=tables.INVALID)
     for family in FAMILIES:
         # UDP has no state that a packet could be at odds with.
-        flows.add(tables.STATE, 205, [INVALID_NOW, family, UDP], [Load(BROKEN, 1)], tables.INVALID)
+        flows.add(tables.STATE, 205, [INVALID_NOW, family, UDP], [Load(MALFORMED, 1)], tables.INVALID)
         flows.add(tables.STATE, 190, [family, LATER_FRAGMENT], goto=tables.COMMIT)
 
 
@@ -150,14 +150,14 @@ def _recording(flows: FlowSet, userspace: bool) -> None:
     allowed."""
     commit, output = tables.COMMIT, tables.OUTPUT.number
     for family in FAMILIES:
-        flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CT_ZONE, output, commit=True)])
-        flows.add(commit, 190, [family, FRAGMENT], [Ct(CT_ZONE, output)])
+        flows.add(commit, 200, [family, NEW, FRAGMENT], [Ct(CONNTRACK_ZONE, output, commit=True)])
+        flows.add(commit, 190, [family, FRAGMENT], [Ct(CONNTRACK_ZONE, output)])
         if not userspace:
-            flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, commit=True)], tables.OUTPUT)
+            flows.add(commit, 100, [family, NEW], [Ct(CONNTRACK_ZONE, commit=True)], tables.OUTPUT)
             continue
         # The packets that leave userspace conntrack may be others than those that entered it: expired fragments
         # are among them, so whatever follows must look at them anew.
-        flows.add(commit, 100, [family, NEW], [Ct(CT_ZONE, output, commit=True)])
+        flows.add(commit, 100, [family, NEW], [Ct(CONNTRACK_ZONE, output, commit=True)])
         flows.add(commit, 150, [family, SCTP], sctp_opening(4 if family is IPV4 else 6))
     if userspace:
         for family in FAMILIES:

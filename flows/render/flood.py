@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.bridge.state import SwitchView
+from flows.bridge.state import Binding
 from flows.openflow.actions import Action, Load, Output, Resubmit
 from flows.openflow.match import in_range
 from flows.openflow.port_numbers import LOCAL_32
 from flows.pipeline import tables
 from flows.pipeline.registers import (
     FLOOD_CHUNK,
-    FLOOD_PORTS,
+    PORTS_PER_FLOOD_CHUNK,
 )
 from flows.pipeline.tables import MISS
 from flows.render.flow_set import FlowSet
@@ -19,29 +19,29 @@ from flows.render.flow_set import FlowSet
 CHUNK = 10  # a chunk of the flood stands above the flow that calls it
 
 
-def render_flood(flows: FlowSet, view: SwitchView) -> None:
+def render_flood(flows: FlowSet, binding: Binding) -> None:
     """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
     chunks: dict[int, list[int]] = {}
-    for pod in view.attachments:
+    for pod in binding.attachments:
         if pod.addresses:
             chunks.setdefault(flood_chunk(pod.ofport), []).append(pod.ofport)
     for chunk, ports in chunks.items():
-        render_chunk(flows, chunk, ports)
-    render_everybody(flows, chunks, view.uplink)
+        render_flood_chunk(flows, chunk, ports)
+    render_flood_to_all(flows, chunks, binding.uplink)
 
 
 def flood_chunk(ofport: int) -> int:
     """The chunk of the flood that a port is in, from 1: a packet that nobody called for a chunk has 0."""
-    return ofport // FLOOD_PORTS + 1
+    return ofport // PORTS_PER_FLOOD_CHUNK + 1
 
 
-def render_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
+def render_flood_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
     """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
     nothing."""
     flows.add(tables.FLOOD, CHUNK, [in_range(FLOOD_CHUNK, chunk)], [Output(port) for port in sorted(ports)])
 
 
-def render_everybody(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
+def render_flood_to_all(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
     """The flow that calls the chunks one after the other. It changes only with the set of chunks, and the uplink."""
     actions: list[Action] = []
     for chunk in sorted(chunks):

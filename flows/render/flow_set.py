@@ -66,7 +66,7 @@ class FlowSet:
         return list(self._flows.values())
 
 
-def address(role: str, net: Net) -> tuple[Term, ...]:
+def address_terms(role: str, net: Net) -> tuple[Term, ...]:
     """Terms that match a prefix in a role: `source`, `destination` of the packet, `initiator`, `responder` of the
     connection."""
     family = IPV4 if net.version == 4 else IPV6

@@ -17,17 +17,17 @@ from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
 from flows.pipeline.priorities import SELF
 from flows.pipeline.registers import (
-    BROKEN,
-    DESTINATION,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
-    INITIATOR,
-    OUTPUT,
+    DESTINATION_OFPORT,
+    INITIATOR_OFPORT,
+    MALFORMED,
+    OUTPUT_OFPORT,
     RECORDED,
-    RESPONDER,
-    SOURCE,
+    RESPONDER_OFPORT,
     SOURCE_EGRESS,
     SOURCE_INGRESS,
+    SOURCE_OFPORT,
 )
 from flows.render.discovery import (
     NEIGHBOR_SOLICITATION,
@@ -36,7 +36,7 @@ from flows.render.discovery import (
     discovery,
     discovery_addresses,
 )
-from flows.render.flow_set import ARP, IPV4, IPV6, FlowSet, address
+from flows.render.flow_set import ARP, IPV4, IPV6, FlowSet, address_terms
 from flows.render.midstream import FRAGMENT, NEW, SCTP, admit_errors
 
 
@@ -63,13 +63,13 @@ def _from(pod: Attachment) -> list[Term]:
 
 def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
     owner, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
-    actions: list[Action] = [Load(SOURCE, pod.ofport)]
+    actions: list[Action] = [Load(SOURCE_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(SOURCE_EGRESS, 1))
     if Direction.INGRESS in isolated:
         actions.append(Load(SOURCE_INGRESS, 1))
     for net in pod.addresses:
-        source = address("source", net)
+        source = address_terms("source", net)
         flows.add(tables.CLASSIFY, 200, [*_from(pod), *source], actions, tables.CONNTRACK, sent)
         flows.add(tables.CLASSIFY, 100, source, owner=owner)
         if Limit.FRAGMENTS in pod.limits:
@@ -79,7 +79,7 @@ def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -
 
 def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
     """What the pod opens passes its meter; the associations that the switch remembers for it are counted apart."""
-    here = in_range(SOURCE, pod.ofport)
+    here = in_range(SOURCE_OFPORT, pod.ofport)
     if Limit.CONNECTIONS in pod.limits:
         unrecorded = [here, NEW, in_range(RECORDED, 0)]
         through = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
@@ -91,43 +91,45 @@ def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
 
 def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
     """To the port whose pod has the address; with another MAC address the packet is not for it."""
-    actions: list[Action] = [Load(DESTINATION, pod.ofport), Load(OUTPUT, pod.ofport)]
+    actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(DESTINATION_EGRESS, 1))
     if Direction.INGRESS in isolated:
         actions.append(Load(DESTINATION_INGRESS, 1))
     for net in pod.addresses:
-        target = address("destination", net)
+        target = address_terms("destination", net)
         if pod.mac is None:
             flows.add(tables.DESTINATION, 200, target, actions, tables.STATE, owner)
             continue
         flows.add(tables.DESTINATION, 200, [exactly(oxm.ETH_DST, pod.mac), *target], actions, tables.STATE, owner)
         flows.add(tables.DESTINATION, 150, target, owner=owner)
     # A packet is not sent back where it came from unless that is said: a pod reaches itself by IN_PORT.
-    back = [action for action in actions if action != Load(OUTPUT, pod.ofport)] + [Load(OUTPUT, IN_PORT_16)]
+    back = [action for action in actions if action != Load(OUTPUT_OFPORT, pod.ofport)] + [
+        Load(OUTPUT_OFPORT, IN_PORT_16)
+    ]
     for net in pod.addresses:
-        terms = [in_range(SOURCE, pod.ofport), *address("destination", net)]
+        terms = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net)]
         if pod.mac is not None:
             terms.append(exactly(oxm.ETH_DST, pod.mac))
         flows.add(tables.DESTINATION, 205, terms, back, tables.STATE, owner)
-    itself = [in_range(INITIATOR, pod.ofport), in_range(RESPONDER, pod.ofport)]
+    itself = [in_range(INITIATOR_OFPORT, pod.ofport), in_range(RESPONDER_OFPORT, pod.ofport)]
     flows.add(tables.EGRESS, SELF, itself, goto=tables.LIMIT, owner=owner)
 
 
 def _count_denied(flows: FlowSet, pod: Attachment) -> None:
     """One counter for each direction; it stands there always, and is reached only while the pod is isolated."""
     for table, subject, kind in (
-        (tables.EGRESS_DEFAULT, INITIATOR, CookieKind.DENY_EGRESS),
-        (tables.INGRESS_DEFAULT, RESPONDER, CookieKind.DENY_INGRESS),
+        (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS),
+        (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS),
     ):
         flows.add(table, 100, [in_range(subject, pod.ofport)], goto=tables.DENY, owner=cookie(kind, pod.ofport))
 
 
 def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
     """What conntrack calls invalid is dropped wherever it came from; of a pod it is counted, by its kind."""
-    here = in_range(SOURCE, pod.ofport)
+    here = in_range(SOURCE_OFPORT, pod.ofport)
     flows.add(tables.INVALID, 100, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
-    flows.add(tables.INVALID, 110, [here, in_range(BROKEN, 1)], owner=cookie(CookieKind.BROKEN, pod.ofport))
+    flows.add(tables.INVALID, 110, [here, in_range(MALFORMED, 1)], owner=cookie(CookieKind.BROKEN, pod.ofport))
 
 
 def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:

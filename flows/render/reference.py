@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from flows.bridge.state import SwitchView
+from flows.bridge.state import Binding
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match
 from flows.policy.rule import NodePolicy
-from flows.render.fixed import render_bridge, render_same
+from flows.render.fixed import render_bridge, render_fixed
 from flows.render.flood import render_flood
 from flows.render.flow_set import FlowSet
 from flows.render.pods import render_pod
 from flows.render.rules import render_rules
 
 
-def render(view: SwitchView, policy: NodePolicy) -> list[Flow]:
+def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
     """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them.
 
     Where ports have one MAC address, or one of them the bridge's own, they want the same flow: it is the bridge's, else
     that of the port with the smallest number.
     """
     whole = FlowSet()
-    render_same(whole, view.userspace)
-    render_bridge(whole, view)
-    render_flood(whole, view)
+    render_fixed(whole, binding.userspace)
+    render_bridge(whole, binding)
+    render_flood(whole, binding)
     pieces = [whole]
-    for attachment in sorted(view.attachments, key=attrgetter("ofport")):
+    for attachment in sorted(binding.attachments, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
         render_pod(piece, attachment, policy.isolated.get(attachment.pod, frozenset()))
     pieces.append(rules := FlowSet())
-    render_rules(rules, view, policy)
+    render_rules(rules, binding, policy)
     found: dict[tuple[int, int, Match], Flow] = {}
     for piece in pieces:
         for flow in piece.flows():

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from flows.bridge.state import SwitchView
+from flows.bridge.state import Binding
 from flows.cluster.model import Direction, Key, Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
@@ -24,8 +24,8 @@ from flows.pipeline.priorities import NOT_ISOLATED, RULES
 from flows.pipeline.registers import (
     EGRESS_APPLIES,
     INGRESS_APPLIES,
-    INITIATOR,
-    RESPONDER,
+    INITIATOR_OFPORT,
+    RESPONDER_OFPORT,
     SCTP_ASSOCIATION,
     SctpAssociation,
 )
@@ -33,7 +33,7 @@ from flows.pipeline.tables import Table
 from flows.policy.flow_limits import namespaces_over_limit
 from flows.policy.rule import CompiledRule, NodePolicy
 from flows.policy.services import Service, Services, port_masks
-from flows.render.flow_set import FAMILIES, RELATED, TRACKED, FlowSet, address
+from flows.render.flow_set import FAMILIES, RELATED, TRACKED, FlowSet, address_terms
 
 # A conjunction action has 16 bytes and a message 64 KiB; the rest is room for the match and the bundle's wrapping.
 MOST_CONJUNCTIONS = 3500
@@ -58,8 +58,8 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(Direction.EGRESS, tables.EGRESS, INITIATOR, EGRESS_APPLIES, "responder", tables.INGRESS),
-    Stage(Direction.INGRESS, tables.INGRESS, RESPONDER, INGRESS_APPLIES, "initiator", tables.LIMIT),
+    Stage(Direction.EGRESS, tables.EGRESS, INITIATOR_OFPORT, EGRESS_APPLIES, "responder", tables.INGRESS),
+    Stage(Direction.INGRESS, tables.INGRESS, RESPONDER_OFPORT, INGRESS_APPLIES, "initiator", tables.LIMIT),
 )
 
 
@@ -69,10 +69,10 @@ def render_stages(flows: FlowSet) -> None:
         flows.add(stage.table, NOT_ISOLATED, [in_range(stage.applies, 0)], goto=stage.onward)
 
 
-def render_rules(flows: FlowSet, view: SwitchView, policy: NodePolicy) -> None:
+def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
     """All rules of the switch, both directions, but for those of namespaces that ask for too much."""
     ports: dict[Key, list[int]] = defaultdict(list)
-    for attachment in view.attachments:
+    for attachment in binding.attachments:
         ports[attachment.pod].append(attachment.ofport)
     weights: Counter[str] = Counter()
     for rule in policy.rules:
@@ -81,7 +81,7 @@ def render_rules(flows: FlowSet, view: SwitchView, policy: NodePolicy) -> None:
     out = namespaces_over_limit(weights)
     for stage in STAGES:
         rules = [rule for rule in policy.rules if rule.direction is stage.direction and rule.namespace not in out]
-        _render_stage(flows, stage, rules, ports, view.userspace)
+        _render_stage(flows, stage, rules, ports, binding.userspace)
 
 
 def _render_stage(
@@ -132,7 +132,7 @@ def anything() -> tuple[Term, ...]:
 
 def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
     """Terms that a prefix of peers is matched by."""
-    return (TRACKED, *address(role, net))
+    return (TRACKED, *address_terms(role, net))
 
 
 def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:

@@ -126,7 +126,9 @@ def _cached_load(name: str, start: int, end: int, value: int) -> bytes:
     bits = end - start + 1
     if value < 0 or value >> bits:
         raise CodecError(f"{value} does not fit bits {start}..{end} of {name}")
-    return _LOAD.pack(_EXPERIMENTER, 24, NICIRA, _REG_LOAD, start << 6 | bits - 1, oxm_number(oxm.BY_NAME[name]), value)
+    return _LOAD.pack(
+        _EXPERIMENTER, 24, NICIRA, _REG_LOAD, start << 6 | bits - 1, oxm_number(oxm.FIELDS_BY_NAME[name]), value
+    )
 
 
 def _move(action: Move) -> bytes:

@@ -15,7 +15,7 @@ from flows.pipeline.cookies import (
 )
 from flows.pipeline.tables import MISS, SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOUT_MISS
 from flows.wire.errors import CodecError
-from flows.wire.values import PLACE, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
+from flows.wire.values import KEY_PREFIX, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
 
 # ofp_multipart_reply's header of 16 bytes, then ofp_flow_stats (OpenFlow 1.4.1 section 7.3.5.2) up to its match's
 # length: length, table, seconds, priority, cookie, packets, bytes, match length.
@@ -28,7 +28,7 @@ _LEARNED = CookieKind.LEARNED << COOKIE_KIND_SHIFT
 COUNTING_KINDS = (CookieKind.RULE, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT,
                   CookieKind.INVALID, CookieKind.BROKEN)  # fmt: skip
 _COUNTING = frozenset({_OURS >> COOKIE_KIND_SHIFT | kind for kind in COUNTING_KINDS})
-MOST_FOREIGN = 100  # foreign flows of a switch that are kept with their text; the others are counted
+MAX_FOREIGN_KEPT = 100  # foreign flows of a switch that are kept with their text; the others are counted
 # What an entry costs beyond its bytes: the objects, and their place in a dictionary.
 _FLOW_KEPT, _COUNTER_KEPT = 300, 240
 _NOTHING: Mapping[FlowKey, Body] = MappingProxyType({})
@@ -100,7 +100,7 @@ class FlowDump:
         if self._unseen is None:
             self._unseen = dict(self._known)
         pop, every, counting = self._unseen.pop, self._all_counters, _COUNTING
-        place, unpack, size = PLACE.pack, _FLOW.unpack_from, _FLOW.size
+        place, unpack, size = KEY_PREFIX.pack, _FLOW.unpack_from, _FLOW.size
         offset, end = _BODY, len(message)
         counters, seen = len(self.counters), 0
         # What `_entries` does, without a call and tuples for each of very many flows.
@@ -148,7 +148,7 @@ class FlowDump:
 
     def _foreign(self, key: FlowKey, found: Body, seen: tuple[int, int, int]) -> None:
         self.foreign += 1
-        if is_in_the_way(*PLACE.unpack_from(key)) and len(self.foreign_flows) < MOST_FOREIGN:
+        if is_in_the_way(*KEY_PREFIX.unpack_from(key)) and len(self.foreign_flows) < MAX_FOREIGN_KEPT:
             self.foreign_flows.append(ForeignFlow(wire_flow(key, found), FlowCounters(*seen)))
 
     def _count(self, key: FlowKey, seen: tuple[int, int, int]) -> None:

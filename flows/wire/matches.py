@@ -15,7 +15,7 @@ from flows.openflow.match import match as build_match
 from flows.wire.errors import CodecError
 
 OFPMT_OXM = 1
-HEADER = struct.Struct("!HH")  # ofp_match: type, length without padding
+MATCH_HEADER = struct.Struct("!HH")  # ofp_match: type, length without padding
 _OXM_HEADER = struct.Struct("!HBB")
 # OVS looks at no more bits of ip_frag than these two, so a mask that has both is an exact match (ovs-fields(7)).
 _IP_FRAG_BITS = 3
@@ -71,7 +71,7 @@ def encode_match(match: Match) -> bytes:
         )
     body = b"".join([part for _, part in terms])
     length = len(body) + 4
-    return HEADER.pack(OFPMT_OXM, length) + body + bytes(-length & 7)
+    return MATCH_HEADER.pack(OFPMT_OXM, length) + body + bytes(-length & 7)
 
 
 def _encode_address(field: oxm.Field, value: int) -> tuple[int, bytes]:
@@ -83,7 +83,7 @@ def _encode_address(field: oxm.Field, value: int) -> tuple[int, bytes]:
 @lru_cache(maxsize=_CACHED_TERMS)
 def _encode_term(name: str, value: int, mask: int) -> tuple[int, bytes]:
     """A term's place in the order of dumps, and its bytes."""
-    field = oxm.BY_NAME[name]
+    field = oxm.FIELDS_BY_NAME[name]
     size = size_of(field)
     exact = mask == field.full_mask
     if field is oxm.CT_NW_PROTO and not value:
@@ -103,13 +103,13 @@ def _owner(field: oxm.Field) -> bytes:
 @lru_cache(maxsize=_CACHED_MATCHES)
 def decode_match(wire: bytes) -> Match:
     """The match of a padded ofp_match. Raises CodecError for bytes that are none, or a field that is not ours."""
-    if len(wire) < HEADER.size:
+    if len(wire) < MATCH_HEADER.size:
         raise CodecError("a match is shorter than its header")
-    kind, length = HEADER.unpack_from(wire)
-    if kind != OFPMT_OXM or length < HEADER.size or len(wire) != length + (-length & 7):
+    kind, length = MATCH_HEADER.unpack_from(wire)
+    if kind != OFPMT_OXM or length < MATCH_HEADER.size or len(wire) != length + (-length & 7):
         raise CodecError(f"a match of type {kind} and length {length} in {len(wire)} bytes")
     terms: list[Term] = []
-    offset = HEADER.size
+    offset = MATCH_HEADER.size
     while offset < length:
         term, offset = _decode_term(wire, offset, length)
         terms.append(term)
@@ -123,7 +123,7 @@ def _decode_term(wire: bytes, offset: int, end: int) -> tuple[Term, int]:
     if end - offset < _OXM_HEADER.size:
         raise CodecError("a match ends within a field's header")
     oxm_class, number, size = _OXM_HEADER.unpack_from(wire, offset)
-    field = oxm.BY_NUMBER.get((oxm_class, number >> 1))
+    field = oxm.FIELDS_BY_NUMBER.get((oxm_class, number >> 1))
     if field is None:
         raise CodecError(f"unknown match field {oxm_class:#06x}:{number >> 1}")
     owner = _owner(field)

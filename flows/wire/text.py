@@ -121,13 +121,13 @@ def _term(term: Term, ports: Names) -> str:
         return _vlan(term)
     name = _OTHER_WORDS.get(term.field.name, term.field.name)
     kind = term.field.kind
-    if kind is oxm.Kind.PORT:
+    if kind is oxm.FieldKind.PORT:
         return f"{name}={_port(term.value, ports)}"
-    if kind is oxm.Kind.CT_STATE:
+    if kind is oxm.FieldKind.CT_STATE:
         return f"{name}={_ct_state(term)}"
-    if kind is oxm.Kind.TCP_FLAGS:
+    if kind is oxm.FieldKind.TCP_FLAGS:
         return f"{name}={_tcp_flags(term)}"
-    if kind is oxm.Kind.FRAGMENT:
+    if kind is oxm.FieldKind.FRAGMENT:
         word = _FRAGMENT_WORDS.get((term.value, term.mask & 3))
         return f"{name}={word or f'{term.value:#x}/{term.mask:#x}'}"
     return f"{name}={_value(term)}"
@@ -135,10 +135,10 @@ def _term(term: Term, ports: Names) -> str:
 
 def _value(term: Term) -> str:
     kind, exact = term.field.kind, term.mask == term.field.full_mask
-    if kind is oxm.Kind.MAC:
+    if kind is oxm.FieldKind.MAC:
         return _mac(term.value) if exact else f"{_mac(term.value)}/{_mac(term.mask)}"
-    if kind in (oxm.Kind.IPV4, oxm.Kind.IPV6):
-        version = 4 if kind is oxm.Kind.IPV4 else 6
+    if kind in (oxm.FieldKind.IPV4, oxm.FieldKind.IPV6):
+        version = 4 if kind is oxm.FieldKind.IPV4 else 6
         address = format_address(version, term.value)
         if exact:
             return address
@@ -146,7 +146,7 @@ def _value(term: Term) -> str:
         if term.mask >> zeros == (1 << term.field.width - zeros) - 1:
             return f"{address}/{term.field.width - zeros}"
         return f"{address}/{format_address(version, term.mask)}"
-    if kind is oxm.Kind.HEX:
+    if kind is oxm.FieldKind.HEX:
         return _hex(term.value) if exact else f"{_hex(term.value)}/{_hex(term.mask)}"
     return str(term.value) if exact else f"{term.value:#x}/{term.mask:#x}"
 

@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 FlowKey = bytes  # table (one byte), priority (two), match: what identifies a flow on a switch
-PLACE = struct.Struct("!BH")  # how a key begins
+KEY_PREFIX = struct.Struct("!BH")  # how a key begins
 
 
 class Body(NamedTuple):
@@ -41,13 +41,13 @@ class WireFlow(NamedTuple):
 
 def flow_key(table: int, priority: int, match: bytes) -> FlowKey:
     """The key of a flow. Raises struct.error for numbers that are too large."""
-    return PLACE.pack(table, priority) + match
+    return KEY_PREFIX.pack(table, priority) + match
 
 
 def wire_flow(key: FlowKey, body: Body) -> WireFlow:
     """The flow that was put into a key and a body."""
-    table, priority = PLACE.unpack_from(key)
-    return WireFlow(table, priority, key[PLACE.size :], *body)
+    table, priority = KEY_PREFIX.unpack_from(key)
+    return WireFlow(table, priority, key[KEY_PREFIX.size :], *body)
 
 
 class FlowCounters(NamedTuple):
@@ -65,7 +65,7 @@ class ForeignFlow(NamedTuple):
     counters: FlowCounters
 
 
-class Changes(NamedTuple):
+class FlowChanges(NamedTuple):
     """What turns the flows of a switch into the desired ones. `modifies` keep the counters of the flow they change."""
 
     adds: tuple[WireFlow, ...]
@@ -76,4 +76,4 @@ class Changes(NamedTuple):
         return bool(self.adds or self.modifies or self.deletes)
 
 
-NO_FLOWS = Changes((), (), ())
+NO_FLOW_CHANGES = FlowChanges((), (), ())

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from controller.reconcile.events import DumpFlows, Event, FlowsDisturbed, FlowsDumped, SwitchUp
 from controller.reconcile.meters import NO_CHANGES, MeterChanges
-from flows.wire.values import Body, Changes, FlowKey, WireFlow
+from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.hubs.closing import FOUND
 
 DRIVER = Path(__file__).with_name("openflow_driver.py")
@@ -78,7 +78,7 @@ class Controller:
              deletes: tuple[WireFlow, ...] = (), answer: type[Event] | None = None,
              meters: MeterChanges = NO_CHANGES) -> Event:  # fmt: skip
         """Send a bundle and return how it ended."""
-        self.tell("send_bundle", up.dpid, up.session, number, Changes(adds, modifies, deletes), meters)
+        self.tell("send_bundle", up.dpid, up.session, number, FlowChanges(adds, modifies, deletes), meters)
         found: Event = self.next(object) if answer is None else self.next(answer)  # type: ignore[assignment]
         return found
 

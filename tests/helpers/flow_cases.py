@@ -144,7 +144,11 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
         st.builds(OutputRegister, _RANGES),
         _loads(),
         _moves(),
-        st.builds(CheckLength, st.integers(0, 0xFFFF), st.sampled_from([registers.LONGER, registers.LONGEST])),
+        st.builds(
+            CheckLength,
+            st.integers(0, 0xFFFF),
+            st.sampled_from([registers.LONGER_THAN_BARE, registers.LONGER_THAN_OPTION]),
+        ),
         st.builds(Resubmit, st.integers(0, 254)),
         st.builds(
             lambda zone, table, commit, force: Ct(zone, table, commit, commit and force),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from controller.openflow import messages
 from controller.openflow.messages import OPENFLOW_HEADER, BundleControl, MessageType
 from flows.wire.dump import FlowDump
-from flows.wire.values import Changes
+from flows.wire.values import FlowChanges
 
 
 class Client:
@@ -40,7 +40,7 @@ class Client:
         _, kind, length, xid = OPENFLOW_HEADER.unpack(header)
         return kind, xid, header + self._exactly(length - OPENFLOW_HEADER.size)
 
-    def commit(self, changes: Changes) -> list[str]:
+    def commit(self, changes: FlowChanges) -> list[str]:
         """Send a bundle and return the switch's errors, none when it is in force."""
         self._socket.sendall(messages.bundle_control(BundleControl.OPEN_REQUEST, 1, 1))
         for chunk in messages.flow_mod_chunks(changes, 1, 10):
@@ -51,7 +51,7 @@ class Client:
         self._socket.sendall(messages.bundle_control(last, 1, 3))
         return errors + self._wait(3, changes)
 
-    def _wait(self, xid: int, changes: Changes) -> list[str]:
+    def _wait(self, xid: int, changes: FlowChanges) -> list[str]:
         errors = []
         while True:
             kind, number, message = self._receive()

@@ -23,7 +23,7 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.wire.values import Body, Changes, FlowKey
+from flows.wire.values import Body, FlowChanges, FlowKey
 
 
 class ValueSwitch:
@@ -32,10 +32,10 @@ class ValueSwitch:
     def __init__(self, dpid: int) -> None:
         self.dpid = dpid
         self.flows: dict[FlowKey, Body] = {}
-        self.bundles: list[Changes] = []
+        self.bundles: list[FlowChanges] = []
         self.broken = ""
 
-    def commit(self, changes: Changes) -> str:
+    def commit(self, changes: FlowChanges) -> str:
         """Apply a bundle; returns why it was refused, or nothing."""
         if self.broken:
             return self.broken

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from flows.bridge.binding import read_bridge
-from flows.bridge.state import BridgeState, InterfaceState, SwitchView
+from flows.bridge.state import Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.openflow.flow import Flow
@@ -99,11 +99,11 @@ def plan(cluster: Cluster) -> Plan:
     return Plan({node: tuple(found) for node, found in interfaces.items()}, macs)
 
 
-def view(cluster: Cluster, placed: Plan, node: str, userspace: bool) -> SwitchView:
+def view(cluster: Cluster, placed: Plan, node: str, userspace: bool) -> Binding:
     """What the product reads from this node's bridge."""
     kind = "netdev" if userspace else "system"
     state = BridgeState(node, "br-int", 1, node, node, kind, interfaces=placed.interfaces[node])
-    return read_bridge(state, cluster).view
+    return read_bridge(state, cluster).binding
 
 
 class TwoNodes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.openflow.datapath_claims import DatapathClaims, PeerIdentity
 from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 
 
 @dataclass(eq=False)
@@ -27,8 +27,8 @@ class Session:
     reasons: list[str] = field(default_factory=list)
 
     @property
-    def who(self) -> Peer:
-        return Peer(self.identity.address)
+    def who(self) -> ConnectionPeer:
+        return ConnectionPeer(self.identity.address)
 
     @property
     def peer(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle
-from flows.bridge.state import Attachment, BridgeState, InterfaceState, SwitchView
+from flows.bridge.state import Attachment, Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.openflow.port_numbers import MAX_OFPORT
@@ -15,7 +15,7 @@ from flows.pipeline.tables import FLOOD
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.plan.world import World
-from flows.render.flood import flood_chunk, render_everybody
+from flows.render.flood import flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
@@ -69,7 +69,7 @@ def test_a_switch_floods_to_more_ports_than_one_flow_can_name() -> None:
 def test_the_flow_that_calls_all_chunks_fits_a_message() -> None:
     chunks = range(flood_chunk(1), flood_chunk(MAX_OFPORT) + 1)
     found = FlowSet()
-    render_everybody(found, chunks, uplink=MAX_OFPORT)
+    render_flood_to_all(found, chunks, uplink=MAX_OFPORT)
     (flow,) = found.flows()
     _, body = FlowEncoder().flow(flow)
     assert len(body.instructions) < 0xFFFF - 200
@@ -79,13 +79,13 @@ def test_the_flow_that_calls_all_chunks_fits_a_message() -> None:
 def test_a_port_more_or_less_changes_its_own_flows_and_one_chunk() -> None:
     pods = tuple(Attachment(n, f"p{n}", Key("x", f"p{n}"), MAC + n, (Net(4, BASE + n, 32),)) for n in range(1, 301))
     plan = BridgePlan(FlowEncoder(), userspace=True)
-    plan.set_view(SwitchView(attachments=pods, userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(attachments=pods, userspace=True), lambda _: frozenset())
     plan.take()
-    plan.set_view(SwitchView(attachments=pods[:-1], userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(attachments=pods[:-1], userspace=True), lambda _: frozenset())
     gone = plan.take()
     assert sum(key[0] == FLOOD.number for key in gone) == 1
     assert len(gone) < 30
-    plan.set_view(SwitchView(attachments=pods, userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(attachments=pods, userspace=True), lambda _: frozenset())
     assert plan.take().keys() == gone.keys()
 
 

@@ -28,10 +28,10 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline import registers
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.pipeline.pod_limits import METERED, Band, meter_number
+from flows.pipeline.pod_limits import METERED, MeterBand, meter_number
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.wire.codec import encode_flow
-from flows.wire.values import Body, Changes, FlowKey, WireFlow
+from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controlled import Controller, controller
 from tests.helpers.harness import Bridge, OpenVSwitch, running
 
@@ -101,18 +101,18 @@ def test_meters_are_there_before_the_bundle_that_needs_them_and_go_after_it(app:
     up = connect(bridge, app)
     bridge.add_meters(7)  # somebody else's
     passing = [flow(number, Meter(number)) for number in (CONNECTIONS, FRAGMENTS)]
-    made = MeterChanges({CONNECTIONS: Band(10, 80), FRAGMENTS: Band(5, 40)}, {}, ())
+    made = MeterChanges({CONNECTIONS: MeterBand(10, 80), FRAGMENTS: MeterBand(5, 40)}, {}, ())
     assert app.send(up, 1, adds=tuple(passing), meters=made) == BundleDone(DPID, up.session, 1)
     dumped = app.dump(up)
     assert dumped.flows == by_key(*passing)
     assert dumped.meters is not None
     assert dumped.meters.there == made.adds
     assert {number: one.packets for number, one in dumped.meters.dropped.items()} == {CONNECTIONS: 0, FRAGMENTS: 0}
-    changed = MeterChanges({}, {CONNECTIONS: Band(20, 160)}, (FRAGMENTS,))
+    changed = MeterChanges({}, {CONNECTIONS: MeterBand(20, 160)}, (FRAGMENTS,))
     assert app.send(up, 2, deletes=(passing[1],), meters=changed) == BundleDone(DPID, up.session, 2)
     dumped = app.dump(up)
     assert dumped.meters is not None
-    assert dumped.meters.there == {CONNECTIONS: Band(20, 160)}
+    assert dumped.meters.there == {CONNECTIONS: MeterBand(20, 160)}
     assert dumped.flows == by_key(passing[0])
     assert "meter=7 " in bridge.switch.ofctl("-OOpenFlow14", "dump-meters", bridge.target)
 
@@ -122,13 +122,13 @@ def test_a_meter_that_the_switch_refuses_is_named_and_nothing_of_the_bundle_is_i
 ) -> None:
     up = connect(bridge, app)
     bridge.add_meters(CONNECTIONS)
-    there = MeterChanges({CONNECTIONS: Band(10, 80)}, {}, ())
+    there = MeterChanges({CONNECTIONS: MeterBand(10, 80)}, {}, ())
     failed = app.send(up, 1, adds=(flow(1),), meters=there)
     assert isinstance(failed, BundleFailed)
     assert "new_connections of port 5" in failed.reason
     assert not failed.no_meters  # the switch is asked again, and then it is a change of that meter
     assert app.dump(up).flows == {}
-    too_much = MeterChanges({FRAGMENTS: Band(0, 0)}, {}, ())
+    too_much = MeterChanges({FRAGMENTS: MeterBand(0, 0)}, {}, ())
     failed = app.send(up, 2, adds=(flow(1),), meters=too_much)
     assert isinstance(failed, BundleFailed)
     assert failed.no_meters
@@ -252,9 +252,9 @@ def test_twenty_thousand_flows_there_and_back(app: Controller, bridge: Bridge) -
         encode_flow(
             Flow(
                 50, 100,
-                match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), state, in_range(registers.INITIATOR, number % 50),
+                match(exactly(oxm.ETH_TYPE, oxm.ETH_IPV4), state, in_range(registers.INITIATOR_OFPORT, number % 50),
                       exactly(oxm.CT_NW_DST, number)),
-                (Conjunction(number % 77, 1, 2),) if number % 2 else (Load(registers.OUTPUT, number % 500),),
+                (Conjunction(number % 77, 1, 2),) if number % 2 else (Load(registers.OUTPUT_OFPORT, number % 500),),
                 60 if number % 2 == 0 else None, cookie(CookieKind.CLAUSE),
             )
         )
@@ -269,7 +269,7 @@ def test_twenty_thousand_flows_there_and_back(app: Controller, bridge: Bridge) -
 def test_requests_are_answered_in_order(app: Controller, bridge: Bridge) -> None:
     up = connect(bridge, app)
     for number in range(5):
-        app.tell("send_bundle", up.dpid, up.session, number, Changes((flow(number),), (), ()))
+        app.tell("send_bundle", up.dpid, up.session, number, FlowChanges((flow(number),), (), ()))
     app.tell("dump", DumpFlows(up.dpid, up.session, 1, {}))
     assert [app.next(BundleDone).number for _ in range(5)] == [0, 1, 2, 3, 4]
     assert len(app.next(FlowsDumped).flows) == 5
@@ -387,7 +387,7 @@ def test_garbage_after_the_handshake_ends_the_session(app: Controller, garbage: 
         stranger.sendall(HELLO + FEATURES + PORTS)
         up = app.next(SwitchUp)
         app.tell("dump", DumpFlows(up.dpid, up.session, 1, {}))
-        app.tell("send_bundle", up.dpid, up.session, 9, Changes((flow(1),), (), ()))
+        app.tell("send_bundle", up.dpid, up.session, 9, FlowChanges((flow(1),), (), ()))
         sent = b""
         while struct.pack("!BBHI", 5, 18, 56, DUMP) not in sent:  # the dump request
             sent += stranger.recv(4096)
@@ -456,7 +456,7 @@ def test_a_bundle_to_a_switch_that_stops_fails_and_other_switches_go_on(hub: str
         os.kill(pid, signal.SIGSTOP)
         try:
             many = tuple(flow(number, Output(number)) for number in range(50_000))
-            app.tell("send_bundle", 7, stopped.session, 4, Changes(many, (), ()))
+            app.tell("send_bundle", 7, stopped.session, 4, FlowChanges(many, (), ()))
             assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
             failed = app.next(BundleFailed)
             assert (failed.dpid, failed.number) == (7, 4)

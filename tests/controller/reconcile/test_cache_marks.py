@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Command, SendBundle, SwitchDown, Tick
-from flows.render.cache_marks import ENTRANCES, MARKS, PRIORITY
+from flows.render.cache_marks import ENTRANCES, MARK_COUNT, PRIORITY
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
@@ -55,7 +55,7 @@ def driver() -> Marking:
 def test_each_bundle_moves_the_mark(driver: Marking) -> None:
     switch, policies = driver.switches[7], (ALLOW, DENY)
     seen = [marks(switch)]
-    for number in range(MARKS + 2):
+    for number in range(MARK_COUNT + 2):
         assert len(bundles(driver.send(ClusterChanged(cluster(policies[number % 2]))))) == 1
         seen.append(marks(switch))
     for before, after in pairwise(seen):

@@ -22,21 +22,21 @@ from controller.reconcile.port_marks import ASK_AGAIN_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
 from controller.runtime import commands as carrier_module
 from controller.runtime.commands import CommandRunner
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 from flows.render import cache_marks
-from flows.wire.values import Changes
+from flows.wire.values import FlowChanges
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 from tests.helpers.reconcile_driver import Driver, ValueSwitch
 
 STEPS = ("dump", "send_bundle", "set_installed", "log")
 
 
-def without_marks(changes: Changes) -> Changes:
+def without_marks(changes: FlowChanges) -> FlowChanges:
     """The changes that are of what is desired: see `flows.render.cache_marks`."""
     adds, modifies, deletes = (
         tuple(flow for flow in some if flow.priority != cache_marks.PRIORITY) for some in changes
     )
-    return Changes(adds, modifies, deletes)
+    return FlowChanges(adds, modifies, deletes)
 
 
 class Hands:
@@ -59,11 +59,13 @@ class Hands:
         if not self.fails("dump"):
             self.events += self.driver._answer(command)
 
-    def send_bundle(self, dpid: int, session: int, number: int, changes: Changes, about_meters: MeterChanges) -> None:
+    def send_bundle(
+        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges
+    ) -> None:
         if not self.fails("send_bundle"):
             self.events += self.driver._answer(SendBundle(dpid, session, number, without_marks(changes), about_meters))
 
-    def serve_peer(self, dpid: int, peer: Peer) -> None:
+    def serve_peer(self, dpid: int, peer: ConnectionPeer) -> None:
         """No test here has certificates."""
 
     def forget(self, ovsdb: str) -> None:

@@ -15,8 +15,8 @@ from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChange
 from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
-from flows.bridge import binding, pod_names
-from flows.bridge.reader import BridgeReader
+from flows.bridge import binding, bridges_of_pods
+from flows.bridge.reader import BindingReader
 from flows.bridge.state import BridgeState
 from flows.cluster.model import (
     Cluster,
@@ -125,7 +125,7 @@ def of_first(plan: Any, *_: object) -> bool:
 FAULTS = (
     Fault(binding, "_read_port", lambda interface, *_: interface.name.startswith("n1")),
     Fault(FlowEncoder, "pod", lambda _, one, __: one.pod == BAD_POD),
-    Fault(bridge_plan, "render_bridge", lambda _, view: not view.userspace),
+    Fault(bridge_plan, "render_bridge", lambda _, binding: not binding.userspace),
     Fault(BridgePlan, "update", of_first),
     Fault(BridgePlan, "isolate", of_first),
     Fault(BridgePlan, "take", of_first),
@@ -138,7 +138,7 @@ FAULTS = (
     Fault(BridgeRules, "_install", of_first),
     Fault(BridgeRules, "_withdraw", of_first),
     Fault(BridgeRules, "take", of_first),
-    Fault(BridgeReader, "read", lambda _, bridge, *__: bridge.node == "n1"),
+    Fault(BindingReader, "read", lambda _, bridge, *__: bridge.node == "n1"),
     Fault(PolicyEngine, "put_pod", lambda _, one: one.key == BAD_POD, without_pod),
     Fault(
         PolicyEngine, "put_policy", lambda _, one: one.key == BAD_POLICY and bool(one.ingress), with_closed_policy
@@ -175,7 +175,7 @@ ONCE = (
     Fault(Switch, "want", lambda *_: True),
     Fault(Switch, "up", lambda *_: True),
     Fault(Reconciler, "_installed", lambda *_: True),
-    Fault(pod_names, "pod_named", lambda *_: True),
+    Fault(bridges_of_pods, "pod_of_interface", lambda *_: True),
 )
 
 STEPS = st.lists(
@@ -425,7 +425,7 @@ def test_a_port_whose_flows_cannot_be_made_stays_shut_and_says_why(monkeypatch: 
     play.start()
     name = "db", "br-n1"
     reading = play.driver.core.world.reading(name)
-    assert [one.pod.name for one in reading.view.attachments] == ["n1-1", "n1-2"]
+    assert [one.pod.name for one in reading.binding.attachments] == ["n1-1", "n1-2"]
     assert ["it stays shut" in one.reason for one in reading.problems if one.interface == "n1-p0"] == [True]
     without = replace(BRIDGES[name], interfaces=BRIDGES[name].interfaces[1:])
     admitted = {key for key in play.driver.switches[1].flows if key[0] == 0}

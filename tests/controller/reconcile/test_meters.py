@@ -24,7 +24,7 @@ from controller.reconcile.switch import AUDIT_SECONDS
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import parse_address
-from flows.pipeline.pod_limits import METERED, Band, Limit, Question, Rates, meter_number, read_meter
+from flows.pipeline.pod_limits import METERED, CopyReason, Limit, MeterBand, Rates, meter_number, read_meter
 from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
 
 RATES = Rates(100, 10)
@@ -37,7 +37,7 @@ class Metered(ValueSwitch):
     def __init__(self, dpid: int, most: int = 1000) -> None:
         super().__init__(dpid)
         self.most = most
-        self.meters: dict[int, Band] = {}
+        self.meters: dict[int, MeterBand] = {}
         self.sent: list[MeterChanges] = []
 
     def take(self, command: SendBundle) -> tuple[str, bool]:
@@ -98,7 +98,7 @@ def started(most: int = 1000, rates: Rates = RATES) -> MeterDriver:
 KEYS = [Key("x", f"p{n}") for n in range(2, 9)]
 
 
-def wanted(*ofports: int, rates: Rates = RATES) -> dict[int, Band]:
+def wanted(*ofports: int, rates: Rates = RATES) -> dict[int, MeterBand]:
     return {meter_number(limit, n): rates.band(limit) for limit in rates.metered for n in ofports}
 
 
@@ -127,9 +127,9 @@ def test_whatever_happens_the_meters_are_those_of_the_ports(steps: list[set[int]
             driver.switch.meters.clear()
             driver.switch.flows.clear()
         elif step == "other":
-            driver.switch.meters = {number: Band(1, 1) for number in driver.switch.meters}
+            driver.switch.meters = {number: MeterBand(1, 1) for number in driver.switch.meters}
         elif step == "more":
-            driver.switch.meters[meter_number(Limit.FRAGMENTS, 77)] = Band(1, 1)
+            driver.switch.meters[meter_number(Limit.FRAGMENTS, 77)] = MeterBand(1, 1)
         elif step == "over":
             driver.core.start_over()
         driver.audit()
@@ -167,7 +167,7 @@ def test_what_is_not_limited_has_no_meter() -> None:
 
 
 def test_a_meters_number_says_whose_it_is() -> None:
-    assert [read_meter(meter_number(Limit.QUESTIONS, n)) for n in Question] == [(Limit.QUESTIONS, n) for n in Question]
+    assert [read_meter(meter_number(Limit.COPIES, n)) for n in CopyReason] == [(Limit.COPIES, n) for n in CopyReason]
     for limit in METERED:
         for ofport in (1, 0xFEFF):
             assert read_meter(meter_number(limit, ofport)) == (limit, ofport)

@@ -19,15 +19,15 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.meters import MeterReport
 from controller.status.report import switch_views
-from flows.bridge.own_words import MOST_ADDRESSES
-from flows.bridge.state import BridgeState, InterfaceState, SwitchView
+from flows.bridge.external_ids import MAX_NODE_ADDRESSES
+from flows.bridge.state import Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Load
 from flows.openflow.port_numbers import LOCAL_16, LOCAL_32
 from flows.pipeline import tables
-from flows.pipeline.registers import ASKER_MAC, OUTPUT
+from flows.pipeline.registers import OUTPUT_OFPORT, PROBE_MAC
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
 from tests.flows.plan.test_pieces import views
@@ -66,9 +66,12 @@ class Asking(Driver):
         """What counts on a switch, by its plan."""
         plan = self.core.world.planned((f"n{number}", "br-int"))
         assert plan is not None
-        assert plan.view.answered == self.core.world.reading((f"n{number}", "br-int")).view.answered
-        assert plan.view.answered is not None
-        return set(plan.view.answered)
+        assert (
+            plan.view.confirmed_addresses
+            == self.core.world.reading((f"n{number}", "br-int")).binding.confirmed_addresses
+        )
+        assert plan.view.confirmed_addresses is not None
+        return set(plan.view.confirmed_addresses)
 
 
 def bridge(number: int, *ports: InterfaceState) -> BridgeState:
@@ -110,7 +113,7 @@ def test_a_node_that_lies_gains_nothing_of_others() -> None:
     assert found.answered() == {REMOTE_NODE}
     assert found.switches[2].flows == before
     found.send(NodeAnswered(1, 1, (MORE, *(parse_address(f"10.9.0.{n}") for n in range(1, 200)))))
-    assert len(found.answered()) == MOST_ADDRESSES
+    assert len(found.answered()) == MAX_NODE_ADDRESSES
     found.send(NodeAnswered(1, 1, (MORE,)), ClusterChanged(cluster(MORE)))
     assert found.answered() == set()
     found.send(ClusterChanged(cluster()))
@@ -135,11 +138,11 @@ def test_a_new_session_asks_again_for_what_was_believed() -> None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(views(), st.booleans())
-def test_asking_takes_nothing_away(view: SwitchView, userspace: bool) -> None:
+def test_asking_takes_nothing_away(view: Binding, userspace: bool) -> None:
     """The flows are those without it, and more: for what the node sends, for replies to it, and for the asker alone."""
     view = replace(view, userspace=userspace)
     policy = NodePolicy({}, ())
-    without = {(f.table, f.priority, f.match): f for f in render(replace(view, answered=None), policy)}
+    without = {(f.table, f.priority, f.match): f for f in render(replace(view, confirmed_addresses=None), policy)}
     with_it = {(f.table, f.priority, f.match): f for f in render(view, policy)}
     assert without.items() <= with_it.items()
     claimed = {net for pod in view.attachments for net in pod.addresses}
@@ -147,16 +150,16 @@ def test_asking_takes_nothing_away(view: SwitchView, userspace: bool) -> None:
         flow = with_it[key]
         terms = {term.field: term.value for term in flow.match}
         if flow.table == tables.CLASSIFY.number:
-            assert terms.get(oxm.IN_PORT) == LOCAL_32 or terms == {oxm.ETH_DST: ASKER_MAC}
-            if terms.get(oxm.ETH_DST) != ASKER_MAC:
+            assert terms.get(oxm.IN_PORT) == LOCAL_32 or terms == {oxm.ETH_DST: PROBE_MAC}
+            if terms.get(oxm.ETH_DST) != PROBE_MAC:
                 # Where a pod or the node has the address, a stronger flow says so.
                 source = [terms.get(field) for field in (oxm.IPV4_SRC, oxm.IPV6_SRC)]
-                for net in claimed & set(view.answered or ()):
+                for net in claimed & set(view.confirmed_addresses or ()):
                     if net.value in source:
                         drops = [f for f in without.values() if f.table == 0 and f.priority == 100 and not f.actions]
                         assert any(net.value in [term.value for term in f.match] for f in drops)
         elif flow.table == tables.DESTINATION.number:
             assert terms[oxm.ETH_DST] == view.local_mac
-            assert Load(OUTPUT, LOCAL_16) in flow.actions
+            assert Load(OUTPUT_OFPORT, LOCAL_16) in flow.actions
         else:
             assert flow.table == tables.DENY.number

@@ -165,7 +165,7 @@ def test_flows_of_isolation_name_the_policies(world: Cluster) -> None:
     driver = running(world)
     core = driver.core
     for name, bridge in core.world.bridges.items():
-        attachments = core.world.reading(name).view.attachments
+        attachments = core.world.reading(name).binding.attachments
         expected = isolating_policies(core, [a.pod for a in attachments])
         ofports = {a.ofport: a.pod for a in attachments}
         for view in flow_views(core, name):

@@ -8,7 +8,7 @@ import pytest
 
 from controller.reconcile.events import ClusterChanged
 from controller.status.report import switch_views, unrealized
-from flows.bridge.own_words import MOST_ADDRESSES, said_addresses
+from flows.bridge.external_ids import MAX_NODE_ADDRESSES, parse_node_addresses
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address
@@ -25,7 +25,7 @@ def cluster(*elsewhere: Net) -> Cluster:
 
 def bridge(said: str, *ports: InterfaceState, number: int = 1) -> BridgeState:
     node = f"n{number}"
-    return BridgeState(node, "br-int", number, node, datapath_type="netdev", interfaces=ports, said_addresses=said)
+    return BridgeState(node, "br-int", number, node, datapath_type="netdev", interfaces=ports, node_addresses_text=said)
 
 
 def driver(said: str) -> Driver:
@@ -42,7 +42,7 @@ def driver(said: str) -> Driver:
 def own(found: Driver, node: str = "n1") -> set[Net]:
     plan = found.core.world.planned((node, "br-int"))
     assert plan is not None
-    assert plan.view.node_addresses == found.core.world.reading((node, "br-int")).view.node_addresses
+    assert plan.view.node_addresses == found.core.world.reading((node, "br-int")).binding.node_addresses
     return set(plan.view.node_addresses)
 
 
@@ -75,7 +75,7 @@ def test_a_pod_with_the_address_wins_wherever_it_is() -> None:
     found.send(ClusterChanged(replace(whole, pods={**whole.pods, A: Pod(A, node="n1")})))
     found.bridge(bridge(f"{MORE}", port("a0", 1, "x/a", ip_addresses=str(MORE))))
     assert own(found) == {NODE}
-    assert [one.addresses for one in found.core.world.reading(("n1", "br-int")).view.attachments] == [(MORE,)]
+    assert [one.addresses for one in found.core.world.reading(("n1", "br-int")).binding.attachments] == [(MORE,)]
     before = dict(found.switches[1].flows)
     found.core.start_over()
     found.send(ClusterChanged(cluster(LINK_LOCAL)), ClusterChanged(replace(whole, pods={A: Pod(A, node="n1")})))
@@ -92,6 +92,6 @@ def test_what_does_not_count_is_named(said: str) -> None:
 
 
 def test_there_is_an_end_to_them() -> None:
-    addresses, problem = said_addresses(" ".join(f"10.1.0.{n}" for n in range(1, MOST_ADDRESSES + 10)))
-    assert len(addresses) == MOST_ADDRESSES
+    addresses, problem = parse_node_addresses(" ".join(f"10.1.0.{n}" for n in range(1, MAX_NODE_ADDRESSES + 10)))
+    assert len(addresses) == MAX_NODE_ADDRESSES
     assert "the first 64 count" in problem

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState
 from controller.status.report import problem_views, switch_views, unrealized
-from flows.bridge.connection_peer import Peer
+from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.node_names import NodeNames
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Node, Pod
@@ -70,7 +70,7 @@ def test_the_node_that_a_host_name_means(claimed: str, nodes: list[str], meant: 
     assert view.node == (meant or claimed)
     if meant is not None:
         assert view.error == "" or meant != nodes[0]
-        assert [a.pod for a in found.core.world.reading(("db", "br-int")).view.attachments] == (
+        assert [a.pod for a in found.core.world.reading(("db", "br-int")).binding.attachments] == (
             [A] if meant == nodes[0] else []
         )
         return
@@ -129,7 +129,7 @@ def test_of_two_names_that_are_only_like_it_nobodys_counts(order: int) -> None:
 def test_a_certificate_decides_between_names_that_are_only_like_it() -> None:
     one, two = bridge("worker-01.corp", "one", 7), bridge("worker-01.lab", "two", 8)
     found = driver(world("worker-01"), one, two)
-    found.send(OvsdbPeer("two", Peer("192.0.2.2", ("worker-01",))))
+    found.send(OvsdbPeer("two", ConnectionPeer("192.0.2.2", ("worker-01",))))
     assert found.core.world.owners.refusal(("two", "br-int")) == ""
     assert "has its switch at two" in found.core.world.owners.refusal(("one", "br-int"))
 
@@ -142,16 +142,16 @@ def test_names_come_and_go_in_any_order(goal: list[str], before: list[str], orde
     """What a name means depends on the Nodes there are, not on how they came; and it is found without a search."""
     fresh, walked = NodeNames(), NodeNames()
     for name in goal:
-        fresh.put(name)
+        fresh.add_node(name)
     steps = [*before, *goal]
     order.shuffle(steps)
     for name in steps:
-        walked.put(name)
+        walked.add_node(name)
     for name in set(before) - set(goal):
-        walked.remove(name)
+        walked.remove_node(name)
     for name in NAMES:
-        meant = fresh.meant(name)
-        assert walked.meant(name) == meant
+        meant = fresh.node_for(name)
+        assert walked.node_for(name) == meant
         same = [node for node in goal if node.casefold() == name.casefold()]
         alike = [node for node in goal if node.partition(".")[0].casefold() == name.partition(".")[0].casefold()]
         if name in goal:
@@ -168,11 +168,11 @@ def test_a_node_event_costs_the_bridges_that_it_can_concern() -> None:
     """Each bridge and each event looks names up; nobody goes through all of them."""
     names = NodeNames()
     for n in range(1000):
-        names.put(f"n{n}")
-        names.bridge((f"db{n}", "br-int"), None, bridge(f"N{n}.corp", f"db{n}", n + 1))
-    assert list(names.put("n7.lab")) == [("db7", "br-int")]
-    assert list(names.remove("n7.lab")) == [("db7", "br-int")]
-    assert names.meant("N7.corp") == "n7"
+        names.add_node(f"n{n}")
+        names.update_bridge((f"db{n}", "br-int"), None, bridge(f"N{n}.corp", f"db{n}", n + 1))
+    assert list(names.add_node("n7.lab")) == [("db7", "br-int")]
+    assert list(names.remove_node("n7.lab")) == [("db7", "br-int")]
+    assert names.node_for("N7.corp") == "n7"
 
 
 def test_a_world_that_starts_over_means_the_same_nodes() -> None:

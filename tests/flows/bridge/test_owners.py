@@ -20,14 +20,14 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.status.report import pod_views, switch_views, unrealized
-from flows.bridge.connection_peer import Peer
-from flows.bridge.owners import PATIENCE_SECONDS
+from flows.bridge.connection_peer import ConnectionPeer
+from flows.bridge.owners import PROOF_WAIT_SECONDS
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import Net, parse_address
 from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
 
-HONEST, EVIL = Peer("10.0.0.1"), Peer("10.0.0.66")
+HONEST, EVIL = ConnectionPeer("10.0.0.1"), ConnectionPeer("10.0.0.66")
 A, BARE = Key("x", "a"), Key("x", "bare")
 CLUSTER = Cluster(
     namespaces={"x": Namespace("x", {})},
@@ -47,17 +47,17 @@ FALSE = BridgeState(
 )  # fmt: skip
 
 
-def tell(driver: Driver, bridge: BridgeState, peer: Peer) -> None:
+def tell(driver: Driver, bridge: BridgeState, peer: ConnectionPeer) -> None:
     """An OVSDB comes with its one bridge, in the order in which a connection tells it."""
     driver.send(OvsdbPeer(bridge.ovsdb, peer), BridgeChanged(bridge), OvsdbState(bridge.ovsdb, True))
 
 
-def connect(driver: Driver, dpid: int, peer: Peer, session: int = 1) -> None:
+def connect(driver: Driver, dpid: int, peer: ConnectionPeer, session: int = 1) -> None:
     driver.switches.setdefault(dpid, ValueSwitch(dpid))
     driver.send(SwitchUp(dpid, session, peer))
 
 
-def served(peer: Peer = HONEST) -> Driver:
+def served(peer: ConnectionPeer = HONEST) -> Driver:
     driver = Driver(())
     tell(driver, TRUE, peer)
     connect(driver, TRUE.dpid, peer)
@@ -67,12 +67,12 @@ def served(peer: Peer = HONEST) -> Driver:
 
 
 @pytest.mark.parametrize("name", ["aaa", "zzz"])
-@pytest.mark.parametrize("peer", [EVIL, HONEST, Peer()], ids=["elsewhere", "same address", "unknown"])
-def test_a_stolen_datapath_id_changes_nothing_on_the_switch_that_is_served(name: str, peer: Peer) -> None:
+@pytest.mark.parametrize("peer", [EVIL, HONEST, ConnectionPeer()], ids=["elsewhere", "same address", "unknown"])
+def test_a_stolen_datapath_id_changes_nothing_on_the_switch_that_is_served(name: str, peer: ConnectionPeer) -> None:
     driver = served()
     before, marks = dict(driver.switches[0x1001].flows), list(driver.marks)
     tell(driver, replace(FALSE, ovsdb=name), peer)
-    driver.now += PATIENCE_SECONDS + 1
+    driver.now += PROOF_WAIT_SECONDS + 1
     driver.send(Tick())
     assert driver.switches[0x1001].flows == before
     assert driver.marks == marks
@@ -85,8 +85,8 @@ def test_a_stolen_datapath_id_changes_nothing_on_the_switch_that_is_served(name:
     assert driver.switches[0x1001].flows == before
 
 
-@pytest.mark.parametrize("peer", [EVIL, Peer()], ids=["elsewhere", "unknown"])
-def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: Peer) -> None:
+@pytest.mark.parametrize("peer", [EVIL, ConnectionPeer()], ids=["elsewhere", "unknown"])
+def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: ConnectionPeer) -> None:
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
     tell(driver, FALSE, peer)
@@ -105,23 +105,23 @@ def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: P
 def test_a_claim_that_only_its_address_speaks_against_is_served_after_a_while() -> None:
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
-    connect(driver, 0x1001, Peer("192.0.2.1"))  # an address translation
+    connect(driver, 0x1001, ConnectionPeer("192.0.2.1"))  # an address translation
     tell(driver, TRUE, HONEST)
     assert not driver.switches[0x1001].bundles
     assert "not this OVSDB's peer" in switch_views(driver.core, 0.0)[0].error
-    driver.now += PATIENCE_SECONDS
+    driver.now += PROOF_WAIT_SECONDS
     driver.send(Tick())
     assert driver.core.switches[0x1001].realized
 
 
 def test_certificates_decide_before_addresses_and_are_final() -> None:
-    one, two = Peer("10.0.0.1", ("n1",)), Peer("10.0.0.1", ("evil",))
+    one, two = ConnectionPeer("10.0.0.1", ("n1",)), ConnectionPeer("10.0.0.1", ("evil",))
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
     connect(driver, 0x1001, one)
     tell(driver, FALSE, two)
     for _ in range(3):
-        driver.now += PATIENCE_SECONDS
+        driver.now += PROOF_WAIT_SECONDS
         driver.send(Tick())
     assert not driver.switches[0x1001].bundles
     tell(driver, TRUE, one)
@@ -130,7 +130,7 @@ def test_certificates_decide_before_addresses_and_are_final() -> None:
 
 def test_a_session_with_another_nodes_certificate_gives_way_to_the_nodes_own() -> None:
     """The thief is connected first and has no OVSDB that claims the id; the one that does says whose it is, once."""
-    own, thief = Peer("10.0.0.1", ("n1",)), Peer("10.0.0.66", ("evil",))
+    own, thief = ConnectionPeer("10.0.0.1", ("n1",)), ConnectionPeer("10.0.0.66", ("evil",))
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
     connect(driver, 0x1001, thief)
@@ -186,15 +186,23 @@ def test_only_the_node_that_a_pod_is_on_tells_its_address(first: str) -> None:
     tell(driver, BridgeState("evil-db", "br-int", 0xBAD, "evil", "evil", interfaces=(said,)), EVIL)
     assert addresses(driver) == ()
     if first == "honest":
-        tell(driver, BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)), Peer("10.0.0.2"))
+        tell(driver, BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)), ConnectionPeer("10.0.0.2"))
         tell(driver, BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)), EVIL)
         assert addresses(driver) == (parse_address("10.1.0.5"),)
         assert any("says the same" in view.error for view in switch_views(driver.core, 0.0) if view.ovsdb == "liar")
         return
     # With certificates the name is the node's, whoever came first.
-    tell(driver, BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)), Peer("10.0.0.66", ("evil",)))
+    tell(
+        driver,
+        BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)),
+        ConnectionPeer("10.0.0.66", ("evil",)),
+    )
     assert addresses(driver) == ()
-    tell(driver, BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)), Peer("10.0.0.2", ("N2",)))
+    tell(
+        driver,
+        BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)),
+        ConnectionPeer("10.0.0.2", ("N2",)),
+    )
     assert addresses(driver) == (parse_address("10.1.0.5"),)
 
 
@@ -223,9 +231,9 @@ def test_what_has_left_is_forgotten() -> None:
     for number in range(MOST_AWAY + 50):
         name = f"old{number}"
         bridge = BridgeState(name, "br-int", 0x5000 + number, name, name, interfaces=(port(f"p{name}", 1, "x/none"),))
-        tell(driver, bridge, Peer("10.0.0.9"))
-        connect(driver, bridge.dpid, Peer("10.0.0.9"))
-        connect(driver, 0x9000 + number, Peer("10.0.0.9"))  # of nobody
+        tell(driver, bridge, ConnectionPeer("10.0.0.9"))
+        connect(driver, bridge.dpid, ConnectionPeer("10.0.0.9"))
+        connect(driver, 0x9000 + number, ConnectionPeer("10.0.0.9"))  # of nobody
         driver.send(SwitchDown(bridge.dpid, 1), SwitchDown(0x9000 + number, 1), OvsdbState(name, False, "closed"))
     assert sorted(driver.core.switches)[0] == 0x1001 and max(driver.core.switches) < 0x9000
     driver.send(Tick())
@@ -236,7 +244,7 @@ def test_what_has_left_is_forgotten() -> None:
     assert list(core.world.bridges) == [("n1-db", "br-int")]
     assert list(core.switches) == [0x1001] and list(core.ovsdb) == ["n1-db"]
     owners = core.world.owners
-    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._naming)
+    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._bridges_of_pods)
     assert kept == (1, 1, 1, 1)
     assert len(core.ports.first_seen) == 1
 
@@ -255,5 +263,5 @@ def test_one_that_comes_back_after_it_was_forgotten_is_served_as_before() -> Non
 
 
 def test_peers_are_shown_by_what_proves_them() -> None:
-    assert str(Peer("10.0.0.1", ("n1", "n1.example"))) == "n1 10.0.0.1"
-    assert str(Peer()) == "this machine"
+    assert str(ConnectionPeer("10.0.0.1", ("n1", "n1.example"))) == "n1 10.0.0.1"
+    assert str(ConnectionPeer()) == "this machine"

@@ -34,11 +34,11 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
     pods = dict(cluster.pods)
     for name in sorted(readings):
-        for attachment in readings[name].view.attachments:
+        for attachment in readings[name].binding.attachments:
             pod = cluster.pods[attachment.pod]
             if not pod.addresses and attachment.addresses and pod.node == bridges[name].node:
                 pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
-    placed = {attachment.pod for reading in readings.values() for attachment in reading.view.attachments}
+    placed = {attachment.pod for reading in readings.values() for attachment in reading.binding.attachments}
     given = {net for key in placed for net in pods[key].addresses}
     for key, pod in pods.items():
         if pod.terminating and key not in placed:
@@ -46,7 +46,7 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}
     for name, reading in readings.items():
-        flows = render(reading.view, compile_policy(whole, [a.pod for a in reading.view.attachments]))
+        flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.attachments]))
         found[name] = dict(map(FlowEncoder().flow, flows))
     return found
 
@@ -102,9 +102,9 @@ class Walk:
                 ("", "192.0.2.7 169.254.20.10", "10.99.1.2,10.99.2.3,10.0.1.3,10.0.2.5 fd00:1::4")
             )
             bridge = BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
-            self.world.set_bridge(replace(bridge, said_addresses=said))
+            self.world.set_bridge(replace(bridge, node_addresses_text=said))
             self.check()
-            self.world.set_metered(number, self.random.choice(((), (Limit.QUESTIONS,), (Limit.QUESTIONS,))))
+            self.world.set_metered(number, self.random.choice(((), (Limit.COPIES,), (Limit.COPIES,))))
             answered = self.random.choice(("", "192.0.2.8", "192.0.2.7 10.99.2.1 10.0.1.4 fd00:1::5"))
             self.world.set_answered(number, map(parse_address, answered.split()))
             self.check()

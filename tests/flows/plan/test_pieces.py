@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.bridge.binding import read_bridge
-from flows.bridge.reader import BridgeReader
-from flows.bridge.state import Attachment, BridgeState, InterfaceState, OwnPorts, SwitchView
+from flows.bridge.reader import BindingReader
+from flows.bridge.state import Attachment, Binding, BridgeBinding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, Key, Node, Pod
 from flows.cluster.net import Net
 from flows.pipeline.tables import NEIGHBOR
@@ -27,7 +27,7 @@ ISOLATED = st.frozensets(st.sampled_from(list(Direction)))
 
 
 @st.composite
-def views(draw: Any) -> SwitchView:
+def views(draw: Any) -> Binding:
     pods = []
     free = draw(st.permutations(NETS))
     for ofport in draw(st.lists(st.integers(1, 5), unique=True)):
@@ -39,13 +39,13 @@ def views(draw: Any) -> SwitchView:
     node = tuple(free[: draw(st.integers(0, 1))])
     uplink, local = draw(st.sampled_from((None, 9))), draw(st.sampled_from((None, *MACS)))
     answered = draw(st.sampled_from((None, (), tuple(NETS[:3]), tuple(free[-2:]))))
-    return SwitchView(node, local, uplink, tuple(sorted(pods, key=lambda pod: pod.ofport)), True, answered)
+    return Binding(node, local, uplink, tuple(sorted(pods, key=lambda pod: pod.ofport)), True, answered)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(views(), st.lists(ISOLATED, min_size=6, max_size=6), st.booleans()), min_size=1, max_size=5))
 def test_a_plan_equals_the_full_rendering_whatever_collides(
-    steps: list[tuple[SwitchView, list[frozenset[Direction]], bool]],
+    steps: list[tuple[Binding, list[frozenset[Direction]], bool]],
 ) -> None:
     encoder = FlowEncoder()
     plan: BridgePlan = BridgePlan(encoder, userspace=True)
@@ -62,9 +62,9 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
         policy = NodePolicy({pod.pod: wanted[pod.ofport] for pod in view.attachments}, ())
         # What of a port cannot be rendered with itself is refused by both.
         shut = plan.refused
-        seen = SwitchView(
+        seen = Binding(
             view.node_addresses, view.local_mac, view.uplink,
-            tuple(pod for pod in view.attachments if pod.ofport not in shut), True, view.answered,
+            tuple(pod for pod in view.attachments if pod.ofport not in shut), True, view.confirmed_addresses,
         )  # fmt: skip
         expected = dict(map(encoder.flow, render(seen, policy)))
         assert plan.flows == expected
@@ -76,12 +76,12 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
 def test_the_bridges_own_flow_outlives_a_pod_with_the_bridges_mac() -> None:
     encoder = FlowEncoder()
     plan: BridgePlan = BridgePlan(encoder, userspace=True)
-    bare = SwitchView(local_mac=MACS[0], userspace=True)
+    bare = Binding(local_mac=MACS[0], userspace=True)
     plan.set_view(bare, lambda _: frozenset())
     plan.take()
     alone = dict(plan.flows)
     pod = Attachment(1, "p1", Key("x", "p1"), MACS[0], (NETS[0],))
-    plan.set_view(SwitchView(local_mac=MACS[0], attachments=(pod,), userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(local_mac=MACS[0], attachments=(pod,), userspace=True), lambda _: frozenset())
     plan.take()
     assert all(plan.flows[key] == body for key, body in alone.items() if key[0] == NEIGHBOR.number)
     plan.set_view(bare, lambda _: frozenset())
@@ -113,7 +113,7 @@ PORTS = st.builds(
     )
 )  # fmt: skip
 def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[Any]) -> None:
-    reader = BridgeReader()
+    reader = BindingReader()
     attached: dict[int, Attachment] = {}
     bridge: BridgeState | None = None
     cluster = Cluster()
@@ -134,6 +134,6 @@ def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[A
             attached[pod.ofport] = pod
         whole = read_bridge(bridge, cluster)
         assert reader.reading() == whole
-        assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.view.attachments)
-        view = whole.view
-        assert found.bridge == OwnPorts(view.node_addresses, view.local_mac, view.uplink, view.answered)
+        assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.binding.attachments)
+        view = whole.binding
+        assert found.bridge == BridgeBinding(view.node_addresses, view.local_mac, view.uplink, view.confirmed_addresses)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.state import Attachment, SwitchView
+from flows.bridge.state import Attachment, Binding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow.actions import Load
@@ -17,7 +17,7 @@ from flows.openflow.match import exactly
 from flows.openflow.match_fields import IN_PORT
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.pod_limits import Limit
-from flows.pipeline.registers import SOURCE
+from flows.pipeline.registers import SOURCE_OFPORT
 from flows.pipeline.tables import CLASSIFY
 from flows.plan import templates
 from flows.plan.bridge_plan import BridgePlan
@@ -119,7 +119,7 @@ def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest
         render_pod(flows, one, isolated)
         # The number beside the ofport is no value of the pod.
         matched, loaded = (1, 0) if what == "match" else (0, 1)
-        flows.add(CLASSIFY, 1, [exactly(IN_PORT, one.ofport + matched)], [Load(SOURCE, one.ofport + loaded)])
+        flows.add(CLASSIFY, 1, [exactly(IN_PORT, one.ofport + matched)], [Load(SOURCE_OFPORT, one.ofport + loaded)])
 
     monkeypatch.setattr(templates, "render_pod", odd)
     with pytest.raises(ValueError, match="differ in more than"):
@@ -137,7 +137,7 @@ class Plain(FlowEncoder):
 FEW_MACS = st.sampled_from((None, MAC, MAC + 1))
 VIEWS = st.lists(
     st.builds(lambda mac, nets: pod(1, mac, *nets), FEW_MACS, st.lists(NETS, max_size=3, unique=True)), max_size=4
-).map(lambda pods: SwitchView(attachments=tuple(one_at(n, one) for n, one in enumerate(pods, 1))))
+).map(lambda pods: Binding(attachments=tuple(one_at(n, one) for n, one in enumerate(pods, 1))))
 
 
 def one_at(ofport: int, one: Attachment) -> Attachment:
@@ -147,7 +147,7 @@ def one_at(ofport: int, one: Attachment) -> Attachment:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(views=st.lists(VIEWS, min_size=1, max_size=3), isolated=st.lists(st.sampled_from(ISOLATED), min_size=3))
 def test_plans_with_contested_addresses_are_those_of_rendered_pods(
-    views: list[SwitchView], isolated: list[frozenset[Direction]]
+    views: list[Binding], isolated: list[frozenset[Direction]]
 ) -> None:
     """Two ports may claim one MAC address, which then the first of them has."""
     chosen = [0]

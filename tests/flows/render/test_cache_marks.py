@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from flows.bridge.state import SwitchView
+from flows.bridge.state import Binding
 from flows.openflow.actions import Ct
 from flows.pipeline.tables import CLASSIFY, check_flow
 from flows.policy.rule import NodePolicy
-from flows.render.cache_marks import ENTRANCES, MARKS, PRIORITY, mark_flows, needs_marks
+from flows.render.cache_marks import ENTRANCES, MARK_COUNT, PRIORITY, mark_flows, needs_marks
 from flows.render.reference import render
 from flows.wire.text import format_flow
 from tests.helpers.harness import Bridge, OpenVSwitch, running
@@ -45,7 +45,7 @@ def test_which_switches_need_marks(datapath: str, version: str, needed: bool) ->
 
 def test_every_mark_looks_at_a_bit_of_its_own_before_all_else() -> None:
     bits = set()
-    for number in range(MARKS):
+    for number in range(MARK_COUNT):
         flows = mark_flows(number)
         assert {flow.table for flow in flows} == {table.number for table in ENTRANCES}
         for flow in flows:
@@ -56,7 +56,7 @@ def test_every_mark_looks_at_a_bit_of_its_own_before_all_else() -> None:
             (term,) = flow.match
             assert term.value == term.mask
             bits.add(term.mask)
-    assert bits == {1 << number for number in range(MARKS)}
+    assert bits == {1 << number for number in range(MARK_COUNT)}
 
 
 def addresses(last: str) -> str:
@@ -86,7 +86,7 @@ def play(ovs: OpenVSwitch, marked: bool) -> dict[str, str]:
     bridge = ovs.add_bridge("br0")
     bridge.add_ports({"p1": 1, "p2": 2})
     ovs.vsctl("set", "Interface", "p1", "type=dummy-pmd")  # whose thread sorts what it looks up by its use
-    mark = iter(range(MARKS))
+    mark = iter(range(MARK_COUNT))
     replace(ovs, bridge, "table=0,in_port=1,ip,nw_dst=10.1.2.0/24,actions=output:2", next(mark) if marked else None)
     for _ in range(2):
         ovs.appctl("netdev-dummy/receive", "p1", addresses(NARROW))
@@ -118,8 +118,6 @@ def test_what_marks_are_for() -> None:
 
 def test_entrances_are_where_packets_enter() -> None:
     """Every table that conntrack gives packets back to is an entrance, beside the first."""
-    flows = [
-        flow for userspace in (True, False) for flow in render(SwitchView(userspace=userspace), NodePolicy({}, ()))
-    ]
+    flows = [flow for userspace in (True, False) for flow in render(Binding(userspace=userspace), NodePolicy({}, ()))]
     given_back = {one.table for flow in flows for one in flow.actions if isinstance(one, Ct) and one.table is not None}
     assert given_back | {CLASSIFY.number} == {table.number for table in ENTRANCES}

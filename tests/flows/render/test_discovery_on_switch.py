@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.state import Attachment, SwitchView
+from flows.bridge.state import Attachment, Binding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
@@ -116,7 +116,7 @@ def bridge() -> Iterator[Bridge]:
     with running() as ovs:
         made = ovs.add_bridge("br-int")
         made.add_ports(PORTS)
-        view = SwitchView((parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1, PODS, True)
+        view = Binding((parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1, PODS, True)
         made.install(render(view, NodePolicy({}, ())))
         yield made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from flows.bridge.state import Attachment, SwitchView
+from flows.bridge.state import Attachment, Binding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
@@ -29,7 +29,7 @@ def test_fragments_that_expire_reach_nobody(ovs: OpenVSwitch) -> None:
     policy = NodePolicy({Key("x", "pod3"): frozenset({Direction.INGRESS})}, ())
     bridge = ovs.add_bridge()
     bridge.add_ports(PORTS)
-    bridge.install(render(SwitchView(attachments=attachments, userspace=True), policy))
+    bridge.install(render(Binding(attachments=attachments, userspace=True), policy))
     whole = replace(packets.transport(SENDER, ISOLATED, 17, 1000, 80), eth_src=2, eth_dst=3)
     for train in range(70, 80):
         pieces = packets.split(whole, train, 3)

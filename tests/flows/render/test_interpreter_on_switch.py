@@ -53,11 +53,13 @@ def tracking(commit_port: int = 1) -> list[Flow]:
     """Look up in zone 7, tell the state by the port that a copy goes to, and commit what comes from `commit_port`."""
     flows = [flow(0, 1, [family], Ct(7, 1)) for family in IP]
     for number, value in enumerate(STATES):
-        flows.append(flow(1, 10, [state(value)], Load(registers.OUTPUT, number), goto=2))
+        flows.append(flow(1, 10, [state(value)], Load(registers.OUTPUT_OFPORT, number), goto=2))
     for number in range(len(STATES)):
         # One bit of the number for each of the ports 2 to 4; LOCAL is the fourth.
         targets = [port for bit, port in enumerate((2, 3, 4, port_numbers.LOCAL_32)) if number + 1 >> bit & 1]
-        flows.append(flow(2, 10, [in_range(registers.OUTPUT, number)], *(Output(port) for port in targets), goto=3))
+        flows.append(
+            flow(2, 10, [in_range(registers.OUTPUT_OFPORT, number)], *(Output(port) for port in targets), goto=3)
+        )
     port = exactly(oxm.IN_PORT, commit_port)
     new = masked(oxm.CT_STATE, CtState.NEW | CtState.TRK, CtState.NEW | CtState.TRK)
     return flows + [flow(3, 10, [port, new, family], Ct(7, commit=True)) for family in IP] + [flow(3, 1)]
@@ -161,7 +163,7 @@ def test_fragments_are_held_back_at_each_conntrack(
     flows = []
     for family in IP:
         flows += [
-            flow(0, 1, [family], Load(registers.SOURCE, 1), Ct(7, 1)),
+            flow(0, 1, [family], Load(registers.SOURCE_OFPORT, 1), Ct(7, 1)),
             flow(1, 20, [family, LATER], Output(4), goto=3),
             flow(1, 10, [valid, family, exactly(oxm.CT_NW_PROTO, UDP), exactly(oxm.CT_TP_DST, 80)], Output(3), goto=3),
             flow(3, 10, [family, exactly(oxm.IN_PORT, 1)], Ct(7, 4, commit=True)),
@@ -184,10 +186,10 @@ def test_fragments_are_held_back_at_each_conntrack(
 def test_a_train_goes_on_along_the_way_of_its_last_fragment(ovs: OpenVSwitch) -> None:
     family = IP[0]
     twin = Twin(ovs, [
-        flow(0, 2, [family, exactly(oxm.IN_PORT, 1)], Load(registers.SOURCE, 1), Ct(7, 1)),
-        flow(0, 2, [family, exactly(oxm.IN_PORT, 2)], Load(registers.SOURCE, 2), Ct(7, 1)),
-        flow(1, 5, [in_range(registers.SOURCE, 1)], Output(3)),
-        flow(1, 5, [in_range(registers.SOURCE, 2)], Output(4)),
+        flow(0, 2, [family, exactly(oxm.IN_PORT, 1)], Load(registers.SOURCE_OFPORT, 1), Ct(7, 1)),
+        flow(0, 2, [family, exactly(oxm.IN_PORT, 2)], Load(registers.SOURCE_OFPORT, 2), Ct(7, 1)),
+        flow(1, 5, [in_range(registers.SOURCE_OFPORT, 1)], Output(3)),
+        flow(1, 5, [in_range(registers.SOURCE_OFPORT, 2)], Output(4)),
     ])  # fmt: skip
     for train, order in enumerate(((0, 1), (1, 0)), 1):
         pieces = packets.split(packets.transport(A4, B4, UDP, 1000, 80), train)
@@ -249,11 +251,12 @@ def test_registers_moves_and_outputs(module_ovs: OpenVSwitch) -> None:
     twin = Twin(module_ovs, [
         flow(0, 10, [exactly(oxm.IN_PORT, 1)], Load(low, 3), Move(low, high), goto=1),
         flow(0, 10, [exactly(oxm.IN_PORT, 2)], Load(whole, 0xFFFE), Resubmit(9), Resubmit(1), goto=5),
-        flow(0, 10, [exactly(oxm.IN_PORT, 3)], Load(registers.OUTPUT, 3), OutputRegister(registers.OUTPUT), Output(3),
-             Output(port_numbers.IN_PORT_32), Output(2), Output(99), Load(registers.OUTPUT, 0xFFF8),
-             OutputRegister(registers.OUTPUT)),
-        flow(0, 10, [exactly(oxm.IN_PORT, port_numbers.LOCAL_32)], Load(registers.OUTPUT, 0xFFFE),
-             OutputRegister(registers.OUTPUT), Output(port_numbers.LOCAL_32), Output(1)),
+        flow(0, 10, [exactly(oxm.IN_PORT, 3)], Load(registers.OUTPUT_OFPORT, 3),
+             OutputRegister(registers.OUTPUT_OFPORT), Output(3),
+             Output(port_numbers.IN_PORT_32), Output(2), Output(99), Load(registers.OUTPUT_OFPORT, 0xFFF8),
+             OutputRegister(registers.OUTPUT_OFPORT)),
+        flow(0, 10, [exactly(oxm.IN_PORT, port_numbers.LOCAL_32)], Load(registers.OUTPUT_OFPORT, 0xFFFE),
+             OutputRegister(registers.OUTPUT_OFPORT), Output(port_numbers.LOCAL_32), Output(1)),
         flow(1, 10, [in_range(whole, 0x0303)], OutputRegister(low), goto=5),
         flow(1, 9, [], OutputRegister(whole), Load(low, 4)),
         flow(5, 10, [in_range(low, 4)], OutputRegister(low)),

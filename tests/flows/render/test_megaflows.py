@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flows.bridge.state import Attachment, SwitchView
+from flows.bridge.state import Attachment, Binding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
@@ -31,7 +31,7 @@ def test_discovery_is_cached_with_its_code_or_the_kernel_would_forget_its_target
     with running() as ovs:
         bridge = ovs.add_bridge("br-int")
         bridge.add_ports({pod.interface: pod.ofport for pod in PODS})
-        bridge.install(render(SwitchView(attachments=tuple(PODS), userspace=True), NodePolicy({}, ())))
+        bridge.install(render(Binding(attachments=tuple(PODS), userspace=True), NodePolicy({}, ())))
         said = bridge.trace(1, encode(frames[kind]))
     cached = re.search(r"^Megaflow: (.*)$", said, re.MULTILINE)
     assert cached

@@ -64,8 +64,10 @@ def some_actions(chance: random.Random, table: int) -> tuple[tuple[Action, ...],
     """Up to three actions and perhaps a further table. Conntrack and resubmits only lead onwards, so that all ends."""
     onward = chance.randrange(table + 1, LAST + 1) if table < LAST else None
     choices: list[Action] = [Output(chance.choice((1, 2, 3, 4, port_numbers.LOCAL_32, port_numbers.IN_PORT_32))),
-                             Load(SPREAD, chance.randrange(4)), Load(registers.OUTPUT, chance.choice((1, 2, 3, 4, 99))),
-                             OutputRegister(registers.OUTPUT), Move(registers.OUTPUT, registers.INITIATOR)]  # fmt: skip
+                             Load(SPREAD, chance.randrange(4)),
+                             Load(registers.OUTPUT_OFPORT, chance.choice((1, 2, 3, 4, 99))),
+                             OutputRegister(registers.OUTPUT_OFPORT),
+                             Move(registers.OUTPUT_OFPORT, registers.INITIATOR_OFPORT)]  # fmt: skip
     if onward is not None:
         choices.append(Resubmit(onward))
     actions = tuple(chance.sample(choices, chance.randrange(3)))

@@ -15,7 +15,7 @@ from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
 from flows.render.flow_set import FAMILIES
-from flows.render.midstream import NO_SYN, SCTP, SYN_ALONE, TCP, UDP, turned
+from flows.render.midstream import NO_SYN, SCTP, SYN_ALONE, TCP, UDP, swap_ends
 from tests.helpers import packet as packets
 from tests.helpers.harness import OpenVSwitch, module_ovs, ovs
 from tests.helpers.packet import ACK, SYN
@@ -40,7 +40,7 @@ def each(table: int, priority: int, terms: list[Term], *actions: object) -> list
 def test_turned_round_the_tuple_is_the_answers(module_ovs: OpenVSwitch, here: Net, there: Net, protocol: Term) -> None:
     flows = each(0, 1, [], Ct(ZONE, 1))
     for family in FAMILIES:
-        both_ways = turned(family, protocol)
+        both_ways = swap_ends(family, protocol)
         flows.append(Flow(1, 1, match(family, protocol, NEW), (*both_ways, Ct(EMPTY, 2))))
         for port, number in ((2, 40000), (3, 80)):
             tuple_says = [NEW, exactly(oxm.CT_NW_PROTO, protocol.value), exactly(oxm.CT_TP_DST, number)]
@@ -75,10 +75,14 @@ def test_flags_and_both_ports_of_the_tuple(module_ovs: OpenVSwitch, here: Net, t
     flows += each(1, 9, [NEW, TCP, SYN_ALONE], Output(2))
     flows += each(1, 8, [NEW, TCP, NO_SYN, exactly(oxm.CT_NW_PROTO, 6), *high], Output(3))
     flows += each(
-        1, 7, [NEW, TCP, NO_SYN], Move(register_bits.Range(oxm.TCP_DST, 0, 15, ""), registers.PORT_TO), Output(4)
+        1,
+        7,
+        [NEW, TCP, NO_SYN],
+        Move(register_bits.Range(oxm.TCP_DST, 0, 15, ""), registers.COMPARED_DESTINATION_PORT),
+        Output(4),
     )
     flows = [replace(flow, goto=2) if flow.priority == 7 else flow for flow in flows]
-    flows += each(2, 1, [in_range(registers.PORT_TO, 50000)], Output(port_numbers.LOCAL_32))
+    flows += each(2, 1, [in_range(registers.COMPARED_DESTINATION_PORT, 50000)], Output(port_numbers.LOCAL_32))
     twin = Twin(module_ovs, flows)
     for sport, dport, flags, ports in (
         (40000, 80, SYN, (2,)), (40000, 80, ACK, (3,)), (80, 40000, ACK, (4,)), (40000, 50000, SYN, (2,)),

@@ -30,7 +30,7 @@ from flows.render.rules import STAGES, Stage, anything, peer_terms, service_term
 from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump, decode_stats
 from flows.wire.errors import CodecError, MessageTooLong
-from flows.wire.values import Changes, WireFlow, wire_flow
+from flows.wire.values import FlowChanges, WireFlow, wire_flow
 from tests.helpers.flow_cases import flows
 
 MATCH_ALL = encode_flow(Flow(0, 0, ())).match
@@ -86,7 +86,7 @@ def test_os_ken_reads_and_writes_the_same_instructions(flow: Flow) -> None:
 @given(st.lists(flows(), max_size=5), st.lists(flows(), max_size=5), st.lists(flows(), max_size=5))
 @settings(max_examples=30)
 def test_os_ken_reads_the_bundle_as_it_was_meant(adds: list[Flow], modifies: list[Flow], deletes: list[Flow]) -> None:
-    changes = Changes(*(tuple(map(encode_flow, some)) for some in (adds, modifies, deletes)))
+    changes = FlowChanges(*(tuple(map(encode_flow, some)) for some in (adds, modifies, deletes)))
     stream = b"".join(messages.flow_mod_chunks(changes, 9, 1000, chunk=200))
     offset = 0
     for index, (command, flow) in enumerate(messages.flow_mods_in_order(changes)):
@@ -298,7 +298,7 @@ def test_a_flow_of_more_than_64_kib_is_refused_with_its_name() -> None:
     with pytest.raises(MessageTooLong, match="table 3, priority 4"):
         encode_flow(Flow(3, 4, (), (*most, Conjunction(5000, 1, 2))))
     with pytest.raises(MessageTooLong, match=r"longer than can be, to add .*table=3"):
-        list(messages.flow_mod_chunks(Changes((encode_flow(Flow(3, 4, (), most)),), (), ()), 1))
+        list(messages.flow_mod_chunks(FlowChanges((encode_flow(Flow(3, 4, (), most)),), (), ()), 1))
 
 
 @pytest.mark.parametrize(

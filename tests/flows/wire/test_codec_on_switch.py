@@ -34,12 +34,12 @@ from flows.openflow.match import Match, exactly, in_range, masked, match
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.reference import compile_policy
 from flows.render.flow_set import IPV4, IPV6
-from flows.render.midstream import turned
+from flows.render.midstream import swap_ends
 from flows.render.reference import render
 from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump
 from flows.wire.text import format_flow
-from flows.wire.values import Changes, WireFlow, wire_flow
+from flows.wire.values import FlowChanges, WireFlow, wire_flow
 from tests.helpers import worlds
 from tests.helpers.flow_cases import flows
 from tests.helpers.harness import Bridge, running
@@ -76,7 +76,7 @@ def wires(dump: FlowDump) -> list[WireFlow]:
 def replace_all(wire: Client, some: list[Flow]) -> None:
     """Make the switch's flows these, in one bundle."""
     there = tuple(wires(wire.dump()))
-    assert wire.commit(Changes(tuple(encode_flow(flow) for flow in some), (), there)) == []
+    assert wire.commit(FlowChanges(tuple(encode_flow(flow) for flow in some), (), there)) == []
 
 
 @given(st.lists(flows(), min_size=1, max_size=12, unique_by=lambda flow: encode_flow(flow).key))
@@ -122,7 +122,7 @@ EVERY_FIELD: list[Match] = [
           masked(oxm.CT_MARK, 0, 1), exactly(oxm.CT_IPV6_SRC, 5),
           masked(oxm.CT_IPV6_DST, 1 << 127, 3 << 126), exactly(oxm.CT_NW_PROTO, 6)),
     match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
-          exactly(oxm.ND_TLL, 5), in_range(registers.SOURCE, 5),
+          exactly(oxm.ND_TLL, 5), in_range(registers.SOURCE_OFPORT, 5),
           in_range(registers.SCTP_ASSOCIATION, 1)),
     match(IPV4, TCP, exactly(oxm.TCP_SRC, 5), masked(oxm.TCP_DST, 1 << 15, 1 << 15), masked(oxm.TCP_FLAGS, 2, 0x12),
           TRACKED, exactly(oxm.CT_NW_PROTO, 6), masked(oxm.CT_TP_SRC, 1 << 15, 1 << 15)),
@@ -133,25 +133,38 @@ EVERY_FIELD: list[Match] = [
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (
         match(),
-        (Output(5), Output(port_numbers.LOCAL_32), Output(port_numbers.IN_PORT_32), OutputRegister(registers.OUTPUT)),
+        (
+            Output(5),
+            Output(port_numbers.LOCAL_32),
+            Output(port_numbers.IN_PORT_32),
+            OutputRegister(registers.OUTPUT_OFPORT),
+        ),
         None,
     ),
     (
         match(),
-        (Load(registers.SOURCE, 5), Load(registers.SCTP_ASSOCIATION, 2), Move(registers.SOURCE, registers.DESTINATION)),
+        (
+            Load(registers.SOURCE_OFPORT, 5),
+            Load(registers.SCTP_ASSOCIATION, 2),
+            Move(registers.SOURCE_OFPORT, registers.DESTINATION_OFPORT),
+        ),
         7,
     ),
     (match(), (Load(register_bits.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
-    (match(), (Meter(METER), CheckLength(86, registers.LONGEST), Load(registers.SOURCE, 5)), 7),
+    (match(), (Meter(METER), CheckLength(86, registers.LONGER_THAN_OPTION), Load(registers.SOURCE_OFPORT, 5)), 7),
     (match(), (Meter(METER),), 9),
     (match(), (), 9),
     (match(), (), None),
     (match(IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),
     (match(IPV4), (Ct(5, commit=True, force=True), Ct(6, 9, True, True)), 7),
-    (match(IPV4, TCP), tuple(turned(IPV4, TCP)), 7),
-    (match(IPV6, TCP), tuple(turned(IPV6, TCP)), 7),
-    (match(IPV4, SCTP), tuple(turned(IPV4, SCTP)), 7),
-    (match(IPV6, UDP), (*turned(IPV6, UDP), Move(register_bits.Range(oxm.UDP_SRC, 0, 15, ""), registers.PORT_FROM)), 7),
+    (match(IPV4, TCP), tuple(swap_ends(IPV4, TCP)), 7),
+    (match(IPV6, TCP), tuple(swap_ends(IPV6, TCP)), 7),
+    (match(IPV4, SCTP), tuple(swap_ends(IPV4, SCTP)), 7),
+    (
+        match(IPV6, UDP),
+        (*swap_ends(IPV6, UDP), Move(register_bits.Range(oxm.UDP_SRC, 0, 15, ""), registers.COMPARED_SOURCE_PORT)),
+        7,
+    ),
     (match(IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
     (match(IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
     (match(IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),

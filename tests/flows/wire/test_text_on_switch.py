@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from flows.bridge.state import Attachment, SwitchView
+from flows.bridge.state import Attachment, Binding
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
 from flows.cluster.net import parse_address, parse_network
 from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow
 from flows.openflow.match import exactly, match
 from flows.openflow.match_fields import IN_PORT
-from flows.pipeline.pod_limits import METERED, Limit, Question, meter_number
+from flows.pipeline.pod_limits import METERED, CopyReason, Limit, meter_number
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
 from flows.wire.text import format_flow
@@ -30,7 +30,7 @@ POLICY = Policy(Key("x", "some"), isolates=frozenset(Direction), ingress=(RULE,)
 
 
 def some_flows(userspace: bool) -> list[Flow]:
-    view = SwitchView(
+    view = Binding(
         (parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1,
         (Attachment(2, "p2", HERE, 0x020000000002, ADDRESSES, LIMITS),), userspace,
         (parse_address("169.254.20.10"), parse_address("fd00::77")),
@@ -45,7 +45,7 @@ def test_text_is_the_switch_s_own(module_ovs: OpenVSwitch, userspace: bool) -> N
     bridge = module_ovs.bridges.get("br0") or module_ovs.add_bridge("br0")
     module_ovs.ofctl("del-meters", bridge.target)
     bridge.add_meters(*[meter_number(limit, 2) for limit in METERED])
-    bridge.add_meters(*[meter_number(Limit.QUESTIONS, one) for one in Question])
+    bridge.add_meters(*[meter_number(Limit.COPIES, one) for one in CopyReason])
     flows = some_flows(userspace)
     bridge.clear()
     bridge.install(flows)

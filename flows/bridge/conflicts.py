@@ -13,10 +13,10 @@ from flows.cluster.model import Key
 from flows.cluster.net import Net
 
 T = TypeVar("T")
-MOST_NAMED = 5  # of the ports that claim the same; each of them is told of the others
+MAX_PORTS_LISTED = 5  # of the ports that claim the same; each of them is told of the others
 
 
-def all_apart(found: list[Attachment], uplinks: list[InterfaceState], own: tuple[Net, ...]) -> bool:
+def has_no_conflicts(found: list[Attachment], uplinks: list[InterfaceState], own: tuple[Net, ...]) -> bool:
     """True when no pod, no address and no port number is anybody else's: nearly always."""
     addresses = list(chain(own, *[pod.addresses for pod in found]))
     numbers = [*[pod.ofport for pod in found], *[uplink.ofport for uplink in uplinks]]
@@ -27,7 +27,7 @@ def all_apart(found: list[Attachment], uplinks: list[InterfaceState], own: tuple
     )
 
 
-def without_twins(
+def without_shared_ofports(
     found: list[Attachment], uplinks: list[InterfaceState], problems: list[PortProblem]
 ) -> tuple[list[Attachment], list[InterfaceState]]:
     """Two ports of one number: a switch has no such thing, and a flow for one would be the other's."""
@@ -45,7 +45,7 @@ def without_twins(
     )
 
 
-def latest(ports: Mapping[T, Agreement]) -> T | None:
+def current_port(ports: Mapping[T, Agreement]) -> T | None:
     """Of several ports of one pod the one that is the pod's now; None where their words do not say it.
 
     Where a pod's network was made anew, the port that was before may be there still. The pod's now is the one that
@@ -60,12 +60,12 @@ def latest(ports: Mapping[T, Agreement]) -> T | None:
     return best if decided else None
 
 
-def without_earlier(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+def without_stale_ports(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
     """Ports that were a pod's before it got another one."""
     by_pod: dict[Key, dict[str, Agreement]] = defaultdict(dict)
     for pod in found:
-        by_pod[pod.pod][pod.interface] = pod.agrees
-    now = {key: latest(ports) for key, ports in by_pod.items() if len(ports) > 1}
+        by_pod[pod.pod][pod.interface] = pod.agreement
+    now = {key: current_port(ports) for key, ports in by_pod.items() if len(ports) > 1}
     kept = []
     for pod in found:
         port = now.get(pod.pod)
@@ -77,7 +77,9 @@ def without_earlier(found: list[Attachment], problems: list[PortProblem]) -> lis
     return kept
 
 
-def without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]) -> list[Attachment]:
+def without_node_addresses(
+    found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]
+) -> list[Attachment]:
     """A pod cannot have its node's address: whoever answers to it would be the node for all policies."""
     kept = []
     for pod in found:
@@ -90,7 +92,7 @@ def without_node(found: list[Attachment], own: tuple[Net, ...], problems: list[P
     return kept
 
 
-def without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+def without_duplicates(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
     """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
     by_pod: dict[Key, list[str]] = defaultdict(list)
     by_address: dict[Net, list[str]] = defaultdict(list)
@@ -112,7 +114,7 @@ def without_rivals(found: list[Attachment], problems: list[PortProblem]) -> list
 
 
 def _rivals(what: str, rivals: list[str]) -> str:
-    names = ", ".join(sorted(rivals)[:MOST_NAMED])
-    if len(rivals) > MOST_NAMED:
-        names += f" and {len(rivals) - MOST_NAMED} more"
+    names = ", ".join(sorted(rivals)[:MAX_PORTS_LISTED])
+    if len(rivals) > MAX_PORTS_LISTED:
+        names += f" and {len(rivals) - MAX_PORTS_LISTED} more"
     return f"{what} is claimed by several ports: {names}; until one of them goes, nothing passes to or from it"

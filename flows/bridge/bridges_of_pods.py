@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from flows.bridge.own_words import pod_named
+from flows.bridge.external_ids import pod_of_interface
 from flows.bridge.owners import BridgeName
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Key
 
 
-class Naming:
+class BridgesOfPods:
     """Kept as bridges change; costs what differs between a bridge and what it was."""
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class Naming:
         """The bridges with ports that name a pod."""
         return self._bridges.get(key, ())
 
-    def put(self, name: BridgeName, old: BridgeState | None, new: BridgeState | None) -> None:
+    def update_bridge(self, name: BridgeName, old: BridgeState | None, new: BridgeState | None) -> None:
         """The ports of a bridge name these pods now; None where there is no bridge."""
         was, now = (bridge.interfaces if bridge else () for bridge in (old, new))
         kept = {id(interface) for interface in was} & {id(interface) for interface in now}
         counts = self._names.setdefault(name, Counter())
         for interfaces, by in ((now, 1), (was, -1)):
             for interface in interfaces:
-                key = pod_named(interface.external_ids) if id(interface) not in kept else None
+                key = pod_of_interface(interface.external_ids) if id(interface) not in kept else None
                 if key is None:
                     continue
                 counts[key] += by

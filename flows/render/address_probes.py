@@ -8,65 +8,69 @@ anybody: what pods open to it, and what others send with it, are judged as befor
 
 from __future__ import annotations
 
-from flows.bridge.state import SwitchView
+from flows.bridge.state import Binding
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Meter, Output
 from flows.openflow.match import Term, exactly, in_range
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_16, LOCAL_32
 from flows.pipeline import tables
-from flows.pipeline.pod_limits import Limit, Question, meter_number
+from flows.pipeline.pod_limits import CopyReason, Limit, meter_number
 from flows.pipeline.registers import (
-    ASKER_MAC,
     BEHIND_NODE,
-    DESTINATION,
-    INITIATOR,
+    DESTINATION_OFPORT,
+    INITIATOR_OFPORT,
+    INTERPRETATION,
     NODE_ITSELF,
-    OUTPUT,
-    READING,
+    OUTPUT_OFPORT,
+    PROBE_MAC,
     SCTP_ASSOCIATION,
-    SOURCE,
-    Reading,
+    SOURCE_OFPORT,
+    Interpretation,
     SctpAssociation,
 )
 from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, discovery
-from flows.render.flow_set import ARP, FAMILIES, FlowSet, address
+from flows.render.flow_set import ARP, FAMILIES, FlowSet, address_terms
 from flows.render.midstream import SCTP, state
 
 _ANSWERED = state(oxm.CtState.RPL, oxm.CtState.RPL)
 
 
-def render_asking(flows: FlowSet, view: SwitchView) -> None:
+def render_address_probes(flows: FlowSet, binding: Binding) -> None:
     """All of it. Only a switch with meters asks, for without them nothing would bound the copies; and only with a known
     MAC address of its LOCAL port, for that is how an answer is the node's."""
-    if view.answered is None or view.local_mac is None:
+    if binding.confirmed_addresses is None or binding.local_mac is None:
         return
     # A packet that is turned round has the pod's address as its source by now.
-    refused = [in_range(SOURCE, BEHIND_NODE), in_range(INITIATOR, BEHIND_NODE), in_range(READING, Reading.RECORDED)]
+    refused = [
+        in_range(SOURCE_OFPORT, BEHIND_NODE),
+        in_range(INITIATOR_OFPORT, BEHIND_NODE),
+        in_range(INTERPRETATION, Interpretation.RECORDED),
+    ]
     for family in FAMILIES:
-        flows.add(tables.DENY, 100, [*refused, family], _copy(Question.REFUSED))
-    _answers(flows, view.local_mac)
-    for net in view.answered:
+        flows.add(tables.DENY, 100, [*refused, family], _copy(CopyReason.REFUSED))
+    _answers(flows, binding.local_mac)
+    for net in binding.confirmed_addresses:
         # Below what pods and the Node object claim: theirs it cannot become.
-        source = [exactly(oxm.IN_PORT, LOCAL_32), *address("source", net)]
-        flows.add(tables.CLASSIFY, 60, source, [Load(SOURCE, NODE_ITSELF)], tables.CONNTRACK)
-        itself: list[Action] = [Load(DESTINATION, NODE_ITSELF), Load(OUTPUT, LOCAL_16)]
-        reply = [exactly(oxm.ETH_DST, view.local_mac), *address("destination", net)]
+        source = [exactly(oxm.IN_PORT, LOCAL_32), *address_terms("source", net)]
+        flows.add(tables.CLASSIFY, 60, source, [Load(SOURCE_OFPORT, NODE_ITSELF)], tables.CONNTRACK)
+        itself: list[Action] = [Load(DESTINATION_OFPORT, NODE_ITSELF), Load(OUTPUT_OFPORT, LOCAL_16)]
+        reply = [exactly(oxm.ETH_DST, binding.local_mac), *address_terms("destination", net)]
         flows.add(tables.DESTINATION, 120, [*reply, _ANSWERED], itself, tables.STATE)
-        if view.userspace:
+        if binding.userspace:
             learned = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
             flows.add(tables.DESTINATION, 121, [*reply, SCTP, learned], itself, tables.STATE)
 
 
 def _answers(flows: FlowSet, mac: int) -> None:
     """What the node sends to the asker: complete answers of its own stack. Nobody else sends to that MAC address."""
-    to_asker: list[Term] = [exactly(oxm.ETH_DST, ASKER_MAC)]
+    to_asker: list[Term] = [exactly(oxm.ETH_DST, PROBE_MAC)]
     here = [*to_asker, exactly(oxm.IN_PORT, LOCAL_32), exactly(oxm.ETH_SRC, mac)]
     arp = [ARP, exactly(oxm.ARP_OP, 2), exactly(oxm.ARP_SHA, mac), exactly(oxm.ARP_TPA, 0)]
     advertisement = [*discovery(NEIGHBOR_ADVERTISEMENT), exactly(oxm.ND_TLL, mac), exactly(oxm.IP_TTL, 255)]
     for answer in (arp, advertisement):
-        flows.add(tables.CLASSIFY, 295, [*here, *answer], _copy(Question.ANSWER))
+        flows.add(tables.CLASSIFY, 295, [*here, *answer], _copy(CopyReason.ANSWER))
     flows.add(tables.CLASSIFY, 290, to_asker)
 
 
-def _copy(question: Question) -> list[Action]:
-    return [Meter(meter_number(Limit.QUESTIONS, question)), Output(CONTROLLER_32)]
+def _copy(question: CopyReason) -> list[Action]:
+    return [Meter(meter_number(Limit.COPIES, question)), Output(CONTROLLER_32)]

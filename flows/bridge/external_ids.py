@@ -10,16 +10,16 @@ from flows.cluster.model import Key
 from flows.cluster.net import Net, host_address_error, parse_address
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
-NODE_ADDRESSES = "headgate-node-addresses"  # external_ids of a Bridge: more addresses of its node
-MOST_ADDRESSES = 64  # of them that count
+NODE_ADDRESSES_KEY = "headgate-node-addresses"  # external_ids of a Bridge: more addresses of its node
+MAX_NODE_ADDRESSES = 64  # of them that count
 
 
 @lru_cache(1 << 10)
-def said_addresses(text: str) -> tuple[tuple[Net, ...], str]:
+def parse_node_addresses(text: str) -> tuple[tuple[Net, ...], str]:
     """The addresses in `headgate-node-addresses`, and what of it does not count and why; "" where all does."""
     words = text.replace(",", " ").split()
     found, problem = dict[Net, None](), ""
-    for word in words[:MOST_ADDRESSES]:
+    for word in words[:MAX_NODE_ADDRESSES]:
         try:
             net = parse_address(word.partition("/")[0])
         except ValueError as error:
@@ -29,12 +29,12 @@ def said_addresses(text: str) -> tuple[tuple[Net, ...], str]:
         problem = problem or refused
         if not refused:
             found[net] = None
-    if len(words) > MOST_ADDRESSES:
-        problem = problem or f"{len(words)} addresses, of which the first {MOST_ADDRESSES} count"
-    return tuple(found), f"external_ids:{NODE_ADDRESSES} of the bridge: {problem}" if problem else ""
+    if len(words) > MAX_NODE_ADDRESSES:
+        problem = problem or f"{len(words)} addresses, of which the first {MAX_NODE_ADDRESSES} count"
+    return tuple(found), f"external_ids:{NODE_ADDRESSES_KEY} of the bridge: {problem}" if problem else ""
 
 
-def pod_named(external_ids: Mapping[str, str]) -> Key | None:
+def pod_of_interface(external_ids: Mapping[str, str]) -> Key | None:
     """The pod an interface says it belongs to: `pod-namespace` and `pod-name`, or `iface-id` as namespace/pod or
     namespace_pod."""
     namespace, name = external_ids.get("pod-namespace", ""), external_ids.get("pod-name", "")
@@ -48,7 +48,7 @@ def pod_named(external_ids: Mapping[str, str]) -> Key | None:
     return None
 
 
-def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
+def parse_port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
     """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError on anything
     else."""
     text = external_ids.get("ip_addresses") or external_ids.get("ip-address") or ""
@@ -56,7 +56,7 @@ def port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
 
 
-def read_mac(text: str) -> int | None:
+def parse_unicast_mac(text: str) -> int | None:
     """A unicast MAC address as an integer, None for anything else."""
     number = int(text.replace(":", ""), 16) if _MAC.fullmatch(text) else 0
     return number if number and not number >> 40 & 1 else None
