@@ -24,8 +24,9 @@ from flows.cluster.model import (
     Selector,
 )
 from flows.cluster.net import Net, parse_address, parse_network
-from flows.policy.probe import EndpointName, probe_between
-from flows.policy.verdict import ICMP, ICMPV6, ProbeError, Verdict, verdict
+from flows.policy.explanation import Verdict
+from flows.policy.probe import ICMP, ICMPV6, EndpointName, ProbeError, probe_between
+from flows.policy.verdict import verdict
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132, "GRE": 47}

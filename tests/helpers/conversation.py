@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from flows.cluster.model import Cluster
 from flows.cluster.model import Protocol as Transport
-from flows.policy.verdict import Endpoint, Probe, Verdict, verdict
+from flows.policy.explanation import Verdict
+from flows.policy.probe import Endpoint, Probe
+from flows.policy.verdict import verdict
 from tests.helpers import packet as packets
 from tests.helpers.packet import ACK, SYN, Packet
 from tests.helpers.two_nodes import TwoNodes, first_packet, where

@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.cluster.model import Cluster, Pod, Protocol
 from flows.cluster.net import Net
-from flows.policy.verdict import Probe
+from flows.policy.probe import Probe
 
 Raw = Mapping[str, Any]
 SWITCHES = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}

@@ -17,8 +17,8 @@ from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.openflow.flow import Flow
 from flows.openflow.port_numbers import LOCAL_32
+from flows.policy.probe import Endpoint, Probe, pods_with_address
 from flows.policy.reference import compile_policy
-from flows.policy.verdict import Endpoint, Probe, pods_with_address
 from flows.render.reference import render
 from tests.helpers import packet as packets
 from tests.helpers.packet import Packet

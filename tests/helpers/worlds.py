@@ -33,7 +33,7 @@ from flows.cluster.model import (
     Selector,
 )
 from flows.cluster.net import ADDRESS_BITS, Net, parse_address
-from flows.policy.verdict import ICMP, ICMPV6, Endpoint, Probe
+from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe
 
 NAMESPACES = ("x", "y", "z")
 NODES = MappingProxyType(

@@ -9,7 +9,8 @@ import pytest
 
 from flows.cluster.model import Cluster, Key, Protocol
 from flows.cluster.net import parse_address
-from flows.policy.verdict import ICMP, ICMPV6, Endpoint, Probe, verdict
+from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe
+from flows.policy.verdict import verdict
 from tests.truth.cases import CASES, Case, CaseError, Check, load
 from tests.truth.paper import PaperCluster
 from tests.truth.world import PODS, World, paper_world

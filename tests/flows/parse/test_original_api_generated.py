@@ -20,8 +20,9 @@ from flows.cluster.original_api import (
     all_policies,
 )
 from flows.parse.objects import ParseError, parse_object
+from flows.policy.explanation import Isolation
 from flows.policy.reference import compile_policy
-from flows.policy.verdict import Isolation, verdict
+from flows.policy.verdict import verdict
 from tests.helpers.original_cases import Original
 from tests.helpers.worlds import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes
 

@@ -1,4 +1,4 @@
-"""The meaning of NetworkPolicy, a sentence a row: policies in a small fixed world, and what they let through."""
+"""The meaning of NetworkPolicy, one sentence a row: policies in a small fixed world, and what they allow."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ ISOLATION = [
         "x/a > y/a TCP 80, y/a > x/a TCP 80", ""),
     Row("an empty rule allows all", [policy("x/p", ingress=[rule()])],
         "y/a > x/a, 8.8.8.8 > x/a ICMP, y/a > x/a GRE", ""),
-    Row("no rules and a invalid rule allow nothing",
+    Row("no rules and an invalid rule allow nothing",
         [policy("x/p", POD_A, ingress=[None]), policy("x/q", POD_B, ingress=[])],
         "y/a > x/c", "y/a > x/a, y/a > x/b"),
-    Row("a invalid rule does not stop its neighbours", [policy("x/p", POD_A, ingress=[None, rule(tcp(80))])],
+    Row("an invalid rule does not stop its neighbours", [policy("x/p", POD_A, ingress=[None, rule(tcp(80))])],
         "y/a > x/a TCP 80", "y/a > x/a TCP 81"),
     Row("policies are a union", [DENY_IN, on_a(Peer(pods=POD_B), name="x/p"), on_a(tcp(81), name="x/q")],
         "x/b > x/a TCP 5, y/a > x/a TCP 81", "y/a > x/a TCP 80, x/b > x/c TCP 81"),

@@ -1,4 +1,4 @@
-"""The random worlds are as nasty as they promise: each kind of trouble does turn up, and probes ask about it."""
+"""The generated worlds contain every special case, and the probes cover it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 
 from flows.cluster.model import Cluster, PortSpec
-from flows.policy.verdict import Isolation, pods_with_address, verdict
+from flows.policy.explanation import Isolation
+from flows.policy.probe import pods_with_address
+from flows.policy.verdict import verdict
 from tests.helpers.worlds import MOST_PROBES, clusters, endpoints, probes
 
 seen: Counter[str] = Counter()
 
 
-def test_every_kind_of_trouble_turns_up() -> None:
+def test_every_special_case_occurs() -> None:
     seen.clear()
-    _look()
+    _count_cases()
     wanted = {
         "contested", "finished", "host network", "v4 only", "v6 only", "no address", "unknown node", "one name twice",
         "named port allows", "range allows", "block allows", "selector allows", "invalid rule", "no namespace object",
         "isolates nothing",
     }  # fmt: skip
-    wanted |= {f"standing {isolation.name}" for isolation in set(Isolation) - {Isolation.NOT_A_SUBJECT}}
+    wanted |= {f"isolation {isolation.name}" for isolation in set(Isolation) - {Isolation.NOT_A_SUBJECT}}
     assert wanted <= set(seen), wanted - set(seen)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(clusters())
-def _look(cluster: Cluster) -> None:
+def _count_cases(cluster: Cluster) -> None:
     for pod in cluster.pods.values():
         versions = {address.version for address in pod.addresses}
         seen["finished"] += pod.finished
@@ -45,13 +47,13 @@ def _look(cluster: Cluster) -> None:
     for probe in probes(cluster):
         answer = verdict(cluster, probe)
         for side in (answer.egress, answer.ingress):
-            seen[f"standing {side.isolation.name}"] += 1
-            for grant in side.allowed_by:
-                rule = cluster.policies[grant.policy].rules(grant.direction)[grant.rule]
-                peer = rule.peers[grant.peer] if rule is not None and grant.peer is not None else None
+            seen[f"isolation {side.isolation.name}"] += 1
+            for allowing in side.allowed_by:
+                rule = cluster.policies[allowing.policy].rules(allowing.direction)[allowing.rule]
+                peer = rule.peers[allowing.peer] if rule is not None and allowing.peer is not None else None
                 seen["block allows"] += peer is not None and peer.ip_block is not None
                 seen["selector allows"] += peer is not None and peer.ip_block is None
-                seen[_kind(grant.port)] += 1
+                seen[_kind(allowing.port)] += 1
     for kind in [kind for kind, times in seen.items() if not times]:
         del seen[kind]
 

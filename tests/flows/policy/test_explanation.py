@@ -1,4 +1,4 @@
-"""What a verdict says of its reasons, and how questions are put: the part that people read."""
+"""The text of a verdict's reasons, and probes made from names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 
 from flows.cluster.model import Peer, PortSpec, Protocol
 from flows.cluster.net import parse_address, parse_network
-from flows.policy.probe import EndpointName, probe_between
-from flows.policy.verdict import Endpoint, Isolation, Probe, ProbeError, port_text, protocol_name, verdict
+from flows.policy.explanation import Isolation, port_text
+from flows.policy.probe import Endpoint, EndpointName, Probe, ProbeError, probe_between, protocol_name
+from flows.policy.verdict import verdict
 from tests.helpers.build import ask, cluster, key, labels, node, pod, policy, rule, tcp, udp
 
 PODS = [
@@ -37,13 +38,13 @@ WORLD = cluster(
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "text"),
     [
         (
             "x/a > x/b TCP 80",
             """
             allowed: TCP port 80 from x/a (10.0.0.1) to x/b (10.0.0.2)
-            egress from x/a: not asked: no policy isolates it in this direction
+            egress from x/a: no policy applies: no policy isolates it in this direction
             ingress to x/b: isolated by x/default-deny, x/pol1; allowed by x/pol1 ingress rule 0 (peer 1, port 80/TCP)
             """,
         ),
@@ -53,9 +54,9 @@ WORLD = cluster(
             denied: TCP port 8001 from y/a (10.0.0.3) to x/b (10.0.0.2)
             egress from y/a: isolated by y/out; allowed by y/out egress rule 0 (any peer, ports 8000-8080/TCP)
             ingress to x/b: isolated by x/default-deny, x/pol1; no rule allows it
-              x/pol1 ingress rule 0 names no such peer
-              x/pol1 ingress rule 1 could not be understood, so it allows nothing
-              x/pol1 ingress rule 2 fits the peer but not the port
+              x/pol1 ingress rule 0 has no matching peer
+              x/pol1 ingress rule 1 is not valid, so it allows nothing
+              x/pol1 ingress rule 2 matches the peer but not the port
             """,
         ),
         (
@@ -63,32 +64,32 @@ WORLD = cluster(
             """
             denied: ICMP from y/a (10.0.0.3) to 8.8.8.8
             egress from y/a: isolated by y/out; no rule allows it
-              y/out egress rule 0 fits the peer but not the port
-            ingress to 8.8.8.8: not asked: it is no pod
+              y/out egress rule 0 matches the peer but not the port
+            ingress to 8.8.8.8: no policy applies: it is not a pod
             """,
         ),
         (
             "node:one > x/b GRE",
             """
             allowed: protocol 47 from node one (192.0.2.1) to x/b (10.0.0.2)
-            egress from node one (192.0.2.1): not asked: it is no pod
-            ingress to x/b: not asked: a pod and its own node always reach each other
+            egress from node one (192.0.2.1): no policy applies: it is not a pod
+            ingress to x/b: no policy applies: a pod and its own node always reach each other
             """,
         ),
     ],
 )
-def test_explanations(line: str, words: str) -> None:
-    expected = [one[12:] for one in words.strip("\n").splitlines() if one.strip()]
+def test_explanations(line: str, text: str) -> None:
+    expected = [one[12:] for one in text.strip("\n").splitlines() if one.strip()]
     assert ask(WORLD, line)[4].explain() == expected
 
 
-def test_a_pod_that_no_policy_can_select_says_so() -> None:
+def test_no_policy_selects_a_host_network_or_finished_pod() -> None:
     for name in ("x/host", "x/done"):
         probe = Probe(Endpoint(parse_address("10.0.0.1")), Endpoint(parse_address("10.0.0.7"), pod=key(name)), 6, 80)
         assert verdict(WORLD, probe).ingress.isolation is Isolation.NOT_A_SUBJECT
 
 
-def test_names_become_ends() -> None:
+def test_names_give_endpoints() -> None:
     probe = probe_between(WORLD, key("x/a"), key("x/host"), 6, 80)
     assert probe.destination == Endpoint(parse_address("192.0.2.2"), node="two")
     assert probe_between(WORLD, key("x/a"), "two", 6, 80, 6).source.address == parse_address("fd00::1")
@@ -110,14 +111,14 @@ def test_names_become_ends() -> None:
         (parse_address("10.0.0.9"), key("x/a"), None, "claimed by y/p, y/q"),
     ],
 )
-def test_questions_that_cannot_be_put_say_why(
+def test_impossible_probes_say_why(
     source: EndpointName, destination: EndpointName, version: int | None, message: str
 ) -> None:
     with pytest.raises(ProbeError, match=message):
         probe_between(WORLD, source, destination, 6, 80, version)
 
 
-def test_probes_that_make_no_sense_are_refused() -> None:
+def test_invalid_probes_are_refused() -> None:
     four, six = Endpoint(parse_address("10.0.0.1")), Endpoint(parse_address("fd00::1"))
     with pytest.raises(ProbeError, match="different families"):
         Probe(four, six, 6, 80)
