@@ -97,7 +97,7 @@ class _RuleProbe:
 
 
 def _match_rule(probe: _RuleProbe, policy: Policy, number: int, rule: Rule | None) -> AllowingRule | NonMatchingRule:
-    """A rule allows when one of its peers and one of its ports match. Without peers, or without ports, it matches all."""
+    """A rule allows when one of its peers and one of its ports match. Without peers, or ports, it matches all."""
     cluster, direction = probe.cluster, probe.direction
     if rule is None:
         return NonMatchingRule(policy.key, direction, number, Mismatch.INVALID)
