@@ -46,13 +46,13 @@ def planned(cluster: Cluster, states: list[BridgeState]) -> World:
     for state in states:
         made.set_bridge(state)
     made.set_cluster(cluster)
-    made.settle()
+    made.update_plans()
     return made
 
 
 def flow_count(made: World) -> int:
     """The flows of all bridges."""
-    return sum(len(plan.flows) for name in made.bridges if (plan := made.planned(name)) is not None)
+    return sum(len(plan.flows) for name in made.bridges if (plan := made.plan_of(name)) is not None)
 
 
 def measure_rules(scale: float) -> list[Result]:
@@ -104,7 +104,7 @@ def measure_node(scale: float) -> list[Result]:
     made = planned(cluster, [])
     state = bridges(cluster, "node-1", 100)[0]
     made.set_bridge(state)
-    _, seconds, wall = cpu(made.settle)
+    _, seconds, wall = cpu(made.update_plans)
     more: dict[str, float | str] = {"flows": flow_count(made), "pods": len(state.interfaces), "wall": wall}
     return [Result("desired flows of one node of 100 pods in world A", seconds, "s CPU", 0.5, 0.1, more=more)]
 
@@ -141,7 +141,7 @@ class Changer:
 
     def _settle(self, kind: str, key: Any) -> int:
         self.world.set_cluster(self.cluster, [(kind, key)])
-        return sum(map(len, self.world.settle().values()))
+        return sum(map(len, self.world.update_plans().values()))
 
 
 def measure_changes(scale: float) -> list[Result]:

@@ -223,7 +223,7 @@ def measure_crowded(scale: float) -> list[Result]:
             session = talker.connect()
             before = time.perf_counter()
             made = offload(planned, cluster, states)  # echo requests are answered meanwhile
-            plan = made.planned((states[0].ovsdb, states[0].name))
+            plan = made.plan_of((states[0].ovsdb, states[0].name))
             if plan is None or plan.error:
                 raise RuntimeError(f"{name}: {plan.error if plan else 'no plan'}")
             flows = [wire_flow(key, body) for key, body in plan.flows.items()]

@@ -88,7 +88,7 @@ class _Steps:
 
         def settle() -> int:
             self.world.set_cluster(cluster, [(kind, key)])
-            return sum(map(len, self.world.settle().values()))
+            return sum(map(len, self.world.update_plans().values()))
 
         flows, seconds, _ = cpu(settle)
         return seconds * 1e3, flows

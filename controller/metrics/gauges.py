@@ -96,13 +96,13 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
             continue  # who calls itself by another node's name says nothing of that one
         switches[bridge.node, bridge.name] = _Switch(
             len(switch.desired) if switch else 0,
-            switch.size if switch else None,
+            switch.actual_count if switch else None,
             switch.foreign if switch else 0,
             switch is not None and switch.realized,
             switch is not None and switch.session is not None,
             "" if switch and switch.session is not None else _reason(core, name, away),
         )
-    plans = (world.planned(name) for name in world.bridges)
+    plans = (world.plan_of(name) for name in world.bridges)
     refused = sum(len(plan.refused) for plan in plans if plan is not None)
     return _Counts(
         switches,
@@ -111,7 +111,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
         bool(unrealized_bridges(core)),
         bool(world.left_out()),
         world.cluster,
-        refused + sum(1 for _ in core.contained()),
+        refused + sum(1 for _ in core.contained_problems()),
         sum(switch.session is not None for switch in core.switches.values()),
         sum(state.synced for state in core.ovsdb.values()),
     )

@@ -83,7 +83,7 @@ class BatchMeter:
 
     def _counters(self, core: Reconciler, event: FlowsDumped) -> None:
         name = _bridge(core, event.dpid)
-        plan = core.world.planned(name) if name else None
+        plan = core.world.plan_of(name) if name else None
         if name is None or plan is None:
             return
         pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
@@ -122,4 +122,4 @@ def _named(policies: Sequence[str]) -> str:
 
 
 def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:
-    return core.served(dpid)
+    return core.bridge_of(dpid)

@@ -31,8 +31,8 @@ from controller.openflow.session import SharedResources, SwitchSession
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.events import AskNode, BundleFailed, DumpFlows, Event
-from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from controller.reconcile.events import BundleFailed, DumpFlows, Event, ProbeNode
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from controller.tls.credentials import Credentials
 from controller.tls.peer_certificates import allowed_name
 from controller.tls.tls_socket import TlsSocket
@@ -164,7 +164,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             found.requests.dump(command)
 
     def send_bundle(
-        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_CHANGES
+        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_METER_CHANGES
     ) -> None:
         """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
         found = self._find(dpid, session)
@@ -173,7 +173,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         else:
             found.requests.send_bundle(number, changes, about_meters)
 
-    def ask_node(self, command: AskNode) -> None:
+    def ask_node(self, command: ProbeNode) -> None:
         """Ask a switch's node whether these addresses are its own. Where they are not, NodeAnswered says so."""
         found = self._find(command.dpid, command.session)
         if found is not None:

@@ -20,7 +20,7 @@ from controller.openflow.outbox import Outbox
 from controller.peers.limits import OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
 from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
-from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.dump import FlowDump
 from flows.wire.errors import CodecError
 from flows.wire.values import FlowChanges
@@ -56,7 +56,7 @@ class BundleRequest:
 
     number: int
     changes: FlowChanges
-    meters: MeterChanges = NO_CHANGES
+    meters: MeterChanges = NO_METER_CHANGES
     meter_xid: int = 0
     no_meters: bool = False
     first: int = 0
@@ -127,7 +127,7 @@ class SwitchRequests:
             self._waiting.append(DumpRequest(command.number, FlowDump(command.known, command.all_counters)))
             self._go_on()
 
-    def send_bundle(self, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_CHANGES) -> None:
+    def send_bundle(self, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_METER_CHANGES) -> None:
         """Send changes as one bundle, after the meters it needs; BundleDone or BundleFailed with `number` is posted in
         any case."""
         with self._lock:

@@ -14,7 +14,7 @@ from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
     Event,
-    InstalledWritten,
+    MarksWritten,
     OvsdbPeer,
     OvsdbState,
 )
@@ -98,7 +98,7 @@ class Database:
                 if self._wanted.get(uuid) is flag:
                     del self._wanted[uuid]
             if standing:
-                self._post(InstalledWritten(self.name, dict(standing)))
+                self._post(MarksWritten(self.name, dict(standing)))
 
     def bridges(self) -> tuple[str, ...]:
         """The names of the owned bridges, as told last."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterReport
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterReport
 from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key
@@ -76,8 +76,8 @@ class OvsdbState:
 
 
 @dataclass(frozen=True, slots=True)
-class InstalledWritten:
-    """The answer to SetInstalled: OVSDB has committed these flags, by row uuid. Interfaces that are gone are left
+class MarksWritten:
+    """The answer to WriteMarks: OVSDB has committed these flags, by row uuid. Interfaces that are gone are left
     out."""
 
     ovsdb: str
@@ -178,8 +178,8 @@ class NodeAnswered:
 
 
 @dataclass(frozen=True, slots=True)
-class InstalledFailed:
-    """SetInstalled could not be handed over: these interfaces, by row uuid, are as they were."""
+class MarksFailed:
+    """WriteMarks could not be handed over: these interfaces, by row uuid, are as they were."""
 
     ovsdb: str
     interfaces: Mapping[str, bool]
@@ -196,8 +196,8 @@ Event = (
     | BridgeGone
     | OvsdbPeer
     | OvsdbState
-    | InstalledWritten
-    | InstalledFailed
+    | MarksWritten
+    | MarksFailed
     | SwitchUp
     | SwitchDown
     | FlowsDumped
@@ -235,7 +235,7 @@ class SendBundle:
     session: int
     number: int
     changes: FlowChanges
-    meters: MeterChanges = NO_CHANGES
+    meters: MeterChanges = NO_METER_CHANGES
     marks: FlowChanges = NO_FLOW_CHANGES
 
     @property
@@ -246,7 +246,7 @@ class SendBundle:
 
 
 @dataclass(frozen=True, slots=True)
-class SetInstalled:
+class WriteMarks:
     """Write or remove `headgate-installed=true` on Interfaces of one OVSDB, by row uuid."""
 
     ovsdb: str
@@ -269,7 +269,7 @@ class ForgetOvsdb:
 
 
 @dataclass(frozen=True, slots=True)
-class AskNode:
+class ProbeNode:
     """The node of a switch answered for these addresses in an earlier session: ask whether it still does."""
 
     dpid: int
@@ -277,4 +277,4 @@ class AskNode:
     addresses: tuple[Net, ...]
 
 
-Command = DumpFlows | SendBundle | SetInstalled | ServePeer | ForgetOvsdb | AskNode
+Command = DumpFlows | SendBundle | WriteMarks | ServePeer | ForgetOvsdb | ProbeNode

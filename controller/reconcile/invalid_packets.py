@@ -30,9 +30,9 @@ MANY_VALID = 5  # and more than the invalid ones: all is well again
 WINDOW_SECONDS = 300.0
 # What a flow has counted before it was seen first is only of now where the flow is not older than this.
 FRESH_SECONDS = 90
-_TABLES = frozenset({CLASSIFY.number, INVALID.number})  # a key begins with its table
+_COUNTED_TABLES = frozenset({CLASSIFY.number, INVALID.number})  # a key begins with its table
 _KIND = COOKIE_PREFIX << COOKIE_PREFIX_SHIFT - COOKIE_KIND_SHIFT
-_KINDS = {_KIND | kind: kind for kind in (CookieKind.SENT, CookieKind.INVALID, CookieKind.BROKEN)}
+_COUNTED_KINDS = {_KIND | kind: kind for kind in (CookieKind.SENT, CookieKind.INVALID, CookieKind.BROKEN)}
 
 
 class InvalidReason(StrEnum):
@@ -42,7 +42,7 @@ class InvalidReason(StrEnum):
     BROKEN = "broken"  # by themselves: a wrong checksum as a rule
 
 
-class Sent(NamedTuple):
+class SentPackets(NamedTuple):
     """Packets of one port: all that were admitted, and of them the invalid ones by kind."""
 
     all: int = 0
@@ -54,19 +54,19 @@ class Sent(NamedTuple):
         """Of both kinds."""
         return self.connection + self.broken
 
-    def plus(self, other: Sent) -> Sent:
+    def plus(self, other: SentPackets) -> SentPackets:
         """Both together."""
-        return Sent(self.all + other.all, self.connection + other.connection, self.broken + other.broken)
+        return SentPackets(self.all + other.all, self.connection + other.connection, self.broken + other.broken)
 
 
-NOTHING = Sent()
+NO_PACKETS = SentPackets()
 
 
-class Told(NamedTuple):
+class InvalidFinding(NamedTuple):
     """What a window said of a port: most of what it sent was invalid, and why."""
 
     reason: InvalidReason
-    sent: Sent
+    sent: SentPackets
 
 
 @dataclass(slots=True)
@@ -75,9 +75,9 @@ class _Port:
 
     who: frozenset[FlowKey]
     since: float
-    window: Sent = NOTHING
-    total: Sent = NOTHING
-    told: Told | None = None
+    window: SentPackets = NO_PACKETS
+    total: SentPackets = NO_PACKETS
+    told: InvalidFinding | None = None
 
 
 @dataclass(slots=True)
@@ -89,15 +89,15 @@ class InvalidLedger:
     _came: set[int] = field(default_factory=set)
     _went: set[int] = field(default_factory=set)
 
-    def told(self, ofport: int) -> Told | None:
+    def finding(self, ofport: int) -> InvalidFinding | None:
         """What is to be said of a port now, if anything."""
         port = self._ports.get(ofport)
         return port.told if port is not None else None
 
-    def total(self, ofport: int) -> Sent:
+    def total(self, ofport: int) -> SentPackets:
         """What the port's flows have counted in all."""
         port = self._ports.get(ofport)
-        return port.total if port is not None else NOTHING
+        return port.total if port is not None else NO_PACKETS
 
     def take_news(self) -> tuple[list[int], list[int]]:
         """The ports that have begun to send mostly invalid packets since the last call, and those that have ceased."""
@@ -110,31 +110,31 @@ class InvalidLedger:
         number."""
         last, self._last = self._last, {}
         who: dict[int, set[FlowKey]] = {}
-        came: dict[int, Sent] = {}
-        total: dict[int, Sent] = {}
+        came: dict[int, SentPackets] = {}
+        total: dict[int, SentPackets] = {}
         for key, seen in counters.items():
-            if key[0] not in _TABLES:
+            if key[0] not in _COUNTED_TABLES:
                 continue
             body = desired.get(key)
-            kind = _KINDS.get(body.cookie >> COOKIE_KIND_SHIFT) if body is not None else None
+            kind = _COUNTED_KINDS.get(body.cookie >> COOKIE_KIND_SHIFT) if body is not None else None
             if body is None or kind is None:
                 continue
             ofport = body.cookie & COOKIE_NUMBER_MASK
             if kind is CookieKind.SENT:
                 who.setdefault(ofport, set()).add(key)
             self._last[key] = seen
-            came[ofport] = came.get(ofport, NOTHING).plus(_sent(kind, _more(last.get(key), seen)))
-            total[ofport] = total.get(ofport, NOTHING).plus(_sent(kind, seen.packets))
+            came[ofport] = came.get(ofport, NO_PACKETS).plus(_sent(kind, _more(last.get(key), seen)))
+            total[ofport] = total.get(ofport, NO_PACKETS).plus(_sent(kind, seen.packets))
         for ofport in self._ports.keys() - total.keys():
             self._drop(ofport)
         for ofport, more in came.items():
             self._weigh(ofport, frozenset(who.get(ofport, ())), more, now).total = total[ofport]
 
-    def _weigh(self, ofport: int, who: frozenset[FlowKey], more: Sent, now: float) -> _Port:
+    def _weigh(self, ofport: int, who: frozenset[FlowKey], more: SentPackets, now: float) -> _Port:
         port = self._ports.get(ofport)
         if port is not None and port.who != who:
             self._drop(ofport)
-            port, more = None, NOTHING  # what the pod before it sent may be among it
+            port, more = None, NO_PACKETS  # what the pod before it sent may be among it
         if port is None:
             port = self._ports[ofport] = _Port(who, now)
         port.window = window = port.window.plus(more)
@@ -142,15 +142,15 @@ class InvalidLedger:
         valid = max(0, window.all - window.invalid)
         if many and window.invalid >= valid:
             reason = InvalidReason.BROKEN if window.broken >= MANY_BROKEN else InvalidReason.CONNECTION
-            self._say(ofport, port, Told(reason, window), now)
+            self._say(ofport, port, InvalidFinding(reason, window), now)
         elif (valid >= MANY_VALID and valid > window.invalid) or now - port.since >= WINDOW_SECONDS:
             self._say(ofport, port, None, now)
         return port
 
-    def _say(self, ofport: int, port: _Port, told: Told | None, now: float) -> None:
+    def _say(self, ofport: int, port: _Port, told: InvalidFinding | None, now: float) -> None:
         """A window ends so, and the next one begins."""
         self._note(ofport, port.told is not None, told is not None)
-        port.told, port.window, port.since = told, NOTHING, now
+        port.told, port.window, port.since = told, NO_PACKETS, now
 
     def _drop(self, ofport: int) -> None:
         port = self._ports.pop(ofport, None)
@@ -167,10 +167,10 @@ class InvalidLedger:
             into.add(ofport)
 
 
-def _sent(kind: CookieKind, packets: int) -> Sent:
+def _sent(kind: CookieKind, packets: int) -> SentPackets:
     if kind is CookieKind.SENT:
-        return Sent(packets)
-    return Sent(0, packets) if kind is CookieKind.INVALID else Sent(0, 0, packets)
+        return SentPackets(packets)
+    return SentPackets(0, packets) if kind is CookieKind.INVALID else SentPackets(0, 0, packets)
 
 
 def _more(last: FlowCounters | None, now: FlowCounters) -> int:

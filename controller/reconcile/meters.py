@@ -45,7 +45,7 @@ class MeterChanges(NamedTuple):
         return bool(self.adds or self.modifies or self.deletes)
 
 
-NO_CHANGES = MeterChanges({}, {}, ())
+NO_METER_CHANGES = MeterChanges({}, {}, ())
 
 
 def meter_of(instructions: bytes) -> int | None:
@@ -123,7 +123,7 @@ class MeterLedger:
                 (modifies if number in self.there else adds)[number] = band
                 continue
             self._open.discard(number)
-        return MeterChanges(adds, modifies, tuple(deletes)) if adds or modifies or deletes else NO_CHANGES
+        return MeterChanges(adds, modifies, tuple(deletes)) if adds or modifies or deletes else NO_METER_CHANGES
 
     def _wanted(self, number: int) -> MeterBand | None:
         found = read_meter(number)

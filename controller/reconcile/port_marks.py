@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from flows.bridge.state import Binding, BridgeState, InterfaceState
 
-INSTALLED = "headgate-installed"
+INSTALLED_KEY = "headgate-installed"
 PortId = tuple[str, str]  # the OVSDB's name and the Interface row's uuid
 # A mark that was asked for and is neither written nor refused is asked for again after this time.
-ASK_AGAIN_SECONDS = 30.0
+REWRITE_MARK_SECONDS = 30.0
 
 
 class _Request(NamedTuple):
@@ -27,7 +27,7 @@ class _Request(NamedTuple):
 
 def is_marked(interface: InterfaceState) -> bool:
     """True when OVSDB says that the port's policy is in force."""
-    return interface.external_ids.get(INSTALLED) == "true"
+    return interface.external_ids.get(INSTALLED_KEY) == "true"
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class PortLedger:
     """Times in seconds of a monotonic clock. `durations` are taken out by whoever records them."""
 
     first_seen: dict[PortId, float] = field(default_factory=dict)
-    programmed_after: dict[PortId, float] = field(default_factory=dict)
+    realized_after: dict[PortId, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)
     _known: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # uuids, by OVSDB and bridge
     # By OVSDB and uuid. The first of an OVSDB's is the oldest.
@@ -59,7 +59,7 @@ class PortLedger:
     def _forget(self, ovsdb: str, uuids: Iterable[str]) -> None:
         for uuid in uuids:
             self.first_seen.pop((ovsdb, uuid), None)
-            self.programmed_after.pop((ovsdb, uuid), None)
+            self.realized_after.pop((ovsdb, uuid), None)
             self._answered(ovsdb, uuid)
 
     def forget_requests(self, ovsdb: str) -> None:
@@ -75,7 +75,7 @@ class PortLedger:
     def overdue(self, now: float) -> list[str]:
         """The OVSDBs that have not answered for too long."""
         oldest = ((ovsdb, next(iter(asked.values()), None)) for ovsdb, asked in self._requested.items())
-        return [ovsdb for ovsdb, first in oldest if first is not None and now - first.at >= ASK_AGAIN_SECONDS]
+        return [ovsdb for ovsdb, first in oldest if first is not None and now - first.at >= REWRITE_MARK_SECONDS]
 
     def _answered(self, ovsdb: str, uuid: str) -> None:
         asked, unwritten = self._requested.get(ovsdb), self._unwritten.get(ovsdb)
@@ -126,6 +126,6 @@ class PortLedger:
         return wishes
 
     def _programmed(self, port: PortId, now: float) -> None:
-        if port not in self.programmed_after and port in self.first_seen:
-            self.programmed_after[port] = now - self.first_seen[port]
-            self.durations.append(self.programmed_after[port])
+        if port not in self.realized_after and port in self.first_seen:
+            self.realized_after[port] = now - self.first_seen[port]
+            self.durations.append(self.realized_after[port])

@@ -2,17 +2,16 @@
 
 Without input or output: `handle` takes events and the time and returns commands. A test can drive it with nothing but
 values. Nothing that raises below goes past `handle`: it is contained at the object, port, bridge or switch that it
-concerns, `faults` names it, and the others go on.
+concerns, `contained_errors` names it, and the others go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from controller.reconcile.away_ovsdbs import Away
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
+from controller.reconcile.disconnected_ovsdbs import DisconnectedOvsdbs
 from controller.reconcile.events import (
-    AskNode,
     BridgeChanged,
     BridgeGone,
     BundleDone,
@@ -24,24 +23,25 @@ from controller.reconcile.events import (
     FlowsDisturbed,
     FlowsDumped,
     ForgetOvsdb,
-    InstalledFailed,
-    InstalledWritten,
+    MarksFailed,
+    MarksWritten,
     NodeAnswered,
     OvsdbPeer,
     OvsdbState,
+    ProbeNode,
     Problem,
     ServePeer,
-    SetInstalled,
     SwitchDown,
     SwitchUp,
     Tick,
+    WriteMarks,
 )
 from controller.reconcile.meters import MeterLedger
 from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.switch import Switch
 from flows.bridge.owners import BridgeName
 from flows.pipeline.pod_limits import NO_RATES, Rates
-from flows.plan.kept_out import describe
+from flows.plan.rejected_objects import describe_error
 from flows.plan.world import World
 from flows.render.cache_marks import needs_marks
 from flows.wire.values import Body
@@ -49,13 +49,13 @@ from flows.wire.values import Body
 OpenFlowEvent = (
     SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed | NodeAnswered
 )
-OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | InstalledWritten | InstalledFailed
+OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | MarksWritten | MarksFailed
 
 # How long the first computation waits for switches that may still have to tell addresses that no Pod's status has.
-SETTLE_SECONDS = 5.0
+STARTUP_WAIT_SECONDS = 5.0
 # A world that could not be planned at all is tried again after this time, though nothing changed.
 REPLAN_SECONDS = 5.0
-MOST_FAULTS = 100  # that are named at a time
+MOST_CONTAINED_ERRORS = 100  # that are named at a time
 
 
 class Reconciler:
@@ -82,7 +82,9 @@ class Reconciler:
         self.generation = 0
         self.revision = 0
         self.ovsdb: dict[str, OvsdbState] = {}
-        self.faults: dict[str, str] = {}  # what raised where nothing smaller could be named: by what it concerned
+        self.contained_errors: dict[
+            str, str
+        ] = {}  # what raised where nothing smaller could be named: by what it concerned
         self._expected = frozenset(expected)
         self._more_may_come = more_may_come
         self._rates = rates
@@ -96,8 +98,8 @@ class Reconciler:
         self._marked: dict[int, int] = {}  # the revision that was in force when ports were marked last
         self._unmarked: set[BridgeName] = set()
         self._unmarkable: set[BridgeName] = set()  # bridges where that failed; they are tried again
-        self._away = Away(self._expected)
-        self._besides: list[ForgetOvsdb | AskNode] = []  # commands that no switch waits for
+        self._away = DisconnectedOvsdbs(self._expected)
+        self._besides: list[ForgetOvsdb | ProbeNode] = []  # commands that no switch waits for
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take all events, then say what is to be done. Events that arrived together cost one computation.
@@ -128,11 +130,11 @@ class Reconciler:
         if may_send and (self._stale or self._is_due(now)):
             self._plan(now)
         elif not may_send:
-            self.world.settle_owners(now)
+            self.world.decide_served(now)
         active, self._active = self._active, set()
         commands: list[Command] = [ServePeer(*one) for one in sorted(self.world.owners.take_replacing_peers().items())]
         for dpid in sorted(active & self.switches.keys()):
-            name = self.served(dpid)
+            name = self.bridge_of(dpid)
             if name is not None:
                 commands.extend(self._next(self.switches[dpid], name, now, may_send))
         besides, self._besides = self._besides, []
@@ -140,9 +142,9 @@ class Reconciler:
 
     def _is_taken(self, event: Event, now: float) -> bool:
         """Take one event; False where that failed."""
-        if self.faults:
-            self.faults.pop(_concerned(event), None)
-            self.faults.pop("events", None)
+        if self.contained_errors:
+            self.contained_errors.pop(_concerned(event), None)
+            self.contained_errors.pop("events", None)
         try:
             self._take(event, now)
         except Exception as error:  # noqa: BLE001 - one event must not keep the others from being taken
@@ -151,17 +153,17 @@ class Reconciler:
         return True
 
     def _blame(self, what: str, error: Exception) -> None:
-        self.faults.pop(what, None)
-        self.faults[what] = describe(error)
-        while len(self.faults) > MOST_FAULTS:
-            del self.faults[next(iter(self.faults))]
+        self.contained_errors.pop(what, None)
+        self.contained_errors[what] = describe_error(error)
+        while len(self.contained_errors) > MOST_CONTAINED_ERRORS:
+            del self.contained_errors[next(iter(self.contained_errors))]
 
     def _next(self, switch: Switch, name: BridgeName, now: float, may_send: bool) -> list[Command]:
         """What one switch is asked or told now."""
         try:
             commands = switch.next(now, may_send)
         except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
-            switch.trip(describe(error), now)
+            switch.trip(describe_error(error), now)
             return []
         if switch.realized and self._marked.get(switch.dpid) != switch.realized_revision:
             self._marked[switch.dpid] = switch.realized_revision
@@ -185,7 +187,7 @@ class Reconciler:
         """Seconds until `handle` should be called even if nothing happens, or None."""
         times = [t for t in (switch.due() for switch in self.switches.values()) if t is not None]
         if not self._settled and self.world.cluster is not None:
-            times.append(self._started + SETTLE_SECONDS)
+            times.append(self._started + STARTUP_WAIT_SECONDS)
         times += [t for t in (self._replan_at, self.world.retry_at()) if t is not None and self._settled]
         return max(0.0, min(times) - now) if times else None
 
@@ -213,7 +215,7 @@ class Reconciler:
             except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
                 self._blame(_concerned(event), error)
                 if event.dpid in self.switches:
-                    self.switches[event.dpid].trip(describe(error), now)
+                    self.switches[event.dpid].trip(describe_error(error), now)
 
     def _take_ovsdb(self, event: OvsdbEvent, now: float) -> None:
         if isinstance(event, BridgeChanged):
@@ -232,7 +234,7 @@ class Reconciler:
             self.world.owners.set_away(event.ovsdb, not event.synced)
             self._stale = True
             self._ask_for_marks(event.ovsdb)
-        elif isinstance(event, InstalledWritten):
+        elif isinstance(event, MarksWritten):
             self.ports.written(event.ovsdb, event.interfaces)
         else:
             self.ports.failed(event.ovsdb, event.interfaces, now)
@@ -270,7 +272,7 @@ class Reconciler:
             self._switch(event.dpid).up(event.session)
             self._connected(event, now)
             if answered := self.world.answered.get(event.dpid):
-                self._besides.append(AskNode(event.dpid, event.session, answered))
+                self._besides.append(ProbeNode(event.dpid, event.session, answered))
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
@@ -308,7 +310,7 @@ class Reconciler:
     def _drop_unused(self, dpid: int) -> None:
         """Forget a switch that is neither connected nor served."""
         switch = self.switches.get(dpid)
-        if switch is not None and switch.session is None and self.served(dpid) is None:
+        if switch is not None and switch.session is None and self.bridge_of(dpid) is None:
             del self.switches[dpid]
             self._marked.pop(dpid, None)
             self.world.set_metered(dpid, ())
@@ -325,8 +327,8 @@ class Reconciler:
             return False
         if not self._settled:
             complete = all(self.is_synced(name) for name in self._expected)
-            complete = complete and not (self._more_may_come and self.world.unplaced())
-            self._settled = complete or now >= self._started + SETTLE_SECONDS
+            complete = complete and not (self._more_may_come and self.world.pods_without_address())
+            self._settled = complete or now >= self._started + STARTUP_WAIT_SECONDS
         return self._settled
 
     def is_synced(self, ovsdb: str) -> bool:
@@ -337,12 +339,14 @@ class Reconciler:
     def waiting_for(self) -> list[str]:
         """What still holds up the first flows, a line each; empty once they may be sent."""
         if self._settled:
-            return [] if self.world.bridges else [f"{one.where}: {one.reason}" for one in self.bridgeless(named=True)]
+            return (
+                [] if self.world.bridges else [f"{one.where}: {one.reason}" for one in self.without_bridge(named=True)]
+            )
         lines = [] if self.world.cluster is not None else ["the sources have not all been read yet"]
         lines += [f"OVSDB {name} has not been read yet" for name in sorted(self._expected) if not self.is_synced(name)]
-        return lines or [f"pod {key} has no address yet" for key in self.world.unplaced()]
+        return lines or [f"pod {key} has no address yet" for key in self.world.pods_without_address()]
 
-    def bridgeless(self, named: bool = False) -> Iterator[Problem]:
+    def without_bridge(self, named: bool = False) -> Iterator[Problem]:
         """OVSDBs that were read and have no bridge of ours; `named` are only those that the configuration names."""
         reason = f"there is no bridge {self._names}; make it there, or say with --bridge which one is Headgate's"
         for name, state in self.ovsdb.items():
@@ -359,7 +363,7 @@ class Reconciler:
         self.revision += 1
         for last in (False, True):
             try:
-                changed = self.world.settle(now)
+                changed = self.world.update_plans(now)
                 break
             except Exception as error:  # noqa: BLE001 - the switches keep what they have
                 self._blame("the cluster", error)
@@ -369,7 +373,7 @@ class Reconciler:
                     self._replan_at = now + REPLAN_SECONDS
                     return
         if self._replan_at is None:
-            self.faults.pop("the cluster", None)
+            self.contained_errors.pop("the cluster", None)
         concerned, self.world.replanned = self.world.replanned | changed.keys(), set()
         for name in concerned & self._serving.keys():
             if self._dpid_of(name) != self._serving[name]:
@@ -383,7 +387,7 @@ class Reconciler:
     def _dpid_of(self, name: BridgeName) -> int | None:
         """The datapath id of the switch that is a bridge's and is served as such."""
         bridge = self.world.bridges.get(name)
-        return bridge.dpid if bridge is not None and self.served(bridge.dpid) == name else None
+        return bridge.dpid if bridge is not None and self.bridge_of(bridge.dpid) == name else None
 
     def _release(self, name: BridgeName) -> None:
         """A bridge's switch is told nothing any more, unless another bridge has it now."""
@@ -397,7 +401,7 @@ class Reconciler:
         switch = self._switch(dpid)
         self._active.add(dpid)
         self._unmarked.add(name)
-        plan = self.world.planned(name)
+        plan = self.world.plan_of(name)
         bridge = self.world.bridges[name]
         switch.marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
         if plan is None:
@@ -412,7 +416,7 @@ class Reconciler:
         dpid = self._dpid_of(name)
         return self.switches.get(dpid) if dpid is not None else None
 
-    def served(self, dpid: int) -> BridgeName | None:
+    def bridge_of(self, dpid: int) -> BridgeName | None:
         """The bridge that a switch is served as."""
         return self.world.owners.served(dpid)
 
@@ -423,7 +427,7 @@ class Reconciler:
         wishes: dict[str, dict[str, bool]] = {}
         unmarked, self._unmarked = self._unmarked, set()
         for name in sorted(unmarked & self.world.bridges.keys()):
-            if self.world.owners.refusal(name) or name in self.world.failed:
+            if self.world.owners.refusal(name) or name in self.world.failures:
                 continue  # what is true of the switch is another bridge's, or not known
             try:
                 bridge, switch = self.world.bridges[name], self.switch_of(name)
@@ -433,22 +437,22 @@ class Reconciler:
                 self._blame(f"ports of bridge {name[1]} at {name[0]}", error)
                 self._unmarkable.add(name)
                 continue
-            if self.faults:
-                self.faults.pop(f"ports of bridge {name[1]} at {name[0]}", None)
+            if self.contained_errors:
+                self.contained_errors.pop(f"ports of bridge {name[1]} at {name[0]}", None)
             if wanted:
                 wishes.setdefault(bridge.ovsdb, {}).update(wanted)
-        return [SetInstalled(ovsdb, marks) for ovsdb, marks in sorted(wishes.items())]
+        return [WriteMarks(ovsdb, marks) for ovsdb, marks in sorted(wishes.items())]
 
-    def contained(self) -> Iterator[Problem]:
+    def contained_problems(self) -> Iterator[Problem]:
         """What is kept out, shut or left as it is because handling it failed."""
-        for (kind, key), reason in self.world.kept_out.reasons.items():
+        for (kind, key), reason in self.world.rejected.reasons.items():
             yield Problem("the controller", f"{kind} {key}", "", reason)
         for ref, reason in self.world.engine.failures.items():
             place = f"{ref.direction.value}[{ref.number}]"
             yield Problem("the controller", f"NetworkPolicy {ref.policy}", place, reason)
-        for name, failure in self.world.failed.items():
+        for name, failure in self.world.failures.items():
             yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
-        for what, reason in self.faults.items():
+        for what, reason in self.contained_errors.items():
             yield Problem("the controller", what, "", f"handling it failed: {reason}")
 
 
@@ -460,6 +464,6 @@ def _concerned(event: Event) -> str:
         return f"bridge {event.bridge.name} at {event.bridge.ovsdb}"
     if isinstance(event, BridgeGone):
         return f"bridge {event.name} at {event.ovsdb}"
-    if isinstance(event, OvsdbPeer | OvsdbState | InstalledWritten | InstalledFailed):
+    if isinstance(event, OvsdbPeer | OvsdbState | MarksWritten | MarksFailed):
         return f"OVSDB {event.ovsdb}"
     return "time" if isinstance(event, Tick) else f"switch {event.dpid:016x}"

@@ -22,7 +22,7 @@ from controller.reconcile.events import (
     SendBundle,
 )
 from controller.reconcile.invalid_packets import InvalidLedger
-from controller.reconcile.meters import NO_CHANGES, MeterChanges, MeterLedger
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterLedger
 from flows.wire.values import (
     NO_FLOW_CHANGES,
     Body,
@@ -34,7 +34,7 @@ from flows.wire.values import (
     wire_flow,
 )
 
-FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
 # Counters are read, and flows compared though nobody said that they changed, this often.
 AUDIT_SECONDS = 60.0
 # A switch whose flows others change is asked at once; when they go on, no more often than this.
@@ -56,7 +56,7 @@ class InFlight:
     changes: Differences
     revision: int
     since: float
-    meters: MeterChanges = NO_CHANGES
+    meters: MeterChanges = NO_METER_CHANGES
     marks: FlowChanges = NO_FLOW_CHANGES
 
 
@@ -198,7 +198,7 @@ class Switch:
             else:
                 self.differs[key] = body
 
-    def actual(self) -> Iterator[tuple[FlowKey, Body]] | None:
+    def actual_flows(self) -> Iterator[tuple[FlowKey, Body]] | None:
         """What the switch is believed to have; None when that is not known."""
         if not self.known:
             return None
@@ -206,7 +206,7 @@ class Switch:
         return chain(same, ((key, body) for key, body in self.differs.items() if body is not None))
 
     @property
-    def size(self) -> int | None:
+    def actual_count(self) -> int | None:
         """How many flows of ours the switch is believed to have; None when that is not known."""
         if not self.known:
             return None
@@ -247,10 +247,10 @@ class Switch:
         self.in_flight = None
         self.forget()
         self.error = reason
-        self.retry_at = now + min(FIRST_RETRY * 2 ** min(self.failures, 10), LONGEST_RETRY)
+        self.retry_at = now + min(FIRST_RETRY_SECONDS * 2 ** min(self.failures, 10), LONGEST_RETRY_SECONDS)
         self.failures += 1
 
-    def ask(self) -> None:
+    def request_counters(self) -> None:
         """Let the next `next` ask the switch what it has, for fresh counters of all flows."""
         self.audit_at = 0.0
         self.all_counters = True

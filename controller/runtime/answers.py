@@ -312,7 +312,7 @@ def _bridges_of(reconciler: Reconciler, node: str | None) -> list[BridgeName]:
 
 def _ask(name: BridgeName, reconciler: Reconciler, _: float) -> int:
     switch = _switch(name, reconciler, "has no OpenFlow connection to this controller")
-    switch.ask()
+    switch.request_counters()
     return switch.full_dumps
 
 

@@ -13,14 +13,14 @@ from typing import Protocol
 import structlog
 
 from controller.reconcile.events import (
-    AskNode,
     BundleFailed,
     Command,
     DumpFailed,
     DumpFlows,
     Event,
     ForgetOvsdb,
-    InstalledFailed,
+    MarksFailed,
+    ProbeNode,
     SendBundle,
     ServePeer,
 )
@@ -45,7 +45,7 @@ class OpenFlowCommands(Protocol):
     ) -> None:
         """Send changes as one bundle."""
 
-    def ask_node(self, command: AskNode) -> None:
+    def ask_node(self, command: ProbeNode) -> None:
         """Ask a switch's node whether addresses are its own."""
 
 
@@ -83,12 +83,12 @@ class CommandRunner:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer | ForgetOvsdb | AskNode):
+            elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode):
                 pass  # nothing waits for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
             else:
-                self._post(InstalledFailed(command.ovsdb, command.interfaces))
+                self._post(MarksFailed(command.ovsdb, command.interfaces))
             with suppress(Exception):  # a log that cannot be written must not keep the next command back
                 log.exception("a command could not be carried out", kind=type(command).__name__)
 
@@ -107,7 +107,7 @@ class CommandRunner:
             self._openflow.serve_peer(command.dpid, command.peer)
         elif isinstance(command, ForgetOvsdb):
             self._ovsdb.forget(command.ovsdb)
-        elif isinstance(command, AskNode):
+        elif isinstance(command, ProbeNode):
             self._openflow.ask_node(command)
         else:
             self._ovsdb.set_installed(command.ovsdb, command.interfaces)

@@ -211,7 +211,7 @@ class Controller:
             before = time.monotonic()
             commands = offload(self.reconciler.handle, events, before)
             now = time.monotonic()
-            faults = {(p.where, p.key, p.field): p for p in self.reconciler.contained()}
+            faults = {(p.where, p.key, p.field): p for p in self.reconciler.contained_problems()}
         # First of all: whatever else goes wrong, what was decided on is done, or is said to have failed.
         for command in commands:
             self._carrier.carry_out(command)
@@ -244,7 +244,7 @@ class Controller:
 
     def switch_fields(self, dpid: int) -> dict[str, str]:
         """A switch as log lines name it: its node, where that is known, beside the datapath id."""
-        name = self.reconciler.served(dpid)
+        name = self.reconciler.bridge_of(dpid)
         bridge = self.reconciler.world.bridges.get(name) if name else None
         known = {"node": bridge.node} if bridge and bridge.node else {}
         return {**known, "dpid": f"{dpid:016x}"}
@@ -271,7 +271,7 @@ class Controller:
 
     def _note_bridgeless(self) -> None:
         """Say of each OVSDB once that it has no bridge of ours, and again when it had one meanwhile."""
-        found = frozenset(self.reconciler.bridgeless())
+        found = frozenset(self.reconciler.without_bridge())
         for problem in found - self._bridgeless:
             log.warning(problem.reason, ovsdb=problem.where)
         self._bridgeless = found

@@ -64,7 +64,7 @@ def isolating_policies(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Ke
 
 def pod_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
     """The bridges that have a port of a pod: one, unless somebody is wrong."""
-    return [name for name, _ in core.world.places(key)]
+    return [name for name, _ in core.world.ports_of(key)]
 
 
 def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | None:
@@ -75,9 +75,9 @@ def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | 
     shown = view or PodView(str(key), pod.node if pod else "", reason=_without_port(core, pod))
     if pod is not None and not shown.addresses:
         shown = replace(shown, addresses=tuple(map(str, pod.addresses)))
-    places = core.world.places(key)
+    places = core.world.ports_of(key)
     name, ofport = places[0] if places else (None, 0)
-    plan = core.world.planned(name) if name else None
+    plan = core.world.plan_of(name) if name else None
     if plan is not None and ofport in plan.refused:
         shown = replace(shown, reason=plan.refused[ofport])
     subjects = core.world.engine.subjects_of(key) if name is not None else []
@@ -120,7 +120,7 @@ def _isolation(
 
 def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> HitCounts:
     """What a pod's own deny flow of a direction has counted."""
-    plan = core.world.planned(name)
+    plan = core.world.plan_of(name)
     if plan is None:
         return NO_HIT_COUNTS
     wanted = (DENY_KINDS[direction], ofport)
@@ -134,7 +134,7 @@ def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Directio
 def policy_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
     """The bridges that have pods which a policy selects."""
     index = core.world.engine.index
-    found = {name for n in _subjects(core, key) for name, _ in core.world.places(index.pods[n].key)}
+    found = {name for n in _subjects(core, key) for name, _ in core.world.ports_of(index.pods[n].key)}
     return sorted(found)
 
 
@@ -148,7 +148,7 @@ def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
     pods = sorted((core.world.engine.index.pods[n] for n in _subjects(core, key)), key=lambda pod: pod.key)
     counts: dict[BridgeName, int] = {}
     for pod in pods:
-        for name, _ in core.world.places(pod.key):
+        for name, _ in core.world.ports_of(pod.key):
             counts[name] = counts.get(name, 0) + 1
     parts = core.world.engine.parts_of(key)
     return PolicyDetail(
@@ -161,7 +161,7 @@ def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
 
 
 def _subject(core: Reconciler, pod: Pod) -> SubjectView:
-    ports = [attachment.interface for attachment in core.world.attachments(pod.key)]
+    ports = [attachment.interface for attachment in core.world.attachments_of(pod.key)]
     return SubjectView(str(pod.key), pod.node, ", ".join(ports))
 
 
@@ -198,7 +198,7 @@ def _switch(core: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
 
 
 def _in_force(core: Reconciler, name: BridgeName) -> bool:
-    switch, plan = core.switch_of(name), core.world.planned(name)
+    switch, plan = core.switch_of(name), core.world.plan_of(name)
     return switch is not None and switch.realized and plan is not None and not plan.error
 
 
@@ -247,7 +247,7 @@ def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) 
     """What the flow that ends the rule has counted, over all of these bridges."""
     found = []
     for name in bridges:
-        plan = core.world.planned(name)
+        plan = core.world.plan_of(name)
         key = plan.rules.hit(part.identity) if plan else None
         if key is not None:
             found.append(_counters(core, name).get(key))

@@ -33,7 +33,7 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     switch = core.switch_of(name)
     if switch is None:
         return []
-    plan = core.world.planned(name)
+    plan = core.world.plan_of(name)
     rules = plan.rules.rules if plan else {}
     attachments = plan.view.attachments if plan else ()
     pods = {a.ofport: str(a.pod) for a in attachments}
@@ -42,7 +42,7 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     nothing = FlowCounters(0, 0, 0)
     views = [
         _isolated(view, deniers)
-        for one in switch.actual() or ()
+        for one in switch.actual_flows() or ()
         for view in [
             _flow_view(
                 bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports

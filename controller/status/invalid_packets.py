@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from controller.reconcile.invalid_packets import InvalidReason, Told
+from controller.reconcile.invalid_packets import InvalidFinding, InvalidReason
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import USERSPACE_DATAPATHS, BridgeState
 
@@ -25,10 +25,10 @@ class InvalidSendersChange(NamedTuple):
 
 def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersChange]:
     """What has begun or ended at a switch since it was asked last: two lines at most."""
-    switch, name = core.switches.get(dpid), core.served(dpid)
+    switch, name = core.switches.get(dpid), core.bridge_of(dpid)
     if switch is None or name is None:
         return []
-    plan = core.world.planned(name)
+    plan = core.world.plan_of(name)
     pods = {one.ofport: str(one.pod) for one in plan.view.attachments} if plan else {}
     found = []
     for began, ofports in zip((True, False), switch.invalid.take_news(), strict=True):
@@ -39,7 +39,7 @@ def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersC
     return found
 
 
-def invalid_reason_text(told: Told, bridge: BridgeState, interface: str) -> str:
+def invalid_reason_text(told: InvalidFinding, bridge: BridgeState, interface: str) -> str:
     """Why packets of the pod behind an interface are invalid, and what to do."""
     userspace = bridge.datapath_type in USERSPACE_DATAPATHS
     begin = f"{told.sent.invalid:,} of the last {told.sent.all:,} packets that it sent were dropped as invalid: "

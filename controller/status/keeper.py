@@ -90,17 +90,17 @@ class IncrementalViews:
 
     def _look(self, core: Reconciler, _: float) -> CoreState:
         world = core.world
-        self._dirty |= world.concerned
-        world.concerned = set()
+        self._dirty |= world.bridges_to_show
+        world.bridges_to_show = set()
         for dpid in self._dpids:
-            if (name := core.served(dpid)) is not None:
+            if (name := core.bridge_of(dpid)) is not None:
                 self._dirty.add(name)
         self._dpids = set()
         return CoreState(
             bridges={name: (bridge, world.kept_reading(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=core.problems,
-            contained=(*core.contained(), *core.bridgeless()),
+            contained=(*core.contained_problems(), *core.without_bridge()),
             unknown_switches=(*unknown_switches(core), *foreign_flow_problems(core)),
             behind=tuple(unrealized_bridges(core)),
             waiting=tuple(core.waiting_for()),

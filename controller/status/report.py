@@ -77,7 +77,7 @@ def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: fl
         ovs_version=bridge.ovs_version,
         uplink=ports.uplink,
         desired_flows=len(switch.desired) if switch else 0,
-        actual_flows=switch.size if switch else None,
+        actual_flows=switch.actual_count if switch else None,
         foreign_flows=switch.foreign if switch else 0,
         in_sync=switch is not None and switch.realized,
         error=switch_error(core, name),
@@ -93,9 +93,9 @@ def switch_error(core: Reconciler, name: BridgeName) -> str:
     bridge = core.world.bridges[name]
     if refusal := core.world.owners.refusal(name):
         return refusal
-    if failure := core.world.failed.get(name):
+    if failure := core.world.failures.get(name):
         return failure.reason
-    switch, plan = core.switch_of(name), core.world.planned(name)
+    switch, plan = core.switch_of(name), core.world.plan_of(name)
     unnamed = core.world.nodes.why_no_node(bridge) if bridge.node else NO_NODE
     said = parse_node_addresses(bridge.node_addresses_text)[1]
     return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or said
@@ -139,7 +139,7 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
         mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
         isolated=_directions(core.world.engine.isolated(attachment.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
-        programmed_after=core.ports.programmed_after.get((bridge.ovsdb, interface.uuid)),
+        programmed_after=core.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
         reason=_pod_reason(switch, bridge, attachment),
         limited=_limited(switch, attachment.ofport),
         invalid=switch.invalid.total(attachment.ofport).invalid if switch else 0,
@@ -149,7 +149,7 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
 def _pod_reason(switch: Switch | None, bridge: BridgeState, attachment: Attachment) -> str:
     if not attachment.addresses:
         return "no address is known for it yet: nothing passes"
-    told = switch.invalid.told(attachment.ofport) if switch else None
+    told = switch.invalid.finding(attachment.ofport) if switch else None
     return invalid_reason_text(told, bridge, attachment.interface) if told is not None else ""
 
 
@@ -192,7 +192,7 @@ def policy_view(
     reasons = [*policy.errors, *_left_out(core, policy.key, out)]
     reasons += [f"not yet in force on {node}" for node in _waiting_for(members, behind)]
     # What was kept out is not known to the engine as it stands.
-    known = ("NetworkPolicy", policy.key) not in core.world.kept_out.reasons
+    known = ("NetworkPolicy", policy.key) not in core.world.rejected.reasons
     notes = policy_notes(core.world.engine.index, policy) if known else ()
     isolates = _directions(policy.isolates)
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
@@ -201,7 +201,7 @@ def policy_view(
 def _left_out(core: Reconciler, key: Key, out: Mapping[str, Set[BridgeName]]) -> list[str]:
     """Where a policy's rules may be left out, because its namespace asks for too much."""
     there = out.get(key.namespace)
-    found = core.world.bridges_with(key) & there if there else ()
+    found = core.world.bridges_with_subjects_of(key) & there if there else ()
     if not found:
         return []
     nodes = sorted({core.world.bridges[name].node or name[0] for name in found})
@@ -236,7 +236,7 @@ def unrealized_bridges(core: Reconciler) -> list[BridgeName]:
     """The bridges whose switch does not have all its flows yet."""
     found = []
     for name, _bridge in core.world.bridges.items():
-        switch, plan = core.switch_of(name), core.world.planned(name)
+        switch, plan = core.switch_of(name), core.world.plan_of(name)
         if switch is None or not switch.realized or (plan is not None and plan.error):
             found.append(name)
     return found
@@ -247,7 +247,7 @@ def unrealized_bridges(core: Reconciler) -> list[BridgeName]:
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
-    found = chain(core.problems, core.contained(), core.bridgeless())
+    found = chain(core.problems, core.contained_problems(), core.without_bridge())
     return (
         *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
         *unknown_switches(core),
@@ -297,7 +297,7 @@ def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
-    yield from (f"{problem.where}: {problem.reason}" for problem in core.bridgeless())
+    yield from (f"{problem.where}: {problem.reason}" for problem in core.without_bridge())
     unwritten = core.ports.unwritten()
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"

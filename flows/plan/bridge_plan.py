@@ -19,14 +19,14 @@ from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
-from flows.plan.rules import BridgeRules, Watch
+from flows.plan.rules import BridgeRules, PeersWatcher
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
 from flows.wire.values import Body, FlowKey
 
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
-Isolated = Callable[[Key], frozenset[Direction]]
+IsolationOf = Callable[[Key], frozenset[Direction]]
 
 # Numbers of pieces: ports have their ofport, and where two want one flow the smaller number has it.
 _SHARED = -1  # what all bridges have
@@ -38,7 +38,7 @@ _CHUNKS = _EVERYBODY + 1  # and the chunk's number
 _SAME = {one: one for one in map(frozenset, ((), (EGRESS,), (INGRESS,), (EGRESS, INGRESS)))}
 
 
-class Port(NamedTuple):
+class RenderedPort(NamedTuple):
     """A pod's port as it was rendered."""
 
     pod: Attachment
@@ -56,7 +56,7 @@ class BridgePlan:
         "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "error", "flows", "refused", "rules", "userspace",
     )  # fmt: skip
 
-    def __init__(self, encoder: FlowEncoder, userspace: bool, watch: Watch | None = None) -> None:
+    def __init__(self, encoder: FlowEncoder, userspace: bool, watch: PeersWatcher | None = None) -> None:
         self.userspace = userspace
         self.error = ""
         self.refused: dict[int, str] = {}
@@ -64,7 +64,7 @@ class BridgePlan:
         self._encoder = encoder
         self._pieces: Pieces = Pieces()
         self.flows = self._pieces.flows
-        self._ports: dict[int, Port] = {}  # by ofport
+        self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._bridge: BridgeBinding | None = None
         self._chunks: dict[int, set[int]] = {}  # the ports that the flood goes to
 
@@ -75,7 +75,7 @@ class BridgePlan:
         own, mac, uplink, answered = self._bridge or BridgeBinding()
         return Binding(own, mac, uplink, tuple(pods), self.userspace, answered)
 
-    def set_view(self, view: Binding, isolated: Isolated) -> None:
+    def set_view(self, view: Binding, isolated: IsolationOf) -> None:
         """The switch and its ports are these now. The caller updates the rules of pods that came or went."""
         if self.userspace != view.userspace:
             raise ValueError("a bridge that changed its datapath type needs a new plan")
@@ -90,7 +90,7 @@ class BridgePlan:
         )
 
     def update(
-        self, bridge: BridgeBinding, gone: Iterable[int], came: Collection[Attachment], isolated: Isolated
+        self, bridge: BridgeBinding, gone: Iterable[int], came: Collection[Attachment], isolated: IsolationOf
     ) -> None:
         """The bridge is this now; these ports are gone, and these are new or differ."""
         before = self._bridge
@@ -126,7 +126,7 @@ class BridgePlan:
     def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
         """Make a port's flows; it has none where that cannot be done, for then it must stay shut."""
         isolated = _SAME[isolated]
-        self._ports[pod.ofport] = Port(pod, isolated)
+        self._ports[pod.ofport] = RenderedPort(pod, isolated)
         try:
             keys, bodies = self._encoder.pod(pod, isolated)
             self._pieces.put(pod.ofport, keys, bodies)

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from flows.cluster.net import Net
-from flows.plan.encoder import Element, FlowEncoder, Frames, Member
+from flows.plan.encoder import Dimension, Element, FlowEncoder, KeyTemplates
 from flows.policy.tracked_sets import TrackedSet
 from flows.render import rules
 from flows.render.rules import Stage
 from flows.wire.values import Body, FlowKey
 
 # Ports of subjects, prefixes of peers, or what never changes: matches of services, and of anything.
-Source = TrackedSet[int] | TrackedSet[Net] | frozenset[Element]
+ElementSet = TrackedSet[int] | TrackedSet[Net] | frozenset[Element]
 
 
-class Crowd:
+class SharedClause:
     """Rules that stand in the same flows: of one source, or of the `sources` that some elements have in common.
 
     `bodies` are those of the flows, by band; None until they are asked for.
@@ -30,7 +30,7 @@ class Crowd:
 
     __slots__ = ("bodies", "count", "members", "sources")
 
-    def __init__(self, sources: frozenset[Source], members: dict[int, Member] | None) -> None:
+    def __init__(self, sources: frozenset[ElementSet], members: dict[int, Dimension] | None) -> None:
         self.sources = sources
         self.members = members  # by number; of several sources they stand with these
         self.count = 0  # elements that have these sources, where they are several
@@ -52,18 +52,18 @@ class Clauses:
         self.stage = stage
         self.bands = 1
         self._encoder = encoder
-        self._first: Frames | None = None  # those of the first band, which is nearly always the only one
+        self._first: KeyTemplates | None = None  # those of the first band, which is nearly always the only one
         # Most sources have one rule.
-        self._rules: dict[Source, Member | Crowd] = {}
-        self._at: dict[Element, Source | Crowd] = {}
-        self._crowds: dict[frozenset[Source], Crowd] = {}
-        self._crowds_of: dict[Source, set[Crowd]] = {}
-        self._left: set[Crowd] = set()  # by all of their elements
-        self._needs: dict[Crowd, int] = {}  # how many bands, where one is not enough
-        self._short: dict[Crowd, frozenset[str]] = {}
+        self._rules: dict[ElementSet, Dimension | SharedClause] = {}
+        self._at: dict[Element, ElementSet | SharedClause] = {}
+        self._crowds: dict[frozenset[ElementSet], SharedClause] = {}
+        self._crowds_of: dict[ElementSet, set[SharedClause]] = {}
+        self._left: set[SharedClause] = set()  # by all of their elements
+        self._needs: dict[SharedClause, int] = {}  # how many bands, where one is not enough
+        self._short: dict[SharedClause, frozenset[str]] = {}
         self._spaces: dict[int, str] = {}  # the namespaces of rules, by number
         # What changed since `take`: elements that came to a source or went, those whose rules differ, and rules.
-        self._turned: dict[Element, Source | list[Source]] = {}
+        self._turned: dict[Element, ElementSet | list[ElementSet]] = {}
         self._dirty: set[Element] = set()
         self._hits: set[int] = set()
 
@@ -79,20 +79,20 @@ class Clauses:
         del self._spaces[number]
         self._hits.add(number)
 
-    def uses(self, source: Source) -> bool:
+    def uses(self, source: ElementSet) -> bool:
         """True when some rule has the source."""
         return source in self._rules
 
-    def use(self, source: Source, elements: Collection[Element], member: Member) -> None:
+    def use(self, source: ElementSet, elements: Collection[Element], member: Dimension) -> None:
         """A rule has a source, which has these elements."""
         known = self._rules.get(source)
         if known is None:
             self._rules[source] = member
             self._turn(source, elements)
         else:
-            if not isinstance(known, Crowd):
+            if not isinstance(known, SharedClause):
                 members = {known.conjunction.conj_id: known}
-                known = self._rules[source] = Crowd(frozenset(), members)
+                known = self._rules[source] = SharedClause(frozenset(), members)
             if known.members is not None:
                 known.members[member.conjunction.conj_id] = member
             self._dirty.update(elements)
@@ -100,10 +100,10 @@ class Clauses:
             self._forget(known)
         self._stir(source)
 
-    def leave(self, source: Source, elements: Collection[Element], number: int) -> None:
+    def leave(self, source: ElementSet, elements: Collection[Element], number: int) -> None:
         """A rule has a source no more."""
         known = self._rules[source]
-        if isinstance(known, Crowd) and known.members is not None:
+        if isinstance(known, SharedClause) and known.members is not None:
             del known.members[number]
             known.bodies = None
             self._forget(known)
@@ -115,11 +115,11 @@ class Clauses:
             self._turn(source, elements)
         self._stir(source)
 
-    def move(self, source: Source, elements: Collection[Element]) -> None:
+    def move(self, source: ElementSet, elements: Collection[Element]) -> None:
         """Each of these elements came to a source that some rule has, or went from it."""
         self._turn(source, elements)
 
-    def _turn(self, source: Source, elements: Collection[Element]) -> None:
+    def _turn(self, source: ElementSet, elements: Collection[Element]) -> None:
         turned = self._turned
         if not turned:
             self._turned = dict.fromkeys(elements, source)
@@ -136,7 +136,7 @@ class Clauses:
             else:
                 turned[element] = [before, source]
 
-    def _stir(self, source: Source) -> None:
+    def _stir(self, source: ElementSet) -> None:
         for crowd in self._crowds_of.get(source, ()):
             crowd.bodies = None
             self._forget(crowd)
@@ -151,7 +151,7 @@ class Clauses:
         self._dirty.update(turned)
         at = self._at
         # Elements that move alike are worked out once.
-        moves: dict[object, Source | Crowd | None] = {}
+        moves: dict[object, ElementSet | SharedClause | None] = {}
         for element, sources in turned.items():
             before = at.get(element)
             if not isinstance(sources, list):
@@ -174,11 +174,13 @@ class Clauses:
                     self._disband(crowd)
             self._left = set()
 
-    def _moved(self, before: Source | Crowd | None, turned: Iterable[Source]) -> Source | Crowd | None:
+    def _moved(
+        self, before: ElementSet | SharedClause | None, turned: Iterable[ElementSet]
+    ) -> ElementSet | SharedClause | None:
         """Where an element is after these sources took it or gave it up."""
-        sources: set[Source] = set()
+        sources: set[ElementSet] = set()
         if before is not None:
-            sources.update(before.sources if isinstance(before, Crowd) else (before,))
+            sources.update(before.sources if isinstance(before, SharedClause) else (before,))
         for source in turned:
             if source in sources:
                 sources.discard(source)
@@ -189,13 +191,15 @@ class Clauses:
         name = frozenset(sources)
         crowd = self._crowds.get(name)
         if crowd is None:
-            crowd = self._crowds[name] = Crowd(name, None)
+            crowd = self._crowds[name] = SharedClause(name, None)
             for source in name:
                 self._crowds_of.setdefault(source, set()).add(crowd)
         return crowd
 
-    def _put(self, element: Element, before: Source | Crowd | None, after: Source | Crowd | None) -> None:
-        if isinstance(before, Crowd):
+    def _put(
+        self, element: Element, before: ElementSet | SharedClause | None, after: ElementSet | SharedClause | None
+    ) -> None:
+        if isinstance(before, SharedClause):
             before.count -= 1
             if not before.count:
                 self._left.add(before)
@@ -203,10 +207,10 @@ class Clauses:
             self._at.pop(element, None)
             return
         self._at[element] = after
-        if isinstance(after, Crowd):
+        if isinstance(after, SharedClause):
             after.count += 1
 
-    def _disband(self, crowd: Crowd) -> None:
+    def _disband(self, crowd: SharedClause) -> None:
         del self._crowds[crowd.sources]
         for source in crowd.sources:
             beside = self._crowds_of[source]
@@ -215,7 +219,7 @@ class Clauses:
                 del self._crowds_of[source]
         self._forget(crowd)
 
-    def _forget(self, crowd: Crowd) -> None:
+    def _forget(self, crowd: SharedClause) -> None:
         self._needs.pop(crowd, None)
         self._short.pop(crowd, None)
 
@@ -249,16 +253,16 @@ class Clauses:
             self._hits = set()
         return found
 
-    def _holders(self, elements: Iterable[Element]) -> list[Member | Crowd | None]:
+    def _holders(self, elements: Iterable[Element]) -> list[Dimension | SharedClause | None]:
         """The rules that stand at each of these elements; it is noted how many bands they need."""
         at, rules = self._at, self._rules
-        found: list[Member | Crowd | None] = []
-        unknown: list[Crowd] = []
+        found: list[Dimension | SharedClause | None] = []
+        unknown: list[SharedClause] = []
         for element in elements:
             source = at.get(element)
-            one = source if source is None or isinstance(source, Crowd) else rules[source]
+            one = source if source is None or isinstance(source, SharedClause) else rules[source]
             found.append(one)
-            if isinstance(one, Crowd) and one.bodies is None:
+            if isinstance(one, SharedClause) and one.bodies is None:
                 unknown.append(one)
         for crowd in set(unknown) if unknown else ():
             self._measure(crowd)
@@ -285,7 +289,7 @@ class Clauses:
         self._dirty.update(self._at)
         self._hits.update(self._spaces)
         for one in [*self._rules.values(), *self._crowds.values()]:
-            if isinstance(one, Crowd):
+            if isinstance(one, SharedClause):
                 one.bodies = None
 
     def hit(self, number: int) -> FlowKey | None:
@@ -296,41 +300,41 @@ class Clauses:
         """The key of the flow that a complete rule ends in."""
         return self._frames(number % self.bands).hit.key(number)
 
-    def _frames(self, band: int) -> Frames:
+    def _frames(self, band: int) -> KeyTemplates:
         if band:
             return self._encoder.frames(self.stage, band)
         if self._first is None:
             self._first = self._encoder.frames(self.stage, 0)
         return self._first
 
-    def _rules_at(self, element: Element) -> Member | Crowd | None:
+    def _rules_at(self, element: Element) -> Dimension | SharedClause | None:
         at = self._at.get(element)
-        return at if at is None or isinstance(at, Crowd) else self._rules[at]
+        return at if at is None or isinstance(at, SharedClause) else self._rules[at]
 
-    def _members(self, crowd: Crowd) -> dict[int, Member]:
+    def _members(self, crowd: SharedClause) -> dict[int, Dimension]:
         if crowd.members is not None:
             return crowd.members
-        found: dict[int, Member] = {}
+        found: dict[int, Dimension] = {}
         for source in crowd.sources:
             one = self._rules[source]
-            found.update(self._members(one) if isinstance(one, Crowd) else {one.conjunction.conj_id: one})
+            found.update(self._members(one) if isinstance(one, SharedClause) else {one.conjunction.conj_id: one})
         return found
 
-    def _measure(self, crowd: Crowd) -> None:
+    def _measure(self, crowd: SharedClause) -> None:
         """Note how many bands a crowd needs."""
         self._forget(crowd)
         members = self._members(crowd)
         if len(members) > rules.MOST_CONJUNCTIONS:
             self._needs[crowd] = rules.fewest_bands(members)
 
-    def _body(self, one: Member | Crowd, band: int) -> Body | None:
-        if not isinstance(one, Crowd):
+    def _body(self, one: Dimension | SharedClause, band: int) -> Body | None:
+        if not isinstance(one, SharedClause):
             return one.alone if self.bands == 1 or one.conjunction.conj_id % self.bands == band else None
         if one.bodies is None:
             one.bodies = self._encode(one)
         return one.bodies.get(band)
 
-    def _encode(self, crowd: Crowd) -> dict[int, Body]:
+    def _encode(self, crowd: SharedClause) -> dict[int, Body]:
         members = self._members(crowd)
         by_band: dict[int, list[int]] = {}
         for number in sorted(members):

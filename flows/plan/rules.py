@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flows.cluster.net import Net
 from flows.openflow.match import match
-from flows.plan.clauses import Clauses, Source
+from flows.plan.clauses import Clauses, ElementSet
 from flows.plan.encoder import Element, FlowEncoder
 from flows.policy import flow_limits
 from flows.policy.services import Services
@@ -19,7 +19,7 @@ from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules
 from flows.render.rules import STAGES, service_terms
 from flows.wire.values import Body, FlowKey
 
-Watch = Callable[[NetSet, bool], None]
+PeersWatcher = Callable[[NetSet, bool], None]
 _ANYTHING: frozenset[Element] = frozenset({None})
 
 
@@ -35,7 +35,7 @@ class BridgeRules:
         "_encoder", "_out", "_parts", "_ports", "_sides", "_stirred", "_watch", "_weight", "_weights", "userspace",
     )  # fmt: skip
 
-    def __init__(self, userspace: bool, encoder: FlowEncoder, watch: Watch | None = None) -> None:
+    def __init__(self, userspace: bool, encoder: FlowEncoder, watch: PeersWatcher | None = None) -> None:
         self.userspace = userspace
         self._encoder = encoder
         self._watch = watch
@@ -108,7 +108,7 @@ class BridgeRules:
         """Each of these prefixes came to a set of peers, or went from it."""
         self._move(peers, elements)
 
-    def _move(self, source: Source, elements: Collection[Element]) -> None:
+    def _move(self, source: ElementSet, elements: Collection[Element]) -> None:
         for side in self._sides.values():
             if side.uses(source):
                 side.move(source, elements)
@@ -166,7 +166,7 @@ class BridgeRules:
     def _uses(self, peers: NetSet) -> bool:
         return any(side.uses(peers) for side in self._sides.values())
 
-    def _clauses(self, part: TrackedRule) -> Iterator[tuple[Source, Collection[Element]]]:
+    def _clauses(self, part: TrackedRule) -> Iterator[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then what restricts; as `render_rules` orders them."""
         yield part.subjects, self._ports[part.subjects]
         if part.peers is not None:

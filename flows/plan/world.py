@@ -28,18 +28,21 @@ from flows.cluster.objects import CLUSTER_KINDS, ObjectRef, binding_fields, chan
 from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
-from flows.plan.kept_out import KeptOut, describe
-from flows.plan.pod_places import Places
-from flows.plan.rule_news import Plan, Telling
+from flows.plan.pod_ports import PodPorts
+from flows.plan.rejected_objects import RejectedObjects, describe_error
+from flows.plan.rule_distribution import RuleDistributor
 from flows.policy.engine import PolicyEngine
 from flows.wire.values import Body, FlowKey
 
-Told = dict[BridgeName, dict[FlowKey, Body | None]]
-FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until a bridge that could not be planned is tried again
-ROUNDS = 4  # attempts to find all objects that cannot be taken in
+ChangedFlows = dict[BridgeName, dict[FlowKey, Body | None]]
+FIRST_REPLAN_SECONDS, LONGEST_REPLAN_SECONDS = (
+    1.0,
+    60.0,
+)  # seconds until a bridge that could not be planned is tried again
+MOST_ATTEMPTS = 4  # attempts to find all objects that cannot be taken in
 
 
-NOTHING = BindingResult(Binding(), ())  # of a bridge that is not served
+NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
 
 
 class WorldError(Exception):
@@ -47,7 +50,7 @@ class WorldError(Exception):
 
 
 @dataclass(slots=True)
-class Failure:
+class PlanFailure:
     """Why a bridge has no plan, and when it is tried again although nothing of it changed."""
 
     reason: str
@@ -58,16 +61,16 @@ class Failure:
 class World:
     """The newest cluster and bridges, and the plan of each bridge that is served (see `owners`).
 
-    `kept_out` has the objects that could not be taken in, `failed` the bridges that could not be planned; whoever looks
-    at the plans empties `replanned`.
+    `rejected` has the objects that could not be taken in, `failures` the bridges that could not be planned. The
+    reconciler empties `replanned`.
     """
 
     def __init__(self) -> None:
         self.cluster: Cluster | None = None
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
-        self.kept_out = KeptOut()
-        self.failed: dict[BridgeName, Failure] = {}
+        self.rejected = RejectedObjects()
+        self.failures: dict[BridgeName, PlanFailure] = {}
         self.metered: dict[int, tuple[Limit, ...]] = {}  # the limits for which a switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # the addresses that a switch's node answered for
         self.flow_encoder = FlowEncoder()
@@ -79,11 +82,11 @@ class World:
         self.nodes = NodeNames()
         self.leaving = LeavingPods()
         self.node_addresses = NodeAddresses()
-        self._known: Cluster | None = None
+        self._accepted: Cluster | None = None
         self._broken = False  # the engine may be in a state between two others
-        self.concerned: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
+        self.bridges_to_show: set[BridgeName] = set(self.bridges)  # since whoever shows the bridges' pods took them out
         self.replanned: set[BridgeName] = set(self.bridges)  # bridges that may have another plan, or none any more
-        self._plans: dict[BridgeName, Plan] = {}
+        self._plans: dict[BridgeName, BridgePlan] = {}
         self._readings: dict[BridgeName, BindingResult] = {}
         self._readers: dict[BridgeName, BindingReader] = {}
         self._stale: set[BridgeName] = set(self.bridges)  # bridges whose ports are to be read again
@@ -91,8 +94,8 @@ class World:
         self._changed: set[Key] = set()  # pods that are otherwise placed than when ports were read last
         self._bridges_of_pods = BridgesOfPods()
         self._addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
-        self._places = Places()
-        self._telling = Telling(self._plans, self._places, self._fail)
+        self._pod_ports = PodPorts()
+        self._distributor = RuleDistributor(self._plans, self._pod_ports, self._fail)
 
     def start_over(self) -> None:
         """Compute everything anew from the cluster and the bridges: something that was kept may be wrong."""
@@ -108,11 +111,11 @@ class World:
         self._broken = False
 
     @property
-    def known(self) -> Cluster:
+    def accepted(self) -> Cluster:
         """The cluster as far as it could be taken in."""
-        if self._known is None:
-            self._known = self.kept_out.known(self.cluster or Cluster())
-        return self._known
+        if self._accepted is None:
+            self._accepted = self.rejected.accepted(self.cluster or Cluster())
+        return self._accepted
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class World:
         Returns whether anything differs.
         """
         old, self.cluster = self.cluster, cluster
-        self._known = None
+        self._accepted = None
         if old is None:
             if not self._broken:
                 self._load(cluster)
@@ -160,13 +163,13 @@ class World:
 
     def _load(self, cluster: Cluster) -> None:
         """Fill an engine that has nothing yet; what cannot be taken in is found out and left out."""
-        for _ in range(ROUNDS):
+        for _ in range(MOST_ATTEMPTS):
             try:
                 self.engine = PolicyEngine()
-                self.engine.load(self.known)
+                self.engine.load(self.accepted)
                 self.leaving = LeavingPods()
                 self.node_addresses.mark_all_doubtful()
-                for key, pod in self.known.pods.items():
+                for key, pod in self.accepted.pods.items():
                     if pod.terminating:
                         self.leaving.set_pod(key, pod)
                 self._broken = False
@@ -180,28 +183,28 @@ class World:
     def _find_faulty(self, cluster: Cluster) -> bool:
         """Take one object after the other into a new engine; whether any of them cannot be taken in."""
         self.engine = engine = PolicyEngine()
-        known, faulty = self.known, 0
+        known, faulty = self.accepted, 0
         for kind in CLUSTER_KINDS:
             for key in list(objects_of_kind(known, kind)):
                 try:
                     self._put(engine, kind, key, known)
                 except Exception as error:  # noqa: BLE001 - as above
-                    self._keep_out(kind, key, error)
+                    self._reject(kind, key, error)
                     faulty += 1
         return faulty > 0
 
-    def _keep_out(self, kind: str, key: Key | str, error: Exception) -> None:
-        self.kept_out.add(kind, key, error)
-        self._known = None
+    def _reject(self, kind: str, key: Key | str, error: Exception) -> None:
+        self.rejected.add(kind, key, error)
+        self._accepted = None
         self._broken = True
 
     def _take(self, kind: str, key: Key | str, old: Cluster, new: Cluster) -> bool:
         before, after = objects_of_kind(old, kind).get(key), objects_of_kind(new, kind).get(key)
         if before == after:
             return False
-        again = bool(self.kept_out.reasons) and self.kept_out.retry(kind, key)
+        again = bool(self.rejected.reasons) and self.rejected.readmit(kind, key)
         if again:
-            self._known = None
+            self._accepted = None
         if kind == "Node" and isinstance(key, str):
             alike = self.nodes.add_node(key) if after is not None else self.nodes.remove_node(key)
             self._stale.update(name for name in alike if self.bridges[name].node == key)
@@ -215,9 +218,9 @@ class World:
         if self._broken:
             return True  # everything is taken in anew anyway
         try:
-            self._put(self.engine, kind, key, self.known)
+            self._put(self.engine, kind, key, self.accepted)
         except Exception as error:  # noqa: BLE001 - one object must not keep out others
-            self._keep_out(kind, key, error)
+            self._reject(kind, key, error)
         return True
 
     def _put(self, engine: PolicyEngine, kind: str, key: Key | str, cluster: Cluster) -> None:
@@ -258,13 +261,14 @@ class World:
         """Pods that are being deleted and have no port give what they had to those that have it now."""
         pods = self.engine.index.pods
         changed = self.leaving.decide(
-            lambda key: bool(self._places.of(key)), lambda net: [pods[n].key for n in self.engine.index.claimants(net)]
+            lambda key: bool(self._pod_ports.of(key)),
+            lambda net: [pods[n].key for n in self.engine.index.claimants(net)],
         )
         for key in changed:
             try:
-                self._put(self.engine, "Pod", key, self.known)
+                self._put(self.engine, "Pod", key, self.accepted)
             except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
-                self._keep_out("Pod", key, error)
+                self._reject("Pod", key, error)
 
     def _decide_addresses(self) -> None:
         """What a pod has is no node's, though it stands at a bridge."""
@@ -294,7 +298,7 @@ class World:
         self.nodes.update_bridge(name, old, bridge)
         self.node_addresses.update_bridge(name, old, bridge)
         self._stale.add(name)
-        self.failed.pop(name, None)
+        self.failures.pop(name, None)
         self.owners.claim(bridge, now)
         return True
 
@@ -338,33 +342,33 @@ class World:
         self.node_addresses.update_bridge(name, old, None)
         self._stale.discard(name)
         self._fallen.discard(name)
-        self.failed.pop(name, None)
+        self.failures.pop(name, None)
         self._drop(name)
 
     def _drop(self, name: BridgeName) -> None:
         """A bridge is read and planned no more."""
         self._readers.pop(name, None)
         self._drop_plan(name)
-        gone = self._places.ports.get(name, {})
-        self._places.untell(name, gone)
+        gone = self._pod_ports.ports.get(name, {})
+        self._pod_ports.forget_reported(name, gone)
         self._move(name, tuple(gone.values()), ())
 
     def _drop_plan(self, name: BridgeName) -> None:
         self._readings.pop(name, None)
         plan = self._plans.pop(name, None)
         if plan is not None:
-            self._telling.drop(name, plan)
+            self._distributor.drop(name, plan)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    def settle(self, now: float = 0.0) -> Told:
+    def update_plans(self, now: float = 0.0) -> ChangedFlows:
         """Bring every plan up to date; returns the flows that came, went or differ, as they were before, of the bridges
         where any did. A bridge that fails is tried once more from nothing; then it has no plan.
 
         Raises WorldError.
         """
-        self.settle_owners(now)
-        self._stale.update(name for name, failure in self.failed.items() if now >= failure.retry_at)
+        self.decide_served(now)
+        self._stale.update(name for name, failure in self.failures.items() if now >= failure.retry_at)
         told = self._round()
         if self._fallen:
             fallen, self._fallen = self._fallen, set()
@@ -373,20 +377,20 @@ class World:
             told = {name: {**again.get(name, {}), **told.get(name, {})} for name in told.keys() | again.keys()}
             self._fallen = set()
             for name in fallen - self._plans.keys():
-                failure = self.failed[name]
+                failure = self.failures[name]
                 failure.count += 1
-                failure.retry_at = now + min(FIRST_RETRY * 2 ** (failure.count - 1), LONGEST_RETRY)
-        for name in self.failed.keys() & self._plans.keys():
-            del self.failed[name]
+                failure.retry_at = now + min(FIRST_REPLAN_SECONDS * 2 ** (failure.count - 1), LONGEST_REPLAN_SECONDS)
+        for name in self.failures.keys() & self._plans.keys():
+            del self.failures[name]
         return told
 
-    def settle_owners(self, now: float) -> None:
+    def decide_served(self, now: float) -> None:
         """Decide which bridges are served."""
         self._stale |= self.owners.decide(now)
 
-    def _round(self) -> Told:
+    def _round(self) -> ChangedFlows:
         """Read, compute, plan."""
-        for _ in range(ROUNDS):
+        for _ in range(MOST_ATTEMPTS):
             if self._broken:
                 self.start_over()
             self._decide_addresses()
@@ -401,9 +405,9 @@ class World:
         else:
             raise WorldError("objects cannot be taken in together with what ports say of them")
         settled = self.engine.settle()
-        concerned = refreshed | self._telling.tell(settled, moved, self.engine)
+        concerned = refreshed | self._distributor.distribute(settled, moved, self.engine)
         for key in settled.isolation:
-            for name, ofport in self._places.of(key):
+            for name, ofport in self._pod_ports.of(key):
                 concerned.add(name)
                 self._isolate(name, ofport, key)
         return self._taken(concerned)
@@ -417,9 +421,9 @@ class World:
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self._fail(name, error)
 
-    def _taken(self, concerned: set[BridgeName]) -> Told:
-        told: Told = {}
-        self.concerned |= concerned
+    def _taken(self, concerned: set[BridgeName]) -> ChangedFlows:
+        told: ChangedFlows = {}
+        self.bridges_to_show |= concerned
         for name in concerned & self._plans.keys():
             try:
                 changes = self._plans[name].take()
@@ -433,13 +437,13 @@ class World:
     def _fail(self, name: BridgeName, error: Exception) -> None:
         """A bridge cannot be planned: what its plan says cannot be believed any more."""
         self.replanned.add(name)
-        self.concerned.add(name)
+        self.bridges_to_show.add(name)
         self._readings.pop(name, None)
         self._plans.pop(name, None)
-        self._telling.scour(name)
+        self._distributor.purge(name)
         self._fallen.add(name)
-        failure = self.failed.setdefault(name, Failure("", 0.0))
-        failure.reason = f"its flows cannot be planned, the switch is left as it is: {describe(error)}"
+        failure = self.failures.setdefault(name, PlanFailure("", 0.0))
+        failure.reason = f"its flows cannot be planned, the switch is left as it is: {describe_error(error)}"
 
     def _read_ports(self) -> tuple[set[Key], set[BridgeName]]:
         """Read the ports of stale bridges again; returns the pods that came, went or moved, and those bridges.
@@ -451,9 +455,9 @@ class World:
         moved: set[Key] = set()
         for name in sorted(stale):
             if self.owners.refusal(name):
-                moved.update(self._places.ports.get(name, ()))
+                moved.update(self._pod_ports.ports.get(name, ()))
                 self._drop(name)
-                self.failed.pop(name, None)
+                self.failures.pop(name, None)
                 continue
             try:
                 found = self._read(name)
@@ -472,15 +476,15 @@ class World:
         self._readings.pop(name, None)
         if reader is not None:
             try:
-                return reader.read(self.bridges[name], self.known, self._changed)
+                return reader.read(self.bridges[name], self.accepted, self._changed)
             except Exception:
                 self._drop(name)
                 raise
         reader = BindingReader()
-        found = reader.read(self.bridges[name], self.known, self._changed)
+        found = reader.read(self.bridges[name], self.accepted, self._changed)
         self._readers[name] = reader
         # What stands there is of a reading that nobody remembers.
-        return found._replace(gone=tuple(self._places.ports.get(name, {}).values()))
+        return found._replace(gone=tuple(self._pod_ports.ports.get(name, {}).values()))
 
     def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
         """Tell a bridge's plan what was read; returns its pods if the plan is new and knows no rule of theirs."""
@@ -491,9 +495,9 @@ class World:
             plan.update(found.bridge, gone, found.came, self.engine.isolated)
             return set()
         userspace = self.bridges[name].datapath_type in USERSPACE_DATAPATHS
-        plan = BridgePlan(self.flow_encoder, userspace, partial(self._telling.watch, name))
-        there = self._places.ports.get(name, {})
-        self._places.untell(name, [*there, *(pod.pod for pod in found.gone)])
+        plan = BridgePlan(self.flow_encoder, userspace, partial(self._distributor.watch, name))
+        there = self._pod_ports.ports.get(name, {})
+        self._pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.gone)])
         plan.update(found.bridge, (), tuple(there.values()), self.engine.isolated)
         self._plans[name] = plan
         return set(there)
@@ -501,7 +505,7 @@ class World:
     def _move(self, name: BridgeName, gone: tuple[Attachment, ...], came: tuple[Attachment, ...]) -> set[Key]:
         """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
         try:
-            moved, concerned = self._places.move(name, gone, came)
+            moved, concerned = self._pod_ports.move(name, gone, came)
         except Exception:
             self._readers.pop(name, None)  # read all of it again
             raise
@@ -516,11 +520,11 @@ class World:
 
         Should it have several ports there, of the last by name.
         """
-        pod = self.known.pods.get(key)
+        pod = self.accepted.pods.get(key)
         wanted: tuple[Net, ...] = ()
         if pod is not None and pod.node and not pod.addresses:
-            bridges = sorted(name for name, _ in self._places.of(key))
-            wanted = self._places.addresses(key, [name for name in bridges if self.bridges[name].node == pod.node])
+            bridges = sorted(name for name, _ in self._pod_ports.of(key))
+            wanted = self._pod_ports.addresses(key, [name for name in bridges if self.bridges[name].node == pod.node])
         if self._addresses.get(key, ()) == wanted:
             return
         if wanted:
@@ -528,19 +532,19 @@ class World:
         else:
             del self._addresses[key]
         try:
-            self._put(self.engine, "Pod", key, self.known)
+            self._put(self.engine, "Pod", key, self.accepted)
         except Exception as error:  # noqa: BLE001 - it concerns this pod and no other
-            self._keep_out("Pod", key, error)
+            self._reject("Pod", key, error)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def reading(self, name: BridgeName) -> BindingResult:
         """Which pod is behind which port of a bridge, as of the last `settle`; none on one that is not served."""
         if self.owners.refusal(name):
-            return NOTHING
+            return NOT_SERVED
         reader, plan = self._readers.get(name), self._plans.get(name)
         if reader is None:
-            return read_bridge(self.bridges[name], self.known)
+            return read_bridge(self.bridges[name], self.accepted)
         found = self._readings.get(name)
         if found is None:
             found = self._readings[name] = reader.reading()
@@ -550,15 +554,15 @@ class World:
         """The same, and the same object while nothing changes; None before the first `settle` that knew the bridge."""
         return self.reading(name) if name in self._readers or self.owners.refusal(name) else None
 
-    def places(self, pod: Key) -> tuple[tuple[BridgeName, int], ...]:
+    def ports_of(self, pod: Key) -> tuple[tuple[BridgeName, int], ...]:
         """The bridges that have a port of a pod, and its ofport there: one, unless somebody is wrong."""
-        return tuple(place for place in self._places.of(pod) if place[0] in self.bridges)
+        return tuple(place for place in self._pod_ports.of(pod) if place[0] in self.bridges)
 
-    def attachments(self, pod: Key) -> list[Attachment]:
+    def attachments_of(self, pod: Key) -> list[Attachment]:
         """The same ports as they were read."""
-        return [self._places.ports[name][pod] for name, _ in self.places(pod)]
+        return [self._pod_ports.ports[name][pod] for name, _ in self.ports_of(pod)]
 
-    def planned(self, name: BridgeName) -> Plan | None:
+    def plan_of(self, name: BridgeName) -> BridgePlan | None:
         """The plan of a bridge as of the last `settle`; None before there was one, or where there can be none."""
         return self._plans.get(name)
 
@@ -570,9 +574,9 @@ class World:
                 found.setdefault(namespace, set()).add(name)
         return found
 
-    def bridges_with(self, policy: Key) -> set[BridgeName]:
+    def bridges_with_subjects_of(self, policy: Key) -> set[BridgeName]:
         """The bridges that have ports of subjects of a policy's rules."""
-        return self._telling.bridges_with(self.engine.parts_of(policy))
+        return self._distributor.bridges_with(self.engine.parts_of(policy))
 
     def bridges_of(self, ovsdb: str) -> list[BridgeName]:
         """The bridges that an OVSDB has."""
@@ -580,9 +584,9 @@ class World:
 
     def retry_at(self) -> float | None:
         """When a bridge that could not be planned is tried again."""
-        return min((failure.retry_at for failure in self.failed.values()), default=None)
+        return min((failure.retry_at for failure in self.failures.values()), default=None)
 
-    def unplaced(self) -> list[Key]:
+    def pods_without_address(self) -> list[Key]:
         """Running pods without any address, neither in their status nor on a port."""
         pods: Iterable[Pod] = self.cluster.pods.values() if self.cluster else ()
         return [pod.key for pod in pods if pod.networked and not pod.addresses and not self._has_address(pod.key)]
@@ -593,7 +597,7 @@ class World:
         ports = (
             (i, bridge) for bridge in bridges for i in bridge.interfaces if pod_of_interface(i.external_ids) == key
         )
-        readings = (read_port(interface, bridge, self.known) for interface, bridge in ports)
+        readings = (read_port(interface, bridge, self.accepted) for interface, bridge in ports)
         return any(isinstance(one, Attachment) and one.addresses for one in readings)
 
 

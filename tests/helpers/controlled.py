@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.reconcile.events import DumpFlows, Event, FlowsDisturbed, FlowsDumped, SwitchUp
-from controller.reconcile.meters import NO_CHANGES, MeterChanges
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.hubs.closing import FOUND
 
@@ -76,7 +76,7 @@ class Controller:
 
     def send(self, up: SwitchUp, number: int, adds: tuple[WireFlow, ...] = (), modifies: tuple[WireFlow, ...] = (),
              deletes: tuple[WireFlow, ...] = (), answer: type[Event] | None = None,
-             meters: MeterChanges = NO_CHANGES) -> Event:  # fmt: skip
+             meters: MeterChanges = NO_METER_CHANGES) -> Event:  # fmt: skip
         """Send a bundle and return how it ended."""
         self.tell("send_bundle", up.dpid, up.session, number, FlowChanges(adds, modifies, deletes), meters)
         found: Event = self.next(object) if answer is None else self.next(answer)  # type: ignore[assignment]

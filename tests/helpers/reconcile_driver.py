@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller.reconcile.events import (
-    AskNode,
     BridgeChanged,
     BundleDone,
     BundleFailed,
@@ -14,12 +13,13 @@ from controller.reconcile.events import (
     Event,
     FlowsDumped,
     ForgetOvsdb,
-    InstalledWritten,
+    MarksWritten,
     OvsdbState,
+    ProbeNode,
     SendBundle,
     ServePeer,
-    SetInstalled,
     SwitchUp,
+    WriteMarks,
 )
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import BridgeState, InterfaceState
@@ -109,11 +109,11 @@ class Driver:
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
-        if isinstance(command, ServePeer | ForgetOvsdb | AskNode):
+        if isinstance(command, ServePeer | ForgetOvsdb | ProbeNode):
             return []
-        assert isinstance(command, SetInstalled)
+        assert isinstance(command, WriteMarks)
         self.marks.append(dict(command.interfaces))
-        return [InstalledWritten(command.ovsdb, command.interfaces)]
+        return [MarksWritten(command.ovsdb, command.interfaces)]
 
 
 def port(name: str, ofport: int, pod: str = "", **ids: str) -> InterfaceState:

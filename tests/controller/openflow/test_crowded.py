@@ -77,8 +77,8 @@ def test_a_crowded_world_passes_what_it_allows_and_nothing_else(world: Callable[
     made: World = World()
     made.set_bridge(_bridge())
     made.set_cluster(_cluster(world()))
-    made.settle()
-    plan = made.planned(("db", "br-int"))
+    made.update_plans()
+    plan = made.plan_of(("db", "br-int"))
     assert plan is not None
     assert not plan.error
     flows = [wire_flow(key, body) for key, body in plan.flows.items()]

@@ -49,8 +49,8 @@ def test_a_switch_floods_to_more_ports_than_one_flow_can_name() -> None:
     made: World = World()
     made.set_bridge(bridge())
     made.set_cluster(cluster())
-    made.settle()
-    plan = made.planned(("db", "br-int"))
+    made.update_plans()
+    plan = made.plan_of(("db", "br-int"))
     assert plan is not None and not plan.error and not plan.refused
     flows = [wire_flow(key, body) for key, body in plan.flows.items()]
     # Of the ports' own flows only those of ports that are there, which is quicker.

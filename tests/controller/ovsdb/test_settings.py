@@ -9,7 +9,7 @@ import pytest
 
 from controller.metrics.series import SWITCH_AWAY
 from controller.ovsdb.bridge_settings import ControllerRow
-from controller.reconcile.events import InstalledWritten
+from controller.reconcile.events import MarksWritten
 from controller.status import away_reasons
 from tests.helpers.ovsdb_node import Core, Node, free_port, running, until
 
@@ -268,7 +268,7 @@ def port(node: Node) -> Iterator[str]:
 
 def written(core: Core) -> list[Mapping[str, bool]]:
     core.take()
-    return [event.interfaces for event in core.events if isinstance(event, InstalledWritten)]
+    return [event.interfaces for event in core.events if isinstance(event, MarksWritten)]
 
 
 def test_installed_flags(node: Node, core: Core, port: str) -> None:

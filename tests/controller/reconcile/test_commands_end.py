@@ -7,19 +7,19 @@ from collections.abc import Mapping
 import pytest
 
 from controller.reconcile.events import (
-    AskNode,
     BridgeChanged,
     ClusterChanged,
     DumpFlows,
     Event,
     FlowsDumped,
+    ProbeNode,
     SendBundle,
     SwitchUp,
     Tick,
 )
 from controller.reconcile.meters import MeterChanges
-from controller.reconcile.port_marks import ASK_AGAIN_SECONDS
-from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY, Switch
+from controller.reconcile.port_marks import REWRITE_MARK_SECONDS
+from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY_SECONDS, Switch
 from controller.runtime import commands as carrier_module
 from controller.runtime.commands import CommandRunner
 from flows.bridge.connection_peer import ConnectionPeer
@@ -71,7 +71,7 @@ class Hands:
     def forget(self, ovsdb: str) -> None:
         """No test here has managers."""
 
-    def ask_node(self, command: AskNode) -> None:
+    def ask_node(self, command: ProbeNode) -> None:
         """No node here was asked before."""
 
     def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
@@ -109,7 +109,9 @@ def test_a_command_that_fails_anywhere_is_tried_again(
     driver.sync()
     run(hands, BridgeChanged(BRIDGE), SwitchUp(7, 1), ClusterChanged(cluster(DENY)))
     for _ in range(2 * times + 1):
-        driver.now += max(COMMAND_SECONDS, ASK_AGAIN_SECONDS, LONGEST_RETRY) if silent else LONGEST_RETRY
+        driver.now += (
+            max(COMMAND_SECONDS, REWRITE_MARK_SECONDS, LONGEST_RETRY_SECONDS) if silent else LONGEST_RETRY_SECONDS
+        )
         run(hands, Tick())
     switch = driver.core.switches[7]
     assert switch.realized and switch.in_flight is None and not switch.dumping
@@ -138,19 +140,19 @@ def test_an_answer_that_comes_after_all_changes_nothing() -> None:
     number = driver.core.switches[7].dumps_asked
     driver.now += COMMAND_SECONDS
     run(hands, Tick())
-    driver.now += LONGEST_RETRY
+    driver.now += LONGEST_RETRY_SECONDS
     run(hands, Tick())
     late = FlowsDumped(7, 1, number, {}, {}, 0)
     run(hands, late, ClusterChanged(cluster(DENY, ALLOW)))
     assert driver.core.switches[7].realized
-    assert driver.core.world.planned(("db", "br-int")).flows == driver.switches[7].flows  # type: ignore[union-attr]
+    assert driver.core.world.plan_of(("db", "br-int")).flows == driver.switches[7].flows  # type: ignore[union-attr]
 
 
 def test_a_switch_that_has_failed_for_days_is_still_tried_again() -> None:
     switch = Switch(1, session=1)
     switch.failures = 5000
     switch.trip("no", 10.0)
-    assert switch.retry_at == 10.0 + LONGEST_RETRY
+    assert switch.retry_at == 10.0 + LONGEST_RETRY_SECONDS
 
 
 def test_switches_that_come_together_are_audited_at_times_of_their_own() -> None:

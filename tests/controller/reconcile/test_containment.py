@@ -36,8 +36,8 @@ from flows.cluster.net import parse_address
 from flows.plan import bridge_plan
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
-from flows.plan.pod_places import Places
-from flows.plan.rule_news import Telling
+from flows.plan.pod_ports import PodPorts
+from flows.plan.rule_distribution import RuleDistributor
 from flows.plan.rules import BridgeRules
 from flows.plan.world import World
 from flows.policy.engine import PolicyEngine
@@ -168,9 +168,9 @@ ONCE = (
     Fault(RuleSets, "follow", lambda *_: True),
     Fault(RuleNumbers, "enter", lambda *_: True),
     Fault(RuleNumbers, "leave", lambda *_: True),
-    Fault(Places, "move", lambda *_: True),
-    Fault(Places, "told", lambda *_: True),
-    Fault(Telling, "tell", lambda *_: True),
+    Fault(PodPorts, "move", lambda *_: True),
+    Fault(PodPorts, "take_reported", lambda *_: True),
+    Fault(RuleDistributor, "distribute", lambda *_: True),
     Fault(PortLedger, "see", lambda *_: True),
     Fault(Switch, "want", lambda *_: True),
     Fault(Switch, "up", lambda *_: True),
@@ -290,7 +290,7 @@ def test_what_keeps_raising_concerns_nobody_else(
             play.tick()
             if (
                 fault.spares is not with_closed_policy
-                or play.driver.core.world.kept_out.reasons
+                or play.driver.core.world.rejected.reasons
                 or fault.name == "_compute"
             ):
                 play.check(_spared(play, fault), *others)
@@ -307,7 +307,7 @@ def test_what_keeps_raising_concerns_nobody_else(
     for _ in range(4):
         play.tick(70.0)
     play.check(play.cluster, *BRIDGES)
-    assert not list(play.driver.core.contained())
+    assert not list(play.driver.core.contained_problems())
 
 
 def _spared(play: Play, fault: Fault) -> Cluster:
@@ -317,7 +317,7 @@ def _spared(play: Play, fault: Fault) -> Cluster:
         # A rule that several policies share is the same rule.
         failed = {ref.policy for ref in core.world.engine.failures}
         return with_closed_policy(play.cluster, *failed) if failed else play.cluster
-    return fault.spares(play.cluster) if core.world.kept_out.reasons else play.cluster
+    return fault.spares(play.cluster) if core.world.rejected.reasons else play.cluster
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, *ONCE], ids=repr)
@@ -364,12 +364,12 @@ def test_one_event_that_fails_among_thousands_starts_over_once(monkeypatch: pyte
     events[700] = BridgeChanged(bad)
     play.driver.send(*events)
     assert len(started) == 1
-    assert [p.key for p in play.driver.core.contained()] == ["bridge br-bad at db"]
+    assert [p.key for p in play.driver.core.contained_problems()] == ["bridge br-bad at db"]
     play.tick()
     play.check(play.cluster, *BRIDGES)
     monkeypatch.undo()
     play.driver.send(BridgeChanged(bad))
-    assert not list(play.driver.core.contained())
+    assert not list(play.driver.core.contained_problems())
 
 
 def test_where_events_fail_together_they_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +389,7 @@ def test_where_events_fail_together_they_are_taken_one_by_one(monkeypatch: pytes
     events[200] = BridgeChanged(BridgeState("db", "br-bad", 9, "n9"))
     play.driver.send(*events)
     assert len(started) == 2
-    assert "bridge br-bad at db" in play.driver.core.faults
+    assert "bridge br-bad at db" in play.driver.core.contained_errors
     play.bridges["db", "br-n2"] = replace(BRIDGES["db", "br-n2"], ovs_version="499")
     play.tick()
     play.check(play.cluster, *BRIDGES)
@@ -400,11 +400,11 @@ def test_a_snapshot_with_one_bad_object_is_taken_without_it(monkeypatch: pytest.
     play = Play()
     play.start()
     play.check(with_closed_policy(play.cluster), *BRIDGES)
-    (problem,) = play.driver.core.contained()
+    (problem,) = play.driver.core.contained_problems()
     assert problem.key == "NetworkPolicy x/bad" and "Oops" in problem.reason
     play.step("policy", "bad", "a")
     play.check(play.cluster, *BRIDGES)
-    assert not list(play.driver.core.contained())
+    assert not list(play.driver.core.contained_problems())
 
 
 def test_a_policy_that_cannot_even_be_selected_by_closes_its_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,7 +444,7 @@ def test_a_bridge_that_cannot_be_planned_keeps_what_its_switch_has(monkeypatch: 
         for _ in range(3):
             play.tick(70.0)
         assert play.driver.switches[1].flows == before
-        assert "cannot be planned" in play.driver.core.world.failed["db", "br-n1"].reason
+        assert "cannot be planned" in play.driver.core.world.failures["db", "br-n1"].reason
         assert not play.driver.core.switches[1].realized
     play.tick(70.0)
     play.check(play.cluster, *BRIDGES)

@@ -16,7 +16,7 @@ from controller.reconcile.invalid_packets import (
     WINDOW_SECONDS,
     InvalidLedger,
     InvalidReason,
-    Sent,
+    SentPackets,
 )
 from controller.reconcile.switch import AUDIT_SECONDS
 from flows.pipeline.cookies import CookieKind, cookie
@@ -61,7 +61,7 @@ class Bench:
     def step(self, step: Step, port: int = PORT, seconds: float = AUDIT_SECONDS) -> InvalidReason | None:
         self.send(port, step)
         self.dump(seconds)
-        told = self.ledger.told(port)
+        told = self.ledger.finding(port)
         return told.reason if told is not None else None
 
 
@@ -104,7 +104,7 @@ def test_who_comes_to_a_port_is_not_told_what_the_one_before_sent() -> None:
         del bench.counts[key]
     bench.send(PORT, Step(broken=100), b"b")
     bench.dump()
-    assert bench.ledger.told(PORT) is None
+    assert bench.ledger.finding(PORT) is None
     assert bench.ledger.take_news() == ([], [])  # it came and went between two looks
 
 
@@ -114,7 +114,7 @@ def test_a_flow_that_has_counted_for_long_when_it_is_first_seen_says_nothing_of_
     bench.now += 10_000
     assert bench.step(Step()) is None
     assert bench.step(Step(broken=20)) is InvalidReason.BROKEN
-    assert bench.ledger.total(PORT) == Sent(1020, 0, 1020)
+    assert bench.ledger.total(PORT) == SentPackets(1020, 0, 1020)
 
 
 def test_a_switch_that_counts_anew_is_believed() -> None:
@@ -131,7 +131,7 @@ def test_ports_that_go_are_forgotten_and_flows_of_other_tables_do_not_count() ->
     bench.counts.clear()
     bench.flow(STATE.number, b"x", CookieKind.BROKEN, PORT, 100)
     bench.dump()
-    assert (bench.ledger.told(PORT), bench.ledger.total(PORT)) == (None, Sent())
+    assert (bench.ledger.finding(PORT), bench.ledger.total(PORT)) == (None, SentPackets())
     assert bench.ledger.take_news() == ([], [PORT])
 
 
@@ -153,7 +153,7 @@ def test_ports_are_told_each_by_what_it_sent_alone_and_each_change_is_news_once(
         assert not standing & set(came)
         assert set(went) <= standing
         standing = (standing | set(came)) - set(went)
-        assert standing == {port for port in (PORT, 9) if both.ledger.told(port) is not None}
+        assert standing == {port for port in (PORT, 9) if both.ledger.finding(port) is not None}
 
 
 @settings(deadline=None, max_examples=200)
@@ -169,4 +169,4 @@ def test_what_a_switch_counts_besides_is_not_kept() -> None:
     bench.send(PORT, Step(broken=20))
     counters = {key: FlowCounters(n, 0, 1) for key, (_, n, _) in bench.counts.items()}
     bench.ledger.dumped(counters, {}, bench.now)
-    assert (bench.ledger.told(PORT), bench.ledger.total(PORT)) == (None, Sent())
+    assert (bench.ledger.finding(PORT), bench.ledger.total(PORT)) == (None, SentPackets())

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import (
-    AskNode,
     ClusterChanged,
     Command,
     DumpFlows,
     Event,
     FlowsDumped,
     NodeAnswered,
+    ProbeNode,
     SwitchDown,
 )
 from controller.reconcile.meters import MeterReport
@@ -45,7 +45,7 @@ class Asking(Driver):
 
     def __init__(self) -> None:
         super().__init__(["n1", "n2"])
-        self.asked: list[AskNode] = []
+        self.asked: list[ProbeNode] = []
         for number in (1, 2):
             self.bridge(bridge(number, port(f"p{number}", 1, f"x/{'ab'[number - 1]}")))
         self.sync("n1", "n2")
@@ -54,7 +54,7 @@ class Asking(Driver):
         self.send(ClusterChanged(cluster()))
 
     def _answer(self, command: Command) -> list[Event]:
-        if isinstance(command, AskNode):
+        if isinstance(command, ProbeNode):
             self.asked.append(command)
             return []
         answers = super()._answer(command)
@@ -64,7 +64,7 @@ class Asking(Driver):
 
     def answered(self, number: int = 1) -> set[Net]:
         """What counts on a switch, by its plan."""
-        plan = self.core.world.planned((f"n{number}", "br-int"))
+        plan = self.core.world.plan_of((f"n{number}", "br-int"))
         assert plan is not None
         assert (
             plan.view.confirmed_addresses
@@ -126,7 +126,7 @@ def test_a_new_session_asks_again_for_what_was_believed() -> None:
     found.send(SwitchDown(1, 1))
     assert found.asked == []
     found.connect(1, 2)
-    assert found.asked == [AskNode(1, 2, (MORE,))]
+    assert found.asked == [ProbeNode(1, 2, (MORE,))]
     assert found.answered() == {MORE}
     flows = dict(found.switches[1].flows)
     found.core.start_over()

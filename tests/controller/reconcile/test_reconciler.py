@@ -19,8 +19,8 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
-from controller.reconcile.reconciler import SETTLE_SECONDS
-from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY
+from controller.reconcile.reconciler import STARTUP_WAIT_SECONDS
+from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY_SECONDS
 from controller.status.report import pod_views, policy_views, problem_views, switch_views, unrealized
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
@@ -76,7 +76,7 @@ def test_an_ovsdb_out_of_reach_holds_the_others_up_for_a_while_only() -> None:
     driver.send(ClusterChanged(cluster()))
     assert not driver.switches[7].bundles
     assert driver.core.due(driver.now) is not None
-    driver.now = SETTLE_SECONDS
+    driver.now = STARTUP_WAIT_SECONDS
     driver.send(Tick())
     assert driver.switches[7].bundles
 
@@ -130,12 +130,12 @@ def test_a_refused_bundle_is_dumped_again_later_each_time() -> None:
     assert not driver.core.switches[7].realized
     assert "table full" in next(iter(unrealized(driver.core, driver.core.revision)))
     assert driver.send(Tick()) == []
-    driver.now += FIRST_RETRY
+    driver.now += FIRST_RETRY_SECONDS
     assert [type(c) for c in driver.send(Tick())] == [DumpFlows, SendBundle]
     driver.switches[7].broken = ""
-    driver.now += FIRST_RETRY
+    driver.now += FIRST_RETRY_SECONDS
     assert driver.send(Tick()) == [], "the second retry waits longer"
-    driver.now += FIRST_RETRY
+    driver.now += FIRST_RETRY_SECONDS
     driver.send(Tick())
     assert driver.core.switches[7].realized
     assert list(unrealized(driver.core, driver.core.revision)) == []
@@ -195,7 +195,7 @@ def test_a_bridge_that_takes_back_its_datapath_id_gets_what_changed_meanwhile() 
 
 def test_what_a_failed_computation_left_behind_is_not_believed() -> None:
     driver = ready()
-    plan = driver.core.world.planned(("db", "br-int"))
+    plan = driver.core.world.plan_of(("db", "br-int"))
     assert plan is not None
     wanted = dict(plan.flows)
     key, _ = plan.flows.popitem()  # the plan has changed, and nobody was told

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import BundleDone, BundleFailed, Command, DumpFlows, SendBundle
-from controller.reconcile.switch import AUDIT_SECONDS, LONGEST_RETRY, Switch
+from controller.reconcile.switch import AUDIT_SECONDS, LONGEST_RETRY_SECONDS, Switch
 from flows.wire.values import Body, FlowKey, flow_key
 from tests.helpers.reconcile_driver import ValueSwitch
 
@@ -72,12 +72,12 @@ class Pair:
 
     def check(self) -> None:
         """What is believed, unless flows were changed by hand, and that counts are those of it."""
-        actual = self.switch.actual()
-        assert (actual is None) == (self.switch.size is None)
+        actual = self.switch.actual_flows()
+        assert (actual is None) == (self.switch.actual_count is None)
         if actual is not None:
             believed = dict(actual)
             assert believed == self.real.flows
-            assert self.switch.size == len(believed)
+            assert self.switch.actual_count == len(believed)
             assert not self.switch.realized or self.real.flows == self.desired
 
 
@@ -106,9 +106,9 @@ def test_what_is_believed_is_what_is_there_and_ends_as_it_shall_be(
         elif step in ("answer", "refuse"):
             pair.answer(step == "refuse")
         elif step == "ask":
-            pair.switch.ask()
+            pair.switch.request_counters()
         elif step == "wait":
-            pair.now += LONGEST_RETRY
+            pair.now += LONGEST_RETRY_SECONDS
         elif step == "forget":
             pair.switch.forget()
         else:
@@ -132,7 +132,7 @@ def test_who_asks_for_all_counters_while_few_are_on_their_way_gets_them_next() -
     pair = Pair()
     pair.replace({KEYS[0]: BODIES[0]})
     pair.go_on()
-    pair.switch.ask()
+    pair.switch.request_counters()
     first = pair.waiting[0]
     assert isinstance(first, DumpFlows)
     assert not first.all_counters
@@ -153,7 +153,7 @@ def test_before_anything_is_wanted_a_switch_is_asked_only_for_who_asks() -> None
     switch = Switch(1)
     switch.up(1)
     assert switch.next(0.0, may_send=False) == []
-    switch.ask()
+    switch.request_counters()
     (command,) = switch.next(0.0, may_send=False)
     assert isinstance(command, DumpFlows)
     assert command.all_counters

@@ -143,7 +143,7 @@ def test_a_policy_is_told_as_the_switches_have_it(world: Cluster) -> None:
         for rule in found.rules:
             packets = 0
             for name, bridge in core.world.bridges.items():
-                plan = core.world.planned(name)
+                plan = core.world.plan_of(name)
                 assert plan is not None
                 for number, part in plan.rules.rules.items():
                     if part.direction == rule.direction and tuple(map(str, part.owners)) == rule.rules:

@@ -40,7 +40,7 @@ def driver(said: str) -> Driver:
 
 
 def own(found: Driver, node: str = "n1") -> set[Net]:
-    plan = found.core.world.planned((node, "br-int"))
+    plan = found.core.world.plan_of((node, "br-int"))
     assert plan is not None
     assert plan.view.node_addresses == found.core.world.reading((node, "br-int")).binding.node_addresses
     return set(plan.view.node_addresses)

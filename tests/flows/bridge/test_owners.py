@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.reconcile.away_ovsdbs import AWAY_SECONDS, MOST_AWAY
+from controller.reconcile.disconnected_ovsdbs import FORGET_OVSDB_SECONDS, MOST_DISCONNECTED_OVSDBS
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
@@ -97,7 +97,7 @@ def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: C
         connect(driver, 0x1001, HONEST)
         return  # nobody can tell them apart: who came first has it
     driver.send(Tick())
-    assert driver.core.served(0x1001) == ("n1-db", "br-int")
+    assert driver.core.bridge_of(0x1001) == ("n1-db", "br-int")
     assert driver.switches[0x1001].flows == served().switches[0x1001].flows
     assert len(driver.switches[0x1001].bundles) == 1, "nothing of the thief's was ever sent"
 
@@ -139,7 +139,7 @@ def test_a_session_with_another_nodes_certificate_gives_way_to_the_nodes_own() -
     assert ServePeer(0x1001, own) in seen
     assert not any(isinstance(command, ServePeer) for command in driver.send(Tick()))
     connect(driver, 0x1001, own, session=2)
-    assert driver.core.served(0x1001) == (TRUE.ovsdb, TRUE.name)
+    assert driver.core.bridge_of(0x1001) == (TRUE.ovsdb, TRUE.name)
     assert driver.core.switches[0x1001].realized
 
 
@@ -150,7 +150,7 @@ def test_a_node_that_was_installed_again_is_served_at_once() -> None:
     driver.switches[0x1001].flows = {}
     tell(driver, again, HONEST)
     connect(driver, 0x1001, HONEST, session=2)
-    assert driver.core.served(0x1001) == ("zzz", "br-int")
+    assert driver.core.bridge_of(0x1001) == ("zzz", "br-int")
     assert driver.core.switches[0x1001].realized
     assert {"uuid-new": True} in driver.marks
     views = {view.ovsdb: view for view in switch_views(driver.core, driver.now)}
@@ -166,10 +166,10 @@ def test_an_ovsdb_that_is_away_does_not_lose_its_switch_to_who_proves_nothing() 
     driver.send(OvsdbState("n1-db", False, "closed by the peer"))
     tell(driver, FALSE, EVIL)
     assert not any(isinstance(command, ForgetOvsdb) for command in driver.send(Tick()))
-    driver.now += AWAY_SECONDS * 2
+    driver.now += FORGET_OVSDB_SECONDS * 2
     driver.send(Tick())
     assert driver.switches[0x1001].flows == before
-    assert driver.core.served(0x1001) == ("n1-db", "br-int")
+    assert driver.core.bridge_of(0x1001) == ("n1-db", "br-int")
 
 
 def addresses(driver: Driver) -> tuple[Net, ...]:
@@ -228,7 +228,7 @@ def test_a_bridge_of_a_node_that_nobody_named_has_no_pods_and_says_what_to_set()
 
 def test_what_has_left_is_forgotten() -> None:
     driver = served()
-    for number in range(MOST_AWAY + 50):
+    for number in range(MOST_DISCONNECTED_OVSDBS + 50):
         name = f"old{number}"
         bridge = BridgeState(name, "br-int", 0x5000 + number, name, name, interfaces=(port(f"p{name}", 1, "x/none"),))
         tell(driver, bridge, ConnectionPeer("10.0.0.9"))
@@ -237,8 +237,8 @@ def test_what_has_left_is_forgotten() -> None:
         driver.send(SwitchDown(bridge.dpid, 1), SwitchDown(0x9000 + number, 1), OvsdbState(name, False, "closed"))
     assert sorted(driver.core.switches)[0] == 0x1001 and max(driver.core.switches) < 0x9000
     driver.send(Tick())
-    assert len(driver.core.world.bridges) <= MOST_AWAY + 1
-    driver.now += AWAY_SECONDS
+    assert len(driver.core.world.bridges) <= MOST_DISCONNECTED_OVSDBS + 1
+    driver.now += FORGET_OVSDB_SECONDS
     driver.send(Tick())
     core = driver.core
     assert list(core.world.bridges) == [("n1-db", "br-int")]
@@ -253,7 +253,7 @@ def test_one_that_comes_back_after_it_was_forgotten_is_served_as_before() -> Non
     driver = served()
     flows = dict(driver.switches[0x1001].flows)
     driver.send(SwitchDown(0x1001, 1), OvsdbState("n1-db", False, "closed"))
-    driver.now += AWAY_SECONDS
+    driver.now += FORGET_OVSDB_SECONDS
     driver.send(Tick())
     assert not driver.core.world.bridges
     tell(driver, TRUE, HONEST)

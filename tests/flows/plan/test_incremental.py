@@ -15,8 +15,8 @@ from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net, parse_address
 from flows.pipeline.pod_limits import Limit
+from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
-from flows.plan.rule_news import Plan
 from flows.plan.world import World
 from flows.policy import flow_limits, rule_numbers
 from flows.policy.reference import compile_policy
@@ -59,7 +59,7 @@ class Walk:
         self.world = World()
         self.cluster = Cluster()
         self.seen: dict[tuple[str, str], dict[FlowKey, Body]] = {}
-        self.plans: dict[tuple[str, str], Plan] = {}
+        self.plans: dict[tuple[str, str], BridgePlan] = {}
         self.world.set_cluster(self.cluster)
 
     def towards(self, goal: Cluster) -> None:
@@ -121,11 +121,11 @@ class Walk:
 
     def check(self) -> None:
         """What changed is exactly what was said to change, and what is there is what the full computation says."""
-        told = self.world.settle()
-        self.world.replanned, self.world.concerned = set(), set()
+        told = self.world.update_plans()
+        self.world.replanned, self.world.bridges_to_show = set(), set()
         expected = full(self.cluster, self.world.bridges)
         for name, flows in expected.items():
-            plan = self.world.planned(name)
+            plan = self.world.plan_of(name)
             assert plan is not None
             assert plan.flows == flows
             assert self.world.reading(name) == read_bridge(self.world.bridges[name], self.cluster)

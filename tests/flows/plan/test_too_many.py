@@ -52,15 +52,15 @@ def test_a_namespace_that_asks_for_too_much_of_a_bridge_is_shut_there_and_the_ot
     core.world.set_bridge(BridgeState("db", "br", 1, "one", interfaces=ports))
     cluster = Cluster(pods=pods, policies=policies)
     core.world.set_cluster(cluster)
-    core.world.settle()
-    plan = core.world.planned(("db", "br"))
+    core.world.update_plans()
+    plan = core.world.plan_of(("db", "br"))
     assert plan is not None
     whole = len(plan.flows)
     assert not policy_problems(core)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", 50)
         core.world.set_bridge(BridgeState("db", "br", 1, "one", interfaces=ports[::-1]))
-        core.world.settle()
+        core.world.update_plans()
         # Its own 95 prefixes, its subject, and where its rule ends.
         assert len(plan.flows) == whole - 97
         (fault,) = policy_problems(core).items()
@@ -69,7 +69,7 @@ def test_a_namespace_that_asks_for_too_much_of_a_bridge_is_shut_there_and_the_ot
         assert [view.realized for view in policy_views(core) if view.key == "big/p"] == [False]
         fewer = MappingProxyType({**policies, Key("big", "p"): blocks("big", 20)})
         core.world.set_cluster(replace(cluster, policies=fewer))
-        core.world.settle()
+        core.world.update_plans()
         assert not policy_problems(core)
 
 
@@ -90,7 +90,7 @@ def test_an_address_in_many_rules_costs_a_flow_on_each_bridge_and_no_encoding(
         world.set_bridge(BridgeState("db", node, number, node, interfaces=ports))
     cluster = Cluster(pods=pods, policies=policies)
     world.set_cluster(cluster)
-    world.settle()
+    world.update_plans()
     encoded: list[Body] = []
 
     def counting(cookie: int, actions: tuple[Action, ...], goto: int | None) -> Body:
@@ -100,7 +100,7 @@ def test_an_address_in_many_rules_costs_a_flow_on_each_bridge_and_no_encoding(
     monkeypatch.setattr(encoder, "encode_body", counting)
     guest = pod("elsewhere", 1000, "node-unknown")
     world.set_cluster(replace(cluster, pods={**pods, guest.key: guest}))
-    assert [len(flows) for flows in world.settle().values()] == [1] * 10
+    assert [len(flows) for flows in world.update_plans().values()] == [1] * 10
     world.set_cluster(cluster)
-    assert [len(flows) for flows in world.settle().values()] == [1] * 10
+    assert [len(flows) for flows in world.update_plans().values()] == [1] * 10
     assert not encoded

@@ -19,10 +19,10 @@ from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.pod_limits import Limit
 from flows.pipeline.registers import SOURCE_OFPORT
 from flows.pipeline.tables import CLASSIFY
-from flows.plan import templates
+from flows.plan import pod_templates
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
-from flows.plan.templates import PodFrames
+from flows.plan.pod_templates import PodTemplates
 from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
 from flows.render.pods import render_pod
@@ -30,7 +30,7 @@ from flows.wire.values import Body
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
 MAC = 0x020000000102
-FRAMES: PodFrames = PodFrames()  # one, so that frames are used more than once
+FRAMES: PodTemplates = PodTemplates()  # one, so that frames are used more than once
 
 
 def pod(ofport: int, mac: int | None, *nets: Net) -> Attachment:
@@ -66,7 +66,7 @@ def rendered(one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Bod
     return dict(map(encoder.flow, found.flows()))
 
 
-def filled(frames: PodFrames, one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+def filled(frames: PodTemplates, one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
     keys, bodies = frames.flows(one, isolated)
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, bodies, strict=True))
@@ -79,13 +79,17 @@ def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: Attachment, 
 
 
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
-    class Filled(PodFrames):
+    class Filled(PodTemplates):
         def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
             assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
             return super().plain(pod, isolated)
 
     frames = Filled()
-    kinds = [versions for count in range(templates.MOST_ADDRESSES + 1) for versions in product((4, 6), repeat=count)]
+    kinds = [
+        versions
+        for count in range(pod_templates.MOST_TEMPLATE_ADDRESSES + 1)
+        for versions in product((4, 6), repeat=count)
+    ]
     for versions, mac, isolated in product(kinds, (None, MAC), ISOLATED):
         nets = [Net(version, 0x0A000001 + n, ADDRESS_BITS[version]) for n, version in enumerate(versions)]
         for ofport in (1, MAX_OFPORT):
@@ -104,7 +108,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     ],
 )
 def test_what_cannot_be_rendered_is_refused_alike(one: Attachment) -> None:
-    frames = PodFrames()
+    frames = PodTemplates()
     filled(frames, pod(1, MAC, Net(4, 0x0A000001, 32)), ISOLATED[0])
     with pytest.raises(Exception, match=r".") as plain:
         rendered(one, ISOLATED[0])
@@ -121,9 +125,9 @@ def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest
         matched, loaded = (1, 0) if what == "match" else (0, 1)
         flows.add(CLASSIFY, 1, [exactly(IN_PORT, one.ofport + matched)], [Load(SOURCE_OFPORT, one.ofport + loaded)])
 
-    monkeypatch.setattr(templates, "render_pod", odd)
+    monkeypatch.setattr(pod_templates, "render_pod", odd)
     with pytest.raises(ValueError, match="differ in more than"):
-        PodFrames().flows(pod(1, MAC), ISOLATED[0])
+        PodTemplates().flows(pod(1, MAC), ISOLATED[0])
 
 
 class Plain(FlowEncoder):

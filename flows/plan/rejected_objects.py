@@ -13,10 +13,10 @@ from flows.cluster.model import EVERYTHING, Cluster, Key, Policy
 
 K = TypeVar("K")
 V = TypeVar("V")
-Name = tuple[str, Key | str]  # kind, and key or name
+ObjectName = tuple[str, Key | str]  # kind, and key or name
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error as people read it, with the place it comes from."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
@@ -44,25 +44,27 @@ class _Without(Mapping[K, V]):
         return sum(1 for _ in self)
 
 
-class KeptOut:
+class RejectedObjects:
     """What is kept out: `reasons` by kind and key."""
 
     def __init__(self) -> None:
-        self.reasons: dict[Name, str] = {}
-        self._levels: dict[Name, int] = {}  # how often a policy failed: 1 with its own subjects, 2 with its namespace
+        self.reasons: dict[ObjectName, str] = {}
+        self._levels: dict[
+            ObjectName, int
+        ] = {}  # how often a policy failed: 1 with its own subjects, 2 with its namespace
 
     def add(self, kind: str, key: Key | str, error: BaseException) -> None:
         """Taking this object in failed, in the form that `known` gave."""
         name = kind, key
         self._levels[name] = self._levels.get(name, 0) + 1
-        self.reasons[name] = f"it cannot be taken in and is kept out: {describe(error)}"
+        self.reasons[name] = f"it cannot be taken in and is kept out: {describe_error(error)}"
 
-    def retry(self, kind: str, key: Key | str) -> bool:
+    def readmit(self, kind: str, key: Key | str) -> bool:
         """The object has changed or is gone: it is as good as any other. Whether it was kept out."""
         self._levels.pop((kind, key), None)
         return self.reasons.pop((kind, key), None) is not None
 
-    def known(self, cluster: Cluster) -> Cluster:
+    def accepted(self, cluster: Cluster) -> Cluster:
         """The cluster as far as it is taken in."""
         if not self.reasons:
             return cluster

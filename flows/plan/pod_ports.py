@@ -12,18 +12,18 @@ from flows.bridge.state import Attachment
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 
-Place = tuple[tuple[BridgeName, int], ...]  # bridges and ofports of a pod
+BridgePorts = tuple[tuple[BridgeName, int], ...]  # bridges and ofports of a pod
 
 
-class Places:
+class PodPorts:
     """`ports` has the pods on each bridge."""
 
     def __init__(self) -> None:
         self.ports: dict[BridgeName, dict[Key, Attachment]] = {}
-        self._of: dict[Key, Place] = {}
-        self._before: dict[Key, Place] = {}  # of pods that moved: what plans were told last
+        self._of: dict[Key, BridgePorts] = {}
+        self._before: dict[Key, BridgePorts] = {}  # of pods that moved: what plans were told last
 
-    def of(self, key: Key) -> Place:
+    def of(self, key: Key) -> BridgePorts:
         """Where a pod stands."""
         return self._of.get(key, ())
 
@@ -61,12 +61,12 @@ class Places:
         else:
             self._of.pop(key, None)
 
-    def untell(self, name: BridgeName, keys: Iterable[Key]) -> None:
+    def forget_reported(self, name: BridgeName, keys: Iterable[Key]) -> None:
         """The bridge has no plan, or a new one, that never heard of these pods."""
         for key in keys:
             self._before[key] = _without(self._before.get(key, self._of.get(key, ())), name)
 
-    def told(self) -> dict[Key, Place]:
+    def take_reported(self) -> dict[Key, BridgePorts]:
         """Where pods that moved were when plans heard of them last. From now on plans have heard of all."""
         before, self._before = self._before, {}
         return before
@@ -79,5 +79,5 @@ class Places:
         return found
 
 
-def _without(place: Place, name: BridgeName) -> Place:
+def _without(place: BridgePorts, name: BridgeName) -> BridgePorts:
     return tuple([one for one in place if one[0] != name])

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection
 
 from controller.reconcile.events import OvsdbState
 
-AWAY_SECONDS = 600.0
-MOST_AWAY = 256
+FORGET_OVSDB_SECONDS = 600.0
+MOST_DISCONNECTED_OVSDBS = 256
 
 
-class Away:
+class DisconnectedOvsdbs:
     """Which OVSDBs are away, the longest first."""
 
     def __init__(self, kept: Collection[str]) -> None:
@@ -41,7 +41,7 @@ class Away:
         for ovsdb, since in self._since.items():
             if ovsdb in gone:
                 continue
-            if now - since < AWAY_SECONDS and len(self._since) - len(gone) <= MOST_AWAY:
+            if now - since < FORGET_OVSDB_SECONDS and len(self._since) - len(gone) <= MOST_DISCONNECTED_OVSDBS:
                 break
             if not is_served(ovsdb):
                 gone.append(ovsdb)

@@ -25,21 +25,21 @@ from flows.wire.codec import encode_body, encode_key
 from flows.wire.values import Body, FlowKey
 
 # Keys, and as many bodies.
-Encoded = tuple[tuple[FlowKey, ...], tuple[Body, ...]]
-MOST_ADDRESSES = 4  # of a pod that is filled in; it bounds the number of frames
+EncodedFlows = tuple[tuple[FlowKey, ...], tuple[Body, ...]]
+MOST_TEMPLATE_ADDRESSES = 4  # of a pod that is filled in; it bounds the number of frames
 _SIZES = {version: width // 8 for version, width in ADDRESS_BITS.items()}
-_PORTS = 1 << 10  # ofports that a frame remembers: bridges have pods at the same ones
+_CACHED_PORTS = 1 << 10  # ofports that a frame remembers: bridges have pods at the same ones
 # Samples are made of bytes that are all different, from here on.
 _SAMPLE, _OTHER = 0x90, 0x10
 
 
-class PodFrames:
+class PodTemplates:
     """Encodes the flows of pods' ports. All bridges share one."""
 
     def __init__(self) -> None:
-        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodFrame] = {}
+        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodTemplate] = {}
 
-    def flows(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded:
+    def flows(self, pod: Attachment, isolated: frozenset[Direction]) -> EncodedFlows:
         """The flows that `render_pod` gives, in any order. Raises what it raises, and what the encoder does."""
         values = _values(pod)
         if values is None:
@@ -50,27 +50,27 @@ class PodFrames:
             frame = self._frames[shape] = self._cut(pod, isolated)
         return frame.fill(pod.ofport, values)
 
-    def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> Encoded:
+    def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> EncodedFlows:
         """The same, flow by flow."""
         flows = _rendered(pod, isolated)
         keys = tuple([encode_key(flow.table, flow.priority, flow.match) for flow in flows])
         return keys, tuple([encode_body(flow.cookie, flow.actions, flow.goto) for flow in flows])
 
-    def _cut(self, pod: Attachment, isolated: frozenset[Direction]) -> PodFrame:
+    def _cut(self, pod: Attachment, isolated: frozenset[Direction]) -> PodTemplate:
         """The frame of pods like this one. Raises ValueError where more than their values differs."""
         sample, other = _sample(pod, _SAMPLE), _sample(pod, _OTHER)
         values, others = _values(sample), _values(other)
         if values is None or others is None:
             raise ValueError("samples of pods that are not filled in")
         keys, _ = self.plain(sample, isolated)
-        frame = PodFrame(_rendered(sample, isolated), keys, sample.ofport, values)
+        frame = PodTemplate(_rendered(sample, isolated), keys, sample.ofport, values)
         filled, plain = frame.fill(other.ofport, others), self.plain(other, isolated)
         if dict(zip(*filled, strict=True)) != dict(zip(*plain, strict=True)):
             raise ValueError("flows of pods that differ in more than their values")
         return frame
 
 
-class PodFrame:
+class PodTemplate:
     """The flows of pods that differ in values: keys are cut where the sample's values stand, bodies know its ofport."""
 
     def __init__(self, flows: list[Flow], keys: tuple[FlowKey, ...], ofport: int, values: list[bytes]) -> None:
@@ -86,16 +86,16 @@ class PodFrame:
         self._pieces = re.split(b"(" + b"|".join(map(re.escape, values)) + b")", b"".join(rest))
         self._holes = [values.index(piece) for piece in self._pieces[1::2]]
         self._keys = Struct("".join(f"{len(key)}s" for key in rest))
-        self._at = lru_cache(maxsize=_PORTS)(self._encode_port)
+        self._at = lru_cache(maxsize=_CACHED_PORTS)(self._encode_port)
 
-    def fill(self, ofport: int, values: list[bytes]) -> Encoded:
+    def fill(self, ofport: int, values: list[bytes]) -> EncodedFlows:
         """The flows of the pod at this port with these values."""
         keys, bodies = self._at(ofport)
         pieces = self._pieces.copy()
         pieces[1::2] = [values[hole] for hole in self._holes]
         return keys + self._keys.unpack(b"".join(pieces)), bodies
 
-    def _encode_port(self, ofport: int) -> Encoded:
+    def _encode_port(self, ofport: int) -> EncodedFlows:
         """Keys of the flows that say nothing else, and the bodies of all."""
         old, place = self._ofport, ofport.to_bytes(len(self._marker), "big")
         keys = tuple([key.replace(self._marker, place) for key in self._shared])
@@ -119,7 +119,7 @@ def _values(pod: Attachment) -> list[bytes] | None:
     then coincide, or be refused.
     """
     nets, mac = pod.addresses, pod.mac
-    if len(nets) > MOST_ADDRESSES:
+    if len(nets) > MOST_TEMPLATE_ADDRESSES:
         return None
     try:
         values = [pod.ofport.to_bytes(2, "big")]

@@ -11,23 +11,22 @@ from typing import TypeVar
 from flows.bridge.owners import BridgeName
 from flows.cluster.model import Key
 from flows.plan.bridge_plan import BridgePlan
-from flows.plan.pod_places import Place, Places
+from flows.plan.pod_ports import BridgePorts, PodPorts
 from flows.policy.engine import PeerChange, PolicyChanges, PolicyEngine, RuleChange
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, has_tracked_rules
 
-Plan = BridgePlan
 K = TypeVar("K")
 
 
-class Telling:
+class RuleDistributor:
     """`plans` are those that there are. `fail` is called with a bridge whose plan raised; it takes the plan away, and
     calls `scour`."""
 
     def __init__(
-        self, plans: Mapping[BridgeName, Plan], places: Places, fail: Callable[[BridgeName, Exception], None]
+        self, plans: Mapping[BridgeName, BridgePlan], places: PodPorts, fail: Callable[[BridgeName, Exception], None]
     ) -> None:
         self._plans = plans
-        self._places = places
+        self._pod_ports = places
         self._fail = fail
         self._where: dict[PodSet, tuple[BridgeName, ...]] = {}  # the bridges that have ports of a set of subjects
         self._using: dict[NetSet, tuple[BridgeName, ...]] = {}  # the bridges that have rules with a set of peers
@@ -39,24 +38,24 @@ class Telling:
         else:
             _strike(self._using, peers, name)
 
-    def drop(self, name: BridgeName, plan: Plan) -> None:
+    def drop(self, name: BridgeName, plan: BridgePlan) -> None:
         """A bridge's plan is given up as it is."""
         for subjects in plan.rules.subjects:
             _strike(self._where, subjects, name)
         for peers in plan.rules.peers:
             _strike(self._using, peers, name)
 
-    def scour(self, name: BridgeName) -> None:
+    def purge(self, name: BridgeName) -> None:
         """A bridge's plan is given up, and what it says it has cannot be believed."""
         for subjects in [one for one, bridges in self._where.items() if name in bridges]:
             _strike(self._where, subjects, name)
         for peers in [one for one, bridges in self._using.items() if name in bridges]:
             _strike(self._using, peers, name)
 
-    def tell(self, settled: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
+    def distribute(self, settled: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
         """Tell what was settled, and of pods that moved. Returns the bridges that have anything to do with it."""
-        before = self._places.told()
-        concerned = {name for key in moved for name, _ in self._places.of(key)}
+        before = self._pod_ports.take_reported()
+        concerned = {name for key in moved for name, _ in self._pod_ports.of(key)}
         # Bridges hear of what their sets of peers have before they hear of rules that come or go with these.
         for turns in settled.peers:
             self._turn(turns, concerned)
@@ -65,10 +64,10 @@ class Telling:
         for subjects, came, went in settled.subjects:
             if subjects not in fresh and has_tracked_rules(subjects):
                 arrived.update((subjects, key) for key in came if key in moved)
-                self._enter(subjects, [one for key in came for one in self._places.of(key)], concerned)
+                self._enter(subjects, [one for key in came for one in self._pod_ports.of(key)], concerned)
                 self._leave(subjects, [one for key in went for one in self._left(key, before)], concerned)
         for key in moved:
-            now, then = self._places.of(key), before.get(key, ())
+            now, then = self._pod_ports.of(key), before.get(key, ())
             for subjects in engine.subjects_of(key):
                 if subjects not in fresh and (subjects, key) not in arrived and has_tracked_rules(subjects):
                     self._enter(subjects, [one for one in now if one not in then], concerned)
@@ -79,10 +78,10 @@ class Telling:
         """The bridges that have ports of these parts' subjects."""
         return {name for part in parts for name in self._where.get(part.subjects, ())}
 
-    def _left(self, key: Key, before: Mapping[Key, Place]) -> Place:
+    def _left(self, key: Key, before: Mapping[Key, BridgePorts]) -> BridgePorts:
         """Where a pod was when plans heard of it last."""
         found = before.get(key)
-        return found if found is not None else self._places.of(key)
+        return found if found is not None else self._pod_ports.of(key)
 
     def _turn(self, turns: PeerChange, concerned: set[BridgeName]) -> None:
         """Tell the bridges whose rules have these peers what came and went."""
@@ -111,7 +110,7 @@ class Telling:
             self._put(new.subjects, new.identity, new, concerned)
         pods = engine.index.pods
         for subjects in fresh:
-            places = [one for n in subjects.members for one in self._places.of(pods[n].key)]
+            places = [one for n in subjects.members for one in self._pod_ports.of(pods[n].key)]
             self._enter(subjects, places, concerned)
         for subjects in bereft:
             if not has_tracked_rules(subjects):
