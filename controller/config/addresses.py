@@ -1,7 +1,8 @@
-"""Addresses as operators write them: HOST:PORT, tcp:HOST:PORT or ssl:HOST:PORT to listen on, and OVSDB remotes as
-ovs-vsctl's `--db` takes them.
+"""Addresses as operators and switches write them: HOST:PORT, tcp:HOST:PORT or ssl:HOST:PORT to listen on, and OVSDB
+remotes as ovs-vsctl's `--db` takes them (ovsdb(7), "Connection Methods").
 
-Only reading and checking stands here; nothing is resolved or opened. Every error says what to write instead.
+The one place where addresses are parsed and formatted. Nothing is resolved or opened here. Every error says what to
+write instead.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-OVSDB_PORT = 6640  # IANA's port for OVSDB; ovsdb(7) assumes it where a remote names none
+OVSDB_PORT = 6640  # IANA; ovsdb(7) assumes it where a remote names no port
+OPENFLOW_PORT = 6653  # IANA
+OVSDB_EXAMPLE = f"tcp:0.0.0.0:{OVSDB_PORT}"  # in messages
+OPENFLOW_EXAMPLE = f"tcp:0.0.0.0:{OPENFLOW_PORT}"
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 
 
 class AddressError(ValueError):
-    """Not an address of the wanted form; the message says what is."""
+    """The text is not an address of the expected form. The message shows the form."""
 
 
 class HostPort(NamedTuple):
@@ -29,7 +33,10 @@ class HostPort(NamedTuple):
 
 
 def parse_host_port(text: str, example: str, default_port: int | None = None) -> HostPort:
-    """Read HOST:PORT; an IPv6 address stands in brackets. Raises AddressError with `example` in its message."""
+    """Parse HOST:PORT, an IPv6 HOST in brackets; without `default_port`, PORT must be given.
+
+    Port 0 is allowed, for listening. Raises AddressError with `example` in its message.
+    """
     host, port_text = _split(text, example)
     _check_host(host, text, example)
     if not port_text:
@@ -73,25 +80,30 @@ def _check_host(host: str, text: str, example: str) -> None:
         raise AddressError(f"{text!r}: {host!r} is neither an IP address nor a host name; write it like {example}")
 
 
-def check_listen(text: str, example: str) -> str:
-    """The `tcp:HOST:PORT` or `ssl:HOST:PORT` of a listener, in one normal form. Raises AddressError."""
+def format_address(scheme: str, host: str, port: int) -> str:
+    """`SCHEME:HOST:PORT` for tcp or ssl, an IPv6 host in brackets."""
+    return f"{scheme}:{HostPort(host, port)}"
+
+
+def normal_listen(text: str, example: str) -> str:
+    """A listener's `tcp:HOST:PORT` or `ssl:HOST:PORT` in its normal form. Raises AddressError."""
     return f"{text.partition(':')[0]}:{parse_listen(text, example)}"
 
 
 def parse_listen(text: str, example: str) -> HostPort:
-    """Read a listener's `tcp:HOST:PORT` or `ssl:HOST:PORT`; port 0 lets the system choose. Raises AddressError."""
+    """Parse a listener's `tcp:HOST:PORT` or `ssl:HOST:PORT`; port 0 lets the system choose. Raises AddressError."""
     scheme, colon, rest = text.partition(":")
     if scheme in {"ptcp", "pssl"} and colon:
         raise AddressError(f"{text!r}: leave out the p of {scheme}, and write it like {example}")
     if scheme in {"punix", "unix"} and colon:
-        raise AddressError(f"{text!r}: only TCP can be listened on, plain or in TLS; write it like {example}")
+        raise AddressError(f"{text!r}: Headgate listens on TCP only, with or without TLS; write it like {example}")
     if scheme not in {"tcp", "ssl"} or not colon:
         raise AddressError(f"{text!r} does not start with tcp: or ssl: ; write it like {example}")
     return parse_host_port(rest, example)
 
 
-def check_remote(text: str) -> str:
-    """An OVSDB REMOTE in one normal form: `unix:FILE`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (port 6640 when left out).
+def normal_remote(text: str) -> str:
+    """An OVSDB REMOTE in its normal form: `unix:FILE`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (port 6640 when left out).
 
     Raises AddressError.
     """
@@ -127,7 +139,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_tls(text: str) -> bool:
-    """Whether TLS is spoken at an address in its normal form."""
+    """Whether an address in its normal form is for TLS."""
     return text.startswith("ssl:")
 
 
@@ -138,7 +150,10 @@ def is_exposed(text: str) -> bool:
 
 
 def canonical_address(host: str) -> str:
-    """A socket's address as text that others can use: no IPv4-mapped form, no scope. Raises ValueError."""
+    """A socket's IP address without its IPv4-mapped form and its scope: `::ffff:10.0.0.1` is `10.0.0.1`.
+
+    Raises ValueError.
+    """
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)

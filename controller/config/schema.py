@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from controller.config.addresses import (
+    OPENFLOW_EXAMPLE,
+    OVSDB_EXAMPLE,
     HostPort,
-    check_listen,
-    check_remote,
     is_exposed,
     is_tls,
+    normal_listen,
+    normal_remote,
     parse_host_port,
     parse_listen,
 )
@@ -31,19 +33,17 @@ LIMIT_OPTIONS = "What one pod may take of its node"
 PROCESS_OPTIONS = "The process itself"
 OPTION_GROUPS = (SOURCE_OPTIONS, SWITCH_OPTIONS, LIMIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS)
 
-OPENFLOW_EXAMPLE = "tcp:0.0.0.0:6653"
-OVSDB_EXAMPLE = "tcp:0.0.0.0:6640"
 HTTP_EXAMPLE = "127.0.0.1:8080"
 IN_CLUSTER = "in-cluster"  # in place of a kubeconfig: the credentials that the kubelet gives to a pod
 MAX_INTERFACE_NAME = 15  # IFNAMSIZ - 1: a bridge is a network device too
 
 
 def _check_openflow_listen(text: str) -> str:
-    return check_listen(text, OPENFLOW_EXAMPLE)
+    return normal_listen(text, OPENFLOW_EXAMPLE)
 
 
 def _check_ovsdb_listen(text: str) -> str:
-    return check_listen(text, OVSDB_EXAMPLE)
+    return normal_listen(text, OVSDB_EXAMPLE)
 
 
 def _check_http(text: str) -> str:
@@ -66,7 +66,7 @@ def _option(group: str, metavar: str, description: str, default: Any = None) -> 
     return Field(default=default, description=description, json_schema_extra={"group": group, "metavar": metavar})
 
 
-Remote = Annotated[str, AfterValidator(check_remote)]
+Remote = Annotated[str, AfterValidator(normal_remote)]
 Bridge = Annotated[str, AfterValidator(_check_bridge)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from controller.ovsdb.targets import canonical_address, stream_name
+from controller.config.addresses import canonical_address, format_address
 from controller.peers.acceptor import Acceptor
 
 _BACKLOG = 1024
@@ -39,4 +39,4 @@ class OvsdbListener:
     def _taken(self, sock: socket.socket, address: object) -> None:
         host, port = ("", 0) if not isinstance(address, tuple) else (str(address[0]), int(address[1]))
         plain = canonical_address(host)
-        self._accepted(sock, plain, stream_name(self._method, plain, port))
+        self._accepted(sock, plain, format_address(self._method, plain, port))

@@ -18,13 +18,14 @@ from functools import partial
 import structlog
 
 from controller.base.threads import watched
+from controller.config.addresses import OVSDB_EXAMPLE, is_tls, parse_listen
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.connection import BarrierRequest, ConnectionDirection, ContentsBounds, DatabaseConnection
 from controller.ovsdb.database import Database
 from controller.ovsdb.listener import OvsdbListener
 from controller.ovsdb.rows import DatabaseIdentity
 from controller.ovsdb.session import FramedSession, MessageBounds
-from controller.ovsdb.targets import is_tls, parse_listen, parse_remote
+from controller.ovsdb.targets import absolute_remote
 from controller.ovsdb.writer import BridgeConfig
 from controller.peers.connection_limiter import AcceptedConnection, ConnectionLimiter, TooManyConnections
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
@@ -111,7 +112,7 @@ class Ovsdb:
         self._feeds = {remote: Database(remote, post) for remote in remotes}
         self._links: dict[DatabaseConnection, None] = {}  # in the order in which they came
         for name, feed in self._feeds.items():
-            session = partial(FramedSession.connecting, parse_remote(name), self._share, tls)
+            session = partial(FramedSession.connecting, absolute_remote(name), self._share, tls)
             link = DatabaseConnection(name, "connecting", session, self._config, self, self._room)
             link.feed = feed
             feed.take(link, "")
@@ -119,7 +120,9 @@ class Ovsdb:
         self._listener: OvsdbListener | None = None
         self._accept_tls = tls if listen and is_tls(listen) else None
         if listen:
-            self._listener = OvsdbListener(parse_listen(listen), self._accepted, "ssl" if self._accept_tls else "tcp")
+            self._listener = OvsdbListener(
+                parse_listen(listen, OVSDB_EXAMPLE), self._accepted, "ssl" if self._accept_tls else "tcp"
+            )
             self._accepting = watched("ovsdb listener", self._listener.run)
 
     @property

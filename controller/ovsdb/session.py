@@ -17,9 +17,9 @@ import ovs.stream
 import ovs.timeval
 import ovs.util
 
+from controller.config.addresses import canonical_address, format_address, is_tls, parse_host_port
 from controller.ovsdb.contents_size import ContentsTooLarge, check_columns
 from controller.ovsdb.json_stream import FramedConnection
-from controller.ovsdb.targets import canonical_address, is_tls, split_address, stream_name
 from controller.ovsdb.tls_stream import TlsStream
 from controller.peers.limits import OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget
@@ -147,11 +147,11 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         name = self.reconnect.get_name()
         if not name.startswith(("tcp:", "ssl:")):
             return
-        host, port = split_address(name[4:], 0)
+        host, port = parse_host_port(name[4:], name)
         with contextlib.suppress(OSError):  # the attempt fails then, and says so
             host = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
         # TLS is put on top once the connection is there.
-        self.reconnect.set_name(stream_name("tcp", host, port))
+        self.reconnect.set_name(format_address("tcp", host, port))
 
     def is_connected(self) -> bool:
         """Whether messages can be exchanged: in TLS, with a peer that has proved who it is."""

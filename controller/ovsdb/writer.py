@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import ovs.db.idl
 import structlog
 
+from controller.config.addresses import canonical_address
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.database import Database
 from controller.ovsdb.rows import datapath_id, optional_value, owned_rows, valid_map, valid_text
-from controller.ovsdb.targets import canonical_address, controller_target, leads_to
+from controller.ovsdb.targets import controller_target, leads_to
 from controller.peers.backoff import Backoff
 from controller.status import away_reasons
 

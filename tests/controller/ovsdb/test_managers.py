@@ -20,7 +20,7 @@ def manager(ovsdb: Ovsdb, host: str = "127.0.0.1") -> str:
     return f"tcp:{host}:{address[1]}"
 
 
-@pytest.mark.parametrize("listen", ["tcp:127.0.0.1:0", "ptcp:0:127.0.0.1", "ptcp:0", "tcp:[::]:0"])
+@pytest.mark.parametrize("listen", ["tcp:127.0.0.1:0", "tcp:0.0.0.0:0", "tcp:[::]:0"])
 def test_a_switch_that_comes_by_itself(node: Node, core: Core, listen: str) -> None:
     node.vsctl("set", "Open_vSwitch", ".", "external_ids:system-id=s1")
     with running(core, [], listen=listen, openflow=("0.0.0.0", 6653)) as ovsdb:

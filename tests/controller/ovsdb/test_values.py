@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.config.addresses import canonical_address
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.bridge_settings import BridgeSettings, ControllerRow, FlowTableRow
 from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
-from controller.ovsdb.targets import canonical_address, controller_target, leads_to, parse_listen, parse_remote
+from controller.ovsdb.targets import absolute_remote, controller_target, leads_to
 from controller.peers.limits import OvsdbLimits
 
 
@@ -31,7 +32,7 @@ from controller.peers.limits import OvsdbLimits
 )
 def test_remotes(monkeypatch: pytest.MonkeyPatch, text: str, name: str) -> None:
     monkeypatch.setenv("OVS_RUNDIR", "/somewhere")
-    assert parse_remote(text) == name
+    assert absolute_remote(text) == name
 
 
 @pytest.mark.parametrize(
@@ -41,30 +42,7 @@ def test_remotes(monkeypatch: pytest.MonkeyPatch, text: str, name: str) -> None:
 )  # fmt: skip
 def test_remotes_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse_remote(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("tcp:0.0.0.0:6640", ("0.0.0.0", 6640)),
-        ("tcp:[::]:0", ("::", 0)),
-        ("ptcp:6641", ("0.0.0.0", 6641)),
-        ("ptcp:", ("0.0.0.0", 6640)),
-        ("ptcp:6641:127.0.0.1", ("127.0.0.1", 6641)),
-        ("ptcp:6641:[::1]", ("::1", 6641)),
-        ("ssl:[::]:6641", ("::", 6641)),
-        ("pssl:", ("0.0.0.0", 6640)),
-    ],
-)
-def test_listening_addresses(text: str, address: tuple[str, int]) -> None:
-    assert parse_listen(text) == address
-
-
-@pytest.mark.parametrize("text", ["", "tcp:", "ptcp", "unix:/x", "ptcp:x", "6640"])
-def test_listening_addresses_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        parse_listen(text)
+        absolute_remote(text)
 
 
 def test_targets() -> None:

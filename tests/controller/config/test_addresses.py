@@ -7,10 +7,10 @@ import pytest
 from controller.config.addresses import (
     AddressError,
     HostPort,
-    check_listen,
-    check_remote,
     is_exposed,
     is_loopback,
+    normal_listen,
+    normal_remote,
     parse_host_port,
     parse_listen,
 )
@@ -62,7 +62,7 @@ def test_a_wrong_address_says_what_to_write(text: str, hint: str) -> None:
 def test_listeners_are_tcp_plain_or_in_tls() -> None:
     assert parse_listen("tcp:0.0.0.0:6653", "x") == HostPort("0.0.0.0", 6653)
     assert parse_listen("ssl:[::]:6653", "x") == HostPort("::", 6653)
-    assert check_listen("ssl:[::]:6653", "x") == "ssl:[::]:6653"
+    assert normal_listen("ssl:[::]:6653", "x") == "ssl:[::]:6653"
     for wrong in ("ptcp:6653", "pssl:6653", "0.0.0.0:6653", "unix:/x", "tcp", "udp:0.0.0.0:1"):
         with pytest.raises(AddressError, match=r"tcp:0\.0\.0\.0:6653"):
             parse_listen(wrong, "tcp:0.0.0.0:6653")
@@ -80,7 +80,7 @@ def test_listeners_are_tcp_plain_or_in_tls() -> None:
     ],
 )
 def test_remotes_have_one_normal_form(text: str, normal: str) -> None:
-    assert check_remote(text) == normal
+    assert normal_remote(text) == normal
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_remotes_have_one_normal_form(text: str, normal: str) -> None:
 )
 def test_a_wrong_remote_says_what_to_write(text: str, hint: str) -> None:
     with pytest.raises(AddressError, match=hint):
-        check_remote(text)
+        normal_remote(text)
 
 
 def test_loopback_is_told_from_the_rest() -> None:
