@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.envtest.assets import skipped
-from tests.envtest.server import ApiServer
+from tests.helpers.api_server.assets import skipped
+from tests.helpers.api_server.server import ApiServer
 
 # How fast examples are made says something of the machine and its load, nothing of what is tested.
 settings.register_profile("headgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])

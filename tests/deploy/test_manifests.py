@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.documents import MANIFESTS, deployment, documents
-from tests.envtest.server import ApiServer
+from tests.helpers.api_server.server import ApiServer
 
 FILES = sorted(path for path in MANIFESTS.glob("*.yaml") if path.name != "kustomization.yaml")
 # The Prometheus operator's kind, which no API server has by itself: its name and place, not its fields.

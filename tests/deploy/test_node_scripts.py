@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
-from tests.helpers.ovsdb_node import until
-from tests.helpers.tls_world import HOST, Pki, headgate
+from tests.helpers.controller.headgate_process import HOST, Pki, headgate
+from tests.helpers.ovs.node import until
 from topology.errors import MissingError
 from topology.host import netns
 from topology.host.machine import require

@@ -11,7 +11,7 @@ import yaml
 
 from flows.cluster.original_api import OriginalPolicy
 from flows.parse.objects import parse_object
-from tests.envtest.server import ApiServer
+from tests.helpers.api_server.server import ApiServer
 from tests.helpers.paths import ROOT
 
 CRD = ROOT / "deploy" / "kubernetes" / "crd-networkpolicys.net.alpha.kubernetes.io.yaml"

@@ -20,15 +20,15 @@ from pathlib import Path
 import pytest
 
 from controller.base.hub import HUBS
-from tests.helpers.fakes import HELLO, PORTS, features, message
-from tests.helpers.ovsdb_node import until
-from tests.helpers.tls_world import HOST, Headgate, Pki, SecureNode, anonymous, headgate, secure_node
-from tests.hubs.closing import FOUND
+from tests.helpers.controller.descriptor_watch import FOUND
+from tests.helpers.controller.fake_switch import HELLO, PORTS, features, message
+from tests.helpers.controller.headgate_process import HOST, Headgate, Pki, SecureNode, anonymous, headgate, secure_node
+from tests.helpers.ovs.node import until
 
 NODES = ("one", "two", "three")
 PODS = 6  # on each
 SECONDS = 6.0
-PROGRAM = "tests.hubs.run"
+PROGRAM = "tests.helpers.controller.run_with_descriptor_watch"
 # What a log has when something went wrong that nothing stops.
 WORDS = (FOUND, "Traceback", "is gone", "failed; going on", "Second simultaneous", "the handler")
 Act = Callable[[], None]

@@ -8,9 +8,9 @@ import pytest
 
 from controller.base.hub import HUBS
 from controller.cli import main
-from tests.helpers.ovsdb_node import until
-from tests.helpers.tls_world import Pki, SecureNode, headgate
-from tests.nodes.world import DENY, attach, bridge, call, flows, know, name, pod, put, view
+from tests.helpers.controller.claiming_nodes import DENY, attach, bridge, call, flows, know, name, pod, put, view
+from tests.helpers.controller.headgate_process import Pki, SecureNode, headgate
+from tests.helpers.ovs.node import until
 
 pytestmark = pytest.mark.switch
 

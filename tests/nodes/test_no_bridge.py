@@ -9,9 +9,9 @@ import urllib.request
 import pytest
 
 from controller.cli import main
-from tests.helpers.ovsdb_node import Node, until
-from tests.helpers.tls_world import Headgate
-from tests.nodes.world import bridge, call, name, plain
+from tests.helpers.controller.claiming_nodes import bridge, call, name, plain
+from tests.helpers.controller.headgate_process import Headgate
+from tests.helpers.ovs.node import Node, until
 
 pytestmark = pytest.mark.switch
 SAYS = "there is no bridge nope; make it there, or say with --bridge which one is Headgate's"

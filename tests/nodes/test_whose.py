@@ -5,9 +5,22 @@ from __future__ import annotations
 import pytest
 
 from controller.cli import main
-from tests.helpers.ovsdb_node import Node, until
-from tests.helpers.tls_world import Headgate
-from tests.nodes.world import DENY, attach, call, flows, honest, liar, peers, plain, pod, policy, put, view
+from tests.helpers.controller.claiming_nodes import (
+    DENY,
+    attach,
+    call,
+    flows,
+    honest,
+    liar,
+    peers,
+    plain,
+    pod,
+    policy,
+    put,
+    view,
+)
+from tests.helpers.controller.headgate_process import Headgate
+from tests.helpers.ovs.node import Node, until
 
 pytestmark = pytest.mark.switch
 

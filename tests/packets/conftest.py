@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.packets.world_lab import world_lab
+from tests.helpers.lab.truth_lab import world_lab
 from topology.lab.lab import Lab
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packets.policies import pods, policies, port
+from tests.helpers.lab.policies import pods, policies, port
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from controller.reconcile.switch import AUDIT_SECONDS
-from tests.helpers.frames import encode
-from tests.helpers.packet import split
-from tests.packets.frames import put
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import split
+from tests.helpers.lab.raw_frames import put
+from tests.helpers.lab.truth_lab import world_lab
 from tests.packets.test_limits import packet
-from tests.packets.world_lab import world_lab
 from topology.host.links import ETHTOOL_STXCSUM, SIOCETHTOOL, checksums_in_software
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab

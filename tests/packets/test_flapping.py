@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.packets.policies import Spec, pods, policies, policy, port
-from tests.packets.streams import Going, Knocking
-from tests.packets.watch import Record, every_kind, go_on, keeps_flowing, total
+from tests.helpers.lab.policies import Spec, pods, policies, policy, port
+from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts
+from tests.helpers.lab.traffic import Record, every_kind, go_on, keeps_flowing, total
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
@@ -67,10 +67,10 @@ def test_no_verdict_is_wrong_while_policies_flap(lab: Lab, record_property: Reco
         lab.apply(policies(STANDING))
         traffic = stack.enter_context(lab.traffic(ALLOWED))
         at_server = stack.enter_context(lab.capture("x/a"))
-        knocking = [Knocking(lab, probe) for probe in DENIED]
-        stack.enter_context(Going(knocking))
+        knocking = [ForbiddenAttempts(lab, probe) for probe in DENIED]
+        stack.enter_context(BackgroundStreams(knocking))
         lived = every_kind(lab, ("x/b", "x/c"), "x/a")
-        stack.enter_context(Going(lived))
+        stack.enter_context(BackgroundStreams(lived))
         keeps_flowing(traffic)
         before = total(lab, "headgate_flow_mods_total")
         changed = 0

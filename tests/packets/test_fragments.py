@@ -7,9 +7,9 @@ import socket
 import pytest
 
 from flows.openflow import match_fields as oxm
-from tests.helpers.packet import ETHER
-from tests.packets.frames import Ears
-from tests.packets.policies import pods, policies, port
+from tests.helpers.datapath.packet import ETHER
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.raw_frames import FrameListener
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 
@@ -69,7 +69,7 @@ def test_all_pieces_or_none(lab: Lab, source: str, family: int) -> None:
                 assert answered(sock, (there, 80), bytes([size % 251]) * size), size
         denied = {source: 81, f"y/{source[-1]}": 80}  # by the port, and by the sender's own egress
         for name, number in denied.items():
-            with Ears(lab, ["x/a", "x/b", "x/c"]) as ears, asker(lab, name, family) as sock:
+            with FrameListener(lab, ["x/a", "x/b", "x/c"]) as ears, asker(lab, name, family) as sock:
                 for size in LARGE:
                     for _ in range(3):
                         sock.sendto(b"\xd1" * size, (there, number))
@@ -86,7 +86,7 @@ def test_denied_pieces_do_not_ride_on_what_is_allowed(lab: Lab, source: str, fam
     there = lab.endpoints["x/a"].addresses[family]
     try:
         lab.apply(POLICY)
-        with Ears(lab, ["x/a", "x/b", "x/c"]) as ears, asker(lab, source, family) as sock:
+        with FrameListener(lab, ["x/a", "x/b", "x/c"]) as ears, asker(lab, source, family) as sock:
             for _ in range(5):
                 sock.sendto(b"\xd2" * 3000, (there, 81))
                 assert answered(sock, (there, 80), b"\xd3" * 3000)
@@ -99,7 +99,7 @@ def test_denied_pieces_do_not_ride_on_what_is_allowed(lab: Lab, source: str, fam
 
 def test_the_protocols_are_what_the_kernel_sent(lab: Lab) -> None:
     """The datagrams above do come in pieces: otherwise nothing was tried."""
-    with Ears(lab, ["x/a", "x/c"]) as ears, asker(lab, "x/b", 4) as four, asker(lab, "x/b", 6) as six:
+    with FrameListener(lab, ["x/a", "x/c"]) as ears, asker(lab, "x/b", 4) as four, asker(lab, "x/b", 6) as six:
         for sock, family in ((four, 4), (six, 6)):
             assert answered(sock, (lab.endpoints["x/a"].addresses[family], 80), b"\xd4" * 3000)
         ears.fence("x/b")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from flows.openflow import match_fields as oxm
-from tests.helpers.frames import encode
-from tests.helpers.packet import ETHER, ICMP, Packet
-from tests.packets.frames import Ears, mac, number, put
-from tests.packets.policies import pods, policies, port
-from tests.packets.watch import until
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import ETHER, ICMP, Packet
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
+from tests.helpers.lab.traffic import until
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
@@ -96,7 +96,7 @@ def test_forged_errors_do_not(lab: Lab, source: str, family: int) -> None:
 
     try:
         lab.apply(POLICY)
-        with client(lab, source, family, 80) as sock, Ears(lab, [source, "node:one"]) as ears:
+        with client(lab, source, family, 80) as sock, FrameListener(lab, [source, "node:one"]) as ears:
             sock.send(b"?\n")
             assert sock.recv(64).endswith(b"?\n")
             own = sock.getsockname()[1]
@@ -152,7 +152,7 @@ def test_a_pod_reports_only_on_its_own_connections(lab: Lab, accomplice: str, pr
     """An error carries what its sender likes. About others' connections none passes, nor to anybody but the peer."""
     try:
         lab.apply(SILENT)
-        with Ears(lab, ["x/a", "x/b", "x/c", "z/a", "node:one", accomplice]) as ears:
+        with FrameListener(lab, ["x/a", "x/b", "x/c", "z/a", "node:one", accomplice]) as ears:
             talk = between(lab, accomplice, "x/a", family, proto=proto, sport=40001, dport=9000, marker=0xF1)
             own = between(lab, accomplice, "z/a", family, proto=proto, sport=40002, dport=9000, marker=0xF2)
             put(lab, accomplice, [encode(talk), encode(own)])
@@ -196,7 +196,7 @@ def test_a_router_reports_to_the_ends_of_a_connection_and_nobody_else(lab: Lab, 
         lab.apply(
             policies({"x/strict": {**both, "ingress": [{**rule, "from": peer}], "egress": [{**rule, "to": peer}]}})
         )
-        with Ears(lab, ["x/a", "x/b", "x/c", "external:outside"]) as ears:
+        with FrameListener(lab, ["x/a", "x/b", "x/c", "external:outside"]) as ears:
             first = between(lab, *ends, family, proto=oxm.IP_PROTO_UDP, sport=40003, dport=80, marker=0xF3)
             put(lab, ends[0], [encode(first)])
             until(lambda: ends[1] in ears.heard(bare(first)))

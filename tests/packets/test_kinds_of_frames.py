@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.helpers.frames import checksum
-from tests.packets.frames import Ears, mac, neighbours_of, number, put
-from tests.packets.policies import policies
+from tests.helpers.datapath.frame_encoder import checksum
+from tests.helpers.lab.policies import policies
+from tests.helpers.lab.raw_frames import FrameListener, mac, neighbours_of, number, put
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -179,7 +179,7 @@ def test_nothing_arrives_of_any_kind(lab: Lab) -> None:
         assert len(made) > 600
         # The sender's own node hears what is for it or goes through it; of what is no IP it hears nothing either.
         hearers = [one for one in neighbours_of(SENDER) if one != "node:one"]
-        with Ears(lab, hearers) as ears:
+        with FrameListener(lab, hearers) as ears:
             for start in range(0, len(made), 50):
                 put(lab, SENDER, [one.frame for one in made[start : start + 50]])
                 ears.fence(SENDER)

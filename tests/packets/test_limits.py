@@ -20,13 +20,13 @@ import pytest
 
 from flows.openflow import match_fields as oxm
 from flows.pipeline.pod_limits import SCTP_MOST_OF_POD, Limit, Rates
-from tests.helpers.frames import encode
-from tests.helpers.packet import ETHER, Packet, split
-from tests.packets.frames import Ears, mac, number, put
-from tests.packets.policies import policies
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import ETHER, Packet, split
+from tests.helpers.lab.policies import policies
+from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
+from tests.helpers.lab.traffic import until
+from tests.helpers.lab.truth_lab import world_lab
 from tests.packets.test_fragments import answered, asker
-from tests.packets.watch import until
-from tests.packets.world_lab import world_lab
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 
@@ -223,7 +223,7 @@ def _with_ports(frame: bytes, at: int, sport: int, dport: int, family: int) -> b
 def test_a_stream_that_nobody_answers_is_one_connection(lab: Lab) -> None:
     """Conntrack calls every packet of it new; that it is recorded already takes it past the meter."""
     before = dropped(lab, VICTIM, "new_connections")
-    with Ears(lab, [OTHER]) as ears:
+    with FrameListener(lab, [OTHER]) as ears:
         frames = [encode(packet(lab, VICTIM, OTHER, sport=5001, dport=9, marker=77))] * Rates().connections
         # More than may be opened at once; a busy machine loses some.
         while ears.count(OTHER, (77).to_bytes(8, "big")) <= Rates().band(Limit.CONNECTIONS).burst * 1.5:

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.packets.policies import pods, policies, port
-from tests.packets.streams import SIDES, Going, LongLived
-from tests.packets.watch import until
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.streams import SIDES, BackgroundStreams, LongLived
+from tests.helpers.lab.traffic import until
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 
@@ -70,7 +70,7 @@ def connected(lab: Lab, first: int = PORT, sport: int = 0) -> Iterator[list[Long
             LongLived(lab, Probe(client, SERVER, "TCP", number, family), (), sport and sport + number - first)
             for (client, family), number in zip(ways, numbers, strict=True)
         ]
-        stack.enter_context(Going(streams))
+        stack.enter_context(BackgroundStreams(streams))
         for side in SIDES:
             arrives(streams, side)
         yield streams
@@ -164,7 +164,7 @@ def test_a_new_connection_takes_the_place_of_one_that_both_ends_forgot(lab: Lab)
                 probe = Probe(client, SERVER, "TCP", PORT, family)
                 for _ in range(3):
                     stream = LongLived(lab, probe, (), 45001)
-                    with Going([stream], closing=False):
+                    with BackgroundStreams([stream], closing=False):
                         arrives([stream], "client")
                         arrives([stream], "server")
                     stream.forget()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packets.policies import policies
+from tests.helpers.lab.policies import policies
 from topology.host import netns
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab

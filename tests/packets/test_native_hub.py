@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.packets.tables import play
-from tests.packets.watch import flows, total
-from tests.packets.world_lab import NODES, world_lab
-from tests.truth.cases import CASES, Case
+from tests.helpers.lab.traffic import flows, total
+from tests.helpers.lab.truth_lab import NODES, world_lab
+from tests.helpers.lab.truth_table_run import play
+from tests.helpers.truth.cases import CASES, Case
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab

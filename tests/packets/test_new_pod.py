@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.packets.policies import pods, policies, port
-from tests.packets.streams import Going, Knocking
-from tests.packets.watch import total, until
-from tests.packets.world_lab import world_lab
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts
+from tests.helpers.lab.traffic import total, until
+from tests.helpers.lab.truth_lab import world_lab
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.spec.model import Pod
@@ -53,8 +53,8 @@ def test_a_port_is_closed_until_its_policy_is_in_force(lab: Lab, node: str) -> N
     try:
         assert lab.run_probes(ways, (0.5,)).count()["denied"] == len(ways)
         denied = [Probe(new.key, target, "UDP", 80, family) for target in ("x/a", "x/b") for family in FAMILIES]
-        knocking = [Knocking(lab, probe) for probe in denied]
-        with Going(knocking), lab.capture("x/a") as at_a, lab.capture("x/b") as at_b:
+        knocking = [ForbiddenAttempts(lab, probe) for probe in denied]
+        with BackgroundStreams(knocking), lab.capture("x/a") as at_a, lab.capture("x/b") as at_b:
             until(lambda: all(one.sent > 20 for one in knocking))
             lab.product.start()
             lab.wait()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.packets.policies import policies
+from tests.helpers.lab.policies import policies
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 

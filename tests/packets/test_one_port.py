@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from flows.openflow import match_fields as oxm
-from tests.helpers.frames import encode
-from tests.helpers.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
-from tests.packets.frames import Ears, mac, number, put
-from tests.packets.policies import pods, policies, port
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -34,7 +34,7 @@ class Pair:
     """Pod a of a namespace and another one of it."""
 
     lab: Lab
-    ears: Ears
+    ears: FrameListener
     namespace: str
     peer: str
     family: int
@@ -66,7 +66,7 @@ class Pair:
 
 @contextmanager
 def pair(lab: Lab, namespace: str, peer: str, family: int) -> Iterator[Pair]:
-    with Ears(lab, [f"{namespace}/{pod}" for pod in "abc"]) as ears:
+    with FrameListener(lab, [f"{namespace}/{pod}" for pod in "abc"]) as ears:
         try:
             yield Pair(lab, ears, namespace, peer, family)
         finally:

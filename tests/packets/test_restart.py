@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.packets.policies import pods, policies, port
-from tests.packets.streams import Going, Knocking, LongLived
-from tests.packets.watch import Record, every_kind, flows, go_on, keeps_flowing, sends, total
-from tests.packets.world_lab import NODES
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts, LongLived
+from tests.helpers.lab.traffic import Record, every_kind, flows, go_on, keeps_flowing, sends, total
+from tests.helpers.lab.truth_lab import NODES
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Capture, Traffic
@@ -50,7 +50,7 @@ class Watched:
 
     lab: Lab
     traffic: Traffic
-    knocking: list[Knocking]
+    knocking: list[ForbiddenAttempts]
     at_server: Capture
     lived: list[LongLived]
     lost: int = 0
@@ -83,10 +83,10 @@ def under_traffic(lab: Lab) -> Iterator[Watched]:
         lab.apply(POLICY)
         at_server = stack.enter_context(lab.capture("x/a"))
         traffic = stack.enter_context(lab.traffic(ALLOWED))
-        knocking = [Knocking(lab, probe) for probe in DENIED]
-        stack.enter_context(Going(knocking))
+        knocking = [ForbiddenAttempts(lab, probe) for probe in DENIED]
+        stack.enter_context(BackgroundStreams(knocking))
         lived = every_kind(lab, ("x/b", "x/c"), "x/a")
-        stack.enter_context(Going(lived))
+        stack.enter_context(BackgroundStreams(lived))
         keeps_flowing(traffic)
         yield Watched(lab, traffic, knocking, at_server, lived)
 

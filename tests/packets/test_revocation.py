@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.packets.policies import pods, policies, port
-from tests.packets.streams import Going, Replies
-from tests.packets.watch import keeps_flowing, sends, until
-from tests.truth.world import namespace_manifest
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.streams import BackgroundStreams, Replies
+from tests.helpers.lab.traffic import keeps_flowing, sends, until
+from tests.helpers.truth.layout import namespace_manifest
 from topology.lab.lab import Lab
 from topology.probe.matrix import Probe
 from topology.probe.traffic import Capture, Traffic
@@ -87,7 +87,7 @@ def talking(lab: Lab) -> Iterator[Talk]:
         lab.apply(policies(ISOLATION) + "---\n" + rule())
         traffic = stack.enter_context(lab.traffic(BOTH))
         replies = [Replies(lab, probe) for probe in ONE_SIDED]
-        stack.enter_context(Going(replies))
+        stack.enter_context(BackgroundStreams(replies))
         captures = {name: stack.enter_context(lab.capture(name)) for name in (SERVER, *CLIENTS)}
         talk = Talk(lab, traffic, replies, captures)
         talk.flows_on()

@@ -8,10 +8,10 @@ import itertools
 import pytest
 
 from flows.openflow import match_fields as oxm
-from tests.helpers.frames import encode
-from tests.helpers.packet import ETHER, Packet
-from tests.packets.frames import Ears, mac, number, put
-from tests.packets.policies import pods, policies, port
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import ETHER, Packet
+from tests.helpers.lab.policies import pods, policies, port
+from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -46,7 +46,7 @@ WAYS = [(peer, family) for peer in "bc" for family in (4, 6)]
 class Pair:
     """SCTP packets between pod a of a namespace and another one; every one is known again where it arrives."""
 
-    def __init__(self, lab: Lab, ears: Ears, namespace: str, peer: str, family: int) -> None:
+    def __init__(self, lab: Lab, ears: FrameListener, namespace: str, peer: str, family: int) -> None:
         self._lab, self._ears, self._family = lab, ears, family
         self._server, self._peer = f"{namespace}/a", f"{namespace}/{peer}"
         self._markers = itertools.count(0x5C79 << 40 | family << 32)
@@ -67,7 +67,7 @@ class Pair:
 
 @pytest.mark.parametrize(("peer", "family"), WAYS)
 def test_a_reply_belongs_to_one_association(lab: Lab, peer: str, family: int) -> None:
-    with Ears(lab, [f"x/{pod}" for pod in "abc"]) as ears:
+    with FrameListener(lab, [f"x/{pod}" for pod in "abc"]) as ears:
         pair = Pair(lab, ears, "x", peer, family)
         try:
             lab.apply(only_serves("x", "a", "b", "c"))
@@ -87,7 +87,7 @@ def test_a_reply_belongs_to_one_association(lab: Lab, peer: str, family: int) ->
 
 @pytest.mark.parametrize(("peer", "family"), WAYS)
 def test_the_opposite_direction_is_judged_by_its_own_rules(lab: Lab, peer: str, family: int) -> None:
-    with Ears(lab, [f"y/{pod}" for pod in "abc"]) as ears:
+    with FrameListener(lab, [f"y/{pod}" for pod in "abc"]) as ears:
         pair = Pair(lab, ears, "y", peer, family)
         try:
             lab.apply(only_asks("y", "a", "b", "c"))
@@ -104,7 +104,7 @@ def test_the_opposite_direction_is_judged_by_its_own_rules(lab: Lab, peer: str, 
 @pytest.mark.parametrize("server_first", [False, True], ids=["the-client-speaks-first", "the-server-speaks-first"])
 @pytest.mark.parametrize(("peer", "family"), WAYS)
 def test_revoking_cuts_an_association_both_ways(lab: Lab, peer: str, family: int, server_first: bool) -> None:
-    with Ears(lab, [f"z/{pod}" for pod in "abc"]) as ears:
+    with FrameListener(lab, [f"z/{pod}" for pod in "abc"]) as ears:
         pair = Pair(lab, ears, "z", peer, family)
         try:
             lab.apply(only_serves("z", "a", "b", "c"))

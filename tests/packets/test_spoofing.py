@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.packets.forged import Forged, Forger, from_a_pod, from_the_uplink, honest
-from tests.packets.frames import Ears, neighbours_of, put, send_from
+from tests.helpers.lab.forged_frames import Forged, Forger, from_a_pod, from_the_uplink, honest
+from tests.helpers.lab.raw_frames import FrameListener, neighbours_of, put, send_from
 from topology.host import links, netns
 from topology.lab.lab import Lab
 from topology.lab.node import BRIDGE
@@ -14,7 +14,7 @@ from topology.lab.node import BRIDGE
 pytestmark = pytest.mark.lab
 
 
-def heard(ears: Ears, frames: list[Forged]) -> dict[str, list[str]]:
+def heard(ears: FrameListener, frames: list[Forged]) -> dict[str, list[str]]:
     """Where each frame arrived; those that arrived nowhere are left out."""
     found = {one.what: ears.heard(one.known_by) for one in frames}
     return {what: where for what, where in found.items() if where}
@@ -24,7 +24,7 @@ def heard(ears: Ears, frames: list[Forged]) -> dict[str, list[str]]:
 def test_a_pod_speaks_only_for_itself(lab: Lab, receiver: str) -> None:
     make = Forger(lab, "x/a", receiver)
     true, false = honest(make, lab), from_a_pod(make, lab, "y/a")
-    with Ears(lab, neighbours_of("x/a")) as ears:
+    with FrameListener(lab, neighbours_of("x/a")) as ears:
         put(lab, "x/a", [one.frame for one in (*true, *false, *true)])
         ears.fence("x/a")
         arrived = heard(ears, true)
@@ -36,7 +36,7 @@ def test_a_local_pod_or_the_node_does_not_speak_from_the_uplink(lab: Lab) -> Non
     outside = "external:outside"
     make = Forger(lab, outside, "x/c")
     true, false = honest(make, lab), from_the_uplink(make, lab, "x/a")
-    with Ears(lab, ["x/c", "y/c", "node:one"]) as ears:
+    with FrameListener(lab, ["x/c", "y/c", "node:one"]) as ears:
         put(lab, outside, [one.frame for one in (*true, *false)])
         ears.fence(outside)
         assert {what: where.count("x/c") for what, where in heard(ears, true).items()} == {one.what: 1 for one in true}
@@ -46,7 +46,7 @@ def test_a_local_pod_or_the_node_does_not_speak_from_the_uplink(lab: Lab) -> Non
 def test_the_node_is_not_reached_from_its_own_pods_under_a_false_name(lab: Lab) -> None:
     make = Forger(lab, "x/a", "node:one")
     true, false = honest(make, lab), from_a_pod(make, lab, "y/a")
-    with Ears(lab, neighbours_of("x/a")) as ears:
+    with FrameListener(lab, neighbours_of("x/a")) as ears:
         put(lab, "x/a", [one.frame for one in (*true, *false)])
         ears.fence("x/a")
         assert {what: where.count("node:one") for what, where in heard(ears, true).items()} == {
@@ -67,7 +67,7 @@ def test_a_port_of_nobody_passes_nothing_and_is_named(lab: Lab) -> None:
             links.configure("eth0", {}, {}, lab.topology.mtu)
         node.vsctl(["add-port", BRIDGE, "stray0"])
         lab.wait()
-        with Ears(lab, neighbours_of("x/a")) as ears:
+        with FrameListener(lab, neighbours_of("x/a")) as ears:
             send_from(stranger, "eth0", [one.frame for one in mine])
             ears.fence("x/a")
             assert heard(ears, mine) == {}

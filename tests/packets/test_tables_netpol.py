@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.packets.tables import play
-from tests.truth.cases import CASES, Case
+from tests.helpers.lab.truth_table_run import play
+from tests.helpers.truth.cases import CASES, Case
 from topology.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]

@@ -11,14 +11,14 @@ from flows.cluster.model import Cluster, Key, Protocol
 from flows.cluster.net import parse_address
 from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe
 from flows.policy.verdict import verdict
-from tests.truth.cases import CASES, Case, CaseError, Check, load
-from tests.truth.paper import PaperCluster
-from tests.truth.world import PODS, World, paper_world
+from tests.helpers.truth.cases import CASES, Case, CaseError, Check, load
+from tests.helpers.truth.layout import PODS, TruthLayout, paper_world
+from tests.helpers.truth.paper_cluster import PaperCluster
 
 WORLD = paper_world()
 
 
-def endpoint(world: World, end: str, family: int) -> Endpoint:
+def endpoint(world: TruthLayout, end: str, family: int) -> Endpoint:
     text = world.address(end, family)
     assert text is not None
     address = parse_address(text)
@@ -27,7 +27,7 @@ def endpoint(world: World, end: str, family: int) -> Endpoint:
     return Endpoint(address, node=world.placement[end[1:]]) if end.startswith("@") else Endpoint(address)
 
 
-def wrong(cluster: Cluster, world: World, check: Check) -> list[str]:
+def wrong(cluster: Cluster, world: TruthLayout, check: Check) -> list[str]:
     """What the semantics say otherwise than the table, in words."""
     found = []
     for family in check.families:

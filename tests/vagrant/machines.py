@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from tests.envtest.server import free_ports
+from tests.helpers.api_server.server import free_ports
 from tests.helpers.paths import ROOT
-from tests.truth.cases import Step
-from tests.truth.world import OUTSIDE, PODS, World
+from tests.helpers.truth.cases import Step
+from tests.helpers.truth.layout import OUTSIDE, PODS, TruthLayout
 from topology.host.process import python_path
 from topology.probe.matrix import Outcome, Probe
 from topology.remote.api import ClusterApi
@@ -107,10 +107,10 @@ class Machines:
             if outcome is Outcome.WRONG or outcome.reachable != expected[probe]
         ]
 
-    def world(self) -> World:
+    def world(self) -> TruthLayout:
         """The world of the truth tables with these machines' addresses."""
         placement = {pod.key: pod.node for pod in self.topology.pods}
-        return World(
+        return TruthLayout(
             pods={pod: self.endpoints[pod].addresses for pod in PODS},
             placement=placement,
             nodes={node.name: self.endpoints[f"node:{node.name}"].addresses for node in self.topology.nodes},

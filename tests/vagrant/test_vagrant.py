@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.packets.tables import expectations
-from tests.truth.cases import CASES, Case
+from tests.helpers.lab.truth_table_run import expectations
+from tests.helpers.truth.cases import CASES, Case
 from tests.vagrant.machines import Going, Machines, vagrant
 from topology.probe.matrix import Probe
 

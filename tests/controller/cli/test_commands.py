@@ -22,7 +22,7 @@ from controller.http.pages import Application
 from controller.http.server import HttpServer
 from controller.metrics.series import Metrics
 from controller.status.model import StatusView
-from tests.helpers.fake_views import CLAUSE, DENY, STATUS, FakeViews
+from tests.helpers.controller.fake_views import CLAUSE, DENY, STATUS, FakeViews
 from tests.helpers.paths import ROOT
 
 Captured = pytest.CaptureFixture[str]

@@ -20,10 +20,10 @@ import pytest
 
 from controller.cli import main
 from flows.openflow import match_fields as oxm
-from tests.helpers.frames import encode
-from tests.helpers.harness import OpenVSwitch, running
-from tests.helpers.ovsdb_node import free_port, until
-from tests.helpers.packet import Packet
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import Packet
+from tests.helpers.ovs.node import free_port, until
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, open_vswitch
 from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.switch
@@ -100,7 +100,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     folder = Path(tempfile.mkdtemp(prefix="hgc-"))
-    with running(hostname="one") as ovs:
+    with open_vswitch(hostname="one") as ovs:
         bridge = ovs.add_bridge("br-int", "dummy")
         numbers = {f"p-{name}": number for number, name in enumerate(NAMES, 1)}
         bridge.add_ports(numbers)

@@ -28,7 +28,7 @@ class Process:
 
     def __init__(self, behaviour: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.process", behaviour, *arguments],
+            [sys.executable, "-m", "tests.helpers.controller.run_with_fake_core", behaviour, *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.port = 0

@@ -23,8 +23,8 @@ from controller.http.pages import Application
 from controller.http.server import HttpServer
 from controller.metrics.series import Metrics
 from controller.status.model import FlowsAnswer, FlowView, ProblemView
-from tests.helpers.crowd import crowd
-from tests.helpers.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, FakeViews
+from tests.helpers.controller.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, FakeViews
+from tests.helpers.controller.large_status import large_status
 from tests.helpers.paths import ROOT
 
 Captured = pytest.CaptureFixture[str]
@@ -284,7 +284,7 @@ def test_a_pod_and_a_policy_for_people(url: str, capsys: Captured) -> None:
 
 
 def test_headers_are_alike(views: FakeViews, url: str, capsys: Captured) -> None:
-    views.state = crowd(pods=20, policies=5, bridges=3, problems=2)
+    views.state = large_status(pods=20, policies=5, bridges=3, problems=2)
     commands = (
         ("status", "--all", "-o", "wide"), ("flows", "--node", views.state.switches[0].node, "-o", "wide"),
         ("pod", "tenant-a/backend-1"), ("policy", "tenant-a/pol1"),

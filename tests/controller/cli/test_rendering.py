@@ -15,9 +15,9 @@ from controller.cli.status import show
 from controller.cli.status_tables import TABLES, Chosen, narrow
 from controller.status.detail_model import PeerView
 from controller.status.model import StatusView
-from tests.helpers.crowd import LONG_POD, LONG_REASON, address, crowd, flow
-from tests.helpers.fake_views import POD, POLICY, STATUS
-from tests.helpers.terminal import Terminal, words
+from tests.helpers.controller.fake_views import POD, POLICY, STATUS
+from tests.helpers.controller.large_status import LONG_POD, LONG_REASON, address, flow, large_status
+from tests.helpers.controller.terminal import Terminal, words
 
 WIDTH, HEIGHT = 80, 24
 
@@ -47,14 +47,14 @@ def all_lists() -> Chosen:
 
 @pytest.mark.parametrize("size", [(0, 0, 0, 0), (4, 2, 2, 0), (30, 10, 3, 1), (2000, 300, 500, 3000)])
 def test_the_summary_stays_within_a_screen(size: tuple[int, int, int, int], terminal: Terminal) -> None:
-    view = crowd(*size)
+    view = large_status(*size)
     lines = terminal.lines(lambda: show(view))
     assert terminal.rows(lines) < HEIGHT
     assert all(len(line) <= WIDTH for line in lines if LONG_POD not in line)
 
 
 def test_the_summary_counts_and_says_what_is_wrong_first(terminal: Terminal) -> None:
-    view = crowd()
+    view = large_status()
     lines = terminal.lines(lambda: show(view))
     text = "\n".join(lines)
     assert lines[0].startswith("Headgate 1.2.3, up 1d 1h: ") and lines[0].endswith(" problems")
@@ -91,7 +91,7 @@ def test_a_small_cluster_is_shown_whole(terminal: Terminal) -> None:
 
 
 def test_a_larger_screen_shows_more(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Terminal(monkeypatch, capsys, 120, 60).lines(lambda: show(crowd()))
+    lines = Terminal(monkeypatch, capsys, 120, 60).lines(lambda: show(large_status()))
     assert 40 < len(lines) < 60
 
 
@@ -107,7 +107,7 @@ def test_a_name_longer_than_a_line_is_not_cut(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_no_value_of_a_list_is_broken(wide: bool, terminal: Terminal) -> None:
-    view = crowd(pods=60, policies=30, bridges=10, problems=10)
+    view = large_status(pods=60, policies=30, bridges=10, problems=10)
     lines = terminal.lines(lambda: show(view, all_lists()._replace(wide=wide)))
     has_whole(lines, [one.key for one in view.pods] + [one.key for one in view.policies])
     has_whole(lines, [text for one in view.pods for text in (one.node, *one.addresses)])
@@ -119,13 +119,13 @@ def test_no_value_of_a_list_is_broken(wide: bool, terminal: Terminal) -> None:
 
 
 def test_a_list_holds_every_word_of_every_reason(terminal: Terminal) -> None:
-    view = crowd(pods=5, policies=5, bridges=2, problems=2)
+    view = large_status(pods=5, policies=5, bridges=2, problems=2)
     said = words("\n".join(terminal.lines(lambda: show(view, Chosen(("problems",))))))
     assert said.count("word59") == sum(LONG_REASON in one.reason for one in findings(view))
 
 
 def test_a_node_is_shown_alone(terminal: Terminal) -> None:
-    view = narrow(crowd(pods=60, bridges=10), "worker-3.rack-3.example.com")
+    view = narrow(large_status(pods=60, bridges=10), "worker-3.rack-3.example.com")
     text = "\n".join(terminal.lines(lambda: show(view, all_lists()._replace(node="worker-3.rack-3.example.com"))))
     assert "worker-3.rack-3" in text and "worker-4.rack-4" not in text and address(3) in text
     text = "\n".join(terminal.lines(lambda: show(view, Chosen(node="worker-3.rack-3.example.com"))))
@@ -214,6 +214,6 @@ def test_every_value_of_a_table_stands_in_it_whole(
 
 
 def test_a_hundred_thousand_findings_cost_no_more_than_reading_them() -> None:
-    view = crowd(pods=0, policies=0, bridges=0, problems=1)
+    view = large_status(pods=0, policies=0, bridges=0, problems=1)
     many = StatusView("1", 1.0, problems=view.problems * 100_000)
     show(many)

@@ -16,9 +16,9 @@ import pytest
 
 from controller.cli import main
 from tests.controller.cli.test_on_switch import NAMES, Run, syn
-from tests.helpers.frames import encode
-from tests.helpers.harness import Bridge, running
-from tests.helpers.ovsdb_node import until
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.ovs.node import until
+from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 
 pytestmark = pytest.mark.switch
 
@@ -29,7 +29,7 @@ WEB, DB = 1, 2
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     folder = Path(tempfile.mkdtemp(prefix="hgc-"))
-    with running(hostname="one") as ovs:
+    with open_vswitch(hostname="one") as ovs:
         bridge = ovs.add_bridge("br-int", "dummy")
         bridge.add_ports(
             {f"p-{name}": number for number, name in enumerate(NAMES, 1)},

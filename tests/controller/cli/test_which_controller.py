@@ -18,7 +18,7 @@ from controller.config.addresses import HostPort
 from controller.http.pages import Application
 from controller.http.server import HttpServer
 from controller.metrics.series import Metrics
-from tests.helpers.fake_views import FakeViews
+from tests.helpers.controller.fake_views import FakeViews
 from topology.lab.state import State
 
 Captured = pytest.CaptureFixture[str]

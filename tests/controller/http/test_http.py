@@ -12,7 +12,7 @@ from werkzeug.test import Client, TestResponse
 from controller.base import threads
 from controller.http.pages import MAX_WAIT, Application
 from controller.metrics.series import Metrics
-from tests.helpers.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
+from tests.helpers.controller.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
 
 PAGES = (
     "/healthz", "/readyz", "/status", "/metrics", "/wait", "/flows", "/support", "/pods/tenant-a/backend-1",

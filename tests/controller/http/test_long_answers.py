@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from controller.http import long_answers
 from controller.http.long_answers import StatusEncoder, exposition
 from controller.status.model import StatusView
-from tests.helpers.fake_views import STATUS
+from tests.helpers.controller.fake_views import STATUS
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])

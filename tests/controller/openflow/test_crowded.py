@@ -13,9 +13,9 @@ from flows.cluster.net import ADDRESS_BITS, Net
 from flows.plan.world import World
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
-from tests.helpers.frames import encode
-from tests.helpers.harness import running
-from tests.helpers.packet import Packet, transport
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import Packet, transport
+from tests.helpers.ovs.open_vswitch import open_vswitch
 
 SERVER, CLIENT = Key("one", "server"), Key("one", "client")
 HERE, THERE = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
@@ -83,7 +83,7 @@ def test_a_crowded_world_passes_what_it_allows_and_nothing_else(world: Callable[
     assert not plan.error
     flows = [wire_flow(key, body) for key, body in plan.flows.items()]
     assert max(len(flow.match) + len(flow.instructions) for flow in flows) < 0xFFFF - 200
-    with running() as ovs:
+    with open_vswitch() as ovs:
         bridge = ovs.add_bridge()
         bridge.add_ports({"p1": 1, "p2": 2})
         bridge.install([decode_flow(flow) for flow in flows])

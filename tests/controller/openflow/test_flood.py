@@ -19,10 +19,10 @@ from flows.render.flood import flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
-from tests.helpers.frames import encode
-from tests.helpers.harness import running
-from tests.helpers.packet import arp
-from tests.helpers.reconcile_driver import Driver
+from tests.helpers.controller.reconcile_driver import Driver
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import arp
+from tests.helpers.ovs.open_vswitch import open_vswitch
 
 BASE, MAC = 0x0A000000, 0x020000000000
 REAL = {"p1": 1, "p70": 70, "p4097": 4097, "p4200": 4200}
@@ -56,7 +56,7 @@ def test_a_switch_floods_to_more_ports_than_one_flow_can_name() -> None:
     # Of the ports' own flows only those of ports that are there, which is quicker.
     numbers = {0, *REAL.values()}
     wanted = [decode_flow(flow) for flow in flows if flow.table == FLOOD.number or flow.cookie & 0xFFFF in numbers]
-    with running() as ovs:
+    with open_vswitch() as ovs:
         one = ovs.add_bridge()
         one.add_ports(REAL)
         one.install(wanted)

@@ -13,20 +13,20 @@ import pytest
 
 from controller.base.hub import HUBS
 from controller.reconcile.events import BundleDone, DumpFlows, FlowsDumped, SwitchDown, SwitchUp
-from tests.helpers.controlled import Controller, controller
-from tests.helpers.fakes import (
+from tests.helpers.controller.fake_switch import (
     HELLO,
     PORTS,
-    Fake,
+    FakeSwitch,
     asks_for_flows,
     dial,
     ended,
-    fake,
+    fake_switch,
     features,
     flow_entry,
     flow_reply,
     message,
 )
+from tests.helpers.controller.openflow_app import AppProcess, controller
 
 HONEST, THIEF, OTHER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 DPID = 0x1002
@@ -38,33 +38,33 @@ def hub(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(hub: str) -> Iterator[Controller]:
+def app(hub: str) -> Iterator[AppProcess]:
     with controller(hub, tick=0.1, prove=0.5) as one:
         yield one
 
 
-def works(app: Controller, up: SwitchUp, number: int = 1) -> bool:
+def works(app: AppProcess, up: SwitchUp, number: int = 1) -> bool:
     return app.send(up, number) == BundleDone(up.dpid, up.session, number)
 
 
-def wait_for_log(app: Controller, words: str, seconds: float = 30) -> None:
+def wait_for_log(app: AppProcess, words: str, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while words not in app.log.read_text():
         assert time.monotonic() < deadline, f"{words!r} is not in {app.log.read_text()[-3000:]}"
         time.sleep(0.05)
 
 
-def up_of(app: Controller, dpid: int) -> SwitchUp:
+def up_of(app: AppProcess, dpid: int) -> SwitchUp:
     up = app.next(SwitchUp)
     assert up.dpid == dpid
     return up
 
 
-def test_a_datapath_id_stays_with_the_session_that_answers(app: Controller) -> None:
-    with fake(app.port, DPID, HONEST) as honest:
+def test_a_datapath_id_stays_with_the_session_that_answers(app: AppProcess) -> None:
+    with fake_switch(app.port, DPID, HONEST) as honest:
         up = up_of(app, DPID)
         for _ in range(30):
-            with fake(app.port, DPID, THIEF) as thief:
+            with fake_switch(app.port, DPID, THIEF) as thief:
                 thief.join(20)
         assert app.quiet()
         assert works(app, up)
@@ -75,10 +75,10 @@ def test_a_datapath_id_stays_with_the_session_that_answers(app: Controller) -> N
         assert "the peer at 127.0.0.3 claims it too; the session with 127.0.0.2:" in trouble[1]
 
 
-def test_who_does_not_answer_gives_way(app: Controller) -> None:
-    with fake(app.port, DPID, HONEST, lambda _, kind, *__: kind == 2):
+def test_who_does_not_answer_gives_way(app: AppProcess) -> None:
+    with fake_switch(app.port, DPID, HONEST, lambda _, kind, *__: kind == 2):
         up = up_of(app, DPID)
-        with fake(app.port, DPID, OTHER):
+        with fake_switch(app.port, DPID, OTHER):
             assert app.next(SwitchDown) == SwitchDown(DPID, up.session)
             assert works(app, up_of(app, DPID))
 
@@ -86,10 +86,10 @@ def test_who_does_not_answer_gives_way(app: Controller) -> None:
 def test_a_waiting_session_takes_over_when_the_first_ends(hub: str) -> None:
     with (
         controller(hub, tick=0.1, prove=60.0) as app,
-        fake(app.port, DPID, HONEST, lambda _, kind, *__: kind == 2) as a,
+        fake_switch(app.port, DPID, HONEST, lambda _, kind, *__: kind == 2) as a,
     ):
         up = up_of(app, DPID)
-        with fake(app.port, DPID, OTHER) as other:
+        with fake_switch(app.port, DPID, OTHER) as other:
             while 5 not in other.seen:
                 time.sleep(0.01)
             time.sleep(0.5)
@@ -98,21 +98,21 @@ def test_a_waiting_session_takes_over_when_the_first_ends(hub: str) -> None:
             assert works(app, up_of(app, DPID))
 
 
-def test_a_switch_gets_its_place_back_from_whoever_took_it_meanwhile(app: Controller) -> None:
-    with fake(app.port, DPID, HONEST):
+def test_a_switch_gets_its_place_back_from_whoever_took_it_meanwhile(app: AppProcess) -> None:
+    with fake_switch(app.port, DPID, HONEST):
         first = up_of(app, DPID)
     assert app.next(SwitchDown) == SwitchDown(DPID, first.session)
-    with fake(app.port, DPID, THIEF):
+    with fake_switch(app.port, DPID, THIEF):
         stolen = up_of(app, DPID)
-        with fake(app.port, DPID, HONEST):
+        with fake_switch(app.port, DPID, HONEST):
             assert app.next(SwitchDown) == SwitchDown(DPID, stolen.session)
             assert works(app, up_of(app, DPID))
 
 
-def insist(app: Controller, stack: ExitStack, dpid: int, source: str) -> SwitchUp:
+def insist(app: AppProcess, stack: ExitStack, dpid: int, source: str) -> SwitchUp:
     """Come up as a switch does, which tries again when it is refused."""
     for _ in range(40):
-        one = stack.enter_context(fake(app.port, dpid, source))
+        one = stack.enter_context(fake_switch(app.port, dpid, source))
         while one.is_alive():
             if not app.quiet():
                 return up_of(app, dpid)
@@ -121,28 +121,28 @@ def insist(app: Controller, stack: ExitStack, dpid: int, source: str) -> SwitchU
     raise AssertionError(app.log.read_text()[-2000:])
 
 
-def flood(padding: int, count: int, same: bool = False) -> Callable[[Fake, int, int, bytes], bool]:
+def flood(padding: int, count: int, same: bool = False) -> Callable[[FakeSwitch, int, int, bytes], bool]:
     """Answers a flow dump without an end."""
 
-    def answer(fake: Fake, kind: int, xid: int, whole: bytes) -> bool:
+    def answer(fake_switch: FakeSwitch, kind: int, xid: int, whole: bytes) -> bool:
         number = 0
         while asks_for_flows(kind, whole):
             entries = b"".join(flow_entry(1 if same else number + one, padding) for one in range(count))
             number += count
-            fake.socket.sendall(flow_reply(xid, entries, more=True))
+            fake_switch.socket.sendall(flow_reply(xid, entries, more=True))
         return False
 
     return answer
 
 
-def _slowly(fake: Fake, kind: int, xid: int, whole: bytes) -> bool:
+def _slowly(fake_switch: FakeSwitch, kind: int, xid: int, whole: bytes) -> bool:
     while asks_for_flows(kind, whole):
-        fake.socket.sendall(flow_reply(xid, flow_entry(1), more=True))
+        fake_switch.socket.sendall(flow_reply(xid, flow_entry(1), more=True))
         time.sleep(0.1)
     return False
 
 
-Case = tuple[Callable[[Fake, int, int, bytes], bool], dict[str, float], str]
+Case = tuple[Callable[[FakeSwitch, int, int, bytes], bool], dict[str, float], str]
 ENDLESS: dict[str, Case] = {
     "flows": (flood(0, 900), {"dump_flows": 50_000}, "more than 50,000 flows"),
     "the same flow": (flood(0, 900, same=True), {"dump_flows": 50_000}, "more than 50,000 flows"),
@@ -156,39 +156,39 @@ ENDLESS: dict[str, Case] = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_dump_without_end_ends_its_session(hub: str, name: str) -> None:
     answer, limits, words = ENDLESS[name]
-    with controller(hub, tick=0.1, retry=2.0, **limits) as app, fake(app.port, 1, HONEST):
+    with controller(hub, tick=0.1, retry=2.0, **limits) as app, fake_switch(app.port, 1, HONEST):
         honest = up_of(app, 1)
-        with fake(app.port, DPID, THIEF, answer) as liar:
+        with fake_switch(app.port, DPID, THIEF, answer) as liar:
             up = up_of(app, DPID)
             app.tell("dump", DumpFlows(DPID, up.session, 1, {}))
             assert app.next(SwitchDown) == SwitchDown(DPID, up.session)
             liar.join(20)
         wait_for_log(app, words)
         # It may not be back at once, and meanwhile the other goes on.
-        with fake(app.port, DPID, THIEF) as liar:
+        with fake_switch(app.port, DPID, THIEF) as liar:
             liar.join(20)
         wait_for_log(app, "it was dropped for a fault")
         assert app.dump(honest).flows == {}
         time.sleep(2)
-        with fake(app.port, DPID, THIEF):
+        with fake_switch(app.port, DPID, THIEF):
             up_of(app, DPID)
 
 
-def test_a_dump_of_forty_thousand_flows_is_no_fault(app: Controller) -> None:
-    def answer(fake: Fake, kind: int, xid: int, whole: bytes) -> bool:
+def test_a_dump_of_forty_thousand_flows_is_no_fault(app: AppProcess) -> None:
+    def answer(fake_switch: FakeSwitch, kind: int, xid: int, whole: bytes) -> bool:
         for part in range(80 if asks_for_flows(kind, whole) else 0):
             entries = b"".join(flow_entry(part * 500 + one) for one in range(500))
-            fake.socket.sendall(flow_reply(xid, entries, more=part < 79))
+            fake_switch.socket.sendall(flow_reply(xid, entries, more=part < 79))
         return asks_for_flows(kind, whole)
 
-    with fake(app.port, DPID, HONEST, answer):
+    with fake_switch(app.port, DPID, HONEST, answer):
         assert len(app.dump(up_of(app, DPID)).flows) == 40_000
 
 
 @pytest.mark.parametrize(
     "early", [message(2), message(10, bytes(24)), message(19, bytes(8))], ids=["echo", "packet", "reply"]
 )
-def test_nothing_but_a_hello_comes_before_the_hello(app: Controller, early: bytes) -> None:
+def test_nothing_but_a_hello_comes_before_the_hello(app: AppProcess, early: bytes) -> None:
     with dial(app.port, THIEF) as stranger:
         stranger.sendall(early)
         assert ended(stranger)
@@ -209,7 +209,7 @@ def test_a_handshake_has_few_messages(hub: str, flood: bytes) -> None:
                          ids=["echoes", "packets", "errors", "bundles", "replies"])  # fmt: skip
 def test_a_flood_is_read_at_a_pace(hub: str, kind: bytes) -> None:
     """Counted: of 60,000 messages that nobody asked for, no more are read than the declared burst and rate allow."""
-    with controller(hub, tick=0.1, burst=2000, rate=200) as app, fake(app.port, 1, HONEST):
+    with controller(hub, tick=0.1, burst=2000, rate=200) as app, fake_switch(app.port, 1, HONEST):
         honest = up_of(app, 1)
         with dial(app.port, THIEF) as stranger:
             stranger.sendall(HELLO + features(DPID) + PORTS)
@@ -240,7 +240,7 @@ def test_of_many_that_flood_one_has_its_turn_between_two_rounds() -> None:
         threads = [threading.Thread(target=one.sendall, args=(message(2) * 5000,), daemon=True) for one in floods]
         for thread in threads:
             thread.start()
-        with fake(app.port, 1, HONEST):
+        with fake_switch(app.port, 1, HONEST):
             assert works(app, up_of(app, 1))
         for thread in threads:
             thread.join(60)
@@ -250,16 +250,16 @@ def test_of_many_that_flood_one_has_its_turn_between_two_rounds() -> None:
 
 
 def test_errors_to_everything_are_answered_by_ever_longer_waits(hub: str) -> None:
-    def refuse(fake: Fake, kind: int, xid: int, whole: bytes) -> bool:
+    def refuse(fake_switch: FakeSwitch, kind: int, xid: int, whole: bytes) -> bool:
         if asks_for_flows(kind, whole) or kind == 33:
-            fake.socket.sendall(message(1, struct.pack("!HH", 1, 5), xid))
+            fake_switch.socket.sendall(message(1, struct.pack("!HH", 1, 5), xid))
         return asks_for_flows(kind, whole) or kind == 33
 
     with controller(hub, tick=0.1, retry=0.5) as app:
         ups, until = 0, time.monotonic() + 5
         while time.monotonic() < until:
             try:
-                with fake(app.port, DPID, THIEF, refuse) as one:
+                with fake_switch(app.port, DPID, THIEF, refuse) as one:
                     while one.is_alive() and time.monotonic() < until:
                         if not app.quiet() and isinstance(event := app.next(object), SwitchUp):
                             ups += 1
@@ -302,29 +302,32 @@ def test_a_switch_that_stops_reading_and_one_that_reads_slowly_are_given_up(hub:
 
 
 def test_a_bundle_without_an_answer_fails_and_the_switch_goes(hub: str) -> None:
-    with controller(hub, tick=0.1, request=1.0) as app, fake(app.port, DPID, THIEF, lambda _, kind, *__: kind == 33):
+    with (
+        controller(hub, tick=0.1, request=1.0) as app,
+        fake_switch(app.port, DPID, THIEF, lambda _, kind, *__: kind == 33),
+    ):
         up = up_of(app, DPID)
         failed = app.send(up, 7)
         assert "no answer to bundle 7 within 1 s" in str(failed)
         assert app.next(SwitchDown) == SwitchDown(DPID, up.session)
 
 
-def test_sessions_that_end_together_are_all_told(app: Controller) -> None:
+def test_sessions_that_end_together_are_all_told(app: AppProcess) -> None:
     with ExitStack() as stack:
         for number in range(300):
             one = stack.enter_context(dial(app.port, HONEST))
             one.sendall(HELLO + features(number + 1) + PORTS)
         ups = {app.next(SwitchUp).dpid for _ in range(300)}
     assert ups == {app.next(SwitchDown).dpid for _ in range(300)}
-    with fake(app.port, 1, OTHER):
+    with fake_switch(app.port, 1, OTHER):
         assert isinstance(app.dump(up_of(app, 1)), FlowsDumped)
 
 
-def test_an_exception_in_a_handler_ends_no_thread(app: Controller) -> None:
+def test_an_exception_in_a_handler_ends_no_thread(app: AppProcess) -> None:
     """os-ken's native hub takes it for the wish to end the thread of events, and says nothing."""
     app.tell("break_next_event")
     with dial(app.port, THIEF) as stranger:
         stranger.sendall(HELLO + features(5) + PORTS)
         wait_for_log(app, "broken for a test")
-        with fake(app.port, 6, HONEST):
+        with fake_switch(app.port, 6, HONEST):
             assert works(app, up_of(app, 6))

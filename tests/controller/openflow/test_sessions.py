@@ -32,8 +32,8 @@ from flows.pipeline.pod_limits import METERED, MeterBand, meter_number
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.wire.codec import encode_flow
 from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
-from tests.helpers.controlled import Controller, controller
-from tests.helpers.harness import Bridge, OpenVSwitch, running
+from tests.helpers.controller.openflow_app import AppProcess, controller
+from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
 
 DPID = 0xABCDEF
 HELLO = struct.pack("!BBHI", 5, 0, 8, 1)
@@ -41,7 +41,7 @@ HELLO = struct.pack("!BBHI", 5, 0, 8, 1)
 
 @pytest.fixture(scope="module")
 def ovs() -> Iterator[OpenVSwitch]:
-    with running() as switch:
+    with open_vswitch() as switch:
         yield switch
 
 
@@ -51,7 +51,7 @@ def hub(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(hub: str) -> Iterator[Controller]:
+def app(hub: str) -> Iterator[AppProcess]:
     with controller(hub) as one:
         yield one
 
@@ -63,7 +63,7 @@ def bridge(ovs: OpenVSwitch) -> Iterator[Bridge]:
     ovs.vsctl("del-br", "br-s")
 
 
-def connect(bridge: Bridge, app: Controller) -> SwitchUp:
+def connect(bridge: Bridge, app: AppProcess) -> SwitchUp:
     bridge.switch.vsctl("set-controller", bridge.name, f"tcp:127.0.0.1:{app.port}", "--", "set", "controller",
                         bridge.name, "max_backoff=1000", "inactivity_probe=5000")  # fmt: skip
     up = app.next(SwitchUp)
@@ -82,7 +82,7 @@ def by_key(*flows: WireFlow) -> dict[FlowKey, Body]:
     return {one.key: one.body for one in flows}
 
 
-def test_an_empty_switch_takes_flows_changes_and_deletes_them(app: Controller, bridge: Bridge) -> None:
+def test_an_empty_switch_takes_flows_changes_and_deletes_them(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     assert app.dump(up) == FlowsDumped(DPID, up.session, 1, {}, {}, 0, meters=MeterReport(1 << 18, {}, {}))
     a, b, c = flow(1, Output(1)), flow(2, Output(2)), flow(3)
@@ -97,7 +97,7 @@ def test_an_empty_switch_takes_flows_changes_and_deletes_them(app: Controller, b
 CONNECTIONS, FRAGMENTS = (meter_number(limit, 5) for limit in METERED)
 
 
-def test_meters_are_there_before_the_bundle_that_needs_them_and_go_after_it(app: Controller, bridge: Bridge) -> None:
+def test_meters_are_there_before_the_bundle_that_needs_them_and_go_after_it(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     bridge.add_meters(7)  # somebody else's
     passing = [flow(number, Meter(number)) for number in (CONNECTIONS, FRAGMENTS)]
@@ -118,7 +118,7 @@ def test_meters_are_there_before_the_bundle_that_needs_them_and_go_after_it(app:
 
 
 def test_a_meter_that_the_switch_refuses_is_named_and_nothing_of_the_bundle_is_in_force(
-    app: Controller, bridge: Bridge
+    app: AppProcess, bridge: Bridge
 ) -> None:
     up = connect(bridge, app)
     bridge.add_meters(CONNECTIONS)
@@ -135,7 +135,7 @@ def test_a_meter_that_the_switch_refuses_is_named_and_nothing_of_the_bundle_is_i
     assert app.send(up, 3, adds=(flow(1),)) == BundleDone(DPID, up.session, 3)
 
 
-def test_a_modify_keeps_counters_and_a_new_cookie_starts_at_zero(app: Controller, bridge: Bridge) -> None:
+def test_a_modify_keeps_counters_and_a_new_cookie_starts_at_zero(app: AppProcess, bridge: Bridge) -> None:
     bridge.add_ports({"p1": 1, "p2": 2})
     up = connect(bridge, app)
     kept = encode_flow(Flow(0, 1, match(exactly(oxm.IN_PORT, 1)), (Output(2),), None, cookie(CookieKind.PIPELINE, 0)))
@@ -155,7 +155,7 @@ def test_a_modify_keeps_counters_and_a_new_cookie_starts_at_zero(app: Controller
     assert dumped.counters[kept.key].packets == 0
 
 
-def test_foreign_and_learned_flows_are_not_ours(app: Controller, bridge: Bridge) -> None:
+def test_foreign_and_learned_flows_are_not_ours(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     ours, learned = flow(1), flow(2, kind=CookieKind.LEARNED)._replace(table=SCTP_REPLIES.number)
     app.send(up, 1, adds=(ours, learned))
@@ -166,7 +166,7 @@ def test_foreign_and_learned_flows_are_not_ours(app: Controller, bridge: Bridge)
     assert dumped.foreign_flows == ()  # in a table that is none of ours
 
 
-def test_who_changes_flows_by_hand_is_told_at_once_and_our_own_bundles_are_not(app: Controller, bridge: Bridge) -> None:
+def test_who_changes_flows_by_hand_is_told_at_once_and_our_own_bundles_are_not(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     flows = [flow(number) for number in range(1, 101)]
     app.send(up, 1, adds=tuple(flows))
@@ -191,7 +191,7 @@ FOREIGN = {
 }
 
 
-def test_foreign_flows_have_a_text_whatever_they_say(app: Controller, bridge: Bridge) -> None:
+def test_foreign_flows_have_a_text_whatever_they_say(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     for number, text in enumerate(FOREIGN, 1):
         bridge.switch.ofctl("add-flow", bridge.target, f"table=0,priority={number},{text}")
@@ -199,14 +199,14 @@ def test_foreign_flows_have_a_text_whatever_they_say(app: Controller, bridge: Br
     assert [found[number] for number in sorted(found)] == list(FOREIGN.values())
 
 
-def test_deletes_and_modifies_leave_a_foreign_flow_alone(app: Controller, bridge: Bridge) -> None:
+def test_deletes_and_modifies_leave_a_foreign_flow_alone(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     bridge.switch.ofctl("add-flow", bridge.target, "cookie=0x5,table=0,priority=10,ip,nw_src=0.0.0.1,actions=output:9")
     assert app.send(up, 1, modifies=(flow(1, Output(3)),), deletes=(flow(1),)) == BundleDone(DPID, up.session, 1)
     assert [line.split("actions=")[1] for line in bridge.dump()[1:]] == ["output:9"]
 
 
-def test_a_refused_bundle_names_its_flow_and_changes_nothing(app: Controller, bridge: Bridge) -> None:
+def test_a_refused_bundle_names_its_flow_and_changes_nothing(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     good, other = flow(1, Output(1)), flow(2, Output(1))
     app.send(up, 1, adds=(good,))
@@ -221,7 +221,7 @@ def test_a_refused_bundle_names_its_flow_and_changes_nothing(app: Controller, br
     assert app.dump(up).flows == by_key(good, other)
 
 
-def test_a_bundle_that_fails_at_its_commit_changes_nothing(app: Controller, bridge: Bridge) -> None:
+def test_a_bundle_that_fails_at_its_commit_changes_nothing(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     bridge.switch.vsctl("--id=@t", "create", "Flow_Table", "flow_limit=2", "overflow_policy=refuse", "--", "set",
                         "Bridge", bridge.name, "flow_tables:7=@t")  # fmt: skip
@@ -234,7 +234,7 @@ def test_a_bundle_that_fails_at_its_commit_changes_nothing(app: Controller, brid
     assert app.dump(up).flows == by_key(flow(1))
 
 
-def test_a_flow_that_is_too_long_fails_its_bundle(app: Controller, bridge: Bridge) -> None:
+def test_a_flow_that_is_too_long_fails_its_bundle(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     long = flow(1, *(Conjunction(number, 1, 2) for number in range(4094)))
     assert len(long.instructions) < 1 << 16
@@ -245,7 +245,7 @@ def test_a_flow_that_is_too_long_fails_its_bundle(app: Controller, bridge: Bridg
     assert app.send(up, 2, adds=(flow(2),)) == BundleDone(DPID, up.session, 2)
 
 
-def test_twenty_thousand_flows_there_and_back(app: Controller, bridge: Bridge) -> None:
+def test_twenty_thousand_flows_there_and_back(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     state = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
     flows = tuple(
@@ -266,7 +266,7 @@ def test_twenty_thousand_flows_there_and_back(app: Controller, bridge: Bridge) -
     assert app.dump(up).flows == {}
 
 
-def test_requests_are_answered_in_order(app: Controller, bridge: Bridge) -> None:
+def test_requests_are_answered_in_order(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     for number in range(5):
         app.tell("send_bundle", up.dpid, up.session, number, FlowChanges((flow(number),), (), ()))
@@ -276,7 +276,7 @@ def test_requests_are_answered_in_order(app: Controller, bridge: Bridge) -> None
 
 
 def test_a_switch_that_restarts_comes_back_empty_with_a_new_session(
-    app: Controller, ovs: OpenVSwitch, bridge: Bridge
+    app: AppProcess, ovs: OpenVSwitch, bridge: Bridge
 ) -> None:
     up = connect(bridge, app)
     app.send(up, 1, adds=(flow(1),))
@@ -290,14 +290,14 @@ def test_a_switch_that_restarts_comes_back_empty_with_a_new_session(
     assert app.dump(again).flows == {}
 
 
-def test_closing_leaves_the_flows_and_no_thread(app: Controller, bridge: Bridge) -> None:
+def test_closing_leaves_the_flows_and_no_thread(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     app.send(up, 1, adds=(flow(1),))
     assert app.close() == ["MainThread"]
     assert [line.split("priority=")[1] for line in bridge.dump()[1:]] == ["10,ip,nw_src=0.0.0.1 actions=drop"]
 
 
-def test_a_second_session_is_refused_while_the_first_one_answers(app: Controller, bridge: Bridge) -> None:
+def test_a_second_session_is_refused_while_the_first_one_answers(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     bridge.switch.vsctl("set-controller", bridge.name, f"tcp:127.0.0.1:{app.port}", f"tcp:[::1]:{app.port6}")
     wait_for_log(app, "refused: datapath id 0000000000abcdef is that of the session with 127.0.0.1")
@@ -305,7 +305,7 @@ def test_a_second_session_is_refused_while_the_first_one_answers(app: Controller
     assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
 
 
-def test_a_switch_without_openflow_14_is_refused_with_words(app: Controller, bridge: Bridge) -> None:
+def test_a_switch_without_openflow_14_is_refused_with_words(app: AppProcess, bridge: Bridge) -> None:
     bridge.switch.vsctl("set", "bridge", bridge.name, "protocols=OpenFlow10,OpenFlow13", "--", "set-controller",
                         bridge.name, f"tcp:127.0.0.1:{app.port}")  # fmt: skip
     wait_for_log(app, "OpenFlow 1.4 is needed; set protocols=OpenFlow14")
@@ -313,7 +313,7 @@ def test_a_switch_without_openflow_14_is_refused_with_words(app: Controller, bri
     app.next(SwitchUp)
 
 
-def wait_for_log(app: Controller, words: str) -> None:
+def wait_for_log(app: AppProcess, words: str) -> None:
     import time
 
     for _ in range(600):
@@ -323,7 +323,7 @@ def wait_for_log(app: Controller, words: str) -> None:
     raise AssertionError(f"{words!r} is not in {app.log.read_text()}")
 
 
-def peer(app: Controller) -> socket.socket:
+def peer(app: AppProcess) -> socket.socket:
     one = socket.create_connection(("127.0.0.1", app.port))
     one.settimeout(60)
     return one
@@ -360,7 +360,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_ends_its_connection_and_no_other(app: Controller, bridge: Bridge, garbage: bytes) -> None:
+def test_garbage_ends_its_connection_and_no_other(app: AppProcess, bridge: Bridge, garbage: bytes) -> None:
     up = connect(bridge, app)
     with peer(app) as stranger:
         stranger.sendall(garbage)
@@ -382,7 +382,7 @@ AFTER_HANDSHAKE = {
 
 
 @pytest.mark.parametrize("garbage", AFTER_HANDSHAKE.values(), ids=AFTER_HANDSHAKE.keys())
-def test_garbage_after_the_handshake_ends_the_session(app: Controller, garbage: bytes) -> None:
+def test_garbage_after_the_handshake_ends_the_session(app: AppProcess, garbage: bytes) -> None:
     with peer(app) as stranger:
         stranger.sendall(HELLO + FEATURES + PORTS)
         up = app.next(SwitchUp)
@@ -405,13 +405,13 @@ ENDLESS_PORT = struct.pack("!BBHIHH4xI", 5, 19, 20, 3, 13, 0, 7)
 
 
 @pytest.mark.parametrize("hello", [LONG_BITMAP, ODD_ELEMENT], ids=["bitmap of two words", "element of odd length"])
-def test_what_os_ken_cannot_read_is_kept_from_it(app: Controller, hello: bytes) -> None:
+def test_what_os_ken_cannot_read_is_kept_from_it(app: AppProcess, hello: bytes) -> None:
     with peer(app) as stranger:
         stranger.sendall(hello + FEATURES + ENDLESS_PORT)
         assert app.next(SwitchUp).dpid == DPID
 
 
-def test_messages_in_single_bytes_are_read_as_well(app: Controller) -> None:
+def test_messages_in_single_bytes_are_read_as_well(app: AppProcess) -> None:
     with peer(app) as stranger:
         stranger.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in HELLO + FEATURES + PORTS:
@@ -446,7 +446,7 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory_and_nobody_else(hub: s
 
 
 def test_a_bundle_to_a_switch_that_stops_fails_and_other_switches_go_on(hub: str, bridge: Bridge) -> None:
-    with controller(hub, tick=0.2, request=2.0, silence=60.0) as app, running() as other:
+    with controller(hub, tick=0.2, request=2.0, silence=60.0) as app, open_vswitch() as other:
         slow = other.add_bridge("br-x", dpid=7)
         slow.switch.vsctl("set-controller", "br-x", f"tcp:[::1]:{app.port6}")
         stopped = app.next(SwitchUp)

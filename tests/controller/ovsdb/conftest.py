@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.ovsdb_node import Core, Node
+from tests.helpers.ovs.node import EventCollector, Node
 
 
 @pytest.fixture
@@ -21,5 +21,5 @@ def node() -> Iterator[Node]:
 
 
 @pytest.fixture
-def core() -> Core:
-    return Core()
+def core() -> EventCollector:
+    return EventCollector()

@@ -7,7 +7,7 @@ import socket
 import threading
 
 from controller.ovsdb.service import Ovsdb
-from tests.helpers.ovsdb_node import Core, Node, running, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
 
 def threads() -> list[str]:
@@ -17,7 +17,7 @@ def threads() -> list[str]:
 def test_nothing_is_left_behind(node: Node) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        core = Core()
+        core = EventCollector()
         silent = socket.create_server(("127.0.0.1", 0))
         nowhere = [
             f"tcp:127.0.0.1:{silent.getsockname()[1]}",
@@ -25,7 +25,7 @@ def test_nothing_is_left_behind(node: Node) -> None:
             "unix:/nowhere",
             "tcp:no.invalid:1",
         ]
-        with silent, running(core, [node.remote, *nowhere], listen="tcp:127.0.0.1:0") as ovsdb:
+        with silent, ovsdb_service(core, [node.remote, *nowhere], listen="tcp:127.0.0.1:0") as ovsdb:
             address = ovsdb.listen_address
             assert address is not None
             with socket.create_connection(address):
@@ -35,7 +35,7 @@ def test_nothing_is_left_behind(node: Node) -> None:
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
-def test_closed_before_it_started(core: Core) -> None:
+def test_closed_before_it_started(core: EventCollector) -> None:
     ovsdb = Ovsdb(["unix:/nowhere"], post=core.post, listen="tcp:127.0.0.1:0")
     ovsdb.close()
     ovsdb.start()

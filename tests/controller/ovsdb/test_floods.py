@@ -21,8 +21,8 @@ from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
 from controller.ovsdb.service import OvsdbBounds
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget
-from tests.helpers.fakes import ended
-from tests.helpers.ovsdb_node import Core, Node, running, until
+from tests.helpers.controller.fake_switch import ended
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
 SMALL = OvsdbLimits(message_bytes=1 << 20, message_values=20_000, message_seconds=2.0, sync=4.0, waiting_bytes=1 << 16)
 ENDLESS = {
@@ -54,11 +54,14 @@ def dial(ovsdb: Any, source: str = "127.0.0.1") -> socket.socket:
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_message_without_end_ends_its_connection(
-    database: Node, core: Core, name: str, capfd: pytest.CaptureFixture[str]
+    database: Node, core: EventCollector, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     start, more, words = ENDLESS[name]
     bounds = OvsdbBounds(SMALL)
-    with running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=bounds) as ovsdb, dial(ovsdb) as stranger:
+    with (
+        ovsdb_service(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=bounds) as ovsdb,
+        dial(ovsdb) as stranger,
+    ):
         until(core.synced)
         with contextlib.suppress(OSError):
             stranger.sendall(start)
@@ -70,8 +73,8 @@ def test_a_message_without_end_ends_its_connection(
     assert words in capfd.readouterr().out
 
 
-def test_a_message_that_never_gets_on_ends_its_connection(database: Node, core: Core) -> None:
-    with running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(SMALL)) as ovsdb:
+def test_a_message_that_never_gets_on_ends_its_connection(database: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(SMALL)) as ovsdb:
         with dial(ovsdb) as stranger:
             stranger.sendall(b'{"a":"')
             began = time.monotonic()
@@ -84,10 +87,10 @@ def test_a_message_that_never_gets_on_ends_its_connection(database: Node, core: 
         until(core.synced)
 
 
-def test_a_configured_remote_is_bounded_alike(core: Core) -> None:
+def test_a_configured_remote_is_bounded_alike(core: EventCollector) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
-        with running(core, [f"tcp:127.0.0.1:{server.getsockname()[1]}"], bounds=OvsdbBounds(SMALL)) as ovsdb:
+        with ovsdb_service(core, [f"tcp:127.0.0.1:{server.getsockname()[1]}"], bounds=OvsdbBounds(SMALL)) as ovsdb:
             one, _ = server.accept()
             with one, contextlib.suppress(OSError):
                 one.sendall(b'{"a":"')
@@ -97,9 +100,9 @@ def test_a_configured_remote_is_bounded_alike(core: Core) -> None:
             until(lambda: "more than 1,048,576 bytes" in ovsdb.status()[0].last_error)
 
 
-def test_echoes_to_a_peer_that_does_not_read_are_bounded(database: Node, core: Core) -> None:
+def test_echoes_to_a_peer_that_does_not_read_are_bounded(database: Node, core: EventCollector) -> None:
     with (
-        running(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(SMALL)) as ovsdb,
+        ovsdb_service(core, [database.remote], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(SMALL)) as ovsdb,
         dial(ovsdb) as one,
     ):
         one.settimeout(5)
@@ -111,9 +114,12 @@ def test_echoes_to_a_peer_that_does_not_read_are_bounded(database: Node, core: C
         assert ovsdb.barrier(10) == []
 
 
-def test_silent_connections_lock_no_database_out(database: Node, core: Core) -> None:
+def test_silent_connections_lock_no_database_out(database: Node, core: EventCollector) -> None:
     door = ConnectionLimits(unproven=30, strangers=20, unproven_by_address=10, settle=0.2)
-    with running(core, [], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(door=door)) as ovsdb, ExitStack() as stack:
+    with (
+        ovsdb_service(core, [], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(door=door)) as ovsdb,
+        ExitStack() as stack,
+    ):
         for number in range(100):
             stack.enter_context(dial(ovsdb, f"127.0.1.{number % 5 + 1}"))
         assert len(ovsdb.status()) <= 30

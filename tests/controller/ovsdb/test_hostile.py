@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from controller.ovsdb.service import Ovsdb
-from tests.helpers.ovsdb_node import Core, Node, running, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
 ODD = (
     "",
@@ -65,25 +65,25 @@ def insert_ports(node: Node, names: list[str], external_ids: dict[str, str]) -> 
     transact(node, *operations)
 
 
-def test_odd_strings_come_through_as_they_are(database: Node, core: Core) -> None:
+def test_odd_strings_come_through_as_they_are(database: Node, core: EventCollector) -> None:
     database.vsctl("add-port", "br-int", "p1")
     ids = {f"key {number} {text[:20]}": text for number, text in enumerate(ODD)}
-    with running(core, [database.remote]) as ovsdb:
+    with ovsdb_service(core, [database.remote]) as ovsdb:
         until(core.synced)
         mutation = ["external_ids", "insert", ["map", list(ids.items())]]
         where = [["name", "==", "p1"]]
         transact(database, {"op": "mutate", "table": "Interface", "where": where, "mutations": [mutation]})
         assert ovsdb.barrier(10) == []
         assert dict(core.interfaces()["p1"].external_ids) == ids
-    again = Core()
-    with running(again, [database.remote]):
+    again = EventCollector()
+    with ovsdb_service(again, [database.remote]):
         until(again.synced)
         assert dict(again.interfaces()["p1"].external_ids) == ids
 
 
-def test_thousands_of_ports(database: Node, core: Core) -> None:
+def test_thousands_of_ports(database: Node, core: EventCollector) -> None:
     names = [f"port{number}" for number in range(3000)]
-    with running(core, [database.remote]) as ovsdb:
+    with ovsdb_service(core, [database.remote]) as ovsdb:
         until(core.synced)
         insert_ports(database, names, {"iface-id": "ns/pod", "note": "\u00e9"})
         assert ovsdb.barrier(30) == []
@@ -91,8 +91,8 @@ def test_thousands_of_ports(database: Node, core: Core) -> None:
         flags = {one.uuid: True for name, one in core.interfaces().items() if name in names}
         ovsdb.set_installed(database.remote, flags)
         until(lambda: sum("headgate-installed" in one.external_ids for one in core.interfaces().values()) == 3000)
-    again = Core()
-    with running(again, [database.remote]) as ovsdb:
+    again = EventCollector()
+    with ovsdb_service(again, [database.remote]) as ovsdb:
         until(again.synced)
         assert again.interfaces() == core.interfaces()
 
@@ -135,8 +135,8 @@ RUBBISH = (
 )
 
 
-def test_rubbish_at_the_listener(database: Node, core: Core) -> None:
-    with running(core, [], listen="tcp:127.0.0.1:0") as ovsdb, contextlib.ExitStack() as stack:
+def test_rubbish_at_the_listener(database: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [], listen="tcp:127.0.0.1:0") as ovsdb, contextlib.ExitStack() as stack:
         for data in RUBBISH:
 
             def talk(sock: socket.socket, data: bytes = data) -> None:
@@ -230,10 +230,10 @@ def liar(rows: dict[str, Any], told: threading.Event) -> Callable[[socket.socket
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_contents_that_cannot_be(database: Node, core: Core, name: str) -> None:
+def test_contents_that_cannot_be(database: Node, core: EventCollector, name: str) -> None:
     settings = {"tables": {0: "classify"}, "openflow": ("127.0.0.1", 6653), "listen": "tcp:127.0.0.1:0"}
     told = threading.Event()
-    with running(core, [database.remote], **settings) as ovsdb, peer(ovsdb, liar(lie(name), told)):
+    with ovsdb_service(core, [database.remote], **settings) as ovsdb, peer(ovsdb, liar(lie(name), told)):
         until(lambda: (database.remote, "br-int") in core.bridges)
         until(told.is_set)
         if name in READ_ALL_THE_SAME:

@@ -25,7 +25,8 @@ TESTS = (
 @pytest.mark.parametrize("test", TESTS)
 def test_under_eventlet(test: str) -> None:
     """Each in a process of its own: a hub remembers descriptors that a test before has closed by another way."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.helpers.under_hub", "eventlet", str(HERE / test)]
+    runner = "tests.helpers.controller.pytest_under_hub"
+    command = [sys.executable, "-W", "ignore", "-m", runner, "eventlet", str(HERE / test)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout

@@ -11,7 +11,7 @@ import pytest
 
 from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import BridgeGone
-from tests.helpers.ovsdb_node import Core, Node, running, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
 
 def manager(ovsdb: Ovsdb, host: str = "127.0.0.1") -> str:
@@ -21,9 +21,9 @@ def manager(ovsdb: Ovsdb, host: str = "127.0.0.1") -> str:
 
 
 @pytest.mark.parametrize("listen", ["tcp:127.0.0.1:0", "tcp:0.0.0.0:0", "tcp:[::]:0"])
-def test_a_switch_that_comes_by_itself(node: Node, core: Core, listen: str) -> None:
+def test_a_switch_that_comes_by_itself(node: Node, core: EventCollector, listen: str) -> None:
     node.vsctl("set", "Open_vSwitch", ".", "external_ids:system-id=s1")
-    with running(core, [], listen=listen, openflow=("0.0.0.0", 6653)) as ovsdb:
+    with ovsdb_service(core, [], listen=listen, openflow=("0.0.0.0", 6653)) as ovsdb:
         node.vsctl("set-manager", manager(ovsdb))
         until(core.synced)
         assert list(core.bridges) == [("manager:s1", "br-int")]
@@ -39,9 +39,9 @@ def test_a_switch_that_comes_by_itself(node: Node, core: Core, listen: str) -> N
         assert ovsdb.barrier(10) == []
 
 
-def test_a_switch_that_comes_back_is_the_same(node: Node, core: Core) -> None:
+def test_a_switch_that_comes_back_is_the_same(node: Node, core: EventCollector) -> None:
     node.vsctl("set", "Open_vSwitch", ".", "external_ids:system-id=s1")
-    with running(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
+    with ovsdb_service(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
         node.vsctl("set-manager", manager(ovsdb))
         until(core.synced)
         node.kill_database()
@@ -57,9 +57,9 @@ def test_a_switch_that_comes_back_is_the_same(node: Node, core: Core) -> None:
         assert list(core.bridges) == [("manager:s1", "br-int")]
 
 
-def test_one_that_is_forgotten_keeps_nobody_waiting_and_comes_back_as_new(node: Node, core: Core) -> None:
+def test_one_that_is_forgotten_keeps_nobody_waiting_and_comes_back_as_new(node: Node, core: EventCollector) -> None:
     node.vsctl("set", "Open_vSwitch", ".", "external_ids:system-id=s1")
-    with running(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
+    with ovsdb_service(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
         node.vsctl("set-manager", manager(ovsdb))
         until(core.synced)
         ovsdb.forget("manager:s1")  # too late: it is there
@@ -75,11 +75,11 @@ def test_one_that_is_forgotten_keeps_nobody_waiting_and_comes_back_as_new(node: 
         assert ovsdb.barrier(10) == []
 
 
-def test_two_machines_with_one_system_id_are_kept_apart(node: Node, core: Core) -> None:
+def test_two_machines_with_one_system_id_are_kept_apart(node: Node, core: EventCollector) -> None:
     other = Node(switch=False)
     try:
         other.vsctl("add-br", "br-int")
-        with running(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
+        with ovsdb_service(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
             for one in (node, other):
                 one.vsctl("set", "Open_vSwitch", ".", "external_ids:system-id=same")
                 one.vsctl("set-manager", manager(ovsdb))
@@ -90,8 +90,8 @@ def test_two_machines_with_one_system_id_are_kept_apart(node: Node, core: Core) 
         other.stop()
 
 
-def test_configured_wins_over_a_manager_that_comes_later(node: Node, core: Core) -> None:
-    with running(core, [node.remote], listen="tcp:127.0.0.1:0") as ovsdb:
+def test_configured_wins_over_a_manager_that_comes_later(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [node.remote], listen="tcp:127.0.0.1:0") as ovsdb:
         until(core.synced)
         node.vsctl("set-manager", manager(ovsdb))
         until(lambda: [one.silent for one in ovsdb.status() if one.direction == "listening" and one.silent])
@@ -102,9 +102,9 @@ def test_configured_wins_over_a_manager_that_comes_later(node: Node, core: Core)
         assert list(core.bridges) == [(node.remote, "br-int")]
 
 
-def test_configured_wins_over_a_manager_that_came_first(node: Node, core: Core) -> None:
+def test_configured_wins_over_a_manager_that_came_first(node: Node, core: EventCollector) -> None:
     late = f"unix:{node.folder}/late.sock"
-    with running(core, [late], listen="tcp:127.0.0.1:0", openflow=("127.0.0.1", 6653)) as ovsdb:
+    with ovsdb_service(core, [late], listen="tcp:127.0.0.1:0", openflow=("127.0.0.1", 6653)) as ovsdb:
         node.vsctl("set-manager", manager(ovsdb))
         until(core.bridge)
         node.appctl("ovsdb-server/add-remote", f"p{late}")
@@ -116,8 +116,8 @@ def test_configured_wins_over_a_manager_that_came_first(node: Node, core: Core) 
         assert list(core.bridges) == [(late, "br-int")]
 
 
-def test_two_ways_by_manager_are_one(node: Node, core: Core) -> None:
-    with running(core, [], listen="tcp:0.0.0.0:0") as ovsdb:
+def test_two_ways_by_manager_are_one(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [], listen="tcp:0.0.0.0:0") as ovsdb:
         node.vsctl("set-manager", manager(ovsdb), manager(ovsdb, "127.0.0.2"))
         until(lambda: sorted(bool(one.silent) for one in ovsdb.status()) == [False, True])
         until(core.synced)
@@ -187,8 +187,8 @@ def cable(target: tuple[str, int]) -> Iterator[tuple[int, threading.Event]]:
             one.close()
 
 
-def test_a_newer_connection_takes_the_place_of_a_dead_one(node: Node, core: Core) -> None:
-    with running(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
+def test_a_newer_connection_takes_the_place_of_a_dead_one(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [], listen="tcp:127.0.0.1:0") as ovsdb:
         address = ovsdb.listen_address
         assert address is not None
         with cable(address) as (port, cut):

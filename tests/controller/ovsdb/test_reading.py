@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from controller.reconcile.events import BridgeGone, OvsdbState
-from tests.helpers.ovsdb_node import Core, Node, running, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
 
 @pytest.mark.parametrize("way", ["unix", "tcp", "localhost"])
-def test_bridge_is_told_before_synced(node: Node, core: Core, way: str) -> None:
+def test_bridge_is_told_before_synced(node: Node, core: EventCollector, way: str) -> None:
     node.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=n1", "external_ids:system-id=s1")
     remote = {"unix": node.remote, "tcp": node.tcp, "localhost": f"tcp:localhost:{node.port}"}[way]
-    with running(core, [remote]) as ovsdb:
+    with ovsdb_service(core, [remote]) as ovsdb:
         until(core.synced)
         bridge = core.bridge()
         assert bridge is not None
@@ -27,16 +27,16 @@ def test_bridge_is_told_before_synced(node: Node, core: Core, way: str) -> None:
         ]
 
 
-def test_other_bridges_are_not_ours(node: Node, core: Core) -> None:
+def test_other_bridges_are_not_ours(node: Node, core: EventCollector) -> None:
     node.add_bridge("br-other")
     node.add_bridge("br-too")
-    with running(core, [node.remote], bridges=("br-int", "br-too")):
+    with ovsdb_service(core, [node.remote], bridges=("br-int", "br-too")):
         until(core.synced)
         assert sorted(name for _, name in core.bridges) == ["br-int", "br-too"]
 
 
-def test_ports_come_change_and_go(node: Node, core: Core) -> None:
-    with running(core, [node.remote]):
+def test_ports_come_change_and_go(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [node.remote]):
         until(core.synced)
         first = node.add_port("p1", "external_ids:iface-id=a/b", "ofport_request=7")
         until(lambda: core.ofport("p1") == 7)
@@ -55,8 +55,8 @@ def test_ports_come_change_and_go(node: Node, core: Core) -> None:
         until(lambda: "p1" not in core.interfaces())
 
 
-def test_bridge_gone_and_made_again(node: Node, core: Core) -> None:
-    with running(core, [node.remote]):
+def test_bridge_gone_and_made_again(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [node.remote]):
         until(core.synced)
         node.vsctl("del-br", "br-int")
         until(lambda: core.bridge() is None)
@@ -66,17 +66,17 @@ def test_bridge_gone_and_made_again(node: Node, core: Core) -> None:
         until(lambda: (bridge := core.bridge()) and bridge.dpid == 0xAA)
 
 
-def test_an_interface_without_device_has_no_ofport(node: Node, core: Core) -> None:
+def test_an_interface_without_device_has_no_ofport(node: Node, core: EventCollector) -> None:
     node.vsctl("--no-wait", "add-port", "br-int", "nodev", "--", "set", "Interface", "nodev", "type=nosuchtype")
     until(lambda: node.get("Interface", "nodev", "ofport") in ("-1", "[]"))
-    with running(core, [node.remote]):
+    with ovsdb_service(core, [node.remote]):
         until(core.synced)
         assert core.interfaces()["nodev"].ofport is None
 
 
-def test_database_killed_and_restarted(node: Node, core: Core) -> None:
+def test_database_killed_and_restarted(node: Node, core: EventCollector) -> None:
     node.add_port("p1")
-    with running(core, [node.remote]) as ovsdb:
+    with ovsdb_service(core, [node.remote]) as ovsdb:
         until(lambda: core.synced() and core.ofport("p1"))
         node.kill_database()
         until(lambda: not core.synced())
@@ -95,11 +95,11 @@ def test_database_killed_and_restarted(node: Node, core: Core) -> None:
         assert ovsdb.barrier(5) == []
 
 
-def test_database_that_is_not_there_yet(core: Core) -> None:
+def test_database_that_is_not_there_yet(core: EventCollector) -> None:
     node = Node(switch=False, init=False)
     try:
         node.kill_database()
-        with running(core, [node.remote]) as ovsdb:
+        with ovsdb_service(core, [node.remote]) as ovsdb:
             until(lambda: node.remote in core.states())
             assert not core.states()[node.remote].synced
             assert ovsdb.barrier(5)
@@ -113,8 +113,8 @@ def test_database_that_is_not_there_yet(core: Core) -> None:
         node.stop()
 
 
-def test_database_made_anew_behind_the_same_remote(node: Node, core: Core) -> None:
-    with running(core, [node.remote]):
+def test_database_made_anew_behind_the_same_remote(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [node.remote]):
         until(core.synced)
         node.kill_database()
         node.kill_switch()
@@ -125,8 +125,8 @@ def test_database_made_anew_behind_the_same_remote(node: Node, core: Core) -> No
         until(core.synced)
 
 
-def test_barrier_covers_what_was_committed_before(node: Node, core: Core) -> None:
-    with running(core, [node.remote, node.tcp]) as ovsdb:
+def test_barrier_covers_what_was_committed_before(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [node.remote, node.tcp]) as ovsdb:
         until(core.synced)
         for number in range(30):
             node.vsctl("--no-wait", "set", "Open_vSwitch", ".", f"external_ids:hostname=h{number}")
@@ -136,8 +136,10 @@ def test_barrier_covers_what_was_committed_before(node: Node, core: Core) -> Non
             assert bridge.hostname == f"h{number}"
 
 
-def test_a_remote_keeps_the_name_it_was_given(node: Node, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_keeps_the_name_it_was_given(
+    node: Node, core: EventCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OVS_RUNDIR", str(node.folder))
-    with running(core, ["unix:db.sock", node.remote]):
+    with ovsdb_service(core, ["unix:db.sock", node.remote]):
         until(lambda: core.synced() and set(core.states()) == {"unix:db.sock", node.remote})
         assert len(core.bridges) == 1

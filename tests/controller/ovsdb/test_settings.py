@@ -11,17 +11,17 @@ from controller.metrics.series import SWITCH_AWAY
 from controller.ovsdb.bridge_settings import ControllerRow
 from controller.reconcile.events import MarksWritten
 from controller.status import away_reasons
-from tests.helpers.ovsdb_node import Core, Node, free_port, running, until
+from tests.helpers.ovs.node import EventCollector, Node, free_port, ovsdb_service, until
 
 TABLES = {0: "classify", 10: "neighbor", 90: "deny"}
 LISTEN = ("127.0.0.1", 6653)
 OURS = "tcp:127.0.0.1:6653"
 
 
-def settled(node: Node, core: Core, **settings: object) -> int:
+def settled(node: Node, core: EventCollector, **settings: object) -> int:
     """Run until all is written; returns the count of transactions at the end."""
     given = {"tables": TABLES, "openflow": LISTEN, **settings}
-    with running(core, [node.remote], **given) as ovsdb:
+    with ovsdb_service(core, [node.remote], **given) as ovsdb:
         until(core.synced)
         until(lambda: node.get("Bridge", "br-int", "fail_mode") == "secure" and controllers(node), "set-up")
         assert ovsdb.barrier(10) == []
@@ -42,7 +42,7 @@ def add_controller(node: Node, target: str, *settings: str) -> None:
                "add", "Bridge", "br-int", "controller", "@c")  # fmt: skip
 
 
-def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: Core) -> None:
+def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: EventCollector) -> None:
     node.add_bridge("br-other")
     count = settled(node, core)
     assert controllers(node) == {OURS: "{headgate=true}"}
@@ -52,19 +52,19 @@ def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: C
     assert node.get("Bridge", "br-other", "fail_mode") == "[]"
     assert node.get("Bridge", "br-other", "flow_tables") == "{}"
     assert controllers(node, "br-other") == {}
-    again = Core()
-    with running(again, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
+    again = EventCollector()
+    with ovsdb_service(again, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
         until(again.synced)
         for _ in range(5):
             assert ovsdb.barrier(10) == []
     assert node.transactions() == count
 
 
-def test_one_transaction_for_all(node: Node, core: Core) -> None:
+def test_one_transaction_for_all(node: Node, core: EventCollector) -> None:
     assert settled(node, core) == 1
 
 
-def test_table_names_are_read_by_ovs_ofctl(node: Node, core: Core) -> None:
+def test_table_names_are_read_by_ovs_ofctl(node: Node, core: EventCollector) -> None:
     settled(node, core)
     node.ofctl("add-flow", node.management(), "table=10,priority=5,actions=resubmit(,90)")
     dump = node.ofctl("--names", "-OOpenFlow14", "dump-flows", node.management())
@@ -72,7 +72,7 @@ def test_table_names_are_read_by_ovs_ofctl(node: Node, core: Core) -> None:
     assert "resubmit(,deny)" in dump
 
 
-def test_an_operators_flow_tables_keep_their_columns(node: Node, core: Core) -> None:
+def test_an_operators_flow_tables_keep_their_columns(node: Node, core: EventCollector) -> None:
     node.vsctl("--", "--id=@a", "create", "Flow_Table", "name=mine", "flow_limit=5000", "--",
                "--id=@b", "create", "Flow_Table", "name=far", "--",
                "set", "Bridge", "br-int", "flow_tables:0=@a", "flow_tables:77=@b")  # fmt: skip
@@ -82,7 +82,7 @@ def test_an_operators_flow_tables_keep_their_columns(node: Node, core: Core) -> 
     assert node.get("Bridge", "br-int", "flow_tables").count("=") == 4
 
 
-def test_a_flow_table_shared_with_another_bridge_keeps_its_name(node: Node, core: Core) -> None:
+def test_a_flow_table_shared_with_another_bridge_keeps_its_name(node: Node, core: EventCollector) -> None:
     node.add_bridge("br-other")
     node.vsctl("--", "--id=@a", "create", "Flow_Table", "name=common", "--",
                "set", "Bridge", "br-int", "flow_tables:0=@a", "--",
@@ -98,14 +98,14 @@ def test_a_flow_table_shared_with_another_bridge_keeps_its_name(node: Node, core
         ("OpenFlow14,OpenFlow15", "[OpenFlow14, OpenFlow15]"),
     ],
 )
-def test_protocols_are_widened_only(node: Node, core: Core, before: str, after: str) -> None:
+def test_protocols_are_widened_only(node: Node, core: EventCollector, before: str, after: str) -> None:
     node.vsctl("set", "Bridge", "br-int", f"protocols={before}")
     settled(node, core)
     assert node.get("Bridge", "br-int", "protocols") == after
 
 
-def test_what_someone_undoes_is_set_again(node: Node, core: Core) -> None:
-    with running(core, [node.remote], tables=TABLES, openflow=LISTEN):
+def test_what_someone_undoes_is_set_again(node: Node, core: EventCollector) -> None:
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN):
         until(lambda: controllers(node))
         node.vsctl("set-fail-mode", "br-int", "standalone", "--", "del-controller", "br-int")
         until(lambda: node.get("Bridge", "br-int", "fail_mode") == "secure" and controllers(node))
@@ -114,13 +114,13 @@ def test_what_someone_undoes_is_set_again(node: Node, core: Core) -> None:
         until(lambda: node.get("Bridge", "br-int", "fail_mode") == "secure" and controllers(node))
 
 
-def test_an_operators_controller_that_leads_here_suffices(node: Node, core: Core) -> None:
+def test_an_operators_controller_that_leads_here_suffices(node: Node, core: EventCollector) -> None:
     node.vsctl("set-controller", "br-int", OURS)
     settled(node, core)
     assert controllers(node) == {OURS: "{}"}
 
 
-def test_an_operators_controller_that_turns_out_to_lead_here_suffices(node: Node, core: Core) -> None:
+def test_an_operators_controller_that_turns_out_to_lead_here_suffices(node: Node, core: EventCollector) -> None:
     add_controller(node, "tcp:192.0.2.1:6653", "max_backoff=1000")
     dpid = int(node.get("Bridge", "br-int", "datapath_id"), 16)
     asked, sessions = [], [0]
@@ -130,7 +130,7 @@ def test_an_operators_controller_that_turns_out_to_lead_here_suffices(node: Node
         return sessions[0]
 
     settings = {"tables": TABLES, "openflow": LISTEN, "connected": connected, "grace": 2.0}
-    with running(core, [node.remote], **settings) as ovsdb:
+    with ovsdb_service(core, [node.remote], **settings) as ovsdb:
         until(lambda: node.get("Bridge", "br-int", "fail_mode") == "secure")
         sessions[0] = 1
         for number in range(5):
@@ -145,12 +145,12 @@ def test_an_operators_controller_that_turns_out_to_lead_here_suffices(node: Node
 
 @pytest.mark.parametrize("session", [1, 0], ids=["dying session", "no session"])
 def test_a_session_that_ends_with_the_old_controller_proves_nothing_of_the_new(
-    node: Node, core: Core, session: int
+    node: Node, core: EventCollector, session: int
 ) -> None:
     node.vsctl("set-controller", "br-int", OURS)
     sessions = [1]
     settings = {"tables": TABLES, "openflow": LISTEN, "connected": lambda _: sessions[0], "grace": 1.0}
-    with running(core, [node.remote], **settings):
+    with ovsdb_service(core, [node.remote], **settings):
         until(core.synced)
         sessions[0] = session
         node.vsctl("set-controller", "br-int", "tcp:127.0.0.1:1", "--", "set", "controller", "br-int",
@@ -163,9 +163,9 @@ def test_a_session_that_ends_with_the_old_controller_proves_nothing_of_the_new(
         assert time.monotonic() - began < 20
 
 
-def test_a_switch_that_does_not_call_says_why_and_what_mends_it(node: Node, core: Core) -> None:
+def test_a_switch_that_does_not_call_says_why_and_what_mends_it(node: Node, core: EventCollector) -> None:
     port = free_port()
-    with running(core, [node.remote], tables=TABLES, openflow=("127.0.0.1", port), grace=60.0) as ovsdb:
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=("127.0.0.1", port), grace=60.0) as ovsdb:
         until(lambda: any("Connection refused" in note for note in ovsdb.status()[0].notes))
         (note,) = ovsdb.status()[0].notes
         assert f"tcp:127.0.0.1:{port} (Connection refused)" in note
@@ -192,12 +192,12 @@ def test_why_a_switch_is_away_is_one_of_a_few_words_whatever_the_database_says()
     assert all(word in SWITCH_AWAY.help for word in away_reasons.REASONS)
 
 
-def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: Core) -> None:
-    other, theirs = Core(), ("127.0.0.1", 6700)
-    with running(core, [node.remote], tables=TABLES, openflow=LISTEN) as first:
+def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: EventCollector) -> None:
+    other, theirs = EventCollector(), ("127.0.0.1", 6700)
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN) as first:
         until(core.synced)
         until(lambda: list(controllers(node)) == [OURS])
-        with running(other, [node.remote], tables=TABLES, openflow=theirs) as second:
+        with ovsdb_service(other, [node.remote], tables=TABLES, openflow=theirs) as second:
             until(second.rivals)
             (line,) = second.rivals()
             assert f"another Headgate at {OURS} writes this bridge" in line
@@ -213,24 +213,24 @@ def test_two_headgates_on_one_bridge_do_not_fight(node: Node, core: Core) -> Non
             assert second.rivals() == []
 
 
-def test_a_headgate_that_takes_no_lock_is_recognised_by_its_controller(core: Core) -> None:
+def test_a_headgate_that_takes_no_lock_is_recognised_by_its_controller(core: EventCollector) -> None:
     """As versions before this one: the switch follows a Controller row with our mark that leads to somebody else."""
     node = Node(switch=False)
     try:
         node.vsctl("add-br", "br-int")
         target = "tcp:127.0.0.1:6700"
         add_controller(node, target, "external_ids:headgate=true", "is_connected=true")
-        with running(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
+        with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
             until(lambda: any("another Headgate at" in note for note in ovsdb.status()[0].notes))
             assert list(controllers(node)) == [target]
     finally:
         node.stop()
 
 
-def test_ours_is_added_beside_an_operators_that_leads_elsewhere(node: Node, core: Core) -> None:
+def test_ours_is_added_beside_an_operators_that_leads_elsewhere(node: Node, core: EventCollector) -> None:
     add_controller(node, "tcp:127.0.0.1:1", "max_backoff=1000", "external_ids:owner=me")
     settings = {"tables": TABLES, "openflow": LISTEN, "grace": 0.0}
-    with running(core, [node.remote], **settings) as ovsdb:
+    with ovsdb_service(core, [node.remote], **settings) as ovsdb:
         until(lambda: len(controllers(node)) == 2)
         assert controllers(node) == {"tcp:127.0.0.1:1": "{owner=me}", OURS: "{headgate=true}"}
         (note,) = (one for one in ovsdb.status()[0].notes if "in-band" in one)
@@ -242,10 +242,10 @@ def test_ours_is_added_beside_an_operators_that_leads_elsewhere(node: Node, core
         until(lambda: controllers(node) == {OURS: "{}"})
 
 
-def test_a_changed_listener_changes_only_our_own_row(node: Node, core: Core) -> None:
+def test_a_changed_listener_changes_only_our_own_row(node: Node, core: EventCollector) -> None:
     settled(node, core)
     add_controller(node, "tcp:127.0.0.1:1", "max_backoff=1000")
-    with running(Core(), [node.remote], tables=TABLES, openflow=("127.0.0.1", 6700)):
+    with ovsdb_service(EventCollector(), [node.remote], tables=TABLES, openflow=("127.0.0.1", 6700)):
         until(lambda: controllers(node) == {"tcp:127.0.0.1:6700": "{headgate=true}", "tcp:127.0.0.1:1": "{}"})
 
 
@@ -254,10 +254,10 @@ def test_a_changed_listener_changes_only_our_own_row(node: Node, core: Core) -> 
     [("unix", "0.0.0.0", OURS), ("tcp", "0.0.0.0", OURS), ("unix", "::", "tcp:[::1]:6653"), ("tcp", "::", OURS)],
 )
 def test_a_wildcard_listener_is_reached_by_the_address_of_the_connection(
-    node: Node, core: Core, way: str, host: str, target: str
+    node: Node, core: EventCollector, way: str, host: str, target: str
 ) -> None:
     remote = node.remote if way == "unix" else node.tcp
-    with running(core, [remote], tables=TABLES, openflow=(host, 6653)):
+    with ovsdb_service(core, [remote], tables=TABLES, openflow=(host, 6653)):
         until(lambda: list(controllers(node)) == [target])
 
 
@@ -266,14 +266,14 @@ def port(node: Node) -> Iterator[str]:
     yield node.add_port("p1", "external_ids:iface-id=a/b")
 
 
-def written(core: Core) -> list[Mapping[str, bool]]:
+def written(core: EventCollector) -> list[Mapping[str, bool]]:
     core.take()
     return [event.interfaces for event in core.events if isinstance(event, MarksWritten)]
 
 
-def test_installed_flags(node: Node, core: Core, port: str) -> None:
+def test_installed_flags(node: Node, core: EventCollector, port: str) -> None:
     other = node.add_port("p2")
-    with running(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
         until(lambda: core.ofport("p1") and core.ofport("p2"))
         ovsdb.set_installed(node.remote, {port: True, other: False})
         until(lambda: written(core) == [{port: True, other: False}])
@@ -299,8 +299,8 @@ def test_installed_flags(node: Node, core: Core, port: str) -> None:
         ovsdb.set_installed("unix:/nowhere", {port: True})
 
 
-def test_installed_flags_are_kept_while_the_database_is_away(node: Node, core: Core, port: str) -> None:
-    with running(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
+def test_installed_flags_are_kept_while_the_database_is_away(node: Node, core: EventCollector, port: str) -> None:
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
         until(lambda: core.ofport("p1"))
         node.kill_database()
         until(lambda: not core.synced())
@@ -331,12 +331,12 @@ def test_which_settings_make_the_switch_forget_its_flows(node: Node, change: tup
     assert ("actions=drop" in dump) is flows_stay
 
 
-def test_further_controllers_do_not_make_the_switch_forget_its_flows(node: Node, core: Core) -> None:
+def test_further_controllers_do_not_make_the_switch_forget_its_flows(node: Node, core: EventCollector) -> None:
     node.vsctl("set-fail-mode", "br-int", "secure")
     add_controller(node, f"tcp:127.0.0.1:{free_port()}", "max_backoff=1000")
     node.ofctl("add-flow", node.management(), "table=10,actions=drop")
-    with running(core, [node.remote], tables=TABLES, openflow=LISTEN, grace=0.0):
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN, grace=0.0):
         until(lambda: len(controllers(node)) == 2)
-    settled(node, Core(), openflow=("127.0.0.1", 6701))
+    settled(node, EventCollector(), openflow=("127.0.0.1", 6701))
     until(lambda: "tcp:127.0.0.1:6701" in controllers(node))
     assert "actions=drop" in node.ofctl("-OOpenFlow14", "dump-flows", node.management(), "table=10")

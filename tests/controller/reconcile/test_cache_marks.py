@@ -12,7 +12,7 @@ from flows.render.cache_marks import ENTRANCES, MARK_COUNT, PRIORITY
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
-from tests.helpers.reconcile_driver import Driver, ValueSwitch
+from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch
 
 OLD = replace(BRIDGE, datapath_type="netdev", ovs_version="3.1.0")
 MENDED = replace(OLD, ovs_version="3.1.3")

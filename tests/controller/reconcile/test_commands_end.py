@@ -26,7 +26,7 @@ from flows.bridge.connection_peer import ConnectionPeer
 from flows.render import cache_marks
 from flows.wire.values import FlowChanges
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
-from tests.helpers.reconcile_driver import Driver, ValueSwitch
+from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch
 
 STEPS = ("dump", "send_bundle", "set_installed", "log")
 

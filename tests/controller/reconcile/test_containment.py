@@ -44,7 +44,7 @@ from flows.policy.engine import PolicyEngine
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from tests.flows.plan.test_incremental import full
-from tests.helpers.reconcile_driver import Driver, port
+from tests.helpers.controller.reconcile_driver import Driver, port
 
 NODES = ("n1", "n2", "n3")
 BAD_POD, BAD_POLICY = Key("x", "n1-0"), Key("x", "bad")

@@ -25,7 +25,7 @@ from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import parse_address
 from flows.pipeline.pod_limits import METERED, CopyReason, Limit, MeterBand, Rates, meter_number, read_meter
-from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
+from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch, port
 
 RATES = Rates(100, 10)
 DPID = 0x10

@@ -31,7 +31,7 @@ from flows.pipeline.registers import OUTPUT_OFPORT, PROBE_MAC
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
 from tests.flows.plan.test_pieces import views
-from tests.helpers.reconcile_driver import Driver, port
+from tests.helpers.controller.reconcile_driver import Driver, port
 
 METERS = MeterReport(1000, {}, {})
 NODE, MORE, CACHE, REMOTE, REMOTE_NODE = (

@@ -25,7 +25,7 @@ from controller.status.report import pod_views, policy_views, problem_views, swi
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
 from flows.cluster.net import parse_address
-from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
+from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch, port
 
 A, B = Key("x", "a"), Key("x", "b")
 

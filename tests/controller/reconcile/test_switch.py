@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from controller.reconcile.events import BundleDone, BundleFailed, Command, DumpFlows, SendBundle
 from controller.reconcile.switch import AUDIT_SECONDS, LONGEST_RETRY_SECONDS, Switch
 from flows.wire.values import Body, FlowKey, flow_key
-from tests.helpers.reconcile_driver import ValueSwitch
+from tests.helpers.controller.reconcile_driver import ValueSwitch
 
 KEYS = [flow_key(1, 5, bytes([n])) for n in range(4)]
 BODIES = [Body(cookie, instructions) for cookie in (1, 2) for instructions in (b"", b"go")]

@@ -19,7 +19,7 @@ from controller.sources.store import Store
 from flows.cluster.model import Policy
 from flows.parse.objects import parse_object
 from flows.parse.untrusted import MAX_ERRORS
-from tests.helpers.source_cases import POD
+from tests.helpers.cluster.broken_manifests import POD
 
 META = {"name": "many", "namespace": "x"}
 

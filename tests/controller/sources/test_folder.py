@@ -11,7 +11,7 @@ import pytest
 from controller.base.native_threads import unpatched
 from controller.sources.folder import files as module
 from controller.sources.folder.files import Folder
-from tests.helpers.source_cases import POD, POLICY
+from tests.helpers.cluster.broken_manifests import POD, POLICY
 
 
 class World:

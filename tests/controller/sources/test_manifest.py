@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controller.reconcile.events import Problem
 from controller.sources.folder.manifest import read_manifest
 from flows.cluster.model import Key, Pod, Policy
-from tests.helpers.source_cases import BROKEN, POD, POLICY
+from tests.helpers.cluster.broken_manifests import BROKEN, POD, POLICY
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -22,7 +22,7 @@ import os, queue, threading, time
 from pathlib import Path
 from controller.sources.folder.source import ManifestFolder
 from controller.sources.store import Store
-from tests.helpers.source_cases import POD
+from tests.helpers.cluster.broken_manifests import POD
 
 folder = Path(sys.argv[2])
 posted = queue.Queue()

@@ -25,8 +25,8 @@ from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.policy.reference import compile_policy
 from flows.wire.values import FlowCounters
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
-from tests.helpers.reconcile_driver import Driver, port
-from tests.helpers.worlds import clusters
+from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.controller.reconcile_driver import Driver, port
 
 NODES = ("one", "two")
 

@@ -20,7 +20,7 @@ from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.wire.values import FlowCounters
-from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
+from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch, port
 
 PODS = 12
 

@@ -31,8 +31,8 @@ from flows.bridge.state import Attachment, BridgeState
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import parse_address
 from flows.parse.objects import parse_object
-from tests.helpers.reconcile_driver import port
-from tests.helpers.status_core import StubCore
+from tests.helpers.controller.reconcile_driver import port
+from tests.helpers.controller.status_driver import StatusDriver
 
 DPIDS = {"n1": 1, "n2": 2, "n3": 3}
 
@@ -60,7 +60,7 @@ class World:
     """Objects and bridges that a test changes one by one."""
 
     def __init__(self) -> None:
-        self.core = StubCore()
+        self.core = StatusDriver()
         self.pods: dict[Key, Pod] = {}
         self.policies: dict[Key, Policy] = {}
         self.problems: tuple[Problem, ...] = ()

@@ -13,7 +13,7 @@ from flows.cluster.original_api import all_policies
 from flows.parse.network_policy import read_policy
 from flows.parse.original_api import parse_beta_policy
 from flows.policy.policy_notes import MAX_NOTES
-from tests.helpers.reconcile_driver import Driver
+from tests.helpers.controller.reconcile_driver import Driver
 
 A = Pod(Key("x", "a"), {"app": "a"}, "n1", ports=(ContainerPort("web", 80, Protocol.TCP),))
 B = Pod(Key("x", "b"), {"app": "b"}, "n1", ports=(ContainerPort("dns", 53, Protocol.UDP),))

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.base.hub import HUBS
-from tests.helpers.ovsdb_node import until
-from tests.helpers.tls_world import (
+from tests.helpers.controller.headgate_process import (
     HOST,
     Headgate,
     Identity,
@@ -21,6 +20,7 @@ from tests.helpers.tls_world import (
     headgate,
     secure_node,
 )
+from tests.helpers.ovs.node import until
 
 ADDED = "switch connected"
 

@@ -22,7 +22,7 @@ from controller.tls.credentials import Credentials
 from controller.tls.files import TlsFiles
 from controller.tls.peer_certificates import TlsRefused, authorize, certificate_names
 from controller.tls.tls_socket import TlsSocket
-from tests.helpers.tls_world import Pki
+from tests.helpers.controller.headgate_process import Pki
 
 CERTIFICATE = {
     "subject": ((("organizationName", "Open vSwitch"),), (("commonName", "node-1 id:0b-1c"),)),

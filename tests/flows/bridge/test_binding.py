@@ -14,7 +14,7 @@ from flows.bridge.state import BridgeState, InterfaceState, PortProblem
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net
 from tests.flows.parse.test_objects import NOBODYS
-from tests.helpers.reconcile_driver import port
+from tests.helpers.controller.reconcile_driver import port
 
 A, B = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
 NODE = Net(4, 0x0A0000FE, 32)

@@ -25,7 +25,7 @@ from flows.cluster.model import (
 from flows.cluster.model import Operator as Op
 from flows.cluster.net import Net
 from flows.parse.objects import parse_pod
-from tests.helpers.reconcile_driver import Driver, port
+from tests.helpers.controller.reconcile_driver import Driver, port
 
 ADDRESS, OTHER = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
 OLD, NEW, THIRD = Key("x", "old"), Key("x", "new"), Key("x", "third")

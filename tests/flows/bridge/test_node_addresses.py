@@ -12,7 +12,7 @@ from flows.bridge.external_ids import MAX_NODE_ADDRESSES, parse_node_addresses
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net, parse_address
-from tests.helpers.reconcile_driver import Driver, port
+from tests.helpers.controller.reconcile_driver import Driver, port
 
 NODE, MORE, LINK_LOCAL = (parse_address(text) for text in ("10.0.0.254", "10.0.0.77", "169.254.20.10"))
 A, B = Key("x", "a"), Key("x", "b")

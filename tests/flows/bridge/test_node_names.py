@@ -17,7 +17,7 @@ from flows.bridge.node_names import NodeNames
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import parse_address
-from tests.helpers.reconcile_driver import Driver, port
+from tests.helpers.controller.reconcile_driver import Driver, port
 
 A = Key("x", "a")
 

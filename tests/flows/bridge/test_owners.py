@@ -25,7 +25,7 @@ from flows.bridge.owners import PROOF_WAIT_SECONDS
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import Net, parse_address
-from tests.helpers.reconcile_driver import Driver, ValueSwitch, port
+from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch, port
 
 HONEST, EVIL = ConnectionPeer("10.0.0.1"), ConnectionPeer("10.0.0.66")
 A, BARE = Key("x", "a"), Key("x", "bare")

@@ -9,7 +9,7 @@ import pytest
 from flows.cluster.model import EVERYTHING, Direction, Key, Policy, PortSpec, Rule, Selector
 from flows.cluster.net import parse_network
 from flows.parse.objects import ParseError, parse_object, parse_policy
-from tests.helpers.parse_cases import (
+from tests.helpers.cluster.network_policy_specs import (
     ACCEPTED,
     BOTH,
     EGRESS,

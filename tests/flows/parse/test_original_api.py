@@ -29,7 +29,7 @@ from flows.cluster.original_api import (
     all_policies,
 )
 from flows.parse.objects import ParsedObject, ParseError, parse_object
-from tests.helpers.build import ask, cluster, labels, node, pod, policy, rule, tcp
+from tests.helpers.cluster.model_objects import cluster, labels, node, pod, policy, rule, tcp, verdicts_of
 
 DENY = '{"ingress": {"isolation": "DefaultDeny"}}'
 ALPHA, BETA = frozenset({OriginalApi.ALPHA}), frozenset({OriginalApi.BETA})
@@ -315,14 +315,14 @@ def test_worlds(name: str) -> None:
     annotations, objects, also, expected = WORLDS[name]
     snapshot = world(annotations, *objects, also=also)
     for line, allowed in expected:
-        answers = ask(snapshot, line)
+        answers = verdicts_of(snapshot, line)
         assert answers, line
         for answer in answers.values():
             assert answer.allowed is allowed, "\n".join(answer.explain())
 
 
 def test_an_explanation_names_annotation_and_policy() -> None:
-    answer = ask(world(ON, alpha(POL1, "pol1")), "x/front > x/back TCP 80")[4]
+    answer = verdicts_of(world(ON, alpha(POL1, "pol1")), "x/front > x/back TCP 80")[4]
     (line,) = answer.ingress.explain()
     assert "isolated by x/alpha:pol1, x/isolation:alpha; allowed by x/alpha:pol1 ingress rule 0" in line
 

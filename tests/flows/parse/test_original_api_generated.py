@@ -23,8 +23,8 @@ from flows.parse.objects import ParseError, parse_object
 from flows.policy.explanation import Isolation
 from flows.policy.reference import compile_policy
 from flows.policy.verdict import verdict
-from tests.helpers.original_cases import Original
-from tests.helpers.worlds import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes
+from tests.helpers.cluster.generated_clusters import NAMESPACES, PORT_NAMES, PORT_NUMBERS, clusters, probes
+from tests.helpers.cluster.original_api_verdict import OriginalApi
 
 _quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -101,7 +101,7 @@ class Mixed:
 
     before: Cluster
     after: Cluster
-    original: Original
+    original: OriginalApi
     original_policies: tuple[OriginalPolicy, ...]
 
 
@@ -111,7 +111,7 @@ def mixed(draw: st.DrawFn) -> Mixed:
     if draw(st.booleans()):
         world = replace(world, policies=MappingProxyType({}))
     annotations = {name: draw(some_annotations()) for name in world.namespaces}
-    original = Original(annotations, draw(some_policies(ALPHA_API)), draw(some_policies(BETA_API)))
+    original = OriginalApi(annotations, draw(some_policies(ALPHA_API)), draw(some_policies(BETA_API)))
     namespaces: dict[str, Namespace] = {}
     for name, namespace in world.namespaces.items():
         metadata = {"name": name, "labels": dict(namespace.labels), "annotations": annotations[name]}

@@ -10,11 +10,11 @@ from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, exactly, masked, match
 from flows.openflow.match_fields import CtState, Fragment
-from tests.helpers import packet as packets
-from tests.helpers.generated_tables import Ambiguous, Refused
-from tests.helpers.harness import OpenVSwitch, module_ovs
-from tests.helpers.interpreter import Interpreter
-from tests.helpers.twin import ANY_TABLE
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.flow_lookup import Ambiguous, Refused
+from tests.helpers.datapath.interpreter import Interpreter
+from tests.helpers.datapath.interpreter_twin import ANY_TABLE
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]
 

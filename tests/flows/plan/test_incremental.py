@@ -23,8 +23,8 @@ from flows.policy.reference import compile_policy
 from flows.render import rules
 from flows.render.reference import render
 from flows.wire.values import Body, FlowKey
-from tests.helpers.reconcile_driver import port
-from tests.helpers.worlds import clusters
+from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.controller.reconcile_driver import port
 
 NODES = ("one", "two")
 

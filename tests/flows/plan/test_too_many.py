@@ -30,7 +30,7 @@ from flows.plan.world import World
 from flows.policy import flow_limits
 from flows.wire.codec import encode_body
 from flows.wire.values import Body
-from tests.helpers.reconcile_driver import port
+from tests.helpers.controller.reconcile_driver import port
 
 INGRESS = frozenset({Direction.INGRESS})
 

@@ -26,8 +26,8 @@ from flows.cluster.selectors import matches
 from flows.policy.engine import PolicyChanges, PolicyEngine
 from flows.policy.reference import PolicyCompiler
 from flows.policy.tracked_sets import RuleRef, TrackedRule, TrackedSet, tracked_rules_on
-from tests.helpers.build import block, tcp
-from tests.helpers.worlds import clusters
+from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.cluster.model_objects import block, tcp
 
 Said = set[tuple[object, ...]]
 

@@ -9,7 +9,7 @@ from flows.cluster.net import parse_address, parse_network
 from flows.policy.explanation import Isolation, port_text
 from flows.policy.probe import Endpoint, EndpointName, Probe, ProbeError, probe_between, protocol_name
 from flows.policy.verdict import verdict
-from tests.helpers.build import ask, cluster, key, labels, node, pod, policy, rule, tcp, udp
+from tests.helpers.cluster.model_objects import cluster, key, labels, node, pod, policy, rule, tcp, udp, verdicts_of
 
 PODS = [
     pod("x/a", 1, pod="a"),
@@ -80,7 +80,7 @@ WORLD = cluster(
 )
 def test_explanations(line: str, text: str) -> None:
     expected = [one[12:] for one in text.strip("\n").splitlines() if one.strip()]
-    assert ask(WORLD, line)[4].explain() == expected
+    assert verdicts_of(WORLD, line)[4].explain() == expected
 
 
 def test_no_policy_selects_a_host_network_or_finished_pod() -> None:

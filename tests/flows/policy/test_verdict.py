@@ -15,10 +15,9 @@ from flows.cluster.model import (
     Protocol,
     Selector,
 )
-from tests.helpers.build import (
+from tests.helpers.cluster.model_objects import (
     EGRESS,
     INGRESS,
-    ask,
     block,
     cluster,
     expression,
@@ -30,6 +29,7 @@ from tests.helpers.build import (
     sctp,
     tcp,
     udp,
+    verdicts_of,
 )
 
 WEB, WEB_UDP, WEB_HIGH = (
@@ -227,7 +227,7 @@ def test_sentence(row: Row) -> None:
     world = cluster(PODS, NODES, NAMESPACES, *row.policies)
     for lines, expected in ((row.passes, True), (row.drops, False)):
         for line in filter(None, lines.split(", ")):
-            answers = ask(world, line)
+            answers = verdicts_of(world, line)
             assert answers, line
             for answer in answers.values():
                 assert answer.allowed is expected, "\n".join(answer.explain())
@@ -259,52 +259,52 @@ def test_a_contested_address_fits_a_selector_only_when_all_its_claimants_do(peer
         policy("z/out", egress=[rule(peer)]),
     )
     for line in ("x/p > x/b TCP 1", "y/p > x/b TCP 1", "z/a > x/p TCP 1", "z/a > y/p TCP 1"):
-        assert ask(world, line)[4].allowed is passes, line
+        assert verdicts_of(world, line)[4].allowed is passes, line
 
 
 def test_two_peers_do_not_add_up_on_a_contested_address() -> None:
     out = policy("z/out", egress=[rule(Peer(namespaces=NS_X), Peer(namespaces=NS_Y))])
     world = cluster([*PODS, *SHARED], NODES, NAMESPACES, out)
-    assert not ask(world, "z/a > x/p TCP 1")[4].allowed
-    assert ask(world, "z/a > x/a TCP 1")[4].allowed
+    assert not verdicts_of(world, "z/a > x/p TCP 1")[4].allowed
+    assert verdicts_of(world, "z/a > x/a TCP 1")[4].allowed
 
 
 def test_a_name_on_a_contested_address_is_what_every_claimant_resolves() -> None:
     other_order = [pod("x/q", 21, "one", WEB, WEB_HIGH), pod("y/q", 21, "two", WEB)]
     out = cluster([*PODS, *SHARED, *other_order], NODES, NAMESPACES, policy("z/out", egress=[rule(tcp("web"))]))
     for name in ("x/p", "y/p", "x/q", "y/q"):
-        assert ask(out, f"z/a > {name} TCP 80")[4].allowed
-        assert not ask(out, f"z/a > {name} TCP 8080")[4].allowed
+        assert verdicts_of(out, f"z/a > {name} TCP 80")[4].allowed
+        assert not verdicts_of(out, f"z/a > {name} TCP 8080")[4].allowed
 
 
 def test_a_name_on_a_contested_address_is_the_subjects_own_at_ingress() -> None:
     inward = cluster([*PODS, *SHARED], NODES, NAMESPACES, policy("y/in", ingress=[rule(tcp("web"))]))
-    assert ask(inward, "z/a > y/p TCP 8080")[4].allowed
+    assert verdicts_of(inward, "z/a > y/p TCP 8080")[4].allowed
 
 
 def test_a_finished_or_hostnetwork_pod_does_not_contest_an_address() -> None:
     ghosts = [pod("y/gone", 2, finished=True, pod="z"), pod("y/host", 2, host_network=True, pod="z")]
     world = cluster([*PODS, *ghosts], NODES, NAMESPACES, on_a(Peer(pods=POD_B)))
-    assert ask(world, "x/b > x/a TCP 1")[4].allowed
+    assert verdicts_of(world, "x/b > x/a TCP 1")[4].allowed
 
 
 def test_a_namespace_without_its_object_has_its_name_label_alone() -> None:
     spaces = {name: own for name, own in NAMESPACES.items() if name != "y"}
     by_name = on_a(Peer(namespaces=labels(**{NAMESPACE_NAME_LABEL: "y"})))
-    assert ask(cluster(PODS, NODES, spaces, by_name), "y/a > x/a TCP 1")[4].allowed
-    assert not ask(cluster(PODS, NODES, spaces, on_a(Peer(namespaces=NS_Y))), "y/a > x/a TCP 1")[4].allowed
+    assert verdicts_of(cluster(PODS, NODES, spaces, by_name), "y/a > x/a TCP 1")[4].allowed
+    assert not verdicts_of(cluster(PODS, NODES, spaces, on_a(Peer(namespaces=NS_Y))), "y/a > x/a TCP 1")[4].allowed
 
 
 def test_a_pod_whose_node_is_unknown_has_no_own_node() -> None:
     for name in ("", "three"):
         world = cluster([pod("x/a", 1, name)], NODES, NAMESPACES, DENY_IN)
-        assert not ask(world, "node:one > x/a TCP 1")[4].allowed
+        assert not verdicts_of(world, "node:one > x/a TCP 1")[4].allowed
 
 
 def test_directions_are_not_mixed_up() -> None:
     both = policy("x/p", POD_A, ingress=[rule(Peer(pods=POD_B))], egress=[rule(Peer(namespaces=NS_Y))])
     world = cluster(PODS, NODES, NAMESPACES, both)
     for line, expected in (("x/b > x/a", True), ("x/a > x/b", False), ("x/a > y/a", True), ("y/a > x/a", False)):
-        answer = ask(world, f"{line} TCP 1")[6]
+        answer = verdicts_of(world, f"{line} TCP 1")[6]
         assert answer.allowed is expected
         assert both.isolates == {INGRESS, EGRESS}

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from flows.cluster.model import Cluster, Direction, Protocol
 from flows.policy.explanation import Isolation
 from flows.policy.verdict import verdict
-from tests.helpers.worlds import clusters, probes
+from tests.helpers.cluster.generated_clusters import clusters, probes
 
 _quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -10,7 +10,7 @@ from flows.cluster.model import Cluster, PortSpec
 from flows.policy.explanation import Isolation
 from flows.policy.probe import pods_with_address
 from flows.policy.verdict import verdict
-from tests.helpers.worlds import MOST_PROBES, clusters, endpoints, probes
+from tests.helpers.cluster.generated_clusters import MOST_PROBES, clusters, endpoints, probes
 
 seen: Counter[str] = Counter()
 

@@ -14,7 +14,7 @@ from flows.policy.rule import NodePolicy
 from flows.render.cache_marks import ENTRANCES, MARK_COUNT, PRIORITY, mark_flows, needs_marks
 from flows.render.reference import render
 from flows.wire.text import format_flow
-from tests.helpers.harness import Bridge, OpenVSwitch, running
+from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
 
 NARROW, WIDE = "10.1.2.2", "10.1.0.2"
 
@@ -102,13 +102,13 @@ def play(ovs: OpenVSwitch, marked: bool) -> dict[str, str]:
 
 
 def test_a_switch_deletes_what_it_cached_when_the_mark_moves() -> None:
-    with running() as ovs:
+    with open_vswitch() as ovs:
         assert "drop" not in play(ovs, marked=True).values()
 
 
 def test_what_marks_are_for() -> None:
     """The fault itself. When Open vSwitch is mended where tests run, this says so by being skipped."""
-    with running() as ovs:
+    with open_vswitch() as ovs:
         version = ovs.vsctl("get", "Open_vSwitch", ".", "ovs_version").strip().strip('"')
         if not needs_marks("dummy", version):
             pytest.skip(f"Open vSwitch {version} changes the right megaflow")

@@ -19,8 +19,8 @@ from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
 from flows.render.discovery import LONGEST_REPORT, link_local
 from flows.render.reference import render
-from tests.helpers.frames import checksum
-from tests.helpers.harness import Bridge, running
+from tests.helpers.datapath.frame_encoder import checksum
+from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 
 MACS = {2: 0x020000000002, 3: 0x020000000003, 4: None}
 SIX = {n: parse_address(f"fd00::{n}") for n in MACS}
@@ -113,7 +113,7 @@ def may_pass(said: Said) -> bool:
 
 @pytest.fixture(scope="module")
 def bridge() -> Iterator[Bridge]:
-    with running() as ovs:
+    with open_vswitch() as ovs:
         made = ovs.add_bridge("br-int")
         made.add_ports(PORTS)
         view = Binding((parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1, PODS, True)

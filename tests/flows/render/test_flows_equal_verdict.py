@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from flows.cluster.model import Cluster, Key
 from flows.openflow.flow import Flow
 from flows.pipeline import tables
-from tests.helpers.conversation import converse
-from tests.helpers.interpreter import Interpreter
-from tests.helpers.packet import Packet
-from tests.helpers.tracking import Datapath
-from tests.helpers.two_nodes import NODES, TwoNodes, settled
-from tests.helpers.worlds import clusters, probes
+from tests.helpers.cluster.generated_clusters import clusters, probes
+from tests.helpers.datapath.conntrack import Datapath
+from tests.helpers.datapath.conversation import converse
+from tests.helpers.datapath.interpreter import Interpreter
+from tests.helpers.datapath.packet import Packet
+from tests.helpers.datapath.two_nodes import NODES, TwoNodes, settled
 
 TABLES = tuple(table.number for table in tables.TABLES)
 PROBES = 30

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from flows.cluster.model import Cluster
 from tests.flows.render.test_flows_equal_verdict import histories
-from tests.helpers.conversation import converse
-from tests.helpers.harness import running
-from tests.helpers.real_switch import RealSwitch
-from tests.helpers.two_nodes import NODES, TwoNodes, plan
-from tests.helpers.worlds import probes
+from tests.helpers.cluster.generated_clusters import probes
+from tests.helpers.datapath.conversation import converse
+from tests.helpers.datapath.real_node_switch import RealNodeSwitch
+from tests.helpers.datapath.two_nodes import NODES, TwoNodes, place_pods
+from tests.helpers.ovs.open_vswitch import open_vswitch
 
 WORLDS = 5
 PROBES = 60
@@ -34,10 +34,11 @@ def test_every_packet_passes_as_the_verdict_says(number: int) -> None:
     def play(history: tuple[Cluster, Cluster, Cluster], chance: random.Random) -> None:
         nonlocal frames
         before, *changes = history
-        placed = plan(before)
+        placed = place_pods(before)
         with ExitStack() as stack:
             switches = {
-                node: RealSwitch(stack.enter_context(running(hostname=node)), placed.interfaces[node]) for node in NODES
+                node: RealNodeSwitch(stack.enter_context(open_vswitch(hostname=node)), placed.interfaces[node])
+                for node in NODES
             }
             asked = probes(before)
             converse(TwoNodes(before, switches, True), chance.sample(asked, min(PROBES, len(asked))), changes, True)

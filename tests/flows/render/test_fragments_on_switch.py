@@ -10,9 +10,9 @@ from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
-from tests.helpers import packet as packets
-from tests.helpers.frames import encode
-from tests.helpers.harness import OpenVSwitch, ovs
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, ovs
 
 __all__ = ["ovs"]
 

@@ -15,10 +15,10 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState, Fragment
 from flows.pipeline import registers
-from tests.helpers import packet as packets
-from tests.helpers.harness import OpenVSwitch, module_ovs, ovs
-from tests.helpers.packet import ACK, SYN, Packet
-from tests.helpers.twin import Twin
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.interpreter_twin import InterpreterTwin
+from tests.helpers.datapath.packet import ACK, SYN, Packet
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs, ovs
 
 __all__ = ["module_ovs", "ovs"]
 
@@ -68,7 +68,7 @@ def tracking(commit_port: int = 1) -> list[Flow]:
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("proto", [TCP, UDP, SCTP, 47])
 def test_states_of_a_connection(module_ovs: OpenVSwitch, here: Net, there: Net, proto: int) -> None:
-    twin = Twin(module_ovs, tracking())
+    twin = InterpreterTwin(module_ovs, tracking())
     first = packets.transport(here, there, proto, 1000, 80, SYN)
     second = replace(first, flags=ACK)
     reply = packets.answer(first)
@@ -85,7 +85,7 @@ def test_states_of_a_connection(module_ovs: OpenVSwitch, here: Net, there: Net, 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=["IPv4", "IPv6"])
 def test_a_tcp_connection_is_taken_up_in_its_middle(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
-    twin = Twin(module_ovs, tracking())
+    twin = InterpreterTwin(module_ovs, tracking())
     data = packets.transport(here, there, TCP, 1000, 80, ACK)
     for in_port, packet in ((2, data), (1, data), (1, data), (2, packets.answer(data)), (1, data)):
         twin.send(in_port, packet)
@@ -94,7 +94,7 @@ def test_a_tcp_connection_is_taken_up_in_its_middle(module_ovs: OpenVSwitch, her
 
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=["IPv4", "IPv6"])
 def test_states_of_echo_and_errors(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
-    twin = Twin(module_ovs, tracking())
+    twin = InterpreterTwin(module_ovs, tracking())
     request = packets.echo(here, there, 5)
     reply = packets.answer(request)
     for in_port, packet in ((2, reply), (1, request), (1, request), (2, reply), (1, request), (2, reply), (1, reply)):
@@ -131,7 +131,7 @@ def test_the_original_direction_tuple(module_ovs: OpenVSwitch, here: Net, there:
     valid = TRACKED
     forward = [valid, family, exactly(source, here.value), exactly(target, there.value)]
     forward.append(exactly(oxm.CT_NW_PROTO, proto))
-    twin = Twin(module_ovs, [
+    twin = InterpreterTwin(module_ovs, [
         flow(0, 1, [family], Ct(7, 1)),
         flow(1, 20, [*forward, masked(oxm.CT_TP_DST, 80, 0xFFF0)], Output(2), Output(3), goto=2),
         flow(1, 15, [*forward, exactly(oxm.CT_TP_DST, 0)], Output(2), Output(4), goto=2),
@@ -170,7 +170,7 @@ def test_fragments_are_held_back_at_each_conntrack(
             flow(3, 9, [family], Ct(7, 4)),
         ]
     flows += [flow(1, 1), flow(4, 1, [], Output(2), Output(1))]
-    twin = Twin(ovs, flows)
+    twin = InterpreterTwin(ovs, flows)
     train = 1
     for in_port, dport in ((1, 80), (1, 81), (2, 80), (1, 80), (1, 80)):
         sport, dport, source, target = (1000, dport, here, there) if in_port == 1 else (dport, 1000, there, here)
@@ -185,7 +185,7 @@ def test_fragments_are_held_back_at_each_conntrack(
 
 def test_a_train_goes_on_along_the_way_of_its_last_fragment(ovs: OpenVSwitch) -> None:
     family = IP[0]
-    twin = Twin(ovs, [
+    twin = InterpreterTwin(ovs, [
         flow(0, 2, [family, exactly(oxm.IN_PORT, 1)], Load(registers.SOURCE_OFPORT, 1), Ct(7, 1)),
         flow(0, 2, [family, exactly(oxm.IN_PORT, 2)], Load(registers.SOURCE_OFPORT, 2), Ct(7, 1)),
         flow(1, 5, [in_range(registers.SOURCE_OFPORT, 1)], Output(3)),
@@ -208,7 +208,7 @@ def test_ports_of_fragments_are_not_seen(module_ovs: OpenVSwitch) -> None:
         flow(0, 10, [IP[1], exactly(oxm.IP_PROTO, 44)], Output(3), Output(4)),
         flow(0, 1, [], Output(port_numbers.LOCAL_32)),
     ]
-    twin = Twin(module_ovs, fragments)
+    twin = InterpreterTwin(module_ovs, fragments)
     whole = packets.transport(A4, B4, SCTP, 1000, 80)
     six = packets.transport(A6, B6, SCTP, 1, 80)
     for packet in (whole, *packets.split(whole, 9, 3), six, *packets.split(six, 9, 3)):
@@ -222,7 +222,7 @@ def test_learned_replies(module_ovs: OpenVSwitch, version: int) -> None:
     sctp = [IP[version == 6], exactly(oxm.IP_PROTO, SCTP)]
     allowed = LearnReply(25, version, 1, 0x1111, 100, 600, 2)
     denied = LearnReply(25, version, 2, 0x2222, 100, 600, 100)
-    twin = Twin(module_ovs, [
+    twin = InterpreterTwin(module_ovs, [
         flow(0, 10, sctp, Resubmit(25), goto=1),
         flow(0, 1, [], Output(port_numbers.LOCAL_32)),
         flow(1, 10, [in_range(registers.SCTP_ASSOCIATION, 1)], Output(1)),
@@ -248,7 +248,7 @@ def test_registers_moves_and_outputs(module_ovs: OpenVSwitch) -> None:
     low = register_bits.Range(oxm.REGISTERS[6], 0, 7, "test")
     high = register_bits.Range(oxm.REGISTERS[6], 8, 15, "test")
     whole = register_bits.Range(oxm.REGISTERS[6], 0, 15, "test")
-    twin = Twin(module_ovs, [
+    twin = InterpreterTwin(module_ovs, [
         flow(0, 10, [exactly(oxm.IN_PORT, 1)], Load(low, 3), Move(low, high), goto=1),
         flow(0, 10, [exactly(oxm.IN_PORT, 2)], Load(whole, 0xFFFE), Resubmit(9), Resubmit(1), goto=5),
         flow(0, 10, [exactly(oxm.IN_PORT, 3)], Load(registers.OUTPUT_OFPORT, 3),
@@ -273,7 +273,7 @@ def test_arp_discovery_and_tags(module_ovs: OpenVSwitch) -> None:
     solicit = [*icmpv6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0)]
     advertise = [*icmpv6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0)]
     arp = exactly(oxm.ETH_TYPE, oxm.ETH_ARP)
-    twin = Twin(module_ovs, [
+    twin = InterpreterTwin(module_ovs, [
         flow(0, 50, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT), IP[1]], Output(4)),
         flow(0, 40, [exactly(oxm.VLAN_VID, oxm.VLAN_PRESENT | 5)], Output(3)),
         flow(0, 30, [arp, exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, A4.value), exactly(oxm.ARP_SHA, 5)], Output(2)),
@@ -311,7 +311,7 @@ def test_conjunctions_merge_and_step_down_priorities(module_ovs: OpenVSwitch) ->
         return [valid, exactly(oxm.CT_NW_PROTO, UDP), masked(oxm.CT_TP_DST, number & mask, mask)]
 
     subject = exactly(oxm.IN_PORT, 1)
-    twin = Twin(module_ovs, [
+    twin = InterpreterTwin(module_ovs, [
         flow(0, 1, [IP[0]], Ct(7, 1)),
         flow(1, 300, [subject], Conjunction(1, 1, 3), Conjunction(2, 1, 2)),
         flow(1, 300, peer(A4), Conjunction(1, 2, 3)),

@@ -11,10 +11,10 @@ from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
-from tests.helpers import packet as packets
-from tests.helpers.frames import encode
-from tests.helpers.harness import running
-from tests.helpers.packet import Packet
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import Packet
+from tests.helpers.ovs.open_vswitch import open_vswitch
 
 MACS = {1: 0x020000000001, 2: 0x020000000002}
 ADDRESSES = {number: parse_address(f"fd00::{number}") for number in MACS}
@@ -28,7 +28,7 @@ def test_discovery_is_cached_with_its_code_or_the_kernel_would_forget_its_target
         135: packets.neighbor(135, MACS[1], 0x3333FF000002, one, 0xFF02 << 112 | 0x1FF000002, two, MACS[1]),
         136: packets.neighbor(136, MACS[1], MACS[2], one, two, one, MACS[1]),
     }
-    with running() as ovs:
+    with open_vswitch() as ovs:
         bridge = ovs.add_bridge("br-int")
         bridge.add_ports({pod.interface: pod.ofport for pod in PODS})
         bridge.install(render(Binding(attachments=tuple(PODS), userspace=True), NodePolicy({}, ())))

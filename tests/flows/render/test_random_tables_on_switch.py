@@ -16,11 +16,11 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Match, Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
-from tests.helpers import packet as packets
-from tests.helpers.generated_tables import Ambiguous
-from tests.helpers.harness import OpenVSwitch, module_ovs
-from tests.helpers.packet import ACK, SYN, Packet
-from tests.helpers.twin import Twin
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.flow_lookup import Ambiguous
+from tests.helpers.datapath.interpreter_twin import InterpreterTwin
+from tests.helpers.datapath.packet import ACK, SYN, Packet
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]
 
@@ -121,7 +121,7 @@ def test_random_tables(module_ovs: OpenVSwitch, number: int) -> None:
     for table in range(1, LAST + 1):
         flows += table_of(chance, table, table * 10)
     seen: dict[tuple[int, int, Match], Flow] = {(flow.table, flow.priority, flow.match): flow for flow in flows}
-    twin = Twin(module_ovs, list(seen.values()))
+    twin = InterpreterTwin(module_ovs, list(seen.values()))
     # Where two flows are equally good the switch may take either: such a packet ends the comparison.
     with suppress(Ambiguous):
         for in_port, packet in some_packets(chance):

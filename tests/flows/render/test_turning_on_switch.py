@@ -16,10 +16,10 @@ from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
 from flows.render.flow_set import FAMILIES
 from flows.render.midstream import NO_SYN, SCTP, SYN_ALONE, TCP, UDP, swap_ends
-from tests.helpers import packet as packets
-from tests.helpers.harness import OpenVSwitch, module_ovs, ovs
-from tests.helpers.packet import ACK, SYN
-from tests.helpers.twin import Twin
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.interpreter_twin import InterpreterTwin
+from tests.helpers.datapath.packet import ACK, SYN
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs, ovs
 
 __all__ = ["module_ovs", "ovs"]
 
@@ -47,7 +47,7 @@ def test_turned_round_the_tuple_is_the_answers(module_ovs: OpenVSwitch, here: Ne
             if protocol is SCTP:  # userspace conntrack has no ports for it
                 tuple_says = [NEW, exactly(oxm.SCTP_DST, number)]
             flows.append(Flow(2, 5, match(family, protocol, *tuple_says), (*both_ways, Output(port))))
-    twin = Twin(module_ovs, flows)
+    twin = InterpreterTwin(module_ovs, flows)
     for sport, dport, port in ((40000, 80, 2), (80, 40000, 3), (81, 80, 0)):
         packet = packets.transport(here, there, protocol.value, sport, dport, ACK)
         assert twin.send(1, packet).outputs == (((port, packet),) if port else ())
@@ -59,7 +59,7 @@ def test_force_gives_up_the_entry_of_a_reply(module_ovs: OpenVSwitch, here: Net,
     flows = each(0, 1, [], Ct(ZONE, 1))
     flows += each(1, 5, [REPLY, exactly(oxm.IN_PORT, 3)], Ct(ZONE, None, commit=True, force=True), Output(4))
     flows += each(1, 3, [REPLY], Output(2)) + each(1, 2, [NEW], Ct(ZONE, commit=True), Output(3))
-    twin = Twin(module_ovs, flows)
+    twin = InterpreterTwin(module_ovs, flows)
     first = packets.transport(here, there, 17, 7946, 7946)
     second = packets.answer(first)
     sends = [(1, first, 3), (2, second, 0), (1, second, 2), (3, second, 4), (1, first, 2), (1, second, 0)]
@@ -83,7 +83,7 @@ def test_flags_and_both_ports_of_the_tuple(module_ovs: OpenVSwitch, here: Net, t
     )
     flows = [replace(flow, goto=2) if flow.priority == 7 else flow for flow in flows]
     flows += each(2, 1, [in_range(registers.COMPARED_DESTINATION_PORT, 50000)], Output(port_numbers.LOCAL_32))
-    twin = Twin(module_ovs, flows)
+    twin = InterpreterTwin(module_ovs, flows)
     for sport, dport, flags, ports in (
         (40000, 80, SYN, (2,)), (40000, 80, ACK, (3,)), (80, 40000, ACK, (4,)), (40000, 50000, SYN, (2,)),
         (40000, 50000, ACK, (4, port_numbers.LOCAL_32)), (32768, 32767, ACK, (3,)), (32767, 32768, ACK, (4,)),

@@ -31,7 +31,7 @@ from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump, decode_stats
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.values import FlowChanges, WireFlow, wire_flow
-from tests.helpers.flow_cases import flows
+from tests.helpers.datapath.generated_flows import flows
 
 MATCH_ALL = encode_flow(Flow(0, 0, ())).match
 ENTRY = struct.Struct("!HBxIIHHHHH2xQQQ")

@@ -40,11 +40,11 @@ from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump
 from flows.wire.text import format_flow
 from flows.wire.values import FlowChanges, WireFlow, wire_flow
-from tests.helpers import worlds
-from tests.helpers.flow_cases import flows
-from tests.helpers.harness import Bridge, running
-from tests.helpers.openflow import Client, client
-from tests.helpers.two_nodes import NODES, plan, settled, view
+from tests.helpers.cluster import generated_clusters
+from tests.helpers.datapath.generated_flows import flows
+from tests.helpers.datapath.two_nodes import NODES, place_pods, settled, view
+from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
+from tests.helpers.ovs.openflow_client import Client, client
 
 COOKIE = cookies.cookie(cookies.CookieKind.PIPELINE)
 METER = meter_number(Limit.FRAGMENTS, 5)
@@ -57,7 +57,7 @@ TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.IN
 
 @pytest.fixture(scope="module")
 def bridge() -> Iterator[Bridge]:
-    with running() as switch:
+    with open_vswitch() as switch:
         made = switch.add_bridge("br-c")
         made.add_meters(METER)
         yield made
@@ -92,12 +92,12 @@ def test_the_dump_equals_what_was_encoded(wire: Client, some: list[Flow]) -> Non
     assert dumped.foreign == 0
 
 
-@given(worlds.clusters(), st.booleans())
+@given(generated_clusters.clusters(), st.booleans())
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_flows_of_random_worlds_come_back_as_they_are(wire: Client, cluster: Cluster, userspace: bool) -> None:
     cluster = settled(cluster)
     for node in NODES:
-        seen = view(cluster, plan(cluster), node, userspace)
+        seen = view(cluster, place_pods(cluster), node, userspace)
         some = render(seen, compile_policy(cluster, [one.pod for one in seen.attachments]))
         replace_all(wire, some)
         assert wire.dump().flows == {one.key: one.body for one in map(encode_flow, some)}

@@ -17,7 +17,7 @@ from flows.pipeline.pod_limits import METERED, CopyReason, Limit, meter_number
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
 from flows.wire.text import format_flow
-from tests.helpers.harness import OpenVSwitch, module_ovs
+from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]
 

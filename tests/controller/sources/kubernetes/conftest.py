@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.envtest.server import ApiServer
-from tests.helpers.api_reader import Reader
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.controller.kubernetes_source import RunningSource
 
 
 @pytest.fixture
-def reader(api: ApiServer, tmp_path: Path) -> Iterator[Reader]:
+def reader(api: ApiServer, tmp_path: Path) -> Iterator[RunningSource]:
     """A source that reads the API server with the rights of deploy/kubernetes/rbac.yaml, synced."""
-    with Reader(api.credentials(tmp_path)) as one:
+    with RunningSource(api.credentials(tmp_path)) as one:
         one.wait_synced()
         yield one
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.envtest.server import ApiServer
-from tests.packets.world_lab import topology_data
-from tests.truth.world import paper_world
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.lab.truth_lab import topology_data
+from tests.helpers.truth.layout import paper_world
 from topology.errors import LabError
 from topology.lab.manifests import cluster_objects
 from topology.remote.api import ClusterApi

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from controller.sources.source import SourceError
-from tests.envtest.server import ApiServer, write_kubeconfig
-from tests.helpers.api_reader import Reader
+from tests.helpers.api_server.server import ApiServer, write_kubeconfig
+from tests.helpers.controller.kubernetes_source import RunningSource
 
 
 def test_a_plugin_gives_the_token(api: ApiServer, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_plugin_gives_the_token(api: ApiServer, tmp_path: Path) -> None:
         }
     }
     path.write_text(yaml.safe_dump(config))
-    with Reader(path) as reader:
+    with RunningSource(path) as reader:
         reader.wait_synced()
         asked = len((tmp_path / "asked").read_text().split())
         time.sleep(2.1)
@@ -54,7 +54,7 @@ def test_a_pods_service_account(api: ApiServer, tmp_path: Path, monkeypatch: pyt
     loader = "kubernetes.config.incluster_config"
     monkeypatch.setattr(f"{loader}.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(f"{loader}.SERVICE_CERT_FILENAME", str(api.folder / "certs" / "apiserver.crt"))
-    with Reader("in-cluster") as reader:
+    with RunningSource("in-cluster") as reader:
         reader.wait_synced()
         assert "kube-system" in reader.cluster.namespaces
 
@@ -73,14 +73,14 @@ def test_what_is_wrong_is_said_at_the_start(tmp_path: Path, text: str | None, sa
     path = tmp_path / "config"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(SourceError, match=said) as caught, Reader(path):
+    with pytest.raises(SourceError, match=said) as caught, RunningSource(path):
         raise AssertionError("it started")
     assert str(path) in str(caught.value)
 
 
 @pytest.mark.skipif("KUBERNETES_SERVICE_HOST" in os.environ, reason="this is a pod")
 def test_no_pod_here() -> None:
-    with pytest.raises(SourceError, match="--kubeconfig FILE"), Reader("in-cluster"):
+    with pytest.raises(SourceError, match="--kubeconfig FILE"), RunningSource("in-cluster"):
         raise AssertionError("it started")
 
 
@@ -90,7 +90,7 @@ def test_a_certificate_that_nobody_knows(api: ApiServer, tmp_path: Path) -> None
     del config["clusters"][0]["cluster"]["certificate-authority"]
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(config))
-    with Reader(path) as reader:
+    with RunningSource(path) as reader:
         reader.until(lambda: "certificate" in reader.source.state().reason)
         assert not reader.posted
         assert not reader.source.state().synced

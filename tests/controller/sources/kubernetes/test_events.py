@@ -11,8 +11,8 @@ import pytest
 from controller.sources.kubernetes import event_writer
 from flows.cluster.model import Key
 from tests.controller.sources.kubernetes.test_reading import namespace, policy
-from tests.envtest.server import ApiServer
-from tests.helpers.api_reader import Reader
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.controller.kubernetes_source import RunningSource
 from tests.helpers.paths import ROOT
 
 PLACE = "events"
@@ -40,7 +40,7 @@ def events(api: ApiServer) -> list[dict[str, Any]]:
     return found
 
 
-def test_one_event_for_each_reason(api: ApiServer, reader: Reader) -> None:
+def test_one_event_for_each_reason(api: ApiServer, reader: RunningSource) -> None:
     api.apply([policy("one", PLACE), policy("two", PLACE)])
     reader.reread()
     writer = reader.source.events
@@ -58,7 +58,7 @@ def test_one_event_for_each_reason(api: ApiServer, reader: Reader) -> None:
     )
 
 
-def test_a_reason_that_comes_again_counts_on(api: ApiServer, reader: Reader) -> None:
+def test_a_reason_that_comes_again_counts_on(api: ApiServer, reader: RunningSource) -> None:
     api.apply([policy("one", PLACE)])
     reader.reread()
     key = Key(PLACE, "one")
@@ -66,7 +66,7 @@ def test_a_reason_that_comes_again_counts_on(api: ApiServer, reader: Reader) -> 
         reader.source.events.report({key: "because"})
         reader.until(lambda count=count: [_count(event) for event in events(api)] == [count])  # type: ignore[misc]
         reader.source.events.report({})
-    with Reader(reader.source.name) as again:  # another process of ours, which knows nothing of these
+    with RunningSource(reader.source.name) as again:  # another process of ours, which knows nothing of these
         again.wait_synced()
         again.source.events.report({key: "because"})
         again.until(again.source.events.idle)
@@ -77,7 +77,9 @@ def _count(event: dict[str, Any]) -> int:
     return int(event.get("series", {}).get("count", 1))
 
 
-def test_many_at_once_are_written_slowly(api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_at_once_are_written_slowly(
+    api: ApiServer, reader: RunningSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(event_writer, "PER_SECOND", 0.001)
     many = [policy(f"many-{number}", PLACE) for number in range(event_writer.BURST + 5)]
     api.apply(many)
@@ -88,7 +90,7 @@ def test_many_at_once_are_written_slowly(api: ApiServer, reader: Reader, monkeyp
     assert len(events(api)) == event_writer.BURST
 
 
-def test_a_policy_of_the_original_api(api: ApiServer, reader: Reader) -> None:
+def test_a_policy_of_the_original_api(api: ApiServer, reader: RunningSource) -> None:
     """Its definition is installed while we run, and found when asked to read again."""
     api.kubectl("apply", "-f", str(CRD))
     api.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
@@ -101,7 +103,7 @@ def test_a_policy_of_the_original_api(api: ApiServer, reader: Reader) -> None:
     reader.until(lambda: Key(PLACE, "alpha:old") not in reader.cluster.policies)
 
 
-def test_rights(api: ApiServer, reader: Reader) -> None:
+def test_rights(api: ApiServer, reader: RunningSource) -> None:
     """The rights of the manifest suffice, and are for nothing else."""
     assert reader.source.state().reason == ""
     ours, others = (rights(api, f"system:serviceaccount:{name}") for name in ("headgate:headgate", "default:other"))

@@ -17,10 +17,10 @@ import pytest
 from controller.reconcile.events import ClusterChanged
 from flows.cluster.model import Key
 from tests.controller.sources.kubernetes.test_reading import namespace, pod, policy
-from tests.envtest.server import ApiServer
-from tests.helpers.api_proxy import Proxy
-from tests.helpers.api_reader import PATIENCE, Reader
-from tests.truth.world import Manifest
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.controller.kubernetes_source import PATIENCE, RunningSource
+from tests.helpers.controller.tcp_proxy import Proxy
+from tests.helpers.truth.layout import Manifest
 
 PLACE = "faults"
 SILENCE = 3.0  # seconds; so that a test of silence does not take minutes
@@ -35,7 +35,7 @@ class Scene:
         self.api = api
         self.proxy = proxy
         self.folder = folder
-        self.reader = Reader(api.credentials(folder, proxy.port), SILENCE)
+        self.reader = RunningSource(api.credentials(folder, proxy.port), SILENCE)
         number = next(numbers)
         self.staying = [policy(f"stay-{number}", PLACE), pod(f"stay-{number}", {"app": "x"}, PLACE)]
         self.coming = [policy(f"come-{number}", PLACE), pod(f"come-{number}", {"app": "x"}, PLACE)]
@@ -169,7 +169,7 @@ def test_one_watch_says_late_what_it_missed(scene: Scene, monkeypatch: pytest.Mo
 
 def test_the_first_world_is_one_that_was(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kinds are listed one after the other, and what comes in between is in some lists and not in others."""
-    reader = Reader(scene.reader.source.name)
+    reader = RunningSource(scene.reader.source.name)
     pods = Slow(reader, "pods", "_list", monkeypatch)
     policies = Slow(reader, "networkpolicies", "_follow", monkeypatch)
     with reader:
@@ -194,7 +194,7 @@ SLOW_OR_ABSENT = ("pods", "networkpolicys")
 class Slow:
     """A method of the reader of one kind of object that does not go on before it is told to."""
 
-    def __init__(self, reader: Reader, plural: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, reader: RunningSource, plural: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (reflector,) = (one for one in reader.source._reflectors if one.resource.plural == plural)
         original = getattr(reflector, method)
         self.reached = threading.Event()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.envtest.assets import skipped
+from tests.helpers.api_server.assets import skipped
 from tests.helpers.paths import ROOT
 
 HERE = Path(__file__).parent
@@ -26,7 +26,7 @@ TESTS = (
 @pytest.mark.skipif(bool(skipped()), reason=skipped())
 def test_under_eventlet() -> None:
     command = [
-        *(sys.executable, "-W", "ignore", "-m", "tests.helpers.under_hub", "eventlet"),
+        *(sys.executable, "-W", "ignore", "-m", "tests.helpers.controller.pytest_under_hub", "eventlet"),
         *(str(HERE / test) for test in TESTS),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.envtest.server import ApiServer, free_ports
-from tests.helpers.api_proxy import Proxy
+from tests.helpers.api_server.server import ApiServer, free_ports
+from tests.helpers.controller.tcp_proxy import Proxy
 
 PATIENCE = 60.0
 Start = Callable[..., tuple[subprocess.Popen[bytes], str]]

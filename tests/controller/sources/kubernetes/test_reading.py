@@ -8,9 +8,9 @@ import pytest
 
 from controller.sources.kubernetes.resources import Page, list_page
 from flows.cluster.model import Key
-from tests.envtest.server import ApiServer
-from tests.helpers.api_reader import Reader
-from tests.truth.world import Manifest
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.controller.kubernetes_source import RunningSource
+from tests.helpers.truth.layout import Manifest
 
 
 def namespace(name: str) -> Manifest:
@@ -43,7 +43,7 @@ def place(request: pytest.FixtureRequest) -> None:
     api.apply([namespace("reading")])
 
 
-def test_reread_has_what_was_written_before(api: ApiServer, reader: Reader) -> None:
+def test_reread_has_what_was_written_before(api: ApiServer, reader: RunningSource) -> None:
     for number in range(10):
         api.apply([pod("a", {"turn": str(number)})])
         assert reader.reread().pods[Key("reading", "a")].labels["turn"] == str(number)
@@ -55,14 +55,14 @@ def test_reread_has_what_was_written_before(api: ApiServer, reader: Reader) -> N
     assert Key("reading", "p") not in cluster.policies
 
 
-def test_state(reader: Reader) -> None:
+def test_state(reader: RunningSource) -> None:
     state = reader.source.state()
     assert state.synced
     assert state.reason == ""
     assert state.current_at is not None
 
 
-def test_an_update_that_means_nothing_posts_nothing(api: ApiServer, reader: Reader) -> None:
+def test_an_update_that_means_nothing_posts_nothing(api: ApiServer, reader: RunningSource) -> None:
     api.apply([pod("quiet", {"a": "b"})])
     reader.reread()
     count = len(reader.posted)
@@ -73,7 +73,7 @@ def test_an_update_that_means_nothing_posts_nothing(api: ApiServer, reader: Read
 
 
 def test_a_list_that_the_watch_has_passed_is_not_read_on(
-    api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    api: ApiServer, reader: RunningSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is asked for to prove that all is known may be large, and is needed only where the watch is silent."""
     monkeypatch.setattr("controller.sources.kubernetes.reflector.PAGE", 1)
@@ -100,12 +100,12 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
     api.delete([pod("other")])
 
 
-def test_more_objects_than_a_page_has(api: ApiServer, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_objects_than_a_page_has(api: ApiServer, reader: RunningSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controller.sources.kubernetes.reflector.PAGE", 7)
     many = [policy(f"many-{number}") for number in range(40)]
     api.apply(many)
     assert sum(key.name.startswith("many-") for key in reader.reread().policies) == 40
-    with Reader(reader.source.name) as again:
+    with RunningSource(reader.source.name) as again:
         again.wait_synced()
         assert sum(key.name.startswith("many-") for key in again.cluster.policies) == 40
     api.delete(many)

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.kubernetes.trouble import Fault, Trouble, summary
-from tests.envtest.server import ApiServer, free_ports, write_kubeconfig
-from tests.helpers.api_reader import Reader
+from tests.helpers.api_server.server import ApiServer, free_ports, write_kubeconfig
+from tests.helpers.controller.kubernetes_source import RunningSource
 
 AWAY, BACK = "the Kubernetes API cannot be read", "the Kubernetes API can be read again"
 Lines = list[MutableMapping[str, Any]]
@@ -26,7 +26,7 @@ def said(lines: Lines) -> Lines:
 
 def read_for(credentials: Path, seconds: float) -> Lines:
     """What is logged while a source tries for so long."""
-    with capture_logs() as lines, Reader(credentials):
+    with capture_logs() as lines, RunningSource(credentials):
         time.sleep(seconds)
     return said(lines)
 
@@ -99,7 +99,7 @@ def test_it_is_said_when_it_ends(tmp_path: Path, api: ApiServer, times: int) -> 
     token = tmp_path / "token"
     good = token.read_text()
     token.write_text("wrong")
-    with capture_logs() as lines, Reader(credentials) as reader:
+    with capture_logs() as lines, RunningSource(credentials) as reader:
         reader.until(lambda: bool(said(lines)))
         token.write_text(good)
         reader.until(lambda: any(line["event"] == BACK for line in lines))

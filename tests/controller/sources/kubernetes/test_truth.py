@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from flows.cluster.model import Cluster
-from tests.envtest.server import ApiServer
-from tests.helpers.api_reader import Reader
-from tests.packets.tables import play
-from tests.packets.world_lab import NODES, world_lab, world_of
-from tests.truth.cases import CASES, Case
-from tests.truth.paper import PaperCluster
-from tests.truth.world import NAMESPACES
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.controller.kubernetes_source import RunningSource
+from tests.helpers.lab.truth_lab import NODES, world_lab, world_of
+from tests.helpers.lab.truth_table_run import play
+from tests.helpers.truth.cases import CASES, Case
+from tests.helpers.truth.layout import NAMESPACES
+from tests.helpers.truth.paper_cluster import PaperCluster
 from topology.lab.lab import Lab
 from topology.lab.manifests import cluster_objects
 
@@ -40,10 +40,10 @@ def lab(api: ApiServer, credentials: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def table_reader(lab: Lab) -> Iterator[Reader]:
+def table_reader(lab: Lab) -> Iterator[RunningSource]:
     """The source by itself, with the same rights, beside the lab's controller."""
     assert lab.cluster is not None
-    with Reader(lab.cluster.kubeconfig) as one:
+    with RunningSource(lab.cluster.kubeconfig) as one:
         one.wait_synced()
         yield one
 
@@ -59,7 +59,7 @@ def comparable(cluster: Cluster) -> Cluster:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_table(lab: Lab, table_reader: Reader, case: Case) -> None:
+def test_table(lab: Lab, table_reader: RunningSource, case: Case) -> None:
     paper = PaperCluster(world_of(lab).manifests())
     probes = 0
     for step, count, wrong in play(lab, case):

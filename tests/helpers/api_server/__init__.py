@@ -1,0 +1,1 @@
+"""A kube-apiserver with its etcd for tests."""

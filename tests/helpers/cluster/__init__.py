@@ -1,0 +1,1 @@
+"""Cluster objects for tests: written by hand, generated, broken, and the original API once more."""

@@ -1,0 +1,172 @@
+"""Connection tracking as the two datapaths do it, as far as ct_state and the original direction tuple go.
+
+Time does not pass here: connections never end. TCP packets that close a connection are refused for that reason. What
+userspace does was measured on OVS 3.1 (and test_interpreter_on_switch holds it to that); the kernel's part follows
+net/openvswitch/conntrack.c and nf_conntrack of Linux.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from flows.openflow import match_fields as oxm
+from flows.openflow.match_fields import CtState
+from tests.helpers.datapath.packet import ACK, ECHO_REPLY, ECHO_REQUEST, FIN, ICMP, RST, SYN, UNREACHABLE, Packet
+
+
+class Datapath(enum.Enum):
+    """Whose connection tracking: the kernel's or ovs-vswitchd's own."""
+
+    KERNEL = "kernel"
+    USERSPACE = "userspace"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalTuple:
+    """The original direction tuple. `sport` and `dport` are type and code for ICMP, 0 where there are no ports."""
+
+    proto: int
+    source: int
+    target: int
+    sport: int
+    dport: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """What conntrack tells of a packet: ct_state bits and whose connection it is; no tuple for an invalid packet.
+
+    `mark` is what every commit writes (fields.RECORDED), and so 1 for connections that are recorded."""
+
+    state: int
+    original: OriginalTuple | None = None
+    mark: int = 0
+
+
+_Key = tuple[int, int, int, int, int, int, int]  # zone, version, protocol, source, port, target, port
+
+_INVALID = Tracked(CtState.TRK | CtState.INV)
+
+
+@dataclass(slots=True)
+class _Connection:
+    original: OriginalTuple
+    replied: bool = False
+
+
+class Tracker:
+    """The connections of one datapath, in all zones."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self.datapath = datapath
+        self._connections: dict[_Key, tuple[_Connection, bool]] = {}
+
+    def track(self, zone: int, packet: Packet, commit: bool, known: dict[int, Tracked], force: bool = False) -> Tracked:
+        """Look a whole packet up and, with `commit`, record its connection if it is new; `force` gives up one to which
+        it is a reply.
+
+        `known` is what was told of this very packet before, by zone: a packet moves its connection's state only once.
+        """
+        if packet.flags & (RST | FIN):
+            raise ValueError("closing a TCP connection is not modelled")
+        if force:
+            self._give_up(zone, packet)
+            known.pop(zone, None)
+        before = known.get(zone)
+        if before is not None:
+            return before
+        answer = self._look(zone, packet, commit)
+        # A packet of no recorded connection has nothing to be remembered by.
+        if self._find(zone, packet) is not None:
+            known[zone] = answer
+        return answer
+
+    def _give_up(self, zone: int, packet: Packet) -> None:
+        found = self._find(zone, packet)
+        if found is not None and found[1]:
+            for key in self._keys(zone, packet):
+                del self._connections[key]
+
+    def flush(self) -> None:
+        """Forget all connections."""
+        self._connections.clear()
+
+    def _look(self, zone: int, packet: Packet, commit: bool) -> Tracked:
+        if self._broken(packet):
+            return _INVALID
+        if packet.quoted is not None:
+            return self._related(zone, packet.quoted)
+        found = self._find(zone, packet)
+        if found is not None:
+            connection, is_reply = found
+            return Tracked(CtState.TRK | self._known_state(connection, is_reply, packet), connection.original, 1)
+        if not _may_open(packet):
+            return _INVALID
+        original = self._original(packet)
+        if commit:
+            connection = _Connection(original)
+            forward, backward = self._keys(zone, packet)
+            self._connections[backward] = (connection, True)
+            self._connections[forward] = (connection, False)
+        return Tracked(CtState.TRK | CtState.NEW, original, int(commit))
+
+    def _known_state(self, connection: _Connection, is_reply: bool, packet: Packet) -> int:
+        if is_reply:
+            connection.replied = True
+            return CtState.EST | CtState.RPL
+        if connection.replied:
+            return CtState.EST
+        # Userspace conntrack does not wait for the answer to a SYN; all else is new until something came back.
+        early = self.datapath is Datapath.USERSPACE and packet.proto == oxm.IP_PROTO_TCP and not packet.flags & SYN
+        return CtState.EST if early else CtState.NEW
+
+    def _related(self, zone: int, quoted: Packet) -> Tracked:
+        found = self._find(zone, quoted)
+        if found is None:
+            return _INVALID
+        connection, was_reply = found
+        state = CtState.TRK | CtState.REL | (0 if was_reply else CtState.RPL)
+        return Tracked(state, connection.original, 1)
+
+    def _broken(self, packet: Packet) -> bool:
+        if packet.corrupt:
+            summed = (oxm.IP_PROTO_TCP, oxm.IP_PROTO_UDP, ICMP[packet.version])
+            return packet.proto in summed or (packet.proto == oxm.IP_PROTO_SCTP and self.datapath is Datapath.KERNEL)
+        if not packet.is_icmp:
+            return False
+        kinds = (UNREACHABLE,) if packet.quoted is not None else (ECHO_REQUEST, ECHO_REPLY)
+        return packet.sport not in {kind[packet.version] for kind in kinds}
+
+    def _find(self, zone: int, packet: Packet) -> tuple[_Connection, bool] | None:
+        return self._connections.get(self._keys(zone, packet)[0])
+
+    def _keys(self, zone: int, packet: Packet) -> tuple[_Key, _Key]:
+        head = (zone, packet.version, packet.proto)
+        if packet.is_icmp:
+            # Requests and replies of one identifier are the two directions of one connection.
+            kind, version = packet.sport, packet.version
+            other = ECHO_REPLY[version] if kind == ECHO_REQUEST[version] else ECHO_REQUEST[version]
+            forward = (*head, packet.source, packet.ident, packet.target, kind)
+            return forward, (*head, packet.target, packet.ident, packet.source, other)
+        sport, dport = self._ports(packet)
+        return (*head, packet.source, sport, packet.target, dport), (*head, packet.target, dport, packet.source, sport)
+
+    def _original(self, packet: Packet) -> OriginalTuple:
+        sport, dport = (packet.sport, packet.dport) if packet.is_icmp else self._ports(packet)
+        return OriginalTuple(packet.proto, packet.source, packet.target, sport, dport)
+
+    def _ports(self, packet: Packet) -> tuple[int, int]:
+        with_ports = [oxm.IP_PROTO_TCP, oxm.IP_PROTO_UDP]
+        if self.datapath is Datapath.KERNEL:
+            with_ports.append(oxm.IP_PROTO_SCTP)
+        return (packet.sport, packet.dport) if packet.proto in with_ports else (0, 0)
+
+
+def _may_open(packet: Packet) -> bool:
+    """Both datapaths take a TCP connection up in its middle, but not by the answer to a SYN that they did not see."""
+    if packet.is_icmp:
+        return packet.sport == ECHO_REQUEST[packet.version]
+    if packet.proto == oxm.IP_PROTO_TCP:
+        return packet.flags & (SYN | ACK) != SYN | ACK
+    return True

@@ -1,0 +1,384 @@
+"""A bridge in pure Python: our Flow values carried out on Packet values as Open vSwitch would.
+
+It answers what a rendered set of flows means without a switch; test_interpreter_on_switch holds it to the real one.
+It has no clock: nothing times out. Flow lookup stands in `tables`, connection tracking in `tracking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from flows.openflow import match_fields as oxm
+from flows.openflow import port_numbers
+from flows.openflow.actions import (
+    CheckLength,
+    Ct,
+    LearnReply,
+    Load,
+    Meter,
+    Move,
+    Output,
+    OutputRegister,
+    Pop,
+    Push,
+    Resubmit,
+)
+from flows.openflow.flow import Flow
+from flows.openflow.match import exactly, match
+from flows.openflow.register_bits import Range
+from flows.pipeline import registers
+from tests.helpers.datapath.conntrack import Datapath, Tracked, Tracker
+from tests.helpers.datapath.flow_lookup import INDEX, Choose, FlowTable, State, check_flow, check_tables
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import Packet
+
+_MAX_DEPTH = 64
+_FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
+_REGISTERS = tuple(INDEX[register.name] for register in oxm.REGISTERS)
+_CT = tuple(
+    INDEX[one.name]
+    for one in (oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, *sorted(oxm.NEED_CT_STATE, key=lambda one: one.number))
+)
+
+
+_PORTS = {
+    oxm.IP_PROTO_TCP: ("tcp_src", "tcp_dst"),
+    oxm.IP_PROTO_UDP: ("udp_src", "udp_dst"),
+    oxm.IP_PROTO_SCTP: ("sctp_src", "sctp_dst"),
+}
+_Header = tuple[int, int, int, int]  # source, target, sport and dport of a Packet, as actions have changed them
+
+
+class TooDeep(Exception):
+    """Resubmits or recirculations that never end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one packet caused: frames sent as (port, packet), the flow hit in each table passed (None is a miss), and,
+    where nothing was sent, why."""
+
+    outputs: tuple[tuple[int, Packet], ...]
+    hits: tuple[tuple[int, Flow | None], ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports of `outputs`, sorted."""
+        return tuple(sorted(port for port, _ in self.outputs))
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A packet on its way: what tables see, the frames that it stands for, what conntrack told of it, and the stack."""
+
+    packet: Packet
+    frames: tuple[Packet, ...]
+    tracked: Tracked | None = None
+    zone: int = 0
+    known: dict[int, Tracked] = field(default_factory=dict)
+    stack: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one packet from outside has caused so far."""
+
+    outputs: list[tuple[int, Packet]] = field(default_factory=list)
+    hits: list[tuple[int, Flow | None]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _SendTo:
+    port: int
+    header: _Header
+
+
+@dataclass(frozen=True, slots=True)
+class _TrackAs:
+    action: Ct
+    registers: tuple[int, ...]
+    header: _Header
+
+
+_Operation = _SendTo | _TrackAs
+
+
+class Interpreter:
+    """One bridge. `tables` are the tables that exist, `ports` the port numbers (None: every one).
+
+    Port numbers have 32 bits, as in fields.LOCAL_32.
+    """
+
+    def __init__(
+        self, flows: Iterable[Flow] = (), datapath: Datapath = Datapath.USERSPACE, tables: Iterable[int] | None = None,
+        ports: Iterable[int] | None = None, choose: Choose = min,
+    ) -> None:  # fmt: skip
+        self.tracker = Tracker(datapath)
+        self.learned: dict[int, dict[object, Flow]] = {}
+        self._userspace = datapath is Datapath.USERSPACE
+        self._known_tables = None if tables is None else frozenset(tables)
+        self._ports = None if ports is None else frozenset(ports)
+        self._choose = choose
+        self._held: dict[tuple[int, int, int, int, int, int], dict[int, _Unit]] = {}
+        self._tables: dict[int, FlowTable] = {}
+        self.replace_flows(flows)
+
+    def replace_flows(self, flows: Iterable[Flow]) -> None:
+        """Put these flows in the place of all others; connections and learned flows stay. Raises Refused."""
+        flows = list(flows)
+        tables = self._known_tables
+        if tables is None:
+            tables = frozenset(flow.table for flow in flows) | {0}
+        check_tables(tables)
+        for flow in flows:
+            check_flow(flow, tables)
+        self._tables = {number: FlowTable() for number in tables}
+        for flow in flows:
+            self._tables[flow.table].add(flow)
+        for number, learned in self.learned.items():
+            for flow in learned.values():
+                self._tables.setdefault(number, FlowTable()).add(flow, replace=True)
+
+    def receive(self, in_port: int, packet: Packet) -> Result:
+        """Let one packet arrive at a port."""
+        run = _Run()
+        unit = _Unit(packet, (packet,))
+        self._process(run, [unit], in_port, 0, (0,) * len(_REGISTERS))
+        return Result(tuple(run.outputs), tuple(run.hits), tuple(run.reasons))
+
+    def _process(self, run: _Run, units: list[_Unit], in_port: int, table: int, registers: tuple[int, ...]) -> None:
+        for unit in units:
+            operations: list[_Operation] = []
+            state = _state(unit, in_port, registers)
+            self._translate(run, unit, state, table, operations)
+            self._carry_out(run, unit, in_port, operations)
+
+    def _translate(self, run: _Run, unit: _Unit, state: State, table: int, operations: list[_Operation]) -> None:
+        """Look up and act from `table` on. As in the switch, the packet itself moves only later, by `operations`."""
+        run.depth += 1
+        if run.depth > _MAX_DEPTH:
+            raise TooDeep(f"at table {table}")
+        following: int | None = table
+        while following is not None:
+            flow = self._tables[following].lookup(state, self._choose)
+            run.hits.append((following, flow))
+            if flow is None:
+                run.reasons.append(f"table {following} has no flow for it")
+                break
+            if not flow.actions and flow.goto is None:
+                run.reasons.append(f"table {following} drops it (cookie {flow.cookie:#x})")
+            for action in flow.actions:
+                self._act(run, unit, state, action, operations)
+            following = flow.goto
+        run.depth -= 1
+
+    def _act(self, run: _Run, unit: _Unit, state: State, action: object, operations: list[_Operation]) -> None:
+        match action:
+            case Output(port):
+                self._send(run, unit, state, port, operations)
+            case OutputRegister(source):
+                value = _read(state, source)
+                self._send(run, unit, state, value if value < 0xFF00 else 0xFFFF0000 | value, operations)
+            case Load(place, value):
+                _write(state, place, value)
+            case Move(source, target):
+                _write(state, target, _read(state, source))
+            case CheckLength(most, place):
+                _write(state, place, int(len(encode(unit.packet)) > most))
+            case Meter():
+                pass  # no time passes here, so nothing is ever too fast
+            case Push(source):
+                unit.stack.append(_read(state, source))
+            case Pop(target):
+                _write(state, target, unit.stack.pop())
+            case Resubmit(table):
+                self._translate(run, unit, state, table, operations)
+            case Ct():
+                registers = tuple(state[index] for index in _REGISTERS)
+                operations.append(_TrackAs(action, registers, _header(unit.packet, state)))
+                for index in _CT:
+                    state[index] = 0
+            case LearnReply():
+                self._learn(unit.packet, action)
+
+    def _send(self, run: _Run, unit: _Unit, state: State, port: int, operations: list[_Operation]) -> None:
+        header = _header(unit.packet, state)
+        in_port = state[INDEX[oxm.IN_PORT.name]]
+        if port == in_port:
+            run.reasons.append("a packet is not sent back to the port it came from")
+        elif port == port_numbers.IN_PORT_32:
+            operations.append(_SendTo(in_port, header))
+        elif port == port_numbers.CONTROLLER_32:
+            run.reasons.append("the controller gets a copy")
+        elif self._ports is not None and port not in self._ports:
+            run.reasons.append(f"there is no port {port}")
+        else:
+            operations.append(_SendTo(port, header))
+
+    def _learn(self, packet: Packet, action: LearnReply) -> None:
+        ports = (0, 0) if packet.fragment & oxm.Fragment.LATER else (packet.sport, packet.dport)
+        source, target = (oxm.IPV4_SRC, oxm.IPV4_DST) if action.version == 4 else (oxm.IPV6_SRC, oxm.IPV6_DST)
+        flow = Flow(
+            action.table, action.priority,
+            match(exactly(oxm.ETH_TYPE, packet.eth_type), exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP),
+                  exactly(source, packet.target), exactly(target, packet.source),
+                  exactly(oxm.SCTP_SRC, ports[1]), exactly(oxm.SCTP_DST, ports[0])),
+            (Load(registers.SCTP_ASSOCIATION, action.association),), cookie=action.cookie,
+        )  # fmt: skip
+        learned = self.learned.setdefault(action.table, {})
+        key = (flow.priority, flow.match)
+        if key not in learned and sum(one.cookie == flow.cookie for one in learned.values()) >= action.limit > 0:
+            return
+        learned[key] = flow
+        self._tables[action.table].add(flow, replace=True)
+
+    def _carry_out(self, run: _Run, unit: _Unit, in_port: int, operations: list[_Operation]) -> None:
+        units = [unit]
+        for operation in operations:
+            units = [_changed(one, operation.header) for one in units]
+            if isinstance(operation, _SendTo):
+                run.outputs += [(operation.port, frame) for one in units for frame in one.frames]
+                continue
+            action = operation.action
+            units = self._reassemble(run, action.zone, units)
+            if self._userspace:
+                self._track_userspace(action, units)
+            else:
+                for one in units:
+                    one.tracked = self.tracker.track(action.zone, one.packet, action.commit, one.known, action.force)
+                    one.zone = action.zone
+            if action.table is not None:
+                forked = [_Unit(one.packet, one.frames, one.tracked, one.zone, dict(one.known)) for one in units]
+                run.depth += 1
+                if run.depth > _MAX_DEPTH:
+                    raise TooDeep(f"recirculation to table {action.table}")
+                self._process(run, forked, in_port, action.table, operation.registers)
+                run.depth -= 1
+
+    def _track_userspace(self, action: Ct, units: list[_Unit]) -> None:
+        """Fragments of a train are tracked as one packet, and share what is told of it."""
+        if units:
+            first = units[0]
+            tracked = self.tracker.track(action.zone, first.packet.whole, action.commit, first.known, action.force)
+            for one in units:
+                one.tracked, one.zone, one.known = tracked, action.zone, first.known
+
+    def _reassemble(self, run: _Run, zone: int, units: list[_Unit]) -> list[_Unit]:
+        """Hold fragments back until their train is complete; it then goes on along the way of the last to come.
+
+        The kernel goes on with the whole packet, userspace with each fragment by itself.
+        """
+        passing: list[_Unit] = []
+        for unit in units:
+            packet = unit.packet
+            if packet.pieces == 1:
+                passing.append(unit)
+                continue
+            key = (zone, packet.version, packet.source, packet.target, packet.proto, packet.train)
+            train = self._held.setdefault(key, {})
+            train[packet.position] = unit
+            if len(train) < packet.pieces:
+                run.reasons.append("held back until its other fragments come")
+                continue
+            del self._held[key]
+            complete = [train[position] for position in range(packet.pieces)]
+            if self._userspace:
+                passing += complete
+            else:
+                frames = tuple(one.packet for one in complete)
+                passing.append(_Unit(packet.whole, frames))
+        return passing
+
+
+def _read(state: State, place: Range) -> int:
+    return (state[INDEX[place.register.name]] & place.mask) >> place.start
+
+
+def _write(state: State, place: Range, value: int) -> None:
+    index = INDEX[place.register.name]
+    state[index] = state[index] & ~place.mask | value << place.start
+
+
+def _header(packet: Packet, state: State) -> _Header:
+    """What source, target and ports of a packet are now, apart from what its protocol does not have."""
+    if not packet.version:
+        return packet.source, packet.target, packet.sport, packet.dport
+    source, target = (state[INDEX[f"ipv{packet.version}_{end}"]] for end in ("src", "dst"))
+    ports = _PORTS.get(packet.proto)
+    if ports is None or packet.fragment:
+        return source, target, packet.sport, packet.dport
+    return source, target, state[INDEX[ports[0]]], state[INDEX[ports[1]]]
+
+
+def _changed(unit: _Unit, header: _Header) -> _Unit:
+    """The unit with this header. What conntrack told of it before counts no more."""
+    packet = unit.packet
+    if header == (packet.source, packet.target, packet.sport, packet.dport):
+        return unit
+    if packet.fragment:
+        raise NotImplementedError("a fragment with other addresses")
+
+    def turned(one: Packet) -> Packet:
+        source, target, sport, dport = header
+        return replace(one, source=source, target=target, sport=sport, dport=dport)
+
+    return replace(unit, packet=turned(packet), frames=tuple(map(turned, unit.frames)), known={})
+
+
+def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
+    state = [0] * len(oxm.ALL_FIELDS)
+    for name, value in packet_fields(unit.packet).items():
+        state[INDEX[name]] = value
+    state[INDEX["in_port"]] = in_port
+    for index, value in zip(_REGISTERS, registers, strict=True):
+        state[index] = value
+    tracked = unit.tracked
+    if tracked is not None:
+        state[INDEX["ct_state"]] = tracked.state
+        state[INDEX["ct_zone"]], state[INDEX["ct_mark"]] = unit.zone, tracked.mark
+        if tracked.original is not None:
+            source, target = ("ct_nw_src", "ct_nw_dst") if unit.packet.version == 4 else ("ct_ipv6_src", "ct_ipv6_dst")
+            state[INDEX["ct_nw_proto"]] = tracked.original.proto
+            state[INDEX[source]], state[INDEX[target]] = tracked.original.source, tracked.original.target
+            if not unit.packet.fragment & oxm.Fragment.LATER:
+                state[INDEX["ct_tp_src"]] = tracked.original.sport
+                state[INDEX["ct_tp_dst"]] = tracked.original.dport
+    return state
+
+
+def packet_fields(packet: Packet) -> dict[str, int]:
+    """The fields that a packet itself has, by name; what is missing is zero.
+
+    A later fragment of IPv6 shows the fragment header as its protocol, since only the first tells what follows it.
+    Of every fragment, the first one too, the switch takes ports and ICMP type to be zero (set-frags in ovs-ofctl(8)).
+    """
+    values = {"eth_src": packet.eth_src, "eth_dst": packet.eth_dst, "eth_type": packet.eth_type}
+    if packet.vlan is not None:
+        values["vlan_vid"] = oxm.VLAN_PRESENT | packet.vlan
+    if packet.eth_type == oxm.ETH_ARP:
+        values |= {"arp_op": packet.arp_op, "arp_spa": packet.source, "arp_tpa": packet.target}
+        values["arp_sha"] = packet.arp_sha
+    if not packet.version:
+        return values
+    family = f"ipv{packet.version}"
+    values |= {f"{family}_src": packet.source, f"{family}_dst": packet.target, "ip_proto": packet.proto}
+    values["ip_frag"], values["ip_ttl"] = packet.fragment, packet.hops
+    if packet.version == 6 and packet.fragment & oxm.Fragment.LATER:
+        values["ip_proto"] = _FRAGMENT_HEADER
+    if packet.fragment:
+        return values
+    if packet.proto in _PORTS:
+        source, target = _PORTS[packet.proto]
+        values |= {source: packet.sport, target: packet.dport}
+    if packet.proto == oxm.IP_PROTO_TCP:
+        values["tcp_flags"] = packet.flags
+    if packet.version == 6 and packet.is_icmp:
+        values |= {"icmpv6_type": packet.sport, "icmpv6_code": packet.dport}
+        if packet.sport in (135, 136) and not packet.dport:
+            values["nd_target"] = packet.nd_target
+            values["nd_sll" if packet.sport == 135 else "nd_tll"] = packet.nd_link or 0
+    return values

@@ -1,0 +1,188 @@
+"""Two nodes' switches joined by their uplinks, with the pods of a cluster on their ports, and packets between all ends.
+
+Whether the switches are interpreters or real ones does not matter here. What should pass is asked of `verdict` by the
+tests; this module only knows where things are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Protocol
+
+from flows.bridge.binding import read_bridge
+from flows.bridge.state import Binding, BridgeState, InterfaceState
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import Net
+from flows.openflow.flow import Flow
+from flows.openflow.port_numbers import LOCAL_32
+from flows.policy.probe import Endpoint, Probe, pods_with_address
+from flows.policy.reference import compile_policy
+from flows.render.reference import render
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.packet import Packet
+
+UPLINK = 1
+FIRST_POD_PORT = 2
+CLIENT_PORTS = 40000  # on from here clients are given theirs
+OUTSIDE_MAC = 0x02FF00000001
+OUTSIDE = "outside"
+Where = Key | str  # a pod, a node's name, or OUTSIDE
+NODES = ("one", "two")
+
+
+class NodeSwitch(Protocol):
+    """One node's switch: port numbers have 32 bits."""
+
+    def replace_flows(self, flows: Sequence[Flow]) -> None:
+        """Put these flows in the place of all others but learned ones."""
+
+    def send(self, in_port: int, packet: Packet) -> list[tuple[int, Packet]]:
+        """Let a packet arrive and return what goes out where."""
+
+    def forget_connections(self) -> None:
+        """Flush connection tracking."""
+
+
+def settled(cluster: Cluster) -> Cluster:
+    """The cluster with every pod on a node: one that the API has not placed yet runs where its address says."""
+    pods = {key: pod if pod.node else pod._replace(node=_node_of(pod)) for key, pod in cluster.pods.items()}
+    return replace(cluster, pods=MappingProxyType(pods))
+
+
+def _node_of(pod: Pod) -> str:
+    for net in pod.addresses:
+        group = net.value >> 8 & 0xFF if net.version == 4 else net.value >> 96 & 0xFFFF
+        if group in (1, 2):
+            return NODES[group - 1]
+    return NODES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Who is where: each node's interfaces, and the MAC address of each end."""
+
+    interfaces: Mapping[str, tuple[InterfaceState, ...]]
+    macs: Mapping[Where, int]
+
+    def ports(self, node: str) -> dict[int, Where]:
+        """The owner of each port of a node's switch, apart from the uplink."""
+        found: dict[int, Where] = {LOCAL_32: node}
+        for interface in self.interfaces[node]:
+            name = interface.external_ids.get("iface-id", "")
+            if name and interface.ofport:
+                found[interface.ofport] = Key(*name.split("/"))
+        return found
+
+
+def place_pods(cluster: Cluster) -> Placement:
+    """Put every networked pod on a port of its node's bridge. Every fourth port does not tell the pod's MAC address."""
+    interfaces: dict[str, list[InterfaceState]] = {}
+    macs: dict[Where, int] = {OUTSIDE: OUTSIDE_MAC}
+    for number, node in enumerate(NODES):
+        macs[node] = 0x020000000100 + number
+        text = macs[node].to_bytes(6, "big").hex(":")
+        uplink = InterfaceState(
+            f"u{node}", "uplink", UPLINK, external_ids=MappingProxyType({"headgate-role": "uplink"})
+        )
+        interfaces[node] = [InterfaceState(f"l{node}", "br-int", 65534, mac_in_use=text), uplink]
+    networked = sorted(key for key, pod in cluster.pods.items() if pod.networked)
+    for number, key in enumerate(networked):
+        macs[key] = 0x020000000001 + number
+        ids = {"iface-id": str(key)}
+        if number % 4 != 3:
+            ids["attached-mac"] = macs[key].to_bytes(6, "big").hex(":")
+        own = interfaces[cluster.pods[key].node]
+        port = FIRST_POD_PORT + len(own)
+        own.append(InterfaceState(str(key), f"port{number}", port, external_ids=MappingProxyType(ids)))
+    return Placement({node: tuple(found) for node, found in interfaces.items()}, macs)
+
+
+def view(cluster: Cluster, placed: Placement, node: str, userspace: bool) -> Binding:
+    """What the product reads from this node's bridge."""
+    kind = "netdev" if userspace else "system"
+    state = BridgeState(node, "br-int", 1, node, node, kind, interfaces=placed.interfaces[node])
+    return read_bridge(state, cluster).binding
+
+
+class TwoNodes:
+    """The cluster's network. `switches` are by node."""
+
+    def __init__(self, cluster: Cluster, switches: Mapping[str, NodeSwitch], userspace: bool) -> None:
+        self.plan = place_pods(cluster)
+        self.switches = switches
+        self.attached: dict[Key, tuple[Net, ...]] = {}
+        self._userspace = userspace
+        self._owners = {node: self.plan.ports(node) for node in NODES}
+        self.apply(cluster)
+
+    def apply(self, cluster: Cluster) -> None:
+        """Render the cluster's policies to both switches; pods stay where they are."""
+        self.cluster = cluster
+        for node in NODES:
+            seen = view(cluster, self.plan, node, self._userspace)
+            self.attached |= {one.pod: one.addresses for one in seen.attachments}
+            policy = compile_policy(cluster, [one.pod for one in seen.attachments])
+            self.switches[node].replace_flows(render(seen, policy))
+
+    def decidable(self, probe: Probe) -> bool:
+        """False for an address that pods of both nodes claim: there the guards against spoofing come before policy."""
+        return all(
+            len({pod.node for pod in pods_with_address(self.cluster, end.address)}) < 2
+            for end in (probe.source, probe.destination)
+        )
+
+    def reachable(self, end: Endpoint) -> bool:
+        """Whether a switch gives this end a port with this address."""
+        return end.pod is None or end.address in self.attached.get(end.pod, ())
+
+    def addressed(self, packet: Packet, source: Endpoint, destination: Endpoint) -> Packet:
+        """The packet with the MAC addresses of its ends."""
+        return replace(packet, eth_src=self.plan.macs[where(source)], eth_dst=self.plan.macs[where(destination)])
+
+    def node_of(self, end: Endpoint) -> str | None:
+        """The node on whose switch an end is; None for outside."""
+        return self.cluster.pods[end.pod].node if end.pod is not None else end.node
+
+    def send(self, source: Endpoint, packet: Packet) -> list[tuple[Where, Packet]]:
+        """Let an end send a packet; returns who got what. An uplink leads to the other node and outside."""
+        got: list[tuple[Where, Packet]] = []
+        home = self.node_of(source)
+        if home is None:
+            pending = [(node, UPLINK, packet) for node in NODES]
+        else:
+            node = home
+            port = next(port for port, owner in self._owners[node].items() if owner == where(source))
+            pending = [(node, port, packet)]
+        while pending:
+            node, port, arriving = pending.pop()
+            for out, frame in self.switches[node].send(port, arriving):
+                if out != UPLINK:
+                    got.append((self._owners[node][out], frame))
+                    continue
+                if frame.eth_dst == OUTSIDE_MAC:
+                    got.append((OUTSIDE, frame))
+                pending += [(other, UPLINK, frame) for other in NODES if other != node]
+        return got
+
+    def forget_connections(self) -> None:
+        """Flush connection tracking on both nodes."""
+        for switch in self.switches.values():
+            switch.forget_connections()
+
+
+def where(end: Endpoint) -> Where:
+    """Who an end is."""
+    return end.pod or end.node or OUTSIDE
+
+
+def first_packet(probe: Probe, number: int) -> Packet:
+    """The packet that opens the probed connection, without MACs; `number` sets it apart from all other connections."""
+    source, target = probe.source.address, probe.destination.address
+    if probe.protocol in packets.ICMP.values():
+        return packets.echo(source, target, number)
+    sport = CLIENT_PORTS + number
+    return packets.transport(
+        source, target, probe.protocol, sport + 1000 * (sport == probe.port), probe.port or 0, packets.SYN
+    )

@@ -1,0 +1,1 @@
+"""Real Open vSwitch daemons of a test's own, and what talks to them."""

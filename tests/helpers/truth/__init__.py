@@ -1,0 +1,1 @@
+"""The truth tables as data, and the cluster that they are about."""

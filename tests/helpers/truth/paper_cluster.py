@@ -1,0 +1,53 @@
+"""A cluster as the API server would have it, built from manifests alone: for running tables without a lab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
+from flows.parse.objects import parse_object
+from tests.helpers.truth.layout import Manifest
+
+
+class PaperCluster:
+    """Objects by kind and name. Applying replaces, as the API does; anything that does not parse whole is refused."""
+
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
+        self._namespaces: dict[str, Namespace] = {}
+        self._pods: dict[Key, Pod] = {}
+        self._nodes: dict[str, Node] = {}
+        self._policies: dict[Key, Policy] = {}
+        for manifest in manifests:
+            self.apply(manifest)
+
+    def apply(self, manifest: Manifest) -> None:
+        """Add or replace one object. Raises ValueError when something of it was not understood."""
+        parsed = parse_object(manifest)
+        if parsed is None or parsed.errors:
+            raise ValueError(f"{manifest}: {parsed and parsed.errors}")
+        value = parsed.value
+        if isinstance(value, Pod):
+            self._pods[value.key] = value
+        elif isinstance(value, Policy):
+            self._policies[value.key] = value
+        elif isinstance(value, Node):
+            self._nodes[value.name] = value
+        elif isinstance(value, Namespace):
+            self._namespaces[value.name] = value
+        else:
+            raise ValueError(f"{manifest}: the tables are of networking.k8s.io/v1 alone")
+
+    def delete_policy(self, manifest: Manifest) -> None:
+        """Take one policy away. Raises KeyError when it is not there."""
+        meta = manifest["metadata"]
+        del self._policies[Key(meta["namespace"], meta["name"])]
+
+    def snapshot(self) -> Cluster:
+        """The cluster as it is now."""
+        return Cluster(
+            MappingProxyType(dict(self._namespaces)),
+            MappingProxyType(dict(self._pods)),
+            MappingProxyType(dict(self._nodes)),
+            MappingProxyType(dict(self._policies)),
+        )
