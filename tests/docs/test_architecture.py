@@ -25,8 +25,9 @@ def _names(path: str) -> dict[str, set[str]]:
         elif isinstance(node, ast.FunctionDef):
             found[node.name] = set()
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.update({one.id: set() for one in ast.walk(ast.Tuple(targets)) if isinstance(one, ast.Name)})
+            targets = list(node.targets) if isinstance(node, ast.Assign) else [node.target]
+            names = (one for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
+            found.update({one.id: set() for one in names})
     return found
 
 
