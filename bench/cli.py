@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.errors import Failure
-from controller.cli.output import Cell, Page, Row, Styled, output_option
+from controller.cli.errors import CommandFailure
+from controller.cli.output import Cell, OutputPage, Row, Styled, output_option
 
 if TYPE_CHECKING:
     from bench.result import Result
@@ -39,7 +39,7 @@ def bench(names: tuple[str, ...], size: str, wanted: bool, output: str) -> None:
     from bench.catalog import CATALOG, run_all
 
     if wanted:
-        page = Page()
+        page = OutputPage()
         page.table("Measurements", ("name", "says"), [(name, one.says) for name, one in CATALOG.items()])
         return
     unknown = [name for name in names if name not in CATALOG]
@@ -54,7 +54,7 @@ def bench(names: tuple[str, ...], size: str, wanted: bool, output: str) -> None:
             failed[name] = reason
     _show(found, failed, size, output)
     if failed and not found:
-        raise Failure("nothing could be measured")
+        raise CommandFailure("nothing could be measured")
 
 
 def _scale(size: str) -> float:
@@ -70,39 +70,39 @@ def _scale(size: str) -> float:
 
 
 def _show(found: list[Result], failed: dict[str, str], size: str, output: str) -> None:
-    from bench.result import machine
+    from bench.result import machine_facts
 
-    facts = machine()
+    facts = machine_facts()
     if output == "json":
         results = [result.json() for result in found]
         click.echo(json.dumps({"machine": facts, "size": size, "results": results, "failed": failed}, indent=2))
         return
-    page = Page()
+    page = OutputPage()
     for fact, text in facts.items():
         page.line(f"{fact}: {text}")
     columns = ("measurement", "figure", "unit", "bar", "reach", "", "reference", "ratio")
-    page.table(f"Cost, size {size}", columns, map(row, found), right="figure bar reach ratio")
+    page.table(f"Cost, size {size}", columns, map(result_row, found), right="figure bar reach ratio")
     page.table("Not measured", ("name", "why"), list(failed.items()))
 
 
-def row(result: Result) -> Row:
+def result_row(result: Result) -> Row:
     """A result as a line of the table."""
-    reference = f"{number(result.reference)} {result.against}" if result.reference else ""
+    reference = f"{figure_text(result.reference)} {result.against}" if result.reference else ""
     ratio = f"{result.ratio:.2f}" if result.ratio else ""
     verdict: Cell = Styled(result.verdict, STYLES[result.verdict])
     return (
         result.name,
-        number(result.value),
+        figure_text(result.value),
         result.unit,
-        number(result.bar),
-        number(result.reach),
+        figure_text(result.bar),
+        figure_text(result.reach),
         verdict,
         reference,
         ratio,
     )
 
 
-def number(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
     """A figure with three digits that mean something."""
     if value is None:
         return ""

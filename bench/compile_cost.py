@@ -20,14 +20,14 @@ from flows.policy.tracked_sets import TrackedRule
 # Seconds and megabytes that are to be reached, and those that are aimed for.
 BARS = {"A": (4.0, 1200, 2.5, 700), "B": (2.6, 1000, 1.0, 1000), "C": (2.8, 900, 0.5, 900), "D": (4.0, None, 1.0, None)}
 # What the best peer, in Go, takes for as much, without any flow: seconds on a machine like this one, and megabytes.
-PEER = {"A": (6.6, 2000), "B": (2.6, 1000), "C": (2.8, 900), "D": (15.7, None)}
-SECTIONS = ("Namespace", "Pod", "Node", "NetworkPolicy")
+PEER_FIGURES = {"A": (6.6, 2000), "B": (2.6, 1000), "C": (2.8, 900), "D": (15.7, None)}
+KINDS_READ = ("Namespace", "Pod", "Node", "NetworkPolicy")
 NodeRules = dict[str, list[TrackedRule]]
 
 
 def parsed(objects: list[dict[str, Any]]) -> Cluster:
     """The snapshot; `objects` is empty afterwards."""
-    found: dict[str, dict[Any, Any]] = {kind: {} for kind in SECTIONS}
+    found: dict[str, dict[Any, Any]] = {kind: {} for kind in KINDS_READ}
     objects.reverse()
     while objects:
         one = parse_object(objects.pop())
@@ -64,7 +64,7 @@ def measure(name: str, scale: float) -> list[Result]:
     cluster, parsing, parsing_wall = cpu(lambda: parsed(objects))
     (_engine, settled, nodes), compiling, wall = cpu(lambda: compiled(cluster))
     seconds, megabytes, reach, reach_megabytes = BARS.get(name, (None, None, None, None)) if scale == 1 else (None,) * 4
-    peer = PEER.get(name, (None, None)) if scale == 1 else (None, None)
+    peer = PEER_FIGURES.get(name, (None, None)) if scale == 1 else (None, None)
     more: dict[str, float | str] = {
         "objects": count,
         "JSON bytes of an object": size,

@@ -17,9 +17,9 @@ import time
 from bench.result import Result, quantile
 from bench.run_cost import changing
 
-PEERS = 8
-ROUNDS = 4
-CHANGES = 12  # a round, of each kind
+FLOODING_PEERS = 8
+FLOOD_ROUNDS = 4
+CHANGES_PER_ROUND = 12  # a round, of each kind
 _HEADER = struct.Struct("!BBHI")
 _ECHOES = _HEADER.pack(5, 2, 8, 7) * 8000
 _PORTS = struct.pack("!HHI", 13, 0, 0)
@@ -31,18 +31,18 @@ def measure_flood(scale: float) -> list[Result]:
     with changing() as (address, change):
         quiet: list[float] = []
         flooded: list[float] = []
-        for _ in range(ROUNDS):
-            quiet += [change() for _ in range(CHANGES)]
+        for _ in range(FLOOD_ROUNDS):
+            quiet += [change() for _ in range(CHANGES_PER_ROUND)]
             flood = multiprocessing.get_context("spawn").Process(target=_flood, args=(address,), daemon=True)
             flood.start()
             try:
                 time.sleep(0.5)  # until they have come up
-                flooded += [change() for _ in range(CHANGES)]
+                flooded += [change() for _ in range(CHANGES_PER_ROUND)]
             finally:
                 flood.kill()
                 flood.join()
             time.sleep(1.0)
-    name = f"manifest change → commit reply, beside {PEERS} sessions that flood"
+    name = f"manifest change → commit reply, beside {FLOODING_PEERS} sessions that flood"
     return [
         Result(f"{name}, {what}", 1e3 * quantile(flooded, part), "ms", against="quiet, in the same run",
                reference=1e3 * quantile(quiet, part))
@@ -53,7 +53,7 @@ def measure_flood(scale: float) -> list[Result]:
 def _flood(address: tuple[str, int]) -> None:
     """The peers, in a process of their own that gives way to the one that is measured."""
     os.nice(10)
-    for number in range(PEERS):
+    for number in range(FLOODING_PEERS):
         threading.Thread(target=_peer, args=(address, 0x9000 + number), daemon=True).start()
     threading.Event().wait()
 

@@ -14,7 +14,7 @@ import time
 _CHUNK = 1 << 20
 
 
-def serve(port: int) -> None:
+def serve_peer(port: int) -> None:
     """Answer a first byte of `s` by reading on, anything else with one byte and an end."""
     server = socket.create_server(("", port), backlog=1024)
     while True:
@@ -59,7 +59,7 @@ def connect(address: str, port: int, seconds: float) -> float:
 def main(what: str, *arguments: str) -> None:
     """Do one of the three."""
     if what == "serve":
-        serve(int(arguments[0]))
+        serve_peer(int(arguments[0]))
     work = stream if what == "stream" else connect
     sys.stdout.write(f"{work(arguments[0], int(arguments[1]), float(arguments[2]))}\n")
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
-from bench.worlds import ipv4, labelled, namespace, node, pod, policy, world
+from bench.worlds import ipv4, label_selector, namespace_manifest, node_manifest, pod_manifest, policy_manifest, world
 from controller.base.garbage_collector import GC_THRESHOLDS
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 from flows.plan.world import World
 
-DEFINED = {"namespaces": "Namespace", "pods": "Pod", "nodes": "Node", "policies": "NetworkPolicy"}
+CLUSTER_SECTIONS = {"namespaces": "Namespace", "pods": "Pod", "nodes": "Node", "policies": "NetworkPolicy"}
 
 
 def bridges(cluster: Cluster, wanted: str = "", most: int = 1 << 16) -> list[BridgeState]:
@@ -59,10 +59,10 @@ def measure_rules(scale: float) -> list[Result]:
     """100 rules of 500 addresses, half of them in all of the rules; and that rules cost sums, not products."""
     addresses = [f"{ipv4(1000 + 3 * n)}/32" for n in range(50_000)]  # none beside another, lest they merge
     rules = [[*addresses[:250], *addresses[250 * n : 250 * n + 250]] for n in range(1, 101)]
-    objects = [namespace("one"), node(0), pod("one", "subject", 1, 1, {"app": "a"})]
+    objects = [namespace_manifest("one"), node_manifest(0), pod_manifest("one", "subject", 1, 1, {"app": "a"})]
     for n, cidrs in enumerate(rules):
         peers = [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]
-        objects.append(policy("one", f"policy-{n}", {}, policyTypes=["Ingress"], ingress=[{"from": peers}]))
+        objects.append(policy_manifest("one", f"policy-{n}", {}, policyTypes=["Ingress"], ingress=[{"from": peers}]))
     cluster = parsed(objects)
     states = bridges(cluster)
     planned(Cluster(cluster.namespaces, cluster.pods, cluster.nodes), states)  # warms up
@@ -78,8 +78,8 @@ def measure_rules(scale: float) -> list[Result]:
 def measure_sums() -> list[Result]:
     """Flows of 99 subjects x 99 peers x 1 port, and of 10 port ranges x 500 prefixes."""
     kinds = [{"app": "server"}] * 99 + [{"app": "client"}] * 99
-    pods = [pod("one", f"pod-{n}", n + 1, 1, kind) for n, kind in enumerate(kinds)]
-    first = {"from": [{"podSelector": labelled(app="client")}], "ports": [{"port": 80}]}
+    pods = [pod_manifest("one", f"pod-{n}", n + 1, 1, kind) for n, kind in enumerate(kinds)]
+    first = {"from": [{"podSelector": label_selector(app="client")}], "ports": [{"port": 80}]}
     prefixes = [{"ipBlock": {"cidr": f"100.{64 + n // 125}.{n % 125 * 2}.0/24"}} for n in range(500)]
     ranges = [{"port": 1024 * (n + 1), "endPort": 1024 * (n + 1) + 511} for n in range(10)]
     found = []
@@ -87,11 +87,11 @@ def measure_sums() -> list[Result]:
         ("99 x 99 x 1 port", first, 9801),
         ("10 ranges x 500 prefixes", {"from": prefixes, "ports": ranges}, 5000),
     ):
-        plain = parsed([namespace("one"), node(0), *pods])
+        plain = parsed([namespace_manifest("one"), node_manifest(0), *pods])
         states = bridges(plain)
         base = planned(plain, states)
-        rules = policy("one", "p", labelled(app="server"), policyTypes=["Ingress"], ingress=[rule])
-        with_rules = planned(parsed([namespace("one"), node(0), *pods, rules]), states)
+        rules = policy_manifest("one", "p", label_selector(app="server"), policyTypes=["Ingress"], ingress=[rule])
+        with_rules = planned(parsed([namespace_manifest("one"), node_manifest(0), *pods, rules]), states)
         count = flow_count(with_rules) - flow_count(base)
         found.append(Result(f"flows of {name}", count, "flows", 99 + 500 + 20, None, "as a product, flows", product))
     return found
@@ -109,7 +109,7 @@ def measure_node(scale: float) -> list[Result]:
     return [Result("desired flows of one node of 100 pods in world A", seconds, "s CPU", 0.5, 0.1, more=more)]
 
 
-class Changer:
+class ObjectChanger:
     """World A with a bridge for each node, changed object by object."""
 
     def __init__(self, scale: float) -> None:
@@ -124,7 +124,7 @@ class Changer:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`
         gc.enable()
-        self._objects = {one: dict(getattr(self.cluster, one)) for one in DEFINED}
+        self._objects = {one: dict(getattr(self.cluster, one)) for one in CLUSTER_SECTIONS}
 
     def put(self, section: str, key: Any, value: Any) -> tuple[float, float]:
         """One object is `value` from now on, or gone (None). Returns CPU milliseconds and the flows that changed."""
@@ -136,7 +136,7 @@ class Changer:
         # The store hands out a new mapping; which one is not what is measured here.
         old = self.cluster
         self.cluster = replace(old, **{section: MappingProxyType(dict(objects))})
-        flows, seconds, _ = cpu(lambda: self._settle(DEFINED[section], key))
+        flows, seconds, _ = cpu(lambda: self._settle(CLUSTER_SECTIONS[section], key))
         return seconds * 1e3, flows
 
     def _settle(self, kind: str, key: Any) -> int:
@@ -146,7 +146,7 @@ class Changer:
 
 def measure_changes(scale: float) -> list[Result]:
     """One object changes in world A with 500 bridges: CPU time until the changed flows of all bridges are known."""
-    changer = Changer(scale)
+    changer = ObjectChanger(scale)
     chance = random.Random(5)
     pods, spaces, policies = (getattr(changer.cluster, one) for one in ("pods", "namespaces", "policies"))
     rounds = 300
@@ -190,7 +190,7 @@ def _change_results(found: Mapping[str, list[tuple[float, float]]]) -> list[Resu
     return results
 
 
-def _plan_results(changer: Changer) -> list[Result]:
+def _plan_results(changer: ObjectChanger) -> list[Result]:
     return [
         Result("plans of all bridges of world A", changer.seconds, "s CPU",
                more={"flows": changer.flows, "bridges": len(changer.states), "MB": changer.megabytes,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 720, 400
+PLOT_WIDTH, PLOT_HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 40, 50
 FONT = 'font-family="sans-serif" font-size="12"'
 COLOURS = ("#1b6ca8", "#c8553d", "#588b3b", "#8e5ea2", "#c98a1b", "#444444")
@@ -16,18 +16,18 @@ Points = Sequence[tuple[float, float]]
 def svg(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
     """The whole file. Every value must be above 0."""
     every = [point for points in lines.values() for point in points]
-    x = _Axis([a for a, _ in every], LEFT, WIDTH - RIGHT)
-    y = _Axis([b for _, b in every], HEIGHT - BOTTOM, TOP)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {FONT}>',
-             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+    x = _Axis([a for a, _ in every], LEFT, PLOT_WIDTH - RIGHT)
+    y = _Axis([b for _, b in every], PLOT_HEIGHT - BOTTOM, TOP)
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {PLOT_WIDTH} {PLOT_HEIGHT}" {FONT}>',
+             f'<rect width="{PLOT_WIDTH}" height="{PLOT_HEIGHT}" fill="#ffffff"/>',
              _text(LEFT, 22, title, "font-size='15'"),
-             _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, across, "text-anchor='middle'"),
+             _text((LEFT + PLOT_WIDTH - RIGHT) / 2, PLOT_HEIGHT - 12, across, "text-anchor='middle'"),
              _text(LEFT, TOP - 4, up)]  # fmt: skip
     for value in x.ticks():
-        parts.append(_line(x.at(value), TOP, x.at(value), HEIGHT - BOTTOM))
-        parts.append(_text(x.at(value), HEIGHT - BOTTOM + 16, f"{value:,g}", "text-anchor='middle'"))
+        parts.append(_line(x.at(value), TOP, x.at(value), PLOT_HEIGHT - BOTTOM))
+        parts.append(_text(x.at(value), PLOT_HEIGHT - BOTTOM + 16, f"{value:,g}", "text-anchor='middle'"))
     for value in y.ticks():
-        parts.append(_line(LEFT, y.at(value), WIDTH - RIGHT, y.at(value)))
+        parts.append(_line(LEFT, y.at(value), PLOT_WIDTH - RIGHT, y.at(value)))
         parts.append(_text(LEFT - 6, y.at(value) + 4, f"{value:,g}", "text-anchor='end'"))
     for (name, points), colour in zip(lines.items(), COLOURS * (1 + len(lines) // len(COLOURS)), strict=False):
         places = [(x.at(a), y.at(b)) for a, b in sorted(points)]

@@ -87,7 +87,7 @@ def most_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def machine() -> dict[str, str]:
+def machine_facts() -> dict[str, str]:
     """What the figures depend on."""
     model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ": unknown")
     total = next((line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), ": 0 kB").split()[1]

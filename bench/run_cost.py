@@ -25,14 +25,22 @@ from typing import TYPE_CHECKING, Any
 
 from bench.openvswitch import PrivateSwitch
 from bench.result import Result, quantile
-from bench.worlds import Raw, labelled, namespace, node, pod, policy, world
+from bench.worlds import (
+    ApiObject,
+    label_selector,
+    namespace_manifest,
+    node_manifest,
+    pod_manifest,
+    policy_manifest,
+    world,
+)
 
 if TYPE_CHECKING:
     from controller.runtime.controller import Controller
 
-SWITCHES = 3
-PODS = 1000
-PATIENCE = 120.0
+CHANGED_SWITCHES = 3
+CHANGED_PODS = 1000
+RUN_PATIENCE_SECONDS = 120.0
 _HEADER = struct.Struct("!BBHI")
 _HELLO, _ECHO_REQUEST, _ECHO_REPLY, _FEATURES_REQUEST, _FEATURES_REPLY, _MULTIPART, _MULTIPART_REPLY = (
     0,
@@ -57,7 +65,11 @@ def _changes() -> list[Result]:
     with changing() as (_, change):
         times = [change() for _ in range(60)]
     milliseconds = [1e3 * seconds for seconds in times[10:]]
-    more: dict[str, float | str] = {"switches": SWITCHES, "pods": PODS, "of which gathering a burst, ms": 20}
+    more: dict[str, float | str] = {
+        "switches": CHANGED_SWITCHES,
+        "pods": CHANGED_PODS,
+        "of which gathering a burst, ms": 20,
+    }
     name = "manifest change → commit reply on every switch"
     return [
         Result(f"{name}, p50", quantile(milliseconds, 0.5), "ms", 50, 20, more=more),
@@ -75,13 +87,15 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
     from controller.config.schema import RunConfig
     from controller.runtime.controller import Controller
 
-    pods = [pod("one", f"pod-{n}", n + 1, SWITCHES, {"app": f"app-{n % 10}"}) for n in range(PODS)]
+    pods = [
+        pod_manifest("one", f"pod-{n}", n + 1, CHANGED_SWITCHES, {"app": f"app-{n % 10}"}) for n in range(CHANGED_PODS)
+    ]
     with ExitStack() as stack:
-        switches = [stack.enter_context(PrivateSwitch()) for _ in range(SWITCHES)]
+        switches = [stack.enter_context(PrivateSwitch()) for _ in range(CHANGED_SWITCHES)]
         for number, switch in enumerate(switches):
             _attach(switch, number, [one for one in pods if one["spec"]["nodeName"] == f"node-{number}"])
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hg-bench-")))
-        _write(folder / "world.json", [namespace("one"), *map(node, range(SWITCHES)), *pods])
+        _write(folder / "world.json", [namespace_manifest("one"), *map(node_manifest, range(CHANGED_SWITCHES)), *pods])
         remotes = tuple(switch.remote for switch in switches)
         config = RunConfig.model_validate({"manifests": folder, "ovsdb": remotes, "openflow_listen": "tcp:127.0.0.1:0",
                                         "bridge": ("br0",), "http": "127.0.0.1:1"})  # fmt: skip
@@ -98,7 +112,7 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
             core.stop(3.0)
 
 
-def _attach(switch: PrivateSwitch, number: int, pods: list[Raw]) -> None:
+def _attach(switch: PrivateSwitch, number: int, pods: list[ApiObject]) -> None:
     command = ["set", "Open_vSwitch", ".", f"external_ids:hostname=node-{number}",
                "--", "set", "Bridge", "br0", f"other_config:datapath-id={number + 1:016x}"]  # fmt: skip
     for ofport, one in enumerate(pods, 1):
@@ -110,26 +124,29 @@ def _attach(switch: PrivateSwitch, number: int, pods: list[Raw]) -> None:
 
 def _change(core: Controller, folder: Path, number: int) -> float:
     """One policy is another from now on; seconds until all switches have committed."""
-    rule = {"from": [{"podSelector": labelled(app="app-1")}], "ports": [{"port": 1000 + number}]}
+    rule = {"from": [{"podSelector": label_selector(app="app-1")}], "ports": [{"port": 1000 + number}]}
     before = time.monotonic()
-    _write(folder / "policy.json", [policy("one", "p", labelled(app=f"app-{2 + number % 3}"), ingress=[rule])])
+    _write(
+        folder / "policy.json",
+        [policy_manifest("one", "p", label_selector(app=f"app-{2 + number % 3}"), ingress=[rule])],
+    )
     return _await_commits(core, before) - before
 
 
 def _await_commits(core: Controller, since: float) -> float:
     """The moment of the last switch's commit reply after `since`. Raises TimeoutError."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RUN_PATIENCE_SECONDS
     while time.monotonic() < deadline:
         switches = core.read(lambda reconciler, _: [(s.realized, s.committed_at) for s in reconciler.switches.values()])
         times = [at for realized, at in switches if realized and at is not None and at > since]
-        if len(times) == SWITCHES:
+        if len(times) == CHANGED_SWITCHES:
             return max(times)
         with core.changed:
             core.changed.wait(0.05)
     raise TimeoutError("the switches were not all programmed")
 
 
-def _write(path: Path, objects: list[Raw]) -> None:
+def _write(path: Path, objects: list[ApiObject]) -> None:
     new = path.with_name(f".{path.name}")
     new.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     new.rename(path)
@@ -149,7 +166,7 @@ def _in_world(scale: float) -> list[Result]:
         process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
         try:
             _await(lambda: _status(http) is not None)
-            echo = Echo(openflow)
+            echo = EchoPeer(openflow)
             empty = _resident(process.pid)
             objects = world("A", scale)
             count = sum(one["kind"] == "Pod" for one in objects)
@@ -173,14 +190,14 @@ def _in_world(scale: float) -> list[Result]:
     ]
 
 
-class Echo:
+class EchoPeer:
     """An OpenFlow peer that is no switch: it says hello and sends an echo request as soon as the last was answered."""
 
     def __init__(self, port: int) -> None:
         self.count = 0
         self._longest = 0.0
         self._sent = 0.0
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=RUN_PATIENCE_SECONDS)
         self._ending = False
         self._send(_HELLO)
         self._thread = threading.Thread(target=self._talk, daemon=True)
@@ -223,7 +240,7 @@ class Echo:
 
 def _status(port: int) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=RUN_PATIENCE_SECONDS) as answer:
             lines = answer.read().decode().splitlines()
     except OSError:
         return None
@@ -236,7 +253,7 @@ def _policies(port: int) -> float:
 
 
 def _await(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RUN_PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("headgate run did not get there")

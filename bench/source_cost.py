@@ -6,11 +6,11 @@ import gc
 from collections.abc import Callable
 
 from bench.result import Result, cpu, memory, quantile
-from bench.worlds import Raw, world
+from bench.worlds import ApiObject, world
 from controller.reconcile.events import ClusterChanged
 from controller.sources.source import Source, SourceState
 from controller.sources.store import Store
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 from flows.parse.objects import parse_object
 
 
@@ -31,9 +31,9 @@ class _Silent(Source):
         raise NotImplementedError
 
 
-def _unit(raw: Raw) -> tuple[str, Unit]:
+def _unit(raw: ApiObject) -> tuple[str, SourceUnit]:
     found = parse_object(raw)
-    return (str(found), Unit((found,))) if found else ("", Unit())
+    return (str(found), SourceUnit((found,))) if found else ("", SourceUnit())
 
 
 def measure_store(scale: float) -> list[Result]:
@@ -71,7 +71,7 @@ def measure_store(scale: float) -> list[Result]:
     ]
 
 
-def _change(store: Store, source: Source, raw: Raw, number: int) -> float:
+def _change(store: Store, source: Source, raw: ApiObject, number: int) -> float:
     changed = {**raw, "metadata": {**raw["metadata"], "labels": {"app-1": f"other-{number}"}}}
     work: Callable[[], None] = lambda: store.apply(source, dict([_unit(changed)]), now=True)  # noqa: E731 - timed as one
     _, seconds, _ = cpu(work)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from bench.openvswitch import PrivateSwitch
 from bench.result import Result
-from bench.worlds import ipv4, labelled, namespace, node, pod, policy
+from bench.worlds import ipv4, label_selector, namespace_manifest, node_manifest, pod_manifest, policy_manifest
 
 if TYPE_CHECKING:
     from controller.openflow.app import HeadgateApp
     from controller.reconcile.events import Event, FlowsDumped
     from flows.wire.values import Body, WireFlow
 
-PATIENCE = 120.0
+SWITCH_PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Sent:
     flows: int
 
 
-class Talker:
+class ConnectedSwitch:
     """One switch and the product's OpenFlow application, joined."""
 
     def __init__(self, switch: PrivateSwitch) -> None:
@@ -63,7 +63,7 @@ class Talker:
         """The next event of a kind. Raises queue.Empty, or RuntimeError where the switch refused."""
         from controller.reconcile.events import BundleFailed
 
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SWITCH_PATIENCE_SECONDS
         while True:
             event = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
             if isinstance(event, BundleFailed):
@@ -132,7 +132,7 @@ def measure_bulk(scale: float) -> list[Result]:
     with PrivateSwitch() as switch:
         lines = switch.folder / "flows"
         lines.write_text("".join(f"{format_flow(decode_flow(flow))}\n" for flow in flows))
-        talker = Talker(switch)
+        talker = ConnectedSwitch(switch)
         commits, references, resyncs, dumps = [], [], [], []
         for _ in range(3):
             switch.ofctl("del-flows", switch.target())
@@ -159,7 +159,7 @@ def measure_bulk(scale: float) -> list[Result]:
     ]  # fmt: skip
 
 
-def _resync(talker: Talker, wanted: dict[bytes, Body]) -> float:
+def _resync(talker: ConnectedSwitch, wanted: dict[bytes, Body]) -> float:
     """Seconds from a new session to the knowledge that nothing is to be sent. Raises RuntimeError when something is."""
     from controller.reconcile.events import DumpFlows, FlowsDumped
     from controller.reconcile.switch import Switch
@@ -183,18 +183,18 @@ def _resync(talker: Talker, wanted: dict[bytes, Body]) -> float:
 
 def crowded(name: str, count: int) -> list[dict[str, object]]:
     """Worlds whose rules outgrow flow messages unless something is done about it."""
-    server = pod("one", "server", 1, 1, {"app": "server"}, ports=[])
-    base = [namespace("one"), node(0), server]
-    everybody = labelled(app="server")
+    server = pod_manifest("one", "server", 1, 1, {"app": "server"}, ports=[])
+    base = [namespace_manifest("one"), node_manifest(0), server]
+    everybody = label_selector(app="server")
     blocks = [{"ipBlock": {"cidr": f"{ipv4(70_000 + 2 * n)}/32"}} for n in range(count)]
     if name == "one pod under many policies":
         rules = [{"from": [block], "ports": [{"port": 1 + n % 60_000}]} for n, block in enumerate(blocks)]
-        return [*base, *(policy("one", f"p{n}", everybody, ingress=[rule]) for n, rule in enumerate(rules))]
+        return [*base, *(policy_manifest("one", f"p{n}", everybody, ingress=[rule]) for n, rule in enumerate(rules))]
     if name == "one policy with many peers":
-        return [*base, policy("one", "p", everybody, ingress=[{"from": blocks}])]
+        return [*base, policy_manifest("one", "p", everybody, ingress=[{"from": blocks}])]
     if name == "one rule with many ports":
         ports = [{"port": 2 * n + 1} for n in range(count)]
-        return [*base, policy("one", "p", everybody, ingress=[{"from": blocks[:3], "ports": ports}])]
+        return [*base, policy_manifest("one", "p", everybody, ingress=[{"from": blocks[:3], "ports": ports}])]
     raise ValueError(name)
 
 
@@ -214,7 +214,7 @@ def measure_crowded(scale: float) -> list[Result]:
 
     found = []
     with PrivateSwitch() as switch:
-        talker = Talker(switch)
+        talker = ConnectedSwitch(switch)
         for name, count in CROWDED.items():
             size = max(1, round(count * scale))
             cluster = parsed(crowded(name, size))

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from bench.result import Result
-from bench.worlds import labelled, policy
+from bench.worlds import label_selector, policy_manifest
 from topology.lab.lab import Lab
 from topology.spec.load import check_topology
 
-PORT = 5001
+STREAM_PORT = 5001
 _PEER = str(Path(__file__).with_name("peer.py"))
 _NORMAL = "table=0,priority=65535"
 
@@ -27,7 +27,7 @@ def _lab() -> Lab:
     pods = [
         {"namespace": "bench", "name": name, "node": "node-1", "labels": {"app": name}} for name in ("client", "server")
     ]
-    raw = {"name": f"bench{os.getpid()}", "families": [4], "ports": [PORT + 1], "nodes": [{"name": "node-1"}],
+    raw = {"name": f"bench{os.getpid()}", "families": [4], "ports": [STREAM_PORT + 1], "nodes": [{"name": "node-1"}],
            "namespaces": [{"name": "bench"}], "pods": pods}  # fmt: skip
     return Lab(check_topology(raw, "bench"))
 
@@ -35,23 +35,33 @@ def _lab() -> Lab:
 def _policies(count: int) -> str:
     """The client may reach the server by one policy; the others select the server too, with other peers."""
     made = [
-        policy("bench", "allow", labelled(app="server"), ingress=[{"from": [{"podSelector": labelled(app="client")}]}])
+        policy_manifest(
+            "bench",
+            "allow",
+            label_selector(app="server"),
+            ingress=[{"from": [{"podSelector": label_selector(app="client")}]}],
+        )
     ]
     for n in range(count - 1):
         peer = {"ipBlock": {"cidr": f"172.{16 + n // 250}.{n % 250}.0/24"}}
         made.append(
-            policy("bench", f"p{n}", labelled(app="server"), ingress=[{"from": [peer], "ports": [{"port": 6000 + n}]}])
+            policy_manifest(
+                "bench",
+                f"p{n}",
+                label_selector(app="server"),
+                ingress=[{"from": [peer], "ports": [{"port": 6000 + n}]}],
+            )
         )
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
 
 
-class Runner:
+class TrafficRunner:
     """A lab with a server in one pod; clients run in the other."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.address = lab.endpoints["bench/server"].addresses[4]
-        self._server = lab.popen("bench/server", [sys.executable, _PEER, "serve", str(PORT)])
+        self._server = lab.popen("bench/server", [sys.executable, _PEER, "serve", str(STREAM_PORT)])
 
     def stop(self) -> None:
         """End the server."""
@@ -60,7 +70,7 @@ class Runner:
 
     def measure(self, what: str, seconds: float) -> float:
         """One run."""
-        command = [sys.executable, _PEER, what, str(self.address), str(PORT), str(seconds)]
+        command = [sys.executable, _PEER, what, str(self.address), str(STREAM_PORT), str(seconds)]
         client = self.lab.popen("bench/client", command, stdout=subprocess.PIPE)
         out, _ = client.communicate(timeout=60)
         return float(out)
@@ -94,7 +104,7 @@ def measure_traffic(scale: float) -> list[Result]:
     lab.up("userspace")
     found: list[Result] = []
     try:
-        runner = Runner(lab)
+        runner = TrafficRunner(lab)
         try:
             for count in (1, 1000):
                 lab.apply(_policies(count), "bench", 60)
@@ -107,7 +117,7 @@ def measure_traffic(scale: float) -> list[Result]:
     return found
 
 
-def _both(runner: Runner, label: str, rounds: int, seconds: float) -> list[Result]:
+def _both(runner: TrafficRunner, label: str, rounds: int, seconds: float) -> list[Result]:
     results = []
     for what, name, unit, bar, reach in (
         ("stream", "one TCP stream", 1e6 / 8, 0.85, 0.92),

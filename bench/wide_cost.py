@@ -40,8 +40,8 @@ from flows.policy.rule import policy_rules
 from flows.policy.rule_numbers import nth_number
 
 T = TypeVar("T")
-ROUNDS = GUESTS = 50
-INGRESS = frozenset({Direction.INGRESS})
+WIDE_ROUNDS = GUEST_PODS = 50
+INGRESS_ONLY = frozenset({Direction.INGRESS})
 
 
 def wide_world(pods: int, nodes: int, policies: int) -> Cluster:
@@ -50,7 +50,7 @@ def wide_world(pods: int, nodes: int, policies: int) -> Cluster:
     anybody = Peer(namespaces=EVERYTHING)
     found: dict[Key, Pod] = {}
     for n in range(pods):
-        guest = n < GUESTS
+        guest = n < GUEST_PODS
         key = Key("guests" if guest else f"namespace-{n // nodes % 100}", f"pod-{n}")
         labels = {"part": f"part-{n % 10}"}
         found[key] = Pod(key, labels, f"node-{n % nodes}", f"{n}", (parse_address(ipv4(n)),))
@@ -59,7 +59,7 @@ def wide_world(pods: int, nodes: int, policies: int) -> Cluster:
         key = Key(f"namespace-{n % 100}", f"policy-{n}")
         part = Selector((Requirement("part", Operator.IN, (f"part-{n // 100 % 10}",)),))
         allow = Rule((anybody,), (PortSpec(Protocol.TCP, 1000 + n),))
-        rules[key] = Policy(key, part, INGRESS, (allow,))
+        rules[key] = Policy(key, part, INGRESS_ONLY, (allow,))
     spaces = {f"namespace-{n}": Namespace(f"namespace-{n}") for n in range(100)}
     return Cluster(spaces, found, {}, rules)
 
@@ -109,7 +109,7 @@ def measure_wide(scale: float) -> list[Result]:
     more: dict[str, float | str] = {"flows": flow_count(steps.world), "MB": memory() - before, "bridges": 500}
     chance, costs = random.Random(5), []
     guests = [pod for key, pod in steps.cluster.pods.items() if key.namespace == "guests"]
-    for _ in range(ROUNDS):
+    for _ in range(WIDE_ROUNDS):
         pod = chance.choice(guests)
         costs += [steps.pod(pod.key, None), steps.pod(pod.key, pod)]
     times = [time for time, _ in costs]
@@ -157,7 +157,7 @@ def colliding(pairs: int, after: int) -> list[tuple[Policy, Policy]]:
 def _policy(n: int) -> Policy:
     block = Peer(ip_block=IPBlock(Net(4, 0xC0000000 + n, 32)))
     subjects = Selector((Requirement("part", Operator.IN, (f"part-{n % 100}",)),))
-    return Policy(Key("one", f"policy-{n}"), subjects, INGRESS, (Rule((block,)),))
+    return Policy(Key("one", f"policy-{n}"), subjects, INGRESS_ONLY, (Rule((block,)),))
 
 
 def _subject(n: int) -> tuple[Key, Pod]:

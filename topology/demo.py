@@ -20,19 +20,19 @@ from topology.errors import LabError
 from topology.host import machine
 from topology.host.netns import inside
 from topology.lab.lab import Lab
-from topology.lab.state import BASE
+from topology.lab.state import LABS_FOLDER
 from topology.probe.matrix import Matrix
-from topology.probe.render import print_matrix, summary
+from topology.probe.render import outcome_summary, print_matrix
 from topology.scenarios import model as scenarios
 from topology.spec.load import load_topology
 
-NAME = "headgate-demo"
-SOURCE, TARGET, PORT = "tenant-a/frontend", "tenant-a/backend", 80
+DEMO_LAB = "headgate-demo"
+DEMO_SOURCE, DEMO_TARGET, DEMO_PORT = "tenant-a/frontend", "tenant-a/backend", 80
 EXCHANGES = 5
 LOST_AFTER = 1.0  # seconds without an answer that count as cut: the underlay answers within a millisecond
 
 
-class Stream:
+class DemoConnection:
     """A TCP connection from one pod to another, over which lines are sent and expected back."""
 
     def __init__(self, lab: Lab, source: str, target: str, port: int) -> None:
@@ -70,9 +70,9 @@ class Stream:
         self._socket.close()
 
 
-def run(datapath: machine.Choice, console: Console, base: Path = BASE) -> bool:
+def run_demo(datapath: machine.DatapathChoice, console: Console, base: Path = LABS_FOLDER) -> bool:
     """The whole demonstration. Returns whether everything came out as it should. Raises LabError."""
-    lab = Lab(load_topology(name=NAME), base)
+    lab = Lab(load_topology(name=DEMO_LAB), base)
     lab.down()
     try:
         with _step(console, "Two nodes, four pods, one controller"):
@@ -87,7 +87,7 @@ def run(datapath: machine.Choice, console: Console, base: Path = BASE) -> bool:
 
 
 def _show(lab: Lab, console: Console) -> bool:
-    steps = {step.say: step for step in scenarios.load("tenant").steps}
+    steps = {step.say: step for step in scenarios.load_scenario("tenant").steps}
     isolate, allow = [step for step in steps.values() if step.apply][:2]
     with _step(console, "Who reaches whom, before any policy"):
         before = _probe(lab, console, None)
@@ -103,7 +103,7 @@ def _show(lab: Lab, console: Console) -> bool:
         _show_flows(lab, console)
     with _step(console, "A running connection, revoked and allowed again"):
         good = _cut(lab, console, _yaml(allow.apply))
-    expected = {(SOURCE, TARGET, PORT)}
+    expected = {(DEMO_SOURCE, DEMO_TARGET, DEMO_PORT)}
     through = {(p.source, p.destination, p.port) for p, o in after.results.items() if o.reachable}
     into = {entry for entry in through if entry[1].startswith("tenant-a/") and entry[0] != entry[1]}
     return good and into == expected and all(outcome.reachable for outcome in before.results.values())
@@ -126,12 +126,12 @@ def _step(console: Console, title: str) -> Iterator[None]:
 def _probe(lab: Lab, console: Console, before: Matrix | None) -> Matrix:
     matrix = lab.probe()
     print_matrix(matrix, console, before)
-    console.print(summary(matrix.count()))
+    console.print(outcome_summary(matrix.count()))
     return matrix
 
 
 def _show_flows(lab: Lab, console: Console) -> None:
-    node = next(pod.node for pod in lab.topology.pods if pod.key == TARGET)
+    node = next(pod.node for pod in lab.topology.pods if pod.key == DEMO_TARGET)
     done = lab.product.call(["flows", "--node", node, "--policy", "tenant-a/pol1", "-o", "json"])
     if done.returncode != 0:
         raise LabError(f"headgate flows: {done.stderr.strip()}")
@@ -147,7 +147,7 @@ def _show_flows(lab: Lab, console: Console) -> None:
 
 
 def _cut(lab: Lab, console: Console, policy: str) -> bool:
-    stream = Stream(lab, SOURCE, TARGET, PORT)
+    stream = DemoConnection(lab, DEMO_SOURCE, DEMO_TARGET, DEMO_PORT)
     try:
         good = _check(console, f"{EXCHANGES} lines go and come back", lambda: _all(stream))
         lab.delete(policy)
@@ -159,7 +159,7 @@ def _cut(lab: Lab, console: Console, policy: str) -> bool:
         stream.close()
 
 
-def _all(stream: Stream) -> bool:
+def _all(stream: DemoConnection) -> bool:
     return all(stream.exchange() for _ in range(EXCHANGES))
 
 

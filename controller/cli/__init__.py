@@ -15,13 +15,13 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from controller.cli.errors import OK, USAGE, Failure
-from controller.cli.which_controller import DEFAULT_SERVER, lab_option, note, server_option
+from controller.cli.errors import EXIT_OK, EXIT_USAGE
+from controller.cli.which_controller import DEFAULT_SERVER, lab_option, remember_choice, server_option
 
 INTERRUPTED = 130  # what a shell reports for SIGINT
 
 
-class Command(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command stands (module and attribute) and what it does in a few words."""
 
     module: str
@@ -30,26 +30,30 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "run": Command("controller.cli.run", "run", "Run the controller beside your switches."),
-    "status": Command(
+    "run": CommandEntry("controller.cli.run", "run", "Run the controller beside your switches."),
+    "status": CommandEntry(
         "controller.cli.status", "status", "Show how it is and what is wrong, or wait until all is realized."
     ),
-    "pod": Command("controller.cli.pod", "pod", "Show everything about one pod: who isolates it, which rules it has."),
-    "policy": Command("controller.cli.policy", "policy", "Show everything about one policy: subjects, peers, hits."),
-    "flows": Command("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
-    "lab": Command(
+    "pod": CommandEntry(
+        "controller.cli.pod", "pod", "Show everything about one pod: who isolates it, which rules it has."
+    ),
+    "policy": CommandEntry(
+        "controller.cli.policy", "policy", "Show everything about one policy: subjects, peers, hits."
+    ),
+    "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
+    "lab": CommandEntry(
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."
     ),
-    "demo": Command("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
-    "pki": Command("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
-    "bench": Command("bench.cli", "bench", "Measure what Headgate costs on this machine."),
-    "completion": Command(
+    "demo": CommandEntry("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
+    "pki": CommandEntry("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
+    "bench": CommandEntry("bench.cli", "bench", "Measure what Headgate costs on this machine."),
+    "completion": CommandEntry(
         "controller.cli.completion", "completion", "Print what makes a shell complete headgate's commands."
     ),
-    "support-bundle": Command(
+    "support-bundle": CommandEntry(
         "controller.cli.support", "support_bundle", "Put what others need to help you into one file, without secrets."
     ),
-    "version": Command("controller.cli.version", "version", "Show the version."),
+    "version": CommandEntry("controller.cli.version", "version", "Show the version."),
 }
 
 
@@ -123,10 +127,10 @@ def headgate(ctx: click.Context, server: str | None, lab: str | None) -> None:
     New here? `headgate demo` shows it on real packets; `headgate lab up` builds a lab to play in.
     """
     ctx.obj = server or DEFAULT_SERVER
-    note(ctx, server, lab)
+    remember_choice(ctx, server, lab)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
-        ctx.exit(USAGE)
+        ctx.exit(EXIT_USAGE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = headgate.main(args=argv, prog_name="headgate", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return USAGE
+        return EXIT_USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "headgate"
         return _complain(f"{error.format_message().rstrip('.')}; see `{where} --help`", error.exit_code)
@@ -144,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)
-    return code if isinstance(code, int) else OK
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def quiet_libraries() -> None:
@@ -162,7 +166,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-__all__ = ["COMMANDS", "Failure", "headgate", "main"]
+__all__ = ["COMMANDS", "headgate", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,12 +10,12 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.cli.errors import Failure, Unreachable, WrongUsage
+from controller.cli.errors import CommandFailure, Unreachable, WrongUsage
 from controller.status.detail_model import PodDetail, PolicyDetail, SupportView
 from controller.status.model import FlowsAnswer, FlowView, StatusView, WaitResult
 
 T = TypeVar("T")
-ANSWER_SECONDS = 30.0
+CONTROLLER_ANSWER_SECONDS = 30.0
 EXAMPLE = "http://127.0.0.1:8080"
 _STATUS = TypeAdapter(StatusView)
 _WAIT = TypeAdapter(WaitResult)
@@ -25,14 +25,14 @@ _POLICY = TypeAdapter(PolicyDetail)
 _SUPPORT = TypeAdapter(SupportView)
 
 
-class Busy(Failure):
+class Busy(CommandFailure):
     """The controller answers, but cannot say this now."""
 
 
-class Server:
+class ControllerClient:
     """A controller by its URL, which has `patience` seconds to answer. Every request is a connection of its own."""
 
-    def __init__(self, url: str, patience: float = ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, patience: float = CONTROLLER_ANSWER_SECONDS) -> None:
         self._patience = patience
         self.url = url.rstrip("/")
         self._parts = _split(url)
@@ -61,7 +61,7 @@ class Server:
 
     def wait(self, seconds: float) -> WaitResult:
         """POST /wait: blocks until all is realized, or for so many seconds. Raises Failure."""
-        return self._ask(_WAIT, "POST", "/wait", {"timeout": f"{seconds:.3f}"}, seconds + ANSWER_SECONDS)
+        return self._ask(_WAIT, "POST", "/wait", {"timeout": f"{seconds:.3f}"}, seconds + CONTROLLER_ANSWER_SECONDS)
 
     def _ask(
         self,
@@ -73,12 +73,12 @@ class Server:
     ) -> T:
         code, body = self._request(method, path, parameters, self._patience if seconds is None else seconds)
         if code != http.client.OK:
-            error = Busy if code == http.client.SERVICE_UNAVAILABLE else Failure
+            error = Busy if code == http.client.SERVICE_UNAVAILABLE else CommandFailure
             raise error(_reason(body) or f"{self.url}{path} answers {code}; is it the HTTP address of a Headgate?")
         try:
             return shape.validate_json(body)
         except ValidationError:
-            raise Failure(
+            raise CommandFailure(
                 f"{self.url}{path} does not answer like this version of Headgate; is it the HTTP address of "
                 f"`headgate run`?"
             ) from None

@@ -13,14 +13,14 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from controller.base.printable import printable
 from controller.cli.names import Namespaced
-from controller.cli.which_controller import QUICK, chosen_quietly
+from controller.cli.which_controller import QUICK_SECONDS, server_for_completion
 
 if TYPE_CHECKING:
     from controller.status.model import StatusView
 
 VARIABLE = "_HEADGATE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
-SHOWN = 1000  # names; a shell that gets more only asks whether to show them all
+MAX_COMPLETIONS = 1000  # names; a shell that gets more only asks whether to show them all
 
 
 def _nodes(view: StatusView) -> Iterable[str]:
@@ -38,7 +38,7 @@ def _policies(view: StatusView) -> Iterable[str]:
 NAMES: Mapping[str, Callable[[StatusView], Iterable[str]]] = {"node": _nodes, "pod": _pods, "policy": _policies}
 
 
-class Name(click.types.StringParamType):
+class CompletedName(click.types.StringParamType):
     """The name of a node, a pod or a policy that the controller knows."""
 
     def __init__(self, kind: str) -> None:
@@ -46,21 +46,21 @@ class Name(click.types.StringParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The names that begin so. Never raises, and never waits long."""
-        from controller.cli.client import Server
+        from controller.cli.client import ControllerClient
 
         try:
-            view = Server(chosen_quietly(ctx), QUICK).status()
+            view = ControllerClient(server_for_completion(ctx), QUICK_SECONDS).status()
             names = sorted({printable(name) for name in NAMES[self.kind](view) if name.startswith(incomplete)})
         except Exception:  # noqa: BLE001  # whatever is wrong, an error on the line that is being typed helps nobody
             return []
-        return [CompletionItem(name) for name in names[:SHOWN] if name]
+        return [CompletionItem(name) for name in names[:MAX_COMPLETIONS] if name]
 
 
 def with_names(command: click.Command) -> click.Command:
     """A command whose parameters called node, pod and policy are completed with the names there are."""
     for parameter in command.params:
         if parameter.name in NAMES and type(parameter.type) in (click.types.StringParamType, Namespaced):
-            parameter.type = Name(parameter.name)
+            parameter.type = CompletedName(parameter.name)
     return command
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from controller.cli.errors import FAILED
-from controller.cli.lab.which_lab import told
+from controller.cli.errors import EXIT_FAILED
+from controller.cli.lab.which_lab import lab_errors_as_failures
 
 
 @click.command()
@@ -27,11 +27,11 @@ def demo(datapath: Any) -> None:
     """
     from rich.console import Console
 
-    from topology.demo import run
+    from topology.demo import run_demo
 
     console = Console(highlight=False)
-    with told():
-        good = run(datapath, console)
+    with lab_errors_as_failures():
+        good = run_demo(datapath, console)
     console.print("\nThat was Headgate." if good else "\n[bold red]Something did not come out as it should.[/bold red]")
     if not good:
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(EXIT_FAILED)

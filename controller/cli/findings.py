@@ -10,7 +10,7 @@ from controller.status.model import PodView, PolicyView, StatusView, SwitchView
 SOURCE, OVSDB, SWITCH, POLICY, POD, PORT, OBJECT, TLS = (
     "source", "ovsdb", "switch", "policy", "pod", "port", "object", "tls",
 )  # fmt: skip
-BRIDGE = "bridge "  # how problems of a bridge begin; its switch says the same
+BRIDGE_PREFIX = "bridge "  # how problems of a bridge begin; its switch says the same
 
 
 class Finding(NamedTuple):
@@ -42,7 +42,7 @@ def findings(view: StatusView) -> Iterator[Finding]:
             yield Finding(PORT, name, port.reason, switch.node)
     told = {switch.error for switch in view.switches}
     for problem in view.problems:
-        if problem.where.startswith(BRIDGE) and problem.reason in told:
+        if problem.where.startswith(BRIDGE_PREFIX) and problem.reason in told:
             continue
         name = ": ".join(filter(None, (problem.where, problem.key)))
         yield Finding(OBJECT, name, ": ".join(filter(None, (problem.field, problem.reason))))
@@ -73,7 +73,7 @@ def pod_reason(one: PodView) -> str:
     return one.reason or ("" if one.installed else "the policy of its port is not yet in force")
 
 
-def limited(one: PodView) -> str:
+def dropped_by_limits(one: PodView) -> str:
     """What its limits have dropped of a pod, no fault of anybody else's; empty when nothing."""
     return f"its limits dropped {one.limited:,} packets" if one.limited else ""
 

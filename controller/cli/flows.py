@@ -6,18 +6,18 @@ from itertools import groupby
 
 import click
 
-from controller.cli.client import Server
-from controller.cli.names import Namespaced, some
-from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, wide_output_option
-from controller.cli.which_controller import asks_controller
+from controller.cli.client import ControllerClient
+from controller.cli.names import Namespaced, first_names
+from controller.cli.output import JSON, WIDE, OutputPage, Row, dim, print_json, wide_output_option
+from controller.cli.which_controller import controller_options
 from controller.status.model import FlowView
 from flows.pipeline.tables import TABLE_NAMES
 
-SHOWN_NAMES = 3  # of the rules or policies that share one flow; -o json has all
-FOREIGN = "foreign"  # the kind of flows that are not ours
+MAX_OWNERS_SHOWN = 3  # of the rules or policies that share one flow; -o json has all
+FOREIGN_KIND = "foreign"  # the kind of flows that are not ours
 # What decides stands first, in the order in which a packet meets it; then the way there and on; discovery last.
-DECIDING = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state", "invalid")
-DISCOVERY = ("nd_guard", "neighbor", "flood")
+DECIDING_TABLES = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state", "invalid")
+DISCOVERY_TABLES = ("nd_guard", "neighbor", "flood")
 DISCOVERY_MATCHES = ("arp", "icmp6")
 
 
@@ -35,7 +35,7 @@ DISCOVERY_MATCHES = ("arp", "icmp6")
 @click.option("--denied", is_flag=True, help="Only flows that count what isolation denied.")
 @click.option("--nonzero", is_flag=True, help="Only flows that have seen a packet.")
 @click.option("--foreign", is_flag=True, help="Only flows that are not Headgate's.")
-@asks_controller
+@controller_options
 def flows(
     server: str,
     /,
@@ -59,19 +59,19 @@ def flows(
       headgate flows --table ingress -o json | jq '.[].rules'
     """
     number = None if table is None else _table(table)
-    answer = Server(server).flows(node=node, pod=pod, policy=policy)
+    answer = ControllerClient(server).flows(node=node, pod=pod, policy=policy)
     found = [
         one
         for one in answer.flows
         if (number is None or one.table == number)
         and (one.kind.startswith("deny_") or not only["denied"])
         and (one.packets or not only["nonzero"])
-        and (one.kind == FOREIGN or not only["foreign"])
+        and (one.kind == FOREIGN_KIND or not only["foreign"])
     ]
     if output == JSON:
         print_json(found)
     else:
-        show(found, output == WIDE)
+        show_flows(found, output == WIDE)
     for line in answer.missing:
         click.echo(f"headgate: {line}", err=True)
 
@@ -86,9 +86,9 @@ def _table(text: str) -> int:
     return numbers[text]
 
 
-def show(found: list[FlowView], wide: bool = False) -> None:
+def show_flows(found: list[FlowView], wide: bool = False) -> None:
     """Draw flows, a switch and a table of its pipeline at a time."""
-    page = Page()
+    page = OutputPage()
     if not found:
         page.line("No flows.")
         return
@@ -97,24 +97,24 @@ def show(found: list[FlowView], wide: bool = False) -> None:
     for (node, bridge, (rank, _), table), group in groupby(
         ordered, key=lambda one: (one.node, one.bridge, _rank(one), f"{one.table} {one.table_name}".strip())
     ):
-        title = f"{node or '(no hostname)'} {bridge}, table {table}{TITLES.get(rank, '')}"
+        title = f"{node or '(no hostname)'} {bridge}, table {table}{RANK_TITLES.get(rank, '')}"
         rows = [_row(one, wide) for one in group]
         page.table(title, columns, rows, right="PRIORITY PACKETS BYTES AGE", whole="COOKIE", terms="MATCH ACTIONS")
 
 
-FIRST, DECIDES, BETWEEN, LAST = range(4)
-TITLES = {FIRST: ": foreign flows", LAST: " (discovery)"}
+RANK_FOREIGN, RANK_DECIDING, RANK_OTHER, RANK_DISCOVERY = range(4)
+RANK_TITLES = {RANK_FOREIGN: ": foreign flows", RANK_DISCOVERY: " (discovery)"}
 
 
 def _rank(one: FlowView) -> tuple[int, int]:
     """How early a flow is shown: by what it does, then by its table."""
-    if one.kind == FOREIGN:
-        return FIRST, one.table
-    if one.table_name in DECIDING:
-        return DECIDES, DECIDING.index(one.table_name)
-    if one.table_name in DISCOVERY or one.match.startswith(DISCOVERY_MATCHES):
-        return LAST, one.table
-    return BETWEEN, one.table
+    if one.kind == FOREIGN_KIND:
+        return RANK_FOREIGN, one.table
+    if one.table_name in DECIDING_TABLES:
+        return RANK_DECIDING, DECIDING_TABLES.index(one.table_name)
+    if one.table_name in DISCOVERY_TABLES or one.match.startswith(DISCOVERY_MATCHES):
+        return RANK_DISCOVERY, one.table
+    return RANK_OTHER, one.table
 
 
 def _order(one: FlowView) -> tuple[object, ...]:
@@ -136,11 +136,11 @@ def _actions(one: FlowView) -> str:
 def purpose(one: FlowView) -> str:
     """What a flow is there for, in a few words: its rules, else policies, its pods, and the note."""
     if one.rules:
-        names = [f"rule {some(one.rules, SHOWN_NAMES)}"]
+        names = [f"rule {first_names(one.rules, MAX_OWNERS_SHOWN)}"]
     elif one.kind.startswith("deny_") and one.policies:
-        names = [f"{one.kind.removeprefix('deny_')} isolated by {some(one.policies, SHOWN_NAMES)}"]
+        names = [f"{one.kind.removeprefix('deny_')} isolated by {first_names(one.policies, MAX_OWNERS_SHOWN)}"]
     else:
-        names = [f"policy {some(one.policies, SHOWN_NAMES)}"] if one.policies else []
-    names.append(f"pod {some(one.pods, SHOWN_NAMES)}" if one.pods else "")
+        names = [f"policy {first_names(one.policies, MAX_OWNERS_SHOWN)}"] if one.policies else []
+    names.append(f"pod {first_names(one.pods, MAX_OWNERS_SHOWN)}" if one.pods else "")
     names.append(one.note)
     return "; ".join(filter(None, names)) or one.kind

@@ -13,14 +13,14 @@ import yaml
 
 from controller.base import hub
 
-DEFAULT = "eventlet"
+DEFAULT_HUB = "eventlet"
 
 
 def install_hub(arguments: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Install the hub that flags, environment or file choose; returns its name, or None where it is none of HUBS."""
     chosen = _flag(arguments, "--hub") or environment.get("HEADGATE_HUB", "").strip()
     file = _flag(arguments, "--config") or environment.get("HEADGATE_CONFIG", "")
-    chosen = chosen or (_in_file(file) if file else "") or DEFAULT
+    chosen = chosen or (_in_file(file) if file else "") or DEFAULT_HUB
     if chosen not in hub.HUBS:
         return None
     # Addressed to those who choose a hub for new projects; os-ken has chosen, and the native one is there.

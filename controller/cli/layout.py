@@ -15,12 +15,12 @@ from rich.cells import cell_len
 
 GAP = 2  # blanks between columns
 BELOW_INDENT = 4  # of what does not fit beside the rest of its row
-NARROWEST = 24  # a column of running text that would become narrower goes below its row
+MIN_TEXT_WIDTH = 24  # a column of running text that would become narrower goes below its row
 _WORDS = re.compile(r"^ *[^ ]* *|[^ ]+ *")
 _OPEN, _CLOSE = "([{", ")]}"
-TALLEST = 4  # lines of running text beside short values; what would be taller goes below its row, too
-EMPTY = "-"
-USUAL = 0.9  # the share of the rows that a column's width is for
+MAX_CELL_LINES = 4  # lines of running text beside short values; what would be taller goes below its row, too
+EMPTY_CELL = "-"
+FITTED_SHARE = 0.9  # the share of the rows that a column's width is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 Line = tuple[Piece, ...]
 
 
-class Grid(NamedTuple):
+class ColumnWidths(NamedTuple):
     """The widths of the columns that stand beside each other; the columns after them go below their row."""
 
     widths: tuple[int, ...]
@@ -52,7 +52,7 @@ class Grid(NamedTuple):
         return [sum(self.widths[:n]) + GAP * n for n in range(len(self.widths))]
 
 
-def atoms(text: str, breaks: str) -> list[str]:
+def unbreakable_parts(text: str, breaks: str) -> list[str]:
     """The parts between which a text may break, each with the blank that ends it. Joined they are the text."""
     if not breaks:
         return [text]
@@ -78,7 +78,7 @@ def wrap(text: str, width: int, breaks: str = "words") -> list[str]:
     if cell_len(text) <= width:
         return [text]
     lines = [""]
-    for atom in atoms(text, breaks):
+    for atom in unbreakable_parts(text, breaks):
         if lines[-1] and cell_len(lines[-1] + atom.rstrip()) > width:
             lines.append("")
         lines[-1] += atom
@@ -90,31 +90,31 @@ def rows_of(lines: Sequence[str], width: int) -> int:
     return sum(max(1, -(-cell_len(line) // width)) for line in lines)
 
 
-def grid(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Grid:
+def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> ColumnWidths:
     """The widths in which the table fits, if there are any; else those in which most of it does."""
     natural = [max([len(column.name), *(cell_len(row[n]) for row in rows)]) for n, column in enumerate(columns)]
     for kept in range(len(columns), 0, -1):
         room = width - GAP * (kept - 1)
         if sum(natural[:kept]) <= room:
-            return Grid(tuple(natural[:kept]))
+            return ColumnWidths(tuple(natural[:kept]))
         floors = [_floor(column, n, rows, natural[n]) for n, column in enumerate(columns[:kept])]
         if sum(floors) <= room:
             found = _share(natural[:kept], floors, room)
-            if kept > 1 and columns[kept - 1].breaks and natural[kept - 1] > TALLEST * found[-1]:
+            if kept > 1 and columns[kept - 1].breaks and natural[kept - 1] > MAX_CELL_LINES * found[-1]:
                 continue
-            return Grid(tuple(found))
+            return ColumnWidths(tuple(found))
         if kept <= 2 or not any(column.breaks for column in columns[kept - 1 :]):
             # Names alone: the longest stick out, and what follows them goes to the next line.
             least = [len(column.name) for column in columns[:kept]]
-            return Grid(tuple(_share(natural[:kept], least, max(room, sum(least)))))
+            return ColumnWidths(tuple(_share(natural[:kept], least, max(room, sum(least)))))
     raise ValueError("a table has at least one column")
 
 
 def _floor(column: Column, n: int, rows: Sequence[Sequence[str]], natural: int) -> int:
     """The narrowest that a column can be with hardly anything sticking out: a few long names decide nothing."""
-    longest = sorted(max(cell_len(atom.rstrip()) for atom in atoms(row[n], column.breaks)) for row in rows)
-    usual = longest[int(USUAL * (len(longest) - 1))]
-    return min(natural, max(usual, len(column.name), NARROWEST if column.breaks else 0))
+    longest = sorted(max(cell_len(atom.rstrip()) for atom in unbreakable_parts(row[n], column.breaks)) for row in rows)
+    usual = longest[int(FITTED_SHARE * (len(longest) - 1))]
+    return min(natural, max(usual, len(column.name), MIN_TEXT_WIDTH if column.breaks else 0))
 
 
 def _share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
@@ -129,7 +129,7 @@ def _share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]
     return [max(least[n], min(natural[n], low)) for n in range(len(natural))]
 
 
-def header(columns: Sequence[Column], found: Grid) -> str:
+def header(columns: Sequence[Column], found: ColumnWidths) -> str:
     """The line of the columns' names."""
     cells = [_pad(column, column.name, width) for column, width in zip(columns, found.widths, strict=False)]
     return (" " * GAP).join(cells).rstrip()
@@ -140,11 +140,11 @@ def _pad(column: Column, text: str, width: int) -> str:
     return blanks + text if column.right else text + blanks
 
 
-def row_lines(columns: Sequence[Column], row: Sequence[str], found: Grid, width: int) -> Iterator[Line]:
+def row_lines(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, width: int) -> Iterator[Line]:
     """The lines of one row: the grid's columns beside each other, the rest below with their names."""
     yield from _beside(columns, row, found, width)
     for n in range(len(found.widths), len(columns)):
-        if row[n] in ("", EMPTY):
+        if row[n] in ("", EMPTY_CELL):
             continue
         label = f"{columns[n].name.lower()}: "
         room = width - BELOW_INDENT - len(label)
@@ -152,7 +152,7 @@ def row_lines(columns: Sequence[Column], row: Sequence[str], found: Grid, width:
             yield Piece(" " * BELOW_INDENT + (label if not number else " " * len(label))), Piece(text, n)
 
 
-def _beside(columns: Sequence[Column], row: Sequence[str], found: Grid, width: int) -> Iterator[Line]:
+def _beside(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, width: int) -> Iterator[Line]:
     starts = found.starts()
     lines: list[list[Piece]] = [[]]
     ends = [0]  # where each line is written up to

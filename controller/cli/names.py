@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-SHOWN = 8  # of a list of names on a page for people; -o json has all that the controller tells
+MAX_NAMES_SHOWN = 8  # of a list of names on a page for people; -o json has all that the controller tells
 
 
 class Namespaced(click.ParamType[str]):
@@ -21,13 +21,13 @@ class Namespaced(click.ParamType[str]):
         return value
 
 
-def some(names: Sequence[str], shown: int = SHOWN, total: int | None = None) -> str:
+def first_names(names: Sequence[str], shown: int = MAX_NAMES_SHOWN, total: int | None = None) -> str:
     """The first of many names, and how many there are besides."""
     total = len(names) if total is None else total
     first = ", ".join(names[:shown])
     return f"{first} and {total - shown:,} more" if total > shown else first
 
 
-def number(value: int | None) -> str:
+def count_text(value: int | None) -> str:
     """A count, "-" where nobody has said it."""
     return "-" if value is None else str(value)

@@ -62,7 +62,7 @@ def dim(text: str) -> Styled:
     return Styled(text, DIM)
 
 
-class Page:
+class OutputPage:
     """Collects headed tables and lines, and prints them as fits where standard output leads to."""
 
     def __init__(self) -> None:
@@ -94,9 +94,9 @@ class Page:
             self._out([])
         self.written = 0
 
-    def sketch(self) -> Page:
+    def sketch(self) -> OutputPage:
         """A page of the same size that nobody sees, to learn how long something is."""
-        found = Page()
+        found = OutputPage()
         found._quiet = True
         return found
 
@@ -124,7 +124,7 @@ class Page:
         Columns named in `right` (separated by spaces) are set flush right. Values break between words where there is no
         room; those named in `whole` never break, those in `terms` after the commas between their terms, too.
         """
-        from controller.cli.layout import Column, grid, header, row_lines
+        from controller.cli.layout import Column, fit_columns, header, row_lines
 
         cells = [[cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row] for row in rows]
         if not cells:
@@ -139,7 +139,7 @@ class Page:
             for name in columns
         ]
         texts = [[printable(cell.text) for cell in row] for row in cells]
-        found = grid(made, texts, self.width)
+        found = fit_columns(made, texts, self.width)
         if self.written:
             self._out([])
         self.line(title, TITLE)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from controller.cli.errors import Failure
+from controller.cli.errors import CommandFailure
 
 DEFAULT_DIR = "pki"
 DAYS = 825
 ON_NODE = "/etc/openvswitch"
 CA_ON_NODE = f"{ON_NODE}/controller-cacert.pem"
 
-INTRO = """Make the certificates for TLS between Headgate and Open vSwitch, where there is no CA yet.
+PKI_INTRO = """Make the certificates for TLS between Headgate and Open vSwitch, where there is no CA yet.
 
 Two commands are all it takes: `headgate pki init` once, on the controller's machine, and `headgate pki switch NAME` for
 each node. Both say what to do next.
@@ -50,7 +50,7 @@ def _days(command: click.decorators.FC) -> click.decorators.FC:
     )(command)  # fmt: skip
 
 
-@click.group(help=INTRO)
+@click.group(help=PKI_INTRO)
 def pki() -> None:
     """Certificates (the help text is INTRO)."""
 
@@ -74,7 +74,7 @@ def init(folder: Path, names: tuple[str, ...], days: int, renew: bool) -> None:
     try:
         pair = make(folder, names or (socket.gethostname(),), days, renew)
     except PkiError as error:
-        raise Failure(str(error)) from None
+        raise CommandFailure(str(error)) from None
     where = shlex.quote(str(folder))
     click.echo(f"created {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
     if renew:
@@ -109,7 +109,7 @@ def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ..
     try:
         pair = make(folder, name, names, days, renew)
     except PkiError as error:
-        raise Failure(str(error)) from None
+        raise CommandFailure(str(error)) from None
     click.echo(f"created {pair.private_key} and {pair.certificate}, for {', '.join(pair.names)}, {days} days")
     host = controller or _controller_name(folder) or "CONTROLLER"
     host = f"[{host}]" if ":" in host else host

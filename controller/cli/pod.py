@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import click
 
-from controller.cli.client import Server
-from controller.cli.findings import limited, pod_reason
-from controller.cli.names import Namespaced, number
-from controller.cli.output import JSON, WIDE, Page, Row, dim, print_json, seconds, wide_output_option
+from controller.cli.client import ControllerClient
+from controller.cli.findings import dropped_by_limits, pod_reason
+from controller.cli.names import Namespaced, count_text
+from controller.cli.output import JSON, WIDE, OutputPage, Row, dim, print_json, seconds, wide_output_option
 from controller.cli.rules import show_rules
-from controller.cli.which_controller import asks_controller
+from controller.cli.which_controller import controller_options
 from controller.status.detail_model import IsolationView, PodDetail
 
 
 @click.command()
 @wide_output_option
 @click.argument("pod", metavar="NAMESPACE/NAME", type=Namespaced())
-@asks_controller
+@controller_options
 def pod(server: str, output: str, pod: str) -> None:
     """Show everything known of one pod: its port, its addresses, which policies isolate it, and its rules with hits.
 
@@ -27,16 +27,16 @@ def pod(server: str, output: str, pod: str) -> None:
       headgate pod tenant-a/backend-1
       headgate pod tenant-a/backend-1 -o json | jq '.isolation'
     """
-    found = Server(server).pod(pod)
+    found = ControllerClient(server).pod(pod)
     if output == JSON:
         print_json(found)
     else:
-        show(found, output == WIDE)
+        show_pod(found, output == WIDE)
 
 
-def show(found: PodDetail, wide: bool = False) -> None:
+def show_pod(found: PodDetail, wide: bool = False) -> None:
     """Draw what is known of a pod."""
-    page = Page()
+    page = OutputPage()
     one = found.pod
     state = "its policy is in force" if found.in_force else "its policy is NOT in force"
     if found.host_network or found.finished:
@@ -46,7 +46,7 @@ def show(found: PodDetail, wide: bool = False) -> None:
         page.line(f"  reason      {reason}")
     elif one.reason:
         page.line(f"  reason      {one.reason}")
-    port = f"{one.port} on {found.bridge}, OpenFlow port {number(one.ofport)}" if one.port else "-"
+    port = f"{one.port} on {found.bridge}, OpenFlow port {count_text(one.ofport)}" if one.port else "-"
     for label, value in (
         ("node", one.node or "-"),
         ("port", port),
@@ -58,7 +58,7 @@ def show(found: PodDetail, wide: bool = False) -> None:
             "installed",
             f"{seconds(one.programmed_after)} after it appeared" if one.programmed_after is not None else "-",
         ),
-        ("limits", limited(one) or "nothing dropped"),
+        ("limits", dropped_by_limits(one) or "nothing dropped"),
         ("invalid", f"{one.invalid:,} packets dropped" if one.invalid else "nothing dropped"),
     ):
         page.line(f"  {label:<11} {value}")
@@ -79,6 +79,6 @@ def _isolation(one: IsolationView) -> Row:
     return (
         one.direction,
         "yes" if one.policies else dim("no"),
-        number(one.denied_packets),
+        count_text(one.denied_packets),
         ", ".join(one.policies) or "-",
     )

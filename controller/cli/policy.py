@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from controller.cli.client import Server
+from controller.cli.client import ControllerClient
 from controller.cli.names import Namespaced
-from controller.cli.output import JSON, WIDE, Page, mark, print_json, wide_output_option
+from controller.cli.output import JSON, WIDE, OutputPage, mark, print_json, wide_output_option
 from controller.cli.rules import show_rules
-from controller.cli.which_controller import asks_controller
+from controller.cli.which_controller import controller_options
 from controller.status.detail_model import PolicyDetail
 
 SHOWN_SUBJECTS = 10
@@ -18,7 +18,7 @@ SHOWN_SWITCHES = 10
 @click.command()
 @wide_output_option
 @click.argument("policy", metavar="NAMESPACE/NAME", type=Namespaced())
-@asks_controller
+@controller_options
 def policy(server: str, output: str, policy: str) -> None:
     """Show everything known of one policy: the pods that it selects, its rules with the peers they come to and with
     hits, where it is in force, and why not.
@@ -31,16 +31,16 @@ def policy(server: str, output: str, policy: str) -> None:
       headgate policy tenant-a/pol1
       headgate policy tenant-a/pol1 -o json | jq '.rules[].peers'
     """
-    found = Server(server).policy(policy)
+    found = ControllerClient(server).policy(policy)
     if output == JSON:
         print_json(found)
     else:
-        show(found, output == WIDE)
+        show_policy(found, output == WIDE)
 
 
-def show(found: PolicyDetail, wide: bool = False) -> None:
+def show_policy(found: PolicyDetail, wide: bool = False) -> None:
     """Draw what is known of a policy."""
-    page = Page()
+    page = OutputPage()
     one = found.policy
     page.line(f"Policy {one.key}: {'realized' if one.realized else 'NOT realized'}")
     if one.reason:
@@ -73,6 +73,6 @@ def show(found: PolicyDetail, wide: bool = False) -> None:
         page.line(f"Note: {found.note}")
 
 
-def _more(page: Page, number: int) -> None:
+def _more(page: OutputPage, number: int) -> None:
     if number > 0:
         page.line(f"... and {number:,} more: -o wide, or -o json")

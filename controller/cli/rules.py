@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controller.cli.names import SHOWN, number, some
-from controller.cli.output import Page, Row
+from controller.cli.names import MAX_NAMES_SHOWN, count_text, first_names
+from controller.cli.output import OutputPage, Row
 from controller.status.detail_model import PeerView, RuleView
 
 SHOWN_RULES = 3  # manifests that say the same rule
 ALL = 1_000_000
 
 
-def show_rules(page: Page, title: str, rules: Sequence[RuleView], wide: bool) -> None:
+def show_rules(page: OutputPage, title: str, rules: Sequence[RuleView], wide: bool) -> None:
     """Rules with what they let through and how often; with `wide` all peers, and bytes."""
     columns = ("RULE", "PACKETS", *(("BYTES",) if wide else ()), "PORTS", "PEERS")
     rows = [_row(rule, wide) for rule in rules]
@@ -24,8 +24,13 @@ def _many(rules: Sequence[RuleView]) -> bool:
 
 
 def _row(rule: RuleView, wide: bool) -> Row:
-    counted = (number(rule.packets), *((number(rule.bytes),) if wide else ()))
-    return some(rule.rules, SHOWN_RULES), *counted, _ports(rule.ports), _peers(rule, ALL if wide else SHOWN)
+    counted = (count_text(rule.packets), *((count_text(rule.bytes),) if wide else ()))
+    return (
+        first_names(rule.rules, SHOWN_RULES),
+        *counted,
+        _ports(rule.ports),
+        _peers(rule, ALL if wide else MAX_NAMES_SHOWN),
+    )
 
 
 def _ports(ports: tuple[str, ...] | None) -> str:
@@ -36,7 +41,7 @@ def _peers(rule: RuleView, shown: int) -> str:
     if rule.peers is None:
         return "everybody"
     texts = [_peer(peer) for peer in rule.peers]
-    return some(texts, min(shown, len(texts)), rule.peer_count) or "nobody"
+    return first_names(texts, min(shown, len(texts)), rule.peer_count) or "nobody"
 
 
 def _peer(peer: PeerView) -> str:

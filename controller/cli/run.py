@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from controller.base.errors import StartError
-from controller.cli.errors import Failure, WrongUsage
+from controller.cli.errors import CommandFailure, WrongUsage
 from controller.cli.hub_choice import install_hub
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from controller.metrics.series import Metrics
     from controller.status.detail_model import DetailedStatusApi
 
-STOP_SECONDS = 3.0  # for connections to end in order
+CONTROLLER_STOP_SECONDS = 3.0  # for connections to end in order
 KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
-LAST_SECONDS = 4.8  # after which the kernel ends it: the log may be a pipe that takes nothing
+KERNEL_KILL_SECONDS = 4.8  # after which the kernel ends it: the log may be a pipe that takes nothing
 FLUSH_SECONDS = 0.5  # for the last lines of the log
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-INTRO = """Run the controller beside your switches.
+RUN_INTRO = """Run the controller beside your switches.
 
 Headgate reads Kubernetes objects, finds the pods' ports by OVSDB, and keeps the flows of every switch equal to
 what the policies say. On each switch it needs two things: that OVSDB can be reached (--ovsdb), or calls
@@ -71,10 +71,10 @@ replaced, not joined; in the environment their parts are separated by commas or 
 """
 
 
-HUB = "controller.base.hub"  # where the command's context keeps the hub that was installed
+INSTALLED_HUB = "controller.base.hub"  # where the command's context keeps the hub that was installed
 
 
-class Core(Protocol):
+class RunnableController(Protocol):
     """What the process needs of the controller: controller.runtime.controller.Controller, or a test's."""
 
     @property
@@ -98,7 +98,7 @@ class RunCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Install the hub, then load the schema and read the flags it makes."""
         if not ctx.resilient_parsing and not {"--help", "-h"} & set(args):
-            ctx.meta[HUB] = install_hub(args, os.environ)
+            ctx.meta[INSTALLED_HUB] = install_hub(args, os.environ)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -146,7 +146,7 @@ def _help_line(option: Option) -> tuple[str, str]:
     return f"{option.flag} {metavar(option)}", f"{option.help}  [{'; '.join(filter(None, notes))}]"
 
 
-@click.command(cls=RunCommand, help=INTRO)
+@click.command(cls=RunCommand, help=RUN_INTRO)
 @click.option(
     "--config",
     "file",
@@ -166,7 +166,7 @@ def run(file: Path | None, **flags: object) -> None:
     except SettingsError as error:
         raise WrongUsage(str(error)) from None
     _check_folder(config)
-    if ctx.meta[HUB] != config.hub:
+    if ctx.meta[INSTALLED_HUB] != config.hub:
         raise WrongUsage(
             f"the hub has to be known first; write --hub {config.hub} on the command line as it stands here"
         )
@@ -180,7 +180,7 @@ def run(file: Path | None, **flags: object) -> None:
     from controller.runtime.controller import Controller
 
     try:
-        serve(config, Controller)
+        run_until_signal(config, Controller)
     finally:
         logs.give_back_stderr(FLUSH_SECONDS)
 
@@ -199,7 +199,7 @@ def _check_folder(config: RunConfig) -> None:
         raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; give it the right to")
 
 
-def serve(config: RunConfig, make_core: Callable[[RunConfig], Core]) -> None:
+def run_until_signal(config: RunConfig, make_core: Callable[[RunConfig], RunnableController]) -> None:
     """Run a core with its HTTP pages until SIGTERM or SIGINT; end within KILL_SECONDS after that. Raises Failure."""
     from controller.config.addresses import is_loopback
     from controller.http.pages import Application
@@ -214,11 +214,11 @@ def serve(config: RunConfig, make_core: Callable[[RunConfig], Core]) -> None:
             http = HttpServer(config.http_address, application)
             core.start()
         except StartError as error:
-            raise Failure(str(error)) from None
+            raise CommandFailure(str(error)) from None
         http.start()
         _log_start(config, str(http.address))
         wait_for_signal()
-        core.stop(STOP_SECONDS)
+        core.stop(CONTROLLER_STOP_SECONDS)
         http.stop()
     _end()
 
@@ -278,7 +278,7 @@ def _end_in_time(*_: object) -> None:
     """
     faulthandler.dump_traceback_later(KILL_SECONDS, exit=True, file=sys.__stderr__ or 2)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, KERNEL_KILL_SECONDS)
 
 
 def _end() -> None:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 import click
 
 from controller.base.printable import printable
-from controller.cli.client import Busy, Server
-from controller.cli.errors import FAILED, Failure, Unreachable
-from controller.cli.output import JSON, WIDE, Page, print_json, wide_output_option
-from controller.cli.status_tables import TABLES, Chosen, narrow, show_summary, show_tables
-from controller.cli.which_controller import asks_controller
+from controller.cli.client import Busy, ControllerClient
+from controller.cli.errors import EXIT_FAILED, CommandFailure, Unreachable
+from controller.cli.output import JSON, WIDE, OutputPage, print_json, wide_output_option
+from controller.cli.status_tables import STATUS_TABLES, StatusChoice, of_node, show_summary, show_tables
+from controller.cli.which_controller import controller_options
 from controller.status.model import StatusView, WaitResult
 
-SLICE = 600.0  # the longest wait that one request asks for; the server allows no more
-PAUSE = 0.2  # between attempts while the server is not there
-WATCH_SECONDS = 1.0  # between looks of --watch
+MAX_WAIT_REQUEST_SECONDS = 600.0  # the longest wait that one request asks for; the server allows no more
+RECONNECT_PAUSE = 0.2  # between attempts while the server is not there
+REFRESH_SECONDS = 1.0  # between looks of --watch
 
 
 def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -47,7 +47,7 @@ def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callab
     metavar="SECONDS",
     help="How long --wait waits, for the controller to come up as well.",
 )
-@asks_controller
+@controller_options
 def status(
     server: str, /, output: str, node: str | None, watch: bool, waiting: bool, timeout: float, **lists: bool
 ) -> None:
@@ -68,7 +68,7 @@ def status(
       headgate status -o json | jq '.policies[] | select(.realized | not)'
       cp policy.yaml manifests/ && headgate status --wait --timeout 30
     """
-    asked = Server(server)
+    asked = ControllerClient(server)
     if waiting and watch:
         raise click.UsageError("--wait and --watch exclude each other")
     if node and lists["policies"]:
@@ -76,8 +76,8 @@ def status(
     if waiting:
         _report_wait(_wait(asked, timeout), output)
         return
-    chosen = Chosen(
-        tuple(name for name in TABLES if lists[name] or (lists["all"] and not (node and name == "policies"))),
+    chosen = StatusChoice(
+        tuple(name for name in STATUS_TABLES if lists[name] or (lists["all"] and not (node and name == "policies"))),
         lists["all"],
         node or "",
         output == WIDE,
@@ -89,31 +89,31 @@ def status(
     if output == JSON:
         print_json(view)
     else:
-        show(view, chosen)
+        show_status(view, chosen)
 
 
-def _known(view: StatusView, chosen: Chosen) -> StatusView:
+def _known(view: StatusView, chosen: StatusChoice) -> StatusView:
     """What was asked for of a status. Raises Failure for a node that nobody knows."""
     if not chosen.node:
         return view
     nodes = sorted({switch.node for switch in view.switches} | {pod.node for pod in view.pods})
     if chosen.node not in nodes:
-        raise Failure(
+        raise CommandFailure(
             f"there is no node {printable(chosen.node)}; there are {', '.join(filter(None, nodes)) or 'none'}"
         )
-    return narrow(view, chosen.node)
+    return of_node(view, chosen.node)
 
 
-def _watch(server: Server, chosen: Chosen, output: str) -> None:
+def _watch(server: ControllerClient, chosen: StatusChoice, output: str) -> None:
     """Show the status whenever it differs from what was shown last; ends with the user's interrupt."""
     last: StatusView | str | None = None
-    page = None if output == JSON else Page()
+    page = None if output == JSON else OutputPage()
     while True:
         try:
             view: StatusView | str = _known(server.status(), chosen)
         except (Unreachable, Busy) as error:
             view = error.format_message()
-        except Failure as error:
+        except CommandFailure as error:
             if last is None:
                 raise
             view = error.format_message()  # the node has gone meanwhile, and may come back
@@ -126,11 +126,11 @@ def _watch(server: Server, chosen: Chosen, output: str) -> None:
             elif page is None:
                 print_json(view)
             else:
-                show(view, chosen, page)
-        time.sleep(WATCH_SECONDS)
+                show_status(view, chosen, page)
+        time.sleep(REFRESH_SECONDS)
 
 
-def _say(page: Page | None, text: str) -> None:
+def _say(page: OutputPage | None, text: str) -> None:
     """Why there is no status now: on the page, or beside the JSON."""
     if page is None:
         click.echo(f"headgate: {text}", err=True)
@@ -149,7 +149,7 @@ def _lasting(view: StatusView | str) -> StatusView | str:
     return replace(view, uptime=0.0, sources=sources, switches=switches)
 
 
-def _wait(server: Server, timeout: float) -> WaitResult:
+def _wait(server: ControllerClient, timeout: float) -> WaitResult:
     """Ask until it is realized or time is up; a server that is not there yet is asked again. Raises Unreachable.
 
     A server that answers before its time knows that waiting longer would not help.
@@ -157,7 +157,7 @@ def _wait(server: Server, timeout: float) -> WaitResult:
     deadline = time.monotonic() + timeout
     while True:
         asked_at = time.monotonic()
-        wanted = min(max(0.0, deadline - asked_at), SLICE)
+        wanted = min(max(0.0, deadline - asked_at), MAX_WAIT_REQUEST_SECONDS)
         try:
             result = server.wait(wanted)
         except (Unreachable, Busy):
@@ -167,7 +167,7 @@ def _wait(server: Server, timeout: float) -> WaitResult:
             now = time.monotonic()
             if result.realized or now >= deadline or now - asked_at < wanted:
                 return result
-        time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
+        time.sleep(max(0.0, min(RECONNECT_PAUSE, deadline - time.monotonic())))
 
 
 def _report_wait(result: WaitResult, output: str) -> None:
@@ -179,13 +179,13 @@ def _report_wait(result: WaitResult, output: str) -> None:
         click.echo("headgate: not everything is realized; missing:", err=True)
         for line in result.missing or ("the controller does not say what",):
             click.echo(f"  {printable(line)}", err=True)
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(EXIT_FAILED)
 
 
-def show(view: StatusView, chosen: Chosen | None = None, page: Page | None = None) -> None:
+def show_status(view: StatusView, chosen: StatusChoice | None = None, page: OutputPage | None = None) -> None:
     """Draw a status: the lists that were chosen, else a screen of what matters most."""
-    chosen = chosen or Chosen()
-    page = page or Page()
+    chosen = chosen or StatusChoice()
+    page = page or OutputPage()
     if chosen.tables:
         show_tables(page, view, chosen)
     else:

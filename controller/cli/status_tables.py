@@ -17,17 +17,17 @@ from controller.cli.findings import (
     SWITCH,
     TLS,
     Finding,
+    dropped_by_limits,
     findings,
-    limited,
     pod_reason,
     policy_reason,
     switch_reason,
 )
 from controller.cli.layout import rows_of, wrap
-from controller.cli.output import BAD, Page, Row, Styled, dim, mark, seconds
+from controller.cli.output import BAD, OutputPage, Row, Styled, dim, mark, seconds
 from controller.status.model import PodView, PolicyView, ProblemView, SourceView, StatusView, SwitchView
 
-MORE = "headgate status --problems"
+PROBLEMS_COMMAND = "headgate status --problems"
 PROMPT_LINES = 1  # the shell's next prompt should not push the first line out
 NAMED = 3  # addresses of a node, in the summary
 FINDING_LINES = 2  # of one finding in the summary; the whole reason stands in --problems
@@ -38,7 +38,7 @@ PLURALS = {
 }  # fmt: skip
 
 
-class Chosen(NamedTuple):
+class StatusChoice(NamedTuple):
     """What the user asked to see: lists by name, with the sources; only one node; all columns. `server` was asked."""
 
     tables: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Chosen(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class List:
+class StatusTable:
     """A list of the status: its title, columns as usual and with `-o wide`, and what makes its rows."""
 
     title: str
@@ -59,13 +59,13 @@ class List:
     right: str = ""
     whole: str = ""
 
-    def draw(self, page: Page, view: StatusView, wide: bool) -> None:
+    def draw(self, page: OutputPage, view: StatusView, wide: bool) -> None:
         """Put it on the page; nothing for no rows."""
         columns = self.wide if wide else self.columns
         page.table(self.title, columns, self.rows(view, wide), right=self.right, whole=self.whole)
 
 
-def narrow(view: StatusView, node: str) -> StatusView:
+def of_node(view: StatusView, node: str) -> StatusView:
     """What of a status concerns one node; what concerns no node (sources, policies, objects) is left out."""
     places = {f"{switch.node} ({switch.bridge})" for switch in view.switches if switch.node == node}
     return replace(
@@ -86,20 +86,20 @@ def _is_at(problem: ProblemView, places: set[str]) -> bool:
     return not problem.key and problem.where in places
 
 
-def show_tables(page: Page, view: StatusView, chosen: Chosen) -> None:
+def show_tables(page: OutputPage, view: StatusView, chosen: StatusChoice) -> None:
     """The lists that were asked for, each whole."""
     if chosen.everything:
         _headline(page, view, list(findings(view)), chosen)
-        SOURCES.draw(page, view, chosen.wide)
-        IGNORED.draw(page, view, chosen.wide)
+        SOURCES_TABLE.draw(page, view, chosen.wide)
+        IGNORED_TABLE.draw(page, view, chosen.wide)
     for name in chosen.tables:
-        if TABLES[name].rows(view, chosen.wide):
-            TABLES[name].draw(page, view, chosen.wide)
+        if STATUS_TABLES[name].rows(view, chosen.wide):
+            STATUS_TABLES[name].draw(page, view, chosen.wide)
         elif not chosen.everything:
             page.line("Nothing is wrong." if name == "problems" else f"There are no {name}.")
 
 
-def show_summary(page: Page, view: StatusView, chosen: Chosen) -> None:
+def show_summary(page: OutputPage, view: StatusView, chosen: StatusChoice) -> None:
     """Counts, then the first of what is wrong, then each list that still fits as a whole. A screen at most."""
     found = list(findings(view))
     _headline(page, view, found, chosen)
@@ -108,23 +108,29 @@ def show_summary(page: Page, view: StatusView, chosen: Chosen) -> None:
     for line in _counts(view, chosen.node):
         page.line(line)
     _findings(page, found, chosen.node)
-    for table in (TABLES["switches"], TABLES["policies"], TABLES["pods"], SOURCES, IGNORED):
+    for table in (
+        STATUS_TABLES["switches"],
+        STATUS_TABLES["policies"],
+        STATUS_TABLES["pods"],
+        SOURCES_TABLE,
+        IGNORED_TABLE,
+    ):
         rows = table.rows(view, chosen.wide)
         if len(rows) <= page.height and _measure(page, table, view, chosen.wide) <= _left(page):
             table.draw(page, view, chosen.wide)
 
 
-def _left(page: Page) -> int:
+def _left(page: OutputPage) -> int:
     return page.height - PROMPT_LINES - page.written
 
 
-def _measure(page: Page, table: List, view: StatusView, wide: bool) -> int:
+def _measure(page: OutputPage, table: StatusTable, view: StatusView, wide: bool) -> int:
     sketch = page.sketch()
     table.draw(sketch, view, wide)
     return sketch.written + 1
 
 
-def _headline(page: Page, view: StatusView, found: Sequence[Finding], chosen: Chosen) -> None:
+def _headline(page: OutputPage, view: StatusView, found: Sequence[Finding], chosen: StatusChoice) -> None:
     if view.waiting_for:
         state = "not ready, nothing is sent to switches yet"
     elif found:
@@ -173,13 +179,13 @@ def _count(name: str, total: int, tally: dict[str, int], always: tuple[str, ...]
     return f"  {name:<9} {total:>9,}{'  ' if parts else ''}{', '.join(parts)}"
 
 
-def _findings(page: Page, found: Sequence[Finding], node: str) -> None:
+def _findings(page: OutputPage, found: Sequence[Finding], node: str) -> None:
     """The first of each kind, then more of them in turn while there is room; the last line tells how many are left."""
     if not found:
         return
     page.line()
     page.line("What is wrong", "bold")
-    more = 1 + rows_of([MORE], page.width)
+    more = 1 + rows_of([PROBLEMS_COMMAND], page.width)
     drawn: list[tuple[int, list[str]]] = []
     room = _left(page)
     for number in _in_turn(found):
@@ -195,7 +201,7 @@ def _findings(page: Page, found: Sequence[Finding], node: str) -> None:
         for line in lines:
             page.raw(line)
     if len(drawn) < len(found):
-        where = f"{MORE} --node {node}" if node else MORE
+        where = f"{PROBLEMS_COMMAND} --node {node}" if node else PROBLEMS_COMMAND
         page.line(f"  ... and {len(found) - len(drawn):,} more: {where}")
 
 
@@ -230,7 +236,7 @@ def _with_dots(line: str, room: int) -> str:
     return f"{line} ..."
 
 
-def _short(page: Page, text: str) -> None:
+def _short(page: OutputPage, text: str) -> None:
     """One line of text; words that have no place are left out."""
     lines = wrap(printable(text), page.width)
     page.raw(lines[0] if len(lines) == 1 else _with_dots(lines[0], page.width))
@@ -257,8 +263,8 @@ def _ignored_rows(view: StatusView, wide: bool) -> list[Row]:
 
 
 def _switch_rows(view: StatusView, wide: bool) -> list[Row]:
-    shown = SWITCHES.wide if wide else SWITCHES.columns
-    return [_cut(_switch(one), SWITCHES.wide, shown) for one in view.switches]
+    shown = SWITCHES_TABLE.wide if wide else SWITCHES_TABLE.columns
+    return [_cut(_switch(one), SWITCHES_TABLE.wide, shown) for one in view.switches]
 
 
 def _switch(one: SwitchView) -> Row:
@@ -293,8 +299,8 @@ def _policy(one: PolicyView) -> Row:
 
 
 def _pod_rows(view: StatusView, wide: bool) -> list[Row]:
-    shown = PODS.wide if wide else PODS.columns
-    return [_cut(_pod(one), PODS.wide, shown) for one in view.pods]
+    shown = PODS_TABLE.wide if wide else PODS_TABLE.columns
+    return [_cut(_pod(one), PODS_TABLE.wide, shown) for one in view.pods]
 
 
 def _pod(one: PodView) -> Row:
@@ -309,7 +315,7 @@ def _pod(one: PodView) -> Row:
         mark(one.installed),
         seconds(one.programmed_after),
         str(one.limited),
-        "; ".join(filter(None, (pod_reason(one), limited(one)))) or "-",
+        "; ".join(filter(None, (pod_reason(one), dropped_by_limits(one)))) or "-",
     )
 
 
@@ -317,7 +323,7 @@ def _problem_rows(view: StatusView, wide: bool) -> list[Row]:
     return [(one.kind, one.name, one.reason) for one in findings(view)]
 
 
-SOURCES = List(
+SOURCES_TABLE = StatusTable(
     "Sources",
     ("SOURCE", "KIND", "SYNCED", "AGE", "PROBLEMS", "REASON"),
     ("SOURCE", "KIND", "SYNCED", "AGE", "PROBLEMS", "REASON"),
@@ -325,7 +331,7 @@ SOURCES = List(
     right="PROBLEMS",
     whole="SOURCE KIND AGE",
 )
-IGNORED = List(
+IGNORED_TABLE = StatusTable(
     "Passed over in the sources",
     ("SOURCE", "WHAT", "NUMBER"),
     ("SOURCE", "WHAT", "NUMBER"),
@@ -333,7 +339,7 @@ IGNORED = List(
     right="NUMBER",
     whole="SOURCE",
 )
-SWITCHES = List(
+SWITCHES_TABLE = StatusTable(
     "Switches",
     ("NODE", "BRIDGE", "OPENFLOW", "FLOWS", "FOREIGN", "STATE", "REASON"),
     (
@@ -357,7 +363,7 @@ SWITCHES = List(
     right="FLOWS FOREIGN UNBOUND",
     whole="NODE BRIDGE OPENFLOW OVSDB STATE",
 )
-POLICIES = List(
+POLICIES_TABLE = StatusTable(
     "Policies",
     ("POLICY", "REALIZED", "ISOLATES", "PODS", "REASON"),
     ("POLICY", "REALIZED", "ISOLATES", "PODS", "REASON"),
@@ -365,7 +371,7 @@ POLICIES = List(
     right="PODS",
     whole="POLICY",
 )
-PODS = List(
+PODS_TABLE = StatusTable(
     "Pods",
     ("POD", "NODE", "ADDRESSES", "ISOLATED", "INSTALLED", "REASON"),
     ("POD", "NODE", "PORT", "OFPORT", "ADDRESSES", "MAC", "ISOLATED", "INSTALLED", "TOOK", "LIMITED", "REASON"),
@@ -373,5 +379,7 @@ PODS = List(
     right="OFPORT TOOK LIMITED",
     whole="POD NODE PORT MAC",
 )
-PROBLEMS = List("Problems", ("KIND", "NAME", "REASON"), ("KIND", "NAME", "REASON"), _problem_rows, whole="KIND")
-TABLES = {"problems": PROBLEMS, "switches": SWITCHES, "policies": POLICIES, "pods": PODS}
+PROBLEMS_TABLE = StatusTable(
+    "Problems", ("KIND", "NAME", "REASON"), ("KIND", "NAME", "REASON"), _problem_rows, whole="KIND"
+)
+STATUS_TABLES = {"problems": PROBLEMS_TABLE, "switches": SWITCHES_TABLE, "policies": POLICIES_TABLE, "pods": PODS_TABLE}

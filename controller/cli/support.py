@@ -19,10 +19,10 @@ from controller.base.printable import printable
 from controller.base.secrets import without_secrets
 from controller.base.version import version
 from controller.cli import flows, status
-from controller.cli.client import Server
-from controller.cli.errors import Failure
-from controller.cli.status_tables import TABLES, Chosen
-from controller.cli.which_controller import asks_controller
+from controller.cli.client import ControllerClient
+from controller.cli.errors import CommandFailure
+from controller.cli.status_tables import STATUS_TABLES, StatusChoice
+from controller.cli.which_controller import controller_options
 from controller.status.detail_model import SupportView
 from controller.status.model import StatusView
 
@@ -49,7 +49,7 @@ NO_LOG = "The controller has kept no log lines. Where it runs: journalctl -u hea
     metavar="FILE",
     help="Where to write it.  [default: headgate-support-DATE-TIME.tar.gz here]",
 )
-@asks_controller
+@controller_options
 def support_bundle(server: str, path: Path | None) -> None:
     """Put status, flows, OVSDB, log and versions into one file, for somebody who is to help.
 
@@ -63,26 +63,29 @@ def support_bundle(server: str, path: Path | None) -> None:
     """
     name = time.strftime("headgate-support-%Y%m%d-%H%M%S")
     path = path or Path(f"{name}.tar.gz")
-    asked = Server(server)
+    asked = ControllerClient(server)
     view = asked.status()
     _write(path, name, collect(asked, view))
     click.echo(f"{path} written; look through it before you hand it on")
 
 
-def collect(server: Server, view: StatusView) -> Iterator[tuple[str, str]]:
+def collect(server: ControllerClient, view: StatusView) -> Iterator[tuple[str, str]]:
     """The bundle's files, name and text, secrets not yet left out."""
     yield "README.txt", README
     yield "status.json", _json(asdict(view))
-    yield "status.txt", _drawn(lambda: status.show(view, Chosen(tuple(TABLES), everything=True, wide=True)))
+    yield (
+        "status.txt",
+        _drawn(lambda: status.show_status(view, StatusChoice(tuple(STATUS_TABLES), everything=True, wide=True))),
+    )
     yield from _support(server)
     for node in sorted({switch.node for switch in view.switches}):
         yield from _flows(server, node)
 
 
-def _support(server: Server) -> Iterator[tuple[str, str]]:
+def _support(server: ControllerClient) -> Iterator[tuple[str, str]]:
     try:
         found = server.support()
-    except Failure as error:
+    except CommandFailure as error:
         yield "support-error.txt", f"{error.format_message()}\n"
         found = SupportView({}, {}, (), ())
     yield "versions.json", _json({"this command": version(), "controller": found.versions})
@@ -91,15 +94,15 @@ def _support(server: Server) -> Iterator[tuple[str, str]]:
     yield "log.txt", "".join(f"{line}\n" for line in found.log) or NO_LOG
 
 
-def _flows(server: Server, node: str) -> Iterator[tuple[str, str]]:
+def _flows(server: ControllerClient, node: str) -> Iterator[tuple[str, str]]:
     name = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in node).strip(".") or "no-hostname"
     try:
         found = server.flows(node=node).flows
-    except Failure as error:
+    except CommandFailure as error:
         yield f"flows/{name}.txt", f"{error.format_message()}\n"
         return
     yield f"flows/{name}.json", _json([asdict(one) for one in found])
-    yield f"flows/{name}.txt", _drawn(lambda: flows.show(found, wide=True))
+    yield f"flows/{name}.txt", _drawn(lambda: flows.show_flows(found, wide=True))
 
 
 def _drawn(draw: Callable[[], None]) -> str:
@@ -126,6 +129,8 @@ def _write(path: Path, folder: str, files: Iterator[tuple[str, str]]) -> None:
                 bundle.addfile(entry, io.BytesIO(data))
         beside.replace(path)
     except OSError as error:
-        raise Failure(f"cannot write {printable(str(path))}: {error.strerror}; choose another with -o FILE") from None
+        raise CommandFailure(
+            f"cannot write {printable(str(path))}: {error.strerror}; choose another with -o FILE"
+        ) from None
     finally:
         beside.unlink(missing_ok=True)

@@ -14,17 +14,17 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
-from controller.cli.errors import Failure
+from controller.cli.errors import CommandFailure
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 SERVER_VARIABLE, LAB_VARIABLE, LAB_FOLDER_VARIABLE = "HEADGATE_SERVER", "HEADGATE_LAB", "HEADGATE_LAB_DIR"
 LAB_FOLDER = Path("/run/headgate-lab")
-QUICK = 1.0  # seconds: whoever serves on this machine answers at once
+QUICK_SECONDS = 1.0  # seconds: whoever serves on this machine answers at once
 _CHOSEN = "controller.asked"  # where the group's context keeps what its options say
 
 
 @dataclass(frozen=True)
-class Choice:
+class ControllerChoice:
     """What was said of the controller to ask, and whether on the command line."""
 
     server: str | None
@@ -49,39 +49,41 @@ def lab_option(function: Any) -> Any:
         "--lab",
         metavar="NAME",
         envvar=LAB_VARIABLE,
-        shell_complete=complete_lab,
+        shell_complete=complete_controlled_lab,
         help=f"Ask the controller of this lab.  [env: {LAB_VARIABLE}]",
     )(function)
 
 
-def note(ctx: click.Context, server: str | None, lab: str | None) -> None:
+def remember_choice(ctx: click.Context, server: str | None, lab: str | None) -> None:
     """Keep what the options before the subcommand say, for `asks_controller`. Raises click.UsageError for both."""
     flags = {name for name in ("server", "lab") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     _not_both("server" in flags, "lab" in flags)
     if flags:
         server, lab = (server, None) if "server" in flags else (None, lab)
-    ctx.meta[_CHOSEN] = Choice(server or None, None if server else lab or None, bool(flags))
+    ctx.meta[_CHOSEN] = ControllerChoice(server or None, None if server else lab or None, bool(flags))
 
 
 def named_lab(ctx: click.Context) -> str | None:
     """The lab that the options before the subcommand name."""
-    choice: Choice | None = ctx.meta.get(_CHOSEN)
+    choice: ControllerChoice | None = ctx.meta.get(_CHOSEN)
     return choice.lab if choice else None
 
 
-def how_to_ask(lab: str, url: str) -> str:
+def command_prefix(lab: str, url: str) -> str:
     """The beginning of a command that asks a lab's controller: by name, where its folder is the one looked at."""
-    return f"headgate --lab {lab}" if controllers().get(lab) == url else f"headgate --server {url}"
+    return f"headgate --lab {lab}" if lab_controllers().get(lab) == url else f"headgate --server {url}"
 
 
-def asks_controller(function: Callable[..., None]) -> Callable[..., None]:
+def controller_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options --server and --lab, and the URL that they lead to as its first argument.
 
     They count more than the same options before the subcommand.
     """
 
     @click.option("--server", metavar="URL", help="The running controller to ask; also before the subcommand.")
-    @click.option("--lab", metavar="NAME", shell_complete=complete_lab, help="Ask the controller of this lab.")
+    @click.option(
+        "--lab", metavar="NAME", shell_complete=complete_controlled_lab, help="Ask the controller of this lab."
+    )
     @click.pass_context
     @functools.wraps(function)
     def ask(ctx: click.Context, /, *, server: str | None, lab: str | None, **more: Any) -> None:
@@ -98,19 +100,19 @@ def _told(ctx: click.Context, server: str | None, lab: str | None) -> str:
     return url
 
 
-def chosen_quietly(ctx: click.Context) -> str:
+def server_for_completion(ctx: click.Context) -> str:
     """The URL to ask, while a command line is being typed. Raises ClickException where there is none to be meant."""
     if _CHOSEN not in ctx.meta and ctx.find_root() is not ctx:
         before = ctx.find_root()
-        note(before, before.params.get("server"), before.params.get("lab"))
+        remember_choice(before, before.params.get("server"), before.params.get("lab"))
     return _choose(ctx, ctx.params.get("server"), ctx.params.get("lab"))[0]
 
 
 def _choose(ctx: click.Context, server: str | None, lab: str | None) -> tuple[str, str]:
-    before: Choice = ctx.meta.get(_CHOSEN) or Choice(None, None, by_flag=False)
+    before: ControllerChoice = ctx.meta.get(_CHOSEN) or ControllerChoice(None, None, by_flag=False)
     _not_both(bool(server or (before.by_flag and before.server)), bool(lab or (before.by_flag and before.lab)))
-    choice = Choice(server, lab, by_flag=True) if server or lab else before
-    return choose(choice.server, choice.lab, controllers())
+    choice = ControllerChoice(server, lab, by_flag=True) if server or lab else before
+    return choose_controller(choice.server, choice.lab, lab_controllers())
 
 
 def _not_both(server: bool, lab: bool) -> None:
@@ -118,7 +120,7 @@ def _not_both(server: bool, lab: bool) -> None:
         raise click.UsageError("say --server or --lab, not both")
 
 
-def choose(server: str | None, lab: str | None, labs: Mapping[str, str]) -> tuple[str, str]:
+def choose_controller(server: str | None, lab: str | None, labs: Mapping[str, str]) -> tuple[str, str]:
     """The URL to ask, and whose it is where nobody said so; `labs` are the controllers of labs by name.
 
     The usual address comes first, if it is a Headgate that answers there: a lab that was left up must not be taken for
@@ -128,7 +130,7 @@ def choose(server: str | None, lab: str | None, labs: Mapping[str, str]) -> tupl
         return server, ""
     if lab is not None:
         if lab not in labs:
-            raise Failure(f"no lab {lab} with a controller is up; there are {', '.join(labs) or 'none'}")
+            raise CommandFailure(f"no lab {lab} with a controller is up; there are {', '.join(labs) or 'none'}")
         return labs[lab], ""
     if not labs or (len(labs) == 1 and DEFAULT_SERVER in labs.values()):
         return DEFAULT_SERVER, ""
@@ -136,12 +138,14 @@ def choose(server: str | None, lab: str | None, labs: Mapping[str, str]) -> tupl
         names = ", ".join(f"--lab {name}" for name in labs)
         return DEFAULT_SERVER, f"the controller of this machine (labs: {names})"
     if len(labs) > 1:
-        raise Failure(f"which controller? Several labs are up: {', '.join(labs)}; say --lab NAME or --server URL")
+        raise CommandFailure(
+            f"which controller? Several labs are up: {', '.join(labs)}; say --lab NAME or --server URL"
+        )
     name, url = next(iter(labs.items()))
     return url, f"the lab {name}"
 
 
-def controllers() -> dict[str, str]:
+def lab_controllers() -> dict[str, str]:
     """The URLs of the controllers of the labs that are up here, by the labs' names."""
     base = Path(os.environ.get(LAB_FOLDER_VARIABLE) or LAB_FOLDER)
     try:
@@ -149,7 +153,7 @@ def controllers() -> dict[str, str]:
             return {}
     except OSError:
         return {}
-    from topology.lab.state import controllers as found
+    from topology.lab.state import controller_urls as found
 
     return found(base)
 
@@ -159,7 +163,7 @@ def is_headgate(url: str) -> bool:
     import http.client
 
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=QUICK)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=QUICK_SECONDS)
     try:
         connection.request("GET", "/readyz")
         answer = json.loads(connection.getresponse().read(1 << 20))
@@ -170,6 +174,6 @@ def is_headgate(url: str) -> bool:
     return isinstance(answer, dict) and "waiting_for" in answer
 
 
-def complete_lab(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+def complete_controlled_lab(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """The names of the labs with a controller that begin so."""
-    return [name for name in controllers() if name.startswith(incomplete)]
+    return [name for name in lab_controllers() if name.startswith(incomplete)]

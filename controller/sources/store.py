@@ -16,18 +16,18 @@ from controller.base.printable import printable
 from controller.base.threads import Watched, watched
 from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.source import Source, SourceState
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 from flows.cluster.model import Cluster, Key, Policy
 from flows.cluster.original_api import ORIGINAL_KINDS, OriginalPolicyTranslation
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import ClusterObject, ParsedObject
 
-Identity = tuple[str, Key | str]  # kind, and key or name
-Place = tuple[int, str]  # the source's rank and the unit's name
+ObjectId = tuple[str, Key | str]  # kind, and key or name
+UnitId = tuple[int, str]  # the source's rank and the unit's name
 SOURCE_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *ORIGINAL_KINDS.values())
-DELAY = 0.02  # seconds in which a burst of changes is gathered
-TURN = 1000  # objects taken in before other green threads get their turn
-MAX_PROBLEMS = 10_000  # of all sources that are told one by one
+GATHER_SECONDS = 0.02  # seconds in which a burst of changes is gathered
+OBJECTS_PER_TURN = 1000  # objects taken in before other green threads get their turn
+MAX_LISTED_PROBLEMS = 10_000  # of all sources that are told one by one
 
 
 class Store:
@@ -36,7 +36,7 @@ class Store:
     `post` must not block. It is called in the order of generations.
     """
 
-    def __init__(self, post: Callable[[ClusterChanged], None], delay: float = DELAY) -> None:
+    def __init__(self, post: Callable[[ClusterChanged], None], delay: float = GATHER_SECONDS) -> None:
         self._post = post
         self._delay = delay
         self._sources: list[Source] = []
@@ -45,13 +45,13 @@ class Store:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: Watched | None = None
-        self._units: dict[Place, dict[Identity, ParsedObject]] = {}
-        self._problems: dict[Place, tuple[Problem, ...]] = {}
-        self._holders: dict[Identity, tuple[Place, ...]] = {}  # sorted, the last one counts
-        self._contested: set[Identity] = set()
+        self._units: dict[UnitId, dict[ObjectId, ParsedObject]] = {}
+        self._problems: dict[UnitId, tuple[Problem, ...]] = {}
+        self._holders: dict[ObjectId, tuple[UnitId, ...]] = {}  # sorted, the last one counts
+        self._contested: set[ObjectId] = set()
         self._values: dict[str, dict[Any, ClusterObject]] = {kind: {} for kind in SOURCE_KINDS}
         self._frozen: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in ("Namespace", "Pod", "Node")}
-        self._before: dict[Identity, ClusterObject | None] = {}  # what the last post had of all that was touched since
+        self._before: dict[ObjectId, ClusterObject | None] = {}  # what the last post had of all that was touched since
         self._policies: Snapshot[Key, Policy] = Snapshot()
         self._original = OriginalPolicyTranslation()
         self._told: tuple[Problem, ...] | None = None  # the problems as they stand, None when they may differ
@@ -109,7 +109,7 @@ class Store:
 
     # -- feeding -----------------------------------------------------------------------------------------------------
 
-    def apply(self, source: Source, units: Mapping[str, Unit | None], *, now: bool = False) -> None:
+    def apply(self, source: Source, units: Mapping[str, SourceUnit | None], *, now: bool = False) -> None:
         """Replace units of a source, all at once; None removes one.
 
         `now` posts without gathering more, for a source that has gathered a burst itself.
@@ -117,7 +117,7 @@ class Store:
         rank = self._sources.index(source)
         with self._lock:
             for name, unit in units.items():
-                self._replace((rank, name), unit or Unit())
+                self._replace((rank, name), unit or SourceUnit())
         if now:
             self.flush()
         else:
@@ -129,7 +129,7 @@ class Store:
             self._waiting.discard(self._sources.index(source))
         self._wake.set()
 
-    def _replace(self, place: Place, unit: Unit) -> None:
+    def _replace(self, place: UnitId, unit: SourceUnit) -> None:
         old = self._units.pop(place, {})
         new = {(found.kind, found.name): found for found in unit.objects}
         if new:
@@ -141,7 +141,7 @@ class Store:
         for count, identity in enumerate(new, 1):
             holders = self._holders.get(identity, own)
             self._hold(identity, holders if place in holders else tuple(sorted((*holders, place))))
-            if count % TURN == 0:
+            if count % OBJECTS_PER_TURN == 0:
                 time.sleep(0)  # green threads answer the switches meanwhile; whoever needs the store waits for the lock
         if unit.problems != self._problems.get(place, ()):
             self._told = None
@@ -150,7 +150,7 @@ class Store:
         else:
             self._problems.pop(place, None)
 
-    def _hold(self, identity: Identity, holders: tuple[Place, ...]) -> None:
+    def _hold(self, identity: ObjectId, holders: tuple[UnitId, ...]) -> None:
         """Say who has an object now, and let the last of them count."""
         kind, name = identity
         values = self._values[kind]
@@ -240,7 +240,7 @@ class Store:
 
 def _bounded(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     """The first ones one by one, and then how many more there are: whoever writes objects chooses how many."""
-    if len(problems) <= MAX_PROBLEMS:
+    if len(problems) <= MAX_LISTED_PROBLEMS:
         return tuple(problems)
-    more = len(problems) - MAX_PROBLEMS
-    return (*problems[:MAX_PROBLEMS], Problem("all sources", "", "", f"and {more} more problems"))
+    more = len(problems) - MAX_LISTED_PROBLEMS
+    return (*problems[:MAX_LISTED_PROBLEMS], Problem("all sources", "", "", f"and {more} more problems"))

@@ -11,7 +11,7 @@ from flows.parse.objects import ParsedObject
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class SourceUnit:
     """What a source takes or leaves as a whole: the objects of a file, or one object of an API.
 
     The problems name what is wrong in it; `count` says how many there are where they are not all named. `ignored`

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.helpers.paths import ROOT
 from topology.host import links, netns, process
-from topology.host.machine import program, schema
+from topology.host.machine import ovs_schema, program
 
 NODE = ROOT / "deploy" / "node.sh"
 UNDO = ROOT / "deploy" / "node-undo.sh"
@@ -54,7 +54,7 @@ class Machine:
         self.run("ip", "addr", "add", "192.0.2.7/24", "dev", UPLINK)
         self.run("ip", "addr", "add", "2001:db8:2::7/64", "dev", UPLINK, "nodad")
         self.run("ip", "route", "add", "default", "via", "192.0.2.1", "dev", UPLINK)
-        process.run([program("ovsdb-tool"), "create", f"{self.folder}/conf.db", schema()])
+        process.run_program([program("ovsdb-tool"), "create", f"{self.folder}/conf.db", ovs_schema()])
         database = [f"--remote=punix:{self.folder}/db.sock", f"{self.folder}/conf.db"]
         # As the packages start it: managers are in the database, and so are the files for TLS with them.
         column = "db:Open_vSwitch,SSL"

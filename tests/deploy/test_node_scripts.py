@@ -17,7 +17,7 @@ from tests.helpers.controller.headgate_process import HOST, Pki, headgate
 from tests.helpers.ovs.node import until
 from topology.errors import MissingError
 from topology.host import netns
-from topology.host.machine import require
+from topology.host.machine import require_lab_support
 
 pytestmark = pytest.mark.lab
 
@@ -28,7 +28,7 @@ NETDEV = ("--datapath", "netdev")
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     try:
-        require("userspace")
+        require_lab_support("userspace")
     except MissingError as error:
         pytest.skip(str(error))
     made = Machine(Path(tempfile.mkdtemp(prefix="hgn-", dir="/tmp")))

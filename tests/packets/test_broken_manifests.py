@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.lab.policies import pods, policies, port
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 pytestmark = pytest.mark.lab
 
@@ -44,7 +44,7 @@ def replace(path: Path, text: str) -> None:
 
 def reaches(lab: Lab, source: str, target: str, number: int = 80, expected: bool = False) -> set[bool]:
     """Whether TCP gets through, by either family: one answer if they agree."""
-    probes = [Probe(source, target, "TCP", number, family) for family in FAMILIES]
+    probes = [LabProbe(source, target, "TCP", number, family) for family in FAMILIES]
     seen = lab.run_probes(probes, (0.5,), lambda probe: expected)
     return {outcome.reachable for outcome in seen.results.values()}
 

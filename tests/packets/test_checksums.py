@@ -23,8 +23,8 @@ from tests.packets.test_limits import packet
 from topology.host.links import ETHTOOL_STXCSUM, SIOCETHTOOL, checksums_in_software
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
-from topology.lab.pod import INSIDE
-from topology.probe.matrix import Outcome, Probe
+from topology.lab.pod import POD_INTERFACE
+from topology.probe.matrix import LabProbe, Outcome
 
 pytestmark = pytest.mark.lab
 
@@ -44,7 +44,7 @@ def offload(lab: Lab, pod: str) -> None:
 
     def switch_on() -> None:
         command = array.array("B", struct.pack("=II", ETHTOOL_STXCSUM, 1))
-        request = struct.pack("16sP", INSIDE.encode(), command.buffer_info()[0]).ljust(40, b"\0")
+        request = struct.pack("16sP", POD_INTERFACE.encode(), command.buffer_info()[0]).ljust(40, b"\0")
         with inside(lab.netns(pod)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(sock, SIOCETHTOOL, request)
 
@@ -56,13 +56,13 @@ def mend(lab: Lab, pod: str) -> None:
 
     def switch_off() -> None:
         with inside(lab.netns(pod)):
-            checksums_in_software(INSIDE)
+            checksums_in_software(POD_INTERFACE)
 
     in_thread(switch_off)
 
 
 def connects(lab: Lab, source: str, target: str, times: int = 1) -> bool:
-    way = Probe(source, target, "TCP", 80, 4)
+    way = LabProbe(source, target, "TCP", 80, 4)
     return all(lab.run_probes([way]).results[way] is Outcome.ALLOWED for _ in range(times))
 
 

@@ -12,7 +12,7 @@ from tests.helpers.lab.policies import Spec, pods, policies, policy, port
 from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts
 from tests.helpers.lab.traffic import Record, every_kind, go_on, keeps_flowing, total
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -28,9 +28,9 @@ STANDING: dict[str, Spec] = {
         ],
     },
 }
-ALLOWED = [Probe(source, "x/a", protocol, 80, family)
+ALLOWED = [LabProbe(source, "x/a", protocol, 80, family)
            for source in ("x/b", "x/c") for protocol in NUMBERS for family in FAMILIES]  # fmt: skip
-DENIED = [Probe(source, "x/a", protocol, 81, family)
+DENIED = [LabProbe(source, "x/a", protocol, 81, family)
           for source in ("y/b", "x/c") for protocol in NUMBERS for family in FAMILIES]  # fmt: skip
 
 

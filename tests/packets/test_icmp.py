@@ -18,7 +18,7 @@ from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from tests.helpers.lab.traffic import until
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 pytestmark = pytest.mark.lab
 
@@ -117,7 +117,7 @@ def test_forged_errors_do_not(lab: Lab, source: str, family: int) -> None:
 
 def test_echo_is_isolated(lab: Lab) -> None:
     rule = {"podSelector": pods("a"), "ingress": [{"from": [{"podSelector": pods("b", "c")}]}]}
-    probes = [Probe(source, "x/a", "ICMP", 0, family) for source in ("x/b", "x/c", "y/a") for family in (4, 6)]
+    probes = [LabProbe(source, "x/a", "ICMP", 0, family) for source in ("x/b", "x/c", "y/a") for family in (4, 6)]
     try:
         lab.apply(POLICY)
         assert lab.run_probes(probes, (0.5,)).count()["denied"] == 6, "a rule with ports allows no echo"

@@ -12,7 +12,7 @@ from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.streams import SIDES, BackgroundStreams, LongLived
 from tests.helpers.lab.traffic import until
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 pytestmark = pytest.mark.lab
 
@@ -67,7 +67,7 @@ def connected(lab: Lab, first: int = PORT, sport: int = 0) -> Iterator[list[Long
         numbers = range(first, first + len(ways))
         lab.apply(DENY + "---\n" + serve(lab, numbers))
         streams = [
-            LongLived(lab, Probe(client, SERVER, "TCP", number, family), (), sport and sport + number - first)
+            LongLived(lab, LabProbe(client, SERVER, "TCP", number, family), (), sport and sport + number - first)
             for (client, family), number in zip(ways, numbers, strict=True)
         ]
         stack.enter_context(BackgroundStreams(streams))
@@ -161,7 +161,7 @@ def test_a_new_connection_takes_the_place_of_one_that_both_ends_forgot(lab: Lab)
         lab.apply(DENY + "---\n" + serve(lab))
         for client in CLIENTS:
             for family in (4, 6):
-                probe = Probe(client, SERVER, "TCP", PORT, family)
+                probe = LabProbe(client, SERVER, "TCP", PORT, family)
                 for _ in range(3):
                     stream = LongLived(lab, probe, (), 45001)
                     with BackgroundStreams([stream], closing=False):
@@ -172,7 +172,7 @@ def test_a_new_connection_takes_the_place_of_one_that_both_ends_forgot(lab: Lab)
 
 
 def test_it_is_asked_about_like_any_other(lab: Lab) -> None:
-    probe = Probe(CLIENTS[0], SERVER, "TCP", PORT, 4)
+    probe = LabProbe(CLIENTS[0], SERVER, "TCP", PORT, 4)
     with ExitStack() as stack:
         stack.callback(lab.reset)
         lab.apply(DENY + "---\n" + serve(lab))

@@ -17,7 +17,7 @@ from tests.helpers.lab.policies import policies
 from topology.host import netns
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
-from topology.lab.node import BRIDGE
+from topology.lab.node import LAB_BRIDGE
 
 pytestmark = pytest.mark.lab
 
@@ -91,13 +91,13 @@ def more(lab: Lab) -> Iterator[Lab]:
     """The lab with two more addresses on a node, and a route to one of them in a pod."""
     node = lab.nodes["one"]
     for address in (f"{SECOND}/16", f"{CACHE}/32"):
-        run(node.netns, "ip", "addr", "add", address, "dev", BRIDGE)
+        run(node.netns, "ip", "addr", "add", address, "dev", LAB_BRIDGE)
     run(lab.netns("x/a"), "ip", "route", "replace", f"{CACHE}/32", "via", lab.endpoints["node:one"].addresses[4])
     lab.apply(DENY)
     yield lab
-    node.vsctl(["remove", "Bridge", BRIDGE, "external_ids", "headgate-node-addresses"])
+    node.vsctl(["remove", "Bridge", LAB_BRIDGE, "external_ids", "headgate-node-addresses"])
     for address in (f"{SECOND}/16", f"{CACHE}/32"):
-        run(node.netns, "ip", "addr", "del", address, "dev", BRIDGE)
+        run(node.netns, "ip", "addr", "del", address, "dev", LAB_BRIDGE)
     run(lab.netns("x/a"), "ip", "route", "del", f"{CACHE}/32")
     lab.reset()
 
@@ -105,7 +105,7 @@ def more(lab: Lab) -> Iterator[Lab]:
 def test_an_isolated_pod_and_all_addresses_of_its_node(more: Lab) -> None:
     assert reaches_pod(more, more.endpoints["node:one"].addresses[4])
     assert not reaches_node(more, SECOND)
-    more.nodes["one"].vsctl(["set", "Bridge", BRIDGE, f'external_ids:headgate-node-addresses="{SECOND},{CACHE}"'])
+    more.nodes["one"].vsctl(["set", "Bridge", LAB_BRIDGE, f'external_ids:headgate-node-addresses="{SECOND},{CACHE}"'])
     more.wait()
     assert reaches_pod(more, SECOND)
     assert reaches_node(more, SECOND)
@@ -118,7 +118,7 @@ def test_an_isolated_pod_and_all_addresses_of_its_node(more: Lab) -> None:
 
 def test_another_pod_does_not_become_the_node(more: Lab) -> None:
     """What the setting names is the node's where it comes from the node, and nobody else's."""
-    more.nodes["one"].vsctl(["set", "Bridge", BRIDGE, f'external_ids:headgate-node-addresses="{SECOND}"'])
+    more.nodes["one"].vsctl(["set", "Bridge", LAB_BRIDGE, f'external_ids:headgate-node-addresses="{SECOND}"'])
     more.wait()
     run(more.netns("y/a"), "ip", "addr", "add", f"{SECOND}/32", "dev", "eth0")
     try:
@@ -138,8 +138,8 @@ def unnamed(lab: Lab) -> Iterator[Lab]:
     netns.create(place)
     try:
         for command in (
-            f"ip addr add {SECOND}/16 dev {BRIDGE}",
-            f"ip addr add {SECOND6}/64 dev {BRIDGE} nodad",
+            f"ip addr add {SECOND}/16 dev {LAB_BRIDGE}",
+            f"ip addr add {SECOND6}/64 dev {LAB_BRIDGE} nodad",
             "ip link add cache0 type veth peer name cache1",
             "ip link set cache0 up",
             f"ip addr add {CACHE}/32 dev cache0",
@@ -150,7 +150,7 @@ def unnamed(lab: Lab) -> Iterator[Lab]:
         ):
             run(node, *command.split())
         set_sysctl(node, "0", "ipv4/conf/far/arp_ignore")
-        set_sysctl(node, "1", "ipv4/ip_forward", "ipv4/conf/all/proxy_arp", f"ipv4/conf/{BRIDGE}/proxy_arp")
+        set_sysctl(node, "1", "ipv4/ip_forward", "ipv4/conf/all/proxy_arp", f"ipv4/conf/{LAB_BRIDGE}/proxy_arp")
         for command in (
             "link set lo up",
             "addr add 172.31.0.2/24 dev away",
@@ -163,13 +163,13 @@ def unnamed(lab: Lab) -> Iterator[Lab]:
         yield lab
     finally:
         for command in (
-            f"ip addr del {SECOND}/16 dev {BRIDGE}",
-            f"ip addr del {SECOND6}/64 dev {BRIDGE}",
+            f"ip addr del {SECOND}/16 dev {LAB_BRIDGE}",
+            f"ip addr del {SECOND6}/64 dev {LAB_BRIDGE}",
             "ip link del cache0",
             "ip link del far",
         ):
             run(node, *command.split())
-        set_sysctl(node, "0", "ipv4/conf/all/proxy_arp", f"ipv4/conf/{BRIDGE}/proxy_arp")
+        set_sysctl(node, "0", "ipv4/conf/all/proxy_arp", f"ipv4/conf/{LAB_BRIDGE}/proxy_arp")
         for target in (f"{CACHE}/32", "172.31.0.0/24"):
             run(lab.netns("x/a"), "ip", "route", "del", target)
         netns.remove(place)

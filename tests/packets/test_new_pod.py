@@ -11,8 +11,8 @@ from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts
 from tests.helpers.lab.traffic import total, until
 from tests.helpers.lab.truth_lab import world_lab
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
-from topology.spec.model import Pod
+from topology.probe.matrix import LabProbe
+from topology.spec.model import LabPod
 
 pytestmark = pytest.mark.lab
 
@@ -33,7 +33,7 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def port_facts(lab: Lab, pod: Pod) -> str:
+def port_facts(lab: Lab, pod: LabPod) -> str:
     """What Headgate wrote at the pod's interface."""
     return lab.nodes[pod.node].vsctl(
         ["--if-exists", "get", "Interface", lab.link(pod).interface, "external_ids:headgate-installed"]
@@ -45,14 +45,14 @@ def test_a_port_is_closed_until_its_policy_is_in_force(lab: Lab, node: str) -> N
     """The controller is away when the pod comes: the switch alone must keep it closed."""
     lab.apply(POLICY)
     lab.product.stop()
-    new = Pod(namespace="x", name=f"new-{node}", node=node, labels={"pod": "new"})
+    new = LabPod(namespace="x", name=f"new-{node}", node=node, labels={"pod": "new"})
     lab.add_pods([new])
-    ways = [Probe(*ends, protocol, 80, family) for family in FAMILIES for protocol in ("TCP", "UDP", "ICMP")
+    ways = [LabProbe(*ends, protocol, 80, family) for family in FAMILIES for protocol in ("TCP", "UDP", "ICMP")
             for ends in ((new.key, "x/a"), ("x/a", new.key), (new.key, "x/b"), (new.key, f"node:{node}"))]  # fmt: skip
     ways = [probe._replace(port=0) if probe.protocol == "ICMP" else probe for probe in ways]
     try:
         assert lab.run_probes(ways, (0.5,)).count()["denied"] == len(ways)
-        denied = [Probe(new.key, target, "UDP", 80, family) for target in ("x/a", "x/b") for family in FAMILIES]
+        denied = [LabProbe(new.key, target, "UDP", 80, family) for target in ("x/a", "x/b") for family in FAMILIES]
         knocking = [ForbiddenAttempts(lab, probe) for probe in denied]
         with BackgroundStreams(knocking), lab.capture("x/a") as at_a, lab.capture("x/b") as at_b:
             until(lambda: all(one.sent > 20 for one in knocking))
@@ -62,8 +62,8 @@ def test_a_port_is_closed_until_its_policy_is_in_force(lab: Lab, node: str) -> N
             until(lambda: all(one.sent > then + 20 for one, then in zip(knocking, sent, strict=True)))
             assert [at.count(lab.endpoints[new.key], 17, 80) for at in (at_a, at_b)] == [0, 0]
         assert [one.passed for one in knocking] == [0] * len(knocking)
-        allowed = {Probe(source, new.key, "TCP", 80, family) for source in ("x/a", "x/b") for family in FAMILIES}
-        own = {Probe(*ends, "TCP", 80, family) for family in FAMILIES
+        allowed = {LabProbe(source, new.key, "TCP", 80, family) for source in ("x/a", "x/b") for family in FAMILIES}
+        own = {LabProbe(*ends, "TCP", 80, family) for family in FAMILIES
                for ends in ((f"node:{node}", new.key), (new.key, f"node:{node}"))}  # fmt: skip
         expected = allowed | own | {probe for probe in ways if probe.destination == f"node:{node}"}
         seen = lab.run_probes(sorted({*ways, *expected}), (0.5,), lambda probe: probe in expected)
@@ -76,7 +76,7 @@ def test_a_port_is_closed_until_its_policy_is_in_force(lab: Lab, node: str) -> N
 
 
 def test_when_it_was_programmed_is_told(lab: Lab) -> None:
-    new = Pod(namespace="x", name="told", node="two", labels={"pod": "new"})
+    new = LabPod(namespace="x", name="told", node="two", labels={"pod": "new"})
     before = total(lab, "headgate_port_to_programmed_seconds_count")
     lab.add_pods([new])
     try:

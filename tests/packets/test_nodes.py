@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.lab.policies import policies
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 pytestmark = pytest.mark.lab
 
@@ -16,12 +16,12 @@ OWN, OTHER = "node:one", "node:two"
 WAYS = [("TCP", 80), ("UDP", 80), ("SCTP", 80), ("ICMP", 0)]
 
 
-def between(one: str, other: str) -> set[Probe]:
+def between(one: str, other: str) -> set[LabProbe]:
     """Every probe from one end to the other and back."""
-    return {Probe(*ends, *way, family) for ends in ((one, other), (other, one)) for way in WAYS for family in (4, 6)}
+    return {LabProbe(*ends, *way, family) for ends in ((one, other), (other, one)) for way in WAYS for family in (4, 6)}
 
 
-def reachable(lab: Lab, probes: set[Probe], expected: set[Probe]) -> set[Probe]:
+def reachable(lab: Lab, probes: set[LabProbe], expected: set[LabProbe]) -> set[LabProbe]:
     seen = lab.run_probes(sorted(probes), (0.5,), lambda probe: probe in expected)
     return {probe for probe, outcome in seen.results.items() if outcome.reachable}
 

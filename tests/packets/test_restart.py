@@ -15,7 +15,7 @@ from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts, Long
 from tests.helpers.lab.traffic import Record, every_kind, flows, go_on, keeps_flowing, sends, total
 from tests.helpers.lab.truth_lab import NODES
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Capture, Traffic
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -37,9 +37,9 @@ POLICY = policies(
 )
 ENDS = {"IPv4": 4, "IPv6": 6}
 PROTOCOLS = {"TCP": 6, "UDP": 17}
-ALLOWED = [Probe(source, "x/a", protocol, 80, family) for source in ("x/b", "x/c") for protocol in PROTOCOLS
+ALLOWED = [LabProbe(source, "x/a", protocol, 80, family) for source in ("x/b", "x/c") for protocol in PROTOCOLS
            for family in ENDS.values()]  # fmt: skip
-DENIED = [Probe(source, "x/a", protocol, number, family)
+DENIED = [LabProbe(source, "x/a", protocol, number, family)
           for source, number in (("x/b", 81), ("x/c", 81), ("y/a", 80), ("y/b", 80))
           for protocol in PROTOCOLS for family in ENDS.values()]  # fmt: skip
 

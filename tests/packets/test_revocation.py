@@ -13,7 +13,7 @@ from tests.helpers.lab.streams import BackgroundStreams, Replies
 from tests.helpers.lab.traffic import keeps_flowing, sends, until
 from tests.helpers.truth.layout import namespace_manifest
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Capture, Traffic
 
 pytestmark = pytest.mark.lab
@@ -23,9 +23,11 @@ SERVER, CLIENTS = "x/a", ("y/b", "y/c")  # on the other node, and on the server'
 NUMBERS = {"TCP": 6, "UDP": 17}
 FIRST = 6000  # ports on which the lab itself serves nobody
 ISOLATION = {"x/deny": {"policyTypes": ["Ingress"]}, "y/deny": {"policyTypes": ["Ingress"]}}
-BOTH = [Probe(client, SERVER, protocol, 80, family) for client in CLIENTS for protocol in NUMBERS for family in (4, 6)]
+BOTH = [
+    LabProbe(client, SERVER, protocol, 80, family) for client in CLIENTS for protocol in NUMBERS for family in (4, 6)
+]
 ONE_SIDED = [
-    Probe(client, SERVER, protocol, FIRST + number, family)
+    LabProbe(client, SERVER, protocol, FIRST + number, family)
     for number, client in enumerate(CLIENTS)
     for protocol in NUMBERS
     for family in (4, 6)

@@ -8,13 +8,13 @@ import pytest
 
 from topology.host import netns
 from topology.lab.lab import Lab
-from topology.lab.node import BRIDGE
-from topology.probe.matrix import Probe
+from topology.lab.node import LAB_BRIDGE
+from topology.probe.matrix import LabProbe
 
 pytestmark = pytest.mark.lab
 
 WAYS = [
-    Probe(*ends, "TCP", 80, family)
+    LabProbe(*ends, "TCP", 80, family)
     for ends in (("x/a", "x/b"), ("x/b", "x/a"), ("x/a", "node:one"))
     for family in (4, 6)
 ]
@@ -31,14 +31,14 @@ def test_the_port_with_the_pods_addresses_has_the_network(lab: Lab) -> None:
     uid = node.vsctl(["get", "Interface", interface, "external_ids:iface-id-ver"]).strip()
     stale = ["set", "Interface", "old0", 'external_ids:iface-id="x/a"', f"external_ids:iface-id-ver={uid}"]
     try:
-        node.vsctl(["add-port", BRIDGE, "old0", "--", *stale])
+        node.vsctl(["add-port", LAB_BRIDGE, "old0", "--", *stale])
         lab.wait()
         assert passing(lab) == len(WAYS), "a port without an interface contests nothing"
         with netns.inside(node.netns):
             subprocess.run(["ip", "link", "add", "old0", "type", "veth", "peer", "name", "old1"], check=True)
-        node.vsctl(["--", "del-port", BRIDGE, "old0"])
+        node.vsctl(["--", "del-port", LAB_BRIDGE, "old0"])
         where = ['external_ids:attached-mac="0a:58:0a:0a:01:63"', 'external_ids:ip_addresses="10.10.1.99/16"']
-        node.vsctl(["add-port", BRIDGE, "old0", "--", *stale, *where])
+        node.vsctl(["add-port", LAB_BRIDGE, "old0", "--", *stale, *where])
         lab.wait()
         assert passing(lab) == len(WAYS)
         reasons = [
@@ -50,7 +50,7 @@ def test_the_port_with_the_pods_addresses_has_the_network(lab: Lab) -> None:
         assert len(reasons) == 1
         assert reasons[0].startswith(f"pod x/a has another port, {interface}")
     finally:
-        node.vsctl(["--if-exists", "del-port", BRIDGE, "old0"])
+        node.vsctl(["--if-exists", "del-port", LAB_BRIDGE, "old0"])
         with netns.inside(node.netns):
             subprocess.run(["ip", "link", "del", "old0"], check=False)
         lab.wait()

@@ -9,7 +9,7 @@ from tests.helpers.lab.forged_frames import Forged, Forger, from_a_pod, from_the
 from tests.helpers.lab.raw_frames import FrameListener, neighbours_of, put, send_from
 from topology.host import links, netns
 from topology.lab.lab import Lab
-from topology.lab.node import BRIDGE
+from topology.lab.node import LAB_BRIDGE
 
 pytestmark = pytest.mark.lab
 
@@ -62,10 +62,10 @@ def test_a_port_of_nobody_passes_nothing_and_is_named(lab: Lab) -> None:
     netns.create(stranger := lab.netns_folder / "stranger")
     try:
         with netns.inside(node.netns):
-            links.veth("stray0", "eth0", stranger, lab.topology.mtu)
+            links.make_veth("stray0", "eth0", stranger, lab.topology.mtu)
         with netns.inside(stranger):
-            links.configure("eth0", {}, {}, lab.topology.mtu)
-        node.vsctl(["add-port", BRIDGE, "stray0"])
+            links.configure_interface("eth0", {}, {}, lab.topology.mtu)
+        node.vsctl(["add-port", LAB_BRIDGE, "stray0"])
         lab.wait()
         with FrameListener(lab, neighbours_of("x/a")) as ears:
             send_from(stranger, "eth0", [one.frame for one in mine])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from topology.errors import MissingError
-from topology.host.machine import require
+from topology.host.machine import require_lab_support
 from topology.lab.lab import Lab
 from topology.spec.load import check_topology
 
@@ -40,7 +40,7 @@ def base() -> Iterator[Path]:
 def make_lab(base: Path) -> Iterator[MakeLab]:
     """Makes labs of topology data (SMALL if none is given), not up yet; they are taken down whatever happens."""
     try:
-        require("userspace")
+        require_lab_support("userspace")
     except MissingError as error:
         pytest.skip(str(error))
     made: list[Lab] = []

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.cli.errors import Failure
-from controller.cli.lab.manifests import SHOWN, line_of, read_files
+from controller.cli.errors import CommandFailure
+from controller.cli.lab.manifests import MAX_PROBLEMS_SHOWN, line_of, read_files
 from tests.topology.conftest import SMALL, MakeLab, open_switches
 from topology.host.process import python_path
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 POLICY = """apiVersion: networking.k8s.io/v1
@@ -166,7 +166,7 @@ spec: {nodeName: two, containers: [{name: m, image: i, ports: [{containerPort: 9
 """
     assert headgate("apply", "-f", "-", text=new).stdout == "pod new/c created\nnamespace new created\n"
     lab = Lab.load("t", base)
-    assert all(one.reachable for one in lab.run_probes([Probe("x/a", "new/c", "UDP", 90, 4)]).results.values())
+    assert all(one.reachable for one in lab.run_probes([LabProbe("x/a", "new/c", "UDP", 90, 4)]).results.values())
     made = next(item for item in lab.manifests.objects() if item["metadata"]["name"] == "c")
     assert made["metadata"]["annotations"] == {"kept": "yes"}
     assert made["status"]["podIPs"][0]["ip"] == lab.endpoints["new/c"].addresses[4]
@@ -182,7 +182,7 @@ spec: {nodeName: two, containers: [{name: m, image: i, ports: [{containerPort: 9
     assert headgate("apply", "-f", "-", text=text.replace("name: a", "name: d")).stdout == "pod x/d created\n"
     assert Lab.load("t", base).probe(["x/a", "x/b", "x/d"], families=[4]).count()["denied"] == 0
     refused = headgate("delete", "-f", "-", text="{apiVersion: v1, kind: Node, metadata: {name: one}}")
-    assert "a lab that is up keeps its nodes" in refused.stderr
+    assert "a node of a running lab cannot be deleted" in refused.stderr
 
 
 def test_lines_are_those_of_the_field() -> None:
@@ -196,21 +196,21 @@ def test_lines_are_those_of_the_field() -> None:
 def test_only_the_first_of_many_faults_are_told(tmp_path: Path) -> None:
     file = tmp_path / "many.yaml"
     file.write_text("---\nkind: Pod\n" * 60, encoding="utf-8")
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(CommandFailure) as caught:
         read_files([str(file)], whole=True)
     lines = caught.value.message.splitlines()
-    assert len(lines) == SHOWN + 2
+    assert len(lines) == MAX_PROBLEMS_SHOWN + 2
     assert lines[0] == "60 faults; nothing was changed:"
-    assert lines[-1] == f"  and {60 - SHOWN} more"
+    assert lines[-1] == f"  and {60 - MAX_PROBLEMS_SHOWN} more"
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"a: 1\n\xff\xfe")
     for whole in (True, False):
-        with pytest.raises(Failure, match=r"binary\.yaml: is not UTF-8"):
+        with pytest.raises(CommandFailure, match=r"binary\.yaml: is not UTF-8"):
             read_files([str(binary)], whole)
-    with pytest.raises(Failure, match="No such file"):
+    with pytest.raises(CommandFailure, match="No such file"):
         read_files([str(tmp_path / "none.yaml")], whole=True)
-    with pytest.raises(Failure, match="Is a directory"):
+    with pytest.raises(CommandFailure, match="Is a directory"):
         read_files([str(tmp_path)], whole=True)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from controller.cli.lab.manifests import line_of
 from tests.topology.conftest import SMALL
-from topology.lab.changes import NOT_FOUND, FaultyError, Given, carry_out, to_apply, to_delete
+from topology.lab.changes import VERB_NOT_FOUND, GivenManifest, ManifestError, carry_out, to_apply, to_delete
 from topology.lab.lab import Lab
-from topology.lab.manifests import cluster_objects, label
+from topology.lab.manifests import cluster_objects, object_name
 from topology.spec.load import check_topology
 
 
@@ -31,8 +31,8 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def given_all(items: list[dict[str, Any]]) -> list[Given]:
-    return [Given(item, f"f{number}:{{}}".format) for number, item in enumerate(items)]
+def given_all(items: list[dict[str, Any]]) -> list[GivenManifest]:
+    return [GivenManifest(item, f"f{number}:{{}}".format) for number, item in enumerate(items)]
 
 
 def content(lab: Lab) -> dict[str, bytes]:
@@ -76,7 +76,7 @@ def test_with_any_fault_nothing_changes_and_each_is_told(
     items = [*some, *faulty]
     order.shuffle(items)
     before = content(lab)
-    with pytest.raises(FaultyError) as caught:
+    with pytest.raises(ManifestError) as caught:
         to_apply(lab, given_all(items))
     assert content(lab) == before
     told = {fault.split(":")[0] for fault in caught.value.faults}
@@ -86,11 +86,11 @@ def test_with_any_fault_nothing_changes_and_each_is_told(
 @settings(max_examples=30)
 @given(st.lists(GOOD, min_size=1, max_size=6))
 def test_what_was_said_is_what_is_done_and_then_all_is_unchanged(lab: Lab, items: list[dict[str, Any]]) -> None:
-    before = {label(item): item for item in lab.manifests.objects()}
+    before = {object_name(item): item for item in lab.manifests.objects()}
     steps = to_apply(lab, given_all(items))
-    assert {label(item): item for item in lab.manifests.objects()} == before
+    assert {object_name(item): item for item in lab.manifests.objects()} == before
     carry_out(lab, steps)
-    after = {label(item): item for item in lab.manifests.objects()}
+    after = {object_name(item): item for item in lab.manifests.objects()}
     said: dict[str, set[str]] = {}
     for step in steps:
         said.setdefault(step.name, set()).add(step.verb)
@@ -98,11 +98,11 @@ def test_what_was_said_is_what_is_done_and_then_all_is_unchanged(lab: Lab, items
     for name in before:
         if before[name] != after[name]:
             assert "configured" in said[name]
-    last = {label(item): item for item in items}
+    last = {object_name(item): item for item in items}
     assert {step.verb for step in to_apply(lab, given_all(list(last.values())))} == {"unchanged"}
     own = [policy(name, "x", {}) for name in "pqr"]
     gone = to_delete(lab, given_all(own))
-    assert [step.verb == NOT_FOUND for step in gone] == [label(item) not in after for item in own]
+    assert [step.verb == VERB_NOT_FOUND for step in gone] == [object_name(item) not in after for item in own]
     carry_out(lab, gone)
     assert not [item for item in lab.manifests.objects() if item["kind"] == "NetworkPolicy"]
 

@@ -19,10 +19,10 @@ from topology.errors import LabError, MissingError
 from topology.host import process
 from topology.host.links import NUD_NOARP
 from topology.lab.lab import Lab
-from topology.lab.report import describe
-from topology.probe.matrix import Outcome, Probe
+from topology.lab.report import describe_lab
+from topology.probe.matrix import LabProbe, Outcome
 from topology.spec.load import check_topology
-from topology.spec.model import Pod, Port
+from topology.spec.model import LabPod, LabPort
 
 pytestmark = pytest.mark.lab
 
@@ -39,7 +39,7 @@ def traces(base: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if f"{process.MARK}={base}".encode() in (entry / "environ").read_bytes():
+                if f"{process.FOLDER_VARIABLE}={base}".encode() in (entry / "environ").read_bytes():
                     marked.append(entry.name)
             except OSError:
                 continue
@@ -93,7 +93,7 @@ def test_two_labs_of_one_topology_side_by_side(make_lab: MakeLab) -> None:
     two.up(controller=False)
     open_switches(one)
     assert one.probe(expected=lambda probe: True).count()["denied"] == 0
-    assert two.run_probes([Probe("x/a", "x/b", "TCP", 80, 4)]).count()["denied"] == 1
+    assert two.run_probes([LabProbe("x/a", "x/b", "TCP", 80, 4)]).count()["denied"] == 1
     two.down()
     assert one.probe(expected=lambda probe: True).count()["denied"] == 0
 
@@ -153,10 +153,10 @@ def test_down_ends_only_its_own(make_lab: MakeLab) -> None:
 
 
 def test_only_one_command_at_a_time(base: Path, make_lab: MakeLab) -> None:
-    from topology.lab.state import locked
+    from topology.lab.state import lab_locked
 
     lab = make_lab()
-    with locked(base, "t"), pytest.raises(LabError, match="another command is working on the lab t"):
+    with lab_locked(base, "t"), pytest.raises(LabError, match="another command is working on the lab t"):
         lab.up(controller=False)
 
 
@@ -174,9 +174,9 @@ def test_pods_come_and_go(make_lab: MakeLab) -> None:
     lab = make_lab()
     lab.up(controller=False)
     open_switches(lab)
-    lab.add_pods([Pod(namespace="x", name="c", node="one", ports=(Port(port=90),))])
+    lab.add_pods([LabPod(namespace="x", name="c", node="one", ports=(LabPort(port=90),))])
     kept = lab.endpoints["x/b"]
-    ninety = [Port(port=90)]
+    ninety = [LabPort(port=90)]
     everyone = ["x/a", "x/b", "x/c"]
     found = lab.probe(everyone, ninety, expected=lambda probe: True)
     for probe, outcome in found.results.items():
@@ -255,16 +255,16 @@ def test_an_impostor_is_found_out(make_lab: MakeLab) -> None:
     lab.up(controller=False)
     open_switches(lab)
     with inside(lab.netns("x/a")):
-        links.configure("lo", {4: lab.endpoints["x/b"].addresses[4]}, {4: 32}, 65536)
-    assert lab.run_probes([Probe("x/a", "x/b", "TCP", 80, 4)]).count()["wrong"] == 1
+        links.configure_interface("lo", {4: lab.endpoints["x/b"].addresses[4]}, {4: 32}, 65536)
+    assert lab.run_probes([LabProbe("x/a", "x/b", "TCP", 80, 4)]).count()["wrong"] == 1
 
 
 def test_describe_says_where_to_look(make_lab: MakeLab) -> None:
     lab = make_lab()
     with pytest.raises(LabError, match="is not up"):
-        describe(lab)
+        describe_lab(lab)
     lab.up(controller=False)
-    found = describe(Lab.load("t", lab.base))
+    found = describe_lab(Lab.load("t", lab.base))
     assert all(node["running"] for node in found["nodes"])
     assert {pod["name"] for pod in found["pods"]} == {"x/a", "x/b"}
     assert all(Path(item["netns"]).exists() for item in [*found["nodes"], *found["pods"], *found["externals"]])
@@ -276,7 +276,7 @@ def test_what_is_missing_is_said(make_lab: MakeLab, monkeypatch: pytest.MonkeyPa
     from topology.host import machine
 
     lab = make_lab()
-    monkeypatch.setattr(machine, "PLACES", ())
+    monkeypatch.setattr(machine, "PROGRAM_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(MissingError) as caught:
         lab.up(controller=False)

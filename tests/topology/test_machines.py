@@ -19,10 +19,10 @@ import pytest
 from tests.deploy.machine import NODE, UPLINK, Machine
 from topology.errors import LabError, MissingError
 from topology.host import netns, process
-from topology.host.machine import require
+from topology.host.machine import require_lab_support
 from topology.host.process import python_path
-from topology.probe.matrix import Matrix, Outcome, Probe
-from topology.remote.session import Fleet, Session
+from topology.probe.matrix import LabProbe, Matrix, Outcome
+from topology.remote.session import AgentSession, MachineFleet
 
 pytestmark = pytest.mark.lab
 
@@ -45,7 +45,7 @@ ADDRESSES = {"one": ("10.10.0.1/16", "fd10:10::1/64"), "two": ("10.10.0.2/16", "
 def machines() -> Iterator[dict[str, Machine]]:
     """Two nodes made by deploy/node.sh, joined by their uplinks; their bridges learn, as there is no controller."""
     try:
-        require("userspace")
+        require_lab_support("userspace")
     except MissingError as error:
         pytest.skip(str(error))
     with ExitStack() as stack:
@@ -95,12 +95,12 @@ def headgate(machine: Machine, *arguments: str) -> str:
     return machine.run(*command, "lab", "--run-dir", str(machine.folder / "lab"), "machine", *arguments)
 
 
-def agent(machine: Machine, name: str, topology: Path) -> Session:
+def agent(machine: Machine, name: str, topology: Path) -> AgentSession:
     """The agent of a machine, reached by entering its namespace in place of ssh."""
     environment = [f"{key}={value}" for key, value in {**python_path(), **machine.env}.items()]
     command = [sys.executable, "-P", "-m", "controller", "lab", "--run-dir", str(machine.folder / "lab"), "machine"]
     enter = ["nsenter", f"--net={machine.netns}", "env", *environment]
-    return Session(name, [*enter, *command, "serve", name, "-f", str(topology)])
+    return AgentSession(name, [*enter, *command, "serve", name, "-f", str(topology)])
 
 
 def test_agents_probe_and_keep_traffic_going(machines: dict[str, Machine], tmp_path: Path) -> None:
@@ -111,12 +111,12 @@ def test_agents_probe_and_keep_traffic_going(machines: dict[str, Machine], tmp_p
     with ExitStack() as stack:
         sessions = {name: stack.enter_context(agent(machine, name, topology)) for name, machine in machines.items()}
         homes = {"x/a": sessions["one"], "x/b": sessions["two"], "x/c": sessions["one"], "node:one": sessions["one"]}
-        probes = [Probe(source, "x/b", "TCP", 80, family) for source in homes for family in (4, 6)]
-        silent = Probe("x/b", "x/a", "UDP", 81, 4)  # nothing listens there, and ICMP says so
-        seen = Fleet(homes).run_probes([*probes, silent]).results
+        probes = [LabProbe(source, "x/b", "TCP", 80, family) for source in homes for family in (4, 6)]
+        silent = LabProbe("x/b", "x/a", "UDP", 81, 4)  # nothing listens there, and ICMP says so
+        seen = MachineFleet(homes).run_probes([*probes, silent]).results
         assert [seen[probe] for probe in probes] == [Outcome.ALLOWED] * len(probes)
         assert seen[silent] is Outcome.CLOSED
-        going = [Probe("x/a", "x/b", protocol, 80, 4) for protocol in ("TCP", "UDP")]
+        going = [LabProbe("x/a", "x/b", protocol, 80, 4) for protocol in ("TCP", "UDP")]
         with pytest.raises(LabError, match="no traffic"):
             sessions["one"].ask("counts")
         sessions["one"].ask("traffic", probes=going, interval=0.01)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from topology.errors import LabError
-from topology.lab.manifests import Folder, label, parse
+from topology.lab.manifests import LabManifests, object_name, parse_manifests
 
 POLICY = """
 apiVersion: networking.k8s.io/v1
@@ -20,13 +20,13 @@ spec: {podSelector: {}}
 
 
 def test_documents_and_lists_are_taken_apart() -> None:
-    items = {"apiVersion": "v1", "kind": "List", "items": [*parse(POLICY, "f")]}
+    items = {"apiVersion": "v1", "kind": "List", "items": [*parse_manifests(POLICY, "f")]}
     text = POLICY + "---\n---\n" + yaml.safe_dump(items)
-    assert [label(item) for item in parse(text, "f")] == ["networkpolicy x/p"] * 2
+    assert [object_name(item) for item in parse_manifests(text, "f")] == ["networkpolicy x/p"] * 2
 
 
 def test_json_is_yaml() -> None:
-    found = parse('{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}', "f")
+    found = parse_manifests('{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}', "f")
     assert found[0]["metadata"] == {"name": "a", "namespace": "default"}
 
 
@@ -44,30 +44,30 @@ def test_json_is_yaml() -> None:
 )
 def test_what_is_no_object_is_refused(text: str, message: str) -> None:
     with pytest.raises(LabError, match=message):
-        parse(text, "f")
+        parse_manifests(text, "f")
 
 
 def test_put_and_delete_say_what_they_did(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    assert folder.put(parse(POLICY, "f")) == ["networkpolicy x/p created"]
-    assert folder.put(parse(POLICY, "f")) == ["networkpolicy x/p unchanged"]
+    folder = LabManifests(tmp_path)
+    assert folder.put(parse_manifests(POLICY, "f")) == ["networkpolicy x/p created"]
+    assert folder.put(parse_manifests(POLICY, "f")) == ["networkpolicy x/p unchanged"]
     other = POLICY.replace("{}", "{matchLabels: {a: b}}")
-    assert folder.put(parse(other, "f")) == ["networkpolicy x/p configured"]
+    assert folder.put(parse_manifests(other, "f")) == ["networkpolicy x/p configured"]
     assert [path.name for path in tmp_path.iterdir()] == ["networkpolicy.networking.k8s.io_x_p.yaml"]
-    assert folder.delete(parse(POLICY, "f")) == ["networkpolicy x/p deleted"]
-    assert folder.delete(parse(POLICY, "f")) == ["networkpolicy x/p not found"]
+    assert folder.delete(parse_manifests(POLICY, "f")) == ["networkpolicy x/p deleted"]
+    assert folder.delete(parse_manifests(POLICY, "f")) == ["networkpolicy x/p not found"]
     assert not list(tmp_path.iterdir())
 
 
 def test_two_groups_of_one_kind_do_not_meet(tmp_path: Path) -> None:
     other = POLICY.replace("networking.k8s.io/v1", "net.alpha.kubernetes.io/v1alpha1")
-    folder = Folder(tmp_path)
-    folder.put(parse(POLICY, "f") + parse(other, "f"))
+    folder = LabManifests(tmp_path)
+    folder.put(parse_manifests(POLICY, "f") + parse_manifests(other, "f"))
     assert len(folder.objects()) == 2
 
 
 def test_a_pod_keeps_its_place_when_its_labels_change(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = LabManifests(tmp_path)
     pod: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -76,12 +76,14 @@ def test_a_pod_keeps_its_place_when_its_labels_change(tmp_path: Path) -> None:
         "status": {"podIPs": [{"ip": "10.0.0.1"}]},
     }
     folder.put([pod])
-    folder.put(parse("{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x, labels: {two: '2'}}}", "f"))
+    folder.put(
+        parse_manifests("{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x, labels: {two: '2'}}}", "f")
+    )
     found = folder.get(pod)
     assert found == {**pod, "metadata": {**pod["metadata"], "labels": {"two": "2"}}}
 
 
 def test_a_namespace_has_the_label_of_its_name(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    folder.put(parse("{apiVersion: v1, kind: Namespace, metadata: {name: x, labels: {a: b}}}", "f"))
+    folder = LabManifests(tmp_path)
+    folder.put(parse_manifests("{apiVersion: v1, kind: Namespace, metadata: {name: x, labels: {a: b}}}", "f"))
     assert folder.objects()[0]["metadata"]["labels"] == {"a": "b", "kubernetes.io/metadata.name": "x"}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from topology.errors import MissingError
-from topology.host.machine import require
+from topology.host.machine import require_lab_support
 from topology.lab.lab import Lab
-from topology.scenarios.check import check
-from topology.scenarios.model import Scenario, load, names
+from topology.scenarios.check import run_scenario
+from topology.scenarios.model import Scenario, load_scenario, scenario_names
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -43,7 +43,7 @@ class Labs:
 @pytest.fixture(scope="module")
 def labs() -> Iterator[Labs]:
     try:
-        require("userspace")
+        require_lab_support("userspace")
     except MissingError as error:
         pytest.skip(str(error))
     with tempfile.TemporaryDirectory(prefix="hgl-", dir="/tmp") as folder:
@@ -52,12 +52,12 @@ def labs() -> Iterator[Labs]:
         made.down()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", scenario_names())
 def test_scenario(name: str, labs: Labs) -> None:
-    scenario = load(name)
+    scenario = load_scenario(name)
     lab = labs.of(scenario)
     try:
-        for result in check(scenario, lab):
+        for result in run_scenario(scenario, lab):
             assert result.passed, f"{name}, {result.step.say}:\n" + "\n".join(result.lines())
     finally:
         lab.reset()

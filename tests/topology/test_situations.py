@@ -11,28 +11,28 @@ from pathlib import Path
 import pytest
 
 from topology.errors import MissingError
-from topology.host.machine import require
+from topology.host.machine import require_lab_support
 from topology.lab.lab import Lab
-from topology.scenarios.check import check
-from topology.scenarios.model import load, names
+from topology.scenarios.check import run_scenario
+from topology.scenarios.model import load_scenario, scenario_names
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 SITUATIONS = Path(__file__).with_name("situations")
 
 
-@pytest.mark.parametrize("name", names(SITUATIONS))
+@pytest.mark.parametrize("name", scenario_names(SITUATIONS))
 def test_situation(name: str) -> None:
     try:
-        require("userspace")
+        require_lab_support("userspace")
     except MissingError as error:
         pytest.skip(str(error))
-    scenario = load(name, SITUATIONS)
+    scenario = load_scenario(name, SITUATIONS)
     with tempfile.TemporaryDirectory(prefix="hgl-", dir="/tmp") as folder:
         lab = Lab(scenario.topology, Path(folder) / "labs")
         lab.up()
         try:
-            for result in check(scenario, lab):
+            for result in run_scenario(scenario, lab):
                 assert result.passed, f"{name}, {result.step.say}:\n" + "\n".join(result.lines())
         finally:
             lab.down()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from topology.errors import TopologyError
-from topology.spec.address import plan
+from topology.spec.address import plan_endpoints
 from topology.spec.load import check_topology, load_topology, parse_topology
 
 GOOD: dict[str, Any] = {
@@ -102,7 +102,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_addresses_are_distinct_and_the_same_every_time() -> None:
     data = {**GOOD, "pods": [{**POD, "name": f"p{number}"} for number in range(250)]}
-    first, second = (plan(check_topology(data, "t")) for _ in range(2))
+    first, second = (plan_endpoints(check_topology(data, "t")) for _ in range(2))
     assert first == second
     for family in (4, 6):
         assert len({endpoint.addresses[family] for endpoint in first.values()}) == 251
@@ -113,18 +113,18 @@ def test_addresses_are_distinct_and_the_same_every_time() -> None:
 def test_more_pods_than_a_node_has_addresses_for() -> None:
     data = {**GOOD, "pods": [{**POD, "name": f"p{number}"} for number in range(251)]}
     with pytest.raises(TopologyError, match="node one has more than 250 pods"):
-        plan(check_topology(data, "t"))
+        plan_endpoints(check_topology(data, "t"))
 
 
 def test_given_addresses_are_kept_and_clashes_found() -> None:
     pods = [{**POD, "addresses": ["10.10.9.9"]}, {**POD, "name": "b", "addresses": ["10.10.9.9"]}]
-    found = plan(check_topology({**GOOD, "pods": pods[:1]}, "t"))["x/a"]
+    found = plan_endpoints(check_topology({**GOOD, "pods": pods[:1]}, "t"))["x/a"]
     assert found.addresses[4] == "10.10.9.9"
     assert found.addresses[6].startswith("fd10:10::")
     with pytest.raises(TopologyError, match=r"x/b and x/a both have the address 10\.10\.9\.9"):
-        plan(check_topology({**GOOD, "pods": pods}, "t"))
+        plan_endpoints(check_topology({**GOOD, "pods": pods}, "t"))
 
 
 def test_one_family_gives_one_address() -> None:
-    found = plan(check_topology({**GOOD, "families": [6], "externals": [{"name": "w"}]}, "t"))
+    found = plan_endpoints(check_topology({**GOOD, "families": [6], "externals": [{"name": "w"}]}, "t"))
     assert {tuple(endpoint.addresses) for endpoint in found.values()} == {(6,)}

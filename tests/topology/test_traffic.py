@@ -9,10 +9,10 @@ import pytest
 
 from tests.topology.conftest import MakeLab, close_switches, open_switches
 from topology.errors import LabError
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Arrival, arrival_of
 
-WAYS = [Probe("x/a", "x/b", protocol, 80, family) for protocol in ("TCP", "UDP") for family in (4, 6)]
+WAYS = [LabProbe("x/a", "x/b", protocol, 80, family) for protocol in ("TCP", "UDP") for family in (4, 6)]
 
 
 @pytest.mark.lab
@@ -46,9 +46,9 @@ def test_what_cannot_connect_says_so(make_lab: MakeLab) -> None:
     lab.up(controller=False)
     open_switches(lab)
     with pytest.raises(LabError, match="x/a -> x/b TCP 7 IPv4: cannot connect"):
-        lab.traffic([Probe("x/a", "x/b", "TCP", 7, 4)])
+        lab.traffic([LabProbe("x/a", "x/b", "TCP", 7, 4)])
     with pytest.raises(LabError, match="TCP or UDP"):
-        lab.traffic([Probe("x/a", "x/b", "SCTP", 80, 4)])
+        lab.traffic([LabProbe("x/a", "x/b", "SCTP", 80, 4)])
 
 
 def test_arrivals_are_read_from_packets() -> None:

@@ -17,8 +17,8 @@ from tests.topology.conftest import MakeLab
 from topology.host import netns
 from topology.lab.lab import Lab
 from topology.lab.node import NodeSwitch
-from topology.lab.pod import INSIDE
-from topology.probe.matrix import Outcome, Probe
+from topology.lab.pod import POD_INTERFACE
+from topology.probe.matrix import LabProbe, Outcome
 from topology.scenarios import model
 from topology.spec.load import load_topology
 
@@ -45,7 +45,7 @@ def lab(make_lab: MakeLab) -> Lab:
     """The lab's default topology, with pol1 of the demonstration in force."""
     made = make_lab(load_topology().model_dump())
     made.up()
-    for step in model.load("tenant").steps[:3]:
+    for step in model.load_scenario("tenant").steps[:3]:
         made.apply(yaml.safe_dump_all(step.apply))
     return made
 
@@ -68,7 +68,7 @@ def test_traces_with_the_original_tuple_tell_the_truth(lab: Lab) -> None:
     # What the page warns of: without the tuple the trace denies what is allowed.
     plain = [re.sub(r",ct_state=.*", "", word) for word in opening]
     assert end(trace(node, plain)) == "drop"
-    lab.delete(yaml.safe_dump_all(model.load("tenant").steps[2].apply))
+    lab.delete(yaml.safe_dump_all(model.load_scenario("tenant").steps[2].apply))
     assert end(trace(node, opening)) == "drop"
     assert end(trace(node, reply)) == "drop"
 
@@ -76,7 +76,7 @@ def test_traces_with_the_original_tuple_tell_the_truth(lab: Lab) -> None:
 def offload(lab: Lab, pod: str, on: bool) -> None:
     """What `ethtool -K eth0 tx on` does."""
     command = array.array("B", struct.pack("=II", ETHTOOL_STXCSUM, int(on)))
-    request = struct.pack("16sP", INSIDE.encode(), command.buffer_info()[0]).ljust(40, b"\0")
+    request = struct.pack("16sP", POD_INTERFACE.encode(), command.buffer_info()[0]).ljust(40, b"\0")
     with netns.inside(lab.netns(pod)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SIOCETHTOOL, request)
 
@@ -84,8 +84,8 @@ def offload(lab: Lab, pod: str, on: bool) -> None:
 def test_signs_of_checksums_left_to_hardware(make_lab: MakeLab) -> None:
     lab = make_lab(load_topology().model_dump())
     lab.up("userspace")
-    way = Probe("tenant-a/frontend", "tenant-b/frontend", "TCP", 80, 4)
-    ping = Probe("tenant-a/frontend", "tenant-b/frontend", "ICMP", 0, 4)
+    way = LabProbe("tenant-a/frontend", "tenant-b/frontend", "TCP", 80, 4)
+    ping = LabProbe("tenant-a/frontend", "tenant-b/frontend", "ICMP", 0, 4)
     offload(lab, "tenant-a/frontend", on=True)
     seen = lab.run_probes([way, ping]).results
     assert (seen[way], seen[ping]) == (Outcome.DENIED, Outcome.ALLOWED)

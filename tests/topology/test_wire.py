@@ -19,13 +19,13 @@ def test_a_packet_survives_its_encoding() -> None:
 
 
 def test_a_damaged_packet_is_none() -> None:
-    data = wire.init(1, 2, 3)
+    data = wire.sctp_init(1, 2, 3)
     assert all(wire.decode_sctp(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]) is None for at in range(len(data)))
     assert wire.decode_sctp(data[:10]) is None
 
 
 def test_an_association_opens() -> None:
-    first = wire.decode_sctp(sctp_answer("x/a", SERVED, wire.init(4000, 80, 77)) or b"")
+    first = wire.decode_sctp(sctp_answer("x/a", SERVED, wire.sctp_init(4000, 80, 77)) or b"")
     assert first is not None
     assert (first.source, first.destination, first.tag, first.chunk) == (80, 4000, 77, wire.INIT_ACK)
     cookie = wire.cookie_of(first)
@@ -37,7 +37,7 @@ def test_an_association_opens() -> None:
 
 
 def test_a_port_that_is_not_served_is_refused() -> None:
-    answer = wire.decode_sctp(sctp_answer("x/a", SERVED, wire.init(4000, 81, 77)) or b"")
+    answer = wire.decode_sctp(sctp_answer("x/a", SERVED, wire.sctp_init(4000, 81, 77)) or b"")
     assert answer == wire.Sctp(81, 4000, 77, wire.ABORT)
 
 
@@ -48,11 +48,11 @@ def test_nothing_is_answered_to_answers() -> None:
 
 
 def test_echo_requests_and_replies() -> None:
-    request = wire.echo_request(4, 5, 6)
+    request = wire.icmp_echo_request(4, 5, 6)
     assert wire.internet_checksum(request) == 0
-    assert wire.echo_reply(4, request) is None
-    assert wire.echo_reply(4, b"\0" + request[1:]) == (5, 6)
-    assert wire.echo_reply(6, b"\x81" + wire.echo_request(6, 5, 6)[1:]) == (5, 6)
+    assert wire.icmp_echo_reply(4, request) is None
+    assert wire.icmp_echo_reply(4, b"\0" + request[1:]) == (5, 6)
+    assert wire.icmp_echo_reply(6, b"\x81" + wire.icmp_echo_request(6, 5, 6)[1:]) == (5, 6)
 
 
 def test_ipv4_headers_are_taken_off() -> None:

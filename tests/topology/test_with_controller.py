@@ -12,11 +12,11 @@ import pytest
 from tests.topology.conftest import MakeLab
 from topology.errors import LabError
 from topology.lab.lab import Lab
-from topology.lab.report import describe
-from topology.probe.matrix import Probe
+from topology.lab.report import describe_lab
+from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Traffic
 from topology.spec.load import load_topology
-from topology.spec.model import Pod
+from topology.spec.model import LabPod
 
 pytestmark = pytest.mark.lab
 
@@ -34,7 +34,7 @@ spec:
   podSelector: {matchLabels: {segment: backend}}
   ingress: [{from: [{podSelector: {matchLabels: {segment: frontend}}}], ports: [{port: 80}]}]
 """
-ALLOWED = [Probe("tenant-a/frontend", "tenant-a/backend", "TCP", 80, family) for family in (4, 6)]
+ALLOWED = [LabProbe("tenant-a/frontend", "tenant-a/backend", "TCP", 80, family) for family in (4, 6)]
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ def test_the_controller_may_go_and_come_back(lab: Lab) -> None:
     with lab.traffic(ALLOWED) as traffic:
         lab.product.stop(signal.SIGKILL)
         keeps_flowing(traffic)
-        assert not describe(lab)["controller"]
+        assert not describe_lab(lab)["controller"]
         with pytest.raises(LabError, match="not everything is in force"):
             lab.wait(0.5)
         assert lab.up()
-        assert describe(lab)["controller"]
+        assert describe_lab(lab)["controller"]
         keeps_flowing(traffic)
         traffic.drain()
         assert [flow.lost for flow in traffic.flows] == [0, 0]
@@ -89,12 +89,12 @@ def test_the_controller_may_go_and_come_back(lab: Lab) -> None:
 
 def test_a_new_pod_joins_under_the_policy_that_stands(lab: Lab) -> None:
     lab.apply(ISOLATION + "---" + POL1)
-    lab.add_pods([Pod(namespace="tenant-a", name="second", node="node-1", labels={"segment": "frontend"})])
+    lab.add_pods([LabPod(namespace="tenant-a", name="second", node="node-1", labels={"segment": "frontend"})])
     lab.wait()
     ways = [
-        Probe("tenant-a/second", "tenant-a/backend", "TCP", port, family) for port in (80, 5432) for family in (4, 6)
+        LabProbe("tenant-a/second", "tenant-a/backend", "TCP", port, family) for port in (80, 5432) for family in (4, 6)
     ]
-    ways += [Probe("tenant-a/frontend", "tenant-a/second", "TCP", 80, 4)]
+    ways += [LabProbe("tenant-a/frontend", "tenant-a/second", "TCP", 80, 4)]
     found = lab.run_probes(ways, expected=lambda probe: probe.port == 80)
     assert [outcome.reachable for outcome in found.results.values()] == [True, True, False, False, False]
     lab.remove_pod("tenant-a/second")
@@ -106,7 +106,7 @@ def test_two_labs_with_controllers_of_their_own(make_lab: MakeLab) -> None:
     one.up()
     two.up()
     one.apply(ISOLATION)
-    ways = [Probe("tenant-b/frontend", "tenant-a/backend", "TCP", 80, 4)]
+    ways = [LabProbe("tenant-b/frontend", "tenant-a/backend", "TCP", 80, 4)]
     assert one.run_probes(ways).count()["denied"] == 1
     assert two.run_probes(ways).count()["allowed"] == 1
 

@@ -21,10 +21,10 @@ from tests.helpers.paths import ROOT
 from tests.helpers.truth.cases import Step
 from tests.helpers.truth.layout import OUTSIDE, PODS, TruthLayout
 from topology.host.process import python_path
-from topology.probe.matrix import Outcome, Probe
+from topology.probe.matrix import LabProbe, Outcome
 from topology.remote.api import ClusterApi
-from topology.remote.session import Fleet, Session
-from topology.spec.address import Endpoint, plan
+from topology.remote.session import AgentSession, MachineFleet
+from topology.spec.address import LabEndpoint, plan_endpoints
 from topology.spec.load import check_topology
 
 RESULTS = ROOT / "build" / "vagrant" / "results"
@@ -54,7 +54,7 @@ class Machines:
     def __init__(self) -> None:
         text = (ROOT / "build" / "vagrant" / "topology.json").read_text()
         self.topology = check_topology(json.loads(text), "the Vagrant lab")
-        self.endpoints: Mapping[str, Endpoint] = plan(self.topology)
+        self.endpoints: Mapping[str, LabEndpoint] = plan_endpoints(self.topology)
         self._ssh_config = RESULTS / "ssh"  # written by what draws the matrix at the end of `vagrant up`
         self._stack = ExitStack()
 
@@ -64,7 +64,7 @@ class Machines:
             self.sessions[OUTSIDE] = self._session("controller", OUTSIDE)
             homes = {pod.key: self.sessions[pod.node] for pod in self.topology.pods}
             homes |= {f"node:{node.name}": self.sessions[node.name] for node in self.topology.nodes}
-            self._fleet = Fleet({**homes, f"external:{OUTSIDE}": self.sessions[OUTSIDE]})
+            self._fleet = MachineFleet({**homes, f"external:{OUTSIDE}": self.sessions[OUTSIDE]})
             http, api = free_ports(2)
             self._tunnel({http: HTTP, api: API})
             self.server = f"http://127.0.0.1:{http}"
@@ -98,7 +98,7 @@ class Machines:
         self.api.put(step.apply)
         self.wait()
 
-    def observe(self, expected: Mapping[Probe, bool]) -> list[str]:
+    def observe(self, expected: Mapping[LabProbe, bool]) -> list[str]:
         """Probe, and return what came out otherwise than expected, one line each."""
         seen = self._fleet.run_probes(list(expected), PATIENCE, lambda probe: expected[probe])
         return [
@@ -120,9 +120,9 @@ class Machines:
     def _ssh(self, machine: str, command: str) -> list[str]:
         return ["ssh", "-F", str(self._ssh_config), machine, command]
 
-    def _session(self, machine: str, name: str) -> Session:
+    def _session(self, machine: str, name: str) -> AgentSession:
         command = f"sudo headgate lab machine serve {name} -f {TOPOLOGY}"
-        return self._stack.enter_context(Session(name, self._ssh(machine, command)))
+        return self._stack.enter_context(AgentSession(name, self._ssh(machine, command)))
 
     def _tunnel(self, ports: Mapping[int, int]) -> None:
         ways = [word for here, there in ports.items() for word in ("-L", f"127.0.0.1:{here}:127.0.0.1:{there}")]
@@ -143,7 +143,7 @@ class Machines:
 class Going:
     """Traffic between pods that goes on until the lab's sessions end, in the order of `probes`."""
 
-    def __init__(self, session: Session, probes: Sequence[Probe]) -> None:
+    def __init__(self, session: AgentSession, probes: Sequence[LabProbe]) -> None:
         self._session = session
         self._at_the_end: list[tuple[int, int]] | None = None
         session.ask("traffic", probes=list(probes), interval=0.05)

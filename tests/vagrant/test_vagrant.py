@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.lab.truth_table_run import expectations
 from tests.helpers.truth.cases import CASES, Case
 from tests.vagrant.machines import Going, Machines, vagrant
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 ASKED = os.environ.get("HEADGATE_VAGRANT", "")
 pytestmark = [
@@ -34,8 +34,8 @@ POLICY = {
     },
 }
 CLOSED = {**POLICY, "spec": {"podSelector": {"matchLabels": {"pod": "b"}}, "policyTypes": ["Ingress"]}}
-ALLOWED = [Probe("x/a", "x/b", protocol, 80, family) for protocol in ("TCP", "UDP") for family in (4, 6)]
-DENIED = [Probe("x/c", "x/b", "UDP", 80, family) for family in (4, 6)]
+ALLOWED = [LabProbe("x/a", "x/b", protocol, 80, family) for protocol in ("TCP", "UDP") for family in (4, 6)]
+DENIED = [LabProbe("x/c", "x/b", "UDP", 80, family) for family in (4, 6)]
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def switch_ports_only() -> None:
     sysctl("ipv6.conf.default.disable_ipv6", 1)
 
 
-def veth(here: str, there: str, there_netns: Path, mtu: int, there_mac: str | None = None) -> None:
+def make_veth(here: str, there: str, there_netns: Path, mtu: int, there_mac: str | None = None) -> None:
     """Make a pair: `here` in this namespace, up, and `there` in the namespace at `there_netns`, still down."""
     fd = os.open(there_netns, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -73,14 +73,14 @@ def veth(here: str, there: str, there_netns: Path, mtu: int, there_mac: str | No
         os.close(fd)
 
 
-def bridge(name: str, mtu: int) -> None:
+def make_bridge(name: str, mtu: int) -> None:
     """Make a plain learning bridge that floods all multicast, so that neighbour discovery needs no querier."""
     with IPRoute() as ip:
         ip.link("add", ifname=name, kind="bridge", mtu=mtu, br_mcast_snooping=0, br_forward_delay=0, br_stp_state=0)
         ip.link("set", index=_index(ip, name), state="up")
 
 
-def enslave(name: str, master: str) -> None:
+def add_to_bridge(name: str, master: str) -> None:
     """Put an interface on a bridge and set it up."""
     with IPRoute() as ip:
         ip.link("set", index=_index(ip, name), master=_index(ip, master), state="up")
@@ -96,7 +96,7 @@ def remove_link(name: str) -> None:
                 raise
 
 
-def configure(name: str, addresses: Mapping[int, str], prefixes: Mapping[int, int], mtu: int) -> None:
+def configure_interface(name: str, addresses: Mapping[int, str], prefixes: Mapping[int, int], mtu: int) -> None:
     """Set an interface up with its addresses, everything else being on the same link (a default route without gateway).
 
     Doing it again changes nothing.

@@ -19,10 +19,10 @@ from topology.errors import MissingError
 from topology.host.netns import in_thread, unshare
 
 Datapath = Literal["userspace", "kernel"]
-Choice = Literal["auto", "userspace", "kernel"]
+DatapathChoice = Literal["auto", "userspace", "kernel"]
 PROGRAMS = ("ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-appctl", "ovs-ofctl")
-PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-SCHEMAS = ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema")
+PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SCHEMA_PATHS = ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema")
 IN_CONTAINER = "inside a container, run it privileged"
 GET_OVS = "install Open vSwitch (Debian, Ubuntu: apt-get install openvswitch-switch; Fedora: dnf install openvswitch)"
 
@@ -35,11 +35,11 @@ def program(name: str) -> str:
     return found
 
 
-def schema() -> str:
+def ovs_schema() -> str:
     """The path of the Open_vSwitch database schema. Raises MissingError."""
-    places: tuple[str, ...] = SCHEMAS
+    places: tuple[str, ...] = SCHEMA_PATHS
     if "OVS_PKGDATADIR" in os.environ:
-        places = (os.environ["OVS_PKGDATADIR"] + "/vswitch.ovsschema", *SCHEMAS)
+        places = (os.environ["OVS_PKGDATADIR"] + "/vswitch.ovsschema", *SCHEMA_PATHS)
     for place in places:
         if os.path.exists(place):
             return place
@@ -56,7 +56,7 @@ def kernel_datapath() -> bool:
     return True
 
 
-def choose(choice: Choice) -> Datapath:
+def choose_datapath(choice: DatapathChoice) -> Datapath:
     """The datapath to use: the kernel's where it is there, unless `choice` says otherwise. Raises MissingError."""
     if choice == "kernel" and not kernel_datapath():
         raise MissingError(["the openvswitch kernel module: run `modprobe openvswitch`, or use --datapath userspace"])
@@ -65,14 +65,14 @@ def choose(choice: Choice) -> Datapath:
     return choice
 
 
-def require(datapath: Datapath) -> None:
+def require_lab_support(datapath: Datapath) -> None:
     """Raise MissingError with everything that is missing for a lab of this kind; return if nothing is."""
     if os.geteuid() != 0:
         raise MissingError(["root rights, to make network namespaces and interfaces: run this command with sudo"])
     missing = [f"{name}: {GET_OVS}" for name in PROGRAMS if _which(name) is None]
     if not missing:
         try:
-            schema()
+            ovs_schema()
         except MissingError as error:
             missing.extend(error.missing)
     missing.extend(_kernel_lacks())
@@ -92,7 +92,7 @@ def has_sctp() -> bool:
 
 
 def _which(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(PLACES))
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(PROGRAM_FOLDERS))
 
 
 def _kernel_lacks() -> list[str]:

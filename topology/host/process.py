@@ -21,26 +21,26 @@ from pathlib import Path
 from topology.errors import LabError
 from topology.host.netns import inside
 
-MARK = "HEADGATE_LAB_FOLDER"
-ROLE = "HEADGATE_LAB_ROLE"
+FOLDER_VARIABLE = "HEADGATE_LAB_FOLDER"
+ROLE_VARIABLE = "HEADGATE_LAB_ROLE"
 
 
 @dataclass(frozen=True)
-class Process:
+class LabProcess:
     """A running process of a lab. `role` is what it was started as, `node-1/ovs-vswitchd` for instance."""
 
     pid: int
     role: str
 
 
-def find(folder: Path, role: str | None = None) -> list[Process]:
+def find(folder: Path, role: str | None = None) -> list[LabProcess]:
     """The running processes of the lab in `folder`, those of one role if it is given."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             what = _role(int(entry.name), folder)
             if what is not None and role in (None, what):
-                found.append(Process(int(entry.name), what))
+                found.append(LabProcess(int(entry.name), what))
     return sorted(found, key=lambda process: process.pid)
 
 
@@ -87,7 +87,7 @@ def start(
 
     `keep` are descriptors that it inherits.
     """
-    environment = {**os.environ, **(env or {}), MARK: str(folder), ROLE: role}
+    environment = {**os.environ, **(env or {}), FOLDER_VARIABLE: str(folder), ROLE_VARIABLE: role}
     with log.open("ab") as output:
         if netns is None:
             return _popen(command, environment, output.fileno(), keep)
@@ -123,7 +123,7 @@ def python_path() -> dict[str, str]:
     return {"PYTHONPATH": root + (os.pathsep + before if before else "")}
 
 
-def run(command: Sequence[str], env: Mapping[str, str] | None = None, text: str | None = None) -> str:
+def run_program(command: Sequence[str], env: Mapping[str, str] | None = None, text: str | None = None) -> str:
     """Run a short command and return what it printed. Raises LabError with its own words if it fails."""
     done = subprocess.run(
         list(command), env={**os.environ, **(env or {})}, input=text, capture_output=True, text=True, check=False
@@ -157,9 +157,9 @@ def _role(pid: int, folder: Path) -> str | None:
     except OSError:
         return None
     values = dict(item.partition(b"=")[::2] for item in raw.split(b"\0"))
-    if values.get(MARK.encode()) != str(folder).encode():
+    if values.get(FOLDER_VARIABLE.encode()) != str(folder).encode():
         return None
-    return values.get(ROLE.encode(), b"").decode()
+    return values.get(ROLE_VARIABLE.encode(), b"").decode()
 
 
 def _send(handle: int, number: signal.Signals) -> None:
@@ -169,7 +169,7 @@ def _send(handle: int, number: signal.Signals) -> None:
         return
 
 
-def _wait(handles: Mapping[Process, int], patience: float) -> None:
+def _wait(handles: Mapping[LabProcess, int], patience: float) -> None:
     """Wait until all have ended or `patience` seconds have passed."""
     deadline = time.monotonic() + patience
     waiting = set(handles.values())
@@ -178,7 +178,7 @@ def _wait(handles: Mapping[Process, int], patience: float) -> None:
         waiting -= set(ready)
 
 
-def _gone(process: Process, handle: int) -> bool:
+def _gone(process: LabProcess, handle: int) -> bool:
     """Whether the process has ended; closes its handle then, and reaps it where it is a child of ours."""
     ready, _, _ = select.select([handle], [], [], 0)
     if not ready:

@@ -16,23 +16,23 @@ from pydantic import ValidationError
 from topology.errors import LabError, TopologyError
 from topology.lab import state
 from topology.lab.lab import Lab
-from topology.lab.manifests import CLUSTER_SCOPED, Object, label, verb
-from topology.spec.load import explain
-from topology.spec.model import Namespace, Pod
+from topology.lab.manifests import CLUSTER_SCOPED, Manifest, object_name, verb
+from topology.spec.load import validation_problems
+from topology.spec.model import LabNamespace, LabPod
 
 Work = Callable[[Lab], object]
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenManifest:
     """An object as its user gave it. `place` says where a field of it stands: `policy.yaml:12`."""
 
-    item: Object
+    item: Manifest
     place: Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Step:
+class LabChange:
     """One object: what it is called, what becomes of it, and how."""
 
     name: str
@@ -43,7 +43,7 @@ class Step:
         return f"{self.name} {self.verb}"
 
 
-class FaultyError(LabError):
+class ManifestError(LabError):
     """Manifests that a lab cannot take; `faults` has one line each, with the place."""
 
     def __init__(self, faults: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class FaultyError(LabError):
         self.faults = tuple(faults)
 
 
-def carry_out(lab: Lab, steps: Iterable[Step]) -> None:
+def carry_out(lab: Lab, steps: Iterable[LabChange]) -> None:
     """Do what was found out."""
     for step in steps:
         step.work(lab)
@@ -60,31 +60,31 @@ def carry_out(lab: Lab, steps: Iterable[Step]) -> None:
 # Apply
 
 
-def to_apply(lab: Lab, given: Sequence[Given]) -> list[Step]:
-    """What applying the objects would do, in an order in which it can be done. Raises FaultyError with every fault."""
+def to_apply(lab: Lab, given: Sequence[GivenManifest]) -> list[LabChange]:
+    """The changes that applying the objects makes, in a feasible order. Raises ManifestError with every problem."""
     plan = _Apply(lab, given)
     for one in given:
         plan.take(one)
     if plan.faults:
-        raise FaultyError(plan.faults)
+        raise ManifestError(plan.faults)
     return plan.steps
 
 
 class _Apply:
     """The steps and faults found so far."""
 
-    def __init__(self, lab: Lab, given: Sequence[Given]) -> None:
+    def __init__(self, lab: Lab, given: Sequence[GivenManifest]) -> None:
         self._lab = lab
-        self.steps: list[Step] = []
+        self.steps: list[LabChange] = []
         self.faults: list[str] = []
         self._pods = {pod.key: pod for pod in lab.topology.pods}
-        self._new: list[Pod] = []
-        self._seen: dict[str, Object] = {}
+        self._new: list[LabPod] = []
+        self._seen: dict[str, Manifest] = {}
         known = [item for item in lab.manifests.objects() if item["kind"] == "Namespace"]
         coming = [one.item for one in given if one.item["kind"] == "Namespace"]
         self._namespaces = {item["metadata"]["name"]: item for item in (*known, *coming)}
 
-    def take(self, one: Given) -> None:
+    def take(self, one: GivenManifest) -> None:
         """Find out about one object."""
         item = one.item
         namespace = item["metadata"].get("namespace")
@@ -99,9 +99,9 @@ class _Apply:
         else:
             self._put(one)
 
-    def _put(self, one: Given) -> None:
+    def _put(self, one: GivenManifest) -> None:
         """An object that stands in the folder alone, or that is there already."""
-        before = self._seen.get(label(one.item)) or self._lab.manifests.get(one.item)
+        before = self._seen.get(object_name(one.item)) or self._lab.manifests.get(one.item)
         after = self._lab.manifests.merged(one.item)
         fixed = _FIXED.get(one.item["kind"], ()) if before is not None else ()
         reasons = {path: reason for path in fixed if (reason := _fixed(path, before or {}, after))}
@@ -109,10 +109,10 @@ class _Apply:
             self._fault(one, path, reason)
         if reasons:
             return  # what is refused is nothing that a later object could agree with
-        self._seen[label(one.item)] = after
-        self.steps.append(Step(label(one.item), verb(before, after), _put(one.item)))
+        self._seen[object_name(one.item)] = after
+        self.steps.append(LabChange(object_name(one.item), verb(before, after), _put(one.item)))
 
-    def _take_new_pod(self, one: Given) -> None:
+    def _take_new_pod(self, one: GivenManifest) -> None:
         try:
             pod = self._pod(one.item)
             self._lab.grown([*self._new, pod], self._models())
@@ -124,10 +124,10 @@ class _Apply:
             self._new.append(pod)
             self._pods[pod.key] = pod
             models = self._models()
-            self._seen[label(one.item)] = one.item
-            self.steps.append(Step(label(one.item), "created", _make(pod, models, one.item)))
+            self._seen[object_name(one.item)] = one.item
+            self.steps.append(LabChange(object_name(one.item), "created", _make(pod, models, one.item)))
 
-    def _pod(self, item: Object) -> Pod:
+    def _pod(self, item: Manifest) -> LabPod:
         """The pod that a manifest asks for. Raises _RefusedError with the field that a lab cannot do."""
         spec = item.get("spec") or {}
         if spec.get("hostNetwork"):
@@ -144,7 +144,7 @@ class _Apply:
         ]
         metadata = item["metadata"]
         try:
-            return Pod.model_validate(
+            return LabPod.model_validate(
                 {
                     "namespace": metadata["namespace"],
                     "name": metadata["name"],
@@ -155,20 +155,21 @@ class _Apply:
                 }
             )
         except ValidationError as error:
-            raise _RefusedError("", "; ".join(explain(error))) from error
+            raise _RefusedError("", "; ".join(validation_problems(error))) from error
 
     def _emptiest(self, nodes: Sequence[str]) -> str:
         """Where a pod goes that names no node, as a scheduler would have it."""
         there = [pod.node for pod in self._pods.values()]
         return min(nodes, key=there.count)
 
-    def _models(self) -> list[Namespace]:
+    def _models(self) -> list[LabNamespace]:
         return [
-            Namespace(name=name, labels=item["metadata"].get("labels") or {}) for name, item in self._namespaces.items()
+            LabNamespace(name=name, labels=item["metadata"].get("labels") or {})
+            for name, item in self._namespaces.items()
         ]
 
-    def _fault(self, one: Given, path: str, reason: str) -> None:
-        self.faults.append(f"{one.place(path)}: {label(one.item)}: {f'{path}: ' if path else ''}{reason}")
+    def _fault(self, one: GivenManifest, path: str, reason: str) -> None:
+        self.faults.append(f"{one.place(path)}: {object_name(one.item)}: {f'{path}: ' if path else ''}{reason}")
 
 
 class _RefusedError(Exception):
@@ -186,7 +187,7 @@ _FIXED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _fixed(path: str, before: Object, after: Object) -> str:
+def _fixed(path: str, before: Manifest, after: Manifest) -> str:
     """Why the field cannot become what it would, empty where it stays as it is."""
     there, wanted = (_compared(path, _at(item, path)) for item in (before, after))
     if there == wanted or wanted is None:
@@ -232,17 +233,17 @@ def _unknown(kind: str, name: object, there: Iterable[str]) -> str:
     return f"{kind} {name} not found; {hint}"
 
 
-def _key(item: Object) -> str:
+def _key(item: Manifest) -> str:
     return f"{item['metadata'].get('namespace')}/{item['metadata']['name']}"
 
 
-def _put(item: Object) -> Work:
+def _put(item: Manifest) -> Work:
     return lambda lab: lab.manifests.put([item])
 
 
-def _make(pod: Pod, namespaces: Sequence[Namespace], item: Object) -> Work:
+def _make(pod: LabPod, namespaces: Sequence[LabNamespace], item: Manifest) -> Work:
     def work(lab: Lab) -> None:
-        with state.locked(lab.base, lab.topology.name):
+        with state.lab_locked(lab.base, lab.topology.name):
             lab.add_pods([pod], namespaces)
             lab.manifests.put([item])  # with what only the manifest says, annotations for instance
 
@@ -252,41 +253,45 @@ def _make(pod: Pod, namespaces: Sequence[Namespace], item: Object) -> Work:
 # Delete
 
 
-def to_delete(lab: Lab, given: Sequence[Given]) -> list[Step]:
-    """What deleting the objects would do; with a namespace goes what is in it. Raises FaultyError with every fault."""
-    faults = [
-        f"{one.place('metadata.name')}: {label(one.item)}: a lab that is up keeps its nodes; run `headgate lab down`"
+def to_delete(lab: Lab, given: Sequence[GivenManifest]) -> list[LabChange]:
+    """The changes that deleting the objects makes; a namespace takes its objects along. Raises ManifestError."""
+    problems = [
+        f"{one.place('metadata.name')}: {object_name(one.item)}: a node of a running lab cannot be deleted; "
+        f"run `headgate lab down`"
         for one in given
         if one.item["kind"] == "Node"
     ]
-    if faults:
-        raise FaultyError(faults)
-    steps: dict[str, Step] = {}
+    if problems:
+        raise ManifestError(problems)
+    steps: dict[str, LabChange] = {}
     for one in given:
         found = lab.manifests.get(one.item)
         inside = _inside(lab, one.item) if found is not None else []
         for item in (*inside, one.item):
             gone = found is None
-            steps.setdefault(label(item), Step(label(item), NOT_FOUND if gone else "deleted", _delete(lab, item)))
+            steps.setdefault(
+                object_name(item),
+                LabChange(object_name(item), VERB_NOT_FOUND if gone else "deleted", _delete(lab, item)),
+            )
     return list(steps.values())
 
 
-NOT_FOUND = "not found"
+VERB_NOT_FOUND = "not found"
 
 
-def _inside(lab: Lab, item: Object) -> list[Object]:
+def _inside(lab: Lab, item: Manifest) -> list[Manifest]:
     if item["kind"] != "Namespace":
         return []
     name = item["metadata"]["name"]
     return [other for other in lab.manifests.objects() if other["metadata"].get("namespace") == name]
 
 
-def _delete(lab: Lab, item: Object) -> Work:
+def _delete(lab: Lab, item: Manifest) -> Work:
     key = _key(item)
     if item["kind"] == "Pod" and any(pod.key == key for pod in lab.topology.pods):
 
         def work(lab: Lab) -> None:
-            with state.locked(lab.base, lab.topology.name):
+            with state.lab_locked(lab.base, lab.topology.name):
                 lab.remove_pod(key)
 
         return work

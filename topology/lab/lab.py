@@ -23,21 +23,21 @@ from typing import Any, NoReturn
 from topology.errors import LabError
 from topology.host import links, machine, netns, process
 from topology.lab import state
-from topology.lab.manifests import Folder, cluster_objects, label, parse, pod_object
-from topology.lab.node import BRIDGE, NodeSwitch, alive
-from topology.lab.objects import Cluster, Objects
-from topology.lab.pod import PodLink, attach, detach, make_host, pod_uid
-from topology.lab.product import Product, free_port
-from topology.lab.state import BASE, State
+from topology.lab.manifests import LabManifests, cluster_objects, object_name, parse_manifests, pod_object
+from topology.lab.node import LAB_BRIDGE, NodeSwitch, is_running
+from topology.lab.objects import LabCluster, ObjectStore
+from topology.lab.pod import PodLink, attach_pods, detach_pods, make_host, pod_uid
+from topology.lab.product import LabController, free_port
+from topology.lab.state import LABS_FOLDER, LabState
 from topology.probe import client
-from topology.probe.matrix import Matrix, Probe, mesh
+from topology.probe.matrix import LabProbe, Matrix, probe_mesh
 from topology.probe.traffic import Capture, Traffic
-from topology.spec.address import Endpoint, plan
+from topology.spec.address import LabEndpoint, plan_endpoints
 from topology.spec.load import check_topology
-from topology.spec.model import Namespace, Pod, Port, Topology
+from topology.spec.model import LabNamespace, LabPod, LabPort, Topology
 
 HOST_PREFIXES = {4: 32, 6: 128}
-SETTLE = 30.0
+REALIZE_SECONDS = 30.0
 Progress = Callable[[str], None]
 
 
@@ -49,7 +49,11 @@ class Lab:
     """One lab. Making the object does nothing yet; `up` makes the lab, `Lab.load` finds one that is up."""
 
     def __init__(
-        self, topology: Topology, base: Path = BASE, current: State | None = None, cluster: Cluster | None = None
+        self,
+        topology: Topology,
+        base: Path = LABS_FOLDER,
+        current: LabState | None = None,
+        cluster: LabCluster | None = None,
     ) -> None:
         self.topology = topology
         self.base = base
@@ -57,16 +61,16 @@ class Lab:
         self.state = current
         self.environment: dict[str, str] = {}
         self.cluster = cluster
-        self.objects: Objects = cluster.objects if cluster else self.manifests
-        self.endpoints: dict[str, Endpoint] = plan(topology)
+        self.objects: ObjectStore = cluster.objects if cluster else self.manifests
+        self.endpoints: dict[str, LabEndpoint] = plan_endpoints(topology)
         self.prefixes = {4: topology.subnets.ipv4.prefixlen, 6: topology.subnets.ipv6.prefixlen}
 
     @classmethod
-    def load(cls, name: str, base: Path = BASE) -> Lab:
+    def load(cls, name: str, base: Path = LABS_FOLDER) -> Lab:
         """The lab of that name that is up. Raises LabError if there is none."""
-        found = state.load(base / name)
+        found = state.load_lab(base / name)
         if found is None or not found[1].ready:
-            others = ", ".join(state.labs(base)) or "none"
+            others = ", ".join(state.lab_names(base)) or "none"
             raise LabError(f"no lab {name} is up (run `headgate lab up`); labs under {base}: {others}")
         return cls(found[0], base, found[1])
 
@@ -76,9 +80,9 @@ class Lab:
         return self.folder / "netns"
 
     @property
-    def manifests(self) -> Folder:
+    def manifests(self) -> LabManifests:
         """The folder that the controller watches, unless the lab has a cluster."""
-        return Folder(self.folder / "manifests")
+        return LabManifests(self.folder / "manifests")
 
     @property
     def nodes(self) -> dict[str, NodeSwitch]:
@@ -92,23 +96,23 @@ class Lab:
         }
 
     @property
-    def product(self) -> Product:
+    def product(self) -> LabController:
         """The controller. Raises LabError if the lab is up without one."""
         current = self.current()
         if not current.controller:
             raise LabError(f"the lab {self.topology.name} was brought up without a controller")
         ovsdbs = tuple(node.ovsdb for node in self.nodes.values())
         source = ("--kubeconfig", self.cluster.kubeconfig) if self.cluster else ("--manifests", self.manifests.path)
-        return Product(self.folder, current.openflow_port, current.http_port, ovsdbs, source, self.environment)
+        return LabController(self.folder, current.openflow_port, current.http_port, ovsdbs, source, self.environment)
 
     # Up and down
 
     def up(
         self,
-        datapath: machine.Choice = "auto",
+        datapath: machine.DatapathChoice = "auto",
         controller: bool = True,
         http_port: int = 0,
-        settle: float = SETTLE,
+        settle: float = REALIZE_SECONDS,
         progress: Progress = _silent,
     ) -> bool:
         """Bring the lab up; returns False if it was up already. What a crashed one left is removed first.
@@ -117,15 +121,15 @@ class Lab:
         the bridges pass nothing until somebody adds flows. `settle` is how long the controller may take to realize
         everything. On any failure everything is taken down again.
         """
-        with state.locked(self.base, self.topology.name):
+        with state.lab_locked(self.base, self.topology.name):
             if self._is_up():
                 return self._revive(settle, progress)
-            chosen = machine.choose(datapath)
-            machine.require(chosen)
+            chosen = machine.choose_datapath(datapath)
+            machine.require_lab_support(chosen)
             if self.folder.exists():
                 progress("removing what an earlier lab of this name left behind")
                 self._remove()
-            self.state = State(chosen, controller, free_port(), http_port or free_port())
+            self.state = LabState(chosen, controller, free_port(), http_port or free_port())
             try:
                 self._make(progress)
                 if controller:
@@ -135,22 +139,22 @@ class Lab:
                 self._remove()
                 raise
             self.state = dataclasses.replace(self.current(), ready=True)
-            state.save(self.folder, self.topology, self.state)
+            state.save_lab(self.folder, self.topology, self.state)
             return True
 
     def down(self) -> bool:
         """Take the lab down, whatever is left of it; returns whether there was anything."""
-        with state.locked(self.base, self.topology.name):
+        with state.lab_locked(self.base, self.topology.name):
             there = self.folder.exists() or bool(process.find(self.folder))
             self._remove()
             return there
 
     def _is_up(self) -> bool:
-        found = state.load(self.folder)
+        found = state.load_lab(self.folder)
         if found is None or not found[1].ready:
             return False
         up = Lab(found[0], self.base, found[1])
-        if not all(alive(self.folder, name) for name in up.nodes):
+        if not all(is_running(self.folder, name) for name in up.nodes):
             return False
         if found[0] != self.topology:
             raise LabError(f"the lab {self.topology.name} is up with another topology; run `headgate lab down` first")
@@ -169,7 +173,7 @@ class Lab:
     def _make(self, progress: Progress) -> None:
         self.netns_folder.mkdir(parents=True)
         (self.folder / "manifests").mkdir()
-        state.save(self.folder, self.topology, self.current())
+        state.save_lab(self.folder, self.topology, self.current())
         progress(f"making {len(self.topology.nodes)} nodes ({self.current().datapath} datapath)")
         underlay = self._make_underlay()
         for index, node in enumerate(self.nodes.values()):
@@ -188,7 +192,7 @@ class Lab:
 
     def _serve_all(self) -> None:
         nodes = self.topology.nodes
-        served: dict[str, Sequence[Port]] = {f"node:{node.name}": self.topology.ports for node in nodes}
+        served: dict[str, Sequence[LabPort]] = {f"node:{node.name}": self.topology.ports for node in nodes}
         served |= {f"external:{item.name}": self.topology.served(item) for item in self.topology.externals}
         self._start_servers("servers", served | {pod.key: self.topology.served(pod) for pod in self.topology.pods})
 
@@ -197,13 +201,13 @@ class Lab:
         netns.create(path)
         with netns.inside(path):
             links.switch_ports_only()
-            links.bridge("underlay", self.topology.mtu)
+            links.make_bridge("underlay", self.topology.mtu)
         for index, external in enumerate(self.topology.externals):
             endpoint = self.endpoints[f"external:{external.name}"]
             port = f"to-ext{index}"
             make_host(self.netns_folder / endpoint.netns, endpoint, port, path, HOST_PREFIXES, self.topology.mtu)
             with netns.inside(path):
-                links.enslave(port, "underlay")
+                links.add_to_bridge(port, "underlay")
         return path
 
     def _start_relay(self) -> None:
@@ -211,7 +215,7 @@ class Lab:
         job = [{"netns": str(node.netns), "listen": address, "to": address} for node in self.nodes.values()]
         self._start_job("relay", "topology.lab.relay", job)
 
-    def _start_servers(self, role: str, ports: Mapping[str, Sequence[Port]]) -> None:
+    def _start_servers(self, role: str, ports: Mapping[str, Sequence[LabPort]]) -> None:
         job = [
             {
                 "name": name,
@@ -237,7 +241,7 @@ class Lab:
 
     # Pods that come and go
 
-    def grown(self, pods: Iterable[Pod], namespaces: Iterable[Namespace] = ()) -> Topology:
+    def grown(self, pods: Iterable[LabPod], namespaces: Iterable[LabNamespace] = ()) -> Topology:
         """The topology with these pods in it too, and with the namespaces that it lacks; addresses stay.
 
         Raises TopologyError where one does not fit in.
@@ -249,10 +253,10 @@ class Lab:
             "namespaces": (*pinned.namespaces, *(one for one in namespaces if one.name not in known)),
         }
         found = check_topology({**dict(pinned), **added}, self.topology.name)
-        plan(found)
+        plan_endpoints(found)
         return found
 
-    def add_pods(self, pods: Iterable[Pod], namespaces: Iterable[Namespace] = ()) -> None:
+    def add_pods(self, pods: Iterable[LabPod], namespaces: Iterable[LabNamespace] = ()) -> None:
         """Add pods to a running lab: manifest, namespace and port of each, and its servers. Wait with `wait`.
 
         Raises TopologyError where one does not fit in.
@@ -269,14 +273,14 @@ class Lab:
         pod = self._pod(key)
         node, link = self.nodes[pod.node], self.link(pod)
         self.objects.delete([pod_object(self.topology, pod, self.endpoints)])
-        detach([link], self.netns_folder, node.netns, BRIDGE, node.vsctl)
+        detach_pods([link], self.netns_folder, node.netns, LAB_BRIDGE, node.vsctl)
         pinned = self._pinned()
         self._change(pinned.model_copy(update={"pods": tuple(other for other in pinned.pods if other.key != key)}))
 
-    def _attach(self, pods: Sequence[Pod]) -> None:
+    def _attach(self, pods: Sequence[LabPod]) -> None:
         for name, node in self.nodes.items():
             own = [self.link(pod) for pod in pods if pod.node == name]
-            attach(own, self.netns_folder, node.netns, BRIDGE, node.vsctl, self.prefixes, self.topology.mtu)
+            attach_pods(own, self.netns_folder, node.netns, LAB_BRIDGE, node.vsctl, self.prefixes, self.topology.mtu)
 
     def _pinned(self) -> Topology:
         """The topology with every pod's addresses written down, so that others keep theirs when one goes."""
@@ -287,15 +291,15 @@ class Lab:
         return self.topology.model_copy(update={"pods": pods})
 
     def _change(self, topology: Topology) -> None:
-        self.endpoints = plan(topology)
+        self.endpoints = plan_endpoints(topology)
         self.topology = topology
-        state.save(self.folder, topology, self.current())
+        state.save_lab(self.folder, topology, self.current())
 
-    def link(self, pod: Pod) -> PodLink:
+    def link(self, pod: LabPod) -> PodLink:
         """How a pod is attached to its node's bridge. The UIDs that an API server gives are not known here."""
         return PodLink(self.endpoints[pod.key], "" if self.cluster else pod_uid(self.topology.name, pod.key))
 
-    def _pod(self, key: str) -> Pod:
+    def _pod(self, key: str) -> LabPod:
         for pod in self.topology.pods:
             if pod.key == key:
                 return pod
@@ -303,27 +307,27 @@ class Lab:
 
     # Working with it
 
-    def apply(self, text: str, origin: str = "manifest", wait: float | None = SETTLE) -> list[str]:
+    def apply(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
         """Put objects (YAML or JSON text) into force; returns what was done. Waits so many seconds for it, None not."""
-        done = self.objects.put(parse(text, origin))
+        done = self.objects.put(parse_manifests(text, origin))
         self._settle(wait)
         return done
 
-    def delete(self, text: str, origin: str = "manifest", wait: float | None = SETTLE) -> list[str]:
+    def delete(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
         """Take objects out of force, by kind and name; otherwise like `apply`."""
-        done = self.objects.delete(parse(text, origin))
+        done = self.objects.delete(parse_manifests(text, origin))
         self._settle(wait)
         return done
 
-    def reset(self, wait: float | None = SETTLE) -> None:
+    def reset(self, wait: float | None = REALIZE_SECONDS) -> None:
         """Put the manifests back to what they were after `up`: only the lab's own objects, as the topology has them."""
         own = cluster_objects(self.topology, self.endpoints)
-        names = {label(item) for item in own}
-        self.manifests.delete(item for item in self.manifests.objects() if label(item) not in names)
+        names = {object_name(item) for item in own}
+        self.manifests.delete(item for item in self.manifests.objects() if object_name(item) not in names)
         self.manifests.put(own)
         self._settle(wait)
 
-    def wait(self, timeout: float = SETTLE) -> None:
+    def wait(self, timeout: float = REALIZE_SECONDS) -> None:
         """Wait until all that stands is realized on every switch. Raises LabError with what is missing."""
         self.product.wait(timeout)
 
@@ -334,13 +338,13 @@ class Lab:
     def probe(
         self,
         endpoints: Sequence[str] | None = None,
-        ports: Sequence[Port] | None = None,
+        ports: Sequence[LabPort] | None = None,
         *,
         nodes: bool = False,
         icmp: bool = False,
         families: Sequence[int] | None = None,
         destinations: Sequence[str] | None = None,
-        patience: Sequence[float] = client.PATIENCE,
+        patience: Sequence[float] = client.PROBE_PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
         """Try every endpoint from every endpoint, over all `ports` (those that the topology names) and families.
@@ -354,13 +358,13 @@ class Lab:
     def probes(
         self,
         endpoints: Sequence[str] | None = None,
-        ports: Sequence[Port] | None = None,
+        ports: Sequence[LabPort] | None = None,
         *,
         nodes: bool = False,
         icmp: bool = False,
         families: Sequence[int] | None = None,
         destinations: Sequence[str] | None = None,
-    ) -> list[Probe]:
+    ) -> list[LabProbe]:
         """The probes that `probe` would try."""
         names = [name for name in self.endpoints if nodes or not name.startswith("node:")]
         chosen = names if endpoints is None else list(dict.fromkeys(endpoints))
@@ -368,18 +372,18 @@ class Lab:
         for name in (*chosen, *there):
             self.netns(name)
         ways = self.ports() if ports is None else ports
-        return mesh(chosen, ways, self.topology.families if families is None else families, icmp, there)
+        return probe_mesh(chosen, ways, self.topology.families if families is None else families, icmp, there)
 
     def run_probes(
         self,
-        probes: Iterable[Probe],
-        patience: Sequence[float] = client.PATIENCE,
+        probes: Iterable[LabProbe],
+        patience: Sequence[float] = client.PROBE_PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
         """Try exactly these probes."""
-        return client.run(probes, self.endpoints, self.netns_folder, patience, expected)
+        return client.run_probes(probes, self.endpoints, self.netns_folder, patience, expected)
 
-    def traffic(self, probes: Iterable[Probe], interval: float = 0.005) -> Traffic:
+    def traffic(self, probes: Iterable[LabProbe], interval: float = 0.005) -> Traffic:
         """Lasting traffic, a context manager: see `Traffic`."""
         return Traffic(probes, self.endpoints, self.netns_folder, interval)
 
@@ -387,7 +391,7 @@ class Lab:
         """Counting what arrives at an endpoint, a context manager: see `Capture`."""
         return Capture(self.endpoints[name], self.netns_folder)
 
-    def ports(self) -> list[Port]:
+    def ports(self) -> list[LabPort]:
         """Every port that a pod or an external of the topology serves, by number and protocol."""
         return self.topology.all_served()
 
@@ -417,7 +421,10 @@ class Lab:
         if node is None:
             return {}
         path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-        return {**node.env, "PATH": os.pathsep.join([*path, *(one for one in machine.PLACES if one not in path)])}
+        return {
+            **node.env,
+            "PATH": os.pathsep.join([*path, *(one for one in machine.PROGRAM_FOLDERS if one not in path)]),
+        }
 
     def restart_switch(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """Restart a node's ovs-vswitchd, as an upgrade or a crash does."""
@@ -425,7 +432,7 @@ class Lab:
         node.stop_switch(how)
         node.start_switch()
 
-    def current(self) -> State:
+    def current(self) -> LabState:
         """How the lab was made. Raises LabError before."""
         if self.state is None:
             raise LabError(f"the lab {self.topology.name} is not up")

@@ -16,20 +16,20 @@ import yaml
 from topology.errors import LabError
 from topology.lab.pod import pod_uid
 from topology.spec import strict
-from topology.spec.address import Endpoint
-from topology.spec.model import Namespace, Node, Pod, Topology
+from topology.spec.address import LabEndpoint
+from topology.spec.model import LabNamespace, LabNode, LabPod, Topology
 
-Object = dict[str, Any]
+Manifest = dict[str, Any]
 CLUSTER_SCOPED = frozenset({"Namespace", "Node"})
 
 
-def parse(text: str, origin: str) -> list[Object]:
+def parse_manifests(text: str, origin: str) -> list[Manifest]:
     """The objects of a YAML or JSON text: documents, and the items of any List. Raises LabError naming the document."""
     try:
-        documents = strict.load_all(text)
+        documents = strict.load_yaml_all(text)
     except yaml.YAMLError as error:
-        raise LabError(f"{origin}: not YAML: {strict.why(error)}") from error
-    found: list[Object] = []
+        raise LabError(f"{origin}: not YAML: {strict.yaml_problem(error)}") from error
+    found: list[Manifest] = []
     for number, document in enumerate(documents, 1):
         if document is None:
             continue
@@ -37,17 +37,17 @@ def parse(text: str, origin: str) -> list[Object]:
         items = document.get("items") if isinstance(document, dict) and _is_list(document) else [document]
         if not isinstance(items, list):
             raise LabError(f"{where}: items must be a list")
-        found.extend(checked(item, where) for item in items)
+        found.extend(check_manifest(item, where) for item in items)
     return found
 
 
-class Folder:
+class LabManifests:
     """The manifests of one lab."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def put(self, objects: Iterable[Object]) -> list[str]:
+    def put(self, objects: Iterable[Manifest]) -> list[str]:
         """Write objects, replacing those of the same kind and name; returns their names and what was done.
 
         An object that is so already is not written again.
@@ -57,10 +57,10 @@ class Folder:
             before, after = self.get(item), self.merged(item)
             if after != before:
                 self._write(after)
-            done.append(f"{label(item)} {verb(before, after)}")
+            done.append(f"{object_name(item)} {verb(before, after)}")
         return done
 
-    def merged(self, item: Object) -> Object:
+    def merged(self, item: Manifest) -> Manifest:
         """An object as it would stand in the folder.
 
         What a manifest of a Pod or a Node does not say about place and state (nodeName, uid, status) is kept from the
@@ -71,55 +71,55 @@ class Folder:
         before = self.get(item) if item["kind"] in ("Pod", "Node") else None
         return _merged(before, item) if before else item
 
-    def delete(self, objects: Iterable[Object]) -> list[str]:
+    def delete(self, objects: Iterable[Manifest]) -> list[str]:
         """Remove objects by kind and name; returns their names for people, with those that were not there."""
         done = []
         for item in objects:
             path = self._file(item)
-            done.append(label(item) + (" deleted" if path.exists() else " not found"))
+            done.append(object_name(item) + (" deleted" if path.exists() else " not found"))
             path.unlink(missing_ok=True)
         return done
 
-    def get(self, item: Object) -> Object | None:
+    def get(self, item: Manifest) -> Manifest | None:
         """The object of the same kind and name as it stands in the folder, None if there is none."""
         try:
             text = self._file(item).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        loaded: Object = yaml.safe_load(text)
+        loaded: Manifest = yaml.safe_load(text)
         return loaded
 
-    def objects(self) -> list[Object]:
+    def objects(self) -> list[Manifest]:
         """Every object in the folder."""
         return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(self.path.glob("[!.]*.yaml"))]
 
-    def _file(self, item: Object) -> Path:
+    def _file(self, item: Manifest) -> Path:
         group = item["apiVersion"].rpartition("/")[0].replace("/", "_")
         kind = item["kind"].lower() + (f".{group}" if group else "")
         parts = [kind, item["metadata"].get("namespace", ""), item["metadata"]["name"]]
         return self.path / ("_".join(part for part in parts if part) + ".yaml")
 
-    def _write(self, item: Object) -> None:
+    def _write(self, item: Manifest) -> None:
         path = self._file(item)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         partial.write_text(yaml.safe_dump(item, sort_keys=False), encoding="utf-8")
         partial.replace(path)
 
 
-def verb(before: Object | None, after: Object) -> str:
+def verb(before: Manifest | None, after: Manifest) -> str:
     """What becomes of an object, in kubectl's words."""
     if before is None:
         return "created"
     return "unchanged" if before == after else "configured"
 
 
-def label(item: Object) -> str:
+def object_name(item: Manifest) -> str:
     """An object's name for people: `networkpolicy tenant-a/pol1`."""
     metadata = item["metadata"]
     return f"{item['kind'].lower()} " + "/".join(filter(None, [metadata.get("namespace"), metadata["name"]]))
 
 
-def cluster_objects(topology: Topology, endpoints: Mapping[str, Endpoint]) -> list[Object]:
+def cluster_objects(topology: Topology, endpoints: Mapping[str, LabEndpoint]) -> list[Manifest]:
     """All objects of a lab: namespaces, nodes, pods."""
     return [
         *(namespace_object(namespace) for namespace in topology.namespaces),
@@ -128,9 +128,9 @@ def cluster_objects(topology: Topology, endpoints: Mapping[str, Endpoint]) -> li
     ]
 
 
-def namespace_object(namespace: Namespace) -> Object:
+def namespace_object(namespace: LabNamespace) -> Manifest:
     """The Namespace object."""
-    metadata: Object = {
+    metadata: Manifest = {
         "name": namespace.name,
         "labels": {"kubernetes.io/metadata.name": namespace.name, **namespace.labels},
     }
@@ -139,7 +139,7 @@ def namespace_object(namespace: Namespace) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
-def node_object(node: Node, endpoint: Endpoint) -> Object:
+def node_object(node: LabNode, endpoint: LabEndpoint) -> Manifest:
     """The Node object with its addresses."""
     return {
         "apiVersion": "v1",
@@ -149,7 +149,7 @@ def node_object(node: Node, endpoint: Endpoint) -> Object:
     }
 
 
-def pod_object(topology: Topology, pod: Pod, endpoints: Mapping[str, Endpoint]) -> Object:
+def pod_object(topology: Topology, pod: LabPod, endpoints: Mapping[str, LabEndpoint]) -> Manifest:
     """The Pod object as the API has it once the pod runs."""
     ports = [
         {"containerPort": port.port, "protocol": port.protocol, **({"name": port.name} if port.name else {})}
@@ -177,11 +177,11 @@ def pod_object(topology: Topology, pod: Pod, endpoints: Mapping[str, Endpoint]) 
     }
 
 
-def _is_list(document: Object) -> bool:
+def _is_list(document: Manifest) -> bool:
     return str(document.get("kind", "")).endswith("List") and "items" in document
 
 
-def checked(item: object, where: str) -> Object:
+def check_manifest(item: object, where: str) -> Manifest:
     """An object with the namespace `default` where it needs one. Raises LabError for what has no kind or name."""
     if not isinstance(item, dict):
         raise LabError(f"{where}: not an object")
@@ -199,14 +199,14 @@ def checked(item: object, where: str) -> Object:
     return item
 
 
-def _named(item: Object) -> Object:
+def _named(item: Manifest) -> Manifest:
     """A Namespace with the label that the API server puts on every one."""
     metadata = item["metadata"]
     labels = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
     return {**item, "metadata": {**metadata, "labels": labels}}
 
 
-def _merged(before: Object, item: Object) -> Object:
+def _merged(before: Manifest, item: Manifest) -> Manifest:
     """A Pod or Node as the user gave it, with what only the lab knows from the one that stands."""
     metadata = {**{key: before["metadata"][key] for key in ("uid",) if key in before["metadata"]}, **item["metadata"]}
     found = {**item, "metadata": metadata, "status": {**before.get("status", {}), **(item.get("status") or {})}}

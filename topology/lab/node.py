@@ -14,10 +14,10 @@ from pathlib import Path
 
 from topology.errors import LabError
 from topology.host import links, netns, process
-from topology.host.machine import Datapath, program, schema
-from topology.spec.address import Endpoint
+from topology.host.machine import Datapath, ovs_schema, program
+from topology.spec.address import LabEndpoint
 
-BRIDGE = "br-int"
+LAB_BRIDGE = "br-int"
 UPLINK = "uplink"
 SOCKET_PATH_LIMIT = 100
 
@@ -28,7 +28,7 @@ class NodeSwitch:
 
     folder: Path
     name: str
-    endpoint: Endpoint
+    endpoint: LabEndpoint
     prefixes: Mapping[int, int]
     mtu: int
     datapath: Datapath
@@ -51,7 +51,7 @@ class NodeSwitch:
     @property
     def management(self) -> str:
         """The socket for `ovs-ofctl dump-flows` on the node's bridge."""
-        return f"unix:{self.home}/{BRIDGE}.mgmt"
+        return f"unix:{self.home}/{LAB_BRIDGE}.mgmt"
 
     @property
     def env(self) -> dict[str, str]:
@@ -67,11 +67,11 @@ class NodeSwitch:
         with netns.inside(self.netns):
             links.quiet_namespace()
             links.switch_ports_only()
-            links.veth(UPLINK, underlay_port, underlay, self.mtu)
+            links.make_veth(UPLINK, underlay_port, underlay, self.mtu)
             links.checksums_in_software(UPLINK)
         with netns.inside(underlay):
-            links.enslave(underlay_port, "underlay")
-        process.run([program("ovsdb-tool"), "create", str(self.home / "conf.db"), schema()], self.env)
+            links.add_to_bridge(underlay_port, "underlay")
+        process.run_program([program("ovsdb-tool"), "create", str(self.home / "conf.db"), ovs_schema()], self.env)
         self.start_database()
         self.vsctl(["--no-wait", "init"])
         self.vsctl(["--no-wait", *self._bridge_commands()])
@@ -94,7 +94,7 @@ class NodeSwitch:
         self._start("ovs-vswitchd", [self.ovsdb])
         self.vsctl(["set", "Open_vSwitch", ".", f"external_ids:hostname={self.name}"])
         with netns.inside(self.netns):
-            links.configure(BRIDGE, self.endpoint.addresses, self.prefixes, self.mtu)
+            links.configure_interface(LAB_BRIDGE, self.endpoint.addresses, self.prefixes, self.mtu)
 
     def stop_switch(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the node's ovs-vswitchd."""
@@ -102,15 +102,17 @@ class NodeSwitch:
 
     def vsctl(self, arguments: Sequence[str]) -> str:
         """Run ovs-vsctl on the node's database. Raises LabError."""
-        return process.run([program("ovs-vsctl"), f"--db={self.ovsdb}", "--timeout=30", *arguments], self.env)
+        return process.run_program([program("ovs-vsctl"), f"--db={self.ovsdb}", "--timeout=30", *arguments], self.env)
 
     def ofctl(self, command: str, *arguments: str) -> str:
         """Run ovs-ofctl with `command` on the node's bridge. Raises LabError."""
-        return process.run([program("ovs-ofctl"), "-OOpenFlow14", command, self.management, *arguments], self.env)
+        return process.run_program(
+            [program("ovs-ofctl"), "-OOpenFlow14", command, self.management, *arguments], self.env
+        )
 
     def appctl(self, *arguments: str) -> str:
         """Run ovs-appctl on the node's ovs-vswitchd. Raises LabError."""
-        return process.run([program("ovs-appctl"), "--target=ovs-vswitchd", *arguments], self.env)
+        return process.run_program([program("ovs-appctl"), "--target=ovs-vswitchd", *arguments], self.env)
 
     def _bridge_commands(self) -> list[str]:
         kind = "netdev" if self.datapath == "userspace" else "system"
@@ -121,11 +123,21 @@ class NodeSwitch:
             f"external_ids:hostname={self.name}",
             f"external_ids:system-id={self.name}",
         ]
-        commands += ["--", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, f"datapath_type={kind}", "fail_mode=secure"]
+        commands += [
+            "--",
+            "add-br",
+            LAB_BRIDGE,
+            "--",
+            "set",
+            "Bridge",
+            LAB_BRIDGE,
+            f"datapath_type={kind}",
+            "fail_mode=secure",
+        ]
         commands += [f'other_config:hwaddr="{self.endpoint.mac}"', "other_config:disable-in-band=true"]
         commands += ["protocols=[OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15]"]
-        commands += ["--", "set", "Interface", BRIDGE, f"mtu_request={self.mtu}"]
-        commands += ["--", "add-port", BRIDGE, UPLINK]
+        commands += ["--", "set", "Interface", LAB_BRIDGE, f"mtu_request={self.mtu}"]
+        commands += ["--", "add-port", LAB_BRIDGE, UPLINK]
         commands += ["--", "set", "Interface", UPLINK, "external_ids:headgate-role=uplink"]
         return commands
 
@@ -141,7 +153,7 @@ class NodeSwitch:
             raise LabError(f"{role} did not start: {output.read_text(encoding='utf-8').strip()} (see {log})")
 
 
-def alive(folder: Path, name: str) -> bool:
+def is_running(folder: Path, name: str) -> bool:
     """Whether both of the node's daemons run."""
     roles = {found.role for found in process.find(folder) if os.path.exists(f"/proc/{found.pid}")}
     return {f"{name}/ovsdb-server", f"{name}/ovs-vswitchd"} <= roles

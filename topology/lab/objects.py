@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class Objects(Protocol):
+class ObjectStore(Protocol):
     """Takes objects as they stand in manifests."""
 
     def put(self, objects: Iterable[dict[str, Any]]) -> list[str]:
@@ -19,11 +19,11 @@ class Objects(Protocol):
 
 
 @dataclass(frozen=True)
-class Cluster:
+class LabCluster:
     """An API server that has the objects. Who made it takes it down, and what is left in it.
 
     `kubeconfig` is the controller's; `objects` leads there with the rights of an administrator.
     """
 
     kubeconfig: Path
-    objects: Objects
+    objects: ObjectStore

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topology.host import links, netns
-from topology.spec.address import Endpoint
+from topology.spec.address import LabEndpoint
 
-INSIDE = "eth0"
+POD_INTERFACE = "eth0"
 Vsctl = Callable[[Sequence[str]], str]
 
 
@@ -25,7 +25,7 @@ Vsctl = Callable[[Sequence[str]], str]
 class PodLink:
     """A pod to attach: its endpoint and the UID of its Kubernetes object, "" where that is not known here."""
 
-    endpoint: Endpoint
+    endpoint: LabEndpoint
     uid: str
 
     @property
@@ -41,7 +41,7 @@ def pod_uid(lab: str, key: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"headgate-lab:{lab}/{key}"))
 
 
-def attach(
+def attach_pods(
     pods: Iterable[PodLink],
     folder: Path,
     where: Path | None,
@@ -64,18 +64,18 @@ def attach(
 
 
 def make_host(
-    path: Path, endpoint: Endpoint, outer: str, where: Path | None, prefixes: Mapping[int, int], mtu: int
+    path: Path, endpoint: LabEndpoint, outer: str, where: Path | None, prefixes: Mapping[int, int], mtu: int
 ) -> None:
     """Make one namespace with an interface that has the endpoint's addresses; its other end is `outer` in `where`."""
     netns.create(path)
     with netns.inside(path):
         links.quiet_namespace()
     with netns.inside(where) if where is not None else nullcontext():
-        links.veth(outer, INSIDE, path, mtu, endpoint.mac)
+        links.make_veth(outer, POD_INTERFACE, path, mtu, endpoint.mac)
         links.checksums_in_software(outer)
     with netns.inside(path):
-        links.checksums_in_software(INSIDE)
-        links.configure(INSIDE, endpoint.addresses, prefixes, mtu)
+        links.checksums_in_software(POD_INTERFACE)
+        links.configure_interface(POD_INTERFACE, endpoint.addresses, prefixes, mtu)
 
 
 def port_commands(pod: PodLink, bridge: str) -> list[str]:
@@ -86,7 +86,7 @@ def port_commands(pod: PodLink, bridge: str) -> list[str]:
     return commands + [f'external_ids:{key}="{value}"' for key, value in ids.items() if value]
 
 
-def detach(pods: Iterable[PodLink], folder: Path, where: Path | None, bridge: str, vsctl: Vsctl) -> None:
+def detach_pods(pods: Iterable[PodLink], folder: Path, where: Path | None, bridge: str, vsctl: Vsctl) -> None:
     """Undo `attach`; what is gone already is no error."""
     for pod in pods:
         vsctl(["--if-exists", "del-port", bridge, pod.interface])

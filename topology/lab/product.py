@@ -18,15 +18,15 @@ from typing import Any
 
 from topology.errors import LabError
 from topology.host import process
-from topology.lab.state import url
+from topology.lab.state import controller_url
 
-ROLE = "headgate"
-FAILED = 1  # the exit code where it answers, and not everything is realized
+CONTROLLER_ROLE = "headgate"
+EXIT_NOT_REALIZED = 1  # the exit code where it answers, and not everything is realized
 NOT_REALIZED = "headgate: not everything is realized"  # how it begins to say so
 
 
 @dataclass(frozen=True)
-class Product:
+class LabController:
     """The controller of one lab: where it listens, and what it is given."""
 
     folder: Path
@@ -39,7 +39,7 @@ class Product:
     @property
     def server(self) -> str:
         """What `headgate --server` takes to ask this controller."""
-        return url(self.http_port)
+        return controller_url(self.http_port)
 
     @property
     def log(self) -> Path:
@@ -67,8 +67,8 @@ class Product:
         """Start the controller without waiting for anything."""
         return process.start(
             self.folder,
-            ROLE,
-            [*command(), *self.arguments()],
+            CONTROLLER_ROLE,
+            [*headgate_command(), *self.arguments()],
             env={**process.python_path(), **self.environment},
             log=self.log,
         )
@@ -87,11 +87,11 @@ class Product:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> bool:
         """End the controller, by SIGKILL if `how` says so; returns whether it ran."""
-        return process.end(self.folder, ROLE, how, patience=10) > 0
+        return process.end(self.folder, CONTROLLER_ROLE, how, patience=10) > 0
 
     def running(self) -> bool:
         """Whether the controller's process is there."""
-        return bool(process.find(self.folder, ROLE))
+        return bool(process.find(self.folder, CONTROLLER_ROLE))
 
     def wait(self, timeout: float) -> None:
         """Wait until everything that stands in the manifests and on the switches is realized. Raises LabError."""
@@ -99,14 +99,14 @@ class Product:
         if done.returncode == 0:
             return
         said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(NOT_REALIZED)]
-        if done.returncode != FAILED:  # it gave no answer, so that its log is all there is
+        if done.returncode != EXIT_NOT_REALIZED:  # it gave no answer, so that its log is all there is
             said += ["its log ends with:", self.tail()]
         raise LabError("\n".join([f"not everything is in force after {timeout:g} s:", *said]))
 
     def call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run another headgate command against this controller."""
         return subprocess.run(
-            [*command(), "--server", self.server, *arguments],
+            [*headgate_command(), "--server", self.server, *arguments],
             env={**os.environ, **process.python_path()},
             capture_output=True,
             text=True,
@@ -131,7 +131,7 @@ class Product:
             return ""
 
 
-def command() -> list[str]:
+def headgate_command() -> list[str]:
     """How to run headgate: with the interpreter that runs this, so that both come from one environment.
 
     A folder called `controller` where the user happens to be is not looked at (-P).

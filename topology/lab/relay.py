@@ -22,8 +22,8 @@ from typing import Any
 
 from topology.host.netns import in_thread, inside
 
-CHUNK = 1 << 16
-PAUSE = 0.05
+RELAY_BYTES = 1 << 16
+RELAY_PAUSE = 0.05
 
 
 def _listen(netns: Path, host: str, port: int) -> socket.socket:
@@ -37,7 +37,7 @@ def _listen(netns: Path, host: str, port: int) -> socket.socket:
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Pass bytes on until one side ends; then end the other too, so that both see the connection go."""
     try:
-        while data := await reader.read(CHUNK):
+        while data := await reader.read(RELAY_BYTES):
             writer.write(data)
             await writer.drain()
     except OSError:
@@ -60,7 +60,7 @@ async def _connect(
             reader, writer = await asyncio.open_connection(host, port)
         except OSError:
             try:
-                data = await asyncio.wait_for(switch.read(CHUNK), PAUSE)
+                data = await asyncio.wait_for(switch.read(RELAY_BYTES), RELAY_PAUSE)
             except TimeoutError:
                 continue
             except OSError:

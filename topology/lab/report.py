@@ -8,12 +8,12 @@ from typing import Any
 from topology.host import process
 from topology.lab.lab import Lab
 from topology.lab.manifests import namespace_object, pod_object
-from topology.lab.node import alive
-from topology.lab.product import ROLE
-from topology.spec.model import Namespace, Pod
+from topology.lab.node import is_running
+from topology.lab.product import CONTROLLER_ROLE
+from topology.spec.model import LabNamespace, LabPod
 
 
-def describe(lab: Lab) -> dict[str, Any]:
+def describe_lab(lab: Lab) -> dict[str, Any]:
     """Everything one needs to work with a lab that is up: addresses, sockets, namespaces, processes.
 
     `server` is None when the lab was brought up without a controller; `controller` says whether it runs. Raises
@@ -26,7 +26,7 @@ def describe(lab: Lab) -> dict[str, Any]:
         "folder": str(lab.folder),
         "datapath": current.datapath,
         "server": lab.product.server if current.controller else None,
-        "controller": any(found.role == ROLE for found in running),
+        "controller": any(found.role == CONTROLLER_ROLE for found in running),
         "nodes": _nodes(lab),
         "namespaces": [
             {"name": namespace.name, "labels": _namespace_labels(lab, namespace)}
@@ -46,7 +46,7 @@ def _nodes(lab: Lab) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "running": alive(lab.folder, name),
+            "running": is_running(lab.folder, name),
             "addresses": list(node.endpoint.addresses.values()),
             "ovsdb": node.ovsdb,
             "management": node.management,
@@ -72,12 +72,12 @@ def _pods(lab: Lab) -> list[dict[str, Any]]:
     ]
 
 
-def _pod_labels(lab: Lab, pod: Pod) -> dict[str, str]:
+def _pod_labels(lab: Lab, pod: LabPod) -> dict[str, str]:
     """The labels as they are now, whatever the topology began with."""
     return _labels(lab, pod_object(lab.topology, pod, lab.endpoints), pod.labels)
 
 
-def _namespace_labels(lab: Lab, namespace: Namespace) -> dict[str, str]:
+def _namespace_labels(lab: Lab, namespace: LabNamespace) -> dict[str, str]:
     return _labels(lab, namespace_object(namespace), namespace.labels)
 
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from topology.host.machine import Datapath
     from topology.spec.model import Topology
 
-BASE = Path("/run/headgate-lab")
+LABS_FOLDER = Path("/run/headgate-lab")
 
 
 @dataclass(frozen=True)
-class State:
+class LabState:
     """`ready` is False while the lab is being made, so that a crash in between can be told from a lab."""
 
     datapath: Datapath
@@ -35,7 +35,7 @@ class State:
     ready: bool = False
 
 
-def save(folder: Path, topology: Topology, state: State) -> None:
+def save_lab(folder: Path, topology: Topology, state: LabState) -> None:
     """Write both files, each replaced as a whole."""
     for name, text in (
         ("topology.json", topology.model_dump_json(indent=1)),
@@ -46,20 +46,20 @@ def save(folder: Path, topology: Topology, state: State) -> None:
         partial.replace(folder / name)
 
 
-def load(folder: Path) -> tuple[Topology, State] | None:
+def load_lab(folder: Path) -> tuple[Topology, LabState] | None:
     """What `save` wrote, None if there is nothing or only half of it."""
     from topology.spec.load import check_topology  # only here: who asks for names alone is to have them at once
 
     try:
         topology = json.loads((folder / "topology.json").read_text(encoding="utf-8"))
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return check_topology(topology, str(folder / "topology.json")), State(**state)
+        return check_topology(topology, str(folder / "topology.json")), LabState(**state)
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
 @contextmanager
-def locked(base: Path, name: str) -> Iterator[None]:
+def lab_locked(base: Path, name: str) -> Iterator[None]:
     """Hold the lab's lock, for the time of the block. Raises LabError when another command holds it."""
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = base / f".{name}.lock"
@@ -82,24 +82,24 @@ def locked(base: Path, name: str) -> Iterator[None]:
             base.rmdir()
 
 
-def labs(base: Path = BASE) -> list[str]:
+def lab_names(base: Path = LABS_FOLDER) -> list[str]:
     """The names of the labs under `base`."""
     return sorted(path.parent.name for path in base.glob("*/topology.json"))
 
 
-def controllers(base: Path = BASE) -> dict[str, str]:
+def controller_urls(base: Path = LABS_FOLDER) -> dict[str, str]:
     """The URLs of the controllers of the labs under `base` that are up, by name."""
     found = {}
-    for name in labs(base):
+    for name in lab_names(base):
         try:
-            state = State(**json.loads((base / name / "state.json").read_text(encoding="utf-8")))
+            state = LabState(**json.loads((base / name / "state.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             continue
         if state.ready and state.controller:
-            found[name] = url(state.http_port)
+            found[name] = controller_url(state.http_port)
     return found
 
 
-def url(http_port: int) -> str:
+def controller_url(http_port: int) -> str:
     """What `headgate --server` takes to ask a lab's controller."""
     return f"http://127.0.0.1:{http_port}"

@@ -15,22 +15,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 
 from topology.probe import wire
-from topology.probe.matrix import Outcome, Probe
-from topology.spec.address import Endpoint
+from topology.probe.matrix import LabProbe, Outcome
+from topology.spec.address import LabEndpoint
 
 QUESTION = b"?\n"
 _AT_ONCE = struct.pack("ii", 1, 0)
-Packet = Callable[[bytes], None]
+PacketHandler = Callable[[bytes], None]
 
 
-class Source:
+class EndpointSockets:
     """What attempts from one endpoint share: raw sockets, each with its receivers by key."""
 
-    def __init__(self, endpoint: Endpoint, selector: selectors.BaseSelector) -> None:
+    def __init__(self, endpoint: LabEndpoint, selector: selectors.BaseSelector) -> None:
         self.endpoint = endpoint
         self._selector = selector
         self._raw: dict[tuple[int, int], socket.socket] = {}
-        self.receivers: dict[Hashable, Packet] = {}
+        self.receivers: dict[Hashable, PacketHandler] = {}
         self._next = random.randrange(20000, 40000)
 
     def number(self) -> int:
@@ -64,10 +64,10 @@ class Source:
             return  # nothing more for now, or an error that came back on some packet: its attempt runs out
 
 
-class Attempt(ABC):
+class ProbeAttempt(ABC):
     """One try. `start` sends the first packet; the loop does the rest; `close` ends it in any state."""
 
-    def __init__(self, source: Source, probe: Probe, target: Endpoint) -> None:
+    def __init__(self, source: EndpointSockets, probe: LabProbe, target: LabEndpoint) -> None:
         self.source = source
         self.probe = probe
         self.target = target
@@ -96,10 +96,12 @@ class Attempt(ABC):
         """Release what was opened."""
 
 
-class _Socket(Attempt):
+class _Socket(ProbeAttempt):
     """An attempt with a socket of its own."""
 
-    def __init__(self, source: Source, probe: Probe, target: Endpoint, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, source: EndpointSockets, probe: LabProbe, target: LabEndpoint, selector: selectors.BaseSelector
+    ) -> None:
         super().__init__(source, probe, target)
         self._selector = selector
         self._sock: socket.socket | None = None
@@ -137,7 +139,7 @@ class _Socket(Attempt):
             self.outcome = Outcome.CLOSED
 
 
-class Stream(_Socket):
+class StreamAttempt(_Socket):
     """TCP, or SCTP where the kernel has it: connect, read the server's name, send a line and have it back."""
 
     def start(self) -> None:
@@ -184,7 +186,7 @@ class Stream(_Socket):
         super().close()
 
 
-class Datagram(_Socket):
+class DatagramAttempt(_Socket):
     """UDP: one datagram, answered with the server's name and the datagram."""
 
     def start(self) -> None:
@@ -212,7 +214,7 @@ class Datagram(_Socket):
             self.answered(name)
 
 
-class RawSctp(Attempt):
+class RawSctpAttempt(ProbeAttempt):
     """SCTP where the kernel has none: the four packets that open an association, then an ABORT."""
 
     def start(self) -> None:
@@ -223,7 +225,7 @@ class RawSctp(Attempt):
         self._name = b""
         self._sock = self.source.raw(self.probe.family, socket.IPPROTO_SCTP, _sctp_port)
         self.source.receivers["SCTP", self._port] = self._receive
-        self._send(wire.init(self._port, self.probe.port, self._tag))
+        self._send(wire.sctp_init(self._port, self.probe.port, self._tag))
 
     def close(self) -> None:
         """Release what was opened."""
@@ -252,7 +254,7 @@ class RawSctp(Attempt):
             self.answered(self._name)
 
 
-class Echo(Attempt):
+class EchoAttempt(ProbeAttempt):
     """ICMP or ICMPv6 echo. The kernel answers, so the server's name is not checked."""
 
     def start(self) -> None:
@@ -263,7 +265,7 @@ class Echo(Attempt):
         sock = self.source.raw(family, protocol, _echo_key(family))
         self.source.receivers[self._key] = lambda data: self.answered(self.target.name.encode())
         try:
-            sock.sendto(wire.echo_request(family, 0x4847, self._key[1]), (self.there, 0))
+            sock.sendto(wire.icmp_echo_request(family, 0x4847, self._key[1]), (self.there, 0))
         except OSError:
             return  # no way there at the moment: the attempt runs out
 
@@ -282,7 +284,7 @@ def _sctp_port(data: bytes) -> Hashable:
 
 def _echo_key(family: int) -> Callable[[bytes], Hashable]:
     def key(data: bytes) -> Hashable:
-        found = wire.echo_reply(family, data)
+        found = wire.icmp_echo_reply(family, data)
         return ("ICMP", found[1]) if found is not None and found[0] == 0x4847 else None
 
     return key

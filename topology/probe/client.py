@@ -16,24 +16,31 @@ from pathlib import Path
 from topology.host.links import forget_neighbours
 from topology.host.machine import has_sctp
 from topology.host.netns import enter, in_thread
-from topology.probe.attempts import Attempt, Datagram, Echo, RawSctp, Source, Stream
-from topology.probe.matrix import Matrix, Outcome, Probe
-from topology.probe.pace import Pace
+from topology.probe.attempts import (
+    DatagramAttempt,
+    EchoAttempt,
+    EndpointSockets,
+    ProbeAttempt,
+    RawSctpAttempt,
+    StreamAttempt,
+)
+from topology.probe.matrix import LabProbe, Matrix, Outcome
+from topology.probe.pace import ProbePace
 from topology.probe.servers import raise_file_limit
-from topology.spec.address import Endpoint
+from topology.spec.address import LabEndpoint
 
-PATIENCE = (0.5, 1.0)
-MORE_PATIENCE = (1.5, 2.5)
-PAIRS = 500
-AT_ONCE = 16  # probes that are launched before answers are looked for again
-Expectation = Callable[[Probe], bool]
+PROBE_PATIENCE = (0.5, 1.0)
+RETRY_PATIENCE = (1.5, 2.5)
+MAX_PAIRS = 500
+LAUNCH_BATCH = 16  # probes that are launched before answers are looked for again
+Expectation = Callable[[LabProbe], bool]
 
 
-def run(
-    probes: Iterable[Probe],
-    endpoints: Mapping[str, Endpoint],
+def run_probes(
+    probes: Iterable[LabProbe],
+    endpoints: Mapping[str, LabEndpoint],
     netns_folder: Path,
-    patience: Sequence[float] = PATIENCE,
+    patience: Sequence[float] = PROBE_PATIENCE,
     expected: Expectation | None = None,
 ) -> Matrix:
     """Try every probe and return what came of it, in the same order.
@@ -48,20 +55,20 @@ def run(
 
 
 def _run(
-    wanted: Sequence[Probe],
-    endpoints: Mapping[str, Endpoint],
+    wanted: Sequence[LabProbe],
+    endpoints: Mapping[str, LabEndpoint],
     netns_folder: Path,
     patience: Sequence[float],
     expected: Expectation | None,
-) -> dict[Probe, Outcome]:
+) -> dict[LabProbe, Outcome]:
     raise_file_limit()
-    results: dict[Probe, Outcome] = {}
+    results: dict[LabProbe, Outcome] = {}
     pending = sorted(wanted, key=lambda probe: probe.source)
     with _Prober(endpoints, netns_folder) as prober:
         for seconds in patience:
             prober.round(pending, seconds, results)
             pending = [probe for probe in pending if results[probe] is Outcome.DENIED]
-        for seconds in MORE_PATIENCE if expected is not None else ():
+        for seconds in RETRY_PATIENCE if expected is not None else ():
             pending = [probe for probe in pending if expected is not None and expected(probe)]
             if pending:
                 # Other labs' neighbour entries count towards the same limit: whoever was refused one asks anew.
@@ -71,13 +78,13 @@ def _run(
     return results
 
 
-def _portions(probes: Sequence[Probe]) -> list[list[Probe]]:
+def _portions(probes: Sequence[LabProbe]) -> list[list[LabProbe]]:
     """Cut the probes into portions of no more than PAIRS pairs of endpoints and addresses."""
-    portions: list[list[Probe]] = [[]]
+    portions: list[list[LabProbe]] = [[]]
     pairs: set[tuple[str, str, int]] = set()
     for probe in probes:
         pair = (probe.source, probe.destination, probe.family)
-        if pair not in pairs and len(pairs) == PAIRS:
+        if pair not in pairs and len(pairs) == MAX_PAIRS:
             portions.append([])
             pairs = set()
         pairs.add(pair)
@@ -88,14 +95,14 @@ def _portions(probes: Sequence[Probe]) -> list[list[Probe]]:
 class _Prober:
     """The open namespaces and the loop of one run. Lives and dies in one thread."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], netns_folder: Path) -> None:
+    def __init__(self, endpoints: Mapping[str, LabEndpoint], netns_folder: Path) -> None:
         self._endpoints = endpoints
         self._folder = netns_folder
         self._selector = selectors.DefaultSelector()
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, EndpointSockets] = {}
         self._namespaces: dict[str, int] = {}
         self._here = ""
-        self._pace = Pace()
+        self._pace = ProbePace()
         self._kernel_sctp = has_sctp()
 
     def __enter__(self) -> _Prober:
@@ -108,7 +115,7 @@ class _Prober:
             os.close(fd)
         self._selector.close()
 
-    def round(self, probes: Sequence[Probe], patience: float, results: dict[Probe, Outcome]) -> None:
+    def round(self, probes: Sequence[LabProbe], patience: float, results: dict[LabProbe, Outcome]) -> None:
         """Try each probe once, waiting `patience` seconds for each; what came of it goes into `results`.
 
         All namespaces together have one limit of neighbour entries (net.ipv4.neigh.default.gc_thresh3, 1024 as a
@@ -128,30 +135,30 @@ class _Prober:
                 self._enter(name)
                 forget_neighbours()
 
-    def _portion(self, probes: Sequence[Probe], patience: float, results: dict[Probe, Outcome]) -> None:
+    def _portion(self, probes: Sequence[LabProbe], patience: float, results: dict[LabProbe, Outcome]) -> None:
         """Try these probes, as many at once as are answered soon.
 
         Those that have had no answer for a while are not counted: they are most likely denied and load nothing.
         """
         waiting = deque(probes)
-        flying: deque[tuple[float, Probe, Attempt]] = deque()
+        flying: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
         while waiting or flying:
             now = time.monotonic()
             fresh = sum(1 for started, _, _ in flying if now - started < self._pace.fresh)
-            for _ in range(min(len(waiting), AT_ONCE, self._pace.window - fresh)):
+            for _ in range(min(len(waiting), LAUNCH_BATCH, self._pace.window - fresh)):
                 probe = waiting.popleft()
                 flying.append((time.monotonic(), probe, self._launch(probe)))
-            self._poll(0.0 if waiting and fresh + AT_ONCE < self._pace.window else 0.02)
+            self._poll(0.0 if waiting and fresh + LAUNCH_BATCH < self._pace.window else 0.02)
             flying = self._sort_out(flying, patience, results)
 
     def _sort_out(
-        self, flying: Iterable[tuple[float, Probe, Attempt]], patience: float, results: dict[Probe, Outcome]
-    ) -> deque[tuple[float, Probe, Attempt]]:
+        self, flying: Iterable[tuple[float, LabProbe, ProbeAttempt]], patience: float, results: dict[LabProbe, Outcome]
+    ) -> deque[tuple[float, LabProbe, ProbeAttempt]]:
         """Take the results of what is over; returns what is not."""
         now = time.monotonic()
         # Where answers are slow in coming, one must wait longer to know that there is none.
         longest = patience + 4 * self._pace.delay
-        still: deque[tuple[float, Probe, Attempt]] = deque()
+        still: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
         for started, probe, attempt in flying:
             if attempt.outcome is None and now - started < longest:
                 still.append((started, probe, attempt))
@@ -167,22 +174,22 @@ class _Prober:
             ready: Callable[[], None] = key.data
             ready()
 
-    def _launch(self, probe: Probe) -> Attempt:
+    def _launch(self, probe: LabProbe) -> ProbeAttempt:
         source = self._enter(probe.source)
         target = self._endpoints[probe.destination]
-        attempt: Attempt
+        attempt: ProbeAttempt
         if probe.protocol == "TCP" or (probe.protocol == "SCTP" and self._kernel_sctp):
-            attempt = Stream(source, probe, target, self._selector)
+            attempt = StreamAttempt(source, probe, target, self._selector)
         elif probe.protocol == "UDP":
-            attempt = Datagram(source, probe, target, self._selector)
+            attempt = DatagramAttempt(source, probe, target, self._selector)
         elif probe.protocol == "SCTP":
-            attempt = RawSctp(source, probe, target)
+            attempt = RawSctpAttempt(source, probe, target)
         else:
-            attempt = Echo(source, probe, target)
+            attempt = EchoAttempt(source, probe, target)
         attempt.start()
         return attempt
 
-    def _enter(self, name: str) -> Source:
+    def _enter(self, name: str) -> EndpointSockets:
         """Be in the namespace of the endpoint and have what is kept for it."""
         if name != self._here:
             if name not in self._namespaces:
@@ -191,5 +198,5 @@ class _Prober:
             enter(self._namespaces[name])
             self._here = name
         if name not in self._sources:
-            self._sources[name] = Source(self._endpoints[name], self._selector)
+            self._sources[name] = EndpointSockets(self._endpoints[name], self._selector)
         return self._sources[name]

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from topology.probe.matrix import Matrix, Outcome, Probe
+from topology.probe.matrix import LabProbe, Matrix, Outcome
 
-KEPT = 5  # runs; each newer one makes those needless that it has all probes of
+KEPT_RUNS = 5  # runs; each newer one makes those needless that it has all probes of
 
 
 @dataclass(frozen=True)
-class Run:
+class ProbeRun:
     """What was seen at a time (seconds since the epoch)."""
 
     at: float
@@ -24,32 +24,34 @@ class Run:
         return sum(probe in self.matrix.results for probe in matrix.results)
 
 
-def load(path: Path) -> list[Run]:
+def load_runs(path: Path) -> list[ProbeRun]:
     """The earlier runs, oldest first; none where there are none or the file is not what `remember` wrote."""
     try:
-        return [Run(float(one["at"]), Matrix(dict(map(_entry, one["probes"])))) for one in json.loads(path.read_text())]
+        return [
+            ProbeRun(float(one["at"]), Matrix(dict(map(_entry, one["probes"])))) for one in json.loads(path.read_text())
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def remember(path: Path, runs: Iterable[Run], new: Run) -> None:
+def save_runs(path: Path, runs: Iterable[ProbeRun], new: ProbeRun) -> None:
     """Keep a run for later ones, and those of the earlier ones that it does not stand for."""
     kept = [run for run in runs if run.common(new.matrix) < len(run.matrix.results)]
     told = [
         {"at": run.at, "probes": [[*probe, outcome.value] for probe, outcome in run.matrix.results.items()]}
-        for run in [*kept, new][-KEPT:]
+        for run in [*kept, new][-KEPT_RUNS:]
     ]
     partial = path.with_name(f".{path.name}")
     partial.write_text(json.dumps(told), encoding="utf-8")
     partial.replace(path)
 
 
-def like(runs: Iterable[Run], matrix: Matrix) -> Run | None:
+def comparable_run(runs: Iterable[ProbeRun], matrix: Matrix) -> ProbeRun | None:
     """The run to compare with: the newest one with all these probes, else that with the most of them, else None."""
     best = max(runs, key=lambda run: (run.common(matrix), run.at), default=None)
     return best if best is not None and best.common(matrix) else None
 
 
-def _entry(row: list[object]) -> tuple[Probe, Outcome]:
+def _entry(row: list[object]) -> tuple[LabProbe, Outcome]:
     source, destination, protocol, port, family, outcome = row
-    return Probe(str(source), str(destination), str(protocol), int(str(port)), int(str(family))), Outcome(outcome)
+    return LabProbe(str(source), str(destination), str(protocol), int(str(port)), int(str(family))), Outcome(outcome)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from topology.spec.model import Port
+from topology.spec.model import LabPort
 
 
 class Outcome(enum.Enum):
@@ -29,7 +29,7 @@ class Outcome(enum.Enum):
         return self in (Outcome.ALLOWED, Outcome.CLOSED)
 
 
-class Probe(NamedTuple):
+class LabProbe(NamedTuple):
     """One attempt: from endpoint to endpoint (`namespace/pod`, `node:NAME`, `external:NAME`).
 
     `protocol` is TCP, UDP, SCTP or ICMP; `port` is 0 for ICMP; `family` is 4 or 6.
@@ -50,13 +50,13 @@ class Probe(NamedTuple):
         return f"{self.source} -> {self.destination} {self.way} IPv{self.family}"
 
 
-def mesh(
+def probe_mesh(
     names: Sequence[str],
-    ports: Iterable[Port],
+    ports: Iterable[LabPort],
     families: Iterable[int],
     icmp: bool = False,
     destinations: Sequence[str] | None = None,
-) -> list[Probe]:
+) -> list[LabProbe]:
     """Every endpoint to every endpoint over every port and family, and by echo requests with `icmp`.
 
     With `destinations` every endpoint to those.
@@ -64,14 +64,14 @@ def mesh(
     there = names if destinations is None else destinations
     ways = [*dict.fromkeys((port.protocol, port.port) for port in ports), *([("ICMP", 0)] if icmp else [])]
     kinds = [(protocol, port, family) for protocol, port in ways for family in families]
-    return [Probe(source, destination, *kind) for source in names for destination in there for kind in kinds]
+    return [LabProbe(source, destination, *kind) for source in names for destination in there for kind in kinds]
 
 
 @dataclass(frozen=True)
 class Matrix:
     """The results of one run. Iteration order of `results` is the order of the topology."""
 
-    results: Mapping[Probe, Outcome]
+    results: Mapping[LabProbe, Outcome]
 
     def sources(self) -> list[str]:
         """The endpoints that were probed from, in order."""
@@ -89,7 +89,7 @@ class Matrix:
         """The address families that were probed."""
         return sorted({probe.family for probe in self.results})
 
-    def changes(self, before: Matrix) -> dict[Probe, tuple[Outcome, Outcome]]:
+    def changes(self, before: Matrix) -> dict[LabProbe, tuple[Outcome, Outcome]]:
         """The probes of both runs whose outcome differs, with both outcomes, the earlier one first."""
         both = ((probe, before.results[probe], now) for probe, now in self.results.items() if probe in before.results)
         return {probe: (then, now) for probe, then, now in both if then is not now}
@@ -110,7 +110,7 @@ class Matrix:
         return Matrix(dict(_entries(json.loads(text)["probes"])))
 
 
-def _entries(probes: Iterable[Mapping[str, object]]) -> Iterable[tuple[Probe, Outcome]]:
+def _entries(probes: Iterable[Mapping[str, object]]) -> Iterable[tuple[LabProbe, Outcome]]:
     for entry in probes:
-        fields = {name: entry[name] for name in Probe._fields}
-        yield Probe(**fields), Outcome(entry["outcome"])  # type: ignore[arg-type]  # values of our own JSON
+        fields = {name: entry[name] for name in LabProbe._fields}
+        yield LabProbe(**fields), Outcome(entry["outcome"])  # type: ignore[arg-type]  # values of our own JSON

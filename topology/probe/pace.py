@@ -7,15 +7,15 @@ What a missing answer means is not decided here.
 
 from __future__ import annotations
 
-LEAST, FIRST, MOST = 8, 24, 300
+MIN_WINDOW, FIRST_WINDOW, MAX_WINDOW = 8, 24, 300
 LATE_SECONDS = 0.15
 
 
-class Pace:
+class ProbePace:
     """Counts and times of one run; all seconds are of one monotonic clock."""
 
     def __init__(self) -> None:
-        self._window = float(FIRST)
+        self._window = float(FIRST_WINDOW)
         self._delay = 0.0
         self._cut_at = 0.0
 
@@ -38,8 +38,8 @@ class Pace:
         """An answer took `delay` seconds."""
         self._delay += (delay - self._delay) / 8
         if delay <= LATE_SECONDS:
-            self._window = min(MOST, self._window + 1)
+            self._window = min(MAX_WINDOW, self._window + 1)
         elif now - self._cut_at > delay:
             # Once for all that were under way together.
-            self._window = max(LEAST, self._window / 2)
+            self._window = max(MIN_WINDOW, self._window / 2)
             self._cut_at = now

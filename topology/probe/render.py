@@ -8,18 +8,18 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from topology.probe.matrix import Matrix, Outcome, Probe
+from topology.probe.matrix import LabProbe, Matrix, Outcome
 
 Way = tuple[str, int]
-Cell = tuple[Outcome, ...]
-Grid = dict[tuple[str, str], Cell]
-MARKS = {
+OutcomeCell = tuple[Outcome, ...]
+OutcomeGrid = dict[tuple[str, str], OutcomeCell]
+OUTCOME_MARKS = {
     Outcome.ALLOWED: ("✓", "+", "green"),
     Outcome.CLOSED: ("○", "o", "yellow"),
     Outcome.DENIED: ("✗", "x", "red"),
     Outcome.WRONG: ("!", "!", "bold magenta"),
 }
-MEANING = {
+OUTCOME_MEANINGS = {
     Outcome.ALLOWED: "allowed",
     Outcome.CLOSED: "closed: allowed, nothing listens",
     Outcome.DENIED: "denied",
@@ -29,7 +29,7 @@ MEANING = {
 
 def print_matrix(matrix: Matrix, console: Console, before: Matrix | None = None) -> None:
     """Print the matrix, one table for all ports that look alike. What differs from `before` is set off and counted."""
-    console.print(draw(matrix, before, is_plain(console), console.width))
+    console.print(draw_matrix(matrix, before, is_plain(console), console.width))
 
 
 def is_plain(console: Console) -> bool:
@@ -49,7 +49,7 @@ def outcome_lines(matrix: Matrix, plain: bool = False) -> list[str]:
     return _lines(matrix, {probe: f"{_mark(one, plain)} {one.value}" for probe, one in matrix.results.items()})
 
 
-def _lines(matrix: Matrix, told: Mapping[Probe, str]) -> list[str]:
+def _lines(matrix: Matrix, told: Mapping[LabProbe, str]) -> list[str]:
     """A line for each probe that something is told of; what is the same in all families is told once."""
     families = matrix.families()
     lines: dict[str, None] = {}
@@ -67,7 +67,7 @@ def _short(source: str, destination: str) -> str:
     return name if namespace and source.rpartition("/")[0] == namespace else destination
 
 
-def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, width: int = 80) -> RenderableType:
+def draw_matrix(matrix: Matrix, before: Matrix | None = None, plain: bool = False, width: int = 80) -> RenderableType:
     """The matrix as something that rich can print; `plain` keeps to ASCII.
 
     Where the columns' names do not fit into `width` characters they are numbered as the rows are.
@@ -81,9 +81,9 @@ def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, widt
         parts += [Text(title, "bold"), _table(matrix, grid, new, plain, width), Text("")]
     seen = set(matrix.results.values())
     legend = Text()
-    for outcome, meaning in MEANING.items():
+    for outcome, meaning in OUTCOME_MEANINGS.items():
         if outcome in seen:
-            legend.append(_mark(outcome, plain), MARKS[outcome][2]).append(f" {meaning}   ", "dim")
+            legend.append(_mark(outcome, plain), OUTCOME_MARKS[outcome][2]).append(f" {meaning}   ", "dim")
     if len(matrix.families()) > 1:
         legend.append("4 or 6: only over that family   ", "dim")
     if before is not None:
@@ -91,14 +91,14 @@ def draw(matrix: Matrix, before: Matrix | None = None, plain: bool = False, widt
     return Group(*parts, legend)
 
 
-def _alike(matrix: Matrix) -> list[tuple[list[Way], Grid]]:
+def _alike(matrix: Matrix) -> list[tuple[list[Way], OutcomeGrid]]:
     """The ports grouped by what was seen on them, so that equal tables are drawn once."""
-    grids: dict[Way, Grid] = {way: {} for way in matrix.ways()}
+    grids: dict[Way, OutcomeGrid] = {way: {} for way in matrix.ways()}
     for probe, outcome in matrix.results.items():
         grid = grids[probe.protocol, probe.port]
         pair = (probe.source, probe.destination)
         grid[pair] = (*grid.get(pair, ()), outcome)
-    groups: list[tuple[list[Way], Grid]] = []
+    groups: list[tuple[list[Way], OutcomeGrid]] = []
     for way, grid in grids.items():
         for ways, other in groups:
             if other == grid:
@@ -109,7 +109,7 @@ def _alike(matrix: Matrix) -> list[tuple[list[Way], Grid]]:
     return groups
 
 
-def _table(matrix: Matrix, grid: Grid, changed: set[tuple[str, str]], plain: bool, width: int) -> Table:
+def _table(matrix: Matrix, grid: OutcomeGrid, changed: set[tuple[str, str]], plain: bool, width: int) -> Table:
     sources, destinations = matrix.sources(), matrix.destinations()
     heads = [name.replace("/", "/\n").replace(":", ":\n") for name in destinations]
     longest = max(map(len, sources), default=0)
@@ -129,15 +129,15 @@ def _table(matrix: Matrix, grid: Grid, changed: set[tuple[str, str]], plain: boo
     return table
 
 
-def _cell(cell: Cell | None, families: Sequence[int], changed: bool, plain: bool) -> Text:
+def _cell(cell: OutcomeCell | None, families: Sequence[int], changed: bool, plain: bool) -> Text:
     if cell is None:
         return Text("")
     through = [outcome for outcome in cell if outcome.reachable]
     if Outcome.WRONG in cell:
-        text, style = _mark(Outcome.WRONG, plain), MARKS[Outcome.WRONG][2]
+        text, style = _mark(Outcome.WRONG, plain), OUTCOME_MARKS[Outcome.WRONG][2]
     elif len(set(cell)) == 1 or len(through) == len(cell):
         worst = Outcome.CLOSED if Outcome.CLOSED in cell else cell[0]
-        text, style = _mark(worst, plain), MARKS[worst][2]
+        text, style = _mark(worst, plain), OUTCOME_MARKS[worst][2]
     else:
         text = "".join(str(family) for family, outcome in zip(families, cell, strict=False) if outcome.reachable)
         style = "yellow"
@@ -145,17 +145,17 @@ def _cell(cell: Cell | None, families: Sequence[int], changed: bool, plain: bool
 
 
 def _mark(outcome: Outcome, plain: bool) -> str:
-    return MARKS[outcome][1 if plain else 0]
+    return OUTCOME_MARKS[outcome][1 if plain else 0]
 
 
 def _way(way: Way) -> str:
-    return Probe("", "", way[0], way[1], 0).way
+    return LabProbe("", "", way[0], way[1], 0).way
 
 
 def _families(families: Sequence[int]) -> str:
     return " and ".join(f"IPv{family}" for family in families)
 
 
-def summary(count: Mapping[str, int]) -> str:
+def outcome_summary(count: Mapping[str, int]) -> str:
     """The counts in one line: `90 allowed, 54 denied`."""
     return ", ".join(f"{number} {name}" for name, number in count.items() if number)

@@ -22,7 +22,7 @@ from topology.host.machine import has_sctp
 from topology.host.netns import inside
 from topology.probe import wire
 
-BACKLOG = 512
+SERVER_BACKLOG = 512
 Handler = Callable[[], None]
 
 
@@ -64,7 +64,7 @@ class Servers:
         sock = _dual_stack(socket.SOCK_STREAM, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("", port))
-        sock.listen(BACKLOG)
+        sock.listen(SERVER_BACKLOG)
 
         def accept() -> None:
             connection, _ = sock.accept()
@@ -128,8 +128,8 @@ def sctp_answer(name: str, served: frozenset[int], data: bytes) -> bytes | None:
         if tag is None:
             return None
         if packet.destination not in served:
-            return wire.refuse(packet, tag)
-        return wire.init_ack(packet, tag, tag ^ 0x5A5A5A5A, tag.to_bytes(4, "big") + name.encode())
+            return wire.sctp_abort(packet, tag)
+        return wire.sctp_init_ack(packet, tag, tag ^ 0x5A5A5A5A, tag.to_bytes(4, "big") + name.encode())
     if packet.chunk == wire.COOKIE_ECHO and packet.destination in served and len(packet.body) > 4:
         tag = int.from_bytes(packet.body[:4], "big")
         return wire.Sctp(packet.destination, packet.source, tag, wire.COOKIE_ACK).encode()

@@ -20,22 +20,22 @@ from typing import NamedTuple
 
 from topology.errors import LabError
 from topology.host.netns import in_thread, inside
-from topology.probe.matrix import Probe
-from topology.spec.address import Endpoint
+from topology.probe.matrix import LabProbe
+from topology.spec.address import LabEndpoint
 
-CONNECT_SECONDS = 10.0
+TRAFFIC_CONNECT_SECONDS = 10.0
 _ETH_P_ALL = 0x0003
 _INCOMING = 0
 _VLAN_FREE = {0x0800: 4, 0x86DD: 6}
 
 
-class Flow:
+class TrafficFlow:
     """One stream of numbered messages, for TCP on one connection, for UDP from one port.
 
     `sent` and `answered` count messages; `lost` is their difference, which for TCP means not yet answered.
     """
 
-    def __init__(self, probe: Probe, sock: socket.socket) -> None:
+    def __init__(self, probe: LabProbe, sock: socket.socket) -> None:
         self.probe = probe
         self.sent = 0
         self.answered = 0
@@ -84,7 +84,7 @@ class Traffic:
     """
 
     def __init__(
-        self, probes: Iterable[Probe], endpoints: Mapping[str, Endpoint], netns: Path, interval: float = 0.005
+        self, probes: Iterable[LabProbe], endpoints: Mapping[str, LabEndpoint], netns: Path, interval: float = 0.005
     ) -> None:
         self.flows = [_open(probe, endpoints, netns) for probe in probes]
         self._interval = interval
@@ -116,7 +116,7 @@ class Traffic:
         """Send again after `drain`."""
         self._sending.set()
 
-    def counts(self) -> dict[Probe, tuple[int, int]]:
+    def counts(self) -> dict[LabProbe, tuple[int, int]]:
         """Messages sent and answered so far, by flow."""
         return {flow.probe: (flow.sent, flow.answered) for flow in self.flows}
 
@@ -136,7 +136,7 @@ class Traffic:
                             flow.send()
 
 
-def _open(probe: Probe, endpoints: Mapping[str, Endpoint], netns: Path) -> Flow:
+def _open(probe: LabProbe, endpoints: Mapping[str, LabEndpoint], netns: Path) -> TrafficFlow:
     source, target = endpoints[probe.source], endpoints[probe.destination]
     family = socket.AF_INET if probe.family == 4 else socket.AF_INET6
     kinds = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
@@ -150,7 +150,7 @@ def _open(probe: Probe, endpoints: Mapping[str, Endpoint], netns: Path) -> Flow:
             return sock
 
     sock = in_thread(make)
-    sock.settimeout(CONNECT_SECONDS)
+    sock.settimeout(TRAFFIC_CONNECT_SECONDS)
     try:
         sock.connect((target.addresses[probe.family], probe.port))
         if probe.protocol == "TCP":
@@ -162,7 +162,7 @@ def _open(probe: Probe, endpoints: Mapping[str, Endpoint], netns: Path) -> Flow:
         sock.close()
         raise LabError(f"{probe}: cannot connect: {error}") from error
     sock.setblocking(False)
-    return Flow(probe, sock)
+    return TrafficFlow(probe, sock)
 
 
 class Arrival(NamedTuple):
@@ -177,7 +177,7 @@ class Capture:
     """Counts the IP packets that arrive at an endpoint's interface while the context lasts, fragments after the first
     left out."""
 
-    def __init__(self, endpoint: Endpoint, netns: Path) -> None:
+    def __init__(self, endpoint: LabEndpoint, netns: Path) -> None:
         def make() -> socket.socket:
             with inside(netns / endpoint.netns):
                 return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
@@ -200,7 +200,7 @@ class Capture:
         self._thread.join()
         self._sock.close()
 
-    def count(self, source: Endpoint, protocol: int, port: int) -> int:
+    def count(self, source: LabEndpoint, protocol: int, port: int) -> int:
         """How many packets have come from `source` to `port` by the IP protocol of that number."""
         return sum(self.arrived[Arrival(address, protocol, port)] for address in source.addresses.values())
 

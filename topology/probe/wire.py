@@ -66,7 +66,7 @@ def decode_sctp(data: bytes) -> Sctp | None:
     return Sctp(source, destination, tag, chunk, flags, data[16 : 12 + length])
 
 
-def init(source: int, destination: int, tag: int) -> bytes:
+def sctp_init(source: int, destination: int, tag: int) -> bytes:
     """An INIT that asks for an association; `tag` is the one that the peer must put on what it sends."""
     return Sctp(source, destination, 0, INIT, 0, _INIT.pack(tag, 65536, 1, 1, 1)).encode()
 
@@ -76,7 +76,7 @@ def init_tag(packet: Sctp) -> int | None:
     return int(_INIT.unpack_from(packet.body)[0]) if len(packet.body) >= _INIT.size else None
 
 
-def init_ack(request: Sctp, peer_tag: int, own_tag: int, cookie: bytes) -> bytes:
+def sctp_init_ack(request: Sctp, peer_tag: int, own_tag: int, cookie: bytes) -> bytes:
     """The answer to an INIT, carrying `cookie`."""
     parameter = struct.pack("!HH", _PARAMETER_COOKIE, 4 + len(cookie)) + cookie
     body = _INIT.pack(own_tag, 65536, 1, 1, 1) + parameter
@@ -94,7 +94,7 @@ def cookie_of(packet: Sctp) -> bytes | None:
     return None
 
 
-def refuse(request: Sctp, peer_tag: int) -> bytes:
+def sctp_abort(request: Sctp, peer_tag: int) -> bytes:
     """The ABORT that answers an INIT for a port that nobody serves."""
     return Sctp(request.destination, request.source, peer_tag, ABORT, 0).encode()
 
@@ -108,7 +108,7 @@ def internet_checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def echo_request(family: int, identifier: int, sequence: int, data: bytes = b"headgate") -> bytes:
+def icmp_echo_request(family: int, identifier: int, sequence: int, data: bytes = b"headgate") -> bytes:
     """An ICMP echo request. For IPv6 the kernel fills in the checksum."""
     kind = 8 if family == 4 else 128
     bare = struct.pack("!BBHHH", kind, 0, 0, identifier, sequence) + data
@@ -117,7 +117,7 @@ def echo_request(family: int, identifier: int, sequence: int, data: bytes = b"he
     return bare[:2] + internet_checksum(bare).to_bytes(2, "big") + bare[4:]
 
 
-def echo_reply(family: int, data: bytes) -> tuple[int, int] | None:
+def icmp_echo_reply(family: int, data: bytes) -> tuple[int, int] | None:
     """Identifier and sequence number of an echo reply, None if it is anything else."""
     if len(data) < 8 or data[0] != (0 if family == 4 else 129):
         return None

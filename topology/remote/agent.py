@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from typing import Any, TextIO
 
 from topology.errors import LabError
-from topology.probe.client import PATIENCE
-from topology.probe.matrix import Probe
+from topology.probe.client import PROBE_PATIENCE
+from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Traffic
 from topology.remote.node import MachineNode
 
@@ -53,18 +53,18 @@ class Agent:
     def _probe(self, request: Request) -> list[str]:
         """The outcomes of {"probes": [[source, destination, protocol, port, family], ...], "patience": [seconds, ...],
         "expected": [whether, ...]}, in that order."""
-        probes = [Probe(*one) for one in request["probes"]]
+        probes = [LabProbe(*one) for one in request["probes"]]
         wanted = request.get("expected")
         expected = dict(zip(probes, wanted, strict=True)) if wanted is not None else None
         believe = None if expected is None else lambda probe: bool(expected[probe])
-        seen = self._node.run_probes(probes, request.get("patience", PATIENCE), believe)
+        seen = self._node.run_probes(probes, request.get("patience", PROBE_PATIENCE), believe)
         return [seen.results[probe].value for probe in probes]
 
     def _start_traffic(self, request: Request) -> None:
         """Keep {"probes": [...]} going, a message each `interval` seconds, from now on until the end."""
         if self._traffic is not None:
             raise LabError("traffic is going on already")
-        probes = [Probe(*one) for one in request["probes"]]
+        probes = [LabProbe(*one) for one in request["probes"]]
         node = self._node
         traffic = Traffic(probes, node.endpoints, node.netns_folder, request.get("interval", 0.05))
         self._traffic = self._stack.enter_context(traffic)

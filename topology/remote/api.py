@@ -19,19 +19,19 @@ from urllib.parse import quote
 import yaml
 
 from topology.errors import LabError
-from topology.lab.manifests import Object, label
+from topology.lab.manifests import Manifest, object_name
 
-OWNER = "headgate-lab"
-SECONDS = 60.0
+FIELD_MANAGER = "headgate-lab"
+API_SECONDS = 60.0
 # Where each kind stands: the path of its group and version, its plural, whether it has a namespace.
-KINDS = {
+API_PATHS = {
     "Namespace": ("api/v1", "namespaces", False),
     "Node": ("api/v1", "nodes", False),
     "Pod": ("api/v1", "pods", True),
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies", True),
 }
 REPORTED = ("Node", "Pod")
-MISSING, INVALID = 404, 422
+STATUS_NOT_FOUND, STATUS_INVALID = 404, 422
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 
@@ -50,7 +50,7 @@ class ClusterApi:
         except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration, ssl.SSLError) as error:
             raise LabError(f"the kubeconfig {kubeconfig} cannot be used: {error}") from error
 
-    def put(self, objects: Iterable[Object]) -> list[str]:
+    def put(self, objects: Iterable[Manifest]) -> list[str]:
         """Apply objects, with what a kubelet would report of them; returns their names for people. Raises LabError."""
         done = []
         for item in objects:
@@ -61,27 +61,27 @@ class ClusterApi:
             if item["kind"] in REPORTED and "status" in item:
                 # Not applied but merged: to an apply, two addresses of one type, as with dual stack, are duplicates.
                 self._send("PATCH", f"{path}/status", {"status": item["status"]}, MERGE)
-            done.append(label(item) + " applied")
+            done.append(object_name(item) + " applied")
         return done
 
-    def _apply(self, path: str, wanted: Object) -> None:
+    def _apply(self, path: str, wanted: Manifest) -> None:
         """Apply one object; a pod is made anew where its change is none that a living pod may have."""
-        query = f"?fieldManager={OWNER}&force=true"
+        query = f"?fieldManager={FIELD_MANAGER}&force=true"
         try:
             self._send("PATCH", path + query, wanted, APPLY)
         except LabError as error:
             cause = error.__cause__
-            if wanted["kind"] != "Pod" or not isinstance(cause, urllib.error.HTTPError) or cause.code != INVALID:
+            if wanted["kind"] != "Pod" or not isinstance(cause, urllib.error.HTTPError) or cause.code != STATUS_INVALID:
                 raise
             self._send("DELETE", path + "?gracePeriodSeconds=0", None)
             self._send("PATCH", path + query, wanted, APPLY)
 
-    def delete(self, objects: Iterable[Object]) -> list[str]:
+    def delete(self, objects: Iterable[Manifest]) -> list[str]:
         """Delete objects by kind and name; returns their names for people, with those that were not there."""
         done = []
         for item in objects:
             found = self._send("DELETE", _path(item) + "?gracePeriodSeconds=0", None)
-            done.append(label(item) + (" not found" if found is None else " deleted"))
+            done.append(object_name(item) + (" not found" if found is None else " deleted"))
         return done
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, form: str = "") -> Any:
@@ -92,10 +92,10 @@ class ClusterApi:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._server}/{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS, context=self._tls) as answer:
+            with urllib.request.urlopen(request, timeout=API_SECONDS, context=self._tls) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            if method == "DELETE" and error.code == MISSING:
+            if method == "DELETE" and error.code == STATUS_NOT_FOUND:
                 return None
             raise LabError(f"{method} {path}: {error.code} {error.read().decode(errors='replace')[:500]}") from error
         except OSError as error:
@@ -115,10 +115,10 @@ def _tls(cluster: Mapping[str, Any], folder: Path) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=str(folder / cluster["certificate-authority"]))
 
 
-def _path(item: Object) -> str:
-    if item["kind"] not in KINDS:
-        raise LabError(f"{label(item)}: this lab's clusters have {', '.join(KINDS)} only")
-    group, plural, namespaced = KINDS[item["kind"]]
+def _path(item: Manifest) -> str:
+    if item["kind"] not in API_PATHS:
+        raise LabError(f"{object_name(item)}: this lab's clusters have {', '.join(API_PATHS)} only")
+    group, plural, namespaced = API_PATHS[item["kind"]]
     name = quote(item["metadata"]["name"], safe="")
     if not namespaced:
         return f"{group}/{plural}/{name}"

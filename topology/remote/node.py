@@ -14,13 +14,13 @@ from topology.errors import LabError
 from topology.host import netns, process
 from topology.host.machine import program
 from topology.lab import state
-from topology.lab.node import BRIDGE
-from topology.lab.pod import PodLink, attach, detach
-from topology.lab.state import BASE
+from topology.lab.node import LAB_BRIDGE
+from topology.lab.pod import PodLink, attach_pods, detach_pods
+from topology.lab.state import LABS_FOLDER
 from topology.probe import client
-from topology.probe.matrix import Matrix, Probe
-from topology.spec.address import Endpoint, plan
-from topology.spec.model import Pod, Port, Topology
+from topology.probe.matrix import LabProbe, Matrix
+from topology.spec.address import LabEndpoint, plan_endpoints
+from topology.spec.model import LabPod, LabPort, Topology
 
 SERVERS = "servers"
 
@@ -29,13 +29,13 @@ class MachineNode:
     """The pods of node `name` of a topology, here. A machine outside the cluster is the topology's external of that
     name."""
 
-    def __init__(self, topology: Topology, name: str, base: Path = BASE, bridge: str = BRIDGE) -> None:
+    def __init__(self, topology: Topology, name: str, base: Path = LABS_FOLDER, bridge: str = LAB_BRIDGE) -> None:
         self.topology = topology
         self.name = name
         self.bridge = bridge
         self.base = base
         self.folder = base / topology.name
-        self.endpoints: dict[str, Endpoint] = plan(topology)
+        self.endpoints: dict[str, LabEndpoint] = plan_endpoints(topology)
         self.itself = next((end for end in (f"node:{name}", f"external:{name}") if end in self.endpoints), "")
         if not self.itself:
             raise LabError(f"the topology {topology.name} has neither a node nor an external {name}")
@@ -46,13 +46,13 @@ class MachineNode:
         return self.folder / "netns"
 
     @property
-    def own_pods(self) -> tuple[Pod, ...]:
+    def own_pods(self) -> tuple[LabPod, ...]:
         """The pods of this node."""
         return tuple(pod for pod in self.topology.pods if f"node:{pod.node}" == self.itself)
 
     def up(self) -> bool:
         """Make the pods and start the servers; returns False if they were there. On a failure nothing stays."""
-        with state.locked(self.base, self.topology.name):
+        with state.lab_locked(self.base, self.topology.name):
             if process.find(self.folder, SERVERS):
                 return False
             self._remove()
@@ -65,28 +65,28 @@ class MachineNode:
 
     def down(self) -> bool:
         """Take away what `up` made, whatever is left of it; returns whether there was anything."""
-        with state.locked(self.base, self.topology.name):
+        with state.lab_locked(self.base, self.topology.name):
             there = self.folder.exists() or bool(process.find(self.folder))
             self._remove()
             return there
 
-    def is_here(self, probe: Probe) -> bool:
+    def is_here(self, probe: LabProbe) -> bool:
         """Whether the probe starts on this machine."""
         return probe.source == self.itself or any(probe.source == pod.key for pod in self.own_pods)
 
     def run_probes(
         self,
-        probes: Iterable[Probe],
-        patience: Sequence[float] = client.PATIENCE,
+        probes: Iterable[LabProbe],
+        patience: Sequence[float] = client.PROBE_PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
         """Try those of the probes that start here."""
         own = [probe for probe in probes if self.is_here(probe)]
-        return client.run(own, self.endpoints, self.netns_folder, patience, expected)
+        return client.run_probes(own, self.endpoints, self.netns_folder, patience, expected)
 
     def vsctl(self, arguments: Sequence[str]) -> str:
         """Run ovs-vsctl on the machine's own Open vSwitch. Raises LabError."""
-        return process.run([program("ovs-vsctl"), "--timeout=60", *arguments])
+        return process.run_program([program("ovs-vsctl"), "--timeout=60", *arguments])
 
     def _make(self) -> None:
         self.netns_folder.mkdir(parents=True)
@@ -94,13 +94,13 @@ class MachineNode:
         prefixes = {4: self.topology.subnets.ipv4.prefixlen, 6: self.topology.subnets.ipv6.prefixlen}
         # Whoever made the pods' objects knows their UIDs; here none is claimed.
         links = [PodLink(self.endpoints[pod.key], "") for pod in self.own_pods]
-        attach(links, self.netns_folder, None, self.bridge, self.vsctl, prefixes, self.topology.mtu)
-        served: dict[str, Sequence[Port]] = {pod.key: self.topology.served(pod) for pod in self.own_pods}
+        attach_pods(links, self.netns_folder, None, self.bridge, self.vsctl, prefixes, self.topology.mtu)
+        served: dict[str, Sequence[LabPort]] = {pod.key: self.topology.served(pod) for pod in self.own_pods}
         externals = {f"external:{item.name}": self.topology.served(item) for item in self.topology.externals}
         served[self.itself] = externals.get(self.itself, self.topology.ports)
         self._serve(served)
 
-    def _serve(self, ports: Mapping[str, Sequence[Port]]) -> None:
+    def _serve(self, ports: Mapping[str, Sequence[LabPort]]) -> None:
         job = [
             {
                 "name": name,
@@ -119,7 +119,7 @@ class MachineNode:
         if not self.folder.exists():
             return
         links = [PodLink(self.endpoints[pod.key], "") for pod in self.own_pods]
-        detach(links, self.netns_folder, None, self.bridge, self.vsctl)
+        detach_pods(links, self.netns_folder, None, self.bridge, self.vsctl)
         for path in self.netns_folder.glob("*"):
             netns.remove(path)
         shutil.rmtree(self.folder)

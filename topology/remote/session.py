@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from topology.errors import LabError
-from topology.probe.client import PATIENCE, Expectation
-from topology.probe.matrix import Matrix, Outcome, Probe
+from topology.probe.client import PROBE_PATIENCE, Expectation
+from topology.probe.matrix import LabProbe, Matrix, Outcome
 
 
-class Session:
+class AgentSession:
     """The agent that `command` leads to, a context manager. Not for several threads at once."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
         self._process = subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> AgentSession:
         return self
 
     def __exit__(
@@ -63,18 +63,21 @@ class Session:
 class _Share(NamedTuple):
     """The probes that start on one machine."""
 
-    session: Session
-    probes: list[Probe]
+    session: AgentSession
+    probes: list[LabProbe]
 
 
-class Fleet:
+class MachineFleet:
     """The machines that probes start on: `homes` has the session for each source."""
 
-    def __init__(self, homes: Mapping[str, Session]) -> None:
+    def __init__(self, homes: Mapping[str, AgentSession]) -> None:
         self._homes = homes
 
     def run_probes(
-        self, probes: Sequence[Probe], patience: Sequence[float] = PATIENCE, expected: Expectation | None = None
+        self,
+        probes: Sequence[LabProbe],
+        patience: Sequence[float] = PROBE_PATIENCE,
+        expected: Expectation | None = None,
     ) -> Matrix:
         """Try the probes, each on the machine that it starts on, all machines at once; results in the same order."""
         shares: dict[str, _Share] = {}
@@ -82,12 +85,12 @@ class Fleet:
             session = self._homes[probe.source]
             shares.setdefault(session.name, _Share(session, [])).probes.append(probe)
 
-        def run(share: _Share) -> dict[Probe, Outcome]:
+        def run(share: _Share) -> dict[LabProbe, Outcome]:
             more = {} if expected is None else {"expected": [expected(probe) for probe in share.probes]}
             seen = share.session.ask("probe", probes=share.probes, patience=list(patience), **more)
             return {probe: Outcome(text) for probe, text in zip(share.probes, seen, strict=True)}
 
-        found: dict[Probe, Outcome] = {}
+        found: dict[LabProbe, Outcome] = {}
         with ThreadPoolExecutor(max(1, len(shares))) as pool:
             for part in pool.map(run, shares.values()):
                 found |= part

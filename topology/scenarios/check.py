@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import yaml
 
-from topology.lab.lab import SETTLE, Lab
-from topology.probe.matrix import Matrix, Outcome, Probe
-from topology.scenarios.model import Scenario, Step
+from topology.lab.lab import REALIZE_SECONDS, Lab
+from topology.probe.matrix import LabProbe, Matrix, Outcome
+from topology.scenarios.model import Scenario, ScenarioStep
 
 Realize = Callable[[], None]
 
@@ -18,9 +18,9 @@ Realize = Callable[[], None]
 class StepResult:
     """What was seen after one step. `wrong` has the probes that came out otherwise than they should."""
 
-    step: Step
+    step: ScenarioStep
     matrix: Matrix
-    wrong: dict[Probe, Outcome]
+    wrong: dict[LabProbe, Outcome]
 
     @property
     def passed(self) -> bool:
@@ -35,7 +35,7 @@ class StepResult:
         ]
 
 
-def check(scenario: Scenario, lab: Lab, settle: float = SETTLE) -> Iterator[StepResult]:
+def run_scenario(scenario: Scenario, lab: Lab, settle: float = REALIZE_SECONDS) -> Iterator[StepResult]:
     """Go through the scenario's steps in a lab of its topology, yielding each step's result as it is known.
 
     Raises LabError when a step is not in force after `settle` seconds.
@@ -47,10 +47,10 @@ def check(scenario: Scenario, lab: Lab, settle: float = SETTLE) -> Iterator[Step
         yield observe(scenario, step, lab)
 
 
-def observe(scenario: Scenario, step: Step, lab: Lab) -> StepResult:
+def observe(scenario: Scenario, step: ScenarioStep, lab: Lab) -> StepResult:
     """Probe everything and compare it with what the step expects."""
 
-    def expected(probe: Probe) -> bool:
+    def expected(probe: LabProbe) -> bool:
         return scenario.allowed(step, probe)
 
     matrix = lab.probe(nodes=scenario.nodes, icmp=scenario.icmp, expected=expected)

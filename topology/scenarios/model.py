@@ -17,10 +17,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from topology.errors import TopologyError
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 from topology.spec import strict
-from topology.spec.load import check_topology, explain
-from topology.spec.model import Family, PortEntry, Topology
+from topology.spec.load import check_topology, validation_problems
+from topology.spec.model import Family, LabPortEntry, Topology
 
 FOLDER = Path(__file__).parent
 
@@ -36,17 +36,17 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Which(_Value):
+class ProbePattern(_Value):
     """Which probes a statement is about. `sources` and `destinations` are endpoint names, `*` and `?` as in file
     names."""
 
     sources: Patterns = Field(default=("*",), alias="from")
     destinations: Patterns = Field(default=("*",), alias="to")
-    ports: Annotated[tuple[PortEntry, ...] | None, BeforeValidator(_as_list)] = None
+    ports: Annotated[tuple[LabPortEntry, ...] | None, BeforeValidator(_as_list)] = None
     protocols: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
     families: Annotated[tuple[Family, ...] | None, BeforeValidator(_as_list)] = None
 
-    def fits(self, probe: Probe) -> bool:
+    def fits(self, probe: LabProbe) -> bool:
         """Whether the statement is about this probe."""
         return (
             any(fnmatchcase(probe.source, pattern) for pattern in self.sources)
@@ -60,8 +60,8 @@ class Which(_Value):
 class Statement(_Value):
     """One line of an expectation: exactly one of the two."""
 
-    allow: Which | None = None
-    deny: Which | None = None
+    allow: ProbePattern | None = None
+    deny: ProbePattern | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Statement:
@@ -70,7 +70,7 @@ class Statement(_Value):
         return self
 
 
-class Step(_Value):
+class ScenarioStep(_Value):
     """What changes, in words (`say`) and objects, and what is true afterwards."""
 
     say: str
@@ -88,13 +88,13 @@ class Scenario(_Value):
     topology: Topology
     nodes: bool = False
     icmp: bool = False
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[ScenarioStep, ...] = Field(min_length=1)
 
     @cached_property
     def _node_of(self) -> dict[str, str]:
         return {pod.key: f"node:{pod.node}" for pod in self.topology.pods}
 
-    def allowed(self, step: Step, probe: Probe) -> bool:
+    def allowed(self, step: ScenarioStep, probe: LabProbe) -> bool:
         """Whether the probe must get through after this step."""
         if probe.source == probe.destination or self._node_of.get(probe.destination) == probe.source:
             return True
@@ -106,12 +106,12 @@ class Scenario(_Value):
         return verdict
 
 
-def names(folder: Path = FOLDER) -> list[str]:
+def scenario_names(folder: Path = FOLDER) -> list[str]:
     """The names of all scenarios, in order."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load(name: str, folder: Path = FOLDER) -> Scenario:
+def load_scenario(name: str, folder: Path = FOLDER) -> Scenario:
     """Read a scenario by name. Raises TopologyError that names file and field."""
     path = folder / f"{name}.yaml"
     data = _read(path)
@@ -124,22 +124,22 @@ def load(name: str, folder: Path = FOLDER) -> Scenario:
     try:
         return Scenario.model_validate({"name": name, **data})
     except ValidationError as error:
-        raise TopologyError("\n".join(f"{path}: {line}" for line in explain(error))) from error
+        raise TopologyError("\n".join(f"{path}: {line}" for line in validation_problems(error))) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = strict.load(path.read_text(encoding="utf-8"))
+        data = strict.load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TopologyError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise TopologyError(f"{path}: not YAML: {strict.why(error)}") from error
+        raise TopologyError(f"{path}: not YAML: {strict.yaml_problem(error)}") from error
     if not isinstance(data, dict):
         raise TopologyError(f"{path}: a mapping is needed")
     return data
 
 
-def unused(scenario: Scenario, probes: Sequence[Probe]) -> list[str]:
+def unused_statements(scenario: Scenario, probes: Sequence[LabProbe]) -> list[str]:
     """Statements that fit none of the probes: a misspelt endpoint would make an expectation say nothing."""
     found = []
     for step in scenario.steps:

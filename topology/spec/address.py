@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from topology.errors import TopologyError
-from topology.spec.model import Pod, Topology
+from topology.spec.model import LabPod, Topology
 
 PODS_PER_NODE = 250
-OUTSIDE = {4: ipaddress.ip_address("203.0.113.9"), 6: ipaddress.ip_address("2001:db8:113::9")}
+EXTERNAL_ADDRESSES = {4: ipaddress.ip_address("203.0.113.9"), 6: ipaddress.ip_address("2001:db8:113::9")}
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class LabEndpoint:
     """One place that packets come from and go to.
 
     `name` is `namespace/pod`, `node:NAME` or `external:NAME`; `netns` the file name of its network namespace;
@@ -32,12 +32,12 @@ class Endpoint:
     addresses: Mapping[int, str]
 
 
-def plan(topology: Topology) -> dict[str, Endpoint]:
+def plan_endpoints(topology: Topology) -> dict[str, LabEndpoint]:
     """Every endpoint of the topology by name. Raises TopologyError where addresses clash or do not suffice."""
-    endpoints: dict[str, Endpoint] = {}
+    endpoints: dict[str, LabEndpoint] = {}
     for index, node in enumerate(topology.nodes):
         found = _choose(topology, node.addresses, index + 1, index + 1)
-        _add(endpoints, Endpoint(f"node:{node.name}", f"node-{node.name}", _mac(f"node:{node.name}", found), found))
+        _add(endpoints, LabEndpoint(f"node:{node.name}", f"node-{node.name}", _mac(f"node:{node.name}", found), found))
     taken = {node.name: 0 for node in topology.nodes}
     order = {node.name: index for index, node in enumerate(topology.nodes)}
     used = {address for pod in topology.pods for address in pod.addresses}
@@ -53,23 +53,23 @@ def plan(topology: Topology) -> dict[str, Endpoint]:
         used.update(new.addresses.values())
     for index, external in enumerate(topology.externals):
         own = _given(external.addresses)
-        automatic = {family: str(OUTSIDE[family] + index + 1) for family in (4, 6)}
+        automatic = {family: str(EXTERNAL_ADDRESSES[family] + index + 1) for family in (4, 6)}
         found = {family: own.get(family, automatic[family]) for family in topology.families}
         name = f"external:{external.name}"
-        _add(endpoints, Endpoint(name, f"ext-{external.name}", _mac(name, found), found))
+        _add(endpoints, LabEndpoint(name, f"ext-{external.name}", _mac(name, found), found))
     return endpoints
 
 
-def pod_endpoint(topology: Topology, pod: Pod, node_index: int, number: int) -> Endpoint:
+def pod_endpoint(topology: Topology, pod: LabPod, node_index: int, number: int) -> LabEndpoint:
     """The endpoint of the `number`th pod (from 1) of the node at `node_index`."""
     if number > PODS_PER_NODE:
         raise TopologyError(f"node {pod.node} has more than {PODS_PER_NODE} pods")
     block = node_index + 1
     found = _choose(topology, pod.addresses, block * 256 + number, (block << 16) + number)
-    return Endpoint(pod.key, f"pod-{pod.namespace}.{pod.name}", _mac(pod.key, found), found)
+    return LabEndpoint(pod.key, f"pod-{pod.namespace}.{pod.name}", _mac(pod.key, found), found)
 
 
-def _chosen(pod: Pod, endpoint: Endpoint) -> list[str]:
+def _chosen(pod: LabPod, endpoint: LabEndpoint) -> list[str]:
     """The addresses of a pod's endpoint that it was not given itself."""
     own = _given(pod.addresses)
     return [address for family, address in endpoint.addresses.items() if family not in own]
@@ -97,7 +97,7 @@ def _mac(name: str, addresses: Mapping[int, str]) -> str:
     return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
 
 
-def _add(endpoints: dict[str, Endpoint], new: Endpoint) -> None:
+def _add(endpoints: dict[str, LabEndpoint], new: LabEndpoint) -> None:
     for other in endpoints.values():
         for family, address in new.addresses.items():
             if other.addresses.get(family) == address:

@@ -12,12 +12,12 @@ from topology.errors import TopologyError
 from topology.spec import strict
 from topology.spec.model import Topology
 
-DEFAULT = Path(__file__).parent / "default.yaml"
+DEFAULT_TOPOLOGY = Path(__file__).parent / "default.yaml"
 
 
 def load_topology(path: Path | None = None, name: str | None = None) -> Topology:
     """Read the topology at `path`, or the default one; `name` replaces the lab's name. Raises TopologyError."""
-    chosen = path or DEFAULT
+    chosen = path or DEFAULT_TOPOLOGY
     try:
         text = chosen.read_text(encoding="utf-8")
     except OSError as error:
@@ -30,9 +30,9 @@ def load_topology(path: Path | None = None, name: str | None = None) -> Topology
 def parse_topology(text: str, origin: str, name: str | None = None) -> Topology:
     """Check a topology's YAML text. `origin` stands before every error."""
     try:
-        data = strict.load(text)
+        data = strict.load_yaml(text)
     except yaml.YAMLError as error:
-        raise TopologyError(f"{origin}: not YAML: {strict.why(error)}") from error
+        raise TopologyError(f"{origin}: not YAML: {strict.yaml_problem(error)}") from error
     return check_topology(data, origin, name)
 
 
@@ -45,10 +45,10 @@ def check_topology(data: object, origin: str, name: str | None = None) -> Topolo
     try:
         return Topology.model_validate(data)
     except ValidationError as error:
-        raise TopologyError("\n".join(f"{origin}: {line}" for line in explain(error))) from error
+        raise TopologyError("\n".join(f"{origin}: {line}" for line in validation_problems(error))) from error
 
 
-def explain(error: ValidationError) -> list[str]:
+def validation_problems(error: ValidationError) -> list[str]:
     """One line for each fault, with the field as a person would write it: `pods[2].ports[0].port: …`."""
     lines = []
     for fault in error.errors():

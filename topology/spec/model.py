@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Protocol = Literal["TCP", "UDP", "SCTP"]
+LabProtocol = Literal["TCP", "UDP", "SCTP"]
 Family = Literal[4, 6]
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 def _dns_label(text: str) -> str:
-    if len(text) > 63 or not LABEL.fullmatch(text):
+    if len(text) > 63 or not DNS_LABEL.fullmatch(text):
         raise ValueError(f"{text!r} is not a name of lower-case letters, digits and dashes")
     return text
 
@@ -40,54 +40,54 @@ def _port_shorthand(value: object) -> object:
     return value
 
 
-Name = Annotated[str, AfterValidator(_dns_label)]
-Address = Annotated[str, AfterValidator(_address)]
+DnsLabel = Annotated[str, AfterValidator(_dns_label)]
+AddressText = Annotated[str, AfterValidator(_address)]
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Port(_Value):
+class LabPort(_Value):
     """A port that a pod serves. In a file also `80`, `80/UDP` or `web:80/TCP`."""
 
     port: int = Field(ge=1, le=65535)
-    protocol: Protocol = "TCP"
+    protocol: LabProtocol = "TCP"
     name: str | None = Field(default=None, max_length=15)
 
     def __str__(self) -> str:
         return f"{self.port}/{self.protocol}"
 
 
-PortEntry = Annotated[Port, BeforeValidator(_port_shorthand)]
+LabPortEntry = Annotated[LabPort, BeforeValidator(_port_shorthand)]
 
 
-class Node(_Value):
+class LabNode(_Value):
     """A node: a network namespace with a switch of its own. Without `addresses` it gets some from the lab's subnets."""
 
-    name: Name
+    name: DnsLabel
     labels: dict[str, str] = {}
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[AddressText, ...] = ()
 
 
-class Namespace(_Value):
+class LabNamespace(_Value):
     """A Kubernetes namespace."""
 
-    name: Name
+    name: DnsLabel
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
 
-class Pod(_Value):
+class LabPod(_Value):
     """A pod: a network namespace with one interface on its node's bridge. `ports` are served from the moment it is
     up."""
 
-    namespace: Name
-    name: Name
-    node: Name
+    namespace: DnsLabel
+    name: DnsLabel
+    node: DnsLabel
     labels: dict[str, str] = {}
-    ports: tuple[PortEntry, ...] = ()
-    addresses: tuple[Address, ...] = ()
+    ports: tuple[LabPortEntry, ...] = ()
+    addresses: tuple[AddressText, ...] = ()
 
     @property
     def key(self) -> str:
@@ -95,12 +95,12 @@ class Pod(_Value):
         return f"{self.namespace}/{self.name}"
 
 
-class External(_Value):
+class LabExternal(_Value):
     """A machine on the underlay that is no part of the cluster: what "outside" means to a policy."""
 
-    name: Name
-    ports: tuple[PortEntry, ...] = ()
-    addresses: tuple[Address, ...] = ()
+    name: DnsLabel
+    ports: tuple[LabPortEntry, ...] = ()
+    addresses: tuple[AddressText, ...] = ()
 
 
 class Subnets(_Value):
@@ -114,15 +114,15 @@ class Topology(_Value):
     """A whole lab. `ports` are the node's own: what a node and, unless it names its own, a pod and an external
     serve."""
 
-    name: Annotated[Name, Field(max_length=32)] = "demo"
+    name: Annotated[DnsLabel, Field(max_length=32)] = "demo"
     families: tuple[Family, ...] = (4, 6)
     mtu: int = Field(default=1500, ge=1280, le=9000)
     subnets: Subnets = Subnets()
-    ports: tuple[PortEntry, ...] = (Port(port=80),)
-    nodes: tuple[Node, ...] = Field(min_length=1)
-    namespaces: tuple[Namespace, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    externals: tuple[External, ...] = ()
+    ports: tuple[LabPortEntry, ...] = (LabPort(port=80),)
+    nodes: tuple[LabNode, ...] = Field(min_length=1)
+    namespaces: tuple[LabNamespace, ...] = ()
+    pods: tuple[LabPod, ...] = ()
+    externals: tuple[LabExternal, ...] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Topology:
@@ -142,14 +142,14 @@ class Topology(_Value):
                 raise ValueError(f"pod {pod.key} is in namespace {pod.namespace}, which the topology does not have")
         return self
 
-    def served(self, item: Pod | External) -> tuple[Port, ...]:
+    def served(self, item: LabPod | LabExternal) -> tuple[LabPort, ...]:
         """The ports that a pod or an external serves: its own, else the topology's."""
         return item.ports or self.ports
 
-    def all_served(self) -> list[Port]:
+    def all_served(self) -> list[LabPort]:
         """Every port that some pod or external serves, once for each number and protocol, without names."""
-        items: list[Pod | External] = [*self.pods, *self.externals]
-        found = (Port(port=port.port, protocol=port.protocol) for item in items for port in self.served(item))
+        items: list[LabPod | LabExternal] = [*self.pods, *self.externals]
+        found = (LabPort(port=port.port, protocol=port.protocol) for item in items for port in self.served(item))
         return list(dict.fromkeys(found))
 
 

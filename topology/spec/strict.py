@@ -27,17 +27,17 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(text: str) -> Any:
+def load_yaml(text: str) -> Any:
     """The one document of a text. Raises yaml.YAMLError."""
     return yaml.load(text, _Loader)
 
 
-def load_all(text: str) -> list[Any]:
+def load_yaml_all(text: str) -> list[Any]:
     """Every document of a text. Raises yaml.YAMLError."""
     return list(yaml.load_all(text, _Loader))
 
 
-def why(error: yaml.YAMLError) -> str:
+def yaml_problem(error: yaml.YAMLError) -> str:
     """What is wrong, in one line with the place: `line 3: the key 'name' stands twice in one object`."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     reason = getattr(error, "problem", None) or getattr(error, "context", None) or " ".join(str(error).split())

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.errors import FAILED, Failure
-from controller.cli.lab.which_lab import Where, told
+from controller.cli.errors import EXIT_FAILED, CommandFailure
+from controller.cli.lab.which_lab import LabChoice, lab_errors_as_failures
 
 if TYPE_CHECKING:
-    from topology.lab.changes import Step
+    from topology.lab.changes import LabChange
     from topology.lab.lab import Lab
 
 Command = Callable[..., None]
@@ -48,7 +48,7 @@ def _manifest_options(function: Command) -> Command:
 @click.command(short_help="Put manifests into force.")
 @_manifest_options
 @click.pass_obj
-def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool) -> None:
+def apply(where: LabChoice, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool) -> None:
     """Put manifests into force, and wait until they are.
 
     Takes Namespaces, Pods, Nodes and NetworkPolicies, several documents to a file. All files are checked before
@@ -62,20 +62,20 @@ def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool, d
       headgate lab apply -f policy.yaml --dry-run
       kubectl get networkpolicy -A -o yaml | headgate lab apply -f -
     """
-    from controller.cli.lab.manifests import read_files, refuse
-    from topology.lab.changes import FaultyError, to_apply
+    from controller.cli.lab.manifests import raise_problems, read_files
+    from topology.lab.changes import ManifestError, to_apply
 
-    with told():
+    with lab_errors_as_failures():
         lab = where.load()
         found = read_files(files, whole=True)
         for line in found.ignored:
             click.echo(f"headgate: {line}", err=True)
         if not found.given:
-            raise Failure("there is no object to apply in what was given; nothing was changed")
+            raise CommandFailure("there is no object to apply in what was given; nothing was changed")
         try:
             steps = to_apply(lab, found.given)
-        except FaultyError as error:
-            refuse(error.faults)
+        except ManifestError as error:
+            raise_problems(error.faults)
         else:
             _carry_out(lab, steps, dry_run, None if no_wait else timeout)
 
@@ -85,33 +85,33 @@ def apply(where: Where, files: tuple[str, ...], timeout: float, no_wait: bool, d
 @click.option("--ignore-not-found", is_flag=True, help="What is not there is no error.")
 @click.pass_obj
 def delete(
-    where: Where, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool, ignore_not_found: bool
+    where: LabChoice, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool, ignore_not_found: bool
 ) -> None:
     """Take the objects of manifests out of force, by kind, namespace and name, and wait until they are.
 
     A pod goes with its network, a namespace with all that is in it. The exit code is 1 where an object was not there;
     the others are deleted nevertheless.
     """
-    from controller.cli.lab.manifests import read_files, refuse
-    from topology.lab.changes import NOT_FOUND, FaultyError, to_delete
+    from controller.cli.lab.manifests import raise_problems, read_files
+    from topology.lab.changes import VERB_NOT_FOUND, ManifestError, to_delete
 
-    with told():
+    with lab_errors_as_failures():
         lab = where.load()
         found = read_files(files, whole=False)
         try:
             steps = to_delete(lab, found.given)
-        except FaultyError as error:
-            refuse(error.faults)
+        except ManifestError as error:
+            raise_problems(error.faults)
             return
-        missing = [step for step in steps if step.verb == NOT_FOUND]
-        _carry_out(lab, [step for step in steps if step.verb != NOT_FOUND], dry_run, None if no_wait else timeout)
+        missing = [step for step in steps if step.verb == VERB_NOT_FOUND]
+        _carry_out(lab, [step for step in steps if step.verb != VERB_NOT_FOUND], dry_run, None if no_wait else timeout)
     for step in missing if not ignore_not_found else ():
         click.echo(f"headgate: {step}", err=True)
     if (missing or not found.given) and not ignore_not_found:
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(EXIT_FAILED)
 
 
-def _carry_out(lab: Lab, steps: list[Step], dry_run: bool, wait: float | None) -> None:
+def _carry_out(lab: Lab, steps: list[LabChange], dry_run: bool, wait: float | None) -> None:
     from topology.lab.changes import carry_out
 
     for step in steps:

@@ -6,9 +6,9 @@ import os
 
 import click
 
-from controller.cli.lab.which_lab import Where, complete_endpoint, told
+from controller.cli.lab.which_lab import LabChoice, complete_endpoint, lab_errors_as_failures
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it
+EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE = 127, 126  # as a shell has it
 
 
 @click.command(
@@ -18,7 +18,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has it
 @click.argument("endpoint", metavar="NS/POD", shell_complete=complete_endpoint)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def exec(where: Where, endpoint: str, command: tuple[str, ...]) -> None:  # noqa: A001  # the command's name
+def exec(where: LabChoice, endpoint: str, command: tuple[str, ...]) -> None:  # noqa: A001  # the command's name
     """Run a command in a pod's network namespace; its input, output and exit code are yours. Alone it opens a shell.
 
     Also node:NAME, where ovs-vsctl, ovs-ofctl and ovs-appctl speak with the node's own switch, and external:NAME. Only
@@ -35,14 +35,14 @@ def exec(where: Where, endpoint: str, command: tuple[str, ...]) -> None:  # noqa
     if command[:1] == ("--",):
         command = command[1:]
     chosen = command or (os.environ.get("SHELL") or "/bin/sh",)
-    with told():
+    with lab_errors_as_failures():
         found = where.load()
         found.netns(endpoint)
         try:
             found.execute(endpoint, chosen)
         except FileNotFoundError as error:
             click.echo(f"headgate: {chosen[0]}: no such command", err=True)
-            raise click.exceptions.Exit(NOT_FOUND) from error
+            raise click.exceptions.Exit(EXIT_NOT_FOUND) from error
         except PermissionError as error:
             click.echo(f"headgate: {chosen[0]}: cannot be executed", err=True)
-            raise click.exceptions.Exit(NOT_EXECUTABLE) from error
+            raise click.exceptions.Exit(EXIT_NOT_EXECUTABLE) from error

@@ -19,13 +19,13 @@ from controller.cli.lab.exec import exec as execute
 from controller.cli.lab.machine import machine
 from controller.cli.lab.probe import probe
 from controller.cli.lab.scenario import scenario
-from controller.cli.lab.which_lab import Where, complete_lab, told
-from controller.cli.output import Page, Row, mark, output_option
+from controller.cli.lab.which_lab import LabChoice, complete_lab, lab_errors_as_failures
+from controller.cli.output import OutputPage, Row, mark, output_option
 from controller.cli.which_controller import (
     LAB_FOLDER,
     LAB_FOLDER_VARIABLE,
     LAB_VARIABLE,
-    how_to_ask,
+    command_prefix,
     named_lab,
 )
 
@@ -63,7 +63,7 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
       headgate lab probe --changes        what that changed
       headgate lab down
     """
-    ctx.obj = Where(name or named_lab(ctx), run_dir.absolute())
+    ctx.obj = LabChoice(name or named_lab(ctx), run_dir.absolute())
 
 
 # In the order in which a newcomer meets them; up, down and status stand below.
@@ -91,7 +91,7 @@ for _command in (apply, delete, execute, probe, scenario, machine):
     "--no-controller", is_flag=True, help="Only the cluster; no flows, so nothing passes until somebody adds some."
 )
 @click.pass_obj
-def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no_controller: bool) -> None:
+def up(where: LabChoice, path: Path | None, datapath: Any, http_port: int | None, no_controller: bool) -> None:
     """Bring a lab up: nodes, pods, and `headgate run` beside them.
 
     Without -f it is the tenant example: two nodes, namespaces tenant-a and tenant-b, pods with the label segment.
@@ -113,7 +113,7 @@ def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no
     from topology.lab.lab import Lab
     from topology.spec.load import load_topology
 
-    with told():
+    with lab_errors_as_failures():
         made = Lab(load_topology(path, where.name), where.base)
         port = http_port or _preferred_port()
         new = made.up(datapath, not no_controller, port, progress=lambda text: click.echo(f"{text} …", err=True))
@@ -122,7 +122,7 @@ def up(where: Where, path: Path | None, datapath: Any, http_port: int | None, no
     size = f"{len(made.topology.pods)} pods on {len(made.nodes)} nodes, {kind} datapath"
     click.echo(f"lab {name} {'is up' if new else 'was up already'}: {size}")
     if made.current().controller:
-        click.echo(f"ask its controller: {how_to_ask(name, made.product.server)} status")
+        click.echo(f"ask its controller: {command_prefix(name, made.product.server)} status")
 
 
 def _preferred_port() -> int:
@@ -138,12 +138,12 @@ def _preferred_port() -> int:
 
 @lab.command(short_help="Take a lab down, whatever is left of it.")
 @click.pass_obj
-def down(where: Where) -> None:
+def down(where: LabChoice) -> None:
     """Take a lab down: its processes, namespaces and files, whatever is left of them. Nothing else is touched."""
     from topology.lab.lab import Lab
     from topology.spec.load import load_topology
 
-    with told():
+    with lab_errors_as_failures():
         name = where.chosen()
         there = Lab(load_topology(name=name), where.base).down()
     click.echo(f"lab {name} {'is down' if there else 'was not up'}")
@@ -152,24 +152,24 @@ def down(where: Where) -> None:
 @lab.command(short_help="Show nodes, pods and where to look further.")
 @output_option
 @click.pass_obj
-def status(where: Where, output: str) -> None:
+def status(where: LabChoice, output: str) -> None:
     """Show what the lab consists of: nodes, pods, addresses, and where to look further.
 
     The netns column of a node or pod (in -o json) is a file: `nsenter --net=FILE` opens a shell in it. A node's ovsdb
     is what `ovs-vsctl --db` takes, its management what `ovs-ofctl dump-flows` takes.
     """
-    from topology.lab.report import describe
+    from topology.lab.report import describe_lab
 
-    with told():
-        found = describe(where.load())
+    with lab_errors_as_failures():
+        found = describe_lab(where.load())
     if output == "json":
         click.echo(json.dumps(found, indent=2))
         return
-    page = Page()
+    page = OutputPage()
     page.line(f"lab {found['name']} in {found['folder']}, {found['datapath']} datapath")
     if found["server"]:
         state = "runs" if found["controller"] else "DOES NOT RUN"
-        page.line(f"controller {state} at {found['server']}: {how_to_ask(found['name'], found['server'])} status")
+        page.line(f"controller {state} at {found['server']}: {command_prefix(found['name'], found['server'])} status")
     else:
         page.line("without a controller")
     nodes: list[Row] = [

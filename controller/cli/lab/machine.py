@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.lab.which_lab import Where, told
+from controller.cli.lab.which_lab import LabChoice, lab_errors_as_failures
 
 if TYPE_CHECKING:
     from topology.remote.node import MachineNode
@@ -31,7 +31,7 @@ def _bridge(function: Command) -> Command:
     return option(function)
 
 
-def _node(where: Where, path: Path | None, name: str, bridge: str) -> MachineNode:
+def _node(where: LabChoice, path: Path | None, name: str, bridge: str) -> MachineNode:
     from topology.remote.node import MachineNode
     from topology.spec.load import load_topology
 
@@ -52,9 +52,9 @@ def machine() -> None:
 @_file
 @_bridge
 @click.pass_obj
-def up(where: Where, node: str, path: Path | None, bridge: str) -> None:
+def up(where: LabChoice, node: str, path: Path | None, bridge: str) -> None:
     """Make the pods of NODE on this machine's bridge, with their servers. Pods that are up stay as they are."""
-    with told():
+    with lab_errors_as_failures():
         made = _node(where, path, node, bridge)
         new = made.up()
     click.echo(f"{node}: {len(made.own_pods)} pods {'are up' if new else 'were up already'}")
@@ -65,9 +65,9 @@ def up(where: Where, node: str, path: Path | None, bridge: str) -> None:
 @_file
 @_bridge
 @click.pass_obj
-def down(where: Where, node: str, path: Path | None, bridge: str) -> None:
+def down(where: LabChoice, node: str, path: Path | None, bridge: str) -> None:
     """Take away what `up` made: the pods' ports, namespaces and servers. The bridge stays."""
-    with told():
+    with lab_errors_as_failures():
         there = _node(where, path, node, bridge).down()
     click.echo(f"{node}: pods {'are down' if there else 'were not up'}")
 
@@ -76,16 +76,16 @@ def down(where: Where, node: str, path: Path | None, bridge: str) -> None:
 @_file
 @click.option("--kubeconfig", type=_FILE, required=True, metavar="FILE", help="Leads to the cluster's API server.")
 @click.pass_obj
-def cluster(where: Where, path: Path | None, kubeconfig: Path) -> None:
+def cluster(where: LabChoice, path: Path | None, kubeconfig: Path) -> None:
     """Put the Namespaces, Nodes and Pods of the topology into the API server, as a cluster would have them."""
     from topology.lab.manifests import cluster_objects
     from topology.remote.api import ClusterApi
-    from topology.spec.address import plan
+    from topology.spec.address import plan_endpoints
     from topology.spec.load import load_topology
 
-    with told():
+    with lab_errors_as_failures():
         topology = load_topology(path, where.name)
-        done = ClusterApi(kubeconfig).put(cluster_objects(topology, plan(topology)))
+        done = ClusterApi(kubeconfig).put(cluster_objects(topology, plan_endpoints(topology)))
     click.echo(f"{len(done)} objects applied")
 
 
@@ -93,14 +93,14 @@ def cluster(where: Where, path: Path | None, kubeconfig: Path) -> None:
 @click.argument("node")
 @_file
 @click.pass_obj
-def probe(where: Where, node: str, path: Path | None) -> None:
+def probe(where: LabChoice, node: str, path: Path | None) -> None:
     """Try whom the pods of NODE reach, with real packets; prints JSON for `draw`."""
-    from topology.probe.matrix import mesh
+    from topology.probe.matrix import probe_mesh
 
-    with told():
+    with lab_errors_as_failures():
         here = _node(where, path, node, "br-int")
         pods = [pod.key for pod in here.topology.pods]
-        matrix = here.run_probes(mesh(pods, here.topology.all_served(), here.topology.families))
+        matrix = here.run_probes(probe_mesh(pods, here.topology.all_served(), here.topology.families))
     click.echo(matrix.to_json())
 
 
@@ -108,32 +108,32 @@ def probe(where: Where, node: str, path: Path | None) -> None:
 @_file
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.pass_obj
-def draw(where: Where, path: Path | None, results: tuple[Path, ...]) -> None:
+def draw(where: LabChoice, path: Path | None, results: tuple[Path, ...]) -> None:
     """Draw one table of what `probe` printed on several machines: RESULTS are the files with it."""
     from rich.console import Console
 
     from topology.probe.matrix import Matrix
-    from topology.probe.render import print_matrix, summary
+    from topology.probe.render import outcome_summary, print_matrix
     from topology.spec.load import load_topology
 
     found = Matrix({})
     for name in results:
         found = Matrix({**found.results, **Matrix.from_json(name.read_text(encoding="utf-8")).results})
-    with told():
+    with lab_errors_as_failures():
         order = {pod.key: number for number, pod in enumerate(load_topology(path, where.name).pods)}
     ranked = sorted(found.results, key=lambda one: (order[one.source], order[one.destination]))
     matrix = Matrix({one: found.results[one] for one in ranked})
     print_matrix(matrix, Console(highlight=False))
-    click.echo(summary(matrix.count()))
+    click.echo(outcome_summary(matrix.count()))
 
 
 @machine.command(short_help="Do what is asked for on standard input.")
 @click.argument("node")
 @_file
 @click.pass_obj
-def serve(where: Where, node: str, path: Path | None) -> None:
+def serve(where: LabChoice, node: str, path: Path | None) -> None:
     """Do what is asked for on standard input, a JSON object a line, and answer likewise: for tests, through ssh."""
     from topology.remote.agent import Agent
 
-    with told():
+    with lab_errors_as_failures():
         Agent(_node(where, path, node, "br-int")).serve(iter(sys.stdin.readline, ""), sys.stdout)

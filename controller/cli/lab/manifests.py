@@ -14,35 +14,35 @@ from typing import Any
 import yaml
 
 from controller.base.printable import printable
-from controller.cli.errors import Failure
+from controller.cli.errors import CommandFailure
 from controller.reconcile.events import Problem
 from controller.sources.folder.documents import Document, DocumentError, read_documents
-from controller.sources.folder.manifest import flatten, join, read_manifest
+from controller.sources.folder.manifest import join_path, list_items, read_manifest
 from flows.parse.objects import ParseError, parse_object
 from topology.errors import LabError
-from topology.lab.changes import Given
-from topology.lab.manifests import checked, label
+from topology.lab.changes import GivenManifest
+from topology.lab.manifests import check_manifest, object_name
 
-SHOWN = 20  # faults that are told; where there are more, the first ones matter
+MAX_PROBLEMS_SHOWN = 20  # faults that are told; where there are more, the first ones matter
 _DOCUMENT = re.compile(r", document \d+ \(line (\d+)\)\Z")
 _AT_LINE = re.compile(r" \(line (\d+)\)\Z")
 _STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
 
 
-class Manifests:
+class ReadManifests:
     """The objects of some files, and of the kinds that Headgate does not read only the names."""
 
     def __init__(self) -> None:
-        self.given: list[Given] = []
+        self.given: list[GivenManifest] = []
         self.ignored: list[str] = []
 
 
-def read_files(names: Sequence[str], whole: bool) -> Manifests:
+def read_files(names: Sequence[str], whole: bool) -> ReadManifests:
     """Read files, `-` for standard input. Raises Failure with every fault of all of them.
 
     Without `whole` an object needs no more than its kind and name, as where it is to be deleted.
     """
-    found = Manifests()
+    found = ReadManifests()
     faults: list[str] = []
     for name in names:
         shown = "standard input" if name == "-" else name
@@ -58,24 +58,26 @@ def read_files(names: Sequence[str], whole: bool) -> Manifests:
                 _take(document, shown, text, found)
             except (LabError, DocumentError, ParseError) as error:
                 faults += [] if whole else [f"{shown}:{document.line}: {printable(str(error))}"]
-    refuse(faults)
+    raise_problems(faults)
     return found
 
 
-def refuse(faults: Sequence[str]) -> None:
+def raise_problems(faults: Sequence[str]) -> None:
     """Raise Failure with these faults, if there are any; what is one line stays one."""
     if len(faults) == 1:
-        raise Failure(f"{faults[0]}; nothing was changed")
+        raise CommandFailure(f"{faults[0]}; nothing was changed")
     if faults:
-        more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-        raise Failure("\n  ".join((f"{len(faults)} faults; nothing was changed:", *faults[:SHOWN], *more)))
+        more = [f"and {len(faults) - MAX_PROBLEMS_SHOWN} more"] if len(faults) > MAX_PROBLEMS_SHOWN else []
+        raise CommandFailure(
+            "\n  ".join((f"{len(faults)} faults; nothing was changed:", *faults[:MAX_PROBLEMS_SHOWN], *more))
+        )
 
 
 def _bytes(name: str, shown: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
-        raise Failure(f"{shown}: {error.strerror or error}; nothing was changed") from error
+        raise CommandFailure(f"{shown}: {error.strerror or error}; nothing was changed") from error
 
 
 def _faults(data: bytes, shown: str, is_json: bool) -> list[str]:
@@ -83,7 +85,7 @@ def _faults(data: bytes, shown: str, is_json: bool) -> list[str]:
     text = data.decode("utf-8-sig", "replace")
     problems = read_manifest(data, shown, is_json).unit.problems
     # Finding a line costs as much as reading the file: only for those that are shown.
-    return [_told(one, shown, text) if number < SHOWN else shown for number, one in enumerate(problems)]
+    return [_told(one, shown, text) if number < MAX_PROBLEMS_SHOWN else shown for number, one in enumerate(problems)]
 
 
 def _told(problem: Problem, shown: str, text: str) -> str:
@@ -99,16 +101,16 @@ def _told(problem: Problem, shown: str, text: str) -> str:
     return ": ".join(part for part in (where, problem.key, problem.field, reason) if part)
 
 
-def _take(document: Document, shown: str, text: str, found: Manifests) -> None:
+def _take(document: Document, shown: str, text: str, found: ReadManifests) -> None:
     if document.error is not None:
         raise document.error
-    for prefix, raw in flatten(document.value):
-        item = checked(raw, "not an object of Kubernetes")
+    for prefix, raw in list_items(document.value):
+        item = check_manifest(raw, "not an object of Kubernetes")
         place = _place(shown, text, document.line, prefix)
         if _is_read(item):
-            found.given.append(Given(item, place))
+            found.given.append(GivenManifest(item, place))
         else:
-            found.ignored.append(f"{place('')}: {label(item)} ignored: Headgate does not read this kind")
+            found.ignored.append(f"{place('')}: {object_name(item)} ignored: Headgate does not read this kind")
 
 
 def _is_read(item: dict[str, Any]) -> bool:
@@ -119,7 +121,7 @@ def _is_read(item: dict[str, Any]) -> bool:
 
 
 def _place(shown: str, text: str, first: int, prefix: str) -> Callable[[str], str]:
-    return lambda path: f"{shown}:{line_of(text, first, join(prefix, path))}"
+    return lambda path: f"{shown}:{line_of(text, first, join_path(prefix, path))}"
 
 
 def line_of(text: str, first: int, path: str) -> int:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.lab.which_lab import Where, complete_endpoint, told
+from controller.cli.lab.which_lab import LabChoice, complete_endpoint, lab_errors_as_failures
 from controller.cli.output import output_option, seconds
 
 if TYPE_CHECKING:
     from topology.lab.lab import Lab
-    from topology.probe.history import Run
+    from topology.probe.history import ProbeRun
     from topology.probe.matrix import Matrix
-    from topology.spec.model import Port
+    from topology.spec.model import LabPort
 
-HISTORY = "probes.json"
+HISTORY_FILE = "probes.json"
 
 
 @click.command(short_help="Find out who reaches whom, with real packets.")
@@ -54,7 +54,7 @@ HISTORY = "probes.json"
 @click.option("--changes", is_flag=True, help="Say what is different from the last probe of the same.")
 @click.pass_obj
 def probe(
-    where: Where,
+    where: LabChoice,
     output: str,
     endpoints: tuple[str, ...],
     sources: tuple[str, ...],
@@ -79,7 +79,7 @@ def probe(
     """
     from topology.probe import history
 
-    with told():
+    with lab_errors_as_failures():
         found = where.load()
         matrix = found.probe(
             list(sources or endpoints) or None,
@@ -89,9 +89,9 @@ def probe(
             icmp=icmp,
             families=[int(family)] if family else None,
         )
-    runs = history.load(found.folder / HISTORY)
-    before = history.like(runs, matrix) if changes else None
-    history.remember(found.folder / HISTORY, runs, history.Run(time.time(), matrix))
+    runs = history.load_runs(found.folder / HISTORY_FILE)
+    before = history.comparable_run(runs, matrix) if changes else None
+    history.save_runs(found.folder / HISTORY_FILE, runs, history.ProbeRun(time.time(), matrix))
     if output == "json":
         click.echo(json.dumps(_as_json(matrix, before, changes), indent=2))
     else:
@@ -102,10 +102,10 @@ def _all(lab: Lab, nodes: bool) -> list[str]:
     return [name for name in lab.endpoints if nodes or not name.startswith("node:")]
 
 
-def _draw(matrix: Matrix, before: Run | None, changes: bool) -> None:
+def _draw(matrix: Matrix, before: ProbeRun | None, changes: bool) -> None:
     from rich.console import Console
 
-    from topology.probe.render import change_lines, is_plain, outcome_lines, print_matrix, summary
+    from topology.probe.render import change_lines, is_plain, outcome_lines, outcome_summary, print_matrix
 
     console = Console(highlight=False)
     if len(matrix.sources()) == len(matrix.destinations()) == 1:
@@ -113,7 +113,7 @@ def _draw(matrix: Matrix, before: Run | None, changes: bool) -> None:
             click.echo(line)
     else:
         print_matrix(matrix, console, before.matrix if before else None)
-        click.echo(summary(matrix.count()))
+        click.echo(outcome_summary(matrix.count()))
     if not changes:
         return
     lines = change_lines(matrix, before.matrix, is_plain(console)) if before else []
@@ -122,7 +122,7 @@ def _draw(matrix: Matrix, before: Run | None, changes: bool) -> None:
         click.echo(f"  {line}")
 
 
-def _compared(matrix: Matrix, before: Run | None, number: int) -> str:
+def _compared(matrix: Matrix, before: ProbeRun | None, number: int) -> str:
     """What the probe was compared with, and how much is different."""
     if before is None:
         return "there is no earlier probe of these endpoints, ports and families to compare with"
@@ -134,7 +134,7 @@ def _compared(matrix: Matrix, before: Run | None, number: int) -> str:
     return f"{number or 'no'} {'change' if number == 1 else 'changes'} since the probe of {when}{part}"
 
 
-def _as_json(matrix: Matrix, before: Run | None, changes: bool) -> dict[str, Any]:
+def _as_json(matrix: Matrix, before: ProbeRun | None, changes: bool) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(matrix.to_json())
     if changes:
         different = matrix.changes(before.matrix) if before else {}
@@ -146,13 +146,13 @@ def _as_json(matrix: Matrix, before: Run | None, changes: bool) -> dict[str, Any
     return found
 
 
-def _port(text: str) -> Port:
+def _port(text: str) -> LabPort:
     from pydantic import ValidationError
 
-    from topology.spec.model import Port
+    from topology.spec.model import LabPort
 
     number, _, protocol = text.partition("/")
     try:
-        return Port.model_validate({"port": number, "protocol": protocol.upper() or "TCP"})
+        return LabPort.model_validate({"port": number, "protocol": protocol.upper() or "TCP"})
     except ValidationError as error:
         raise click.BadParameter(f"{text!r} is not a port like 80 or 53/UDP", param_hint="--port") from error

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.errors import FAILED, Failure
-from controller.cli.lab.which_lab import Where, told
-from controller.cli.output import Page, Row
+from controller.cli.errors import EXIT_FAILED, CommandFailure
+from controller.cli.lab.which_lab import LabChoice, lab_errors_as_failures
+from controller.cli.output import OutputPage, Row
 
 if TYPE_CHECKING:
     from topology.scenarios.model import Scenario
 
-SHOWN = 20  # wrong probes of a step that are printed
+MAX_FAILURES_SHOWN = 20  # wrong probes of a step that are printed
 
 
 @click.command(short_help="Go through a ready-made scenario.")
@@ -39,32 +39,32 @@ def scenario(ctx: click.Context, names: tuple[str, ...], datapath: Any, everythi
       headgate lab scenario
       headgate lab scenario recipe-04
     """
-    where: Where = ctx.obj
+    where: LabChoice = ctx.obj
     from topology.scenarios import model
 
-    with told():
-        there = model.names()
+    with lab_errors_as_failures():
+        there = model.scenario_names()
         unknown = [name for name in names if name not in there]
         if unknown:
-            raise Failure(f"there is no scenario {unknown[0]!r}; there are {', '.join(there)}")
-        chosen = [model.load(name) for name in (there if everything else names)]
+            raise CommandFailure(f"there is no scenario {unknown[0]!r}; there are {', '.join(there)}")
+        chosen = [model.load_scenario(name) for name in (there if everything else names)]
         if not chosen:
-            rows: list[Row] = [(one.name, one.title, f"{len(one.steps)}") for one in map(model.load, there)]
-            Page().table("Scenarios", ("name", "title", "steps"), rows, right="steps")
+            rows: list[Row] = [(one.name, one.title, f"{len(one.steps)}") for one in map(model.load_scenario, there)]
+            OutputPage().table("Scenarios", ("name", "title", "steps"), rows, right="steps")
             return
         failed = [one.name for one in chosen if not _go_through(one, where, datapath)]
     click.echo(f"{len(chosen) - len(failed)} of {len(chosen)} scenarios hold")
     if failed:
-        ctx.exit(FAILED)
+        ctx.exit(EXIT_FAILED)
 
 
-def _go_through(found: Scenario, where: Where, datapath: Any) -> bool:
+def _go_through(found: Scenario, where: LabChoice, datapath: Any) -> bool:
     """Run one scenario; returns whether all of its steps came out as they should."""
     from rich.console import Console
 
     from topology.lab.lab import Lab
     from topology.probe.render import print_matrix
-    from topology.scenarios.check import check
+    from topology.scenarios.check import run_scenario
 
     console = Console(highlight=False)
     console.rule(f"{found.name}: {found.title}", style="bold")
@@ -74,14 +74,14 @@ def _go_through(found: Scenario, where: Where, datapath: Any) -> bool:
     before = None
     try:
         lab.up(datapath, progress=lambda text: click.echo(f"{text} …", err=True))
-        for result in check(found, lab):
+        for result in run_scenario(found, lab):
             console.print(
                 f"\n{'✓' if result.passed else '✗'} {result.step.say}",
                 style="bold green" if result.passed else "bold red",
             )
             print_matrix(result.matrix, console, before)
             before = result.matrix
-            for line in result.lines()[:SHOWN]:
+            for line in result.lines()[:MAX_FAILURES_SHOWN]:
                 console.print(f"  {line}", style="red", markup=False)
             good = good and result.passed
     finally:

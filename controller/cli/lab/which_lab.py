@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.cli.errors import Failure
+from controller.cli.errors import CommandFailure
 from controller.cli.which_controller import LAB_FOLDER
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Where:
+class LabChoice:
     """Which lab is meant: its name, if the user gave one, and the folder that labs live in."""
 
     name: str | None
@@ -32,33 +32,33 @@ class Where:
 
     def chosen(self) -> str:
         """The lab's name: the one given, else of the only one there is, else demo. Raises Failure for several."""
-        from topology.lab.state import labs
+        from topology.lab.state import lab_names
 
-        there = labs(self.base)
+        there = lab_names(self.base)
         if self.name is None and len(there) > 1:
-            raise Failure(f"which lab? There are {', '.join(there)}: headgate lab --name NAME ...")
+            raise CommandFailure(f"which lab? There are {', '.join(there)}: headgate lab --name NAME ...")
         return self.name or (there[0] if there else "demo")
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def lab_errors_as_failures() -> Iterator[None]:
     """Turn a lab's error into a command's."""
     from topology.errors import LabError
 
     try:
         yield
     except LabError as error:
-        raise Failure(str(error)) from error
+        raise CommandFailure(str(error)) from error
     except PermissionError as error:
         where = f" ({error.filename}: {error.strerror})" if error.filename else ""
-        raise Failure(f"labs need root; run this command with sudo{where}") from error
+        raise CommandFailure(f"labs need root; run this command with sudo{where}") from error
 
 
 def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The names of the lab's pods, nodes and machines outside that begin so. Nothing where there is no lab."""
     parent = ctx.parent.params if ctx.parent else {}
     try:
-        lab = Where(parent.get("name"), Path(parent.get("run_dir") or LAB_FOLDER).absolute()).load()
+        lab = LabChoice(parent.get("name"), Path(parent.get("run_dir") or LAB_FOLDER).absolute()).load()
     except Exception:  # noqa: BLE001  # a shell that completes shows no errors
         return []
     return [name for name in lab.endpoints if name.startswith(incomplete)]
@@ -66,6 +66,6 @@ def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
 def complete_lab(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The names of the labs that begin so."""
-    from topology.lab.state import labs
+    from topology.lab.state import lab_names
 
-    return [name for name in labs(Path(ctx.params.get("run_dir") or LAB_FOLDER)) if name.startswith(incomplete)]
+    return [name for name in lab_names(Path(ctx.params.get("run_dir") or LAB_FOLDER)) if name.startswith(incomplete)]

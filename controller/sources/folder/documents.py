@@ -17,9 +17,9 @@ import yaml
 MAX_DEPTH = 100  # levels; a Kubernetes object has about 20
 ALIAS_ALLOWANCE = 100_000  # values that aliases may add to a file beyond its length in characters
 MAX_DOCUMENTS = 50_000  # in one file; a List holds more objects
-LONGEST_VALUE = 100  # characters of a number or a date; PyYAML takes quadratic time for what is written 1:2:3:4:...
-MOST_ODD_KEYS = 100  # keys of one object that are no text: numbers can be chosen so that all fall into one place
-LONGEST_NAME = 80  # characters of a key in the path to a fault
+MAX_SCALAR_LENGTH = 100  # characters of a number or a date; PyYAML takes quadratic time for what is written 1:2:3:4:...
+MAX_NON_TEXT_KEYS = 100  # keys of one object that are no text: numbers can be chosen so that all fall into one place
+MAX_KEY_LENGTH = 80  # characters of a key in the path to a fault
 # At the start of a line this is the end of a document wherever it stands, in quoted and block text too (YAML 1.1, 9.1).
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _SEPARATOR_LINE = re.compile(r"---[ \t]*(?:#[^\n]*)?\r?\n")
@@ -74,7 +74,7 @@ def read_documents(text: str, is_json: bool) -> Iterator[Document]:
             yield Document(1, 1, error=error)
             return
     number = 0
-    allowance = Allowance(len(text) + ALIAS_ALLOWANCE)
+    allowance = ValueAllowance(len(text) + ALIAS_ALLOWANCE)
     for line, part in _parts(text):
         if _NOTHING.match(part):
             continue
@@ -126,7 +126,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _name(key: object) -> str:
     """A key in a path or a reason: cut where it is long, and whatever type it has."""
     text = key if isinstance(key, str) else f"{key}"
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
+    return text if len(text) <= MAX_KEY_LENGTH else f"{text[: MAX_KEY_LENGTH - 3]}..."
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -134,7 +134,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 @dataclass(slots=True)
-class Allowance:
+class ValueAllowance:
     """How many values the documents of a file may still come to, with their aliases expanded.
 
     One for all documents: many small ones could else come to many times what the file says.
@@ -163,7 +163,7 @@ class _Frame:
 class _Builder:
     """One document from its events, with aliases counted and double keys refused."""
 
-    def __init__(self, text: str, line: int, allowance: Allowance) -> None:
+    def __init__(self, text: str, line: int, allowance: ValueAllowance) -> None:
         self._loader = yaml.CSafeLoader(text)
         self._resolve: Callable[[type, str, tuple[bool, bool]], str] = self._loader.resolve
         self._line = line
@@ -269,8 +269,8 @@ class _Builder:
             frame.key, frame.has_key = value, True
             if not isinstance(value, str) and value is not _MERGE_KEY:
                 frame.odd += 1
-                if frame.odd > MOST_ODD_KEYS:
-                    raise self._error(f"has more than {MOST_ODD_KEYS} keys that are no text; quote them", event)
+                if frame.odd > MAX_NON_TEXT_KEYS:
+                    raise self._error(f"has more than {MAX_NON_TEXT_KEYS} keys that are no text; quote them", event)
 
     def _merged(self, value: Any, event: Any) -> list[dict[Any, Any]]:
         values = value if isinstance(value, list) else [value]
@@ -292,7 +292,7 @@ class _Builder:
             return _MERGE_KEY
         if tag in (_MERGE, "tag:yaml.org,2002:value"):
             return text  # a lone << or = is text
-        if tag in _SCALAR_TAGS and len(text) > LONGEST_VALUE:
+        if tag in _SCALAR_TAGS and len(text) > MAX_SCALAR_LENGTH:
             reason = f"{_name(text)!r} cannot be read as {tag.rpartition(':')[2]}: it is too long; quote it"
             raise self._error(reason, event)
         if tag not in _SCALAR_TAGS:

@@ -17,17 +17,17 @@ from typing import NamedTuple
 from controller.base.native_threads import unpatched
 from controller.base.printable import printable
 from controller.reconcile.events import Problem
-from controller.sources.folder.manifest import Reading, broken, read_manifest
-from controller.sources.unit import Unit
+from controller.sources.folder.manifest import ParsedManifest, read_manifest, unreadable
+from controller.sources.unit import SourceUnit
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SUBFOLDERS = "subfolders"
 OTHER_FILES = "files with other endings than .yaml, .yml and .json in small letters"
-MAX_BYTES = 64 << 20  # about 100,000 pods in JSON
+MAX_MANIFEST_BYTES = 64 << 20  # about 100,000 pods in JSON
 LARGE_BYTES = 1 << 20  # from here on the garbage collector would cost more than the reading itself
-SETTLE = 0.02  # seconds without a write after which a file written in place counts as complete
-GONE = 0.03  # seconds after which a name that vanished is gone, and not just being replaced
-PATIENCE = 15  # rounds of waiting for files to settle; then they are read as they are
+WRITE_SETTLE_SECONDS = 0.02  # seconds without a write after which a file written in place counts as complete
+VANISHED_SECONDS = 0.03  # seconds after which a name that vanished is gone, and not just being replaced
+MAX_SETTLE_ROUNDS = 15  # rounds of waiting for files to settle; then they are read as they are
 RACY_NS = 2_000_000_000  # a file written so shortly before it was read may change again without its times changing
 
 
@@ -51,8 +51,8 @@ class _File:
     fingerprint: Fingerprint | None = None
     racy: bool = False
     digest: bytes = b""
-    unit: Unit = field(default_factory=Unit)
-    objects: Unit = field(default_factory=Unit)
+    unit: SourceUnit = field(default_factory=SourceUnit)
+    objects: SourceUnit = field(default_factory=SourceUnit)
     good: bool = False
 
 
@@ -64,12 +64,12 @@ class Scan:
     is.
     """
 
-    units: Mapping[str, Unit | None]
+    units: Mapping[str, SourceUnit | None]
     reason: str
     passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
-class Folder:
+class FolderReader:
     """The state of one folder. For one thread; `stopping` ends a long scan early."""
 
     def __init__(self, path: str, stopping: Callable[[], bool]) -> None:
@@ -86,7 +86,7 @@ class Folder:
             present = self._settled()
         except OSError as error:
             return Scan({}, f"cannot be read: {error.strerror}; the last known objects stay in force")
-        units: dict[str, Unit | None] = {}
+        units: dict[str, SourceUnit | None] = {}
         for name in sorted(self._files.keys() - present.keys()):
             del self._files[name]
             units[self._where(name)] = None
@@ -119,10 +119,10 @@ class Folder:
         """
         waited_for_gone = False
         present = self._list()
-        for _ in range(PATIENCE):
+        for _ in range(MAX_SETTLE_ROUNDS):
             wait = max((self._unsettled(name, found) for name, found in present.items()), default=0.0)
             if self._files.keys() - present.keys() and not waited_for_gone:
-                wait, waited_for_gone = max(wait, GONE), True
+                wait, waited_for_gone = max(wait, VANISHED_SECONDS), True
             if not wait or self._stopping():
                 break
             self._time.sleep(wait)
@@ -161,7 +161,7 @@ class Folder:
         if found is None or found == last or (last is not None and found.inode != last.inode):
             return 0.0
         age = (self._time.time_ns() - found.modified) / 1e9
-        return SETTLE - age if 0 <= age < SETTLE else 0.0
+        return WRITE_SETTLE_SECONDS - age if 0 <= age < WRITE_SETTLE_SECONDS else 0.0
 
     def _refresh(self, file: _File, name: str) -> None:
         """Read a file again if it may have changed, and decide what of it is in force."""
@@ -175,7 +175,7 @@ class Folder:
             file.fingerprint, file.digest = None, b""  # tried again at every scan
             if isinstance(error, FileNotFoundError) and not self._os.path.lexists(self._where(name)):
                 return  # it went after it was listed; the next scan finds it gone, or replaced
-            self._keep(file, broken(where, _why(error)), where)
+            self._keep(file, unreadable(where, _why(error)), where)
             return
         digest = blake2b(data, digest_size=16).digest()
         file.fingerprint = fingerprint
@@ -185,13 +185,13 @@ class Folder:
         file.digest = digest
         if not data.strip() and file.objects.objects:
             # What a redirection leaves before the first byte is written. Taking it for real would open the pods.
-            self._keep(file, broken(where, "is empty; delete the file if its objects shall go"), where)
+            self._keep(file, unreadable(where, "is empty; delete the file if its objects shall go"), where)
             return
         with _uncollected(len(data) >= LARGE_BYTES):
             reading = read_manifest(data, where, name.endswith(".json"))
         self._keep(file, reading, where)
 
-    def _keep(self, file: _File, reading: Reading, where: str) -> None:
+    def _keep(self, file: _File, reading: ParsedManifest, where: str) -> None:
         """A good reading counts. A broken one leaves the last good one in force, whole.
 
         Where there never was a good one, what can be read counts, beside what could be read before.
@@ -221,8 +221,8 @@ class Folder:
             while part := self._os.read(descriptor, 1 << 20):
                 parts.append(part)
                 size += len(part)
-                if size > MAX_BYTES:
-                    raise ValueError(f"has more than {MAX_BYTES >> 20} MiB; split it")
+                if size > MAX_MANIFEST_BYTES:
+                    raise ValueError(f"has more than {MAX_MANIFEST_BYTES >> 20} MiB; split it")
         finally:
             self._os.close(descriptor)
         fingerprint = Fingerprint(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -22,16 +22,18 @@ import watchfiles
 from controller.base.native_threads import Mailbox, unpatched
 from controller.base.threads import Watched, watched
 from controller.reconcile.events import Problem
-from controller.sources.folder.files import Folder
+from controller.sources.folder.files import FolderReader
 from controller.sources.folder.manifest import OTHER_KINDS
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 
-RESCAN = 10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
-CHANGED = -1  # a request to look again that nobody waits for
-STOP_SECONDS = 1.0
-MOST_IGNORED = 50  # kinds that are counted by name
+RESCAN_SECONDS = (
+    10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
+)
+FOLDER_CHANGED = -1  # a request to look again that nobody waits for
+FOLDER_STOP_SECONDS = 1.0
+MAX_IGNORED_NAMES = 50  # kinds that are counted by name
 _FOLDER = ""  # the unit that holds what is wrong with the folder itself
 _OUR_FAULT = "could not be read because of an error in Headgate, please report it: "
 
@@ -40,7 +42,7 @@ _OUR_FAULT = "could not be read because of an error in Headgate, please report i
 class _Result:
     """A finished scan, and the requests that it answers."""
 
-    units: Mapping[str, Unit | None]
+    units: Mapping[str, SourceUnit | None]
     reason: str
     requests: tuple[int, ...]
     passed_over: Mapping[str, int]
@@ -49,7 +51,7 @@ class _Result:
 class ManifestFolder:
     """A Source (see `source`). It adds itself to `store`, which starts and stops it."""
 
-    def __init__(self, path: Path | str, store: Store, rescan: float = RESCAN) -> None:
+    def __init__(self, path: Path | str, store: Store, rescan: float = RESCAN_SECONDS) -> None:
         self.path = str(path)
         self._store = store
         self._rescan = rescan
@@ -58,7 +60,7 @@ class ManifestFolder:
         self._requests = unpatched("queue").SimpleQueue()
         self._no_request = unpatched("queue").Empty
         self._results: Mailbox[_Result] = Mailbox()
-        self._folder = Folder(self.path, self._stopping.is_set)
+        self._folder = FolderReader(self.path, self._stopping.is_set)
         self._natives: list[Watched] = []
         self._receiver: Watched | None = None
         self._numbers = itertools.count(1)
@@ -91,11 +93,11 @@ class ManifestFolder:
             thread.release()
         self._stopping.set()
         self._requests.put(None)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + FOLDER_STOP_SECONDS
         running = [native for native in self._natives if not native.join(max(0.0, deadline - time.monotonic()))]
         self._results.close()
         if self._receiver is not None:
-            self._receiver.join(STOP_SECONDS)
+            self._receiver.join(FOLDER_STOP_SECONDS)
             self._receiver = None
         if not running:
             self._results.release()
@@ -123,7 +125,7 @@ class ManifestFolder:
         while (result := self._results.get()) is not None:
             units = dict(result.units)
             problem = Problem(self.path, "", "", result.reason)
-            units[_FOLDER] = Unit((), (problem,)) if result.reason else None
+            units[_FOLDER] = SourceUnit((), (problem,)) if result.reason else None
             for name, unit in units.items():
                 self._problems[name] = unit.faults if unit else 0
                 if not self._problems[name]:
@@ -169,7 +171,7 @@ class ManifestFolder:
         try:
             request = self._requests.get(timeout=self._rescan)
             while True:
-                if request is not None and request != CHANGED:
+                if request is not None and request != FOLDER_CHANGED:
                     found.append(request)
                 request = self._requests.get_nowait()
         except self._no_request:
@@ -202,7 +204,7 @@ class ManifestFolder:
             recursive=False,
         ):
             if changes or first:
-                self._requests.put(CHANGED)
+                self._requests.put(FOLDER_CHANGED)
             first = False
             if self._folder.identity() != identity:
                 return
@@ -211,8 +213,8 @@ class ManifestFolder:
 def _most(ignored: Counter[str]) -> tuple[tuple[str, int], ...]:
     """What there is most of by name, and the others as one."""
     found = sorted(ignored.items(), key=lambda one: (-one[1], one[0]))
-    rest = sum(number for _, number in found[MOST_IGNORED:])
-    return (*found[:MOST_IGNORED], *([(OTHER_KINDS, rest)] if rest else []))
+    rest = sum(number for _, number in found[MAX_IGNORED_NAMES:])
+    return (*found[:MAX_IGNORED_NAMES], *([(OTHER_KINDS, rest)] if rest else []))
 
 
 def _check(path: str) -> None:

@@ -23,22 +23,22 @@ from controller.base.printable import printable
 from controller.config.schema import IN_CLUSTER
 from controller.sources.kubernetes.stream import (
     MAX_REASON,
-    PART,
     UNAUTHORIZED,
+    WATCH_READ_BYTES,
     ApiError,
-    Stream,
+    WatchStream,
     body_of,
+    connection_error,
     decode,
-    refused,
-    why,
+    error_of_response,
 )
 from controller.sources.source import SourceError
 
-JSON = "application/json"
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0  # between two parts of an answer
+JSON_TYPE = "application/json"
+API_CONNECT_SECONDS = 5.0
+API_READ_SECONDS = 30.0  # between two parts of an answer
 RENEW_SECONDS = 10.0  # credentials are not read again more often because of lost connections
-POOL = 16
+MAX_POOLED_CONNECTIONS = 16
 # A peer that has vanished is noticed after 10 + 3 * 5 seconds, one that takes nothing after 20.
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -78,20 +78,22 @@ class Api:
                 raise SourceError(f"a pod's credentials are not here ({what}): give --kubeconfig FILE") from None
             raise SourceError(f"the kubeconfig {self.source} cannot be used: {what}") from None
 
-    def get(self, path: str, query: Mapping[str, str], accept: str = JSON, timeout: float = READ_SECONDS) -> Any:
+    def get(
+        self, path: str, query: Mapping[str, str], accept: str = JSON_TYPE, timeout: float = API_READ_SECONDS
+    ) -> Any:
         """The object that a GET answers. `timeout` in seconds bounds each wait for a part of it. Raises ApiError."""
         body = body_of(self._request("GET", path, query, {"Accept": accept}, None, timeout))
-        return decode(body) if len(body) < PART else offload(decode, body)
+        return decode(body) if len(body) < WATCH_READ_BYTES else offload(decode, body)
 
-    def send(self, method: str, path: str, body: object, kind: str = JSON) -> None:
+    def send(self, method: str, path: str, body: object, kind: str = JSON_TYPE) -> None:
         """Write an object. Raises ApiError."""
-        headers = {"Accept": JSON, "Content-Type": kind}
-        body_of(self._request(method, path, {}, headers, json.dumps(body).encode(), READ_SECONDS))
+        headers = {"Accept": JSON_TYPE, "Content-Type": kind}
+        body_of(self._request(method, path, {}, headers, json.dumps(body).encode(), API_READ_SECONDS))
 
-    def watch(self, path: str, query: Mapping[str, str], timeout: float, silence: float) -> Stream:
+    def watch(self, path: str, query: Mapping[str, str], timeout: float, silence: float) -> WatchStream:
         """Open a watch, within `timeout` seconds; silence of more than `silence` seconds ends it. Raises ApiError."""
         whole = {**query, "watch": "1", "allowWatchBookmarks": "true"}
-        return Stream(self._request("GET", path, whole, {"Accept": JSON}, None, timeout), silence)
+        return WatchStream(self._request("GET", path, whole, {"Accept": JSON_TYPE}, None, timeout), silence)
 
     def drop_idle(self) -> None:
         """Close the connections that wait to be used again: they may be dead without knowing."""
@@ -133,12 +135,12 @@ class Api:
                 preload_content=False,
                 redirect=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, read), read=read),
+                timeout=urllib3.Timeout(connect=min(API_CONNECT_SECONDS, read), read=read),
             )
         except (HTTPError, OSError, ValueError) as error:
-            raise ApiError(0, why(error)) from None
+            raise ApiError(0, connection_error(error)) from None
         if response.status >= 300:
-            raise refused(response)
+            raise error_of_response(response)
         return response
 
     def _credentials(self, client: Any, target: str, method: str) -> dict[str, str]:
@@ -171,7 +173,7 @@ def _client(source: str) -> Any:
     from kubernetes.config import load_incluster_config, load_kube_config
 
     configuration = Configuration()
-    configuration.connection_pool_maxsize = POOL
+    configuration.connection_pool_maxsize = MAX_POOLED_CONNECTIONS
     configuration.socket_options = SOCKET_OPTIONS
     if source == IN_CLUSTER:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]

@@ -29,18 +29,18 @@ CONTROLLER = "headgate.dev/controller"
 REASON, ACTION = "NotInForce", "Enforce"
 MAX_NOTE = 1024  # bytes; the API takes no more
 MAX_NAME = 200  # of a policy in an event's name
-BURST, PER_SECOND = 20, 0.5  # events that may be written at once, and in the long run
-AGAIN_SECONDS = 60.0  # before a reason that went and came back counts again
+MAX_BURST, EVENTS_PER_SECOND = 20, 0.5  # events that may be written at once, and in the long run
+RECUR_SECONDS = 60.0  # before a reason that went and came back counts again
 POLICY_SECONDS = 10.0  # between two events on one policy
-GOES_ON_SECONDS = 1800.0  # after which a reason that still holds counts again: the server keeps events for an hour
+REPEAT_SECONDS = 1800.0  # after which a reason that still holds counts again: the server keeps events for an hour
 FORBIDDEN_SECONDS = 300.0
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-REMEMBERED = 4096  # reasons
+FIRST_WRITE_PAUSE, LONGEST_WRITE_PAUSE = 1.0, 60.0
+MAX_REMEMBERED_REASONS = 4096  # reasons
 
 log = structlog.get_logger("headgate")
 
 
-class Reference(NamedTuple):
+class ObjectReference(NamedTuple):
     """The object that an event is on."""
 
     version: str
@@ -62,7 +62,7 @@ class _Written:
 class EventWriter:
     """Writes in a thread of its own. `find` tells the object behind a policy, None for one that is not in this API."""
 
-    def __init__(self, api: Api, find: Callable[[Key], Reference | None]) -> None:
+    def __init__(self, api: Api, find: Callable[[Key], ObjectReference | None]) -> None:
         self._api = api
         self._find = find
         self._instance = socket.gethostname()[:128] or "headgate"
@@ -70,7 +70,7 @@ class EventWriter:
         self._reasons: dict[Key, str] = {}
         self._written: OrderedDict[tuple[Key, str], _Written] = OrderedDict()
         self._last: dict[Key, float] = {}
-        self._tokens, self._filled_at = float(BURST), time.monotonic()
+        self._tokens, self._filled_at = float(MAX_BURST), time.monotonic()
         self._failures = 0
         self._not_before = 0.0
         self._writing = False
@@ -114,7 +114,7 @@ class EventWriter:
                 if self._stopping:
                     return
                 if due is None or (wait := due[0] - time.monotonic()) > 0:
-                    self._condition.wait(AGAIN_SECONDS if due is None else min(wait, AGAIN_SECONDS))
+                    self._condition.wait(RECUR_SECONDS if due is None else min(wait, RECUR_SECONDS))
                     continue
                 _, key, reason = due
                 self._tokens -= 1
@@ -125,9 +125,9 @@ class EventWriter:
     def _next(self) -> tuple[float, Key, str] | None:
         """What to write first, and when."""
         now = time.monotonic()
-        self._tokens = min(float(BURST), self._tokens + (now - self._filled_at) * PER_SECOND)
+        self._tokens = min(float(MAX_BURST), self._tokens + (now - self._filled_at) * EVENTS_PER_SECOND)
         self._filled_at = now
-        earliest = max(self._not_before, now if self._tokens >= 1 else now + (1 - self._tokens) / PER_SECOND)
+        earliest = max(self._not_before, now if self._tokens >= 1 else now + (1 - self._tokens) / EVENTS_PER_SECOND)
         found = [
             (max(earliest, self._due(key, reason)), key, reason)
             for key, reason in self._reasons.items()
@@ -140,7 +140,7 @@ class EventWriter:
         written = self._written.get((key, reason))
         if written is None:
             return rested
-        return max(rested, written.at + (AGAIN_SECONDS if written.gone else GOES_ON_SECONDS))
+        return max(rested, written.at + (RECUR_SECONDS if written.gone else REPEAT_SECONDS))
 
     def _write(self, key: Key, reason: str) -> None:
         policy = self._find(key)
@@ -162,18 +162,20 @@ class EventWriter:
             self._last[key] = now
             self._written[key, reason] = _Written(count, now, self._reasons.get(key) != reason)
             self._written.move_to_end((key, reason))
-            while len(self._written) > REMEMBERED:
+            while len(self._written) > MAX_REMEMBERED_REASONS:
                 self._written.popitem(last=False)
 
     def _failed(self, error: ApiError) -> None:
         if self._failures == 0:
             log.warning("events on policies cannot be written", reason=error.reason)
         self._failures += 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)
+        pause = min(LONGEST_WRITE_PAUSE, FIRST_WRITE_PAUSE * 2.0 ** min(self._failures - 1, 10)) * random.uniform(
+            0.5, 1.0
+        )
         pause = FORBIDDEN_SECONDS if error.status == FORBIDDEN else max(pause, error.retry_after or 0.0)
         self._not_before = time.monotonic() + pause
 
-    def _send(self, policy: Reference, reason: str, count: int) -> None:
+    def _send(self, policy: ObjectReference, reason: str, count: int) -> None:
         """Write an event, or count on where it stands already: after a restart of ours it has the same name."""
         path = f"/apis/{EVENTS_API}/namespaces/{policy.namespace}/events"
         event = self._event(policy, reason)
@@ -193,7 +195,7 @@ class EventWriter:
                 raise
             self._api.send("POST", path, event)  # the server has forgotten it
 
-    def _event(self, policy: Reference, reason: str) -> dict[str, Any]:
+    def _event(self, policy: ObjectReference, reason: str) -> dict[str, Any]:
         digest = hashlib.blake2b("\0".join((*policy, reason)).encode(), digest_size=8).hexdigest()
         return {
             "apiVersion": EVENTS_API,

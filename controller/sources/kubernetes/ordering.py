@@ -16,46 +16,46 @@ from collections.abc import Callable, Collection, Mapping
 import structlog
 
 from controller.base.threads import watched
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 
-SETTLE_SECONDS = 0.2  # in which a watch that the server ended in order says what came while it was opened again
-HOLD_SECONDS = 60.0  # the longest that a change waits, as long as a server may ask us to stay away
-PROOF_SECONDS = 30.0  # for one proof
-ROUNDS = 2  # of proof, where changes come in meanwhile that it says nothing of
-PAUSES = (0.2, 3.0)  # between proofs that fail, growing
-NEVER = float("inf")
+RESUME_SECONDS = 0.2  # in which a watch that the server ended in order says what came while it was opened again
+MAX_HOLD_SECONDS = 60.0  # the longest that a change waits, as long as a server may ask us to stay away
+CATCH_UP_SECONDS = 30.0  # for one proof
+MAX_CATCH_UP_ROUNDS = 2  # of proof, where changes come in meanwhile that it says nothing of
+CATCH_UP_PAUSES = (0.2, 3.0)  # between proofs that fail, growing
+FOREVER = float("inf")
 
-Units = Mapping[str, Unit | None]
-Watch = object
+Units = Mapping[str, SourceUnit | None]
+WatchId = object
 # Returns once all watches but these have brought what the server had when it was called, or raises TimeoutError when
 # they have not until time.monotonic() is so late.
-Proof = Callable[[float, Collection[Watch]], None]
+CatchUp = Callable[[float, Collection[WatchId]], None]
 
 log = structlog.get_logger("headgate")
 
 
-class Gate:
+class ChangeBuffer:
     """Passes units on to `apply`, in order. Thread-safe.
 
     Closed until the first proof, which `begin` calls for; `opened` is called each time that everything was passed on.
     """
 
-    def __init__(self, apply: Callable[[Units], None], proof: Proof, opened: Callable[[], None]) -> None:
+    def __init__(self, apply: Callable[[Units], None], proof: CatchUp, opened: Callable[[], None]) -> None:
         self._apply = apply
         self._proof = proof
         self._opened = opened
         self._condition = threading.Condition()
         self._begun = False
         self._doubt = True  # a proof is due
-        self._behind: set[Watch] = set()
-        self._given_up: set[Watch] = set()  # they stay away, and hold up nothing more until they are back
+        self._behind: set[WatchId] = set()
+        self._given_up: set[WatchId] = set()  # they stay away, and hold up nothing more until they are back
         self._losses = 0
         self._puts = 0
-        self._held: dict[str, Unit | None] = {}
+        self._held: dict[str, SourceUnit | None] = {}
         self._waiting_since: float | None = None
         self._settled_at = 0.0
         self._retry_at = 0.0
-        self._pause = PAUSES[0]
+        self._pause = CATCH_UP_PAUSES[0]
         self._stopping = False
         self._thread = watched("kubernetes-gate", self._run)
 
@@ -79,7 +79,7 @@ class Gate:
             self._waiting_since = time.monotonic()
             self._condition.notify_all()
 
-    def lost(self, watch: Watch) -> None:
+    def lost(self, watch: WatchId) -> None:
         """A watch is behind from now on, nobody knows how far."""
         with self._condition:
             if watch not in self._given_up:
@@ -87,12 +87,12 @@ class Gate:
                 self._behind.add(watch)
                 self._doubt = True
 
-    def ended(self, watch: Watch) -> None:
+    def ended(self, watch: WatchId) -> None:
         """A watch has said all that it had to, and is opened again."""
         with self._condition:
             self._behind.add(watch)
 
-    def back(self, watch: Watch) -> None:
+    def back(self, watch: WatchId) -> None:
         """It goes on where it was, and has only to say what it missed: changes, or that it cannot go on."""
         with self._condition:
             if watch in self._given_up:
@@ -100,7 +100,7 @@ class Gate:
                 self._doubt = True
             if watch in self._behind:
                 self._behind.discard(watch)
-                self._settled_at = time.monotonic() + SETTLE_SECONDS
+                self._settled_at = time.monotonic() + RESUME_SECONDS
             self._condition.notify_all()
 
     def put(self, units: Units) -> None:
@@ -117,7 +117,7 @@ class Gate:
 
     # -- proofs ------------------------------------------------------------------------------------------------------
 
-    def prove(self, deadline: float, without: Collection[Watch] = ()) -> None:
+    def prove(self, deadline: float, without: Collection[WatchId] = ()) -> None:
         """Have it proven that all is known, and pass on what is held. Raises TimeoutError."""
         rounds = 0
         while True:
@@ -127,14 +127,14 @@ class Gate:
             rounds += 1
             with self._condition:
                 steady = losses == self._losses and not self._behind
-                if steady and (puts == self._puts or not self._doubt or rounds >= ROUNDS):
-                    self._begun, self._doubt, self._pause = True, False, PAUSES[0]
+                if steady and (puts == self._puts or not self._doubt or rounds >= MAX_CATCH_UP_ROUNDS):
+                    self._begun, self._doubt, self._pause = True, False, CATCH_UP_PAUSES[0]
                     self._open()
                     return
                 if self._stopping or time.monotonic() >= deadline:
                     raise TimeoutError("the watches of the Kubernetes API come and go")
                 if not steady:
-                    self._condition.wait(PAUSES[0])
+                    self._condition.wait(CATCH_UP_PAUSES[0])
 
     @property
     def waiting_since(self) -> float | None:
@@ -143,7 +143,7 @@ class Gate:
             return self._waiting_since
 
     @property
-    def given_up(self) -> frozenset[Watch]:
+    def given_up(self) -> frozenset[WatchId]:
         """The watches that stayed away for so long that the others go on without them."""
         with self._condition:
             return frozenset(self._given_up)
@@ -153,23 +153,23 @@ class Gate:
     def _left(self) -> float:
         """For how many seconds nothing is to be done, as it looks now."""
         if not self._begun:
-            return NEVER
+            return FOREVER
         now = time.monotonic()
-        bound = NEVER if self._waiting_since is None else self._waiting_since + HOLD_SECONDS - now
+        bound = FOREVER if self._waiting_since is None else self._waiting_since + MAX_HOLD_SECONDS - now
         if self._behind:
             return bound
         if self._doubt:
             return min(bound, self._retry_at - now)
-        return NEVER if self._waiting_since is None else self._settled_at - now
+        return FOREVER if self._waiting_since is None else self._settled_at - now
 
     def _run(self) -> None:
         while True:
             with self._condition:
                 while not self._stopping and (left := self._left()) > 0:
-                    self._condition.wait(None if left == NEVER else left)
+                    self._condition.wait(None if left == FOREVER else left)
                 if self._stopping:
                     return
-                if self._waiting_since is not None and time.monotonic() >= self._waiting_since + HOLD_SECONDS:
+                if self._waiting_since is not None and time.monotonic() >= self._waiting_since + MAX_HOLD_SECONDS:
                     self._give_up()
                 if not self._doubt:
                     self._try_open()
@@ -177,9 +177,9 @@ class Gate:
                 without = frozenset(self._given_up)
             self._try_proof(without)
 
-    def _try_proof(self, without: Collection[Watch]) -> None:
+    def _try_proof(self, without: Collection[WatchId]) -> None:
         try:
-            self.prove(time.monotonic() + PROOF_SECONDS, without)
+            self.prove(time.monotonic() + CATCH_UP_SECONDS, without)
             return
         except TimeoutError as error:
             log.info("changes of the Kubernetes API wait until what came before them is known", reason=str(error))
@@ -188,7 +188,7 @@ class Gate:
             log.exception("changes of the Kubernetes API could not be taken in; they are kept and tried again")
         with self._condition:
             self._retry_at = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, PAUSES[1])
+            self._pause = min(2 * self._pause, CATCH_UP_PAUSES[1])
 
     def _give_up(self) -> None:
         self._given_up |= self._behind
@@ -196,7 +196,7 @@ class Gate:
         self._doubt = False
         log.warning(
             "the Kubernetes API leaves open what came before changes that it reports; after so long they are taken in",
-            seconds=HOLD_SECONDS,
+            seconds=MAX_HOLD_SECONDS,
             away=sorted(str(watch) for watch in self._given_up),
         )
 
@@ -205,7 +205,7 @@ class Gate:
             self._open()
         except Exception:
             log.exception("changes of the Kubernetes API could not be taken in; they are kept and tried again")
-            self._settled_at = time.monotonic() + PAUSES[1]
+            self._settled_at = time.monotonic() + CATCH_UP_PAUSES[1]
 
     def _open(self) -> None:
         if self._held:

@@ -11,21 +11,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from controller.sources.kubernetes.resources import Change, Version
+from controller.sources.kubernetes.resources import ObjectChange, Version
 
 # After which a watch that should have said something is not trusted any more; longer each time, for slow machines.
-GRACE_SECONDS = 0.5
+SUSPICION_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Checkpoint:
     """All objects that the server had at `number`, with the numbers of their versions."""
 
     number: int
     versions: Mapping[str, int]
 
 
-class Known:
+class WatchProgress:
     """Versions by name. One thread changes them, any may ask and wait."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Known:
         self._problems: dict[str, int] = {}
         self._changed = threading.Condition()
 
-    def take(self, changes: Iterable[Change], seen: int | None) -> None:
+    def take(self, changes: Iterable[ObjectChange], seen: int | None) -> None:
         """Note changes that were handed on, and how far that brings us."""
         with self._changed:
             for name, version, unit in changes:
@@ -50,12 +50,12 @@ class Known:
             self.seen = seen
             self._changed.notify_all()
 
-    def reach(self, mark: Mark, deadline: float, doubt: Callable[[], None]) -> bool:
+    def reach(self, mark: Checkpoint, deadline: float, doubt: Callable[[], None]) -> bool:
         """Wait until everything of `mark` is known, at the latest until time.monotonic() is `deadline`.
 
         `doubt` is called now and then when nothing happens.
         """
-        patience = GRACE_SECONDS
+        patience = SUSPICION_SECONDS
         grace = time.monotonic() + patience
         with self._changed:
             while not self._has(mark):
@@ -69,7 +69,7 @@ class Known:
                 self._changed.wait(min(deadline, grace) - now)
         return True
 
-    def _has(self, mark: Mark) -> bool:
+    def _has(self, mark: Checkpoint) -> bool:
         """Either the server has said something later, or every object of the mark is known as it was then or later, and
         none is left that was gone by then."""
         if self.seen is None:

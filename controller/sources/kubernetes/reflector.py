@@ -18,10 +18,10 @@ from controller.base.hub import offload
 from controller.base.threads import watched
 from controller.sources.kubernetes.client import Api
 from controller.sources.kubernetes.ordering import Units
-from controller.sources.kubernetes.progress import Known, Mark
+from controller.sources.kubernetes.progress import Checkpoint, WatchProgress
 from controller.sources.kubernetes.resources import (
     Bookmark,
-    Change,
+    ObjectChange,
     Resource,
     Version,
     list_page,
@@ -29,23 +29,23 @@ from controller.sources.kubernetes.resources import (
     read_items,
     read_versions,
 )
-from controller.sources.kubernetes.stream import GONE, NOT_FOUND, UNAUTHORIZED, ApiError, SilentError, Stream
+from controller.sources.kubernetes.stream import GONE, NOT_FOUND, UNAUTHORIZED, ApiError, SilentError, WatchStream
 
-PAGE = 500  # objects in a part of a list
-WATCH_SECONDS = (300, 600)  # after which the server ends a watch, so that load moves between servers
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-LONGEST_PAUSE_OUTSIDE = 3.0  # where no server has anything to do with our asking
-OPEN_SECONDS = 10.0  # for the first word of a watch
+OBJECTS_PER_PAGE = 500  # objects in a part of a list
+WATCH_TIMEOUT_SECONDS = (300, 600)  # after which the server ends a watch, so that load moves between servers
+FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.1, 10.0
+LONGEST_UNAVAILABLE_PAUSE = 3.0  # where no server has anything to do with our asking
+WATCH_OPEN_SECONDS = 10.0  # for the first word of a watch
 LONGEST_RETRY_AFTER = 60.0
 ABSENT_SECONDS = 30.0  # between looks for a kind that the server does not have
 STEADY_SECONDS = 5.0  # a watch that lived so long was no failure
-MARK_SECONDS = 3.0  # for an answer; then it is asked for on another connection
+CHECKPOINT_SECONDS = 3.0  # for an answer; then it is asked for on another connection
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 log = structlog.get_logger("headgate")
 
 
-class Owner(Protocol):
+class ReflectorOwner(Protocol):
     """Who gets what a Reflector reads. Called in the reflector's thread."""
 
     def put(self, units: Units) -> None:
@@ -75,9 +75,9 @@ class Reflector:
     `outside` means that it gave no answer at all, or does not know who we are.
     """
 
-    def __init__(self, resource: Resource, api: Api, owner: Owner, silence: float) -> None:
+    def __init__(self, resource: Resource, api: Api, owner: ReflectorOwner, silence: float) -> None:
         self.resource = resource
-        self.known = Known()
+        self.known = WatchProgress()
         self.current_at: float | None = None
         self.reason = f"{resource.plural}: not read yet"
         self.outside = False
@@ -85,7 +85,7 @@ class Reflector:
         self._owner = owner
         self._silence = silence
         self._absent_since: float | None = None
-        self._stream: Stream | None = None
+        self._stream: WatchStream | None = None
         self._reopen = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -120,16 +120,16 @@ class Reflector:
         if self.outside:
             self._wake.set()
 
-    def mark(self, deadline: float) -> Mark | None:
+    def mark(self, deadline: float) -> Checkpoint | None:
         """What the server has now: a consistent list, of metadata only. None when there is nothing to wait for: it has
         no such resource, or the watch is past that already, as one of many busy objects is before the list is read.
 
         Raises ApiError.
         """
         versions: dict[str, int] = {}
-        query = {"limit": str(PAGE)}
+        query = {"limit": str(OBJECTS_PER_PAGE)}
         while True:
-            left = min(MARK_SECONDS, max(0.1, deadline - time.monotonic()))
+            left = min(CHECKPOINT_SECONDS, max(0.1, deadline - time.monotonic()))
             try:
                 page = list_page(self._api.get(self.resource.path, query, METADATA, left))
             except ApiError as error:
@@ -140,10 +140,10 @@ class Reflector:
                 return None
             versions.update({name: version.number for name, version in read_versions(page).items()})
             if not page.token:
-                return Mark(page.number, versions)
+                return Checkpoint(page.number, versions)
             query["continue"] = page.token
 
-    def reach(self, mark: Mark, deadline: float) -> bool:
+    def reach(self, mark: Checkpoint, deadline: float) -> bool:
         """Wait until everything of `mark` was handed on. False when that did not come before `deadline`."""
         return self.known.reach(mark, deadline, self._doubted)
 
@@ -205,7 +205,7 @@ class Reflector:
         self.outside = error.status in (0, UNAUTHORIZED)
         self._owner.failed(self, error)
         self._owner.lost(self, error.status == 0)
-        return _pause(failures, LONGEST_PAUSE_OUTSIDE if self.outside else LONGEST_PAUSE)
+        return _pause(failures, LONGEST_UNAVAILABLE_PAUSE if self.outside else LONGEST_RETRY_PAUSE)
 
     def _absent(self) -> float:
         """The server does not have this resource. That ends what is known of it, if it stays so for a while: a server
@@ -216,7 +216,7 @@ class Reflector:
         if self.known.versions and now - self._absent_since < ABSENT_SECONDS:
             self._owner.back(self)
             return 2.0
-        self._take([Change(name, version, None) for name, version in self.known.versions.items()], None)
+        self._take([ObjectChange(name, version, None) for name, version in self.known.versions.items()], None)
         self._is_current()
         self._owner.listed(self)
         self._owner.back(self)
@@ -225,21 +225,21 @@ class Reflector:
     def _list(self) -> None:
         """Read everything, and take the difference to what is known. Raises ApiError."""
         try:
-            versions, changes, number = self._pages({"limit": str(PAGE)})
+            versions, changes, number = self._pages({"limit": str(OBJECTS_PER_PAGE)})
         except ApiError as error:
             if error.status != GONE:
                 raise
             versions, changes, number = self._pages({})  # it took so long that the server forgot where we were
         known = self.known.versions
-        changes += [Change(name, known[name], None) for name in known.keys() - versions.keys()]
+        changes += [ObjectChange(name, known[name], None) for name in known.keys() - versions.keys()]
         self._take(changes, number)
         self._absent_since = None
         self._is_current()
         self._owner.listed(self)
 
-    def _pages(self, query: dict[str, str]) -> tuple[dict[str, Version], list[Change], int]:
+    def _pages(self, query: dict[str, str]) -> tuple[dict[str, Version], list[ObjectChange], int]:
         versions: dict[str, Version] = {}
-        changes: list[Change] = []
+        changes: list[ObjectChange] = []
         while True:
             page = list_page(self._api.get(self.resource.path, query))
             versions.update(read_versions(page))
@@ -250,8 +250,8 @@ class Reflector:
 
     def _watch(self, began: float) -> None:
         """Follow what happens, until the server ends the watch. Raises ApiError."""
-        query = {"resourceVersion": str(self.known.seen), "timeoutSeconds": str(random.randint(*WATCH_SECONDS))}
-        stream = self._api.watch(self.resource.path, query, min(OPEN_SECONDS, self._silence), self._silence)
+        query = {"resourceVersion": str(self.known.seen), "timeoutSeconds": str(random.randint(*WATCH_TIMEOUT_SECONDS))}
+        stream = self._api.watch(self.resource.path, query, min(WATCH_OPEN_SECONDS, self._silence), self._silence)
         self._stream = stream
         try:
             if self._reopen:
@@ -270,19 +270,19 @@ class Reflector:
             self._stream = None
             stream.close()
 
-    def _follow(self, events: list[Change | Bookmark]) -> None:
+    def _follow(self, events: list[ObjectChange | Bookmark]) -> None:
         seen = self.known.seen or 0
-        changes: dict[str, Change] = {}
+        changes: dict[str, ObjectChange] = {}
         for event in events:
-            number = event.version.number if isinstance(event, Change) else event.number
+            number = event.version.number if isinstance(event, ObjectChange) else event.number
             if number < seen:
                 raise ApiError(GONE, "the server's history is not the one that it was")  # restored from a backup
             seen = number
-            if isinstance(event, Change):
+            if isinstance(event, ObjectChange):
                 changes[event.name] = event
         self._take(list(changes.values()), seen)
 
-    def _take(self, changes: list[Change], seen: int | None) -> None:
+    def _take(self, changes: list[ObjectChange], seen: int | None) -> None:
         if changes and not self._stopping.is_set():
             prefix = self._api.server
             self._owner.put({prefix + self.resource.object_path(name): unit for name, _, unit in changes})
@@ -294,6 +294,6 @@ class Reflector:
         self.outside = False
 
 
-def _pause(failures: int, longest: float = LONGEST_PAUSE) -> float:
-    longest = min(longest, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
+def _pause(failures: int, longest: float = LONGEST_RETRY_PAUSE) -> float:
+    longest = min(longest, FIRST_RETRY_PAUSE * 2.0 ** min(failures - 1, 10))
     return longest * random.uniform(0.5, 1.0)

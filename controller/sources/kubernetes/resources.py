@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from controller.base.printable import printable
 from controller.reconcile.events import Problem
 from controller.sources.kubernetes.stream import ApiError
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 from flows.cluster.original_api import ALPHA_API
 from flows.parse.objects import ParseError, parse_object
 
@@ -34,14 +34,14 @@ class Resource(NamedTuple):
         return f"{self.group}/namespaces/{namespace}/{self.plural}/{last}" if slash else f"{self.path}/{last}"
 
 
-POLICIES = Resource("/apis/networking.k8s.io/v1", "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy")
-ORIGINAL_POLICIES = Resource(f"/apis/{ALPHA_API}", "networkpolicys", ALPHA_API, "NetworkPolicy", optional=True)
+POLICY_RESOURCE = Resource("/apis/networking.k8s.io/v1", "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy")
+ORIGINAL_POLICY_RESOURCE = Resource(f"/apis/{ALPHA_API}", "networkpolicys", ALPHA_API, "NetworkPolicy", optional=True)
 RESOURCES = (
     Resource("/api/v1", "namespaces", "v1", "Namespace"),
     Resource("/api/v1", "nodes", "v1", "Node"),
     Resource("/api/v1", "pods", "v1", "Pod"),
-    POLICIES,
-    ORIGINAL_POLICIES,
+    POLICY_RESOURCE,
+    ORIGINAL_POLICY_RESOURCE,
 )
 
 
@@ -52,12 +52,12 @@ class Version(NamedTuple):
     uid: str
 
 
-class Change(NamedTuple):
+class ObjectChange(NamedTuple):
     """An object that came or changed, or with None went. `name` is `namespace/name` or just a name."""
 
     name: str
     version: Version
-    unit: Unit | None
+    unit: SourceUnit | None
 
 
 class Bookmark(NamedTuple):
@@ -66,7 +66,7 @@ class Bookmark(NamedTuple):
     number: int
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """A part of a list: up to which change it tells, its raw objects, and where the next part begins, "" at the end."""
 
     number: int
@@ -74,21 +74,21 @@ class Page(NamedTuple):
     token: str
 
 
-def list_page(raw: Any) -> Page:
+def list_page(raw: Any) -> ListPage:
     """A list as the server sent it. Raises ApiError."""
     metadata = _object(_object(raw, "list").get("metadata"), "metadata")
     items = raw.get("items") or []
     if not isinstance(items, list):
         raise ApiError(0, "the server sent no list where one is due")
-    return Page(number_of(metadata), items, str(metadata.get("continue") or ""))
+    return ListPage(number_of(metadata), items, str(metadata.get("continue") or ""))
 
 
-def read_versions(page: Page) -> dict[str, Version]:
+def read_versions(page: ListPage) -> dict[str, Version]:
     """The versions of all objects, by name. Raises ApiError."""
     return dict(map(identify, page.items))
 
 
-def read_items(resource: Resource, server: str, page: Page, known: Mapping[str, Version]) -> list[Change]:
+def read_items(resource: Resource, server: str, page: ListPage, known: Mapping[str, Version]) -> list[ObjectChange]:
     """What differs from `known`; nothing else is parsed. Raises ApiError."""
     changes = []
     for item in page.items:
@@ -96,13 +96,13 @@ def read_items(resource: Resource, server: str, page: Page, known: Mapping[str, 
         if known.get(name) != version:
             # Lists say only once what they hold.
             whole = {"apiVersion": resource.version, "kind": resource.kind, **item}
-            changes.append(Change(name, version, read_unit(resource, server, name, whole)))
+            changes.append(ObjectChange(name, version, read_unit(resource, server, name, whole)))
     return changes
 
 
-def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list[Change | Bookmark]:
+def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list[ObjectChange | Bookmark]:
     """The events of a watch. Raises ApiError for what is none, and for the error that ends a watch."""
-    found: list[Change | Bookmark] = []
+    found: list[ObjectChange | Bookmark] = []
     for line in lines:
         try:
             event = json.loads(line)
@@ -118,20 +118,20 @@ def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list
         elif kind in ("ADDED", "MODIFIED", "DELETED"):
             name, version = identify(raw)
             unit = None if kind == "DELETED" else read_unit(resource, server, name, raw)
-            found.append(Change(name, version, unit))
+            found.append(ObjectChange(name, version, unit))
     return found
 
 
-def read_unit(resource: Resource, server: str, name: str, raw: object) -> Unit:
+def read_unit(resource: Resource, server: str, name: str, raw: object) -> SourceUnit:
     """One object with what is wrong in it."""
     where = server + resource.object_path(name)
     try:
         found = parse_object(raw)
     except ParseError as error:
-        return Unit((), tuple(Problem(where, error.key, one.field, one.reason) for one in error.errors))
+        return SourceUnit((), tuple(Problem(where, error.key, one.field, one.reason) for one in error.errors))
     if found is None:
-        return Unit()
-    return Unit((found,), tuple(Problem(where, str(found), one.field, one.reason) for one in found.errors))
+        return SourceUnit()
+    return SourceUnit((found,), tuple(Problem(where, str(found), one.field, one.reason) for one in found.errors))
 
 
 def identify(raw: object) -> tuple[str, Version]:

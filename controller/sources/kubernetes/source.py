@@ -10,20 +10,20 @@ import time
 from collections.abc import Collection
 
 from controller.sources.kubernetes.client import Api
-from controller.sources.kubernetes.event_writer import EventWriter, Reference
-from controller.sources.kubernetes.ordering import Gate, Units
+from controller.sources.kubernetes.event_writer import EventWriter, ObjectReference
+from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 from controller.sources.kubernetes.reflector import Reflector
-from controller.sources.kubernetes.resources import ORIGINAL_POLICIES, POLICIES, RESOURCES
+from controller.sources.kubernetes.resources import ORIGINAL_POLICY_RESOURCE, POLICY_RESOURCE, RESOURCES
 from controller.sources.kubernetes.stream import ApiError
-from controller.sources.kubernetes.trouble import Trouble
+from controller.sources.kubernetes.trouble import ReadProblemLog
 from controller.sources.source import SourceState
 from controller.sources.store import Store
 from flows.cluster.model import Key, OriginalApi
 
 SILENCE_SECONDS = 75.0  # bookmarks come about once a minute
 SUSPECT_SECONDS = 1.0  # all watches are opened anew no more often than this
-RETRY_SECONDS = 0.2
-STOP_SECONDS = 1.0
+CHECKPOINT_RETRY_SECONDS = 0.2
+REFLECTOR_STOP_SECONDS = 1.0
 
 
 class KubernetesApi:
@@ -36,8 +36,8 @@ class KubernetesApi:
         self.name = credentials
         self._store = store
         self._api = Api(credentials)
-        self._trouble = Trouble()
-        self._gate = Gate(self._apply, self._prove, self._opened)
+        self._trouble = ReadProblemLog()
+        self._gate = ChangeBuffer(self._apply, self._prove, self._opened)
         self._reflectors = [Reflector(resource, self._api, self, silence) for resource in RESOURCES]
         self._waiting = set(self._reflectors)  # they were never read completely
         self._synced = False
@@ -64,7 +64,7 @@ class KubernetesApi:
     def stop(self) -> None:
         """End the threads. A request that hangs is left behind after a second."""
         self._stopping = True
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + REFLECTOR_STOP_SECONDS
         for reflector in self._reflectors:
             reflector.stop()
         self._gate.stop()
@@ -103,14 +103,14 @@ class KubernetesApi:
             return f"{reasons[0]}; of {names} the last known objects stay in force, and all else goes on without more"
         return f"{reasons[0]}; the last known objects stay in force"
 
-    def find(self, key: Key) -> Reference | None:
+    def find(self, key: Key) -> ObjectReference | None:
         """The object behind a policy of the snapshot, None when this API has none of that name."""
         alpha = key.name.startswith(f"{OriginalApi.ALPHA}:")
-        resource = ORIGINAL_POLICIES if alpha else POLICIES
+        resource = ORIGINAL_POLICY_RESOURCE if alpha else POLICY_RESOURCE
         name = key.name.removeprefix(f"{OriginalApi.ALPHA}:")
         for reflector in self._reflectors:
             if reflector.resource == resource and (version := reflector.known.versions.get(f"{key.namespace}/{name}")):
-                return Reference(resource.version, resource.kind, key.namespace, name, version.uid)
+                return ObjectReference(resource.version, resource.kind, key.namespace, name, version.uid)
         return None
 
     # -- what the reflectors say -------------------------------------------------------------------------------------
@@ -180,9 +180,9 @@ class KubernetesApi:
                 marks = [(reflector, reflector.mark(deadline)) for reflector in asked]
                 break
             except ApiError as error:
-                if time.monotonic() + RETRY_SECONDS >= deadline or self._stopping:
+                if time.monotonic() + CHECKPOINT_RETRY_SECONDS >= deadline or self._stopping:
                     raise TimeoutError(f"the Kubernetes API did not answer: {error.reason}") from None
-                time.sleep(RETRY_SECONDS)
+                time.sleep(CHECKPOINT_RETRY_SECONDS)
         for reflector, mark in marks:
             if mark is not None and not reflector.reach(mark, deadline):
                 why = reflector.reason or f"{reflector}: the watch has not caught up"

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from controller.base.printable import printable
 
-PART = 1 << 16
+WATCH_READ_BYTES = 1 << 16
 MAX_LINE = 32 << 20  # an object has at most about 1.5 MiB, and the server sends one a line
 MAX_REASON = 300
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, TOO_MANY = 401, 403, 404, 409, 410, 429
@@ -39,7 +39,7 @@ class SilentError(ApiError):
     """Nothing came, for longer than the server leaves a watch without a word. That alone is no fault of the server."""
 
 
-class Stream:
+class WatchStream:
     """The events of a watch. One thread iterates and closes; any other may `abort`."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, silence: float) -> None:
@@ -71,11 +71,11 @@ class Stream:
 
     def _read(self) -> bytes:
         try:
-            return self._response.read1(PART)
+            return self._response.read1(WATCH_READ_BYTES)
         except ReadTimeoutError:
             raise SilentError(0, f"the watch was silent for {self._silence:g} s") from None
         except (HTTPError, OSError, ValueError) as error:
-            raise ApiError(0, why(error)) from None
+            raise ApiError(0, connection_error(error)) from None
 
     def abort(self) -> None:
         """End it now: a thread that waits for data goes on, with an error or the end.
@@ -102,10 +102,10 @@ def body_of(response: urllib3.BaseHTTPResponse) -> bytes:
         return response.read()
     except (HTTPError, OSError, ValueError) as error:
         response.close()
-        raise ApiError(0, why(error)) from None
+        raise ApiError(0, connection_error(error)) from None
 
 
-def refused(response: urllib3.BaseHTTPResponse) -> ApiError:
+def error_of_response(response: urllib3.BaseHTTPResponse) -> ApiError:
     """The error that an answer other than success means, in the server's words where it gives any."""
     try:
         body = body_of(response)
@@ -121,7 +121,7 @@ def refused(response: urllib3.BaseHTTPResponse) -> ApiError:
     return ApiError(response.status, f"HTTP {response.status}: {words}", float(wait) if wait.isdecimal() else None)
 
 
-def why(error: Exception) -> str:
+def connection_error(error: Exception) -> str:
     """What was wrong with a connection, without the library's wrapping."""
     cause: BaseException = error
     while isinstance(inner := getattr(cause, "reason", None) or cause.__cause__ or cause.__context__, BaseException):

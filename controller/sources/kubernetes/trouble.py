@@ -17,25 +17,25 @@ from controller.sources.kubernetes.stream import FORBIDDEN, NOT_FOUND, UNAUTHORI
 log = structlog.get_logger("headgate")
 
 
-class Fault(NamedTuple):
+class FailedRequest(NamedTuple):
     """One request that failed: the HTTP status, 0 where there was no answer, and the server's or the system's words."""
 
     status: int
     reason: str
 
 
-class Trouble:
+class ReadProblemLog:
     """The faults of one API server, by the plural of the kind of object. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, FailedRequest] = {}
         self._said: tuple[str, ...] = ()
 
     def failed(self, server: str, plural: str, error: ApiError) -> None:
         """A kind of object cannot be read."""
         with self._lock:
-            self._faults[plural] = Fault(error.status, error.reason)
+            self._faults[plural] = FailedRequest(error.status, error.reason)
             self._say(server)
 
     def ended(self, server: str, plural: str) -> None:
@@ -45,7 +45,7 @@ class Trouble:
                 self._say(server)
 
     def _say(self, server: str) -> None:
-        now = summary(self._faults)
+        now = problem_lines(self._faults)
         new = [line for line in now if line not in self._said]
         for line in new:
             reason, _, advice = line.partition("\n")
@@ -55,7 +55,7 @@ class Trouble:
         self._said = now
 
 
-def summary(faults: Mapping[str, Fault]) -> tuple[str, ...]:
+def problem_lines(faults: Mapping[str, FailedRequest]) -> tuple[str, ...]:
     """What is wrong, a line for each cause: the reason, a newline, and what to check.
 
     A fault of the whole server hides those of single kinds: they follow from it.

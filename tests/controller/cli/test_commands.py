@@ -292,7 +292,7 @@ def test_durations_fit_a_column() -> None:
 WARNING = """
 import sys, types, warnings
 import click
-from controller.cli import COMMANDS, Command, main
+from controller.cli import COMMANDS, CommandEntry, main
 
 @click.command()
 def warn():
@@ -303,7 +303,7 @@ def warn():
 module = types.ModuleType("made_up")
 module.warn = warn
 sys.modules["made_up"] = module
-COMMANDS["warn"] = Command("made_up", "warn", "Warns.")
+COMMANDS["warn"] = CommandEntry("made_up", "warn", "Warns.")
 sys.exit(main(["warn"]))
 """
 
@@ -321,5 +321,5 @@ def test_what_libraries_will_change_is_not_told_to_users() -> None:
 def test_every_exit_code_is_in_the_help(capsys: Captured) -> None:
     main(["--help"])
     text = flat(capsys.readouterr().out)
-    for code in (errors.OK, errors.FAILED, errors.USAGE, errors.UNREACHABLE, INTERRUPTED):
+    for code in (errors.EXIT_OK, errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_UNREACHABLE, INTERRUPTED):
         assert re.search(rf"(Exit codes: |; ){code} ", text), code

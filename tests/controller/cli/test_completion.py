@@ -120,12 +120,12 @@ def test_scripts_are_printed_and_ask_headgate(shell: str, environment: dict[str,
 
 
 def test_names_of_a_lab_are_its_endpoints(environment: dict[str, str], tmp_path: Path) -> None:
-    from topology.lab.state import State, save
+    from topology.lab.state import LabState, save_lab
     from topology.spec.load import load_topology
 
     folder = tmp_path / "labs" / "demo"
     folder.mkdir(parents=True)
-    save(folder, load_topology(), State("userspace", False, 1, 2, True))
+    save_lab(folder, load_topology(), LabState("userspace", False, 1, 2, True))
     assert values(complete(environment, "headgate lab exec tenant-b/")) == ["tenant-b/frontend"]
     assert values(complete(environment, "headgate lab probe --from node:")) == ["node:node-1", "node:node-2"]
     assert values(complete(environment, "headgate lab --name ")) == ["demo"]

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from controller.cli import main
-from controller.cli.flows import show
+from controller.cli.flows import show_flows
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
 from controller.http.server import HttpServer
@@ -224,7 +224,7 @@ def flow(table: int, name: str, kind: str = "pipeline", match: str = "", packets
 
 
 def test_what_decides_comes_first_and_discovery_last(capsys: Captured) -> None:
-    show(
+    show_flows(
         [
             flow(0, "classify", match="arp,in_port=1"), flow(0, "classify", match="ip,in_port=1"), flow(5, "nd_guard"),
             flow(10, "neighbor"), flow(15, "flood"), flow(20, "conntrack"), flow(40, "state"), flow(50, "egress"),

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from controller.cli import main, which_controller
-from controller.cli.errors import Failure
-from controller.cli.lab.which_lab import told
-from controller.cli.which_controller import DEFAULT_SERVER, choose, how_to_ask, is_headgate
+from controller.cli.errors import CommandFailure
+from controller.cli.lab.which_lab import lab_errors_as_failures
+from controller.cli.which_controller import DEFAULT_SERVER, choose_controller, command_prefix, is_headgate
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
 from controller.http.server import HttpServer
 from controller.metrics.series import Metrics
 from tests.helpers.controller.fake_views import FakeViews
-from topology.lab.state import State
+from topology.lab.state import LabState
 
 Captured = pytest.CaptureFixture[str]
 DEAD = "http://127.0.0.1:1"
@@ -48,7 +48,7 @@ def add(labs: Path, name: str, url: str, controller: bool = True, ready: bool = 
     """A lab as `lab up` leaves it, with its controller at `url`."""
     (labs / name).mkdir()
     (labs / name / "topology.json").write_text("{}")
-    state = State("userspace", controller, 1, int(url.rpartition(":")[2]), ready)
+    state = LabState("userspace", controller, 1, int(url.rpartition(":")[2]), ready)
     (labs / name / "state.json").write_text(json.dumps(state.__dict__))
 
 
@@ -125,11 +125,11 @@ def test_a_controller_at_the_usual_address_comes_before_a_lab(
 
 
 def test_without_labs_it_is_the_usual_address() -> None:
-    assert choose(None, None, {}) == (DEFAULT_SERVER, "")
-    assert choose(None, None, {"demo": DEFAULT_SERVER}) == (DEFAULT_SERVER, "")
-    assert choose("http://x:1", None, {"a": "b", "c": "d"}) == ("http://x:1", "")
-    with pytest.raises(Failure, match="demo, other"):
-        choose(None, None, {"demo": DEFAULT_SERVER, "other": DEAD})
+    assert choose_controller(None, None, {}) == (DEFAULT_SERVER, "")
+    assert choose_controller(None, None, {"demo": DEFAULT_SERVER}) == (DEFAULT_SERVER, "")
+    assert choose_controller("http://x:1", None, {"a": "b", "c": "d"}) == ("http://x:1", "")
+    with pytest.raises(CommandFailure, match="demo, other"):
+        choose_controller(None, None, {"demo": DEFAULT_SERVER, "other": DEAD})
 
 
 def test_another_server_is_not_taken_for_a_headgate(url: str) -> None:
@@ -151,12 +151,12 @@ def test_another_server_is_not_taken_for_a_headgate(url: str) -> None:
 
 def test_how_to_ask_leads_there(labs: Path, url: str) -> None:
     add(labs, "one", url)
-    assert how_to_ask("one", url) == "headgate --lab one"
-    assert how_to_ask("one", DEAD) == f"headgate --server {DEAD}"
-    assert how_to_ask("elsewhere", url) == f"headgate --server {url}"
+    assert command_prefix("one", url) == "headgate --lab one"
+    assert command_prefix("one", DEAD) == f"headgate --server {DEAD}"
+    assert command_prefix("elsewhere", url) == f"headgate --server {url}"
 
 
 def test_need_of_root_is_the_reason_and_comes_first() -> None:
-    with pytest.raises(Failure) as caught, told():
+    with pytest.raises(CommandFailure) as caught, lab_errors_as_failures():
         raise PermissionError(13, "Permission denied", "/run/headgate-lab")
     assert caught.value.message == "labs need root; run this command with sudo (/run/headgate-lab: Permission denied)"

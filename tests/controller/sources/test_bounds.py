@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from controller.sources.folder import documents, manifest
 from controller.sources.folder.documents import DocumentError, read_documents
 from controller.sources.folder.manifest import read_manifest
-from controller.sources.store import MAX_PROBLEMS as STORE_PROBLEMS
+from controller.sources.store import MAX_LISTED_PROBLEMS as STORE_PROBLEMS
 from controller.sources.store import Store
 from flows.cluster.model import Policy
 from flows.parse.objects import parse_object
@@ -67,10 +67,13 @@ def test_those_of_a_pod_too() -> None:
 def test_the_problems_of_a_file_are_told_up_to_a_bound_and_then_counted() -> None:
     reading = read_manifest("---\n".join(["a: 1\n"] * 2000).encode(), "x.yaml", False)
     assert reading.broken
-    assert len(reading.unit.problems) == manifest.MAX_PROBLEMS + 1
+    assert len(reading.unit.problems) == manifest.MAX_FILE_PROBLEMS + 1
     assert reading.unit.faults == 2000
     last = reading.unit.problems[-1]
-    assert (last.where, last.reason) == ("x.yaml", f"and {2000 - manifest.MAX_PROBLEMS} more problems in this file")
+    assert (last.where, last.reason) == (
+        "x.yaml",
+        f"and {2000 - manifest.MAX_FILE_PROBLEMS} more problems in this file",
+    )
 
 
 def test_a_file_of_too_many_documents_is_not_read_and_named() -> None:
@@ -195,7 +198,7 @@ def test_problems_of_all_sources_are_bounded_and_kept() -> None:
     store.flush()
     problems = posted[-1].problems
     assert len(problems) == STORE_PROBLEMS + 1
-    assert problems[-1].reason == f"and {200 * (manifest.MAX_PROBLEMS + 1) - STORE_PROBLEMS} more problems"
+    assert problems[-1].reason == f"and {200 * (manifest.MAX_FILE_PROBLEMS + 1) - STORE_PROBLEMS} more problems"
     pod = read_manifest(POD.format("p").encode(), "y", False).unit
     store.apply(source, {"good": pod}, now=True)
     assert posted[-1].problems is problems, "what did not change is not put together again"

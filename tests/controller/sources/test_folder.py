@@ -10,7 +10,7 @@ import pytest
 
 from controller.base.native_threads import unpatched
 from controller.sources.folder import files as module
-from controller.sources.folder.files import Folder
+from controller.sources.folder.files import FolderReader
 from tests.helpers.cluster.broken_manifests import POD, POLICY
 
 
@@ -19,7 +19,7 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.folder = Folder(str(path), lambda: False)
+        self.folder = FolderReader(str(path), lambda: False)
         self.objects: dict[str, list[str]] = {}
         self.problems: dict[str, list[str]] = {}
         self.reason = ""
@@ -211,7 +211,7 @@ def test_what_is_no_file(world: World) -> None:
 
 
 def test_a_file_that_is_too_large(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "MAX_MANIFEST_BYTES", 1 << 20)
     world.write("a.yaml", POD.format("a"))
     world.scan()
     world.write("a.yaml", "#" * ((1 << 20) + 1))

@@ -12,7 +12,7 @@ import yaml
 from controller.reconcile.events import ClusterChanged
 from controller.sources.folder.manifest import read_manifest
 from controller.sources.store import Store
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 from flows.cluster.model import Key, Policy
 from tests.controller.sources.test_store import Feed
 from tests.helpers.paths import ROOT
@@ -24,14 +24,14 @@ ANNOTATIONS = {
 }
 
 
-def unit(name: str) -> Unit:
+def unit(name: str) -> SourceUnit:
     path = EXAMPLES / name
     found = read_manifest(path.read_bytes(), name, path.suffix == ".json").unit
     assert found.problems == ()
     return found
 
 
-def tenant(annotations: dict[str, str]) -> Unit:
+def tenant(annotations: dict[str, str]) -> SourceUnit:
     raw = yaml.safe_load((EXAMPLES / "tenant-a.yaml").read_text(encoding="utf-8"))
     raw["metadata"]["annotations"] = annotations
     return read_manifest(json.dumps(raw).encode(), "tenant-a.yaml", True).unit
@@ -46,7 +46,7 @@ CHANGES = (
 )
 
 
-def snapshots(*steps: Iterable[tuple[str, Unit | None]]) -> list[dict[Key, Policy]]:
+def snapshots(*steps: Iterable[tuple[str, SourceUnit | None]]) -> list[dict[Key, Policy]]:
     """The policies after each step, whose changes come one by one."""
     posted: list[ClusterChanged] = []
     store = Store(posted.append, delay=60)

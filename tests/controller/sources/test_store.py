@@ -10,7 +10,7 @@ import pytest
 from controller.reconcile.events import ClusterChanged, Problem
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 from flows.cluster.model import Cluster, Key, Namespace, Pod
 from flows.parse.objects import ParsedObject
 
@@ -47,8 +47,8 @@ def pod(name: str, uid: str = "") -> ParsedObject:
     return ParsedObject("Pod", key, Pod(key, uid=uid), ())
 
 
-def unit(*objects: ParsedObject, problems: tuple[Problem, ...] = ()) -> Unit:
-    return Unit(objects, problems)
+def unit(*objects: ParsedObject, problems: tuple[Problem, ...] = ()) -> SourceUnit:
+    return SourceUnit(objects, problems)
 
 
 class World:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controller.base.errors import StartError
-from controller.cli.status import show
+from controller.cli.status import show_status
 from controller.config.load import SettingsError, load_config
 from controller.status.model import StatusView, TlsView
 from controller.tls.credentials import Credentials
@@ -132,7 +132,7 @@ def test_another_ca_counts_from_the_next_handshake_on(tmp_path: Path) -> None:
 def test_the_status_shows_what_an_operator_must_know(capsys: pytest.CaptureFixture[str]) -> None:
     problem = "certificate /c.pem: not usable; the last good files stay in use"
     tls = TlsView("/c.pem", 0.0, problem, 3, "192.0.2.66: it sent no certificate")
-    show(StatusView("1", 1.0, plain=("tcp:0.0.0.0:6653",), tls=tls))
+    show_status(StatusView("1", 1.0, plain=("tcp:0.0.0.0:6653",), tls=tls))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert "tls tcp:0.0.0.0:6653: in plain text over the network" in lines
     assert f"tls /c.pem: {problem}" in lines

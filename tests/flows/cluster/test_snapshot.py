@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from controller.reconcile.events import ClusterChanged
 from controller.sources.source import SourceState
 from controller.sources.store import Store
-from controller.sources.unit import Unit
+from controller.sources.unit import SourceUnit
 from flows.cluster import snapshot
 from flows.cluster.original_api import ORIGINAL_KINDS, OriginalPolicy, all_policies
 from flows.cluster.snapshot import Snapshot
@@ -95,7 +95,7 @@ def test_the_store_names_what_differs_and_keeps_the_original_api_in_step(
         found = {name: None if raw is None else parse_object(raw) for name, raw in step}
         before = posted[-1].cluster if posted else None
         count = len(posted)
-        store.apply(source, {name: Unit((one,)) if one else None for name, one in found.items()}, now=True)
+        store.apply(source, {name: SourceUnit((one,)) if one else None for name, one in found.items()}, now=True)
         values = store._values
         original = [
             one for kind in ORIGINAL_KINDS.values() for one in values[kind].values() if isinstance(one, OriginalPolicy)

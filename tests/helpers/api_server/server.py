@@ -19,8 +19,8 @@ import yaml
 
 from tests.helpers.api_server.assets import binary
 from tests.helpers.paths import ROOT
-from topology.lab.manifests import Object, label
-from topology.lab.objects import Cluster
+from topology.lab.manifests import Manifest, object_name
+from topology.lab.objects import LabCluster
 
 RBAC = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 ADMIN = "administrator"
@@ -141,9 +141,9 @@ class ApiServer:
 
     # -- as what has the objects of a lab ---------------------------------------------------------------------------
 
-    def cluster(self, folder: Path) -> Cluster:
+    def cluster(self, folder: Path) -> LabCluster:
         """This server for a lab: driven with kubectl, and read with credentials that `folder` gets."""
-        return Cluster(self.credentials(folder), Kubectl(self))
+        return LabCluster(self.credentials(folder), Kubectl(self))
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
@@ -200,23 +200,23 @@ class Kubectl:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
 
-    def put(self, objects: Iterable[Object]) -> list[str]:
+    def put(self, objects: Iterable[Manifest]) -> list[str]:
         """`kubectl apply`, and what a kubelet would report."""
         found = list(objects)
         if found:
             self._server.apply(without_uid(item) for item in found)
             self._server.apply_status(found)
-        return [label(item) for item in found]
+        return [object_name(item) for item in found]
 
-    def delete(self, objects: Iterable[Object]) -> list[str]:
+    def delete(self, objects: Iterable[Manifest]) -> list[str]:
         """`kubectl delete`; all of them must be there."""
         found = list(objects)
         if found:
             self._server.delete(found)
-        return [label(item) for item in found]
+        return [object_name(item) for item in found]
 
 
-def without_uid(item: Object) -> Object:
+def without_uid(item: Manifest) -> Manifest:
     """The object without what only the server gives."""
     return {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "uid"}}
 

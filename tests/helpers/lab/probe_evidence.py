@@ -10,12 +10,12 @@ from pyroute2 import IPRoute
 
 from topology.host import netns
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def evidence(lab: Lab, probe: Probe) -> list[str]:
+def evidence(lab: Lab, probe: LabProbe) -> list[str]:
     """Lines to read beside the probe's outcome."""
     ends = [lab.endpoints[name] for name in (probe.source, probe.destination)]
     addresses = [end.addresses[probe.family] for end in ends]

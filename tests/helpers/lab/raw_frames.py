@@ -20,8 +20,8 @@ from tests.helpers.datapath.packet import ARP_REQUEST, arp
 from tests.helpers.lab.truth_lab import PLACEMENT
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
-from topology.lab.node import BRIDGE
-from topology.lab.pod import INSIDE
+from topology.lab.node import LAB_BRIDGE
+from topology.lab.pod import POD_INTERFACE
 
 _ALL_PROTOCOLS = 0x0003
 _PATIENCE = 2.0
@@ -55,7 +55,7 @@ def _open(netns: Path, interface: str, protocol: int) -> socket.socket:
 
 def put(lab: Lab, name: str, frames: Iterable[bytes]) -> None:
     """Send frames out of an endpoint's interface, exactly as they are."""
-    send_from(lab.netns(name), BRIDGE if name.startswith("node:") else INSIDE, frames)
+    send_from(lab.netns(name), LAB_BRIDGE if name.startswith("node:") else POD_INTERFACE, frames)
 
 
 def send_from(netns: Path, interface: str, frames: Iterable[bytes]) -> None:
@@ -81,7 +81,7 @@ class FrameListener:
 
     def __enter__(self) -> FrameListener:
         for name in self._names:
-            interface = BRIDGE if name.startswith("node:") else INSIDE
+            interface = LAB_BRIDGE if name.startswith("node:") else POD_INTERFACE
             sock = self._stack.enter_context(_open(self._lab.netns(name), interface, _ALL_PROTOCOLS))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             sock.setblocking(False)

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 
 _INTERVAL = 0.01
 _CONNECT_SECONDS = 10.0
@@ -44,7 +44,7 @@ class Replies:
     server's kernel took, `received` what reached the client.
     """
 
-    def __init__(self, lab: Lab, probe: Probe) -> None:
+    def __init__(self, lab: Lab, probe: LabProbe) -> None:
         self.probe = probe
         self.sent = 0
         self.received = 0
@@ -96,7 +96,7 @@ class LongLived:
     """
 
     def __init__(
-        self, lab: Lab, probe: Probe, speakers: Collection[str], sport: int = 0, patience: float = _CONNECT_SECONDS
+        self, lab: Lab, probe: LabProbe, speakers: Collection[str], sport: int = 0, patience: float = _CONNECT_SECONDS
     ) -> None:
         self.probe = probe
         self.speakers = speakers
@@ -145,7 +145,7 @@ class LongLived:
 class ForbiddenAttempts:
     """Tries again and again what must not pass: new TCP connections and datagrams of ever new source ports."""
 
-    def __init__(self, lab: Lab, probe: Probe) -> None:
+    def __init__(self, lab: Lab, probe: LabProbe) -> None:
         self.probe = probe
         self.sent = 0
         self.passed = 0

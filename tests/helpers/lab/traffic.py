@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers.lab.streams import SIDES, LongLived
 from tests.helpers.ovs.flow_dumps import without_cache_mark
 from topology.lab.lab import Lab
-from topology.probe.matrix import Probe
+from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Traffic
 
 Record = Callable[[str, object], None]
@@ -40,7 +40,7 @@ def every_kind(lab: Lab, clients: Iterable[str], server: str) -> list[LongLived]
     ways = [(client, family, kind) for client in clients for family in (4, 6) for kind in (*SIDES, "both", "idle")]
     speaking = {"both": SIDES, "idle": ()} | {side: (side,) for side in SIDES}
     return [
-        LongLived(lab, Probe(client, server, "TCP", 6000 + place, family), speaking[kind])
+        LongLived(lab, LabProbe(client, server, "TCP", 6000 + place, family), speaking[kind])
         for place, (client, family, kind) in enumerate(ways)
     ]
 

@@ -15,9 +15,9 @@ import pytest
 
 from tests.helpers.truth.layout import NAMESPACES, OUTSIDE, PODS, PORTS, PROTOCOLS, TruthLayout
 from topology.errors import MissingError
-from topology.host.machine import require
+from topology.host.machine import require_lab_support
 from topology.lab.lab import Lab
-from topology.lab.objects import Cluster
+from topology.lab.objects import LabCluster
 from topology.spec.load import check_topology
 
 PLACEMENT = {pod: "two" if pod.endswith("b") else "one" for pod in PODS}
@@ -46,7 +46,7 @@ def topology_data(pods: tuple[str, ...] = PODS) -> dict[str, Any]:
 def world_lab(
     pods: tuple[str, ...] = PODS,
     hub: str = "",
-    cluster: Cluster | None = None,
+    cluster: LabCluster | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Lab]:
     """A lab of the world that is up, everything in force; it is gone when the block ends.
@@ -55,7 +55,7 @@ def world_lab(
     Without `cluster` the objects are a folder of manifests.
     """
     try:
-        require("userspace")
+        require_lab_support("userspace")
     except MissingError as error:
         pytest.skip(str(error))
     with TemporaryDirectory(prefix="hgp-", dir="/tmp") as folder:

@@ -8,27 +8,27 @@ from tests.helpers.lab.probe_evidence import evidence
 from tests.helpers.lab.truth_lab import endpoint_name, world_of
 from tests.helpers.truth.cases import Case, Step
 from tests.helpers.truth.layout import TruthLayout
-from topology.lab.lab import SETTLE, Lab
-from topology.probe.matrix import Outcome, Probe
+from topology.lab.lab import REALIZE_SECONDS, Lab
+from topology.probe.matrix import LabProbe, Outcome
 
 # What is allowed although it should not be answers at once; only what should be allowed is worth waiting for longer.
 PATIENCE = (0.5,)
 
 
-def expectations(step: Step, world: TruthLayout) -> dict[Probe, bool]:
+def expectations(step: Step, world: TruthLayout) -> dict[LabProbe, bool]:
     """Every probe that the step's checks speak of, and whether it must get through."""
-    found: dict[Probe, bool] = {}
+    found: dict[LabProbe, bool] = {}
     for check in step.checks:
         for (source, destination), allowed in check.matrix(world).items():
             for family in check.families:
                 ends = endpoint_name(source, world), endpoint_name(destination, world)
-                probe = Probe(*ends, check.protocol, check.port or 0, family)
+                probe = LabProbe(*ends, check.protocol, check.port or 0, family)
                 if found.setdefault(probe, allowed) != allowed:
                     raise ValueError(f"two lines of one table disagree about {probe}")
     return found
 
 
-def take(lab: Lab, step: Step, wait: float | None = SETTLE) -> None:
+def take(lab: Lab, step: Step, wait: float | None = REALIZE_SECONDS) -> None:
     """Do what the step says, where the lab's objects stand; waits until it is in force, unless `wait` is None."""
     lab.objects.delete(step.delete)
     lab.objects.put(step.apply)
@@ -36,7 +36,7 @@ def take(lab: Lab, step: Step, wait: float | None = SETTLE) -> None:
         lab.wait(wait)
 
 
-def observe(lab: Lab, expected: dict[Probe, bool]) -> list[str]:
+def observe(lab: Lab, expected: dict[LabProbe, bool]) -> list[str]:
     """Probe, and return what came out otherwise than expected, one line each."""
     seen = lab.run_probes(expected, PATIENCE, lambda probe: expected[probe])
     wrong = {

@@ -13,7 +13,7 @@ from tests.helpers.truth.layout import paper_world
 from topology.errors import LabError
 from topology.lab.manifests import cluster_objects
 from topology.remote.api import ClusterApi
-from topology.spec.address import plan
+from topology.spec.address import plan_endpoints
 from topology.spec.load import check_topology
 
 LABELS = {"pod": "a", "round": "1"}
@@ -66,7 +66,7 @@ def test_objects_come_change_and_go(api: ApiServer) -> None:
 def test_pods_of_a_lab_are_relabelled_as_the_tables_do(api: ApiServer) -> None:
     """A server changes little of a pod: what a table says of one must be what the lab said, but for the labels."""
     topology = check_topology(topology_data(), "test", "w")
-    lab = cluster_objects(topology, plan(topology))
+    lab = cluster_objects(topology, plan_endpoints(topology))
     cluster = ClusterApi(api.kubeconfig)
     try:
         cluster.put(lab)

@@ -29,7 +29,7 @@ ALPHA: dict[str, Any] = {
 def place(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A namespace of our own, and pauses of which a test need not wait for the end."""
     monkeypatch.setattr(event_writer, "POLICY_SECONDS", 0.0)
-    monkeypatch.setattr(event_writer, "AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(event_writer, "RECUR_SECONDS", 0.5)
     api.apply([namespace(PLACE)])
     yield
     api.kubectl("delete", "networkpolicies,events", "--all", "-n", PLACE)
@@ -80,14 +80,14 @@ def _count(event: dict[str, Any]) -> int:
 def test_many_at_once_are_written_slowly(
     api: ApiServer, reader: RunningSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_writer, "PER_SECOND", 0.001)
-    many = [policy(f"many-{number}", PLACE) for number in range(event_writer.BURST + 5)]
+    monkeypatch.setattr(event_writer, "EVENTS_PER_SECOND", 0.001)
+    many = [policy(f"many-{number}", PLACE) for number in range(event_writer.MAX_BURST + 5)]
     api.apply(many)
     reader.reread()
     reader.source.events.report({Key(PLACE, one["metadata"]["name"]): "because" for one in many})
-    reader.until(lambda: len(events(api)) == event_writer.BURST)
+    reader.until(lambda: len(events(api)) == event_writer.MAX_BURST)
     time.sleep(0.5)
-    assert len(events(api)) == event_writer.BURST
+    assert len(events(api)) == event_writer.MAX_BURST
 
 
 def test_a_policy_of_the_original_api(api: ApiServer, reader: RunningSource) -> None:

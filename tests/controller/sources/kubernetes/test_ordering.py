@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 import pytest
 
 from controller.sources.kubernetes import ordering
-from controller.sources.kubernetes.ordering import Gate, Units
+from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 
 
 class Opened(list[Units]):
@@ -21,7 +21,7 @@ class Opened(list[Units]):
         self.proofs: list[Collection[object]] = []
         self.provable = threading.Event()
         self.while_proving: Callable[[], None] = lambda: None
-        self.gate = Gate(self.append, self._prove, self._opened)
+        self.gate = ChangeBuffer(self.append, self._prove, self._opened)
 
     def _prove(self, deadline: float, without: Collection[object]) -> None:
         if not self.provable.is_set():
@@ -42,7 +42,7 @@ class Opened(list[Units]):
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     """A gate that has begun, and of which nothing can be proven."""
-    monkeypatch.setattr(ordering, "PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(ordering, "CATCH_UP_PAUSES", (0.01, 0.02))
     one = Opened()
     one.gate.start()
     yield one
@@ -88,7 +88,7 @@ def test_what_was_missed_comes_together(opened: Opened) -> None:
     opened.gate.back("pods")
     opened.gate.put({"pod": None})
     opened.gate.back("policies")
-    time.sleep(2 * ordering.SETTLE_SECONDS)
+    time.sleep(2 * ordering.RESUME_SECONDS)
     assert not opened
     assert opened.gate.waiting_since is not None
     opened.gate.put({"policy": None})
@@ -129,13 +129,13 @@ def test_what_comes_during_a_proof_is_proven_too(opened: Opened) -> None:
     opened.gate.back("pods")
     opened.wait(lambda: bool(opened))
     assert opened == [{"pod": None, "policy": None}]
-    assert len(opened.proofs) == ordering.ROUNDS
+    assert len(opened.proofs) == ordering.MAX_CATCH_UP_ROUNDS
 
 
 def test_a_watch_that_ended_in_order_is_waited_for_without_a_proof(opened: Opened) -> None:
     opened.gate.ended("policies")
     opened.gate.put({"pod": None})
-    time.sleep(2 * ordering.SETTLE_SECONDS)
+    time.sleep(2 * ordering.RESUME_SECONDS)
     assert not opened
     opened.gate.back("policies")
     opened.gate.put({"policy": None})
@@ -145,7 +145,7 @@ def test_a_watch_that_ended_in_order_is_waited_for_without_a_proof(opened: Opene
 
 
 def test_one_that_stays_away_holds_up_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(ordering, "MAX_HOLD_SECONDS", 0.1)
     opened.gate.lost("nodes")
     opened.gate.put({"pod": None})
     assert not opened
@@ -168,7 +168,7 @@ def test_one_that_stays_away_holds_up_once(opened: Opened, monkeypatch: pytest.M
 
 
 def test_what_cannot_be_proven_is_not_held_for_ever(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "HOLD_SECONDS", 0.3)
+    monkeypatch.setattr(ordering, "MAX_HOLD_SECONDS", 0.3)
     opened.provable.clear()
     opened.gate.lost("pods")
     opened.gate.back("pods")
@@ -198,7 +198,7 @@ def test_a_proof_says_nothing_of_a_watch_that_is_away(opened: Opened) -> None:
 
 
 def test_what_is_not_taken_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(ordering, "CATCH_UP_PAUSES", (0.01, 0.02))
     taken: list[Units] = []
     tries = iter([True, False])
 
@@ -207,7 +207,7 @@ def test_what_is_not_taken_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> 
             raise ValueError
         taken.append(dict(units))
 
-    gate = Gate(apply, lambda deadline, without: None, lambda: None)
+    gate = ChangeBuffer(apply, lambda deadline, without: None, lambda: None)
     gate.start()
     gate.put({"a": None})
     gate.begin()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from controller.sources.kubernetes.resources import Page, list_page
+from controller.sources.kubernetes.resources import ListPage, list_page
 from flows.cluster.model import Key
 from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.kubernetes_source import RunningSource
@@ -76,7 +76,7 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
     api: ApiServer, reader: RunningSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is asked for to prove that all is known may be large, and is needed only where the watch is silent."""
-    monkeypatch.setattr("controller.sources.kubernetes.reflector.PAGE", 1)
+    monkeypatch.setattr("controller.sources.kubernetes.reflector.OBJECTS_PER_PAGE", 1)
     (reflector,) = (one for one in reader.source._reflectors if one.resource.kind == "Namespace")
     deadline = time.monotonic() + 60
     api.apply([pod("other", {"at": f"n{time.monotonic_ns()}"})])  # no namespace: their watch says nothing
@@ -88,7 +88,7 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
     assert reflector.reach(mark, deadline)
     pages = []
 
-    def count(raw: object) -> Page:
+    def count(raw: object) -> ListPage:
         page = list_page(raw)
         pages.append(page)
         return page._replace(number=mark.number)  # as if it had been asked for before
@@ -101,7 +101,7 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
 
 
 def test_more_objects_than_a_page_has(api: ApiServer, reader: RunningSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.sources.kubernetes.reflector.PAGE", 7)
+    monkeypatch.setattr("controller.sources.kubernetes.reflector.OBJECTS_PER_PAGE", 7)
     many = [policy(f"many-{number}") for number in range(40)]
     api.apply(many)
     assert sum(key.name.startswith("many-") for key in reader.reread().policies) == 40

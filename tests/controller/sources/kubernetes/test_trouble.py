@@ -12,7 +12,7 @@ import yaml
 from structlog.testing import capture_logs
 
 from controller.sources.kubernetes.stream import ApiError
-from controller.sources.kubernetes.trouble import Fault, Trouble, summary
+from controller.sources.kubernetes.trouble import FailedRequest, ReadProblemLog, problem_lines
 from tests.helpers.api_server.server import ApiServer, free_ports, write_kubeconfig
 from tests.helpers.controller.kubernetes_source import RunningSource
 
@@ -32,7 +32,7 @@ def read_for(credentials: Path, seconds: float) -> Lines:
 
 
 def test_a_fault_of_the_server_is_one_line_for_all_kinds() -> None:
-    trouble = Trouble()
+    trouble = ReadProblemLog()
     with capture_logs() as lines:
         for plural in ("pods", "nodes", "namespaces") * 50:
             trouble.failed("https://a", plural, ApiError(0, "Connection refused"))
@@ -46,7 +46,7 @@ def test_a_fault_of_the_server_is_one_line_for_all_kinds() -> None:
 
 
 def test_single_kinds_are_named_each_with_the_right_that_it_needs() -> None:
-    lines = summary({"pods": Fault(403, "no"), "nodes": Fault(403, "no")})
+    lines = problem_lines({"pods": FailedRequest(403, "no"), "nodes": FailedRequest(403, "no")})
     assert [line.split(":")[0] for line in lines] == ["nodes", "pods"]
     assert all("get, list and watch of" in line and "rbac.yaml" in line for line in lines)
 
