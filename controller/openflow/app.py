@@ -1,8 +1,9 @@
-"""The os-ken application: switches come and go, the core's commands reach their sessions, events go back.
+"""The os-ken application: it opens the listeners, routes commands to sessions, and posts events.
 
-os-ken's own handler does the handshake; here stands only who is connected. Bytes are `session`'s and `requests`'s
-business; `claims` says whom to believe. `OSKEN_HUB_TYPE` must be set before this module is imported (see
-`controller.base.hub`). os-ken's event loop runs in a thread of ours, and nothing that a handler raises gets to it.
+os-ken's own handler does the handshake. Messages are read and written in `session` and `switch_requests`;
+`datapath_claims` decides which session serves a datapath id. `OSKEN_HUB_TYPE` must be set before this module is
+imported (see `controller.base.hub`). os-ken's event loop runs in a thread of the application, and no exception of a
+handler reaches it.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ _INCOMPATIBLE = "OpenFlow 1.4 is needed; set protocols=OpenFlow14 on the bridge"
 
 
 class Handshake(OFPHandler):  # type: ignore[misc]
-    """os-ken's handshake, without os-ken's listener and threads, and with an error that says what to do."""
+    """os-ken's handshake without its listener and threads, and with a refusal that tells the operator what to set."""
 
     def start(self) -> None:
-        """Sessions call its handlers in their own threads, so it needs none."""
+        """Start no thread: sessions call the handlers in their own."""
 
     def _hello_failed(self, datapath: SwitchSession, error_desc: str) -> None:
-        _LOG.warning("refused the switch at %s: %s (%s)", datapath.peer, _INCOMPATIBLE, error_desc)
+        _LOG.warning("refused the switch at %s: %s (%s)", datapath.peer_address, _INCOMPATIBLE, error_desc)
         refusal = datapath.ofproto_parser.OFPErrorMsg(
             datapath=datapath,
             type_=ofproto_v1_4.OFPET_HELLO_FAILED,
@@ -63,10 +64,10 @@ class Handshake(OFPHandler):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class OpenFlowSetup:
-    """What an application is made with: bounds, credentials, and whom to tell of each refusal, by its kind."""
+    """What `open_app` takes: limits, TLS credentials, and a callback for each refusal, called with its kind."""
 
     limits: OpenFlowLimits = field(default_factory=OpenFlowLimits)
-    door: ConnectionLimits = field(default_factory=ConnectionLimits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     tls: Credentials | None = None
     refused: Callable[[str], None] = lambda kind: None
 
@@ -87,11 +88,11 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._tls = setup.tls
         self._closed = threading.Event()
         self.claims = DatapathClaims(post, setup.limits, setup.refused)
-        self._together = SharedResources(MemoryBudget(setup.limits.dump_share, setup.limits.dumps_kept), FifoLock())
+        self._together = SharedResources(MemoryBudget(setup.limits.dump_share, setup.limits.dumps_pot), FifoLock())
         self.listeners: list[OpenFlowListener] = []
         try:
             for where in listen:
-                made = OpenFlowListener(where, self._make, setup.limits, setup.door, setup.tls, setup.refused)
+                made = OpenFlowListener(where, self._make, setup.limits, setup.connections, setup.tls, setup.refused)
                 self.listeners.append(made)
         except BaseException:
             self._close_listeners()
@@ -103,26 +104,26 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
 
     @property
     def addresses(self) -> tuple[HostPort, ...]:
-        """Where switches can connect to, with the ports that were really bound."""
+        """The addresses that switches can connect to, with the ports that were bound."""
         return tuple(listener.address for listener in self.listeners)
 
     def connected(self) -> dict[int, int]:
-        """The switches that are up: dpid to session."""
+        """Connected switches: datapath id to session number."""
         return self.claims.sessions()
 
     def session_of(self, dpid: int) -> int:
-        """The number of a switch's session, 0 while it has none."""
+        """The session number of a switch, 0 without a session."""
         found = self.claims.find(dpid)
         return found.number if found is not None else 0
 
-    def troubles(self) -> list[ClaimProblem]:
-        """What there is to tell of switches whose place others claim, or that were dropped for a fault."""
-        return self.claims.troubles()
+    def claim_problems(self) -> list[ClaimProblem]:
+        """Problems of contested datapath ids, and of switches that were dropped for a fault."""
+        return self.claims.problems()
 
     def serve_peer(self, dpid: int, peer: ConnectionPeer) -> None:
-        """The core knows whose datapath id this is: a session of this peer takes the place of any other."""
+        """Assign a datapath id to a peer: its session replaces any other."""
         allowed = self._tls.allowed if self._tls is not None else ()
-        self.claims.settle(dpid, peer_identity(peer.host, allowed_name(peer.names, allowed)))
+        self.claims.assign(dpid, peer_identity(peer.host, allowed_name(peer.names, allowed)))
 
     def start(self) -> None:
         """Accept switches."""
@@ -132,14 +133,14 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             listener.announce()
 
     def stop(self) -> None:
-        """What os-ken calls to end the event loop; its own way would wait with its hub."""
+        """End the event loop. Called by os-ken, whose own method would wait with its hub."""
         self.is_active = False
         self._closed.set()
         self._send_event(self._event_stop, None)
 
     def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> SwitchSession:
         session = SwitchSession(channel, address, self._post, self._limits, self._together, certificate)
-        session.on_alive = self.claims.answered
+        session.on_alive = self.claims.challenge_answered
         return session
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
@@ -149,32 +150,37 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         session: SwitchSession = event.datapath
         if event.state == MAIN_DISPATCHER:
             for listener in self.listeners:
-                if listener.proved(session):
+                if listener.mark_proven(session):
                     break
-            self.claims.came_up(session)
-            if not session.unwelcome:
-                _LOG.info("OpenFlow session %d: switch %s at %s", session.number, dpid_to_str(session.id), session.peer)
+            self.claims.session_up(session)
+            if not session.counts_against_address:
+                _LOG.info(
+                    "OpenFlow session %d: switch %s at %s",
+                    session.number,
+                    dpid_to_str(session.id),
+                    session.peer_address,
+                )
         else:
-            self.claims.went_down(session)
+            self.claims.session_down(session)
 
     def dump(self, command: DumpFlows) -> None:
-        """Ask a switch for all its flows. The answer is FlowsDumped, or SwitchDown where there is none."""
+        """Request all flows of a switch. The answer is FlowsDumped; if the session ends first, SwitchDown."""
         found = self._find(command.dpid, command.session)
         if found is not None:
             found.requests.dump(command)
 
     def send_bundle(
-        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges = NO_METER_CHANGES
+        self, dpid: int, session: int, number: int, changes: FlowChanges, meter_changes: MeterChanges = NO_METER_CHANGES
     ) -> None:
         """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
         found = self._find(dpid, session)
         if found is None:
-            self._post(BundleFailed(dpid, session, number, "the session is over"))
+            self._post(BundleFailed(dpid, session, number, "the session has ended"))
         else:
-            found.requests.send_bundle(number, changes, about_meters)
+            found.requests.send_bundle(number, changes, meter_changes)
 
     def ask_node(self, command: ProbeNode) -> None:
-        """Ask a switch's node whether these addresses are its own. Where they are not, NodeAnswered says so."""
+        """Probe a switch's node for these addresses. NodeAnswered reports those that it does not confirm."""
         found = self._find(command.dpid, command.session)
         if found is not None:
             found.ask_node(command.addresses)
@@ -209,10 +215,10 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
 def open_app(
     post: Callable[[Event], None], listen: Sequence[HostPort], setup: OpenFlowSetup | None = None
 ) -> HeadgateApp:
-    """A running HeadgateApp that listens at all the given addresses, in TLS if there are credentials; port 0 lets the
+    """Start a HeadgateApp that listens at the given addresses, with TLS if there are credentials. Port 0 lets the
     system choose.
 
-    There can be one in a process at a time, since os-ken keeps its applications in one place. Raises StartError.
+    A process can have one at a time, because os-ken keeps its applications in a global table. Raises StartError.
     """
     manager = AppManager.get_instance()
     app = manager.instantiate(HeadgateApp, post, listen, setup or OpenFlowSetup())

@@ -1,9 +1,14 @@
-"""Which session speaks for a datapath id, when several say that they do.
+"""Which session serves a datapath id when several sessions report the same one.
 
-The first one does, for as long as it answers. A second one waits until the first has answered an echo or has failed to,
-and is then refused or takes over. Whoever is refused again and again, or was dropped for a fault, has to wait longer
-each time. Where a switch has been before is remembered: should somebody else have taken its place while it was away, it
-gets it back. Only sessions are known here; which datapath id is whose is for the core to say.
+The first session serves, as long as its peer answers. A second session waits until the first has answered an echo or
+failed to; then it is refused or takes over. A peer that is refused repeatedly, or was dropped for a fault, waits longer
+each time. The peer that served a datapath id is remembered: if another one took its place while it was away, it gets
+the place back. This module sees sessions only; which datapath id belongs to which OVSDB is decided by the reconciler
+(`assign`). docs/adr/0007-who-owns-a-datapath-id.md has the reasons.
+
+Example. Switch A serves datapath id 1, and a thief B reports the same: B waits and A is sent an echo request. A answers
+(`challenge_answered`): B is refused, and the contest is reported for `CONTEST_SECONDS`. A does not answer: its session
+ends (`session_down`) and B serves. A connects again: A is still remembered, so B is ended and A serves.
 """
 
 from __future__ import annotations
@@ -21,52 +26,52 @@ from controller.peers.limits import OpenFlowLimits
 from controller.reconcile.events import Event, SwitchDown, SwitchUp
 from flows.bridge.connection_peer import ConnectionPeer
 
-MAX_DATAPATH_IDS = 8192  # datapath ids whose place is remembered, and about which there is something to tell
-CONTEST_SECONDS = 300.0  # how long a contest is told after its last claim
-FORGET_FAULT_SECONDS = 60.0  # without a fault, after which a peer starts afresh
+MAX_DATAPATH_IDS = 8192  # datapath ids whose peer is remembered, and contests that are kept
+CONTEST_SECONDS = 300.0  # for which a contest is reported after its last claim
+FORGET_FAULT_SECONDS = 60.0  # without a fault, after which a peer's faults are forgotten
 
 
 class PeerIdentity(NamedTuple):
-    """Who a peer is: its address as it counts, and the name in its certificate, empty without TLS."""
+    """A connection peer: its address as `address_key` gives it, and the name in its certificate, empty without TLS."""
 
     address: str
     certificate: str = ""
 
 
 class Claimant(Protocol):
-    """What a session is to this module."""
+    """What this module needs of a session. `id` is the datapath id, `number` unique in the process."""
 
     id: int
     number: int
 
     @property
     def identity(self) -> PeerIdentity:
-        """Who the peer is."""
+        """The peer, as claims are compared."""
 
     @property
-    def who(self) -> ConnectionPeer:
-        """Who the peer is, for the core: its address, and all names in its certificate."""
+    def connection_peer(self) -> ConnectionPeer:
+        """The peer, for SwitchUp: its address, and all names in its certificate."""
 
     @property
-    def peer(self) -> str:
-        """The other side as people write it."""
+    def peer_address(self) -> str:
+        """The peer's address and port, for messages."""
 
     @property
     def fault(self) -> str:
-        """Why the peer is to blame for the session's end; empty where it is not."""
+        """The fault of the peer that ended the session, or an empty string."""
 
     def end(self, reason: str, fault: bool = False) -> None:
         """End the session."""
 
     def refuse(self, reason: str) -> None:
-        """End it for not being the one that speaks for the datapath id."""
+        """End the session because another one serves the datapath id."""
 
     def challenge(self) -> None:
-        """Ask for a sign of life; the session ends if there is none, and `answered` is called if there is."""
+        """Send an echo request. `challenge_answered` is called with the answer; without one the session ends."""
 
 
 class ClaimProblem(NamedTuple):
-    """What to tell about one datapath id."""
+    """A problem of one datapath id: contested, or dropped for a fault."""
 
     dpid: int
     reason: str
@@ -82,7 +87,8 @@ class _Contest:
 class DatapathClaims:
     """The sessions that are up, by datapath id. Every method may be called from any thread.
 
-    `post` gets SwitchUp and SwitchDown in the order in which they are true. `refused` is told the kind of each refusal.
+    `post` gets SwitchUp and SwitchDown in the order of events. `refused` is called with the kind of each refusal,
+    `fault` or `claimed`.
     """
 
     def __init__(
@@ -98,73 +104,75 @@ class DatapathClaims:
         self._lock = threading.RLock()
         self._up: dict[int, Claimant] = {}
         self._waiting: dict[int, Claimant] = {}
-        self._homes: OrderedDict[int, PeerIdentity] = OrderedDict()
+        self._last_peers: OrderedDict[int, PeerIdentity] = OrderedDict()
         self._contests: OrderedDict[int, _Contest] = OrderedDict()
-        self._faults: Backoff[tuple[PeerIdentity, int]] = Backoff(
-            limits.retry, limits.longest_retry, FORGET_FAULT_SECONDS
+        self._fault_waits: Backoff[tuple[PeerIdentity, int]] = Backoff(
+            limits.retry, limits.max_retry, FORGET_FAULT_SECONDS
         )
-        self._claims: Backoff[tuple[PeerIdentity, int]] = Backoff(
-            limits.retry, limits.longest_retry, FORGET_FAULT_SECONDS
+        self._claim_waits: Backoff[tuple[PeerIdentity, int]] = Backoff(
+            limits.retry, limits.max_retry, FORGET_FAULT_SECONDS
         )
 
     def sessions(self) -> dict[int, int]:
-        """The switches that are up: dpid to session."""
+        """Serving sessions: datapath id to session number."""
         with self._lock:
             return {dpid: session.number for dpid, session in self._up.items()}
 
     def find(self, dpid: int) -> Claimant | None:
-        """The session that speaks for a datapath id."""
+        """The session that serves a datapath id."""
         with self._lock:
             return self._up.get(dpid)
 
-    def came_up(self, session: Claimant) -> None:
-        """A session has finished its handshake: it is served, waits, or is refused."""
+    def session_up(self, session: Claimant) -> None:
+        """The session has finished its handshake: it serves, waits, or is refused."""
         with self._lock:
             now = self._clock()
             holder = self._up.get(session.id)
-            reason = self._judge(session, holder, now)
+            reason = self._refusal(session, holder, now)
             if reason:
                 session.refuse(reason)
             elif holder is None:
                 self._serve(session)
-            elif self._is_home(session) and not self._is_home(holder):
-                self._contest(session.id, now, f"{holder.peer} had taken the place of {session.peer}")
+            elif self._is_last_peer(session) and not self._is_last_peer(holder):
+                self._contest(
+                    session.id, now, f"{holder.peer_address} had taken the datapath id of {session.peer_address}"
+                )
                 self._waiting.pop(session.id, None)
-                self._replace(holder, session, "the switch that was served before came back")
+                self._replace(holder, session, "the switch that had this datapath id before is back")
             else:
                 other = self._waiting.get(session.id)
                 self._waiting[session.id] = session
                 if other is not None:
-                    other.refuse("another connection with the same datapath id and its address came back")
+                    other.refuse("a newer connection with the same datapath id waits instead")
                 holder.challenge()
 
-    def _judge(self, session: Claimant, holder: Claimant | None, now: float) -> str:
-        """Why it is refused, or the empty text."""
-        who = session.identity, session.id
-        left = self._faults.left(who, now)
+    def _refusal(self, session: Claimant, holder: Claimant | None, now: float) -> str:
+        """Why the session is refused, or an empty string."""
+        key = session.identity, session.id
+        left = self._fault_waits.left(key, now)
         if left > 0:
             self._refused("fault")
-            return f"it was dropped for a fault, and may come back in {left:.1f} s"
-        if holder is None or (self._is_home(session) and not self._is_home(holder)):
+            return f"dropped for a fault; accepted again in {left:.1f} s"
+        if holder is None or (self._is_last_peer(session) and not self._is_last_peer(holder)):
             return ""
-        left = self._claims.left(who, now)
+        left = self._claim_waits.left(key, now)
         waiting = self._waiting.get(session.id)
         if left > 0 or (waiting is not None and not self._comes_first(session, waiting, holder)):
-            return self._deny(session, holder, now)
+            return self._refuse_claim(session, holder, now)
         return ""
 
     @staticmethod
     def _comes_first(session: Claimant, waiting: Claimant, holder: Claimant) -> bool:
-        """Whether it is rather the switch that holds the place now than the one that waits for it already."""
+        """Whether the session is more likely than the waiting one to be the switch that serves now."""
         return session.identity == holder.identity != waiting.identity
 
-    def _deny(self, session: Claimant, holder: Claimant, now: float) -> str:
+    def _refuse_claim(self, session: Claimant, holder: Claimant, now: float) -> str:
         self._refused("claimed")
-        self._claims.failed((session.identity, session.id), now)
-        if session.identity != holder.identity:  # else it is a switch with two ways to us
+        self._claim_waits.failed((session.identity, session.id), now)
+        if session.identity != holder.identity:  # else one switch has two connections
             where = session.identity.address
-            self._contest(session.id, now, f"the peer at {where} claims it too; the session with {holder.peer} is kept")
-        return f"datapath id {session.id:016x} is that of the session with {holder.peer}"
+            self._contest(session.id, now, f"{where} claims it too; the session with {holder.peer_address} is kept")
+        return f"datapath id {session.id:016x} is served by the session with {holder.peer_address}"
 
     def _contest(self, dpid: int, now: float, reason: str) -> None:
         known = self._contests.pop(dpid, None)
@@ -173,33 +181,33 @@ class DatapathClaims:
         while len(self._contests) > MAX_DATAPATH_IDS:
             self._contests.popitem(last=False)
 
-    def _is_home(self, session: Claimant) -> bool:
-        return self._homes.get(session.id) == session.identity
+    def _is_last_peer(self, session: Claimant) -> bool:
+        return self._last_peers.get(session.id) == session.identity
 
     def _serve(self, session: Claimant) -> None:
         self._up[session.id] = session
-        self._homes.setdefault(session.id, session.identity)
-        self._homes.move_to_end(session.id)
-        while len(self._homes) > MAX_DATAPATH_IDS:
-            self._homes.popitem(last=False)
-        self._post(SwitchUp(session.id, session.number, session.who))
+        self._last_peers.setdefault(session.id, session.identity)
+        self._last_peers.move_to_end(session.id)
+        while len(self._last_peers) > MAX_DATAPATH_IDS:
+            self._last_peers.popitem(last=False)
+        self._post(SwitchUp(session.id, session.number, session.connection_peer))
 
     def _replace(self, holder: Claimant, session: Claimant, reason: str) -> None:
         holder.end(reason)
         self._post(SwitchDown(holder.id, holder.number))
         self._serve(session)
 
-    def answered(self, holder: Claimant) -> None:
-        """The session that was challenged has shown that its peer lives."""
+    def challenge_answered(self, holder: Claimant) -> None:
+        """The peer of a challenged session has answered; a session that waits for its place is refused."""
         with self._lock:
             waiting = self._waiting.pop(holder.id, None)
             if waiting is None or self._up.get(holder.id) is not holder:
                 return
-            reason = self._deny(waiting, holder, self._clock())
+            reason = self._refuse_claim(waiting, holder, self._clock())
         waiting.refuse(reason)
 
-    def went_down(self, session: Claimant) -> None:
-        """A session is over. Whoever waits for its place takes it."""
+    def session_down(self, session: Claimant) -> None:
+        """The session has ended; a session that waits for its place serves now."""
         with self._lock:
             dpid = session.id
             if dpid is None:
@@ -208,8 +216,8 @@ class DatapathClaims:
                 del self._waiting[dpid]
             if session.fault:
                 now = self._clock()
-                self._faults.failed((session.identity, dpid), now)
-                self._contest(dpid, now, f"the session with {session.peer} was ended: {session.fault}")
+                self._fault_waits.failed((session.identity, dpid), now)
+                self._contest(dpid, now, f"the session with {session.peer_address} was ended: {session.fault}")
             if self._up.get(dpid) is not session:
                 return
             del self._up[dpid]
@@ -218,14 +226,14 @@ class DatapathClaims:
             if waiting is not None:
                 self._serve(waiting)
 
-    def settle(self, dpid: int, peer_identity: PeerIdentity) -> None:
-        """The core knows better where this datapath is: whoever else has its place gives way when it comes."""
+    def assign(self, dpid: int, peer_identity: PeerIdentity) -> None:
+        """The reconciler has assigned the datapath id to this peer: when it connects, it replaces any other."""
         with self._lock:
-            self._homes[dpid] = peer_identity
-            self._homes.move_to_end(dpid)
+            self._last_peers[dpid] = peer_identity
+            self._last_peers.move_to_end(dpid)
 
-    def troubles(self) -> list[ClaimProblem]:
-        """What there is to tell: datapath ids that somebody else claims, switches dropped for a fault."""
+    def problems(self) -> list[ClaimProblem]:
+        """Contested datapath ids, and switches dropped for a fault, of the last CONTEST_SECONDS."""
         with self._lock:
             now = self._clock()
             while self._contests and now - next(iter(self._contests.values())).at >= CONTEST_SECONDS:

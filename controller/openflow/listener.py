@@ -29,10 +29,10 @@ SessionFactory = Callable[["socket.socket | TlsSocket", object, str], SwitchSess
 
 
 class OpenFlowListener:
-    """Accepts connections at one address and runs a SwitchSession for each. `address` is the one that was really bound.
+    """Accepts connections at one address and runs a SwitchSession for each. `address` is the one that was bound.
 
-    `make` makes a session of a connection, its address and the name in its certificate. `refused` is told the kind of
-    each refusal.
+    `make` makes a session of a socket, its address and the name in its certificate. `refused` is called with the
+    kind of each refusal. Raises StartError when it cannot listen.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class OpenFlowListener:
         where: HostPort,
         make: SessionFactory,
         limits: OpenFlowLimits,
-        door: ConnectionLimits,
+        connection_limits: ConnectionLimits,
         tls: Credentials | None = None,
         refused: Callable[[str], None] = lambda kind: None,
     ) -> None:
@@ -48,28 +48,28 @@ class OpenFlowListener:
         self._limits = limits
         self._tls = tls
         self._refused = refused
-        self._door = ConnectionLimiter(door)
+        self._limiter = ConnectionLimiter(connection_limits)
         self._closing = False
         self._lock = threading.Lock()
         self._sessions: dict[SwitchSession, AcceptedConnection] = {}
-        self._shaking: set[socket.socket] = set()  # in the TLS handshake
+        self._handshaking: set[socket.socket] = set()  # in the TLS handshake
         self._connections = 0
         listening = _listen(where)
         self.address = HostPort(*listening.getsockname()[:2])
-        self._acceptor = Acceptor(listening, "OpenFlow", self._taken)
+        self._acceptor = Acceptor(listening, "OpenFlow", self._accepted)
         self.run = self._acceptor.run
 
     def announce(self) -> None:
-        """Say where connections are accepted from now on. `run` accepts them, in a thread of its own."""
+        """Log the address. `run` accepts connections, in a thread of its own."""
         _LOG.info("waiting for OpenFlow connections at %s:%s", "ssl" if self._tls else "tcp", self.address)
 
     def close(self) -> None:
-        """Accept no more and end all sessions; returns at once."""
+        """Stop accepting and end all sessions; returns at once."""
         self._closing = True
         self._acceptor.close()
         with self._lock:
-            shaking = tuple(self._shaking)
-        for connection in shaking:
+            handshaking = tuple(self._handshaking)
+        for connection in handshaking:
             _shut(connection)
         for session in self.sessions():
             session.end("the controller is closing")
@@ -80,37 +80,37 @@ class OpenFlowListener:
             time.sleep(0.01)
 
     def sessions(self) -> tuple[SwitchSession, ...]:
-        """The sessions that run now."""
+        """The running sessions."""
         with self._lock:
             return tuple(self._sessions)
 
-    def proved(self, session: SwitchSession) -> bool:
-        """A session has said which switch it is. False when it is of another listener."""
+    def mark_proven(self, session: SwitchSession) -> bool:
+        """The session has identified its switch. False when the session belongs to another listener."""
         with self._lock:
-            visitor = self._sessions.get(session)
-        if visitor is not None:
-            self._door.prove(visitor)
-        return visitor is not None
+            accepted = self._sessions.get(session)
+        if accepted is not None:
+            self._limiter.mark_proven(accepted)
+        return accepted is not None
 
-    def _taken(self, connection: socket.socket, address: object) -> None:
-        """A connection was accepted: let it in, or close it."""
+    def _accepted(self, connection: socket.socket, address: object) -> None:
+        """Serve a connection that the socket has accepted, or close it if there are too many."""
         try:
-            visitor = self._door.enter(_host(address), lambda reason: self._evict(connection, address, reason))
-        except TooManyConnections as closed:
+            accepted = self._limiter.accept(_host(address), lambda reason: self._evict(connection, address, reason))
+        except TooManyConnections as error:
             connection.close()
-            self._refused(closed.kind)
-            # Without numbers that vary: a repeated warning is one warning.
-            _LOG.warning("refusing OpenFlow connections of %s (%s)", _host(address), closed.kind)
-            _LOG.debug("refused %s: %s", address, closed)
+            self._refused(error.kind)
+            # Without numbers that vary, so that the log can collapse repeated warnings.
+            _LOG.warning("refusing OpenFlow connections of %s (%s)", _host(address), error.kind)
+            _LOG.debug("refused %s: %s", address, error)
             return
         with self._lock:
             self._connections += 1
         try:
             threading.Thread(
-                target=self._serve, args=(connection, address, visitor), name=f"session-{address}", daemon=True
+                target=self._serve, args=(connection, address, accepted), name=f"session-{address}", daemon=True
             ).start()
         except BaseException:  # no more threads
-            self._left(visitor, None)
+            self._left(accepted, None)
             raise
 
     def _evict(self, connection: socket.socket, address: object, reason: str) -> None:
@@ -118,41 +118,41 @@ class OpenFlowListener:
         _LOG.warning("ended an OpenFlow connection of %s: %s", _host(address), reason)
         _shut(connection)
 
-    def _serve(self, connection: socket.socket, address: object, visitor: AcceptedConnection) -> None:
+    def _serve(self, connection: socket.socket, address: object, accepted: AcceptedConnection) -> None:
         session: SwitchSession | None = None
         fault = True
         try:
             channel, name = self._secure(connection, address) if self._tls else (connection, "")
             session = self._make(channel, address, name)
             with self._lock:
-                self._sessions[session] = visitor
+                self._sessions[session] = accepted
             if self._closing:
                 session.end("the controller is closing")
             session.serve()
-            fault = bool(session.fault) or session.unwelcome
+            fault = bool(session.fault) or session.counts_against_address
         except TlsRefused as refused:
             _LOG.warning("refused the OpenFlow connection from %s: %s", _host(address), refused.text)
         except OSError as error:
             _LOG.warning("connection from %s failed: %s", _host(address), error)
-        except Exception:  # noqa: BLE001 - one peer's connection ends, and nothing else
+        except Exception:  # noqa: BLE001 - only this connection ends
             _LOG.exception("serving %s failed", _host(address))
         finally:
             connection.close()
-            self._left(visitor, session, fault)
+            self._left(accepted, session, fault)
 
-    def _left(self, visitor: AcceptedConnection, session: SwitchSession | None, fault: bool = False) -> None:
+    def _left(self, accepted: AcceptedConnection, session: SwitchSession | None, fault: bool = False) -> None:
         with self._lock:
             self._connections -= 1
             if session is not None:
                 self._sessions.pop(session, None)
-        self._door.leave(visitor, fault)
+        self._limiter.release(accepted, fault)
 
     def _secure(self, connection: socket.socket, address: object) -> tuple[TlsSocket, str]:
-        """The connection in TLS, of a peer that may come in, and the peer's name. Raises TlsRefused."""
+        """Do the TLS handshake. Returns the encrypted socket and the peer's name. Raises TlsRefused."""
         if self._tls is None:
             raise RuntimeError("there are no credentials for TLS")
         with self._lock:
-            self._shaking.add(connection)
+            self._handshaking.add(connection)
         try:
             channel = self._tls.secure(connection, server_side=True)
             channel.shake_hands(self._limits.handshake)
@@ -163,8 +163,8 @@ class OpenFlowListener:
             raise
         finally:
             with self._lock:
-                self._shaking.discard(connection)
-        _LOG.info("%s at %s proved itself with %s", name, _host(address), channel.version())
+                self._handshaking.discard(connection)
+        _LOG.info("%s at %s authenticated with %s", name, _host(address), channel.version())
         return channel, name
 
 
@@ -174,12 +174,12 @@ def _shut(connection: socket.socket) -> None:
 
 
 def _host(address: object) -> str:
-    """Where a peer is, without its port, which changes with every attempt: a repeated warning is one warning."""
+    """A peer's address without its port, which changes with every attempt, so that repeated warnings are equal."""
     return str(address[0]) if isinstance(address, tuple) and address else str(address)
 
 
 def _listen(where: HostPort) -> socket.socket:
-    """A socket that listens at a host's first address. Raises StartError."""
+    """A socket that listens at the first address of a host. Raises StartError."""
     one: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -164,7 +164,7 @@ class NodeProber:
         self._asked: dict[Net, float] = {}  # oldest first
         self._own: dict[Net, _NodeAddress] = {}
         self._second, self._in_second = 0.0, 0  # when it began, and how many were asked for in it
-        self._believed: deque[Net] = deque(maxlen=limits.own)
+        self._believed: deque[Net] = deque(maxlen=limits.node_addresses)
 
     def believe(self, addresses: Iterable[Net]) -> None:
         """The node answered for these in an earlier session. May be called from any thread."""
@@ -208,22 +208,22 @@ class NodeProber:
                 held.unanswered = 0
             return
         when = self._asked.pop(said, None)
-        if when is not None and now - when < PROBE_ANSWER_SECONDS and len(self._own) < self._limits.own:
+        if when is not None and now - when < PROBE_ANSWER_SECONDS and len(self._own) < self._limits.node_addresses:
             self._own[said] = _NodeAddress(now)
             self._found(tuple(self._own))
 
     def _ask(self, address: Net) -> None:
         now = self._clock()
         when = self._asked.pop(address, None)
-        if when is not None and now - when < self._limits.asked_again:
+        if when is not None and now - when < self._limits.probe_again:
             self._asked[address] = when
             return
         if now - self._second >= 1.0:
             self._second, self._in_second = now, 0
-        if self._in_second >= self._limits.questions:
+        if self._in_second >= self._limits.probes_per_second:
             return  # whoever sends so many wears out nobody but himself, and is asked for next time
         self._in_second += 1
-        while len(self._asked) >= self._limits.asked:
+        while len(self._asked) >= self._limits.probed_addresses:
             del self._asked[next(iter(self._asked))]
         self._asked[address] = now
         self._put_question(address)

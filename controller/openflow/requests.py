@@ -131,7 +131,7 @@ class SwitchRequests:
         """Send changes as one bundle, after the meters it needs; BundleDone or BundleFailed with `number` is posted in
         any case."""
         with self._lock:
-            if self._over or len(self._waiting) >= self._limits.waiting_requests:
+            if self._over or len(self._waiting) >= self._limits.queued_requests:
                 reason = "the session is over" if self._over else f"{len(self._waiting)} requests wait already"
                 self._post(BundleFailed(self._dpid, self._session, number, reason))
                 return
@@ -145,9 +145,9 @@ class SwitchRequests:
                 return ""
             limits, dump = self._limits, isinstance(self._current, DumpRequest)
             what = "a flow dump" if isinstance(self._current, DumpRequest) else f"bundle {self._current.number}"
-            if now - self._progress > limits.request:
-                return f"no answer to {what} within {limits.request:g} s"
-            most = limits.dump_seconds if dump else limits.whole_request
+            if now - self._progress > limits.request_idle:
+                return f"no answer to {what} within {limits.request_idle:g} s"
+            most = limits.dump_seconds if dump else limits.request_total
             return f"{what} took longer than {most:g} s" if now - self._began > most else ""
 
     def waits_for(self, xid: int) -> bool:

@@ -87,8 +87,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         """
         self.number = next(_numbers)
         self.fault = ""
-        self.unwelcome = False
-        self.handled = 0  # messages
+        self.counts_against_address = False
+        self.messages_handled = 0  # messages
         self.identity: PeerIdentity = peer_identity(
             str(address[0] if isinstance(address, tuple) else address), certificate
         )
@@ -97,7 +97,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._clock = clock
         self._post = post
         self._budget, self._turns = together
-        self._outbox = Outbox(limits.waiting_bytes)
+        self._outbox = Outbox(limits.unsent_bytes)
         self._requests: SwitchRequests | None = None
         self._monitor: FlowMonitor | None = None
         self._asker = NodeProber(self._outbox.put, self._found, clock, limits)
@@ -105,7 +105,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._ending = threading.Lock()
         self._began = self._heard = self._asked = clock()
         self._pace = TokenBucket(limits.burst, limits.rate, self._began)
-        self._light = TokenBucket(limits.turn, limits.light, self._began, debt=limits.turn)
+        self._light = TokenBucket(limits.turn, limits.unqueued_rate, self._began, debt=limits.turn)
         self._prove_by: float | None = None
         self._early_messages = self._early_bytes = 0
         super().__init__(connection, address)
@@ -113,13 +113,13 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self.xid = 0  # os-ken counts up from here; our own requests have the upper half of the numbers
 
     @property
-    def peer(self) -> str:
+    def peer_address(self) -> str:
         """The other side as people write it."""
         host, port = self.address[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
     @property
-    def who(self) -> ConnectionPeer:
+    def connection_peer(self) -> ConnectionPeer:
         """Who the other side is, by its address and, in TLS, its certificate."""
         certificate = self.socket.certificate() if isinstance(self.socket, TlsSocket) else {}
         try:
@@ -179,7 +179,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
 
     def refuse(self, reason: str) -> None:
         """End a session that is not to speak for its datapath id. That is no fault of the datapath's."""
-        self.unwelcome = True
+        self.counts_against_address = True
         self.end(f"refused: {reason}")
 
     def ask_node(self, addresses: tuple[Net, ...]) -> None:
@@ -194,7 +194,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         with self._ending:
             if self._prove_by is not None:
                 return
-            self._prove_by = self._clock() + self._limits.prove
+            self._prove_by = self._clock() + self._limits.challenge
         self._outbox.put(messages.echo_request_message(_CHALLENGE))
 
     def _shut(self) -> None:
@@ -219,8 +219,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             sender.join()
             self.socket.close()
             self.is_active = False
-            if self.is_negotiated and not self.unwelcome:
-                _LOG.info("OpenFlow session %d with %s ended: %s", self.number, self.peer, self._reason)
+            if self.is_negotiated and not self.counts_against_address:
+                _LOG.info("OpenFlow session %d with %s ended: %s", self.number, self.peer_address, self._reason)
             else:  # without numbers that vary: a repeated warning is one warning
                 _LOG.warning("an OpenFlow connection of %s ended: %s", self.identity.address, self._reason)
             if self._requests is not None:
@@ -235,7 +235,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         except OSError as error:
             self.end(f"sending failed: {error}", isinstance(error, TimeoutError))
         except Exception as error:  # noqa: BLE001 - a session must end when its sender does
-            _LOG.exception("sending to %s failed", self.peer)
+            _LOG.exception("sending to %s failed", self.peer_address)
             self.end(f"sending failed: {type(error).__name__}: {error}")
         self.end("the handshake was refused")
 
@@ -248,8 +248,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             except TimeoutError:
                 sent = 0
             view = view[sent:]
-            if view and (self._reason or self._clock() - began > self._limits.request):
-                raise TimeoutError(f"the switch did not take {len(data)} bytes within {self._limits.request:g} s")
+            if view and (self._reason or self._clock() - began > self._limits.request_idle):
+                raise TimeoutError(f"the switch did not take {len(data)} bytes within {self._limits.request_idle:g} s")
 
     def _receive_loop(self) -> None:
         buffer = bytearray()
@@ -286,7 +286,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
 
     def _ended(self, reason: str) -> None:
         """The peer has ended the session, perhaps so soon that it is no switch, or one that cannot make up its mind."""
-        self.unwelcome = self._requests is None or self._clock() - self._began < _BRIEF
+        self.counts_against_address = self._requests is None or self._clock() - self._began < _BRIEF
         self.end(reason)
 
     def _look_at_clocks(self, now: float) -> None:
@@ -298,13 +298,13 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             self._monitor.flush()
         self._asker.look_at_clock()
         silent = now - self._heard
-        if silent > self._limits.silence:
+        if silent > self._limits.dead_after:
             self.end(f"the switch was silent for {silent:.0f} s")
-        elif silent > self._limits.echo and now - self._asked > self._limits.echo:
+        elif silent > self._limits.echo_after and now - self._asked > self._limits.echo_after:
             self._asked = now
             self._outbox.put(messages.echo_request_message(0))
         if self._prove_by is not None and now > self._prove_by:
-            self.end(f"no sign of life within {self._limits.prove:g} s, while another connection claims its place")
+            self.end(f"no sign of life within {self._limits.challenge:g} s, while another connection claims its place")
         overdue = self._requests.overdue(now)
         if overdue:
             self.end(overdue, fault=True)
@@ -329,7 +329,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
                 del buffer[:offset]
                 return True
             units = message_cost(length)
-            self.handled += 1
+            self.messages_handled += 1
             spent += units
             self._light.spend(units)
             if self._requests is None:
@@ -345,7 +345,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._early_messages += 1
         self._early_bytes += length
         if self._early_messages > self._limits.handshake_messages or self._early_bytes > self._limits.handshake_bytes:
-            raise CodecError(f"{self._early_messages} messages before it has said which switch it is")
+            raise CodecError(f"{self._early_messages} messages before the OpenFlow handshake was done")
 
     def _check(self, version: int, kind: int, length: int) -> None:
         if length < OPENFLOW_HEADER.size:
@@ -412,7 +412,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             return  # then there is no answer
         if xid == _MONITOR:
             words = messages.error_text(message)
-            _LOG.info("the switch at %s does not report changes of flows: %s", self.peer, words)
+            _LOG.info("the switch at %s does not report changes of flows: %s", self.peer_address, words)
             return
         reason = self._requests.error(xid, message)
         if reason:

@@ -105,7 +105,7 @@ class DatabaseConnection:
         self._registry = registry
         self._limits = room.limits
         self._contents = ContentsSize(room.limits, room.contents)
-        self._backoff: Backoff[str] = Backoff(room.limits.retry, room.limits.longest_retry, room.limits.longest_retry)
+        self._backoff: Backoff[str] = Backoff(room.limits.retry, room.limits.max_retry, room.limits.max_retry)
         self._reader = RowReader(config.bridges)
         self._waiter = WakeablePoller()
         self._closing = False

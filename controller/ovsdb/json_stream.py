@@ -206,8 +206,8 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
 
     def send(self, msg: Any) -> int:
         """As the package's; a peer that does not read is given up."""
-        if not self.status and self.get_backlog() > self._limits.waiting_bytes:
-            self.fail(f"it has left more than {self._limits.waiting_bytes:,} bytes unread")
+        if not self.status and self.get_backlog() > self._limits.unsent_bytes:
+            self.fail(f"it has left more than {self._limits.unsent_bytes:,} bytes unread")
             return int(self.status)
         return int(super().send(msg))
 

@@ -43,7 +43,7 @@ class OvsdbBounds:
     """What peers may cost, and whom to tell of each that is refused, by the kind of refusal."""
 
     limits: OvsdbLimits = field(default_factory=OvsdbLimits)
-    door: ConnectionLimits = field(default_factory=ConnectionLimits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     refused: Callable[[str], None] = lambda kind: None
 
 
@@ -105,10 +105,10 @@ class Ovsdb:
         self._closed = False
         self._bounds = bounds = bounds or OvsdbBounds()
         limits = bounds.limits
-        self._door = ConnectionLimiter(bounds.door)
-        self._visitors: dict[DatabaseConnection, AcceptedConnection] = {}
-        self._share = MessageBounds(limits, MemoryBudget(limits.message_share, limits.messages_kept))
-        self._room = ContentsBounds(limits, MemoryBudget(limits.contents_share, limits.contents_kept))
+        self._limiter = ConnectionLimiter(bounds.connections)
+        self._counted: dict[DatabaseConnection, AcceptedConnection] = {}
+        self._share = MessageBounds(limits, MemoryBudget(limits.message_share, limits.messages_pot))
+        self._room = ContentsBounds(limits, MemoryBudget(limits.contents_share, limits.contents_pot))
         self._feeds = {remote: Database(remote, post) for remote in remotes}
         self._links: dict[DatabaseConnection, None] = {}  # in the order in which they came
         for name, feed in self._feeds.items():
@@ -274,16 +274,16 @@ class Ovsdb:
 
     def proved(self, link: DatabaseConnection) -> None:
         """Called by a link that has read a database."""
-        visitor = self._visitors.get(link)
-        if visitor is not None:
-            self._door.prove(visitor)
+        accepted = self._counted.get(link)
+        if accepted is not None:
+            self._limiter.mark_proven(accepted)
 
     def ended(self, link: DatabaseConnection) -> None:
         """Called by a link whose thread has ended: one that kept silent for its sake may take its place."""
         with self._lock:
-            visitor = self._visitors.pop(link, None)
-            if visitor is not None:
-                self._door.leave(visitor, bool(link.fault) or not visitor.proven)
+            accepted = self._counted.pop(link, None)
+            if accepted is not None:
+                self._limiter.release(accepted, bool(link.fault) or not accepted.proven)
                 self._links.pop(link, None)
             for other in self._links:
                 if other.silent:
@@ -316,7 +316,7 @@ class Ovsdb:
         """A connection was accepted. It is let in, or closed; should anything else go wrong, the acceptor closes it."""
         found: list[DatabaseConnection] = []
         try:
-            visitor = self._door.enter(host, lambda reason: self._evict(found, reason))
+            accepted = self._limiter.accept(host, lambda reason: self._evict(found, reason))
         except TooManyConnections as closed:
             sock.close()
             self._bounds.refused(closed.kind)
@@ -331,15 +331,15 @@ class Ovsdb:
                 if self._closed:
                     raise ConnectionAbortedError("closing")
                 self._links[link] = None
-                self._visitors[link] = visitor
+                self._counted[link] = accepted
                 link.start()
         except BaseException:
             with self._lock:
                 for link in found:
-                    self._visitors.pop(link, None)
+                    self._counted.pop(link, None)
                     self._links.pop(link, None)
                     link.discard()
-            self._door.leave(visitor)
+            self._limiter.release(accepted)
             raise
 
     def _evict(self, found: list[DatabaseConnection], reason: str) -> None:

@@ -1,6 +1,6 @@
-"""A thread that accepts connections for as long as the process lives, whatever goes wrong with one of them.
+"""The thread that accepts connections at a listening socket. It goes on after any error, until it is closed.
 
-Running out of descriptors or memory passes: it is waited out, longer each time up to a second, and said in the log.
+Out of descriptors or memory, it logs the error and waits before it tries again, up to a second.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from collections.abc import Callable
 import structlog
 
 log = structlog.get_logger(__name__)
-ACCEPT_TIMEOUT = 0.5  # between two looks at whether to close
-FIRST_ACCEPT_PAUSE, MAX_ACCEPT_PAUSE = 0.05, 1.0
-ACCEPTS_PER_TURN = 64  # connections accepted before others get their turn
-# What is wrong with the connection that would have been accepted, not with us (accept(2)).
-_OF_THE_PEER = frozenset({errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT,
+ACCEPT_TIMEOUT = 0.5  # seconds, after which it checks whether it was closed
+FIRST_ACCEPT_PAUSE, MAX_ACCEPT_PAUSE = 0.05, 1.0  # seconds, after an error
+ACCEPTS_PER_TURN = 64  # connections accepted before other threads run
+# Errors of the connection that would have been accepted, not of this process (accept(2)).
+_PEER_ERRORS = frozenset({errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT,
                           errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH})  # fmt: skip
 
 
 class Acceptor:
-    """Calls `taken(connection, address)` for each connection at a listening socket, which it owns from now on.
+    """Calls `accepted(connection, address)` for each connection at a listening socket, which it owns from now on.
 
-    `run` is the thread's main; it ends only after `close`. `taken` must not wait, and may raise anything.
+    `run` is the thread's main function; it ends only after `close`. `accepted` must not wait, and may raise anything.
+    `what` names the protocol in log lines.
     """
 
-    def __init__(self, listening: socket.socket, what: str, taken: Callable[[socket.socket, object], None]) -> None:
+    def __init__(self, listening: socket.socket, what: str, accepted: Callable[[socket.socket, object], None]) -> None:
         self._socket = listening
         self._socket.settimeout(ACCEPT_TIMEOUT)
         self._what = what
-        self._taken = taken
+        self._accepted = accepted
         self._closing = threading.Event()
         self._running = False
         self._rest = FIRST_ACCEPT_PAUSE
@@ -52,16 +53,16 @@ class Acceptor:
             self._socket.close()
 
     def accept_one(self) -> None:
-        """Wait for one connection, for ACCEPT_TIMEOUT at most, and hand it on. Raises nothing."""
+        """Wait for one connection, up to ACCEPT_TIMEOUT, and hand it on. Raises nothing."""
         try:
             connection, address = self._socket.accept()
         except TimeoutError:
             return
-        except Exception as error:  # noqa: BLE001 - nothing that accept says may end the thread
+        except Exception as error:  # noqa: BLE001 - no error of accept may end the thread
             self._failed(error)
             return
         try:
-            self._taken(connection, address)
+            self._accepted(connection, address)
         except Exception as error:  # noqa: BLE001 - the connection ends, not the thread
             connection.close()
             self._failed(error)
@@ -71,7 +72,7 @@ class Acceptor:
     def _failed(self, error: Exception) -> None:
         if self._closing.is_set():
             return
-        if isinstance(error, OSError) and error.errno in _OF_THE_PEER:
+        if isinstance(error, OSError) and error.errno in _PEER_ERRORS:
             time.sleep(0)
             return
         log.error(f"cannot accept {self._what} connections; trying again", error=f"{type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
-"""How long somebody who failed has to wait: twice as long each time, forgotten after a while without a failure.
+"""Exponential backoff: the wait of a key after a failure, doubled each time, forgotten after a while without one.
 
-No clock here; the caller gives the time in seconds. Keys come from outside, so only the newest are remembered.
+No clock here; the caller passes the time in seconds. Keys come from peers, so only the newest are remembered.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class _Failures(NamedTuple):
 
 
 class Backoff(Generic[K]):
-    """Waits by key: `first` seconds, doubled up to `longest`; `forget` seconds after a wait's end it starts afresh."""
+    """Waits by key: `first` seconds, doubled up to `longest`; reset `forget` seconds after the end of a wait."""
 
     def __init__(self, first: float, longest: float, forget: float, size: int = _SIZE) -> None:
         self._first, self._longest, self._forget, self._size = first, longest, forget, size
         self._failures: OrderedDict[K, _Failures] = OrderedDict()
 
     def failed(self, key: K, now: float) -> float:
-        """Another failure. Returns how long it has to wait from now."""
+        """Count a failure. Returns the seconds to wait from now."""
         known = self._failures.pop(key, None)
         count = known.times if known is not None and now < known.until + self._forget else 0
         wait = min(self._first * 2.0 ** min(count, 30), self._longest)
@@ -36,17 +36,17 @@ class Backoff(Generic[K]):
         return wait
 
     def left(self, key: K, now: float) -> float:
-        """Seconds that it still has to wait."""
+        """Seconds that the key still has to wait."""
         known = self._failures.get(key)
         return max(0.0, known.until - now) if known is not None else 0.0
 
     def count(self, key: K, now: float) -> int:
-        """Failures that are not forgotten."""
+        """The number of failures that are not forgotten."""
         known = self._failures.get(key)
         return known.times if known is not None and now < known.until + self._forget else 0
 
     def clear(self, key: K) -> None:
-        """It has done well."""
+        """Forget the key's failures, after a success."""
         self._failures.pop(key, None)
 
     def __len__(self) -> int:

@@ -1,8 +1,19 @@
-"""Who may come in at a listener, by address: how many, how often, and who has to make room for whom.
+"""How many connections a listener accepts, per address and in total, and which one is replaced when there are too many.
 
-Those that have proved which switch they are take nothing from those that come. Of the others an address has few places,
-and when there is none the oldest that has said nothing goes: half-open connections lock nobody out. An address whose
-connections end by a fault of the peer's again and again is paced. What "proved" means is for the channel to say.
+A connection is *proven* once the protocol above it says so (`ConnectionLimits`). A proven connection is never replaced.
+The others share few places, so that half-open connections lock no switch out. What "proven" means, and sockets, must
+not live here.
+
+Theory of operation. `ConnectionLimiter` keeps one record for each address: its unproven connections in order of
+arrival, the number of proven ones, and its faults. `accept` checks, in this order:
+
+1. more connections than `connections` or `per_address`: refused;
+2. more than `tolerated_faults` connections of the address ended by a fault: refused, but for one in `fault_interval`;
+3. too many unproven connections (of the address, of addresses without a proven connection so far, or of all): the
+   oldest of them is evicted, unless it is younger than `min_unproven_age`; then the new one is refused.
+
+Example, with `unproven_per_address=64`: a host opens 65 connections and sends nothing. The 65th evicts the first, once
+that is a second old. A switch at another address is accepted all the while.
 """
 
 from __future__ import annotations
@@ -17,11 +28,13 @@ from typing import Literal
 
 from controller.peers.limits import ConnectionLimits
 
-LimitKind = Literal["connections", "address", "pace", "unproven"]
+LimitKind = Literal["connections", "address", "pace", "unproven"]  # labels of headgate_peers_refused_total
 
 
 def address_key(host: str) -> str:
-    """What an address counts as: IPv4 as it is, IPv6 by its /64, of which a machine has all; anything else as text."""
+    """The key by which an address is counted: IPv4 as it is, global IPv6 by its /64 (one machine may use all of it),
+    other text unchanged.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -36,7 +49,7 @@ def address_key(host: str) -> str:
 
 
 class TooManyConnections(Exception):
-    """A connection that is not let in. `kind` is one word to count by; the message says it to people."""
+    """A connection is not accepted. `kind` is the limit, for a metric's label; the message is for the operator."""
 
     def __init__(self, kind: LimitKind, message: str) -> None:
         super().__init__(message)
@@ -44,14 +57,14 @@ class TooManyConnections(Exception):
 
 
 class AcceptedConnection:
-    """One connection that was let in. `leave` it exactly once; `prove` it at most once before."""
+    """One connection that was accepted. `release` it exactly once; `mark_proven` at most once before that."""
 
-    __slots__ = ("came", "evict", "key", "proven", "stranger")
+    __slots__ = ("accepted_at", "evict", "key", "new_address", "proven")
 
-    def __init__(self, key: str, stranger: bool, came: float, evict: Callable[[str], None]) -> None:
+    def __init__(self, key: str, new_address: bool, accepted_at: float, evict: Callable[[str], None]) -> None:
         self.key = key
-        self.stranger = stranger
-        self.came = came
+        self.new_address = new_address  # the address had no proven connection before
+        self.accepted_at = accepted_at
         self.evict = evict  # ends the connection for the reason given; called without a lock
         self.proven = False
 
@@ -60,10 +73,10 @@ class AcceptedConnection:
 class _AddressRecord:
     unproven: OrderedDict[AcceptedConnection, None] = field(default_factory=OrderedDict)
     proven: int = 0
-    known: bool = False  # a switch has proved itself here
+    was_proven: bool = False  # the address has had a proven connection
     faults: int = 0
     fault_at: float = 0.0
-    next_at: float = 0.0  # when the next connection may come, where the address is paced
+    next_at: float = 0.0  # when the next connection is accepted, after too many faults
 
     @property
     def connections(self) -> int:
@@ -79,111 +92,111 @@ class ConnectionLimiter:
         self._lock = threading.Lock()
         self._addresses: OrderedDict[str, _AddressRecord] = OrderedDict()
         self._proven = 0
-        # Unproven ones, the oldest first, of addresses that are known and of those that are not.
-        self._waiting: dict[bool, OrderedDict[AcceptedConnection, None]] = {True: OrderedDict(), False: OrderedDict()}
+        # Unproven connections in order of arrival; the key says whether their address was new.
+        self._unproven: dict[bool, OrderedDict[AcceptedConnection, None]] = {True: OrderedDict(), False: OrderedDict()}
 
-    def enter(self, host: str, evict: Callable[[str], None]) -> AcceptedConnection:
-        """Let a connection in; `evict` ends it, should it have to make room. Raises TooManyConnections."""
+    def accept(self, host: str, evict: Callable[[str], None]) -> AcceptedConnection:
+        """Count a new connection. `evict` ends it if a newer one replaces it. Raises TooManyConnections."""
         now = self._clock()
         with self._lock:
             key = address_key(host)
-            address = self._address(key)
-            out = self._room(key, address, now)
-            visitor = AcceptedConnection(key, not address.known, now, evict)
-            address.unproven[visitor] = None
-            self._waiting[visitor.stranger][visitor] = None
-        for one in out:
-            one.evict("it had not said which switch it is, and a newer connection needed its place")
-        return visitor
+            address = self._record(key)
+            evicted = self._make_room(key, address, now)
+            connection = AcceptedConnection(key, not address.was_proven, now, evict)
+            address.unproven[connection] = None
+            self._unproven[connection.new_address][connection] = None
+        for one in evicted:
+            one.evict("it had not identified its switch, and a newer connection took its place")
+        return connection
 
-    def _room(self, key: str, address: _AddressRecord, now: float) -> list[AcceptedConnection]:
-        """Who must go for a connection of this address. Raises TooManyConnections. Holds the lock."""
+    def _make_room(self, key: str, address: _AddressRecord, now: float) -> list[AcceptedConnection]:
+        """The connections to evict for a new one of this address. Raises TooManyConnections. Holds the lock."""
         limits = self._limits
-        waiting = sum(map(len, self._waiting.values()))
-        if self._proven + waiting >= limits.connections:
-            raise TooManyConnections("connections", f"there are {self._proven + waiting} connections already")
-        if address.connections >= limits.by_address:
+        unproven = sum(map(len, self._unproven.values()))
+        if self._proven + unproven >= limits.connections:
+            raise TooManyConnections("connections", f"there are {self._proven + unproven} connections already")
+        if address.connections >= limits.per_address:
             raise TooManyConnections("address", f"{key} has {address.connections} connections already")
-        if self._faults(address, now) > limits.tolerated:
+        if self._faults(address, now) > limits.tolerated_faults:
             if now < address.next_at:
-                raise TooManyConnections(
-                    "pace", f"{address.faults} connections of {key} have ended by a fault of the peer's"
-                )
-            address.next_at = now + (limits.pace_known if address.known else limits.pace)
-        out = []
-        if len(address.unproven) >= limits.unproven_by_address:
-            out.append(self._oldest(address.unproven, now, f"of {key} have not said which switch they are"))
-        elif not address.known and len(self._waiting[True]) >= limits.strangers:
-            out.append(self._oldest(self._waiting[True], now, "have not said which switch they are"))
-        elif waiting >= limits.unproven:
-            some = self._waiting[True] or self._waiting[False]
-            out.append(self._oldest(some, now, "have not said which switch they are"))
-        for one in out:
-            self._forget(one)
-        return out
+                raise TooManyConnections("pace", f"{address.faults} connections of {key} were ended for a fault")
+            interval = limits.fault_interval_proven_address if address.was_proven else limits.fault_interval
+            address.next_at = now + interval
+        evicted = []
+        if len(address.unproven) >= limits.unproven_per_address:
+            evicted.append(self._oldest(address.unproven, now, f"of {key} have not identified a switch"))
+        elif not address.was_proven and len(self._unproven[True]) >= limits.unproven_new_address:
+            evicted.append(self._oldest(self._unproven[True], now, "have not identified a switch"))
+        elif unproven >= limits.unproven:
+            candidates = self._unproven[True] or self._unproven[False]
+            evicted.append(self._oldest(candidates, now, "have not identified a switch"))
+        for one in evicted:
+            self._remove_unproven(one)
+        return evicted
 
-    def _oldest(self, some: OrderedDict[AcceptedConnection, None], now: float, what: str) -> AcceptedConnection:
-        oldest = next(iter(some))
-        if now - oldest.came < self._limits.settle:
-            raise TooManyConnections("unproven", f"{len(some)} connections {what}")
+    def _oldest(
+        self, candidates: OrderedDict[AcceptedConnection, None], now: float, description: str
+    ) -> AcceptedConnection:
+        oldest = next(iter(candidates))
+        if now - oldest.accepted_at < self._limits.min_unproven_age:
+            raise TooManyConnections("unproven", f"{len(candidates)} connections {description}")
         return oldest
 
-    def prove(self, visitor: AcceptedConnection) -> None:
-        """It has said which switch it is."""
+    def mark_proven(self, connection: AcceptedConnection) -> None:
+        """The peer has identified its switch."""
         with self._lock:
-            address = self._addresses.get(visitor.key)
-            if visitor.proven or address is None or visitor not in address.unproven:
+            address = self._addresses.get(connection.key)
+            if connection.proven or address is None or connection not in address.unproven:
                 return
-            self._forget(visitor)
-            visitor.proven = address.known = True
+            self._remove_unproven(connection)
+            connection.proven = address.was_proven = True
             address.proven += 1
             self._proven += 1
 
-    def leave(self, visitor: AcceptedConnection, fault: bool = False) -> None:
-        """The connection is over; `fault` says that the peer is to blame for its end."""
+    def release(self, connection: AcceptedConnection, fault: bool = False) -> None:
+        """The connection has ended; `fault` counts its end against the address."""
         with self._lock:
-            address = self._addresses.get(visitor.key)
+            address = self._addresses.get(connection.key)
             if address is None:
                 return
-            if visitor.proven:
-                visitor.proven = False
+            if connection.proven:
+                connection.proven = False
                 address.proven -= 1
                 self._proven -= 1
             else:
-                self._forget(visitor)
+                self._remove_unproven(connection)
             if fault:
                 now = self._clock()
                 address.faults = self._faults(address, now) + 1
                 address.fault_at = now
 
-    def _forget(self, visitor: AcceptedConnection) -> None:
-        """It is not among the unproven any more."""
-        self._addresses[visitor.key].unproven.pop(visitor, None)
-        self._waiting[visitor.stranger].pop(visitor, None)
+    def _remove_unproven(self, connection: AcceptedConnection) -> None:
+        self._addresses[connection.key].unproven.pop(connection, None)
+        self._unproven[connection.new_address].pop(connection, None)
 
     def _faults(self, address: _AddressRecord, now: float) -> int:
-        if now - address.fault_at > self._limits.forget:
+        if now - address.fault_at > self._limits.forget_faults:
             address.faults = 0
         return address.faults
 
-    def _address(self, key: str) -> _AddressRecord:
-        """What is known of an address. The longest not seen is forgotten, unless it has connections."""
+    def _record(self, key: str) -> _AddressRecord:
+        """The record of an address. The least recently used one is dropped, unless it has connections."""
         found = self._addresses.pop(key, None) or _AddressRecord()
         self._addresses[key] = found
         for _ in range(2):
-            if len(self._addresses) <= self._limits.addresses:
+            if len(self._addresses) <= self._limits.remembered_addresses:
                 break
-            oldest, its = self._addresses.popitem(last=False)
-            if its.connections or oldest == key:
-                self._addresses[oldest] = its  # there are fewer connections than addresses, so others come first
+            oldest, record = self._addresses.popitem(last=False)
+            if record.connections or oldest == key:
+                self._addresses[oldest] = record  # at most `connections` have some, so another one can be dropped
         return found
 
     def counts(self) -> tuple[int, int]:
-        """Connections that are proven, and those that are not."""
+        """Numbers of proven and of unproven connections."""
         with self._lock:
-            return self._proven, sum(map(len, self._waiting.values()))
+            return self._proven, sum(map(len, self._unproven.values()))
 
     @property
     def remembered(self) -> int:
-        """How many addresses are remembered."""
+        """The number of addresses with a record."""
         return len(self._addresses)

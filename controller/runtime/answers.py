@@ -95,7 +95,7 @@ class Answers:
 
     def _peers(self) -> list[ProblemView]:
         """Peers that claim what is another's, or were dropped for what they did."""
-        troubles = self._core.openflow.troubles()
+        troubles = self._core.openflow.claim_problems()
         return [ProblemView(f"switch {one.dpid:016x}", "", "", one.reason) for one in troubles[:MAX_PEER_PROBLEMS]]
 
     def _sources(self) -> tuple[SourceView, ...]:

@@ -27,11 +27,11 @@ class Session:
     reasons: list[str] = field(default_factory=list)
 
     @property
-    def who(self) -> ConnectionPeer:
+    def connection_peer(self) -> ConnectionPeer:
         return ConnectionPeer(self.identity.address)
 
     @property
-    def peer(self) -> str:
+    def peer_address(self) -> str:
         return f"{self.identity.address}:{self.number}"
 
     def end(self, reason: str, fault: bool = False) -> None:
@@ -57,7 +57,7 @@ class World:
     def come(self, address: str, dpid: int = 1, answers: bool = True) -> Session:
         session = Session(dpid, len(self.sessions) + 1, PeerIdentity(address), answers)
         self.sessions.append(session)
-        self.claims.came_up(session)
+        self.claims.session_up(session)
         return session
 
     def served(self) -> dict[int, int]:
@@ -80,15 +80,15 @@ def test_a_thief_is_refused_told_of_and_made_to_wait() -> None:
         thief = world.come("thief")
         if first.challenged:
             first.challenged = False
-            world.claims.answered(first)
+            world.claims.challenge_answered(first)
         assert thief.ended
-        world.claims.went_down(thief)
+        world.claims.session_down(thief)
     assert world.served() == {1: first.number}
-    (trouble,) = world.claims.troubles()
+    (trouble,) = world.claims.problems()
     assert trouble.dpid == 1
-    assert "the peer at thief claims it too" in trouble.reason
+    assert "thief claims it too" in trouble.reason
     world.now += 1000
-    assert world.claims.troubles() == []
+    assert world.claims.problems() == []
 
 
 def test_a_switch_that_comes_back_need_not_wait_behind_a_thief() -> None:
@@ -98,8 +98,8 @@ def test_a_switch_that_comes_back_need_not_wait_behind_a_thief() -> None:
     assert not thief.ended
     again = world.come("honest")
     assert thief.ended
-    world.claims.went_down(thief)
-    world.claims.went_down(old)
+    world.claims.session_down(thief)
+    world.claims.session_down(old)
     assert world.served() == {1: again.number}
 
 
@@ -107,10 +107,10 @@ def test_the_core_has_the_last_word() -> None:
     world = World()
     thief = world.come("thief")
     honest = world.come("honest")
-    world.claims.answered(thief)
+    world.claims.challenge_answered(thief)
     assert honest.ended
-    world.claims.went_down(honest)
-    world.claims.settle(1, PeerIdentity("honest"))
+    world.claims.session_down(honest)
+    world.claims.assign(1, PeerIdentity("honest"))
     again = world.come("honest")
     assert world.served() == {1: again.number}
     assert thief.ended
@@ -132,14 +132,14 @@ def test_one_session_speaks_at_a_time_and_one_that_answers_is_not_replaced(steps
         before = world.served()
         holder = next((one for one in world.sessions if one.number == before.get(dpid)), None)
         if what == "come":
-            home = dict(world.claims._homes)
+            home = dict(world.claims._last_peers)
             session = world.come(who, dpid)
             if holder is not None and home.get(dpid) == holder.identity:
                 assert world.served()[dpid] == holder.number, "the session of the first place was replaced"
             elif holder is not None and world.served()[dpid] != holder.number:
                 assert home.get(dpid) == session.identity
         elif what == "answer" and holder is not None:
-            world.claims.answered(holder)
+            world.claims.challenge_answered(holder)
             assert world.served() == before
         elif what in ("end", "fault") and holder is not None:
             holder.end(what, what == "fault")
@@ -148,9 +148,9 @@ def test_one_session_speaks_at_a_time_and_one_that_answers_is_not_replaced(steps
         for one in world.sessions:
             if one.ended and one.reasons != ["told"]:
                 one.reasons = ["told"]
-                world.claims.went_down(one)
+                world.claims.session_down(one)
         world.served()
     for one in world.sessions:
         one.end("over")
-        world.claims.went_down(one)
+        world.claims.session_down(one)
     assert world.served() == {}

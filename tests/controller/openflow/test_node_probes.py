@@ -183,23 +183,23 @@ def test_there_is_an_end_to_a_nodes_addresses() -> None:
     for address in own:
         node.passes(1)
         node.sends(address)
-    assert max(map(len, node.found)) == LIMITS.own
+    assert max(map(len, node.found)) == LIMITS.node_addresses
 
 
 def test_questions_are_bounded_whatever_comes() -> None:
     node = Node()
-    for number in range(10 * LIMITS.asked):
+    for number in range(10 * LIMITS.probed_addresses):
         node.sends(f"203.{number >> 8}.{number & 255}.1")
-    assert node.sent == LIMITS.questions
-    for number in range(10 * LIMITS.asked):
+    assert node.sent == LIMITS.probes_per_second
+    for number in range(10 * LIMITS.probed_addresses):
         node.passes(1)
         node.sends(f"203.{number >> 8}.{number & 255}.1")
-    assert len(node.asker._asked) == LIMITS.asked
+    assert len(node.asker._asked) == LIMITS.probed_addresses
     before = node.sent
     for _ in range(100):
         node.sends("203.9.255.1")
     assert node.sent == before
-    node.now += LIMITS.asked_again
+    node.now += LIMITS.probe_again
     node.sends("203.9.255.1")
     assert node.sent == before + 1
 

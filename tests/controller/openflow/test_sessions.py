@@ -300,7 +300,7 @@ def test_closing_leaves_the_flows_and_no_thread(app: AppProcess, bridge: Bridge)
 def test_a_second_session_is_refused_while_the_first_one_answers(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     bridge.switch.vsctl("set-controller", bridge.name, f"tcp:127.0.0.1:{app.port}", f"tcp:[::1]:{app.port6}")
-    wait_for_log(app, "refused: datapath id 0000000000abcdef is that of the session with 127.0.0.1")
+    wait_for_log(app, "refused: datapath id 0000000000abcdef is served by the session with 127.0.0.1")
     assert app.quiet()
     assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
 
@@ -420,7 +420,7 @@ def test_messages_in_single_bytes_are_read_as_well(app: AppProcess) -> None:
 
 
 def test_a_silent_peer_is_given_up_and_too_many_are_refused(hub: str, bridge: Bridge) -> None:
-    with controller(hub, handshake=1.0, tick=0.2, door={"unproven_by_address": 3}) as app:
+    with controller(hub, handshake=1.0, tick=0.2, connections={"unproven_per_address": 3}) as app:
         peers = [peer(app) for _ in range(5)]
         for one in peers:
             read_to_end(one)
@@ -430,7 +430,7 @@ def test_a_silent_peer_is_given_up_and_too_many_are_refused(hub: str, bridge: Br
 
 
 def test_a_peer_that_asks_and_never_reads_costs_no_memory_and_nobody_else(hub: str, bridge: Bridge) -> None:
-    with controller(hub, tick=0.2, request=2.0, waiting_bytes=100_000) as app, peer(app) as stranger:
+    with controller(hub, tick=0.2, request_idle=2.0, unsent_bytes=100_000) as app, peer(app) as stranger:
         stranger.sendall(HELLO + FEATURES.replace(struct.pack("!Q", DPID), struct.pack("!Q", 5)) + PORTS)
         greedy = app.next(SwitchUp)
         up = connect(bridge, app)
@@ -446,7 +446,7 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory_and_nobody_else(hub: s
 
 
 def test_a_bundle_to_a_switch_that_stops_fails_and_other_switches_go_on(hub: str, bridge: Bridge) -> None:
-    with controller(hub, tick=0.2, request=2.0, silence=60.0) as app, open_vswitch() as other:
+    with controller(hub, tick=0.2, request_idle=2.0, dead_after=60.0) as app, open_vswitch() as other:
         slow = other.add_bridge("br-x", dpid=7)
         slow.switch.vsctl("set-controller", "br-x", f"tcp:[::1]:{app.port6}")
         stopped = app.next(SwitchUp)
@@ -469,7 +469,7 @@ def test_a_bundle_to_a_switch_that_stops_fails_and_other_switches_go_on(hub: str
 
 
 def test_a_half_open_connection_is_found_out(hub: str, ovs: OpenVSwitch, bridge: Bridge) -> None:
-    with controller(hub, tick=0.1, echo=0.3, silence=1.0) as app:
+    with controller(hub, tick=0.1, echo_after=0.3, dead_after=1.0) as app:
         up = connect(bridge, app)
         pid = ovs.pids[-1]
         os.kill(pid, signal.SIGSTOP)
@@ -482,7 +482,7 @@ def test_a_half_open_connection_is_found_out(hub: str, ovs: OpenVSwitch, bridge:
 
 
 def test_an_idle_switch_stays_connected(hub: str, bridge: Bridge) -> None:
-    with controller(hub, tick=0.05, echo=0.1, silence=5.0) as app:
+    with controller(hub, tick=0.05, echo_after=0.1, dead_after=5.0) as app:
         bridge.switch.vsctl("set-controller", bridge.name, f"tcp:127.0.0.1:{app.port}", "--", "set", "controller",
                             bridge.name, "inactivity_probe=0")  # fmt: skip
         up = app.next(SwitchUp)

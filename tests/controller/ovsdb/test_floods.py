@@ -24,7 +24,7 @@ from controller.peers.memory_budget import MemoryBudget
 from tests.helpers.controller.fake_switch import ended
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
-SMALL = OvsdbLimits(message_bytes=1 << 20, message_values=20_000, message_seconds=2.0, sync=4.0, waiting_bytes=1 << 16)
+SMALL = OvsdbLimits(message_bytes=1 << 20, message_values=20_000, message_seconds=2.0, sync=4.0, unsent_bytes=1 << 16)
 ENDLESS = {
     "string": (b'{"a":"', b"a" * 65536, "more than 1,048,576 bytes"),
     "array": (b'{"a":[', b"1," * 32768, "more than 20,000 values"),
@@ -115,9 +115,13 @@ def test_echoes_to_a_peer_that_does_not_read_are_bounded(database: Node, core: E
 
 
 def test_silent_connections_lock_no_database_out(database: Node, core: EventCollector) -> None:
-    door = ConnectionLimits(unproven=30, strangers=20, unproven_by_address=10, settle=0.2)
+    bounds = OvsdbBounds(
+        connections=ConnectionLimits(
+            unproven=30, unproven_new_address=20, unproven_per_address=10, min_unproven_age=0.2
+        )
+    )
     with (
-        ovsdb_service(core, [], listen="tcp:127.0.0.1:0", bounds=OvsdbBounds(door=door)) as ovsdb,
+        ovsdb_service(core, [], listen="tcp:127.0.0.1:0", bounds=bounds) as ovsdb,
         ExitStack() as stack,
     ):
         for number in range(100):

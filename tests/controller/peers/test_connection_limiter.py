@@ -1,4 +1,4 @@
-"""Who is let in, who waits, and who makes room: the door, waits, shares and the acceptor, without a switch."""
+"""The connection limiter, backoff, token buckets, memory budgets and the acceptor, without a switch."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimit
 from controller.peers.memory_budget import MemoryBudget
 from controller.peers.token_bucket import TokenBucket
 
-SMALL = ConnectionLimits(connections=12, by_address=9, unproven=6, strangers=4, unproven_by_address=3, settle=1.0,
-                   tolerated=2, pace=1.0, pace_known=0.1, addresses=5)  # fmt: skip
+SMALL = ConnectionLimits(connections=12, per_address=9, unproven=6, unproven_new_address=4, unproven_per_address=3,
+                   min_unproven_age=1.0, tolerated_faults=2, fault_interval=1.0, fault_interval_proven_address=0.1,
+                   remembered_addresses=5)  # fmt: skip
 
 
 class World:
-    """A door, its clock, and who came."""
+    """A limiter, its clock, and its connections."""
 
     def __init__(self, limits: ConnectionLimits = SMALL) -> None:
         self.now = 100.0
-        self.door = ConnectionLimiter(limits, lambda: self.now)
+        self.limiter = ConnectionLimiter(limits, lambda: self.now)
         self.inside: list[AcceptedConnection] = []
         self.evicted: list[AcceptedConnection] = []
 
     def come(self, host: str) -> AcceptedConnection:
         box: list[AcceptedConnection] = []
-        visitor = self.door.enter(host, lambda _: self.evicted.append(box[0]))
-        box.append(visitor)
-        self.inside.append(visitor)
-        return visitor
+        connection = self.limiter.accept(host, lambda _: self.evicted.append(box[0]))
+        box.append(connection)
+        self.inside.append(connection)
+        return connection
 
 
 def test_addresses_of_one_machine_count_as_one() -> None:
@@ -53,20 +54,20 @@ def test_an_address_that_says_nothing_makes_room_for_itself_alone() -> None:
     world = World()
     other = world.come("10.0.0.2")
     old = [world.come("10.0.0.1") for _ in range(3)]
-    with pytest.raises(TooManyConnections, match="have not said which switch"):
+    with pytest.raises(TooManyConnections, match="have not identified a switch"):
         world.come("10.0.0.1")
     world.now += 2
     world.come("10.0.0.1")
     assert world.evicted == old[:1]
-    world.door.prove(other)
-    assert world.door.counts() == (1, 3)
+    world.limiter.mark_proven(other)
+    assert world.limiter.counts() == (1, 3)
 
 
 def test_those_who_proved_themselves_before_have_places_of_their_own() -> None:
     world = World()
     known = world.come("10.0.0.9")
-    world.door.prove(known)
-    world.door.leave(known)
+    world.limiter.mark_proven(known)
+    world.limiter.release(known)
     for host in ("10.0.0.1", "10.0.0.2"):
         for _ in range(2):
             world.come(host)
@@ -79,17 +80,17 @@ def test_those_who_proved_themselves_before_have_places_of_their_own() -> None:
 def test_faults_pace_an_address_and_are_forgotten() -> None:
     world = World()
     for _ in range(3):
-        world.door.leave(world.come("10.0.0.1"), fault=True)
-    world.door.leave(world.come("10.0.0.1"), fault=True)
+        world.limiter.release(world.come("10.0.0.1"), fault=True)
+    world.limiter.release(world.come("10.0.0.1"), fault=True)
     with pytest.raises(TooManyConnections) as closed:
         world.come("10.0.0.1")
     assert closed.value.kind == "pace"
-    world.door.leave(world.come("10.0.0.2"))
+    world.limiter.release(world.come("10.0.0.2"))
     world.now += 1.1
-    world.door.leave(world.come("10.0.0.1"))
+    world.limiter.release(world.come("10.0.0.1"))
     world.now += 100
     for _ in range(5):
-        world.door.leave(world.come("10.0.0.1"))
+        world.limiter.release(world.come("10.0.0.1"))
 
 
 Step = tuple[str, int, float]
@@ -107,24 +108,24 @@ def test_the_bounds_hold_whatever_happens(steps: list[Step]) -> None:
             except TooManyConnections:
                 continue
         elif world.inside:
-            visitor = world.inside[number % len(world.inside)]
+            connection = world.inside[number % len(world.inside)]
             if what == "prove":
-                world.door.prove(visitor)
+                world.limiter.mark_proven(connection)
             else:
-                world.inside.remove(visitor)
-                world.door.leave(visitor, what == "fault")
+                world.inside.remove(connection)
+                world.limiter.release(connection, what == "fault")
         # Who was evicted holds no place any more; its connection ends soon after.
-        proven, unproven = world.door.counts()
+        proven, unproven = world.limiter.counts()
         held = [one for one in world.inside if one.proven or one not in world.evicted]
         assert proven == sum(one.proven for one in held)
         assert unproven == len(held) - proven <= SMALL.unproven
         assert proven + unproven <= SMALL.connections
         for key in {one.key for one in held}:
-            assert sum(one.key == key and not one.proven for one in held) <= SMALL.unproven_by_address
-        assert world.door.remembered <= SMALL.addresses + SMALL.connections
-    for visitor in list(world.inside):
-        world.door.leave(visitor)
-    assert world.door.counts() == (0, 0)
+            assert sum(one.key == key and not one.proven for one in held) <= SMALL.unproven_per_address
+        assert world.limiter.remembered <= SMALL.remembered_addresses + SMALL.connections
+    for connection in list(world.inside):
+        world.limiter.release(connection)
+    assert world.limiter.counts() == (0, 0)
 
 
 def test_waits_double_up_to_the_longest_and_start_afresh() -> None:

@@ -2,7 +2,7 @@
 
 Run as `openflow_app_process.py HUB SOCKET LIMITS`. It connects to the Unix socket, reads pickled (method, arguments)
 pairs from it and writes pickled events to it. LIMITS is JSON for `OpenFlowLimits` of `controller.peers.limits`; its
-member `door` is for `ConnectionLimits`.
+member `connections` is for `ConnectionLimits`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 def _break_next_event(app: Any) -> None:
     """Let the next state that a session reaches raise in the application's handler."""
-    claims, came_up = app.claims, app.claims.came_up
+    claims, session_up = app.claims, app.claims.session_up
 
     def fail(session: object) -> None:
-        claims.came_up = came_up
+        claims.session_up = session_up
         raise RuntimeError("broken for a test")
 
-    claims.came_up = fail
+    claims.session_up = fail
 
 
 class _TurnCounter:
@@ -81,16 +81,23 @@ def main(hub: str, path: str, limits: str) -> None:
             channel.sendall(pickle.dumps(event))
 
     given = json.loads(limits)
-    door = ConnectionLimits(**given.pop("door", {}))
-    setup = OpenFlowSetup(OpenFlowLimits(**given), door, refused=lambda kind: logging.info("refused: %s", kind))
+    connections = ConnectionLimits(**given.pop("connections", {}))
+    setup = OpenFlowSetup(OpenFlowLimits(**given), connections, refused=lambda kind: logging.info("refused: %s", kind))
     app = open_app(post, [HostPort("127.0.0.1", 0), HostPort("::1", 0)], setup)
     post([tuple(address) for address in app.addresses])
     while True:
         name, arguments = pickle.load(requests)
         if name == "report":
-            post([tuple(trouble) for trouble in app.troubles()])
+            post([tuple(trouble) for trouble in app.claim_problems()])
         elif name == "read_of":
-            post(sum(session.handled for one in app.listeners for session in one.sessions() if session.id in arguments))
+            post(
+                sum(
+                    session.messages_handled
+                    for one in app.listeners
+                    for session in one.sessions()
+                    if session.id in arguments
+                )
+            )
         elif name == "count_turns":
             rounds = _TurnCounter()
         elif name == "most_turns":
