@@ -13,6 +13,7 @@ from typing import NamedTuple
 from flows.openflow.actions import Action, Ct, LearnReply
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline.priorities import SCTP_REPLIES_LEARNED
 from flows.pipeline.registers import CONNTRACK_ZONE, SctpAssociation
 from flows.pipeline.tables import OUTPUT, SCTP_REPLIES
 
@@ -120,5 +121,7 @@ def sctp_opening(version: int, ofport: int | None = None) -> list[Action]:
     owner, most = cookie(CookieKind.LEARNED, SctpAssociation.REPLY), SCTP_MOST
     if ofport is not None:
         owner, most = learned_by(ofport), SCTP_MOST_OF_POD
-    learn = LearnReply(SCTP_REPLIES.number, version, SctpAssociation.REPLY, owner, 100, SCTP_IDLE_SECONDS, most)
+    learn = LearnReply(
+        SCTP_REPLIES.number, version, SctpAssociation.REPLY, owner, SCTP_REPLIES_LEARNED, SCTP_IDLE_SECONDS, most
+    )
     return [learn, Ct(CONNTRACK_ZONE, OUTPUT.number, commit=True)]

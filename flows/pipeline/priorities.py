@@ -1,8 +1,142 @@
-"""Priorities of the policy tables, highest first; rules take RULES and a number of places below it."""
+"""Every priority of every flow, by name: grouped by table, highest first, each with what it is for.
+
+A name starts with its table's name. RULES_ stands for the two tables `egress` and `ingress`, DEFAULT_ for
+`egress_default` and `ingress_default`. docs/pipeline.md lists all of this. No bare priority may appear anywhere else; a
+test renders bridges and compares.
+"""
 
 from __future__ import annotations
 
-SELF = 30000  # a pod always reaches itself
-NOT_ASKED = 29000  # the node and its own pods
-NOT_ISOLATED = 28000  # nothing isolates the subject in this direction
-RULES = 20000  # conjunctive matches, in up to MOST_BANDS bands from here down
+from typing import NamedTuple
+
+
+class DeclaredPriority(NamedTuple):
+    """One priority of one or more tables, and what its flows do."""
+
+    tables: tuple[str, ...]
+    number: int
+    purpose: str
+
+
+DECLARED_PRIORITIES: list[DeclaredPriority] = []
+
+
+def _declare(tables: str, number: int, purpose: str) -> int:
+    DECLARED_PRIORITIES.append(DeclaredPriority(tuple(tables.split()), number, purpose))
+    return number
+
+
+# Above all others, so that the classifier looks here first whatever else it finds. See `flows.render.cache_marks`.
+CACHE_MARK = _declare(
+    "classify destination direction output",
+    65535,
+    "old userspace datapath: a cache mark, which no packet matches",
+)
+
+CLASSIFY_VLAN = _declare("classify", 300, "a frame with a VLAN tag: dropped")
+CLASSIFY_PROBE_ANSWER = _declare("classify", 295, "the node's answer to a probe of ours: copied to the controller")
+CLASSIFY_PROBE_MAC = _declare("classify", 290, "anything else that is sent to the prober's MAC address: dropped")
+CLASSIFY_OWN_DISCOVERY = _declare("classify", 230, "ND and MLD of a pod or the node about its own addresses: let in")
+CLASSIFY_SPOOFED_DISCOVERY = _declare("classify", 220, "ND about these addresses from any other port: dropped")
+CLASSIFY_OUTSIDE_DISCOVERY = _declare("classify", 215, "other ND and MLD from the uplink or the node: let in")
+CLASSIFY_OTHER_DISCOVERY = _declare("classify", 210, "any other ND and MLD: dropped")
+CLASSIFY_OWN_FRAGMENT = _declare("classify", 205, "a fragment from a pod's own address: through the pod's meter")
+CLASSIFY_OWN_ADDRESS = _declare("classify", 200, "IP and ARP of a pod or the node from its own address: let in")
+CLASSIFY_SPOOFED = _declare("classify", 100, "IP and ARP from these addresses at any other port: dropped")
+CLASSIFY_CONFIRMED_ADDRESS = _declare("classify", 60, "IP of the node from an address that it answered a probe for")
+CLASSIFY_OUTSIDE = _declare("classify", 50, "other IP and ARP from the uplink or the node: let in")
+CLASSIFY_OTHER_OF_POD = _declare("classify", 10, "anything else from a pod's port: dropped")
+
+ND_GUARD_NO_TARGET = _declare("nd_guard", 200, "a solicitation without a target, so cut short: dropped")
+ND_GUARD_OWN_OPTION = _declare("nd_guard", 100, "ND with one option, the pod's own MAC address: let in")
+ND_GUARD_NO_OPTION = _declare("nd_guard", 60, "ND without options: let in")
+ND_GUARD_HIDDEN_OPTION = _declare("nd_guard", 50, "ND whose option the switch does not see: dropped")
+ND_GUARD_BOUNDED = _declare("nd_guard", 50, "ARP, router solicitations and MLD reports of allowed length: let in")
+ND_GUARD_ANY_OPTION = _declare("nd_guard", 40, "ND with one option, of a pod whose MAC address is not known: let in")
+
+NEIGHBOR_TO_ROUTERS = _declare("neighbor", 220, "router solicitations and MLD reports: to the node and the uplink only")
+NEIGHBOR_ABOUT_ITSELF = _declare("neighbor", 210, "a pod's announcement or duplicate address detection: flooded")
+NEIGHBOR_ASKED = _declare("neighbor", 200, "a question for an address of a pod or the node: to its port")
+NEIGHBOR_MAC = _declare("neighbor", 190, "to the MAC address of a pod or the node: to its port")
+NEIGHBOR_IPV6 = _declare("neighbor", 180, "to the IPv6 address of a pod whose MAC address is not known: to its port")
+NEIGHBOR_MULTICAST = _declare("neighbor", 100, "any other multicast: flooded")
+NEIGHBOR_FROM_UPLINK = _declare("neighbor", 50, "anything else from the uplink: dropped")
+NEIGHBOR_TO_UPLINK = _declare("neighbor", 40, "anything else: to the uplink")
+
+FLOOD_CHUNK_PORTS = _declare("flood", 10, "the ports of one chunk; above the miss, which calls the chunks")
+
+CONNTRACK_SCTP = _declare("conntrack", 100, "userspace datapath: SCTP, by the learned table first")
+CONNTRACK_IP = _declare("conntrack", 10, "IP: looked up in the bridge's zone")
+
+SCTP_REPLY = _declare("sctp", 100, "a reply, as the learned table says: looked up in the bridge's zone")
+SCTP_OTHER = _declare("sctp", 10, "any other SCTP: looked up in the zone that stays empty")
+
+SCTP_REPLIES_LEARNED = _declare("sctp_replies", 100, "a learned flow: the replies of one association")
+
+DESTINATION_NODE_FROM_UPLINK = _declare("destination", 210, "from the uplink to the node: straight there, no policy")
+DESTINATION_ITSELF = _declare("destination", 205, "from a pod to itself: back to its port")
+DESTINATION_HERE = _declare("destination", 200, "to an address of a pod or the node here")
+DESTINATION_OTHER_MAC = _declare("destination", 150, "to a pod's address with another MAC address: dropped")
+DESTINATION_LOCAL_FROM_UPLINK = _declare("destination", 140, "from the uplink to the bridge's MAC: straight there")
+DESTINATION_CONFIRMED_SCTP = _declare("destination", 121, "userspace datapath: SCTP replies to such an address")
+DESTINATION_CONFIRMED_REPLY = _declare("destination", 120, "replies to an address that the node answered a probe for")
+DESTINATION_BEHIND_NODE = _declare("destination", 100, "to the bridge's MAC address: to what is behind the node")
+DESTINATION_FROM_UPLINK = _declare("destination", 90, "anything else from the uplink: dropped")
+DESTINATION_NODE_TO_UPLINK = _declare("destination", 75, "anything else from the node: straight to the uplink")
+DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
+
+STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: judged anew")
+STATE_MALFORMED_UDP = _declare("state", 205, "invalid UDP is malformed, for UDP has no state: counted")
+STATE_INVALID = _declare("state", 202, "invalid and tracked: counted")
+STATE_INVALID_UNTRACKED = _declare("state", 200, "invalid and not tracked: an expired fragment: dropped")
+STATE_LATER_FRAGMENT = _declare("state", 190, "a later fragment has no ports: waits in reassembly for the first")
+STATE_RELATED = _declare("state", 185, "an ICMP error about a known connection")
+STATE_SCTP_REPLY = _declare("state", 180, "userspace datapath: original by conntrack, a reply by the learned table")
+STATE_MIDSTREAM = _declare("state", 150, "new by conntrack, but no SYN: TCP in midstream")
+STATE_TRACKED = _declare("state", 110, "everything else that is tracked")
+
+MIDSTREAM_FROM_CLIENT = _declare("midstream", 100, "from an ephemeral port to another: it opens")
+MIDSTREAM_FRAGMENT = _declare("midstream", 90, "a fragment, whose ends cannot be swapped: dropped")
+MIDSTREAM_TO_CLIENT = _declare("midstream", 80, "to an ephemeral port from another: a reply")
+MIDSTREAM_UNKNOWN = _declare("midstream", 10, "the ports do not tell: must be allowed both ways")
+
+RELATED_ALLOWED = _declare("related", 100, "from the node, the uplink, or a pod about its own connection")
+
+DIRECTION_MALFORMED = _declare("direction", 130, "userspace datapath: invalid in the empty zone, so malformed: counted")
+DIRECTION_AS_REPLY = _declare("direction", 120, "interpreted as a reply: the destination opened")
+DIRECTION_REPLY = _declare("direction", 110, "a reply: the destination opened")
+DIRECTION_ORIGINAL = _declare("direction", 100, "anything else: the source opened")
+
+SAME_PORT_EQUAL = _declare("same_port", 100, "both ports are one, bit by bit: judged anew as a packet that opens")
+
+RULES_ITSELF = _declare("egress", 30000, "a pod always reaches itself")
+RULES_NODE = _declare("egress", 29000, "the node and its own pods: no policy")
+RULES_NOT_ISOLATED = _declare("egress ingress", 28000, "nothing isolates the subject in this direction")
+# Conjunctive matches, in up to `render.rules.MAX_BANDS` bands: this priority and those below it.
+RULES = _declare("egress ingress", 20000, "the rules; bands of them take the priorities below")
+RULES_SAME_PORT = _declare("egress ingress", 10, "a refused reply of UDP or SCTP: looked up in `same_port`")
+
+DEFAULT_JUDGED_ANEW = _declare("egress_default ingress_default", 200, "left for another judgement: not counted here")
+DEFAULT_OF_POD = _declare("egress_default ingress_default", 100, "what the isolation of one pod drops: counted")
+
+LIMIT_UNRECORDED = _declare("limit", 300, "an interpreted packet is never recorded: no meter")
+LIMIT_SCTP = _declare("limit", 200, "userspace datapath: SCTP always looks new, and its flows are limited: no meter")
+LIMIT_OF_POD = _declare("limit", 100, "what a pod opens: through the pod's meter")
+
+COMMIT_INTERPRETED = _declare("commit", 300, "an interpreted packet: sent, judged the other way too, or put in place")
+COMMIT_NEW_FRAGMENT = _declare("commit", 200, "a fragment that opens: reassembled, and recorded")
+COMMIT_FRAGMENT = _declare("commit", 190, "any other fragment: reassembled")
+COMMIT_SCTP_REPLY = _declare("commit", 160, "userspace datapath: an SCTP reply is not learned from")
+COMMIT_SCTP_OF_POD = _declare("commit", 155, "userspace datapath: SCTP of a pod, learned under the pod's own limit")
+COMMIT_SCTP = _declare("commit", 150, "userspace datapath: other SCTP, learned under the bridge's limit")
+COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
+
+OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
+
+INVALID_MALFORMED = _declare("invalid", 110, "malformed packets of one pod: counted, and dropped")
+INVALID_OF_POD = _declare("invalid", 100, "other invalid packets of one pod: counted, and dropped")
+
+DENY_COPY = _declare("deny", 100, "of the node, from an address that nobody has: copied to the controller")
+
+# A table's miss flow stands at priority 1, not 0: a bridge made without a controller has a foreign NORMAL flow at 0.
+MISS = 1

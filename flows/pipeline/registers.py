@@ -66,10 +66,10 @@ class SctpAssociation(enum.IntEnum):
 class Interpretation(enum.IntEnum):
     """How a packet is judged whose part in its connection conntrack cannot tell (docs/adr/0010)."""
 
-    RECORDED = 0  # as the connection that conntrack knows, or a new one: nearly every packet
-    BACKWARD = 1  # its sender answers: the packet is turned round while it is judged, and nothing is recorded
-    EITHER = 2  # who opened the connection cannot be told: both readings must be allowed, and nothing is recorded
-    ITS_OWN = 3  # a reply to what policy denies, judged as one that opens; nothing is recorded
+    AS_TRACKED = 0  # as the connection that conntrack knows, or a new one: nearly every packet
+    AS_REPLY = 1  # its sender answers: the packet is turned round while it is judged, and nothing is recorded
+    BOTH_WAYS = 2  # who opened the connection cannot be told: both readings must be allowed, and nothing is recorded
+    AS_OPENING = 3  # a reply to what policy denies, judged as one that opens; nothing is recorded
     REPLACING = 4  # a SYN where an old connection stands in conntrack: once allowed, it takes that one's place
 
 

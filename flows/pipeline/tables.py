@@ -246,8 +246,6 @@ TABLES_BY_NUMBER = {table.number: table for table in TABLES}
 TABLES_BY_NAME = {table.name: table for table in TABLES}
 TABLE_NAMES = {table.number: table.name for table in TABLES}
 
-# A table's miss flow stands at priority 1, not 0: a bridge made without a controller has a foreign NORMAL flow at 0.
-MISS = 1
 # These are only looked up by resubmit, and what they do not match is done where that came from.
 TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
 

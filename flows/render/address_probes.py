@@ -13,7 +13,7 @@ from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Meter, Output
 from flows.openflow.match import Term, exactly, in_range
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_16, LOCAL_32
-from flows.pipeline import tables
+from flows.pipeline import priorities, tables
 from flows.pipeline.pod_limits import CopyReason, Limit, meter_number
 from flows.pipeline.registers import (
     BEHIND_NODE,
@@ -29,10 +29,10 @@ from flows.pipeline.registers import (
     SctpAssociation,
 )
 from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, discovery
-from flows.render.flow_set import ARP, FAMILIES, FlowSet, address_terms
-from flows.render.midstream import SCTP, state
+from flows.render.flow_set import FlowSet
+from flows.render.terms import IP_FAMILIES, IS_ARP, IS_SCTP, address_terms, ct_state_term
 
-_ANSWERED = state(oxm.CtState.RPL, oxm.CtState.RPL)
+_ANSWERED = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL)
 
 
 def render_address_probes(flows: FlowSet, binding: Binding) -> None:
@@ -44,32 +44,44 @@ def render_address_probes(flows: FlowSet, binding: Binding) -> None:
     refused = [
         in_range(SOURCE_OFPORT, BEHIND_NODE),
         in_range(INITIATOR_OFPORT, BEHIND_NODE),
-        in_range(INTERPRETATION, Interpretation.RECORDED),
+        in_range(INTERPRETATION, Interpretation.AS_TRACKED),
     ]
-    for family in FAMILIES:
-        flows.add(tables.DENY, 100, [*refused, family], _copy(CopyReason.REFUSED))
+    for family in IP_FAMILIES:
+        flows.add(tables.DENY, priorities.DENY_COPY, [*refused, family], _copy(CopyReason.REFUSED))
     _answers(flows, binding.local_mac)
     for net in binding.confirmed_addresses:
         # Below what pods and the Node object claim: theirs it cannot become.
         source = [exactly(oxm.IN_PORT, LOCAL_32), *address_terms("source", net)]
-        flows.add(tables.CLASSIFY, 60, source, [Load(SOURCE_OFPORT, NODE_ITSELF)], tables.CONNTRACK)
+        flows.add(
+            tables.CLASSIFY,
+            priorities.CLASSIFY_CONFIRMED_ADDRESS,
+            source,
+            [Load(SOURCE_OFPORT, NODE_ITSELF)],
+            tables.CONNTRACK,
+        )
         itself: list[Action] = [Load(DESTINATION_OFPORT, NODE_ITSELF), Load(OUTPUT_OFPORT, LOCAL_16)]
         reply = [exactly(oxm.ETH_DST, binding.local_mac), *address_terms("destination", net)]
-        flows.add(tables.DESTINATION, 120, [*reply, _ANSWERED], itself, tables.STATE)
+        flows.add(tables.DESTINATION, priorities.DESTINATION_CONFIRMED_REPLY, [*reply, _ANSWERED], itself, tables.STATE)
         if binding.userspace:
             learned = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
-            flows.add(tables.DESTINATION, 121, [*reply, SCTP, learned], itself, tables.STATE)
+            flows.add(
+                tables.DESTINATION,
+                priorities.DESTINATION_CONFIRMED_SCTP,
+                [*reply, IS_SCTP, learned],
+                itself,
+                tables.STATE,
+            )
 
 
 def _answers(flows: FlowSet, mac: int) -> None:
     """What the node sends to the asker: complete answers of its own stack. Nobody else sends to that MAC address."""
     to_asker: list[Term] = [exactly(oxm.ETH_DST, PROBE_MAC)]
     here = [*to_asker, exactly(oxm.IN_PORT, LOCAL_32), exactly(oxm.ETH_SRC, mac)]
-    arp = [ARP, exactly(oxm.ARP_OP, 2), exactly(oxm.ARP_SHA, mac), exactly(oxm.ARP_TPA, 0)]
+    arp = [IS_ARP, exactly(oxm.ARP_OP, 2), exactly(oxm.ARP_SHA, mac), exactly(oxm.ARP_TPA, 0)]
     advertisement = [*discovery(NEIGHBOR_ADVERTISEMENT), exactly(oxm.ND_TLL, mac), exactly(oxm.IP_TTL, 255)]
     for answer in (arp, advertisement):
-        flows.add(tables.CLASSIFY, 295, [*here, *answer], _copy(CopyReason.ANSWER))
-    flows.add(tables.CLASSIFY, 290, to_asker)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_PROBE_ANSWER, [*here, *answer], _copy(CopyReason.ANSWER))
+    flows.add(tables.CLASSIFY, priorities.CLASSIFY_PROBE_MAC, to_asker)
 
 
 def _copy(question: CopyReason) -> list[Action]:

@@ -21,10 +21,9 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import masked, match
 from flows.pipeline import tables
 from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline.priorities import CACHE_MARK
 
 MARK_COUNT = oxm.PKT_MARK.width
-# Above every other priority, so that the classifier looks here first whatever else it finds.
-PRIORITY = 65535
 # Where a packet enters the pipeline: from a port, and again whenever conntrack gives it back.
 ENTRANCES = (tables.CLASSIFY, tables.DESTINATION, tables.DIRECTION, tables.OUTPUT)
 # The first release of each series that finds the right megaflow.
@@ -51,6 +50,6 @@ def mark_flows(number: int) -> tuple[Flow, ...]:
     """The mark of this number, 0 up to `MARK_COUNT`: one flow for each entrance."""
     bit = 1 << number
     return tuple(
-        Flow(table.number, PRIORITY, match(masked(oxm.PKT_MARK, bit, bit)), (), None, cookie(CookieKind.PIPELINE))
+        Flow(table.number, CACHE_MARK, match(masked(oxm.PKT_MARK, bit, bit)), (), None, cookie(CookieKind.PIPELINE))
         for table in ENTRANCES
     )

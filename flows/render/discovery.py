@@ -12,9 +12,10 @@ from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, CheckLength
 from flows.openflow.match import Term, exactly, in_range
-from flows.pipeline import tables
+from flows.pipeline import priorities, tables
 from flows.pipeline.registers import LONGER_THAN_BARE, LONGER_THAN_OPTION
-from flows.render.flow_set import ARP, ICMPV6, FlowSet
+from flows.render.flow_set import FlowSet
+from flows.render.terms import IS_ARP, IS_ICMPV6
 
 ROUTER_SOLICITATION, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, MLD2_REPORT = 133, 135, 136, 143
 # What only routers listen to: router solicitations and reports of MLD, both versions.
@@ -53,24 +54,33 @@ def discovery_addresses(attachment: Attachment) -> list[Net]:
 def discovery(kind: int) -> list[Term]:
     """Terms for one type of neighbor discovery. Others than code 0 are none: who receives them drops them (RFC 4861,
     section 7.1)."""
-    return [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
+    return [*IS_ICMPV6, exactly(oxm.ICMPV6_TYPE, kind), exactly(oxm.ICMPV6_CODE, 0)]
+
+
+def address_question(net: Net) -> list[Term]:
+    """Terms for the question which MAC address has an IP address: an ARP request or a neighbor solicitation."""
+    if net.version == 4:
+        return [IS_ARP, exactly(oxm.ARP_TPA, net.value)]
+    return [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, net.value)]
 
 
 def guard_discovery(flows: FlowSet) -> None:
     """What nobody may say unless more is said about it, and the part of the guard that is the same for all pods."""
     for kind in DISCOVERY_TYPES:
-        flows.add(tables.CLASSIFY, 210, [*ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)])
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_DISCOVERY, [*IS_ICMPV6, exactly(oxm.ICMPV6_TYPE, kind)])
     for operation in (1, 2):
-        short = [ARP, exactly(oxm.ARP_OP, operation), _SHORT]
-        flows.add(tables.ND_GUARD, 50, short, goto=tables.NEIGHBOR)
+        short = [IS_ARP, exactly(oxm.ARP_OP, operation), _SHORT]
+        flows.add(tables.ND_GUARD, priorities.ND_GUARD_BOUNDED, short, goto=tables.NEIGHBOR)
     for kind, limit in ((ROUTER_SOLICITATION, _FROM_LINK), (MLD2_REPORT, _ONE_LINK)):
-        flows.add(tables.ND_GUARD, 50, [*discovery(kind), limit, _SHORT], goto=tables.NEIGHBOR)
+        flows.add(tables.ND_GUARD, priorities.ND_GUARD_BOUNDED, [*discovery(kind), limit, _SHORT], goto=tables.NEIGHBOR)
     # A message without a target is cut off, and its options cannot be seen.
-    flows.add(tables.ND_GUARD, 200, [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, 0)])
+    flows.add(
+        tables.ND_GUARD, priorities.ND_GUARD_NO_TARGET, [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, 0)]
+    )
     for kind, option in ((NEIGHBOR_SOLICITATION, oxm.ND_SLL), (NEIGHBOR_ADVERTISEMENT, oxm.ND_TLL)):
         absent = [*discovery(kind), exactly(option, 0)]
-        flows.add(tables.ND_GUARD, 60, [*absent, _FROM_LINK, _SHORT], goto=tables.NEIGHBOR)
-        flows.add(tables.ND_GUARD, 50, absent)
+        flows.add(tables.ND_GUARD, priorities.ND_GUARD_NO_OPTION, [*absent, _FROM_LINK, _SHORT], goto=tables.NEIGHBOR)
+        flows.add(tables.ND_GUARD, priorities.ND_GUARD_HIDDEN_OPTION, absent)
 
 
 def admit_arp(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
@@ -80,11 +90,18 @@ def admit_arp(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> 
     for net in pod.addresses:
         if net.version != 4:
             continue
-        claim = [ARP, exactly(oxm.ARP_SPA, net.value)]
-        probe = [ARP, exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 0), exactly(oxm.ARP_TPA, net.value)]
+        claim = [IS_ARP, exactly(oxm.ARP_SPA, net.value)]
+        probe = [IS_ARP, exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 0), exactly(oxm.ARP_TPA, net.value)]
         for terms in (claim, probe):
-            flows.add(tables.CLASSIFY, 200, [*here, *terms, *hardware], measure, tables.ND_GUARD, owner)
-        flows.add(tables.CLASSIFY, 100, claim, owner=owner)
+            flows.add(
+                tables.CLASSIFY,
+                priorities.CLASSIFY_OWN_ADDRESS,
+                [*here, *terms, *hardware],
+                measure,
+                tables.ND_GUARD,
+                owner,
+            )
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, claim, owner=owner)
 
 
 def admit_discovery(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
@@ -102,16 +119,19 @@ def admit_discovery(flows: FlowSet, pod: Attachment, here: list[Term], owner: in
         source, target = exactly(oxm.IPV6_SRC, net.value), exactly(oxm.ND_TARGET, net.value)
         duplicate = [*solicit, unspecified, target, exactly(oxm.ND_SLL, 0)]
         for terms in ([*solicit, source], [*advertise, source, target], duplicate):
-            flows.add(tables.CLASSIFY, 230, [*here, *terms], measure, tables.ND_GUARD, owner)
-        flows.add(tables.CLASSIFY, 220, [*solicit, source], owner=owner)
-        flows.add(tables.CLASSIFY, 220, [*advertise, target], owner=owner)
+            flows.add(
+                tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *terms], measure, tables.ND_GUARD, owner
+            )
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED_DISCOVERY, [*solicit, source], owner=owner)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED_DISCOVERY, [*advertise, target], owner=owner)
     _admit_to_routers(flows, pod, here, own[-1], owner)
     port = here[0]
     for terms, option in ((solicit, oxm.ND_SLL), (advertise, oxm.ND_TLL)):
         # Without a known MAC address any one is the pod's own: its frames are not bound to one either.
         mine = [] if pod.mac is None else [exactly(option, pod.mac)]
         checked = [port, *terms, *mine, _FROM_LINK, _WITH_OPTION]
-        flows.add(tables.ND_GUARD, 40 if pod.mac is None else 100, checked, goto=tables.NEIGHBOR, owner=owner)
+        priority = priorities.ND_GUARD_ANY_OPTION if pod.mac is None else priorities.ND_GUARD_OWN_OPTION
+        flows.add(tables.ND_GUARD, priority, checked, goto=tables.NEIGHBOR, owner=owner)
 
 
 def _admit_to_routers(flows: FlowSet, pod: Attachment, here: list[Term], last: Net, owner: int) -> None:
@@ -123,9 +143,11 @@ def _admit_to_routers(flows: FlowSet, pod: Attachment, here: list[Term], last: N
     for sender in (last.value, nobody):
         solicit = [*discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
         measure = [CheckLength(BARE_ROUTER_SOLICITATION, LONGER_THAN_BARE)]
-        flows.add(tables.CLASSIFY, 230, [*here, *solicit], measure, tables.ND_GUARD, owner)
+        flows.add(
+            tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *solicit], measure, tables.ND_GUARD, owner
+        )
     routers = [exactly(oxm.ETH_DST, _ITS_MAC), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
     for sender in (nobody,) if pod.mac is None else (link_local(pod.mac).value, nobody):
         report = [*discovery(MLD2_REPORT), *routers, exactly(oxm.IPV6_SRC, sender)]
         measure = [CheckLength(LONGEST_REPORT, LONGER_THAN_BARE)]
-        flows.add(tables.CLASSIFY, 230, [*here, *report], measure, tables.ND_GUARD, owner)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *report], measure, tables.ND_GUARD, owner)

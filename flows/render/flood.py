@@ -8,15 +8,12 @@ from flows.bridge.state import Binding
 from flows.openflow.actions import Action, Load, Output, Resubmit
 from flows.openflow.match import in_range
 from flows.openflow.port_numbers import LOCAL_32
-from flows.pipeline import tables
+from flows.pipeline import priorities, tables
 from flows.pipeline.registers import (
     FLOOD_CHUNK,
     PORTS_PER_FLOOD_CHUNK,
 )
-from flows.pipeline.tables import MISS
 from flows.render.flow_set import FlowSet
-
-CHUNK = 10  # a chunk of the flood stands above the flow that calls it
 
 
 def render_flood(flows: FlowSet, binding: Binding) -> None:
@@ -38,7 +35,12 @@ def flood_chunk(ofport: int) -> int:
 def render_flood_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
     """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
     nothing."""
-    flows.add(tables.FLOOD, CHUNK, [in_range(FLOOD_CHUNK, chunk)], [Output(port) for port in sorted(ports)])
+    flows.add(
+        tables.FLOOD,
+        priorities.FLOOD_CHUNK_PORTS,
+        [in_range(FLOOD_CHUNK, chunk)],
+        [Output(port) for port in sorted(ports)],
+    )
 
 
 def render_flood_to_all(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
@@ -47,4 +49,4 @@ def render_flood_to_all(flows: FlowSet, chunks: Iterable[int], uplink: int | Non
     for chunk in sorted(chunks):
         actions += [Load(FLOOD_CHUNK, chunk), Resubmit(tables.FLOOD.number)]
     actions += [Output(LOCAL_32), *([Output(uplink)] if uplink is not None else [])]
-    flows.add(tables.FLOOD, MISS, [], actions)
+    flows.add(tables.FLOOD, priorities.MISS, [], actions)

@@ -7,29 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.cluster.net import Net
-from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action
 from flows.openflow.flow import Flow
-from flows.openflow.match import FlowError, Match, Term, exactly, masked, match
+from flows.openflow.match import FlowError, Match, Term, match
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.tables import Table, check_flow
-
-IPV4 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV4)
-IPV6 = exactly(oxm.ETH_TYPE, oxm.ETH_IPV6)
-ARP = exactly(oxm.ETH_TYPE, oxm.ETH_ARP)
-FAMILIES = (IPV4, IPV6)
-ICMPV6 = (IPV6, exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6))
-MULTICAST = masked(oxm.ETH_DST, 1 << 40, 1 << 40)  # the group bit, IEEE 802.3 section 3.2.3
-TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.INV)
-RELATED = masked(oxm.CT_STATE, oxm.CtState.REL | oxm.CtState.TRK, oxm.CtState.REL | oxm.CtState.TRK | oxm.CtState.INV)
-
-_ADDRESS_FIELDS = {
-    "source": (oxm.IPV4_SRC, oxm.IPV6_SRC),
-    "destination": (oxm.IPV4_DST, oxm.IPV6_DST),
-    "initiator": (oxm.CT_NW_SRC, oxm.CT_IPV6_SRC),
-    "responder": (oxm.CT_NW_DST, oxm.CT_IPV6_DST),
-}
 
 
 class FlowSet:
@@ -64,13 +46,3 @@ class FlowSet:
     def flows(self) -> list[Flow]:
         """All flows, in the order they were first added."""
         return list(self._flows.values())
-
-
-def address_terms(role: str, net: Net) -> tuple[Term, ...]:
-    """Terms that match a prefix in a role: `source`, `destination` of the packet, `initiator`, `responder` of the
-    connection."""
-    family = IPV4 if net.version == 4 else IPV6
-    if net.prefix == 0:
-        return (family,)
-    field = _ADDRESS_FIELDS[role][0 if net.version == 4 else 1]
-    return family, masked(field, net.value, net.mask)

@@ -11,7 +11,7 @@ from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Conjunction, Ct, Load, Move, Pop, Push, Resubmit
 from flows.openflow.match import Term, exactly, in_range, masked
 from flows.openflow.register_bits import Range
-from flows.pipeline import tables
+from flows.pipeline import priorities, tables
 from flows.pipeline.registers import (
     BEHIND_NODE,
     COMPARED_DESTINATION_PORT,
@@ -36,21 +36,24 @@ from flows.pipeline.registers import (
     SctpAssociation,
 )
 from flows.pipeline.tables import Table
-from flows.render.flow_set import FAMILIES, IPV4, FlowSet, address_terms
+from flows.render.flow_set import FlowSet
+from flows.render.terms import (
+    HAS_NO_SYN,
+    IP_FAMILIES,
+    IS_FRAGMENT,
+    IS_INVALID_AND_TRACKED,
+    IS_IPV4,
+    IS_NO_FRAGMENT,
+    IS_SCTP,
+    IS_SYN_WITHOUT_ACK,
+    IS_TCP,
+    IS_UDP,
+    IS_UNTRACKED,
+    address_terms,
+    ct_state_term,
+)
 
 _STATE = oxm.CtState
-# Without TRK: fragments that waited in vain come out of userspace conntrack invalid but not tracked.
-INVALID = masked(oxm.CT_STATE, _STATE.INV, _STATE.INV)
-INVALID_NOW = masked(oxm.CT_STATE, _STATE.INV | _STATE.TRK, _STATE.INV | _STATE.TRK)
-NEW = masked(oxm.CT_STATE, _STATE.NEW | _STATE.TRK, _STATE.NEW | _STATE.TRK)
-UNTRACKED = masked(oxm.CT_STATE, 0, _STATE.TRK)
-FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)
-WHOLE = exactly(oxm.IP_FRAG, 0)
-TCP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP)
-UDP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_UDP)
-SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
-SYN_ALONE = masked(oxm.TCP_FLAGS, oxm.TcpFlags.SYN, oxm.TcpFlags.SYN | oxm.TcpFlags.ACK)
-NO_SYN = masked(oxm.TCP_FLAGS, 0, oxm.TcpFlags.SYN)
 # Ports from 32768 on are those that clients get (Linux, net.ipv4.ip_local_port_range): one bit tells.
 EPHEMERAL_PORT_BIT = 0x8000
 SAME_PORT_CONJUNCTION = 1  # the only one in its table
@@ -63,18 +66,13 @@ _PORTS = {
 _JUDGE = Ct(EMPTY_CONNTRACK_ZONE, tables.DIRECTION.number)  # with the tuple that the header has now
 
 
-def state(wanted: int, looked_at: int) -> Term:
-    """A tracked, valid packet with these of those bits of ct_state."""
-    return masked(oxm.CT_STATE, wanted | _STATE.TRK, looked_at | _STATE.TRK | _STATE.INV)
-
-
 def _whole(field: oxm.Field) -> Range:
     return Range(field, 0, field.width - 1, "")
 
 
 def swap_ends(family: Term, protocol: Term) -> list[Action]:
     """The packet with source and destination in each other's place, ports too. Twice is the packet itself."""
-    addresses = (oxm.IPV4_SRC, oxm.IPV4_DST) if family is IPV4 else (oxm.IPV6_SRC, oxm.IPV6_DST)
+    addresses = (oxm.IPV4_SRC, oxm.IPV4_DST) if family is IS_IPV4 else (oxm.IPV6_SRC, oxm.IPV6_DST)
     actions: list[Action] = []
     for source, target in (addresses, _PORTS[protocol.value]):
         here, there = _whole(source), _whole(target)
@@ -84,7 +82,7 @@ def swap_ends(family: Term, protocol: Term) -> list[Action]:
 
 def judge_as_reply(family: Term, protocol: Term) -> list[Action]:
     """Judge the packet as an answer: turned round it has the tuple of the connection that it would belong to."""
-    return [Load(INTERPRETATION, Interpretation.BACKWARD), *swap_ends(family, protocol), _JUDGE]
+    return [Load(INTERPRETATION, Interpretation.AS_REPLY), *swap_ends(family, protocol), _JUDGE]
 
 
 def render_interpretations(flows: FlowSet, userspace: bool) -> None:
@@ -101,29 +99,36 @@ def render_interpretations(flows: FlowSet, userspace: bool) -> None:
 def _midstream(flows: FlowSet) -> None:
     """A TCP segment without SYN that conntrack calls new: ports say who opened the connection, or nobody can."""
     table = tables.MIDSTREAM
-    new = state(_STATE.NEW, _STATE.NEW | _STATE.EST | _STATE.REL | _STATE.RPL)
-    for family in FAMILIES:
-        flows.add(tables.STATE, 150, [new, family, TCP, NO_SYN], goto=table)
+    new = ct_state_term(_STATE.NEW, _STATE.NEW | _STATE.EST | _STATE.REL | _STATE.RPL)
+    for family in IP_FAMILIES:
+        flows.add(tables.STATE, priorities.STATE_MIDSTREAM, [new, family, IS_TCP, HAS_NO_SYN], goto=table)
 
     def ports(source: int, target: int) -> list[Term]:
         ends = masked(oxm.CT_TP_SRC, source, EPHEMERAL_PORT_BIT), masked(oxm.CT_TP_DST, target, EPHEMERAL_PORT_BIT)
         return [new, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_TCP), *ends]
 
-    flows.add(table, 100, ports(EPHEMERAL_PORT_BIT, 0), goto=tables.DIRECTION)
-    for family in FAMILIES:
+    flows.add(table, priorities.MIDSTREAM_FROM_CLIENT, ports(EPHEMERAL_PORT_BIT, 0), goto=tables.DIRECTION)
+    for family in IP_FAMILIES:
         # A fragment cannot be turned round: its ports are not all there to be swapped.
-        flows.add(table, 90, [family, FRAGMENT])
-        flows.add(table, 80, [*ports(0, EPHEMERAL_PORT_BIT), family, TCP], judge_as_reply(family, TCP))
-    flows.add(table, 10, [], [Load(INTERPRETATION, Interpretation.EITHER)], tables.DIRECTION)
+        flows.add(table, priorities.MIDSTREAM_FRAGMENT, [family, IS_FRAGMENT])
+        flows.add(
+            table,
+            priorities.MIDSTREAM_TO_CLIENT,
+            [*ports(0, EPHEMERAL_PORT_BIT), family, IS_TCP],
+            judge_as_reply(family, IS_TCP),
+        )
+    flows.add(
+        table, priorities.MIDSTREAM_UNKNOWN, [], [Load(INTERPRETATION, Interpretation.BOTH_WAYS)], tables.DIRECTION
+    )
 
 
 def render_errors(flows: FlowSet, binding: Binding) -> None:
     """ICMP errors about a connection that is known. Routers behind the uplink and the node may report on any, a pod
     only on its own; conntrack itself wants an error to go to the sender of the packet that it quotes."""
-    flows.add(tables.STATE, 185, [state(_STATE.REL, _STATE.REL)], goto=tables.RELATED)
+    flows.add(tables.STATE, priorities.STATE_RELATED, [ct_state_term(_STATE.REL, _STATE.REL)], goto=tables.RELATED)
     sources = [NODE_ITSELF, BEHIND_NODE, *([] if binding.uplink is None else [binding.uplink])]
     for source in sources:
-        flows.add(tables.RELATED, 100, [in_range(SOURCE_OFPORT, source)], goto=tables.DIRECTION)
+        flows.add(tables.RELATED, priorities.RELATED_ALLOWED, [in_range(SOURCE_OFPORT, source)], goto=tables.DIRECTION)
 
 
 def admit_errors(flows: FlowSet, pod: Attachment, owner: int) -> None:
@@ -131,8 +136,8 @@ def admit_errors(flows: FlowSet, pod: Attachment, owner: int) -> None:
     both = _STATE.REL | _STATE.RPL
     for net in pod.addresses:
         for wanted, role in ((both, "responder"), (_STATE.REL, "initiator")):
-            terms = [state(wanted, both), in_range(SOURCE_OFPORT, pod.ofport), *address_terms(role, net)]
-            flows.add(tables.RELATED, 100, terms, goto=tables.DIRECTION, owner=owner)
+            terms = [ct_state_term(wanted, both), in_range(SOURCE_OFPORT, pod.ofport), *address_terms(role, net)]
+            flows.add(tables.RELATED, priorities.RELATED_ALLOWED, terms, goto=tables.DIRECTION, owner=owner)
 
 
 def _direction(flows: FlowSet) -> None:
@@ -150,33 +155,41 @@ def _direction(flows: FlowSet) -> None:
         Move(SOURCE_EGRESS, EGRESS_APPLIES),
         Move(DESTINATION_INGRESS, INGRESS_APPLIES),
     ]
-    table, tracked = tables.DIRECTION, state(0, 0)
-    flows.add(tables.STATE, 110, [tracked], goto=table)
-    flows.add(table, 120, [tracked, in_range(INTERPRETATION, Interpretation.BACKWARD)], replies, tables.EGRESS)
-    flows.add(table, 110, [state(_STATE.RPL, _STATE.RPL)], replies, tables.EGRESS)
-    flows.add(table, 100, [tracked], opens, tables.EGRESS)
+    table, tracked = tables.DIRECTION, ct_state_term(0, 0)
+    flows.add(tables.STATE, priorities.STATE_TRACKED, [tracked], goto=table)
+    flows.add(
+        table,
+        priorities.DIRECTION_AS_REPLY,
+        [tracked, in_range(INTERPRETATION, Interpretation.AS_REPLY)],
+        replies,
+        tables.EGRESS,
+    )
+    flows.add(table, priorities.DIRECTION_REPLY, [ct_state_term(_STATE.RPL, _STATE.RPL)], replies, tables.EGRESS)
+    flows.add(table, priorities.DIRECTION_ORIGINAL, [tracked], opens, tables.EGRESS)
 
 
 def _one_port(flows: FlowSet) -> None:
     """Where both ends use one port, what looks like a reply may as well open: if policy denies it as the one, it is
     asked about the other. Nothing is recorded, so the first connection is not taken for allowed."""
-    reply = state(_STATE.RPL, _STATE.RPL | _STATE.REL)
+    reply = ct_state_term(_STATE.RPL, _STATE.RPL | _STATE.REL)
     judged: tuple[tuple[Table, Table], ...] = (
         (tables.EGRESS, tables.EGRESS_DEFAULT),
         (tables.INGRESS, tables.INGRESS_DEFAULT),
     )
     for table, refused in judged:
         # What is judged again has left this way: it is counted there, if policy denies that too.
-        flows.add(refused, 200, [UNTRACKED])
-        for family in FAMILIES:
-            for protocol in (UDP, SCTP):
+        flows.add(refused, priorities.DEFAULT_JUDGED_ANEW, [IS_UNTRACKED])
+        for family in IP_FAMILIES:
+            for protocol in (IS_UDP, IS_SCTP):
                 source, target = map(_whole, _PORTS[protocol.value])
                 compared: list[Action] = [
                     Move(source, COMPARED_SOURCE_PORT),
                     Move(target, COMPARED_DESTINATION_PORT),
                     Resubmit(tables.SAME_PORT.number),
                 ]
-                flows.add(table, 10, [reply, family, protocol, WHOLE], compared, refused)
+                flows.add(
+                    table, priorities.RULES_SAME_PORT, [reply, family, protocol, IS_NO_FRAGMENT], compared, refused
+                )
     bits = range(COMPARED_SOURCE_PORT.width)
     for bit in bits:
         for value in (0, 1 << bit):
@@ -185,29 +198,36 @@ def _one_port(flows: FlowSet) -> None:
                 for one in (COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT)
             ]
             clause = Conjunction(SAME_PORT_CONJUNCTION, bit + 1, len(bits))
-            flows.add(tables.SAME_PORT, 100, terms, [clause])
+            flows.add(tables.SAME_PORT, priorities.SAME_PORT_EQUAL, terms, [clause])
     own: list[Action] = [
-        Load(INTERPRETATION, Interpretation.ITS_OWN),
+        Load(INTERPRETATION, Interpretation.AS_OPENING),
         Load(SCTP_ASSOCIATION, SctpAssociation.UNKNOWN),
         _JUDGE,
     ]
-    for family in FAMILIES:
-        flows.add(tables.SAME_PORT, 100, [exactly(oxm.CONJ_ID, SAME_PORT_CONJUNCTION), family], own)
+    for family in IP_FAMILIES:
+        flows.add(
+            tables.SAME_PORT, priorities.SAME_PORT_EQUAL, [exactly(oxm.CONJ_ID, SAME_PORT_CONJUNCTION), family], own
+        )
 
 
 def _ends(flows: FlowSet, userspace: bool) -> None:
     """What becomes of a packet that is allowed in the reading it was given."""
     commit = tables.COMMIT
-    for reading in (Interpretation.BACKWARD, Interpretation.EITHER, Interpretation.ITS_OWN):
+    for reading in (Interpretation.AS_REPLY, Interpretation.BOTH_WAYS, Interpretation.AS_OPENING):
         # Nothing is recorded, so nothing is counted as a new connection either.
-        flows.add(tables.LIMIT, 300, [in_range(INTERPRETATION, reading)], goto=commit)
-    flows.add(commit, 300, [in_range(INTERPRETATION, Interpretation.ITS_OWN)], goto=tables.OUTPUT)
-    for family in FAMILIES:
-        for protocol in (TCP, SCTP) if userspace else (TCP,):
-            terms = [in_range(INTERPRETATION, Interpretation.BACKWARD), family, protocol]
-            flows.add(commit, 300, terms, swap_ends(family, protocol), tables.OUTPUT)
+        flows.add(tables.LIMIT, priorities.LIMIT_UNRECORDED, [in_range(INTERPRETATION, reading)], goto=commit)
+    flows.add(
+        commit, priorities.COMMIT_INTERPRETED, [in_range(INTERPRETATION, Interpretation.AS_OPENING)], goto=tables.OUTPUT
+    )
+    for family in IP_FAMILIES:
+        for protocol in (IS_TCP, IS_SCTP) if userspace else (IS_TCP,):
+            terms = [in_range(INTERPRETATION, Interpretation.AS_REPLY), family, protocol]
+            flows.add(commit, priorities.COMMIT_INTERPRETED, terms, swap_ends(family, protocol), tables.OUTPUT)
         flows.add(
-            commit, 300, [in_range(INTERPRETATION, Interpretation.EITHER), family, TCP], judge_as_reply(family, TCP)
+            commit,
+            300,
+            [in_range(INTERPRETATION, Interpretation.BOTH_WAYS), family, IS_TCP],
+            judge_as_reply(family, IS_TCP),
         )
 
 
@@ -215,24 +235,36 @@ def _stale(flows: FlowSet) -> None:
     """A new connection with the addresses and ports of an old one. Userspace conntrack calls its SYN invalid; the
     kernel lets it pass and waits for what the other end says. A SYN that is invalid where nothing is recorded is broken
     itself."""
-    flows.add(tables.DIRECTION, 130, [INVALID_NOW], [Load(MALFORMED, 1)], tables.INVALID)
-    for family in FAMILIES:
-        syn = [family, TCP, WHOLE, SYN_ALONE]
-        flows.add(tables.STATE, 210, [INVALID_NOW, *syn], [Load(INTERPRETATION, Interpretation.REPLACING), _JUDGE])
+    flows.add(
+        tables.DIRECTION, priorities.DIRECTION_MALFORMED, [IS_INVALID_AND_TRACKED], [Load(MALFORMED, 1)], tables.INVALID
+    )
+    for family in IP_FAMILIES:
+        syn = [family, IS_TCP, IS_NO_FRAGMENT, IS_SYN_WITHOUT_ACK]
+        flows.add(
+            tables.STATE,
+            priorities.STATE_STALE_SYN,
+            [IS_INVALID_AND_TRACKED, *syn],
+            [Load(INTERPRETATION, Interpretation.REPLACING), _JUDGE],
+        )
         # Only what comes as a reply replaces: the packet turned round takes the old one's place, and then its own.
         force = (
             Ct(CONNTRACK_ZONE, None, commit=True, force=True),
             Ct(CONNTRACK_ZONE, tables.OUTPUT.number, commit=True, force=True),
         )
-        replace = [*swap_ends(family, TCP), force[0], *swap_ends(family, TCP), force[1]]
-        flows.add(tables.COMMIT, 300, [in_range(INTERPRETATION, Interpretation.REPLACING), family, TCP], replace)
+        replace = [*swap_ends(family, IS_TCP), force[0], *swap_ends(family, IS_TCP), force[1]]
+        flows.add(
+            tables.COMMIT,
+            priorities.COMMIT_INTERPRETED,
+            [in_range(INTERPRETATION, Interpretation.REPLACING), family, IS_TCP],
+            replace,
+        )
 
 
 def _answers_to_both(flows: FlowSet) -> None:
     """Where both ends opened SCTP associations userspace conntrack knows one of them, and the answers to the other
     look original: the learned table knows better."""
-    original = state(0, _STATE.RPL)
-    for family in FAMILIES:
-        answer = [original, family, SCTP, in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)]
+    original = ct_state_term(0, _STATE.RPL)
+    for family in IP_FAMILIES:
+        answer = [original, family, IS_SCTP, in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)]
         plain = Load(SCTP_ASSOCIATION, SctpAssociation.UNKNOWN)
-        flows.add(tables.STATE, 180, answer, [plain, *judge_as_reply(family, SCTP)])
+        flows.add(tables.STATE, priorities.STATE_SCTP_REPLY, answer, [plain, *judge_as_reply(family, IS_SCTP)])

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from flows.bridge.state import Attachment
 from flows.cluster.model import Direction
-from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Meter, Output
 from flows.openflow.match import Term, exactly, in_range
 from flows.openflow.port_numbers import IN_PORT_16
-from flows.pipeline import tables
+from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
-from flows.pipeline.priorities import SELF
 from flows.pipeline.registers import (
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
@@ -30,20 +28,20 @@ from flows.pipeline.registers import (
     SOURCE_OFPORT,
 )
 from flows.render.discovery import (
-    NEIGHBOR_SOLICITATION,
+    address_question,
     admit_arp,
     admit_discovery,
-    discovery,
     discovery_addresses,
 )
-from flows.render.flow_set import ARP, IPV4, IPV6, FlowSet, address_terms
-from flows.render.midstream import FRAGMENT, NEW, SCTP, admit_errors
+from flows.render.flow_set import FlowSet
+from flows.render.midstream import admit_errors
+from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, address_terms
 
 
 def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
     """Admission to and delivery at one pod's port. A pod without addresses passes nothing."""
     owner = cookie(CookieKind.PORT, pod.ofport)
-    flows.add(tables.CLASSIFY, 10, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
+    flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
     _admit_ip(flows, pod, isolated)
     admit_arp(flows, pod, _from(pod), owner)
     admit_discovery(flows, pod, _from(pod), owner)
@@ -70,23 +68,38 @@ def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -
         actions.append(Load(SOURCE_INGRESS, 1))
     for net in pod.addresses:
         source = address_terms("source", net)
-        flows.add(tables.CLASSIFY, 200, [*_from(pod), *source], actions, tables.CONNTRACK, sent)
-        flows.add(tables.CLASSIFY, 100, source, owner=owner)
+        flows.add(
+            tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, [*_from(pod), *source], actions, tables.CONNTRACK, sent
+        )
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, source, owner=owner)
         if Limit.FRAGMENTS in pod.limits:
             metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
-            flows.add(tables.CLASSIFY, 205, [*_from(pod), *source, FRAGMENT], metered, tables.CONNTRACK, sent)
+            flows.add(
+                tables.CLASSIFY,
+                priorities.CLASSIFY_OWN_FRAGMENT,
+                [*_from(pod), *source, IS_FRAGMENT],
+                metered,
+                tables.CONNTRACK,
+                sent,
+            )
 
 
 def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
     """What the pod opens passes its meter; the associations that the switch remembers for it are counted apart."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     if Limit.CONNECTIONS in pod.limits:
-        unrecorded = [here, NEW, in_range(RECORDED, 0)]
+        unrecorded = [here, IS_NEW, in_range(RECORDED, 0)]
         through = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
-        flows.add(tables.LIMIT, 100, unrecorded, through, tables.COMMIT, owner)
+        flows.add(tables.LIMIT, priorities.LIMIT_OF_POD, unrecorded, through, tables.COMMIT, owner)
     if Limit.ASSOCIATIONS in pod.limits:
-        for family, version in ((IPV4, 4), (IPV6, 6)):
-            flows.add(tables.COMMIT, 155, [family, SCTP, here], sctp_opening(version, pod.ofport), owner=owner)
+        for family, version in ((IS_IPV4, 4), (IS_IPV6, 6)):
+            flows.add(
+                tables.COMMIT,
+                priorities.COMMIT_SCTP_OF_POD,
+                [family, IS_SCTP, here],
+                sctp_opening(version, pod.ofport),
+                owner=owner,
+            )
 
 
 def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
@@ -99,10 +112,17 @@ def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], ow
     for net in pod.addresses:
         target = address_terms("destination", net)
         if pod.mac is None:
-            flows.add(tables.DESTINATION, 200, target, actions, tables.STATE, owner)
+            flows.add(tables.DESTINATION, priorities.DESTINATION_HERE, target, actions, tables.STATE, owner)
             continue
-        flows.add(tables.DESTINATION, 200, [exactly(oxm.ETH_DST, pod.mac), *target], actions, tables.STATE, owner)
-        flows.add(tables.DESTINATION, 150, target, owner=owner)
+        flows.add(
+            tables.DESTINATION,
+            priorities.DESTINATION_HERE,
+            [exactly(oxm.ETH_DST, pod.mac), *target],
+            actions,
+            tables.STATE,
+            owner,
+        )
+        flows.add(tables.DESTINATION, priorities.DESTINATION_OTHER_MAC, target, owner=owner)
     # A packet is not sent back where it came from unless that is said: a pod reaches itself by IN_PORT.
     back = [action for action in actions if action != Load(OUTPUT_OFPORT, pod.ofport)] + [
         Load(OUTPUT_OFPORT, IN_PORT_16)
@@ -111,9 +131,9 @@ def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], ow
         terms = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net)]
         if pod.mac is not None:
             terms.append(exactly(oxm.ETH_DST, pod.mac))
-        flows.add(tables.DESTINATION, 205, terms, back, tables.STATE, owner)
+        flows.add(tables.DESTINATION, priorities.DESTINATION_ITSELF, terms, back, tables.STATE, owner)
     itself = [in_range(INITIATOR_OFPORT, pod.ofport), in_range(RESPONDER_OFPORT, pod.ofport)]
-    flows.add(tables.EGRESS, SELF, itself, goto=tables.LIMIT, owner=owner)
+    flows.add(tables.EGRESS, priorities.RULES_ITSELF, itself, goto=tables.LIMIT, owner=owner)
 
 
 def _count_denied(flows: FlowSet, pod: Attachment) -> None:
@@ -122,14 +142,25 @@ def _count_denied(flows: FlowSet, pod: Attachment) -> None:
         (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS),
         (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS),
     ):
-        flows.add(table, 100, [in_range(subject, pod.ofport)], goto=tables.DENY, owner=cookie(kind, pod.ofport))
+        flows.add(
+            table,
+            priorities.DEFAULT_OF_POD,
+            [in_range(subject, pod.ofport)],
+            goto=tables.DENY,
+            owner=cookie(kind, pod.ofport),
+        )
 
 
 def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
     """What conntrack calls invalid is dropped wherever it came from; of a pod it is counted, by its kind."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
-    flows.add(tables.INVALID, 100, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
-    flows.add(tables.INVALID, 110, [here, in_range(MALFORMED, 1)], owner=cookie(CookieKind.BROKEN, pod.ofport))
+    flows.add(tables.INVALID, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
+    flows.add(
+        tables.INVALID,
+        priorities.INVALID_MALFORMED,
+        [here, in_range(MALFORMED, 1)],
+        owner=cookie(CookieKind.BROKEN, pod.ofport),
+    )
 
 
 def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
@@ -137,18 +168,23 @@ def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
     asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
     for net in asked:
         # What the pod sends about its own address is an announcement or a search for duplicates: everybody's business.
-        flows.add(tables.NEIGHBOR, 210, [here, *asks_for(net)], goto=tables.FLOOD, owner=owner)
-        flows.add(tables.NEIGHBOR, 200, asks_for(net), there, owner=owner)
+        flows.add(
+            tables.NEIGHBOR,
+            priorities.NEIGHBOR_ABOUT_ITSELF,
+            [here, *address_question(net)],
+            goto=tables.FLOOD,
+            owner=owner,
+        )
+        flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_ASKED, address_question(net), there, owner=owner)
     if pod.mac is not None:
-        flows.add(tables.NEIGHBOR, 190, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
+        flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_MAC, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
         return
     for net in pod.addresses:
         if net.version == 6:
-            flows.add(tables.NEIGHBOR, 180, [IPV6, exactly(oxm.IPV6_DST, net.value)], there, owner=owner)
-
-
-def asks_for(net: Net) -> list[Term]:
-    """A match for the question who has an address: ARP for IPv4, a neighbor solicitation for IPv6."""
-    if net.version == 4:
-        return [ARP, exactly(oxm.ARP_TPA, net.value)]
-    return [*discovery(NEIGHBOR_SOLICITATION), exactly(oxm.ND_TARGET, net.value)]
+            flows.add(
+                tables.NEIGHBOR,
+                priorities.NEIGHBOR_IPV6,
+                [IS_IPV6, exactly(oxm.IPV6_DST, net.value)],
+                there,
+                owner=owner,
+            )

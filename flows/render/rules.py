@@ -18,9 +18,8 @@ from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Conjunction
 from flows.openflow.match import Match, Term, exactly, in_range, masked, match
 from flows.openflow.register_bits import Range
-from flows.pipeline import tables
+from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.pipeline.priorities import NOT_ISOLATED, RULES
 from flows.pipeline.registers import (
     EGRESS_APPLIES,
     INGRESS_APPLIES,
@@ -33,7 +32,8 @@ from flows.pipeline.tables import Table
 from flows.policy.flow_limits import namespaces_over_limit
 from flows.policy.rule import CompiledRule, NodePolicy
 from flows.policy.services import Service, Services, port_masks
-from flows.render.flow_set import FAMILIES, RELATED, TRACKED, FlowSet, address_terms
+from flows.render.flow_set import FlowSet
+from flows.render.terms import IP_FAMILIES, IS_RELATED, IS_TRACKED, address_terms
 
 # A conjunction action has 16 bytes and a message 64 KiB; the rest is room for the match and the bundle's wrapping.
 MOST_CONJUNCTIONS = 3500
@@ -54,7 +54,7 @@ class Stage(NamedTuple):
 
     def priority(self, band: int) -> int:
         """The priority of a band of rules."""
-        return RULES - band
+        return priorities.RULES - band
 
 
 STAGES = (
@@ -66,7 +66,7 @@ STAGES = (
 def render_stages(flows: FlowSet) -> None:
     """The flows by which pods that nothing isolates pass the rules by."""
     for stage in STAGES:
-        flows.add(stage.table, NOT_ISOLATED, [in_range(stage.applies, 0)], goto=stage.onward)
+        flows.add(stage.table, priorities.RULES_NOT_ISOLATED, [in_range(stage.applies, 0)], goto=stage.onward)
 
 
 def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
@@ -127,19 +127,19 @@ def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tup
 
 def anything() -> tuple[Term, ...]:
     """Terms that every packet in these tables meets."""
-    return (TRACKED,)
+    return (IS_TRACKED,)
 
 
 def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
     """Terms that a prefix of peers is matched by."""
-    return (TRACKED, *address_terms(role, net))
+    return (IS_TRACKED, *address_terms(role, net))
 
 
 def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:
     """Terms for each (value, mask) of the services' ports."""
     if userspace and any(service.protocol is Protocol.SCTP for service in services):
         # Of an association that an ICMP error is about only the addresses are known there: any port will do.
-        yield RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)
+        yield IS_RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)
     for service in services:
         if service.protocol is Protocol.SCTP and userspace:
             yield from _sctp_terms(service)
@@ -147,17 +147,17 @@ def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, .
         protocol = exactly(oxm.CT_NW_PROTO, service.protocol)
         for value, mask in port_masks(service.low, service.high):
             # The mask 0 is the whole protocol: every port is as good as none.
-            yield (TRACKED, protocol, masked(oxm.CT_TP_DST, value, mask)) if mask else (TRACKED, protocol)
+            yield (IS_TRACKED, protocol, masked(oxm.CT_TP_DST, value, mask)) if mask else (IS_TRACKED, protocol)
 
 
 def _sctp_terms(service: Service) -> Iterator[tuple[Term, ...]]:
     """Userspace conntrack gives SCTP no ports, so the packet's own are matched: where it goes, or for an answer where
     it comes from."""
     sides = ((SctpAssociation.UNKNOWN, oxm.SCTP_DST), (SctpAssociation.REPLY, oxm.SCTP_SRC))
-    for family in FAMILIES:
+    for family in IP_FAMILIES:
         for association, field in sides:
             packet = (
-                TRACKED,
+                IS_TRACKED,
                 family,
                 exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP),
                 in_range(SCTP_ASSOCIATION, association),

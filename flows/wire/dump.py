@@ -13,7 +13,8 @@ from flows.pipeline.cookies import (
     COOKIE_PREFIX_SHIFT,
     CookieKind,
 )
-from flows.pipeline.tables import MISS, SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOUT_MISS
+from flows.pipeline.priorities import MISS
+from flows.pipeline.tables import SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOUT_MISS
 from flows.wire.errors import CodecError
 from flows.wire.values import KEY_PREFIX, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
 

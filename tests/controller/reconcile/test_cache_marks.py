@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Command, SendBundle, SwitchDown, Tick
-from flows.render.cache_marks import ENTRANCES, MARK_COUNT, PRIORITY
+from flows.pipeline.priorities import CACHE_MARK
+from flows.render.cache_marks import ENTRANCES, MARK_COUNT
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
@@ -32,7 +33,7 @@ def marks(switch: ValueSwitch) -> set[int]:
     found = [
         flow
         for flow in (decode_flow(wire_flow(key, body)) for key, body in switch.flows.items())
-        if flow.priority == PRIORITY
+        if flow.priority == CACHE_MARK
     ]
     assert len(found) in (0, len(ENTRANCES))
     return {flow.match[0].mask.bit_length() - 1 for flow in found}

@@ -23,7 +23,7 @@ from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_
 from controller.runtime import commands as carrier_module
 from controller.runtime.commands import CommandRunner
 from flows.bridge.connection_peer import ConnectionPeer
-from flows.render import cache_marks
+from flows.pipeline.priorities import CACHE_MARK
 from flows.wire.values import FlowChanges
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch
@@ -33,9 +33,7 @@ STEPS = ("dump", "send_bundle", "set_installed", "log")
 
 def without_marks(changes: FlowChanges) -> FlowChanges:
     """The changes that are of what is desired: see `flows.render.cache_marks`."""
-    adds, modifies, deletes = (
-        tuple(flow for flow in some if flow.priority != cache_marks.PRIORITY) for some in changes
-    )
+    adds, modifies, deletes = (tuple(flow for flow in some if flow.priority != CACHE_MARK) for some in changes)
     return FlowChanges(adds, modifies, deletes)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from flows.bridge.state import Binding
 from flows.openflow.actions import Ct
+from flows.pipeline.priorities import CACHE_MARK
 from flows.pipeline.tables import CLASSIFY, check_flow
 from flows.policy.rule import NodePolicy
-from flows.render.cache_marks import ENTRANCES, MARK_COUNT, PRIORITY, mark_flows, needs_marks
+from flows.render.cache_marks import ENTRANCES, MARK_COUNT, mark_flows, needs_marks
 from flows.render.reference import render
 from flows.wire.text import format_flow
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
@@ -50,7 +51,7 @@ def test_every_mark_looks_at_a_bit_of_its_own_before_all_else() -> None:
         assert {flow.table for flow in flows} == {table.number for table in ENTRANCES}
         for flow in flows:
             check_flow(flow)
-            assert flow.priority == PRIORITY
+            assert flow.priority == CACHE_MARK
             assert not flow.actions
             assert flow.goto is None
             (term,) = flow.match

@@ -14,8 +14,8 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
-from flows.render.flow_set import FAMILIES
-from flows.render.midstream import NO_SYN, SCTP, SYN_ALONE, TCP, UDP, swap_ends
+from flows.render.midstream import swap_ends
+from flows.render.terms import HAS_NO_SYN, IP_FAMILIES, IS_SCTP, IS_SYN_WITHOUT_ACK, IS_TCP, IS_UDP
 from tests.helpers.datapath import packet as packets
 from tests.helpers.datapath.interpreter_twin import InterpreterTwin
 from tests.helpers.datapath.packet import ACK, SYN
@@ -32,19 +32,19 @@ REPLY = masked(oxm.CT_STATE, CtState.RPL | CtState.TRK, CtState.RPL | CtState.TR
 
 def each(table: int, priority: int, terms: list[Term], *actions: object) -> list[Flow]:
     """The same flow for both families; it needs to say so where it tracks."""
-    return [Flow(table, priority, match(family, *terms), actions) for family in FAMILIES]  # type: ignore[arg-type]
+    return [Flow(table, priority, match(family, *terms), actions) for family in IP_FAMILIES]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=IDS)
-@pytest.mark.parametrize("protocol", [TCP, UDP, SCTP], ids=["TCP", "UDP", "SCTP"])
+@pytest.mark.parametrize("protocol", [IS_TCP, IS_UDP, IS_SCTP], ids=["TCP", "UDP", "SCTP"])
 def test_turned_round_the_tuple_is_the_answers(module_ovs: OpenVSwitch, here: Net, there: Net, protocol: Term) -> None:
     flows = each(0, 1, [], Ct(ZONE, 1))
-    for family in FAMILIES:
+    for family in IP_FAMILIES:
         both_ways = swap_ends(family, protocol)
         flows.append(Flow(1, 1, match(family, protocol, NEW), (*both_ways, Ct(EMPTY, 2))))
         for port, number in ((2, 40000), (3, 80)):
             tuple_says = [NEW, exactly(oxm.CT_NW_PROTO, protocol.value), exactly(oxm.CT_TP_DST, number)]
-            if protocol is SCTP:  # userspace conntrack has no ports for it
+            if protocol is IS_SCTP:  # userspace conntrack has no ports for it
                 tuple_says = [NEW, exactly(oxm.SCTP_DST, number)]
             flows.append(Flow(2, 5, match(family, protocol, *tuple_says), (*both_ways, Output(port))))
     twin = InterpreterTwin(module_ovs, flows)
@@ -72,12 +72,12 @@ def test_force_gives_up_the_entry_of_a_reply(module_ovs: OpenVSwitch, here: Net,
 def test_flags_and_both_ports_of_the_tuple(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
     high = masked(oxm.CT_TP_SRC, 0x8000, 0x8000), masked(oxm.CT_TP_DST, 0, 0x8000)
     flows = each(0, 1, [], Ct(ZONE, 1))
-    flows += each(1, 9, [NEW, TCP, SYN_ALONE], Output(2))
-    flows += each(1, 8, [NEW, TCP, NO_SYN, exactly(oxm.CT_NW_PROTO, 6), *high], Output(3))
+    flows += each(1, 9, [NEW, IS_TCP, IS_SYN_WITHOUT_ACK], Output(2))
+    flows += each(1, 8, [NEW, IS_TCP, HAS_NO_SYN, exactly(oxm.CT_NW_PROTO, 6), *high], Output(3))
     flows += each(
         1,
         7,
-        [NEW, TCP, NO_SYN],
+        [NEW, IS_TCP, HAS_NO_SYN],
         Move(register_bits.Range(oxm.TCP_DST, 0, 15, ""), registers.COMPARED_DESTINATION_PORT),
         Output(4),
     )

@@ -33,9 +33,9 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Match, exactly, in_range, masked, match
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.reference import compile_policy
-from flows.render.flow_set import IPV4, IPV6
 from flows.render.midstream import swap_ends
 from flows.render.reference import render
+from flows.render.terms import IS_IPV4, IS_IPV6
 from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump
 from flows.wire.text import format_flow
@@ -106,7 +106,7 @@ def test_the_flows_of_random_worlds_come_back_as_they_are(wire: Client, cluster:
 EVERY_FIELD: list[Match] = [
     match(
         exactly(oxm.CONJ_ID, 7), exactly(oxm.IN_PORT, 5), exactly(oxm.ETH_SRC, 5),
-        masked(oxm.ETH_DST, 1 << 40, 1 << 40), IPV4, exactly(oxm.VLAN_VID, 0x1005), exactly(oxm.IPV4_DST, 5),
+        masked(oxm.ETH_DST, 1 << 40, 1 << 40), IS_IPV4, exactly(oxm.VLAN_VID, 0x1005), exactly(oxm.IPV4_DST, 5),
         masked(oxm.IPV4_SRC, 0x0A000000, 0xFF000000), masked(oxm.IP_FRAG, 0, 2), SCTP, exactly(oxm.SCTP_SRC, 4),
         masked(oxm.SCTP_DST, 4, 0xFFFC),
         *[exactly(register, 5) for register in oxm.REGISTERS], TRACKED, exactly(oxm.CT_ZONE, 5),
@@ -116,19 +116,19 @@ EVERY_FIELD: list[Match] = [
     ),
     match(exactly(oxm.ETH_TYPE, oxm.ETH_ARP), exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 5),
           masked(oxm.ARP_TPA, 1 << 31, 1 << 31), masked(oxm.ARP_SHA, 1 << 40, 0xFF << 40)),
-    match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0),
+    match(IS_IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0),
           exactly(oxm.ND_TARGET, 5), exactly(oxm.ND_SLL, 5),
           masked(oxm.IPV6_SRC, 1 << 127, 1 << 127), exactly(oxm.IPV6_DST, 7), exactly(oxm.IP_TTL, 255), TRACKED,
           masked(oxm.CT_MARK, 0, 1), exactly(oxm.CT_IPV6_SRC, 5),
           masked(oxm.CT_IPV6_DST, 1 << 127, 3 << 126), exactly(oxm.CT_NW_PROTO, 6)),
-    match(IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
+    match(IS_IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 136), exactly(oxm.ICMPV6_CODE, 0),
           exactly(oxm.ND_TLL, 5), in_range(registers.SOURCE_OFPORT, 5),
           in_range(registers.SCTP_ASSOCIATION, 1)),
-    match(IPV4, TCP, exactly(oxm.TCP_SRC, 5), masked(oxm.TCP_DST, 1 << 15, 1 << 15), masked(oxm.TCP_FLAGS, 2, 0x12),
+    match(IS_IPV4, TCP, exactly(oxm.TCP_SRC, 5), masked(oxm.TCP_DST, 1 << 15, 1 << 15), masked(oxm.TCP_FLAGS, 2, 0x12),
           TRACKED, exactly(oxm.CT_NW_PROTO, 6), masked(oxm.CT_TP_SRC, 1 << 15, 1 << 15)),
-    match(IPV6, TCP, exactly(oxm.TCP_FLAGS, 0x12), TRACKED, exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_SRC, 5),
+    match(IS_IPV6, TCP, exactly(oxm.TCP_FLAGS, 0x12), TRACKED, exactly(oxm.CT_NW_PROTO, 6), exactly(oxm.CT_TP_SRC, 5),
           exactly(oxm.CT_TP_DST, 5)),
-    match(IPV6, UDP, masked(oxm.UDP_SRC, 1 << 15, 1 << 15), exactly(oxm.UDP_DST, 5)),
+    match(IS_IPV6, UDP, masked(oxm.UDP_SRC, 1 << 15, 1 << 15), exactly(oxm.UDP_DST, 5)),
 ]  # fmt: skip
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (
@@ -155,19 +155,19 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(), (Meter(METER),), 9),
     (match(), (), 9),
     (match(), (), None),
-    (match(IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),
-    (match(IPV4), (Ct(5, commit=True, force=True), Ct(6, 9, True, True)), 7),
-    (match(IPV4, TCP), tuple(swap_ends(IPV4, TCP)), 7),
-    (match(IPV6, TCP), tuple(swap_ends(IPV6, TCP)), 7),
-    (match(IPV4, SCTP), tuple(swap_ends(IPV4, SCTP)), 7),
+    (match(IS_IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),
+    (match(IS_IPV4), (Ct(5, commit=True, force=True), Ct(6, 9, True, True)), 7),
+    (match(IS_IPV4, TCP), tuple(swap_ends(IS_IPV4, TCP)), 7),
+    (match(IS_IPV6, TCP), tuple(swap_ends(IS_IPV6, TCP)), 7),
+    (match(IS_IPV4, SCTP), tuple(swap_ends(IS_IPV4, SCTP)), 7),
     (
-        match(IPV6, UDP),
-        (*swap_ends(IPV6, UDP), Move(register_bits.Range(oxm.UDP_SRC, 0, 15, ""), registers.COMPARED_SOURCE_PORT)),
+        match(IS_IPV6, UDP),
+        (*swap_ends(IS_IPV6, UDP), Move(register_bits.Range(oxm.UDP_SRC, 0, 15, ""), registers.COMPARED_SOURCE_PORT)),
         7,
     ),
-    (match(IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
-    (match(IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
-    (match(IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),
+    (match(IS_IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
+    (match(IS_IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
+    (match(IS_IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),
 ]
 
 

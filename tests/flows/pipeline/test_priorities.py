@@ -1,0 +1,48 @@
+"""Every priority in flows is declared by name, for its table."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from flows.bridge.state import Attachment, Binding
+from flows.cluster.model import Direction, Key
+from flows.cluster.net import parse_address
+from flows.openflow.actions import LearnReply
+from flows.pipeline.pod_limits import Limit
+from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
+from flows.pipeline.tables import TABLE_NAMES, TABLES, TABLES_BY_NAME
+from flows.policy.rule import NodePolicy
+from flows.render.cache_marks import mark_flows
+from flows.render.reference import render
+
+LIMITS = (Limit.FRAGMENTS, Limit.CONNECTIONS, Limit.ASSOCIATIONS)
+DECLARED = {(name, one.number) for one in DECLARED_PRIORITIES for name in one.tables}
+
+
+def rendered() -> set[tuple[str, int]]:
+    """Table and priority of every flow that bridges of all kinds have without rules."""
+    found = {(TABLE_NAMES[flow.table], flow.priority) for flow in mark_flows(0)}
+    addresses = tuple(map(parse_address, ("10.0.0.5", "fd00::5")))
+    for userspace, mac, uplink in product((False, True), (None, 0x020000000005), (None, 1)):
+        pod = Attachment(5, "p5", Key("x", "p5"), mac, addresses, LIMITS)
+        node, probed = (parse_address("10.1.0.1"), parse_address("fd01::1")), (parse_address("192.0.2.9"),)
+        binding = Binding(node, mac and mac + 1, uplink, (pod,), userspace, probed)
+        for flow in render(binding, NodePolicy({pod.pod: frozenset(Direction)}, ())):
+            found.add((TABLE_NAMES[flow.table], flow.priority))
+            learned = (action for action in flow.actions if isinstance(action, LearnReply))
+            found |= {(TABLE_NAMES[action.table], action.priority) for action in learned}
+    return found
+
+
+def test_declared_priorities_are_those_that_flows_have() -> None:
+    found = {(name, priority) for name, priority in rendered() if priority != MISS}
+    rules = {(name, 20000) for name in ("egress", "ingress")}
+    assert found | rules == DECLARED
+
+
+def test_a_table_lists_its_priorities_highest_first() -> None:
+    for table in TABLES:
+        numbers = [one.number for one in DECLARED_PRIORITIES if table.name in one.tables]
+        assert numbers == sorted(numbers, reverse=True)
+        assert all(MISS < number <= CACHE_MARK for number in numbers)
+    assert {name for name, _ in DECLARED} <= TABLES_BY_NAME.keys()
