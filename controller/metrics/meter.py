@@ -86,7 +86,7 @@ class BatchMeter:
         plan = core.world.plan_of(name) if name else None
         if name is None or plan is None:
             return
-        pods = {attachment.ofport: attachment.pod for attachment in plan.view.attachments}
+        pods = {pod_binding.ofport: pod_binding.pod for pod_binding in plan.view.pods}
         parts = plan.rules.rules
         isolated = isolating_policies(core, pods.values())
         readings: dict[Hashable, CounterSample] = {}

@@ -103,7 +103,7 @@ class PortLedger:
 
     def wanted(self, bridge: BridgeState, view: Binding, realized: bool, now: float) -> dict[str, bool]:
         """The marks to write now: on for ports whose flows are in force, off for ports that carry no pod any more."""
-        carrying = {attachment.interface for attachment in view.attachments if attachment.addresses}
+        carrying = {pod_binding.interface for pod_binding in view.pods if pod_binding.addresses}
         requested = self._requested.get(bridge.ovsdb, {})
         wishes: dict[str, bool] = {}
         for interface in bridge.interfaces:

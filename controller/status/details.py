@@ -161,7 +161,7 @@ def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
 
 
 def _subject(core: Reconciler, pod: Pod) -> SubjectView:
-    ports = [attachment.interface for attachment in core.world.attachments_of(pod.key)]
+    ports = [pod_binding.interface for pod_binding in core.world.pod_bindings_of(pod.key)]
     return SubjectView(str(pod.key), pod.node, ", ".join(ports))
 
 

@@ -10,7 +10,7 @@ from controller.status.details import DENY_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment
+from flows.bridge.state import PodBinding
 from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow
 from flows.openflow.match_fields import IN_PORT, REGISTERS
@@ -35,10 +35,10 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
         return []
     plan = core.world.plan_of(name)
     rules = plan.rules.rules if plan else {}
-    attachments = plan.view.attachments if plan else ()
-    pods = {a.ofport: str(a.pod) for a in attachments}
+    pod_bindings = plan.view.pods if plan else ()
+    pods = {a.ofport: str(a.pod) for a in pod_bindings}
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
-    deniers = _deniers(core, attachments)
+    deniers = _deniers(core, pod_bindings)
     nothing = FlowCounters(0, 0, 0)
     views = [
         _isolated(view, deniers)
@@ -73,9 +73,9 @@ def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
     )
 
 
-def _deniers(core: Reconciler, attachments: Collection[Attachment]) -> dict[int, tuple[str, ...]]:
+def _deniers(core: Reconciler, pod_bindings: Collection[PodBinding]) -> dict[int, tuple[str, ...]]:
     """The policies that isolate each pod in each direction, by the cookie of the flow that counts what that dropped."""
-    ofports = {attachment.pod: attachment.ofport for attachment in attachments}
+    ofports = {pod_binding.pod: pod_binding.ofport for pod_binding in pod_bindings}
     found = isolating_policies(core, ofports)
     return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
 

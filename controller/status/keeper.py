@@ -29,7 +29,7 @@ from controller.status.report import (
 )
 from flows.bridge.binding import read_bridge
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment, BindingResult, BridgeState
+from flows.bridge.state import BindingResult, BridgeState, PodBinding
 from flows.cluster.model import Cluster, Key
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class IncrementalViews:
         if not dirty and _same(depends, self._pods_of):
             return self._pods
         for name in dirty:
-            self._of_bridge[name] = self._pods_on(name, self._ports[name][0].binding.attachments)
+            self._of_bridge[name] = self._pods_on(name, self._ports[name][0].binding.pods)
             self._dirty.discard(name)
         found: dict[Key, PodView] = {}
         for name in moment.bridges:
@@ -163,14 +163,14 @@ class IncrementalViews:
         self._dirty &= self._ports.keys()
         return self._pods
 
-    def _pods_on(self, name: BridgeName, attachments: Sequence[Attachment]) -> dict[Key, PodView]:
+    def _pods_on(self, name: BridgeName, pod_bindings: Sequence[PodBinding]) -> dict[Key, PodView]:
         found: dict[Key, PodView] = {}
 
-        def look(core: Reconciler, part: Sequence[Attachment]) -> None:
+        def look(core: Reconciler, part: Sequence[PodBinding]) -> None:
             if name in core.world.bridges:
                 found.update(pods_on(core, name, part))
 
-        self._read_few(attachments, look)
+        self._read_few(pod_bindings, look)
         return found
 
     # -- policies and problems ---------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class IncrementalViews:
         pods: list[tuple[Key, str]] = []
         for name in moment.behind:
             bridge, reading = moment.bridges[name]
-            pods += [(one.pod, bridge.node) for one in reading.binding.attachments] if reading else []
+            pods += [(one.pod, bridge.node) for one in reading.binding.pods] if reading else []
 
         def look(core: Reconciler, part: Sequence[tuple[Key, str]]) -> None:
             number = core.world.engine.index.number

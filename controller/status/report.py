@@ -19,7 +19,7 @@ from controller.status.model import PodView, PolicyView, PortView, ProblemView, 
 from flows.bridge.binding import NO_NODE
 from flows.bridge.external_ids import parse_node_addresses
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment, BindingResult, BridgeState, InterfaceState
+from flows.bridge.state import BindingResult, BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Direction, Key, Policy
 from flows.pipeline.pod_limits import METERED, meter_number
 from flows.pipeline.tables import TABLE_NAMES
@@ -111,46 +111,46 @@ def pod_views(core: Reconciler) -> tuple[PodView, ...]:
         return ()
     found: dict[Key, PodView] = {}
     for name in core.world.bridges:
-        attachments = core.world.reading(name).binding.attachments
-        found.update(pods_on(core, name, attachments))
+        pod_bindings = core.world.reading(name).binding.pods
+        found.update(pods_on(core, name, pod_bindings))
     nodes = {bridge.node for bridge in core.world.bridges.values()}
     found.update(pods_without_port(cluster, nodes, found, cluster.pods))
     return tuple(found[key] for key in sorted(found))
 
 
-def pods_on(core: Reconciler, name: BridgeName, attachments: Iterable[Attachment]) -> dict[Key, PodView]:
+def pods_on(core: Reconciler, name: BridgeName, pod_bindings: Iterable[PodBinding]) -> dict[Key, PodView]:
     """These pods of one bridge."""
     bridge = core.world.bridges[name]
     interfaces = {interface.name: interface for interface in bridge.interfaces}
     return {
-        a.pod: _pod_view(core, bridge, interfaces[a.interface], a) for a in attachments if a.interface in interfaces
+        a.pod: _pod_view(core, bridge, interfaces[a.interface], a) for a in pod_bindings if a.interface in interfaces
     }
 
 
-def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, attachment: Attachment) -> PodView:
-    mac = f"{attachment.mac:012x}" if attachment.mac is not None else ""
+def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, pod_binding: PodBinding) -> PodView:
+    mac = f"{pod_binding.mac:012x}" if pod_binding.mac is not None else ""
     switch = core.switch_of((bridge.ovsdb, bridge.name))
     return PodView(
-        key=str(attachment.pod),
+        key=str(pod_binding.pod),
         node=bridge.node,
-        port=attachment.interface,
-        ofport=attachment.ofport,
-        addresses=tuple(map(str, attachment.addresses)),
+        port=pod_binding.interface,
+        ofport=pod_binding.ofport,
+        addresses=tuple(map(str, pod_binding.addresses)),
         mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
-        isolated=_directions(core.world.engine.isolated(attachment.pod)),
+        isolated=_directions(core.world.engine.isolated(pod_binding.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
-        reason=_pod_reason(switch, bridge, attachment),
-        limited=_limited(switch, attachment.ofport),
-        invalid=switch.invalid.total(attachment.ofport).invalid if switch else 0,
+        reason=_pod_reason(switch, bridge, pod_binding),
+        limited=_limited(switch, pod_binding.ofport),
+        invalid=switch.invalid.total(pod_binding.ofport).invalid if switch else 0,
     )
 
 
-def _pod_reason(switch: Switch | None, bridge: BridgeState, attachment: Attachment) -> str:
-    if not attachment.addresses:
+def _pod_reason(switch: Switch | None, bridge: BridgeState, pod_binding: PodBinding) -> str:
+    if not pod_binding.addresses:
         return "no address is known for it yet: nothing passes"
-    told = switch.invalid.finding(attachment.ofport) if switch else None
-    return invalid_reason_text(told, bridge, attachment.interface) if told is not None else ""
+    told = switch.invalid.finding(pod_binding.ofport) if switch else None
+    return invalid_reason_text(told, bridge, pod_binding.interface) if told is not None else ""
 
 
 def _limited(switch: Switch | None, ofport: int) -> int:
@@ -227,7 +227,7 @@ def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
     found: dict[int, str] = {}
     for name in unrealized_bridges(core):
         node = core.world.bridges[name].node
-        pods = (number.get(a.pod) for a in core.world.reading(name).binding.attachments)
+        pods = (number.get(a.pod) for a in core.world.reading(name).binding.pods)
         found.update((n, node) for n in pods if n is not None)
     return found
 

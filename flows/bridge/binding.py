@@ -1,7 +1,7 @@
 """Which pod is behind which port: the reading of a bridge's Interface records against the cluster.
 
 Input is what OVSDB says, as plain values; output is what the renderer needs of a switch. OVSDB contents are untrusted:
-whatever does not fit is named as a problem and gets no attachment, so that its port passes nothing.
+whatever does not fit is named as a problem and gets no pod_binding, so that its port passes nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from flows.bridge.external_ids import parse_port_addresses, parse_unicast_mac, p
 from flows.bridge.state import (
     USERSPACE_DATAPATHS,
     Agreement,
-    Attachment,
     Binding,
     BindingResult,
     BridgeState,
     InterfaceState,
+    PodBinding,
     PortProblem,
     PortUse,
 )
@@ -51,7 +51,7 @@ def read_bridge(bridge: BridgeState, cluster: Cluster) -> BindingResult:
     guessed."""
     interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
     ports = [read_port(interface, bridge, cluster) for interface in interfaces]
-    claimed = {net for port in ports if isinstance(port, Attachment) for net in port.addresses}
+    claimed = {net for port in ports if isinstance(port, PodBinding) for net in port.addresses}
     return bind_ports(bridge, node_addresses_of(bridge, cluster, claimed.__contains__), ports)
 
 
@@ -89,11 +89,11 @@ def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster)
 
 def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUse]) -> BindingResult:
     """What the ports of a bridge come to together, in the order of their names. `own` are the node's addresses."""
-    found: list[Attachment] = []
+    found: list[PodBinding] = []
     problems: list[PortProblem] = []
     uplinks: list[InterfaceState] = []
     for port in ports:
-        if isinstance(port, Attachment):
+        if isinstance(port, PodBinding):
             found.append(port)
             if port.problem:
                 problems.append(PortProblem(port.interface, port.problem))
@@ -112,7 +112,7 @@ def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUs
             node_addresses=own,
             local_mac=parse_unicast_mac(local.mac_in_use) if local else None,
             uplink=uplinks[0].ofport if uplinks else None,
-            attachments=tuple(sorted(found, key=attrgetter("ofport"))),
+            pods=tuple(sorted(found, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
             confirmed_addresses=bridge.confirmed_if_probed,
         ),
@@ -120,7 +120,7 @@ def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUs
     )
 
 
-def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> Attachment:
+def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> PodBinding:
     ids, node = interface.external_ids, bridge.node
     if not node:
         raise _Refused(NO_NODE)
@@ -149,7 +149,7 @@ def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster
     problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
     same = 0 if not said or not pod.addresses else 1 if set(said) <= set(pod.addresses) else -1
     agreement = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
-    return Attachment(ofport, interface.name, pod.key, mac, addresses, limits, problem, agreement)
+    return PodBinding(ofport, interface.name, pod.key, mac, addresses, limits, problem, agreement)
 
 
 def _told(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:

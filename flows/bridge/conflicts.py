@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
-from flows.bridge.state import Agreement, Attachment, InterfaceState, PortProblem
+from flows.bridge.state import Agreement, InterfaceState, PodBinding, PortProblem
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 MAX_PORTS_LISTED = 5  # of the ports that claim the same; each of them is told of the others
 
 
-def has_no_conflicts(found: list[Attachment], uplinks: list[InterfaceState], own: tuple[Net, ...]) -> bool:
+def has_no_conflicts(found: list[PodBinding], uplinks: list[InterfaceState], own: tuple[Net, ...]) -> bool:
     """True when no pod, no address and no port number is anybody else's: nearly always."""
     addresses = list(chain(own, *[pod.addresses for pod in found]))
     numbers = [*[pod.ofport for pod in found], *[uplink.ofport for uplink in uplinks]]
@@ -28,8 +28,8 @@ def has_no_conflicts(found: list[Attachment], uplinks: list[InterfaceState], own
 
 
 def without_shared_ofports(
-    found: list[Attachment], uplinks: list[InterfaceState], problems: list[PortProblem]
-) -> tuple[list[Attachment], list[InterfaceState]]:
+    found: list[PodBinding], uplinks: list[InterfaceState], problems: list[PortProblem]
+) -> tuple[list[PodBinding], list[InterfaceState]]:
     """Two ports of one number: a switch has no such thing, and a flow for one would be the other's."""
     by_number: dict[int | None, list[str]] = defaultdict(list)
     for pod in found:
@@ -60,7 +60,7 @@ def current_port(ports: Mapping[T, Agreement]) -> T | None:
     return best if decided else None
 
 
-def without_stale_ports(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+def without_stale_ports(found: list[PodBinding], problems: list[PortProblem]) -> list[PodBinding]:
     """Ports that were a pod's before it got another one."""
     by_pod: dict[Key, dict[str, Agreement]] = defaultdict(dict)
     for pod in found:
@@ -78,8 +78,8 @@ def without_stale_ports(found: list[Attachment], problems: list[PortProblem]) ->
 
 
 def without_node_addresses(
-    found: list[Attachment], own: tuple[Net, ...], problems: list[PortProblem]
-) -> list[Attachment]:
+    found: list[PodBinding], own: tuple[Net, ...], problems: list[PortProblem]
+) -> list[PodBinding]:
     """A pod cannot have its node's address: whoever answers to it would be the node for all policies."""
     kept = []
     for pod in found:
@@ -92,7 +92,7 @@ def without_node_addresses(
     return kept
 
 
-def without_duplicates(found: list[Attachment], problems: list[PortProblem]) -> list[Attachment]:
+def without_duplicates(found: list[PodBinding], problems: list[PortProblem]) -> list[PodBinding]:
     """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
     by_pod: dict[Key, list[str]] = defaultdict(list)
     by_address: dict[Net, list[str]] = defaultdict(list)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from flows.bridge.binding import bind_ports, node_addresses_of, read_port
 from flows.bridge.conflicts import current_port
 from flows.bridge.external_ids import parse_unicast_mac, pod_of_interface
-from flows.bridge.state import Attachment, BindingResult, BridgeBinding, BridgeState, InterfaceState, PortUse
+from flows.bridge.state import BindingResult, BridgeBinding, BridgeState, InterfaceState, PodBinding, PortUse
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
 
@@ -36,8 +36,8 @@ class BindingChange(NamedTuple):
     reading. A port that changed is in both."""
 
     bridge: BridgeBinding
-    gone: tuple[Attachment, ...]
-    came: tuple[Attachment, ...]
+    gone: tuple[PodBinding, ...]
+    came: tuple[PodBinding, ...]
 
 
 class BindingReader:
@@ -51,7 +51,7 @@ class BindingReader:
         self._uplinks: set[str] = set()
         self._own: tuple[Net, ...] = ()
         self._local_mac: int | None = None
-        self._attached: dict[str, Attachment] = {}
+        self._attached: dict[str, PodBinding] = {}
         self._touched: set[str] = set()  # ports that may come to something else
         self._decided: dict[Claim, str | None] = {}  # whose a contested claim is, while ports are judged
 
@@ -181,10 +181,10 @@ class BindingReader:
                         if isinstance(holders, set):
                             self._touched.update(holders)
 
-    def _judge(self, uuid: str) -> Attachment | None:
+    def _judge(self, uuid: str) -> PodBinding | None:
         """What a port comes to beside the others."""
         port = self._ports.get(uuid)
-        if port is None or not isinstance(port.reading, Attachment):
+        if port is None or not isinstance(port.reading, PodBinding):
             return None
         found = port.reading
         if not (self._is_alone(found.ofport) and self._has(uuid, found.pod)):
@@ -204,7 +204,7 @@ class BindingReader:
     def _latest(self, holders: set[str]) -> str | None:
         """Of several ports that name one pod the one that is its own."""
         readings = ((uuid, self._ports[uuid].reading) for uuid in holders)
-        found = {uuid: one for uuid, one in readings if isinstance(one, Attachment) and self._is_alone(one.ofport)}
+        found = {uuid: one for uuid, one in readings if isinstance(one, PodBinding) and self._is_alone(one.ofport)}
         return current_port({uuid: one.agreement for uuid, one in found.items()})
 
     def _only(self, holders: set[str]) -> str | None:
@@ -213,7 +213,7 @@ class BindingReader:
         found = [
             uuid
             for uuid, one in readings
-            if isinstance(one, Attachment) and self._is_alone(one.ofport) and not self._is_earlier(uuid, one.pod)
+            if isinstance(one, PodBinding) and self._is_alone(one.ofport) and not self._is_earlier(uuid, one.pod)
         ]
         return found[0] if len(found) == 1 else None
 
@@ -232,7 +232,7 @@ class BindingReader:
 
 def _claims(reading: PortUse) -> Iterable[Claim]:
     """What nobody else may have."""
-    if isinstance(reading, Attachment):
+    if isinstance(reading, PodBinding):
         return (reading.pod, reading.ofport, *reading.addresses)
     if isinstance(reading, InterfaceState) and reading.ofport is not None:
         return (reading.ofport,)

@@ -81,7 +81,7 @@ NO_AGREEMENT = Agreement()
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class PodBinding:
     """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
     are those that hold for it, `problem` says which of its addresses count for nothing, and why. `agrees` says in what
     the port says of itself what the Pod says, which decides between several ports of one pod."""
@@ -104,7 +104,7 @@ class Binding:
     node_addresses: tuple[Net, ...] = ()
     local_mac: int | None = None
     uplink: int | None = None
-    attachments: tuple[Attachment, ...] = ()
+    pods: tuple[PodBinding, ...] = ()
     userspace: bool = False
     confirmed_addresses: tuple[Net, ...] | None = None
 
@@ -134,5 +134,5 @@ class BindingResult(NamedTuple):
 
 
 # What stands on one port: a pod, nothing usable, an uplink, or the bridge itself (None).
-PortUse = Attachment | PortProblem | InterfaceState | None
+PortUse = PodBinding | PortProblem | InterfaceState | None
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})

@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
-from flows.bridge.state import Attachment, Binding, BridgeBinding
+from flows.bridge.state import Binding, BridgeBinding, PodBinding
 from flows.cluster.model import Direction, Key
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
@@ -41,7 +41,7 @@ _SAME = {one: one for one in map(frozenset, ((), (EGRESS,), (INGRESS,), (EGRESS,
 class RenderedPort(NamedTuple):
     """A pod's port as it was rendered."""
 
-    pod: Attachment
+    pod: PodBinding
     isolated: frozenset[Direction]
 
 
@@ -79,7 +79,7 @@ class BridgePlan:
         """The switch and its ports are these now. The caller updates the rules of pods that came or went."""
         if self.userspace != view.userspace:
             raise ValueError("a bridge that changed its datapath type needs a new plan")
-        wanted = {pod.ofport: pod for pod in view.attachments}
+        wanted = {pod.ofport: pod for pod in view.pods}
         gone = [ofport for ofport in self._ports if ofport not in wanted]
         came = [pod for ofport, pod in wanted.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
         self.update(
@@ -90,7 +90,7 @@ class BridgePlan:
         )
 
     def update(
-        self, bridge: BridgeBinding, gone: Iterable[int], came: Collection[Attachment], isolated: IsolationOf
+        self, bridge: BridgeBinding, gone: Iterable[int], came: Collection[PodBinding], isolated: IsolationOf
     ) -> None:
         """The bridge is this now; these ports are gone, and these are new or differ."""
         before = self._bridge
@@ -123,7 +123,7 @@ class BridgePlan:
             if chunks:
                 self._render_flood(chunks, self._bridge)
 
-    def _fill(self, pod: Attachment, isolated: frozenset[Direction]) -> None:
+    def _fill(self, pod: PodBinding, isolated: frozenset[Direction]) -> None:
         """Make a port's flows; it has none where that cannot be done, for then it must stay shut."""
         isolated = _SAME[isolated]
         self._ports[pod.ofport] = RenderedPort(pod, isolated)

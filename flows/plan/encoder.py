@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from flows.bridge.state import Attachment
+from flows.bridge.state import PodBinding
 from flows.cluster.model import Direction
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow.actions import Conjunction, Output
@@ -157,7 +157,7 @@ class FlowEncoder:
             found = self._same[userspace] = tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
         return found
 
-    def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[Body, ...]]:
+    def pod(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[FlowKey, ...], tuple[Body, ...]]:
         """The flows of a pod's port, in any order: keys, and as many bodies."""
         return self._pods.flows(pod, isolated)
 

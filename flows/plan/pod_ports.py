@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment
+from flows.bridge.state import PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 
@@ -19,7 +19,7 @@ class PodPorts:
     """`ports` has the pods on each bridge."""
 
     def __init__(self) -> None:
-        self.ports: dict[BridgeName, dict[Key, Attachment]] = {}
+        self.ports: dict[BridgeName, dict[Key, PodBinding]] = {}
         self._of: dict[Key, BridgePorts] = {}
         self._before: dict[Key, BridgePorts] = {}  # of pods that moved: what plans were told last
 
@@ -28,7 +28,7 @@ class PodPorts:
         return self._of.get(key, ())
 
     def move(
-        self, name: BridgeName, gone: Iterable[Attachment], came: Iterable[Attachment]
+        self, name: BridgeName, gone: Iterable[PodBinding], came: Iterable[PodBinding]
     ) -> tuple[set[Key], set[Key]]:
         """Ports of a bridge are gone, others came. Returns the pods that came, went or moved, and all that were
         concerned."""
@@ -49,13 +49,13 @@ class PodPorts:
                 self._stand(key, name, new)
         return moved, {*before, *after}
 
-    def _stand(self, key: Key, name: BridgeName, attachment: Attachment | None) -> None:
+    def _stand(self, key: Key, name: BridgeName, pod_binding: PodBinding | None) -> None:
         """A pod has this port on a bridge now, or none."""
         before = self._of.get(key, ())
         self._before.setdefault(key, before)
         place = _without(before, name)
-        if attachment is not None:
-            place = (*place, (name, attachment.ofport))
+        if pod_binding is not None:
+            place = (*place, (name, pod_binding.ofport))
         if place:
             self._of[key] = place
         else:

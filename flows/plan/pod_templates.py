@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from struct import Struct
 
-from flows.bridge.state import Attachment
+from flows.bridge.state import PodBinding
 from flows.cluster.model import Direction
 from flows.cluster.net import ADDRESS_BITS
 from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
@@ -39,7 +39,7 @@ class PodTemplates:
     def __init__(self) -> None:
         self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodTemplate] = {}
 
-    def flows(self, pod: Attachment, isolated: frozenset[Direction]) -> EncodedFlows:
+    def flows(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
         """The flows that `render_pod` gives, in any order. Raises what it raises, and what the encoder does."""
         values = _values(pod)
         if values is None:
@@ -50,13 +50,13 @@ class PodTemplates:
             frame = self._frames[shape] = self._cut(pod, isolated)
         return frame.fill(pod.ofport, values)
 
-    def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> EncodedFlows:
+    def plain(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
         """The same, flow by flow."""
         flows = _rendered(pod, isolated)
         keys = tuple([encode_key(flow.table, flow.priority, flow.match) for flow in flows])
         return keys, tuple([encode_body(flow.cookie, flow.actions, flow.goto) for flow in flows])
 
-    def _cut(self, pod: Attachment, isolated: frozenset[Direction]) -> PodTemplate:
+    def _cut(self, pod: PodBinding, isolated: frozenset[Direction]) -> PodTemplate:
         """The frame of pods like this one. Raises ValueError where more than their values differs."""
         sample, other = _sample(pod, _SAMPLE), _sample(pod, _OTHER)
         values, others = _values(sample), _values(other)
@@ -106,13 +106,13 @@ class PodTemplate:
         return keys, tuple([bodies[which] for which in self._which])
 
 
-def _rendered(pod: Attachment, isolated: frozenset[Direction]) -> list[Flow]:
+def _rendered(pod: PodBinding, isolated: frozenset[Direction]) -> list[Flow]:
     flows = FlowSet()
     render_pod(flows, pod, isolated)
     return flows.flows()
 
 
-def _values(pod: Attachment) -> list[bytes] | None:
+def _values(pod: PodBinding) -> list[bytes] | None:
     """All in which pods alike differ: ofport, MAC, addresses, and the link-local one where the pod has it.
 
     None where two addresses are the same, where one is zero or no single address, or a value is too large: flows may
@@ -136,7 +136,7 @@ def _values(pod: Attachment) -> list[bytes] | None:
     return values if len(nets) < 2 or len(set(nets)) == len(nets) else None
 
 
-def _sample(pod: Attachment, least: int) -> Attachment:
+def _sample(pod: PodBinding, least: int) -> PodBinding:
     """A pod like this one, all bytes of whose values are different."""
     fresh = iter(range(least, 0x100))
 

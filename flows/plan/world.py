@@ -21,7 +21,7 @@ from flows.bridge.node_addresses import NodeAddresses, with_counted_addresses
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import BridgeName, Owners
 from flows.bridge.reader import BindingChange, BindingReader
-from flows.bridge.state import USERSPACE_DATAPATHS, Attachment, Binding, BindingResult, BridgeState, PortProblem
+from flows.bridge.state import USERSPACE_DATAPATHS, Binding, BindingResult, BridgeState, PodBinding, PortProblem
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error
 from flows.cluster.objects import CLUSTER_KINDS, ObjectRef, binding_fields, changed_objects, objects_of_kind
@@ -502,7 +502,7 @@ class World:
         self._plans[name] = plan
         return set(there)
 
-    def _move(self, name: BridgeName, gone: tuple[Attachment, ...], came: tuple[Attachment, ...]) -> set[Key]:
+    def _move(self, name: BridgeName, gone: tuple[PodBinding, ...], came: tuple[PodBinding, ...]) -> set[Key]:
         """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
         try:
             moved, concerned = self._pod_ports.move(name, gone, came)
@@ -558,7 +558,7 @@ class World:
         """The bridges that have a port of a pod, and its ofport there: one, unless somebody is wrong."""
         return tuple(place for place in self._pod_ports.of(pod) if place[0] in self.bridges)
 
-    def attachments_of(self, pod: Key) -> list[Attachment]:
+    def pod_bindings_of(self, pod: Key) -> list[PodBinding]:
         """The same ports as they were read."""
         return [self._pod_ports.ports[name][pod] for name, _ in self.ports_of(pod)]
 
@@ -598,13 +598,13 @@ class World:
             (i, bridge) for bridge in bridges for i in bridge.interfaces if pod_of_interface(i.external_ids) == key
         )
         readings = (read_port(interface, bridge, self.accepted) for interface, bridge in ports)
-        return any(isinstance(one, Attachment) and one.addresses for one in readings)
+        return any(isinstance(one, PodBinding) and one.addresses for one in readings)
 
 
 def _without_refused(reading: BindingResult, refused: dict[int, str]) -> BindingResult:
     """What is read without the ports whose flows cannot be made."""
     view, problems = reading
-    shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in view.attachments if pod.ofport in refused]
-    kept = tuple(pod for pod in view.attachments if pod.ofport not in refused)
-    view = replace(view, attachments=kept)
+    shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in view.pods if pod.ofport in refused]
+    kept = tuple(pod for pod in view.pods if pod.ofport not in refused)
+    view = replace(view, pods=kept)
     return BindingResult(view, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))

@@ -7,7 +7,7 @@ messages then go is `render_ports`'s business.
 
 from __future__ import annotations
 
-from flows.bridge.state import Attachment
+from flows.bridge.state import PodBinding
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, CheckLength
@@ -45,10 +45,10 @@ def link_local(mac: int) -> Net:
     return Net(6, _LINK_LOCAL | upper << 40 | 0xFFFE << 24 | lower, ADDRESS_BITS[6])
 
 
-def discovery_addresses(attachment: Attachment) -> list[Net]:
+def discovery_addresses(pod_binding: PodBinding) -> list[Net]:
     """The IPv6 addresses for which a pod may speak in neighbor discovery: its own, and its link-local one."""
-    own = [net for net in attachment.addresses if net.version == 6]
-    return [*own, link_local(attachment.mac)] if own and attachment.mac is not None else own
+    own = [net for net in pod_binding.addresses if net.version == 6]
+    return [*own, link_local(pod_binding.mac)] if own and pod_binding.mac is not None else own
 
 
 def discovery(kind: int) -> list[Term]:
@@ -83,7 +83,7 @@ def guard_discovery(flows: FlowSet) -> None:
         flows.add(tables.ND_GUARD, priorities.ND_GUARD_HIDDEN_OPTION, absent)
 
 
-def admit_arp(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
+def admit_arp(flows: FlowSet, pod: PodBinding, here: list[Term], owner: int) -> None:
     """ARP with the pod's own addresses, and probes for them (sender address 0, RFC 5227)."""
     hardware = [] if pod.mac is None else [exactly(oxm.ARP_SHA, pod.mac)]
     measure = [CheckLength(LONGEST_ARP, LONGER_THAN_BARE)]
@@ -104,7 +104,7 @@ def admit_arp(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> 
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, claim, owner=owner)
 
 
-def admit_discovery(flows: FlowSet, pod: Attachment, here: list[Term], owner: int) -> None:
+def admit_discovery(flows: FlowSet, pod: PodBinding, here: list[Term], owner: int) -> None:
     """Solicitations and advertisements for the pod's own addresses, router solicitations, and multicast reports."""
     own = discovery_addresses(pod)
     if not own:
@@ -134,7 +134,7 @@ def admit_discovery(flows: FlowSet, pod: Attachment, here: list[Term], owner: in
         flows.add(tables.ND_GUARD, priority, checked, goto=tables.NEIGHBOR, owner=owner)
 
 
-def _admit_to_routers(flows: FlowSet, pod: Attachment, here: list[Term], last: Net, owner: int) -> None:
+def _admit_to_routers(flows: FlowSet, pod: PodBinding, here: list[Term], last: Net, owner: int) -> None:
     """Router solicitations without options, and reports of which groups the pod listens to, of bounded length.
 
     What stands in options of the one, and in the other at all, cannot be seen: only routers get either.

@@ -19,7 +19,7 @@ from flows.render.flow_set import FlowSet
 def render_flood(flows: FlowSet, binding: Binding) -> None:
     """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
     chunks: dict[int, list[int]] = {}
-    for pod in binding.attachments:
+    for pod in binding.pods:
         if pod.addresses:
             chunks.setdefault(flood_chunk(pod.ofport), []).append(pod.ofport)
     for chunk, ports in chunks.items():

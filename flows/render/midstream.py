@@ -6,7 +6,7 @@ packets pass all of this by; what policy says of any packet stands in `render_ru
 
 from __future__ import annotations
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Conjunction, Ct, Load, Move, Pop, Push, Resubmit
 from flows.openflow.match import Term, exactly, in_range, masked
@@ -131,7 +131,7 @@ def render_errors(flows: FlowSet, binding: Binding) -> None:
         flows.add(tables.RELATED, priorities.RELATED_ALLOWED, [in_range(SOURCE_OFPORT, source)], goto=tables.DIRECTION)
 
 
-def admit_errors(flows: FlowSet, pod: Attachment, owner: int) -> None:
+def admit_errors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
     """A pod reports only on connections with itself at the other end."""
     both = _STATE.REL | _STATE.RPL
     for net in pod.addresses:

@@ -5,7 +5,7 @@ Everything is bound to the port: MAC, IPv4, IPv6, ARP and neighbor discovery. Wh
 
 from __future__ import annotations
 
-from flows.bridge.state import Attachment
+from flows.bridge.state import PodBinding
 from flows.cluster.model import Direction
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Meter, Output
@@ -38,7 +38,7 @@ from flows.render.midstream import admit_errors
 from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, address_terms
 
 
-def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
+def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
     """Admission to and delivery at one pod's port. A pod without addresses passes nothing."""
     owner = cookie(CookieKind.PORT, pod.ofport)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
@@ -53,13 +53,13 @@ def render_pod(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) 
     _deliver_neighbors(flows, pod, owner)
 
 
-def _from(pod: Attachment) -> list[Term]:
+def _from(pod: PodBinding) -> list[Term]:
     """In from the pod's port, with its own MAC where that is known."""
     here = [exactly(oxm.IN_PORT, pod.ofport)]
     return here if pod.mac is None else [*here, exactly(oxm.ETH_SRC, pod.mac)]
 
 
-def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -> None:
+def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
     owner, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
     actions: list[Action] = [Load(SOURCE_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
@@ -84,7 +84,7 @@ def _admit_ip(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction]) -
             )
 
 
-def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
+def _limit(flows: FlowSet, pod: PodBinding, owner: int) -> None:
     """What the pod opens passes its meter; the associations that the switch remembers for it are counted apart."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     if Limit.CONNECTIONS in pod.limits:
@@ -102,7 +102,7 @@ def _limit(flows: FlowSet, pod: Attachment, owner: int) -> None:
             )
 
 
-def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], owner: int) -> None:
+def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], owner: int) -> None:
     """To the port whose pod has the address; with another MAC address the packet is not for it."""
     actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
@@ -136,7 +136,7 @@ def _deliver(flows: FlowSet, pod: Attachment, isolated: frozenset[Direction], ow
     flows.add(tables.EGRESS, priorities.RULES_ITSELF, itself, goto=tables.LIMIT, owner=owner)
 
 
-def _count_denied(flows: FlowSet, pod: Attachment) -> None:
+def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
     """One counter for each direction; it stands there always, and is reached only while the pod is isolated."""
     for table, subject, kind in (
         (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS),
@@ -151,7 +151,7 @@ def _count_denied(flows: FlowSet, pod: Attachment) -> None:
         )
 
 
-def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
+def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
     """What conntrack calls invalid is dropped wherever it came from; of a pod it is counted, by its kind."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     flows.add(tables.INVALID, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
@@ -163,7 +163,7 @@ def _count_invalid(flows: FlowSet, pod: Attachment) -> None:
     )
 
 
-def _deliver_neighbors(flows: FlowSet, pod: Attachment, owner: int) -> None:
+def _deliver_neighbors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
     here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
     asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
     for net in asked:

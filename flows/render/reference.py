@@ -26,9 +26,9 @@ def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
     render_bridge(whole, binding)
     render_flood(whole, binding)
     pieces = [whole]
-    for attachment in sorted(binding.attachments, key=attrgetter("ofport")):
+    for pod_binding in sorted(binding.pods, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
-        render_pod(piece, attachment, policy.isolated.get(attachment.pod, frozenset()))
+        render_pod(piece, pod_binding, policy.isolated.get(pod_binding.pod, frozenset()))
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     found: dict[tuple[int, int, Match], Flow] = {}

@@ -72,8 +72,8 @@ def render_stages(flows: FlowSet) -> None:
 def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
     """All rules of the switch, both directions, but for those of namespaces that ask for too much."""
     ports: dict[Key, list[int]] = defaultdict(list)
-    for attachment in binding.attachments:
-        ports[attachment.pod].append(attachment.ofport)
+    for pod_binding in binding.pods:
+        ports[pod_binding.pod].append(pod_binding.ofport)
     weights: Counter[str] = Counter()
     for rule in policy.rules:
         if any(ports.get(key) for key in rule.subjects):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle
-from flows.bridge.state import Attachment, Binding, BridgeState, InterfaceState
+from flows.bridge.state import Binding, BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.openflow.port_numbers import MAX_OFPORT
@@ -77,15 +77,15 @@ def test_the_flow_that_calls_all_chunks_fits_a_message() -> None:
 
 
 def test_a_port_more_or_less_changes_its_own_flows_and_one_chunk() -> None:
-    pods = tuple(Attachment(n, f"p{n}", Key("x", f"p{n}"), MAC + n, (Net(4, BASE + n, 32),)) for n in range(1, 301))
+    pods = tuple(PodBinding(n, f"p{n}", Key("x", f"p{n}"), MAC + n, (Net(4, BASE + n, 32),)) for n in range(1, 301))
     plan = BridgePlan(FlowEncoder(), userspace=True)
-    plan.set_view(Binding(attachments=pods, userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(pods=pods, userspace=True), lambda _: frozenset())
     plan.take()
-    plan.set_view(Binding(attachments=pods[:-1], userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(pods=pods[:-1], userspace=True), lambda _: frozenset())
     gone = plan.take()
     assert sum(key[0] == FLOOD.number for key in gone) == 1
     assert len(gone) < 30
-    plan.set_view(Binding(attachments=pods, userspace=True), lambda _: frozenset())
+    plan.set_view(Binding(pods=pods, userspace=True), lambda _: frozenset())
     assert plan.take().keys() == gone.keys()
 
 

@@ -145,7 +145,7 @@ def test_asking_takes_nothing_away(view: Binding, userspace: bool) -> None:
     without = {(f.table, f.priority, f.match): f for f in render(replace(view, confirmed_addresses=None), policy)}
     with_it = {(f.table, f.priority, f.match): f for f in render(view, policy)}
     assert without.items() <= with_it.items()
-    claimed = {net for pod in view.attachments for net in pod.addresses}
+    claimed = {net for pod in view.pods for net in pod.addresses}
     for key in with_it.keys() - without.keys():
         flow = with_it[key]
         terms = {term.field: term.value for term in flow.match}

@@ -165,9 +165,9 @@ def test_flows_of_isolation_name_the_policies(world: Cluster) -> None:
     driver = running(world)
     core = driver.core
     for name, bridge in core.world.bridges.items():
-        attachments = core.world.reading(name).binding.attachments
-        expected = isolating_policies(core, [a.pod for a in attachments])
-        ofports = {a.ofport: a.pod for a in attachments}
+        pod_bindings = core.world.reading(name).binding.pods
+        expected = isolating_policies(core, [a.pod for a in pod_bindings])
+        ofports = {a.ofport: a.pod for a in pod_bindings}
         for view in flow_views(core, name):
             if not view.kind.startswith("deny_"):
                 continue

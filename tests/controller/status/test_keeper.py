@@ -27,7 +27,7 @@ from controller.status.keeper import IncrementalViews
 from controller.status.model import PodView
 from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
 from flows.bridge.owners import BridgeName
-from flows.bridge.state import Attachment, BridgeState
+from flows.bridge.state import BridgeState, PodBinding
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import parse_address
 from flows.parse.objects import parse_object
@@ -164,7 +164,7 @@ def test_a_change_has_only_the_bridges_that_it_concerns_read_again(monkeypatch: 
     keeper = IncrementalViews(world.core)
     read: list[str] = []
 
-    def spy(core: Reconciler, name: BridgeName, part: Iterable[Attachment]) -> dict[Key, PodView]:
+    def spy(core: Reconciler, name: BridgeName, part: Iterable[PodBinding]) -> dict[Key, PodView]:
         read.append(name[1])
         return pods_on(core, name, part)
 
@@ -195,7 +195,7 @@ def test_a_world_is_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     keeper = IncrementalViews(world.core)
     sizes: list[int] = []
 
-    def spy(core: Reconciler, name: BridgeName, part: Collection[Attachment]) -> dict[Key, PodView]:
+    def spy(core: Reconciler, name: BridgeName, part: Collection[PodBinding]) -> dict[Key, PodView]:
         sizes.append(len(part))
         return pods_on(core, name, part)
 

@@ -49,40 +49,40 @@ def cluster(**addresses: tuple[Net, ...]) -> Cluster:
 )
 def test_a_mac_address_is_six_octets_in_hexadecimal(text: str, mac: int | None) -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a", **{"attached-mac": text})), cluster(a=(A,)))
-    assert [one.mac for one in reading.binding.attachments] == ([] if mac is None else [mac])
+    assert [one.mac for one in reading.binding.pods] == ([] if mac is None else [mac])
     refused = PortProblem("p1", f"attached-mac {text!r} is no unicast MAC address")
     assert reading.problems == ((refused,) if mac is None else ())
 
 
 def test_two_ports_of_one_pod_are_both_refused() -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/a"), port("p3", 3, "x/b")), cluster(a=(), b=()))
-    assert [one.interface for one in reading.binding.attachments] == ["p3"]
+    assert [one.interface for one in reading.binding.pods] == ["p3"]
     why = "pod x/a is claimed by several ports: p1, p2; until one of them goes, nothing passes to or from it"
     assert reading.problems == (PortProblem("p1", why), PortProblem("p2", why))
 
 
 def test_an_address_of_two_pods_is_nobodys() -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(A, B), b=(A,)))
-    assert [one.addresses for one in reading.binding.attachments] == [(B,), ()]
+    assert [one.addresses for one in reading.binding.pods] == [(B,), ()]
     why = "10.0.0.1 is claimed by several ports: p1, p2; until one of them goes, nothing passes to or from it"
     assert reading.problems == (PortProblem("p1", why), PortProblem("p2", why))
 
 
 def test_the_nodes_address_is_no_pods() -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(NODE, A), b=(B,)))
-    assert [one.addresses for one in reading.binding.attachments] == [(A,), (B,)]
+    assert [one.addresses for one in reading.binding.pods] == [(A,), (B,)]
     assert reading.problems == (PortProblem("p1", "10.0.0.254 of pod x/a is an address of the node itself"),)
 
 
 @pytest.mark.parametrize("address", NOBODYS)
 def test_an_address_that_nobody_can_have_is_not_taken_from_a_port_either(address: str) -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a", ip_addresses=f"{address} {A}")), cluster(a=()))
-    assert [one.addresses for one in reading.binding.attachments] == [(A,)]
+    assert [one.addresses for one in reading.binding.pods] == [(A,)]
     (problem,) = reading.problems
     assert problem.interface == "p1"
     assert "no pod or node can have" in problem.reason
     alone = read_bridge(bridge(port("p1", 1, "x/a", ip_addresses=address)), cluster(a=()))
-    assert [one.addresses for one in alone.binding.attachments] == [()]
+    assert [one.addresses for one in alone.binding.pods] == [()]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.lists(st.sampled_from((A, B, NODE)), max_size=3)), max_size=5))
@@ -99,7 +99,7 @@ def test_nothing_that_is_claimed_twice_is_anybodys(claims: list[tuple[str, list[
         for n, (name, mine) in enumerate(claims, 1)
         if pods[name] == 1
     }
-    assert {one.ofport: set(one.addresses) for one in reading.binding.attachments} == expected
+    assert {one.ofport: set(one.addresses) for one in reading.binding.pods} == expected
     touched = {f"p{n}" for n, (name, mine) in enumerate(claims, 1) if expected.get(n) != set(mine)}
     assert {problem.interface for problem in reading.problems} == touched
 
@@ -128,7 +128,7 @@ def test_of_two_ports_of_a_pod_the_one_that_says_what_the_pod_says(
 ) -> None:
     known = Cluster(pods={Key("x", "a"): Pod(Key("x", "a"), node="one", uid=UID, addresses=(A,))})
     reading = read_bridge(bridge(port("p1", 1, "x/a", **one), port("p2", 2, "x/a", **other)), known)
-    assert [(found.interface, found.addresses) for found in reading.binding.attachments] == (
+    assert [(found.interface, found.addresses) for found in reading.binding.pods] == (
         [(port_of_the_pod, (A,))] if port_of_the_pod else []
     )
     refused = {"p1", "p2"} - {port_of_the_pod}
@@ -141,7 +141,7 @@ def test_a_port_that_the_switch_does_not_have_contests_nothing() -> None:
     known = Cluster(pods={Key("x", "a"): Pod(Key("x", "a"), node="one", uid=UID, addresses=(A,))})
     gone = InterfaceState("uuid-p2", "p2", None, "", {"iface-id": "x/a", "iface-id-ver": UID, "ip_addresses": str(A)})
     reading = read_bridge(bridge(port("p1", 1, "x/a"), gone), known)
-    assert [found.addresses for found in reading.binding.attachments] == [(A,)]
+    assert [found.addresses for found in reading.binding.pods] == [(A,)]
 
 
 PORTS = st.lists(
@@ -176,5 +176,5 @@ def test_reading_again_says_what_reading_from_nothing_says(
             assert seen.pop(gone.ofport) == gone
         seen.update((came.ofport, came) for came in found.came)
         expected = read_bridge(now, known)
-        assert seen == {one.ofport: one for one in expected.binding.attachments}
+        assert seen == {one.ofport: one for one in expected.binding.pods}
         assert reader.reading() == expected

@@ -75,7 +75,7 @@ def test_a_pod_with_the_address_wins_wherever_it_is() -> None:
     found.send(ClusterChanged(replace(whole, pods={**whole.pods, A: Pod(A, node="n1")})))
     found.bridge(bridge(f"{MORE}", port("a0", 1, "x/a", ip_addresses=str(MORE))))
     assert own(found) == {NODE}
-    assert [one.addresses for one in found.core.world.reading(("n1", "br-int")).binding.attachments] == [(MORE,)]
+    assert [one.addresses for one in found.core.world.reading(("n1", "br-int")).binding.pods] == [(MORE,)]
     before = dict(found.switches[1].flows)
     found.core.start_over()
     found.send(ClusterChanged(cluster(LINK_LOCAL)), ClusterChanged(replace(whole, pods={A: Pod(A, node="n1")})))

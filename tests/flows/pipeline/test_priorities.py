@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
 from flows.openflow.actions import LearnReply
@@ -24,7 +24,7 @@ def rendered() -> set[tuple[str, int]]:
     found = {(TABLE_NAMES[flow.table], flow.priority) for flow in mark_flows(0)}
     addresses = tuple(map(parse_address, ("10.0.0.5", "fd00::5")))
     for userspace, mac, uplink in product((False, True), (None, 0x020000000005), (None, 1)):
-        pod = Attachment(5, "p5", Key("x", "p5"), mac, addresses, LIMITS)
+        pod = PodBinding(5, "p5", Key("x", "p5"), mac, addresses, LIMITS)
         node, probed = (parse_address("10.1.0.1"), parse_address("fd01::1")), (parse_address("192.0.2.9"),)
         binding = Binding(node, mac and mac + 1, uplink, (pod,), userspace, probed)
         for flow in render(binding, NodePolicy({pod.pod: frozenset(Direction)}, ())):

@@ -34,11 +34,11 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
     pods = dict(cluster.pods)
     for name in sorted(readings):
-        for attachment in readings[name].binding.attachments:
-            pod = cluster.pods[attachment.pod]
-            if not pod.addresses and attachment.addresses and pod.node == bridges[name].node:
-                pods[attachment.pod] = pods[attachment.pod]._replace(addresses=attachment.addresses)
-    placed = {attachment.pod for reading in readings.values() for attachment in reading.binding.attachments}
+        for pod_binding in readings[name].binding.pods:
+            pod = cluster.pods[pod_binding.pod]
+            if not pod.addresses and pod_binding.addresses and pod.node == bridges[name].node:
+                pods[pod_binding.pod] = pods[pod_binding.pod]._replace(addresses=pod_binding.addresses)
+    placed = {pod_binding.pod for reading in readings.values() for pod_binding in reading.binding.pods}
     given = {net for key in placed for net in pods[key].addresses}
     for key, pod in pods.items():
         if pod.terminating and key not in placed:
@@ -46,7 +46,7 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
     whole = replace(cluster, pods=MappingProxyType(pods))
     found = {}
     for name, reading in readings.items():
-        flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.attachments]))
+        flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.pods]))
         found[name] = dict(map(FlowEncoder().flow, flows))
     return found
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flows.bridge.binding import read_bridge
 from flows.bridge.reader import BindingReader
-from flows.bridge.state import Attachment, Binding, BridgeBinding, BridgeState, InterfaceState
+from flows.bridge.state import Binding, BridgeBinding, BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Direction, Key, Node, Pod
 from flows.cluster.net import Net
 from flows.pipeline.tables import NEIGHBOR
@@ -34,7 +34,7 @@ def views(draw: Any) -> Binding:
         count = draw(st.integers(0, 2))
         mine, free = tuple(free[:count]), free[count:]
         pods.append(
-            Attachment(ofport, f"p{ofport}", Key("x", f"p{ofport}"), draw(st.sampled_from((None, *MACS))), mine)
+            PodBinding(ofport, f"p{ofport}", Key("x", f"p{ofport}"), draw(st.sampled_from((None, *MACS))), mine)
         )
     node = tuple(free[: draw(st.integers(0, 1))])
     uplink, local = draw(st.sampled_from((None, 9))), draw(st.sampled_from((None, *MACS)))
@@ -56,15 +56,15 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
             isolated = wanted
         plan.set_view(view, lambda pod, then=isolated: then[int(pod.name[1:])])  # type: ignore[misc]
         isolated = wanted
-        for pod in view.attachments:
+        for pod in view.pods:
             plan.isolate(pod.ofport, wanted[pod.ofport])
         told = plan.take()
-        policy = NodePolicy({pod.pod: wanted[pod.ofport] for pod in view.attachments}, ())
+        policy = NodePolicy({pod.pod: wanted[pod.ofport] for pod in view.pods}, ())
         # What of a port cannot be rendered with itself is refused by both.
         shut = plan.refused
         seen = Binding(
             view.node_addresses, view.local_mac, view.uplink,
-            tuple(pod for pod in view.attachments if pod.ofport not in shut), True, view.confirmed_addresses,
+            tuple(pod for pod in view.pods if pod.ofport not in shut), True, view.confirmed_addresses,
         )  # fmt: skip
         expected = dict(map(encoder.flow, render(seen, policy)))
         assert plan.flows == expected
@@ -80,8 +80,8 @@ def test_the_bridges_own_flow_outlives_a_pod_with_the_bridges_mac() -> None:
     plan.set_view(bare, lambda _: frozenset())
     plan.take()
     alone = dict(plan.flows)
-    pod = Attachment(1, "p1", Key("x", "p1"), MACS[0], (NETS[0],))
-    plan.set_view(Binding(local_mac=MACS[0], attachments=(pod,), userspace=True), lambda _: frozenset())
+    pod = PodBinding(1, "p1", Key("x", "p1"), MACS[0], (NETS[0],))
+    plan.set_view(Binding(local_mac=MACS[0], pods=(pod,), userspace=True), lambda _: frozenset())
     plan.take()
     assert all(plan.flows[key] == body for key, body in alone.items() if key[0] == NEIGHBOR.number)
     plan.set_view(bare, lambda _: frozenset())
@@ -114,7 +114,7 @@ PORTS = st.builds(
 )  # fmt: skip
 def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[Any]) -> None:
     reader = BindingReader()
-    attached: dict[int, Attachment] = {}
+    attached: dict[int, PodBinding] = {}
     bridge: BridgeState | None = None
     cluster = Cluster()
     for ports, pods, same, node in steps:
@@ -134,6 +134,6 @@ def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[A
             attached[pod.ofport] = pod
         whole = read_bridge(bridge, cluster)
         assert reader.reading() == whole
-        assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.binding.attachments)
+        assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.binding.pods)
         view = whole.binding
         assert found.bridge == BridgeBinding(view.node_addresses, view.local_mac, view.uplink, view.confirmed_addresses)

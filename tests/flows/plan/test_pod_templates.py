@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow.actions import Load
@@ -33,8 +33,8 @@ MAC = 0x020000000102
 FRAMES: PodTemplates = PodTemplates()  # one, so that frames are used more than once
 
 
-def pod(ofport: int, mac: int | None, *nets: Net) -> Attachment:
-    return Attachment(ofport, f"p{ofport}", Key("x", f"pod-{ofport}"), mac, nets)
+def pod(ofport: int, mac: int | None, *nets: Net) -> PodBinding:
+    return PodBinding(ofport, f"p{ofport}", Key("x", f"pod-{ofport}"), mac, nets)
 
 
 def values(size: int) -> st.SearchStrategy[int]:
@@ -60,13 +60,13 @@ PODS = st.builds(
 )
 
 
-def rendered(one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+def rendered(one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Body]:
     found, encoder = FlowSet(), FlowEncoder()
     render_pod(found, one, isolated)
     return dict(map(encoder.flow, found.flows()))
 
 
-def filled(frames: PodTemplates, one: Attachment, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+def filled(frames: PodTemplates, one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Body]:
     keys, bodies = frames.flows(one, isolated)
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, bodies, strict=True))
@@ -74,13 +74,13 @@ def filled(frames: PodTemplates, one: Attachment, isolated: frozenset[Direction]
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(one=PODS, isolated=st.sampled_from(ISOLATED))
-def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: Attachment, isolated: frozenset[Direction]) -> None:
+def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, isolated: frozenset[Direction]) -> None:
     assert filled(FRAMES, one, isolated) == rendered(one, isolated)
 
 
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     class Filled(PodTemplates):
-        def plain(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
+        def plain(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
             assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
             return super().plain(pod, isolated)
 
@@ -107,7 +107,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
         pod(1, None, Net(6, 1 << 128, 128)),
     ],
 )
-def test_what_cannot_be_rendered_is_refused_alike(one: Attachment) -> None:
+def test_what_cannot_be_rendered_is_refused_alike(one: PodBinding) -> None:
     frames = PodTemplates()
     filled(frames, pod(1, MAC, Net(4, 0x0A000001, 32)), ISOLATED[0])
     with pytest.raises(Exception, match=r".") as plain:
@@ -119,7 +119,7 @@ def test_what_cannot_be_rendered_is_refused_alike(one: Attachment) -> None:
 
 @pytest.mark.parametrize("what", ["match", "action"])
 def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    def odd(flows: FlowSet, one: Attachment, isolated: frozenset[Direction]) -> None:
+    def odd(flows: FlowSet, one: PodBinding, isolated: frozenset[Direction]) -> None:
         render_pod(flows, one, isolated)
         # The number beside the ofport is no value of the pod.
         matched, loaded = (1, 0) if what == "match" else (0, 1)
@@ -133,7 +133,7 @@ def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest
 class Plain(FlowEncoder):
     """Fills nothing in."""
 
-    def pod(self, pod: Attachment, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
+    def pod(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
         found = rendered(pod, isolated)
         return tuple(found), tuple(found.values())
 
@@ -141,10 +141,10 @@ class Plain(FlowEncoder):
 FEW_MACS = st.sampled_from((None, MAC, MAC + 1))
 VIEWS = st.lists(
     st.builds(lambda mac, nets: pod(1, mac, *nets), FEW_MACS, st.lists(NETS, max_size=3, unique=True)), max_size=4
-).map(lambda pods: Binding(attachments=tuple(one_at(n, one) for n, one in enumerate(pods, 1))))
+).map(lambda pods: Binding(pods=tuple(one_at(n, one) for n, one in enumerate(pods, 1))))
 
 
-def one_at(ofport: int, one: Attachment) -> Attachment:
+def one_at(ofport: int, one: PodBinding) -> PodBinding:
     return pod(ofport, one.mac, *one.addresses)
 
 
@@ -166,7 +166,7 @@ def test_plans_with_contested_addresses_are_those_of_rendered_pods(
             chosen[0] = step
             plan.set_view(view, isolation)
             chosen[0] = step + 1
-            for one in view.attachments:
+            for one in view.pods:
                 plan.isolate(one.ofport, isolation(one.pod))
             said.append(plan.take())
         assert plans[0].flows == plans[1].flows

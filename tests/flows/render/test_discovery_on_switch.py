@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
@@ -25,7 +25,7 @@ from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 MACS = {2: 0x020000000002, 3: 0x020000000003, 4: None}
 SIX = {n: parse_address(f"fd00::{n}") for n in MACS}
 FOUR = {n: parse_address(f"10.0.0.{n}") for n in MACS}
-PODS = tuple(Attachment(n, f"p{n}", Key("x", f"p{n}"), mac, (FOUR[n], SIX[n])) for n, mac in MACS.items())
+PODS = tuple(PodBinding(n, f"p{n}", Key("x", f"p{n}"), mac, (FOUR[n], SIX[n])) for n, mac in MACS.items())
 PORTS = {"up": 1, **{pod.interface: pod.ofport for pod in PODS}}
 OWN, OTHER, STRANGER = 0x020000000002, 0x020000000003, 0x029999999999
 LINK_LOCAL = link_local(OWN).value

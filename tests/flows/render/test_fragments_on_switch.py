@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
@@ -25,11 +25,11 @@ EXPIRY_SECONDS = 16
 
 def test_fragments_that_expire_reach_nobody(ovs: OpenVSwitch) -> None:
     owners = zip(PORTS.values(), (SENDER, ISOLATED, OTHER), strict=True)
-    attachments = tuple(Attachment(n, f"p{n}", Key("x", f"pod{n}"), n, (net,)) for n, net in owners)
+    pod_bindings = tuple(PodBinding(n, f"p{n}", Key("x", f"pod{n}"), n, (net,)) for n, net in owners)
     policy = NodePolicy({Key("x", "pod3"): frozenset({Direction.INGRESS})}, ())
     bridge = ovs.add_bridge()
     bridge.add_ports(PORTS)
-    bridge.install(render(Binding(attachments=attachments, userspace=True), policy))
+    bridge.install(render(Binding(pods=pod_bindings, userspace=True), policy))
     whole = replace(packets.transport(SENDER, ISOLATED, 17, 1000, 80), eth_src=2, eth_dst=3)
     for train in range(70, 80):
         pieces = packets.split(whole, train, 3)

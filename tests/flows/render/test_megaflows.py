@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
@@ -18,7 +18,7 @@ from tests.helpers.ovs.open_vswitch import open_vswitch
 
 MACS = {1: 0x020000000001, 2: 0x020000000002}
 ADDRESSES = {number: parse_address(f"fd00::{number}") for number in MACS}
-PODS = [Attachment(n, f"p{n}", Key("x", f"p{n}"), MACS[n], (ADDRESSES[n],)) for n in MACS]
+PODS = [PodBinding(n, f"p{n}", Key("x", f"p{n}"), MACS[n], (ADDRESSES[n],)) for n in MACS]
 
 
 @pytest.mark.parametrize("kind", [135, 136])
@@ -31,7 +31,7 @@ def test_discovery_is_cached_with_its_code_or_the_kernel_would_forget_its_target
     with open_vswitch() as ovs:
         bridge = ovs.add_bridge("br-int")
         bridge.add_ports({pod.interface: pod.ofport for pod in PODS})
-        bridge.install(render(Binding(attachments=tuple(PODS), userspace=True), NodePolicy({}, ())))
+        bridge.install(render(Binding(pods=tuple(PODS), userspace=True), NodePolicy({}, ())))
         said = bridge.trace(1, encode(frames[kind]))
     cached = re.search(r"^Megaflow: (.*)$", said, re.MULTILINE)
     assert cached

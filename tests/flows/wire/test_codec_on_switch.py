@@ -98,7 +98,7 @@ def test_the_flows_of_random_worlds_come_back_as_they_are(wire: Client, cluster:
     cluster = settled(cluster)
     for node in NODES:
         seen = view(cluster, place_pods(cluster), node, userspace)
-        some = render(seen, compile_policy(cluster, [one.pod for one in seen.attachments]))
+        some = render(seen, compile_policy(cluster, [one.pod for one in seen.pods]))
         replace_all(wire, some)
         assert wire.dump().flows == {one.key: one.body for one in map(encode_flow, some)}
 

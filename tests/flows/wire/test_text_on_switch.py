@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flows.bridge.state import Attachment, Binding
+from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule
 from flows.cluster.net import parse_address, parse_network
 from flows.openflow.actions import Conjunction
@@ -32,7 +32,7 @@ POLICY = Policy(Key("x", "some"), isolates=frozenset(Direction), ingress=(RULE,)
 def some_flows(userspace: bool) -> list[Flow]:
     view = Binding(
         (parse_address("10.0.0.1"), parse_address("fd00::1")), 0x020000000001, 1,
-        (Attachment(2, "p2", HERE, 0x020000000002, ADDRESSES, LIMITS),), userspace,
+        (PodBinding(2, "p2", HERE, 0x020000000002, ADDRESSES, LIMITS),), userspace,
         (parse_address("169.254.20.10"), parse_address("fd00::77")),
     )  # fmt: skip
     cluster = Cluster(pods={HERE: Pod(HERE, addresses=ADDRESSES)}, policies={POLICY.key: POLICY})

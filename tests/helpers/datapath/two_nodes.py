@@ -122,8 +122,8 @@ class TwoNodes:
         self.cluster = cluster
         for node in NODES:
             seen = view(cluster, self.plan, node, self._userspace)
-            self.attached |= {one.pod: one.addresses for one in seen.attachments}
-            policy = compile_policy(cluster, [one.pod for one in seen.attachments])
+            self.attached |= {one.pod: one.addresses for one in seen.pods}
+            policy = compile_policy(cluster, [one.pod for one in seen.pods])
             self.switches[node].replace_flows(render(seen, policy))
 
     def decidable(self, probe: Probe) -> bool:
