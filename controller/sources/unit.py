@@ -20,10 +20,10 @@ class SourceUnit:
 
     objects: tuple[ParsedObject, ...] = ()
     problems: tuple[Problem, ...] = ()
-    count: int = 0
+    total_problems: int = 0
     ignored: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def faults(self) -> int:
+    def problem_count(self) -> int:
         """How many problems there are."""
-        return max(self.count, len(self.problems))
+        return max(self.total_problems, len(self.problems))

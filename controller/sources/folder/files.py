@@ -196,13 +196,13 @@ class FolderReader:
 
         Where there never was a good one, what can be read counts, beside what could be read before.
         """
-        if not reading.broken:
+        if not reading.has_errors:
             file.unit = file.objects = reading.unit
             file.good = True
         elif file.good:
             note = Problem(where, "", "", f"its last good contents stay in force ({len(file.objects.objects)} objects)")
             problems = (*reading.unit.problems, note)
-            file.unit = replace(file.objects, problems=problems, count=reading.unit.faults + 1)
+            file.unit = replace(file.objects, problems=problems, total_problems=reading.unit.problem_count + 1)
         else:
             merged = {(one.kind, one.name): one for one in (*file.objects.objects, *reading.unit.objects)}
             file.unit = file.objects = replace(reading.unit, objects=tuple(merged.values()))

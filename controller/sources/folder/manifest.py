@@ -23,10 +23,10 @@ _NEAR_LISTS = {kind.lower(): kind for kind in _LISTS}
 
 @dataclass(frozen=True, slots=True)
 class ParsedManifest:
-    """What was read of a file. `broken`: it has errors, so that a good earlier reading is to be preferred."""
+    """What was read of a file. `has_errors`: it has errors, so that a good earlier reading is to be preferred."""
 
     unit: SourceUnit
-    broken: bool
+    has_errors: bool
 
 
 def read_manifest(data: bytes, where: str, is_json: bool) -> ParsedManifest:
@@ -50,7 +50,7 @@ def read_manifest(data: bytes, where: str, is_json: bool) -> ParsedManifest:
         return unreadable(where, f"has more than {MAX_OBJECTS} objects: split it")
     has_errors = problems.count > 0
     kept = _last_of_each(objects, where, problems)
-    return ParsedManifest(SourceUnit(tuple(kept), problems.told(), problems.count, problems.ignored), has_errors)
+    return ParsedManifest(SourceUnit(tuple(kept), problems.listed(), problems.count, problems.ignored), has_errors)
 
 
 class ManifestProblems:
@@ -75,7 +75,7 @@ class ManifestProblems:
             name = OTHER_KINDS
         self.ignored[name] = self.ignored.get(name, 0) + 1
 
-    def told(self) -> tuple[Problem, ...]:
+    def listed(self) -> tuple[Problem, ...]:
         """What is said of them."""
         more = self.count - len(self._first)
         rest = (Problem(self._where, "", "", f"and {more} more problems in this file"),) if more else ()

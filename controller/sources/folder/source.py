@@ -127,7 +127,7 @@ class ManifestFolder:
             problem = Problem(self.path, "", "", result.reason)
             units[_FOLDER] = SourceUnit((), (problem,)) if result.reason else None
             for name, unit in units.items():
-                self._problems[name] = unit.faults if unit else 0
+                self._problems[name] = unit.problem_count if unit else 0
                 if not self._problems[name]:
                     del self._problems[name]
                 self._count_ignored(name, unit.ignored if unit else {})

@@ -1,10 +1,23 @@
-"""What holds changes back until all that came before them is known.
+"""Keeps changes of several watches in order: holds them back until every change that may precede them is known.
 
-Each kind of object has a watch of its own. After an outage one may be up to date while another still lacks what came
-first: a pod would be seen before the policy that was made before it, and stand open. So once a watch was lost, changes
-wait for a proof: every watch is there again and has brought all that the server had after the changes came in. Time
-proves nothing here. Only where no proof comes for very long do they go on without it: one kind of object that can never
-be read again must not hold up the others for ever.
+Why: each kind of object has a watch of its own, and watches are independent of each other. Example: somebody creates
+the policy `deny-all` and then the pod `db`. If the watch of networkpolicies is broken at that moment and the watch of
+pods is not, Headgate sees the pod without its policy and would let all traffic to it pass. So once a watch was lost,
+all changes are held until a catch-up check succeeds:
+
+1. `watch_lost(networkpolicies)`: a check is due from now on.
+2. `put(db)`: held, `waiting_since` is set.
+3. `watch_resumed(networkpolicies)`: the watch is open again, which does not say that it has delivered what it missed.
+4. The buffer's thread calls `catch_up`: the source lists the versions of all kinds and waits until every watch has
+   delivered them. `deny-all` was created before `db` was seen, so it is in that list and arrives through `put`.
+5. The check succeeds and no watch was lost meanwhile: `deny-all` and `db` go to the store in one call.
+
+A watch that the server ended in order (`watch_ended`) needs no check: it resumes where it was, and changes wait until
+it is open again and RESUME_SECONDS have passed. Waiting alone proves nothing after a loss; only when no check succeeds
+for MAX_HOLD_SECONDS, the held changes are released without one and the missing watches are given up: one kind of object
+that cannot be read must not stop all others for ever. A given-up watch that resumes makes a check due again.
+
+No requests and no parsing here: `catch_up` and `apply` are passed in.
 """
 
 from __future__ import annotations
@@ -18,17 +31,17 @@ import structlog
 from controller.base.threads import watched
 from controller.sources.unit import SourceUnit
 
-RESUME_SECONDS = 0.2  # in which a watch that the server ended in order says what came while it was opened again
-MAX_HOLD_SECONDS = 60.0  # the longest that a change waits, as long as a server may ask us to stay away
-CATCH_UP_SECONDS = 30.0  # for one proof
-MAX_CATCH_UP_ROUNDS = 2  # of proof, where changes come in meanwhile that it says nothing of
-CATCH_UP_PAUSES = (0.2, 3.0)  # between proofs that fail, growing
+RESUME_SECONDS = 0.2  # in which a watch that was opened again after an orderly end delivers what came meanwhile
+MAX_HOLD_SECONDS = 60.0  # the longest that a change waits; as long as a server may ask us to stay away
+CATCH_UP_SECONDS = 30.0  # the limit of one check
+MAX_CATCH_UP_ROUNDS = 2  # of one check, when changes that the round did not cover arrive during it
+CATCH_UP_PAUSES = (0.2, 3.0)  # seconds between failed checks: the first, and the longest
 FOREVER = float("inf")
 
 Units = Mapping[str, SourceUnit | None]
 WatchId = object
-# Returns once all watches but these have brought what the server had when it was called, or raises TimeoutError when
-# they have not until time.monotonic() is so late.
+# Returns once all watches but the given ones have delivered what the server had at the call. Raises TimeoutError when
+# they have not done so before time.monotonic() reaches the first argument.
 CatchUp = Callable[[float, Collection[WatchId]], None]
 
 log = structlog.get_logger("headgate")
@@ -37,155 +50,159 @@ log = structlog.get_logger("headgate")
 class ChangeBuffer:
     """Passes units on to `apply`, in order. Thread-safe.
 
-    Closed until the first proof, which `begin` calls for; `opened` is called each time that everything was passed on.
+    Holds everything until the first check, which `all_listed` makes due. `released` is called each time after all held
+    units were passed on.
     """
 
-    def __init__(self, apply: Callable[[Units], None], proof: CatchUp, opened: Callable[[], None]) -> None:
+    def __init__(self, apply: Callable[[Units], None], catch_up: CatchUp, released: Callable[[], None]) -> None:
         self._apply = apply
-        self._proof = proof
-        self._opened = opened
+        self._catch_up = catch_up
+        self._released = released
         self._condition = threading.Condition()
-        self._begun = False
-        self._doubt = True  # a proof is due
+        self._listed = False
+        self._check_due = True
         self._behind: set[WatchId] = set()
-        self._given_up: set[WatchId] = set()  # they stay away, and hold up nothing more until they are back
+        self._given_up: set[WatchId] = set()  # they stayed away too long and hold up nothing until they resume
         self._losses = 0
         self._puts = 0
         self._held: dict[str, SourceUnit | None] = {}
         self._waiting_since: float | None = None
-        self._settled_at = 0.0
+        self._resumed_until = 0.0
         self._retry_at = 0.0
         self._pause = CATCH_UP_PAUSES[0]
         self._stopping = False
-        self._thread = watched("kubernetes-gate", self._run)
+        self._thread = watched("kubernetes-ordering", self._run)
 
     def start(self) -> None:
-        """Begin to hold."""
+        """Start the thread that makes the checks."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, keeping what is held for ever."""
+        """End the thread. What is held is never passed on."""
         self._thread.release()
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
 
-    # -- what the watches say ----------------------------------------------------------------------------------------
+    # -- reports of the watches --------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Everything was read once: with a proof it may go on."""
+    def all_listed(self) -> None:
+        """Every kind of object was listed once: after a check, changes may be released."""
         with self._condition:
-            self._begun = True
+            self._listed = True
             self._waiting_since = time.monotonic()
             self._condition.notify_all()
 
-    def lost(self, watch: WatchId) -> None:
-        """A watch is behind from now on, nobody knows how far."""
+    def watch_lost(self, watch: WatchId) -> None:
+        """A watch broke. How many changes it missed is unknown."""
         with self._condition:
             if watch not in self._given_up:
                 self._losses += 1
                 self._behind.add(watch)
-                self._doubt = True
+                self._check_due = True
 
-    def ended(self, watch: WatchId) -> None:
-        """A watch has said all that it had to, and is opened again."""
+    def watch_ended(self, watch: WatchId) -> None:
+        """The server ended a watch in order, having sent everything up to then; it is opened again."""
         with self._condition:
             self._behind.add(watch)
 
-    def back(self, watch: WatchId) -> None:
-        """It goes on where it was, and has only to say what it missed: changes, or that it cannot go on."""
+    def watch_resumed(self, watch: WatchId) -> None:
+        """A watch is open again; it still has to deliver what it missed, or to report that it cannot (410 Gone)."""
         with self._condition:
             if watch in self._given_up:
                 self._given_up.discard(watch)
-                self._doubt = True
+                self._check_due = True
             if watch in self._behind:
                 self._behind.discard(watch)
-                self._settled_at = time.monotonic() + RESUME_SECONDS
+                self._resumed_until = time.monotonic() + RESUME_SECONDS
             self._condition.notify_all()
 
     def put(self, units: Units) -> None:
-        """Pass these on, now or together with others."""
+        """Pass these on: at once when nothing is behind, otherwise together with what is held."""
         with self._condition:
             self._puts += 1
-            if self._begun and self._waiting_since is None:
+            if self._listed and self._waiting_since is None:
                 self._waiting_since = time.monotonic()
             self._held.update(units)
-            if self._left() <= 0 and not self._doubt:
-                self._open()
+            if self._idle_seconds() <= 0 and not self._check_due:
+                self._release()
             else:
                 self._condition.notify_all()
 
-    # -- proofs ------------------------------------------------------------------------------------------------------
+    # -- catch-up checks ---------------------------------------------------------------------------------------------
 
-    def prove(self, deadline: float, without: Collection[WatchId] = ()) -> None:
-        """Have it proven that all is known, and pass on what is held. Raises TimeoutError."""
+    def catch_up(self, deadline: float, without: Collection[WatchId] = ()) -> None:
+        """Check that all watches but `without` are caught up, then release what is held.
+
+        `deadline` is a time.monotonic(). Raises TimeoutError.
+        """
         rounds = 0
         while True:
             with self._condition:
                 losses, puts = self._losses, self._puts
-            self._proof(deadline, without)
+            self._catch_up(deadline, without)
             rounds += 1
             with self._condition:
                 steady = losses == self._losses and not self._behind
-                if steady and (puts == self._puts or not self._doubt or rounds >= MAX_CATCH_UP_ROUNDS):
-                    self._begun, self._doubt, self._pause = True, False, CATCH_UP_PAUSES[0]
-                    self._open()
+                if steady and (puts == self._puts or not self._check_due or rounds >= MAX_CATCH_UP_ROUNDS):
+                    self._listed, self._check_due, self._pause = True, False, CATCH_UP_PAUSES[0]
+                    self._release()
                     return
                 if self._stopping or time.monotonic() >= deadline:
-                    raise TimeoutError("the watches of the Kubernetes API come and go")
+                    raise TimeoutError("watches of the Kubernetes API keep breaking")
                 if not steady:
                     self._condition.wait(CATCH_UP_PAUSES[0])
 
     @property
     def waiting_since(self) -> float | None:
-        """The time.monotonic() since which changes wait, None when none do."""
+        """The time.monotonic() since which changes are held, None when none are."""
         with self._condition:
             return self._waiting_since
 
     @property
     def given_up(self) -> frozenset[WatchId]:
-        """The watches that stayed away for so long that the others go on without them."""
+        """The watches that were away for MAX_HOLD_SECONDS; the others go on without them."""
         with self._condition:
             return frozenset(self._given_up)
 
     # -- in its own thread -------------------------------------------------------------------------------------------
 
-    def _left(self) -> float:
-        """For how many seconds nothing is to be done, as it looks now."""
-        if not self._begun:
+    def _idle_seconds(self) -> float:
+        """Seconds until the thread has something to do, as far as is known now."""
+        if not self._listed:
             return FOREVER
         now = time.monotonic()
         bound = FOREVER if self._waiting_since is None else self._waiting_since + MAX_HOLD_SECONDS - now
         if self._behind:
             return bound
-        if self._doubt:
+        if self._check_due:
             return min(bound, self._retry_at - now)
-        return FOREVER if self._waiting_since is None else self._settled_at - now
+        return FOREVER if self._waiting_since is None else self._resumed_until - now
 
     def _run(self) -> None:
         while True:
             with self._condition:
-                while not self._stopping and (left := self._left()) > 0:
-                    self._condition.wait(None if left == FOREVER else left)
+                while not self._stopping and (idle := self._idle_seconds()) > 0:
+                    self._condition.wait(None if idle == FOREVER else idle)
                 if self._stopping:
                     return
                 if self._waiting_since is not None and time.monotonic() >= self._waiting_since + MAX_HOLD_SECONDS:
                     self._give_up()
-                if not self._doubt:
-                    self._try_open()
+                if not self._check_due:
+                    self._try_release()
                     continue
                 without = frozenset(self._given_up)
-            self._try_proof(without)
+            self._try_catch_up(without)
 
-    def _try_proof(self, without: Collection[WatchId]) -> None:
+    def _try_catch_up(self, without: Collection[WatchId]) -> None:
         try:
-            self.prove(time.monotonic() + CATCH_UP_SECONDS, without)
+            self.catch_up(time.monotonic() + CATCH_UP_SECONDS, without)
             return
         except TimeoutError as error:
-            log.info("changes of the Kubernetes API wait until what came before them is known", reason=str(error))
+            log.info("changes from the Kubernetes API are held: earlier changes may be missing", reason=str(error))
         except Exception:
-            # What is held would never be passed on without this thread, nor anything after it.
-            log.exception("changes of the Kubernetes API could not be taken in; they are kept and tried again")
+            # Without this thread neither the held changes nor any later ones would ever be passed on.
+            log.exception("changes from the Kubernetes API could not be stored; they are kept and tried again")
         with self._condition:
             self._retry_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, CATCH_UP_PAUSES[1])
@@ -193,23 +210,23 @@ class ChangeBuffer:
     def _give_up(self) -> None:
         self._given_up |= self._behind
         self._behind.clear()
-        self._doubt = False
+        self._check_due = False
         log.warning(
-            "the Kubernetes API leaves open what came before changes that it reports; after so long they are taken in",
+            "changes from the Kubernetes API take effect although earlier changes may be missing",
             seconds=MAX_HOLD_SECONDS,
             away=sorted(str(watch) for watch in self._given_up),
         )
 
-    def _try_open(self) -> None:
+    def _try_release(self) -> None:
         try:
-            self._open()
+            self._release()
         except Exception:
-            log.exception("changes of the Kubernetes API could not be taken in; they are kept and tried again")
-            self._settled_at = time.monotonic() + CATCH_UP_PAUSES[1]
+            log.exception("changes from the Kubernetes API could not be stored; they are kept and tried again")
+            self._resumed_until = time.monotonic() + CATCH_UP_PAUSES[1]
 
-    def _open(self) -> None:
+    def _release(self) -> None:
         if self._held:
             self._apply(self._held)
             self._held = {}
         self._waiting_since = None
-        self._opened()
+        self._released()

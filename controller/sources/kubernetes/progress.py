@@ -1,7 +1,8 @@
-"""What is known of one kind of object of a Kubernetes API: versions, how far the watch has come, and waiting for more.
+"""How far the watch of one kind of object has come: the version of each known object, and waiting for a checkpoint.
 
-It tells "caught up" from "nothing happens" without the server's help: whoever wrote before a consistent list was made
-is in that list, so everything is here once each object of it is, in that version or a later one.
+A checkpoint is what a consistent list of the server held at one moment. The watch has reached it once every listed
+object is known in that version or a later one, so a watch that is caught up is told from one that is silent without the
+server's help. No requests here.
 """
 
 from __future__ import annotations
@@ -13,30 +14,34 @@ from dataclasses import dataclass
 
 from controller.sources.kubernetes.resources import ObjectChange, Version
 
-# After which a watch that should have said something is not trusted any more; longer each time, for slow machines.
+# After which a watch that should have delivered something counts as suspect; doubled each time for slow machines.
 SUSPICION_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All objects that the server had at `number`, with the numbers of their versions."""
+    """All objects that the server had at resourceVersion `number`: name to the number of the object's version."""
 
     number: int
     versions: Mapping[str, int]
 
 
 class WatchProgress:
-    """Versions by name. One thread changes them, any may ask and wait."""
+    """The known objects of one kind. One thread records changes; any thread may read and wait.
+
+    `resource_version` is the one up to which all changes are known, None when only a list can tell. `versions` has the
+    version of each known object by its name, `problems` the number of problems in all of them.
+    """
 
     def __init__(self) -> None:
-        self.seen: int | None = None  # everything up to here is known; None: only a list can tell
+        self.resource_version: int | None = None
         self.versions: dict[str, Version] = {}
-        self.problems = 0  # how many there are in all objects
+        self.problems = 0
         self._problems: dict[str, int] = {}
         self._changed = threading.Condition()
 
-    def take(self, changes: Iterable[ObjectChange], seen: int | None) -> None:
-        """Note changes that were handed on, and how far that brings us."""
+    def record(self, changes: Iterable[ObjectChange], resource_version: int | None) -> None:
+        """Record changes that were passed on, and the resourceVersion up to which all are known with them."""
         with self._changed:
             for name, version, unit in changes:
                 if unit is None:
@@ -44,38 +49,39 @@ class WatchProgress:
                 else:
                     self.versions[name] = version
                 self.problems -= self._problems.pop(name, 0)
-                if unit is not None and unit.faults:
-                    self._problems[name] = unit.faults
-                    self.problems += unit.faults
-            self.seen = seen
+                if unit is not None and unit.problem_count:
+                    self._problems[name] = unit.problem_count
+                    self.problems += unit.problem_count
+            self.resource_version = resource_version
             self._changed.notify_all()
 
-    def reach(self, mark: Checkpoint, deadline: float, doubt: Callable[[], None]) -> bool:
-        """Wait until everything of `mark` is known, at the latest until time.monotonic() is `deadline`.
+    def wait_for(self, checkpoint: Checkpoint, deadline: float, suspect: Callable[[], None]) -> bool:
+        """Wait until everything of `checkpoint` is known; False when time.monotonic() reaches `deadline` before.
 
-        `doubt` is called now and then when nothing happens.
+        `suspect` is called when nothing has arrived for SUSPICION_SECONDS, then after growing times.
         """
         patience = SUSPICION_SECONDS
-        grace = time.monotonic() + patience
+        suspect_at = time.monotonic() + patience
         with self._changed:
-            while not self._has(mark):
+            while not self._has(checkpoint):
                 now = time.monotonic()
                 if now >= deadline:
                     return False
-                if now >= grace:
-                    doubt()
+                if now >= suspect_at:
+                    suspect()
                     patience *= 2
-                    grace = now + patience
-                self._changed.wait(min(deadline, grace) - now)
+                    suspect_at = now + patience
+                self._changed.wait(min(deadline, suspect_at) - now)
         return True
 
-    def _has(self, mark: Checkpoint) -> bool:
-        """Either the server has said something later, or every object of the mark is known as it was then or later, and
-        none is left that was gone by then."""
-        if self.seen is None:
+    def _has(self, checkpoint: Checkpoint) -> bool:
+        """Whether the watch is past the checkpoint's resourceVersion, or knows all of its objects, each in the listed
+        version or a later one, and no object that was deleted by then."""
+        if self.resource_version is None:
             return False
-        known = self.versions
-        return self.seen >= mark.number or (
-            all(name in known and known[name].number >= number for name, number in mark.versions.items())
-            and all(name in mark.versions or version.number > mark.number for name, version in known.items())
+        if self.resource_version >= checkpoint.number:
+            return True
+        there, listed = self.versions, checkpoint.versions
+        return all(name in there and there[name].number >= number for name, number in listed.items()) and all(
+            name in listed or version.number > checkpoint.number for name, version in there.items()
         )

@@ -1,6 +1,6 @@
-"""A Kubernetes API server as a source: a reflector for each kind of object, handed to the store together.
+"""A Kubernetes API server as a source: one reflector for each kind of object, their changes released in order.
 
-How one kind is read stands in `kubernetes_watch`, what is held back while some are behind in `kubernetes_gate`.
+See `reflector` for how one kind is read, `ordering` for when changes are held back. Neither is decided here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Collection
 from controller.sources.kubernetes.client import Api
 from controller.sources.kubernetes.event_writer import EventWriter, ObjectReference
 from controller.sources.kubernetes.ordering import ChangeBuffer, Units
+from controller.sources.kubernetes.problem_log import ReadProblemLog
 from controller.sources.kubernetes.reflector import Reflector
 from controller.sources.kubernetes.resources import ORIGINAL_POLICY_RESOURCE, POLICY_RESOURCE, RESOURCES
 from controller.sources.kubernetes.stream import ApiError
-from controller.sources.kubernetes.trouble import ReadProblemLog
 from controller.sources.source import SourceState
 from controller.sources.store import Store
 from flows.cluster.model import Key, OriginalApi
 
 SILENCE_SECONDS = 75.0  # bookmarks come about once a minute
-SUSPECT_SECONDS = 1.0  # all watches are opened anew no more often than this
+SUSPECT_SECONDS = 1.0  # between two times that all watches are opened again
 CHECKPOINT_RETRY_SECONDS = 0.2
 REFLECTOR_STOP_SECONDS = 1.0
 
@@ -29,34 +29,34 @@ REFLECTOR_STOP_SECONDS = 1.0
 class KubernetesApi:
     """A Source (see `source`). It adds itself to `store`, which starts and stops it.
 
-    `credentials` is a kubeconfig file or IN_CLUSTER. A watch that is silent for `silence` seconds is opened anew.
+    `credentials` is a kubeconfig file or IN_CLUSTER. A watch that is silent for `silence` seconds is opened again.
     """
 
     def __init__(self, credentials: str, store: Store, silence: float = SILENCE_SECONDS) -> None:
         self.name = credentials
         self._store = store
         self._api = Api(credentials)
-        self._trouble = ReadProblemLog()
-        self._gate = ChangeBuffer(self._apply, self._prove, self._opened)
+        self._problem_log = ReadProblemLog()
+        self._buffer = ChangeBuffer(self._apply, self._catch_up, self._released)
         self._reflectors = [Reflector(resource, self._api, self, silence) for resource in RESOURCES]
-        self._waiting = set(self._reflectors)  # they were never read completely
+        self._unlisted = set(self._reflectors)  # not listed yet
         self._synced = False
         self._lock = threading.Lock()
         self._suspected_at = 0.0
         self._stopping = False
-        self.lists = 0  # complete readings, of any kind of object
+        self.lists = 0  # complete lists so far, of all kinds
         self.events = EventWriter(self._api, self.find)
         store.add(self)
 
     def start(self) -> None:
         """Begin to read and watch. Raises SourceError when the credentials cannot be read.
 
-        A server that does not answer is tried again and again.
+        A server that does not answer is retried until it does.
         """
         self._api.load()
         for reflector in self._reflectors:
-            self._gate.lost(reflector)
-        self._gate.start()
+            self._buffer.watch_lost(reflector)
+        self._buffer.start()
         self.events.start()
         for reflector in self._reflectors:
             reflector.start()
@@ -67,79 +67,81 @@ class KubernetesApi:
         deadline = time.monotonic() + REFLECTOR_STOP_SECONDS
         for reflector in self._reflectors:
             reflector.stop()
-        self._gate.stop()
+        self._buffer.stop()
         self.events.stop()
         for reflector in self._reflectors:
             reflector.join(deadline)
 
     def reread(self, timeout: float) -> None:
-        """Return once the store has all that was written before the call. Raises TimeoutError.
+        """Return once the store has every change that was made before the call. Raises TimeoutError.
 
-        The server is asked what it has now, and that is waited for.
+        Lists what the server has now and waits until the watches have delivered it.
         """
-        self._gate.prove(time.monotonic() + timeout)
+        self._buffer.catch_up(time.monotonic() + timeout)
 
     def state(self) -> SourceState:
-        """How it is doing now; as old as the oldest of its parts, or as the changes that wait."""
+        """The source's state now. Its age is that of the oldest reflector, or of the oldest change that is held."""
         ages = [reflector.current_at for reflector in self._reflectors]
-        known = [age for age in ages if age is not None]
-        current_at = min(known) if len(known) == len(ages) else None
-        waiting_since = self._gate.waiting_since if self._synced else None
+        read = [age for age in ages if age is not None]
+        current_at = min(read) if len(read) == len(ages) else None
+        waiting_since = self._buffer.waiting_since if self._synced else None
         if current_at is not None and waiting_since is not None:
             current_at = min(current_at, waiting_since)
-        problems = sum(reflector.known.problems for reflector in self._reflectors)
+        problems = sum(reflector.progress.problems for reflector in self._reflectors)
         return SourceState(self.name, "kubernetes", self._synced, current_at, problems, self._reason())
 
     def _reason(self) -> str:
-        """Why it is not current, "" when it is."""
+        """Why the source is not current, "" when it is."""
         reasons = [reflector.reason for reflector in self._reflectors if reflector.reason]
         if not reasons:
-            waits = not self._synced or self._gate.waiting_since is not None
-            return "changes wait until all that came before them is known" if waits else ""
+            waits = not self._synced or self._buffer.waiting_since is not None
+            return "changes are held until all earlier changes are known" if waits else ""
         if not self._synced:
             return reasons[0]
-        if away := self._gate.given_up:
+        if away := self._buffer.given_up:
             names = ", ".join(sorted(map(str, away)))
-            return f"{reasons[0]}; of {names} the last known objects stay in force, and all else goes on without more"
+            return f"{reasons[0]}; the last known {names} stay in force, and changes of other objects take effect"
         return f"{reasons[0]}; the last known objects stay in force"
 
     def find(self, key: Key) -> ObjectReference | None:
-        """The object behind a policy of the snapshot, None when this API has none of that name."""
+        """The API object of a policy in the snapshot, None when this API server has none of that name."""
         alpha = key.name.startswith(f"{OriginalApi.ALPHA}:")
         resource = ORIGINAL_POLICY_RESOURCE if alpha else POLICY_RESOURCE
         name = key.name.removeprefix(f"{OriginalApi.ALPHA}:")
         for reflector in self._reflectors:
-            if reflector.resource == resource and (version := reflector.known.versions.get(f"{key.namespace}/{name}")):
+            if reflector.resource == resource and (
+                version := reflector.progress.versions.get(f"{key.namespace}/{name}")
+            ):
                 return ObjectReference(resource.version, resource.kind, key.namespace, name, version.uid)
         return None
 
-    # -- what the reflectors say -------------------------------------------------------------------------------------
+    # -- reports of the reflectors -----------------------------------------------------------------------------------
 
     def put(self, units: Units) -> None:
-        """Take these units."""
-        self._gate.put(units)
+        """Take units that changed; None stands for a deleted object."""
+        self._buffer.put(units)
 
     def listed(self, reflector: Reflector) -> None:
-        """It was read completely. Once all were, and it is proven that they fit together, the store may post."""
+        """The reflector has a complete list. Once all have one and a catch-up check succeeds, it is synced."""
         with self._lock:
             self.lists += 1
-            if reflector not in self._waiting:
+            if reflector not in self._unlisted:
                 return
-            self._waiting.discard(reflector)
-            if self._waiting:
+            self._unlisted.discard(reflector)
+            if self._unlisted:
                 return
-        self._gate.begin()
+        self._buffer.all_listed()
 
     def failed(self, reflector: Reflector, error: ApiError) -> None:
-        """It cannot be read."""
+        """A request of the reflector failed."""
         if not self._stopping:
-            self._trouble.failed(self._api.server, reflector.resource.plural, error)
+            self._problem_log.failed(self._api.server, reflector.resource.plural, error)
 
-    def lost(self, reflector: Reflector, suspicious: bool) -> None:
-        """It is behind. When its connection broke, those of the others are opened anew: they may be dead and silent."""
-        if reflector in self._waiting:
+    def watch_lost(self, reflector: Reflector, suspicious: bool) -> None:
+        """The watch broke. If its connection broke, all watches are opened again: those may be dead, too."""
+        if reflector in self._unlisted:
             return
-        self._gate.lost(reflector)
+        self._buffer.watch_lost(reflector)
         with self._lock:
             now = time.monotonic()
             if not suspicious or now - self._suspected_at < SUSPECT_SECONDS:
@@ -147,43 +149,43 @@ class KubernetesApi:
             self._suspected_at = now
         for other in self._reflectors:
             if other is not reflector:
-                self._gate.lost(other)
+                self._buffer.watch_lost(other)
                 other.reopen()
 
-    def ended(self, reflector: Reflector) -> None:
-        """The server ended its watch in order; it is opened again."""
-        self._gate.ended(reflector)
+    def watch_ended(self, reflector: Reflector) -> None:
+        """The server ended the watch in order; it is opened again."""
+        self._buffer.watch_ended(reflector)
 
-    def back(self, reflector: Reflector) -> None:
-        """It is watching, or there is nothing to watch. So can the others."""
-        self._trouble.ended(self._api.server, reflector.resource.plural)
-        self._gate.back(reflector)
+    def watch_resumed(self, reflector: Reflector) -> None:
+        """The watch is open again. Reflectors that wait because the server was unavailable retry at once."""
+        self._problem_log.recovered(self._api.server, reflector.resource.plural)
+        self._buffer.watch_resumed(reflector)
         for other in self._reflectors:
-            other.hurry()
+            other.retry_now()
 
-    # -- what the gate asks ------------------------------------------------------------------------------------------
+    # -- for the buffer ----------------------------------------------------------------------------------------------
 
     def _apply(self, units: Units) -> None:
         if not self._stopping:
             self._store.apply(self, units)
 
-    def _opened(self) -> None:
+    def _released(self) -> None:
         if not self._synced and not self._stopping:
             self._synced = True
             self._store.synced(self)
 
-    def _prove(self, deadline: float, without: Collection[object]) -> None:
-        """Ask the server what it has now, and wait until all of that has come. Raises TimeoutError."""
-        asked = [reflector for reflector in self._reflectors if reflector not in without]
+    def _catch_up(self, deadline: float, without: Collection[object]) -> None:
+        """List what the server has now and wait until all watches but `without` delivered it. Raises TimeoutError."""
+        reflectors = [reflector for reflector in self._reflectors if reflector not in without]
         while True:
             try:
-                marks = [(reflector, reflector.mark(deadline)) for reflector in asked]
+                checkpoints = [(reflector, reflector.checkpoint(deadline)) for reflector in reflectors]
                 break
             except ApiError as error:
                 if time.monotonic() + CHECKPOINT_RETRY_SECONDS >= deadline or self._stopping:
                     raise TimeoutError(f"the Kubernetes API did not answer: {error.reason}") from None
                 time.sleep(CHECKPOINT_RETRY_SECONDS)
-        for reflector, mark in marks:
-            if mark is not None and not reflector.reach(mark, deadline):
+        for reflector, checkpoint in checkpoints:
+            if checkpoint is not None and not reflector.wait_for(checkpoint, deadline):
                 why = reflector.reason or f"{reflector}: the watch has not caught up"
                 raise TimeoutError(f"the Kubernetes API was not read in time: {why}")

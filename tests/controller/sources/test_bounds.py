@@ -66,9 +66,9 @@ def test_those_of_a_pod_too() -> None:
 
 def test_the_problems_of_a_file_are_told_up_to_a_bound_and_then_counted() -> None:
     reading = read_manifest("---\n".join(["a: 1\n"] * 2000).encode(), "x.yaml", False)
-    assert reading.broken
+    assert reading.has_errors
     assert len(reading.unit.problems) == manifest.MAX_FILE_PROBLEMS + 1
-    assert reading.unit.faults == 2000
+    assert reading.unit.problem_count == 2000
     last = reading.unit.problems[-1]
     assert (last.where, last.reason) == (
         "x.yaml",
@@ -79,7 +79,7 @@ def test_the_problems_of_a_file_are_told_up_to_a_bound_and_then_counted() -> Non
 def test_a_file_of_too_many_documents_is_not_read_and_named() -> None:
     reading = read_manifest(("a: 1\n---\n" * (documents.MAX_DOCUMENTS + 1)).encode(), "big.yaml", False)
     (problem,) = reading.unit.problems
-    assert reading.broken
+    assert reading.has_errors
     assert problem.where == "big.yaml"
     assert problem.reason.startswith(f"has more than {documents.MAX_DOCUMENTS} documents: split the file")
 
@@ -87,7 +87,7 @@ def test_a_file_of_too_many_documents_is_not_read_and_named() -> None:
 def test_a_file_of_too_many_objects_is_not_read_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "MAX_OBJECTS", 3)
     reading = read_manifest("---\n".join(POD.format(f"p{n}") for n in range(4)).encode(), "big.yaml", False)
-    assert (reading.broken, reading.unit.objects) == (True, ())
+    assert (reading.has_errors, reading.unit.objects) == (True, ())
     assert reading.unit.problems[0].reason == "has more than 3 objects: split it"
 
 

@@ -25,7 +25,7 @@ def test_what_is_wrong_is_named(name: str) -> None:
         assert problem.where == (f"x, document {document} (line {line})" if document else "x")
         assert problem.field == field
         assert reason in problem.reason
-    assert reading.broken is (name != "an object twice")
+    assert reading.has_errors is (name != "an object twice")
 
 
 POD_OBJECT = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
@@ -55,7 +55,7 @@ POD_OBJECT = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
 def test_good_files(text: str, names: list[str]) -> None:
     reading = read_manifest(text.encode(), "x", False)
     assert reading.unit.problems == ()
-    assert not reading.broken
+    assert not reading.has_errors
     assert [found.name.name for found in reading.unit.objects if isinstance(found.name, Key)] == names
 
 
@@ -95,14 +95,14 @@ PIECES = st.sampled_from([*WORDS.split(), *"\n:{}[]|>'\"#%?\t\x00 ", ": ", "- ",
 def test_no_bytes_make_it_raise(data: bytes, is_json: bool) -> None:
     reading = read_manifest(data, "x", is_json)
     assert all(isinstance(problem, Problem) and problem.reason for problem in reading.unit.problems)
-    if reading.broken:
+    if reading.has_errors:
         assert reading.unit.problems
 
 
 def test_kinds_that_are_none_of_ours_are_counted() -> None:
     other = "apiVersion: v1\nkind: Secret\n---\n"
     reading = read_manifest((other * 3 + POD.format("a")).encode(), "x", False)
-    assert (reading.broken, dict(reading.unit.ignored)) == (False, {"Secret (v1)": 3})
+    assert (reading.has_errors, dict(reading.unit.ignored)) == (False, {"Secret (v1)": 3})
     many = "---\n".join(f"apiVersion: example.com/v1\nkind: Kind{n}x\n" for n in range(30))
     ignored = read_manifest(many.encode(), "x", False).unit.ignored
     assert len(ignored) == 21
@@ -112,5 +112,5 @@ def test_kinds_that_are_none_of_ours_are_counted() -> None:
 @pytest.mark.parametrize("kind", ["list", "podlist", "NetworkPolicylist"])
 def test_a_list_that_is_misspelt_is_told(kind: str) -> None:
     reading = read_manifest(json.dumps({"apiVersion": "v1", "kind": kind, "items": [POD_OBJECT]}).encode(), "x", True)
-    assert reading.broken
+    assert reading.has_errors
     assert reading.unit.problems[0].reason.startswith("did you mean ")

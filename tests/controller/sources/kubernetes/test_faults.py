@@ -155,7 +155,7 @@ def test_server_killed_and_restarted(scene: Scene, record: Record) -> None:
 
 def test_one_watch_says_late_what_it_missed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are there again, but what the policies' watch has to say takes its time, on a slow machine for instance."""
-    slow = Slow(scene.reader, "networkpolicies", "_follow", monkeypatch)
+    slow = Slow(scene.reader, "networkpolicies", "_apply_events", monkeypatch)
     with scene.proxy.away():
         scene.arrive()
     scene.reader.until(slow.reached.is_set)
@@ -171,10 +171,13 @@ def test_the_first_world_is_one_that_was(scene: Scene, monkeypatch: pytest.Monke
     """Kinds are listed one after the other, and what comes in between is in some lists and not in others."""
     reader = RunningSource(scene.reader.source.name)
     pods = Slow(reader, "pods", "_list", monkeypatch)
-    policies = Slow(reader, "networkpolicies", "_follow", monkeypatch)
+    policies = Slow(reader, "networkpolicies", "_apply_events", monkeypatch)
     with reader:
         reader.until(
-            lambda: all(one.known.seen or one.resource.plural in SLOW_OR_ABSENT for one in reader.source._reflectors)
+            lambda: all(
+                one.progress.resource_version or one.resource.plural in SLOW_OR_ABSENT
+                for one in reader.source._reflectors
+            )
         )
         scene.arrive()
         pods.go_on.set()

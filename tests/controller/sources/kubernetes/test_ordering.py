@@ -1,4 +1,4 @@
-"""What is held back until all that came before it is known, and for how long; without a server."""
+"""What is held back until everything before it is known, and for how long; without a server."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from controller.sources.kubernetes import ordering
 from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 
 
-class Opened(list[Units]):
-    """What the gate let through, the gate, and the server's part: whether a proof can be had now."""
+class Released(list[Units]):
+    """What the buffer let through, the buffer, and the server's part: whether a proof can be had now."""
 
     def __init__(self) -> None:
         super().__init__()
         self.synced = 0
-        self.proofs: list[Collection[object]] = []
-        self.provable = threading.Event()
-        self.while_proving: Callable[[], None] = lambda: None
-        self.gate = ChangeBuffer(self.append, self._prove, self._opened)
+        self.catch_ups: list[Collection[object]] = []
+        self.caught_up = threading.Event()
+        self.during_catch_up: Callable[[], None] = lambda: None
+        self.buffer = ChangeBuffer(self.append, self._catch_up, self._released)
 
-    def _prove(self, deadline: float, without: Collection[object]) -> None:
-        if not self.provable.is_set():
+    def _catch_up(self, deadline: float, without: Collection[object]) -> None:
+        if not self.caught_up.is_set():
             raise TimeoutError("not now")
-        self.proofs.append(without)
-        self.while_proving()
+        self.catch_ups.append(without)
+        self.during_catch_up()
 
-    def _opened(self) -> None:
+    def _released(self) -> None:
         self.synced += 1
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -40,161 +40,161 @@ class Opened(list[Units]):
 
 
 @pytest.fixture
-def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
-    """A gate that has begun, and of which nothing can be proven."""
+def held_buffer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Released]:
+    """A buffer that has begun, and of which nothing can be proven."""
     monkeypatch.setattr(ordering, "CATCH_UP_PAUSES", (0.01, 0.02))
-    one = Opened()
-    one.gate.start()
+    one = Released()
+    one.buffer.start()
     yield one
-    one.gate.stop()
+    one.buffer.stop()
 
 
 @pytest.fixture
-def opened(closed: Opened) -> Opened:
-    """A gate that is open."""
-    closed.provable.set()
-    closed.gate.begin()
-    closed.wait(lambda: closed.synced == 1)
-    closed.proofs.clear()
-    return closed
+def open_buffer(held_buffer: Released) -> Released:
+    """A buffer that is open."""
+    held_buffer.caught_up.set()
+    held_buffer.buffer.all_listed()
+    held_buffer.wait(lambda: held_buffer.synced == 1)
+    held_buffer.catch_ups.clear()
+    return held_buffer
 
 
-def test_nothing_passes_before_it_was_all_read_and_proven(closed: Opened) -> None:
-    closed.provable.set()
-    closed.gate.put({"pod": None})
+def test_nothing_passes_before_it_was_all_read_and_proven(held_buffer: Released) -> None:
+    held_buffer.caught_up.set()
+    held_buffer.buffer.put({"pod": None})
     time.sleep(0.1)
-    assert not closed
-    closed.provable.clear()
-    closed.gate.begin()
+    assert not held_buffer
+    held_buffer.caught_up.clear()
+    held_buffer.buffer.all_listed()
     time.sleep(0.1)
-    assert not closed
-    closed.provable.set()
-    closed.wait(lambda: closed.synced == 1)
-    assert closed == [{"pod": None}]
+    assert not held_buffer
+    held_buffer.caught_up.set()
+    held_buffer.wait(lambda: held_buffer.synced == 1)
+    assert held_buffer == [{"pod": None}]
 
 
-def test_nothing_is_held_while_nothing_is_behind(opened: Opened) -> None:
-    opened.gate.put({"a": None})
-    opened.gate.put({"b": None})
-    assert opened == [{"a": None}, {"b": None}]
-    assert not opened.proofs
+def test_nothing_is_held_while_nothing_is_behind(open_buffer: Released) -> None:
+    open_buffer.buffer.put({"a": None})
+    open_buffer.buffer.put({"b": None})
+    assert open_buffer == [{"a": None}, {"b": None}]
+    assert not open_buffer.catch_ups
 
 
-def test_what_was_missed_comes_together(opened: Opened) -> None:
+def test_what_was_missed_comes_together(open_buffer: Released) -> None:
     """However long it takes: a watch that is there again may still have to say what it missed."""
-    opened.provable.clear()
-    opened.gate.lost("pods")
-    opened.gate.lost("policies")
-    opened.gate.back("pods")
-    opened.gate.put({"pod": None})
-    opened.gate.back("policies")
+    open_buffer.caught_up.clear()
+    open_buffer.buffer.watch_lost("pods")
+    open_buffer.buffer.watch_lost("policies")
+    open_buffer.buffer.watch_resumed("pods")
+    open_buffer.buffer.put({"pod": None})
+    open_buffer.buffer.watch_resumed("policies")
     time.sleep(2 * ordering.RESUME_SECONDS)
-    assert not opened
-    assert opened.gate.waiting_since is not None
-    opened.gate.put({"policy": None})
-    opened.provable.set()
-    opened.wait(lambda: bool(opened))
-    assert opened == [{"pod": None, "policy": None}]
-    assert opened.gate.waiting_since is None
+    assert not open_buffer
+    assert open_buffer.buffer.waiting_since is not None
+    open_buffer.buffer.put({"policy": None})
+    open_buffer.caught_up.set()
+    open_buffer.wait(lambda: bool(open_buffer))
+    assert open_buffer == [{"pod": None, "policy": None}]
+    assert open_buffer.buffer.waiting_since is None
 
 
-def test_no_proof_counts_that_a_loss_came_into(opened: Opened) -> None:
+def test_no_proof_counts_that_a_loss_came_into(open_buffer: Released) -> None:
     def lose() -> None:
-        opened.while_proving = lambda: None
-        opened.gate.lost("policies")
-        opened.gate.put({"pod": None})
+        open_buffer.during_catch_up = lambda: None
+        open_buffer.buffer.watch_lost("policies")
+        open_buffer.buffer.put({"pod": None})
 
-    opened.while_proving = lose
-    opened.gate.lost("pods")
-    opened.gate.back("pods")
-    opened.wait(lambda: bool(opened.proofs))
+    open_buffer.during_catch_up = lose
+    open_buffer.buffer.watch_lost("pods")
+    open_buffer.buffer.watch_resumed("pods")
+    open_buffer.wait(lambda: bool(open_buffer.catch_ups))
     time.sleep(0.1)
-    assert not opened
-    opened.gate.put({"policy": None})
-    opened.gate.back("policies")
-    opened.wait(lambda: bool(opened))
-    assert opened == [{"pod": None, "policy": None}]
+    assert not open_buffer
+    open_buffer.buffer.put({"policy": None})
+    open_buffer.buffer.watch_resumed("policies")
+    open_buffer.wait(lambda: bool(open_buffer))
+    assert open_buffer == [{"pod": None, "policy": None}]
 
 
-def test_what_comes_during_a_proof_is_proven_too(opened: Opened) -> None:
+def test_what_comes_during_a_proof_is_proven_too(open_buffer: Released) -> None:
     def more() -> None:
-        if len(opened.proofs) == 1:
-            opened.gate.put({"pod": None})
+        if len(open_buffer.catch_ups) == 1:
+            open_buffer.buffer.put({"pod": None})
         else:
-            assert not opened
-            opened.gate.put({"policy": None})
+            assert not open_buffer
+            open_buffer.buffer.put({"policy": None})
 
-    opened.while_proving = more
-    opened.gate.lost("pods")
-    opened.gate.back("pods")
-    opened.wait(lambda: bool(opened))
-    assert opened == [{"pod": None, "policy": None}]
-    assert len(opened.proofs) == ordering.MAX_CATCH_UP_ROUNDS
+    open_buffer.during_catch_up = more
+    open_buffer.buffer.watch_lost("pods")
+    open_buffer.buffer.watch_resumed("pods")
+    open_buffer.wait(lambda: bool(open_buffer))
+    assert open_buffer == [{"pod": None, "policy": None}]
+    assert len(open_buffer.catch_ups) == ordering.MAX_CATCH_UP_ROUNDS
 
 
-def test_a_watch_that_ended_in_order_is_waited_for_without_a_proof(opened: Opened) -> None:
-    opened.gate.ended("policies")
-    opened.gate.put({"pod": None})
+def test_a_watch_that_ended_in_order_is_waited_for_without_a_proof(open_buffer: Released) -> None:
+    open_buffer.buffer.watch_ended("policies")
+    open_buffer.buffer.put({"pod": None})
     time.sleep(2 * ordering.RESUME_SECONDS)
-    assert not opened
-    opened.gate.back("policies")
-    opened.gate.put({"policy": None})
-    opened.wait(lambda: bool(opened))
-    assert opened == [{"pod": None, "policy": None}]
-    assert not opened.proofs
+    assert not open_buffer
+    open_buffer.buffer.watch_resumed("policies")
+    open_buffer.buffer.put({"policy": None})
+    open_buffer.wait(lambda: bool(open_buffer))
+    assert open_buffer == [{"pod": None, "policy": None}]
+    assert not open_buffer.catch_ups
 
 
-def test_one_that_stays_away_holds_up_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_stays_away_holds_up_once(open_buffer: Released, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordering, "MAX_HOLD_SECONDS", 0.1)
-    opened.gate.lost("nodes")
-    opened.gate.put({"pod": None})
-    assert not opened
-    opened.wait(lambda: bool(opened))
-    assert opened.gate.given_up == {"nodes"}
-    opened.gate.lost("nodes")  # every try of it fails
-    opened.gate.put({"other": None})
-    assert len(opened) == 2
-    opened.gate.lost("pods")
-    opened.gate.put({"third": None})
-    assert len(opened) == 2
-    opened.gate.back("pods")  # what can be proven without it is
-    opened.wait(lambda: len(opened) == 3)
-    assert opened.proofs[-1] == {"nodes"}
-    opened.provable.clear()
-    opened.gate.back("nodes")
-    assert opened.gate.given_up == frozenset()
-    opened.gate.put({"fourth": None})
-    assert len(opened) == 3
+    open_buffer.buffer.watch_lost("nodes")
+    open_buffer.buffer.put({"pod": None})
+    assert not open_buffer
+    open_buffer.wait(lambda: bool(open_buffer))
+    assert open_buffer.buffer.given_up == {"nodes"}
+    open_buffer.buffer.watch_lost("nodes")  # every try of it fails
+    open_buffer.buffer.put({"other": None})
+    assert len(open_buffer) == 2
+    open_buffer.buffer.watch_lost("pods")
+    open_buffer.buffer.put({"third": None})
+    assert len(open_buffer) == 2
+    open_buffer.buffer.watch_resumed("pods")  # what can be proven without it is
+    open_buffer.wait(lambda: len(open_buffer) == 3)
+    assert open_buffer.catch_ups[-1] == {"nodes"}
+    open_buffer.caught_up.clear()
+    open_buffer.buffer.watch_resumed("nodes")
+    assert open_buffer.buffer.given_up == frozenset()
+    open_buffer.buffer.put({"fourth": None})
+    assert len(open_buffer) == 3
 
 
-def test_what_cannot_be_proven_is_not_held_for_ever(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_proven_is_not_held_for_ever(open_buffer: Released, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordering, "MAX_HOLD_SECONDS", 0.3)
-    opened.provable.clear()
-    opened.gate.lost("pods")
-    opened.gate.back("pods")
-    opened.gate.put({"pod": None})
-    assert not opened
-    opened.wait(lambda: bool(opened))
-    opened.gate.put({"other": None})
-    assert len(opened) == 2
+    open_buffer.caught_up.clear()
+    open_buffer.buffer.watch_lost("pods")
+    open_buffer.buffer.watch_resumed("pods")
+    open_buffer.buffer.put({"pod": None})
+    assert not open_buffer
+    open_buffer.wait(lambda: bool(open_buffer))
+    open_buffer.buffer.put({"other": None})
+    assert len(open_buffer) == 2
 
 
-def test_a_proof_that_somebody_asks_for_counts(opened: Opened) -> None:
-    opened.provable.clear()
-    opened.gate.lost("pods")
-    opened.gate.back("pods")
-    opened.gate.put({"pod": None})
+def test_a_proof_that_somebody_asks_for_counts(open_buffer: Released) -> None:
+    open_buffer.caught_up.clear()
+    open_buffer.buffer.watch_lost("pods")
+    open_buffer.buffer.watch_resumed("pods")
+    open_buffer.buffer.put({"pod": None})
     with pytest.raises(TimeoutError, match="not now"):
-        opened.gate.prove(time.monotonic() + 1)
-    opened.provable.set()
-    opened.gate.prove(time.monotonic() + 1)
-    assert opened == [{"pod": None}]
+        open_buffer.buffer.catch_up(time.monotonic() + 1)
+    open_buffer.caught_up.set()
+    open_buffer.buffer.catch_up(time.monotonic() + 1)
+    assert open_buffer == [{"pod": None}]
 
 
-def test_a_proof_says_nothing_of_a_watch_that_is_away(opened: Opened) -> None:
-    opened.gate.lost("pods")
-    with pytest.raises(TimeoutError, match="come and go"):
-        opened.gate.prove(time.monotonic() + 0.05)
+def test_a_proof_says_nothing_of_a_watch_that_is_away(open_buffer: Released) -> None:
+    open_buffer.buffer.watch_lost("pods")
+    with pytest.raises(TimeoutError, match="keep breaking"):
+        open_buffer.buffer.catch_up(time.monotonic() + 0.05)
 
 
 def test_what_is_not_taken_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +207,12 @@ def test_what_is_not_taken_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> 
             raise ValueError
         taken.append(dict(units))
 
-    gate = ChangeBuffer(apply, lambda deadline, without: None, lambda: None)
-    gate.start()
-    gate.put({"a": None})
-    gate.begin()
+    buffer = ChangeBuffer(apply, lambda deadline, without: None, lambda: None)
+    buffer.start()
+    buffer.put({"a": None})
+    buffer.all_listed()
     end = time.monotonic() + 30
     while not taken and time.monotonic() < end:
         time.sleep(0.01)
-    gate.stop()
+    buffer.stop()
     assert taken == [{"a": None}]

@@ -80,21 +80,21 @@ def test_a_list_that_the_watch_has_passed_is_not_read_on(
     (reflector,) = (one for one in reader.source._reflectors if one.resource.kind == "Namespace")
     deadline = time.monotonic() + 60
     api.apply([pod("other", {"at": f"n{time.monotonic_ns()}"})])  # no namespace: their watch says nothing
-    mark = reflector.mark(deadline)
-    assert mark is not None
-    assert len(mark.versions) > 1
+    checkpoint = reflector.checkpoint(deadline)
+    assert checkpoint is not None
+    assert len(checkpoint.versions) > 1
     api.kubectl("label", "namespace", "reading", "--overwrite", f"now=n{time.monotonic_ns()}")
-    reader.until(lambda: (reflector.known.seen or 0) > mark.number)
-    assert reflector.reach(mark, deadline)
+    reader.until(lambda: (reflector.progress.resource_version or 0) > checkpoint.number)
+    assert reflector.wait_for(checkpoint, deadline)
     pages = []
 
     def count(raw: object) -> ListPage:
         page = list_page(raw)
         pages.append(page)
-        return page._replace(number=mark.number)  # as if it had been asked for before
+        return page._replace(number=checkpoint.number)  # as if it had been asked for before
 
-    monkeypatch.setattr(reflector, "list_page", count)
-    assert reflector.mark(deadline) is None
+    monkeypatch.setattr("controller.sources.kubernetes.reflector.list_page", count)
+    assert reflector.checkpoint(deadline) is None
     assert len(pages) == 1
     assert pages[0].token
     api.delete([pod("other")])

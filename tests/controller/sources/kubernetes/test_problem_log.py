@@ -11,8 +11,8 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
+from controller.sources.kubernetes.problem_log import FailedRequest, ReadProblemLog, problem_lines
 from controller.sources.kubernetes.stream import ApiError
-from controller.sources.kubernetes.trouble import FailedRequest, ReadProblemLog, problem_lines
 from tests.helpers.api_server.server import ApiServer, free_ports, write_kubeconfig
 from tests.helpers.controller.kubernetes_source import RunningSource
 
@@ -32,14 +32,14 @@ def read_for(credentials: Path, seconds: float) -> Lines:
 
 
 def test_a_fault_of_the_server_is_one_line_for_all_kinds() -> None:
-    trouble = ReadProblemLog()
+    problem_log = ReadProblemLog()
     with capture_logs() as lines:
         for plural in ("pods", "nodes", "namespaces") * 50:
-            trouble.failed("https://a", plural, ApiError(0, "Connection refused"))
-        trouble.failed("https://a", "pods", ApiError(401, "HTTP 401: Unauthorized"))
+            problem_log.failed("https://a", plural, ApiError(0, "Connection refused"))
+        problem_log.failed("https://a", "pods", ApiError(401, "HTTP 401: Unauthorized"))
         for plural in ("pods", "nodes", "namespaces"):
-            trouble.ended("https://a", plural)
-            trouble.ended("https://a", plural)
+            problem_log.recovered("https://a", plural)
+            problem_log.recovered("https://a", plural)
     assert [line["event"] for line in said(lines)] == [AWAY, AWAY, AWAY, BACK]
     assert [line.get("reason") for line in lines][:2] == ["Connection refused", "HTTP 401: Unauthorized"]
     assert all(line["server"] == "https://a" for line in lines)
