@@ -90,7 +90,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
     pods = 0
     for name, bridge in world.bridges.items():
         switch = core.switch_of(name)
-        reading = world.kept_reading(name)
+        reading = world.kept_binding(name)
         pods += len(reading.binding.pods) if reading else 0
         if world.owners.refusal(name) and (bridge.node, bridge.name) in switches:
             continue  # who calls itself by another node's name says nothing of that one

@@ -86,8 +86,8 @@ class BatchMeter:
         plan = core.world.plan_of(name) if name else None
         if name is None or plan is None:
             return
-        pods = {pod_binding.ofport: pod_binding.pod for pod_binding in plan.view.pods}
-        parts = plan.rules.rules
+        pods = {pod_binding.ofport: pod_binding.pod for pod_binding in plan.binding.pods}
+        parts = plan.rules_by_number()
         isolated = isolating_policies(core, pods.values())
         readings: dict[Hashable, CounterSample] = {}
         for key, counters in event.counters.items():

@@ -374,7 +374,7 @@ class Reconciler:
                     return
         if self._replan_at is None:
             self.contained_errors.pop("the cluster", None)
-        concerned, self.world.replanned = self.world.replanned | changed.keys(), set()
+        concerned = self.world.take_replanned() | changed.keys()
         for name in concerned & self._serving.keys():
             if self._dpid_of(name) != self._serving[name]:
                 self._release(name)
@@ -432,7 +432,7 @@ class Reconciler:
             try:
                 bridge, switch = self.world.bridges[name], self.switch_of(name)
                 realized = switch is not None and switch.realized
-                wanted = self.ports.wanted(bridge, self.world.reading(name).binding, realized, now)
+                wanted = self.ports.wanted(bridge, self.world.binding(name).binding, realized, now)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._blame(f"ports of bridge {name[1]} at {name[0]}", error)
                 self._unmarkable.add(name)
@@ -447,9 +447,8 @@ class Reconciler:
         """What is kept out, shut or left as it is because handling it failed."""
         for (kind, key), reason in self.world.rejected.reasons.items():
             yield Problem("the controller", f"{kind} {key}", "", reason)
-        for ref, reason in self.world.engine.failures.items():
-            place = f"{ref.direction.value}[{ref.number}]"
-            yield Problem("the controller", f"NetworkPolicy {ref.policy}", place, reason)
+        for policy, place, reason in self.world.rule_errors():
+            yield Problem("the controller", f"NetworkPolicy {policy}", place, reason)
         for name, failure in self.world.failures.items():
             yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
         for what, reason in self.contained_errors.items():

@@ -56,7 +56,7 @@ def parse_key(text: str) -> Key:
 
 def isolating_policies(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
     """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name."""
-    return core.world.engine.isolating(pods)
+    return core.world.isolating_policies(pods)
 
 
 # -- one pod -------------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | 
     plan = core.world.plan_of(name) if name else None
     if plan is not None and ofport in plan.refused:
         shown = replace(shown, reason=plan.refused[ofport])
-    subjects = core.world.engine.subjects_of(key) if name is not None else []
+    subjects = core.world.subject_sets_of(key) if name is not None else []
     parts = [part for one in subjects for part in tracked_rules_on(one)]
     names = isolating_policies(core, [key])
     return PodDetail(
@@ -124,7 +124,9 @@ def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Directio
     if plan is None:
         return NO_HIT_COUNTS
     wanted = (DENY_KINDS[direction], ofport)
-    keys = [key for key in plan.flows_of(ofport) if key in plan.flows and read_cookie(plan.flows[key].cookie) == wanted]
+    keys = [
+        key for key in plan.port_flows(ofport) if key in plan.flows and read_cookie(plan.flows[key].cookie) == wanted
+    ]
     return _sum(_counters(core, name).get(key) for key in keys)
 
 
@@ -133,24 +135,18 @@ def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Directio
 
 def policy_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
     """The bridges that have pods which a policy selects."""
-    index = core.world.engine.index
-    found = {name for n in _subjects(core, key) for name, _ in core.world.ports_of(index.pods[n].key)}
+    found = {name for pod in core.world.subjects_of_policy(key) for name, _ in core.world.ports_of(pod.key)}
     return sorted(found)
-
-
-def _subjects(core: Reconciler, key: Key) -> Collection[int]:
-    policy = core.world.cluster.policies.get(key) if core.world.cluster else None
-    return core.world.engine.index.select(key.namespace, policy.subjects) if policy else frozenset()
 
 
 def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
     """Everything about a policy, with what the status says of it."""
-    pods = sorted((core.world.engine.index.pods[n] for n in _subjects(core, key)), key=lambda pod: pod.key)
+    pods = sorted(core.world.subjects_of_policy(key), key=lambda pod: pod.key)
     counts: dict[BridgeName, int] = {}
     for pod in pods:
         for name, _ in core.world.ports_of(pod.key):
             counts[name] = counts.get(name, 0) + 1
-    parts = core.world.engine.parts_of(key)
+    parts = core.world.rules_of_policy(key)
     return PolicyDetail(
         policy=view,
         subjects=tuple(_subject(core, pod) for pod in pods[:MAX_LISTED]),
@@ -179,7 +175,7 @@ def _left_out(core: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Itera
 
 
 def _nothing(core: Reconciler, key: Key) -> str:
-    if not _subjects(core, key):
+    if not core.world.subjects_of_policy(key):
         return "the policy selects no pod"
     return "nobody matches its peers, or has a port of that name"
 
@@ -229,9 +225,8 @@ def _rule(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) 
 
 
 def _peer(core: Reconciler, net: Net) -> PeerView:
-    index = core.world.engine.index
-    numbers = sorted(index.claimants(net))[:MAX_PODS_PER_ADDRESS] if net.is_host else []
-    return PeerView(str(net), tuple(sorted(str(index.pods[n].key) for n in numbers)))
+    pods = core.world.pods_with_address(net)[:MAX_PODS_PER_ADDRESS] if net.is_host else []
+    return PeerView(str(net), tuple(sorted(map(str, pods))))
 
 
 def _service(service: Service) -> str:
@@ -248,7 +243,7 @@ def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) 
     found = []
     for name in bridges:
         plan = core.world.plan_of(name)
-        key = plan.rules.hit(part.identity) if plan else None
+        key = plan.rule_flow(part.identity) if plan else None
         if key is not None:
             found.append(_counters(core, name).get(key))
     return _sum(found)

@@ -34,8 +34,8 @@ def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
     if switch is None:
         return []
     plan = core.world.plan_of(name)
-    rules = plan.rules.rules if plan else {}
-    pod_bindings = plan.view.pods if plan else ()
+    rules = plan.rules_by_number() if plan else {}
+    pod_bindings = plan.binding.pods if plan else ()
     pods = {a.ofport: str(a.pod) for a in pod_bindings}
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
     deniers = _deniers(core, pod_bindings)

@@ -29,7 +29,7 @@ def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersC
     if switch is None or name is None:
         return []
     plan = core.world.plan_of(name)
-    pods = {one.ofport: str(one.pod) for one in plan.view.pods} if plan else {}
+    pods = {one.ofport: str(one.pod) for one in plan.binding.pods} if plan else {}
     found = []
     for began, ofports in zip((True, False), switch.invalid.take_news(), strict=True):
         if ofports:

@@ -90,14 +90,13 @@ class IncrementalViews:
 
     def _look(self, core: Reconciler, _: float) -> CoreState:
         world = core.world
-        self._dirty |= world.bridges_to_show
-        world.bridges_to_show = set()
+        self._dirty |= world.take_bridges_to_show()
         for dpid in self._dpids:
             if (name := core.bridge_of(dpid)) is not None:
                 self._dirty.add(name)
         self._dpids = set()
         return CoreState(
-            bridges={name: (bridge, world.kept_reading(name)) for name, bridge in world.bridges.items()},
+            bridges={name: (bridge, world.kept_binding(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=core.problems,
             contained=(*core.contained_problems(), *core.without_bridge()),
@@ -203,7 +202,7 @@ class IncrementalViews:
             pods += [(one.pod, bridge.node) for one in reading.binding.pods] if reading else []
 
         def look(core: Reconciler, part: Sequence[tuple[Key, str]]) -> None:
-            number = core.world.engine.index.number
+            number = core.world.pod_numbers
             found.update((number[key], node) for key, node in part if key in number)
 
         self._read_few(pods, look)

@@ -23,7 +23,6 @@ from flows.bridge.state import BindingResult, BridgeState, InterfaceState, PodBi
 from flows.cluster.model import Cluster, Direction, Key, Policy
 from flows.pipeline.pod_limits import METERED, meter_number
 from flows.pipeline.tables import TABLE_NAMES
-from flows.policy.policy_notes import policy_notes
 
 MAX_NODES_NAMED = 10  # named as those that hold up a policy
 MAX_MISSING_LINES = 1000  # of what is missing
@@ -48,7 +47,7 @@ def _directions(found: frozenset[Direction]) -> tuple[str, ...]:
 def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
     """Every bridge of ours, by node and name."""
     world = core.world
-    views = [switch_view(core, name, ports_of(world.bridges[name], world.reading(name)), now) for name in world.bridges]
+    views = [switch_view(core, name, ports_of(world.bridges[name], world.binding(name)), now) for name in world.bridges]
     return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
 
@@ -111,7 +110,7 @@ def pod_views(core: Reconciler) -> tuple[PodView, ...]:
         return ()
     found: dict[Key, PodView] = {}
     for name in core.world.bridges:
-        pod_bindings = core.world.reading(name).binding.pods
+        pod_bindings = core.world.binding(name).binding.pods
         found.update(pods_on(core, name, pod_bindings))
     nodes = {bridge.node for bridge in core.world.bridges.values()}
     found.update(pods_without_port(cluster, nodes, found, cluster.pods))
@@ -137,7 +136,7 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
         ofport=pod_binding.ofport,
         addresses=tuple(map(str, pod_binding.addresses)),
         mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
-        isolated=_directions(core.world.engine.isolated(pod_binding.pod)),
+        isolated=_directions(core.world.isolation(pod_binding.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=core.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
         reason=_pod_reason(switch, bridge, pod_binding),
@@ -188,12 +187,10 @@ def policy_view(
     core: Reconciler, policy: Policy, behind: Mapping[int, str], out: Mapping[str, Set[BridgeName]]
 ) -> PolicyView:
     """One policy; `behind` is what `pods_behind` says, `out` what the world says it leaves out."""
-    members = core.world.engine.index.select(policy.key.namespace, policy.subjects)
+    members = core.world.selected_pods(policy.key.namespace, policy.subjects)
     reasons = [*policy.errors, *_left_out(core, policy.key, out)]
     reasons += [f"not yet in force on {node}" for node in _waiting_for(members, behind)]
-    # What was kept out is not known to the engine as it stands.
-    known = ("NetworkPolicy", policy.key) not in core.world.rejected.reasons
-    notes = policy_notes(core.world.engine.index, policy) if known else ()
+    notes = core.world.notes_on_policy(policy)
     isolates = _directions(policy.isolates)
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
 
@@ -223,11 +220,11 @@ def _waiting_for(members: Collection[int], behind: Mapping[int, str]) -> list[st
 
 def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
     """The numbers of pods on switches that do not have all their flows yet, and the switch's node."""
-    number = core.world.engine.index.number
+    number = core.world.pod_numbers
     found: dict[int, str] = {}
     for name in unrealized_bridges(core):
         node = core.world.bridges[name].node
-        pods = (number.get(a.pod) for a in core.world.reading(name).binding.pods)
+        pods = (number.get(a.pod) for a in core.world.binding(name).binding.pods)
         found.update((n, node) for n in pods if n is not None)
     return found
 

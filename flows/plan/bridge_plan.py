@@ -1,8 +1,16 @@
-"""Everything one bridge shall have, kept piece by piece: the bridge itself, each port, the flood's chunks, the rules.
+"""The desired flows of one bridge, kept as its ports and the policy change.
 
-A change costs the pieces that it changes; `take` says which flows came, went or differ. Equal to `render` of the same
-switch and policy, which is what tests hold it to. What cannot be rendered is contained here: a port whose flows cannot
-be made has none and so stays shut, rules that cannot be made are left out and their pods cut off.
+Theory of operation. The flows are made of pieces, each with a number: those that all bridges of a datapath type share,
+those of the bridge itself, one piece for each pod's port (its ofport), one for each chunk of ports that floods go to,
+and one flow that sends a flood to all chunks. The flows of rules come from `rules`. A change renders the pieces that it
+touches, `pieces` works out which flows really differ, and `take` hands those out.
+
+Example. Pod `x/a` behind ofport 7 becomes isolated for ingress. `isolate(7, {INGRESS})` renders piece 7 again: its keys
+are the same, and the bodies of its default-deny flows differ. `take` returns those keys with the bodies that they had.
+
+The flows equal those of `render.reference.render` for the same binding and policy, which tests verify. What cannot be
+rendered is contained: a port whose flows raise has none, so that its packets are dropped, and rules that raise are left
+out, so that isolated pods receive nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ from flows.pipeline.tables import PipelineError
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.plan.rules import BridgeRules, PeersWatcher
+from flows.policy.tracked_sets import TrackedRule
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
@@ -28,14 +37,14 @@ from flows.wire.values import Body, FlowKey
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 IsolationOf = Callable[[Key], frozenset[Direction]]
 
-# Numbers of pieces: ports have their ofport, and where two want one flow the smaller number has it.
-_SHARED = -1  # what all bridges have
+# Numbers of pieces; a port's piece has its ofport. Where two pieces have the same flow, the smaller number wins.
+_FIXED = -1  # what all bridges have
 _BRIDGE = 0
-_EVERYBODY = MAX_OFPORT + 1
-_CHUNKS = _EVERYBODY + 1  # and the chunk's number
+_FLOOD = MAX_OFPORT + 1
+_FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
 
-# There are four of these, and very many pods.
-_SAME = {one: one for one in map(frozenset, ((), (EGRESS,), (INGRESS,), (EGRESS, INGRESS)))}
+# One object for each of the four sets, since very many ports refer to them.
+_SHARED_ISOLATION = {one: one for one in map(frozenset, ((), (EGRESS,), (INGRESS,), (EGRESS, INGRESS)))}
 
 
 class RenderedPort(NamedTuple):
@@ -46,10 +55,10 @@ class RenderedPort(NamedTuple):
 
 
 class BridgePlan:
-    """The desired flows of one bridge as `flows`: encoded, bodies by their keys.
+    """`flows` are the desired flows: bodies by key.
 
-    `error` says why rules are left out, "" when they are not: their pods are then cut off. `refused` has the ports
-    whose flows cannot be made, by ofport, and why.
+    `error` says why all rules are left out, "" when they are not. `refused` has the ports whose flows cannot be made,
+    by ofport, and why.
     """
 
     __slots__ = (
@@ -62,70 +71,102 @@ class BridgePlan:
         self.refused: dict[int, str] = {}
         self.rules = BridgeRules(userspace, encoder, watch)
         self._encoder = encoder
-        self._pieces: Pieces = Pieces()
+        self._pieces = Pieces()
         self.flows = self._pieces.flows
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._bridge: BridgeBinding | None = None
-        self._chunks: dict[int, set[int]] = {}  # the ports that the flood goes to
+        self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk
 
-    @property
-    def view(self) -> Binding:
-        """The switch and its ports as they are rendered."""
-        pods = sorted((port.pod for port in self._ports.values()), key=attrgetter("ofport"))
-        own, mac, uplink, answered = self._bridge or BridgeBinding()
-        return Binding(own, mac, uplink, tuple(pods), self.userspace, answered)
+    # -- changes -----------------------------------------------------------------------------------------------------
 
-    def set_view(self, view: Binding, isolated: IsolationOf) -> None:
-        """The switch and its ports are these now. The caller updates the rules of pods that came or went."""
-        if self.userspace != view.userspace:
+    def set_binding(self, binding: Binding, isolated: IsolationOf) -> None:
+        """The bridge and its ports are these now. The caller updates the rules of pods that came or went.
+
+        Raises ValueError for another datapath type than the plan's: that needs a new plan.
+        """
+        if self.userspace != binding.userspace:
             raise ValueError("a bridge that changed its datapath type needs a new plan")
-        wanted = {pod.ofport: pod for pod in view.pods}
-        gone = [ofport for ofport in self._ports if ofport not in wanted]
-        came = [pod for ofport, pod in wanted.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
-        self.update(
-            BridgeBinding(view.node_addresses, view.local_mac, view.uplink, view.confirmed_addresses),
-            gone,
-            came,
-            isolated,
-        )
+        new = {pod.ofport: pod for pod in binding.pods}
+        gone = [ofport for ofport in self._ports if ofport not in new]
+        came = [pod for ofport, pod in new.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
+        bridge = BridgeBinding(binding.node_addresses, binding.local_mac, binding.uplink, binding.confirmed_addresses)
+        self.update(bridge, gone, came, isolated)
 
     def update(
         self, bridge: BridgeBinding, gone: Iterable[int], came: Collection[PodBinding], isolated: IsolationOf
     ) -> None:
-        """The bridge is this now; these ports are gone, and these are new or differ."""
+        """The bridge is this now; these ofports are gone, and these ports are new or differ."""
         before = self._bridge
         chunks: set[int] = set()
         for ofport in gone:
-            self._clear(ofport, chunks)
+            self._remove_port(ofport, chunks)
         if bridge != before:
             self._bridge = bridge
             if before is None:
-                self._pieces.put(_SHARED, *self._encoder.same(self.userspace))
-            self._render(_BRIDGE, partial(render_bridge, binding=self.view))
+                self._pieces.put(_FIXED, *self._encoder.fixed_flows(self.userspace))
+            self._render(_BRIDGE, partial(render_bridge, binding=self.binding))
         for pod in came:
-            self._fill(pod, isolated(pod.pod))
-            self._flood(pod.ofport, bool(pod.addresses) and pod.ofport not in self.refused, chunks)
+            self._put_port(pod, isolated(pod.pod))
+            self._set_flooded(pod.ofport, bool(pod.addresses) and pod.ofport not in self.refused, chunks)
         if chunks or before is None or before.uplink != bridge.uplink:
             self._render_flood(chunks, before)
-
-    def flows_of(self, ofport: int) -> tuple[FlowKey, ...]:
-        """The keys of the flows that a pod's port wants; none for a port that is not a pod's, or stays shut."""
-        return self._pieces.keys(ofport)
 
     def isolate(self, ofport: int, directions: frozenset[Direction]) -> None:
         """The directions in which policy isolates the pod at a port are these."""
         port = self._ports.get(ofport)
         if port is not None and port.isolated != directions:
-            # Which flows there are does not depend on it, only what they do.
+            # The keys do not depend on isolation, only the bodies do.
             chunks: set[int] = set()
-            self._fill(port.pod, directions)
-            self._flood(ofport, bool(port.pod.addresses) and ofport not in self.refused, chunks)
+            self._put_port(port.pod, directions)
+            self._set_flooded(ofport, bool(port.pod.addresses) and ofport not in self.refused, chunks)
             if chunks:
                 self._render_flood(chunks, self._bridge)
 
-    def _fill(self, pod: PodBinding, isolated: frozenset[Direction]) -> None:
-        """Make a port's flows; it has none where that cannot be done, for then it must stay shut."""
-        isolated = _SAME[isolated]
+    def take(self) -> dict[FlowKey, Body | None]:
+        """The keys of `flows` that came, went or differ since the last call.
+
+        With each is the body before, None where there was no flow.
+        """
+        try:
+            changed = self.rules.take()
+            self.error = ""
+        except (FlowError, PipelineError) as error:
+            changed = self.rules.drop()
+            self.error = f"policy rules cannot be rendered, isolated pods are cut off: {error}"
+        self._pieces.write_all(changed)
+        return self._pieces.take()
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def binding(self) -> Binding:
+        """The bridge and its ports as they are rendered."""
+        pods = sorted((port.pod for port in self._ports.values()), key=attrgetter("ofport"))
+        own, mac, uplink, answered = self._bridge or BridgeBinding()
+        return Binding(own, mac, uplink, tuple(pods), self.userspace, answered)
+
+    def port_flows(self, ofport: int) -> tuple[FlowKey, ...]:
+        """The keys of the flows of a pod's port; none for any other port, and for a port in `refused`."""
+        return self._pieces.keys(ofport)
+
+    def rules_by_number(self) -> dict[int, TrackedRule]:
+        """The rules that have subjects on this bridge, by conjunction id."""
+        return self.rules.by_number()
+
+    def rule_flow(self, identity: bytes) -> FlowKey | None:
+        """The key of the flow that counts what a rule allows on this bridge; None where the rule has no flows."""
+        return self.rules.hit_flow(identity)
+
+    @property
+    def namespaces_left_out(self) -> frozenset[str]:
+        """The namespaces with rules that are left out of this bridge, because there would be too many flows."""
+        return self.rules.namespaces_left_out
+
+    # -- pieces ------------------------------------------------------------------------------------------------------
+
+    def _put_port(self, pod: PodBinding, isolated: frozenset[Direction]) -> None:
+        """Make a port's flows. A port whose flows raise has none, so that its packets are dropped."""
+        isolated = _SHARED_ISOLATION[isolated]
         self._ports[pod.ofport] = RenderedPort(pod, isolated)
         try:
             keys, bodies = self._encoder.pod(pod, isolated)
@@ -136,19 +177,19 @@ class BridgePlan:
         else:
             self.refused.pop(pod.ofport, None)
 
-    def _clear(self, ofport: int, chunks: set[int]) -> None:
+    def _remove_port(self, ofport: int, chunks: set[int]) -> None:
         if self._ports.pop(ofport, None) is not None:
             self.refused.pop(ofport, None)
             self._pieces.drop(ofport)
-            self._flood(ofport, False, chunks)
+            self._set_flooded(ofport, False, chunks)
 
-    def _flood(self, ofport: int, wanted: bool, changed: set[int]) -> None:
-        """Whether the flood goes to a port; `changed` gets the chunk where that is new."""
+    def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:
+        """Whether floods go to a port; `changed` gets the port's chunk where that differs."""
         number = flood_chunk(ofport)
         chunk = self._chunks.setdefault(number, set())
-        if wanted != (ofport in chunk):
+        if flooded != (ofport in chunk):
             changed.add(number)
-            if wanted:
+            if flooded:
                 chunk.add(ofport)
             else:
                 chunk.discard(ofport)
@@ -156,35 +197,24 @@ class BridgePlan:
             del self._chunks[number]
 
     def _render_flood(self, changed: set[int], before: BridgeBinding | None) -> None:
-        """The chunks that changed; and the flow that calls them all, if there are others or another uplink."""
+        """Render the chunks that changed, and the flow to all chunks if a chunk came or went or the uplink differs."""
         pieces, uplink = self._pieces, self._bridge.uplink if self._bridge else None
-        anew = before is None or before.uplink != uplink
+        differs = before is None or before.uplink != uplink
         for number in changed:
             ports = self._chunks.get(number)
-            keys = pieces.keys(_CHUNKS + number)
-            anew |= bool(keys) != bool(ports)
+            keys = pieces.keys(_FLOOD_CHUNKS + number)
+            differs |= bool(keys) != bool(ports)
             if not ports:
-                pieces.drop(_CHUNKS + number)
+                pieces.drop(_FLOOD_CHUNKS + number)
             elif keys:
-                pieces.put(_CHUNKS + number, keys, (self._encoder.outputs(sorted(ports)),))
+                pieces.put(_FLOOD_CHUNKS + number, keys, (self._encoder.outputs(sorted(ports)),))
             else:
-                self._render(_CHUNKS + number, partial(render_flood_chunk, chunk=number, ports=ports))
-        if anew:
-            self._render(_EVERYBODY, partial(render_flood_to_all, chunks=self._chunks, uplink=uplink))
+                self._render(_FLOOD_CHUNKS + number, partial(render_flood_chunk, chunk=number, ports=ports))
+        if differs:
+            self._render(_FLOOD, partial(render_flood_to_all, chunks=self._chunks, uplink=uplink))
 
     def _render(self, piece: int, render: Callable[[FlowSet], None]) -> None:
         found = FlowSet()
         render(found)
         encoded = [self._encoder.flow(flow) for flow in found.flows()]
         self._pieces.put(piece, tuple([key for key, _ in encoded]), [body for _, body in encoded])
-
-    def take(self) -> dict[FlowKey, Body | None]:
-        """The keys of `flows` that came, went or differ since the last call, with what was there before."""
-        try:
-            changed = self.rules.take()
-            self.error = ""
-        except (FlowError, PipelineError) as problem:
-            changed = self.rules.drop()
-            self.error = f"policy rules cannot be rendered, isolated pods are cut off: {problem}"
-        self._pieces.write_all(changed)
-        return self._pieces.take()

@@ -1,10 +1,25 @@
-"""The clause flows of one bridge and direction, kept as its rules and their sets change.
+"""The clause flows of one bridge and direction, kept as rules and the sets that they refer to change.
 
-A rule has a clause of subjects, and one each of peers and services where it restricts them. What a clause is about is
-its source: a set that several rules may share. So each element is kept with the sources that it is in, and each source
-with its rules: an element that comes to a source costs one flow, however many rules that flow then names.
+Theory of operation. A rule has up to three dimensions: subjects, peers and services. Each names a set of elements
+(ofports, prefixes, matches), which several rules may share. A clause flow matches one element, and its actions name the
+conjunctions of all rules with that element in a dimension. So this keeps
 
-Flows with more rules than a message can hold have them spread over bands of priorities, as `render_rules` does.
+- for each set, the dimensions of the rules that use it;
+- for each element, the set that it is in, or the *shared clause* of all its sets if there are several.
+
+An element that comes to a set then costs one flow, and elements of the same sets share one body.
+
+Example. Rules 1 and 2 use the set of peers A, rule 3 uses B. 10.0.0.1 is in A, 10.0.0.2 in A and B:
+
+    ct_nw_src=10.0.0.1    conjunction(1,2/3),conjunction(2,2/3)                       body of A
+    ct_nw_src=10.0.0.2    conjunction(1,2/3),conjunction(2,2/3),conjunction(3,2/2)    body of {A, B}
+
+If 10.0.0.1 comes to B as well, it is *toggled*: it goes to the shared clause {A, B}, whose body exists. If rule 2 goes,
+the bodies of A and of {A, B} are encoded again, and all their elements are *dirty*.
+
+A flow's actions must fit into one OpenFlow message. Where they do not, the rules are spread over bands of priorities by
+their numbers, as `render_rules` does (`conj_id % bands`); where even the most bands do not suffice, rules of some
+namespaces are left out. Only `rules` talks to this; which rules and sets exist is not decided here.
 """
 
 from __future__ import annotations
@@ -12,320 +27,337 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from flows.cluster.net import Net
-from flows.plan.encoder import Dimension, Element, FlowEncoder, KeyTemplates
+from flows.plan.encoder import Dimension, FlowEncoder
+from flows.plan.key_templates import BandTemplates, Element
 from flows.policy.tracked_sets import TrackedSet
 from flows.render import rules
 from flows.render.rules import Stage
 from flows.wire.values import Body, FlowKey
 
-# Ports of subjects, prefixes of peers, or what never changes: matches of services, and of anything.
+# Ofports of subjects, prefixes of peers, or matches of services (of `anything`: None), which never change.
 ElementSet = TrackedSet[int] | TrackedSet[Net] | frozenset[Element]
 
 
 class SharedClause:
-    """Rules that stand in the same flows: of one source, or of the `sources` that some elements have in common.
+    """The conjunctions that the same flows name: those of one set with several rules, or of the elements that are in
+    exactly these `sets`.
 
-    `bodies` are those of the flows, by band; None until they are asked for.
+    `bodies` are the flows' bodies by band; None until they are needed.
     """
 
-    __slots__ = ("bodies", "count", "members", "sources")
+    __slots__ = ("bodies", "count", "dimensions", "sets")
 
-    def __init__(self, sources: frozenset[ElementSet], members: dict[int, Dimension] | None) -> None:
-        self.sources = sources
-        self.members = members  # by number; of several sources they stand with these
-        self.count = 0  # elements that have these sources, where they are several
+    def __init__(self, sets: frozenset[ElementSet], dimensions: dict[int, Dimension] | None) -> None:
+        self.sets = sets
+        self.dimensions = dimensions  # by conjunction id, for one set; None for several sets
+        self.count = 0  # elements in exactly these sets, for several sets
         self.bodies: dict[int, Body] | None = None
 
 
 class Clauses:
-    """Flows by their keys. `take` hands out what may have changed: bodies, None where a flow is gone.
+    """`take` hands out the flows that may have changed: bodies by key, None where a flow is gone.
 
-    `left_out` has the namespaces whose rules are missing in some flow, for even the most bands could not hold it.
+    `bands` is how many bands of priorities the flows use now.
     """
 
     __slots__ = (
-        "_at", "_crowds", "_crowds_of", "_dirty", "_encoder", "_first", "_hits", "_left", "_needs", "_rules",
-        "_short", "_spaces", "_turned", "bands", "stage",
+        "_bands_needed",
+        "_dirty",
+        "_dirty_rules",
+        "_emptied",
+        "_encoder",
+        "_first_band",
+        "_left_out",
+        "_namespaces",
+        "_sets_of",
+        "_shared",
+        "_shared_of_set",
+        "_toggled",
+        "_users",
+        "bands",
+        "stage",
     )  # fmt: skip
 
     def __init__(self, stage: Stage, encoder: FlowEncoder) -> None:
         self.stage = stage
         self.bands = 1
         self._encoder = encoder
-        self._first: KeyTemplates | None = None  # those of the first band, which is nearly always the only one
-        # Most sources have one rule.
-        self._rules: dict[ElementSet, Dimension | SharedClause] = {}
-        self._at: dict[Element, ElementSet | SharedClause] = {}
-        self._crowds: dict[frozenset[ElementSet], SharedClause] = {}
-        self._crowds_of: dict[ElementSet, set[SharedClause]] = {}
-        self._left: set[SharedClause] = set()  # by all of their elements
-        self._needs: dict[SharedClause, int] = {}  # how many bands, where one is not enough
-        self._short: dict[SharedClause, frozenset[str]] = {}
-        self._spaces: dict[int, str] = {}  # the namespaces of rules, by number
-        # What changed since `take`: elements that came to a source or went, those whose rules differ, and rules.
-        self._turned: dict[Element, ElementSet | list[ElementSet]] = {}
+        self._first_band: BandTemplates | None = None  # nearly always the only one
+        # By set: the one rule that uses it, as most have, or several.
+        self._users: dict[ElementSet, Dimension | SharedClause] = {}
+        self._sets_of: dict[Element, ElementSet | SharedClause] = {}
+        self._shared: dict[frozenset[ElementSet], SharedClause] = {}
+        self._shared_of_set: dict[ElementSet, set[SharedClause]] = {}
+        self._emptied: set[SharedClause] = set()  # shared clauses that lost their last element
+        self._bands_needed: dict[SharedClause, int] = {}  # where one is not enough
+        self._left_out: dict[SharedClause, frozenset[str]] = {}  # namespaces
+        self._namespaces: dict[int, str] = {}  # of rules, by number
+        # Changes since `take`: elements that came to a set or went from it (the set, or several), elements whose flows
+        # differ, and rules that came or went.
+        self._toggled: dict[Element, ElementSet | list[ElementSet]] = {}
         self._dirty: set[Element] = set()
-        self._hits: set[int] = set()
+        self._dirty_rules: set[int] = set()
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def add(self, number: int, namespace: str) -> None:
-        """There is a rule of this number."""
-        self._spaces[number] = namespace
-        self._hits.add(number)
+        """A rule with this number is new."""
+        self._namespaces[number] = namespace
+        self._dirty_rules.add(number)
 
     def remove(self, number: int) -> None:
-        """The rule is gone."""
-        del self._spaces[number]
-        self._hits.add(number)
+        """A rule is gone."""
+        del self._namespaces[number]
+        self._dirty_rules.add(number)
 
-    def uses(self, source: ElementSet) -> bool:
-        """True when some rule has the source."""
-        return source in self._rules
+    def uses(self, element_set: ElementSet) -> bool:
+        """Whether any rule uses a set."""
+        return element_set in self._users
 
-    def use(self, source: ElementSet, elements: Collection[Element], member: Dimension) -> None:
-        """A rule has a source, which has these elements."""
-        known = self._rules.get(source)
+    def use(self, element_set: ElementSet, elements: Collection[Element], dimension: Dimension) -> None:
+        """A rule uses a set, which has these elements, for one of its dimensions."""
+        known = self._users.get(element_set)
         if known is None:
-            self._rules[source] = member
-            self._turn(source, elements)
+            self._users[element_set] = dimension
+            self._note_toggles(element_set, elements)
         else:
             if not isinstance(known, SharedClause):
-                members = {known.conjunction.conj_id: known}
-                known = self._rules[source] = SharedClause(frozenset(), members)
-            if known.members is not None:
-                known.members[member.conjunction.conj_id] = member
+                dimensions = {known.conjunction.conj_id: known}
+                known = self._users[element_set] = SharedClause(frozenset(), dimensions)
+            if known.dimensions is not None:
+                known.dimensions[dimension.conjunction.conj_id] = dimension
             self._dirty.update(elements)
             known.bodies = None
             self._forget(known)
-        self._stir(source)
+        self._invalidate_shared(element_set)
 
-    def leave(self, source: ElementSet, elements: Collection[Element], number: int) -> None:
-        """A rule has a source no more."""
-        known = self._rules[source]
-        if isinstance(known, SharedClause) and known.members is not None:
-            del known.members[number]
+    def leave(self, element_set: ElementSet, elements: Collection[Element], number: int) -> None:
+        """A rule uses a set no more."""
+        known = self._users[element_set]
+        if isinstance(known, SharedClause) and known.dimensions is not None:
+            del known.dimensions[number]
             known.bodies = None
             self._forget(known)
             self._dirty.update(elements)
-            if len(known.members) == 1:
-                (self._rules[source],) = known.members.values()
+            if len(known.dimensions) == 1:
+                (self._users[element_set],) = known.dimensions.values()
         else:
-            del self._rules[source]
-            self._turn(source, elements)
-        self._stir(source)
+            del self._users[element_set]
+            self._note_toggles(element_set, elements)
+        self._invalidate_shared(element_set)
 
-    def move(self, source: ElementSet, elements: Collection[Element]) -> None:
-        """Each of these elements came to a source that some rule has, or went from it."""
-        self._turn(source, elements)
+    def toggle(self, element_set: ElementSet, elements: Collection[Element]) -> None:
+        """Each of these elements came to a set that some rule uses, or went from it."""
+        self._note_toggles(element_set, elements)
 
-    def _turn(self, source: ElementSet, elements: Collection[Element]) -> None:
-        turned = self._turned
-        if not turned:
-            self._turned = dict.fromkeys(elements, source)
+    def _note_toggles(self, element_set: ElementSet, elements: Collection[Element]) -> None:
+        toggled = self._toggled
+        if not toggled:
+            self._toggled = dict.fromkeys(elements, element_set)
             return
-        if turned.keys().isdisjoint(elements):
-            turned.update(dict.fromkeys(elements, source))
+        if toggled.keys().isdisjoint(elements):
+            toggled.update(dict.fromkeys(elements, element_set))
             return
         for element in elements:
-            before = turned.get(element)
+            before = toggled.get(element)
             if before is None:
-                turned[element] = source
+                toggled[element] = element_set
             elif isinstance(before, list):
-                before.append(source)
+                before.append(element_set)
             else:
-                turned[element] = [before, source]
+                toggled[element] = [before, element_set]
 
-    def _stir(self, source: ElementSet) -> None:
-        for crowd in self._crowds_of.get(source, ()):
-            crowd.bodies = None
-            self._forget(crowd)
+    def _invalidate_shared(self, element_set: ElementSet) -> None:
+        for shared in self._shared_of_set.get(element_set, ()):
+            shared.bodies = None
+            self._forget(shared)
 
-    # -- where elements are ------------------------------------------------------------------------------------------
+    # -- which sets elements are in ----------------------------------------------------------------------------------
 
     def _apply(self) -> None:
-        """Bring the sources of elements up to date. An element that came to a source and went is where it was."""
-        if not self._turned:
+        """Bring `_sets_of` up to date. An element that came to a set and went again is where it was."""
+        if not self._toggled:
             return
-        turned, self._turned = self._turned, {}
-        self._dirty.update(turned)
-        at = self._at
-        # Elements that move alike are worked out once.
-        moves: dict[object, ElementSet | SharedClause | None] = {}
-        for element, sources in turned.items():
+        toggled, self._toggled = self._toggled, {}
+        self._dirty.update(toggled)
+        at = self._sets_of
+        # Many elements go the same way: work out each way once.
+        positions: dict[object, ElementSet | SharedClause | None] = {}
+        for element, sets in toggled.items():
             before = at.get(element)
-            if not isinstance(sources, list):
+            if not isinstance(sets, list):
                 if before is None:
-                    at[element] = sources
+                    at[element] = sets
                     continue
-                if sources is before:
+                if sets is before:
                     del at[element]
                     continue
-                sources = [sources]
-            name = before, *sources
-            if name in moves:
-                after = moves[name]
+                sets = [sets]
+            key = before, *sets
+            if key in positions:
+                after = positions[key]
             else:
-                after = moves[name] = self._moved(before, sources)
-            self._put(element, before, after)
-        if self._left:
-            for crowd in self._left:
-                if not crowd.count:
-                    self._disband(crowd)
-            self._left = set()
+                after = positions[key] = self._position_after(before, sets)
+            self._set_position(element, before, after)
+        if self._emptied:
+            for shared in self._emptied:
+                if not shared.count:
+                    self._remove_shared(shared)
+            self._emptied = set()
 
-    def _moved(
-        self, before: ElementSet | SharedClause | None, turned: Iterable[ElementSet]
+    def _position_after(
+        self, before: ElementSet | SharedClause | None, toggled: Iterable[ElementSet]
     ) -> ElementSet | SharedClause | None:
-        """Where an element is after these sources took it or gave it up."""
-        sources: set[ElementSet] = set()
+        """Where an element is after it came to or went from each of these sets."""
+        sets: set[ElementSet] = set()
         if before is not None:
-            sources.update(before.sources if isinstance(before, SharedClause) else (before,))
-        for source in turned:
-            if source in sources:
-                sources.discard(source)
+            sets.update(before.sets if isinstance(before, SharedClause) else (before,))
+        for element_set in toggled:
+            if element_set in sets:
+                sets.discard(element_set)
             else:
-                sources.add(source)
-        if len(sources) < 2:
-            return next(iter(sources), None)
-        name = frozenset(sources)
-        crowd = self._crowds.get(name)
-        if crowd is None:
-            crowd = self._crowds[name] = SharedClause(name, None)
-            for source in name:
-                self._crowds_of.setdefault(source, set()).add(crowd)
-        return crowd
+                sets.add(element_set)
+        if len(sets) < 2:
+            return next(iter(sets), None)
+        key = frozenset(sets)
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = self._shared[key] = SharedClause(key, None)
+            for element_set in key:
+                self._shared_of_set.setdefault(element_set, set()).add(shared)
+        return shared
 
-    def _put(
+    def _set_position(
         self, element: Element, before: ElementSet | SharedClause | None, after: ElementSet | SharedClause | None
     ) -> None:
         if isinstance(before, SharedClause):
             before.count -= 1
             if not before.count:
-                self._left.add(before)
+                self._emptied.add(before)
         if after is None:
-            self._at.pop(element, None)
+            self._sets_of.pop(element, None)
             return
-        self._at[element] = after
+        self._sets_of[element] = after
         if isinstance(after, SharedClause):
             after.count += 1
 
-    def _disband(self, crowd: SharedClause) -> None:
-        del self._crowds[crowd.sources]
-        for source in crowd.sources:
-            beside = self._crowds_of[source]
-            beside.discard(crowd)
-            if not beside:
-                del self._crowds_of[source]
-        self._forget(crowd)
+    def _remove_shared(self, shared: SharedClause) -> None:
+        del self._shared[shared.sets]
+        for element_set in shared.sets:
+            others = self._shared_of_set[element_set]
+            others.discard(shared)
+            if not others:
+                del self._shared_of_set[element_set]
+        self._forget(shared)
 
-    def _forget(self, crowd: SharedClause) -> None:
-        self._needs.pop(crowd, None)
-        self._short.pop(crowd, None)
+    def _forget(self, shared: SharedClause) -> None:
+        self._bands_needed.pop(shared, None)
+        self._left_out.pop(shared, None)
 
     # -- flows -------------------------------------------------------------------------------------------------------
 
     @property
-    def left_out(self) -> frozenset[str]:
-        """See above."""
-        return frozenset().union(*self._short.values())
+    def namespaces_left_out(self) -> frozenset[str]:
+        """The namespaces whose rules are missing in some flow, which even the most bands could not hold."""
+        return frozenset().union(*self._left_out.values())
 
     def take(self) -> dict[FlowKey, Body | None]:
         """The bodies of the flows that may have changed since the last call; None where one is gone."""
         self._apply()
         found: dict[FlowKey, Body | None] = {}
         dirty = list(self._dirty)
-        holders = self._holders(dirty)
-        bands = max(self._needs.values()) if self._needs else 1
+        users = self._users_at(dirty)
+        bands = max(self._bands_needed.values()) if self._bands_needed else 1
         if bands != self.bands:
-            found = self._gone()
-            self._restage(bands)
+            found = self._all_gone()
+            self._restart(bands)
             dirty = list(self._dirty)
-            holders = [self._rules_at(element) for element in dirty]
+            users = [self._user_at(element) for element in dirty]
         if dirty:
             self._dirty = set()
             for band in range(self.bands):
-                bodies = [None if one is None else self._body(one, band) for one in holders]
-                found.update(zip(self._frames(band).keys(dirty), bodies, strict=True))
-        if self._hits:
-            for number in self._hits:
-                found[self._hit(number)] = self._encoder.hit(self.stage, number) if number in self._spaces else None
-            self._hits = set()
+                bodies = [None if one is None else self._body(one, band) for one in users]
+                found.update(zip(self._templates(band).keys(dirty), bodies, strict=True))
+        if self._dirty_rules:
+            for number in self._dirty_rules:
+                found[self._hit_key(number)] = (
+                    self._encoder.hit_body(self.stage, number) if number in self._namespaces else None
+                )
+            self._dirty_rules = set()
         return found
 
-    def _holders(self, elements: Iterable[Element]) -> list[Dimension | SharedClause | None]:
-        """The rules that stand at each of these elements; it is noted how many bands they need."""
-        at, rules = self._at, self._rules
+    def _users_at(self, elements: Iterable[Element]) -> list[Dimension | SharedClause | None]:
+        """What names the conjunctions of each of these elements. Notes how many bands they need."""
+        at, rules = self._sets_of, self._users
         found: list[Dimension | SharedClause | None] = []
-        unknown: list[SharedClause] = []
+        unencoded: list[SharedClause] = []
         for element in elements:
-            source = at.get(element)
-            one = source if source is None or isinstance(source, SharedClause) else rules[source]
+            element_set = at.get(element)
+            one = element_set if element_set is None or isinstance(element_set, SharedClause) else rules[element_set]
             found.append(one)
             if isinstance(one, SharedClause) and one.bodies is None:
-                unknown.append(one)
-        for crowd in set(unknown) if unknown else ():
-            self._measure(crowd)
+                unencoded.append(one)
+        for shared in set(unencoded) if unencoded else ():
+            self._note_bands(shared)
         return found
 
     def drop(self) -> dict[FlowKey, Body | None]:
-        """All flows, as gone; the next `take` has all of them again."""
+        """All flows, as gone. The next `take` has all of them again."""
         self._apply()
-        found = self._gone()
-        self._restage(self.bands)
+        found = self._all_gone()
+        self._restart(self.bands)
         return found
 
-    def _gone(self) -> dict[FlowKey, Body | None]:
-        elements = list(self._dirty.union(self._at))
+    def _all_gone(self) -> dict[FlowKey, Body | None]:
+        elements = list(self._dirty.union(self._sets_of))
         found: dict[FlowKey, Body | None] = {}
         for band in range(self.bands):
-            found.update(dict.fromkeys(self._frames(band).keys(elements)))
-        found.update(dict.fromkeys(map(self._hit, self._hits.union(self._spaces))))
+            found.update(dict.fromkeys(self._templates(band).keys(elements)))
+        found.update(dict.fromkeys(map(self._hit_key, self._dirty_rules.union(self._namespaces))))
         return found
 
-    def _restage(self, bands: int) -> None:
-        """Everything is to be handed out again, in so many bands."""
+    def _restart(self, bands: int) -> None:
+        """Have the next `take` hand out everything, in so many bands."""
         self.bands = bands
-        self._dirty.update(self._at)
-        self._hits.update(self._spaces)
-        for one in [*self._rules.values(), *self._crowds.values()]:
+        self._dirty.update(self._sets_of)
+        self._dirty_rules.update(self._namespaces)
+        for one in [*self._users.values(), *self._shared.values()]:
             if isinstance(one, SharedClause):
                 one.bodies = None
 
-    def hit(self, number: int) -> FlowKey | None:
-        """The key of the flow that the rule with this number ends in, None where there is no such rule."""
-        return self._hit(number) if number in self._spaces else None
+    def hit_flow(self, number: int) -> FlowKey | None:
+        """The key of a rule's `conj_id` flow; None where there is no such rule."""
+        return self._hit_key(number) if number in self._namespaces else None
 
-    def _hit(self, number: int) -> FlowKey:
-        """The key of the flow that a complete rule ends in."""
-        return self._frames(number % self.bands).hit.key(number)
+    def _hit_key(self, number: int) -> FlowKey:
+        return self._templates(number % self.bands).hit.key(number)
 
-    def _frames(self, band: int) -> KeyTemplates:
+    def _templates(self, band: int) -> BandTemplates:
         if band:
-            return self._encoder.frames(self.stage, band)
-        if self._first is None:
-            self._first = self._encoder.frames(self.stage, 0)
-        return self._first
+            return self._encoder.key_templates(self.stage, band)
+        if self._first_band is None:
+            self._first_band = self._encoder.key_templates(self.stage, 0)
+        return self._first_band
 
-    def _rules_at(self, element: Element) -> Dimension | SharedClause | None:
-        at = self._at.get(element)
-        return at if at is None or isinstance(at, SharedClause) else self._rules[at]
+    def _user_at(self, element: Element) -> Dimension | SharedClause | None:
+        at = self._sets_of.get(element)
+        return at if at is None or isinstance(at, SharedClause) else self._users[at]
 
-    def _members(self, crowd: SharedClause) -> dict[int, Dimension]:
-        if crowd.members is not None:
-            return crowd.members
+    def _dimensions_of(self, shared: SharedClause) -> dict[int, Dimension]:
+        if shared.dimensions is not None:
+            return shared.dimensions
         found: dict[int, Dimension] = {}
-        for source in crowd.sources:
-            one = self._rules[source]
-            found.update(self._members(one) if isinstance(one, SharedClause) else {one.conjunction.conj_id: one})
+        for element_set in shared.sets:
+            one = self._users[element_set]
+            found.update(self._dimensions_of(one) if isinstance(one, SharedClause) else {one.conjunction.conj_id: one})
         return found
 
-    def _measure(self, crowd: SharedClause) -> None:
-        """Note how many bands a crowd needs."""
-        self._forget(crowd)
-        members = self._members(crowd)
-        if len(members) > rules.MOST_CONJUNCTIONS:
-            self._needs[crowd] = rules.fewest_bands(members)
+    def _note_bands(self, shared: SharedClause) -> None:
+        """Note how many bands a shared clause needs."""
+        self._forget(shared)
+        dimensions = self._dimensions_of(shared)
+        if len(dimensions) > rules.MOST_CONJUNCTIONS:
+            self._bands_needed[shared] = rules.fewest_bands(dimensions)
 
     def _body(self, one: Dimension | SharedClause, band: int) -> Body | None:
         if not isinstance(one, SharedClause):
@@ -334,20 +366,20 @@ class Clauses:
             one.bodies = self._encode(one)
         return one.bodies.get(band)
 
-    def _encode(self, crowd: SharedClause) -> dict[int, Body]:
-        members = self._members(crowd)
+    def _encode(self, shared: SharedClause) -> dict[int, Body]:
+        dimensions = self._dimensions_of(shared)
         by_band: dict[int, list[int]] = {}
-        for number in sorted(members):
+        for number in sorted(dimensions):
             by_band.setdefault(number % self.bands, []).append(number)
         found = {}
-        short: set[str] = set()
+        left_out: set[str] = set()
         for band, numbers in by_band.items():
-            kept, out = rules.fitting(numbers, self._spaces)
-            short |= out
+            kept, out = rules.fitting(numbers, self._namespaces)
+            left_out |= out
             if kept:
-                found[band] = self._encoder.clause(tuple([members[number].conjunction for number in kept]))
-        if short:
-            self._short[crowd] = frozenset(short)
+                found[band] = self._encoder.clause(tuple([dimensions[number].conjunction for number in kept]))
+        if left_out:
+            self._left_out[shared] = frozenset(left_out)
         else:
-            self._short.pop(crowd, None)
+            self._left_out.pop(shared, None)
         return found

@@ -1,7 +1,11 @@
-"""The flows of one bridge as the pieces that want them: the bridge itself and each port, by a number.
+"""The flows of one bridge by the pieces that they belong to, and what changed since they were taken.
 
-Pieces may want the same flow, as ports of one MAC address do: then it is that of the piece with the smallest number,
-and it stays for as long as any of them is there. A change costs the flows of the piece that changes.
+Two pieces may have the same key, as two ports with one MAC address do: the flow is then that of the piece with the
+smaller number, and it stays while either is there. A change costs the flows of the piece that changes. What a piece is
+and which flows it has is decided in `bridge_plan`.
+
+Example. Ports 3 and 5 both want key k, with bodies b3 and b5: `flows[k]` is b3. When port 3 is dropped, `flows[k]`
+becomes b5, and `take` returns {k: b3} for it, the body before.
 """
 
 from __future__ import annotations
@@ -12,20 +16,20 @@ from flows.wire.values import Body, FlowKey
 
 
 class Pieces:
-    """`flows` are those that stand; `take` says what of them came, went or differs since it was asked last."""
+    """`flows` are the flows of all pieces, and those of `write_all`."""
 
     __slots__ = ("_before", "_keys", "_owners", "_shared", "flows")
 
     def __init__(self) -> None:
         self.flows: dict[FlowKey, Body] = {}
         self._keys: dict[int, tuple[FlowKey, ...]] = {}
-        self._shared: dict[FlowKey, dict[int, Body]] = {}  # flows that several pieces want
-        # Whose a flow is. Nearly no bridge has flows that several want; it is made where the first one shows.
+        self._shared: dict[FlowKey, dict[int, Body]] = {}  # keys of several pieces: body by piece
+        # The piece of each key that one piece has. Hardly any bridge has shared keys, so this is made with the first.
         self._owners: dict[FlowKey, int] | None = None
-        self._before: dict[FlowKey, Body | None] = {}  # what `take` handed out last, of all that was touched since
+        self._before: dict[FlowKey, Body | None] = {}  # of keys written since `take`: the bodies then
 
     def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[Body]) -> None:
-        """The flows of a piece are these now."""
+        """The flows of a piece are these now: keys, and as many bodies."""
         old = self._keys.get(piece)
         if old is not None and old != keys:
             self.drop(piece)
@@ -35,10 +39,10 @@ class Pieces:
             if self._add_all(keys, bodies):
                 return
         for key, body in zip(keys, bodies, strict=True):
-            self._want(piece, key, body, is_new=old is None)
+            self._put_flow(piece, key, body, is_new=old is None)
 
     def _add_all(self, keys: Collection[FlowKey], bodies: Iterable[Body]) -> bool:
-        """Add flows that nobody has; False where that is not so, or not known."""
+        """Add flows at once if no piece has any of them; False where one may."""
         flows, earlier = self.flows, self._before
         if self._owners is not None or not (flows.keys().isdisjoint(keys) and earlier.keys().isdisjoint(keys)):
             return False
@@ -46,23 +50,23 @@ class Pieces:
         earlier.update(dict.fromkeys(keys))
         return True
 
-    def _want(self, piece: int, key: FlowKey, body: Body, is_new: bool) -> None:
-        rivals = self._shared.get(key) if self._shared else None
-        if rivals is None and is_new and key in self.flows:
-            other = self._owner(key, piece)
+    def _put_flow(self, piece: int, key: FlowKey, body: Body, is_new: bool) -> None:
+        sharers = self._shared.get(key) if self._shared else None
+        if sharers is None and is_new and key in self.flows:
+            other = self._take_owner(key, piece)
             if other is not None and other != piece:
-                rivals = self._shared[key] = {other: self.flows[key]}
-        if rivals is not None:
-            rivals[piece] = body
-            body = rivals[min(rivals)]
+                sharers = self._shared[key] = {other: self.flows[key]}
+        if sharers is not None:
+            sharers[piece] = body
+            body = sharers[min(sharers)]
         elif self._owners is not None:
             self._owners[key] = piece
         self._write(key, body)
 
-    def _owner(self, key: FlowKey, asking: int) -> int | None:
-        """Whose a flow is that stands already; None where it is no piece's."""
+    def _take_owner(self, key: FlowKey, asking: int) -> int | None:
+        """The piece that has a key already, None for a key of no piece. The caller notes the new owner."""
         if self._owners is None:
-            # What the one that asks has put so far is its own; of the rest, others' comes first.
+            # The keys of `asking` are its own, except where another piece has them too.
             self._owners = dict.fromkeys(self._keys[asking], asking)
             self._owners.update((k, piece) for piece, keys in self._keys.items() if piece != asking for k in keys)
         return self._owners.pop(key, None)
@@ -78,7 +82,7 @@ class Pieces:
             self.flows[key] = body
 
     def drop(self, piece: int) -> None:
-        """A piece is gone, and the flows that nobody else wants with it."""
+        """A piece is gone, and its flows with it, except those that another piece has too."""
         keys = self._keys.pop(piece, ())
         if not self._shared and self._owners is None:
             flows, earlier = self.flows, self._before
@@ -86,29 +90,29 @@ class Pieces:
                 earlier.setdefault(key, flows.pop(key, None))
             return
         for key in keys:
-            self._leave(piece, key)
+            self._drop_flow(piece, key)
 
-    def _leave(self, piece: int, key: FlowKey) -> None:
-        rivals = self._shared.get(key)
-        if rivals is None:
+    def _drop_flow(self, piece: int, key: FlowKey) -> None:
+        sharers = self._shared.get(key)
+        if sharers is None:
             if self._owners is not None:
                 self._owners.pop(key, None)
             self._write(key, None)
             return
-        rivals.pop(piece, None)
-        first = min(rivals)
-        self._write(key, rivals[first])
-        if len(rivals) == 1:
+        sharers.pop(piece, None)
+        first = min(sharers)
+        self._write(key, sharers[first])
+        if len(sharers) == 1:
             del self._shared[key]
             if self._owners is not None:
                 self._owners[key] = first
 
     def keys(self, piece: int) -> tuple[FlowKey, ...]:
-        """The flows that a piece wants."""
+        """The keys of a piece; none where there is no such piece."""
         return self._keys.get(piece, ())
 
     def write_all(self, changes: Mapping[FlowKey, Body | None]) -> None:
-        """Flows that are no piece's are these now, or gone."""
+        """Flows that belong to no piece are these now, None for those that are gone."""
         flows, earlier = self.flows, self._before
         # As `_write` does, without a call for each of very many flows.
         for key, body in changes.items():
@@ -123,7 +127,10 @@ class Pieces:
                 flows[key] = body
 
     def take(self) -> dict[FlowKey, Body | None]:
-        """The keys of `flows` that came, went or differ since the last call, with what was there before."""
+        """The keys of `flows` that came, went or differ since the last call.
+
+        With each is the body before, None where there was no flow.
+        """
         flows, earlier = self.flows, self._before
         self._before = {}
         return {key: before for key, before in earlier.items() if flows.get(key) != before}

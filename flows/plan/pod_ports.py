@@ -1,11 +1,12 @@
-"""Which pods stand where: the ports of each bridge's pods, and each pod's bridges and ports.
+"""Which pods have ports on which bridges.
 
-Also where each pod was when the bridges' plans heard of it last, for that is what they must be told to give up.
+A pod has one port as a rule; two while it moves to another node, or where OVSDB wrongly names it twice. This also keeps
+where each pod's ports were when rules were distributed last, since plans must give up those rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from flows.bridge.owners import BridgeName
 from flows.bridge.state import PodBinding
@@ -16,68 +17,73 @@ BridgePorts = tuple[tuple[BridgeName, int], ...]  # bridges and ofports of a pod
 
 
 class PodPorts:
-    """`ports` has the pods on each bridge."""
+    """Ports by bridge and by pod, and of pods that moved the ports that they had."""
 
     def __init__(self) -> None:
-        self.ports: dict[BridgeName, dict[Key, PodBinding]] = {}
-        self._of: dict[Key, BridgePorts] = {}
-        self._before: dict[Key, BridgePorts] = {}  # of pods that moved: what plans were told last
+        self._by_bridge: dict[BridgeName, dict[Key, PodBinding]] = {}
+        self._by_pod: dict[Key, BridgePorts] = {}
+        self._before: dict[Key, BridgePorts] = {}  # of pods that moved: the ports that plans were told of
 
     def of(self, key: Key) -> BridgePorts:
-        """Where a pod stands."""
-        return self._of.get(key, ())
+        """A pod's ports."""
+        return self._by_pod.get(key, ())
+
+    def on(self, name: BridgeName) -> Mapping[Key, PodBinding]:
+        """A bridge's pods and their ports."""
+        return self._by_bridge.get(name, {})
 
     def move(
         self, name: BridgeName, gone: Iterable[PodBinding], came: Iterable[PodBinding]
     ) -> tuple[set[Key], set[Key]]:
-        """Ports of a bridge are gone, others came. Returns the pods that came, went or moved, and all that were
-        concerned."""
+        """Ports of a bridge are gone, others came; one that changed is in both.
+
+        Returns the pods whose ofport came, went or changed, and all pods of these ports.
+        """
         before, after = {pod.pod: pod for pod in gone}, {pod.pod: pod for pod in came}
         if not before and not after:
             return set(), set()
-        there = self.ports.setdefault(name, {})
+        there = self._by_bridge.setdefault(name, {})
         for key in before:
             del there[key]
         there.update(after)
         if not there:
-            del self.ports[name]
+            del self._by_bridge[name]
         moved = set()
         for key in before.keys() | after.keys():
             new = after.get(key)
-            if dict(self._of.get(key, ())).get(name) != (new.ofport if new else None):
+            if dict(self._by_pod.get(key, ())).get(name) != (new.ofport if new else None):
                 moved.add(key)
-                self._stand(key, name, new)
+                self._set_port(key, name, new)
         return moved, {*before, *after}
 
-    def _stand(self, key: Key, name: BridgeName, pod_binding: PodBinding | None) -> None:
-        """A pod has this port on a bridge now, or none."""
-        before = self._of.get(key, ())
+    def _set_port(self, key: Key, name: BridgeName, pod_binding: PodBinding | None) -> None:
+        before = self._by_pod.get(key, ())
         self._before.setdefault(key, before)
-        place = _without(before, name)
+        ports = _without(before, name)
         if pod_binding is not None:
-            place = (*place, (name, pod_binding.ofport))
-        if place:
-            self._of[key] = place
+            ports = (*ports, (name, pod_binding.ofport))
+        if ports:
+            self._by_pod[key] = ports
         else:
-            self._of.pop(key, None)
+            self._by_pod.pop(key, None)
 
     def forget_reported(self, name: BridgeName, keys: Iterable[Key]) -> None:
-        """The bridge has no plan, or a new one, that never heard of these pods."""
+        """The bridge has no plan, or a new one, which was never told of these pods."""
         for key in keys:
-            self._before[key] = _without(self._before.get(key, self._of.get(key, ())), name)
+            self._before[key] = _without(self._before.get(key, self._by_pod.get(key, ())), name)
 
     def take_reported(self) -> dict[Key, BridgePorts]:
-        """Where pods that moved were when plans heard of them last. From now on plans have heard of all."""
+        """Of pods that moved since the last call, the ports that plans were told of. The caller tells them now."""
         before, self._before = self._before, {}
         return before
 
     def addresses(self, key: Key, bridges: Iterable[BridgeName]) -> tuple[Net, ...]:
-        """What a pod's ports on these bridges say of its addresses; should several say any, the last of them does."""
+        """The addresses of a pod's port on these bridges; of several bridges that give any, the last one's."""
         found: tuple[Net, ...] = ()
         for name in bridges:
-            found = self.ports[name][key].addresses or found
+            found = self._by_bridge[name][key].addresses or found
         return found
 
 
-def _without(place: BridgePorts, name: BridgeName) -> BridgePorts:
-    return tuple([one for one in place if one[0] != name])
+def _without(ports: BridgePorts, name: BridgeName) -> BridgePorts:
+    return tuple([one for one in ports if one[0] != name])

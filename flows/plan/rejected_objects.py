@@ -1,7 +1,8 @@
-"""Objects that are kept out because taking them in failed, each with the reason; the rest of the cluster goes on.
+"""Objects that are rejected because handling them raised, with the reason. The rest of the cluster is not affected.
 
-A policy that is kept out still isolates: the pods that it selects in the directions that it names, without a rule; if
-that fails too, all pods of its namespace. A pod that is kept out has no port. An object is tried again when it changes.
+A rejected policy still isolates, and allows nothing: the pods that it selects, in its directions, without any rule. If
+that raises too, all pods of its namespace; if that raises, it is left out. A rejected pod has no port. An object is
+accepted again when it changes. Also `describe_error`, which all containment uses.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from flows.cluster.model import EVERYTHING, Cluster, Key, Policy
 K = TypeVar("K")
 V = TypeVar("V")
 ObjectName = tuple[str, Key | str]  # kind, and key or name
+_MAX_DESCRIPTION = 500  # characters
 
 
 def describe_error(error: BaseException) -> str:
-    """An error as people read it, with the place it comes from."""
+    """An exception in one line for the operator, with the file and line that raised it."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f" ({place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno})" if place is not None else ""
-    return f"{type(error).__name__}: {error}{where}"[:500]
+    return f"{type(error).__name__}: {error}{where}"[:_MAX_DESCRIPTION]
 
 
-class _Without(Mapping[K, V]):
-    """A mapping with some of its entries gone, or others in their place."""
+class _Overlay(Mapping[K, V]):
+    """A mapping with some of its entries replaced, or (None) removed."""
 
     def __init__(self, whole: Mapping[K, V], instead: Mapping[K, V | None]) -> None:
         self._whole, self._instead = whole, instead
@@ -45,46 +47,43 @@ class _Without(Mapping[K, V]):
 
 
 class RejectedObjects:
-    """What is kept out: `reasons` by kind and key."""
+    """`reasons` says why, by kind and key."""
 
     def __init__(self) -> None:
         self.reasons: dict[ObjectName, str] = {}
-        self._levels: dict[
-            ObjectName, int
-        ] = {}  # how often a policy failed: 1 with its own subjects, 2 with its namespace
+        self._attempts: dict[ObjectName, int] = {}  # how often an object raised, in the forms that `accepted` gave it
 
     def add(self, kind: str, key: Key | str, error: BaseException) -> None:
-        """Taking this object in failed, in the form that `known` gave."""
+        """An object raised in the form that `accepted` gave it."""
         name = kind, key
-        self._levels[name] = self._levels.get(name, 0) + 1
-        self.reasons[name] = f"it cannot be taken in and is kept out: {describe_error(error)}"
+        self._attempts[name] = self._attempts.get(name, 0) + 1
+        self.reasons[name] = f"handling it failed, so it is left out: {describe_error(error)}"
 
     def readmit(self, kind: str, key: Key | str) -> bool:
-        """The object has changed or is gone: it is as good as any other. Whether it was kept out."""
-        self._levels.pop((kind, key), None)
+        """An object has changed or is gone: it is tried again. Returns whether it was rejected."""
+        self._attempts.pop((kind, key), None)
         return self.reasons.pop((kind, key), None) is not None
 
     def accepted(self, cluster: Cluster) -> Cluster:
-        """The cluster as far as it is taken in."""
+        """The cluster with rejected policies replaced by policies that only isolate, and other objects left out."""
         if not self.reasons:
             return cluster
         instead: dict[str, dict[Key | str, object]] = {}
         for kind, key in self.reasons:
             instead.setdefault(kind, {})[key] = self._instead(kind, key, cluster)
         return Cluster(
-            _Without(cluster.namespaces, instead.get("Namespace", {})),  # type: ignore[arg-type]  # of these kinds
-            _Without(cluster.pods, instead.get("Pod", {})),  # type: ignore[arg-type]
-            _Without(cluster.nodes, instead.get("Node", {})),  # type: ignore[arg-type]
-            _Without(cluster.policies, instead.get("NetworkPolicy", {})),  # type: ignore[arg-type]
+            _Overlay(cluster.namespaces, instead.get("Namespace", {})),  # type: ignore[arg-type]  # of these kinds
+            _Overlay(cluster.pods, instead.get("Pod", {})),  # type: ignore[arg-type]
+            _Overlay(cluster.nodes, instead.get("Node", {})),  # type: ignore[arg-type]
+            _Overlay(cluster.policies, instead.get("NetworkPolicy", {})),  # type: ignore[arg-type]
         )
 
     def _instead(self, kind: str, key: Key | str, cluster: Cluster) -> Policy | None:
-        """What stands in for an object."""
         policy = cluster.policies.get(key) if kind == "NetworkPolicy" and isinstance(key, Key) else None
         if policy is None:
             return None
-        level = self._levels[kind, key]
-        if level > 2:
+        attempts = self._attempts[kind, key]
+        if attempts > 2:
             return None
-        closed = policy._replace(ingress=(), egress=())
-        return closed if level == 1 else closed._replace(subjects=EVERYTHING)
+        isolating = policy._replace(ingress=(), egress=())
+        return isolating if attempts == 1 else isolating._replace(subjects=EVERYTHING)

@@ -1,6 +1,11 @@
-"""Tells the plans of bridges what became of rules: each hears of the sets that have ports there, and of nothing else.
+"""Distributes the engine's changes of rules to the bridge plans that they concern.
 
-What raises in a plan concerns its bridge: that bridge has no plan any more, and the others hear on.
+A plan hears only of the sets of subjects that have ports on its bridge, and of the sets of peers that its rules use.
+So an event costs what it changes, however many bridges there are. What raises in a plan concerns its bridge: its plan
+is given up, the others go on.
+
+Example. Rules of subjects S are on bridges n1 and n2. A pod of n3 comes into S: `_enter` has n3's plan add all rules of
+S, with the pod's ofport. Another rule of S comes: `_put_rule` gives it to n1, n2 and n3.
 """
 
 from __future__ import annotations
@@ -19,162 +24,160 @@ K = TypeVar("K")
 
 
 class RuleDistributor:
-    """`plans` are those that there are. `fail` is called with a bridge whose plan raised; it takes the plan away, and
-    calls `scour`."""
+    """`plans` are those that exist. `fail` is called with a bridge whose plan raised: it removes the plan, and calls
+    `purge`."""
 
     def __init__(
-        self, plans: Mapping[BridgeName, BridgePlan], places: PodPorts, fail: Callable[[BridgeName, Exception], None]
+        self, plans: Mapping[BridgeName, BridgePlan], pod_ports: PodPorts, fail: Callable[[BridgeName, Exception], None]
     ) -> None:
         self._plans = plans
-        self._pod_ports = places
+        self._pod_ports = pod_ports
         self._fail = fail
-        self._where: dict[PodSet, tuple[BridgeName, ...]] = {}  # the bridges that have ports of a set of subjects
-        self._using: dict[NetSet, tuple[BridgeName, ...]] = {}  # the bridges that have rules with a set of peers
+        self._subjects: dict[PodSet, tuple[BridgeName, ...]] = {}  # the bridges with ports of a set of subjects
+        self._peers: dict[NetSet, tuple[BridgeName, ...]] = {}  # the bridges with rules that use a set of peers
 
     def watch(self, name: BridgeName, peers: NetSet, used: bool) -> None:
-        """A bridge has rules with these peers from now on, or no more."""
+        """Some rule of a bridge uses a set of peers from now on, or none any more."""
         if used:
-            _add(self._using, peers, name)
+            _add(self._peers, peers, name)
         else:
-            _strike(self._using, peers, name)
+            _discard(self._peers, peers, name)
 
     def drop(self, name: BridgeName, plan: BridgePlan) -> None:
-        """A bridge's plan is given up as it is."""
+        """A bridge's plan is given up; what it says of its sets is right."""
         for subjects in plan.rules.subjects:
-            _strike(self._where, subjects, name)
+            _discard(self._subjects, subjects, name)
         for peers in plan.rules.peers:
-            _strike(self._using, peers, name)
+            _discard(self._peers, peers, name)
 
     def purge(self, name: BridgeName) -> None:
-        """A bridge's plan is given up, and what it says it has cannot be believed."""
-        for subjects in [one for one, bridges in self._where.items() if name in bridges]:
-            _strike(self._where, subjects, name)
-        for peers in [one for one, bridges in self._using.items() if name in bridges]:
-            _strike(self._using, peers, name)
+        """A bridge's plan is given up, and nothing that it says is relied on."""
+        for subjects in [one for one, bridges in self._subjects.items() if name in bridges]:
+            _discard(self._subjects, subjects, name)
+        for peers in [one for one, bridges in self._peers.items() if name in bridges]:
+            _discard(self._peers, peers, name)
 
-    def distribute(self, settled: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
-        """Tell what was settled, and of pods that moved. Returns the bridges that have anything to do with it."""
+    def distribute(self, changes: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
+        """Apply the engine's changes, and the ports of pods that moved. Returns the bridges that are affected."""
         before = self._pod_ports.take_reported()
-        concerned = {name for key in moved for name, _ in self._pod_ports.of(key)}
-        # Bridges hear of what their sets of peers have before they hear of rules that come or go with these.
-        for turns in settled.peers:
-            self._turn(turns, concerned)
-        fresh = self._apply(settled.parts, engine, concerned)
-        arrived: set[tuple[PodSet, Key]] = set()
-        for subjects, came, went in settled.subjects:
-            if subjects not in fresh and has_tracked_rules(subjects):
-                arrived.update((subjects, key) for key in came if key in moved)
-                self._enter(subjects, [one for key in came for one in self._pod_ports.of(key)], concerned)
-                self._leave(subjects, [one for key in went for one in self._left(key, before)], concerned)
+        affected = {name for key in moved for name, _ in self._pod_ports.of(key)}
+        # Before rules come or go with their sets of peers, these must be as plans know them.
+        for peer_change in changes.peers:
+            self._update_peers(peer_change, affected)
+        new = self._put_rules(changes.parts, engine, affected)
+        entered: set[tuple[PodSet, Key]] = set()
+        for subjects, came, went in changes.subjects:
+            if subjects not in new and has_tracked_rules(subjects):
+                entered.update((subjects, key) for key in came if key in moved)
+                self._enter(subjects, [port for key in came for port in self._pod_ports.of(key)], affected)
+                self._leave(subjects, [port for key in went for port in self._ports_before(key, before)], affected)
         for key in moved:
             now, then = self._pod_ports.of(key), before.get(key, ())
             for subjects in engine.subjects_of(key):
-                if subjects not in fresh and (subjects, key) not in arrived and has_tracked_rules(subjects):
-                    self._enter(subjects, [one for one in now if one not in then], concerned)
-                    self._leave(subjects, [one for one in then if one not in now], concerned)
-        return concerned
+                if subjects not in new and (subjects, key) not in entered and has_tracked_rules(subjects):
+                    self._enter(subjects, [port for port in now if port not in then], affected)
+                    self._leave(subjects, [port for port in then if port not in now], affected)
+        return affected
 
-    def bridges_with(self, parts: Iterable[TrackedRule]) -> set[BridgeName]:
-        """The bridges that have ports of these parts' subjects."""
-        return {name for part in parts for name in self._where.get(part.subjects, ())}
+    def bridges_with(self, rules: Iterable[TrackedRule]) -> set[BridgeName]:
+        """The bridges that have ports of these rules' subjects."""
+        return {name for rule in rules for name in self._subjects.get(rule.subjects, ())}
 
-    def _left(self, key: Key, before: Mapping[Key, BridgePorts]) -> BridgePorts:
-        """Where a pod was when plans heard of it last."""
+    def _ports_before(self, key: Key, before: Mapping[Key, BridgePorts]) -> BridgePorts:
+        """The ports of a pod that plans were told of last."""
         found = before.get(key)
         return found if found is not None else self._pod_ports.of(key)
 
-    def _turn(self, turns: PeerChange, concerned: set[BridgeName]) -> None:
-        """Tell the bridges whose rules have these peers what came and went."""
-        bridges = self._using.get(turns.peers, ())
-        concerned.update(bridges)
-        elements = (*turns.came, *turns.went)
+    def _update_peers(self, change: PeerChange, affected: set[BridgeName]) -> None:
+        bridges = self._peers.get(change.peers, ())
+        affected.update(bridges)
+        prefixes = (*change.came, *change.went)
         for name in bridges:
             try:
-                self._plans[name].rules.turn(turns.peers, elements)
+                self._plans[name].rules.update_peers(change.peers, prefixes)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._fail(name, error)
 
-    def _apply(self, changes: Iterable[RuleChange], engine: PolicyEngine, concerned: set[BridgeName]) -> set[PodSet]:
-        """Tell the bridges that have ports of their subjects which parts differ. Returns the subjects that no bridge
-        had heard of: their ports have been told."""
-        fresh: dict[PodSet, None] = {}
-        bereft: dict[PodSet, None] = {}
+    def _put_rules(self, changes: Iterable[RuleChange], engine: PolicyEngine, affected: set[BridgeName]) -> set[PodSet]:
+        """Give rules to the bridges with ports of their subjects. Returns the subjects that no bridge had before; their
+        ports are entered here."""
+        new_subjects: dict[PodSet, None] = {}
+        old_subjects: dict[PodSet, None] = {}  # that lost a rule
         for old, new in changes:
             if old is not None and (new is None or old.subjects is not new.subjects):
-                bereft[old.subjects] = None
-                self._put(old.subjects, old.identity, None, concerned)
+                old_subjects[old.subjects] = None
+                self._put_rule(old.subjects, old.identity, None, affected)
             if new is None:
                 continue
-            if new.subjects not in self._where and new.subjects not in fresh:
-                fresh[new.subjects] = None
-            self._put(new.subjects, new.identity, new, concerned)
+            if new.subjects not in self._subjects and new.subjects not in new_subjects:
+                new_subjects[new.subjects] = None
+            self._put_rule(new.subjects, new.identity, new, affected)
         pods = engine.index.pods
-        for subjects in fresh:
-            places = [one for n in subjects.members for one in self._pod_ports.of(pods[n].key)]
-            self._enter(subjects, places, concerned)
-        for subjects in bereft:
+        for subjects in new_subjects:
+            ports = [port for n in subjects.members for port in self._pod_ports.of(pods[n].key)]
+            self._enter(subjects, ports, affected)
+        for subjects in old_subjects:
             if not has_tracked_rules(subjects):
                 self._forget(subjects)
-        return set(fresh)
+        return set(new_subjects)
 
-    def _put(self, subjects: PodSet, identity: bytes, part: TrackedRule | None, concerned: set[BridgeName]) -> None:
-        for name in self._where.get(subjects, ()):
-            concerned.add(name)
+    def _put_rule(self, subjects: PodSet, identity: bytes, rule: TrackedRule | None, affected: set[BridgeName]) -> None:
+        for name in self._subjects.get(subjects, ()):
+            affected.add(name)
             try:
                 rules = self._plans[name].rules
-                if part is None:
+                if rule is None:
                     rules.remove(identity)
                 else:
-                    rules.put(part)
+                    rules.put(rule)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(name, error)
 
-    def _enter(self, subjects: PodSet, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
-        for name, ofport in places:
+    def _enter(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
+        for name, ofport in ports:
             plan = self._plans.get(name)
             if plan is None:
                 continue
-            concerned.add(name)
+            affected.add(name)
             try:
                 plan.rules.enter(subjects, ofport)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(name, error)
             else:
-                _add(self._where, subjects, name)
+                _add(self._subjects, subjects, name)
 
-    def _leave(self, subjects: PodSet, places: Iterable[tuple[BridgeName, int]], concerned: set[BridgeName]) -> None:
-        for name, ofport in places:
+    def _leave(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
+        for name, ofport in ports:
             plan = self._plans.get(name)
             if plan is None:
                 continue
-            concerned.add(name)
+            affected.add(name)
             try:
                 if not plan.rules.leave(subjects, ofport):
-                    _strike(self._where, subjects, name)
+                    _discard(self._subjects, subjects, name)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(name, error)
 
     def _forget(self, subjects: PodSet) -> None:
-        """There are no parts of these subjects any more."""
-        for name in self._where.pop(subjects, ()):
+        """No rule has these subjects any more."""
+        for name in self._subjects.pop(subjects, ()):
             try:
                 self._plans[name].rules.forget(subjects)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(name, error)
 
 
-def _add(where: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
-    there = where.get(one, ())
-    if name not in there:
-        where[one] = (*there, name)
+def _add(bridges_of: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
+    bridges = bridges_of.get(one, ())
+    if name not in bridges:
+        bridges_of[one] = (*bridges, name)
 
 
-def _strike(where: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
-    """A bridge has no more to do with something."""
-    bridges = where.get(one)
+def _discard(bridges_of: dict[K, tuple[BridgeName, ...]], one: K, name: BridgeName) -> None:
+    bridges = bridges_of.get(one)
     if bridges is not None and name in bridges:
         left = tuple([other for other in bridges if other != name])
         if left:
-            where[one] = left
+            bridges_of[one] = left
         else:
-            del where[one]
+            del bridges_of[one]

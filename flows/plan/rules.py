@@ -1,6 +1,22 @@
-"""The rules of one bridge: which parts have subjects there, and the flows that follow, kept as both change.
+"""The rules of one bridge, and their flows, kept as rules, subjects and peers change.
 
-A part is on a bridge when its subjects have a port there. Says the same as `render_rules` does from nothing.
+Theory of operation. A rule is on a bridge while any pod of its set of subjects has a port there. The rules of one set
+of subjects come and go together: `enter` with its first port adds all of them, `leave` with its last port removes them.
+A rule that is on the bridge has up to three dimensions, whose flows `clauses` keeps: subjects (the ofports here), peers
+and services; and one flow that matches the conjunction id, ends the lookup and counts what the rule allows.
+
+Example. Rule 12 allows pods with `app=db` ingress from 10.0.2.7 and 10.0.2.8 to port 5432/TCP. The first such pod gets
+ofport 3: `enter(subjects, 3)` adds, in the ingress stage, the clause flows
+
+    subjects  reg = 3                conjunction(12,1/3)
+    peers     ct_nw_src=10.0.2.7     conjunction(12,2/3)
+              ct_nw_src=10.0.2.8     conjunction(12,2/3)
+    services  tcp, ct_tp_dst=5432    conjunction(12,3/3)
+
+and the flow `conj_id=12`. A second pod at ofport 9 adds one flow: reg = 9, conjunction(12,1/3).
+
+If the rules would need more flows than a bridge may have (`flow_limits`), those of whole namespaces are left out; their
+pods stay isolated. The flows equal those of `render.rules.render_rules`.
 """
 
 from __future__ import annotations
@@ -12,7 +28,8 @@ from functools import lru_cache
 from flows.cluster.net import Net
 from flows.openflow.match import match
 from flows.plan.clauses import Clauses, ElementSet
-from flows.plan.encoder import Element, FlowEncoder
+from flows.plan.encoder import FlowEncoder
+from flows.plan.key_templates import Element
 from flows.policy import flow_limits
 from flows.policy.services import Services
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
@@ -24,38 +41,39 @@ _ANYTHING: frozenset[Element] = frozenset({None})
 
 
 class BridgeRules:
-    """`take` hands out what may have changed since the last time: bodies by their keys, None where one is gone.
+    """`take` hands out the flows that may have changed since the last call: bodies by key, None where one is gone.
 
-    `watch` is told of sets of peers that are used here from now on, or no more: of these the bridge must be told what
-    came and went, before anything else is.
+    `watch` is called with a set of peers and whether any rule here uses it, when that changes. The owner must report
+    changes of these sets through `update_peers`, before changes of rules.
     """
 
-    # An event looks at few things of each of many bridges, whose memory is far apart: slots save a step to each.
+    # An event looks at little of each of many bridges, and their memory is far apart: slots save a step to each.
     __slots__ = (
-        "_encoder", "_out", "_parts", "_ports", "_sides", "_stirred", "_watch", "_weight", "_weights", "userspace",
+        "_changed", "_encoder", "_out", "_ports", "_rules", "_stages", "_watch", "_weight", "_weights", "userspace",
     )  # fmt: skip
 
     def __init__(self, userspace: bool, encoder: FlowEncoder, watch: PeersWatcher | None = None) -> None:
         self.userspace = userspace
         self._encoder = encoder
         self._watch = watch
-        self._ports: dict[PodSet, list[int]] = {}  # of the subjects that are here, sorted
-        self._parts: dict[bytes, TrackedRule] = {}
-        self._sides = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
-        self._stirred: dict[Clauses, None] = {}  # those of the sides where `take` may have something
-        self._weights: dict[str, int] = {}  # of the parts, by namespace
+        self._ports: dict[PodSet, list[int]] = {}  # ofports here by set of subjects, sorted
+        self._rules: dict[bytes, TrackedRule] = {}  # by identity
+        self._stages = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
+        self._changed: dict[Clauses, None] = {}  # the stages with changes that were not taken, in order
+        self._weights: dict[str, int] = {}  # flows of the rules, by namespace
         self._weight = 0
-        self._out: frozenset[str] = frozenset()  # namespaces that ask for too much
+        self._out: frozenset[str] = frozenset()  # namespaces that are left out as a whole
 
-    @property
-    def rules(self) -> dict[int, TrackedRule]:
-        """The parts on this bridge by their number."""
-        return {part.number: part for part in self._parts.values()}
+    # -- questions ---------------------------------------------------------------------------------------------------
 
-    def hit(self, identity: bytes) -> FlowKey | None:
-        """The key of the flow that a part ends in here, which counts for it; None where there is no such part here."""
-        part = self._parts.get(identity)
-        return None if part is None else self._sides[part.direction].hit(part.number)
+    def by_number(self) -> dict[int, TrackedRule]:
+        """The rules on this bridge by conjunction id."""
+        return {rule.number: rule for rule in self._rules.values()}
+
+    def hit_flow(self, identity: bytes) -> FlowKey | None:
+        """The key of a rule's `conj_id` flow, which counts what it allows here; None where it has no flows."""
+        rule = self._rules.get(identity)
+        return None if rule is None else self._stages[rule.direction].hit_flow(rule.number)
 
     @property
     def subjects(self) -> Collection[PodSet]:
@@ -64,145 +82,147 @@ class BridgeRules:
 
     @property
     def peers(self) -> set[NetSet]:
-        """The sets of peers of the parts here."""
-        return {part.peers for part in self._parts.values() if part.peers is not None}
+        """The sets of peers of the rules here."""
+        return {rule.peers for rule in self._rules.values() if rule.peers is not None}
 
     @property
-    def left_out(self) -> frozenset[str]:
-        """The namespaces whose rules are not all in force here, because there are too many. Their pods stay
-        isolated."""
-        return self._out.union(*[side.left_out for side in self._sides.values()])
+    def namespaces_left_out(self) -> frozenset[str]:
+        """The namespaces with rules that are not realized here, because there would be too many flows."""
+        return self._out.union(*[stage.namespaces_left_out for stage in self._stages.values()])
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def enter(self, subjects: PodSet, ofport: int) -> None:
-        """A subject has this port; with the first one all parts of these subjects come."""
+        """A pod of these subjects has this port. The first port adds all rules of the subjects."""
         ports = self._ports.get(subjects)
         if ports is None:
             self._ports[subjects] = [ofport]
-            for part in tracked_rules_on(subjects):
-                self.put(part)
+            for rule in tracked_rules_on(subjects):
+                self.put(rule)
             return
         if ofport not in ports:
-            self._move(subjects, (ofport,))
+            self._toggle(subjects, (ofport,))
         insort(ports, ofport)
 
     def leave(self, subjects: PodSet, ofport: int) -> bool:
-        """A subject has this port no more. Returns whether any has one still; else their parts are gone."""
+        """A pod of these subjects has this port no more. Without any port the subjects' rules are removed.
+
+        Returns whether any port is left.
+        """
         ports = self._ports[subjects]
         if len(ports) == 1:
-            for part in tracked_rules_on(subjects):
-                self.remove(part.identity)
+            for rule in tracked_rules_on(subjects):
+                self.remove(rule.identity)
             del self._ports[subjects]
             return False
         ports.remove(ofport)
         if ofport not in ports:
-            self._move(subjects, (ofport,))
+            self._toggle(subjects, (ofport,))
         return True
 
     def forget(self, subjects: PodSet) -> None:
-        """There are no parts of these subjects any more."""
+        """No rule has these subjects any more."""
         del self._ports[subjects]
 
-    def turn(self, peers: NetSet, elements: Collection[Net]) -> None:
+    def update_peers(self, peers: NetSet, prefixes: Collection[Net]) -> None:
         """Each of these prefixes came to a set of peers, or went from it."""
-        self._move(peers, elements)
+        self._toggle(peers, prefixes)
 
-    def _move(self, source: ElementSet, elements: Collection[Element]) -> None:
-        for side in self._sides.values():
-            if side.uses(source):
-                side.move(source, elements)
-                self._stirred[side] = None
+    def _toggle(self, elements_of: ElementSet, elements: Collection[Element]) -> None:
+        for stage in self._stages.values():
+            if stage.uses(elements_of):
+                stage.toggle(elements_of, elements)
+                self._changed[stage] = None
 
-    def put(self, part: TrackedRule) -> None:
-        """A part is new or has changed."""
-        if part.subjects not in self._ports:
+    def put(self, rule: TrackedRule) -> None:
+        """A rule is new or has changed."""
+        if rule.subjects not in self._ports:
             return
-        old = self._parts.get(part.identity)
+        old = self._rules.get(rule.identity)
         if old is not None:
-            if old._replace(owners=part.owners) == part:
-                self._parts[part.identity] = part
+            if old._replace(owners=rule.owners) == rule:
+                self._rules[rule.identity] = rule
                 return
-            self.remove(part.identity)
-        self._parts[part.identity] = part
-        space = part.namespace
-        self._weights[space] = self._weights.get(space, 0) + part.weight
-        self._weight += part.weight
-        if space not in self._out:
-            self._install(part)
+            self.remove(rule.identity)
+        self._rules[rule.identity] = rule
+        namespace = rule.namespace
+        self._weights[namespace] = self._weights.get(namespace, 0) + rule.weight
+        self._weight += rule.weight
+        if namespace not in self._out:
+            self._add_flows(rule)
 
     def remove(self, identity: bytes) -> None:
-        """A part is gone."""
-        part = self._parts.pop(identity, None)
-        if part is None:
+        """A rule is gone."""
+        rule = self._rules.pop(identity, None)
+        if rule is None:
             return
-        space = part.namespace
-        self._weight -= part.weight
-        self._weights[space] -= part.weight
-        if not self._weights[space]:
-            del self._weights[space]
-        if space not in self._out:
-            self._withdraw(part)
+        namespace = rule.namespace
+        self._weight -= rule.weight
+        self._weights[namespace] -= rule.weight
+        if not self._weights[namespace]:
+            del self._weights[namespace]
+        if namespace not in self._out:
+            self._remove_flows(rule)
 
-    def _install(self, part: TrackedRule) -> None:
-        side, peers = self._sides[part.direction], part.peers
-        self._stirred[side] = None
+    def _add_flows(self, rule: TrackedRule) -> None:
+        stage, peers = self._stages[rule.direction], rule.peers
+        self._changed[stage] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, True)
-        side.add(part.number, part.namespace)
-        clauses = list(self._clauses(part))
-        for place, (source, elements) in enumerate(clauses, 1):
-            side.use(source, elements, self._encoder.member(part.number, place, len(clauses)))
+        stage.add(rule.number, rule.namespace)
+        dimensions = list(self._dimensions(rule))
+        for place, (elements_of, elements) in enumerate(dimensions, 1):
+            stage.use(elements_of, elements, self._encoder.dimension(rule.number, place, len(dimensions)))
 
-    def _withdraw(self, part: TrackedRule) -> None:
-        side, peers = self._sides[part.direction], part.peers
-        self._stirred[side] = None
-        side.remove(part.number)
-        for source, elements in self._clauses(part):
-            side.leave(source, elements, part.number)
+    def _remove_flows(self, rule: TrackedRule) -> None:
+        stage, peers = self._stages[rule.direction], rule.peers
+        self._changed[stage] = None
+        stage.remove(rule.number)
+        for elements_of, elements in self._dimensions(rule):
+            stage.leave(elements_of, elements, rule.number)
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, False)
 
     def _uses(self, peers: NetSet) -> bool:
-        return any(side.uses(peers) for side in self._sides.values())
+        return any(stage.uses(peers) for stage in self._stages.values())
 
-    def _clauses(self, part: TrackedRule) -> Iterator[tuple[ElementSet, Collection[Element]]]:
-        """Subjects, then what restricts; as `render_rules` orders them."""
-        yield part.subjects, self._ports[part.subjects]
-        if part.peers is not None:
-            yield part.peers, part.peers.members
-        if part.services is not None:
-            matches = _service_matches(part.services, self.userspace)
+    def _dimensions(self, rule: TrackedRule) -> Iterator[tuple[ElementSet, Collection[Element]]]:
+        """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""
+        yield rule.subjects, self._ports[rule.subjects]
+        if rule.peers is not None:
+            yield rule.peers, rule.peers.members
+        if rule.services is not None:
+            matches = _service_matches(rule.services, self.userspace)
             yield matches, matches
-        elif part.peers is None:
-            yield _ANYTHING, _ANYTHING
+        elif rule.peers is None:
+            yield _ANYTHING, _ANYTHING  # a conjunction has at least two dimensions
 
     # -- flows -------------------------------------------------------------------------------------------------------
 
     def take(self) -> dict[FlowKey, Body | None]:
-        """What may have changed since the last call."""
+        """The flows that may have changed since the last call. Raises what rendering raises."""
         if self._out or self._weight > flow_limits.MAX_BRIDGE_FLOWS:
-            self._choose()
+            self._choose_namespaces()
         found: dict[FlowKey, Body | None] = {}
-        stirred, self._stirred = self._stirred, {}
-        for side in stirred:
-            taken = side.take()
+        changed, self._changed = self._changed, {}
+        for stage in changed:
+            taken = stage.take()
             found = {**found, **taken} if found else taken
         return found
 
     def drop(self) -> dict[FlowKey, Body | None]:
-        """Give up all rule flows: they cannot be rendered. All of them are tried again at the next `take`."""
-        self._stirred = dict.fromkeys(self._sides.values())
-        return {key: body for side in self._stirred for key, body in side.drop().items()}
+        """All flows, as gone: they cannot be rendered. The next `take` tries all of them again."""
+        self._changed = dict.fromkeys(self._stages.values())
+        return {key: body for stage in self._changed for key, body in stage.drop().items()}
 
-    def _choose(self) -> None:
-        """Leave out what is too much, and take in again what is not."""
+    def _choose_namespaces(self) -> None:
+        """Leave out the namespaces that need too many flows, and put back those that fit again."""
         out = flow_limits.namespaces_over_limit(self._weights)
         differ, self._out = out ^ self._out, out
         if differ:
-            for part in self._parts.values():
-                if part.namespace in differ:
-                    (self._withdraw if part.namespace in out else self._install)(part)
+            for rule in self._rules.values():
+                if rule.namespace in differ:
+                    (self._remove_flows if rule.namespace in out else self._add_flows)(rule)
 
 
 @lru_cache(maxsize=65536)

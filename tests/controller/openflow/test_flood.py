@@ -79,13 +79,13 @@ def test_the_flow_that_calls_all_chunks_fits_a_message() -> None:
 def test_a_port_more_or_less_changes_its_own_flows_and_one_chunk() -> None:
     pods = tuple(PodBinding(n, f"p{n}", Key("x", f"p{n}"), MAC + n, (Net(4, BASE + n, 32),)) for n in range(1, 301))
     plan = BridgePlan(FlowEncoder(), userspace=True)
-    plan.set_view(Binding(pods=pods, userspace=True), lambda _: frozenset())
+    plan.set_binding(Binding(pods=pods, userspace=True), lambda _: frozenset())
     plan.take()
-    plan.set_view(Binding(pods=pods[:-1], userspace=True), lambda _: frozenset())
+    plan.set_binding(Binding(pods=pods[:-1], userspace=True), lambda _: frozenset())
     gone = plan.take()
     assert sum(key[0] == FLOOD.number for key in gone) == 1
     assert len(gone) < 30
-    plan.set_view(Binding(pods=pods, userspace=True), lambda _: frozenset())
+    plan.set_binding(Binding(pods=pods, userspace=True), lambda _: frozenset())
     assert plan.take().keys() == gone.keys()
 
 

@@ -133,10 +133,10 @@ FAULTS = (
     Fault(BridgeRules, "leave", of_first),
     Fault(BridgeRules, "put", of_first),
     Fault(BridgeRules, "remove", of_first),
-    Fault(BridgeRules, "turn", of_first),
+    Fault(BridgeRules, "update_peers", of_first),
     Fault(BridgeRules, "forget", of_first),
-    Fault(BridgeRules, "_install", of_first),
-    Fault(BridgeRules, "_withdraw", of_first),
+    Fault(BridgeRules, "_add_flows", of_first),
+    Fault(BridgeRules, "_remove_flows", of_first),
     Fault(BridgeRules, "take", of_first),
     Fault(BindingReader, "read", lambda _, bridge, *__: bridge.node == "n1"),
     Fault(PolicyEngine, "put_pod", lambda _, one: one.key == BAD_POD, without_pod),
@@ -156,7 +156,7 @@ FAULTS = (
 ONCE = (
     Fault(World, "set_cluster", lambda *_: True),
     Fault(World, "set_bridge", lambda *_: True),
-    Fault(World, "_round", lambda *_: True),
+    Fault(World, "_update_once", lambda *_: True),
     Fault(PolicyEngine, "settle", lambda *_: True),
     Fault(PolicyEngine, "load", lambda *_: True),
     Fault(PolicyEngine, "isolated", lambda *_: True),
@@ -424,7 +424,7 @@ def test_a_port_whose_flows_cannot_be_made_stays_shut_and_says_why(monkeypatch: 
     play = Play()
     play.start()
     name = "db", "br-n1"
-    reading = play.driver.core.world.reading(name)
+    reading = play.driver.core.world.binding(name)
     assert [one.pod.name for one in reading.binding.pods] == ["n1-1", "n1-2"]
     assert ["it stays shut" in one.reason for one in reading.problems if one.interface == "n1-p0"] == [True]
     without = replace(BRIDGES[name], interfaces=BRIDGES[name].interfaces[1:])

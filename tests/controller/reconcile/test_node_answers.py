@@ -67,11 +67,11 @@ class Asking(Driver):
         plan = self.core.world.plan_of((f"n{number}", "br-int"))
         assert plan is not None
         assert (
-            plan.view.confirmed_addresses
-            == self.core.world.reading((f"n{number}", "br-int")).binding.confirmed_addresses
+            plan.binding.confirmed_addresses
+            == self.core.world.binding((f"n{number}", "br-int")).binding.confirmed_addresses
         )
-        assert plan.view.confirmed_addresses is not None
-        return set(plan.view.confirmed_addresses)
+        assert plan.binding.confirmed_addresses is not None
+        return set(plan.binding.confirmed_addresses)
 
 
 def bridge(number: int, *ports: InterfaceState) -> BridgeState:

@@ -145,7 +145,7 @@ def test_a_policy_is_told_as_the_switches_have_it(world: Cluster) -> None:
             for name, bridge in core.world.bridges.items():
                 plan = core.world.plan_of(name)
                 assert plan is not None
-                for number, part in plan.rules.rules.items():
+                for number, part in plan.rules_by_number().items():
                     if part.direction == rule.direction and tuple(map(str, part.owners)) == rule.rules:
                         peers = part.peers.members if part.peers is not None else None
                         services = part.services
@@ -165,7 +165,7 @@ def test_flows_of_isolation_name_the_policies(world: Cluster) -> None:
     driver = running(world)
     core = driver.core
     for name, bridge in core.world.bridges.items():
-        pod_bindings = core.world.reading(name).binding.pods
+        pod_bindings = core.world.binding(name).binding.pods
         expected = isolating_policies(core, [a.pod for a in pod_bindings])
         ofports = {a.ofport: a.pod for a in pod_bindings}
         for view in flow_views(core, name):

@@ -42,8 +42,8 @@ def driver(said: str) -> Driver:
 def own(found: Driver, node: str = "n1") -> set[Net]:
     plan = found.core.world.plan_of((node, "br-int"))
     assert plan is not None
-    assert plan.view.node_addresses == found.core.world.reading((node, "br-int")).binding.node_addresses
-    return set(plan.view.node_addresses)
+    assert plan.binding.node_addresses == found.core.world.binding((node, "br-int")).binding.node_addresses
+    return set(plan.binding.node_addresses)
 
 
 def test_what_stands_at_the_bridge_is_the_nodes() -> None:
@@ -75,7 +75,7 @@ def test_a_pod_with_the_address_wins_wherever_it_is() -> None:
     found.send(ClusterChanged(replace(whole, pods={**whole.pods, A: Pod(A, node="n1")})))
     found.bridge(bridge(f"{MORE}", port("a0", 1, "x/a", ip_addresses=str(MORE))))
     assert own(found) == {NODE}
-    assert [one.addresses for one in found.core.world.reading(("n1", "br-int")).binding.pods] == [(MORE,)]
+    assert [one.addresses for one in found.core.world.binding(("n1", "br-int")).binding.pods] == [(MORE,)]
     before = dict(found.switches[1].flows)
     found.core.start_over()
     found.send(ClusterChanged(cluster(LINK_LOCAL)), ClusterChanged(replace(whole, pods={A: Pod(A, node="n1")})))

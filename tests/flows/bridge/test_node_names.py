@@ -70,7 +70,7 @@ def test_the_node_that_a_host_name_means(claimed: str, nodes: list[str], meant: 
     assert view.node == (meant or claimed)
     if meant is not None:
         assert view.error == "" or meant != nodes[0]
-        assert [a.pod for a in found.core.world.reading(("db", "br-int")).binding.pods] == (
+        assert [a.pod for a in found.core.world.binding(("db", "br-int")).binding.pods] == (
             [A] if meant == nodes[0] else []
         )
         return

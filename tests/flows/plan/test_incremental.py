@@ -122,13 +122,14 @@ class Walk:
     def check(self) -> None:
         """What changed is exactly what was said to change, and what is there is what the full computation says."""
         told = self.world.update_plans()
-        self.world.replanned, self.world.bridges_to_show = set(), set()
+        self.world.take_replanned()
+        self.world.take_bridges_to_show()
         expected = full(self.cluster, self.world.bridges)
         for name, flows in expected.items():
             plan = self.world.plan_of(name)
             assert plan is not None
             assert plan.flows == flows
-            assert self.world.reading(name) == read_bridge(self.world.bridges[name], self.cluster)
+            assert self.world.binding(name) == read_bridge(self.world.bridges[name], self.cluster)
             # A plan that was made anew (the datapath type changed) is told to the switch as a whole.
             if self.plans.get(name) is plan:
                 before = self.seen.get(name, {})

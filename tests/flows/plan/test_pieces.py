@@ -54,7 +54,7 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
     for view, wanted, at_once in steps:
         if at_once or not isolated:
             isolated = wanted
-        plan.set_view(view, lambda pod, then=isolated: then[int(pod.name[1:])])  # type: ignore[misc]
+        plan.set_binding(view, lambda pod, then=isolated: then[int(pod.name[1:])])  # type: ignore[misc]
         isolated = wanted
         for pod in view.pods:
             plan.isolate(pod.ofport, wanted[pod.ofport])
@@ -77,14 +77,14 @@ def test_the_bridges_own_flow_outlives_a_pod_with_the_bridges_mac() -> None:
     encoder = FlowEncoder()
     plan: BridgePlan = BridgePlan(encoder, userspace=True)
     bare = Binding(local_mac=MACS[0], userspace=True)
-    plan.set_view(bare, lambda _: frozenset())
+    plan.set_binding(bare, lambda _: frozenset())
     plan.take()
     alone = dict(plan.flows)
     pod = PodBinding(1, "p1", Key("x", "p1"), MACS[0], (NETS[0],))
-    plan.set_view(Binding(local_mac=MACS[0], pods=(pod,), userspace=True), lambda _: frozenset())
+    plan.set_binding(Binding(local_mac=MACS[0], pods=(pod,), userspace=True), lambda _: frozenset())
     plan.take()
     assert all(plan.flows[key] == body for key, body in alone.items() if key[0] == NEIGHBOR.number)
-    plan.set_view(bare, lambda _: frozenset())
+    plan.set_binding(bare, lambda _: frozenset())
     plan.take()
     assert plan.flows == alone
 

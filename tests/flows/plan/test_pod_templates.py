@@ -164,7 +164,7 @@ def test_plans_with_contested_addresses_are_those_of_rendered_pods(
         said = []
         for plan in plans:
             chosen[0] = step
-            plan.set_view(view, isolation)
+            plan.set_binding(view, isolation)
             chosen[0] = step + 1
             for one in view.pods:
                 plan.isolate(one.ofport, isolation(one.pod))

@@ -24,7 +24,8 @@ from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline.tables import SCTP_REPLIES
-from flows.plan.encoder import Element, FlowEncoder
+from flows.plan.encoder import FlowEncoder
+from flows.plan.key_templates import Element
 from flows.policy.services import Service, normalize
 from flows.render.rules import STAGES, Stage, anything, peer_terms, service_terms
 from flows.wire.codec import decode_flow, encode_flow
@@ -210,7 +211,7 @@ def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
     conjunctions = tuple(Conjunction(number, place, 3) for number, place in members.items())
     body = encoder.clause(conjunctions)
     place = (stage.table.number, stage.priority(band))
-    for element, key in zip(elements, encoder.frames(stage, band).keys(elements), strict=True):
+    for element, key in zip(elements, encoder.key_templates(stage, band).keys(elements), strict=True):
         terms = anything() if element is None else ()
         if isinstance(element, int):
             terms = (in_range(stage.subject, element),)
@@ -223,7 +224,9 @@ def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
     for number in members:
         owner = cookies.cookie(cookies.CookieKind.RULE, number)
         hit = Flow(*place, match(exactly(oxm.CONJ_ID, number)), (), stage.onward.number, owner)
-        assert wire_flow(encoder.frames(stage, band).hit.key(number), encoder.hit(stage, number)) == encode_flow(hit)
+        assert wire_flow(
+            encoder.key_templates(stage, band).hit.key(number), encoder.hit_body(stage, number)
+        ) == encode_flow(hit)
 
 
 def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:

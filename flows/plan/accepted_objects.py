@@ -1,0 +1,171 @@
+"""The newest snapshot of the cluster in a policy engine, as far as the engine accepts its objects.
+
+An object whose handling raises is rejected (see `rejected_objects`), and the engine, which may then be between two
+states, is filled again without it. What bridges make of the objects must not live here: only their ports' addresses
+come in, for pods whose status has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flows.bridge.leaving_pods import LeavingPods
+from flows.bridge.node_addresses import NodeAddresses
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import Net
+from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
+from flows.plan.rejected_objects import RejectedObjects
+from flows.policy.engine import PolicyEngine
+
+MAX_LOAD_ATTEMPTS = 4  # until all objects that cannot be accepted are found
+
+
+class WorldError(Exception):
+    """The cluster cannot be loaded, and no single object can be named as the reason."""
+
+
+class AcceptedObjects:
+    """`cluster` is the newest snapshot, None before the first; `engine` has what is accepted of it.
+
+    While `must_reload`, the engine may be between two states: nothing is put into it until `load`.
+    """
+
+    def __init__(self) -> None:
+        self.cluster: Cluster | None = None
+        self.rejected = RejectedObjects()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all but the snapshot and the rejected objects."""
+        self.engine = PolicyEngine()
+        self.leaving = LeavingPods()
+        self.node_addresses = NodeAddresses()
+        self.must_reload = False
+        self._accepted: Cluster | None = None
+        self._port_addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
+
+    @property
+    def accepted(self) -> Cluster:
+        """The snapshot as far as it is accepted; empty before the first."""
+        if self._accepted is None:
+            self._accepted = self.rejected.accepted(self.cluster or Cluster())
+        return self._accepted
+
+    def set_snapshot(self, cluster: Cluster) -> Cluster | None:
+        """Keep a newer snapshot; returns the one before. The caller then loads it, or puts what differs."""
+        old, self.cluster = self.cluster, cluster
+        self._accepted = None
+        return old
+
+    def readmit(self, kind: str, key: Key | str) -> bool:
+        """An object has changed: accept it again if it was rejected. Returns whether it was."""
+        again = bool(self.rejected.reasons) and self.rejected.readmit(kind, key)
+        if again:
+            self._accepted = None
+        return again
+
+    def load(self) -> None:
+        """Fill an empty engine, without the objects that it cannot accept.
+
+        Raises WorldError.
+        """
+        for _ in range(MAX_LOAD_ATTEMPTS):
+            try:
+                self.engine = PolicyEngine()
+                self.engine.load(self.accepted)
+                self.leaving = LeavingPods()
+                self.node_addresses.mark_all_doubtful()
+                for key, pod in self.accepted.pods.items():
+                    if pod.terminating:
+                        self.leaving.set_pod(key, pod)
+                self.must_reload = False
+                return
+            except Exception:  # noqa: BLE001 - one object must not keep out all others
+                if not self._reject_one_by_one():
+                    return
+        self.must_reload = True
+        raise WorldError("objects still could not be accepted after several attempts")
+
+    def _reject_one_by_one(self) -> bool:
+        """Put one object after the other into a new engine, and reject those that raise; whether there was any."""
+        self.engine = engine = PolicyEngine()
+        accepted, count = self.accepted, 0
+        for kind in CLUSTER_KINDS:
+            for key in list(objects_of_kind(accepted, kind)):
+                try:
+                    self._put(engine, kind, key, accepted)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._reject(kind, key, error)
+                    count += 1
+        return count > 0
+
+    def _reject(self, kind: str, key: Key | str, error: Exception) -> None:
+        self.rejected.add(kind, key, error)
+        self._accepted = None
+        self.must_reload = True
+
+    def put(self, kind: str, key: Key | str) -> None:
+        """Give the engine an object as it is now, or its absence. It is rejected if that raises."""
+        try:
+            self._put(self.engine, kind, key, self.accepted)
+        except Exception as error:  # noqa: BLE001 - one object must not keep out others
+            self._reject(kind, key, error)
+
+    def _put(self, engine: PolicyEngine, kind: str, key: Key | str, cluster: Cluster) -> None:
+        if isinstance(key, str):
+            if kind == "Namespace":
+                namespace = cluster.namespaces.get(key)
+                engine.put_namespace(key, namespace.labels if namespace else None)
+        elif kind == "Pod":
+            self._put_pod(engine, key, cluster.pods.get(key))
+        elif (policy := cluster.policies.get(key)) is not None:
+            engine.put_policy(policy)
+        else:
+            engine.remove_policy(key)
+
+    def _put_pod(self, engine: PolicyEngine, key: Key, pod: Pod | None) -> None:
+        self.leaving.set_pod(key, pod)
+        before = _addresses_in(engine, key)
+        self.leaving.mark_doubtful(key, before)
+        self.node_addresses.mark_doubtful(before)
+        if pod is None:
+            engine.remove_pod(key)
+            return
+        if not pod.addresses and key in self._port_addresses:
+            pod = pod._replace(addresses=self._port_addresses[key])
+        if yielded := self.leaving.yielded.get(key):
+            pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
+        engine.put_pod(pod)
+        self.leaving.mark_doubtful(key, pod.addresses)
+        self.node_addresses.mark_doubtful(pod.addresses)
+
+    # -- pods' addresses ---------------------------------------------------------------------------------------------
+
+    def set_port_addresses(self, key: Key, addresses: tuple[Net, ...]) -> None:
+        """The addresses that OVSDB gives a pod whose status has none; () for any other pod."""
+        if self._port_addresses.get(key, ()) == addresses:
+            return
+        if addresses:
+            self._port_addresses[key] = addresses
+        else:
+            del self._port_addresses[key]
+        self.put("Pod", key)
+
+    def mark_moved(self, key: Key) -> None:
+        """A pod's port came or went: its addresses may be another pod's now."""
+        self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
+
+    def yield_addresses(self, has_port: Callable[[Key], bool]) -> None:
+        """Take addresses from terminating pods without a port, where a pod with a port has the same."""
+        index = self.engine.index
+        for key in self.leaving.decide(has_port, lambda net: [index.pods[n].key for n in index.claimants(net)]):
+            self.put("Pod", key)
+
+    def has_pod_with(self, address: Net) -> bool:
+        """Whether any pod has an address."""
+        return bool(self.engine.index.claimants(address))
+
+
+def _addresses_in(engine: PolicyEngine, key: Key) -> tuple[Net, ...]:
+    n = engine.index.number.get(key)
+    return () if n is None else engine.index.pods[n].addresses

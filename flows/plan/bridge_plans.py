@@ -1,0 +1,205 @@
+"""The plans of all bridges that are served, their readers, and which bridge has which pod's port.
+
+What raises for one bridge is contained here: the bridge has no plan until it is tried again, the others go on. Which
+bridges are served, and when they are read, is decided in `world`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from flows.bridge.owners import BridgeName
+from flows.bridge.reader import BindingChange, BindingReader
+from flows.bridge.state import USERSPACE_DATAPATHS, BindingResult, BridgeState, PodBinding
+from flows.cluster.model import Key
+from flows.cluster.net import Net
+from flows.plan.accepted_objects import AcceptedObjects
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.encoder import FlowEncoder
+from flows.plan.plan_failures import PlanFailures
+from flows.plan.pod_ports import PodPorts
+from flows.plan.rule_distribution import RuleDistributor
+from flows.wire.values import Body, FlowKey
+
+# Of each bridge whose flows changed: the bodies before the change by flow key, None where there was no flow.
+ChangedFlows = dict[BridgeName, dict[FlowKey, Body | None]]
+
+
+class BridgePlans:
+    """`bridges` are all bridges, `by_bridge` the plans of those that have one.
+
+    `replanned` are the bridges that may have another plan or none since the reconciler looked, `to_show` those whose
+    status may differ since it was reported.
+    """
+
+    def __init__(
+        self,
+        bridges: Mapping[BridgeName, BridgeState],
+        objects: AcceptedObjects,
+        encoder: FlowEncoder,
+        failures: PlanFailures,
+    ) -> None:
+        self._bridges = bridges
+        self._objects = objects
+        self._encoder = encoder
+        self._failures = failures
+        self.by_bridge: dict[BridgeName, BridgePlan] = {}
+        self.pod_ports = PodPorts()
+        self.distributor = RuleDistributor(self.by_bridge, self.pod_ports, self.fail)
+        self.replanned: set[BridgeName] = set(bridges)
+        self.to_show: set[BridgeName] = set(bridges)
+        self._readers: dict[BridgeName, BindingReader] = {}
+        self._bindings: dict[BridgeName, BindingResult] = {}  # what readers have, where it was asked for
+
+    # -- reading and planning one bridge -----------------------------------------------------------------------------
+
+    def update(self, name: BridgeName, changed: set[Key]) -> set[Key]:
+        """Read a bridge's ports and update its plan. `changed` are pods that may be bound differently.
+
+        Returns the pods whose rules the plan must hear of: those that came, went or moved; all when the plan is new.
+        """
+        moved: set[Key] = set()
+        try:
+            found = self._read(name, changed)
+            moved |= self._move(name, found.gone, found.came)
+            moved |= self._plan(name, found)
+        except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+            self.fail(name, error)
+        return moved
+
+    def _read(self, name: BridgeName, changed: set[Key]) -> BindingChange:
+        reader = self._readers.get(name)
+        self._bindings.pop(name, None)
+        if reader is not None:
+            try:
+                return reader.read(self._bridges[name], self._objects.accepted, changed)
+            except Exception:
+                self.drop(name)
+                raise
+        reader = BindingReader()
+        found = reader.read(self._bridges[name], self._objects.accepted, changed)
+        self._readers[name] = reader
+        # A new reader names no port as gone: those of an earlier reader are.
+        return found._replace(gone=tuple(self.pod_ports.on(name).values()))
+
+    def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
+        """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
+        isolated = self._objects.engine.isolated
+        plan = self.by_bridge.get(name)
+        if plan is not None:
+            numbers = {pod.ofport for pod in found.came}
+            gone = [pod.ofport for pod in found.gone if pod.ofport not in numbers]
+            plan.update(found.bridge, gone, found.came, isolated)
+            return set()
+        userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
+        plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name))
+        there = self.pod_ports.on(name)
+        self.pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.gone)])
+        plan.update(found.bridge, (), tuple(there.values()), isolated)
+        self.by_bridge[name] = plan
+        return set(there)
+
+    def _move(self, name: BridgeName, gone: tuple[PodBinding, ...], came: tuple[PodBinding, ...]) -> set[Key]:
+        """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
+        try:
+            moved, affected = self.pod_ports.move(name, gone, came)
+        except Exception:
+            self._readers.pop(name, None)  # the next reading starts from nothing
+            raise
+        for key in affected:
+            self.update_port_addresses(key)
+        for key in moved:
+            self._objects.mark_moved(key)
+        return moved
+
+    def update_port_addresses(self, key: Key) -> None:
+        """A pod whose status has no address has those of its port, on a bridge of the pod's own node only.
+
+        Of several such ports the last bridge by name counts.
+        """
+        pod = self._objects.accepted.pods.get(key)
+        addresses: tuple[Net, ...] = ()
+        if pod is not None and pod.node and not pod.addresses:
+            bridges = sorted(name for name, _ in self.pod_ports.of(key))
+            on_its_node = [name for name in bridges if self._bridges[name].node == pod.node]
+            addresses = self.pod_ports.addresses(key, on_its_node)
+        self._objects.set_port_addresses(key, addresses)
+
+    def drop(self, name: BridgeName) -> None:
+        """A bridge is gone or not served: forget its reader, its plan and its ports."""
+        self._readers.pop(name, None)
+        self.drop_plan(name)
+        gone = self.pod_ports.on(name)
+        self.pod_ports.forget_reported(name, gone)
+        self._move(name, tuple(gone.values()), ())
+
+    def drop_plan(self, name: BridgeName) -> None:
+        """Forget a bridge's plan. The next `update` makes a new one."""
+        self._bindings.pop(name, None)
+        plan = self.by_bridge.pop(name, None)
+        if plan is not None:
+            self.distributor.drop(name, plan)
+
+    def fail(self, name: BridgeName, error: Exception) -> None:
+        """A bridge's plan raised, so nothing in it can be relied on: forget it."""
+        self.replanned.add(name)
+        self.to_show.add(name)
+        self._bindings.pop(name, None)
+        self.by_bridge.pop(name, None)
+        self.distributor.purge(name)
+        self._failures.add(name, error)
+
+    # -- all bridges -------------------------------------------------------------------------------------------------
+
+    def apply_policy(self, moved: set[Key], read: Iterable[BridgeName]) -> ChangedFlows:
+        """Apply what changed in the engine to all plans. `moved` and `read` are the pods and bridges of `update`.
+
+        Returns the flows that came, went or differ.
+        """
+        engine = self._objects.engine
+        changes = engine.settle()
+        affected = set(read) | self.distributor.distribute(changes, moved, engine)
+        for key in changes.isolation:
+            for name, ofport in self.pod_ports.of(key):
+                affected.add(name)
+                self._isolate(name, ofport, key)
+        return self._take_changes(affected)
+
+    def _isolate(self, name: BridgeName, ofport: int, key: Key) -> None:
+        plan = self.by_bridge.get(name)
+        if plan is None:
+            return
+        try:
+            plan.isolate(ofport, self._objects.engine.isolated(key))
+        except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+            self.fail(name, error)
+
+    def _take_changes(self, affected: set[BridgeName]) -> ChangedFlows:
+        found: ChangedFlows = {}
+        self.to_show |= affected
+        for name in affected & self.by_bridge.keys():
+            try:
+                changes = self.by_bridge[name].take()
+            except Exception as error:  # noqa: BLE001 - as above
+                self.fail(name, error)
+                continue
+            if changes:
+                found[name] = changes
+        return found
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def has_reader(self, name: BridgeName) -> bool:
+        """Whether a bridge's ports have been read."""
+        return name in self._readers
+
+    def binding(self, name: BridgeName) -> BindingResult | None:
+        """What a bridge's reader has; the same object until the bridge is read again. None without a reader."""
+        reader = self._readers.get(name)
+        if reader is None:
+            return None
+        found = self._bindings.get(name)
+        if found is None:
+            found = self._bindings[name] = reader.reading()
+        return found

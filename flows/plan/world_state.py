@@ -1,0 +1,202 @@
+"""What a world consists of, and the questions that the reconciler, status and metrics ask about it.
+
+Nothing here changes the world: `world` does. Bindings and plans are those of the last `World.update_plans`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
+
+from flows.bridge.binding import read_bridge, read_port
+from flows.bridge.bridges_of_pods import BridgesOfPods
+from flows.bridge.external_ids import pod_of_interface
+from flows.bridge.node_names import NodeNames
+from flows.bridge.owners import BridgeName, Owners
+from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
+from flows.cluster.model import Cluster, Direction, Key, Pod, Policy, Selector
+from flows.cluster.net import Net
+from flows.pipeline.pod_limits import Limit
+from flows.plan.accepted_objects import AcceptedObjects
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.bridge_plans import BridgePlans
+from flows.plan.encoder import FlowEncoder
+from flows.plan.plan_failures import PlanFailure, PlanFailures
+from flows.plan.pod_ports import BridgePorts
+from flows.plan.rejected_objects import RejectedObjects
+from flows.policy.engine import PolicyEngine
+from flows.policy.policy_notes import policy_notes
+from flows.policy.tracked_sets import PodSet, TrackedRule
+
+NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
+
+
+class WorldState:
+    """`bridges` are all bridges that OVSDBs have; `owners` says which of them are served."""
+
+    def __init__(self) -> None:
+        self.bridges: dict[BridgeName, BridgeState] = {}
+        self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
+        self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
+        self.answered: dict[int, tuple[Net, ...]] = {}  # by datapath id: addresses that the node answered for
+        self.flow_encoder = FlowEncoder()
+        self._objects = AcceptedObjects()
+        self._failures = PlanFailures()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget everything that is computed from the cluster and the bridges."""
+        self._objects.reset()
+        self._failures.take_new()
+        self.nodes = NodeNames()
+        self._bridges_of_pods = BridgesOfPods()
+        self._plans = BridgePlans(self.bridges, self._objects, self.flow_encoder, self._failures)
+        self._stale: set[BridgeName] = set(self.bridges)  # bridges to read again
+        self._rebound: set[Key] = set()  # pods that may be bound differently since ports were read
+
+    # -- the cluster -------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The newest snapshot, None before the first."""
+        return self._objects.cluster
+
+    @property
+    def engine(self) -> PolicyEngine:
+        """The policy engine, with all objects that were accepted."""
+        return self._objects.engine
+
+    @property
+    def rejected(self) -> RejectedObjects:
+        """The objects of the snapshot that are not accepted, because handling them raised."""
+        return self._objects.rejected
+
+    def pods_without_address(self) -> list[Key]:
+        """Running pods without any address, neither in their status nor on a port."""
+        pods: Iterable[Pod] = self.cluster.pods.values() if self.cluster else ()
+        return [pod.key for pod in pods if pod.networked and not pod.addresses and not self._has_port_address(pod.key)]
+
+    def _has_port_address(self, key: Key) -> bool:
+        bridges = [self.bridges[name] for name in self._bridges_of_pods.of(key)]
+        ports = (
+            (one, bridge)
+            for bridge in bridges
+            for one in bridge.interfaces
+            if pod_of_interface(one.external_ids) == key
+        )
+        uses = (read_port(interface, bridge, self._objects.accepted) for interface, bridge in ports)
+        return any(isinstance(use, PodBinding) and use.addresses for use in uses)
+
+    # -- policy ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pod_numbers(self) -> Mapping[Key, int]:
+        """The number of each pod in the sets that `selected_pods` returns."""
+        return self.engine.index.number
+
+    def selected_pods(self, namespace: str, subjects: Selector) -> Collection[int]:
+        """The numbers of the pods of a namespace that a selector matches."""
+        return self.engine.index.select(namespace, subjects)
+
+    def subjects_of_policy(self, key: Key) -> list[Pod]:
+        """The pods that a policy selects, in any order; none for an unknown policy."""
+        policy = self.cluster.policies.get(key) if self.cluster else None
+        if policy is None:
+            return []
+        return [self.engine.index.pods[n] for n in self.selected_pods(key.namespace, policy.subjects)]
+
+    def pods_with_address(self, address: Net) -> list[Key]:
+        """The pods that have an address, in the order of their numbers; more than one where addresses are shared."""
+        index = self.engine.index
+        return [index.pods[n].key for n in sorted(index.claimants(address))]
+
+    def isolation(self, pod: Key) -> frozenset[Direction]:
+        """The directions in which policy isolates a pod."""
+        return self.engine.isolated(pod)
+
+    def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+        """By pod and direction, the names of the policies that isolate it there."""
+        return self.engine.isolating(pods)
+
+    def subject_sets_of(self, pod: Key) -> list[PodSet]:
+        """The sets of subjects of rules that a pod is in."""
+        return self.engine.subjects_of(pod)
+
+    def rules_of_policy(self, policy: Key) -> list[TrackedRule]:
+        """The compiled rules that stand for a policy's rules; other policies may share them."""
+        return self.engine.parts_of(policy)
+
+    def notes_on_policy(self, policy: Policy) -> tuple[str, ...]:
+        """What in a policy has no effect now. None is known of a rejected policy."""
+        rejected = ("NetworkPolicy", policy.key) in self.rejected.reasons
+        return () if rejected else policy_notes(self.engine.index, policy)
+
+    def rule_errors(self) -> list[tuple[Key, str, str]]:
+        """Rules that are left out because compiling them raised: policy, place (as `ingress[0]`) and why."""
+        failures = self.engine.failures.items()
+        return [(ref.policy, f"{ref.direction.value}[{ref.number}]", reason) for ref, reason in failures]
+
+    # -- bridges -----------------------------------------------------------------------------------------------------
+
+    def binding(self, name: BridgeName) -> BindingResult:
+        """Which pod is behind which port of a bridge; nothing on a bridge that is not served."""
+        if self.owners.refusal(name):
+            return NOT_SERVED
+        found = self._plans.binding(name)
+        if found is None:
+            return read_bridge(self.bridges[name], self._objects.accepted)
+        plan = self.plan_of(name)
+        return _without_refused(found, plan.refused) if plan is not None and plan.refused else found
+
+    def kept_binding(self, name: BridgeName) -> BindingResult | None:
+        """As `binding`, but None where the bridge would have to be read first."""
+        return self.binding(name) if self._plans.has_reader(name) or self.owners.refusal(name) else None
+
+    def ports_of(self, pod: Key) -> BridgePorts:
+        """The bridges that have a port of a pod, and its ofport there. One as a rule; see `pod_ports`."""
+        return tuple(port for port in self._plans.pod_ports.of(pod) if port[0] in self.bridges)
+
+    def pod_bindings_of(self, pod: Key) -> list[PodBinding]:
+        """The same ports as they were read."""
+        return [self._plans.pod_ports.on(name)[pod] for name, _ in self.ports_of(pod)]
+
+    def bridges_of(self, ovsdb: str) -> list[BridgeName]:
+        """The bridges that an OVSDB has."""
+        return sorted(self.owners.bridges_of(ovsdb))
+
+    # -- plans -------------------------------------------------------------------------------------------------------
+
+    def plan_of(self, name: BridgeName) -> BridgePlan | None:
+        """A bridge's plan; None before the first, where it is not served, and where planning it failed."""
+        return self._plans.by_bridge.get(name)
+
+    @property
+    def failures(self) -> Mapping[BridgeName, PlanFailure]:
+        """The bridges that could not be planned."""
+        return self._failures.by_bridge
+
+    def retry_at(self) -> float | None:
+        """When the next of them is tried again, in seconds of the caller's clock."""
+        return self._failures.retry_at()
+
+    def left_out(self) -> dict[str, set[BridgeName]]:
+        """The namespaces whose rules are left out of bridges that would need too many flows, with these bridges."""
+        found: dict[str, set[BridgeName]] = {}
+        for name, plan in self._plans.by_bridge.items():
+            for namespace in plan.namespaces_left_out:
+                found.setdefault(namespace, set()).add(name)
+        return found
+
+    def bridges_with_subjects_of(self, policy: Key) -> set[BridgeName]:
+        """The bridges that have ports of subjects of a policy's rules."""
+        return self._plans.distributor.bridges_with(self.rules_of_policy(policy))
+
+
+def _without_refused(found: BindingResult, refused: dict[int, str]) -> BindingResult:
+    """A binding without the ports whose flows cannot be made; these are problems."""
+    binding, problems = found
+    shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in binding.pods if pod.ofport in refused]
+    kept = tuple(pod for pod in binding.pods if pod.ofport not in refused)
+    binding = replace(binding, pods=kept)
+    return BindingResult(binding, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))
