@@ -183,7 +183,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         """Probe a switch's node for these addresses. NodeAnswered reports those that it does not confirm."""
         found = self._find(command.dpid, command.session)
         if found is not None:
-            found.ask_node(command.addresses)
+            found.probe_node(command.addresses)
 
     def _find(self, dpid: int, session: int) -> SwitchSession | None:
         found = self.claims.find(dpid)

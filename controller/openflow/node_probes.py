@@ -149,7 +149,7 @@ class _NodeAddress:
 class NodeProber:
     """The questions to one node. `send` queues a message, `found` takes all addresses of the node when they change.
 
-    Used by one thread, but for `believe`.
+    Used by one thread, but for `recheck`.
     """
 
     def __init__(
@@ -166,11 +166,11 @@ class NodeProber:
         self._second, self._in_second = 0.0, 0  # when it began, and how many were asked for in it
         self._believed: deque[Net] = deque(maxlen=limits.node_addresses)
 
-    def believe(self, addresses: Iterable[Net]) -> None:
+    def recheck(self, addresses: Iterable[Net]) -> None:
         """The node answered for these in an earlier session. May be called from any thread."""
         self._believed.extend(addresses)
 
-    def take(self, message: bytes) -> None:
+    def packet_in(self, message: bytes) -> None:
         """A packet-in: a packet whose source is to be asked for, or an answer. Raises CodecError."""
         packet = read_packet_in(message)
         if packet.in_port != LOCAL_32 or packet.cookie != _OURS:
@@ -181,7 +181,7 @@ class NodeProber:
         elif (address := address_to_probe(packet.frame)) is not None and address not in self._own:
             self._ask(address)
 
-    def look_at_clock(self) -> None:
+    def check_timeouts(self) -> None:
         """Ask again for what the node answered for, and forget what it does not answer for any more."""
         now = self._clock()
         while self._believed:

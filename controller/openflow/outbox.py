@@ -1,7 +1,7 @@
-"""What waits to be sent to one switch: short messages first, then the next chunk of a bundle.
+"""The send queue of one switch: short messages first, then the next chunk of a bundle.
 
-A bundle's chunks are made one at a time when there is room, so a slow switch costs one chunk of memory. What the bytes
-mean is not known here.
+A bundle's chunks are made one at a time when there is room, so a slow switch costs the memory of one chunk. What the
+bytes mean must not live here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-_TOGETHER = 1 << 16  # bytes of short messages that go out in one: a thousand echo replies are not a thousand calls
+_BATCH_BYTES = 1 << 16  # of short messages sent in one call, such as echo replies
 
 
 class Outbox:
-    """A bounded queue between any number of threads that write and the one that sends."""
+    """A bounded queue with any number of writing threads and one sending thread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -26,15 +26,15 @@ class Outbox:
         self._finishing = False
 
     def wait_for_room(self) -> None:
-        """Wait while too much is queued, which is how a peer that does not read is not read either."""
+        """Wait while more than the limit is queued, so that a peer that does not read is not read from either."""
         with self._changed:
             while self._size > self._limit and not self._closed:
                 self._changed.wait()
 
     def put(self, message: bytes) -> bool:
-        """Queue a short message. Never waits: who answers a peer's messages waits for room before it takes them.
+        """Queue a short message; returns at once. The receiver calls `wait_for_room` before it handles messages.
 
-        False when the session is over.
+        False when the session has ended.
         """
         with self._changed:
             if self._closed or self._finishing:
@@ -45,32 +45,37 @@ class Outbox:
             return True
 
     def stream(self, chunks: Iterator[bytes]) -> None:
-        """Send these chunks whenever no short message waits. Replaces an earlier stream."""
+        """Send these chunks while no short message waits. Replaces an earlier stream."""
         with self._changed:
             self._stream = chunks
             self._changed.notify_all()
 
     def stop_stream(self) -> None:
-        """Ask for no more chunks; one that was taken still goes out."""
+        """Take no more chunks from the stream; one that was taken is still sent."""
         with self._changed:
             self._stream = None
 
     def finish(self) -> None:
-        """Take no more; what waits still goes out."""
+        """Accept no more messages; queued ones are still sent."""
         with self._changed:
             self._finishing = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Forget everything, wake everybody."""
+        """Drop what is queued, and end all waits."""
         with self._changed:
             self._closed = True
             self._short.clear()
             self._stream = None
             self._changed.notify_all()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def take(self) -> bytes | None:
-        """The next bytes to send; waits for some. None when there will be no more."""
+        """Wait for the next bytes to send. None when there will be no more."""
         while True:
             with self._changed:
                 while not (self._short or self._stream or self._closed or self._finishing):
@@ -82,7 +87,7 @@ class Outbox:
                 if self._finishing:
                     return None
                 stream = self._stream
-            # Made outside the lock: it takes a while, and must not hold up an echo reply.
+            # The chunk is made outside the lock, so that it does not delay an echo reply.
             chunk = next(stream, None) if stream is not None else None
             if chunk is not None:
                 return chunk
@@ -91,9 +96,9 @@ class Outbox:
                     self._stream = None
 
     def _take_short(self) -> bytes:
-        """The short messages that wait, as many as go out together. Holds the lock."""
+        """Queued short messages, up to _BATCH_BYTES. Holds the lock."""
         taken, size = [], 0
-        while self._short and size < _TOGETHER:
+        while self._short and size < _BATCH_BYTES:
             taken.append(self._short.popleft())
             size += len(taken[-1])
         self._size -= size

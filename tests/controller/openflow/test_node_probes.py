@@ -107,14 +107,14 @@ def test_the_address_asked_for_is_the_source() -> None:
 
 
 class Node:
-    """A node that answers for some addresses, and the asker that asks it."""
+    """A node that answers for some addresses, and the prober that probes it."""
 
     def __init__(self, *own: str) -> None:
         self.now = 0.0
         self.own = set(own)
         self.sent = 0
         self.found: list[set[str]] = []
-        self.asker = NodeProber(
+        self.prober = NodeProber(
             self._asked, lambda found: self.found.append(set(map(str, found))), lambda: self.now, LIMITS
         )
 
@@ -122,15 +122,15 @@ class Node:
         self.sent += 1
         target = parse_address(socket.inet_ntop(socket.AF_INET, message[-4:]))
         if str(target) in self.own:
-            self.asker.take(packet_in(arp_answer(str(target)), LOCAL_32))
+            self.prober.packet_in(packet_in(arp_answer(str(target)), LOCAL_32))
 
     def sends(self, source: str, in_port: int = LOCAL_32) -> None:
-        self.asker.take(packet_in(ip_frame(source, "10.1.1.1"), in_port))
+        self.prober.packet_in(packet_in(ip_frame(source, "10.1.1.1"), in_port))
 
     def passes(self, seconds: int) -> None:
         for _ in range(seconds):
             self.now += 1.0
-            self.asker.look_at_clock()
+            self.prober.check_timeouts()
 
 
 def arp_answer(text: str) -> bytes:
@@ -142,17 +142,17 @@ def arp_answer(text: str) -> bytes:
 
 def test_only_what_was_asked_for_is_believed_and_only_for_a_while() -> None:
     node = Node()
-    node.asker.take(packet_in(arp_answer("192.0.2.9"), LOCAL_32))
+    node.prober.packet_in(packet_in(arp_answer("192.0.2.9"), LOCAL_32))
     assert node.found == []
     node.sends("192.0.2.9", in_port=7)
-    node.asker.take(packet_in(ip_frame("192.0.2.9", "10.1.1.1"), LOCAL_32, 0))
+    node.prober.packet_in(packet_in(ip_frame("192.0.2.9", "10.1.1.1"), LOCAL_32, 0))
     assert node.sent == 0, "only the node's packets are asked about, and only those that flows of ours copy"
     node.sends("192.0.2.9")
     assert node.sent == 1
-    node.asker.take(packet_in(arp_answer("192.0.2.9"), 7))
-    node.asker.take(packet_in(arp_answer("192.0.2.8"), LOCAL_32))
+    node.prober.packet_in(packet_in(arp_answer("192.0.2.9"), 7))
+    node.prober.packet_in(packet_in(arp_answer("192.0.2.8"), LOCAL_32))
     node.now = 2.0
-    node.asker.take(packet_in(arp_answer("192.0.2.9"), LOCAL_32))
+    node.prober.packet_in(packet_in(arp_answer("192.0.2.9"), LOCAL_32))
     assert node.found == []
 
 
@@ -170,7 +170,7 @@ def test_what_the_node_answers_for_is_its_own_until_it_does_not_any_more() -> No
 
 def test_what_was_believed_is_asked_for_at_once() -> None:
     node = Node("192.0.2.9")
-    node.asker.believe([parse_address("192.0.2.9"), parse_address("192.0.2.10")])
+    node.prober.recheck([parse_address("192.0.2.9"), parse_address("192.0.2.10")])
     node.passes(1)
     assert node.sent == 2
     node.passes(MAX_UNANSWERED_PROBES + 1)
@@ -194,7 +194,7 @@ def test_questions_are_bounded_whatever_comes() -> None:
     for number in range(10 * LIMITS.probed_addresses):
         node.passes(1)
         node.sends(f"203.{number >> 8}.{number & 255}.1")
-    assert len(node.asker._asked) == LIMITS.probed_addresses
+    assert len(node.prober._asked) == LIMITS.probed_addresses
     before = node.sent
     for _ in range(100):
         node.sends("203.9.255.1")
@@ -207,13 +207,13 @@ def test_questions_are_bounded_whatever_comes() -> None:
 @given(st.binary(max_size=200), st.sampled_from([LOCAL_32, 5]))
 def test_nothing_that_a_switch_hands_over_does_harm(frame: bytes, in_port: int) -> None:
     node = Node()
-    node.asker.take(packet_in(frame, in_port))
+    node.prober.packet_in(packet_in(frame, in_port))
     asker_mac = bytes.fromhex("024847000001")
-    node.asker.take(packet_in(asker_mac + frame, in_port))
+    node.prober.packet_in(packet_in(asker_mac + frame, in_port))
     assert node.found == []
 
 
 @given(st.binary(max_size=80))
 def test_a_message_that_cannot_be_read_is_a_fault(body: bytes) -> None:
     with contextlib.suppress(CodecError):
-        Node().asker.take(OPENFLOW_HEADER.pack(5, 10, OPENFLOW_HEADER.size + len(body), 0) + body)
+        Node().prober.packet_in(OPENFLOW_HEADER.pack(5, 10, OPENFLOW_HEADER.size + len(body), 0) + body)

@@ -282,7 +282,7 @@ def test_a_switch_that_restarts_comes_back_empty_with_a_new_session(
     app.send(up, 1, adds=(flow(1),))
     ovs.stop_switch()
     assert app.next(SwitchDown) == SwitchDown(DPID, up.session)
-    assert app.send(up, 2, adds=(flow(1),)) == BundleFailed(DPID, up.session, 2, "the session is over")
+    assert app.send(up, 2, adds=(flow(1),)) == BundleFailed(DPID, up.session, 2, "the session has ended")
     ovs.start_switch()
     again = app.next(SwitchUp)
     assert again.dpid == DPID
@@ -478,7 +478,7 @@ def test_a_half_open_connection_is_found_out(hub: str, ovs: OpenVSwitch, bridge:
         finally:
             os.kill(pid, signal.SIGCONT)
         assert app.next(SwitchUp).session > up.session
-        wait_for_log(app, "was silent for")
+        wait_for_log(app, "no message from the switch for")
 
 
 def test_an_idle_switch_stays_connected(hub: str, bridge: Bridge) -> None:

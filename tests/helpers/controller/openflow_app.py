@@ -20,7 +20,7 @@ from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controller.descriptor_watch import FOUND
 
-DRIVER = Path(__file__).with_name("openflow_driver.py")
+DRIVER = Path(__file__).with_name("openflow_app_process.py")
 _WAIT = 60.0
 E = TypeVar("E")
 

@@ -35,16 +35,16 @@ class _TurnCounter:
     def __init__(self) -> None:
         import threading
 
-        from controller.openflow.session import SwitchSession
+        from controller.openflow.receiver import Receiver
 
         self.most = self._turns = 0
-        plain = SwitchSession._consume
+        plain = Receiver._consume
 
-        def consume(session: SwitchSession, buffer: bytearray) -> bool:
+        def consume(receiver: Receiver, buffer: bytearray) -> bool:
             self._turns += 1
-            return plain(session, buffer)
+            return plain(receiver, buffer)
 
-        SwitchSession._consume = consume  # type: ignore[assignment, method-assign]
+        Receiver._consume = consume  # type: ignore[assignment, method-assign]
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:

@@ -1,0 +1,117 @@
+"""One bundle on its way to a switch: its transaction ids, its phase, and its errors in words.
+
+Sending, and what follows from an answer, must not live here: see `switch_requests`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.openflow import messages, meter_messages
+from controller.openflow.messages import BundleControl
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
+from flows.wire.values import FlowChanges
+
+
+class BundlePhase(enum.Enum):
+    """What the switch has to answer next for a bundle: its meters, its flow-mods, or the commit."""
+
+    METERS = enum.auto()
+    FILLING = enum.auto()
+    COMMITTING = enum.auto()
+
+
+@dataclass(slots=True)
+class BundleRequest:
+    """A bundle for the SendBundle with this number.
+
+    Its xids are consecutive: `meter_count` from `meter_xid` on for the meters and their barrier, `first` for the open
+    request, one for each flow-mod, then one each for close, commit and discard. An error of the switch has the xid of
+    the message that it refuses, and so leads back to the meter or flow.
+    """
+
+    number: int
+    changes: FlowChanges
+    meters: MeterChanges = NO_METER_CHANGES
+    meter_xid: int = 0
+    no_meters: bool = False
+    first: int = 0
+    bundle_id: int = 0
+    phase: BundlePhase = BundlePhase.FILLING
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The request, for messages."""
+        return f"bundle {self.number}"
+
+    @property
+    def size(self) -> int:
+        """The number of flow-mods."""
+        return sum(map(len, self.changes))
+
+    @property
+    def meter_count(self) -> int:
+        """The number of meter messages before the bundle, the barrier included."""
+        return meter_messages.count_meter_mods_before(self.meters)
+
+    @property
+    def xid_count(self) -> int:
+        """The number of xids that it uses."""
+        return self.meter_count + self.size + 4
+
+    @property
+    def close_xid(self) -> int:
+        """xid of the close request."""
+        return self.first + self.size + 1
+
+    @property
+    def commit_xid(self) -> int:
+        """xid of the commit request."""
+        return self.first + self.size + 2
+
+    @property
+    def discard_xid(self) -> int:
+        """xid of the discard request."""
+        return self.first + self.size + 3
+
+    def take_xids(self, first: int) -> None:
+        """Use `xid_count` xids from `first` on."""
+        self.meter_xid = first
+        self.first = first + self.meter_count
+
+    def open_request(self) -> bytes:
+        """OFPBCT_OPEN_REQUEST."""
+        return messages.bundle_control(BundleControl.OPEN_REQUEST, self.bundle_id, self.first)
+
+    def flow_mods(self) -> Iterator[bytes]:
+        """All flow-mods, in chunks. Raises MessageTooLong."""
+        return messages.flow_mod_chunks(self.changes, self.bundle_id, self.first + 1)
+
+    def close_request(self) -> bytes:
+        """OFPBCT_CLOSE_REQUEST."""
+        return messages.bundle_control(BundleControl.CLOSE_REQUEST, self.bundle_id, self.close_xid)
+
+    def commit_request(self) -> bytes:
+        """OFPBCT_COMMIT_REQUEST."""
+        return messages.bundle_control(BundleControl.COMMIT_REQUEST, self.bundle_id, self.commit_xid)
+
+    def discard_request(self) -> bytes:
+        """OFPBCT_DISCARD_REQUEST."""
+        return messages.bundle_control(BundleControl.DISCARD_REQUEST, self.bundle_id, self.discard_xid)
+
+    def note_meter_error(self, xid: int, message: bytes, text: str) -> None:
+        """Keep the first error of a meter message. `text` is the name of the error."""
+        meter = meter_messages.describe_meter_mod(self.meters, xid - self.meter_xid)
+        self.error = f"the switch refused {meter}: {text}"
+        self.no_meters = meter_messages.is_meter_unsupported(message)
+
+    def describe_error(self, xid: int, text: str) -> str:
+        """The error of a flow-mod or of a bundle control message, in words. `text` is the name of the error."""
+        flow_mod = messages.flow_mod_at(self.changes, xid - self.first - 1) if xid > self.first else None
+        if flow_mod is not None:
+            return f"the switch refused to {messages.describe_flow_mod(flow_mod)}: {text}"
+        step = {self.first: "open", self.close_xid: "close"}.get(xid, "commit")
+        return f"the switch refused to {step} the bundle: {text}"

@@ -1,0 +1,275 @@
+"""The requests of one session to its switch, one at a time: flow dumps and bundles, their answers and their failures.
+
+Bytes are made in `messages`, `meter_messages` and `bundle_request`. Threads and sockets must not live here: see
+`session`. Whether to retry must not either: see `controller.reconcile`.
+
+Theory of operation. One request is under way (`_current`), others wait in `_queue`. `_start_next` gives the next one
+its xids and sends it. Every answer carries the xid of a request, so an answer to an earlier request matches nothing and
+is ignored.
+
+A dump sends the requests for meters and then the one for flows; replies arrive in that order. The last part of the flow
+reply posts FlowsDumped.
+
+A bundle goes through `BundlePhase`:
+
+1. METERS, if meters change: meter-mods and a barrier. The barrier's reply starts the next phase (`barrier_reply`).
+2. FILLING: open, flow-mods and close, streamed by the sending thread (`_chunks`).
+3. COMMITTING, after the close reply: commit. Its reply posts BundleDone, and meters that are not used any more are
+   deleted.
+
+When a bundle fails: OVS reports a refused flow-mod at once, and would still commit the others if asked to. So the
+commit is sent only after the close reply, and any error before that ends the bundle: `error` finds the flow by its xid,
+`_bundle_error` calls `_fail`, which stops the stream, sends a discard request, posts BundleFailed with the reason, and
+starts the next request. Nothing of the bundle is then on the switch, as bundles are atomic. An error in COMMITTING is
+kept, and `_fail` is called when the error of the commit itself arrives. No answer at all: `overdue` returns the reason,
+and `session` ends the connection; `end` posts BundleFailed.
+
+Example: bundle 7 has three flow-mods, and xids 100 (open), 101 to 103, 104 (close), 105 (commit), 106 (discard). The
+switch answers xid 102 with OFPET_BAD_ACTION. BundleFailed(number=7) says `the switch refused to add table=..., ...:
+OFPET_BAD_ACTION OFPBAC_BAD_TYPE`, and the discard with xid 106 is sent.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from controller.openflow import messages, meter_messages
+from controller.openflow.bundle_request import BundlePhase, BundleRequest
+from controller.openflow.dump_request import DumpBounds, DumpRequest
+from controller.openflow.messages import BundleControl
+from controller.openflow.outbox import Outbox
+from controller.peers.limits import OpenFlowLimits
+from controller.peers.memory_budget import MemoryBudget
+from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
+from flows.wire.dump import FlowDump
+from flows.wire.errors import CodecError
+from flows.wire.values import FlowChanges
+
+_FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1  # os-ken and `session` use lower xids
+_MAX_BUNDLE_ID = (1 << 32) - 1
+_CONTROL = struct.Struct("!IHH")  # bundle id, type, flags
+
+
+class SwitchRequests:
+    """The requests of one session. All methods may be called from any thread; none of them waits for the network."""
+
+    def __init__(
+        self,
+        dpid: int,
+        session: int,
+        outbox: Outbox,
+        post: Callable[[Event], None],
+        clock: Callable[[], float],
+        limits: OpenFlowLimits,
+        budget: MemoryBudget,
+    ) -> None:
+        self._dpid = dpid
+        self._session = session
+        self._outbox = outbox
+        self._post = post
+        self._clock = clock
+        self._limits = limits
+        self._dump_bounds = DumpBounds(limits, budget)
+        self._lock = threading.RLock()
+        self._queue: deque[DumpRequest | BundleRequest] = deque()
+        self._current: DumpRequest | BundleRequest | None = None
+        self._began = self._progress = 0.0  # of the current request: its start, and the last sign of progress
+        self._next_xid = _FIRST_XID
+        self._next_bundle = 1
+        self._ended = False
+
+    def dump(self, command: DumpFlows) -> None:
+        """Request all flows. Replaces a dump that is last in the queue."""
+        with self._lock:
+            if self._queue and isinstance(self._queue[-1], DumpRequest):
+                del self._queue[-1]
+            self._queue.append(DumpRequest(command.number, FlowDump(command.known, command.all_counters)))
+            self._start_next()
+
+    def send_bundle(self, number: int, changes: FlowChanges, meter_changes: MeterChanges = NO_METER_CHANGES) -> None:
+        """Send the meters and then the flow changes as one bundle. Posts BundleDone or BundleFailed with `number`."""
+        with self._lock:
+            if self._ended or len(self._queue) >= self._limits.queued_requests:
+                reason = "the session has ended" if self._ended else f"{len(self._queue)} requests are queued already"
+                self._post(BundleFailed(self._dpid, self._session, number, reason))
+                return
+            self._queue.append(BundleRequest(number, changes, meter_changes))
+            self._start_next()
+
+    def overdue(self, now: float) -> str:
+        """The request that the switch has not answered in time, in words, or an empty string."""
+        with self._lock:
+            current, limits = self._current, self._limits
+            if current is None:
+                return ""
+            if now - self._progress > limits.request_idle:
+                return f"no answer to {current.label} within {limits.request_idle:g} s"
+            most = limits.dump_seconds if isinstance(current, DumpRequest) else limits.request_total
+            return f"{current.label} took longer than {most:g} s" if now - self._began > most else ""
+
+    def waits_for(self, xid: int) -> bool:
+        """Whether a multipart reply with this xid belongs to the current dump."""
+        current = self._current
+        return isinstance(current, DumpRequest) and 0 <= current.xid - xid <= meter_messages.METER_REQUESTS
+
+    def end(self, reason: str) -> None:
+        """The session has ended, so every request fails."""
+        with self._lock:
+            self._ended = True
+            failed = [one for one in (self._current, *self._queue) if isinstance(one, BundleRequest)]
+            self._current = None
+            self._queue.clear()
+            self._dump_bounds.clear()
+        for bundle in failed:
+            self._post(BundleFailed(self._dpid, self._session, bundle.number, bundle.error or reason))
+
+    def _start_next(self) -> None:
+        if self._current is not None or not self._queue or self._ended:
+            return
+        self._current = current = self._queue.popleft()
+        self._began = self._progress = self._clock()
+        if isinstance(current, DumpRequest):
+            # A switch answers in order, so its replies about meters come before the last of its flows.
+            first = self._take_xids(meter_messages.METER_REQUESTS + 1)
+            current.xid = first + meter_messages.METER_REQUESTS
+            self._outbox.put(meter_messages.meter_requests(first) + messages.flow_stats_request(current.xid))
+            return
+        current.take_xids(self._take_xids(current.xid_count))
+        if current.meter_count:
+            current.phase = BundlePhase.METERS
+            self._outbox.put(meter_messages.meter_mods_before(current.meters, current.meter_xid))
+            return
+        self._fill(current)
+
+    def _fill(self, current: BundleRequest) -> None:
+        current.phase = BundlePhase.FILLING
+        current.bundle_id = self._next_bundle
+        self._next_bundle = self._next_bundle % _MAX_BUNDLE_ID + 1
+        self._outbox.stream(self._chunks(current))
+
+    def _take_xids(self, count: int) -> int:
+        if self._next_xid + count > _LAST_XID:
+            self._next_xid = _FIRST_XID
+        first = self._next_xid
+        self._next_xid += count
+        return first
+
+    def _chunks(self, bundle: BundleRequest) -> Iterator[bytes]:
+        """A bundle up to its close request. Runs in the sending thread."""
+        yield bundle.open_request()
+        try:
+            for chunk in bundle.flow_mods():
+                self._progress = self._clock()
+                yield chunk
+        except (CodecError, struct.error) as error:
+            with self._lock:
+                if self._current is bundle:
+                    self._fail(bundle, str(error))
+            return
+        yield bundle.close_request()
+
+    def flow_reply(self, xid: int, message: bytes, more: bool) -> None:
+        """A part of a flow dump; `more` says that others follow. Raises CodecError."""
+        with self._lock:
+            current = self._current
+            if not isinstance(current, DumpRequest) or xid != current.xid:
+                return
+            current.result.add(message)
+            self._progress = self._clock()
+            self._dump_bounds.check(current.result)
+            if more:
+                return
+            found = current.result
+            found.end()
+            self._dump_bounds.clear()
+            self._current = None
+            self._start_next()
+        foreign = tuple(found.foreign_flows)
+        meters = current.meters.report() if current.meters is not None else None
+        answer = FlowsDumped(
+            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign, meters
+        )
+        self._post(answer)
+
+    def meter_reply(self, xid: int, kind: int, message: bytes) -> None:
+        """A reply about meters, for the current dump. Raises CodecError."""
+        with self._lock:
+            current = self._current
+            if not isinstance(current, DumpRequest) or current.meters is None:
+                return
+            if 0 < current.xid - xid <= meter_messages.METER_REQUESTS:
+                current.meters.add(kind, message)
+                self._progress = self._clock()
+
+    def barrier_reply(self, xid: int) -> None:
+        """The switch has handled the meter-mods before the barrier."""
+        with self._lock:
+            current = self._current
+            if not isinstance(current, BundleRequest) or current.phase is not BundlePhase.METERS:
+                return
+            if xid != current.first - 1:
+                return
+            self._progress = self._clock()
+            if current.error:
+                self._fail(current, current.error)
+            else:
+                self._fill(current)
+
+    def bundle_reply(self, xid: int, message: bytes) -> None:
+        """A bundle control reply. Raises CodecError."""
+        if len(message) < messages.OPENFLOW_HEADER.size + _CONTROL.size:
+            raise CodecError("a bundle reply is truncated")
+        _, kind, _ = _CONTROL.unpack_from(message, messages.OPENFLOW_HEADER.size)
+        with self._lock:
+            current = self._current
+            if not isinstance(current, BundleRequest):
+                return
+            self._progress = self._clock()
+            filling = current.phase is BundlePhase.FILLING
+            if kind == BundleControl.CLOSE_REPLY and xid == current.close_xid and filling:
+                current.phase = BundlePhase.COMMITTING
+                self._outbox.put(current.commit_request())
+                return
+            if kind != BundleControl.COMMIT_REPLY or xid != current.commit_xid:
+                return
+            if current.meters.deletes:
+                first = self._take_xids(len(current.meters.deletes))
+                self._outbox.put(meter_messages.meter_deletes(current.meters, first))
+            self._current = None
+            self._start_next()
+        self._post(BundleDone(self._dpid, self._session, current.number))
+
+    def error(self, xid: int, message: bytes) -> str:
+        """An error message of the switch. Returns the reason to end the session, or an empty string."""
+        text = messages.error_text(message)
+        with self._lock:
+            current = self._current
+            if isinstance(current, DumpRequest) and xid == current.xid:
+                return f"the switch refused a flow dump: {text}"
+            if isinstance(current, DumpRequest) and 0 < current.xid - xid <= meter_messages.METER_REQUESTS:
+                current.meters = None
+            if isinstance(current, BundleRequest) and current.meter_xid <= xid < current.first and not current.error:
+                current.note_meter_error(xid, message, text)
+            if isinstance(current, BundleRequest) and current.first <= xid <= current.commit_xid:
+                self._progress = self._clock()
+                self._bundle_error(current, xid, text)
+        return ""
+
+    def _bundle_error(self, bundle: BundleRequest, xid: int, text: str) -> None:
+        if not bundle.error:
+            bundle.error = bundle.describe_error(xid, text)
+        # In COMMITTING, OVS first reports the flow-mod that failed; the error of the commit itself is the last.
+        if bundle.phase is BundlePhase.FILLING or xid == bundle.commit_xid:
+            self._fail(bundle, bundle.error)
+
+    def _fail(self, bundle: BundleRequest, reason: str) -> None:
+        self._outbox.stop_stream()
+        if bundle.phase is BundlePhase.FILLING:
+            self._outbox.put(bundle.discard_request())
+        self._current = None
+        self._post(BundleFailed(self._dpid, self._session, bundle.number, reason, bundle.no_meters))
+        self._start_next()
