@@ -15,7 +15,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
 from controller.status.keeper import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
 from controller.status.report import unrealized_bridges
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Cluster, Direction, Key
 
 

@@ -27,7 +27,7 @@ from controller.reconcile.events import (
 from controller.reconcile.invalid_packets import InvalidReason
 from controller.reconcile.reconciler import Reconciler
 from controller.status.details import isolating_policies
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction
 from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.pipeline.pod_limits import METERED, Limit, read_meter

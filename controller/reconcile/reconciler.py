@@ -39,7 +39,7 @@ from controller.reconcile.events import (
 from controller.reconcile.meters import MeterLedger
 from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.switch import Switch
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.pipeline.pod_limits import NO_RATES, Rates
 from flows.plan.rejected_objects import describe_error
 from flows.plan.world import World

@@ -27,7 +27,7 @@ from controller.status.model import (
     WaitResult,
 )
 from controller.status.report import first_lines, left_out_problems, source_problem_lines, unrealized_switches
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 
 if TYPE_CHECKING:
     from controller.runtime.controller import Controller

@@ -18,7 +18,7 @@ from controller.metrics.series import Metrics
 from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped, SwitchDown, SwitchUp
 from controller.status.keeper import IncrementalViews, ReconcilerAccess
 from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from controller.status.detail_model import (
 )
 from controller.status.model import PodView, PolicyView
 from controller.status.report import switch_error
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.cookies import CookieKind, read_cookie

@@ -9,7 +9,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.status.details import DENY_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import PodBinding
 from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow

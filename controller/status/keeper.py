@@ -28,7 +28,7 @@ from controller.status.report import (
     unrealized_bridges,
 )
 from flows.bridge.binding import read_bridge
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import BindingResult, BridgeState, PodBinding
 from flows.cluster.model import Cluster, Key
 

@@ -17,8 +17,8 @@ from controller.status.foreign_flows import describe_foreign
 from controller.status.invalid_packets import invalid_reason_text
 from controller.status.model import PodView, PolicyView, PortView, ProblemView, SwitchView
 from flows.bridge.binding import NO_NODE
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.external_ids import parse_node_addresses
-from flows.bridge.owners import BridgeName
 from flows.bridge.state import BindingResult, BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Direction, Key, Policy
 from flows.pipeline.pod_limits import METERED, meter_number

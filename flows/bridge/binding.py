@@ -1,7 +1,7 @@
-"""Which pod is behind which port: the reading of a bridge's Interface records against the cluster.
+"""Which pod is behind which port: binds the interfaces of a bridge to the pods of the cluster.
 
-Input is what OVSDB says, as plain values; output is what the renderer needs of a switch. OVSDB contents are untrusted:
-whatever does not fit is named as a problem and gets no pod_binding, so that its port passes nothing.
+Input is a BridgeState and the Cluster, output a BindingResult. OVSDB contents are untrusted: an interface that names no
+pod of this node becomes a problem, and its port passes nothing. This is the reference that `reader` is held to.
 """
 
 from __future__ import annotations
@@ -36,19 +36,18 @@ from flows.pipeline.pod_limits import limits_of
 _AGREEMENTS = {(a, u): Agreement(a, u) for a in (-1, 0, 1) for u in (False, True)}  # shared, for ports are many
 
 
-class _Refused(Exception):
-    """Why an interface is no pod's port."""
+class _NoPodError(Exception):
+    """Why an interface is not the port of a pod."""
 
 
 NO_NODE = (
-    "nobody says which node this bridge is on, so it has no pods; set external_ids:hostname of its Open_vSwitch record "
-    "to the node's name"
+    "the node of this bridge is not known, so it has no pods; set external_ids:hostname of its Open_vSwitch record to "
+    "the node's name"
 )
 
 
 def read_bridge(bridge: BridgeState, cluster: Cluster) -> BindingResult:
-    """Match the interfaces of one bridge with the pods of the cluster. What does not fit is refused by name, never
-    guessed."""
+    """Bind all interfaces of one bridge. An interface without a pod is a problem; nothing is guessed."""
     interfaces = sorted(bridge.interfaces, key=attrgetter("name"))
     ports = [read_port(interface, bridge, cluster) for interface in interfaces]
     claimed = {net for port in ports if isinstance(port, PodBinding) for net in port.addresses}
@@ -56,20 +55,20 @@ def read_bridge(bridge: BridgeState, cluster: Cluster) -> BindingResult:
 
 
 def node_addresses_of(bridge: BridgeState, cluster: Cluster, is_pods: Callable[[Net], bool]) -> tuple[Net, ...]:
-    """The addresses of the node that a bridge is on: those of its Node, and those that stand at the bridge and are no
-    pod's there."""
+    """The addresses of the bridge's node: those of its Node object, and those in external_ids of the bridge that no
+    pod of the bridge has."""
     node = cluster.nodes.get(bridge.node)
-    known = node.addresses if node else ()
+    of_object = node.addresses if node else ()
     if not bridge.node_addresses:
-        return known
-    return without_repetitions((*known, *(net for net in bridge.node_addresses if not is_pods(net))))
+        return of_object
+    return without_repetitions((*of_object, *(net for net in bridge.node_addresses if not is_pods(net))))
 
 
 def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortUse:
-    """What one interface comes to, whatever the others are. Never raises: what cannot be read is a problem."""
+    """What one interface is used for, without regard to the others. Never raises: an error becomes a problem."""
     try:
         return _read_port(interface, bridge, cluster)
-    except Exception as error:  # noqa: BLE001 - contents are a node's, and must not harm another port
+    except Exception as error:  # noqa: BLE001 - a node's contents must not harm another port
         return PortProblem(interface.name, f"it cannot be read: {type(error).__name__}: {error}")
 
 
@@ -77,18 +76,19 @@ def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster)
     if interface.name == bridge.name:
         return None
     if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
-        reason = "the switch has given it no port number; see its Interface record's error"
+        reason = "the switch has given it no ofport; see its Interface record's error"
         return PortProblem(interface.name, reason)
     if interface.external_ids.get("headgate-role") == "uplink":
         return interface
     try:
-        return _attach(interface, interface.ofport, bridge, cluster)
-    except _Refused as refusal:
+        return _bind_pod(interface, interface.ofport, bridge, cluster)
+    except _NoPodError as refusal:
         return PortProblem(interface.name, str(refusal))
 
 
 def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUse]) -> BindingResult:
-    """What the ports of a bridge come to together, in the order of their names. `own` are the node's addresses."""
+    """Bind the ports of a bridge together: conflicts between them are decided here. `ports` are in the order of their
+    names, `own` the node's addresses."""
     found: list[PodBinding] = []
     problems: list[PortProblem] = []
     uplinks: list[InterfaceState] = []
@@ -120,48 +120,48 @@ def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUs
     )
 
 
-def _attach(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> PodBinding:
+def _bind_pod(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> PodBinding:
     ids, node = interface.external_ids, bridge.node
     if not node:
-        raise _Refused(NO_NODE)
+        raise _NoPodError(NO_NODE)
     key = pod_of_interface(ids)
     if key is None:
-        raise _Refused("neither uplink nor pod: its external_ids name no pod")
+        raise _NoPodError("neither uplink nor pod: its external_ids name no pod")
     pod = cluster.pods.get(key)
     if pod is None:
-        raise _Refused(f"no pod {key} is known")
+        raise _NoPodError(f"the cluster has no pod {key}")
     if pod.host_network:
-        raise _Refused(f"pod {key} has hostNetwork and so no port of its own")
+        raise _NoPodError(f"pod {key} has hostNetwork and so no port of its own")
     if pod.finished:
-        raise _Refused(f"pod {key} has finished")
+        raise _NoPodError(f"pod {key} has finished")
     uid = ids.get("iface-id-ver", "")
     if uid and pod.uid and uid != pod.uid:
-        raise _Refused(f"it belongs to an earlier pod {key}: iface-id-ver is {uid}, the pod's uid {pod.uid}")
+        raise _NoPodError(f"it belongs to an earlier pod {key}: iface-id-ver is {uid}, the pod's uid {pod.uid}")
     if pod.node and pod.node != node:
-        raise _Refused(f"pod {key} runs on node {pod.node}, this is {node}")
+        raise _NoPodError(f"pod {key} runs on node {pod.node}, this is {node}")
     mac = parse_unicast_mac(ids.get("attached-mac", ""))
     if mac is None and ids.get("attached-mac"):
-        raise _Refused(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
-    said, told = _told(ids, pod)
-    refused = next(filter(None, map(host_address_error, told)), "")
-    addresses = without_repetitions(pod.addresses or tuple(net for net in told if not host_address_error(net)))
+        raise _NoPodError(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
+    of_port, needed = _addresses_of_port(ids, pod)
+    refused = next(filter(None, map(host_address_error, needed)), "")
+    addresses = without_repetitions(pod.addresses or tuple(net for net in needed if not host_address_error(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
-    problem = f"its external_ids name an address that does not count: {refused}" if refused else ""
-    same = 0 if not said or not pod.addresses else 1 if set(said) <= set(pod.addresses) else -1
+    problem = f"its external_ids name an address that no pod can have: {refused}" if refused else ""
+    same = 0 if not of_port or not pod.addresses else 1 if set(of_port) <= set(pod.addresses) else -1
     agreement = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
     return PodBinding(ofport, interface.name, pod.key, mac, addresses, limits, problem, agreement)
 
 
-def _told(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:
-    """The addresses that a port says, and those of them that count: none where the Pod's status has any. What is not
-    understood matters only where it would count."""
+def _addresses_of_port(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:
+    """The addresses in a port's external_ids, and those of them that are needed: none where the Pod's status has
+    addresses. A value that cannot be parsed is a problem only where it is needed."""
     try:
-        said = parse_port_addresses(external_ids)
+        of_port = parse_port_addresses(external_ids)
     except ValueError as error:
         if pod.addresses:
             return (), ()
-        raise _Refused(f"its ip_addresses are not understood: {error}") from error
-    return said, () if pod.addresses else said
+        raise _NoPodError(f"its ip_addresses cannot be parsed: {error}") from error
+    return of_port, () if pod.addresses else of_port
 
 
 def without_repetitions(addresses: tuple[Net, ...]) -> tuple[Net, ...]:

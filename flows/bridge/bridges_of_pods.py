@@ -1,17 +1,17 @@
-"""Which bridges have a port that names a pod, whatever else is true of the port."""
+"""Which bridges have a port whose external_ids name a pod, whether or not the port is bound to it."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.external_ids import pod_of_interface
-from flows.bridge.owners import BridgeName
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Key
 
 
 class BridgesOfPods:
-    """Kept as bridges change; costs what differs between a bridge and what it was."""
+    """An index from pods to bridges. An update costs what differs between the two states of a bridge."""
 
     def __init__(self) -> None:
         self._bridges: dict[Key, tuple[BridgeName, ...]] = {}
@@ -25,7 +25,7 @@ class BridgesOfPods:
         return self._bridges.get(key, ())
 
     def update_bridge(self, name: BridgeName, old: BridgeState | None, new: BridgeState | None) -> None:
-        """The ports of a bridge name these pods now; None where there is no bridge."""
+        """A bridge was added (`old` is None), changed, or removed (`new` is None)."""
         was, now = (bridge.interfaces if bridge else () for bridge in (old, new))
         kept = {id(interface) for interface in was} & {id(interface) for interface in now}
         counts = self._names.setdefault(name, Counter())

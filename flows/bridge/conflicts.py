@@ -1,4 +1,8 @@
-"""Ports of one bridge that claim the same pod, address or number: which counts, and what the others are told."""
+"""Ports of one bridge that claim the same pod, address or ofport: which one is bound, and the problems of the others.
+
+Example: p1 and p2 both name pod x/a. Where only p2 has the pod's uid in iface-id-ver, p2 is bound and p1 is a stale
+port; where nothing tells them apart, neither is bound.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,11 @@ from flows.cluster.model import Key
 from flows.cluster.net import Net
 
 T = TypeVar("T")
-MAX_PORTS_LISTED = 5  # of the ports that claim the same; each of them is told of the others
+MAX_PORTS_LISTED = 5  # in the problem of ports that claim the same thing
 
 
 def has_no_conflicts(found: list[PodBinding], uplinks: list[InterfaceState], own: tuple[Net, ...]) -> bool:
-    """True when no pod, no address and no port number is anybody else's: nearly always."""
+    """True where no two ports share a pod, an address or an ofport, and no pod has a node's address: nearly always."""
     addresses = list(chain(own, *[pod.addresses for pod in found]))
     numbers = [*[pod.ofport for pod in found], *[uplink.ofport for uplink in uplinks]]
     return (
@@ -30,7 +34,7 @@ def has_no_conflicts(found: list[PodBinding], uplinks: list[InterfaceState], own
 def without_shared_ofports(
     found: list[PodBinding], uplinks: list[InterfaceState], problems: list[PortProblem]
 ) -> tuple[list[PodBinding], list[InterfaceState]]:
-    """Two ports of one number: a switch has no such thing, and a flow for one would be the other's."""
+    """Drop ports that share an ofport: a switch has one port of a number, so OVSDB is wrong or out of date."""
     by_number: dict[int | None, list[str]] = defaultdict(list)
     for pod in found:
         by_number[pod.ofport].append(pod.interface)
@@ -38,7 +42,7 @@ def without_shared_ofports(
         by_number[uplink.ofport].append(uplink.name)
     for number, names in by_number.items():
         if len(names) > 1:
-            problems.extend(PortProblem(name, _rivals(f"port number {number}", names)) for name in names)
+            problems.extend(PortProblem(name, _claimed_by_several(f"ofport {number}", names)) for name in names)
     return (
         [pod for pod in found if len(by_number[pod.ofport]) == 1],
         [uplink for uplink in uplinks if len(by_number[uplink.ofport]) == 1],
@@ -46,10 +50,10 @@ def without_shared_ofports(
 
 
 def current_port(ports: Mapping[T, Agreement]) -> T | None:
-    """Of several ports of one pod the one that is the pod's now; None where their words do not say it.
+    """The current one of several ports of one pod; None where their external_ids do not tell.
 
-    Where a pod's network was made anew, the port that was before may be there still. The pod's now is the one that
-    says more of what the Pod says than any other, and nothing less.
+    When a pod's sandbox is made anew, its old port may still be there. The current port is the one that agrees with the
+    Pod object at least as much as every other in both respects, and more in one.
     """
     best = max(ports, key=lambda port: ports[port], default=None)
     if best is None:
@@ -61,7 +65,7 @@ def current_port(ports: Mapping[T, Agreement]) -> T | None:
 
 
 def without_stale_ports(found: list[PodBinding], problems: list[PortProblem]) -> list[PodBinding]:
-    """Ports that were a pod's before it got another one."""
+    """Drop the old ports of pods that have a newer one."""
     by_pod: dict[Key, dict[str, Agreement]] = defaultdict(dict)
     for pod in found:
         by_pod[pod.pod][pod.interface] = pod.agreement
@@ -72,7 +76,7 @@ def without_stale_ports(found: list[PodBinding], problems: list[PortProblem]) ->
         if port is None or port == pod.interface:
             kept.append(pod)
             continue
-        reason = f"pod {pod.pod} has another port, {port}, which says the pod's addresses and uid; nothing passes here"
+        reason = f"pod {pod.pod} has a newer port, {port}, which agrees with its addresses and uid; nothing passes here"
         problems.append(PortProblem(pod.interface, reason))
     return kept
 
@@ -80,7 +84,7 @@ def without_stale_ports(found: list[PodBinding], problems: list[PortProblem]) ->
 def without_node_addresses(
     found: list[PodBinding], own: tuple[Net, ...], problems: list[PortProblem]
 ) -> list[PodBinding]:
-    """A pod cannot have its node's address: whoever answers to it would be the node for all policies."""
+    """Take the node's addresses from pods: a pod with one of them would be the node to every policy."""
     kept = []
     for pod in found:
         stolen = [net for net in pod.addresses if net in own]
@@ -93,7 +97,7 @@ def without_node_addresses(
 
 
 def without_duplicates(found: list[PodBinding], problems: list[PortProblem]) -> list[PodBinding]:
-    """Two ports of one pod, or of one address: nobody can say which is right, so neither is."""
+    """Drop ports that share a pod, and addresses that ports share: nothing tells which port is right."""
     by_pod: dict[Key, list[str]] = defaultdict(list)
     by_address: dict[Net, list[str]] = defaultdict(list)
     for pod in found:
@@ -103,18 +107,20 @@ def without_duplicates(found: list[PodBinding], problems: list[PortProblem]) -> 
     kept = []
     for pod in found:
         if len(by_pod[pod.pod]) > 1:
-            problems.append(PortProblem(pod.interface, _rivals(f"pod {pod.pod}", by_pod[pod.pod])))
+            problems.append(PortProblem(pod.interface, _claimed_by_several(f"pod {pod.pod}", by_pod[pod.pod])))
             continue
         contested = [net for net in pod.addresses if len(by_address[net]) > 1]
         if contested:
-            problems.extend(PortProblem(pod.interface, _rivals(str(net), by_address[net])) for net in contested)
+            problems.extend(
+                PortProblem(pod.interface, _claimed_by_several(str(net), by_address[net])) for net in contested
+            )
             pod = replace(pod, addresses=tuple(net for net in pod.addresses if net not in contested))
         kept.append(pod)
     return kept
 
 
-def _rivals(what: str, rivals: list[str]) -> str:
-    names = ", ".join(sorted(rivals)[:MAX_PORTS_LISTED])
-    if len(rivals) > MAX_PORTS_LISTED:
-        names += f" and {len(rivals) - MAX_PORTS_LISTED} more"
-    return f"{what} is claimed by several ports: {names}; until one of them goes, nothing passes to or from it"
+def _claimed_by_several(claim: str, ports: list[str]) -> str:
+    names = ", ".join(sorted(ports)[:MAX_PORTS_LISTED])
+    if len(ports) > MAX_PORTS_LISTED:
+        names += f" and {len(ports) - MAX_PORTS_LISTED} more"
+    return f"{claim} is claimed by several ports: {names}; until one of them goes, nothing passes to or from it"

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as values."""
+"""The other end of a TCP connection to one of Headgate's listeners, as a value. Not the peer of a policy rule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class ConnectionPeer(NamedTuple):
-    """Who is at the other end of a connection: its address, and the names in its certificate. Empty where there is
+    """The other end of a connection: its address, and the names in its certificate. Both are empty where there are
     none, as with a unix socket."""
 
     host: str = ""

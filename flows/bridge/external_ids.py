@@ -1,4 +1,4 @@
-"""What a node writes of itself into OVSDB: pods, addresses and MAC addresses, read as untrusted text."""
+"""Parses the external_ids of bridges and interfaces: pods, addresses and MAC addresses, as untrusted text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flows.cluster.model import Key
 from flows.cluster.net import Net, host_address_error, parse_address
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
-NODE_ADDRESSES_KEY = "headgate-node-addresses"  # external_ids of a Bridge: more addresses of its node
-MAX_NODE_ADDRESSES = 64  # of them that count
+NODE_ADDRESSES_KEY = "headgate-node-addresses"  # external_ids key of a Bridge: more addresses of its node
+MAX_NODE_ADDRESSES = 64  # that are used; the rest is a problem
 
 
 @lru_cache(1 << 10)
 def parse_node_addresses(text: str) -> tuple[tuple[Net, ...], str]:
-    """The addresses in `headgate-node-addresses`, and what of it does not count and why; "" where all does."""
+    """The addresses in the value of `headgate-node-addresses`, and the first problem of it; "" where there is none."""
     words = text.replace(",", " ").split()
     found, problem = dict[Net, None](), ""
     for word in words[:MAX_NODE_ADDRESSES]:
@@ -35,8 +35,8 @@ def parse_node_addresses(text: str) -> tuple[tuple[Net, ...], str]:
 
 
 def pod_of_interface(external_ids: Mapping[str, str]) -> Key | None:
-    """The pod an interface says it belongs to: `pod-namespace` and `pod-name`, or `iface-id` as namespace/pod or
-    namespace_pod."""
+    """The pod that an interface names: in `pod-namespace` and `pod-name`, or in `iface-id` as namespace/pod or
+    namespace_pod. None where it names none."""
     namespace, name = external_ids.get("pod-namespace", ""), external_ids.get("pod-name", "")
     if namespace and name:
         return Key(namespace, name)
@@ -49,8 +49,8 @@ def pod_of_interface(external_ids: Mapping[str, str]) -> Key | None:
 
 
 def parse_port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
-    """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError on anything
-    else."""
+    """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError for
+    anything else."""
     text = external_ids.get("ip_addresses") or external_ids.get("ip-address") or ""
     words = text.replace(",", " ").split()
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))

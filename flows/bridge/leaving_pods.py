@@ -1,8 +1,10 @@
-"""Pods that are being deleted and have no port any more: they yield an address that a pod with a port has now.
+"""Terminating pods without a port: they give up an address that another pod with a port has.
 
-A deleted pod's network is gone long before its object when something hangs; meanwhile its address may be another's. As
-long as a pod that is deleted has its port, or nobody else with a port claims the address, everything stays as it is.
-No input or output here.
+When a deletion hangs, a pod's network is gone long before its object, and its address may already be another pod's. A
+terminating pod keeps its addresses while it has a port, or while no other pod with a port has the address.
+
+Example: x/a with 10.0.0.5 is being deleted and its port is gone; x/b starts, gets 10.0.0.5 and a port. From then on
+x/a yields 10.0.0.5, so that policies see x/b there.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from flows.cluster.net import Net
 
 
 class LeavingPods:
-    """Which pods are being deleted, by address; which of them are in doubt, and what each of them yields."""
+    """The terminating pods by address, and the addresses that each of them yields."""
 
     def __init__(self) -> None:
         self.yielded: dict[Key, frozenset[Net]] = {}
@@ -23,7 +25,7 @@ class LeavingPods:
         self._doubtful: set[Key] = set()
 
     def set_pod(self, key: Key, pod: Pod | None) -> None:
-        """A pod is this now; None for one that is gone."""
+        """A pod was added, changed or (None) removed."""
         addresses = pod.addresses if pod is not None and pod.terminating and pod.networked else ()
         before = self._of.get(key, ())
         if addresses == before:
@@ -43,7 +45,7 @@ class LeavingPods:
             self.yielded.pop(key, None)
 
     def mark_doubtful(self, key: Key, addresses: Iterable[Net]) -> None:
-        """A pod has these addresses, or had them; or its port came or went."""
+        """A pod has or had these addresses, or its port came or went: decide it, and pods that share one, anew."""
         if key in self._of:
             self._doubtful.add(key)
         if self._by_address:
@@ -51,7 +53,7 @@ class LeavingPods:
                 self._doubtful.update(self._by_address.get(net, ()))
 
     def decide(self, has_port: Callable[[Key], bool], claimants: Callable[[Net], Iterable[Key]]) -> list[Key]:
-        """Decide what is in doubt; returns the pods that yield otherwise than before."""
+        """Decide what was marked; returns the pods whose yielded addresses changed."""
         doubtful, self._doubtful = self._doubtful, set()
         changed = []
         for key in doubtful & self._of.keys():

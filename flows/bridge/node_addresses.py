@@ -1,7 +1,8 @@
-"""Addresses that nodes have beyond their Node objects: those that stand at their bridges, and those that the nodes
-themselves answered for, unless a pod has the same.
+"""Addresses of nodes beyond their Node objects: those in external_ids of their bridges, and those that the nodes
+answered probes for. An address that a pod has does not count.
 
-No input or output here; whoever knows pods says when one of them comes to have an address, or has it no more.
+This module keeps which bridges claim an address, so that a pod's change leads to the bridges to decide anew. Pods live
+elsewhere: the caller reports their addresses.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ _Bridge = tuple[str, str]  # its OVSDB's name and its own
 
 
 class NodeAddresses:
-    """The bridges at which an address stands, and those that are in doubt because a pod's addresses changed."""
+    """The bridges that claim an address for their node, and those to decide anew because a pod's addresses changed."""
 
     def __init__(self) -> None:
         self._bridges: dict[Net, set[_Bridge]] = {}
         self._doubtful: set[_Bridge] = set()
 
     def update_bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
-        """What is said of a bridge is this now; None for one that is gone, or was not there."""
-        before, after = (_said(one) if one is not None else () for one in (old, new))
+        """A bridge was added (`old` is None), changed, or removed (`new` is None)."""
+        before, after = (_claimed_addresses(one) if one is not None else () for one in (old, new))
         if before == after:
             return
         for net in before:
@@ -38,23 +39,23 @@ class NodeAddresses:
         self._doubtful.add(name)
 
     def mark_doubtful(self, addresses: Iterable[Net]) -> None:
-        """A pod has these addresses, or had them."""
+        """A pod has or had these addresses: decide the bridges that claim one of them anew."""
         if self._bridges:
             for net in addresses:
                 self._doubtful.update(self._bridges.get(net, ()))
 
     def mark_all_doubtful(self) -> None:
-        """All pods may be others."""
+        """All pods may have changed."""
         self._doubtful.update(*self._bridges.values())
 
     def take_doubtful(self) -> set[_Bridge]:
-        """The bridges to be decided anew."""
+        """The bridges to decide anew; each is returned once."""
         found, self._doubtful = self._doubtful, set()
         return found
 
 
 def with_counted_addresses(bridge: BridgeState, is_pods: Callable[[Net], bool]) -> BridgeState:
-    """The bridge with those of its node's addresses that count."""
+    """The bridge with `node_addresses` and `confirmed_addresses` set: those that no pod has."""
     found = tuple(net for net in parse_node_addresses(bridge.node_addresses_text)[0] if not is_pods(net))
     answered = tuple(net for net in bridge.answered_addresses if not is_pods(net))
     if (found, answered) == (bridge.node_addresses, bridge.confirmed_addresses):
@@ -62,5 +63,5 @@ def with_counted_addresses(bridge: BridgeState, is_pods: Callable[[Net], bool]) 
     return replace(bridge, node_addresses=found, confirmed_addresses=answered)
 
 
-def _said(bridge: BridgeState) -> tuple[Net, ...]:
+def _claimed_addresses(bridge: BridgeState) -> tuple[Net, ...]:
     return (*parse_node_addresses(bridge.node_addresses_text)[0], *bridge.answered_addresses)

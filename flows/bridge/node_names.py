@@ -1,9 +1,14 @@
-"""Which Node a bridge's host name means, and on which nodes pods run that have no bridge.
+"""Which Node a bridge's host name stands for, and which nodes have pods but no bridge.
 
-OVS's own scripts write what `hostname -f` says, a Node is called what the kubelet thinks: they may differ in case, and
-one may be the short form of the other. The Node of exactly that name is meant; else the only one of that name whatever
-the case; else the only one whose first label is the same, if one of the two names is that label. Nobody else is, for a
-guess would give one machine another's pods. Names are looked up, never searched for. No input or output here.
+OVS's scripts write `hostname -f` into OVSDB, and the kubelet names the Node: the two may differ in case, and one may be
+the short form of the other. A host name stands for, in this order:
+1. the Node of exactly that name;
+2. the only Node of that name in any case;
+3. the only Node with the same first label, if one of the two names is just that label.
+Otherwise it stands for no Node: a guess would give one machine another's pods.
+
+Example: `Worker-01.corp.example` stands for Node `worker-01`, unless Node `worker-01.lab.example` exists too.
+Every question is a dictionary look-up, whatever the number of nodes.
 """
 
 from __future__ import annotations
@@ -25,23 +30,23 @@ class NodeNames:
     """The names of the Node objects, the bridges that claim one, and how many pods run where."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, dict[str, None]] = {}  # by label: the Nodes that share it
-        self._folded: dict[str, dict[str, None]] = {}  # by the whole name without its case
-        self._claims: dict[str, dict[_Bridge, None]] = {}  # by label: bridges that claim such a name
-        self._bridges: Counter[str] = Counter()  # by the node that is meant
-        self._pods: Counter[str] = Counter()
-        self._homeless: dict[str, None] = {}  # nodes that pods run on and no bridge
+        self._nodes: dict[str, dict[str, None]] = {}  # by first label
+        self._folded: dict[str, dict[str, None]] = {}  # by the whole name, casefolded
+        self._claims: dict[str, dict[_Bridge, None]] = {}  # by first label: the bridges that claim such a name
+        self._bridges: Counter[str] = Counter()  # number of bridges by the Node that their host name stands for
+        self._pods: Counter[str] = Counter()  # number of pods by node
+        self._homeless: dict[str, None] = {}  # nodes with pods and without a bridge
 
-    # -- what happens ------------------------------------------------------------------------------------------------
+    # -- changes -------------------------------------------------------------------------------------------------------
 
     def add_node(self, node: str) -> Iterable[_Bridge]:
-        """There is such a Node; returns the bridges whose claim may mean another one now."""
+        """A Node was added; returns the bridges whose host name may now stand for another Node."""
         self._nodes.setdefault(first_label(node), {})[node] = None
         self._folded.setdefault(node.casefold(), {})[node] = None
         return tuple(self._claims.get(first_label(node), ()))
 
     def remove_node(self, node: str) -> Iterable[_Bridge]:
-        """There is no such Node any more; returns the bridges whose claim may mean another one now."""
+        """A Node was removed; returns the bridges whose host name may now stand for another Node."""
         for index, key in ((self._nodes, first_label(node)), (self._folded, node.casefold())):
             there = index.get(key, {})
             there.pop(node, None)
@@ -50,7 +55,7 @@ class NodeNames:
         return tuple(self._claims.get(first_label(node), ()))
 
     def update_bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
-        """A bridge claims and means these nodes now; None for one that is gone, or was not there."""
+        """A bridge was added (`old` is None), changed, or removed (`new` is None)."""
         if old is not None:
             there = self._claims.get(first_label(old.claimed_node), {})
             there.pop(name, None)
@@ -62,13 +67,13 @@ class NodeNames:
             self._count(self._bridges, new.node, 1)
 
     def set_pods(self, pods: Iterable[Pod]) -> None:
-        """All pods there are; before any of them moves."""
+        """Count all pods; called once, before `update_pod`."""
         self._pods = Counter(pod.node for pod in pods if pod.node and pod.networked)
         for node in self._pods:
             self._update_homeless(node)
 
     def update_pod(self, old: Pod | None, new: Pod | None) -> None:
-        """A pod came, changed or went."""
+        """A pod was added, changed or removed."""
         before, after = (pod.node if pod is not None and pod.networked else "" for pod in (old, new))
         if before != after:
             self._count(self._pods, before, -1)
@@ -88,10 +93,10 @@ class NodeNames:
         else:
             self._homeless.pop(node, None)
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------------------------------------------
 
     def node_for(self, claimed: str) -> str:
-        """The Node that a host name means; the host name itself where it means none."""
+        """The Node that a host name stands for; the host name itself where it stands for none."""
         same = self._folded.get(claimed.casefold(), {})
         if claimed in same:
             return claimed
@@ -102,7 +107,7 @@ class NodeNames:
         return next(iter(same)) if len(same) == 1 else claimed
 
     def why_no_node(self, bridge: BridgeState) -> str:
-        """Why a bridge has no Node although pods run on nodes without a bridge; empty when that is not so."""
+        """Why a bridge has no Node, if nodes with pods lack a bridge at the same time; else empty."""
         claimed = bridge.claimed_node
         if not claimed or not self._homeless or bridge.node in self._pods:
             return ""
@@ -118,7 +123,7 @@ class NodeNames:
 
 
 def first_label(name: str) -> str:
-    """The first label of a host name, without its case; the whole of what is an address."""
+    """The first label of a host name, casefolded; the whole name where it is an IP address."""
     try:
         parse_address(name)
     except ValueError:

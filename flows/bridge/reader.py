@@ -1,8 +1,17 @@
-"""Reads one bridge again and again: only ports that changed, or whose pods did, are read anew.
+"""Keeps the binding of one bridge as its ports and pods change: only ports that changed, or whose pods did, are read.
 
-Pods, addresses and port numbers that two ports claim are nobody's; who claims what is kept, so a port's change costs
-that port and those that it contends with. Says the same as `attach.read_bridge` does from nothing, which is what tests
-hold it to.
+Theory of operation. Every port is read alone (`binding.read_port`), which gives its PortUse. A port that is bound to a
+pod *claims* the pod, its ofport and its addresses; `_claims` keeps the ports behind each claim. A claim with one holder
+is that port's. Where several ports hold a claim, the rules of `conflicts` decide, so a port's result may depend on the
+other holders of its claims. A change therefore marks the port itself and the holders of its claims, old and new
+(`_dirty`), then `_bind_dirty` decides the marked ports anew and returns the difference.
+
+Example: p1 and p2 are bound to x/a and x/b. The external_ids of p2 change to name x/a too. `_put` reads p2: it drops
+its claim to x/b and adds one to x/a, which p1 holds, so p1 is marked as well. Nothing tells which is x/a's port, so
+both are removed: `BindingChange.removed` has the bindings of p1 and p2, `added` is empty.
+
+Must give what `binding.read_bridge` gives from nothing; tests hold it to that. What a port is used for, and the rules
+of conflicts, live there.
 """
 
 from __future__ import annotations
@@ -24,39 +33,39 @@ Claim = Key | Net | int  # a pod, an address, or a port number
 
 
 class _Port(NamedTuple):
-    """An interface as it was read, and the pod that it names."""
+    """An interface as it was read last, and the pod that its external_ids name."""
 
     interface: InterfaceState
     pod: Key | None
-    reading: PortUse
+    use: PortUse
 
 
 class BindingChange(NamedTuple):
-    """What a bridge comes to now, apart from its pods, and the pods' ports that are gone or came since the last
-    reading. A port that changed is in both."""
+    """The bridge's binding without its pods, and the difference in its pods since the last reading. A pod binding that
+    changed is in both."""
 
     bridge: BridgeBinding
-    gone: tuple[PodBinding, ...]
-    came: tuple[PodBinding, ...]
+    removed: tuple[PodBinding, ...]
+    added: tuple[PodBinding, ...]
 
 
 class BindingReader:
-    """What is known of one bridge's ports."""
+    """The ports of one bridge as they were read last, and their claims."""
 
     def __init__(self) -> None:
         self._bridge: BridgeState | None = None
         self._ports: dict[str, _Port] = {}  # by the interface's uuid
         self._naming: dict[Key, tuple[str, ...]] = {}
-        self._claims: dict[Claim, str | set[str]] = {}  # who claims it: most often one
+        self._claims: dict[Claim, str | set[str]] = {}  # the uuids of its holders: most often one
         self._uplinks: set[str] = set()
         self._own: tuple[Net, ...] = ()
         self._local_mac: int | None = None
-        self._attached: dict[str, PodBinding] = {}
-        self._touched: set[str] = set()  # ports that may come to something else
-        self._decided: dict[Claim, str | None] = {}  # whose a contested claim is, while ports are judged
+        self._bound: dict[str, PodBinding] = {}
+        self._dirty: set[str] = set()  # uuids of ports to decide anew
+        self._decided: dict[Claim, str | None] = {}  # the holder that wins a claim, while ports are decided
 
     def read(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> BindingChange:
-        """The bridge as it is now. `changed` names the pods that may be others than at the last call."""
+        """Read the bridge as it is now. `changed` are the pods that may differ from the last call."""
         if bridge is not self._bridge:
             self._take(bridge, cluster, changed)
         else:
@@ -66,19 +75,19 @@ class BindingReader:
         own = node_addresses_of(bridge, cluster, self._claims.__contains__)
         if own != self._own:
             self._own = own
-            self._touched.update(self._ports)
-        return self._settle()
+            self._dirty.update(self._ports)
+        return self._bind_dirty()
 
     def reading(self) -> BindingResult:
-        """The whole bridge as it was read last. Raises ValueError before that."""
+        """The binding of the whole bridge as it was read last. Raises ValueError if it never was."""
         if self._bridge is None:
-            raise ValueError("a bridge that was never read")
+            raise ValueError("the bridge was never read")
         ports = sorted(self._ports.values(), key=lambda port: port.interface.name)
-        return bind_ports(self._bridge, self._own, [port.reading for port in ports])
+        return bind_ports(self._bridge, self._own, [port.use for port in ports])
 
     def _take(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> None:
         old, before = self._bridge, self._ports
-        same = old is not None and _frame(old) == _frame(bridge)
+        same = old is not None and _common_inputs(old) == _common_inputs(bridge)
         self._bridge = bridge
         there = {interface.uuid for interface in bridge.interfaces}
         for uuid in [uuid for uuid in before if uuid not in there]:
@@ -91,29 +100,29 @@ class BindingReader:
         self._local_mac = parse_unicast_mac(local.mac_in_use) if local else None
 
     def _put(self, interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> None:
-        """Read a port, and note what it claims."""
+        """Read a port, and update its claims."""
         uuid, pod = interface.uuid, pod_of_interface(interface.external_ids)
         old = self._ports.get(uuid)
-        reading = read_port(interface, bridge, cluster)
-        self._ports[uuid] = _Port(interface, pod, reading)
+        use = read_port(interface, bridge, cluster)
+        self._ports[uuid] = _Port(interface, pod, use)
         if old is None or old.pod != pod:
             self._name(uuid, old.pod if old else None, pod)
-        if old is None or old.reading != reading:
-            self._unclaim(uuid, old.reading if old else None)
-            for claim in _claims(reading):
+        if old is None or old.use != use:
+            self._unclaim(uuid, old.use if old else None)
+            for claim in _claims(use):
                 self._claim(uuid, claim)
-            if isinstance(reading, InterfaceState):
+            if isinstance(use, InterfaceState):
                 self._uplinks.add(uuid)
-            self._touched.add(uuid)
+            self._dirty.add(uuid)
 
     def _remove(self, uuid: str) -> None:
         port = self._ports.pop(uuid)
         self._name(uuid, port.pod, None)
-        self._unclaim(uuid, port.reading)
-        self._touched.add(uuid)
+        self._unclaim(uuid, port.use)
+        self._dirty.add(uuid)
 
     def _name(self, uuid: str, old: Key | None, new: Key | None) -> None:
-        """A port names another pod than before."""
+        """The external_ids of a port name another pod than before."""
         if old is not None:
             others = tuple(one for one in self._naming[old] if one != uuid)
             if others:
@@ -129,71 +138,71 @@ class BindingReader:
             self._claims[claim] = uuid
         else:
             holders = holders if isinstance(holders, set) else {holders}
-            self._touched.update(holders)
+            self._dirty.update(holders)
             holders.add(uuid)
             self._claims[claim] = holders
 
-    def _unclaim(self, uuid: str, reading: PortUse) -> None:
+    def _unclaim(self, uuid: str, use: PortUse) -> None:
         self._uplinks.discard(uuid)
-        for claim in _claims(reading):
+        for claim in _claims(use):
             holders = self._claims[claim]
             if not isinstance(holders, set):
                 del self._claims[claim]
                 continue
             holders.discard(uuid)
-            self._touched.update(holders)
+            self._dirty.update(holders)
             if len(holders) == 1:
                 (self._claims[claim],) = holders
 
-    def _settle(self) -> BindingChange:
-        """Judge the ports that were touched."""
-        gone, came = [], []
+    def _bind_dirty(self) -> BindingChange:
+        """Decide the marked ports, and return the difference."""
+        removed, added = [], []
         self._decided = {}
-        self._touch_rivals()
-        for uuid in self._touched:
-            old, new = self._attached.get(uuid), self._judge(uuid)
+        self._mark_rivals()
+        for uuid in self._dirty:
+            old, new = self._bound.get(uuid), self._bind(uuid)
             if old == new:
                 continue
             if old is not None:
-                gone.append(old)
+                removed.append(old)
             if new is None:
-                del self._attached[uuid]
+                del self._bound[uuid]
             else:
-                came.append(new)
-                self._attached[uuid] = new
-        self._touched = set()
+                added.append(new)
+                self._bound[uuid] = new
+        self._dirty = set()
         answered = self._bridge.confirmed_if_probed if self._bridge is not None else None
         return BindingChange(
-            BridgeBinding(self._own, self._local_mac, self._uplink(), answered), tuple(gone), tuple(came)
+            BridgeBinding(self._own, self._local_mac, self._uplink(), answered), tuple(removed), tuple(added)
         )
 
-    def _touch_rivals(self) -> None:
-        """What a port comes to can decide what others do that name its pod, and then those that claim an address with
-        one of them."""
+    def _mark_rivals(self) -> None:
+        """Mark the ports that share a pod with a marked port, then those that share an address with one of these: their
+        results depend on each other in this order."""
         for kind in (Key, Net):
             seen: set[Claim] = set()
-            for uuid in tuple(self._touched):
+            for uuid in tuple(self._dirty):
                 port = self._ports.get(uuid)
-                for claim in _claims(port.reading) if port is not None else ():
+                for claim in _claims(port.use) if port is not None else ():
                     if type(claim) is kind and claim not in seen:
                         seen.add(claim)
                         holders = self._claims[claim]
                         if isinstance(holders, set):
-                            self._touched.update(holders)
+                            self._dirty.update(holders)
 
-    def _judge(self, uuid: str) -> PodBinding | None:
-        """What a port comes to beside the others."""
+    def _bind(self, uuid: str) -> PodBinding | None:
+        """The pod binding of a port beside the other ports; None where it has none."""
         port = self._ports.get(uuid)
-        if port is None or not isinstance(port.reading, PodBinding):
+        if port is None or not isinstance(port.use, PodBinding):
             return None
-        found = port.reading
+        found = port.use
         if not (self._is_alone(found.ofport) and self._has(uuid, found.pod)):
             return None
         addresses = tuple([net for net in found.addresses if net not in self._own and self._has(uuid, net)])
         return found if addresses == found.addresses else replace(found, addresses=addresses)
 
     def _has(self, uuid: str, claim: Key | Net) -> bool:
-        """Whether what a port claims is its own."""
+        """Whether a port wins a claim that it holds."""
         holders = self._claims.get(claim)
         if not isinstance(holders, set):
             return True
@@ -202,23 +211,23 @@ class BindingReader:
         return self._decided[claim] == uuid
 
     def _latest(self, holders: set[str]) -> str | None:
-        """Of several ports that name one pod the one that is its own."""
-        readings = ((uuid, self._ports[uuid].reading) for uuid in holders)
-        found = {uuid: one for uuid, one in readings if isinstance(one, PodBinding) and self._is_alone(one.ofport)}
+        """The current one of several ports of one pod; None where that cannot be told."""
+        uses = ((uuid, self._ports[uuid].use) for uuid in holders)
+        found = {uuid: one for uuid, one in uses if isinstance(one, PodBinding) and self._is_alone(one.ofport)}
         return current_port({uuid: one.agreement for uuid, one in found.items()})
 
     def _only(self, holders: set[str]) -> str | None:
-        """Of several ports that claim one address the only one that counts, as port and as its pod's."""
-        readings = ((uuid, self._ports[uuid].reading) for uuid in holders)
+        """The only one of several ports with one address that shares no ofport and is not stale; else None."""
+        uses = ((uuid, self._ports[uuid].use) for uuid in holders)
         found = [
             uuid
-            for uuid, one in readings
-            if isinstance(one, PodBinding) and self._is_alone(one.ofport) and not self._is_earlier(uuid, one.pod)
+            for uuid, one in uses
+            if isinstance(one, PodBinding) and self._is_alone(one.ofport) and not self._is_stale(uuid, one.pod)
         ]
         return found[0] if len(found) == 1 else None
 
-    def _is_earlier(self, uuid: str, pod: Key) -> bool:
-        """Whether its pod has another port now; not so where nobody can tell which is the pod's."""
+    def _is_stale(self, uuid: str, pod: Key) -> bool:
+        """Whether the pod has another, newer port. False where it cannot be told which is newer."""
         return not self._has(uuid, pod) and self._decided[pod] is not None
 
     def _is_alone(self, claim: Claim) -> bool:
@@ -230,15 +239,15 @@ class BindingReader:
         return min(usable, key=attrgetter("name")).ofport if usable else None
 
 
-def _claims(reading: PortUse) -> Iterable[Claim]:
-    """What nobody else may have."""
-    if isinstance(reading, PodBinding):
-        return (reading.pod, reading.ofport, *reading.addresses)
-    if isinstance(reading, InterfaceState) and reading.ofport is not None:
-        return (reading.ofport,)
+def _claims(use: PortUse) -> Iterable[Claim]:
+    """What no other port may have."""
+    if isinstance(use, PodBinding):
+        return (use.pod, use.ofport, *use.addresses)
+    if isinstance(use, InterfaceState) and use.ofport is not None:
+        return (use.ofport,)
     return ()
 
 
-def _frame(bridge: BridgeState) -> tuple[object, ...]:
-    """All of a bridge, apart from its ports, that decides what is on them."""
+def _common_inputs(bridge: BridgeState) -> tuple[object, ...]:
+    """The fields of a bridge on which the reading of every port depends."""
     return bridge.name, bridge.node, bridge.datapath_type, bridge.metered

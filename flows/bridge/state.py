@@ -1,4 +1,7 @@
-"""A bridge and its interfaces as OVSDB says them, and what they come to, as frozen values. Nothing is decided here."""
+"""A bridge and its interfaces as OVSDB has them, and their binding to pods, as frozen values.
+
+Only values live here: `binding` makes a Binding from a BridgeState, `reader` does so incrementally.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from flows.pipeline.pod_limits import Limit
 
 @dataclass(frozen=True, slots=True)
 class InterfaceState:
-    """One OVSDB Interface of the bridge. `ofport` is None until the switch has given one (or failed to, -1)."""
+    """One OVSDB Interface of the bridge. `ofport` is None until the switch has assigned one, and where it could not."""
 
     uuid: str
     name: str
@@ -55,23 +58,26 @@ class BridgeState:
 
     @property
     def confirmed_if_probed(self) -> tuple[Net, ...] | None:
-        """The addresses that the node answered for and that count; None where it cannot be asked."""
+        """`confirmed_addresses`; None where the node cannot be probed, because the switch has no meters."""
         return self.confirmed_addresses if Limit.COPIES in self.metered else None
 
     @property
     def node(self) -> str:
-        """The node's name: the Node that the host name means, else what it claims."""
+        """The node's name: the Node that the host name stands for, else the host name."""
         return self.matched_node or self.claimed_node
 
     @property
     def claimed_node(self) -> str:
-        """What it says of its node: Open_vSwitch.external_ids:hostname, else system-id."""
+        """The node's name as OVSDB has it: Open_vSwitch.external_ids:hostname, else system-id."""
         return self.hostname or self.system_id
 
 
 class Agreement(NamedTuple):
-    """In what a port's own words are the Pod's: its addresses are the status's (1), others (-1), or not said or not
-    known (0); and it names the pod's uid."""
+    """How far a port's external_ids agree with the Pod object.
+
+    `addresses` is 1 where all its addresses are in the Pod's status, -1 where one is not, 0 where either has none.
+    `uid` is True where iface-id-ver is the Pod's uid.
+    """
 
     addresses: int = 0
     uid: bool = False
@@ -82,9 +88,12 @@ NO_AGREEMENT = Agreement()
 
 @dataclass(frozen=True, slots=True)
 class PodBinding:
-    """A pod on a port. `mac` is None where nothing says it; `addresses` may be empty, then nothing passes yet. `limits`
-    are those that hold for it, `problem` says which of its addresses count for nothing, and why. `agrees` says in what
-    the port says of itself what the Pod says, which decides between several ports of one pod."""
+    """One pod on one port.
+
+    `mac` is None where OVSDB has none. `addresses` may be empty: then nothing passes yet. `limits` are those that apply
+    to the pod. `problem` says which of its addresses are refused, and why. `agreement` decides between several ports of
+    one pod.
+    """
 
     ofport: int
     interface: str
@@ -98,8 +107,12 @@ class PodBinding:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What rendering needs to know of one switch. `answered` are addresses that the node answered for; None where it is
-    not asked."""
+    """All of a bridge that its flows depend on, apart from policy: which pod is behind which port, and the node's own
+    ports and addresses.
+
+    `local_mac` is the MAC address of the LOCAL port, `uplink` an ofport. `confirmed_addresses` are those that the node
+    answered probes for; None where it is not probed.
+    """
 
     node_addresses: tuple[Net, ...] = ()
     local_mac: int | None = None
@@ -110,7 +123,7 @@ class Binding:
 
 
 class BridgeBinding(NamedTuple):
-    """All that the flows of a bridge itself depend on."""
+    """A Binding without its pods: what the flows of the bridge itself depend on."""
 
     node_addresses: tuple[Net, ...] = ()
     local_mac: int | None = None
@@ -120,19 +133,20 @@ class BridgeBinding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PortProblem:
-    """A port that passes nothing, or not everything, and why."""
+    """Why a port carries no pod, or not all of a pod's addresses."""
 
     interface: str
     reason: str
 
 
 class BindingResult(NamedTuple):
-    """What a bridge's interfaces come to: the switch to render, and the ports that do not fit."""
+    """What reading a bridge gives: the binding to render, and the problems of its ports."""
 
     binding: Binding
     problems: tuple[PortProblem, ...]
 
 
-# What stands on one port: a pod, nothing usable, an uplink, or the bridge itself (None).
+# What one port is used for, looked at alone: a pod, an uplink (its InterfaceState), nothing because of a problem, or
+# the bridge's LOCAL port (None).
 PortUse = PodBinding | PortProblem | InterfaceState | None
 USERSPACE_DATAPATHS = frozenset({"netdev", "dummy"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.reader import BindingChange, BindingReader
 from flows.bridge.state import USERSPACE_DATAPATHS, BindingResult, BridgeState, PodBinding
 from flows.cluster.model import Key
@@ -62,7 +62,7 @@ class BridgePlans:
         moved: set[Key] = set()
         try:
             found = self._read(name, changed)
-            moved |= self._move(name, found.gone, found.came)
+            moved |= self._move(name, found.removed, found.added)
             moved |= self._plan(name, found)
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self.fail(name, error)
@@ -81,21 +81,21 @@ class BridgePlans:
         found = reader.read(self._bridges[name], self._objects.accepted, changed)
         self._readers[name] = reader
         # A new reader names no port as gone: those of an earlier reader are.
-        return found._replace(gone=tuple(self.pod_ports.on(name).values()))
+        return found._replace(removed=tuple(self.pod_ports.on(name).values()))
 
     def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
         """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
         isolated = self._objects.engine.isolated
         plan = self.by_bridge.get(name)
         if plan is not None:
-            numbers = {pod.ofport for pod in found.came}
-            gone = [pod.ofport for pod in found.gone if pod.ofport not in numbers]
-            plan.update(found.bridge, gone, found.came, isolated)
+            numbers = {pod.ofport for pod in found.added}
+            gone = [pod.ofport for pod in found.removed if pod.ofport not in numbers]
+            plan.update(found.bridge, gone, found.added, isolated)
             return set()
         userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
         plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name))
         there = self.pod_ports.on(name)
-        self.pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.gone)])
+        self.pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.removed)])
         plan.update(found.bridge, (), tuple(there.values()), isolated)
         self.by_bridge[name] = plan
         return set(there)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.plan.rejected_objects import describe_error
 
 FIRST_REPLAN_SECONDS, LONGEST_REPLAN_SECONDS = 1.0, 60.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import Net

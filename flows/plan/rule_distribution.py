@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Key
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.pod_ports import BridgePorts, PodPorts

@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.external_ids import MAX_NODE_ADDRESSES
 from flows.bridge.node_addresses import with_counted_addresses
-from flows.bridge.owners import BridgeName
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error

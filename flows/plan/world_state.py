@@ -11,9 +11,10 @@ from itertools import chain
 
 from flows.bridge.binding import read_bridge, read_port
 from flows.bridge.bridges_of_pods import BridgesOfPods
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.external_ids import pod_of_interface
 from flows.bridge.node_names import NodeNames
-from flows.bridge.owners import BridgeName, Owners
+from flows.bridge.owners import Owners
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
 from flows.cluster.model import Cluster, Direction, Key, Pod, Policy, Selector
 from flows.cluster.net import Net

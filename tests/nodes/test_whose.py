@@ -102,7 +102,7 @@ def test_a_node_under_anothers_name_tells_no_addresses() -> None:
         for system_id, dpid in (("aliar", 0xBAD), ("zliar", 0xBAE)):
             with liar("n2", system_id, dpid, said) as node:
                 call(node, run, controller=False)
-                until(lambda own=system_id: "says the same" in view(run, own).get("error", ""), "told")  # type: ignore[misc]
+                until(lambda own=system_id: "claims too" in view(run, own).get("error", ""), "told")  # type: ignore[misc]
                 toggled(run, n1)
                 assert peers(n1) == known
                 # And it speaks for n2 in no metric.

@@ -48,7 +48,7 @@ def test_the_port_with_the_pods_addresses_has_the_network(lab: Lab) -> None:
             if port["name"] == "old0"
         ]
         assert len(reasons) == 1
-        assert reasons[0].startswith(f"pod x/a has another port, {interface}")
+        assert reasons[0].startswith(f"pod x/a has a newer port, {interface}")
     finally:
         node.vsctl(["--if-exists", "del-port", LAB_BRIDGE, "old0"])
         with netns.inside(node.netns):

@@ -26,7 +26,7 @@ from controller.status import keeper as keeping
 from controller.status.keeper import IncrementalViews
 from controller.status.model import PodView
 from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
-from flows.bridge.owners import BridgeName
+from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import BridgeState, PodBinding
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
 from flows.cluster.net import parse_address

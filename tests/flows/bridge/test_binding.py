@@ -134,7 +134,7 @@ def test_of_two_ports_of_a_pod_the_one_that_says_what_the_pod_says(
     refused = {"p1", "p2"} - {port_of_the_pod}
     assert {problem.interface for problem in reading.problems} == refused
     if port_of_the_pod and "another" not in other.values():
-        assert f"another port, {port_of_the_pod}" in reading.problems[0].reason
+        assert f"newer port, {port_of_the_pod}" in reading.problems[0].reason
 
 
 def test_a_port_that_the_switch_does_not_have_contests_nothing() -> None:
@@ -172,9 +172,9 @@ def test_reading_again_says_what_reading_from_nothing_says(
         ]
         now = bridge(*ports)
         found = reader.read(now, known, frozenset())
-        for gone in found.gone:
+        for gone in found.removed:
             assert seen.pop(gone.ofport) == gone
-        seen.update((came.ofport, came) for came in found.came)
+        seen.update((came.ofport, came) for came in found.added)
         expected = read_bridge(now, known)
         assert seen == {one.ofport: one for one in expected.binding.pods}
         assert reader.reading() == expected

@@ -120,7 +120,7 @@ def test_of_two_names_that_are_only_like_it_nobodys_counts(order: int) -> None:
     found = driver(world("worker-01"), *(one, two)[::order])
     lines = lacks(found)
     assert len(lines) == 2
-    assert all("both may mean node worker-01" in line for line in lines)
+    assert all("both may stand for node worker-01" in line for line in lines)
     assert all("external_ids:hostname=NAME" in line for line in lines)
     found.bridge(replace(two, hostname="elsewhere"))
     assert lacks(found) == []

@@ -189,7 +189,7 @@ def test_only_the_node_that_a_pod_is_on_tells_its_address(first: str) -> None:
         tell(driver, BridgeState("n2-db", "br-int", 0x1002, "n2", "n2", interfaces=(own,)), ConnectionPeer("10.0.0.2"))
         tell(driver, BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)), EVIL)
         assert addresses(driver) == (parse_address("10.1.0.5"),)
-        assert any("says the same" in view.error for view in switch_views(driver.core, 0.0) if view.ovsdb == "liar")
+        assert any("claims too" in view.error for view in switch_views(driver.core, 0.0) if view.ovsdb == "liar")
         return
     # With certificates the name is the node's, whoever came first.
     tell(
@@ -244,7 +244,7 @@ def test_what_has_left_is_forgotten() -> None:
     assert list(core.world.bridges) == [("n1-db", "br-int")]
     assert list(core.switches) == [0x1001] and list(core.ovsdb) == ["n1-db"]
     owners = core.world.owners
-    kept = len(owners._of), len(owners._dpids), len(owners._nodes), len(core.world._bridges_of_pods)
+    kept = len(owners._bridges_of), len(owners._dpids), len(owners._nodes), len(core.world._bridges_of_pods)
     assert kept == (1, 1, 1, 1)
     assert len(core.ports.first_seen) == 1
 

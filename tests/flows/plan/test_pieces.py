@@ -127,9 +127,9 @@ def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[A
         if bridge is None or not same:
             bridge = BridgeState("db", "br", 1, node, interfaces=tuple(ports))
         found = reader.read(bridge, cluster, changed)
-        for pod in found.gone:
+        for pod in found.removed:
             assert attached.pop(pod.ofport) == pod
-        for pod in found.came:
+        for pod in found.added:
             assert pod.ofport not in attached
             attached[pod.ofport] = pod
         whole = read_bridge(bridge, cluster)
