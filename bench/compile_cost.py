@@ -40,11 +40,11 @@ def compiled(cluster: Cluster) -> tuple[PolicyEngine, PolicyChanges, NodeRules]:
     """The engine, what it says at first, and the rules by node."""
     engine = PolicyEngine()
     engine.load(cluster)
-    settled = engine.settle()
-    pods, nodes = engine.index.pods, NodeRules()
-    for change in settled.parts:
+    settled = engine.compute_changes()
+    nodes = NodeRules()
+    for change in settled.rules:
         if change.new is not None:
-            for node in {pods[n].node for n in change.new.subjects.members}:
+            for node in {pod.node for pod in engine.pods_with(change.new.subjects.members)}:
                 nodes.setdefault(node, []).append(change.new)
     return engine, settled, nodes
 
@@ -71,7 +71,7 @@ def measure(name: str, scale: float) -> list[Result]:
         "parsing": parsing,
         "compiling": compiling,
         "wall": parsing_wall + wall,
-        "rules": len(settled.parts),
+        "rules": len(settled.rules),
         "rules on all nodes": sum(map(len, nodes.values())),
         "bytes for a pod": _bytes_for(cluster, raw, empty),
     }

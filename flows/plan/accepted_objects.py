@@ -157,15 +157,15 @@ class AcceptedObjects:
 
     def yield_addresses(self, has_port: Callable[[Key], bool]) -> None:
         """Take addresses from terminating pods without a port, where a pod with a port has the same."""
-        index = self.engine.index
-        for key in self.leaving.decide(has_port, lambda net: [index.pods[n].key for n in index.claimants(net)]):
+        engine = self.engine
+        for key in self.leaving.decide(has_port, lambda net: [pod.key for pod in engine.pods_with_address(net)]):
             self.put("Pod", key)
 
     def has_pod_with(self, address: Net) -> bool:
         """Whether any pod has an address."""
-        return bool(self.engine.index.claimants(address))
+        return self.engine.has_pod_with(address)
 
 
 def _addresses_in(engine: PolicyEngine, key: Key) -> tuple[Net, ...]:
-    n = engine.index.number.get(key)
-    return () if n is None else engine.index.pods[n].addresses
+    pod = engine.pod(key)
+    return () if pod is None else pod.addresses

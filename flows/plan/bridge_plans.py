@@ -158,7 +158,7 @@ class BridgePlans:
         Returns the flows that came, went or differ.
         """
         engine = self._objects.engine
-        changes = engine.settle()
+        changes = engine.compute_changes()
         affected = set(read) | self.distributor.distribute(changes, moved, engine)
         for key in changes.isolation:
             for name, ofport in self.pod_ports.of(key):

@@ -64,7 +64,7 @@ class RuleDistributor:
         # Before rules come or go with their sets of peers, these must be as plans know them.
         for peer_change in changes.peers:
             self._update_peers(peer_change, affected)
-        new = self._put_rules(changes.parts, engine, affected)
+        new = self._put_rules(changes.rules, engine, affected)
         entered: set[tuple[PodSet, Key]] = set()
         for subjects, came, went in changes.subjects:
             if subjects not in new and has_tracked_rules(subjects):
@@ -91,7 +91,7 @@ class RuleDistributor:
     def _update_peers(self, change: PeerChange, affected: set[BridgeName]) -> None:
         bridges = self._peers.get(change.peers, ())
         affected.update(bridges)
-        prefixes = (*change.came, *change.went)
+        prefixes = (*change.added, *change.removed)
         for name in bridges:
             try:
                 self._plans[name].rules.update_peers(change.peers, prefixes)
@@ -112,9 +112,8 @@ class RuleDistributor:
             if new.subjects not in self._subjects and new.subjects not in new_subjects:
                 new_subjects[new.subjects] = None
             self._put_rule(new.subjects, new.identity, new, affected)
-        pods = engine.index.pods
         for subjects in new_subjects:
-            ports = [port for n in subjects.members for port in self._pod_ports.of(pods[n].key)]
+            ports = [port for pod in engine.pods_with(subjects.members) for port in self._pod_ports.of(pod.key)]
             self._enter(subjects, ports, affected)
         for subjects in old_subjects:
             if not has_tracked_rules(subjects):

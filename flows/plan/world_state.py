@@ -94,23 +94,22 @@ class WorldState:
     @property
     def pod_numbers(self) -> Mapping[Key, int]:
         """The number of each pod in the sets that `selected_pods` returns."""
-        return self.engine.index.number
+        return self.engine.pod_numbers
 
     def selected_pods(self, namespace: str, subjects: Selector) -> Collection[int]:
         """The numbers of the pods of a namespace that a selector matches."""
-        return self.engine.index.select(namespace, subjects)
+        return self.engine.selected_pods(namespace, subjects)
 
     def subjects_of_policy(self, key: Key) -> list[Pod]:
         """The pods that a policy selects, in any order; none for an unknown policy."""
         policy = self.cluster.policies.get(key) if self.cluster else None
         if policy is None:
             return []
-        return [self.engine.index.pods[n] for n in self.selected_pods(key.namespace, policy.subjects)]
+        return self.engine.pods_with(self.selected_pods(key.namespace, policy.subjects))
 
     def pods_with_address(self, address: Net) -> list[Key]:
         """The pods that have an address, in the order of their numbers; more than one where addresses are shared."""
-        index = self.engine.index
-        return [index.pods[n].key for n in sorted(index.claimants(address))]
+        return [pod.key for pod in self.engine.pods_with_address(address)]
 
     def isolation(self, pod: Key) -> frozenset[Direction]:
         """The directions in which policy isolates a pod."""
@@ -118,7 +117,7 @@ class WorldState:
 
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
         """By pod and direction, the names of the policies that isolate it there."""
-        return self.engine.isolating(pods)
+        return self.engine.isolating_policies(pods)
 
     def subject_sets_of(self, pod: Key) -> list[PodSet]:
         """The sets of subjects of rules that a pod is in."""
@@ -126,12 +125,12 @@ class WorldState:
 
     def rules_of_policy(self, policy: Key) -> list[TrackedRule]:
         """The compiled rules that stand for a policy's rules; other policies may share them."""
-        return self.engine.parts_of(policy)
+        return self.engine.tracked_rules_of(policy)
 
     def notes_on_policy(self, policy: Policy) -> tuple[str, ...]:
         """What in a policy has no effect now. None is known of a rejected policy."""
         rejected = ("NetworkPolicy", policy.key) in self.rejected.reasons
-        return () if rejected else policy_notes(self.engine.index, policy)
+        return () if rejected else policy_notes(self.engine, policy)
 
     def rule_errors(self) -> list[tuple[Key, str, str]]:
         """Rules that are left out because compiling them raised: policy, place (as `ingress[0]`) and why."""

@@ -1,32 +1,50 @@
-"""The incremental engine: an event costs what it changes, not what there is.
+"""The incremental engine: from changes of pods, namespaces and policies to changes of rules.
 
-Holds the rules of all policies over a living index. Changes of pods, namespaces and policies change the sets that the
-rules stand on; `settle` says what came to these and what went, which rules came, went or differ, and for which pods
-isolation may. The full computation in `compile` is the reference: after every step both must say the same.
+An event costs what it changes, not what there is. `reference` computes the same from nothing; tests hold the two equal
+after every step. Nothing of bridges, ports or flows may live here.
+
+Theory of operation. An event passes through five stages:
+1. index: `put_pod` updates the PodIndex. The pod enters and leaves groups, one group for each selector in use. Each
+   group that changes enters the change log.
+2. sets: `compute_changes` first propagates the logged changes to the sets computed from groups (`combined_sets`).
+3. rules: a rule compiles to other conjunctions only when one of its sets becomes empty or ceases to be empty, or when a
+   policy adds or drops the rule. Only these rules are computed again. An element that is added to a set with members
+   changes no rule.
+4. numbers: new conjunctions get their conjunction ids (`rule_numbers`), which may renumber others on a collision.
+5. changes: PolicyChanges has the rules that are new, gone or different, what was added to sets and removed from them,
+   and the pods whose isolation may differ. `flows.plan` passes them on to the bridges concerned.
+
+Example. Policy x/p selects `app: db` for ingress and allows TCP 5432 from `app: web`; pod db-1 has `app: db`. No pod
+has `app: web`, so the rule has no conjunction: db-1 is isolated, and no rule allows.
+- Pod web-1 (`app: web`, 10.0.0.7) is added. The group `app: web` and its addresses are logged. The peers cease to be
+  empty, so the rule is computed again: `rules` has RuleChange(None, new). The sets of a new rule are read as they are.
+- Pod web-2 (10.0.0.8) is added. The addresses are logged, but had members before: no rule is computed. `peers` has
+  PeerChange(peers, {10.0.0.8}, {}), which costs one flow on each bridge with the rule.
+- Policy x/p is deleted. The rule has no owner: RuleChange(old, None); `isolation` has db-1. The sets are released.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from flows.cluster.model import Cluster, Direction, Key, Labels, Pod, Policy
+from flows.cluster.model import Cluster, Direction, Key, Labels, Pod, Policy, Selector
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
 from flows.policy.flow_limits import rule_weight
 from flows.policy.groups import Group
 from flows.policy.pod_index import PodIndex
 from flows.policy.resolve import rule_identity
-from flows.policy.rule import policy_rules
+from flows.policy.rule import RuleKey, RuleRef, policy_rules
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from flows.policy.services import Services
-from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, RuleKey, RuleRef, TrackedRule
+from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
 
 
 class UnnumberedRule(NamedTuple):
-    """A part that has no number yet."""
+    """A TrackedRule before it has a number and owners."""
 
     identity: bytes
     subjects: PodSet
@@ -36,42 +54,44 @@ class UnnumberedRule(NamedTuple):
 
 
 class RuleChange(NamedTuple):
-    """A part that is new (`old` is None), gone (`new` is None) or different. What its sets hold is no part of it."""
+    """A tracked rule that is new (`old` is None), gone (`new` is None) or different. A change within its sets is not a
+    RuleChange."""
 
     old: TrackedRule | None
     new: TrackedRule | None
 
 
 class SubjectChange(NamedTuple):
-    """The pods that came to a set of subjects, and those that went."""
+    """The pods that were added to a set of subjects, and those that were removed."""
 
     subjects: PodSet
-    came: tuple[Key, ...]
-    went: tuple[Key, ...]
+    added: tuple[Key, ...]
+    removed: tuple[Key, ...]
 
 
 class PeerChange(NamedTuple):
-    """The prefixes that came to a set of peers, and those that went."""
+    """The prefixes that were added to a set of peers, and those that were removed."""
 
     peers: NetSet
-    came: set[Net]
-    went: set[Net]
+    added: set[Net]
+    removed: set[Net]
 
 
 class PolicyChanges(NamedTuple):
-    """What followed from all changes since the last time. `isolation` has pods whose isolated directions may differ.
+    """All that changed since the last `compute_changes`. `isolation` has pods whose isolated directions may differ.
 
-    The sets of a part that is new are not told of: they are as they are.
+    What the sets of a new rule have is not listed in `subjects` and `peers`: read these sets as they are.
     """
 
-    parts: tuple[RuleChange, ...]
+    rules: tuple[RuleChange, ...]
     subjects: tuple[SubjectChange, ...]
     peers: tuple[PeerChange, ...]
     isolation: frozenset[Key]
 
 
 class PolicyEngine:
-    """Pods, namespaces and policies in; changed rules out."""
+    """The rules of all policies, kept as objects change: call `put_*` and `remove_*` for every change, then
+    `compute_changes`."""
 
     def __init__(self) -> None:
         self.index = PodIndex()
@@ -79,17 +99,16 @@ class PolicyEngine:
         self._policies: dict[Key, Policy] = {}
         self._rules: dict[RuleKey, PolicyRule] = {}
         self._numbers = RuleNumbers()
-        self._named: dict[bytes, PolicyRule] = {}  # by the identities of their parts
+        self._rule_of: dict[bytes, PolicyRule] = {}  # by the identities of its tracked rules
         # The policies that isolate a group, by direction: mostly one.
         self._isolating: dict[Direction, dict[Group, Key | dict[Key, None]]] = {one: {} for one in Direction}
-        # To be computed again, in the order of the changes: what came together lies together in memory.
+        # To be computed again, in the order of the changes, so that rules that come together are close in memory.
         self._affected: dict[PolicyRule, None] = {}
         self._failed: dict[PolicyRule, str] = {}
-        self._moved: set[int] = set()  # pods whose isolation policies may have changed
+        self._isolation_changed: set[int] = set()  # pods whose isolating policies may have changed
 
     def load(self, cluster: Cluster) -> None:
-        """Take a whole snapshot into an engine that has nothing yet; namespaces and pods first, so that each group is
-        computed once."""
+        """Load a snapshot into an empty engine. Namespaces and pods come first, so that each group is computed once."""
         self.index.load(cluster)
         for policy in cluster.policies.values():
             self.put_policy(policy)
@@ -97,7 +116,7 @@ class PolicyEngine:
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def put_namespace(self, name: str, labels: Labels | None) -> None:
-        """A namespace has these labels now, or no object any more (None)."""
+        """A namespace has these labels now; None when its object is deleted."""
         self.index.put_namespace(name, labels)
 
     def put_pod(self, pod: Pod) -> None:
@@ -105,47 +124,47 @@ class PolicyEngine:
         self.index.put_pod(pod)
 
     def remove_pod(self, key: Key) -> None:
-        """A pod is gone."""
+        """A pod is deleted."""
         self.index.remove_pod(key)
 
     def put_policy(self, policy: Policy) -> None:
         """A policy is new or has changed."""
         old = self._policies.get(policy.key)
         self._policies[policy.key] = policy
-        self._exchange(old, policy)
+        self._replace_policy(old, policy)
 
     def remove_policy(self, key: Key) -> None:
-        """A policy is gone."""
-        self._exchange(self._policies.pop(key, None), None)
+        """A policy is deleted."""
+        self._replace_policy(self._policies.pop(key, None), None)
 
-    def _exchange(self, old: Policy | None, new: Policy | None) -> None:
-        before = {ref: rule for rule, ref in policy_rules(old)} if old else {}
-        for rule, ref in policy_rules(new) if new else ():
-            was = before.pop(ref, None) if before else None
-            if was != rule:
-                self._own(rule, ref)
-                if was is not None:
-                    self._disown(was, ref)
-        for ref, rule in before.items():
-            self._disown(rule, ref)
+    def _replace_policy(self, old: Policy | None, new: Policy | None) -> None:
+        before = {ref: key for key, ref in policy_rules(old)} if old else {}
+        for key, ref in policy_rules(new) if new else ():
+            previous = before.pop(ref, None) if before else None
+            if previous != key:
+                self._add_owner(key, ref)
+                if previous is not None:
+                    self._remove_owner(previous, ref)
+        for ref, key in before.items():
+            self._remove_owner(key, ref)
         if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
-            self._isolate(old, new)
+            self._replace_isolation(old, new)
 
-    def _own(self, rule: RuleKey, ref: RuleRef) -> None:
-        live = self._rules.get(rule)
-        if live is None:
-            live = self._rules[rule] = self._sets.bind(rule)
-        insort(live.owners, ref)
-        self._affected[live] = None
+    def _add_owner(self, key: RuleKey, ref: RuleRef) -> None:
+        rule = self._rules.get(key)
+        if rule is None:
+            rule = self._rules[key] = self._sets.acquire(key)
+        insort(rule.owners, ref)
+        self._affected[rule] = None
 
-    def _disown(self, rule: RuleKey, ref: RuleRef) -> None:
-        live = self._rules[rule]
-        live.owners.remove(ref)
-        self._affected[live] = None
+    def _remove_owner(self, key: RuleKey, ref: RuleRef) -> None:
+        rule = self._rules[key]
+        rule.owners.remove(ref)
+        self._affected[rule] = None
 
-    def _isolate(self, old: Policy | None, new: Policy | None) -> None:
-        """A policy isolates these now instead of those. It holds its group once."""
-        after, before = self._isolates(new), self._isolates(old)
+    def _replace_isolation(self, old: Policy | None, new: Policy | None) -> None:
+        """Isolate the pods of the new policy instead of those of the old one. A policy holds its group once."""
+        after, before = self._isolated_group(new), self._isolated_group(old)
         if old is not None and before is not None:
             for direction in old.isolates:
                 if before is not after or new is None or direction not in new.isolates:
@@ -158,204 +177,239 @@ class PolicyEngine:
             self.index.release(before)
             self.index.release(before)
 
-    def _isolates(self, policy: Policy | None) -> Group | None:
-        """The group that a policy isolates, held once more."""
+    def _isolated_group(self, policy: Policy | None) -> Group | None:
+        """The group that a policy isolates; each call holds it once more."""
         if policy is None or not policy.isolates:
             return None
         return self.index.group(policy.key.namespace, policy.subjects)
 
-    def _set_isolating(self, direction: Direction, group: Group, policy: Key, there: bool) -> None:
+    def _set_isolating(self, direction: Direction, group: Group, policy: Key, isolates: bool) -> None:
         groups = self._isolating[direction]
         policies = groups.get(group)
         if isinstance(policies, dict):
-            if there:
+            if isolates:
                 policies[policy] = None
             else:
                 del policies[policy]
                 if len(policies) == 1:
                     (groups[group],) = policies
             return
-        if policies is not None and there:
+        if policies is not None and isolates:
             groups[group] = {policies: None, policy: None}
             return
-        if there:
+        if isolates:
             groups[group] = policy
         else:
             del groups[group]
-        if group.members or group in self.index.log:
-            # Those that came or went in this step too: the log is read when the group may isolate no more.
-            self._moved.update(group.members, group.touched())
+        if group.members or group in self.index.changed_sets:
+            # Also the pods added or removed since the last `compute_changes`: when it reads the log, no policy may
+            # isolate the group any more.
+            self._isolation_changed.update(group.members, group.changed())
 
     # -- results -----------------------------------------------------------------------------------------------------
 
-    def settle(self) -> PolicyChanges:
-        """What all changes since the last call come to."""
-        self._sets.follow()
+    def compute_changes(self) -> PolicyChanges:
+        """What changed in rules, sets and isolation since the last call."""
+        self._sets.propagate()
         subjects, peers = self._read_log()
         affected, self._affected = self._affected, {}
-        # All get their numbers before any is told, for those that come may move others.
-        drafts = {live: self._contained(live) for live in affected}
-        numbers = {live: self._number(live, wanted) for live, wanted in drafts.items()}
-        changes = [change for live in affected for change in self._replace(live, drafts[live], numbers[live])]
+        # All rules get their numbers before the first RuleChange is made, because a new rule may renumber others.
+        computed = {rule: self._compute_or_fail(rule) for rule in affected}
+        numbers = {rule: self._number(rule, unnumbered) for rule, unnumbered in computed.items()}
+        changes = [change for rule in affected for change in self._replace(rule, computed[rule], numbers[rule])]
         changes += self._renumber(affected)
-        for live in affected:
-            if not live.owners:
-                del self._rules[live.key]
-                self._failed.pop(live, None)
-                self._sets.release(live)
-        self._sets.prune()
-        pods, departed = self.index.pods, self.index.departed
-        isolation = frozenset([pods[n].key if n in pods else departed[n] for n in self._moved])
-        self._moved = set()
-        self.index.departed = {}
+        for rule in affected:
+            if not rule.owners:
+                del self._rules[rule.key]
+                self._failed.pop(rule, None)
+                self._sets.release(rule)
+        self._sets.drop_empty_sets()
+        pods, removed_pods = self.index.pods, self.index.removed_pods
+        isolation = frozenset([pods[n].key if n in pods else removed_pods[n] for n in self._isolation_changed])
+        self._isolation_changed = set()
+        self.index.removed_pods = {}
         return PolicyChanges(tuple(changes), subjects, peers, isolation)
 
     def _read_log(self) -> tuple[tuple[SubjectChange, ...], tuple[PeerChange, ...]]:
-        """What came and went in the sets that rules stand on; marks the rules of sets that are empty now, or were, and
-        those that could not be computed before."""
-        log = self.index.log
-        moves, turns = [], []
-        pods, departed = self.index.pods, self.index.departed
+        """What was added to the sets of rules and removed from them. Marks the rules to compute again: those whose sets
+        became empty or ceased to be empty, and those of a changed set that could not be computed before."""
+        log = self.index.changed_sets
+        subjects, peers = [], []
+        pods, removed_pods = self.index.pods, self.index.removed_pods
         ingress, egress = self._isolating.values()
         for tracked in log:
-            came, went = tracked.take()
-            if not came and not went:
+            added, removed = tracked.take_changes()
+            if not added and not removed:
                 continue
-            now = len(tracked.members)
-            if not now or now == len(came) - len(went):
+            size = len(tracked.members)
+            if not size or size == len(added) - len(removed):
                 self._affected.update(dict.fromkeys(tracked.rules))
             elif self._failed:
                 self._affected.update(dict.fromkeys(self._failed.keys() & tracked.rules))
             if isinstance(tracked, PodSet):
                 if tracked in ingress or tracked in egress:
-                    self._moved |= came | went
+                    self._isolation_changed |= added | removed
                 if tracked.rules:
-                    keys = [tuple([pods[n].key if n in pods else departed[n] for n in found]) for found in (came, went)]
-                    moves.append(SubjectChange(tracked, keys[0], keys[1]))
+                    keys = [
+                        tuple([pods[n].key if n in pods else removed_pods[n] for n in numbers])
+                        for numbers in (added, removed)
+                    ]
+                    subjects.append(SubjectChange(tracked, keys[0], keys[1]))
             elif tracked.rules and isinstance(tracked, NetSet):
-                turns.append(PeerChange(tracked, came, went))
+                peers.append(PeerChange(tracked, added, removed))
         log.clear()
-        return tuple(moves), tuple(turns)
+        return tuple(subjects), tuple(peers)
 
-    def _contained(self, live: PolicyRule) -> list[UnnumberedRule]:
-        """A rule that cannot be computed allows nothing, until something of it changes."""
+    def _compute_or_fail(self, rule: PolicyRule) -> list[UnnumberedRule]:
+        """As `_compute`. A rule that cannot be computed allows nothing until one of its sets changes."""
         try:
-            drafts = self._compute(live)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this rule and no other
-            self._failed[live] = f"cannot be computed, so it allows nothing: {type(error).__name__}: {error}"
+            computed = self._compute(rule)
+        except Exception as error:  # noqa: BLE001 - any exception concerns this rule and no other
+            self._failed[rule] = f"cannot be computed, so it allows nothing: {type(error).__name__}: {error}"
             return []
         if self._failed:
-            self._failed.pop(live, None)
-        return drafts
+            self._failed.pop(rule, None)
+        return computed
 
-    def _compute(self, live: PolicyRule) -> list[UnnumberedRule]:
-        """What a rule comes to; changes nothing. Variants differ from one another in their services."""
-        names = {part.services: part.identity for part in live.parts}
-        key, weight = live.key, live.weight
+    def _compute(self, rule: PolicyRule) -> list[UnnumberedRule]:
+        """The tracked rules that a rule compiles to; their services differ. Changes nothing."""
+        identities = {one.services: one.identity for one in rule.compiled}
+        key, weight = rule.key, rule.weight
         return [
             new_tuple(
                 UnnumberedRule,
                 (
-                    names.get(services) or rule_identity(key, services),
+                    identities.get(services) or rule_identity(key, services),
                     subjects,
                     peers,
                     services,
                     rule_weight(weight, services),
                 ),
             )
-            for subjects, peers, services in live.variants()
+            for subjects, peers, services in rule.resolve()
         ]
 
-    def _number(self, live: PolicyRule, wanted: list[UnnumberedRule]) -> list[int]:
-        """These parts of a rule have numbers from now on, and no others. Returns those that they had or got."""
-        known = {part.identity: part.number for part in live.parts}
+    def _number(self, rule: PolicyRule, unnumbered: list[UnnumberedRule]) -> list[int]:
+        """The numbers of the new tracked rules of a rule. Those that it had before keep theirs; the numbers of others
+        are freed."""
+        unused = {one.identity: one.number for one in rule.compiled}
         numbers = []
-        for draft in wanted:
-            name = draft.identity
-            number = known.pop(name, None)
+        for one in unnumbered:
+            identity = one.identity
+            number = unused.pop(identity, None)
             if number is None:
-                number = self._numbers.enter(name)
-                self._named[name] = live
+                number = self._numbers.add(identity)
+                self._rule_of[identity] = rule
             numbers.append(number)
-        for name in known:
-            self._numbers.leave(name)
-            del self._named[name]
+        for identity in unused:
+            self._numbers.remove(identity)
+            del self._rule_of[identity]
         return numbers
 
-    def _replace(self, live: PolicyRule, wanted: list[UnnumberedRule], numbers: list[int]) -> Iterator[RuleChange]:
-        """The parts of a rule are these now; what is told of them."""
-        before = {part.identity: part for part in live.parts}
-        owners = tuple(live.owners)
-        direction = live.key.direction
-        parts = []
-        moved = self._numbers.moved
-        for (name, subjects, peers, services, weight), number in zip(wanted, numbers, strict=True):
-            old = before.pop(name, None)
-            if name in moved:
-                number = self._numbers.of(name)
-            part = new_tuple(TrackedRule, (name, number, direction, subjects, peers, services, owners, weight))
-            parts.append(part)
-            if part != old:
-                yield RuleChange(old, part)
-        live.parts = tuple(parts)
+    def _replace(self, rule: PolicyRule, unnumbered: list[UnnumberedRule], numbers: list[int]) -> Iterator[RuleChange]:
+        """Set the tracked rules of a rule. Yields what differs."""
+        before = {one.identity: one for one in rule.compiled}
+        owners = tuple(rule.owners)
+        direction = rule.key.direction
+        compiled = []
+        renumbered = self._numbers.renumbered
+        for (identity, subjects, peers, services, weight), number in zip(unnumbered, numbers, strict=True):
+            old = before.pop(identity, None)
+            if identity in renumbered:
+                number = self._numbers.number(identity)
+            new = new_tuple(TrackedRule, (identity, number, direction, subjects, peers, services, owners, weight))
+            compiled.append(new)
+            if new != old:
+                yield RuleChange(old, new)
+        rule.compiled = tuple(compiled)
         for gone in before.values():
             yield RuleChange(gone, None)
 
-    def _renumber(self, computed: Iterable[PolicyRule]) -> Iterator[RuleChange]:
-        """Rules whose number another one has now, or that have another's number."""
-        if not self._numbers.moved:
+    def _renumber(self, computed: Collection[PolicyRule]) -> Iterator[RuleChange]:
+        """Set the numbers of renumbered tracked rules whose rules were not computed. Yields what differs."""
+        if not self._numbers.renumbered:
             return
-        for live in {self._named[name]: None for name in self._numbers.moved if name in self._named}:
-            if live in computed:
+        for rule in {self._rule_of[one]: None for one in self._numbers.renumbered if one in self._rule_of}:
+            if rule in computed:
                 continue
-            parts = live.parts
-            live.parts = tuple([part._replace(number=self._numbers.of(part.identity)) for part in parts])
-            yield from (RuleChange(old, new) for old, new in zip(parts, live.parts, strict=True) if old != new)
-        self._numbers.moved.clear()
+            before = rule.compiled
+            rule.compiled = tuple([one._replace(number=self._numbers.number(one.identity)) for one in before])
+            yield from (RuleChange(old, new) for old, new in zip(before, rule.compiled, strict=True) if old != new)
+        self._numbers.renumbered.clear()
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    # -- questions ---------------------------------------------------------------------------------------------------
 
     @property
     def failures(self) -> dict[RuleRef, str]:
-        """The rules of policies that allow nothing because they cannot be computed, and why."""
-        return {ref: reason for live, reason in self._failed.items() for ref in live.owners}
+        """The rules that allow nothing because they cannot be computed, and the reason."""
+        return {ref: reason for rule, reason in self._failed.items() for ref in rule.owners}
 
-    def parts_of(self, policy: Key) -> list[TrackedRule]:
-        """The parts of a policy's rules as of the last `settle`; a rule that can allow nothing has none."""
+    def tracked_rules_of(self, policy: Key) -> list[TrackedRule]:
+        """The tracked rules of a policy as of the last `compute_changes`; a rule that can allow nothing has none."""
         known = self._policies.get(policy)
-        lives = [self._rules.get(rule) for rule, _ in policy_rules(known)] if known is not None else []
-        return [part for live in lives if live is not None for part in live.parts]
+        rules = [self._rules.get(key) for key, _ in policy_rules(known)] if known is not None else []
+        return [one for rule in rules if rule is not None for one in rule.compiled]
+
+    @property
+    def pod_numbers(self) -> Mapping[Key, int]:
+        """The numbers that stand for pods in the members of a PodSet. A view: it follows changes."""
+        return self.index.numbers
+
+    def pod(self, key: Key) -> Pod | None:
+        """A pod as it was put; None for a pod that does not exist or that no policy can select."""
+        n = self.index.numbers.get(key)
+        return None if n is None else self.index.pods[n]
+
+    def pods_with(self, numbers: Iterable[int]) -> list[Pod]:
+        """The pods that these numbers stand for."""
+        pods = self.index.pods
+        return [pods[n] for n in numbers]
+
+    def selected_pods(self, namespace: str, selector: Selector) -> Collection[int]:
+        """The numbers of the pods that `selector` selects in a namespace. Not to be changed, nor kept up to date."""
+        return self.index.select(namespace, selector)
+
+    def pods_with_address(self, address: Net) -> list[Pod]:
+        """The pods that have this address, in the order of their numbers; several when it is contested."""
+        return self.pods_with(sorted(self.index.claimants(address)))
+
+    def has_pod_with(self, address: Net) -> bool:
+        """True when some pod has this address."""
+        return bool(self.index.claimants(address))
 
     def subjects_of(self, pod: Key) -> list[PodSet]:
-        """The sets of subjects that a pod is in, of which there are parts."""
-        n = self.index.number.get(pod)
+        """The sets of subjects that a pod is in and that rules have."""
+        n = self.index.numbers.get(pod)
         if n is None:
             return []
-        return [found for group in {*self.index.groups_of(n)} for found in self._sets.subjects(group, n)]
+        return [found for group in {*self.index.groups_of(n)} for found in self._sets.subject_sets(group, n)]
 
     def isolated(self, pod: Key) -> frozenset[Direction]:
-        """The directions in which some policy isolates the pod."""
-        n = self.index.number.get(pod)
+        """The directions in which at least one policy isolates the pod."""
+        n = self.index.numbers.get(pod)
         if n is None:
             return frozenset()
         groups = list(self.index.groups_of(n))
         return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
 
-    def isolating(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
-        """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name. It
-        costs what there is of these; pods that the same policies isolate share their names."""
+    def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+        """The names of the policies that isolate each of these pods in each direction, sorted.
+
+        Pods and directions without isolation are left out. Pods that the same policies isolate share one tuple.
+        """
         found: dict[tuple[Key, Direction], tuple[str, ...]] = {}
         known: dict[tuple[Direction, frozenset[Group]], tuple[str, ...]] = {}
         for pod in pods:
-            n = self.index.number.get(pod)
+            n = self.index.numbers.get(pod)
             groups = frozenset(self.index.groups_of(n)) if n is not None else frozenset()
             for direction, isolated in self._isolating.items():
-                which = direction, frozenset(isolated.keys() & groups)
-                if not which[1]:
+                isolating = frozenset(isolated.keys() & groups)
+                if not isolating:
                     continue
-                if which not in known:
-                    known[which] = tuple(sorted({str(one) for group in which[1] for one in _each(isolated[group])}))
-                found[pod, direction] = known[which]
+                key = direction, isolating
+                if key not in known:
+                    known[key] = tuple(sorted({str(one) for group in isolating for one in _each(isolated[group])}))
+                found[pod, direction] = known[key]
         return found
 
 

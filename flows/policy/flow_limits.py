@@ -1,7 +1,7 @@
-"""How many flows the text of policies may make, and what of a bridge's policy is left out when it asks for more.
+"""Limits on the flows that the text of policies may make, and which namespaces a bridge leaves out above its limit.
 
-All of it is counted before anything is expanded. Pods do not count: how many there are is not the author's doing, and
-the cluster bounds it. What is too much fails closed: it allows nothing, and its pods stay isolated.
+Flows are counted before anything is expanded. Pods do not count: their number is bounded by the cluster, not chosen by
+the author of a policy. A limit fails closed: rules above it allow nothing, and their pods stay isolated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def policy_flows(policy: Policy) -> int:
 
 
 def rule_flows(rule: Rule) -> int:
-    """The prefixes and ports of a rule, counted one by one as they stand there."""
+    """The prefixes and ports of a rule, duplicates included."""
     blocks = [peer.ip_block for peer in rule.peers if peer.ip_block is not None]
     return sum(count_remaining(block.cidr, block.excepts) for block in blocks) + _ports(rule.ports)
 
@@ -42,20 +42,22 @@ def _masks(services: Services) -> int:
 
 
 def peer_weight(rule: Rule) -> int:
-    """The prefixes of a rule's peers as they are rendered."""
+    """The number of prefixes that a rule's ipBlocks are rendered as."""
     blocks = [peer.ip_block for peer in rule.peers if peer.ip_block is not None]
     return len(collapse([net for block in blocks for net in subtract(block.cidr, block.excepts)])) if blocks else 0
 
 
 def rule_weight(peers: int, services: Services | None) -> int:
-    """About how many flows a part of a rule makes, whatever pods there are: its prefixes, its ports, and itself."""
+    """About how many flows a compiled rule makes, whatever pods there are: its prefixes, its ports, and itself."""
     return 1 + peers + (_masks(services) if services is not None else 0)
 
 
 def namespaces_over_limit(weights: Mapping[str, int] | Iterable[tuple[str, int]]) -> frozenset[str]:
-    """The namespaces whose rules a bridge leaves out, of these weights: from the heaviest on, until the others fit.
+    """The namespaces whose rules a bridge leaves out, given the weight of each: the heaviest first, until the rest fits
+    MAX_BRIDGE_FLOWS.
 
-    Those of one size, by powers of two, go together, so that a namespace that grows a little moves no other one.
+    Namespaces whose weights have the same number of bits are left out together, so that small changes of one weight do
+    not change which others are left out.
     """
     known = dict(weights)
     level, total = 0, sum(known.values())

@@ -1,6 +1,6 @@
-"""What an index is made of: groups of pods, the scopes they are looked for in, and the postings of a namespace.
+"""Building blocks of a pod index: groups of pods, the namespaces they are selected in, and each namespace's postings.
 
-PodSet are small integers here. Which pods there are, and how they move between groups, stands in `index`.
+Pods are small integers here. Which pods there are, and how they move between groups, is in `pod_index`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Label = tuple[str, str]
 
 
 class Group(PodSet):
-    """The pods that one selector selects in one scope. Kept for as long as somebody holds it, which `holders` counts.
+    """The pods that one selector selects in one scope. `holders` counts its users; without any it is forgotten.
 
-    `addresses` stand for its pods and for no other; None until somebody asks for them.
+    `addresses` are the addresses that belong to these pods and to no pod outside the group; None until first asked for.
     """
 
     __slots__ = ("addresses", "holders", "scope", "selector")
@@ -31,8 +31,11 @@ class Group(PodSet):
 
 
 class NamespaceScope:
-    """Some namespaces and the groups within them, by the labels that can bring a pod into them. `where` is the one
-    namespace, or the selector of all."""
+    """One namespace, or all that a selector matches, with the groups selected there. `where` is the namespace's name or
+    the selector, `names` are the namespaces.
+
+    A group is filed under the labels that its pods must have one of, so that a changed pod is compared with few groups.
+    """
 
     __slots__ = ("by_label", "groups", "names", "unlabelled", "where")
 
@@ -44,7 +47,7 @@ class NamespaceScope:
         self.unlabelled: dict[Group, None] = {}
 
     def register(self, group: Group) -> None:
-        """Remember a group under the labels of its narrowest term, or as one that any pod can be in."""
+        """File a group under the labels of its narrowest term; without one under `unlabelled`: any pod may fit it."""
         self.groups[group.selector] = group
         term = narrowest_term(group.selector)
         if term is None:
@@ -54,7 +57,7 @@ class NamespaceScope:
             self.by_label.setdefault((term.key, value), {})[group] = None
 
     def forget(self, group: Group) -> None:
-        """Nobody holds a group any more."""
+        """Undo `register`."""
         del self.groups[group.selector]
         term = narrowest_term(group.selector)
         if term is None:
@@ -68,7 +71,7 @@ class NamespaceScope:
                 del self.by_label[label]
 
     def candidates(self, labels: Iterable[Label]) -> Iterator[Group]:
-        """The groups that a pod with these labels might be in; one may come more than once."""
+        """The groups that may select a pod with these labels; a group may come more than once."""
         yield from self.unlabelled
         if self.by_label:
             for label in labels:
@@ -76,7 +79,7 @@ class NamespaceScope:
 
 
 class NamespacePods:
-    """The pods of one namespace, and each label's pods."""
+    """The pods of one namespace, and for each label the pods that have it."""
 
     __slots__ = ("by_label", "pods")
 
@@ -84,26 +87,26 @@ class NamespacePods:
         self.pods: set[int] = set()
         self.by_label: dict[Label, set[int]] = {}
 
-    def post(self, n: int, labels: Iterable[Label]) -> None:
-        """A pod has these labels now."""
+    def add_labels(self, n: int, labels: Iterable[Label]) -> None:
+        """Pod `n` has these labels now."""
         for label in labels:
-            there = self.by_label.get(label)
-            if there is None:
+            pods = self.by_label.get(label)
+            if pods is None:
                 self.by_label[label] = {n}
             else:
-                there.add(n)
+                pods.add(n)
 
-    def strike(self, n: int, labels: Iterable[Label]) -> None:
-        """A pod no longer has these labels."""
+    def remove_labels(self, n: int, labels: Iterable[Label]) -> None:
+        """Pod `n` no longer has these labels."""
         for label in labels:
-            there = self.by_label[label]
-            there.discard(n)
-            if not there:
+            pods = self.by_label[label]
+            pods.discard(n)
+            if not pods:
                 del self.by_label[label]
 
 
 def narrowest_term(selector: Selector) -> Requirement | None:
-    """The In term with the fewest values, which pods can be looked up by; None when no term names values."""
+    """The In term with the fewest values, by which pods can be looked up; None when the selector has no In term."""
     requirements = selector.requirements
     if len(requirements) == 1:
         return requirements[0] if requirements[0].operator is Operator.IN else None

@@ -1,8 +1,19 @@
-"""What one rule comes to: its subjects, its peers as prefixes, and its services as numbers.
+"""From a rule to its subjects, its peers as prefixes, and its services as numbers, computed from nothing.
 
-A rule can come to several variants, for a port's name can have another number in every pod. The meaning of
-NetworkPolicy stands here and in `compile`, independent of `verdict`, which neither may import; a test runs the rendered
-flows against it.
+A rule resolves to several ResolvedRules where a port's name has different numbers in different pods; each becomes one
+conjunction. This module is the meaning of NetworkPolicy for `reference`, written independently of `verdict`: neither
+imports the other, and tests run the rendered flows against verdicts.
+
+Theory of operation, by example. Policy x/p selects `app: a` in namespace x and allows ingress from `app: b` on port 443
+and on port `web`. The pods of `app: a` are 1 (web is 80) and 2 (web is 8080); the pod of `app: b` has 10.0.0.9.
+1. `select` turns selectors into pods: subjects {1, 2}, and one group of peers.
+2. Peers become prefixes: the addresses that belong to a group and to no other pod, and ipBlocks without their
+   exceptions: {10.0.0.9}.
+3. Ports become services. At ingress a name is resolved in the subject, so the subjects are split by number:
+       ({1}, {10.0.0.9}, TCP 80 and 443)    ({2}, {10.0.0.9}, TCP 443 and 8080)
+   At egress it would be resolved in the peer, so the peers would be split, beside one rule for 443 and all peers:
+       ({1, 2}, all peers, TCP 443)    ({1, 2}, peers where web is 80, TCP 80)    and so on.
+4. `rule_identity` names each result by the rule and its services; `rule_numbers` derives the conjunction id from it.
 """
 
 from __future__ import annotations
@@ -18,12 +29,20 @@ from flows.cluster.net import Net, collapse, subtract
 from flows.cluster.tuples import new_tuple
 from flows.policy.groups import Group
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import Service, Services, named_ports, normalize, numbered_services, resolve_port_names
-from flows.policy.tracked_sets import RuleKey
+from flows.policy.rule import RuleKey
+from flows.policy.services import (
+    Services,
+    common_services,
+    named_ports,
+    normalize,
+    numbered_services,
+    resolve_port_names,
+)
 
 
 class ResolvedRule(NamedTuple):
-    """A part of a rule with one set of services. `peers` and `services` are None where they do not restrict."""
+    """A rule for some of its subjects (pods of the index) or peers, with one set of services. `peers` and `services`
+    are None where they do not restrict."""
 
     subjects: frozenset[int]
     peers: frozenset[Net] | None
@@ -39,15 +58,15 @@ class SelectedRule(NamedTuple):
 
 
 class RuleResolver:
-    """Makes variants from what an index has, which must not change."""
+    """Resolves rules over one index, which must not change meanwhile."""
 
     def __init__(self, index: PodIndex) -> None:
         self.index = index
         self._blocks: dict[Peer, tuple[Net, ...]] = {}
         self._addresses: dict[Group, frozenset[Net]] = {}
 
-    def of(self, rule: SelectedRule) -> list[ResolvedRule]:
-        """The variants of a rule that can allow anything: none has an empty set."""
+    def resolve(self, rule: SelectedRule) -> list[ResolvedRule]:
+        """The resolved rules that can allow anything: none has an empty set."""
         subjects = rule.subjects
         if not subjects:
             return []
@@ -60,9 +79,9 @@ class RuleResolver:
             found = self._egress(rule, numbered_services(ports), named_ports(ports))
         return [v for v in found if (v.peers is None or v.peers) and v.services != ()]
 
-    def bind(self, key: RuleKey) -> SelectedRule:
-        """The rule with its pods: as peers those of its own namespace unless a peer has a namespace selector; all of
-        those namespaces' pods unless it has a pod selector."""
+    def select(self, key: RuleKey) -> SelectedRule:
+        """The rule with its pods. A peer without a namespaceSelector means pods of the policy's namespace; without a
+        podSelector it means all pods of the namespaces."""
         peers = [
             self.index.group(
                 key.namespace if peer.namespaces is None else peer.namespaces,
@@ -74,7 +93,7 @@ class RuleResolver:
         return SelectedRule(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
 
     def _ingress(self, rule: SelectedRule, plain: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
-        """Ingress: the destination is the subject, so a port's name is looked up in each subject."""
+        """Ingress: the destination is the subject, so a port's name is resolved in each subject."""
         subjects = rule.subjects
         peers = self._peer_nets(rule)
         if not names:
@@ -85,18 +104,18 @@ class RuleResolver:
         return [ResolvedRule(frozenset(members), peers, services) for services, members in groups.items()]
 
     def _egress(self, rule: SelectedRule, plain: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
-        """Egress: the destination is the peer, so a name gives one variant for each set of numbers that peers have."""
+        """Egress: the destination is the peer, so each set of numbers that peers have gives one resolved rule."""
         subjects = rule.subjects
         found = [ResolvedRule(subjects, self._peer_nets(rule), plain)] if plain else []
         for services, addresses in self._named_destinations(rule, names).items() if names else ():
-            # Where the names add nothing to the numbers, these destinations are among the others already.
+            # Where the names add nothing to the numbers, the rule above covers these destinations.
             if normalize(plain + services) != plain:
                 found.append(ResolvedRule(subjects, frozenset(addresses), services))
         return found
 
     def _named_destinations(self, rule: SelectedRule, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
-        """Addresses of the destination pods by the numbers that `names` have there; behind an ipBlock, the pods
-        inside."""
+        """Addresses of destination pods by the services that `names` resolve to there. Inside an ipBlock names are
+        resolved in the pods that have addresses there."""
         index = self.index
         allowed = self._peer_nets(rule)
         plain = len(rule.peers) == len(rule.key.rule.peers)  # no ipBlock
@@ -110,7 +129,7 @@ class RuleResolver:
                     continue
                 claimants = index.contested.get(address)
                 common = (
-                    _common([resolve_port_names(names, index.pods[one]) for one in claimants])
+                    common_services([resolve_port_names(names, index.pods[one]) for one in claimants])
                     if claimants
                     else services
                 )
@@ -121,17 +140,18 @@ class RuleResolver:
     def _with_port(
         self, names: tuple[PortSpec, ...], rule: SelectedRule, allowed: frozenset[Net] | None, blocks: list[Net]
     ) -> Iterable[int]:
-        """Pods with such a port that can be behind `allowed`; all of them only where a block may hold any address."""
+        """Pods with such a port that may have an address in `allowed`; where a block can contain any address, all of
+        them."""
         found = self.index.with_port(names)
         if allowed is None or blocks or len(allowed) > len(found):
             return found
         if len(rule.peers) == len(rule.key.rule.peers):
-            # Whoever has one of these addresses is in one of the groups; a contested one has all its pods in one.
+            # A pod with one of these addresses is in a group; all claimants of a contested address are in the same one.
             return {n for group in rule.peers for n in group.members if n in found}
         return {n for address in allowed for n in self.index.claimants(address) if n in found}
 
     def _peer_nets(self, rule: SelectedRule) -> frozenset[Net] | None:
-        """The rule's peers as prefixes; None when it names none, which means everybody."""
+        """The rule's peers as prefixes; None when it names no peers, which means every peer."""
         peers = rule.key.rule.peers
         if not peers:
             return None
@@ -157,17 +177,12 @@ class RuleResolver:
         return found
 
 
-def _common(resolved: list[Services]) -> Services:
-    """Ports that every one of the sets has; named ports resolve to single numbers, so plain intersection does."""
-    ports = [{(s.protocol, p) for s in services for p in range(s.low, s.high + 1)} for services in resolved]
-    return normalize(Service(protocol, port, port) for protocol, port in set.intersection(*ports))
-
-
 def rule_identity(key: RuleKey, services: Services | None) -> bytes:
-    """A text that is equal in every process for the same rule and services; pods and addresses are no part of it.
+    """A text that is equal in every process for the same rule and services; pods and addresses do not enter it.
 
-    It is the JSON of both: of named tuples and texts JSON makes lists and texts, each at its place. The same rule
-    stands in many namespaces, so what is around the namespace is kept.
+    It is the JSON array of the rule's key and the services, named tuples as arrays. It must not change between
+    versions, because conjunction ids are derived from it. The text around the namespace is cached, because many
+    namespaces have the same rules.
     """
     direction, namespace, subjects, rule = key
     before, after = _around_namespace(direction, subjects, rule)

@@ -1,8 +1,14 @@
-"""Stable numbers for rules: the same rule gets the same conjunction id in every process and on every restart.
+"""Stable numbers for rules: a rule has the same conjunction id in every process and after every restart.
 
-A number is a hash of what the rule says, so it needs no memory and no order of arrival. Rules whose hashes meet are
-told apart by what they say: the smaller one has the number, the others go on to their next one. So the numbers are a
-function of the set of rules alone, and a rule that comes or goes moves only those that want the same number.
+A rule's number is a hash of its identity, so it needs no stored state and no order of arrival. Each identity has a
+sequence of numbers, `nth_number(identity, 0)`, `nth_number(identity, 1)`, and so on. Where two identities want the same
+number, the smaller identity (as bytes) has it, and the other goes on to its next one. So the numbers depend on the set
+of identities alone, and adding or removing a rule renumbers only rules that collide with it.
+
+Example: A < B, and both hash to 7 first; B's second number is 9. With B alone, B has 7. Adding A gives 7 to A and 9 to
+B (`renumbered` has B). Removing A gives 7 back to B. Adding B before A ends in the same numbers.
+
+`assign_numbers` computes the numbers from nothing, RuleNumbers keeps them incrementally; tests hold them equal.
 """
 
 from __future__ import annotations
@@ -15,10 +21,7 @@ NUMBER_BITS = 32  # the width of a conjunction id (ovs-actions(7))
 
 
 def assign_numbers(identities: Iterable[bytes]) -> dict[bytes, int]:
-    """A distinct number above 0 for each identity: the first of its own that no smaller identity has.
-
-    This is the plain statement of what `RuleNumbers` keeps.
-    """
+    """A distinct number above 0 for each identity: the first of its sequence that no smaller identity has."""
     found: dict[bytes, int] = {}
     taken: set[int] = set()
     for identity in sorted(set(identities)):
@@ -31,45 +34,45 @@ def assign_numbers(identities: Iterable[bytes]) -> dict[bytes, int]:
 
 
 class RuleNumbers:
-    """The numbers of a set of identities that changes. `moved` has those that got another one; whoever reads it clears
-    it."""
+    """The numbers of a changing set of identities. `renumbered` has the identities whose number changed; the caller
+    clears it."""
 
     def __init__(self) -> None:
-        self.moved: set[bytes] = set()
+        self.renumbered: set[bytes] = set()
         self._holders: dict[int, bytes] = {}
-        self._attempts: dict[bytes, int] = {}  # of identities that have not their first number
-        self._waiting: dict[int, list[bytes]] = {}  # who wanted a number that a smaller one has, sorted
+        self._attempts: dict[bytes, int] = {}  # of identities that do not have their first number
+        self._waiting: dict[int, list[bytes]] = {}  # identities that want a number which a smaller one has, sorted
 
     def __len__(self) -> int:
         return len(self._holders)
 
-    def of(self, identity: bytes) -> int:
-        """The number of one of the identities."""
+    def number(self, identity: bytes) -> int:
+        """The number of an identity that was added."""
         return nth_number(identity, self._attempts.get(identity, 0))
 
-    def enter(self, identity: bytes) -> int:
-        """An identity is new. Returns its number, which others that enter may still move."""
+    def add(self, identity: bytes) -> int:
+        """Add an identity. Returns its number, which a later `add` may still change."""
         found = number = nth_number(identity, 0)
-        comer, attempt = identity, 0
+        seeker, attempt = identity, 0
         while (holder := self._holders.get(number)) is not None:
-            if comer < holder:
-                self._hold(comer, number, attempt)
-                comer, holder, attempt = holder, comer, self._attempts.get(holder, 0)
-            insort(self._waiting.setdefault(number, []), comer)
+            if seeker < holder:
+                self._assign(seeker, number, attempt)
+                seeker, holder, attempt = holder, seeker, self._attempts.get(holder, 0)
+            insort(self._waiting.setdefault(number, []), seeker)
             attempt += 1
-            number = nth_number(comer, attempt)
-            if comer == identity:
+            number = nth_number(seeker, attempt)
+            if seeker == identity:
                 found = number
-        self._hold(comer, number, attempt)
-        self.moved.discard(identity)
+        self._assign(seeker, number, attempt)
+        self.renumbered.discard(identity)
         return found
 
-    def leave(self, identity: bytes) -> None:
-        """An identity is gone; who waited for its number has it now, and so on."""
-        self.moved.discard(identity)
+    def remove(self, identity: bytes) -> None:
+        """Remove an identity. The smallest identity that waits for its number gets it, and so on with that one's."""
+        self.renumbered.discard(identity)
         attempt = self._attempts.pop(identity, 0)
         for earlier in range(attempt):
-            self._unwait(identity, nth_number(identity, earlier))
+            self._stop_waiting(identity, nth_number(identity, earlier))
         number = nth_number(identity, attempt)
         del self._holders[number]
         while waiting := self._waiting.get(number):
@@ -77,20 +80,20 @@ class RuleNumbers:
             before = self._attempts.get(heir, 0)
             attempt = next(n for n in range(before) if nth_number(heir, n) == number)
             for earlier in range(attempt, before):
-                self._unwait(heir, nth_number(heir, earlier))
-            self._hold(heir, number, attempt)
+                self._stop_waiting(heir, nth_number(heir, earlier))
+            self._assign(heir, number, attempt)
             number = nth_number(heir, before)
             del self._holders[number]
 
-    def _hold(self, identity: bytes, number: int, attempt: int) -> None:
+    def _assign(self, identity: bytes, number: int, attempt: int) -> None:
         self._holders[number] = identity
         if attempt:
             self._attempts[identity] = attempt
         else:
             self._attempts.pop(identity, None)
-        self.moved.add(identity)
+        self.renumbered.add(identity)
 
-    def _unwait(self, identity: bytes, number: int) -> None:
+    def _stop_waiting(self, identity: bytes, number: int) -> None:
         waiting = self._waiting[number]
         del waiting[bisect_left(waiting, identity)]
         if not waiting:
@@ -98,6 +101,6 @@ class RuleNumbers:
 
 
 def nth_number(identity: bytes, attempt: int) -> int:
-    """The number that an identity wants when it cannot have the ones before."""
+    """The number at place `attempt`, from 0, of an identity's sequence: 1 to 2**32 - 1."""
     digest = blake2b(identity, digest_size=8, salt=attempt.to_bytes(8, "big")).digest()
     return int.from_bytes(digest, "big") % ((1 << NUMBER_BITS) - 1) + 1

@@ -1,12 +1,14 @@
-"""The sets that rules stand on: handed out to rules that come, shared between those that say the same, and kept true
-for as long as any rule needs them."""
+"""The sets of rules: given to each new rule, shared between rules, and released with the last rule that uses them.
+
+Nothing is decided here about which pods or addresses belong to a set; see `pod_index` and `combined_sets`.
+"""
 
 from __future__ import annotations
 
 from flows.cluster.model import EVERYTHING, Direction, PortSpec
 from flows.policy.combined_sets import (
     DestinationsByPort,
-    PeersName,
+    PeersKey,
     PeerUnion,
     SubjectsByPort,
     port_names,
@@ -15,70 +17,72 @@ from flows.policy.combined_sets import (
 )
 from flows.policy.groups import Group, PortName
 from flows.policy.pod_index import PodIndex
+from flows.policy.rule import RuleKey
 from flows.policy.services import Services, named_ports, numbered_services
-from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, RuleKey
+from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule
 
 NamedPortSets = SubjectsByPort | DestinationsByPort
-SplitName = tuple[Group, tuple[PortSpec, ...], Services]
-DestinationsName = tuple[NetSet | None, tuple[PortSpec, ...], Services]
+SubjectsByPortKey = tuple[Group, tuple[PortSpec, ...], Services]
+DestinationsByPortKey = tuple[NetSet | None, tuple[PortSpec, ...], Services]
 
 
 class RuleSets:
-    """Binds rules to sets over one index."""
+    """Creates and releases the sets of rules over one index."""
 
     def __init__(self, index: PodIndex) -> None:
         self.index = index
-        self._unions: dict[PeersName, PeerUnion] = {}
-        self._splits: dict[SplitName, SubjectsByPort] = {}
-        self._splits_of: dict[Group, list[SubjectsByPort]] = {}
-        self._destinations: dict[DestinationsName, DestinationsByPort] = {}
+        self._unions: dict[PeersKey, PeerUnion] = {}
+        self._subjects_by_port: dict[SubjectsByPortKey, SubjectsByPort] = {}
+        self._subjects_by_port_of: dict[Group, list[SubjectsByPort]] = {}
+        self._destinations_by_port: dict[DestinationsByPortKey, DestinationsByPort] = {}
         self._watchers: dict[PortName, set[NamedPortSets]] = {}
-        self._to_prune: set[NamedPortSets] = set()
-        index.watched = self._watchers
+        self._to_prune: set[NamedPortSets] = set()  # those that may have empty sets
+        index.watched_port_names = self._watchers
 
-    def bind(self, key: RuleKey) -> PolicyRule:
-        """The rule with its sets, which are kept until `release`."""
+    def acquire(self, key: RuleKey) -> PolicyRule:
+        """A new rule with its sets, which are kept up to date until `release`."""
         ports = key.rule.ports
         group = self.index.group(key.namespace, key.subjects)
         peers = self._peers(key)
-        live = PolicyRule(
-            key, group, peers, numbered_services(ports), len(peers.blocks) if isinstance(peers, PeerUnion) else 0
-        )
-        if live.peers is not None:
-            live.peers.rules.add(live)
+        prefixes = len(peers.blocks) if isinstance(peers, PeerUnion) else 0
+        rule = PolicyRule(key, group, peers, numbered_services(ports), prefixes)
+        if rule.peers is not None:
+            rule.peers.rules.add(rule)
         names = named_ports(ports)
         if names and key.direction is Direction.INGRESS:
-            # The group itself is not what the rule's parts have as subjects.
-            split = self._split(group, names, live.plain)
-            split.rules.add(live)
-            live.pods = split.sets
-            return live
-        group.rules.add(live)
+            # The conjunctions have the sets by port as subjects, not the group.
+            subjects = self._acquire_subjects_by_port(group, names, rule.numbered)
+            subjects.rules.add(rule)
+            rule.subjects_by_port = subjects.sets
+            return rule
+        group.rules.add(rule)
         if names:
-            found = self._named_destinations(live.peers, names, live.plain)
-            found.rules.add(live)
-            live.named = found.sets
-        return live
+            destinations = self._acquire_destinations_by_port(rule.peers, names, rule.numbered)
+            destinations.rules.add(rule)
+            rule.destinations_by_port = destinations.sets
+        return rule
 
     def _peers(self, key: RuleKey) -> NetSet | None:
-        """Pods of the rule's own namespace unless a peer has a namespace selector; all of those namespaces' pods unless
-        it has a pod selector."""
+        """The addresses and prefixes of a rule's peers; None when it has no peers, which means every peer."""
         peers = key.rule.peers
         if not peers:
             return None
-        groups = dict.fromkeys(self._groups(key))
+        groups = dict.fromkeys(self._peer_groups(key))
         if len(groups) == len(peers) == 1:
-            return self.index.living_addresses(next(iter(groups)))
-        name = frozenset(groups), frozenset([peer.ip_block for peer in peers if peer.ip_block is not None])
-        union = self._unions.get(name)
+            return self.index.tracked_addresses(next(iter(groups)))
+        union_key = frozenset(groups), frozenset([peer.ip_block for peer in peers if peer.ip_block is not None])
+        union = self._unions.get(union_key)
         if union is None:
-            below = [self.index.living_addresses(group) for group in groups]
-            union = self._unions[name] = PeerUnion(self.index.log, name, below)
-            subscribe(union, *below)
+            sources = [self.index.tracked_addresses(group) for group in groups]
+            union = self._unions[union_key] = PeerUnion(self.index.changed_sets, union_key, sources)
+            subscribe(union, *sources)
         return union
 
-    def _groups(self, key: RuleKey) -> list[Group]:
-        """The groups of a rule's peers, each held as often as it is named."""
+    def _peer_groups(self, key: RuleKey) -> list[Group]:
+        """The groups of a rule's peers, each held once for every peer that names it.
+
+        A peer without a namespaceSelector means pods of the policy's namespace, one without a podSelector all pods.
+        """
         return [
             self.index.group(
                 key.namespace if peer.namespaces is None else peer.namespaces,
@@ -88,117 +92,122 @@ class RuleSets:
             if peer.ip_block is None
         ]
 
-    def _split(self, group: Group, names: tuple[PortSpec, ...], plain: Services) -> SubjectsByPort:
-        name = group, names, plain
-        split = self._splits.get(name)
-        if split is None:
-            split = self._splits[name] = SubjectsByPort(self.index, group, names, plain)
-            self._splits_of.setdefault(group, []).append(split)
-            subscribe(split, group)
-            self._listen(split)
-        return split
-
-    def _named_destinations(
-        self, peers: NetSet | None, names: tuple[PortSpec, ...], plain: Services
-    ) -> DestinationsByPort:
-        name = peers, names, plain
-        found = self._destinations.get(name)
+    def _acquire_subjects_by_port(
+        self, group: Group, names: tuple[PortSpec, ...], numbered: Services
+    ) -> SubjectsByPort:
+        key = group, names, numbered
+        found = self._subjects_by_port.get(key)
         if found is None:
-            found = self._destinations[name] = DestinationsByPort(self.index, peers, names, plain)
+            found = self._subjects_by_port[key] = SubjectsByPort(self.index, group, names, numbered)
+            self._subjects_by_port_of.setdefault(group, []).append(found)
+            subscribe(found, group)
+            self._watch_port_names(found)
+        return found
+
+    def _acquire_destinations_by_port(
+        self, peers: NetSet | None, names: tuple[PortSpec, ...], numbered: Services
+    ) -> DestinationsByPort:
+        key = peers, names, numbered
+        found = self._destinations_by_port.get(key)
+        if found is None:
+            found = self._destinations_by_port[key] = DestinationsByPort(self.index, peers, names, numbered)
             if peers is not None:
                 subscribe(found, peers)
-            self._listen(found)
+            self._watch_port_names(found)
         return found
 
-    def _listen(self, one: NamedPortSets) -> None:
-        for name in port_names(one.names):
-            self._watchers.setdefault(name, set()).add(one)
+    def _watch_port_names(self, sets: NamedPortSets) -> None:
+        for name in port_names(sets.names):
+            self._watchers.setdefault(name, set()).add(sets)
 
-    def _hush(self, one: NamedPortSets) -> None:
-        self._to_prune.discard(one)
-        for name in port_names(one.names):
-            there = self._watchers[name]
-            there.discard(one)
-            if not there:
+    def _unwatch_port_names(self, sets: NamedPortSets) -> None:
+        self._to_prune.discard(sets)
+        for name in port_names(sets.names):
+            watchers = self._watchers[name]
+            watchers.discard(sets)
+            if not watchers:
                 del self._watchers[name]
 
-    # -- following ---------------------------------------------------------------------------------------------------
+    # -- propagation -------------------------------------------------------------------------------------------------
 
-    def follow(self) -> None:
-        """Bring what is made of other sets up to date with these, in the order in which they are made."""
-        log = self.index.log
+    def propagate(self) -> None:
+        """Update the derived sets from the sets in the change log, in the order in which they depend on each other."""
+        log = self.index.changed_sets
         done = 0
         while done < len(log):
-            for tracked in list(log)[done:]:
+            for source in list(log)[done:]:
                 done += 1
-                for user in tracked.users or ():
-                    user.absorb(tracked.touched())
-                    if isinstance(user, SubjectsByPort | DestinationsByPort):
-                        self._to_prune.add(user)
-        for name, (pods, addresses) in self.index.renamed.items():
+                for derived in source.derived or ():
+                    derived.update_elements(source.changed())
+                    if isinstance(derived, SubjectsByPort | DestinationsByPort):
+                        self._to_prune.add(derived)
+        for name, (pods, addresses) in self.index.port_changes.items():
             for watcher in self._watchers.get(name, ()):
-                watcher.look(pods, addresses)
+                watcher.update_ports(pods, addresses)
                 self._to_prune.add(watcher)
-        self.index.renamed.clear()
+        self.index.port_changes.clear()
 
-    def prune(self) -> None:
-        """Forget what is empty, once the rules have been computed."""
-        for one in self._to_prune:
-            one.prune()
+    def drop_empty_sets(self) -> None:
+        """Delete empty sets by port. Call it once the rules are computed."""
+        for sets in self._to_prune:
+            sets.drop_empty_sets()
         self._to_prune.clear()
 
-    def subjects(self, group: Group, n: int) -> list[PodSet]:
-        """The sets with pod `n` of the group that rules have as subjects."""
+    def subject_sets(self, group: Group, n: int) -> list[PodSet]:
+        """The sets that have pod `n` of the group and that rules have as subjects."""
         found: list[PodSet] = [group] if group.rules else []
-        for split in self._splits_of.get(group, ()):
-            found += [pods for pods in split.sets.values() if n in pods.members]
+        for by_port in self._subjects_by_port_of.get(group, ()):
+            found += [pods for pods in by_port.sets.values() if n in pods.members]
         return found
 
-    # -- letting go --------------------------------------------------------------------------------------------------
+    # -- release -----------------------------------------------------------------------------------------------------
 
-    def release(self, live: PolicyRule) -> None:
-        """A rule stands in no policy any more. Not before `settle`, for until then another may come to say it."""
-        key, group = live.key, live.group
+    def release(self, rule: PolicyRule) -> None:
+        """Give up the sets of a rule that no policy has any more.
+
+        Call it only at the end of `compute_changes`: until then another policy may come to have the rule.
+        """
+        key, group = rule.key, rule.group
         names = named_ports(key.rule.ports)
-        if live.pods is not None:
-            self._let_go_split(live, names)
-        group.rules.discard(live)
-        if live.named is not None:
-            self._let_go_destinations(live, names)
-        if live.peers is not None:
-            live.peers.rules.discard(live)
-            if isinstance(live.peers, PeerUnion) and not live.peers.rules:
-                del self._unions[live.peers.name]
-                unsubscribe(live.peers, *live.peers.groups)
-        for peer in self._groups(key):
+        if rule.subjects_by_port is not None:
+            self._release_subjects_by_port(rule, names)
+        group.rules.discard(rule)
+        if rule.destinations_by_port is not None:
+            self._release_destinations_by_port(rule, names)
+        if rule.peers is not None:
+            rule.peers.rules.discard(rule)
+            if isinstance(rule.peers, PeerUnion) and not rule.peers.rules:
+                del self._unions[rule.peers.key]
+                unsubscribe(rule.peers, *rule.peers.groups)
+        for peer in self._peer_groups(key):
             self._release_peer(peer)
-        self.index.release(group)  # type: ignore[arg-type]  # what `bind` gave it
+        self.index.release(group)  # type: ignore[arg-type]  # a Group, as `acquire` set it
 
     def _release_peer(self, group: Group) -> None:
-        """Once for the rule, and once for having been asked for again."""
+        """Release a group twice: for the rule, and for `_peer_groups`, which held it once more."""
         self.index.release(group)
         nets = group.addresses
-        if nets is not None and not nets.rules and not nets.users:
+        if nets is not None and not nets.rules and not nets.derived:
             group.addresses = None
         self.index.release(group)
 
-    def _let_go_split(self, live: PolicyRule, names: tuple[PortSpec, ...]) -> None:
-        split = self._splits[live.group, names, live.plain]  # type: ignore[index]  # what `bind` gave it
-        split.rules.discard(live)
-        if not split.rules:
-            del self._splits[split.group, names, live.plain]
-            beside = self._splits_of[split.group]
-            beside.remove(split)
-            if not beside:
-                del self._splits_of[split.group]
-            unsubscribe(split, split.group)
-            self._hush(split)
-
-    def _let_go_destinations(self, live: PolicyRule, names: tuple[PortSpec, ...]) -> None:
-        found = self._destinations[live.peers, names, live.plain]
-        found.rules.discard(live)
+    def _release_subjects_by_port(self, rule: PolicyRule, names: tuple[PortSpec, ...]) -> None:
+        found = self._subjects_by_port[rule.group, names, rule.numbered]  # type: ignore[index]  # group is a Group
+        found.rules.discard(rule)
         if not found.rules:
-            del self._destinations[live.peers, names, live.plain]
-            if live.peers is not None:
-                unsubscribe(found, live.peers)
-            self._hush(found)
+            del self._subjects_by_port[found.group, names, rule.numbered]
+            beside = self._subjects_by_port_of[found.group]
+            beside.remove(found)
+            if not beside:
+                del self._subjects_by_port_of[found.group]
+            unsubscribe(found, found.group)
+            self._unwatch_port_names(found)
+
+    def _release_destinations_by_port(self, rule: PolicyRule, names: tuple[PortSpec, ...]) -> None:
+        found = self._destinations_by_port[rule.peers, names, rule.numbered]
+        found.rules.discard(rule)
+        if not found.rules:
+            del self._destinations_by_port[rule.peers, names, rule.numbered]
+            if rule.peers is not None:
+                unsubscribe(found, rule.peers)
+            self._unwatch_port_names(found)

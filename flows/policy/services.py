@@ -1,6 +1,7 @@
-"""Protocols and ports as sets of ranges, and ranges as the fewest masked values a switch can match.
+"""Protocols and ports as sets of ranges, port names resolved in a pod, and ranges as the fewest masked values that a
+switch can match.
 
-Named ports are resolved against a pod here; which pod that is, is `compile`'s business.
+In which pods a rule's port names are resolved is decided in `resolve` and `combined_sets`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def normalize(services: Iterable[Service]) -> Services:
 
 
 def numbered_services(ports: Iterable[PortSpec]) -> Services:
-    """What the entries say that need no pod to resolve them: numbers, ranges, and whole protocols."""
+    """The services of the entries without a name: numbers, ranges, and whole protocols."""
     found = []
     for spec in ports:
         if spec.port is None:
@@ -54,19 +55,25 @@ def named_ports(ports: Iterable[PortSpec]) -> tuple[PortSpec, ...]:
 
 
 def resolve_port_names(names: tuple[PortSpec, ...], pod: Pod) -> Services:
-    """The numbers that these names have in one pod: name and protocol must both agree."""
+    """The port numbers that these names have in one pod: name and protocol must both be equal."""
     return _resolve(names, pod.ports)
 
 
 @lru_cache(maxsize=65536)
 def _resolve(names: tuple[PortSpec, ...], ports: tuple[ContainerPort, ...]) -> Services:
-    """Many pods have the same ports."""
+    """Cached, because many pods have the same ports."""
     return normalize(
         Service(port.protocol, port.number, port.number)
         for spec in names
         for port in ports
         if port.name == spec.port and port.protocol == spec.protocol
     )
+
+
+def common_services(resolved: list[Services]) -> Services:
+    """The ports that all of these have in common. They must be single ports, as resolved names are."""
+    ports = [{(s.protocol, p) for s in services for p in range(s.low, s.high + 1)} for services in resolved]
+    return normalize(Service(protocol, port, port) for protocol, port in set.intersection(*ports))
 
 
 @lru_cache(maxsize=65536)

@@ -1,7 +1,11 @@
-"""Sets that say what came to them and what went, rules that stand on such sets, and the parts that a rule comes to.
+"""Sets that record what was added and removed, and rules over such sets.
 
-A set is changed in place and noted in a log when it first differs, so that whoever reads the log pays for what changed
-and not for what there is. What is in the sets is the business of `index` and `derived`.
+A TrackedSet is changed in place. Its first change since `take_changes` enters it in a change log, so that a reader of
+the log pays for what changed, not for the size of the sets. A PolicyRule is a rule of some policies; a TrackedRule is
+one conjunction that it compiles to. Which elements a set has is decided in `pod_index` and `combined_sets`, never here.
+
+Example: the set {1, 2} after `set_member(3, True)` and `set_member(2, False)` is in the log, and `take_changes` returns
+({3}, {2}). An element that is added and removed again is in neither.
 """
 
 from __future__ import annotations
@@ -9,105 +13,88 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from flows.cluster.model import Direction, Key, Rule, Selector
+from flows.cluster.model import Direction
 from flows.cluster.net import Net
+from flows.policy.rule import RuleKey, RuleRef
 from flows.policy.services import Services
 
 T = TypeVar("T")
 
 
-class RuleRef(NamedTuple):
-    """A rule where the user wrote it: the policy, the direction, and its place in the list, from 0."""
-
-    policy: Key
-    direction: Direction
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.policy} {self.direction.value}[{self.number}]"
-
-
-class RuleKey(NamedTuple):
-    """What a rule says. Equal keys mean equal rules, whichever policies they stand in."""
-
-    direction: Direction
-    namespace: str
-    subjects: Selector
-    rule: Rule
-
-
 class DerivedSet(Protocol):
-    """What is made of other sets."""
+    """A set, or sets, computed from other sets."""
 
-    def absorb(self, touched: Collection[Any], /) -> None:
-        """These elements may have come to a set below, or gone from it."""
+    def update_elements(self, changed: Collection[Any], /) -> None:
+        """Decide anew which of these elements belong to it; each may have been added to a source, or removed."""
 
 
 class TrackedSet(Generic[T]):
-    """A set with what came and went since `take`. Compared by identity.
+    """A set with what was added and removed since `take_changes`. Compared by identity.
 
-    `users` are made of it. `rules` must be looked at again when it becomes empty, or ceases to be.
+    `derived` are the sets computed from it. `rules` are the rules to resolve again when it becomes empty or ceases to
+    be empty.
     """
 
-    __slots__ = ("_came", "_log", "_went", "members", "rules", "users")
+    __slots__ = ("_added", "_log", "_removed", "derived", "members", "rules")
 
     def __init__(self, log: ChangeLog, members: set[T], rules: set[PolicyRule] | None = None) -> None:
-        self.members = members  # from now on its own
+        self.members = members  # owned by this set from now on
         self.rules: set[PolicyRule] = set() if rules is None else rules
-        self.users: dict[DerivedSet, None] | None = None
+        self.derived: dict[DerivedSet, None] | None = None
         self._log = log
-        self._came: set[T] | None = None
-        self._went: set[T] | None = None
+        self._added: set[T] | None = None
+        self._removed: set[T] | None = None
 
-    def put(self, one: T, there: bool) -> None:
-        """An element is in the set now, or is not."""
-        if there != (one in self.members):
-            if self._came is None or self._went is None:
+    def set_member(self, element: T, present: bool) -> None:
+        """Add the element, or remove it; no change when it is so already."""
+        if present != (element in self.members):
+            if self._added is None or self._removed is None:
                 self._log[self] = None
-                self._came, self._went = set(), set()
-            if there:
-                self.members.add(one)
-                into, back = self._came, self._went
+                self._added, self._removed = set(), set()
+            if present:
+                self.members.add(element)
+                record, opposite = self._added, self._removed
             else:
-                self.members.discard(one)
-                into, back = self._went, self._came
-            if one in back:
-                back.discard(one)
+                self.members.discard(element)
+                record, opposite = self._removed, self._added
+            if element in opposite:
+                opposite.discard(element)
             else:
-                into.add(one)
+                record.add(element)
 
-    def touched(self) -> list[T]:
-        """What came or went since `take`."""
-        return [*(self._came or ()), *(self._went or ())]
+    def changed(self) -> list[T]:
+        """The elements added or removed since `take_changes`."""
+        return [*(self._added or ()), *(self._removed or ())]
 
-    def take(self) -> tuple[set[T], set[T]]:
-        """What came, and what went, since the last call."""
-        came, went = self._came or set(), self._went or set()
-        self._came = self._went = None
-        return came, went
+    def take_changes(self) -> tuple[set[T], set[T]]:
+        """The elements added, and those removed, since the last call."""
+        added, removed = self._added or set(), self._removed or set()
+        self._added = self._removed = None
+        return added, removed
 
 
-ChangeLog = dict[TrackedSet[Any], None]  # sets that changed, in the order of their first changes
+ChangeLog = dict[TrackedSet[Any], None]  # the sets that changed, in the order of their first changes
 
 
 class PodSet(TrackedSet[int]):
-    """Pods by their numbers in an index."""
+    """Pods, by their numbers in a PodIndex."""
 
     __slots__ = ()
 
 
 class NetSet(TrackedSet[Net]):
-    """Prefixes of peers."""
+    """Prefixes and addresses of peers."""
 
     __slots__ = ()
 
 
 class TrackedRule(NamedTuple):
-    """One variant of a rule: its subjects may talk with these peers over these services. The latter two are None where
-    they do not restrict; no set is empty. Equal but for what is in the sets.
+    """One conjunction of a policy rule: its subjects may talk with its peers over its services. `peers` and `services`
+    are None where they do not restrict; no set is empty. Two values are equal if they have the same sets, whatever is
+    in these.
 
-    `identity` is the name that the `number` is made of, the same in every process. `weight` is about how many flows
-    its text makes, whatever pods there are.
+    `number` is the conjunction id, derived from `identity`, which is the same in every process. `weight` is about how
+    many flows the rule's text makes, whatever pods there are.
     """
 
     identity: bytes
@@ -121,49 +108,54 @@ class TrackedRule(NamedTuple):
 
     @property
     def namespace(self) -> str:
-        """Where the rule's policies are, and its subjects."""
+        """The namespace of the rule's policies and subjects."""
         return self.owners[0].policy.namespace
 
 
 class PolicyRule:
-    """A rule that stands in some policy: its owners, sorted, and its parts as of the last time they were computed.
+    """A rule that at least one policy has: its owners, sorted, and its tracked rules as last computed.
 
-    There is one for each RuleKey, compared by identity, for a key costs much to hash. `pods` and `named` are its
-    subjects and its destinations by their services, where a port's name has them differ.
+    There is one for each RuleKey; it is compared by identity, because a RuleKey is expensive to hash. `group` is the
+    pods that the policy selects, `numbered` the services that the rule gives as numbers. Where a port's name gives pods
+    different numbers, `subjects_by_port` (ingress) or `destinations_by_port` (egress) has the pods or addresses by
+    their services; both are None otherwise.
     """
 
-    __slots__ = ("group", "key", "named", "owners", "parts", "peers", "plain", "pods", "weight")
+    __slots__ = (
+        "compiled", "destinations_by_port", "group", "key", "numbered", "owners", "peers", "subjects_by_port", "weight",
+    )  # fmt: skip
 
-    def __init__(self, key: RuleKey, group: PodSet, peers: NetSet | None, plain: Services, weight: int) -> None:
+    def __init__(self, key: RuleKey, group: PodSet, peers: NetSet | None, numbered: Services, weight: int) -> None:
         self.key = key
         self.group = group
         self.peers = peers
-        self.plain = plain
+        self.numbered = numbered
         self.weight = weight
-        self.pods: dict[Services, PodSet] | None = None
-        self.named: dict[Services, NetSet] | None = None
+        self.subjects_by_port: dict[Services, PodSet] | None = None
+        self.destinations_by_port: dict[Services, NetSet] | None = None
         self.owners: list[RuleRef] = []
-        self.parts: tuple[TrackedRule, ...] = ()
+        self.compiled: tuple[TrackedRule, ...] = ()
 
-    def variants(self) -> list[tuple[PodSet, NetSet | None, Services | None]]:
-        """What the rule comes to now: none has an empty set."""
+    def resolve(self) -> list[tuple[PodSet, NetSet | None, Services | None]]:
+        """The (subjects, peers, services) that the rule compiles to now; combinations with an empty set are omitted."""
         group, peers = self.group, self.peers
         if not self.owners or not group.members or (peers is not None and not peers.members):
             return []
         if not self.key.rule.ports:
             return [(group, peers, None)]
-        if self.pods is not None:
-            return [(pods, peers, services) for services, pods in self.pods.items() if pods.members]
-        plain: list[tuple[PodSet, NetSet | None, Services | None]] = [(group, peers, self.plain)] if self.plain else []
-        named = self.named.items() if self.named else ()
+        if self.subjects_by_port is not None:
+            return [(pods, peers, services) for services, pods in self.subjects_by_port.items() if pods.members]
+        plain: list[tuple[PodSet, NetSet | None, Services | None]]
+        plain = [(group, peers, self.numbered)] if self.numbered else []
+        named = self.destinations_by_port.items() if self.destinations_by_port else ()
         return plain + [(group, nets, services) for services, nets in named if nets.members]
 
 
 def tracked_rules_on(subjects: PodSet) -> list[TrackedRule]:
-    """The parts that have exactly this set of subjects."""
-    return [part for live in subjects.rules for part in live.parts if part.subjects is subjects]
+    """The tracked rules whose subjects are exactly this set."""
+    return [one for rule in subjects.rules for one in rule.compiled if one.subjects is subjects]
 
 
 def has_tracked_rules(subjects: PodSet) -> bool:
-    """True when there are any."""
-    return any(part.subjects is subjects for live in subjects.rules for part in live.parts)
+    """True when some tracked rule has exactly this set of subjects."""
+    return any(one.subjects is subjects for rule in subjects.rules for one in rule.compiled)

@@ -28,7 +28,7 @@ def test_every_object_of_a_world_is_valid_and_is_taken(name: str) -> None:
     sizes = {"A": (1000, 750), "B": (1000, 101), "C": (100, 100), "D": (100, 100), "E": (1000, 100), "F": (500, 80)}
     assert (pods, policies) == sizes[name]
     _, settled, nodes = compiled(parsed(objects))
-    assert settled.parts
+    assert settled.rules
     assert nodes
 
 

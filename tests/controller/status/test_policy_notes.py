@@ -51,10 +51,13 @@ NOBODY = {"podSelector": app("typo")}
         ({"podSelector": app("a")}, []),
         ({"podSelector": {}, "ingress": [{}], "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]}, []),
         ({"podSelector": app("typo")}, ["selects no pod"]),
-        ({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}, NOBODY]}]}, ["ingress[0].from[1] fits no pod"]),
+        (
+            {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}, NOBODY]}]},
+            ["ingress[0].from[1] matches no pod"],
+        ),
         (
             {"podSelector": {}, "egress": [{}, {"to": [{"namespaceSelector": {"matchLabels": {"team": "typo"}}}]}]},
-            ["egress[1].to[0] fits no pod"],
+            ["egress[1].to[0] matches no pod"],
         ),
         (
             {"podSelector": app("a"), "ingress": [{"ports": [{"port": "wbe"}]}]},
@@ -91,6 +94,6 @@ def test_a_policy_of_the_original_api_without_its_annotation(annotated: bool) ->
     found.send(ClusterChanged(Cluster(namespaces={"x": namespace}, pods={A.key: A}, policies=policies)))
     views = {view.key: view for view in policy_views(found.core)}
     assert views["x/beta:p"].notes == (
-        () if annotated else ("has no force: its namespace isolates no pods by the annotation of beta policies",)
+        () if annotated else ("has no effect: its namespace isolates no pods by the annotation of beta policies",)
     )
     assert all(view.realized for view in views.values())

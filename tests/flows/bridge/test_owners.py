@@ -173,8 +173,9 @@ def test_an_ovsdb_that_is_away_does_not_lose_its_switch_to_who_proves_nothing() 
 
 
 def addresses(driver: Driver) -> tuple[Net, ...]:
-    pods = driver.core.world.engine.index
-    return pods.pods[pods.number[BARE]].addresses
+    pod = driver.core.world.engine.pod(BARE)
+    assert pod is not None
+    return pod.addresses
 
 
 @pytest.mark.parametrize("first", ["liar", "honest"])

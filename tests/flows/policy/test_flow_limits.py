@@ -1,4 +1,4 @@
-"""What is too many flows is known before anything is expanded, and fails closed, alone."""
+"""Flow limits are applied before anything is expanded, and fail closed for the policies above them only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def excepting(version: int, count: int, **more: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("version", "count"), [(4, 10_000), (6, 10_000), (6, 40_000)])
-def test_a_policy_of_very_many_flows_is_isolated_and_allows_nothing(version: int, count: int) -> None:
+def test_a_policy_above_the_limit_isolates_and_allows_nothing(version: int, count: int) -> None:
     raw = excepting(version, count)
     began = time.process_time()
     policy = parse_policy(raw)
@@ -40,7 +40,7 @@ def test_a_policy_of_very_many_flows_is_isolated_and_allows_nothing(version: int
     assert not policy_flows(policy)
 
 
-def test_a_policy_of_many_flows_is_taken() -> None:
+def test_a_policy_below_the_limit_is_accepted() -> None:
     policy = parse_policy(excepting(6, 500))
     assert not policy.errors
     assert 50_000 < policy_flows(policy) <= flow_limits.MAX_POLICY_FLOWS
@@ -50,7 +50,7 @@ weights = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 1 << 12))
 
 
 @given(weights, st.integers(1, 1 << 13))
-def test_the_heaviest_are_left_out_until_the_others_fit(known: dict[str, int], most: int) -> None:
+def test_the_heaviest_namespaces_are_left_out_until_the_rest_fits(known: dict[str, int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", most)
         out = namespaces_over_limit(known)

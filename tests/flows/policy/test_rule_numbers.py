@@ -1,4 +1,4 @@
-"""Numbers of rules are a function of the set of rules, however it came about, and a collision moves nobody else."""
+"""Rule numbers depend on the set of rules alone, and a collision renumbers only the rules that collide."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ names = st.integers(0, 60).map(lambda n: b"rule %d" % n)
 
 
 @given(st.lists(names, max_size=120), st.sampled_from((6, 7, 8)))
-def test_kept_numbers_are_those_of_the_set(toggled: list[bytes], bits: int) -> None:
+def test_incremental_numbers_equal_assigned_numbers(toggled: list[bytes], bits: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rule_numbers, "NUMBER_BITS", bits)
         numbers, known = RuleNumbers(), dict[bytes, int]()
         for name in toggled:
             if name in known:
                 del known[name]
-                numbers.leave(name)
+                numbers.remove(name)
             else:
                 known[name] = 0
-                known[name] = numbers.enter(name)
-            for moved in numbers.moved:
-                known[moved] = numbers.of(moved)
-            numbers.moved.clear()
+                known[name] = numbers.add(name)
+            for other in numbers.renumbered:
+                known[other] = numbers.number(other)
+            numbers.renumbered.clear()
             assert known == assign_numbers(known)
-            assert known == {one: numbers.of(one) for one in known}
+            assert known == {one: numbers.number(one) for one in known}
             assert len(set(known.values())) == len(known) == len(numbers)
         for name in known:
-            numbers.leave(name)
+            numbers.remove(name)
         assert not len(numbers)
         assert not numbers._attempts
         assert not numbers._waiting
 
 
-def test_a_collision_moves_only_those_that_collide() -> None:
+def test_a_collision_renumbers_only_the_rules_that_collide() -> None:
     found: dict[int, bytes] = {}
     pair: tuple[bytes, bytes] | None = None
     with pytest.MonkeyPatch.context() as patch:
@@ -54,18 +54,18 @@ def test_a_collision_moves_only_those_that_collide() -> None:
         numbers = RuleNumbers()
         others = [name for name in found.values() if name not in pair]
         random.Random(1).shuffle(others)
-        before = {name: numbers.enter(name) for name in others}
+        before = {name: numbers.add(name) for name in others}
         first, last = sorted(pair)
-        numbers.enter(last)
-        assert numbers.of(last) == nth_number(last, 0)
-        numbers.moved.clear()
-        numbers.enter(first)
-        assert numbers.moved == {last}
-        assert numbers.of(last) != numbers.of(first) == nth_number(first, 0)
-        assert {name: numbers.of(name) for name in others} == before
-        numbers.leave(first)
-        assert numbers.of(last) == nth_number(last, 0)
+        numbers.add(last)
+        assert numbers.number(last) == nth_number(last, 0)
+        numbers.renumbered.clear()
+        numbers.add(first)
+        assert numbers.renumbered == {last}
+        assert numbers.number(last) != numbers.number(first) == nth_number(first, 0)
+        assert {name: numbers.number(name) for name in others} == before
+        numbers.remove(first)
+        assert numbers.number(last) == nth_number(last, 0)
 
 
-def test_numbers_stay_what_they_were_in_another_version() -> None:
+def test_numbers_do_not_change_between_versions() -> None:
     assert nth_number(b"a rule", 0) == 2034489882
