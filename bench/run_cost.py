@@ -137,12 +137,13 @@ def _await_commits(core: Controller, since: float) -> float:
     """The moment of the last switch's commit reply after `since`. Raises TimeoutError."""
     deadline = time.monotonic() + RUN_PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        switches = core.read(lambda reconciler, _: [(s.realized, s.committed_at) for s in reconciler.switches.values()])
+        switches = core.reconciler.read(
+            lambda reconciler, _: [(s.realized, s.committed_at) for s in reconciler.switches.values()]
+        )
         times = [at for realized, at in switches if realized and at is not None and at > since]
         if len(times) == CHANGED_SWITCHES:
             return max(times)
-        with core.changed:
-            core.changed.wait(0.05)
+        core.reconciler.wait_for_batch(0.05)
     raise TimeoutError("the switches were not all programmed")
 
 

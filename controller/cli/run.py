@@ -78,8 +78,8 @@ class RunnableController(Protocol):
     """What the process needs of the controller: controller.runtime.controller.Controller, or a test's."""
 
     @property
-    def views(self) -> DetailedStatusApi:
-        """What HTTP shows."""
+    def answers(self) -> DetailedStatusApi:
+        """What HTTP asks."""
 
     @property
     def metrics(self) -> Metrics:
@@ -210,7 +210,7 @@ def run_until_signal(config: RunConfig, make_core: Callable[[RunConfig], Runnabl
     with _signals() as wait_for_signal:
         try:
             core = make_core(config)
-            application = Application(core.views, core.metrics.registry, is_loopback(config.http_address.host))
+            application = Application(core.answers, core.metrics.registry, is_loopback(config.http_address.host))
             http = HttpServer(config.http_address, application)
             core.start()
         except StartError as error:

@@ -1,7 +1,6 @@
-"""The gauges of what the reconciler holds: from counts and not from views, set where they
-differ from what was set last.
+"""The gauges of the reconciler's state: read as counts, not as views, and set where they differ from the last setting.
 
-For the thread that keeps the status.
+For the status cache's thread. What is counted as events happen: see `meter`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import NamedTuple
 from controller.metrics.series import DeniedLabels, InvalidLabels, LimitedLabels, Metrics, PacketLabels
 from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
-from controller.status.keeper import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
-from controller.status.report import unrealized_bridges
+from controller.status.incremental import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
+from controller.status.switch_views import unrealized_bridges
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Cluster, Direction, Key
 
@@ -31,12 +30,12 @@ class _Switch(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """What is read at once: it costs as much as there are switches."""
+    """What is read with the lock held: it costs as much as there are bridges."""
 
     switches: dict[tuple[str, str], _Switch]
     policies: int
     pods: int
-    behind: bool
+    unrealized: bool
     left_out: bool
     cluster: Cluster | None
     contained: int
@@ -45,26 +44,30 @@ class _Counts(NamedTuple):
 
 
 class Gauges:
-    """`faulty` says how many policies cannot be realized as they stand, `away` why switches have no session."""
+    """Sets the gauges.
+
+    `count_policy_problems` is how many policies cannot be realized as they are written; `away_reasons` gives by bridge
+    why switches have no OpenFlow session.
+    """
 
     def __init__(
         self,
-        core: ReconcilerAccess,
-        keeper: IncrementalViews,
+        reconciler: ReconcilerAccess,
+        views: IncrementalViews,
         metrics: Metrics,
-        faulty: Callable[[], int],
-        away: Callable[[], Mapping[BridgeName, str]] = dict,
+        count_policy_problems: Callable[[], int],
+        away_reasons: Callable[[], Mapping[BridgeName, str]] = dict,
     ) -> None:
-        self._core = core
-        self._keeper = keeper
+        self._reconciler = reconciler
+        self._views = views
         self._metrics = metrics
-        self._faulty = faulty
-        self._away = away
+        self._count_policy_problems = count_policy_problems
+        self._away_reasons = away_reasons
         self._shown: dict[tuple[str, str], _Switch] = {}
 
-    def show(self) -> None:
-        """Set them. Raises TimeoutError when the core is busy for too long."""
-        counts = self._core.read(partial(_count, self._away()), READ_TIMEOUT_SECONDS)
+    def set(self) -> None:
+        """Set them. Raises TimeoutError when the reconciler is busy for longer than READ_TIMEOUT_SECONDS."""
+        counts = self._reconciler.read(partial(_count, self._away_reasons()), READ_TIMEOUT_SECONDS)
         for where, values in counts.switches.items():
             if self._shown.get(where) != values:
                 self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
@@ -75,9 +78,9 @@ class Gauges:
         self._shown = counts.switches
         if counts.cluster is not None:
             self._metrics.retire(partial(_owned, counts.cluster))
-        unrealized = self._faulty()
-        if counts.behind or counts.left_out:
-            policies = self._keeper.policies(self._keeper.moment())
+        unrealized = self._count_policy_problems()
+        if counts.unrealized or counts.left_out:
+            policies = self._views.policies(self._views.state())
             unrealized = sum(not policy.realized for policy in policies)
         self._metrics.world(counts.policies, unrealized, counts.pods)
         self._metrics.contained(counts.contained)
@@ -93,7 +96,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
         reading = world.kept_binding(name)
         pods += len(reading.binding.pods) if reading else 0
         if world.owners.refusal(name) and (bridge.node, bridge.name) in switches:
-            continue  # who calls itself by another node's name says nothing of that one
+            continue  # a bridge that claims another's node name must not set that node's gauges
         switches[bridge.node, bridge.name] = _Switch(
             len(switch.desired) if switch else 0,
             switch.actual_count if switch else None,
@@ -124,7 +127,7 @@ def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) 
 
 
 def _owned(cluster: Cluster, counts: PacketLabels) -> bool:
-    """True while the pod, or the policy with this rule, is there."""
+    """Whether the pod, or the policy with this rule, still exists."""
     if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels):
         return Key(counts.namespace, counts.pod) in cluster.pods
     policy = cluster.policies.get(Key(counts.namespace, counts.policy))

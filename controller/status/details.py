@@ -21,7 +21,7 @@ from controller.status.detail_model import (
     SubjectView,
 )
 from controller.status.model import PodView, PolicyView
-from controller.status.report import switch_error
+from controller.status.switch_views import switch_error
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction, Key, Pod
 from flows.cluster.net import Net

@@ -18,7 +18,7 @@ from controller.reconcile.events import (
     SwitchDown,
 )
 from controller.reconcile.meters import MeterReport
-from controller.status.report import switch_views
+from controller.status.reference import switch_views
 from flows.bridge.external_ids import MAX_NODE_ADDRESSES
 from flows.bridge.state import Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod

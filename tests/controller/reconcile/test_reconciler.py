@@ -21,7 +21,8 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.reconciler import STARTUP_WAIT_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY_SECONDS
-from controller.status.report import pod_views, policy_views, problem_views, switch_views, unrealized
+from controller.status.missing import unrealized
+from controller.status.reference import pod_views, policy_views, problem_views, switch_views
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Peer, Pod, Policy, Rule, Selector
 from flows.cluster.net import parse_address

@@ -16,7 +16,7 @@ from controller.status.details import (
     policy_detail,
 )
 from controller.status.flows import flow_views
-from controller.status.report import pod_views, policy_views
+from controller.status.reference import pod_views, policy_views
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Pod, Policy, Rule, Selector
 from flows.cluster.net import Net

@@ -14,7 +14,7 @@ from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Even
 from controller.reconcile.switch import AUDIT_SECONDS
 from controller.status.invalid_packets import MAX_SENDERS_NAMED, invalid_senders_changes
 from controller.status.model import PodView
-from controller.status.report import pod_views
+from controller.status.reference import pod_views
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net

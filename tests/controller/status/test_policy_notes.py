@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from controller.status.report import policy_views
+from controller.status.reference import policy_views
 from flows.cluster.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
 from flows.cluster.original_api import all_policies
 from flows.parse.network_policy import read_policy

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from controller.reconcile.events import ClusterChanged
-from controller.status.report import switch_views, unrealized
+from controller.status.missing import unrealized
+from controller.status.reference import switch_views
 from flows.bridge.external_ids import MAX_NODE_ADDRESSES, parse_node_addresses
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node, Pod

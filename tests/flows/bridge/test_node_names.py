@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbPeer, OvsdbState
-from controller.status.report import problem_views, switch_views, unrealized
+from controller.status.missing import unrealized
+from controller.status.reference import problem_views, switch_views
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.node_names import NodeNames
 from flows.bridge.state import BridgeState

@@ -19,7 +19,8 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
-from controller.status.report import pod_views, switch_views, unrealized
+from controller.status.missing import unrealized
+from controller.status.reference import pod_views, switch_views
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.owners import PROOF_WAIT_SECONDS
 from flows.bridge.state import BridgeState

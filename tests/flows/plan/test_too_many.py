@@ -8,7 +8,8 @@ from types import MappingProxyType
 import pytest
 
 from controller.reconcile.reconciler import Reconciler
-from controller.status.report import policy_problems, policy_views
+from controller.status.missing import policy_problems
+from controller.status.reference import policy_views
 from flows.bridge.state import BridgeState
 from flows.cluster.model import (
     EVERYTHING,

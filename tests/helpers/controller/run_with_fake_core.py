@@ -42,7 +42,7 @@ def make_core(behaviour: str) -> types.ModuleType:
 
     class Controller:
         def __init__(self, config: RunConfig) -> None:
-            self.views = FakeViews()
+            self.answers = FakeViews()
             self.metrics = Metrics("1", config.hub)
             self._stopping = threading.Event()
             self._thread = threading.Thread(target=self._stopping.wait)

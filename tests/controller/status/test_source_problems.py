@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import ClusterChanged, Problem
-from controller.status.policy_notes import MAX_PROBLEM_LINES, SourceProblemLog
-from controller.status.report import first_lines, source_problem_lines
+from controller.status.missing import first_lines, source_problem_lines
+from controller.status.source_problems import MAX_PROBLEM_LINES, SourceProblemLog
 from flows.cluster.model import Cluster, Key, Policy, Selector
 
 NOTHING: tuple[Any, ...] = ()
@@ -84,11 +84,11 @@ def test_faults_that_are_kept_equal_those_that_are_read_anew(steps: list[list[tu
             else:
                 policies.pop(Key("x", f"q{name}"), None)
         touched = tuple(("NetworkPolicy", Key("x", f"q{name}")) for name, _ in step)
-        before = notes.faults
+        before = notes.policy_problems
         event = ClusterChanged(Cluster(policies=dict(policies)), touched=touched if number else None)
         notes.take(event)
-        assert notes.faults == {key: "bad" for key, one in policies.items() if one.errors}
-        assert notes.faults is before or notes.faults != before
+        assert notes.policy_problems == {key: "bad" for key, one in policies.items() if one.errors}
+        assert notes.policy_problems is before or notes.policy_problems != before
 
 
 def test_what_is_missing_is_told_up_to_a_bound() -> None:

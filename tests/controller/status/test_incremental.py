@@ -21,11 +21,12 @@ from controller.reconcile.events import (
     SwitchDown,
 )
 from controller.reconcile.reconciler import Reconciler
-from controller.runtime.board import StatusCache
-from controller.status import keeper as keeping
-from controller.status.keeper import IncrementalViews
+from controller.runtime.status_cache import StatusCache
+from controller.status import incremental
+from controller.status.incremental import IncrementalViews
 from controller.status.model import PodView
-from controller.status.report import pod_views, pods_on, policy_views, problem_views, switch_views
+from controller.status.pod_views import pods_on
+from controller.status.reference import pod_views, policy_views, problem_views, switch_views
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import BridgeState, PodBinding
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
@@ -131,12 +132,12 @@ STEPS = st.lists(
 @given(groups=STEPS)
 def test_what_is_kept_equals_what_is_read_anew(groups: list[list[tuple[str, int, int]]]) -> None:
     world = World()
-    board = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
-    world.core.handled = board.handled
+    cache = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
+    world.core.handled = cache.handled
     for steps in groups:
         for step in steps:
             world.do(step)
-        kept = board._build()
+        kept = cache._read()
         core = world.core.core
         assert kept.switches == switch_views(core, world.core.now)
         assert kept.pods == pod_views(core)
@@ -161,19 +162,19 @@ def large(bridges: int, ports: int) -> World:
 
 def test_a_change_has_only_the_bridges_that_it_concerns_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     world = large(bridges=8, ports=20)
-    keeper = IncrementalViews(world.core)
+    views = IncrementalViews(world.core)
     read: list[str] = []
 
     def spy(core: Reconciler, name: BridgeName, part: Iterable[PodBinding]) -> dict[Key, PodView]:
         read.append(name[1])
         return pods_on(core, name, part)
 
-    monkeypatch.setattr(keeping, "pods_on", spy)
+    monkeypatch.setattr(incremental, "pods_on", spy)
 
     def pods() -> None:
-        moment = keeper.moment()
-        keeper.switches(moment)
-        keeper.pods(moment)
+        state = views.state()
+        views.switches(state)
+        views.pods(state)
 
     pods()
     assert sorted(read) == [f"br{n}" for n in range(8)]
@@ -187,26 +188,26 @@ def test_a_change_has_only_the_bridges_that_it_concerns_read_again(monkeypatch: 
 
 
 def test_a_world_is_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "ITEMS_PER_READ", 10)
+    monkeypatch.setattr(incremental, "ITEMS_PER_READ", 10)
     world = large(bridges=2, ports=45)
     for n in range(35):
         world.policies[Key("x", f"q{n:02}")] = policy(f"q{n:02}", SPECS[n % 3])
     world.cluster()
-    keeper = IncrementalViews(world.core)
+    views = IncrementalViews(world.core)
     sizes: list[int] = []
 
     def spy(core: Reconciler, name: BridgeName, part: Collection[PodBinding]) -> dict[Key, PodView]:
         sizes.append(len(part))
         return pods_on(core, name, part)
 
-    monkeypatch.setattr(keeping, "pods_on", spy)
-    moment = keeper.moment()
-    keeper.switches(moment)
+    monkeypatch.setattr(incremental, "pods_on", spy)
+    state = views.state()
+    views.switches(state)
     before = world.core.reads
-    assert len(keeper.pods(moment)) == 90
+    assert len(views.pods(state)) == 90
     assert sizes == [10, 10, 10, 10, 5] * 2
     assert world.core.reads == before + 10, "the core gets its turn after each part"
-    assert len(keeper.policies(moment)) == 35
+    assert len(views.policies(state)) == 35
 
 
 @pytest.mark.parametrize("ports", [50, 500])
@@ -231,32 +232,32 @@ def test_reading_the_pods_of_a_bridge_takes_a_step_a_port(ports: int) -> None:
 
 def test_whoever_asks_while_the_core_is_busy_gets_the_last_value() -> None:
     world = large(bridges=2, ports=3)
-    board = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
-    world.core.handled = board.handled
-    board.start()
+    cache = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
+    world.core.handled = cache.handled
+    cache.start()
     try:
-        first = board.fresh(10)
+        first = cache.fresh(10)
         assert len(first.pods) == 6
-        assert board.fresh(10) is first, "nothing has happened, nothing is read"
+        assert cache.fresh(10) is first, "nothing has happened, nothing is read"
         cluster = world.core.core.world.cluster
         assert cluster is not None
         world.core.send(ClusterChanged(cluster, (Problem("f1", "", "", "odd"),), 9, ()))
         with world.core.lock:
-            assert board.fresh(0.05) is first
-        second = board.fresh(10)
+            assert cache.fresh(0.05) is first
+        second = cache.fresh(10)
         assert [problem.where for problem in second.problems] == ["f1"]
         assert second.pods is first.pods, "what did not change is kept"
     finally:
-        board.stop()
+        cache.stop()
 
 
 def test_gauges_follow_and_go_with_their_switch() -> None:
     world = large(bridges=2, ports=3)
     metrics = Metrics("1", "native")
-    board = StatusCache(world.core, metrics, lambda: 7, away=lambda: {("db", "br0"): "refused"})
-    world.core.handled = board.handled
+    cache = StatusCache(world.core, metrics, lambda: 7, away_reasons=lambda: {("db", "br0"): "refused"})
+    world.core.handled = cache.handled
     value = metrics.registry.get_sample_value
-    board._show()
+    cache._set_gauges()
     assert value("headgate_pods") == 6
     assert value("headgate_policies_unrealized") == 0, "as long as switches are behind, policies are counted"
     assert (value("headgate_desired_flows", {"node": "n1", "bridge": "br1"}) or 0) > 0
@@ -265,7 +266,7 @@ def test_gauges_follow_and_go_with_their_switch() -> None:
     assert value("headgate_switch_away", {"node": "n1", "bridge": "br1", "reason": "waiting"}) == 1
     world.core.send(BridgeGone("db", "br1"))
     world.core.connect(1, 5)
-    board._show()
+    cache._set_gauges()
     assert value("headgate_desired_flows", {"node": "n1", "bridge": "br1"}) is None
     assert value("headgate_pods") == 3
     assert value("headgate_openflow_sessions") == 1

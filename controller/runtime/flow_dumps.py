@@ -1,0 +1,115 @@
+"""Fresh flow dumps on request: has switches dump their flows with counters, and waits until the dumps are handled."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.switch import Switch
+from controller.runtime.event_queue import EventQueue
+from controller.runtime.locked_reconciler import LockedReconciler
+from controller.status.flows import flow_views
+from controller.status.model import FlowsAnswer, FlowView, SwitchUnavailable, UnknownNode
+from flows.bridge.claim_contest import BridgeName
+
+DUMP_SECONDS = 10.0
+DUMP_POLL_SECONDS = 0.05
+MAX_FRESH_DUMPS = 8  # for the counters of one pod or policy; beyond that the counters of the last audit are shown
+
+
+class FlowDumps:
+    """Requests dumps through the reconciler. Every method may be called from any thread of the hub."""
+
+    def __init__(self, reconciler: LockedReconciler, events: EventQueue) -> None:
+        self._reconciler = reconciler
+        self._events = events
+
+    def flows(self, node: str | None) -> FlowsAnswer:
+        """The flows now on the switches of `node`, or of all nodes; switches that did not answer are named.
+
+        Raises UnknownNode, or SwitchUnavailable if no switch answered.
+        """
+        deadline = time.monotonic() + DUMP_SECONDS
+        names = self._reconciler.read(lambda reconciler, _: _bridges_of(reconciler, node))
+        missing: dict[BridgeName, str] = {}
+        before: dict[BridgeName, int] = {}
+        for name in names:
+            try:
+                before[name] = self._reconciler.read(partial(_request_dump, name))
+            except SwitchUnavailable as error:
+                missing[name] = str(error)
+        self._events.drain(_left(deadline))
+        flows: list[FlowView] = []
+        for name, count in before.items():
+            try:
+                self._await_dump(name, count, deadline)
+                flows += self._reconciler.read(partial(_flow_views, name))
+            except SwitchUnavailable as error:
+                missing[name] = str(error)
+        if missing and len(missing) == len(names):
+            raise SwitchUnavailable("; ".join(missing.values()))
+        return FlowsAnswer(flows, tuple(missing.values()))
+
+    def refresh_counters(self, names: list[BridgeName]) -> str:
+        """Have these switches dump their counters; returns why some counters are older or missing, else ''."""
+        if len(names) > MAX_FRESH_DUMPS:
+            return f"the counters are from the last audit: {len(names)} switches are too many to dump at once"
+        notes = []
+        for name in names:
+            try:
+                self._dump(name)
+            except SwitchUnavailable as error:
+                notes.append(f"counters are missing or old: {error}")
+        return "; ".join(notes)
+
+    def _dump(self, name: BridgeName) -> None:
+        """Have a switch dump all its flows with their counters. Raises SwitchUnavailable."""
+        deadline = time.monotonic() + DUMP_SECONDS
+        before = self._reconciler.read(partial(_request_dump, name))
+        self._events.drain(_left(deadline))
+        self._await_dump(name, before, deadline)
+
+    def _await_dump(self, name: BridgeName, before: int, deadline: float) -> None:
+        while self._reconciler.read(partial(_count_dumps, name)) == before:
+            if time.monotonic() >= deadline:
+                raise SwitchUnavailable(f"{name[1]} at {name[0]} did not dump its flows within {DUMP_SECONDS:g} s")
+            self._reconciler.wait_for_batch(DUMP_POLL_SECONDS)
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _bridges_of(reconciler: Reconciler, node: str | None) -> list[BridgeName]:
+    bridges = reconciler.world.bridges
+    names = [name for name in sorted(bridges) if node in (None, bridges[name].node)]
+    if not names and node is not None:
+        nodes = ", ".join(sorted({bridge.node for bridge in bridges.values()})) or "none"
+        raise UnknownNode(f"there is no switch of node {node}; known: {nodes}")
+    return names
+
+
+def _request_dump(name: BridgeName, reconciler: Reconciler, _: float) -> int:
+    """Request a full dump; returns the number of those that were taken before."""
+    switch = _switch(name, reconciler, "has no OpenFlow connection to this controller")
+    switch.request_counters()
+    return switch.full_dumps
+
+
+def _count_dumps(name: BridgeName, reconciler: Reconciler, _: float) -> int:
+    return _switch(name, reconciler, "disconnected").full_dumps
+
+
+def _flow_views(name: BridgeName, reconciler: Reconciler, _: float) -> list[FlowView]:
+    _switch(name, reconciler, "disconnected")
+    return flow_views(reconciler, name)
+
+
+def _switch(name: BridgeName, reconciler: Reconciler, otherwise: str) -> Switch:
+    """The switch of a bridge. Raises SwitchUnavailable with the reason, `otherwise` where none is known."""
+    switch = reconciler.switch_of(name)
+    if switch is None or switch.session is None:
+        reason = reconciler.world.owners.refusal(name) or otherwise
+        raise SwitchUnavailable(f"{name[1]} at {name[0]} {reason}")
+    return switch

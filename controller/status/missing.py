@@ -1,0 +1,80 @@
+"""What is not realized yet, as lines for `/wait`, read from the reconciler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from controller.reconcile.events import Problem
+from controller.reconcile.reconciler import Reconciler
+from controller.status.policy_views import left_out_reasons
+from controller.status.switch_views import switch_error
+from flows.cluster.model import Key
+
+MAX_MISSING_LINES = 1000  # of what is missing
+
+
+def unrealized(core: Reconciler, revision: int) -> Iterator[str]:
+    """What of the world at `revision` is not realized, a line each. Nothing when all of it is."""
+    yield from unrealized_switches(core, revision)
+    if core.world.cluster is not None:
+        yield from source_problem_lines(core.problems, policy_problems(core))
+
+
+def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
+    """The part of it that time can mend."""
+    if core.world.cluster is None:
+        yield "the sources have not been read completely yet"
+        return
+    yield from (f"{problem.where}: {problem.reason}" for problem in core.without_bridge())
+    unwritten = core.ports.unwritten()
+    for name, bridge in sorted(core.world.bridges.items()):
+        where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
+        switch = core.switch_of(name)
+        error = switch_error(core, name)
+        if error:
+            yield f"{where}: {error}"
+        if core.world.owners.refusal(name):
+            continue
+        if switch is None or switch.session is None:
+            yield f"{where}: the switch has no OpenFlow connection to this controller"
+        elif not switch.realized and switch.realized_revision < revision:
+            yield f"{where}: its flows are not yet what they shall be"
+        elif switch.foreign_flows:
+            yield f"{where}: flows that Headgate did not make stand in its tables; see headgate flows --foreign"
+        elif unwritten.get(bridge.ovsdb):
+            yield f"{where}: ports are not yet marked as installed"
+
+
+def policy_problems(core: Reconciler) -> dict[Key, str]:
+    """Policies that cannot be realized, or only in part, as they stand, and why."""
+    policies = core.world.cluster.policies.values() if core.world.cluster else ()
+    found = {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}
+    for key, reason in left_out_problems(core).items():
+        found[key] = f"{found[key]}; {reason}" if key in found else reason
+    return found
+
+
+def left_out_problems(core: Reconciler) -> dict[Key, str]:
+    """Policies with rules that bridges leave out, for their namespaces ask for too much."""
+    out = core.world.left_out()
+    policies = core.world.cluster.policies if core.world.cluster and out else ()
+    found = ((key, left_out_reasons(core, key, out)) for key in policies if key.namespace in out)
+    return {key: reasons[0] for key, reasons in found if reasons}
+
+
+def source_problem_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list[str]:
+    """What the sources say that cannot be realized as it stands; only a change of the sources can mend it."""
+    lines = []
+    for problem in problems:
+        object_and_field = " ".join(filter(None, (problem.key, problem.field)))
+        lines.append(": ".join(filter(None, (problem.where, object_and_field, problem.reason))))
+    return [*lines, *(f"policy {key}: {reason}" for key, reason in faults.items())]
+
+
+def first_lines(lines: Iterable[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    lines = iter(lines)
+    found = list(islice(lines, MAX_MISSING_LINES))
+    more = sum(1 for _ in lines)
+    return [*found, f"and {more} more"] if more else found

@@ -1,0 +1,69 @@
+"""One pod as `/status` shows it, with a port or without, read from the reconciler."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.switch import Switch
+from controller.status.invalid_packets import invalid_reason_text
+from controller.status.model import PodView
+from controller.status.policy_views import direction_words
+from flows.bridge.claim_contest import BridgeName
+from flows.bridge.state import BridgeState, InterfaceState, PodBinding
+from flows.cluster.model import Cluster, Key
+from flows.pipeline.pod_limits import METERED, meter_number
+
+
+def pods_on(core: Reconciler, name: BridgeName, pod_bindings: Iterable[PodBinding]) -> dict[Key, PodView]:
+    """These pods of one bridge."""
+    bridge = core.world.bridges[name]
+    interfaces = {interface.name: interface for interface in bridge.interfaces}
+    return {
+        a.pod: _pod_view(core, bridge, interfaces[a.interface], a) for a in pod_bindings if a.interface in interfaces
+    }
+
+
+def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, pod_binding: PodBinding) -> PodView:
+    mac = f"{pod_binding.mac:012x}" if pod_binding.mac is not None else ""
+    switch = core.switch_of((bridge.ovsdb, bridge.name))
+    return PodView(
+        key=str(pod_binding.pod),
+        node=bridge.node,
+        port=pod_binding.interface,
+        ofport=pod_binding.ofport,
+        addresses=tuple(map(str, pod_binding.addresses)),
+        mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
+        isolated=direction_words(core.world.isolation(pod_binding.pod)),
+        installed=interface.external_ids.get("headgate-installed") == "true",
+        programmed_after=core.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
+        reason=_pod_reason(switch, bridge, pod_binding),
+        limited=_limited(switch, pod_binding.ofport),
+        invalid=switch.invalid.total(pod_binding.ofport).invalid if switch else 0,
+    )
+
+
+def _pod_reason(switch: Switch | None, bridge: BridgeState, pod_binding: PodBinding) -> str:
+    if not pod_binding.addresses:
+        return "no address is known for it yet: nothing passes"
+    told = switch.invalid.finding(pod_binding.ofport) if switch else None
+    return invalid_reason_text(told, bridge, pod_binding.interface) if told is not None else ""
+
+
+def _limited(switch: Switch | None, ofport: int) -> int:
+    dropped = switch.meters.dropped if switch else {}
+    meters = (meter_number(limit, ofport) for limit in METERED)
+    return sum(dropped[number].packets for number in meters if number in dropped)
+
+
+def pods_without_port(
+    cluster: Cluster, nodes: Collection[str], found: Collection[Key], keys: Iterable[Key]
+) -> dict[Key, PodView]:
+    """Those of these pods that have no port (are not in `found`), though their node is one of `nodes`."""
+    views = {}
+    for key in keys:
+        pod = cluster.pods[key]
+        if key not in found and pod.networked and pod.node in nodes:
+            addresses = tuple(map(str, pod.addresses))
+            views[key] = PodView(str(key), pod.node, addresses=addresses, reason="no port on its node names this pod")
+    return views

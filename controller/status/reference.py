@@ -1,0 +1,64 @@
+"""All views of a status, read from nothing: what `incremental.py` must be equal to, and tests hold it to that."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from controller.reconcile.reconciler import Reconciler
+from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
+from controller.status.pod_views import pods_on, pods_without_port
+from controller.status.policy_views import policy_view
+from controller.status.problem_views import foreign_flow_problems, unknown_switches
+from controller.status.switch_views import ports_of, switch_view, unrealized_bridges
+from flows.cluster.model import Key
+
+
+def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
+    """Every bridge of ours, by node and name."""
+    world = core.world
+    views = [switch_view(core, name, ports_of(world.bridges[name], world.binding(name)), now) for name in world.bridges]
+    return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
+
+
+def pod_views(core: Reconciler) -> tuple[PodView, ...]:
+    """Every pod with a port, then those whose node has a switch but which have no port there."""
+    cluster = core.world.cluster
+    if cluster is None:
+        return ()
+    found: dict[Key, PodView] = {}
+    for name in core.world.bridges:
+        pod_bindings = core.world.binding(name).binding.pods
+        found.update(pods_on(core, name, pod_bindings))
+    nodes = {bridge.node for bridge in core.world.bridges.values()}
+    found.update(pods_without_port(cluster, nodes, found, cluster.pods))
+    return tuple(found[key] for key in sorted(found))
+
+
+def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
+    """Every policy with what keeps it from being wholly in force."""
+    cluster = core.world.cluster
+    if cluster is None:
+        return ()
+    behind, out = pods_on_unrealized_bridges(core), core.world.left_out()
+    return tuple(policy_view(core, cluster.policies[key], behind, out) for key in sorted(cluster.policies))
+
+
+def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
+    """The numbers of pods on switches that do not have all their flows yet, and the switch's node."""
+    number = core.world.pod_numbers
+    found: dict[int, str] = {}
+    for name in unrealized_bridges(core):
+        node = core.world.bridges[name].node
+        pods = (number.get(a.pod) for a in core.world.binding(name).binding.pods)
+        found.update((n, node) for n in pods if n is not None)
+    return found
+
+
+def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
+    """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
+    found = chain(core.problems, core.contained_problems(), core.without_bridge())
+    return (
+        *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
+        *unknown_switches(core),
+        *foreign_flow_problems(core),
+    )

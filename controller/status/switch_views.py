@@ -1,0 +1,78 @@
+"""One bridge as `/status` shows it, and why it is not realized, read from the reconciler. The time is passed in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from controller.reconcile.reconciler import Reconciler
+from controller.status.model import PortView, SwitchView
+from flows.bridge.binding import NO_NODE
+from flows.bridge.claim_contest import BridgeName
+from flows.bridge.external_ids import parse_node_addresses
+from flows.bridge.state import BindingResult, BridgeState
+
+
+class UnboundPorts(NamedTuple):
+    """What a switch's view says of its ports: the uplink's name, and those that carry no pod."""
+
+    uplink: str
+    unbound: tuple[PortView, ...]
+
+
+def ports_of(bridge: BridgeState, reading: BindingResult) -> UnboundPorts:
+    """The ports of a bridge that are no pod's."""
+    uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.binding.uplink), "")
+    ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
+    return UnboundPorts(
+        uplink, tuple(PortView(p.interface, ofports.get(p.interface), p.reason) for p in reading.problems)
+    )
+
+
+def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: float) -> SwitchView:
+    """One bridge; costs the same whatever is on it."""
+    bridge = core.world.bridges[name]
+    switch = core.switch_of(name)
+    committed = switch.committed_at if switch else None
+    return SwitchView(
+        node=bridge.node,
+        bridge=bridge.name,
+        dpid=f"{bridge.dpid:016x}" if bridge.dpid else "",
+        ovsdb=bridge.ovsdb,
+        ovsdb_connected=core.is_synced(bridge.ovsdb),
+        openflow_connected=switch is not None and switch.session is not None,
+        datapath_type=bridge.datapath_type or "system",
+        ovs_version=bridge.ovs_version,
+        uplink=ports.uplink,
+        desired_flows=len(switch.desired) if switch else 0,
+        actual_flows=switch.actual_count if switch else None,
+        foreign_flows=switch.foreign if switch else 0,
+        in_sync=switch is not None and switch.realized,
+        error=switch_error(core, name),
+        commit_age=now - committed if committed is not None else None,
+        unbound_ports=ports.unbound,
+        limits=switch.meters.problem if switch else "",
+        answered=tuple(map(str, bridge.confirmed_if_probed or ())),
+    )
+
+
+def switch_error(core: Reconciler, name: BridgeName) -> str:
+    """Why a bridge does not have what it shall have, or is not served at all; empty where nothing is in the way."""
+    bridge = core.world.bridges[name]
+    if refusal := core.world.owners.refusal(name):
+        return refusal
+    if failure := core.world.failures.get(name):
+        return failure.reason
+    switch, plan = core.switch_of(name), core.world.plan_of(name)
+    unnamed = core.world.nodes.why_no_node(bridge) if bridge.node else NO_NODE
+    said = parse_node_addresses(bridge.node_addresses_text)[1]
+    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or said
+
+
+def unrealized_bridges(core: Reconciler) -> list[BridgeName]:
+    """The bridges whose switch does not have all its flows yet."""
+    found = []
+    for name, _bridge in core.world.bridges.items():
+        switch, plan = core.switch_of(name), core.world.plan_of(name)
+        if switch is None or not switch.realized or (plan is not None and plan.error):
+            found.append(name)
+    return found
