@@ -1,4 +1,4 @@
-"""What a source of Kubernetes objects is to the rest: it starts, stops, is read again, and says how it is doing."""
+"""The interface of a source of Kubernetes objects, and its state. How a source reads does not belong here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class SourceError(StartError):
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """How a source is doing.
+    """The state of a source.
 
-    `current_at` is the time.monotonic() at which it was last known to be current, None before the first sync; `reason`
-    says why it is not current, "" when it is; `problems` counts what it could not take as it stands, and `ignored` what
-    is none of Headgate's business, by what it is.
+    `current_at` is the time.monotonic() at which it was last known to be current, None before the first sync. `reason`
+    says why it is not current, "" when it is. `problems` is the number of problems in its objects. `ignored` has the
+    number of objects and files that Headgate does not read, by kind.
     """
 
     name: str
@@ -31,19 +31,19 @@ class SourceState:
 
 
 class Source(Protocol):
-    """A source feeds a Store; the Store starts and stops it. All methods are called on the hub's side of things."""
+    """Feeds a Store, which starts and stops it. All methods are called in threads of the hub."""
 
     def start(self) -> None:
-        """Begin to feed the store. Raises SourceError when that cannot work."""
+        """Begin to feed the store. Raises SourceError when the source cannot be read at all."""
 
     def stop(self) -> None:
-        """End everything that `start` began, within a second. The store keeps what it has."""
+        """End everything that `start` began, within a second. The store keeps its objects."""
 
     def reread(self, timeout: float) -> None:
-        """Return once the store has all that stood in the source at the call.
+        """Return once the store has everything that was in the source at the call.
 
         Raises TimeoutError after `timeout` seconds.
         """
 
     def state(self) -> SourceState:
-        """How it is doing now."""
+        """The state now."""

@@ -1,8 +1,18 @@
-"""Where the objects of all sources become one world: snapshots, posted once every source has synced and then on change.
+"""Merges the objects of all sources into one cluster and posts its snapshots.
 
-Sources hand over units: a file's objects, or one object of an API, each replaced as a whole. When several units hold
-the same object, the one whose place is later counts: a later source before an earlier one, and within a source the unit
-whose name sorts last; a Problem names both, unless they say the same. Nothing of files or servers may live here.
+A source hands over units (`SourceUnit`): the objects of one file, or one API object, each replaced as a whole. The
+store posts a ClusterChanged once every source has synced, then after each burst of changes. It has new immutable
+snapshots (`flows.cluster.snapshot`) of the kinds that changed; those of other kinds are the same as before.
+
+When several units hold the same object, the last one wins: that of the later source, and within a source the unit whose
+name sorts last. Example, with one folder:
+
+1. `a.yaml` and `b.yaml` both hold the policy `shop/web`, with different rules. Both units hold it; `b.yaml` wins.
+2. The cluster has the policy of `b.yaml`, and a Problem of `a.yaml` says that it is also in `b.yaml`.
+3. `b.yaml` is deleted: `apply` with None for its unit. `a.yaml` is the only holder left and wins; the next post has its
+   policy and no Problem.
+
+Two units that hold equal objects, for instance the same Namespace, are no problem. No files and no requests here.
 """
 
 from __future__ import annotations
@@ -23,15 +33,15 @@ from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import ClusterObject, ParsedObject
 
 ObjectId = tuple[str, Key | str]  # kind, and key or name
-UnitId = tuple[int, str]  # the source's rank and the unit's name
+UnitId = tuple[int, str]  # index of the source, and the unit's name
 SOURCE_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *ORIGINAL_KINDS.values())
-GATHER_SECONDS = 0.02  # seconds in which a burst of changes is gathered
-OBJECTS_PER_TURN = 1000  # objects taken in before other green threads get their turn
-MAX_LISTED_PROBLEMS = 10_000  # of all sources that are told one by one
+GATHER_SECONDS = 0.02  # from the first change to the post, so that a burst makes one snapshot
+OBJECTS_PER_TURN = 1000  # objects merged before other green threads run
+MAX_LISTED_PROBLEMS = 10_000  # of all sources; the rest is only counted
 
 
 class Store:
-    """The objects of all sources. Thread-safe; to be used on the hub's side (see `native`).
+    """The objects of all sources. Thread-safe for threads of the hub (see `controller.base.native_threads`).
 
     `post` must not block. It is called in the order of generations.
     """
@@ -40,33 +50,33 @@ class Store:
         self._post = post
         self._delay = delay
         self._sources: list[Source] = []
-        self._waiting: set[int] = set()  # ranks of sources that have not synced
+        self._unsynced: set[int] = set()  # indexes of sources
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: Watched | None = None
         self._units: dict[UnitId, dict[ObjectId, ParsedObject]] = {}
         self._problems: dict[UnitId, tuple[Problem, ...]] = {}
-        self._holders: dict[ObjectId, tuple[UnitId, ...]] = {}  # sorted, the last one counts
-        self._contested: set[ObjectId] = set()
+        self._holders: dict[ObjectId, tuple[UnitId, ...]] = {}  # sorted; the last one wins
+        self._duplicated: set[ObjectId] = set()  # with more than one holder
         self._values: dict[str, dict[Any, ClusterObject]] = {kind: {} for kind in SOURCE_KINDS}
-        self._frozen: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in ("Namespace", "Pod", "Node")}
-        self._before: dict[ObjectId, ClusterObject | None] = {}  # what the last post had of all that was touched since
+        self._snapshots: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in ("Namespace", "Pod", "Node")}
+        self._posted_values: dict[ObjectId, ClusterObject | None] = {}  # of changed objects: as last posted
         self._policies: Snapshot[Key, Policy] = Snapshot()
         self._original = OriginalPolicyTranslation()
-        self._told: tuple[Problem, ...] | None = None  # the problems as they stand, None when they may differ
+        self._listed_problems: tuple[Problem, ...] | None = None  # None: to be listed again
         self._posted_problems: tuple[Problem, ...] | None = None
         self._generation = 0
 
     # -- sources -----------------------------------------------------------------------------------------------------
 
     def add(self, source: Source) -> None:
-        """Take part in this store; before `start`. Later sources win over earlier ones."""
-        self._waiting.add(len(self._sources))
+        """Register a source, before `start`. Objects of later sources win over those of earlier ones."""
+        self._unsynced.add(len(self._sources))
         self._sources.append(source)
 
     def start(self) -> None:
-        """Start posting, and the sources in their order. Raises SourceError, with everything stopped again."""
+        """Start posting, and the sources in their order. Raises SourceError after everything was stopped again."""
         self._thread = watched("store", self._run)
         self._thread.start()
         try:
@@ -77,7 +87,7 @@ class Store:
             raise
 
     def stop(self) -> None:
-        """Stop the sources and posting. What is there stays."""
+        """Stop the sources and posting. The objects stay."""
         for source in self._sources:
             source.stop()
         if self._thread is not None:
@@ -89,30 +99,30 @@ class Store:
             self._thread = None
 
     def states(self) -> tuple[SourceState, ...]:
-        """How each source is doing."""
+        """The state of each source."""
         return tuple(source.state() for source in self._sources)
 
     def reread(self, timeout: float) -> int:
-        """Have every source read again what stands in it now, and return the generation that has it.
+        """Have every source read again, and return the generation that has all their objects as of the call.
 
-        That ClusterChanged, or a later one, was posted before this returns. Raises TimeoutError when a source does not
-        answer, or has never synced, within `timeout` seconds.
+        The ClusterChanged of that generation was posted before this returns. Raises TimeoutError when a source does not
+        answer within `timeout` seconds, or has never synced.
         """
         deadline = time.monotonic() + timeout
         for source in self._sources:
             source.reread(max(0.0, deadline - time.monotonic()))
         self.flush()
         with self._lock:
-            if self._waiting:
+            if self._unsynced:
                 raise TimeoutError("not all sources have been read completely yet")
             return self._generation
 
     # -- feeding -----------------------------------------------------------------------------------------------------
 
     def apply(self, source: Source, units: Mapping[str, SourceUnit | None], *, now: bool = False) -> None:
-        """Replace units of a source, all at once; None removes one.
+        """Replace units of a source, all in one step; None removes one.
 
-        `now` posts without gathering more, for a source that has gathered a burst itself.
+        `now` posts without waiting for more changes, for a source that has gathered a burst itself.
         """
         rank = self._sources.index(source)
         with self._lock:
@@ -124,34 +134,36 @@ class Store:
             self._wake.set()
 
     def synced(self, source: Source) -> None:
-        """All that stood in `source` when it started has been applied."""
+        """Everything that was in `source` at its start has been applied."""
         with self._lock:
-            self._waiting.discard(self._sources.index(source))
+            self._unsynced.discard(self._sources.index(source))
         self._wake.set()
 
-    def _replace(self, place: UnitId, unit: SourceUnit) -> None:
-        old = self._units.pop(place, {})
+    def _replace(self, unit_id: UnitId, unit: SourceUnit) -> None:
+        old = self._units.pop(unit_id, {})
         new = {(found.kind, found.name): found for found in unit.objects}
         if new:
-            self._units[place] = new
+            self._units[unit_id] = new
         for identity in old:
             if identity not in new:
-                self._hold(identity, tuple(one for one in self._holders[identity] if one != place))
-        own = (place,)  # one tuple for all objects that nobody else holds
+                self._set_holders(identity, tuple(one for one in self._holders[identity] if one != unit_id))
+        own = (unit_id,)  # one tuple, shared by all objects that no other unit holds
         for count, identity in enumerate(new, 1):
             holders = self._holders.get(identity, own)
-            self._hold(identity, holders if place in holders else tuple(sorted((*holders, place))))
+            self._set_holders(identity, holders if unit_id in holders else tuple(sorted((*holders, unit_id))))
             if count % OBJECTS_PER_TURN == 0:
-                time.sleep(0)  # green threads answer the switches meanwhile; whoever needs the store waits for the lock
-        if unit.problems != self._problems.get(place, ()):
-            self._told = None
+                time.sleep(
+                    0
+                )  # other green threads serve the switches meanwhile; callers of the store wait for the lock
+        if unit.problems != self._problems.get(unit_id, ()):
+            self._listed_problems = None
         if unit.problems:
-            self._problems[place] = unit.problems
+            self._problems[unit_id] = unit.problems
         else:
-            self._problems.pop(place, None)
+            self._problems.pop(unit_id, None)
 
-    def _hold(self, identity: ObjectId, holders: tuple[UnitId, ...]) -> None:
-        """Say who has an object now, and let the last of them count."""
+    def _set_holders(self, identity: ObjectId, holders: tuple[UnitId, ...]) -> None:
+        """Note which units hold an object now; the value of the last one becomes the object's."""
         kind, name = identity
         values = self._values[kind]
         value = self._units[holders[-1]][identity].value if holders else None
@@ -160,14 +172,14 @@ class Store:
         else:
             del self._holders[identity]
         if len(holders) > 1:
-            self._told = None
-            self._contested.add(identity)
-        elif identity in self._contested:
-            self._told = None
-            self._contested.discard(identity)
+            self._listed_problems = None
+            self._duplicated.add(identity)
+        elif identity in self._duplicated:
+            self._listed_problems = None
+            self._duplicated.discard(identity)
         if values.get(name) == value:
             return
-        self._before.setdefault(identity, values.get(name))
+        self._posted_values.setdefault(identity, values.get(name))
         if value is None:
             del values[name]
         else:
@@ -178,53 +190,55 @@ class Store:
     def flush(self) -> None:
         """Post what has changed since the last post, if anything has and all sources have synced."""
         with self._lock:
-            if self._waiting:
+            if self._unsynced:
                 return
             changed = self._changed()
-            if self._told is None:
-                self._told = _bounded(self._all_problems())
-            problems = self._told
+            if self._listed_problems is None:
+                self._listed_problems = _limited(self._all_problems())
+            problems = self._listed_problems
             if not changed and problems == self._posted_problems:
                 return
-            touched = self._freeze(changed)
+            touched = self._make_snapshots(changed)
             first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
-            namespaces, pods, nodes = (self._frozen[kind] for kind in ("Namespace", "Pod", "Node"))
+            namespaces, pods, nodes = (self._snapshots[kind] for kind in ("Namespace", "Pod", "Node"))
             cluster = Cluster(namespaces, pods, nodes, self._policies)
             self._post(ClusterChanged(cluster, problems, self._generation, None if first else touched))
 
     def _changed(self) -> dict[str, dict[Any, ClusterObject | None]]:
-        """What differs from the last post, by kind; None is gone."""
+        """The objects that differ from the last post, by kind and name; None for a deleted one."""
         found: dict[str, dict[Any, ClusterObject | None]] = {}
-        for (kind, name), before in self._before.items():
+        for (kind, name), before in self._posted_values.items():
             value = self._values[kind].get(name)
             if value != before:
                 found.setdefault(kind, {})[name] = value
-        self._before.clear()
+        self._posted_values.clear()
         return found
 
-    def _freeze(self, changed: Mapping[str, Mapping[Any, ClusterObject | None]]) -> tuple[tuple[str, Key | str], ...]:
-        """Make new snapshots of what changed; returns what differs in them."""
+    def _make_snapshots(
+        self, changed: Mapping[str, Mapping[Any, ClusterObject | None]]
+    ) -> tuple[tuple[str, Key | str], ...]:
+        """Make new snapshots of the kinds that changed; returns kind and name of each changed object."""
         policies: dict[Key, Policy | None] = dict(changed.get("NetworkPolicy", {}))
         policies.update(self._original.update(changed))
         self._policies = self._policies.updated(policies) if policies else self._policies
         touched: list[tuple[str, Key | str]] = [("NetworkPolicy", key) for key in policies]
         for kind in ("Namespace", "Pod", "Node"):
             if kind in changed:
-                self._frozen[kind] = self._frozen[kind].updated(changed[kind])
+                self._snapshots[kind] = self._snapshots[kind].updated(changed[kind])
                 touched += [(kind, name) for name in changed[kind]]
         return tuple(touched)
 
     def _all_problems(self) -> list[Problem]:
-        problems = [problem for place in sorted(self._problems) for problem in self._problems[place]]
-        for kind, name in sorted(self._contested, key=str):
+        problems = [problem for unit_id in sorted(self._problems) for problem in self._problems[unit_id]]
+        for kind, name in sorted(self._duplicated, key=str):
             *others, winner = self._holders[kind, name]
             counts = self._units[winner][kind, name].value
             for loser in others:
                 if self._units[loser][kind, name].value == counts:
-                    continue  # the same object twice is no contest: many files may bring their namespace along
-                reason = f"is also in {printable(winner[1])}, and that one counts"
+                    continue  # equal objects are no problem: many files hold their namespace as well
+                reason = f"is also in {printable(winner[1])}, which takes precedence"
                 problems.append(Problem(printable(loser[1]), f"{kind} {name}", "", reason))
         return problems
 
@@ -238,8 +252,8 @@ class Store:
             self.flush()
 
 
-def _bounded(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """The first ones one by one, and then how many more there are: whoever writes objects chooses how many."""
+def _limited(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The first problems, and the number of the others: who writes the objects decides how many there are."""
     if len(problems) <= MAX_LISTED_PROBLEMS:
         return tuple(problems)
     more = len(problems) - MAX_LISTED_PROBLEMS

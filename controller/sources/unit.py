@@ -1,4 +1,4 @@
-"""What a source hands to the store: the objects and problems of one file, or of one object of an API."""
+"""What a source hands to the store: the objects and problems of one file, or of one API object. Values only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flows.parse.objects import ParsedObject
 
 @dataclass(frozen=True, slots=True)
 class SourceUnit:
-    """What a source takes or leaves as a whole: the objects of a file, or one object of an API.
+    """What a source replaces as a whole: the objects of one file, or one API object.
 
-    The problems name what is wrong in it; `count` says how many there are where they are not all named. `ignored`
-    counts the objects that are none of Headgate's business, by kind.
+    `problems` lists what is wrong in it, `total_problems` their number when not all of them are listed. `ignored` has
+    the number of objects that Headgate does not read, by kind.
     """
 
     objects: tuple[ParsedObject, ...] = ()
@@ -25,5 +25,5 @@ class SourceUnit:
 
     @property
     def problem_count(self) -> int:
-        """How many problems there are."""
+        """The number of problems, listed or not."""
         return max(self.total_problems, len(self.problems))

@@ -72,7 +72,7 @@ NEW = {"name": "n", "namespace": "x"}
 FAULTY = [
     # what is given, the line that is named, what is said
     (POLICY.replace("80", "99999"), 8, "spec.ingress[0].ports[0].port: must be between 1 and 65535"),
-    (POLICY.replace("  podSelector: {}", "  podSelector: {}\n  podSelector: {}"), 6, "stands twice"),
+    (POLICY.replace("  podSelector: {}", "  podSelector: {}\n  podSelector: {}"), 6, "is in one object twice"),
     (POLICY.replace("namespace: x", "namespace: xx"), 3, "namespace xx not found; did you mean x?"),
     ("a: [\n", 2, "is not YAML"),
     ("---\nkind: Pod\napiVersion: v1\n", 2, "metadata: is required"),

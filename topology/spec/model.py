@@ -157,5 +157,5 @@ def _unique(what: str, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{what} {name} stands twice")
+            raise ValueError(f"{what} {name} is given twice")
         seen.add(name)

@@ -1,4 +1,4 @@
-"""YAML as it is read from people: a key that stands twice in one object is a mistake, not a choice of the last."""
+"""YAML as it is read from people: a key that is in one object twice is a mistake, not a choice of the last."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class _Loader(yaml.CSafeLoader):
     """PyYAML's safe loader, which would take the last of two equal keys without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping. Raises a MarkedYAMLError, with the line, where a key stands twice."""
+        """The mapping. Raises a MarkedYAMLError, with the line, where a key is given twice."""
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
             if (key.tag, key.value) in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice in one object", key.start_mark
+                    None, None, f"the key {key.value!r} is in one object twice", key.start_mark
                 )
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
@@ -38,7 +38,7 @@ def load_yaml_all(text: str) -> list[Any]:
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong, in one line with the place: `line 3: the key 'name' stands twice in one object`."""
+    """What is wrong, in one line with the place: `line 3: the key 'name' is in one object twice`."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     reason = getattr(error, "problem", None) or getattr(error, "context", None) or " ".join(str(error).split())
     return f"line {mark.line + 1}: {reason}" if mark else str(reason)

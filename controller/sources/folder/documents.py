@@ -1,7 +1,7 @@
-"""From the text of a manifest to raw documents; what YAML and JSON allow and a manifest must not have is refused.
+"""Parses the text of a manifest into documents, and rejects what YAML and JSON allow but a manifest must not have.
 
-YAML is built from the parser's events with a stack of our own, since libyaml's composer recurses on the C stack and
-deep nesting would end the process. What the documents mean is `flows.parse.objects`'s business.
+YAML values are built from the parser's events with a stack of our own: libyaml's composer recurses on the C stack, and
+deep nesting would crash the process. See `flows.parse.objects` for what the documents mean.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 import yaml
 
 MAX_DEPTH = 100  # levels; a Kubernetes object has about 20
-ALIAS_ALLOWANCE = 100_000  # values that aliases may add to a file beyond its length in characters
-MAX_DOCUMENTS = 50_000  # in one file; a List holds more objects
+ALIAS_ALLOWANCE = 100_000  # values that aliases may add to a file, beyond its length in characters
+MAX_DOCUMENTS = 50_000  # in one file; a List can hold more objects
 MAX_SCALAR_LENGTH = 100  # characters of a number or a date; PyYAML takes quadratic time for what is written 1:2:3:4:...
-MAX_NON_TEXT_KEYS = 100  # keys of one object that are no text: numbers can be chosen so that all fall into one place
-MAX_KEY_LENGTH = 80  # characters of a key in the path to a fault
+MAX_NON_TEXT_KEYS = 100  # of one object: numbers can be chosen so that all collide in a dict
+MAX_KEY_LENGTH = 80  # characters of a key in an error's path
 # At the start of a line this is the end of a document wherever it stands, in quoted and block text too (YAML 1.1, 9.1).
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _SEPARATOR_LINE = re.compile(r"---[ \t]*(?:#[^\n]*)?\r?\n")
@@ -30,7 +30,7 @@ _MERGE_KEY = object()
 
 
 class DocumentError(Exception):
-    """A document that cannot be read. `field` is the path to the place as far as it is known, `line` counts from 1."""
+    """A document that cannot be parsed. `field` is the path as far as it is known; `line` counts from 1, 0: unknown."""
 
     def __init__(self, reason: str, line: int = 0, field: str = "") -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class DocumentError(Exception):
 
 
 class TooManyDocuments(DocumentError):
-    """A file that nobody writes by hand and no tool writes like this: it is not read at all."""
+    """A file has more than MAX_DOCUMENTS documents; none of them is parsed."""
 
 
 class _NotJson(DocumentError):
@@ -49,7 +49,7 @@ class _NotJson(DocumentError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: its number among those that hold anything, its first line, and its value or why there is none."""
+    """A document: its number among the non-empty ones, its first line, and its value, or the error instead."""
 
     number: int
     line: int
@@ -58,9 +58,9 @@ class Document:
 
 
 def read_documents(text: str, is_json: bool) -> Iterator[Document]:
-    """All documents of a file that hold anything. One that cannot be read does not stop the others.
+    """All non-empty documents of a file. One that cannot be parsed does not stop the others.
 
-    Raises TooManyDocuments before the first one is read.
+    Raises TooManyDocuments before the first document.
     """
     if is_json or text.lstrip()[:1] == "{":
         try:
@@ -69,7 +69,7 @@ def read_documents(text: str, is_json: bool) -> Iterator[Document]:
         except _NotJson as error:
             if is_json:
                 yield Document(1, 1, error=error)
-                return  # and else it is YAML, which may also begin with a brace
+                return  # otherwise it is YAML, which may begin with a brace, too
         except DocumentError as error:
             yield Document(1, 1, error=error)
             return
@@ -118,37 +118,37 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise DocumentError("the key stands twice in one object", field=_name(key))
+                raise DocumentError("the key is in one object twice", field=_shown_key(key))
             seen.add(key)
     return values
 
 
-def _name(key: object) -> str:
-    """A key in a path or a reason: cut where it is long, and whatever type it has."""
+def _shown_key(key: object) -> str:
+    """A key as paths and reasons show it: shortened, whatever its type."""
     text = key if isinstance(key, str) else f"{key}"
     return text if len(text) <= MAX_KEY_LENGTH else f"{text[: MAX_KEY_LENGTH - 3]}..."
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise DocumentError(f"has {name}, which JSON does not know")
+    raise DocumentError(f"has {name}, which is not JSON")
 
 
 @dataclass(slots=True)
 class ValueAllowance:
-    """How many values the documents of a file may still come to, with their aliases expanded.
+    """How many more values the documents of a file may have, with their aliases expanded.
 
-    One for all documents: many small ones could else come to many times what the file says.
+    One for all documents: many small ones together could otherwise exceed the limit many times.
     """
 
     left: int
 
 
 @dataclass(slots=True)
-class _Frame:
+class _OpenNode:
     """A list or an object that is being built.
 
-    `key` is the key whose value comes next; `size` counts the values inside, with aliases expanded, and `odd` the keys
-    that are no text.
+    `key` is the key whose value comes next; `size` is the number of values inside, with aliases expanded;
+    `non_text_keys` counts the keys that are not text.
     """
 
     values: Any
@@ -156,12 +156,12 @@ class _Frame:
     key: Any = None
     has_key: bool = False
     size: int = 1
-    odd: int = 0
+    non_text_keys: int = 0
     merged: list[dict[Any, Any]] = field(default_factory=list)
 
 
 class _Builder:
-    """One document from its events, with aliases counted and double keys refused."""
+    """Builds one document from its events, counts aliases and rejects duplicate keys."""
 
     def __init__(self, text: str, line: int, allowance: ValueAllowance) -> None:
         self._loader = yaml.CSafeLoader(text)
@@ -169,7 +169,7 @@ class _Builder:
         self._line = line
         self._allowance = allowance
         self._anchors: dict[str, tuple[Any, int]] = {}
-        self._stack: list[_Frame] = []
+        self._stack: list[_OpenNode] = []
         self._root: Any = None
 
     def build(self) -> Any:
@@ -203,7 +203,9 @@ class _Builder:
                 self._pop(event)
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self._anchors:
-                    raise self._error(f"the alias *{_name(event.anchor)} names nothing that ends before it", event)
+                    raise self._error(
+                        f"the alias *{_shown_key(event.anchor)} refers to nothing that ends before it", event
+                    )
                 value, size = self._anchors[event.anchor]
                 self._put(value, size, None, event)
             elif isinstance(event, yaml.DocumentStartEvent):
@@ -213,34 +215,34 @@ class _Builder:
 
     def _error(self, reason: str, event: Any) -> DocumentError:
         path = ""
-        for frame in self._stack:
-            if isinstance(frame.values, list):
-                path += f"[{len(frame.values)}]"
-            elif frame.has_key:
-                path += f".{_name(frame.key)}"
+        for node in self._stack:
+            if isinstance(node.values, list):
+                path += f"[{len(node.values)}]"
+            elif node.has_key:
+                path += f".{_shown_key(node.key)}"
         return DocumentError(reason, self._line + event.start_mark.line, path.lstrip("."))
 
     def _push(self, values: Any, event: Any) -> None:
         if event.tag not in (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
-            raise self._error(f"the tag {_name(event.tag)} is not allowed", event)
+            raise self._error(f"the tag {_shown_key(event.tag)} is not allowed", event)
         if len(self._stack) == MAX_DEPTH:
             raise self._error(f"is nested deeper than {MAX_DEPTH} levels", event)
-        frame = self._stack[-1] if self._stack else None
-        if frame is not None and isinstance(frame.values, dict) and not frame.has_key:
+        node = self._stack[-1] if self._stack else None
+        if node is not None and isinstance(node.values, dict) and not node.has_key:
             raise self._error("a list or an object cannot be a key", event)
-        self._stack.append(_Frame(values, event.anchor))
+        self._stack.append(_OpenNode(values, event.anchor))
 
     def _pop(self, event: Any) -> None:
-        frame = self._stack.pop()
-        values = frame.values
-        # What is merged in gives way to the object's own keys, and what is merged later to what is merged earlier.
-        for merged in frame.merged:
+        node = self._stack.pop()
+        values = node.values
+        # The object's own keys win over merged ones, and keys that were merged earlier over later ones.
+        for merged in node.merged:
             for key, value in merged.items():
                 values.setdefault(key, value)
-        self._put(values, frame.size, frame.anchor, event, counted=True)
+        self._put(values, node.size, node.anchor, event, counted=True)
 
     def _put(self, value: Any, size: int, anchor: str | None, event: Any, *, counted: bool = False) -> None:
-        """A finished value into the list or object that it stands in."""
+        """Add a finished value to the list or object that contains it."""
         if not counted:
             self._allowance.left -= size
             if self._allowance.left < 0:
@@ -250,27 +252,27 @@ class _Builder:
         if not self._stack:
             self._root = value
             return
-        frame = self._stack[-1]
-        frame.size += size
-        if isinstance(frame.values, list):
-            frame.values.append(value)
-        elif frame.has_key:
-            if frame.key is _MERGE_KEY:
-                frame.merged.extend(self._merged(value, event))
+        node = self._stack[-1]
+        node.size += size
+        if isinstance(node.values, list):
+            node.values.append(value)
+        elif node.has_key:
+            if node.key is _MERGE_KEY:
+                node.merged.extend(self._merged(value, event))
             else:
-                frame.values[frame.key] = value
-            frame.has_key = False
+                node.values[node.key] = value
+            node.has_key = False
         else:
             if isinstance(value, (dict, list)):
                 raise self._error("a list or an object cannot be a key", event)
-            if value is not _MERGE_KEY and value in frame.values:
-                frame.key, frame.has_key = value, True
-                raise self._error("the key stands twice in one object", event)
-            frame.key, frame.has_key = value, True
+            if value is not _MERGE_KEY and value in node.values:
+                node.key, node.has_key = value, True
+                raise self._error("the key is in one object twice", event)
+            node.key, node.has_key = value, True
             if not isinstance(value, str) and value is not _MERGE_KEY:
-                frame.odd += 1
-                if frame.odd > MAX_NON_TEXT_KEYS:
-                    raise self._error(f"has more than {MAX_NON_TEXT_KEYS} keys that are no text; quote them", event)
+                node.non_text_keys += 1
+                if node.non_text_keys > MAX_NON_TEXT_KEYS:
+                    raise self._error(f"has more than {MAX_NON_TEXT_KEYS} keys that are not text; quote them", event)
 
     def _merged(self, value: Any, event: Any) -> list[dict[Any, Any]]:
         values = value if isinstance(value, list) else [value]
@@ -293,10 +295,10 @@ class _Builder:
         if tag in (_MERGE, "tag:yaml.org,2002:value"):
             return text  # a lone << or = is text
         if tag in _SCALAR_TAGS and len(text) > MAX_SCALAR_LENGTH:
-            reason = f"{_name(text)!r} cannot be read as {tag.rpartition(':')[2]}: it is too long; quote it"
+            reason = f"{_shown_key(text)!r} cannot be read as {tag.rpartition(':')[2]}: it is too long; quote it"
             raise self._error(reason, event)
         if tag not in _SCALAR_TAGS:
-            raise self._error(f"the tag {_name(tag)} is not allowed", event)
+            raise self._error(f"the tag {_shown_key(tag)} is not allowed", event)
         construct: Callable[[Any], Any] = self._loader.construct_object
         try:
             return construct(yaml.ScalarNode(tag, text, event.start_mark, event.end_mark))

@@ -1,7 +1,8 @@
-"""The files of a manifest folder, read again where they changed, with the last good reading of each kept in force.
+"""Reads the files of a manifest folder that changed, and keeps the last version of each that had no errors.
 
-Runs in a real thread and so uses the original os and time only (see `native`). Nothing here waits for ever: files are
-opened without blocking, and waiting for one to be written to its end is bounded.
+Runs in a native thread, so it uses unpatched os and time only (see `controller.base.native_threads`). Nothing here
+blocks for long: files are opened without blocking, and the wait for a file to be written completely is bounded. When to
+scan is decided in `source`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ SUFFIXES = (".yaml", ".yml", ".json")
 SUBFOLDERS = "subfolders"
 OTHER_FILES = "files with other endings than .yaml, .yml and .json in small letters"
 MAX_MANIFEST_BYTES = 64 << 20  # about 100,000 pods in JSON
-LARGE_BYTES = 1 << 20  # from here on the garbage collector would cost more than the reading itself
-WRITE_SETTLE_SECONDS = 0.02  # seconds without a write after which a file written in place counts as complete
-VANISHED_SECONDS = 0.03  # seconds after which a name that vanished is gone, and not just being replaced
-MAX_SETTLE_ROUNDS = 15  # rounds of waiting for files to settle; then they are read as they are
-RACY_NS = 2_000_000_000  # a file written so shortly before it was read may change again without its times changing
+LARGE_BYTES = 1 << 20  # from this size on, garbage collection would cost more than parsing
+WRITE_SETTLE_SECONDS = 0.02  # without a write, after which a file written in place counts as complete
+VANISHED_SECONDS = 0.03  # after which a missing file counts as deleted, not as being replaced
+MAX_SETTLE_ROUNDS = 15  # of waiting for files to be complete; then they are read as they are
+RACY_NS = 2_000_000_000  # a file read so soon after a write may change again with the same times
 
 
 class Fingerprint(NamedTuple):
-    """What changes when a file does."""
+    """Values of stat(2) that change when the file does."""
 
     device: int
     inode: int
@@ -43,9 +44,10 @@ class Fingerprint(NamedTuple):
 
 @dataclass(slots=True)
 class _File:
-    """What is known of one file.
+    """The state of one file.
 
-    `unit` is in force and as posted; `objects` is the last reading that counted, and `good` says that it had no errors.
+    `unit` is what the store has of it. `objects` is the parsed version that the unit's objects come from; `good` says
+    that it had no errors. `racy`: the file may have changed since without a change of its fingerprint.
     """
 
     fingerprint: Fingerprint | None = None
@@ -58,10 +60,10 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a look at the folder has found: the units that changed (None: gone).
+    """The result of one scan: the units that changed, None for a deleted file.
 
-    `reason` says why the folder cannot be read, "" when it can. `passed_over` counts what in it is not read, by what it
-    is.
+    `reason` says why the folder cannot be read, "" when it can. `passed_over` has the number of entries that are not
+    read, by SUBFOLDERS or OTHER_FILES.
     """
 
     units: Mapping[str, SourceUnit | None]
@@ -70,7 +72,7 @@ class Scan:
 
 
 class FolderReader:
-    """The state of one folder. For one thread; `stopping` ends a long scan early."""
+    """Scans one folder. For one thread; a scan ends early once `stopping` returns True."""
 
     def __init__(self, path: str, stopping: Callable[[], bool]) -> None:
         self._path = path
@@ -81,9 +83,9 @@ class FolderReader:
         self._passed_over: dict[str, int] = {}
 
     def scan(self) -> Scan:
-        """Look at all files and read those that changed. Never raises for what the folder holds or suffers."""
+        """Read the files that changed since the last scan. Problems of the folder are in the result; none is raised."""
         try:
-            present = self._settled()
+            present = self._complete_files()
         except OSError as error:
             return Scan({}, f"cannot be read: {error.strerror}; the last known objects stay in force")
         units: dict[str, SourceUnit | None] = {}
@@ -101,7 +103,7 @@ class FolderReader:
         return Scan(units, "", self._passed_over)
 
     def identity(self) -> tuple[int, int] | None:
-        """Which folder stands at the path now; None when there is none."""
+        """Device and inode of the folder that is at the path now; None when there is none."""
         try:
             found = self._os.stat(self._path)
         except OSError:
@@ -111,18 +113,19 @@ class FolderReader:
     def _where(self, name: str) -> str:
         return f"{self._path}/{name}"
 
-    def _settled(self) -> dict[str, Fingerprint | None]:
-        """The names and fingerprints, once no file is being written in place and no name has just vanished.
+    def _complete_files(self) -> dict[str, Fingerprint | None]:
+        """Names and fingerprints of all files, once no file is being written in place and none has just vanished.
 
-        An editor that saves by renaming, and a shell that redirects into a file, both leave a moment in which a policy
-        would be missing and its pods open. Raises OSError when the folder cannot be read.
+        An editor that saves by renaming, and a shell that redirects into a file, both leave a moment in which the file
+        is missing or incomplete. Taking that for real would remove a policy, and its pods would not be isolated. Raises
+        OSError when the folder cannot be read.
         """
-        waited_for_gone = False
+        waited_for_vanished = False
         present = self._list()
         for _ in range(MAX_SETTLE_ROUNDS):
-            wait = max((self._unsettled(name, found) for name, found in present.items()), default=0.0)
-            if self._files.keys() - present.keys() and not waited_for_gone:
-                wait, waited_for_gone = max(wait, VANISHED_SECONDS), True
+            wait = max((self._incomplete_for(name, found) for name, found in present.items()), default=0.0)
+            if self._files.keys() - present.keys() and not waited_for_vanished:
+                wait, waited_for_vanished = max(wait, VANISHED_SECONDS), True
             if not wait or self._stopping():
                 break
             self._time.sleep(wait)
@@ -145,7 +148,7 @@ class FolderReader:
         return {name: self._fingerprint(name) for name in names}
 
     def _fingerprint(self, name: str) -> Fingerprint | None:
-        """None for what cannot be looked at or is no regular file."""
+        """None for a file that cannot be examined or is not a regular file."""
         try:
             found = self._os.stat(self._where(name))
         except (OSError, ValueError):
@@ -154,8 +157,8 @@ class FolderReader:
             return None
         return Fingerprint(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
-    def _unsettled(self, name: str, found: Fingerprint | None) -> float:
-        """Seconds to wait for a file that changed; none for one renamed into the place of another, which is whole."""
+    def _incomplete_for(self, name: str, found: Fingerprint | None) -> float:
+        """Seconds to wait for a file that changed; 0 for one that was renamed over another, which is complete."""
         known = self._files.get(name)
         last = known.fingerprint if known else None
         if found is None or found == last or (last is not None and found.inode != last.inode):
@@ -164,7 +167,7 @@ class FolderReader:
         return WRITE_SETTLE_SECONDS - age if 0 <= age < WRITE_SETTLE_SECONDS else 0.0
 
     def _refresh(self, file: _File, name: str) -> None:
-        """Read a file again if it may have changed, and decide what of it is in force."""
+        """Read a file again if it may have changed, and set its unit."""
         fingerprint = self._fingerprint(name)
         if fingerprint is not None and fingerprint == file.fingerprint and not file.racy:
             return
@@ -174,8 +177,8 @@ class FolderReader:
         except (OSError, ValueError) as error:
             file.fingerprint, file.digest = None, b""  # tried again at every scan
             if isinstance(error, FileNotFoundError) and not self._os.path.lexists(self._where(name)):
-                return  # it went after it was listed; the next scan finds it gone, or replaced
-            self._keep(file, unreadable(where, _why(error)), where)
+                return  # deleted since it was listed; the next scan sees that, or a replacement
+            self._set_unit(file, unreadable(where, _reason(error)), where)
             return
         digest = blake2b(data, digest_size=16).digest()
         file.fingerprint = fingerprint
@@ -184,31 +187,34 @@ class FolderReader:
             return
         file.digest = digest
         if not data.strip() and file.objects.objects:
-            # What a redirection leaves before the first byte is written. Taking it for real would open the pods.
-            self._keep(file, unreadable(where, "is empty; delete the file if its objects shall go"), where)
+            # A shell's redirection leaves an empty file at first. Taking it for real would remove policies.
+            self._set_unit(file, unreadable(where, "is empty; delete the file to remove its objects"), where)
             return
-        with _uncollected(len(data) >= LARGE_BYTES):
-            reading = read_manifest(data, where, name.endswith(".json"))
-        self._keep(file, reading, where)
+        with _without_collection(len(data) >= LARGE_BYTES):
+            parsed = read_manifest(data, where, name.endswith(".json"))
+        self._set_unit(file, parsed, where)
 
-    def _keep(self, file: _File, reading: ParsedManifest, where: str) -> None:
-        """A good reading counts. A broken one leaves the last good one in force, whole.
+    def _set_unit(self, file: _File, parsed: ParsedManifest, where: str) -> None:
+        """Set the unit of a file that was read.
 
-        Where there never was a good one, what can be read counts, beside what could be read before.
+        A version without errors replaces the last one. After a version with errors, all objects of the last version
+        without errors stay; if there never was one, the objects that can be parsed are added to those parsed before.
         """
-        if not reading.has_errors:
-            file.unit = file.objects = reading.unit
+        if not parsed.has_errors:
+            file.unit = file.objects = parsed.unit
             file.good = True
         elif file.good:
-            note = Problem(where, "", "", f"its last good contents stay in force ({len(file.objects.objects)} objects)")
-            problems = (*reading.unit.problems, note)
-            file.unit = replace(file.objects, problems=problems, total_problems=reading.unit.problem_count + 1)
+            note = Problem(
+                where, "", "", f"its last version without errors stays in force ({len(file.objects.objects)} objects)"
+            )
+            problems = (*parsed.unit.problems, note)
+            file.unit = replace(file.objects, problems=problems, total_problems=parsed.unit.problem_count + 1)
         else:
-            merged = {(one.kind, one.name): one for one in (*file.objects.objects, *reading.unit.objects)}
-            file.unit = file.objects = replace(reading.unit, objects=tuple(merged.values()))
+            merged = {(one.kind, one.name): one for one in (*file.objects.objects, *parsed.unit.objects)}
+            file.unit = file.objects = replace(parsed.unit, objects=tuple(merged.values()))
 
     def _read(self, name: str) -> tuple[bytes, Fingerprint]:
-        """A file's bytes. Raises OSError or ValueError, with words for the operator."""
+        """A file's bytes and fingerprint. Raises OSError, or ValueError with a reason for the operator."""
         path = self._where(name)
         # Without blocking: opening a FIFO would wait for a writer.
         descriptor = self._os.open(path, self._os.O_RDONLY | self._os.O_NONBLOCK | self._os.O_CLOEXEC)
@@ -230,13 +236,13 @@ class FolderReader:
 
 
 @contextmanager
-def _uncollected(wanted: bool) -> Iterator[None]:
-    """Without cyclic garbage collection, where `wanted`.
+def _without_collection(large: bool) -> Iterator[None]:
+    """Run the block without cyclic garbage collection if the file is `large`.
 
-    It would look at all of a large world again and again while that grows, holding up every thread, and documents have
-    no cycles. When two folders overlap, the one that found it enabled enables it again.
+    Collection would traverse all objects again and again while their number grows, and stop every thread meanwhile;
+    documents have no cycles. When two folders are read at once, the one that disabled collection enables it again.
     """
-    enabled = wanted and gc.isenabled()
+    enabled = large and gc.isenabled()
     if enabled:
         gc.disable()
     try:
@@ -246,9 +252,9 @@ def _uncollected(wanted: bool) -> Iterator[None]:
             gc.enable()
 
 
-def _why(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "is a symbolic link to a file that does not exist"  # the name itself is there
+        return "is a symbolic link to a file that does not exist"  # the name itself exists
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""From the bytes of one manifest file to objects and problems. Reads no file and knows no folder."""
+"""Parses the bytes of one manifest file into objects and problems. No files are read here, no folders known."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from controller.sources.folder.documents import Document, DocumentError, TooMany
 from controller.sources.unit import SourceUnit
 from flows.parse.objects import PARSERS, ParsedObject, ParseError, parse_object
 
-MAX_LIST_DEPTH = 10  # lists inside lists; kubectl makes one
-MAX_OBJECTS = 250_000  # of a file; more than twice as many pods as one file of the greatest size holds
-MAX_FILE_PROBLEMS = 100  # of a file that are told one by one
+MAX_LIST_DEPTH = 10  # of lists inside lists; kubectl makes one level
+MAX_OBJECTS = 250_000  # in one file; more than twice the pods that fit into MAX_MANIFEST_BYTES
+MAX_FILE_PROBLEMS = 100  # of one file; the rest is only counted
 MAX_REASON_LENGTH = 400  # characters
-MAX_IGNORED_KINDS = 20  # of a file that are counted by name when they are none of ours
+MAX_IGNORED_KINDS = 20  # of one file that are counted by name; the others together
 OTHER_KINDS = "objects of other kinds"
 _LISTS = frozenset({"List", *(f"{kind}List" for _, kind in PARSERS)})
 _NEAR_LISTS = {kind.lower(): kind for kind in _LISTS}
@@ -23,16 +23,16 @@ _NEAR_LISTS = {kind.lower(): kind for kind in _LISTS}
 
 @dataclass(frozen=True, slots=True)
 class ParsedManifest:
-    """What was read of a file. `has_errors`: it has errors, so that a good earlier reading is to be preferred."""
+    """A parsed file. With `has_errors` the last version of the file that had none is to be preferred."""
 
     unit: SourceUnit
     has_errors: bool
 
 
 def read_manifest(data: bytes, where: str, is_json: bool) -> ParsedManifest:
-    """All objects of a file that can be used at all, and everything that is wrong in it.
+    """All objects of a file that can be parsed, and all its problems. Never raises.
 
-    `where` is the file's name for people.
+    `where` is the file's path as messages show it.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -54,57 +54,59 @@ def read_manifest(data: bytes, where: str, is_json: bool) -> ParsedManifest:
 
 
 class ManifestProblems:
-    """What is wrong in one file: the first ones one by one, and then how many more there are; and what is ignored."""
+    """The problems of one file, the first MAX_FILE_PROBLEMS listed and the others counted, and its ignored objects."""
 
     def __init__(self, where: str) -> None:
         self.count = 0
-        self.ignored: dict[str, int] = {}  # objects that are none of our kinds, by what they are
+        self.ignored: dict[str, int] = {}  # number of objects of other kinds, by kind and version
         self._where = where
         self._first: list[Problem] = []
 
     def add(self, where: str, key: str, path: str, reason: str) -> None:
-        """One more."""
+        """Add a problem."""
         self.count += 1
         if self.count <= MAX_FILE_PROBLEMS:
-            self._first.append(Problem(where, key, _cut(path), _cut(reason)))
+            self._first.append(Problem(where, key, _shortened(path), _shortened(reason)))
 
-    def ignore(self, raw: object) -> None:
-        """An object that is none of ours, and whose kind and version are texts."""
-        name = _cut(printable(f"{raw['kind']} ({raw['apiVersion']})")) if isinstance(raw, dict) else OTHER_KINDS
+    def ignore(self, document: object) -> None:
+        """Count an object of a kind that Headgate does not read; its kind and version are texts."""
+        name = OTHER_KINDS
+        if isinstance(document, dict):
+            name = _shortened(printable(f"{document['kind']} ({document['apiVersion']})"))
         if name not in self.ignored and len(self.ignored) >= MAX_IGNORED_KINDS:
             name = OTHER_KINDS
         self.ignored[name] = self.ignored.get(name, 0) + 1
 
     def listed(self) -> tuple[Problem, ...]:
-        """What is said of them."""
+        """The listed problems, and one that gives the number of the others."""
         more = self.count - len(self._first)
         rest = (Problem(self._where, "", "", f"and {more} more problems in this file"),) if more else ()
         return (*self._first, *rest)
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= MAX_REASON_LENGTH else f"{text[: MAX_REASON_LENGTH - 3]}..."
 
 
 def unreadable(where: str, reason: str) -> ParsedManifest:
-    """The reading of a file of which nothing can be read."""
+    """The result for a file of which nothing can be read, and why."""
     return ParsedManifest(SourceUnit((), (Problem(where, "", "", reason),)), True)
 
 
 def _read_document(document: Document, where: str, objects: list[ParsedObject], problems: ManifestProblems) -> None:
     if document.error is not None:
-        _add(problems, where, document, document.error)
+        _add_error(problems, where, document, document.error)
         return
     try:
         for prefix, raw in list_items(document.value):
             _read_object(raw, where, prefix, objects, problems)
     except DocumentError as error:
-        _add(problems, where, document, error)
+        _add_error(problems, where, document, error)
 
 
-def _add(problems: ManifestProblems, where: str, document: Document, error: DocumentError) -> None:
+def _add_error(problems: ManifestProblems, where: str, document: Document, error: DocumentError) -> None:
     at = f" (line {error.line})" if error.line > document.line else ""
-    problems.add(where, "", printable(error.field), _cut(printable(error.reason)) + at)
+    problems.add(where, "", printable(error.field), _shortened(printable(error.reason)) + at)
 
 
 def _read_object(raw: object, where: str, prefix: str, objects: list[ParsedObject], problems: ManifestProblems) -> None:
@@ -123,14 +125,14 @@ def _read_object(raw: object, where: str, prefix: str, objects: list[ParsedObjec
 
 
 def join_path(prefix: str, path: str) -> str:
-    """A field's path inside a list's item."""
+    """The path of a field inside an item of a list: `items[3]` and `spec` give `items[3].spec`."""
     return f"{prefix}.{path}" if prefix and path else prefix or path
 
 
 def list_items(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
-    """The objects of a List (PodList, ...) with their place in it, like `items[3]`; any other object as it is.
+    """The objects of a List (PodList, ...), each with its path in it, like `items[3]`; else the object itself.
 
-    The items of a typed list need not say what they are. Raises DocumentError for a list that is none.
+    Items of a typed list need no apiVersion and kind. Raises DocumentError for a malformed list.
     """
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or not isinstance(kind, str) or not kind.endswith("List"):
@@ -140,7 +142,7 @@ def list_items(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
         return
     items = raw.get("items")
     if kind not in _LISTS and not isinstance(items, list):
-        yield prefix, raw  # some other kind that is called a list
+        yield prefix, raw  # a kind of another API whose name ends with List
         return
     if items is not None and not isinstance(items, list):
         raise DocumentError("must be a list", field=join_path(prefix, "items"))
@@ -153,14 +155,14 @@ def list_items(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
 
 
 def _last_of_each(objects: list[ParsedObject], where: str, problems: ManifestProblems) -> list[ParsedObject]:
-    """An object that stands twice in a file counts as it stands last, as if applied in order; that is reported."""
+    """Of an object that is in a file twice the last one wins, as if applied in order; a problem is added."""
     last = {(found.kind, found.name): found for found in objects}
     if len(last) == len(objects):
         return objects
     seen = set()
     for found in objects:
-        identity = (found.kind, found.name)
-        if identity in seen:
-            problems.add(where, str(found), "", "stands in this file more than once; the last one counts")
-        seen.add(identity)
+        object_id = (found.kind, found.name)
+        if object_id in seen:
+            problems.add(where, str(found), "", "is in this file more than once; the last one takes precedence")
+        seen.add(object_id)
     return list(last.values())

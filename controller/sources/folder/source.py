@@ -1,7 +1,7 @@
-"""A folder of manifests as a source: watched, read in a real thread, and handed to the store.
+"""A folder of manifests as a source: watched and scanned in native threads, its units passed to the store.
 
-Files ending in .yaml, .yml or .json are read, those whose name starts with a dot are not, and neither are subfolders,
-as with `kubectl apply -f DIR`. How one file is read stands in `folder` and `manifest`.
+Files that end in .yaml, .yml or .json are read; names that start with a dot and subfolders are not, as with
+`kubectl apply -f DIR`. See `files` for scanning the folder, `manifest` for parsing one file; neither is done here.
 """
 
 from __future__ import annotations
@@ -28,19 +28,17 @@ from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
 from controller.sources.unit import SourceUnit
 
-RESCAN_SECONDS = (
-    10.0  # seconds after which the folder is looked at without being told: watching misses what symlinks lead to
-)
-FOLDER_CHANGED = -1  # a request to look again that nobody waits for
+RESCAN_SECONDS = 10.0  # between scans without a notification: inotify does not see the targets of symlinks change
+FOLDER_CHANGED = -1  # a request for a scan that no caller waits for
 FOLDER_STOP_SECONDS = 1.0
-MAX_IGNORED_NAMES = 50  # kinds that are counted by name
-_FOLDER = ""  # the unit that holds what is wrong with the folder itself
-_OUR_FAULT = "could not be read because of an error in Headgate, please report it: "
+MAX_IGNORED_NAMES = 50  # kinds that are counted by name; the others together
+_FOLDER = ""  # the unit that has the problem of the folder itself
+_INTERNAL_ERROR = "could not be read because of an error in Headgate, please report it: "
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """A finished scan, and the requests that it answers."""
+    """The result of a scan, and the numbers of the requests that it answers."""
 
     units: Mapping[str, SourceUnit | None]
     reason: str
@@ -56,7 +54,7 @@ class ManifestFolder:
         self._store = store
         self._rescan = rescan
         self._stopping = unpatched("threading").Event()
-        # A request number, CHANGED, or None to end; the original's put never blocks and may be called from any thread.
+        # A request number, FOLDER_CHANGED, or None to end. Unpatched: put never blocks and works from any thread.
         self._requests = unpatched("queue").SimpleQueue()
         self._no_request = unpatched("queue").Empty
         self._results: Mailbox[_Result] = Mailbox()
@@ -72,9 +70,9 @@ class ManifestFolder:
         store.add(self)
 
     def start(self) -> None:
-        """Begin to read and watch. Raises SourceError when the folder is not there or cannot be read."""
+        """Begin to scan and watch. Raises SourceError when the folder does not exist or cannot be read."""
         _check(self.path)
-        # Its debug messages would take logging's lock, a green one under eventlet, from a real thread.
+        # Its debug messages would take logging's lock, a green one under eventlet, from a native thread.
         logging.getLogger("watchfiles").disabled = True
         logging.getLogger("watchfiles.main").disabled = True
         self._receiver = watched("manifests", self._receive)
@@ -86,7 +84,7 @@ class ManifestFolder:
             native.start()
 
     def stop(self) -> None:
-        """End the threads. A read that hangs is left behind after a second."""
+        """End the threads. A thread whose read hangs is left behind after a second."""
         if self._stopping.is_set():
             return
         for thread in (*self._natives, *filter(None, (self._receiver,))):
@@ -105,11 +103,11 @@ class ManifestFolder:
             event.set()
 
     def state(self) -> SourceState:
-        """How it is doing now."""
+        """The state now."""
         return self._state
 
     def reread(self, timeout: float) -> None:
-        """Look at the folder now. Raises TimeoutError when that takes longer than `timeout` seconds."""
+        """Scan the folder now. Raises TimeoutError when that takes longer than `timeout` seconds."""
         number = next(self._numbers)
         done = self._waiting[number] = threading.Event()
         self._requests.put(number)
@@ -119,7 +117,7 @@ class ManifestFolder:
         finally:
             del self._waiting[number]
 
-    # -- on the hub's side -------------------------------------------------------------------------------------------
+    # -- in a thread of the hub --------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
         while (result := self._results.get()) is not None:
@@ -134,7 +132,7 @@ class ManifestFolder:
             synced = self._state.synced or not result.reason
             current_at = self._state.current_at if result.reason else time.monotonic()
             problems = sum(self._problems.values())
-            ignored = _most(self._ignored + Counter(result.passed_over))
+            ignored = _largest(self._ignored + Counter(result.passed_over))
             self._state = SourceState(self.path, "manifests", synced, current_at, problems, result.reason, ignored)
             self._store.apply(self, units, now=True)
             if synced:
@@ -150,23 +148,23 @@ class ManifestFolder:
             self._ignored_of[name] = found
         self._ignored = +self._ignored
 
-    # -- in real threads ---------------------------------------------------------------------------------------------
+    # -- in native threads -------------------------------------------------------------------------------------------
 
     def _scan(self) -> None:
-        """Look at the folder at once, when asked, when told of a change, and now and then."""
+        """Scan the folder at once, then after each request or change, and every RESCAN_SECONDS."""
         requests: list[int] = []
         while not self._stopping.is_set():
             try:
                 scan = self._folder.scan()
                 result = _Result(scan.units, scan.reason, tuple(requests), scan.passed_over)
             except Exception as error:  # noqa: BLE001 - without this thread nothing would be read ever again
-                result = _Result({}, f"{_OUR_FAULT}{type(error).__name__}: {error}", tuple(requests), {})
+                result = _Result({}, f"{_INTERNAL_ERROR}{type(error).__name__}: {error}", tuple(requests), {})
             if not self._stopping.is_set():
                 self._results.put(result)
             requests = self._next_requests()
 
     def _next_requests(self) -> list[int]:
-        """Wait for a request, and take all others that are there: one scan that starts now answers them all."""
+        """Wait for a request and take all others that are queued: one scan that starts now answers them all."""
         found: list[int] = []
         try:
             request = self._requests.get(timeout=self._rescan)
@@ -178,18 +176,18 @@ class ManifestFolder:
             return found
 
     def _watch(self) -> None:
-        """Ask for a scan whenever something happens in the folder, which may vanish, come back or be another one."""
+        """Request a scan whenever something changes in the folder, which may be deleted, created again or replaced."""
         while not self._stopping.is_set():
             identity = self._folder.identity()
-            # No folder, or no watches left on this machine (RuntimeError): the scans that nobody asked for go on.
+            # No folder, or no inotify watches left on this machine (RuntimeError): the periodic scans go on.
             with suppress(OSError, RuntimeError):
                 self._watch_one(identity)
             self._stopping.wait(0.5)
 
     def _watch_one(self, identity: tuple[int, int] | None) -> None:
-        """Watch until the folder is another one.
+        """Watch until another folder is at the path.
 
-        The first turn asks for a scan in any case: what came before the watch was not seen.
+        The first round requests a scan in any case: changes before the watch began were not seen.
         """
         first = True
         for changes in watchfiles.watch(
@@ -210,15 +208,15 @@ class ManifestFolder:
                 return
 
 
-def _most(ignored: Counter[str]) -> tuple[tuple[str, int], ...]:
-    """What there is most of by name, and the others as one."""
+def _largest(ignored: Counter[str]) -> tuple[tuple[str, int], ...]:
+    """The largest counts by name, and the sum of the others."""
     found = sorted(ignored.items(), key=lambda one: (-one[1], one[0]))
     rest = sum(number for _, number in found[MAX_IGNORED_NAMES:])
     return (*found[:MAX_IGNORED_NAMES], *([(OTHER_KINDS, rest)] if rest else []))
 
 
 def _check(path: str) -> None:
-    """Raises SourceError with what to do when there is no such folder, or it cannot be listed."""
+    """Raises SourceError, with what to do, when there is no such folder or it cannot be listed."""
     if not os.path.lexists(path):
         raise SourceError(f"manifest folder {path} does not exist: create it (mkdir -p {path}) or name another one")
     if not os.path.isdir(path):

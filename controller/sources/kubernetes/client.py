@@ -1,7 +1,7 @@
-"""Talking to a Kubernetes API server: credentials, TLS and requests, with raw JSON.
+"""Requests to a Kubernetes API server, with its credentials and TLS. Bodies are plain JSON values.
 
-Credentials, TLS and the connection pool are the official client's; its models are not used. What is asked for and what
-becomes of the answers is not decided here.
+Credentials, TLS and the connection pool come from the official client; its models are not used. What is requested, and
+what answers mean, does not belong here.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from controller.sources.source import SourceError
 
 JSON_TYPE = "application/json"
 API_CONNECT_SECONDS = 5.0
-API_READ_SECONDS = 30.0  # between two parts of an answer
-RENEW_SECONDS = 10.0  # credentials are not read again more often because of lost connections
+API_READ_SECONDS = 30.0  # for each part of an answer
+RENEW_SECONDS = 10.0  # between two readings of the credentials after lost connections
 MAX_POOLED_CONNECTIONS = 16
-# A peer that has vanished is noticed after 10 + 3 * 5 seconds, one that takes nothing after 20.
+# A server that is gone is noticed after 10 + 3 * 5 seconds, one that accepts no data after 20.
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -51,9 +51,9 @@ SOCKET_OPTIONS = [
 
 
 class Api:
-    """Requests to one API server. Thread-safe; `load` comes first.
+    """Requests to one API server. Thread-safe; call `load` first.
 
-    `source` is a kubeconfig file, whose current context counts, or IN_CLUSTER.
+    `source` is a kubeconfig file, of which the current context is used, or IN_CLUSTER.
     """
 
     def __init__(self, source: str) -> None:
@@ -72,7 +72,7 @@ class Api:
         self._loaded_at = time.monotonic()
         try:
             self._client = _client(self.source)
-        except Exception as error:  # noqa: BLE001 - the library checks no types: anything can come of a wrong file
+        except Exception as error:  # noqa: BLE001 - the library checks no types: a wrong file may raise anything
             what = printable(str(error) or type(error).__name__)[:MAX_REASON]
             if self.source == IN_CLUSTER:
                 raise SourceError(f"a pod's credentials are not here ({what}): give --kubeconfig FILE") from None
@@ -81,22 +81,22 @@ class Api:
     def get(
         self, path: str, query: Mapping[str, str], accept: str = JSON_TYPE, timeout: float = API_READ_SECONDS
     ) -> Any:
-        """The object that a GET answers. `timeout` in seconds bounds each wait for a part of it. Raises ApiError."""
+        """GET an object. `timeout` in seconds bounds the wait for each part of the answer. Raises ApiError."""
         body = body_of(self._request("GET", path, query, {"Accept": accept}, None, timeout))
         return decode(body) if len(body) < WATCH_READ_BYTES else offload(decode, body)
 
     def send(self, method: str, path: str, body: object, kind: str = JSON_TYPE) -> None:
-        """Write an object. Raises ApiError."""
+        """Write an object: POST or PATCH. Raises ApiError."""
         headers = {"Accept": JSON_TYPE, "Content-Type": kind}
         body_of(self._request(method, path, {}, headers, json.dumps(body).encode(), API_READ_SECONDS))
 
     def watch(self, path: str, query: Mapping[str, str], timeout: float, silence: float) -> WatchStream:
-        """Open a watch, within `timeout` seconds; silence of more than `silence` seconds ends it. Raises ApiError."""
+        """Open a watch within `timeout` seconds; it fails after `silence` seconds without a line. Raises ApiError."""
         whole = {**query, "watch": "1", "allowWatchBookmarks": "true"}
         return WatchStream(self._request("GET", path, whole, {"Accept": JSON_TYPE}, None, timeout), silence)
 
     def drop_idle(self) -> None:
-        """Close the connections that wait to be used again: they may be dead without knowing."""
+        """Close the idle connections of the pool: they may be dead without an error."""
         self._client.rest_client.pool_manager.clear()
 
     def _request(
@@ -108,7 +108,7 @@ class Api:
         body: bytes | None,
         read: float,
     ) -> urllib3.BaseHTTPResponse:
-        """The answer, when it is a good one. When a token is no longer taken, it is read again, once."""
+        """The answer to a request. After 401 Unauthorized the credentials are read again, once. Raises ApiError."""
         target = f"{path}?{urlencode(query)}" if query else path
         client = self._client
         try:
@@ -116,7 +116,7 @@ class Api:
         except ApiError as error:
             if error.status == 0:
                 self.drop_idle()
-                self._renew(client, RENEW_SECONDS)  # for the next try: certificates may have been exchanged
+                self._renew(client, RENEW_SECONDS)  # for the next request: certificates may have been replaced
                 raise
             if error.status != UNAUTHORIZED or not self._renew(client, 0.0):
                 raise
@@ -144,16 +144,16 @@ class Api:
         return response
 
     def _credentials(self, client: Any, target: str, method: str) -> dict[str, str]:
-        """Headers that say who we are; for them the official client runs plugins and reads token files when due."""
+        """The headers that authenticate us. The official client runs plugins and reads token files when due."""
         headers: dict[str, str] = {}
         with self._lock:
             client.update_params_for_auth(headers, [], ["BearerToken"], target, method, None)
         return {name: value.strip() for name, value in headers.items()}
 
     def _renew(self, old: Any, pause: float) -> bool:
-        """Read the credentials again, if that was not done since `old`, nor in the last `pause` seconds.
+        """Read the credentials again, unless they were read since `old` was, or in the last `pause` seconds.
 
-        True when there may be new ones. Should they be half written, the old ones stay.
+        True when there may be new ones. Incomplete files leave the old credentials in use.
         """
         with self._lock:
             if self._client is not old:
@@ -168,7 +168,7 @@ class Api:
 
 
 def _client(source: str) -> Any:
-    """An ApiClient of the official library, which only who needs it imports: its older releases load every model."""
+    """An ApiClient of the official library, imported here only: its older releases load every model."""
     from kubernetes.client import ApiClient, Configuration
     from kubernetes.config import load_incluster_config, load_kube_config
 
@@ -179,7 +179,7 @@ def _client(source: str) -> Any:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
         with open(os.path.expanduser(source), encoding="utf-8"):
-            pass  # for a plainer error than the library's
+            pass  # raises a plainer error than the library
         load_kube_config(  # type: ignore[no-untyped-call]
             config_file=os.path.expanduser(source), client_configuration=configuration, persist_config=False
         )

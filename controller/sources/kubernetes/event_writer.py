@@ -1,7 +1,8 @@
-"""Events on policies that are not, or not wholly, in force: the only thing that Headgate writes to a Kubernetes API.
+"""Writes Kubernetes Events on policies that are not realized: the only thing that Headgate writes to an API server.
 
-`kubectl describe networkpolicy` shows them beside the policy. One event stands for one reason of one policy: when it
-comes again, or goes on for long, the event's series counts on. Writing is slow on purpose and never holds up anything.
+`kubectl describe networkpolicy` shows them beside the policy. There is one event for each reason of a policy; when the
+reason recurs or lasts, the count of the event's series grows (API events.k8s.io/v1). Writing is rate-limited, and no
+other part of Headgate waits for it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from flows.cluster.model import Key
 EVENTS_API = "events.k8s.io/v1"
 CONTROLLER = "headgate.dev/controller"
 REASON, ACTION = "NotInForce", "Enforce"
-MAX_NOTE = 1024  # bytes; the API takes no more
-MAX_NAME = 200  # of a policy in an event's name
-MAX_BURST, EVENTS_PER_SECOND = 20, 0.5  # events that may be written at once, and in the long run
-RECUR_SECONDS = 60.0  # before a reason that went and came back counts again
+MAX_NOTE = 1024  # bytes, a limit of the API
+MAX_NAME = 200  # characters of the policy's name in the event's
+MAX_BURST, EVENTS_PER_SECOND = 20, 0.5  # a token bucket: its size, and its rate
+RECUR_SECONDS = 60.0  # after which a reason that ceased and recurred is written again
 POLICY_SECONDS = 10.0  # between two events on one policy
-REPEAT_SECONDS = 1800.0  # after which a reason that still holds counts again: the server keeps events for an hour
+REPEAT_SECONDS = 1800.0  # after which a lasting reason is written again: the server keeps events for an hour
 FORBIDDEN_SECONDS = 300.0
 FIRST_WRITE_PAUSE, LONGEST_WRITE_PAUSE = 1.0, 60.0
 MAX_REMEMBERED_REASONS = 4096  # reasons
@@ -41,7 +42,7 @@ log = structlog.get_logger("headgate")
 
 
 class ObjectReference(NamedTuple):
-    """The object that an event is on."""
+    """The object that an event is about."""
 
     version: str
     kind: str
@@ -52,15 +53,15 @@ class ObjectReference(NamedTuple):
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of one reason: how often, when, and whether it has gone since."""
+    """The event of one reason: its count, the time.monotonic() of the last write, whether the reason ceased since."""
 
     count: int
     at: float
-    gone: bool = False
+    ceased: bool = False
 
 
 class EventWriter:
-    """Writes in a thread of its own. `find` tells the object behind a policy, None for one that is not in this API."""
+    """Writes in a thread of its own. `find` gives the API object of a policy, None if this API server has none."""
 
     def __init__(self, api: Api, find: Callable[[Key], ObjectReference | None]) -> None:
         self._api = api
@@ -78,29 +79,29 @@ class EventWriter:
         self._thread = watched("kubernetes-events", self._run)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what was not written yet is not written."""
+        """End the thread; events that are due are not written."""
         self._thread.release()
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
 
     def report(self, reasons: Mapping[Key, str]) -> None:
-        """All policies that are not wholly in force now, each with the reason in words. Never blocks."""
+        """Set the policies that are not realized now, each with the reason in words. Never blocks."""
         with self._condition:
             if reasons == self._reasons:
                 return
             self._reasons = dict(reasons)
             for (key, reason), written in self._written.items():
-                written.gone = written.gone or self._reasons.get(key) != reason
+                written.ceased = written.ceased or self._reasons.get(key) != reason
             self._last = {key: at for key, at in self._last.items() if key in self._reasons}
             self._condition.notify_all()
 
     def idle(self) -> bool:
-        """Nothing is to be written now."""
+        """Whether no event is due now."""
         with self._condition:
             due = self._next()
             return not self._writing and (due is None or due[0] > time.monotonic())
@@ -123,7 +124,7 @@ class EventWriter:
             self._writing = False
 
     def _next(self) -> tuple[float, Key, str] | None:
-        """What to write first, and when."""
+        """The next event to write: its time.monotonic(), policy and reason; None when there is none."""
         now = time.monotonic()
         self._tokens = min(float(MAX_BURST), self._tokens + (now - self._filled_at) * EVENTS_PER_SECOND)
         self._filled_at = now
@@ -140,7 +141,7 @@ class EventWriter:
         written = self._written.get((key, reason))
         if written is None:
             return rested
-        return max(rested, written.at + (RECUR_SECONDS if written.gone else REPEAT_SECONDS))
+        return max(rested, written.at + (RECUR_SECONDS if written.ceased else REPEAT_SECONDS))
 
     def _write(self, key: Key, reason: str) -> None:
         policy = self._find(key)
@@ -176,7 +177,7 @@ class EventWriter:
         self._not_before = time.monotonic() + pause
 
     def _send(self, policy: ObjectReference, reason: str, count: int) -> None:
-        """Write an event, or count on where it stands already: after a restart of ours it has the same name."""
+        """Create an event, or raise the count of an existing one: it has the same name after a restart of Headgate."""
         path = f"/apis/{EVENTS_API}/namespaces/{policy.namespace}/events"
         event = self._event(policy, reason)
         name = event["metadata"]["name"]
@@ -193,7 +194,7 @@ class EventWriter:
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
-            self._api.send("POST", path, event)  # the server has forgotten it
+            self._api.send("POST", path, event)  # the server has expired it
 
     def _event(self, policy: ObjectReference, reason: str) -> dict[str, Any]:
         digest = hashlib.blake2b("\0".join((*policy, reason)).encode(), digest_size=8).hexdigest()

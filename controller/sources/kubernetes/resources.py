@@ -1,4 +1,4 @@
-"""What is read from a Kubernetes API, and how its lists and watch events become units for the store. No connections."""
+"""The resources that Headgate reads from a Kubernetes API, and the parsing of lists and watch events. No requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.parse.objects import ParseError, parse_object
 
 
 class Resource(NamedTuple):
-    """One kind of object. `optional`: the server need not have it."""
+    """One kind of object. `optional`: a server without it is no problem."""
 
     group: str  # the beginning of its path
     plural: str
@@ -25,11 +25,11 @@ class Resource(NamedTuple):
 
     @property
     def path(self) -> str:
-        """All of them, in all namespaces."""
+        """The path of the objects of all namespaces."""
         return f"{self.group}/{self.plural}"
 
     def object_path(self, name: str) -> str:
-        """One of them; `name` is `namespace/name` or just a name."""
+        """The path of one object; `name` is `namespace/name`, or `name` for objects without a namespace."""
         namespace, slash, last = name.rpartition("/")
         return f"{self.group}/namespaces/{namespace}/{self.plural}/{last}" if slash else f"{self.path}/{last}"
 
@@ -46,14 +46,14 @@ RESOURCES = (
 
 
 class Version(NamedTuple):
-    """Which state of which object: resourceVersion, which grows with every change in the cluster, and UID."""
+    """Version of an object: its resourceVersion, which grows with every change in the cluster, and its UID."""
 
     number: int
     uid: str
 
 
 class ObjectChange(NamedTuple):
-    """An object that came or changed, or with None went. `name` is `namespace/name` or just a name."""
+    """A new or changed object, or a deleted one with `unit` None. `name` is `namespace/name` or `name`."""
 
     name: str
     version: Version
@@ -61,23 +61,23 @@ class ObjectChange(NamedTuple):
 
 
 class Bookmark(NamedTuple):
-    """The server's word that everything up to here was sent."""
+    """A watch event that says that every change up to resourceVersion `number` was sent."""
 
     number: int
 
 
 class ListPage(NamedTuple):
-    """A part of a list: up to which change it tells, its raw objects, and where the next part begins, "" at the end."""
+    """One page of a list: the list's resourceVersion, its items as JSON, the `continue` token, "" on the last page."""
 
     number: int
     items: list[Any]
     token: str
 
 
-def list_page(raw: Any) -> ListPage:
-    """A list as the server sent it. Raises ApiError."""
-    metadata = _object(_object(raw, "list").get("metadata"), "metadata")
-    items = raw.get("items") or []
+def list_page(body: Any) -> ListPage:
+    """Parse the answer to a list request. Raises ApiError."""
+    metadata = _object(_object(body, "list").get("metadata"), "metadata")
+    items = body.get("items") or []
     if not isinstance(items, list):
         raise ApiError(0, "the server sent no list where one is due")
     return ListPage(number_of(metadata), items, str(metadata.get("continue") or ""))
@@ -88,20 +88,20 @@ def read_versions(page: ListPage) -> dict[str, Version]:
     return dict(map(identify, page.items))
 
 
-def read_items(resource: Resource, server: str, page: ListPage, known: Mapping[str, Version]) -> list[ObjectChange]:
-    """What differs from `known`; nothing else is parsed. Raises ApiError."""
+def read_items(resource: Resource, server: str, page: ListPage, before: Mapping[str, Version]) -> list[ObjectChange]:
+    """The objects whose version differs from `before`; the others are not parsed. Raises ApiError."""
     changes = []
     for item in page.items:
         name, version = identify(item)
-        if known.get(name) != version:
-            # Lists say only once what they hold.
+        if before.get(name) != version:
+            # Items of a list have no apiVersion and kind of their own.
             whole = {"apiVersion": resource.version, "kind": resource.kind, **item}
             changes.append(ObjectChange(name, version, read_unit(resource, server, name, whole)))
     return changes
 
 
 def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list[ObjectChange | Bookmark]:
-    """The events of a watch. Raises ApiError for what is none, and for the error that ends a watch."""
+    """Parse lines of a watch. Raises ApiError for a malformed line, and for an ERROR event with its status code."""
     found: list[ObjectChange | Bookmark] = []
     for line in lines:
         try:
@@ -123,7 +123,7 @@ def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list
 
 
 def read_unit(resource: Resource, server: str, name: str, raw: object) -> SourceUnit:
-    """One object with what is wrong in it."""
+    """Parse one object; its problems are in the unit."""
     where = server + resource.object_path(name)
     try:
         found = parse_object(raw)
@@ -135,7 +135,7 @@ def read_unit(resource: Resource, server: str, name: str, raw: object) -> Source
 
 
 def identify(raw: object) -> tuple[str, Version]:
-    """The name and version of an object. Raises ApiError when it has none."""
+    """Name and version of an object. Raises ApiError when it has none."""
     metadata = _object(_object(raw, "object").get("metadata"), "metadata")
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or not name:
@@ -145,7 +145,7 @@ def identify(raw: object) -> tuple[str, Version]:
 
 
 def number_of(metadata: Mapping[str, Any]) -> int:
-    """The resourceVersion, which every API server that keeps its objects in etcd gives as a growing decimal number."""
+    """The resourceVersion: API servers that keep objects in etcd give a decimal number that grows. Raises ApiError."""
     text = str(metadata.get("resourceVersion") or "")
     if not text.isdecimal():
         raise ApiError(0, f"the server sent the resourceVersion {printable(text)[:40]!r}, which is no number")

@@ -1,4 +1,4 @@
-"""Answers of a Kubernetes API server: errors with what they say, bodies, and the lines of a watch as they come."""
+"""Answers of a Kubernetes API server: errors, bodies, and the lines of a watch, which are not parsed here."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, TOO_MANY = 401, 403, 404, 40
 class ApiError(Exception):
     """A request that failed.
 
-    `status` is the HTTP status, 0 where there was no answer; `reason` is for people; `retry_after` is in seconds, None
-    where the server gave none.
+    `status` is the HTTP status, 0 where there was no answer; `reason` is for the operator; `retry_after` is in seconds,
+    None where the server gave none.
     """
 
     def __init__(self, status: int, reason: str, retry_after: float | None = None) -> None:
@@ -36,11 +36,11 @@ class ApiError(Exception):
 
 
 class SilentError(ApiError):
-    """Nothing came, for longer than the server leaves a watch without a word. That alone is no fault of the server."""
+    """A watch had no line for longer than bookmarks take. The server may be well, and the connection dead."""
 
 
 class WatchStream:
-    """The events of a watch. One thread iterates and closes; any other may `abort`."""
+    """The lines of a watch. One thread iterates and closes; any other may `abort`."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, silence: float) -> None:
         self._response = response
@@ -48,14 +48,14 @@ class WatchStream:
         connection: Any = response.connection
         underlying: socket.socket | None = getattr(connection, "sock", None)
         self._lock = threading.Lock()
-        # A second descriptor, which nobody else closes: the number of a closed one may be another connection's by now.
+        # A descriptor of our own for `abort`: urllib3 may close its one, and the number may be reused.
         self._twin: socket.socket | None = None
         if underlying is not None:
             underlying.settimeout(silence)
             self._twin = socket.socket(fileno=os.dup(underlying.fileno()))
 
     def __iter__(self) -> Iterator[list[bytes]]:
-        """The lines that arrived together, until the server ends the watch in order. Raises ApiError."""
+        """Yield lists of lines that arrived together, until the server ends the watch in order. Raises ApiError."""
         begun: list[bytes] = []
         size = 0
         while part := self._read():
@@ -78,17 +78,17 @@ class WatchStream:
             raise ApiError(0, connection_error(error)) from None
 
     def abort(self) -> None:
-        """End it now: a thread that waits for data goes on, with an error or the end.
+        """End the connection: a thread that waits for data gets an error or the end of the stream.
 
         Below TLS, whose state belongs to the reading thread.
         """
         with self._lock:
             if self._twin is not None:
-                with suppress(OSError):  # the other end was faster
+                with suppress(OSError):  # the server has closed it already
                     self._twin.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         with self._lock:
             self._response.close()
             if self._twin is not None:
@@ -106,23 +106,23 @@ def body_of(response: urllib3.BaseHTTPResponse) -> bytes:
 
 
 def error_of_response(response: urllib3.BaseHTTPResponse) -> ApiError:
-    """The error that an answer other than success means, in the server's words where it gives any."""
+    """The ApiError of an answer that is no success, with the server's message if it has one."""
     try:
         body = body_of(response)
     except ApiError:
         body = b""
     try:
-        said = json.loads(body)
+        status = json.loads(body)
     except (ValueError, RecursionError):
-        said = None
-    message = said.get("message") if isinstance(said, dict) else None
+        status = None
+    message = status.get("message") if isinstance(status, dict) else None
     words = printable(message)[:MAX_REASON] if isinstance(message, str) else printable(response.reason or "")
     wait = response.headers.get("Retry-After", "")
     return ApiError(response.status, f"HTTP {response.status}: {words}", float(wait) if wait.isdecimal() else None)
 
 
 def connection_error(error: Exception) -> str:
-    """What was wrong with a connection, without the library's wrapping."""
+    """The innermost reason of a connection's error, without the library's wrapping."""
     cause: BaseException = error
     while isinstance(inner := getattr(cause, "reason", None) or cause.__cause__ or cause.__context__, BaseException):
         cause = inner
@@ -131,11 +131,11 @@ def connection_error(error: Exception) -> str:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """An object from its JSON. Raises ApiError."""
+    """Parse a JSON object. Raises ApiError."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ApiError(0, f"the server sent what is not JSON: {printable(str(error))[:MAX_REASON]}") from None
+        raise ApiError(0, f"the server sent invalid JSON: {printable(str(error))[:MAX_REASON]}") from None
     if not isinstance(found, dict):
-        raise ApiError(0, "the server sent JSON that is no object")
+        raise ApiError(0, "the server sent JSON that is not an object")
     return found

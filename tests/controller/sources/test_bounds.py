@@ -118,7 +118,7 @@ def test_double_keys_in_json_are_named() -> None:
     body = ",".join(f'"key-{n}": 1' for n in range(60_000)) + ',"key-59999": 2'
     reading = read_manifest(("{" + body + "}").encode(), "x.json", True)
     (problem,) = reading.unit.problems
-    assert (problem.field, problem.reason) == ("key-59999", "the key stands twice in one object")
+    assert (problem.field, problem.reason) == ("key-59999", "the key is in one object twice")
 
 
 PRIME = 2**61 - 1  # Python's hash of n and of n + PRIME is the same
@@ -133,8 +133,8 @@ PRIME = 2**61 - 1  # Python's hash of n and of n + PRIME is the same
         ("digits", "a: " + "9" * 1_000_000, "cannot be read as int: it is too long"),
         ("digits as a key", "9" * 500 + ": 1", "cannot be read as int: it is too long"),
         ("tagged", "a: !!int " + "9" * 1_000_000, "cannot be read as int: it is too long"),
-        ("colliding keys", "\n".join(f"{1 + n * PRIME}: 1" for n in range(30_000)), "keys that are no text"),
-        ("colliding floats", "\n".join(f"{n}.5: 1" for n in range(30_000)), "keys that are no text"),
+        ("colliding keys", "\n".join(f"{1 + n * PRIME}: 1" for n in range(30_000)), "keys that are not text"),
+        ("colliding floats", "\n".join(f"{n}.5: 1" for n in range(30_000)), "keys that are not text"),
         ("aliases", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
             f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(9)
         ), "aliases expand"),
@@ -143,7 +143,7 @@ PRIME = 2**61 - 1  # Python's hash of n and of n + PRIME is the same
         ("depth", "a: " + "[" * 100_000, "nested deeper"),
         ("long key", "a" * 500 + ": !x 1", "is not allowed"),
         ("long tag", "a: !" + "x" * 100_000 + " 1", "is not allowed"),
-        ("long alias", "a: *" + "x" * 100_000, "names nothing"),
+        ("long alias", "a: *" + "x" * 100_000, "refers to nothing"),
     ],
 )  # fmt: skip
 def test_no_yaml_costs_more_than_its_length(name: str, text: str, reason: str) -> None:

@@ -71,18 +71,18 @@ def test_a_file_that_vanished_after_it_was_listed_is_no_dangling_link(world: Wor
     (world.path / "b.yaml").symlink_to(world.path / "nowhere")
     world.scan()
     assert world.wrong() == ["b.yaml: is a symbolic link to a file that does not exist"]
-    settled = world.folder._settled
+    settled = world.folder._complete_files
 
     def vanish() -> dict[str, module.Fingerprint | None]:
         present = settled()
         (world.path / "a.yaml").unlink()
         return present
 
-    world.folder._settled = vanish  # type: ignore[method-assign]
+    world.folder._complete_files = vanish  # type: ignore[method-assign]
     world.scan()
     assert world.wrong() == ["b.yaml: is a symbolic link to a file that does not exist"]
     assert world.in_force() == ["Pod default/a"], "until the next scan finds it gone, or replaced"
-    world.folder._settled = settled  # type: ignore[method-assign]
+    world.folder._complete_files = settled  # type: ignore[method-assign]
     world.scan()
     assert world.in_force() == []
 
@@ -145,7 +145,7 @@ def test_a_broken_file_keeps_all_its_last_good_objects(world: World, text: str |
     assert world.scan() == {"a.yaml"}
     assert world.in_force() == ["Pod default/a", "Pod default/b", "Pod default/other"]
     assert len(world.problems["a.yaml"]) == 2
-    assert world.problems["a.yaml"][1] == "its last good contents stay in force (2 objects)"
+    assert world.problems["a.yaml"][1] == "its last version without errors stays in force (2 objects)"
     assert world.scan() == set()
     world.write("a.yaml", POD.format("c"))
     world.scan()

@@ -153,7 +153,7 @@ def test_the_later_name_wins_in_any_order_of_arrival(world: World, order: tuple[
     for name in order:
         world.store.apply(world.first, {name: unit(pod("p", name))})
     assert world.uids() == {"p": "b"}
-    assert world.problems == (Problem("a", "Pod default/p", "", "is also in b, and that one counts"),)
+    assert world.problems == (Problem("a", "Pod default/p", "", "is also in b, which takes precedence"),)
     world.store.apply(world.first, {"b": None})
     assert world.uids() == {"p": "a"}
     assert not world.problems

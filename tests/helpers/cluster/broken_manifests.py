@@ -39,7 +39,7 @@ BROKEN: dict[str, Broken] = {
     "a key twice": Broken(
         POD.format("a") + "  labels: {a: b}\n  labels: {c: d}\n",
         (),
-        ((1, 1, "metadata.labels", "stands twice in one object (line 6)"),),
+        ((1, 1, "metadata.labels", "is in one object twice (line 6)"),),
     ),
     "a label that is no text": Broken(
         POD.format("a") + "  labels: {on: x, b: yes, c: 2024-01-01, d: 1.10, e: f}\n",
@@ -68,7 +68,7 @@ BROKEN: dict[str, Broken] = {
     "no kind": Broken("apiVersion: v1\n", (), ((1, 1, "kind", "is required"),)),
     "a foreign tag": Broken("a: !!python/object/apply:os.system [x]\n", (), ((1, 1, "a", "is not allowed"),)),
     "an alias bomb": Broken(_bomb(), (), ((1, 1, "a4[7]", "aliases expand to more"),)),
-    "an alias to itself": Broken("a: &a [*a]\n", (), ((1, 1, "a[0]", "names nothing"),)),
+    "an alias to itself": Broken("a: &a [*a]\n", (), ((1, 1, "a[0]", "refers to nothing"),)),
     "deep nesting": Broken("[" * 100_000, (), ((1, 1, "[0]" * 100, "nested deeper"),)),
     "deep nesting of objects": Broken("{a: " * 100_000, (), ((1, 1, ".".join("a" * 100), "nested deeper"),)),
     "deep nesting in JSON": Broken("[" * 100_000, (), ((1, 1, "", "nested too deeply"),), "x.json"),
@@ -82,13 +82,13 @@ BROKEN: dict[str, Broken] = {
     "a number too long in JSON": Broken('{"a": ' + "9" * 5000 + "}", (), ((1, 1, "", "too long"),), "x.json"),
     "NaN": Broken('{"a": NaN}', (), ((1, 1, "", "NaN"),), "x.json"),
     "JSON syntax": Broken('{\n"a": }', (), ((1, 1, "", "(column 6) (line 2)"),), "x.json"),
-    "a key twice in JSON": Broken('{"a": 1, "a": 2}', (), ((1, 1, "a", "stands twice"),), "x.json"),
+    "a key twice in JSON": Broken('{"a": 1, "a": 2}', (), ((1, 1, "a", "is in one object twice"),), "x.json"),
     "control characters": Broken("a: '\x01'\n", (), ((1, 1, "", "control characters"),)),
     "not UTF-8": Broken(b"a: b\nc: \xff\n", (), ((0, 0, "", "not UTF-8 text (line 2)"),)),
     "UTF-16": Broken(POD.format("a").encode("utf-16"), (), ((0, 0, "", "not UTF-8"),)),
     "an object twice": Broken(
         POD.format("a") + "---\n" + POD.format("a"),
         ("Pod default/a",),
-        ((0, 0, "", "more than once; the last one counts"),),
+        ((0, 0, "", "more than once; the last one takes precedence"),),
     ),
 }
