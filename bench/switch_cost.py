@@ -85,7 +85,8 @@ class ConnectedSwitch:
 
     def dump(self, session: int) -> FlowsDumped:
         """All flows of ours on the switch."""
-        from controller.reconcile.events import DumpFlows, FlowsDumped
+        from controller.reconcile.commands import DumpFlows
+        from controller.reconcile.events import FlowsDumped
 
         self.app.dump(DumpFlows(1, session, 1, {}))
         found: FlowsDumped = self.await_one(FlowsDumped)
@@ -161,7 +162,8 @@ def measure_bulk(scale: float) -> list[Result]:
 
 def _resync(talker: ConnectedSwitch, wanted: dict[bytes, Body]) -> float:
     """Seconds from a new session to the knowledge that nothing is to be sent. Raises RuntimeError when something is."""
-    from controller.reconcile.events import DumpFlows, FlowsDumped
+    from controller.reconcile.commands import DumpFlows
+    from controller.reconcile.events import FlowsDumped
     from controller.reconcile.switch import Switch
 
     session = talker.connect()

@@ -13,14 +13,13 @@ from controller.metrics.series import (
     Metrics,
     PacketLabels,
 )
+from controller.reconcile.commands import Command, SendBundle
 from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
-    Command,
     Event,
     FlowsDisturbed,
     FlowsDumped,
-    SendBundle,
     SwitchDown,
     SwitchUp,
 )

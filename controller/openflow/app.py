@@ -32,7 +32,8 @@ from controller.openflow.session import SharedResources, SwitchSession
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.events import BundleFailed, DumpFlows, Event, ProbeNode
+from controller.reconcile.commands import DumpFlows, ProbeNode
+from controller.reconcile.events import BundleFailed, Event
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from controller.tls.credentials import Credentials
 from controller.tls.peer_certificates import allowed_name

@@ -43,7 +43,8 @@ from controller.openflow.messages import BundleControl
 from controller.openflow.outbox import Outbox
 from controller.peers.limits import OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.events import BundleDone, BundleFailed, DumpFlows, Event, FlowsDumped
+from controller.reconcile.commands import DumpFlows
+from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.dump import FlowDump
 from flows.wire.errors import CodecError

@@ -10,14 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from controller.reconcile.events import (
-    BridgeChanged,
-    BridgeGone,
-    Event,
-    MarksWritten,
-    OvsdbPeer,
-    OvsdbState,
-)
+from controller.reconcile.events import BridgeChanged, BridgeGone, Event, MarksWritten, OvsdbPeer, OvsdbState
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.state import BridgeState
 

@@ -1,6 +1,7 @@
-"""The words between the core and the shells: events that come in, commands that go out.
+"""Events: what the shells report to the reconciler. They are frozen values.
 
-All are frozen values. A shell posts events and carries out commands; it decides nothing about policy.
+An event of a switch names its OpenFlow session, so that one of an earlier session is recognized; the answer to a
+command (see `commands`) also has that command's number.
 """
 
 from __future__ import annotations
@@ -8,33 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterReport
+from controller.reconcile.meters import MeterReport
+from controller.reconcile.problem import Problem
 from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
-from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowCounters, FlowKey, ForeignFlow
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something in a source that could not be taken as it stands: where (file or API object), which object and field,
-    and why.
-
-    `key` is the object's `Kind namespace/name` where it is known, else empty.
-    """
-
-    where: str
-    key: str
-    field: str
-    reason: str
+from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterChanged:
-    """Every source has synced and this is the world now. `generation` grows with every reading of the sources.
+    """A new snapshot, after all sources have synced. `generation` grows whenever the sources are read again.
 
-    `touched` has kind and key (or name) of whatever may differ from the last one; None has everything compared.
+    `touched` has kind and key (or name) of the objects that may differ from the last snapshot; None has all compared.
     """
 
     cluster: Cluster
@@ -45,7 +33,7 @@ class ClusterChanged:
 
 @dataclass(frozen=True, slots=True)
 class OvsdbPeer:
-    """Who an OVSDB is connected to, before anything that comes through that connection."""
+    """The peer of an OVSDB connection. It comes before all other events of that connection."""
 
     ovsdb: str
     peer: ConnectionPeer
@@ -53,14 +41,14 @@ class OvsdbPeer:
 
 @dataclass(frozen=True, slots=True)
 class BridgeChanged:
-    """A bridge of ours appeared in an OVSDB, or something about it changed."""
+    """One of the bridges that Headgate programs is new in an OVSDB, or has changed."""
 
     bridge: BridgeState
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeGone:
-    """A bridge is no longer in its OVSDB (not: its OVSDB connection is away, which changes nothing)."""
+    """A bridge was removed from its OVSDB. The end of an OVSDB connection is OvsdbState, and removes nothing."""
 
     ovsdb: str
     name: str
@@ -68,7 +56,10 @@ class BridgeGone:
 
 @dataclass(frozen=True, slots=True)
 class OvsdbState:
-    """An OVSDB connection came up (`synced`: its contents were read) or went away."""
+    """An OVSDB was read (`synced`) or its connection ended.
+
+    Synced with a `reason`: this connection is to a database that is known by another name.
+    """
 
     ovsdb: str
     synced: bool
@@ -77,8 +68,8 @@ class OvsdbState:
 
 @dataclass(frozen=True, slots=True)
 class MarksWritten:
-    """The answer to WriteMarks: OVSDB has committed these flags, by row uuid. Interfaces that are gone are left
-    out."""
+    """The answer to WriteMarks: OVSDB has committed these marks, by row uuid of the Interface. Interfaces that are gone
+    are left out."""
 
     ovsdb: str
     interfaces: Mapping[str, bool]
@@ -86,7 +77,7 @@ class MarksWritten:
 
 @dataclass(frozen=True, slots=True)
 class SwitchUp:
-    """An OpenFlow session was negotiated. `session` is unique within the process; a newer one replaces an older."""
+    """An OpenFlow session was negotiated. `session` is unique within the process; it replaces an older session."""
 
     dpid: int
     session: int
@@ -103,9 +94,12 @@ class SwitchDown:
 
 @dataclass(frozen=True, slots=True)
 class FlowsDumped:
-    """The whole answer to the DumpFlows of that number: in `flows` our own (learned ones left out) that are not among
-    those it named as known, and None for known ones that are not there; counters, how many flows are foreign, and the
-    first of the foreign flows that stand in tables of ours. `meters` is None where the switch says nothing of them."""
+    """The whole answer to the DumpFlows with that number.
+
+    `flows` has Headgate's own flows (not learned ones) that are not among that command's `known`, and None for known
+    ones that the switch does not have. `foreign` counts the flows without Headgate's cookie; `foreign_flows` are the
+    first of those in Headgate's tables. `meters` is None where the switch refuses to report meters.
+    """
 
     dpid: int
     session: int
@@ -119,8 +113,11 @@ class FlowsDumped:
 
 @dataclass(frozen=True, slots=True)
 class FlowsDisturbed:
-    """Somebody else changed flows of a switch: how many of ours are gone, were changed or were added, and how many
-    foreign flows changed in tables of ours. `unknown`: the switch could not say all of it."""
+    """Something other than this controller changed flows of a switch.
+
+    How many of Headgate's flows were removed, modified or added, and how many foreign flows changed in its tables.
+    `unknown`: the switch could not report all changes.
+    """
 
     dpid: int
     session: int
@@ -132,7 +129,7 @@ class FlowsDisturbed:
 
     @property
     def changes(self) -> dict[str, int]:
-        """How many flows were changed in each way, those that were."""
+        """The counts that are not 0, by name."""
         counts = {"removed": self.removed, "modified": self.modified, "added": self.added, "foreign": self.foreign}
         return {name: count for name, count in counts.items() if count}
 
@@ -148,8 +145,10 @@ class BundleDone:
 
 @dataclass(frozen=True, slots=True)
 class BundleFailed:
-    """The switch refused bundle `number`, or did not answer; nothing of it is in force. `no_meters` says that it was
-    refused for its meters, which the switch cannot have."""
+    """The switch refused bundle `number`, or did not answer: none of its changes are in force.
+
+    `no_meters`: it refused because it cannot have the meters.
+    """
 
     dpid: int
     session: int
@@ -160,7 +159,7 @@ class BundleFailed:
 
 @dataclass(frozen=True, slots=True)
 class DumpFailed:
-    """The switch could not be asked for its flows."""
+    """Dump `number` failed."""
 
     dpid: int
     session: int
@@ -170,7 +169,7 @@ class DumpFailed:
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswered:
-    """These are all addresses, beyond those that everybody knows, that a switch's node answers for."""
+    """All addresses that a switch's node answers for, apart from those that are known otherwise."""
 
     dpid: int
     session: int
@@ -179,7 +178,7 @@ class NodeAnswered:
 
 @dataclass(frozen=True, slots=True)
 class MarksFailed:
-    """WriteMarks could not be handed over: these interfaces, by row uuid, are as they were."""
+    """WriteMarks failed: these marks, by row uuid of the Interface, were not written."""
 
     ovsdb: str
     interfaces: Mapping[str, bool]
@@ -187,7 +186,7 @@ class MarksFailed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed: retries that are due may start."""
+    """Time passed: what is due is done."""
 
 
 Event = (
@@ -208,73 +207,3 @@ Event = (
     | NodeAnswered
     | Tick
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DumpFlows:
-    """Ask a switch for all its flows; the answer is FlowsDumped.
-
-    `known` are flows that it may well have, which nobody changes: the answer names only what differs. `all_counters`
-    asks for those of all flows, not only of those that count for a rule or a denial.
-    """
-
-    dpid: int
-    session: int
-    number: int
-    known: Mapping[FlowKey, Body]
-    all_counters: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SendBundle:
-    """Send `changes` as one atomic, ordered bundle; the answer is BundleDone or BundleFailed. Meters, which no bundle
-    takes, are made before it, and removed after it. `marks` goes into the bundle too, and changes nothing for packets:
-    see `flows.render.cache_marks`."""
-
-    dpid: int
-    session: int
-    number: int
-    changes: FlowChanges
-    meters: MeterChanges = NO_METER_CHANGES
-    marks: FlowChanges = NO_FLOW_CHANGES
-
-    @property
-    def all_changes(self) -> FlowChanges:
-        """All flows that the bundle changes."""
-        adds, modifies, deletes = (ours + marks for ours, marks in zip(self.changes, self.marks, strict=True))
-        return FlowChanges(adds, modifies, deletes)
-
-
-@dataclass(frozen=True, slots=True)
-class WriteMarks:
-    """Write or remove `headgate-installed=true` on Interfaces of one OVSDB, by row uuid."""
-
-    ovsdb: str
-    interfaces: Mapping[str, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class ServePeer:
-    """An OpenFlow session of this peer takes the place of any other that speaks for the datapath id."""
-
-    dpid: int
-    peer: ConnectionPeer
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetOvsdb:
-    """An OVSDB that is away is not expected any more; should it come back it comes as a new one."""
-
-    ovsdb: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeNode:
-    """The node of a switch answered for these addresses in an earlier session: ask whether it still does."""
-
-    dpid: int
-    session: int
-    addresses: tuple[Net, ...]
-
-
-Command = DumpFlows | SendBundle | WriteMarks | ServePeer | ForgetOvsdb | ProbeNode

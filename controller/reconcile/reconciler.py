@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
+from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer, WriteMarks
 from controller.reconcile.disconnected_ovsdbs import DisconnectedOvsdbs
 from controller.reconcile.events import (
     BridgeChanged,
@@ -17,27 +18,22 @@ from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
     ClusterChanged,
-    Command,
     DumpFailed,
     Event,
     FlowsDisturbed,
     FlowsDumped,
-    ForgetOvsdb,
     MarksFailed,
     MarksWritten,
     NodeAnswered,
     OvsdbPeer,
     OvsdbState,
-    ProbeNode,
-    Problem,
-    ServePeer,
     SwitchDown,
     SwitchUp,
     Tick,
-    WriteMarks,
 )
 from controller.reconcile.meters import MeterLedger
 from controller.reconcile.port_marks import PortLedger
+from controller.reconcile.problem import Problem
 from controller.reconcile.switch import Switch
 from flows.bridge.claim_contest import BridgeName
 from flows.pipeline.pod_limits import NO_RATES, Rates

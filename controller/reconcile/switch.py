@@ -11,16 +11,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from controller.reconcile.cache_marks import MarkLedger
-from controller.reconcile.events import (
-    BundleDone,
-    BundleFailed,
-    Command,
-    DumpFailed,
-    DumpFlows,
-    FlowsDisturbed,
-    FlowsDumped,
-    SendBundle,
-)
+from controller.reconcile.commands import Command, DumpFlows, SendBundle
+from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDisturbed, FlowsDumped
 from controller.reconcile.invalid_packets import InvalidLedger
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterLedger
 from flows.wire.values import (

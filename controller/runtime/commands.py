@@ -12,18 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from controller.reconcile.events import (
-    BundleFailed,
-    Command,
-    DumpFailed,
-    DumpFlows,
-    Event,
-    ForgetOvsdb,
-    MarksFailed,
-    ProbeNode,
-    SendBundle,
-    ServePeer,
-)
+from controller.reconcile.commands import Command, DumpFlows, ForgetOvsdb, ProbeNode, SendBundle, ServePeer
+from controller.reconcile.events import BundleFailed, DumpFailed, Event, MarksFailed
 from controller.reconcile.meters import MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.wire.values import FlowChanges

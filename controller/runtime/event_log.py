@@ -18,10 +18,10 @@ from controller.reconcile.events import (
     FlowsDisturbed,
     FlowsDumped,
     OvsdbState,
-    Problem,
     SwitchDown,
     SwitchUp,
 )
+from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.status.invalid_packets import BEGAN, ENDED, invalid_senders_changes
 from controller.status.source_problems import SourceProblemLog

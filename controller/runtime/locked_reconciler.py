@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 
 T = TypeVar("T")

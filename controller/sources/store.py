@@ -24,7 +24,8 @@ from typing import Any
 
 from controller.base.printable import printable
 from controller.base.threads import Watched, watched
-from controller.reconcile.events import ClusterChanged, Problem
+from controller.reconcile.events import ClusterChanged
+from controller.reconcile.problem import Problem
 from controller.sources.source import Source, SourceState
 from controller.sources.unit import SourceUnit
 from flows.cluster.model import Cluster, Key, Policy

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from flows.parse.objects import ParsedObject
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
 from controller.status.pod_views import pods_on, pods_without_port

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.status.policy_views import left_out_reasons
 from controller.status.switch_views import switch_error

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from controller.reconcile.events import ClusterChanged, Problem
+from controller.reconcile.events import ClusterChanged
+from controller.reconcile.problem import Problem
 from flows.cluster.model import Key, Policy
 
 log = structlog.get_logger("headgate")

@@ -1,7 +1,12 @@
-"""A pod's port flows in bulk: cut once from what `render_pod` says of two sample pods, then filled in.
+"""The flows of pods' ports in bulk: a template is made from what `render_pod` gives for sample pods, then filled in.
 
-Of pods with as many addresses, a MAC address or none, and the same isolation, only values differ: ofport, MAC and
-addresses. Which flows there are is said in `render_ports` alone; pods whose values may mean more are rendered by it.
+Pods with as many addresses of the same IP versions, with or without a MAC address, with the same isolation and limits
+have the same flows but for values: ofport, MAC and addresses. Which flows there are is decided in `render.pods` alone;
+a pod for which values could change that (see `_values`) is rendered flow by flow.
+
+Example. The sample of pods with one IPv4 address has ofport 0x9091, MAC 92:93:94:95:96:97 and address 0x98999a9b. Its
+encoded keys are split wherever one of these byte strings stands; `fill` joins the pieces with another pod's values. A
+second sample verifies that nothing else differs.
 """
 
 from __future__ import annotations
@@ -24,57 +29,60 @@ from flows.render.pods import render_pod
 from flows.wire.codec import encode_body, encode_key
 from flows.wire.values import Body, FlowKey
 
-# Keys, and as many bodies.
+# Keys, and as many bodies in the same order.
 EncodedFlows = tuple[tuple[FlowKey, ...], tuple[Body, ...]]
-MOST_TEMPLATE_ADDRESSES = 4  # of a pod that is filled in; it bounds the number of frames
+MOST_TEMPLATE_ADDRESSES = 4  # a pod with more is rendered flow by flow: this bounds the number of templates
 _SIZES = {version: width // 8 for version, width in ADDRESS_BITS.items()}
-_CACHED_PORTS = 1 << 10  # ofports that a frame remembers: bridges have pods at the same ones
-# Samples are made of bytes that are all different, from here on.
-_SAMPLE, _OTHER = 0x90, 0x10
+_CACHED_PORTS = 1 << 10  # per template: bridges have pods at the same ofports
+# The first bytes of the two samples; each following byte is one more, so that all differ.
+_FIRST_SAMPLE, _SECOND_SAMPLE = 0x90, 0x10
 
 
 class PodTemplates:
     """Encodes the flows of pods' ports. All bridges share one."""
 
     def __init__(self) -> None:
-        self._frames: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodTemplate] = {}
+        self._templates: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodTemplate] = {}
 
     def flows(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
-        """The flows that `render_pod` gives, in any order. Raises what it raises, and what the encoder does."""
+        """The flows that `render_pod` gives, in any order. Raises what it and the codec raise."""
         values = _values(pod)
         if values is None:
             return self.plain(pod, isolated)
         shape = tuple(map(len, values)), isolated, pod.limits
-        frame = self._frames.get(shape)
-        if frame is None:
-            frame = self._frames[shape] = self._cut(pod, isolated)
-        return frame.fill(pod.ofport, values)
+        template = self._templates.get(shape)
+        if template is None:
+            template = self._templates[shape] = self._make(pod, isolated)
+        return template.fill(pod.ofport, values)
 
     def plain(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
-        """The same, flow by flow."""
+        """The same, rendered and encoded flow by flow."""
         flows = _rendered(pod, isolated)
         keys = tuple([encode_key(flow.table, flow.priority, flow.match) for flow in flows])
         return keys, tuple([encode_body(flow.cookie, flow.actions, flow.goto) for flow in flows])
 
-    def _cut(self, pod: PodBinding, isolated: frozenset[Direction]) -> PodTemplate:
-        """The frame of pods like this one. Raises ValueError where more than their values differs."""
-        sample, other = _sample(pod, _SAMPLE), _sample(pod, _OTHER)
+    def _make(self, pod: PodBinding, isolated: frozenset[Direction]) -> PodTemplate:
+        """The template of pods like this one. Raises ValueError where flows differ in more than values."""
+        sample, other = _sample(pod, _FIRST_SAMPLE), _sample(pod, _SECOND_SAMPLE)
         values, others = _values(sample), _values(other)
         if values is None or others is None:
-            raise ValueError("samples of pods that are not filled in")
+            raise ValueError("sample pods that no template can stand for")
         keys, _ = self.plain(sample, isolated)
-        frame = PodTemplate(_rendered(sample, isolated), keys, sample.ofport, values)
-        filled, plain = frame.fill(other.ofport, others), self.plain(other, isolated)
+        template = PodTemplate(_rendered(sample, isolated), keys, sample.ofport, values)
+        filled, plain = template.fill(other.ofport, others), self.plain(other, isolated)
         if dict(zip(*filled, strict=True)) != dict(zip(*plain, strict=True)):
             raise ValueError("flows of pods that differ in more than their values")
-        return frame
+        return template
 
 
 class PodTemplate:
-    """The flows of pods that differ in values: keys are cut where the sample's values stand, bodies know its ofport."""
+    """The flows of pods that differ in values only.
+
+    `keys` are the sample's, in the order of its `flows`; `values` are those of `_values`.
+    """
 
     def __init__(self, flows: list[Flow], keys: tuple[FlowKey, ...], ofport: int, values: list[bytes]) -> None:
-        # Flows whose keys say nothing but the ofport come first: all bridges share them.
+        # Keys with no value but the ofport come first: all bridges share them.
         own = [any(value in key for value in values[1:]) for key in keys]
         does = [(flow.cookie, flow.actions, flow.goto) for flow in flows]
         self._does = list(dict.fromkeys(does))
@@ -82,7 +90,7 @@ class PodTemplate:
         self._ofport, self._marker = ofport, values[0]
         self._shared = [key for key, owned in zip(keys, own, strict=True) if not owned]
         rest = [key for key, owned in zip(keys, own, strict=True) if owned]
-        # What stands between values, and values, in turn.
+        # In turn: the bytes between values, and values.
         self._pieces = re.split(b"(" + b"|".join(map(re.escape, values)) + b")", b"".join(rest))
         self._holes = [values.index(piece) for piece in self._pieces[1::2]]
         self._keys = Struct("".join(f"{len(key)}s" for key in rest))
@@ -96,11 +104,15 @@ class PodTemplate:
         return keys + self._keys.unpack(b"".join(pieces)), bodies
 
     def _encode_port(self, ofport: int) -> EncodedFlows:
-        """Keys of the flows that say nothing else, and the bodies of all."""
+        """The keys with no other value than the ofport, and all bodies."""
         old, place = self._ofport, ofport.to_bytes(len(self._marker), "big")
         keys = tuple([key.replace(self._marker, place) for key in self._shared])
         bodies = [
-            encode_body(_owned(owner, old, ofport), tuple([_moved(action, old, ofport) for action in actions]), goto)
+            encode_body(
+                _cookie_of_port(owner, old, ofport),
+                tuple([_action_of_port(action, old, ofport) for action in actions]),
+                goto,
+            )
             for owner, actions, goto in self._does
         ]
         return keys, tuple([bodies[which] for which in self._which])
@@ -113,10 +125,10 @@ def _rendered(pod: PodBinding, isolated: frozenset[Direction]) -> list[Flow]:
 
 
 def _values(pod: PodBinding) -> list[bytes] | None:
-    """All in which pods alike differ: ofport, MAC, addresses, and the link-local one where the pod has it.
+    """The values in big-endian bytes: ofport, MAC, addresses, and the link-local address where the pod has one.
 
-    None where two addresses are the same, where one is zero or no single address, or a value is too large: flows may
-    then coincide, or be refused.
+    None for a pod that must be rendered flow by flow: where two addresses are equal, where one is zero or a prefix, or
+    a value is too large, flows may coincide or be refused.
     """
     nets, mac = pod.addresses, pod.mac
     if len(nets) > MOST_TEMPLATE_ADDRESSES:
@@ -137,7 +149,7 @@ def _values(pod: PodBinding) -> list[bytes] | None:
 
 
 def _sample(pod: PodBinding, least: int) -> PodBinding:
-    """A pod like this one, all bytes of whose values are different."""
+    """A pod like this one, with values whose bytes all differ, from `least` on."""
     fresh = iter(range(least, 0x100))
 
     def value(size: int) -> int:
@@ -148,8 +160,8 @@ def _sample(pod: PodBinding, least: int) -> PodBinding:
     return replace(pod, ofport=ofport, mac=mac, addresses=nets)
 
 
-def _moved(action: Action, old: int, new: int) -> Action:
-    """The action of a flow of another port."""
+def _action_of_port(action: Action, old: int, new: int) -> Action:
+    """The same action in the flows of ofport `new`."""
     if isinstance(action, Load) and action.value == old:
         return Load(action.place, new)
     if isinstance(action, Meter):
@@ -159,6 +171,6 @@ def _moved(action: Action, old: int, new: int) -> Action:
     return Output(new) if isinstance(action, Output) and action.port == old else action
 
 
-def _owned(number: int, old: int, new: int) -> int:
-    """The cookie of a flow of another port."""
+def _cookie_of_port(number: int, old: int, new: int) -> int:
+    """The same cookie in the flows of ofport `new`."""
     return number - old + new if number & COOKIE_NUMBER_MASK == old else number

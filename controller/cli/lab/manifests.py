@@ -15,7 +15,7 @@ import yaml
 
 from controller.base.printable import printable
 from controller.cli.errors import CommandFailure
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.sources.folder.documents import Document, DocumentError, read_documents
 from controller.sources.folder.manifest import join_path, list_items, read_manifest
 from flows.parse.objects import ParseError, parse_object

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from controller.base.native_threads import unpatched
 from controller.base.printable import printable
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.sources.folder.manifest import ParsedManifest, read_manifest, unreadable
 from controller.sources.unit import SourceUnit
 

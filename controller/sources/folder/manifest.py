@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from controller.base.printable import printable
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.sources.folder.documents import Document, DocumentError, TooManyDocuments, read_documents
 from controller.sources.unit import SourceUnit
 from flows.parse.objects import PARSERS, ParsedObject, ParseError, parse_object

@@ -21,7 +21,7 @@ import watchfiles
 
 from controller.base.native_threads import Mailbox, unpatched
 from controller.base.threads import Watched, watched
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.sources.folder.files import FolderReader
 from controller.sources.folder.manifest import OTHER_KINDS
 from controller.sources.source import SourceError, SourceState

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from controller.base.printable import printable
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.unit import SourceUnit
 from flows.cluster.original_api import ALPHA_API

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.reconcile.events import BridgeChanged, ClusterChanged, SendBundle
+from controller.reconcile.commands import SendBundle
+from controller.reconcile.events import BridgeChanged, ClusterChanged
 from flows.bridge.state import Binding, BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 import pytest
 
 from controller.base.hub import HUBS
-from controller.reconcile.events import BundleDone, DumpFlows, FlowsDumped, SwitchDown, SwitchUp
+from controller.reconcile.commands import DumpFlows
+from controller.reconcile.events import BundleDone, FlowsDumped, SwitchDown, SwitchUp
 from tests.helpers.controller.fake_switch import (
     HELLO,
     PORTS,

@@ -11,15 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from controller.openflow.meter_messages import METER_REQUESTS
-from controller.reconcile.events import (
-    BundleDone,
-    BundleFailed,
-    DumpFlows,
-    FlowsDisturbed,
-    FlowsDumped,
-    SwitchDown,
-    SwitchUp,
-)
+from controller.reconcile.commands import DumpFlows
+from controller.reconcile.events import BundleDone, BundleFailed, FlowsDisturbed, FlowsDumped, SwitchDown, SwitchUp
 from controller.reconcile.meters import MeterChanges, MeterReport
 from controller.status.foreign_flows import describe_foreign
 from flows.openflow import match_fields as oxm

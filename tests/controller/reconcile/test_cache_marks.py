@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from controller.reconcile.events import BridgeChanged, ClusterChanged, Command, SendBundle, SwitchDown, Tick
+from controller.reconcile.commands import Command, SendBundle
+from controller.reconcile.events import BridgeChanged, ClusterChanged, SwitchDown, Tick
 from flows.pipeline.priorities import CACHE_MARK
 from flows.render.cache_marks import ENTRANCES, MARK_COUNT
 from flows.wire.codec import decode_flow

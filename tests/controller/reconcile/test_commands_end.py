@@ -6,17 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller.reconcile.events import (
-    BridgeChanged,
-    ClusterChanged,
-    DumpFlows,
-    Event,
-    FlowsDumped,
-    ProbeNode,
-    SendBundle,
-    SwitchUp,
-    Tick,
-)
+from controller.reconcile.commands import DumpFlows, ProbeNode, SendBundle
+from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, FlowsDumped, SwitchUp, Tick
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.port_marks import REWRITE_MARK_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY_SECONDS, Switch

@@ -7,17 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import (
-    BundleDone,
-    BundleFailed,
-    ClusterChanged,
-    Command,
-    DumpFlows,
-    Event,
-    FlowsDumped,
-    SendBundle,
-    Tick,
-)
+from controller.reconcile.commands import Command, DumpFlows, SendBundle
+from controller.reconcile.events import BundleDone, BundleFailed, ClusterChanged, Event, FlowsDumped, Tick
 from controller.reconcile.meters import MeterChanges, MeterLedger, MeterReport, meter_of
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import AUDIT_SECONDS

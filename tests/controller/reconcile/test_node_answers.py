@@ -7,16 +7,8 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import (
-    ClusterChanged,
-    Command,
-    DumpFlows,
-    Event,
-    FlowsDumped,
-    NodeAnswered,
-    ProbeNode,
-    SwitchDown,
-)
+from controller.reconcile.commands import Command, DumpFlows, ProbeNode
+from controller.reconcile.events import ClusterChanged, Event, FlowsDumped, NodeAnswered, SwitchDown
 from controller.reconcile.meters import MeterReport
 from controller.status.reference import switch_views
 from flows.bridge.external_ids import MAX_NODE_ADDRESSES

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from controller.reconcile.commands import DumpFlows, SendBundle
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
     ClusterChanged,
-    DumpFlows,
     Event,
     OvsdbState,
-    SendBundle,
     SwitchDown,
     SwitchUp,
     Tick,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import Problem
+from controller.reconcile.problem import Problem
 from controller.sources.folder.manifest import read_manifest
 from flows.cluster.model import Key, Pod, Policy
 from tests.helpers.cluster.broken_manifests import BROKEN, POD, POLICY

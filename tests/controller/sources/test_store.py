@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.reconcile.events import ClusterChanged, Problem
+from controller.reconcile.events import ClusterChanged
+from controller.reconcile.problem import Problem
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
 from controller.sources.unit import SourceUnit

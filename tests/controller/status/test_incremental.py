@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from controller.metrics.series import Metrics
-from controller.reconcile.events import (
-    BridgeChanged,
-    BridgeGone,
-    ClusterChanged,
-    OvsdbState,
-    Problem,
-    SwitchDown,
-)
+from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbState, SwitchDown
+from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.status_cache import StatusCache
 from controller.status import incremental

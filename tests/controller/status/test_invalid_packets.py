@@ -10,7 +10,8 @@ from prometheus_client import generate_latest
 
 from controller.metrics.meter import BatchMeter
 from controller.metrics.series import Metrics
-from controller.reconcile.events import ClusterChanged, Command, DumpFlows, Event, FlowsDumped, Tick
+from controller.reconcile.commands import Command, DumpFlows
+from controller.reconcile.events import ClusterChanged, Event, FlowsDumped, Tick
 from controller.reconcile.switch import AUDIT_SECONDS
 from controller.status.invalid_packets import MAX_SENDERS_NAMED, invalid_senders_changes
 from controller.status.model import PodView

@@ -8,7 +8,8 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.events import ClusterChanged, Problem
+from controller.reconcile.events import ClusterChanged
+from controller.reconcile.problem import Problem
 from controller.status.missing import first_lines, source_problem_lines
 from controller.status.source_problems import MAX_PROBLEM_LINES, SourceProblemLog
 from flows.cluster.model import Cluster, Key, Policy, Selector

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from controller.reconcile.commands import ForgetOvsdb, ServePeer
 from controller.reconcile.disconnected_ovsdbs import FORGET_OVSDB_SECONDS, MOST_DISCONNECTED_OVSDBS
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
     ClusterChanged,
-    ForgetOvsdb,
     OvsdbPeer,
     OvsdbState,
-    ServePeer,
     SwitchDown,
     SwitchUp,
     Tick,

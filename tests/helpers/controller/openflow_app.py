@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from controller.reconcile.events import DumpFlows, Event, FlowsDisturbed, FlowsDumped, SwitchUp
+from controller.reconcile.commands import DumpFlows
+from controller.reconcile.events import Event, FlowsDisturbed, FlowsDumped, SwitchUp
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controller.descriptor_watch import FOUND

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from controller.reconcile.commands import Command, DumpFlows, ForgetOvsdb, ProbeNode, SendBundle, ServePeer, WriteMarks
 from controller.reconcile.events import (
     BridgeChanged,
     BundleDone,
     BundleFailed,
-    Command,
-    DumpFlows,
     Event,
     FlowsDumped,
-    ForgetOvsdb,
     MarksWritten,
     OvsdbState,
-    ProbeNode,
-    SendBundle,
-    ServePeer,
     SwitchUp,
-    WriteMarks,
 )
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import BridgeState, InterfaceState

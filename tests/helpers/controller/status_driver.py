@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from controller.reconcile.events import Command, Event
+from controller.reconcile.commands import Command
+from controller.reconcile.events import Event
 from controller.reconcile.reconciler import Reconciler
 from tests.helpers.controller.reconcile_driver import Driver
 

@@ -1,0 +1,90 @@
+"""Commands: what the reconciler has the shells do. They are frozen values.
+
+Every command to a switch ends in an event with the same session and number, or with the end of the session. A shell
+carries out commands and decides nothing about policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
+from flows.bridge.connection_peer import ConnectionPeer
+from flows.cluster.net import Net
+from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowKey
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFlows:
+    """Request all flows and meters of a switch. Ends in FlowsDumped or DumpFailed.
+
+    `known` are the flows that it probably has: the answer names only what differs from them. The mapping must not
+    change. `all_counters` requests the counters of all flows, not only of those that count for a rule or a denial.
+    """
+
+    dpid: int
+    session: int
+    number: int
+    known: Mapping[FlowKey, Body]
+    all_counters: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SendBundle:
+    """Send `changes` and `marks` as one atomic, ordered bundle. Ends in BundleDone or BundleFailed.
+
+    A bundle cannot hold meters: they are made before it, since its flows refer to them, and deleted after it. `marks`
+    changes nothing for packets (see `flows.render.cache_marks`).
+    """
+
+    dpid: int
+    session: int
+    number: int
+    changes: FlowChanges
+    meters: MeterChanges = NO_METER_CHANGES
+    marks: FlowChanges = NO_FLOW_CHANGES
+
+    @property
+    def all_changes(self) -> FlowChanges:
+        """All flows that the bundle changes."""
+        adds, modifies, deletes = (ours + marks for ours, marks in zip(self.changes, self.marks, strict=True))
+        return FlowChanges(adds, modifies, deletes)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMarks:
+    """Set (True) or remove (False) `headgate-installed=true` on Interfaces of one OVSDB, by row uuid.
+
+    Ends in MarksWritten or MarksFailed.
+    """
+
+    ovsdb: str
+    interfaces: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ServePeer:
+    """Let this peer's OpenFlow session replace any other session of the datapath id."""
+
+    dpid: int
+    peer: ConnectionPeer
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetOvsdb:
+    """Expect an OVSDB that is away no more. If it connects again it is a new one."""
+
+    ovsdb: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeNode:
+    """Probe the addresses that a switch's node answered for in an earlier session. Ends in NodeAnswered."""
+
+    dpid: int
+    session: int
+    addresses: tuple[Net, ...]
+
+
+Command = DumpFlows | SendBundle | WriteMarks | ServePeer | ForgetOvsdb | ProbeNode
