@@ -27,6 +27,16 @@ test: ## run all tests (needs root)
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: test-fast
+test-fast: ## the tests that need no root, no switch and no API server (under a minute)
+	@scripts/bootstrap --dev
+	@$(BIN)/python -m pytest --fast $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: ## how much of flows/ the fast tier runs, by line and branch
+	@scripts/bootstrap --dev
+	@$(BIN)/python -m pytest --fast $(PYTEST_ARGS) -q --cov --cov-report=term:skip-covered
+
 .PHONY: envtest
 envtest: ## build the API server that tests use into the user's cache
 	@tests/envtest/build
@@ -103,5 +113,5 @@ release: develop ## check, build and try a release: VERSION=1.2.3
 
 .PHONY: clean
 clean: ## remove .venv and everything else that was made here
-	@rm -rf .venv build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,6 +38,7 @@ DEVELOP = [
     "mypy>=1.11",
     "packaging",
     "pytest>=8",
+    "pytest-cov>=5",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "ruff>=0.6",

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, settings
 from tests.helpers.api_server.assets import skipped
 from tests.helpers.api_server.server import ApiServer
 
-# How fast examples are made says something of the machine and its load, nothing of what is tested.
+pytest_plugins = ("tests.helpers.fast_tier",)
+
+# How fast examples are made depends on the machine and its load, and says nothing about what is tested.
 settings.register_profile("headgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headgate")
 
@@ -32,6 +34,14 @@ def threads_stay_threads() -> Iterator[None]:
     yield
     if _is_patched() and not _PATCHED_FROM_THE_START:
         pytest.fail("eventlet patched the tests' own process: what installs a hub belongs in a process of its own")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that takes the fixture `api`."""
+    for item in items:
+        if "api" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.api)
 
 
 @pytest.fixture(scope="session")
