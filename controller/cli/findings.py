@@ -1,56 +1,68 @@
-"""What is wrong, read off a status: one finding a thing, the gravest kinds first. How it is drawn is `status`'s."""
+"""What is wrong according to a status: a list of findings, the gravest kinds first. Nothing is drawn here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import NamedTuple
 
 from controller.status.model import PodView, PolicyView, StatusView, SwitchView
 
-SOURCE, OVSDB, SWITCH, POLICY, POD, PORT, OBJECT, TLS = (
-    "source", "ovsdb", "switch", "policy", "pod", "port", "object", "tls",
-)  # fmt: skip
-BRIDGE_PREFIX = "bridge "  # how problems of a bridge begin; its switch says the same
+
+class FindingKind(StrEnum):
+    """What a finding is about, as tables show it."""
+
+    SOURCE = "source"
+    OVSDB = "ovsdb"
+    SWITCH = "switch"
+    POLICY = "policy"
+    POD = "pod"
+    PORT = "port"
+    OBJECT = "object"
+    TLS = "tls"
+
+
+BRIDGE_PREFIX = "bridge "  # of a problem's place; the finding of its switch has the same reason
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be: a kind, the thing's name, its node where it has one, and the reason."""
+    """Something that is wrong: its kind and name, the reason, and its node, "" if it has none."""
 
-    kind: str
+    kind: FindingKind
     name: str
     reason: str
     node: str = ""
 
 
 def findings(view: StatusView) -> Iterator[Finding]:
-    """All that is wrong."""
+    """All findings of a status."""
     for source in view.sources:
         if not source.synced:
-            yield Finding(SOURCE, source.name, source.reason or "not read yet")
+            yield Finding(FindingKind.SOURCE, source.name, source.reason or "not read yet")
     for one in view.ovsdb:
         if not (one.connected and one.synced):
             name = f"{one.remote} (listening)" if one.listening else one.remote
-            yield Finding(OVSDB, name, one.reason or ("not read yet" if one.connected else "not connected"))
+            yield Finding(FindingKind.OVSDB, name, one.reason or ("not read yet" if one.connected else "not connected"))
     for switch in view.switches:
         if reason := switch_reason(switch):
-            yield Finding(SWITCH, f"{switch.node or switch.ovsdb} {switch.bridge}", reason, switch.node)
-    yield from (Finding(POLICY, one.key, policy_reason(one)) for one in view.policies if not one.realized)
-    yield from (Finding(POD, one.key, pod_reason(one), one.node) for one in view.pods if pod_reason(one))
+            yield Finding(FindingKind.SWITCH, f"{switch.node or switch.ovsdb} {switch.bridge}", reason, switch.node)
+    yield from (Finding(FindingKind.POLICY, one.key, policy_reason(one)) for one in view.policies if not one.realized)
+    yield from (Finding(FindingKind.POD, one.key, pod_reason(one), one.node) for one in view.pods if pod_reason(one))
     for switch in view.switches:
         for port in switch.unbound_ports:
             name = f"{port.name} of {switch.node or switch.ovsdb} {switch.bridge}"
-            yield Finding(PORT, name, port.reason, switch.node)
-    told = {switch.error for switch in view.switches}
+            yield Finding(FindingKind.PORT, name, port.reason, switch.node)
+    shown = {switch.error for switch in view.switches}
     for problem in view.problems:
-        if problem.where.startswith(BRIDGE_PREFIX) and problem.reason in told:
+        if problem.where.startswith(BRIDGE_PREFIX) and problem.reason in shown:
             continue
         name = ": ".join(filter(None, (problem.where, problem.key)))
-        yield Finding(OBJECT, name, ": ".join(filter(None, (problem.field, problem.reason))))
+        yield Finding(FindingKind.OBJECT, name, ": ".join(filter(None, (problem.field, problem.reason))))
     yield from _tls(view)
 
 
 def switch_reason(one: SwitchView) -> str:
-    """Why a switch is not as it should be; empty when it is. Foreign flows stand among the problems, one by one."""
+    """What is wrong with a switch, "" if nothing. Foreign flows are not in it: each is a problem of its own."""
     return "; ".join(filter(None, (_state(one), one.limits)))
 
 
@@ -64,24 +76,24 @@ def _state(one: SwitchView) -> str:
 
 
 def policy_reason(one: PolicyView) -> str:
-    """Why a policy is not realized, or what is worth a note."""
+    """Why a policy is not realized, or another reason that the status gives; "" if none."""
     return one.reason or ("" if one.realized else "not realized")
 
 
 def pod_reason(one: PodView) -> str:
-    """Why a pod is not as it should be; empty when it is."""
+    """What is wrong with a pod, "" if nothing."""
     return one.reason or ("" if one.installed else "the policy of its port is not yet in force")
 
 
 def dropped_by_limits(one: PodView) -> str:
-    """What its limits have dropped of a pod, no fault of anybody else's; empty when nothing."""
+    """What the limits of a pod have dropped of its packets, "" if nothing. That is no problem of the cluster."""
     return f"its limits dropped {one.limited:,} packets" if one.limited else ""
 
 
 def _tls(view: StatusView) -> Iterator[Finding]:
     for address in view.plain:
-        yield Finding(TLS, address, "in plain text over the network")
+        yield Finding(FindingKind.TLS, address, "in plain text over the network")
     if view.tls is not None and view.tls.problem:
-        yield Finding(TLS, view.tls.certificate, view.tls.problem)
+        yield Finding(FindingKind.TLS, view.tls.certificate, view.tls.problem)
     if view.tls is not None and view.tls.refused:
-        yield Finding(TLS, f"{view.tls.refused} connections refused", f"the last: {view.tls.last_refused}")
+        yield Finding(FindingKind.TLS, f"{view.tls.refused} connections refused", f"the last: {view.tls.last_refused}")

@@ -100,8 +100,8 @@ class OutputPage:
         found._quiet = True
         return found
 
-    def raw(self, text: str) -> None:
-        """One line that is broken already."""
+    def unbroken_line(self, text: str) -> None:
+        """Print a line as it is: it fits already."""
         self._out([Styled(text, "")])
 
     def line(self, text: str = "", style: str = "") -> None:

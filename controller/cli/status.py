@@ -11,7 +11,9 @@ from controller.base.printable import printable
 from controller.cli.client import Busy, ControllerClient
 from controller.cli.errors import EXIT_FAILED, CommandFailure, Unreachable
 from controller.cli.output import JSON, WIDE, OutputPage, print_json, wide_output_option
-from controller.cli.status_tables import STATUS_TABLES, StatusChoice, of_node, show_summary, show_tables
+from controller.cli.status_choice import StatusChoice, of_node
+from controller.cli.status_page import show_summary, show_tables
+from controller.cli.status_tables import STATUS_TABLES
 from controller.cli.which_controller import controller_options
 from controller.status.model import StatusView, WaitResult
 

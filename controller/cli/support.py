@@ -21,7 +21,8 @@ from controller.base.version import version
 from controller.cli import flows, status
 from controller.cli.client import ControllerClient
 from controller.cli.errors import CommandFailure
-from controller.cli.status_tables import STATUS_TABLES, StatusChoice
+from controller.cli.status_choice import StatusChoice
+from controller.cli.status_tables import STATUS_TABLES
 from controller.cli.which_controller import controller_options
 from controller.status.detail_model import SupportView
 from controller.status.model import StatusView

@@ -12,7 +12,8 @@ from controller.cli import flows, pod, policy
 from controller.cli.findings import findings
 from controller.cli.layout import Column, fit_columns, header, row_lines, unbreakable_parts, wrap
 from controller.cli.status import show_status
-from controller.cli.status_tables import STATUS_TABLES, StatusChoice, of_node
+from controller.cli.status_choice import StatusChoice, of_node
+from controller.cli.status_tables import STATUS_TABLES
 from controller.status.detail_model import PeerView
 from controller.status.model import StatusView
 from tests.helpers.controller.fake_views import POD, POLICY, STATUS
