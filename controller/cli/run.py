@@ -24,7 +24,7 @@ from controller.cli.hub_choice import install_hub
 if TYPE_CHECKING:
     from controller.config.load import Option
     from controller.config.schema import RunConfig
-    from controller.metrics.series import Metrics
+    from controller.metrics.registry import Metrics
     from controller.status.detail_model import DetailedStatusApi
 
 CONTROLLER_STOP_SECONDS = 3.0  # for connections to end in order

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from controller.metrics.series import DeniedLabels, InvalidLabels, LimitedLabels, Metrics, PacketLabels
+from controller.metrics.packet_counters import DeniedLabels, InvalidLabels, LimitedLabels, PacketLabels
+from controller.metrics.registry import Metrics
 from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
 from controller.status.incremental import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
@@ -77,7 +78,7 @@ class Gauges:
             self._metrics.forget_switch(*gone)
         self._shown = counts.switches
         if counts.cluster is not None:
-            self._metrics.retire(partial(_owned, counts.cluster))
+            self._metrics.packets.retire(partial(_exists, counts.cluster))
         unrealized = self._count_policy_problems()
         if counts.unrealized or counts.left_out:
             policies = self._views.policies(self._views.state())
@@ -126,7 +127,7 @@ def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) 
     return away.get(name) or (WAITING if core.is_synced(name[0]) else OVSDB)
 
 
-def _owned(cluster: Cluster, counts: PacketLabels) -> bool:
+def _exists(cluster: Cluster, counts: PacketLabels) -> bool:
     """Whether the pod, or the policy with this rule, still exists."""
     if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels):
         return Key(counts.namespace, counts.pod) in cluster.pods

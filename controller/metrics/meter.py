@@ -1,18 +1,18 @@
-"""Counts what the reconciler did, after every batch of events. The gauges of what it holds stand in `gauges`."""
+"""Counters and histograms, updated after every batch of events. Gauges of the reconciler's state: see `gauges`."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 
-from controller.metrics.series import (
+from controller.metrics.packet_counters import (
     AllowedLabels,
     CounterSample,
     DeniedLabels,
     InvalidLabels,
     LimitedLabels,
-    Metrics,
     PacketLabels,
 )
+from controller.metrics.registry import Metrics
 from controller.reconcile.commands import Command, SendBundle
 from controller.reconcile.events import (
     BundleDone,
@@ -36,15 +36,15 @@ _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: Inv
 
 
 class BatchMeter:
-    """Remembers what was sent, to count it when the switch has committed it."""
+    """Remembers the bundles that were sent, to count their changes when the switch has committed them."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        # By switch: the number of the bundle that waits for its answer, and how many changes of each kind it has.
+        # By datapath id: the number of the bundle without a reply, and its adds, modifies and deletes.
         self._sent: dict[int, tuple[int, tuple[int, int, int]]] = {}
 
     def handled(self, core: Reconciler, events: Iterable[Event], commands: Iterable[Command], seconds: float) -> None:
-        """One batch was handled in `seconds`."""
+        """One batch was handled, and its commands were computed in `seconds`."""
         for event in events:
             if isinstance(event, BundleDone | BundleFailed):
                 self._bundle(core, event)
@@ -53,7 +53,7 @@ class BatchMeter:
             elif isinstance(event, FlowsDisturbed):
                 self._drift(core, event)
             elif isinstance(event, SwitchUp | SwitchDown):
-                self._sent.pop(event.dpid, None)  # no answer will come
+                self._sent.pop(event.dpid, None)  # the bundle gets no reply any more
         for command in commands:
             if isinstance(command, SendBundle):
                 adds, modifies, deletes = map(len, command.changes)
@@ -88,7 +88,7 @@ class BatchMeter:
         pods = {pod_binding.ofport: pod_binding.pod for pod_binding in plan.binding.pods}
         parts = plan.rules_by_number()
         isolated = isolating_policies(core, pods.values())
-        readings: dict[Hashable, CounterSample] = {}
+        samples: dict[Hashable, CounterSample] = {}
         for key, counters in event.counters.items():
             body = event.flows.get(key) or plan.flows.get(key)
             kind, number = (body and read_cookie(body.cookie)) or (CookieKind.PIPELINE, 0)
@@ -100,22 +100,22 @@ class BatchMeter:
             elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
                 counts = (InvalidLabels(*pods[number], _INVALID[kind].value),)
             elif kind is CookieKind.RULE and number in parts:
-                # Policies that say the same share the flow, and each counts all that it allows.
+                # Equal rules of several policies share the flow, and each counts all its packets.
                 owners = parts[number].owners
                 counts = tuple([AllowedLabels(*one.policy, one.direction.value, one.number) for one in owners])
             if counts:
                 source = parts[number].identity if kind is CookieKind.RULE else key
-                readings[key] = CounterSample(counts, counters.packets, counters.duration, source)
+                samples[key] = CounterSample(counts, counters.packets, counters.duration, source)
         for number, dropped in (event.meters.dropped if event.meters else {}).items():
             limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
             if limit in METERED and ofport in pods:
                 limited = (LimitedLabels(*pods[ofport], limit.word),)
-                readings[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
-        self.metrics.observe_counters(core.world.bridges[name].node, name[1], readings)
+                samples[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
+        self.metrics.packets.observe(core.world.bridges[name].node, name[1], samples)
 
 
 def _named(policies: Sequence[str]) -> str:
-    """The policies as the value of one label: a pod may be isolated by any number of them."""
+    """The policies as the value of one label, the first few by name: any number may isolate a pod."""
     rest = len(policies) - MAX_POLICIES_IN_LABEL
     return ", ".join(policies[:MAX_POLICIES_IN_LABEL]) + (f" and {rest} more" if rest > 0 else "")
 

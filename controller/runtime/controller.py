@@ -18,7 +18,7 @@ from controller.base.version import version
 from controller.config.addresses import is_tls
 from controller.config.schema import RunConfig
 from controller.metrics.meter import BatchMeter
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from controller.openflow.app import OpenFlowSetup, open_app
 from controller.ovsdb.service import Ovsdb, OvsdbBounds
 from controller.reconcile.reconciler import Reconciler

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from controller.base.threads import log_ended_threads, watched
 from controller.metrics.gauges import Gauges
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped, SwitchDown, SwitchUp
 from controller.status.incremental import IncrementalViews, ReconcilerAccess
 from controller.status.model import PodView, PolicyView, ProblemView, SwitchView

@@ -20,7 +20,7 @@ from controller.config.addresses import HostPort
 from controller.config.load import options
 from controller.http.pages import Application
 from controller.http.server import HttpServer
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from controller.status.model import StatusView
 from tests.helpers.controller.fake_views import CLAUSE, DENY, STATUS, FakeViews
 from tests.helpers.paths import ROOT

@@ -18,7 +18,7 @@ from controller.cli.completion import SHELLS, VARIABLE
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
 from controller.http.server import HttpServer
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from tests.helpers.controller.fake_views import FakeViews
 from topology.host.process import python_path
 

@@ -21,7 +21,7 @@ from controller.cli.flows import show_flows
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
 from controller.http.server import HttpServer
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from controller.status.model import FlowsAnswer, FlowView, ProblemView
 from tests.helpers.controller.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, FakeViews
 from tests.helpers.controller.large_status import large_status

@@ -17,7 +17,7 @@ from controller.cli.which_controller import DEFAULT_SERVER, choose_controller, c
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
 from controller.http.server import HttpServer
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from tests.helpers.controller.fake_views import FakeViews
 from topology.lab.state import LabState
 

@@ -11,7 +11,7 @@ from werkzeug.test import Client, TestResponse
 
 from controller.base import threads
 from controller.http.pages import MAX_WAIT, Application
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from tests.helpers.controller.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
 
 PAGES = (

@@ -6,14 +6,9 @@ import re
 
 from prometheus_client import generate_latest
 
-from controller.metrics.series import (
-    DECLARED_SERIES,
-    PROCESS_SERIES,
-    AllowedLabels,
-    CounterSample,
-    DeniedLabels,
-    Metrics,
-)
+from controller.metrics.packet_counters import AllowedLabels, CounterSample, DeniedLabels
+from controller.metrics.registry import Metrics
+from controller.metrics.series import DECLARED_SERIES, PROCESS_SERIES
 
 DENIED = DeniedLabels("tenant-a", "backend-1", "ingress", "tenant-a/pol1")
 RULE = AllowedLabels("tenant-a", "pol1", "ingress", 0)
@@ -44,7 +39,7 @@ def test_other_policies_take_over_what_is_denied_from_now_on() -> None:
     metrics = Metrics("1", "native")
     after = DENIED._replace(policies="tenant-a/other")
     for counts, packets, duration in ((DENIED, 5, 1), (after, 7, 2), (after, 8, 3)):
-        metrics.observe_counters("n", "br", {"flow": CounterSample((counts,), packets, duration)})
+        metrics.packets.observe("n", "br", {"flow": CounterSample((counts,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
     assert value(metrics, "headgate_denied_packets_total", after._asdict()) == 3
 
@@ -52,7 +47,7 @@ def test_other_policies_take_over_what_is_denied_from_now_on() -> None:
 def test_packets_are_counted_on_from_dump_to_dump() -> None:
     metrics = Metrics("1", "native")
     for packets, duration in ((5, 10), (5, 11), (9, 12)):
-        metrics.observe_counters("n", "br", {"flow": CounterSample((DENIED,), packets, duration)})
+        metrics.packets.observe("n", "br", {"flow": CounterSample((DENIED,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 9
 
 
@@ -60,37 +55,37 @@ def test_a_flow_that_began_anew_adds_all_it_counts() -> None:
     metrics = Metrics("1", "native")
     # The last one counts more than before and is still a new flow: it is younger.
     for packets, duration in ((5, 10), (2, 1), (8, 0)):
-        metrics.observe_counters("n", "br", {"flow": CounterSample((DENIED,), packets, duration)})
+        metrics.packets.observe("n", "br", {"flow": CounterSample((DENIED,), packets, duration)})
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) == 5 + 2 + 8
 
 
 def test_flows_of_several_switches_feed_one_rule() -> None:
     metrics = Metrics("1", "native")
-    metrics.observe_counters("n1", "br", {"a": CounterSample((RULE,), 3, 1), "b": CounterSample((RULE,), 4, 1)})
-    metrics.observe_counters("n2", "br", {"a": CounterSample((RULE,), 10, 1)})
+    metrics.packets.observe("n1", "br", {"a": CounterSample((RULE,), 3, 1), "b": CounterSample((RULE,), 4, 1)})
+    metrics.packets.observe("n2", "br", {"a": CounterSample((RULE,), 10, 1)})
     labels = {"namespace": "tenant-a", "policy": "pol1", "direction": "ingress", "rule": "0"}
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
     metrics.forget_switch("n2", "br")
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
-    metrics.observe_counters("n1", "br", {})
-    metrics.retire(lambda counts: True)
+    metrics.packets.observe("n1", "br", {})
+    metrics.packets.retire(lambda counts: True)
     assert value(metrics, "headgate_allowed_packets_total", labels) == 17
-    metrics.observe_counters("n1", "br", {"a": CounterSample((RULE,), 2, 0)})
+    metrics.packets.observe("n1", "br", {"a": CounterSample((RULE,), 2, 0)})
     assert value(metrics, "headgate_allowed_packets_total", labels) == 19
-    metrics.observe_counters("n1", "br", {})
-    metrics.retire(lambda counts: counts != RULE)
+    metrics.packets.observe("n1", "br", {})
+    metrics.packets.retire(lambda counts: counts != RULE)
     assert value(metrics, "headgate_allowed_packets_total", labels) is None
-    assert not metrics._feeds
-    assert not metrics._unfed
+    assert not metrics.packets._feeds
+    assert not metrics.packets._unfed
 
 
 def test_a_flow_key_that_counts_for_another_pod_now_counts_from_there_on() -> None:
     metrics = Metrics("1", "native")
     other = DENIED._replace(pod="other")
-    metrics.observe_counters("n", "br", {"flow": CounterSample((DENIED,), 5, 1)})
-    metrics.observe_counters("n", "br", {"flow": CounterSample((other,), 6, 2)})
-    metrics.observe_counters("n", "br", {"flow": CounterSample((other,), 9, 3)})
-    metrics.retire(lambda counts: counts == other)
+    metrics.packets.observe("n", "br", {"flow": CounterSample((DENIED,), 5, 1)})
+    metrics.packets.observe("n", "br", {"flow": CounterSample((other,), 6, 2)})
+    metrics.packets.observe("n", "br", {"flow": CounterSample((other,), 9, 3)})
+    metrics.packets.retire(lambda counts: counts == other)
     assert value(metrics, "headgate_denied_packets_total", DENIED_LABELS) is None
     assert value(metrics, "headgate_denied_packets_total", {**DENIED_LABELS, "pod": "other"}) == 3
 
@@ -105,12 +100,12 @@ def test_a_rule_of_several_policies_counts_for_each_and_never_for_one_what_was_a
 
     shared: list[tuple[tuple[AllowedLabels, ...], int]] = [((RULE,), 100), ((RULE, second), 110), ((RULE, second), 115)]
     for age, (owners, packets) in enumerate([*shared, ((second,), 120)], 1):
-        metrics.observe_counters("n", "br", {"flow": CounterSample(owners, packets, age, b"one")})
+        metrics.packets.observe("n", "br", {"flow": CounterSample(owners, packets, age, b"one")})
     assert (seen(RULE), seen(second)) == (115, 10)
     # Another rule has its number, and so its flow, now.
-    metrics.observe_counters("n", "br", {"flow": CounterSample((RULE,), 130, 9, b"another")})
+    metrics.packets.observe("n", "br", {"flow": CounterSample((RULE,), 130, 9, b"another")})
     assert (seen(RULE), seen(second)) == (115, 10)
-    metrics.observe_counters("n", "br", {"flow": CounterSample((RULE,), 131, 10, b"another")})
+    metrics.packets.observe("n", "br", {"flow": CounterSample((RULE,), 131, 10, b"another")})
     assert (seen(RULE), seen(second)) == (116, 10)
 
 
@@ -160,11 +155,11 @@ def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
         metrics.bundle_committed(node, "br", adds=8, modifies=0, deletes=1)
         metrics.bundle_failed(node, "br")
         denied = DENIED._replace(pod=f"pod-{number}")
-        metrics.observe_counters(node, "br", {"a": CounterSample((denied,), 1, 1), "b": CounterSample((denied,), 2, 1)})
+        metrics.packets.observe(node, "br", {"a": CounterSample((denied,), 1, 1), "b": CounterSample((denied,), 2, 1)})
         metrics.forget_switch(node, "br")
-    metrics.retire(lambda _: False)
+    metrics.packets.retire(lambda _: False)
     assert ours(metrics) == empty
-    assert not (metrics._readings or metrics._feeds or metrics._unfed)
+    assert not (metrics.packets._samples or metrics.packets._feeds or metrics.packets._unfed)
 
 
 def test_labels_have_no_control_characters() -> None:
@@ -175,7 +170,7 @@ def test_labels_have_no_control_characters() -> None:
     metrics.bundle_failed(evil, evil)
     metrics.source(evil, True, 1, 1.0)
     metrics.tls_refused(evil, evil)
-    metrics.observe_counters(evil, evil, {"a": CounterSample((DeniedLabels(evil, evil, "ingress"),), 1, 1)})
+    metrics.packets.observe(evil, evil, {"a": CounterSample((DeniedLabels(evil, evil, "ingress"),), 1, 1)})
     text = generate_latest(metrics.registry).decode()
     assert "evil" in text
     assert "\x1b" not in text

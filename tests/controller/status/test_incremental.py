@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, OvsdbState, SwitchDown
 from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from controller.metrics.meter import BatchMeter
-from controller.metrics.series import Metrics
+from controller.metrics.registry import Metrics
 from controller.reconcile.commands import Command, DumpFlows
 from controller.reconcile.events import ClusterChanged, Event, FlowsDumped, Tick
 from controller.reconcile.switch import AUDIT_SECONDS

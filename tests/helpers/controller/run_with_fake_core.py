@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def make_core(behaviour: str) -> types.ModuleType:
     """A stand-in for controller.runtime.controller."""
     from controller.base.errors import StartError
-    from controller.metrics.series import Metrics
+    from controller.metrics.registry import Metrics
     from tests.helpers.controller.fake_views import FakeViews
 
     def talk() -> None:

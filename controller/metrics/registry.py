@@ -1,0 +1,185 @@
+"""The Prometheus registry of Headgate: one method for each thing that changes a metric.
+
+Nothing here reads a clock, asks a switch or decides when a metric is set: see `meter` (counters, as events are handled)
+and `gauges` (the reconciler's state, once a second). The series are declared in `series`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from controller.metrics.labelled import labelled, remove_labelled
+from controller.metrics.packet_counters import PacketCounters
+from controller.metrics.series import (
+    ACTUAL_FLOWS,
+    BUNDLE_RESULTS,
+    BUNDLES,
+    CONTAINED,
+    DECLARED_SERIES,
+    DESIRED_FLOWS,
+    DRIFT,
+    DRIFT_CHANGES,
+    DURATION_BUCKETS,
+    FLOW_MOD_CHANGES,
+    FLOW_MODS,
+    FOREIGN_FLOWS,
+    LOG_DROPPED,
+    OPENFLOW_SESSIONS,
+    OVSDB_CONNECTIONS,
+    PEERS_REFUSED,
+    PODS_BOUND,
+    POLICIES_KNOWN,
+    POLICIES_UNREALIZED,
+    PORT_TO_PROGRAMMED,
+    RECONCILE_TIME,
+    SOURCE_AGE,
+    SOURCE_PROBLEMS,
+    SOURCE_SYNCED,
+    SWITCH_AWAY,
+    SWITCH_CONNECTED,
+    SWITCH_IN_SYNC,
+    TLS_BROKEN,
+    TLS_EXPIRES,
+    TLS_REFUSED,
+    Series,
+)
+
+# Otherwise the client library adds an undeclared series with the creation time of each.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """All declared series, in a registry of their own. Calls are cheap and may come from any thread."""
+
+    def __init__(self, version: str, hub: str) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[Series, Counter] = {}
+        self._gauges: dict[Series, Gauge] = {}
+        self._histograms: dict[Series, Histogram] = {}
+        for series in DECLARED_SERIES:
+            self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
+        ProcessCollector(registry=self.registry)
+        self.packets = PacketCounters(self._counters)
+        self._log_dropped = 0
+        self._away: dict[tuple[str, str], str] = {}  # by switch: the reason of its headgate_switch_away series
+
+    def _create(self, series: Series, build: Mapping[str, str]) -> None:
+        if series.kind is Counter:
+            self._counters[series] = Counter(series.name, series.help, series.labels, registry=self.registry)
+        elif series.kind is Gauge:
+            self._gauges[series] = Gauge(series.name, series.help, series.labels, registry=self.registry)
+        elif series.kind is Histogram:
+            self._histograms[series] = Histogram(
+                series.name, series.help, series.labels, registry=self.registry, buckets=DURATION_BUCKETS
+            )
+        else:
+            Info(series.name, series.help, registry=self.registry).info(dict(build))
+
+    def switch(self, node: str, bridge: str, desired: int, actual: int | None, foreign: int, in_sync: bool) -> None:
+        """The flow counts of one switch now; `actual` is None before its first dump."""
+        values = {DESIRED_FLOWS: desired, ACTUAL_FLOWS: actual, FOREIGN_FLOWS: foreign, SWITCH_IN_SYNC: int(in_sync)}
+        for series, value in values.items():
+            if value is not None:
+                labelled(self._gauges[series], node, bridge).set(value)
+
+    def connected(self, node: str, bridge: str, connected: bool) -> None:
+        """Whether a switch has an OpenFlow session now."""
+        self._gauges[SWITCH_CONNECTED].labels(node, bridge).set(int(connected))
+
+    def away(self, node: str, bridge: str, reason: str) -> None:
+        """Why a switch has no OpenFlow session now: a constant of `status.away_reasons`, empty while it has one."""
+        last = self._away.pop((node, bridge), "")
+        if last not in ("", reason):
+            remove_labelled(self._gauges[SWITCH_AWAY], (node, bridge, last))
+        if reason:
+            self._away[node, bridge] = reason
+            labelled(self._gauges[SWITCH_AWAY], node, bridge, reason).set(1)
+
+    def forget_switch(self, node: str, bridge: str) -> None:
+        """Drop all series of a switch that is no longer ours."""
+        self.away(node, bridge, "")
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, SWITCH_IN_SYNC, SWITCH_CONNECTED):
+            remove_labelled(self._gauges[series], (node, bridge))
+        for result in BUNDLE_RESULTS:
+            remove_labelled(self._counters[BUNDLES], (node, bridge, result))
+        for change in FLOW_MOD_CHANGES:
+            remove_labelled(self._counters[FLOW_MODS], (node, bridge, change))
+        for change in DRIFT_CHANGES:
+            remove_labelled(self._counters[DRIFT], (node, bridge, change))
+        self.packets.forget_switch(node, bridge)
+
+    def bundle_committed(self, node: str, bridge: str, adds: int, modifies: int, deletes: int) -> None:
+        """The switch committed a bundle of that many changes."""
+        labelled(self._counters[BUNDLES], node, bridge, "committed").inc()
+        for change, number in zip(FLOW_MOD_CHANGES, (adds, modifies, deletes), strict=True):
+            labelled(self._counters[FLOW_MODS], node, bridge, change).inc(number)
+
+    def drift(self, node: str, bridge: str, changes: Mapping[str, int]) -> None:
+        """Another program changed flows on a switch: how many, by DRIFT_CHANGES."""
+        for change, number in changes.items():
+            labelled(self._counters[DRIFT], node, bridge, change).inc(number)
+
+    def bundle_failed(self, node: str, bridge: str) -> None:
+        """The switch refused a bundle, or did not reply."""
+        labelled(self._counters[BUNDLES], node, bridge, "failed").inc()
+
+    def port_programmed(self, seconds: float) -> None:
+        """The policy of a pod's port was realized `seconds` after the port appeared."""
+        self._histograms[PORT_TO_PROGRAMMED].observe(seconds)
+
+    def reconciled(self, seconds: float) -> None:
+        """What to send to one switch was computed in `seconds`."""
+        self._histograms[RECONCILE_TIME].observe(seconds)
+
+    def source(self, name: str, synced: bool, problems: int, age: float | None) -> None:
+        """The state of one source; `age` in seconds, None before the first sync."""
+        labelled(self._gauges[SOURCE_SYNCED], name).set(int(synced))
+        labelled(self._gauges[SOURCE_PROBLEMS], name).set(problems)
+        if age is not None:
+            labelled(self._gauges[SOURCE_AGE], name).set(age)
+
+    def world(self, policies: int, unrealized: int, pods: int) -> None:
+        """How many policies there are, how many of them are not realized, and how many pods have a port."""
+        for series, value in ((POLICIES_KNOWN, policies), (POLICIES_UNREALIZED, unrealized), (PODS_BOUND, pods)):
+            self._gauges[series].set(value)
+
+    def contained(self, number: int) -> None:
+        """How many objects, ports, bridges and rules are left out because handling them failed."""
+        self._gauges[CONTAINED].set(number)
+
+    def connections(self, openflow: int, ovsdb: int) -> None:
+        """How many OpenFlow sessions and OVSDB connections are up."""
+        self._gauges[OPENFLOW_SESSIONS].set(openflow)
+        self._gauges[OVSDB_CONNECTIONS].set(ovsdb)
+
+    def log_dropped(self, total: int) -> None:
+        """How many log lines were dropped since the start."""
+        more, self._log_dropped = max(0, total - self._log_dropped), total
+        self._counters[LOG_DROPPED].inc(more)
+
+    def tls_refused(self, channel: str, reason: str) -> None:
+        """TLS refused a connection peer of `channel`, "openflow" or "ovsdb"."""
+        labelled(self._counters[TLS_REFUSED], channel, reason).inc()
+
+    def peer_refused(self, channel: str, reason: str) -> None:
+        """A connection peer of `channel`, "openflow" or "ovsdb", was refused or disconnected to protect others."""
+        self._counters[PEERS_REFUSED].labels(channel, reason).inc()
+
+    def tls_files(self, expires: float, broken: bool) -> None:
+        """The TLS files were read.
+
+        `expires` is the Unix time of the certificate in use; `broken`: the newest files cannot be used.
+        """
+        self._gauges[TLS_EXPIRES].set(expires)
+        self._gauges[TLS_BROKEN].set(int(broken))
