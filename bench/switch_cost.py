@@ -169,14 +169,14 @@ def _resync(talker: ConnectedSwitch, wanted: dict[bytes, Body]) -> float:
     session = talker.connect()
     state = Switch(1)
     before = time.perf_counter()
-    state.up(session)
-    state.want(wanted, {}, 1)
-    (command,) = state.next(before, True)
+    state.on_switch_up(session)
+    state.set_desired(wanted, {}, 1)
+    (command,) = state.next_commands(before, True)
     if not isinstance(command, DumpFlows):
-        raise RuntimeError("a switch that has connected is not asked what it has")
+        raise RuntimeError("a switch that has connected is not dumped")
     talker.app.dump(command)
-    state.dumped(talker.await_one(FlowsDumped), before)
-    commands = state.next(before, True)
+    state.on_flows_dumped(talker.await_one(FlowsDumped), before)
+    commands = state.next_commands(before, True)
     seconds = time.perf_counter() - before
     if commands or not state.realized:
         raise RuntimeError("a switch that has all flows was sent some")

@@ -157,9 +157,9 @@ class Reconciler:
     def _next(self, switch: Switch, name: BridgeName, now: float, may_send: bool) -> list[Command]:
         """What one switch is asked or told now."""
         try:
-            commands = switch.next(now, may_send)
+            commands = switch.next_commands(now, may_send)
         except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
-            switch.trip(describe_error(error), now)
+            switch.fail(describe_error(error), now)
             return []
         if switch.realized and self._marked.get(switch.dpid) != switch.realized_revision:
             self._marked[switch.dpid] = switch.realized_revision
@@ -181,7 +181,7 @@ class Reconciler:
 
     def due(self, now: float) -> float | None:
         """Seconds until `handle` should be called even if nothing happens, or None."""
-        times = [t for t in (switch.due() for switch in self.switches.values()) if t is not None]
+        times = [t for t in (switch.due_at() for switch in self.switches.values()) if t is not None]
         if not self._settled and self.world.cluster is not None:
             times.append(self._started + STARTUP_WAIT_SECONDS)
         times += [t for t in (self._replan_at, self.world.retry_at()) if t is not None and self._settled]
@@ -211,7 +211,7 @@ class Reconciler:
             except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
                 self._blame(_concerned(event), error)
                 if event.dpid in self.switches:
-                    self.switches[event.dpid].trip(describe_error(error), now)
+                    self.switches[event.dpid].fail(describe_error(error), now)
 
     def _take_ovsdb(self, event: OvsdbEvent, now: float) -> None:
         if isinstance(event, BridgeChanged):
@@ -265,7 +265,7 @@ class Reconciler:
 
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
         if isinstance(event, SwitchUp):
-            self._switch(event.dpid).up(event.session)
+            self._switch(event.dpid).on_switch_up(event.session)
             self._connected(event, now)
             if answered := self.world.answered.get(event.dpid):
                 self._besides.append(ProbeNode(event.dpid, event.session, answered))
@@ -276,21 +276,21 @@ class Reconciler:
         if isinstance(event, SwitchDown):
             if switch.session == event.session:
                 self._connected(event, now)
-            switch.down(event.session)
+            switch.on_switch_down(event.session)
             self._drop_unused(event.dpid)
         elif isinstance(event, FlowsDumped):
-            switch.dumped(event, now)
+            switch.on_flows_dumped(event, now)
         elif isinstance(event, FlowsDisturbed):
-            switch.disturb(event, now)
+            switch.on_flows_disturbed(event, now)
         elif isinstance(event, DumpFailed):
-            switch.dump_failed(event, now)
+            switch.on_dump_failed(event, now)
         elif isinstance(event, BundleDone):
-            switch.done(event, now)
+            switch.on_bundle_done(event, now)
         elif isinstance(event, NodeAnswered):
             if switch.session == event.session:
                 self._stale |= self.world.set_answered(event.dpid, event.addresses)
         else:
-            switch.failed(event, now)
+            switch.on_bundle_failed(event, now)
         if event.dpid in self.switches:
             self._stale |= self.world.set_metered(event.dpid, switch.meters.kinds)
 
@@ -389,7 +389,7 @@ class Reconciler:
         """A bridge's switch is told nothing any more, unless another bridge has it now."""
         dpid = self._serving.pop(name)
         if dpid in self.switches:
-            self.switches[dpid].hold("")
+            self.switches[dpid].release("")
             self._drop_unused(dpid)
 
     def _tell(self, dpid: int, name: BridgeName, changed: dict[BridgeName, dict[bytes, Body | None]]) -> None:
@@ -401,11 +401,11 @@ class Reconciler:
         bridge = self.world.bridges[name]
         switch.marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
         if plan is None:
-            switch.hold("")
+            switch.release("")
         elif switch.desired is not plan.flows:
-            switch.want(plan.flows, {}, self.revision)
+            switch.set_desired(plan.flows, {}, self.revision)
         elif name in changed:
-            switch.want(plan.flows, changed[name], self.revision)
+            switch.set_desired(plan.flows, changed[name], self.revision)
 
     def switch_of(self, name: BridgeName) -> Switch | None:
         """The switch that is served as this bridge; None for a bridge that is not served."""

@@ -1,51 +1,61 @@
-"""One switch as a state machine: connect, dump, compare, commit, and again after an error.
+"""One switch as a state machine: dump its flows, compare, commit a bundle, and again after an error.
 
-What is believed to be on the switch comes from the switch: its dump and its commit replies. No input or output here:
-events come in through methods, commands go out as return values, time is passed in as seconds of a monotonic clock.
+Theory of operation. What a switch has is known from the switch alone: its dump, and its replies to bundles. One command
+at a time is on its way; its answer, an error or a timeout brings the next.
+
+                on_switch_up             DumpFlows                FlowsDumped
+    no session -------------> unknown -------------> dumping ---------------------> known
+        ^                      ^   ^                  |   ^                        |    ^
+        |                      |   |   DumpFailed     |   |   an audit is due      |    |
+        | on_switch_down       |   +------------------+   +------------------------+    | BundleDone
+        | (from any state)     |       or timeout                  SendBundle      |    |
+                               |                                                   v    |
+                               +----------------------------------------------- committing
+                                      BundleFailed or timeout
+
+- unknown: waits for desired flows (or `request_counters`), and after an error until `retry_at`, later each time;
+- dumping: waits for FlowsDumped or DumpFailed. Desired flows may change meanwhile (see `flow_state`);
+- known: realized, or sends the difference. Dumps again at `audit_at`: each minute, or soon after FlowsDisturbed;
+- committing: waits for BundleDone or BundleFailed. What changes meanwhile goes into the next bundle.
+
+Example: a switch connects (unknown), its desired flows are set, DumpFlows 1 is sent (dumping). FlowsDumped 1 says that
+two flows are missing (known); SendBundle 1 adds them (committing). BundleDone 1: `realized` at that revision (known).
+
+No input or output here: events come in through methods, commands go out as return values. Times are seconds of a
+monotonic clock and are passed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 
 from controller.reconcile.cache_marks import MarkLedger
 from controller.reconcile.commands import Command, DumpFlows, SendBundle
 from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDisturbed, FlowsDumped
+from controller.reconcile.flow_state import FlowState
 from controller.reconcile.invalid_packets import InvalidLedger
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterLedger
-from flows.wire.values import (
-    NO_FLOW_CHANGES,
-    Body,
-    FlowChanges,
-    FlowCounters,
-    FlowKey,
-    ForeignFlow,
-    WireFlow,
-    wire_flow,
-)
+from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowCounters, FlowKey, ForeignFlow
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
-# Counters are read, and flows compared though nobody said that they changed, this often.
+# How often counters are read, and flows compared although no change was reported.
 AUDIT_SECONDS = 60.0
-# A switch whose flows others change is asked at once; when they go on, no more often than this.
+# The shortest time between two dumps of a switch whose flows something else keeps changing.
 DISTURBED_SECONDS = 1.0
-# Whoever carries out a command says how it ended, and gives up on a switch that makes no progress. Should that be lost,
-# this ends it: longer than the largest bundle or dump takes.
+# The shell ends every command, and the session of a switch that makes no progress. Should its answer be lost all the
+# same, the command has failed after this time, which is longer than the largest bundle or dump takes.
 COMMAND_SECONDS = 300.0
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: what follows each other is spread (Knuth, 6.4)
-
-Flows = dict[FlowKey, Body]
-Differences = dict[FlowKey, Body | None]
+# 2^64 over the golden ratio: spreads numbers that follow each other evenly (Knuth, TAOCP 6.4).
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(slots=True)
 class InFlight:
-    """A bundle that waits for its reply: what it changes, and the revision of the world it brings into force."""
+    """A bundle that waits for its reply: the flows after it, and the revision of the desired flows that it realizes."""
 
     number: int
-    changes: Differences
+    flows: dict[FlowKey, Body | None]
     revision: int
     since: float
     meters: MeterChanges = NO_METER_CHANGES
@@ -54,238 +64,235 @@ class InFlight:
 
 @dataclass(slots=True)
 class Switch:
-    """What is known and wanted of one datapath. `session` is None while no OpenFlow connection is up."""
+    """One datapath. `session` is None while no OpenFlow session is up; revisions are -1 where there is none.
+
+    `disturbed`: something else changed Headgate's flows since the last dump. `error` is the last error until a bundle
+    succeeds; `failures` counts errors in a row.
+    """
 
     dpid: int
     session: int | None = None
-    desired: Flows = field(default_factory=dict)
-    # What the switch has where that is not as desired, None for no flow. There is no other copy of what a switch has,
-    # for as a rule that is what it shall have. While it is asked, these are the changes since; else they mean nothing
-    # unless `known`.
-    differs: Differences = field(default_factory=dict)
-    known: bool = False
-    counters: Mapping[FlowKey, FlowCounters] = field(default_factory=dict)
-    foreign: int = 0
-    foreign_flows: tuple[ForeignFlow, ...] = ()
-    # Others have changed flows of ours since the switch was asked last, and while it was answering.
-    disturbed: bool = False
-    disturbed_again: bool = False
-    wanted_revision: int = -1
+    flows: FlowState = field(default_factory=FlowState)
+    desired_revision: int = -1
     realized_revision: int = -1
     in_flight: InFlight | None = None
     dumping: bool = False
     dumping_since: float = 0.0
+    disturbed: bool = False
+    disturbed_again: bool = False  # while the switch was dumped
     retry_at: float | None = None
     audit_at: float = 0.0
     failures: int = 0
     error: str = ""
     committed_at: float | None = None
-    bundles: int = 0
-    dumps_asked: int = 0
-    full_dumps: int = 0  # answers with the counters of all flows
-    all_counters: bool = False  # the next dump shall have those
-    dumping_all: bool = False
+    bundles_sent: int = 0
+    dumps_sent: int = 0
+    # Counters of all flows: the next dump requests them, the dump on its way does, and how many answers had them.
+    all_counters: bool = False
+    dumping_all_counters: bool = False
+    full_dumps: int = 0
+    # From the last dump.
+    counters: Mapping[FlowKey, FlowCounters] = field(default_factory=dict)
+    foreign: int = 0
+    foreign_flows: tuple[ForeignFlow, ...] = ()
     meters: MeterLedger = field(default_factory=MeterLedger)
     marks: MarkLedger = field(default_factory=MarkLedger)
     invalid: InvalidLedger = field(default_factory=InvalidLedger)
 
-    def up(self, session: int) -> None:
-        """A new OpenFlow session: whatever was believed is forgotten, the switch will be asked."""
+    # -- desired flows -----------------------------------------------------------------------------------------------
+
+    @property
+    def desired(self) -> dict[FlowKey, Body]:
+        """The desired flows."""
+        return self.flows.desired
+
+    def set_desired(self, desired: dict[FlowKey, Body], changed: Mapping[FlowKey, Body | None], revision: int) -> None:
+        """The desired flows are these, as of a revision. `changed` are the keys that changed since the last call, with
+        the bodies before (None where there was no flow).
+
+        `desired` may be the same mapping each time, changed in place. With another one the switch is dumped again.
+        """
+        if desired is not self.flows.desired:
+            self.forget_actual()
+            self.flows.desired = desired
+            self.meters.restart(body.instructions for body in desired.values())
+            self.desired_revision = revision
+            return
+        self.meters.follow(
+            (body.instructions, n) for key, before in changed.items()
+            for body, n in ((before, -1), (desired.get(key), 1)) if body
+        )  # fmt: skip
+        if self.flows.known or self.dumping:
+            self.flows.follow(changed)
+        self.desired_revision = revision
+
+    def release(self, reason: str) -> None:
+        """Leave the switch as it is until flows are desired again; `reason` becomes its error."""
+        self.flows.desired = {}
+        self.meters.restart(())
+        self.desired_revision = -1
+        self.error = reason
+        self.forget_actual()
+
+    def start_over(self) -> None:
+        """Forget what is desired, known and on its way. The switch keeps its flows."""
+        self.release("")
+        self.in_flight = None
+
+    def forget_actual(self) -> None:
+        """What is known of the switch may be wrong. An answer that is on its way is ignored."""
+        self.flows.known = False
+        self.dumping = False
+        self.realized_revision = -1
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def on_switch_up(self, session: int) -> None:
+        """A new OpenFlow session."""
         self.session = session
         self.in_flight = None
         self.retry_at = None
         self.meters.forget()
-        self.forget()
+        self.forget_actual()
 
-    def start_over(self) -> None:
-        """Nothing that was planned, believed or on its way counts any more. The switch keeps what it has."""
-        self.hold("")
-        self.in_flight = None
-
-    def hold(self, reason: str) -> None:
-        """Leave the switch as it is until something is wanted of it again."""
-        self.desired = {}
-        self.meters.restart(())
-        self.wanted_revision = -1
-        self.error = reason
-        self.forget()
-
-    def forget(self) -> None:
-        """What is believed of the switch may be wrong; an answer that is on its way comes too late."""
-        self.known = False
-        self.dumping = False
-        self.realized_revision = -1
-
-    def down(self, session: int) -> None:
-        """The session ended, unless a newer one has taken its place already."""
+    def on_switch_down(self, session: int) -> None:
+        """A session ended; ignored where a newer one has replaced it."""
         if self.session == session:
             self.session = None
             self.in_flight = None
             self.dumping = False
             self.realized_revision = -1
 
-    def want(self, desired: Flows, changed: Mapping[FlowKey, Body | None], revision: int) -> None:
-        """These flows shall be on the switch as of this revision of the world; `changed` since the last call have what
-        they were then, None where there was no flow.
-
-        `desired` may be the same mapping every time, changed in place; with another one all that was believed is
-        forgotten.
-        """
-        if desired is not self.desired:
-            self.forget()
-            self.desired = desired
-            self.meters.restart(body.instructions for body in desired.values())
-            self.wanted_revision = revision
+    def on_flows_dumped(self, event: FlowsDumped, now: float) -> None:
+        """The switch has these flows where they differ from what was desired when the dump was requested."""
+        if event.session != self.session or not self.dumping or event.number != self.dumps_sent:
             return
-        for key, before in changed.items():
-            self.meters.follow((body.instructions, n) for body, n in ((before, -1), (desired.get(key), 1)) if body)
-        if self.known or self.dumping:
-            for key, before in changed.items():
-                held = self.differs.setdefault(key, before)
-                if held == desired.get(key):
-                    del self.differs[key]
-        self.wanted_revision = revision
-
-    def dumped(self, event: FlowsDumped, now: float) -> None:
-        """The switch has said what it has, where that is not as it was desired when it was asked."""
-        if event.session != self.session or not self.dumping or event.number != self.dumps_asked:
-            return
-        self._hold(self.marks.take(event.flows))
+        self.flows.record(self.marks.take(event.flows))
         self.meters.dumped(event.meters)
-        self.invalid.dumped(event.counters, self.desired, now)
+        self.invalid.dumped(event.counters, self.flows.desired, now)
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows
         self.dumping = False
         self.disturbed, self.disturbed_again = self.disturbed_again, False
-        self.full_dumps += self.dumping_all
-        self.known = True
-        # All counters that were asked for while few were on their way are asked for now.
+        self.full_dumps += self.dumping_all_counters
+        self.flows.known = True
+        # Where all counters were requested during this dump, the next one is due now.
         self.audit_at = now if self.all_counters else self._next_audit(now)
         if self.disturbed:
             self.audit_at = min(self.audit_at, now + DISTURBED_SECONDS)
         self.realized_revision = -1
 
-    def disturb(self, event: FlowsDisturbed, now: float) -> None:
-        """Others have changed flows: ask the switch what it has. Until it says so, what is believed may be wrong."""
+    def on_flows_disturbed(self, event: FlowsDisturbed, now: float) -> None:
+        """Something else changed flows: dump the switch soon. Until then it is not realized."""
         if event.session != self.session:
             return
         if self.dumping:
             self.disturbed_again = True  # the answer may be older than the change
         if event.removed or event.modified or event.added or event.unknown:
             self.disturbed = True
-        pause = self.dumping_since + DISTURBED_SECONDS if self.dumps_asked else now
-        self.audit_at = min(self.audit_at, max(now, pause))
+        earliest = self.dumping_since + DISTURBED_SECONDS if self.dumps_sent else now
+        self.audit_at = min(self.audit_at, max(now, earliest))
 
-    def _next_audit(self, now: float) -> float:
-        """Each switch has its own time within the interval, so that they do not all answer at once."""
-        phase = (self.dpid * _GOLDEN % 2**64) / 2**64 * AUDIT_SECONDS
-        return now + AUDIT_SECONDS - (now - phase) % AUDIT_SECONDS
+    def on_dump_failed(self, event: DumpFailed, now: float) -> None:
+        """A dump failed."""
+        if event.session == self.session and self.dumping and event.number == self.dumps_sent:
+            self.fail(event.reason, now)
 
-    def _hold(self, flows: Mapping[FlowKey, Body | None]) -> None:
-        """The switch has these."""
-        for key, body in flows.items():
-            if self.desired.get(key) == body:
-                self.differs.pop(key, None)
-            else:
-                self.differs[key] = body
-
-    def actual_flows(self) -> Iterator[tuple[FlowKey, Body]] | None:
-        """What the switch is believed to have; None when that is not known."""
-        if not self.known:
-            return None
-        same = ((key, body) for key, body in self.desired.items() if key not in self.differs)
-        return chain(same, ((key, body) for key, body in self.differs.items() if body is not None))
-
-    @property
-    def actual_count(self) -> int | None:
-        """How many flows of ours the switch is believed to have; None when that is not known."""
-        if not self.known:
-            return None
-        there = sum(body is not None for body in self.differs.values())
-        return len(self.desired) - len(self.desired.keys() & self.differs.keys()) + there
-
-    def done(self, event: BundleDone, now: float) -> None:
-        """The switch has committed: its flows are what it had, changed as we asked."""
-        flight = self.in_flight
-        if event.session != self.session or flight is None or flight.number != event.number:
+    def on_bundle_done(self, event: BundleDone, now: float) -> None:
+        """The switch has committed a bundle."""
+        bundle = self.in_flight
+        if event.session != self.session or bundle is None or bundle.number != event.number:
             return
         self.in_flight = None
-        if not self.known:
+        if not self.flows.known:
             return
-        self.meters.done(flight.meters)
-        self.marks.done(flight.marks)
-        self._hold(flight.changes)
-        self.realized_revision = flight.revision
+        self.meters.done(bundle.meters)
+        self.marks.done(bundle.marks)
+        self.flows.record(bundle.flows)
+        self.realized_revision = bundle.revision
         self.failures = 0
         self.error = ""
         self.committed_at = now
 
-    def failed(self, event: BundleFailed, now: float) -> None:
-        """Nothing of the bundle is in force. Ask the switch again what it has, later each time."""
+    def on_bundle_failed(self, event: BundleFailed, now: float) -> None:
+        """The switch has committed nothing of a bundle."""
         if event.session != self.session or self.in_flight is None or self.in_flight.number != event.number:
             return
         if event.no_meters:
             self.meters.refused = event.reason
-        self.trip(event.reason, now)
+        self.fail(event.reason, now)
 
-    def dump_failed(self, event: DumpFailed, now: float) -> None:
-        """The switch was not asked."""
-        if event.session == self.session and self.dumping and event.number == self.dumps_asked:
-            self.trip(event.reason, now)
-
-    def trip(self, reason: str, now: float) -> None:
-        """Whatever was on its way has failed. Ask the switch again what it has, later each time."""
+    def fail(self, reason: str, now: float) -> None:
+        """Whatever was on its way has failed: dump the switch again, later each time in a row."""
         self.in_flight = None
-        self.forget()
+        self.forget_actual()
         self.error = reason
         self.retry_at = now + min(FIRST_RETRY_SECONDS * 2 ** min(self.failures, 10), LONGEST_RETRY_SECONDS)
         self.failures += 1
 
-    def request_counters(self) -> None:
-        """Let the next `next` ask the switch what it has, for fresh counters of all flows."""
-        self.audit_at = 0.0
-        self.all_counters = True
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def actual_flows(self) -> Iterator[tuple[FlowKey, Body]] | None:
+        """The flows on the switch; None when they are not known."""
+        return self.flows.actual()
+
+    @property
+    def actual_count(self) -> int | None:
+        """How many of Headgate's flows are on the switch; None when that is not known."""
+        return self.flows.actual_count
 
     @property
     def realized(self) -> bool:
-        """True when the switch is known to have exactly what it shall have."""
+        """Whether the switch is known to have exactly the desired flows."""
         if self.session is None or self.in_flight is not None or self.disturbed:
             return False
-        return 0 <= self.wanted_revision <= self.realized_revision
+        return 0 <= self.desired_revision <= self.realized_revision
 
-    def due(self) -> float | None:
-        """When this switch wants to be asked again, if time alone can bring that about."""
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def request_counters(self) -> None:
+        """Let the next `next_commands` dump the switch, with the counters of all flows."""
+        self.audit_at = 0.0
+        self.all_counters = True
+
+    def due_at(self) -> float | None:
+        """When `next_commands` has something to do although no event comes; None if never."""
         if self.session is None:
             return None
         if self.in_flight is not None or self.dumping:
-            return self._since() + COMMAND_SECONDS
-        if self.wanted_revision < 0 and not self.all_counters:
+            return self._command_since() + COMMAND_SECONDS
+        if self.desired_revision < 0 and not self.all_counters:
             return None
-        return self.audit_at if self.known else self.retry_at
+        return self.audit_at if self.flows.known else self.retry_at
 
-    def _since(self) -> float:
+    def _command_since(self) -> float:
         return self.in_flight.since if self.in_flight is not None else self.dumping_since
 
-    def next(self, now: float, may_send: bool) -> list[Command]:
-        """What to do now. With `may_send` False only reading is allowed."""
+    def _next_audit(self, now: float) -> float:
+        """Each switch has its own time within the interval, so that they are not all dumped at once."""
+        phase = (self.dpid * _GOLDEN % 2**64) / 2**64 * AUDIT_SECONDS
+        return now + AUDIT_SECONDS - (now - phase) % AUDIT_SECONDS
+
+    def next_commands(self, now: float, may_send: bool) -> list[Command]:
+        """What to send now. Without `may_send` only dumps."""
         if self.session is None:
             return []
         if self.in_flight is not None or self.dumping:
-            if now - self._since() < COMMAND_SECONDS:
+            if now - self._command_since() < COMMAND_SECONDS:
                 return []
-            what = "a bundle" if self.in_flight is not None else "a flow dump"
-            self.trip(f"nobody said how {what} ended within {COMMAND_SECONDS:g} s", now)
-        if self.wanted_revision < 0 and not self.all_counters:
-            return []  # until it is known what is wanted, nobody but who asked has to do with what is there
-        if not self.known:
+            command = "bundle" if self.in_flight is not None else "flow dump"
+            self.fail(f"the {command} was neither answered nor given up within {COMMAND_SECONDS:g} s", now)
+        if self.desired_revision < 0 and not self.all_counters:
+            return []  # nothing to compare with yet, and no counters requested
+        if not self.flows.known:
             if self.retry_at is not None and now < self.retry_at:
                 return []
             return self._dump(now)
-        if may_send and self.realized_revision < self.wanted_revision:
-            command = self._send(now)
-            if command is not None:
-                return [command]
+        if may_send and self.realized_revision < self.desired_revision:
+            command_to_send = self._bundle(now)
+            if command_to_send is not None:
+                return [command_to_send]
         return self._dump(now) if now >= self.audit_at else []
 
     def _dump(self, now: float) -> list[Command]:
@@ -293,37 +300,20 @@ class Switch:
             return []
         self.retry_at = None
         self.dumping, self.dumping_since = True, now
-        # From here on the differences are those to what was desired at this moment.
-        self.known = self.known and not self.differs
-        self.differs = {}
-        self.dumps_asked += 1
-        self.dumping_all, self.all_counters = self.all_counters, False
-        # The mapping itself changes while the switch answers, in the thread that compares.
-        return [DumpFlows(self.dpid, self.session, self.dumps_asked, dict(self.desired), self.dumping_all)]
+        self.dumps_sent += 1
+        self.dumping_all_counters, self.all_counters = self.all_counters, False
+        desired = self.flows.start_dump()
+        return [DumpFlows(self.dpid, self.session, self.dumps_sent, desired, self.dumping_all_counters)]
 
-    def _send(self, now: float) -> Command | None:
-        """The difference as one bundle, or nothing when there is none: then the switch is realized as it stands."""
-        missing: list[WireFlow] = []
-        different: list[WireFlow] = []
-        superfluous: list[WireFlow] = []
-        then: Differences = {}
-        for key, held in self.differs.items():
-            body = then[key] = self.desired.get(key)
-            if body is not None and held is not None and body.cookie == held.cookie:
-                different.append(wire_flow(key, body))
-                continue
-            # A modify keeps the cookie, so a flow with another one goes and comes.
-            if held is not None:
-                superfluous.append(wire_flow(key, held))
-            if body is not None:
-                missing.append(wire_flow(key, body))
-        changes, meters = FlowChanges(tuple(missing), tuple(different), tuple(superfluous)), self.meters.changes()
-        marks = self.marks.next(changes)
+    def _bundle(self, now: float) -> Command | None:
+        """The difference as one bundle; None when there is none: then the switch is realized already."""
+        changes, flows_after = self.flows.bundle_changes()
+        meters, marks = self.meters.changes(), self.marks.next(changes)
         if not (changes or meters or marks) or self.session is None:
-            self.realized_revision = self.wanted_revision
+            self.realized_revision = self.desired_revision
             self.failures = 0
             self.error = ""
             return None
-        self.bundles += 1
-        self.in_flight = InFlight(self.bundles, then, self.wanted_revision, now, meters, marks)
-        return SendBundle(self.dpid, self.session, self.bundles, changes, meters, marks)
+        self.bundles_sent += 1
+        self.in_flight = InFlight(self.bundles_sent, flows_after, self.desired_revision, now, meters, marks)
+        return SendBundle(self.dpid, self.session, self.bundles_sent, changes, meters, marks)

@@ -126,7 +126,7 @@ def test_an_answer_that_comes_after_all_changes_nothing() -> None:
     driver.sync()
     hands = Hands(driver, "dump", 1, silent=True)
     run(hands, BridgeChanged(BRIDGE), SwitchUp(7, 1), ClusterChanged(cluster(DENY)))
-    number = driver.core.switches[7].dumps_asked
+    number = driver.core.switches[7].dumps_sent
     driver.now += COMMAND_SECONDS
     run(hands, Tick())
     driver.now += LONGEST_RETRY_SECONDS
@@ -140,7 +140,7 @@ def test_an_answer_that_comes_after_all_changes_nothing() -> None:
 def test_a_switch_that_has_failed_for_days_is_still_tried_again() -> None:
     switch = Switch(1, session=1)
     switch.failures = 5000
-    switch.trip("no", 10.0)
+    switch.fail("no", 10.0)
     assert switch.retry_at == 10.0 + LONGEST_RETRY_SECONDS
 
 
@@ -148,11 +148,11 @@ def test_switches_that_come_together_are_audited_at_times_of_their_own() -> None
     times = []
     for dpid in range(0x1000, 0x1000 + 600):
         switch = Switch(dpid)
-        switch.up(1)
-        switch.want({}, {}, 1)
-        (command,) = switch.next(1000.0, may_send=True)
+        switch.on_switch_up(1)
+        switch.set_desired({}, {}, 1)
+        (command,) = switch.next_commands(1000.0, may_send=True)
         assert isinstance(command, DumpFlows)
-        switch.dumped(FlowsDumped(dpid, 1, command.number, {}, {}, 0), 1000.0)
+        switch.on_flows_dumped(FlowsDumped(dpid, 1, command.number, {}, {}, 0), 1000.0)
         times.append(switch.audit_at)
     assert all(1000.0 < time <= 1000.0 + AUDIT_SECONDS for time in times)
     seconds = [sum(int(time) == second for time in times) for second in range(1000, 1060)]

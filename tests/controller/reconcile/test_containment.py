@@ -147,9 +147,9 @@ FAULTS = (
         PolicyEngine, "_compute", lambda _, live: any(ref.policy == BAD_POLICY for ref in live.owners),
         with_closed_policy,
     ),
-    Fault(Switch, "next", lambda switch, *_: switch.dpid == 1),
-    Fault(Switch, "dumped", lambda switch, *_: switch.dpid == 1),
-    Fault(Switch, "done", lambda switch, *_: switch.dpid == 1),
+    Fault(Switch, "next_commands", lambda switch, *_: switch.dpid == 1),
+    Fault(Switch, "on_flows_dumped", lambda switch, *_: switch.dpid == 1),
+    Fault(Switch, "on_bundle_done", lambda switch, *_: switch.dpid == 1),
     Fault(PortLedger, "wanted", lambda _, bridge, *__: bridge.node == "n1"),
 )  # fmt: skip
 # These happen to nobody in particular.
@@ -172,8 +172,8 @@ ONCE = (
     Fault(PodPorts, "take_reported", lambda *_: True),
     Fault(RuleDistributor, "distribute", lambda *_: True),
     Fault(PortLedger, "see", lambda *_: True),
-    Fault(Switch, "want", lambda *_: True),
-    Fault(Switch, "up", lambda *_: True),
+    Fault(Switch, "set_desired", lambda *_: True),
+    Fault(Switch, "on_switch_up", lambda *_: True),
     Fault(Reconciler, "_installed", lambda *_: True),
     Fault(bridges_of_pods, "pod_of_interface", lambda *_: True),
 )

@@ -37,24 +37,24 @@ class Pair:
         """A new session; what was on its way is lost."""
         self.session += 1
         self.waiting = []
-        self.switch.up(self.session)
+        self.switch.on_switch_up(self.session)
 
     def replace(self, desired: dict[FlowKey, Body]) -> None:
         """Another world."""
         self.desired = dict(desired)
         self.revision += 1
-        self.switch.want(self.desired, {}, self.revision)
+        self.switch.set_desired(self.desired, {}, self.revision)
 
     def want(self, changes: dict[FlowKey, Body | None]) -> None:
         """The world changes."""
         before = {key: self.desired.get(key) for key in changes}
         set_flows(self.desired, changes)
         self.revision += 1
-        self.switch.want(self.desired, before, self.revision)
+        self.switch.set_desired(self.desired, before, self.revision)
 
     def go_on(self) -> None:
         """What the switch is asked or told."""
-        self.waiting += self.switch.next(self.now, True)
+        self.waiting += self.switch.next_commands(self.now, True)
 
     def answer(self, refuse: bool = False) -> None:
         """The oldest question or bundle gets its answer."""
@@ -62,14 +62,14 @@ class Pair:
             return
         command = self.waiting.pop(0)
         if isinstance(command, DumpFlows):
-            self.switch.dumped(self.real.answer(command), self.now)
+            self.switch.on_flows_dumped(self.real.answer(command), self.now)
             return
         assert isinstance(command, SendBundle)
         reason = "no" if refuse else self.real.commit(command.changes)
         if reason:
-            self.switch.failed(BundleFailed(1, command.session, command.number, reason), self.now)
+            self.switch.on_bundle_failed(BundleFailed(1, command.session, command.number, reason), self.now)
         else:
-            self.switch.done(BundleDone(1, command.session, command.number), self.now)
+            self.switch.on_bundle_done(BundleDone(1, command.session, command.number), self.now)
 
     def check(self) -> None:
         """What is believed, unless flows were changed by hand, and that counts are those of it."""
@@ -111,7 +111,7 @@ def test_what_is_believed_is_what_is_there_and_ends_as_it_shall_be(
         elif step == "wait":
             pair.now += LONGEST_RETRY_SECONDS
         elif step == "forget":
-            pair.switch.forget()
+            pair.switch.forget_actual()
         else:
             pair.again()
         pair.go_on()
@@ -152,9 +152,9 @@ def test_who_asks_for_all_counters_while_few_are_on_their_way_gets_them_next() -
 
 def test_before_anything_is_wanted_a_switch_is_asked_only_for_who_asks() -> None:
     switch = Switch(1)
-    switch.up(1)
-    assert switch.next(0.0, may_send=False) == []
+    switch.on_switch_up(1)
+    assert switch.next_commands(0.0, may_send=False) == []
     switch.request_counters()
-    (command,) = switch.next(0.0, may_send=False)
+    (command,) = switch.next_commands(0.0, may_send=False)
     assert isinstance(command, DumpFlows)
     assert command.all_counters

@@ -1,0 +1,84 @@
+"""The flows of one switch: those desired, and where the actual ones differ from them.
+
+There is no second copy of a switch's flows: as a rule they are the desired ones. So only differences are kept, by key,
+with the body that the switch has (None for no flow). What brings the switch there is computed here; when it is sent is
+decided in `switch`.
+
+Example. Desired are {a: 1, b: 2}; a dump says that the switch has {a: 1, b: 3, c: 4}. `differences` is {b: 3, c: 4},
+and `bundle_changes` modifies b to 2 and deletes c. Once that is committed, `record` empties `differences`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow, wire_flow
+
+
+@dataclass(slots=True)
+class FlowState:
+    """`desired` may be a mapping that its owner changes in place, and reports through `follow`.
+
+    While `known`, `differences` are those of the actual flows. While the switch is being dumped they are the changes of
+    the desired flows since the dump was requested, with the bodies of that moment. Otherwise they mean nothing.
+    """
+
+    desired: dict[FlowKey, Body] = field(default_factory=dict)
+    differences: dict[FlowKey, Body | None] = field(default_factory=dict)
+    known: bool = False
+
+    def follow(self, changed: Mapping[FlowKey, Body | None]) -> None:
+        """`desired` has changed: keys, and the bodies before."""
+        for key, before in changed.items():
+            actual = self.differences.setdefault(key, before)
+            if actual == self.desired.get(key):
+                del self.differences[key]
+
+    def start_dump(self) -> dict[FlowKey, Body]:
+        """A dump is requested. Returns what the switch should have: the dump is compared with this copy."""
+        self.known = self.known and not self.differences
+        self.differences = {}
+        return dict(self.desired)  # `desired` changes while another thread compares
+
+    def record(self, flows: Mapping[FlowKey, Body | None]) -> None:
+        """The switch has these flows; None for none."""
+        for key, body in flows.items():
+            if self.desired.get(key) == body:
+                self.differences.pop(key, None)
+            else:
+                self.differences[key] = body
+
+    def actual(self) -> Iterator[tuple[FlowKey, Body]] | None:
+        """The actual flows; None when they are not known."""
+        if not self.known:
+            return None
+        same = ((key, body) for key, body in self.desired.items() if key not in self.differences)
+        return chain(same, ((key, body) for key, body in self.differences.items() if body is not None))
+
+    @property
+    def actual_count(self) -> int | None:
+        """How many there are; None when that is not known."""
+        if not self.known:
+            return None
+        different = sum(body is not None for body in self.differences.values())
+        return len(self.desired) - len(self.desired.keys() & self.differences.keys()) + different
+
+    def bundle_changes(self) -> tuple[FlowChanges, dict[FlowKey, Body | None]]:
+        """What makes the actual flows the desired ones; and the same as what the switch has afterwards."""
+        adds: list[WireFlow] = []
+        modifies: list[WireFlow] = []
+        deletes: list[WireFlow] = []
+        after: dict[FlowKey, Body | None] = {}
+        for key, actual in self.differences.items():
+            body = after[key] = self.desired.get(key)
+            if body is not None and actual is not None and body.cookie == actual.cookie:
+                modifies.append(wire_flow(key, body))
+                continue
+            # A modify keeps the cookie (OpenFlow 1.4, 6.4), so a flow with another one is deleted and added.
+            if actual is not None:
+                deletes.append(wire_flow(key, actual))
+            if body is not None:
+                adds.append(wire_flow(key, body))
+        return FlowChanges(tuple(adds), tuple(modifies), tuple(deletes)), after
