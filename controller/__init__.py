@@ -1,1 +1,1 @@
-"""The shell around the core: sources, OVSDB, OpenFlow, HTTP and the commands."""
+"""The shell around the pure core (`flows` and `controller.reconcile`): sources, OVSDB, OpenFlow, HTTP and commands."""

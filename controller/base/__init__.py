@@ -1,1 +1,1 @@
-"""What every room stands on: the hub, threads, logs, errors. It imports no other room."""
+"""The foundation of all other rooms: hub, threads, logs, errors. It imports no other room."""

@@ -1,8 +1,8 @@
-"""How often Python's garbage collector goes its rounds in a running controller. Nothing else is decided here."""
+"""The thresholds of Python's garbage collector in a running controller."""
 
 from __future__ import annotations
 
-# A full round of the garbage collector over a large world would hold up everything, echo replies too, for most of a
-# second. So rounds are rare, and what a long computation left behind is taken out of them: it is kept, or freed by its
-# reference counts.
+# A full collection of a large cluster stops every thread for most of a second, OpenFlow echo replies included. So full
+# collections are rare, and the event loop freezes (gc.freeze) what a long computation allocated: reference counts free
+# it when it is no longer used.
 GC_THRESHOLDS = (50_000, 20, 100)

@@ -1,8 +1,16 @@
-"""The concurrency hub: eventlet's green threads or plain threads, chosen once before anything else is imported.
+"""The concurrency hub: eventlet's green threads or native threads, chosen once before anything else is imported.
 
-Code elsewhere uses the standard library's threading, queue and socket, which eventlet replaces; only what the standard
-library cannot say stands here. os-ken's own `hub` is used by os-ken alone: its native form takes every exception for
-the wish to end a thread and says nothing, its `Event.wait` knows no timeout, and its `kill` does nothing.
+Theory of operation. With the hub "eventlet", `install` replaces the standard library's threading, queue and socket by
+green ones: one native thread runs all green threads, and switches between them where one waits. With "native", the
+standard library stays. All other code uses the standard library and runs on both hubs; only what the standard library
+cannot do is here, in `threads` and in `native_threads`.
+
+A green thread that computes for a second stops all others, so that switches miss their echo replies and close their
+sessions. Long computations therefore run in a native thread, by `offload`. Example: the event loop computes the flows
+of a large cluster with `offload(reconciler.handle, events, now)`; OpenFlow sessions go on meanwhile.
+
+os-ken's own `hub` is for os-ken only: its native form ends a thread silently on any exception, its `Event.wait` has no
+timeout, and its `kill` does nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ from typing import ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 HUBS = ("eventlet", "native")
-_REST_SECONDS = 1.0  # after an exception, so that a fault that stays does not fill the log
+_REST_SECONDS = 1.0  # after an exception, so that a lasting error does not fill the log
 _LOG = logging.getLogger(__name__)
 
 
@@ -27,51 +35,51 @@ def install(hub: str) -> None:
     Raises ValueError for a name that is not in HUBS.
     """
     if hub not in HUBS:
-        raise ValueError(f"hub {hub!r} is none of {', '.join(HUBS)}")
+        raise ValueError(f"hub {hub!r} is not one of {', '.join(HUBS)}")
     os.environ["OSKEN_HUB_TYPE"] = hub
     if hub == "eventlet":
         import eventlet
 
         eventlet.monkey_patch()
-        _know_threads()
+        _speed_up_current_thread()
 
 
-def _know_threads() -> None:
-    """Let `threading.current_thread` look its thread up.
+def _speed_up_current_thread() -> None:
+    """Make `threading.current_thread` look its thread up in a dictionary.
 
-    eventlet's goes through a list of all threads at a thread's every call, and each log line and each end of a thread
-    makes one: thousands of sessions that ended together took minutes.
+    eventlet's searches a list of all threads, at each log line and each end of a thread: when thousands of sessions
+    ended together, that took minutes.
     """
-    known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
-    slowly, ident = threading.current_thread, threading.get_ident
+    threads: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+    original, ident = threading.current_thread, threading.get_ident
 
     def current_thread() -> threading.Thread:
-        found = known.get(ident())
-        return found if found is not None else slowly()
+        found = threads.get(ident())
+        return found if found is not None else original()
 
     threading.current_thread = current_thread
 
 
 def log_exceptions(handler: Callable[P, object]) -> Callable[P, None]:
-    """A handler that os-ken calls, with every exception logged here, before it ends the thread that calls it.
+    """Decorator for an os-ken event handler: logs every exception, which would otherwise end the calling thread.
 
-    Put it below `set_ev_cls`, which marks what it is given.
+    Put it below `set_ev_cls`, which marks the function it gets.
     """
 
     @functools.wraps(handler)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             handler(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - that is what this is for
+        except Exception:  # noqa: BLE001 - the purpose of this decorator
             _LOG.exception("the handler %s failed", getattr(handler, "__qualname__", handler))
 
     return call
 
 
 def run_until(ended: threading.Event, work: Callable[[], object]) -> Callable[[], None]:
-    """A main for a thread that must live (see `controller.base.threads`).
+    """A main function for a thread that must live (see `controller.base.threads`).
 
-    `work` is called again and again until `ended`, whatever it raises.
+    It calls `work` again and again until `ended` is set, and logs what `work` raises.
     """
 
     def main() -> None:
@@ -86,9 +94,9 @@ def run_until(ended: threading.Event, work: Callable[[], object]) -> Callable[[]
 
 
 def offload(work: Callable[..., T], *args: object) -> T:
-    """Run a long computation so that other threads go on, the switches' echo requests among them.
+    """Call `work` so that other threads go on meanwhile, such as OpenFlow sessions that answer echo requests.
 
-    Under eventlet it runs in a real thread of a pool while this green thread waits; plain threads are preempted anyway.
+    With eventlet, a native thread of a pool runs it while this green thread waits; native threads are preempted anyway.
     """
     if os.environ.get("OSKEN_HUB_TYPE") != "eventlet":
         return work(*args)

@@ -9,23 +9,23 @@ from controller.base import logs
 from controller.base.secrets import without_secrets
 
 RING_LINES = 1000
-MAX_SHOWN = 2000  # characters of one event
-MAX_KEPT = 4 * MAX_SHOWN  # as long as one may be until somebody asks, for looking for secrets costs more than logging
+MAX_SHOWN = 2000  # characters of an event in a support bundle
+MAX_KEPT = 4 * MAX_SHOWN  # characters of an event in memory, before secrets are removed, which costs more than logging
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class LogRing:
-    """Keeps events as the log has formatted them; what leaves it has no secrets."""
+    """Keeps formatted events; `lines` returns them without secrets."""
 
     def __init__(self, lines: int = RING_LINES) -> None:
         self._lines: deque[str] = deque(maxlen=lines)
 
     def take(self, line: str) -> None:
-        """Keep an event. Costs nearly nothing: whoever logs waits for it."""
+        """Keep an event. Cheap, for the logging thread waits for it."""
         self._lines.append(line if len(line) <= MAX_KEPT else _shown(line))
 
     def lines(self) -> tuple[str, ...]:
-        """What is kept, the oldest first."""
+        """The kept events without secrets, the oldest first."""
         return tuple(map(_shown, tuple(self._lines)))
 
 
@@ -38,5 +38,5 @@ RING = LogRing()
 
 
 def keep_log_lines() -> None:
-    """Keep from now on what the process logs, in the form in which it logs it."""
+    """From now on, keep every event that the process logs."""
     logs.add_log_listener(RING.take)

@@ -1,7 +1,7 @@
-"""Log lines on their way to a file descriptor that may not take them: a pipe nobody reads, a full or a dead disk.
+"""Writes log lines to a file descriptor that may block or fail: a pipe that is not read, a full or broken disk.
 
-Whoever logs never waits: lines stand in a bounded queue, a real thread writes them, and those that find no place are
-counted and the count is said. Nothing of what lines look like may live here.
+A thread that logs never waits: lines go through a bounded queue to a native thread, which writes them. Lines that find
+the queue full are dropped and counted, and the next line says how many. How lines look: see `logs`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from controller.base.threads import watched
 
 MAX_QUEUED_LINES = 10_000
 MAX_QUEUED_BYTES = 8 << 20
-MAX_LINE_BYTES = 64 << 10  # bytes; what is longer is cut
-WRITE_RETRY_SECONDS = 0.05  # where the descriptor does not block and takes no more now
+MAX_LINE_BYTES = 64 << 10  # longer lines are cut
+WRITE_RETRY_SECONDS = 0.05  # after EAGAIN of a non-blocking descriptor
 _CUT = b"... (cut)\n"
 
 
 class LogWriter:
-    """Writes to one descriptor. `put` is for threads of the hub, `report` makes the line that says how many were
-    dropped.
-    """
+    """Writes to one descriptor. `put` is for threads of the hub; `report` formats the line on dropped lines."""
 
     def __init__(self, descriptor: int, report: Callable[[int], str], lines: int = MAX_QUEUED_LINES) -> None:
         self._descriptor = descriptor
@@ -33,30 +31,30 @@ class LogWriter:
         self._most = lines
         self._os = unpatched("os")
         self._sleep = unpatched("time").sleep
-        # The original's put never blocks and may be called from any thread.
+        # The unpatched SimpleQueue's put never blocks, and any thread may call it.
         self._queue: Any = unpatched("queue").SimpleQueue()
-        # Each of these is changed by one side only.
+        # One side only writes each of these, so that they need no lock.
         self._put_lines = self._put_bytes = 0
         self._done_lines = self._done_bytes = 0
-        self._dropped = self._failed = self._told = 0
-        self._torn = False  # a line was written in part, and the next one must not go on behind it
+        self._dropped = self._failed = self._reported = 0
+        self._torn = False  # the last line was written in part, so the next must begin on a new line
         self._thread = watched("log", self._run, native=True)
         self._thread.start()
 
     @property
     def dropped(self) -> int:
-        """How many lines were not written: they found no place, or the descriptor refused them."""
+        """How many lines were not written: the queue was full, or the descriptor refused them."""
         return self._dropped + self._failed
 
     def put(self, line: str) -> None:
-        """Take one line, with its end. Never waits."""
+        """Queue one line, with its newline. Never waits."""
         if self._is_full():
             self._dropped += 1
             return
-        untold = self.dropped - self._told
-        if untold:
-            self._told += untold
-            self._enqueue(self._report(untold))
+        unreported = self.dropped - self._reported
+        if unreported:
+            self._reported += unreported
+            self._enqueue(self._report(unreported))
         self._enqueue(line)
 
     def _is_full(self) -> bool:
@@ -72,7 +70,7 @@ class LogWriter:
         self._queue.put(data)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all lines are written, for a bounded time; returns whether they are."""
+        """Wait until all lines are written, for at most `seconds`; returns whether they are."""
         deadline = time.monotonic() + seconds
         while self._done_lines < self._put_lines:
             if time.monotonic() >= deadline:
@@ -81,7 +79,7 @@ class LogWriter:
         return True
 
     def close(self, seconds: float) -> None:
-        """Write what is there and end, within a bounded time; a write that hangs is left behind."""
+        """Write the queued lines and end the thread, within `seconds`; a write that hangs is abandoned."""
         self.flush(seconds)
         self._thread.release()
         self._queue.put(None)
@@ -92,7 +90,7 @@ class LogWriter:
                 self._write(b"\n" + data if self._torn else data)
                 self._torn = False
             except OSError:
-                self._failed += 1  # the disk is full, or the reader is gone: the next line may find it otherwise
+                self._failed += 1  # the disk is full or the reader closed the pipe; the next line may succeed
             self._done_bytes += len(data)
             self._done_lines += 1
 
@@ -110,7 +108,7 @@ class LogWriter:
 
 
 class LineStream(io.TextIOBase):
-    """A text stream that hands whole lines on: for what libraries and the interpreter print."""
+    """A text stream that passes whole lines to `put`: for what libraries and the interpreter print."""
 
     def __init__(self, put: Callable[[str], None], descriptor: int) -> None:
         super().__init__()
@@ -119,19 +117,19 @@ class LineStream(io.TextIOBase):
         self._rest = ""
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor that the lines end at."""
+        """The descriptor that the lines are written to."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Not for whoever asks here."""
+        """False: no colours."""
         return False
 
     def write(self, text: str) -> int:
-        """Never waits."""
+        """Pass on all complete lines. Never waits."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._put(line + "\n")

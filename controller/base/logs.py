@@ -1,10 +1,10 @@
 """Logging for the whole process: structlog and the standard library's loggers end in one handler on standard error.
 
-An event is a line that begins with its date; a traceback's lines follow it, each marked. No control character of a name
-or a message gets through. Nobody who logs ever waits for whoever reads (see `log_writer`).
+An event is a line that begins with its date; the lines of a traceback follow, each with TRACE_MARK. Control characters
+are escaped. A thread that logs never waits for the reader of the log (see `log_writer`).
 
-Modules say `logging.getLogger(__name__)` or `structlog.get_logger(__name__)`; how lines look, which libraries are kept
-quiet and what is not repeated is decided here alone.
+Modules use `logging.getLogger(__name__)` or `structlog.get_logger(__name__)`. Format, quiet libraries and repeated
+warnings are decided here only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import structlog
 from controller.base.log_writer import LineStream, LogWriter
 from controller.base.printable import printable
 
-# Libraries whose INFO is about themselves and not about the operator's network.
+# Libraries whose INFO events do not help an operator.
 QUIET_LIBRARIES = (
     "os_ken",
     "ovs",
@@ -33,7 +33,7 @@ QUIET_LIBRARIES = (
     "urllib3",
     "pyroute2",
 )
-REPEAT_AFTER = 60.0  # seconds for which an identical warning stays unsaid
+REPEAT_AFTER = 60.0  # seconds for which an identical warning is not logged again
 MAX_REMEMBERED = 1000
 HUMAN_TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -45,10 +45,10 @@ _listeners: list[Callable[[str], object]] = []
 
 
 class RepeatFilter(logging.Filter):
-    """Lets an identical warning or error through once in `period` seconds and then says how often it was held back.
+    """Passes an identical warning or error once in `period` seconds, with the number of those held back meanwhile.
 
-    Identical means: same logger, level and content, numbers included; so whoever warns puts what varies in the event's
-    fields only when it matters. `clock` gives seconds.
+    Identical: same logger, level and content, numbers included. So an event with a varying field is always logged.
+    `clock` is in seconds.
     """
 
     def __init__(self, period: float = REPEAT_AFTER, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,7 +58,7 @@ class RepeatFilter(logging.Filter):
         self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for a repetition within the period; a later one gets `repeated` with the number of those held back."""
+        """False for a repetition within the period; the next one passed gets the number held back in `repeated`."""
         if record.levelno < logging.WARNING:
             return True
         key = (record.name, record.levelno, self._content(record))
@@ -69,24 +69,24 @@ class RepeatFilter(logging.Filter):
             return False
         self._remember(key, now)
         if held_back:
-            self._say(record, held_back)
+            self._add_count(record, held_back)
         return True
 
     @staticmethod
     def _content(record: logging.LogRecord) -> str:
         try:
             return str(record.msg) if isinstance(record.msg, dict) else record.getMessage()
-        except Exception:  # noqa: BLE001 - as in `_Handler`: arguments that do not fit the message
+        except Exception:  # noqa: BLE001 - arguments that do not fit the message, as in `_Handler`
             return str(record.msg)
 
     def _remember(self, key: tuple[str, int, str], now: float) -> None:
-        # Text from outside can vary without end, so the oldest are forgotten; at worst a warning is said once more.
+        # Untrusted text varies without end, so the oldest are forgotten; at worst a warning is logged once more.
         while len(self._seen) >= MAX_REMEMBERED:
             self._seen.pop(next(iter(self._seen)))
         self._seen[key] = (now, 0)
 
     @staticmethod
-    def _say(record: logging.LogRecord, held_back: int) -> None:
+    def _add_count(record: logging.LogRecord, held_back: int) -> None:
         if isinstance(record.msg, dict):
             record.msg = {**record.msg, "repeated": held_back}
         else:
@@ -101,25 +101,25 @@ def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 class _Handler(logging.Handler):
-    """Formats a record and hands the line on."""
+    """Formats a record and passes the line to `put` and the listeners."""
 
     def __init__(self, put: Callable[[str], object]) -> None:
         super().__init__()
         self._put = put
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One event."""
+        """Format and write one event."""
         try:
             line = self.format(record)
-        except Exception as error:  # noqa: BLE001 - what cannot be formatted must not stop whoever says it
+        except Exception as error:  # noqa: BLE001 - logging must never raise
             line = f"a log line of {record.name} could not be formatted: {type(error).__name__}"
         self._put(line + "\n")
         for listener in _listeners:
             listener(line)
 
 
-def _where_lines_go(stream: TextIO, style: str) -> Callable[[str], object]:
-    """A call that never waits where `stream` is a real file, and writes at once where it is not."""
+def _line_writer(stream: TextIO, style: str) -> Callable[[str], object]:
+    """A function that writes lines: by a LogWriter, which never waits, if `stream` has a descriptor; else directly."""
     global _writer
     if _writer is not None:
         _writer.close(0.0)
@@ -134,7 +134,7 @@ def _where_lines_go(stream: TextIO, style: str) -> Callable[[str], object]:
 
 
 def _dropped_line(number: int, style: str) -> str:
-    text = f"{number} lines of this log were dropped: nobody read it fast enough, or it could not be written"
+    text = f"{number} lines of this log were dropped: it was read too slowly, or could not be written"
     stamp = time.time()
     if style == "json":
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stamp))
@@ -143,31 +143,31 @@ def _dropped_line(number: int, style: str) -> str:
 
 
 def take_stderr() -> None:
-    """Have what libraries and the interpreter print on standard error take the same way as the log."""
+    """Redirect what libraries and the interpreter print on standard error to the log's writer."""
     if _writer is not None:
         sys.stderr = LineStream(_writer.put, sys.stderr.fileno())
 
 
 def give_back_stderr(seconds: float) -> None:
-    """Undo that, once what was logged is written, or after a bounded time."""
+    """Undo `take_stderr`, once the queued lines are written or after `seconds`."""
     flush(seconds)
     if isinstance(sys.stderr, LineStream):
         sys.stderr = sys.__stderr__
 
 
 def add_log_listener(listener: Callable[[str], object]) -> None:
-    """Have every event handed to `listener` too, as it is formatted, also where it finds no place on its way out."""
+    """Pass every formatted event to `listener` too, also those that the writer drops."""
     if listener not in _listeners:
         _listeners.append(listener)
 
 
 def dropped() -> int:
-    """How many lines were not written."""
+    """How many lines were dropped."""
     return _writer.dropped if _writer is not None else 0
 
 
 def flush(seconds: float) -> None:
-    """Wait until what was logged is written, for a bounded time."""
+    """Wait until the queued lines are written, for at most `seconds`."""
     if _writer is not None:
         _writer.flush(seconds)
 
@@ -175,7 +175,7 @@ def flush(seconds: float) -> None:
 def configure_logging(level: str, style: str, stream: TextIO | None = None) -> None:
     """Set up logging: `level` as in Config.log_level, `style` "human" or "json".
 
-    May be called again; the last call holds.
+    May be called again; the last call counts.
     """
     stream = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
@@ -191,7 +191,7 @@ def configure_logging(level: str, style: str, stream: TextIO | None = None) -> N
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = _Handler(_where_lines_go(stream, style))
+    handler = _Handler(_line_writer(stream, style))
     handler.setFormatter(_formatter(style, stream, shared))
     handler.addFilter(RepeatFilter())
     root = logging.getLogger()
@@ -228,5 +228,5 @@ def _plain_exception(stream: TextIO, exc_info: Any) -> None:
 
 
 def _marked(text: str) -> str:
-    """Lines that belong to the event before them, which nobody can take for events of their own."""
+    """The lines of a traceback, each marked so that it does not look like an event of its own."""
     return "\n".join(TRACE_MARK + printable(line) for line in text.rstrip().split("\n"))

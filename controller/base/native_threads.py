@@ -1,8 +1,8 @@
-"""Real threads beside a hub of green ones, and the way back from them.
+"""Native threads beside a hub of green ones, and how they pass values to green threads.
 
-A real thread must never touch what eventlet has replaced: locks, queues, sleep, even os.write. So it works with the
-original modules, and hands its results over through a Mailbox, whose wake-up is a byte in a socket that a green thread
-waits for. With plain threads all of this is the same code on the same modules.
+A native thread must never use what eventlet has patched: locks, queues, sleep, even os.write. It uses the `unpatched`
+modules, and passes its results through a Mailbox, which wakes the green receiver by a byte on a socket. With the native
+hub, the same code runs on the same modules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def unpatched(name: str) -> Any:
-    """A standard library module as it is without eventlet."""
+    """A standard library module as it is without eventlet's patches."""
     if os.environ.get("OSKEN_HUB_TYPE") == "eventlet":
         from eventlet import patcher
 
@@ -26,7 +26,7 @@ def unpatched(name: str) -> Any:
 
 
 class Mailbox(Generic[T]):
-    """Values from real threads to one receiver on the hub's side. `put` never blocks and loses nothing; `get` waits."""
+    """Values from native threads to one thread of the hub. `put` never blocks and loses nothing; `get` waits."""
 
     def __init__(self) -> None:
         self._values: deque[T] = deque()
@@ -37,7 +37,7 @@ class Mailbox(Generic[T]):
         self._closed = False
 
     def put(self, value: T) -> None:
-        """Hand over a value; for real threads."""
+        """Pass a value; for native threads."""
         self._values.append(value)
         self._wake()
 
@@ -50,15 +50,15 @@ class Mailbox(Generic[T]):
         return None
 
     def close(self) -> None:
-        """End a waiting `get`. Real threads that use the mailbox must have ended."""
+        """Make `get` return None. Native threads that use the mailbox must have ended."""
         self._closed = True
         self._wake()
 
     def release(self) -> None:
-        """Give the sockets back, once `get` has returned None."""
+        """Close the sockets, after `get` has returned None."""
         self._receiver.close()
         self._sender.close()
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # so many wake-ups are on their way that one more makes no difference
+        with suppress(BlockingIOError):  # the socket is full of wake-ups, so the receiver will wake anyway
             self._write(self._descriptor, b"\0")

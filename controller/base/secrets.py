@@ -1,7 +1,7 @@
-"""Leaving secrets out of text that is handed on: keys, tokens, passwords and what a kubeconfig holds.
+"""Removes secrets from text: keys, tokens, passwords and the contents of a kubeconfig.
 
-Headgate logs and serves none of them. This is the second lock, for what a library or a server may have said. It costs
-as much as the text is long, whatever stands in it: patterns begin where a word does, so none is gone through twice.
+Headgate itself logs and serves none of them. This is a second line of defence, for texts of libraries and servers. The
+time is linear in the length of any text: patterns begin at the start of a word, so that none scans a word twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _USER = re.compile(r"(?<!\w)(?P<scheme>\w+://)[^\s/@:]+(?::[^\s/@]*)?@")
 
 
 def without_secrets(text: str) -> str:
-    """The text with `(left out)` in place of what looks like a secret."""
+    """The text with `(left out)` in place of everything that looks like a secret."""
     text = _KEY_BLOCK.sub(LEFT_OUT, text)
     text = _NAMED.sub(_hide_value, text)
     text = _SCHEME.sub(rf"\1\2{LEFT_OUT}", text)

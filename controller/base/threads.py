@@ -1,7 +1,7 @@
-"""Threads that must live for as long as the process: who they are, and which of them are gone.
+"""Threads that must live as long as the process. `/healthz` fails when one of them ends without being released.
 
-`/healthz` fails when one has ended that nobody released. Threads of single peers and requests come and go, and do not
-belong here. The registry takes no lock, so that green threads and real ones may both use it.
+Threads of single connections and requests do not belong here. The registry takes no lock, so that both green and native
+threads may use it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _watched: dict[int, Watched] = {}
 
 
 class Watched:
-    """A thread that must live. Made by `watched`; `release` it before it may end."""
+    """A thread that must live. Made by `watched`; call `release` before it may end."""
 
     def __init__(self, name: str, target: Callable[[], object], native: bool) -> None:
         self.name = name
         self.native = native
-        self.reason = ""  # why it has ended though nobody released it
+        self.reason = ""  # why it ended without being released
         self.trace = ""
-        self.told = False
+        self.logged = False
         self._target = target
         self._released = False
         self._number = next(_numbers)
@@ -39,26 +39,26 @@ class Watched:
         self._thread = make(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin, and be missed from now on."""
+        """Start the thread; from now on it must live."""
         for number, other in list(_watched.items()):
             if other.name == self.name and other.reason:
-                _watched.pop(number, None)  # this one takes its place
+                _watched.pop(number, None)  # this one replaces it
         _watched[self._number] = self
         self._thread.start()
 
     def release(self) -> None:
-        """It may end from now on."""
+        """From now on the thread may end."""
         self._released = True
         _watched.pop(self._number, None)
 
     def is_alive(self) -> bool:
-        """Whether it has begun and not ended."""
+        """Whether it was started and has not ended."""
         return bool(self._thread.is_alive())
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, for at most `timeout` seconds; returns whether it has.
 
-        Green threads run meanwhile, also while a real one is waited for.
+        Green threads run meanwhile, also while it waits for a native one.
         """
         if self._thread.ident is None:
             return True
@@ -76,13 +76,13 @@ class Watched:
         reason = "it ended by itself"
         try:
             self._target()
-        except BaseException as error:  # noqa: BLE001 - whatever ends it, SystemExit and GreenletExit too, is missed
+        except BaseException as error:  # noqa: BLE001 - SystemExit and GreenletExit end it too
             reason = f"{type(error).__name__}: {error}"
             self.trace = traceback.format_exc()[-_LONGEST_TRACE:]
         finally:
             if not self._released:
                 self.reason = reason
-                # A real thread must not take the locks of logging, which are green; whoever asks next says it.
+                # A native thread must not take logging's green locks; the next log_ended_threads() logs it.
                 if not self.native:
                     log_ended_threads()
 
@@ -90,20 +90,20 @@ class Watched:
 def watched(name: str, target: Callable[[], object], *, native: bool = False) -> Watched:
     """A daemon thread, not started yet, without which the process is not healthy.
 
-    `native` makes a real thread also where the hub's threads are green.
+    `native`: a native thread on either hub.
     """
     return Watched(name, target, native)
 
 
 def ended_threads() -> tuple[str, ...]:
-    """The threads that have ended and should not have, each with the reason; empty while all is well."""
+    """The threads that ended without being released, each with the reason."""
     return tuple(f"{one.name}: {one.reason}" for one in list(_watched.values()) if one.reason)
 
 
 def log_ended_threads() -> None:
-    """Log, once each, the threads that are gone. For threads of the hub."""
+    """Log each thread that ended without being released, once. For threads of the hub."""
     for one in list(_watched.values()):
-        if one.reason and not one.told:
-            one.told = True
+        if one.reason and not one.logged:
+            one.logged = True
             extra = {"stack": one.trace} if one.trace else {}
-            log.critical("the thread %s is gone (%s); restart Headgate", one.name, one.reason, extra=extra)
+            log.critical("the thread %s has ended (%s); restart Headgate", one.name, one.reason, extra=extra)

@@ -1,4 +1,4 @@
-"""The version of the installed package; setup.py is where it is decided."""
+"""The version of the installed package, as setup.py declares it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNKNOWN = "0+unknown"
 @cache
 def version() -> str:
     """The installed version, or UNKNOWN when Headgate runs from a folder that was never installed."""
-    # Imported here because it takes longer than all the rest of `headgate --help`.
+    # Imported here, for it takes longer than all the rest of `headgate --help`.
     from importlib import metadata
 
     try:
