@@ -356,7 +356,7 @@ class Clauses:
         """Note how many bands a shared clause needs."""
         self._forget(shared)
         dimensions = self._dimensions_of(shared)
-        if len(dimensions) > rules.MOST_CONJUNCTIONS:
+        if len(dimensions) > rules.MAX_CONJUNCTIONS:
             self._bands_needed[shared] = rules.fewest_bands(dimensions)
 
     def _body(self, one: Dimension | SharedClause, band: int) -> Body | None:

@@ -1,1 +1,1 @@
-"""From values to flows. `reference` makes all flows of a bridge from nothing."""
+"""From values to flows. `reference` renders all flows of a bridge from nothing."""

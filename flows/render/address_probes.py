@@ -1,9 +1,12 @@
-"""The flows by which a node is asked whether an address is its own, and what follows where it says so (docs/adr/0014).
+"""The flows that let the controller probe whether an unknown address is the node's own (docs/adr/0014).
 
-A packet of the node with an address that nobody knows looks like one that the node forwards. Where policy refuses it,
-the controller gets a bounded copy, and asks the node's own stack; the answers come by flows of their own. An address
-that the node answered for is the node's in what the node sends, and in the replies to that. It takes nothing from
-anybody: what pods open to it, and what others send with it, are judged as before.
+A packet that the node sends from an unknown address looks like one that the node forwards. Where policy denies it, the
+controller gets a rate-limited copy, and probes the node's own network stack by ARP or neighbor solicitation; flows here
+copy the answers to the controller. A confirmed address counts as the node's in packets that the node sends, and in
+replies to these. It changes nothing else: what pods open to it, and what others send from it, is judged as before.
+
+Example: kube-proxy sends from 192.0.2.7, an address on a dummy interface. The first packet is denied and copied, the
+node answers the ARP probe, and the next packet is the node's own: no policy applies.
 """
 
 from __future__ import annotations
@@ -32,15 +35,15 @@ from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, discovery
 from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES, IS_ARP, IS_SCTP, address_terms, ct_state_term
 
-_ANSWERED = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL)
+_IS_REPLY = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL)
 
 
 def render_address_probes(flows: FlowSet, binding: Binding) -> None:
-    """All of it. Only a switch with meters asks, for without them nothing would bound the copies; and only with a known
-    MAC address of its LOCAL port, for that is how an answer is the node's."""
+    """All flows of probes. None without meters, which limit the copies, and none without the MAC address of the LOCAL
+    port, which proves that an answer is the node's."""
     if binding.confirmed_addresses is None or binding.local_mac is None:
         return
-    # A packet that is turned round has the pod's address as its source by now.
+    # Not AS_REPLY: the ends of such a packet are swapped, so its source is the pod's address.
     refused = [
         in_range(SOURCE_OFPORT, BEHIND_NODE),
         in_range(INITIATOR_OFPORT, BEHIND_NODE),
@@ -50,7 +53,7 @@ def render_address_probes(flows: FlowSet, binding: Binding) -> None:
         flows.add(tables.DENY, priorities.DENY_COPY, [*refused, family], _copy(CopyReason.REFUSED))
     _answers(flows, binding.local_mac)
     for net in binding.confirmed_addresses:
-        # Below what pods and the Node object claim: theirs it cannot become.
+        # Below the addresses of pods and of the Node object, which it cannot take over.
         source = [exactly(oxm.IN_PORT, LOCAL_32), *address_terms("source", net)]
         flows.add(
             tables.CLASSIFY,
@@ -61,7 +64,7 @@ def render_address_probes(flows: FlowSet, binding: Binding) -> None:
         )
         itself: list[Action] = [Load(DESTINATION_OFPORT, NODE_ITSELF), Load(OUTPUT_OFPORT, LOCAL_16)]
         reply = [exactly(oxm.ETH_DST, binding.local_mac), *address_terms("destination", net)]
-        flows.add(tables.DESTINATION, priorities.DESTINATION_CONFIRMED_REPLY, [*reply, _ANSWERED], itself, tables.STATE)
+        flows.add(tables.DESTINATION, priorities.DESTINATION_CONFIRMED_REPLY, [*reply, _IS_REPLY], itself, tables.STATE)
         if binding.userspace:
             learned = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
             flows.add(
@@ -74,15 +77,15 @@ def render_address_probes(flows: FlowSet, binding: Binding) -> None:
 
 
 def _answers(flows: FlowSet, mac: int) -> None:
-    """What the node sends to the asker: complete answers of its own stack. Nobody else sends to that MAC address."""
-    to_asker: list[Term] = [exactly(oxm.ETH_DST, PROBE_MAC)]
-    here = [*to_asker, exactly(oxm.IN_PORT, LOCAL_32), exactly(oxm.ETH_SRC, mac)]
+    """Copy the node's complete answers, which it sends to PROBE_MAC, to the controller. Drop all else sent there."""
+    to_prober: list[Term] = [exactly(oxm.ETH_DST, PROBE_MAC)]
+    here = [*to_prober, exactly(oxm.IN_PORT, LOCAL_32), exactly(oxm.ETH_SRC, mac)]
     arp = [IS_ARP, exactly(oxm.ARP_OP, 2), exactly(oxm.ARP_SHA, mac), exactly(oxm.ARP_TPA, 0)]
     advertisement = [*discovery(NEIGHBOR_ADVERTISEMENT), exactly(oxm.ND_TLL, mac), exactly(oxm.IP_TTL, 255)]
     for answer in (arp, advertisement):
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_PROBE_ANSWER, [*here, *answer], _copy(CopyReason.ANSWER))
-    flows.add(tables.CLASSIFY, priorities.CLASSIFY_PROBE_MAC, to_asker)
+    flows.add(tables.CLASSIFY, priorities.CLASSIFY_PROBE_MAC, to_prober)
 
 
-def _copy(question: CopyReason) -> list[Action]:
-    return [Meter(meter_number(Limit.COPIES, question)), Output(CONTROLLER_32)]
+def _copy(reason: CopyReason) -> list[Action]:
+    return [Meter(meter_number(Limit.COPIES, reason)), Output(CONTROLLER_32)]

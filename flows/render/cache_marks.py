@@ -1,13 +1,13 @@
-"""Flows that no packet matches, and that make a switch forget what it cached before its flows changed.
+"""Cache marks: flows that no packet matches, and that make a switch delete what it cached before its flows changed.
 
-Open vSwitch caches what it made of a packet as megaflows. When OpenFlow flows change, it changes the actions of a
-cached megaflow in place, unless the new flows look at a bit that the megaflow does not name: then it deletes it. On the
-userspace datapath before 2.17.8, 3.0.5, 3.1.3 and 3.2.0 a change in place looks the megaflow up by a packet and not by
-its identity, so it may change another one that overlaps, and the right one keeps its old actions as long as packets
-come: what is allowed stays denied, or the other way round (OVS commit "dpif-netdev: Fix dpif_netdev_flow_put").
+Open vSwitch caches its decisions as megaflows. When OpenFlow flows change, it changes the actions of a megaflow in
+place, unless the new flows look at a bit that the megaflow does not include: then it deletes the megaflow. On the
+userspace datapath before 2.17.8, 3.0.5, 3.1.3 and 3.2.0 a change in place looks the megaflow up by a packet instead of
+its identity. It may change another megaflow that overlaps, and the right one keeps its old actions as long as packets
+arrive: allowed traffic stays denied, or the reverse (OVS commit "dpif-netdev: Fix dpif_netdev_flow_put").
 
-So each bundle moves a mark there: a flow above all others of each table where packets enter, which looks at one bit of
-pkt_mark that is never set, and in each bundle at another one. See docs/adr/0015.
+So on these versions every bundle moves a mark: a flow above all others in each table where packets enter, which looks
+at one bit of pkt_mark that is never set, and at another bit in the next bundle. See docs/adr/0015.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from flows.pipeline.priorities import CACHE_MARK
 MARK_COUNT = oxm.PKT_MARK.width
 # Where a packet enters the pipeline: from a port, and again whenever conntrack gives it back.
 ENTRANCES = (tables.CLASSIFY, tables.DESTINATION, tables.DIRECTION, tables.OUTPUT)
-# The first release of each series that finds the right megaflow.
-_MENDED = {(2, 17): 8, (3, 0): 5, (3, 1): 3}
-_MENDED_SINCE = (3, 2)
+# The first release of each series with the fix.
+_FIXED_RELEASES = {(2, 17): 8, (3, 0): 5, (3, 1): 3}
+_FIXED_SINCE = (3, 2)
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", re.ASCII)
 
 
-@lru_cache(maxsize=64)  # asked at each change of each bridge; there are few versions
+@lru_cache(maxsize=64)  # called at each change of each bridge; there are few versions
 def needs_marks(datapath_type: str, ovs_version: str) -> bool:
-    """True for a switch whose cache may keep what is no longer so. A version that cannot be read is taken for old."""
+    """Whether a switch may keep outdated megaflows. A version that cannot be parsed is taken for an old one."""
     if datapath_type not in USERSPACE_DATAPATHS:
         return False
     found = _VERSION.match(ovs_version)
     if found is None:
         return True
     major, minor, patch = map(int, found.groups())
-    if (major, minor) >= _MENDED_SINCE:
+    if (major, minor) >= _FIXED_SINCE:
         return False
-    return patch < _MENDED.get((major, minor), patch + 1)  # other series were never mended
+    return patch < _FIXED_RELEASES.get((major, minor), patch + 1)  # other series never got the fix
 
 
 def mark_flows(number: int) -> tuple[Flow, ...]:
-    """The mark of this number, 0 up to `MARK_COUNT`: one flow for each entrance."""
+    """The mark of this number, from 0 to `MARK_COUNT` - 1: one flow for each entrance."""
     bit = 1 << number
     return tuple(
         Flow(table.number, CACHE_MARK, match(masked(oxm.PKT_MARK, bit, bit)), (), None, cookie(CookieKind.PIPELINE))

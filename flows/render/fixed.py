@@ -1,8 +1,6 @@
-"""From a switch and the policy of its pods to the flows that it shall have.
+"""The flows of a bridge in which no pod and no rule is: those that all bridges have, and those of one bridge's ports.
 
-The one entry to rendering: the flows that every switch has stand here, those of ports in `render_ports`, those of
-rules in `render_rules`, those of packets whose part in a connection is in doubt in `render_readings`. All are functions
-of their arguments alone.
+This is the frame into which `pods` and `rules` put theirs. Everything is a function of its arguments alone.
 """
 
 from __future__ import annotations
@@ -29,9 +27,17 @@ from flows.pipeline.registers import (
 from flows.render.address_probes import render_address_probes
 from flows.render.discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.flow_set import FlowSet
-from flows.render.midstream import render_errors, render_interpretations
+from flows.render.icmp_errors import render_icmp_errors
+from flows.render.interpretations import (
+    render_allowed_interpretations,
+    render_direction,
+    render_midstream,
+    render_sctp_replies,
+    render_stale_syns,
+)
 from flows.render.node import render_neighbors, render_node
 from flows.render.rules import render_stages
+from flows.render.same_port import render_same_port
 from flows.render.terms import (
     IP_FAMILIES,
     IS_ARP,
@@ -48,164 +54,143 @@ from flows.render.terms import (
 
 
 def render_fixed(flows: FlowSet, userspace: bool) -> None:
-    """The flows that all bridges of a kind of datapath have: most of those that no pod and no rule is in."""
+    """The flows that all bridges of one kind of datapath have."""
     _misses(flows)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_VLAN, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
     guard_discovery(flows)
     _tracking(flows, userspace)
     _state(flows)
-    render_interpretations(flows, userspace)
+    render_midstream(flows)
+    render_direction(flows)
+    render_same_port(flows)
+    render_allowed_interpretations(flows, userspace)
+    if userspace:
+        render_stale_syns(flows)
+        render_sctp_replies(flows)
     _recording(flows, userspace)
+    if userspace:
+        _recording_sctp(flows)
     render_stages(flows)
 
 
 def render_bridge(flows: FlowSet, binding: Binding) -> None:
-    """The flows in which the bridge's uplink, its own MAC address and its node's addresses are."""
+    """The flows that depend on the bridge's uplink, its LOCAL port's MAC address and its node's addresses."""
     _admission(flows, binding)
     _delivery(flows, binding)
-    render_errors(flows, binding)
+    render_icmp_errors(flows, binding)
     render_node(flows, binding)
     render_address_probes(flows, binding)
     render_neighbors(flows, binding)
 
 
 def _misses(flows: FlowSet) -> None:
-    """Each table's declared miss; tables that nothing follows drop."""
+    """The miss that each table declares; without a following table it drops."""
     onward = {tables.EGRESS: tables.EGRESS_DEFAULT, tables.INGRESS: tables.INGRESS_DEFAULT}
     onward |= {tables.EGRESS_DEFAULT: tables.DENY, tables.INGRESS_DEFAULT: tables.DENY, tables.COMMIT: tables.OUTPUT}
     onward[tables.LIMIT] = tables.COMMIT
     for table in tables.TABLES:
         if table is tables.OUTPUT:
             flows.add(table, priorities.MISS, (), [OutputRegister(OUTPUT_OFPORT)])
-            # Every ct() may put expired fragments of somebody else among the packets that leave it.
+            # Any ct() may let out expired fragments of another connection.
             flows.add(table, priorities.OUTPUT_INVALID, [IS_INVALID])
         elif table.number not in tables.TABLES_WITHOUT_MISS:
             flows.add(table, priorities.MISS, (), goto=onward.get(table))
 
 
 def _admission(flows: FlowSet, binding: Binding) -> None:
-    """What may come in, apart from pods: the uplink and the node. VLAN tags and unguarded discovery never, on any
-    bridge."""
+    """What may come in from the uplink and the node (LOCAL): ARP, IP, ND and MLD, without VLAN tags."""
     sources = [(LOCAL_32, BEHIND_NODE)]
     if binding.uplink is not None:
         sources.append((binding.uplink, binding.uplink))
+    table = tables.CLASSIFY
     for port, source in sources:
         here = exactly(oxm.IN_PORT, port)
         for kind in DISCOVERY_TYPES:
-            flows.add(
-                tables.CLASSIFY, priorities.CLASSIFY_OUTSIDE_DISCOVERY, [here, *discovery(kind)], goto=tables.NEIGHBOR
-            )
-        flows.add(tables.CLASSIFY, priorities.CLASSIFY_OUTSIDE, [here, IS_ARP], goto=tables.NEIGHBOR)
+            found = [here, *discovery(kind)]
+            flows.add(table, priorities.CLASSIFY_OUTSIDE_DISCOVERY, found, goto=tables.NEIGHBOR)
+        flows.add(table, priorities.CLASSIFY_OUTSIDE, [here, IS_ARP], goto=tables.NEIGHBOR)
         for family in IP_FAMILIES:
-            flows.add(
-                tables.CLASSIFY,
-                priorities.CLASSIFY_OUTSIDE,
-                [here, family],
-                [Load(SOURCE_OFPORT, source)],
-                tables.CONNTRACK,
-            )
+            load = [Load(SOURCE_OFPORT, source)]
+            flows.add(table, priorities.CLASSIFY_OUTSIDE, [here, family], load, tables.CONNTRACK)
 
 
 def _tracking(flows: FlowSet, userspace: bool) -> None:
-    """One look-up for each packet. Userspace conntrack would take one SCTP association for another, so there SCTP is
-    looked up in a zone that stays empty, and the learned table tells replies."""
+    """One look-up in conntrack for each packet. Userspace conntrack cannot tell SCTP associations apart, for it ignores
+    SCTP's ports: there SCTP is looked up in a zone that stays empty, and the learned table tells replies."""
+    look_up = [Ct(CONNTRACK_ZONE, tables.DESTINATION.number)]
     for family in IP_FAMILIES:
-        flows.add(tables.CONNTRACK, priorities.CONNTRACK_IP, [family], [Ct(CONNTRACK_ZONE, tables.DESTINATION.number)])
+        flows.add(tables.CONNTRACK, priorities.CONNTRACK_IP, [family], look_up)
         if userspace:
-            known = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)
-            flows.add(
-                tables.CONNTRACK,
-                priorities.CONNTRACK_SCTP,
-                [family, IS_SCTP],
-                [Resubmit(tables.SCTP_REPLIES.number)],
-                tables.SCTP,
-            )
-            flows.add(
-                tables.SCTP, priorities.SCTP_REPLY, [family, known], [Ct(CONNTRACK_ZONE, tables.DESTINATION.number)]
-            )
-            flows.add(
-                tables.SCTP, priorities.SCTP_OTHER, [family], [Ct(EMPTY_CONNTRACK_ZONE, tables.DESTINATION.number)]
-            )
+            reply = [family, in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)]
+            learned = [Resubmit(tables.SCTP_REPLIES.number)]
+            empty = [Ct(EMPTY_CONNTRACK_ZONE, tables.DESTINATION.number)]
+            flows.add(tables.CONNTRACK, priorities.CONNTRACK_SCTP, [family, IS_SCTP], learned, tables.SCTP)
+            flows.add(tables.SCTP, priorities.SCTP_REPLY, reply, look_up)
+            flows.add(tables.SCTP, priorities.SCTP_OTHER, [family], empty)
 
 
 def _delivery(flows: FlowSet, binding: Binding) -> None:
-    """Where packets go that are for no local pod. Between the node and the uplink no pod is concerned: straight
-    through."""
+    """The destination of packets that are for no local pod. Between the node and the uplink no policy applies: these
+    are sent at once."""
+    table, uplink = tables.DESTINATION, binding.uplink
     to_node = [Output(LOCAL_32)]
     if binding.local_mac is not None:
         local = exactly(oxm.ETH_DST, binding.local_mac)
         behind = [Load(DESTINATION_OFPORT, BEHIND_NODE), Load(OUTPUT_OFPORT, LOCAL_16)]
-        flows.add(tables.DESTINATION, priorities.DESTINATION_BEHIND_NODE, [local], behind, tables.STATE)
-        if binding.uplink is not None:
-            flows.add(
-                tables.DESTINATION,
-                priorities.DESTINATION_LOCAL_FROM_UPLINK,
-                [in_range(SOURCE_OFPORT, binding.uplink), local],
-                to_node,
-            )
-    if binding.uplink is None:
+        flows.add(table, priorities.DESTINATION_BEHIND_NODE, [local], behind, tables.STATE)
+        if uplink is not None:
+            from_uplink = [in_range(SOURCE_OFPORT, uplink), local]
+            flows.add(table, priorities.DESTINATION_LOCAL_FROM_UPLINK, from_uplink, to_node)
+    if uplink is None:
         return
-    away = [Load(DESTINATION_OFPORT, binding.uplink), Load(OUTPUT_OFPORT, binding.uplink)]
-    flows.add(tables.DESTINATION, priorities.DESTINATION_FROM_UPLINK, [in_range(SOURCE_OFPORT, binding.uplink)])
+    away = [Load(DESTINATION_OFPORT, uplink), Load(OUTPUT_OFPORT, uplink)]
+    flows.add(table, priorities.DESTINATION_FROM_UPLINK, [in_range(SOURCE_OFPORT, uplink)])
     for source in (NODE_ITSELF, BEHIND_NODE):
-        flows.add(
-            tables.DESTINATION,
-            priorities.DESTINATION_NODE_TO_UPLINK,
-            [in_range(SOURCE_OFPORT, source)],
-            [Output(binding.uplink)],
-        )
-    flows.add(tables.DESTINATION, priorities.DESTINATION_UPLINK, [], away, tables.STATE)
+        of_node = [in_range(SOURCE_OFPORT, source)]
+        flows.add(table, priorities.DESTINATION_NODE_TO_UPLINK, of_node, [Output(uplink)])
+    flows.add(table, priorities.DESTINATION_UPLINK, [], away, tables.STATE)
     for node in binding.node_addresses:
         family = IS_IPV4 if node.version == 4 else IS_IPV6
         field = oxm.IPV4_DST if node.version == 4 else oxm.IPV6_DST
-        here = [in_range(SOURCE_OFPORT, binding.uplink), family, exactly(field, node.value)]
-        flows.add(tables.DESTINATION, priorities.DESTINATION_NODE_FROM_UPLINK, here, to_node)
+        here = [in_range(SOURCE_OFPORT, uplink), family, exactly(field, node.value)]
+        flows.add(table, priorities.DESTINATION_NODE_FROM_UPLINK, here, to_node)
 
 
 def _state(flows: FlowSet) -> None:
-    """Invalid packets end here. Later fragments have no ports: they go on to the second reassembly, which lets none out
-    without the first fragment, and that one is judged."""
-    flows.add(tables.STATE, priorities.STATE_INVALID_UNTRACKED, [IS_INVALID])
-    # Only what was tracked is counted: the others may be expired fragments of another pod.
-    flows.add(tables.STATE, priorities.STATE_INVALID, [IS_INVALID_AND_TRACKED], goto=tables.INVALID)
+    """Invalid packets are dropped here. Later fragments have no ports: they go on to the second reassembly, which lets
+    none out without the first fragment, and the first fragment is judged."""
+    table = tables.STATE
+    flows.add(table, priorities.STATE_INVALID_UNTRACKED, [IS_INVALID])
+    # Only tracked packets are counted: the others may be expired fragments of another pod.
+    flows.add(table, priorities.STATE_INVALID, [IS_INVALID_AND_TRACKED], goto=tables.INVALID)
     for family in IP_FAMILIES:
-        # UDP has no state that a packet could be at odds with.
-        flows.add(
-            tables.STATE,
-            priorities.STATE_MALFORMED_UDP,
-            [IS_INVALID_AND_TRACKED, family, IS_UDP],
-            [Load(MALFORMED, 1)],
-            tables.INVALID,
-        )
-        flows.add(tables.STATE, priorities.STATE_LATER_FRAGMENT, [family, IS_LATER_FRAGMENT], goto=tables.COMMIT)
+        udp = [IS_INVALID_AND_TRACKED, family, IS_UDP]
+        flows.add(table, priorities.STATE_MALFORMED_UDP, udp, [Load(MALFORMED, 1)], tables.INVALID)
+        flows.add(table, priorities.STATE_LATER_FRAGMENT, [family, IS_LATER_FRAGMENT], goto=tables.COMMIT)
 
 
 def _recording(flows: FlowSet, userspace: bool) -> None:
-    """Allowed connections enter the zone. Fragments pass conntrack again, whose reassembly needs all of them to be
-    allowed."""
+    """Record allowed connections in conntrack. Fragments pass conntrack again: its reassembly lets a packet out only
+    when all its fragments were allowed."""
     commit, output = tables.COMMIT, tables.OUTPUT.number
+    record, record_and_return = [Ct(CONNTRACK_ZONE, commit=True)], [Ct(CONNTRACK_ZONE, output, commit=True)]
     for family in IP_FAMILIES:
-        flows.add(
-            commit,
-            priorities.COMMIT_NEW_FRAGMENT,
-            [family, IS_NEW, IS_FRAGMENT],
-            [Ct(CONNTRACK_ZONE, output, commit=True)],
-        )
+        flows.add(commit, priorities.COMMIT_NEW_FRAGMENT, [family, IS_NEW, IS_FRAGMENT], record_and_return)
         flows.add(commit, priorities.COMMIT_FRAGMENT, [family, IS_FRAGMENT], [Ct(CONNTRACK_ZONE, output)])
         if not userspace:
-            flows.add(commit, priorities.COMMIT_NEW, [family, IS_NEW], [Ct(CONNTRACK_ZONE, commit=True)], tables.OUTPUT)
+            flows.add(commit, priorities.COMMIT_NEW, [family, IS_NEW], record, tables.OUTPUT)
             continue
-        # The packets that leave userspace conntrack may be others than those that entered it: expired fragments
-        # are among them, so whatever follows must look at them anew.
-        flows.add(commit, priorities.COMMIT_NEW, [family, IS_NEW], [Ct(CONNTRACK_ZONE, output, commit=True)])
-        flows.add(commit, priorities.COMMIT_SCTP, [family, IS_SCTP], sctp_opening(4 if family is IS_IPV4 else 6))
-    if userspace:
-        for family in IP_FAMILIES:
-            # It is looked up where nothing is ever recorded, so every packet looks new; what is learned is limited.
-            flows.add(tables.LIMIT, priorities.LIMIT_SCTP, [family, IS_SCTP], goto=commit)
-        flows.add(
-            commit,
-            priorities.COMMIT_SCTP_REPLY,
-            [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)],
-            goto=tables.OUTPUT,
-        )
+        # Userspace conntrack may let out other packets than came in, such as expired fragments. So packets pass
+        # `output` after conntrack, which drops those.
+        flows.add(commit, priorities.COMMIT_NEW, [family, IS_NEW], record_and_return)
+
+
+def _recording_sctp(flows: FlowSet) -> None:
+    """Userspace datapath: learn SCTP associations instead of recording them."""
+    for family in IP_FAMILIES:
+        opening = sctp_opening(4 if family is IS_IPV4 else 6)
+        flows.add(tables.COMMIT, priorities.COMMIT_SCTP, [family, IS_SCTP], opening)
+        # In the zone that stays empty every packet is new; the number of learned flows is limited instead.
+        flows.add(tables.LIMIT, priorities.LIMIT_SCTP, [family, IS_SCTP], goto=tables.COMMIT)
+    reply = [in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)]
+    flows.add(tables.COMMIT, priorities.COMMIT_SCTP_REPLY, reply, goto=tables.OUTPUT)

@@ -1,4 +1,8 @@
-"""ARP and neighbor discovery that concern everybody: ports in chunks, and the flow that calls all chunks."""
+"""Flooding of ARP and neighbor discovery: ports in chunks, one flow for each chunk, and one flow that calls the chunks.
+
+Example: of ports 5 and 70, the first is in chunk 1 and the second in chunk 2 (`flood_chunk`). The flow that calls them
+loads 1 into FLOOD_CHUNK and resubmits, then 2, then sends to LOCAL and the uplink.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from flows.render.flow_set import FlowSet
 
 
 def render_flood(flows: FlowSet, binding: Binding) -> None:
-    """ARP and neighbor discovery that concern everybody: the ports in chunks, and the flow that calls them all."""
+    """All flows of table `flood`. Pods without addresses get nothing."""
     chunks: dict[int, list[int]] = {}
     for pod in binding.pods:
         if pod.addresses:
@@ -28,13 +32,12 @@ def render_flood(flows: FlowSet, binding: Binding) -> None:
 
 
 def flood_chunk(ofport: int) -> int:
-    """The chunk of the flood that a port is in, from 1: a packet that nobody called for a chunk has 0."""
+    """The chunk of a port, from 1: FLOOD_CHUNK is 0 until the calling flow sets it."""
     return ofport // PORTS_PER_FLOOD_CHUNK + 1
 
 
 def render_flood_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None:
-    """One chunk of the flood: to these ports, of which there is at least one. Back to where it came from OVS sends
-    nothing."""
+    """The flow of one chunk, which sends to these ports (at least one). OVS sends no packet back to its own port."""
     flows.add(
         tables.FLOOD,
         priorities.FLOOD_CHUNK_PORTS,
@@ -44,7 +47,7 @@ def render_flood_chunk(flows: FlowSet, chunk: int, ports: Iterable[int]) -> None
 
 
 def render_flood_to_all(flows: FlowSet, chunks: Iterable[int], uplink: int | None) -> None:
-    """The flow that calls the chunks one after the other. It changes only with the set of chunks, and the uplink."""
+    """The flow that calls the chunks one after the other. It depends only on the set of chunks and the uplink."""
     actions: list[Action] = []
     for chunk in sorted(chunks):
         actions += [Load(FLOOD_CHUNK, chunk), Resubmit(tables.FLOOD.number)]

@@ -1,7 +1,4 @@
-"""Collects rendered flows: checks each against the pipeline's declaration and keeps one flow for one match.
-
-Short names for the terms that many flows share stand here too. Which flows there are is said in the render modules.
-"""
+"""Collects rendered flows: checks each against the pipeline's declaration, and keeps one flow for one match."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from flows.pipeline.tables import Table, check_flow
 
 
 class FlowSet:
-    """Flows by what identifies them on a switch: table, priority, match."""
+    """Flows by their identity on a switch: table, priority, match."""
 
     def __init__(self) -> None:
         self._flows: dict[tuple[int, int, Match], Flow] = {}
@@ -29,9 +26,11 @@ class FlowSet:
         goto: Table | None = None,
         owner: int = cookie(CookieKind.PIPELINE),
     ) -> None:
-        """Add one flow; no actions and no `goto` drops. The same flow twice is kept once, with the smaller cookie.
+        """Add one flow, with `owner` as its cookie; without actions and `goto` it drops. Of two equal flows, the one
+        with the smaller cookie is kept.
 
-        Raises FlowError when another flow with this match does something else, PipelineError when it is not declared.
+        Raises FlowError where a flow of this identity does something else, PipelineError where the pipeline does not
+        declare the flow.
         """
         flow = Flow(table.number, priority, match(*terms), tuple(actions), goto.number if goto else None, owner)
         key = (flow.table, flow.priority, flow.match)

@@ -1,4 +1,4 @@
-"""The flows of the node itself: its addresses belong to LOCAL, and nobody else may claim them."""
+"""The flows of the node itself: its addresses belong to the LOCAL port, and no other port may use them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from flows.render.terms import IS_ARP, IS_MULTICAST, address_terms
 
 
 def render_node(flows: FlowSet, binding: Binding) -> None:
-    """The node itself: its addresses belong to LOCAL, and what it exchanges with its own pods is never asked about."""
+    """Bind the node's addresses to LOCAL; no policy applies between the node and its own pods."""
     here = exactly(oxm.IN_PORT, LOCAL_32)
     itself: list[Action] = [Load(DESTINATION_OFPORT, NODE_ITSELF), Load(OUTPUT_OFPORT, LOCAL_16)]
     solicit, advertise = discovery(NEIGHBOR_SOLICITATION), discovery(NEIGHBOR_ADVERTISEMENT)
@@ -58,8 +58,8 @@ def render_node(flows: FlowSet, binding: Binding) -> None:
 
 
 def render_neighbors(flows: FlowSet, binding: Binding) -> None:
-    """Delivery of ARP and neighbor discovery apart from pods: to the node, to everybody, or away. Pods are no
-    routers."""
+    """Deliver ARP and neighbor discovery that are for no pod: to the node, to all ports, or to the uplink. Messages for
+    routers go to the node and the uplink only."""
     for net in binding.node_addresses:
         flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_ASKED, address_question(net), [Output(LOCAL_32)])
     if binding.local_mac is not None:

@@ -1,6 +1,6 @@
-"""The flows of ports: what a pod or the node may send, how it is reached, and how neighbors find it.
+"""The flows of one pod's port: what it may send, how it is reached, how neighbors find it, and its counters.
 
-Everything is bound to the port: MAC, IPv4, IPv6, ARP and neighbor discovery. What policy says stands in `render_rules`.
+MAC address, IPv4, IPv6, ARP and neighbor discovery are bound to the port. Policy rules are rendered in `rules`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from flows.render.discovery import (
     discovery_addresses,
 )
 from flows.render.flow_set import FlowSet
-from flows.render.midstream import admit_errors
+from flows.render.icmp_errors import admit_icmp_errors
 from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, address_terms
 
 
 def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
-    """Admission to and delivery at one pod's port. A pod without addresses passes nothing."""
+    """Admission from and delivery to one pod's port. A pod without addresses passes nothing."""
     owner = cookie(CookieKind.PORT, pod.ofport)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
     _admit_ip(flows, pod, isolated)
@@ -47,14 +47,14 @@ def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) 
     admit_discovery(flows, pod, _from(pod), owner)
     _limit(flows, pod, owner)
     _deliver(flows, pod, isolated, owner)
-    admit_errors(flows, pod, owner)
+    admit_icmp_errors(flows, pod, owner)
     _count_denied(flows, pod)
     _count_invalid(flows, pod)
     _deliver_neighbors(flows, pod, owner)
 
 
 def _from(pod: PodBinding) -> list[Term]:
-    """In from the pod's port, with its own MAC where that is known."""
+    """From the pod's port, and its own MAC address where that is known."""
     here = [exactly(oxm.IN_PORT, pod.ofport)]
     return here if pod.mac is None else [*here, exactly(oxm.ETH_SRC, pod.mac)]
 
@@ -85,7 +85,7 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -
 
 
 def _limit(flows: FlowSet, pod: PodBinding, owner: int) -> None:
-    """What the pod opens passes its meter; the associations that the switch remembers for it are counted apart."""
+    """New connections of the pod pass its meter; its learned SCTP associations have a limit of their own."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     if Limit.CONNECTIONS in pod.limits:
         unrecorded = [here, IS_NEW, in_range(RECORDED, 0)]
@@ -103,7 +103,7 @@ def _limit(flows: FlowSet, pod: PodBinding, owner: int) -> None:
 
 
 def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], owner: int) -> None:
-    """To the port whose pod has the address; with another MAC address the packet is not for it."""
+    """To the port of the pod that has the address. Packets with another MAC address are not for the pod."""
     actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(DESTINATION_EGRESS, 1))
@@ -123,7 +123,7 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], ow
             owner,
         )
         flows.add(tables.DESTINATION, priorities.DESTINATION_OTHER_MAC, target, owner=owner)
-    # A packet is not sent back where it came from unless that is said: a pod reaches itself by IN_PORT.
+    # OVS sends a packet back to its own port only as IN_PORT: so a pod reaches itself.
     back = [action for action in actions if action != Load(OUTPUT_OFPORT, pod.ofport)] + [
         Load(OUTPUT_OFPORT, IN_PORT_16)
     ]
@@ -137,7 +137,7 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], ow
 
 
 def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
-    """One counter for each direction; it stands there always, and is reached only while the pod is isolated."""
+    """One counter for each direction. The flows are always there; packets reach them only while the pod is isolated."""
     for table, subject, kind in (
         (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS),
         (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS),
@@ -152,7 +152,7 @@ def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
 
 
 def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
-    """What conntrack calls invalid is dropped wherever it came from; of a pod it is counted, by its kind."""
+    """Drop and count what conntrack calls invalid from this pod; malformed packets are counted apart."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     flows.add(tables.INVALID, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
     flows.add(
@@ -167,7 +167,7 @@ def _deliver_neighbors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
     here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
     asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
     for net in asked:
-        # What the pod sends about its own address is an announcement or a search for duplicates: everybody's business.
+        # A pod that asks for its own address announces it, or looks for duplicates: flooded.
         flows.add(
             tables.NEIGHBOR,
             priorities.NEIGHBOR_ABOUT_ITSELF,

@@ -1,4 +1,4 @@
-"""All flows of a bridge from nothing: the reference that `plan` is held to, and the one entry to rendering."""
+"""All flows of a bridge from nothing: the reference that `plan` is held to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from flows.render.rules import render_rules
 
 
 def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
-    """Every flow of ours that the switch shall have, for the pods attached to it and the rules that concern them.
+    """All desired flows of a bridge, for its binding and the policy of its pods.
 
-    Where ports have one MAC address, or one of them the bridge's own, they want the same flow: it is the bridge's, else
-    that of the port with the smallest number.
+    Ports that share a MAC address, with each other or with the bridge, want the same flow: the bridge's is kept, else
+    that of the port with the smallest ofport.
     """
     whole = FlowSet()
     render_fixed(whole, binding.userspace)

@@ -1,8 +1,23 @@
-"""The flows of policy rules: conjunctive matches whose cost is the sum of a rule's sets, not their product.
+"""The flows of policy rules: conjunctive matches, whose cost is the sum of a rule's sets and not their product.
 
-A rule has a clause of subjects, and one each of peers and services where it restricts them. Flows of several rules with
-one match are one flow with several conjunction actions; when those grow too many for a message, rules are spread over
-bands of priorities.
+Theory of operation (ovs-fields(7), "Conjunctive match fields"). A rule is a conjunction, whose id is the rule's number.
+Its clauses are its subjects, its peers and its services; a clause that the rule does not restrict is left out. There is
+one flow for each member of a clause, with the action conjunction(id, clause/clauses), and one flow that matches
+conj_id and allows. A packet that meets a flow of every clause gets the conj_id.
+
+Example: rule 7 lets 10.0.1.0/24 and 10.0.2.0/24 open TCP ports 80 and 443 of the pod at ofport 5, in table ingress:
+
+    priority=20000,reg3=0x5/0xffff                               actions=conjunction(7,1/3)
+    priority=20000,ct_state=-inv+trk,ct_nw_src=10.0.1.0/24,ip    actions=conjunction(7,2/3)
+    priority=20000,ct_state=-inv+trk,ct_nw_src=10.0.2.0/24,ip    actions=conjunction(7,2/3)
+    priority=20000,ct_state=-inv+trk,ct_nw_proto=6,ct_tp_dst=80  actions=conjunction(7,3/3)
+    priority=20000,ct_state=-inv+trk,ct_nw_proto=6,ct_tp_dst=443 actions=conjunction(7,3/3)
+    priority=20000,conj_id=7                                     actions=goto_table:limit
+
+Rules share flows: where rule 9 has the same peer 10.0.1.0/24, that flow has the actions conjunction(7,2/3) and
+conjunction(9,2/2). When these actions grow too many for one OpenFlow message, the rules are spread over 2, 4, 8 or more
+bands: rule n has all its flows at priority RULES - n % bands. Where even MAX_BANDS bands do not suffice, the namespace
+with the most rules in that flow is left out of it: a rule that lacks a member of a clause allows less, never more.
 """
 
 from __future__ import annotations
@@ -35,15 +50,14 @@ from flows.policy.services import Service, Services, port_masks
 from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES, IS_RELATED, IS_TRACKED, address_terms
 
-# A conjunction action has 16 bytes and a message 64 KiB; the rest is room for the match and the bundle's wrapping.
-MOST_CONJUNCTIONS = 3500
-# Each band may give each flow another copy. So many hold some 100,000 rules of one subject, peer or port; priorities
-# below RULES are enough for them.
-MOST_BANDS = 32
+# A conjunction action has 16 bytes and a message 64 KiB; the rest is room for the match and the bundle message around.
+MAX_CONJUNCTIONS = 3500
+# Each band may add a copy of each flow. So many hold some 100,000 rules of one subject, peer or service.
+MAX_BANDS = 32
 
 
 class Stage(NamedTuple):
-    """One direction's place in the pipeline."""
+    """The tables and registers of one direction. `onward` is where allowed packets go."""
 
     direction: Direction
     table: Table
@@ -64,13 +78,13 @@ STAGES = (
 
 
 def render_stages(flows: FlowSet) -> None:
-    """The flows by which pods that nothing isolates pass the rules by."""
+    """Packets whose subject is not isolated in a direction skip its rules."""
     for stage in STAGES:
         flows.add(stage.table, priorities.RULES_NOT_ISOLATED, [in_range(stage.applies, 0)], goto=stage.onward)
 
 
 def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
-    """All rules of the switch, both directions, but for those of namespaces that ask for too much."""
+    """All rules of a bridge in both directions, without those of namespaces that need too many flows."""
     ports: dict[Key, list[int]] = defaultdict(list)
     for pod_binding in binding.pods:
         ports[pod_binding.pod].append(pod_binding.ofport)
@@ -78,9 +92,9 @@ def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
     for rule in policy.rules:
         if any(ports.get(key) for key in rule.subjects):
             weights[rule.namespace] += rule.weight
-    out = namespaces_over_limit(weights)
+    excluded = namespaces_over_limit(weights)
     for stage in STAGES:
-        rules = [rule for rule in policy.rules if rule.direction is stage.direction and rule.namespace not in out]
+        rules = [rule for rule in policy.rules if rule.direction is stage.direction and rule.namespace not in excluded]
         _render_stage(flows, stage, rules, ports, binding.userspace)
 
 
@@ -101,13 +115,13 @@ def _render_stage(
             for terms in members:
                 clauses[match(*terms)].append(conjunction)
     bands = _bands(clauses.values())
-    spaces = {rule.conj_id: rule.namespace for rule in rendered}
-    for wanted, conjunctions in clauses.items():
+    namespaces = {rule.conj_id: rule.namespace for rule in rendered}
+    for terms_of_flow, conjunctions in clauses.items():
         for band, part in _split(conjunctions, bands).items():
-            kept = set(fitting([one.conj_id for one in part], spaces)[0])
+            kept = set(fitting([one.conj_id for one in part], namespaces)[0])
             if kept:
                 actions = sorted(one for one in part if one.conj_id in kept)
-                flows.add(stage.table, stage.priority(band), wanted, actions, owner=cookie(CookieKind.CLAUSE))
+                flows.add(stage.table, stage.priority(band), terms_of_flow, actions, owner=cookie(CookieKind.CLAUSE))
     for rule in rendered:
         owner = cookie(CookieKind.RULE, rule.conj_id)
         hit = [exactly(oxm.CONJ_ID, rule.conj_id)]
@@ -115,8 +129,8 @@ def _render_stage(
 
 
 def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tuple[Term, ...]]]:
-    """The clauses besides the subjects. A rule that restricts nothing gets one that
-    all traffic meets, for a conjunction needs two."""
+    """The clauses besides the subjects. A rule that restricts neither peers nor services gets one that every packet
+    meets, for a conjunction needs two."""
     found: list[list[tuple[Term, ...]]] = []
     if rule.peers is not None:
         found.append([peer_terms(peer, net) for net in sorted(rule.peers)])
@@ -126,19 +140,19 @@ def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tup
 
 
 def anything() -> tuple[Term, ...]:
-    """Terms that every packet in these tables meets."""
+    """Terms that every packet meets in these tables."""
     return (IS_TRACKED,)
 
 
 def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
-    """Terms that a prefix of peers is matched by."""
+    """Terms that match a prefix of peers, in the role `initiator` or `responder`."""
     return (IS_TRACKED, *address_terms(role, net))
 
 
 def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:
-    """Terms for each (value, mask) of the services' ports."""
+    """Terms for each (value, mask) of the services' port ranges."""
     if userspace and any(service.protocol is Protocol.SCTP for service in services):
-        # Of an association that an ICMP error is about only the addresses are known there: any port will do.
+        # An ICMP error about an association tells only the addresses there: any port is allowed.
         yield IS_RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)
     for service in services:
         if service.protocol is Protocol.SCTP and userspace:
@@ -146,13 +160,13 @@ def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, .
             continue
         protocol = exactly(oxm.CT_NW_PROTO, service.protocol)
         for value, mask in port_masks(service.low, service.high):
-            # The mask 0 is the whole protocol: every port is as good as none.
+            # Mask 0 is every port of the protocol.
             yield (IS_TRACKED, protocol, masked(oxm.CT_TP_DST, value, mask)) if mask else (IS_TRACKED, protocol)
 
 
 def _sctp_terms(service: Service) -> Iterator[tuple[Term, ...]]:
-    """Userspace conntrack gives SCTP no ports, so the packet's own are matched: where it goes, or for an answer where
-    it comes from."""
+    """Userspace conntrack ignores SCTP's ports, so those of the packet are matched: the destination port, or the source
+    port of a reply."""
     sides = ((SctpAssociation.UNKNOWN, oxm.SCTP_DST), (SctpAssociation.REPLY, oxm.SCTP_SRC))
     for family in IP_FAMILIES:
         for association, field in sides:
@@ -167,35 +181,35 @@ def _sctp_terms(service: Service) -> Iterator[tuple[Term, ...]]:
 
 
 def _bands(clauses: Iterable[list[Conjunction]]) -> int:
-    """The bands that all flows need."""
+    """The number of bands that the longest flow needs."""
     return max([fewest_bands([one.conj_id for one in members]) for members in clauses], default=1)
 
 
 def fewest_bands(numbers: Collection[int]) -> int:
-    """The smallest power of two of bands in which none has more of these rules than a message can hold; or the most
-    that there may be."""
+    """The smallest power of two so that no band has more of these rules (by number) than a message can hold; MAX_BANDS
+    where none is enough."""
     bands = 1
-    while bands < MOST_BANDS and len(numbers) > MOST_CONJUNCTIONS:
-        if max(Counter([number % bands for number in numbers]).values()) <= MOST_CONJUNCTIONS:
+    while bands < MAX_BANDS and len(numbers) > MAX_CONJUNCTIONS:
+        if max(Counter([number % bands for number in numbers]).values()) <= MAX_CONJUNCTIONS:
             break
         bands *= 2
     return bands
 
 
-def fitting(numbers: list[int], spaces: Mapping[int, str]) -> tuple[list[int], set[str]]:
-    """Of the rules of one flow those that a message can hold, and the namespaces of those that are left out: the ones
-    with the most rules there. A rule that misses in a clause allows nothing by it."""
+def fitting(numbers: list[int], namespaces: Mapping[int, str]) -> tuple[list[int], set[str]]:
+    """The rules of one flow that fit a message, and the namespaces that are left out: those with the most rules in it.
+    `namespaces` has the namespace of each rule. A rule that lacks a member of a clause allows less, never more."""
     count = len(numbers)
-    if count <= MOST_CONJUNCTIONS:
+    if count <= MAX_CONJUNCTIONS:
         return numbers, set()
-    out: set[str] = set()
-    by_space = Counter([spaces[number] for number in numbers])
-    for space in sorted(by_space, key=lambda space: (-by_space[space], space)):
-        if count <= MOST_CONJUNCTIONS:
+    excluded: set[str] = set()
+    by_namespace = Counter([namespaces[number] for number in numbers])
+    for namespace in sorted(by_namespace, key=lambda one: (-by_namespace[one], one)):
+        if count <= MAX_CONJUNCTIONS:
             break
-        out.add(space)
-        count -= by_space[space]
-    return [number for number in numbers if spaces[number] not in out], out
+        excluded.add(namespace)
+        count -= by_namespace[namespace]
+    return [number for number in numbers if namespaces[number] not in excluded], excluded
 
 
 def _split(conjunctions: list[Conjunction], bands: int) -> dict[int, list[Conjunction]]:

@@ -163,8 +163,8 @@ def test_colliding_numbers_crowded_flows_and_too_many_change_nothing_of_it(
 ) -> None:
     bits, most, bands, flows = narrow
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "MOST_CONJUNCTIONS", most)
-        patch.setattr(rules, "MOST_BANDS", bands)
+        patch.setattr(rules, "MAX_CONJUNCTIONS", most)
+        patch.setattr(rules, "MAX_BANDS", bands)
         patch.setattr(rule_numbers, "NUMBER_BITS", bits)
         patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", flows)
         walk = Walk(seed)
@@ -261,7 +261,7 @@ def test_bands_come_and_go_with_the_rules_that_need_them(most: int) -> None:
     few = dict(list(policies.items())[:2])
     base = Cluster(namespaces={"x": Namespace("x", {})}, pods={pod.key: pod})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "MOST_CONJUNCTIONS", most)
+        patch.setattr(rules, "MAX_CONJUNCTIONS", most)
         walk = Walk(most)
         walk.towards(base)
         walk.ports()

@@ -14,7 +14,7 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
-from flows.render.midstream import swap_ends
+from flows.render.interpretations import swap_ends
 from flows.render.terms import HAS_NO_SYN, IP_FAMILIES, IS_SCTP, IS_SYN_WITHOUT_ACK, IS_TCP, IS_UDP
 from tests.helpers.datapath import packet as packets
 from tests.helpers.datapath.interpreter_twin import InterpreterTwin

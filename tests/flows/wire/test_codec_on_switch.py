@@ -33,7 +33,7 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Match, exactly, in_range, masked, match
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.reference import compile_policy
-from flows.render.midstream import swap_ends
+from flows.render.interpretations import swap_ends
 from flows.render.reference import render
 from flows.render.terms import IS_IPV4, IS_IPV6
 from flows.wire.codec import decode_flow, encode_flow

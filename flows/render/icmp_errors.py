@@ -1,0 +1,31 @@
+"""ICMP errors about known connections: which ports may send them. Policy then applies as to the connection itself."""
+
+from __future__ import annotations
+
+from flows.bridge.state import Binding, PodBinding
+from flows.openflow import match_fields as oxm
+from flows.openflow.match import in_range
+from flows.pipeline import priorities, tables
+from flows.pipeline.registers import BEHIND_NODE, NODE_ITSELF, SOURCE_OFPORT
+from flows.render.flow_set import FlowSet
+from flows.render.terms import address_terms, ct_state_term
+
+_STATE = oxm.CtState
+
+
+def render_icmp_errors(flows: FlowSet, binding: Binding) -> None:
+    """The node and routers behind the uplink may report on any connection. Conntrack itself demands that an error goes
+    to the sender of the packet that it quotes."""
+    flows.add(tables.STATE, priorities.STATE_RELATED, [ct_state_term(_STATE.REL, _STATE.REL)], goto=tables.RELATED)
+    sources = [NODE_ITSELF, BEHIND_NODE, *([] if binding.uplink is None else [binding.uplink])]
+    for source in sources:
+        flows.add(tables.RELATED, priorities.RELATED_ALLOWED, [in_range(SOURCE_OFPORT, source)], goto=tables.DIRECTION)
+
+
+def admit_icmp_errors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
+    """A pod may report only on connections of which it is one end."""
+    both = _STATE.REL | _STATE.RPL
+    for net in pod.addresses:
+        for wanted, role in ((both, "responder"), (_STATE.REL, "initiator")):
+            terms = [ct_state_term(wanted, both), in_range(SOURCE_OFPORT, pod.ofport), *address_terms(role, net)]
+            flows.add(tables.RELATED, priorities.RELATED_ALLOWED, terms, goto=tables.DIRECTION, owner=owner)
