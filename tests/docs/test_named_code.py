@@ -1,4 +1,4 @@
-"""docs/architecture.md leads somewhere: every file and every name on it exists."""
+"""Every file and every name of the code that a page written by hand mentions exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in ("docs/architecture.md", "CONTRIBUTING.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 PATHS = sorted(set(re.findall(r"`((?:flows|controller|topology|bench|tests|deploy|scripts)/[\w./-]*)(?=[`:])", TEXT)))
 NAMES = sorted(set(re.findall(r"`([\w/]+\.py): (\w+)(?:\.(\w+))?`", TEXT)))
 
