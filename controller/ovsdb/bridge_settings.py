@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 OPENFLOW_PROTOCOL = "OpenFlow14"
-CONTROLLER_MARK = ("headgate", "true")  # external_ids of the Controller rows that are ours
-INSTALLED_FLAG = ("headgate-installed", "true")  # external_ids of Interfaces whose policy is in force
+CONTROLLER_EXTERNAL_ID = ("headgate", "true")  # external_ids of the Controller rows that are ours
+INSTALLED_MARK = ("headgate-installed", "true")  # external_ids of Interfaces whose policy is in force
 CONTROLLER_GRACE = 3.0  # seconds an operator's controller, connected, gets to turn out to be this one
 DEFAULT_MAX_BACKOFF = 8000  # milliseconds, Controller.max_backoff when empty (ovs-vswitchd.conf.db(5))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}")  # OFP_MAX_TABLE_NAME_LEN is 32, its NUL included
@@ -107,7 +107,7 @@ def plan_controller(bridge: BridgeSettings, target: str, leads: Callable[[str], 
             "target": target,
             # In-band control, OVS's default, adds hidden flows for the controller's address that no table of ours sees.
             "connection_mode": "out-of-band",
-            "external_ids": ["map", [list(CONTROLLER_MARK)]],
+            "external_ids": ["map", [list(CONTROLLER_EXTERNAL_ID)]],
         }
         operations.append({"op": "insert", "table": "Controller", "uuid-name": "ours", "row": row})
         operations.append(_mutate("Bridge", bridge.uuid, ["controller", "insert", ["named-uuid", "ours"]]))
@@ -140,12 +140,12 @@ def hidden_flows_note(bridge: BridgeSettings) -> str:
     )
 
 
-def plan_installed_flags(standing: Mapping[str, Mapping[str, str]], wanted: Mapping[str, bool]) -> list[Operation]:
+def plan_installed_marks(standing: Mapping[str, Mapping[str, str]], wanted: Mapping[str, bool]) -> list[Operation]:
     """Operations that set or remove the installed flag.
 
     `standing` has the external_ids of the Interfaces that exist, by row uuid. Only the flag's own key is changed.
     """
-    key, value = INSTALLED_FLAG
+    key, value = INSTALLED_MARK
     operations = []
     for uuid, flag in wanted.items():
         ids = standing.get(uuid)

@@ -1,7 +1,7 @@
-"""What one database has told the core, under one name, whichever connection it comes through at the moment.
+"""One OVSDB as the reconciler knows it, by name, independent of the connection that serves it at the moment.
 
-A feed outlives its connection: while that is away nothing changes, and what comes afterwards is told as a difference to
-what was told last. It posts events; it neither reads the database nor writes it.
+A database outlives its connections. While there is none, nothing changes; when one comes back, only the differences to
+what was published before are posted. Reading and writing the OVSDB must not live here: see `rows` and `writer`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from flows.bridge.state import BridgeState
 
 
 class Database:
-    """The outward side of one OVSDB. Thread-safe; the methods that name an `owner` do nothing for a former one."""
+    """The published bridges of one OVSDB, and the marks to write there. Thread-safe.
+
+    Methods with an `owner` (a connection) do nothing when another connection serves the database now.
+    """
 
     def __init__(self, name: str, post: Callable[[Event], None]) -> None:
         self.name = name
-        self.row = ""  # uuid of the Open_vSwitch row that it stands for at the moment
+        self.row = ""  # uuid of the Open_vSwitch row, empty without a connection
         self.owner: object | None = None
         self.synced = False
         self.reason = "not connected yet"
@@ -28,17 +31,18 @@ class Database:
         self._post = post
         self._lock = threading.RLock()
         self._bridges: dict[str, BridgeState] = {}
-        self._wanted: dict[str, bool] = {}
+        self._marks: dict[str, bool] = {}
 
-    def take(self, owner: object | None, row: str) -> None:
-        """From now on `owner` is the connection that speaks for this feed."""
+    def assign(self, owner: object | None, row: str) -> None:
+        """From now on the connection `owner` serves this database; `row` is the uuid of its Open_vSwitch row."""
         with self._lock:
             self.owner, self.row = owner, row
 
-    def update(self, owner: object, bridges: Mapping[str, BridgeState], peer: ConnectionPeer | None = None) -> None:
-        """These are all owned bridges now: posts what differs, then OvsdbState(synced) if this was the first time.
+    def publish(self, owner: object, bridges: Mapping[str, BridgeState], peer: ConnectionPeer | None = None) -> None:
+        """Publish all owned bridges: post what differs from the last time, then OvsdbState(synced) if it was not.
 
-        Then all of it is posted, and who the `peer` is before it: what is away for long is forgotten by the core.
+        When it was not synced, everything is posted, after OvsdbPeer: the reconciler may have forgotten a database that
+        was away for long.
         """
         with self._lock:
             if self.owner is not owner:
@@ -53,52 +57,52 @@ class Database:
                     self._bridges[name] = bridge
                     self._post(BridgeChanged(bridge))
             if not self.synced or self.reason:
-                self._turn(True, "")
+                self._post_state(True, "")
 
-    def lost(self, owner: object | None, reason: str) -> None:
-        """The connection is away, or an attempt failed: nothing changes but that it is known."""
+    def connection_lost(self, owner: object | None, reason: str) -> None:
+        """The connection is away, or an attempt failed. Posts OvsdbState; the bridges stay as they were."""
         with self._lock:
             if self.owner is owner and (self.synced or reason != self.reason):
-                self._turn(False, reason)
+                self._post_state(False, reason)
 
     def retire(self, reason: str) -> None:
-        """The same bridges come under another name: gone here, and as nothing is missing this counts as synced."""
+        """Another database publishes the same bridges. They are gone here, and this one counts as synced."""
         with self._lock:
             for name in sorted(self._bridges):
                 self._post(BridgeGone(self.name, name))
             self._bridges.clear()
-            self._wanted.clear()
+            self._marks.clear()
             self.row = ""
             if not self.synced or reason != self.reason:
-                self._turn(True, reason)
+                self._post_state(True, reason)
 
-    def want(self, interfaces: Mapping[str, bool]) -> None:
-        """Keep these flags until they are written; a later wish for the same Interface replaces an earlier one."""
+    def queue_marks(self, interfaces: Mapping[str, bool]) -> None:
+        """Keep these marks (by row uuid) until they are written; a later one for the same Interface replaces it."""
         with self._lock:
-            self._wanted.update(interfaces)
+            self._marks.update(interfaces)
 
-    def wanted(self, limit: int) -> dict[str, bool]:
-        """Up to `limit` of the flags still to be written."""
+    def queued_marks(self, limit: int) -> dict[str, bool]:
+        """Up to `limit` of the marks that are not written yet."""
         with self._lock:
-            return dict(list(self._wanted.items())[:limit])
+            return dict(list(self._marks.items())[:limit])
 
-    def written(self, owner: object, asked: Mapping[str, bool], standing: Mapping[str, bool]) -> None:
-        """Of the wishes `asked`, `standing` are in the database now; the others' Interfaces are gone."""
+    def marks_written(self, owner: object, asked: Mapping[str, bool], written: Mapping[str, bool]) -> None:
+        """Of the marks `asked`, `written` are in the OVSDB now; the Interfaces of the others are gone."""
         with self._lock:
             if self.owner is not owner:
                 return
             for uuid, flag in asked.items():
-                if self._wanted.get(uuid) is flag:
-                    del self._wanted[uuid]
-            if standing:
-                self._post(MarksWritten(self.name, dict(standing)))
+                if self._marks.get(uuid) is flag:
+                    del self._marks[uuid]
+            if written:
+                self._post(MarksWritten(self.name, dict(written)))
 
     def bridges(self) -> tuple[str, ...]:
-        """The names of the owned bridges, as told last."""
+        """The names of the owned bridges, as published last."""
         with self._lock:
             return tuple(sorted(self._bridges))
 
-    def _turn(self, synced: bool, reason: str) -> None:
+    def _post_state(self, synced: bool, reason: str) -> None:
         if synced != self.synced:
             self.since = time.time()
         self.synced, self.reason = synced, reason

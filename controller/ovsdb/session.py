@@ -189,7 +189,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self.reconnect.why = reason
         self.force_reconnect()
 
-    def ask(self) -> str:
+    def send_echo(self) -> str:
         """Send an echo of our own; its id goes into `answered` once the answer came, after all that came before."""
         self._count += 1
         request = ovs.jsonrpc.Message.create_request("echo", [])

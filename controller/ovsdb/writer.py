@@ -92,29 +92,29 @@ class BridgeWriter:
         self._replica = replica
         self._local_address = local_address
         self._sent: PendingWrite | None = None
-        self._rests: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
         self._watched: dict[str, WatchedControllers] = {}
         self._backoff: Backoff[str] = Backoff(FIRST_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE)
         self._ours: dict[str, str] = {}  # the target that stands in our own Controller by our hand, by its uuid
-        self._attempts: dict[str, ControllerStatus] = {}
-        self.missing = False  # whether a switch that should have called has not
+        self._controller_status: dict[str, ControllerStatus] = {}
+        self.session_missing = False  # whether a switch that should have called has not
         self.error = ""
         self.notes: tuple[str, ...] = ()
         self.away: dict[str, str] = {}  # the word for each bridge whose switch has no session
 
     @property
-    def answered(self) -> bool:
+    def is_write_done(self) -> bool:
         """Whether a transaction has ended and the next turn will say so."""
         incomplete = ovs.db.idl.Transaction.INCOMPLETE
         return self._sent is not None and self._sent.transaction.commit() != incomplete
 
-    def turn(self, owner: object, feed: Database) -> float | None:
+    def turn(self, owner: object, database: Database) -> float | None:
         """Send what is due. Returns in how many seconds to come again even if nothing changes; None if never."""
         if self._sent is not None and not self._finish(self._sent):
             return None
         self._sent = None
         now = time.monotonic()
-        delays = [delay for delay in (self._installed(now, owner, feed), self._settings(now)) if delay is not None]
+        delays = [delay for delay in (self._installed(now, owner, database), self._settings(now)) if delay is not None]
         return min(delays, default=None)
 
     def _finish(self, sent: PendingWrite) -> bool:
@@ -123,12 +123,12 @@ class BridgeWriter:
         if status == ovs.db.idl.Transaction.INCOMPLETE:
             return False
         if status in (ovs.db.idl.Transaction.SUCCESS, ovs.db.idl.Transaction.UNCHANGED):
-            self._rests[sent.key] = time.monotonic() + (0.0 if sent.key == "" else WRITE_PAUSE)
+            self._not_before[sent.key] = time.monotonic() + (0.0 if sent.key == "" else WRITE_PAUSE)
             self.error = ""
             sent.done()
         else:
             hard = status == ovs.db.idl.Transaction.ERROR
-            self._rests[sent.key] = time.monotonic() + (WRITE_PAUSE_AFTER_ERROR if hard else WRITE_PAUSE)
+            self._not_before[sent.key] = time.monotonic() + (WRITE_PAUSE_AFTER_ERROR if hard else WRITE_PAUSE)
             self.error = f"transaction failed: {valid_text(sent.transaction.get_error())[:500]}"
             log.warning("ovsdb write failed", about=sent.key or "interfaces", error=self.error)
         return True
@@ -142,26 +142,26 @@ class BridgeWriter:
         self._sent = PendingWrite(transaction, key, done)
 
     def _resting(self, key: str, now: float) -> float | None:
-        left = self._rests.get(key, 0.0) - now
+        left = self._not_before.get(key, 0.0) - now
         return left if left > 0 else None
 
-    def _installed(self, now: float, owner: object, feed: Database) -> float | None:
-        """Write the flags that the feed waits for, or say that they stand already."""
-        asked = feed.wanted(INTERFACE_BATCH)
-        if not asked or feed.owner is not owner:
+    def _installed(self, now: float, owner: object, database: Database) -> float | None:
+        """Write the flags that the database waits for, or say that they stand already."""
+        asked = database.queued_marks(INTERFACE_BATCH)
+        if not asked or database.owner is not owner:
             return None
         rest = self._resting("", now)
         if rest is None:
             rows = self._replica.tables["Interface"].rows
             found = {text: row for text in asked if (row := _row(rows, text)) is not None}
             standing = {text: asked[text] for text in found}
-            operations = bridge_settings.plan_installed_flags(
+            operations = bridge_settings.plan_installed_marks(
                 {text: row.external_ids for text, row in found.items()}, asked
             )
             if operations:
-                self._send("", operations, partial(feed.written, owner, asked, standing))
+                self._send("", operations, partial(database.marks_written, owner, asked, standing))
                 return None
-            feed.written(owner, asked, standing)
+            database.marks_written(owner, asked, standing)
             rest = 0.0  # there may be more
         return rest
 
@@ -170,7 +170,7 @@ class BridgeWriter:
         notes: list[str] = []
         words: dict[str, str] = {}
         rows = owned_rows(self._replica.tables, self._config.bridges)
-        self.missing = False
+        self.session_missing = False
         for name, row in rows.items():
             bridge = read_settings(row, self._replica.tables)
             operations = bridge_settings.plan_bridge(bridge, self._config.tables)
@@ -225,8 +225,8 @@ class BridgeWriter:
         return ControllerPlan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
 
     def _last_error(self, controller: str) -> str:
-        attempt = self._attempts.get(controller)
-        return attempt.error if attempt is not None and not attempt.connected else ""
+        status = self._controller_status.get(controller)
+        return status.error if status is not None and not status.connected else ""
 
     def _leads_elsewhere(self, now: float, bridge: bridge_settings.BridgeSettings, session: int | None) -> bool:
         """Whether the operator's Controllers have had their chance to show that one of them leads here.
@@ -240,7 +240,7 @@ class BridgeWriter:
             watched = self._watched[bridge.uuid] = WatchedControllers(targets, session or 0, now, now)
         if session is None or (session and (session != watched.session or now - watched.since >= self._config.grace)):
             watched.believed = now
-        tried = [self._attempts.get(row.uuid) for row in bridge.controllers]
+        tried = [self._controller_status.get(row.uuid) for row in bridge.controllers]
         failed = all(one is not None and one.error and not one.connected for one in tried)
         patience = (
             self._config.grace
@@ -281,19 +281,19 @@ class BridgeWriter:
         where = f" at {found[0]}" if found else ""
         return f"another Headgate{where} writes this bridge; only one may serve it, so this one keeps away"
 
-    def told(self, rows: list[Any]) -> None:
+    def status_received(self, rows: list[Any]) -> None:
         """What OVSDB says of its Controllers, in answer to a question of ours."""
-        self._attempts = dict(filter(None, map(_attempt, rows)))
+        self._controller_status = dict(filter(None, map(_attempt, rows)))
 
     def _why_away(self, now: float, bridge: bridge_settings.BridgeSettings, target: str) -> tuple[str, ...]:
         """What to tell of a switch without a session: where its Controllers lead, how that failed, how to mend it."""
-        self.missing = True
-        if not self._attempts:
+        self.session_missing = True
+        if not self._controller_status:
             return ()
         found = []
         for row in sorted(bridge.controllers, key=lambda row: row.target):
-            attempt = self._attempts.get(row.uuid)
-            how = "connected" if row.connected else (attempt.error if attempt is not None else "") or "not connected"
+            status = self._controller_status.get(row.uuid)
+            how = "connected" if row.connected else (status.error if status is not None else "") or "not connected"
             found.append(f"{row.target} ({how})")
         note = (
             f"bridge {bridge.name}: the switch has no OpenFlow session here; its controllers: "
@@ -355,7 +355,7 @@ def read_settings(row: Any, tables: Mapping[str, Any]) -> bridge_settings.Bridge
 
 
 def _controller_row(row: Any) -> bridge_settings.ControllerRow:
-    key, value = bridge_settings.CONTROLLER_MARK
+    key, value = bridge_settings.CONTROLLER_EXTERNAL_ID
     return bridge_settings.ControllerRow(
         uuid=str(row.uuid),
         target=valid_text(row.target),

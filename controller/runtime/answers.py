@@ -102,7 +102,7 @@ class Answers:
                 c.connected,
                 c.synced,
                 c.direction == "listening",
-                "; ".join(filter(None, (c.last_error, c.silent, *c.notes))),
+                "; ".join(filter(None, (c.last_error, c.standby, *c.notes))),
             )
             for c in self._ovsdb.status()
         )

@@ -45,7 +45,7 @@ class OvsdbCommands(Protocol):
     def forget(self, ovsdb: str) -> None:
         """Expect an OVSDB no more that is away."""
 
-    def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
+    def write_marks(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         """Mark Interfaces, or take the mark from them."""
 
 
@@ -100,4 +100,4 @@ class CommandRunner:
         elif isinstance(command, ProbeNode):
             self._openflow.ask_node(command)
         else:
-            self._ovsdb.set_installed(command.ovsdb, command.interfaces)
+            self._ovsdb.write_marks(command.ovsdb, command.interfaces)

@@ -435,7 +435,7 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory_and_nobody_else(hub: s
                 sent += stranger.send(echo)
         assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
         assert app.next(SwitchDown) == SwitchDown(5, greedy.session)
-        wait_for_log(app, "the switch did not take")
+        wait_for_log(app, "the switch did not read")
 
 
 def test_a_bundle_to_a_switch_that_stops_fails_and_other_switches_go_on(hub: str, bridge: Bridge) -> None:

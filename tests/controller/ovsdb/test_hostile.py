@@ -89,7 +89,7 @@ def test_thousands_of_ports(database: Node, core: EventCollector) -> None:
         assert ovsdb.barrier(30) == []
         assert core.interfaces().keys() >= set(names)
         flags = {one.uuid: True for name, one in core.interfaces().items() if name in names}
-        ovsdb.set_installed(database.remote, flags)
+        ovsdb.write_marks(database.remote, flags)
         until(lambda: sum("headgate-installed" in one.external_ids for one in core.interfaces().values()) == 3000)
     again = EventCollector()
     with ovsdb_service(again, [database.remote]) as ovsdb:

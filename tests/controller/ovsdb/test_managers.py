@@ -32,7 +32,7 @@ def test_a_switch_that_comes_by_itself(node: Node, core: EventCollector, listen:
         assert one.remote.startswith("tcp:127.0.0.1:")
         port = node.add_port("p1")
         until(lambda: core.ofport("p1"))
-        ovsdb.set_installed("manager:s1", {port: True})
+        ovsdb.write_marks("manager:s1", {port: True})
         until(lambda: node.get("Interface", "p1", "external_ids") == "{headgate-installed=true}")
         controller = node.get("Bridge", "br-int", "controller").strip("[]")
         assert node.get("Controller", controller, "target") == "tcp:127.0.0.1:6653"
@@ -94,7 +94,7 @@ def test_configured_wins_over_a_manager_that_comes_later(node: Node, core: Event
     with ovsdb_service(core, [node.remote], listen="tcp:127.0.0.1:0") as ovsdb:
         until(core.synced)
         node.vsctl("set-manager", manager(ovsdb))
-        until(lambda: [one.silent for one in ovsdb.status() if one.direction == "listening" and one.silent])
+        until(lambda: [one.standby for one in ovsdb.status() if one.direction == "listening" and one.standby])
         assert list(core.bridges) == [(node.remote, "br-int")]
         assert ovsdb.barrier(10) == []
         node.add_port("p1")
@@ -119,16 +119,16 @@ def test_configured_wins_over_a_manager_that_came_first(node: Node, core: EventC
 def test_two_ways_by_manager_are_one(node: Node, core: EventCollector) -> None:
     with ovsdb_service(core, [], listen="tcp:0.0.0.0:0") as ovsdb:
         node.vsctl("set-manager", manager(ovsdb), manager(ovsdb, "127.0.0.2"))
-        until(lambda: sorted(bool(one.silent) for one in ovsdb.status()) == [False, True])
+        until(lambda: sorted(bool(one.standby) for one in ovsdb.status()) == [False, True])
         until(core.synced)
         assert len(core.bridges) == 1
-        (speaking,) = (one for one in ovsdb.status() if not one.silent)
+        (speaking,) = (one for one in ovsdb.status() if not one.standby)
         # The way that spoke is taken away: the other one takes over, under the same name.
         kept = next(
             one for one in (manager(ovsdb), manager(ovsdb, "127.0.0.2")) if not is_peer(node, one, speaking.remote)
         )
         node.vsctl("set-manager", kept)
-        until(lambda: [one.silent for one in ovsdb.status()] == [""])
+        until(lambda: [one.standby for one in ovsdb.status()] == [""])
         until(lambda: ovsdb.barrier(5) == [])
         assert len(core.bridges) == 1
         assert not any(isinstance(event, BridgeGone) for event in core.events)

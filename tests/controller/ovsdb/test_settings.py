@@ -275,28 +275,28 @@ def test_installed_flags(node: Node, core: EventCollector, port: str) -> None:
     other = node.add_port("p2")
     with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN) as ovsdb:
         until(lambda: core.ofport("p1") and core.ofport("p2"))
-        ovsdb.set_installed(node.remote, {port: True, other: False})
+        ovsdb.write_marks(node.remote, {port: True, other: False})
         until(lambda: written(core) == [{port: True, other: False}])
         assert node.get("Interface", "p1", "external_ids") == "{headgate-installed=true, iface-id=a/b}"
         assert core.interfaces()["p1"].external_ids["headgate-installed"] == "true"
         # Someone else's change in between is not undone by ours.
         node.vsctl("set", "Interface", "p1", "external_ids:iface-id=c/d")
-        ovsdb.set_installed(node.remote, {port: False})
+        ovsdb.write_marks(node.remote, {port: False})
         until(lambda: len(written(core)) == 2)
         assert node.get("Interface", "p1", "external_ids") == "{iface-id=c/d}"
         # What stands already is acknowledged without a transaction.
         assert ovsdb.barrier(10) == []
         count = node.transactions()
-        ovsdb.set_installed(node.remote, {port: False})
+        ovsdb.write_marks(node.remote, {port: False})
         until(lambda: len(written(core)) == 3)
         assert node.transactions() == count
         # An odd value becomes ours; what is gone, or no uuid at all, is left out.
         node.vsctl("set", "Interface", "p1", "external_ids:headgate-installed=maybe")
         gone = "00000000-0000-0000-0000-000000000001"
-        ovsdb.set_installed(node.remote, {port: True, gone: True, "nonsense": True})
+        ovsdb.write_marks(node.remote, {port: True, gone: True, "nonsense": True})
         until(lambda: written(core)[3:] == [{port: True}])
         assert node.get("Interface", "p1", "external_ids:headgate-installed") == "true"
-        ovsdb.set_installed("unix:/nowhere", {port: True})
+        ovsdb.write_marks("unix:/nowhere", {port: True})
 
 
 def test_installed_flags_are_kept_while_the_database_is_away(node: Node, core: EventCollector, port: str) -> None:
@@ -304,7 +304,7 @@ def test_installed_flags_are_kept_while_the_database_is_away(node: Node, core: E
         until(lambda: core.ofport("p1"))
         node.kill_database()
         until(lambda: not core.synced())
-        ovsdb.set_installed(node.remote, {port: True})
+        ovsdb.write_marks(node.remote, {port: True})
         node.start_database()
         until(lambda: written(core) == [{port: True}])
         assert node.get("Interface", "p1", "external_ids:headgate-installed") == "true"

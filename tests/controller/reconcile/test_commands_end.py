@@ -19,7 +19,7 @@ from flows.wire.values import FlowChanges
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch
 
-STEPS = ("dump", "send_bundle", "set_installed", "log")
+STEPS = ("dump", "send_bundle", "write_marks", "log")
 
 
 def without_marks(changes: FlowChanges) -> FlowChanges:
@@ -63,8 +63,8 @@ class Hands:
     def ask_node(self, command: ProbeNode) -> None:
         """No node here was asked before."""
 
-    def set_installed(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
-        if not self.fails("set_installed"):
+    def write_marks(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
+        if not self.fails("write_marks"):
             self.driver.marks.append(dict(interfaces))
 
 
