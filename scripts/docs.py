@@ -1,7 +1,8 @@
-"""Writes the pages of docs/ that are generated from the code, or with --check says which of them are stale.
+"""Writes the pages of docs/ that are generated from the code; with --check names those that are stale.
 
-A page is a path and a function that returns its whole text. The text depends on the code alone: not on the terminal,
-the environment or the day. What a page says stands where the thing itself is declared, never here.
+A page is a path and a function that returns its whole text. The text depends only on the code: not on the terminal,
+the environment or the date. Descriptions belong to the declarations in the code; only headings and introductions are
+here.
 
     python scripts/docs.py [--check]
 """
@@ -54,9 +55,9 @@ def _commands(command: click.Command, path: str, parent: click.Context | None) -
 def config() -> str:
     """Every option of `headgate run`: as a flag, an environment variable and a key of the YAML file."""
     rules = (
-        "A flag is stronger than its environment variable, that than the file (`--config`), and the file than the "
-        "default. Lists are replaced, not joined; in the environment their parts are separated by commas or spaces. "
-        "Unknown keys of the file are errors; unknown variables are warned of.\n"
+        "A flag overrides its environment variable, which overrides the file (`--config`), which overrides the "
+        "default. Lists are replaced, not joined; in the environment their items are separated by commas or spaces. "
+        "Unknown keys of the file are errors; unknown variables cause a warning.\n"
     )
     parts = ["# Settings of `headgate run`\n", rules]
     for group in OPTION_GROUPS:
@@ -78,8 +79,8 @@ def metric_names() -> str:
         (f"`{one.exposed}`", one.kind.__name__.lower(), ", ".join(f"`{label}`" for label in one.labels), one.help)
         for one in series.DECLARED_SERIES
     ]
-    rows += [(f"`{name}`", kind, "", says) for name, kind, says in series.PROCESS_SERIES]
-    return f"# Metrics\n\nServed on `/metrics`.\n\n{_table(('Name', 'Kind', 'Labels', 'Says'), rows)}"
+    rows += [(f"`{name}`", kind, "", meaning) for name, kind, meaning in series.PROCESS_SERIES]
+    return f"# Metrics\n\nServed on `/metrics`.\n\n{_table(('Name', 'Kind', 'Labels', 'Meaning'), rows)}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -89,23 +90,23 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def limits() -> str:
-    """Every bound on a peer, by what it is for."""
+    """Every limit of connection peers, by channel."""
     words = (
-        "What a switch, or whoever connects in its place, may cost Headgate. They are sized for switches of 1,200,000 "
-        "flows and bridges of 10,000 ports, and cannot be set. What happens beyond one of them is said in the log, "
-        "counted in `headgate_peers_refused_total`, and told by `headgate status`; "
-        "[ADR 13](adr/0013-limits-of-peers.md) says why they are as they are.\n\n"
-        "What a pod may take of its node, two hostile pods together included, and what conntrack zones offer by "
-        "version of Open vSwitch, is in [security.md](security.md#what-one-pod-may-take-of-its-node).\n"
+        "What a switch, or another machine that connects to a listener, may cost Headgate. The limits fit switches of "
+        "1,200,000 flows and bridges of 10,000 ports, and cannot be set. Exceeding one is logged, "
+        "counted in `headgate_peers_refused_total`, and shown by `headgate status`; "
+        "[ADR 13](adr/0013-limits-of-peers.md) explains them.\n\n"
+        "For what a pod may take of its node, also two hostile pods together, and for limits of conntrack zones by "
+        "version of Open vSwitch, see [security.md](security.md#what-one-pod-may-take-of-its-node).\n"
     )
-    parts = ["# Limits of peers\n", words]
+    parts = ["# Limits of connection peers\n", words]
     for title, kind in (
         ("Connections at a listener", ConnectionLimits),
         ("An OpenFlow peer", OpenFlowLimits),
         ("An OVSDB peer", OvsdbLimits),
     ):
         rows = [f"| `{one.name}` | {one.value:,} {one.unit} | {one.meaning} |" for one in declared_limits(kind)]
-        parts.append("\n".join([f"## {title}\n", "| limit | value | of what |", "|---|---|---|", *rows, ""]))
+        parts.append("\n".join([f"## {title}\n", "| limit | value | meaning |", "|---|---|---|", *rows, ""]))
     return "\n".join(parts)
 
 
@@ -119,7 +120,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def stale(path: Path, text: str) -> str:
-    """What differs between the page and the text it should have; empty when nothing does."""
+    """The difference between a page and its generated text, as a unified diff; empty when they are equal."""
     have = path.read_text(encoding="utf-8") if path.exists() else ""
     name = str(path.relative_to(ROOT))
     difference = difflib.unified_diff(
