@@ -57,7 +57,7 @@ def _split(text: str, example: str) -> tuple[str, str]:
                 f"[::1]:{OVSDB_PORT}"
             )
         if ":" not in host:
-            raise AddressError(f"{text!r}: only an IPv6 address stands in brackets; write it like {example}")
+            raise AddressError(f"{text!r}: only an IPv6 address is written in brackets; write it like {example}")
         return host, rest[1:]
     if text.count(":") > 1:
         raise AddressError(f"{text!r}: put an IPv6 address in brackets, like [::1]:{OVSDB_PORT}")

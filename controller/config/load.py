@@ -1,8 +1,8 @@
-"""The options of `headgate run`, described for flags and help, and merged: defaults, then file, then environment, then
-flags.
+"""Reads the options of `headgate run` and merges them: flags override the environment, which overrides the file, which
+overrides defaults.
 
-What an option means and which values it takes is `config`'s; here only where a value came from matters, so that an
-error can name the file and line, the variable or the flag.
+What an option means and which values it takes: see `schema`. Here each value keeps its origin, so that an error names
+the file and line, the variable or the flag.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from pydantic.fields import FieldInfo
 from controller.config.schema import ENV_PREFIX, IN_CLUSTER, RunConfig
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
-# Variables with our prefix that are read elsewhere (the client commands).
-LAB_PREFIX = f"{ENV_PREFIX}LAB"  # the lab's variables; it also marks the processes that it starts with them
+# Variables with our prefix that the client commands read.
+LAB_PREFIX = f"{ENV_PREFIX}LAB"  # the variables of the lab, some of which mark the processes that it starts
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}SERVER"})
-_LAB = re.compile(rf"{ENV_PREFIX}LAB(_\w+)?\Z")  # the lab's, which marks the processes it starts with some of them
-# What the kubelet sets in every container for a Service whose name starts with "headgate" (HEADGATE_SERVICE_HOST and so
-# on).
+_LAB = re.compile(rf"{ENV_PREFIX}LAB(_\w+)?\Z")  # the variables of the lab
+# The kubelet sets these in containers for a Service whose name starts with "headgate" (HEADGATE_SERVICE_HOST, ...).
 _SERVICE_LINK = re.compile(
     rf"{ENV_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z"
 )
@@ -34,11 +33,11 @@ SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/toke
 
 
 class SettingsError(Exception):
-    """An option that cannot be taken, a message for the operator on one line."""
+    """An option is invalid. The message is one line for the operator."""
 
 
 class Option(NamedTuple):
-    """One field of RunConfig as flags, help and reference pages need it. `default` is text, empty for none."""
+    """One field of RunConfig, for flags, help and docs/config.md. `default` is text, empty for none."""
 
     name: str
     flag: str
@@ -52,7 +51,7 @@ class Option(NamedTuple):
 
 
 class GivenValue(NamedTuple):
-    """A raw value and where it stood, in words."""
+    """An unchecked value and its origin: a flag, a variable, or file, line and key."""
 
     value: object
     origin: str
@@ -83,8 +82,8 @@ def _describe(name: str, field: FieldInfo) -> Option:
 def load_config(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> RunConfig:
     """Merge all sources into a RunConfig.
 
-    `flags` holds what was given on the command line only, `file` is the path of `--config` (the environment may name
-    it instead). A list from a stronger source replaces that of a weaker one. Raises SettingsError.
+    `flags` are those given on the command line, `file` is the path of `--config` (or HEADGATE_CONFIG names it). A list
+    replaces the list that it overrides. Raises SettingsError.
     """
     given = from_environment(environment)
     file = file or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
@@ -100,12 +99,12 @@ def load_config(flags: Mapping[str, object], environment: Mapping[str, str], fil
 
 
 def _is_in_cluster(environment: Mapping[str, str]) -> bool:
-    """We run in a pod that was given credentials for the API server."""
+    """Whether this process runs in a pod that has credentials for the API server."""
     return bool(environment.get("KUBERNETES_SERVICE_HOST")) and SERVICE_ACCOUNT_TOKEN.is_file()
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, GivenValue]:
-    """The options that HEADGATE_ variables set; an empty variable counts as not set, and an unknown one for nothing."""
+    """The options that HEADGATE_ variables set. Empty and unknown variables are ignored."""
     known = {option.variable: option for option in options()}
     given: dict[str, GivenValue] = {}
     for variable, text in sorted(environment.items()):
@@ -117,9 +116,9 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, GivenValue]:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """What to warn of: HEADGATE_ variables that nothing reads, a line each with the nearest name.
+    """Warnings on HEADGATE_ variables that nothing reads, a line each with the most similar name.
 
-    They end nothing, for an environment has many authors; a file has one, and what it says is meant.
+    Not an error, unlike an unknown key in the file: other programs also set variables.
     """
     known = [*(option.variable for option in options()), *OTHER_VARIABLES]
     lines = []
@@ -142,7 +141,7 @@ def from_file(path: Path) -> dict[str, GivenValue]:
                 f"{path}:{line}: unknown key {key!r}{_nearest(key, known)}; `headgate run --help` lists all"
             )
         if key in given:
-            raise SettingsError(f"{path}:{line}: {key} stands twice; keep one of them")
+            raise SettingsError(f"{path}:{line}: {key} is given twice; keep one of them")
         if value is None:
             continue
         if option.repeatable and isinstance(value, str):
@@ -191,7 +190,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _explain(error: ValidationError, given: Mapping[str, GivenValue]) -> str:
-    """The first thing that pydantic found wrong, in one line that begins with where the value came from."""
+    """The first error that pydantic found, in one line that begins with the value's origin."""
     first = error.errors(include_url=False, include_context=True)[0]
     reason = _reason(dict(first))
     if not first["loc"]:

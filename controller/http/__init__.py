@@ -1,1 +1,1 @@
-"""The HTTP pages of a running controller. They only read."""
+"""The HTTP pages of a running controller. They change nothing."""

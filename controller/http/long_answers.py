@@ -1,6 +1,7 @@
-"""Long answers of HTTP, put together a little at a time, so that no other thread waits for a long one.
+"""Encodes long HTTP answers in chunks, so that other threads run in between.
 
-Under eventlet one green thread runs at a time, and both encoders keep the interpreter while they work.
+With eventlet one green thread runs at a time, and an encoder holds the interpreter while it works: 10 000 pods at once
+would delay OpenFlow echo replies.
 """
 
 from __future__ import annotations
@@ -17,36 +18,40 @@ from pydantic import TypeAdapter
 from controller.status.model import StatusView
 
 T = TypeVar("T")
-VALUES_PER_CHUNK = 250  # values that are encoded in one go
-_LONG = ("policies", "pods", "problems")  # fields of a status that grow with the world, and are kept as they are
+VALUES_PER_CHUNK = 250  # that are encoded in one call
+_LONG = (
+    "policies",
+    "pods",
+    "problems",
+)  # grow with the cluster; the same tuples until they change
 
 
 class ListEncoder(Generic[T]):
-    """A tuple as JSON. The last one is remembered: one that did not change is not encoded again."""
+    """Encodes a tuple as a JSON list; remembers the last one, so that an unchanged tuple is not encoded again."""
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self._adapter = adapter
         self._last: tuple[Sequence[T], bytes] = ((), b"[]")
 
     def encode(self, values: Sequence[T]) -> bytes:
-        """The list."""
-        known, text = self._last
-        if known is not values:
-            text = b"[" + b",".join(self._parts(values)) + b"]"
+        """The JSON list."""
+        last, text = self._last
+        if last is not values:
+            text = b"[" + b",".join(self._chunks(values)) + b"]"
             self._last = (values, text)
         return text
 
-    def _parts(self, values: Sequence[T]) -> Iterator[bytes]:
+    def _chunks(self, values: Sequence[T]) -> Iterator[bytes]:
         for start in range(0, len(values), VALUES_PER_CHUNK):
             yield self._adapter.dump_json(values[start : start + VALUES_PER_CHUNK])[1:-1]
             time.sleep(0)
 
 
 class StatusEncoder:
-    """A StatusView as JSON: its fields in their order."""
+    """Encodes a StatusView as a JSON object, its fields in their order."""
 
     def __init__(self) -> None:
-        # As pydantic reads the schema of the whole, so that every field looks as it would there.
+        # An adapter for each field encodes it as pydantic does in the whole.
         hints = {name: TypeAdapter(hint) for name, hint in get_type_hints(StatusView).items()}
         self._lists: dict[str, ListEncoder[Any]] = {name: ListEncoder(hints[name]) for name in _LONG}
         self._short: dict[str, Callable[[Any], bytes]] = {
@@ -54,7 +59,7 @@ class StatusEncoder:
         }
 
     def encode(self, view: StatusView) -> bytes:
-        """The whole."""
+        """The JSON object."""
         parts = []
         for field in fields(StatusView):
             value = getattr(view, field.name)
@@ -64,25 +69,25 @@ class StatusEncoder:
         return b"{" + b",".join(parts) + b"}"
 
 
-class _Part:
-    """A registry of one metric, for the client library's encoder."""
+class _OneMetric:
+    """A registry of one metric, for the encoder of the client library."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
 
     def collect(self) -> list[Metric]:
-        """It alone."""
+        """The metric."""
         return [self._metric]
 
 
 def exposition(registry: CollectorRegistry, encode: Callable[[Any], bytes]) -> bytes:
-    """What `encode` makes of all metrics of a registry; its headers come first and once for each."""
+    """All metrics of a registry in the format of `encode`; the headers of each come once, before its samples."""
     parts: list[bytes] = []
     for metric in registry.collect():
         samples, metric.samples = metric.samples, []
         for start in range(0, max(len(samples), 1), VALUES_PER_CHUNK):
             metric.samples = samples[start : start + VALUES_PER_CHUNK]
-            text = encode(_Part(metric))
+            text = encode(_OneMetric(metric))
             if start:
                 text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))
             parts.append(text)

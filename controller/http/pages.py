@@ -1,9 +1,8 @@
-"""The HTTP pages of a running controller: what is asked, checked and answered. It only reads; nothing can be changed
-through it.
+"""The HTTP pages of a running controller: check a request, ask the controller, encode the answer. They change nothing.
 
-Requests are untrusted: unknown paths, parameters, methods and bodies are refused, the Host header decides nothing but
-refusal, and each costly page has a bound on how many are served at once. The listening itself stands in `http_server`,
-the data in `views`.
+Requests are untrusted: unknown paths, parameters, methods and bodies are refused, the Host header is only checked, and
+the number of requests that each page serves at once is bounded. Connections: see `server`. The data: see
+`status.model.StatusApi`.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ log = logging.getLogger(__name__)
 MAX_WAIT = 600.0  # seconds; a client that wants to wait longer asks again
 DEFAULT_WAIT = 30.0
 MAX_PARAMETER = 600  # characters; a namespace and a pod name have at most 63 and 253
-MISSING_HEADER = "Headgate-Missing"  # of /flows: a JSON list of the switches that gave no flows, and why
+MISSING_HEADER = "Headgate-Missing"  # header of /flows: a JSON list of switches that did not answer, and why
 MAX_MISSING_BYTES = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
 FLOWS_JSON = TypeAdapter(list[FlowView])
 POD_JSON = TypeAdapter(PodDetail)
 POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
-OBJECT_KEY = "key"  # the parameter that a handler gets an object's NAMESPACE/NAME as
+OBJECT_KEY = "key"  # the parameter with an object's NAMESPACE/NAME, from the path
 
 
 class Endpoint(NamedTuple):
-    """One path: its handler, methods, the parameters it knows, and how many requests may be in it at once."""
+    """One path: its handler, how many requests it serves at once, its methods and query parameters."""
 
     handler: Callable[[Mapping[str, str]], Response]
     slots: threading.BoundedSemaphore
@@ -64,13 +63,10 @@ class Endpoint(NamedTuple):
 
 
 class Application:
-    """The WSGI application over `views` and a metrics registry.
+    """The WSGI application. `loopback`: the server listens on a loopback address only."""
 
-    `loopback`: it listens where only this machine gets in.
-    """
-
-    def __init__(self, views: DetailedStatusApi, registry: CollectorRegistry, loopback: bool) -> None:
-        self._views = views
+    def __init__(self, api: DetailedStatusApi, registry: CollectorRegistry, loopback: bool) -> None:
+        self._api = api
         self._registry = registry
         self._loopback = loopback
         self._encoder = StatusEncoder()
@@ -83,7 +79,7 @@ class Application:
             "/flows": Endpoint(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
             "/support": Endpoint(self._support, threading.BoundedSemaphore(2)),
         }
-        # Pages of one object: what follows is its NAMESPACE/NAME.
+        # Pages of one object: its NAMESPACE/NAME follows in the path.
         self._objects = {
             "/pods/": Endpoint(self._pod, threading.BoundedSemaphore(4)),
             "/policies/": Endpoint(self._policy, threading.BoundedSemaphore(4)),
@@ -97,7 +93,7 @@ class Application:
         except HTTPException as error:
             response = _error(error)
         except Exception:
-            # The boundary to the network: whatever goes wrong inside is logged here and not told to the outside.
+            # The client gets no internals; the log has them.
             log.exception("request for %s failed", request.path)
             response = _json({"error": "internal error; the controller's log says more"}, 500)
         response.headers["Cache-Control"] = "no-store"
@@ -107,14 +103,14 @@ class Application:
     def _answer(self, request: Request) -> Response:
         _check_host(request.environ.get("HTTP_HOST", ""), self._loopback)
         if request.environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
-            raise RequestEntityTooLarge("no request here has a body")
+            raise RequestEntityTooLarge("requests must not have a body")
         page, named = self._pages.get(request.path), dict[str, str]()
         for start, one in self._objects.items():
             if request.path.startswith(start):
                 page, named = one, {OBJECT_KEY: _object(request.path.removeprefix(start))}
         if page is None:
-            there = [*self._pages, *(f"{start}NAMESPACE/NAME" for start in self._objects)]
-            raise NotFound(f"there is no such page; there are {', '.join(there)}")
+            paths = [*self._pages, *(f"{start}NAMESPACE/NAME" for start in self._objects)]
+            raise NotFound(f"no such page; the pages are {', '.join(paths)}")
         if request.method not in page.methods:
             raise MethodNotAllowed(page.methods, f"{request.path} takes {', '.join(page.methods)}")
         parameters = _parameters(request, page.parameters)
@@ -127,24 +123,24 @@ class Application:
         return _json({"status": "failed", "gone": list(missed)} if missed else {"status": "ok"}, 503 if missed else 200)
 
     def _readyz(self, _: Mapping[str, str]) -> Response:
-        missing = self._views.ready()
+        missing = self._api.ready()
         return _json({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)
 
     def _status(self, _: Mapping[str, str]) -> Response:
-        return _raw(self._encoder.encode(self._views.status()))
+        return _json_bytes(self._encoder.encode(self._api.status()))
 
     def _metrics(self, _: Mapping[str, str]) -> Response:
         encode, content_type = choose_encoder("")
         return Response(exposition(self._registry, encode), content_type=content_type)
 
     def _wait(self, parameters: Mapping[str, str]) -> Response:
-        return _raw(WAIT_JSON.dump_json(self._views.wait(_timeout(parameters.get("timeout")))))
+        return _json_bytes(WAIT_JSON.dump_json(self._api.wait(_timeout(parameters.get("timeout")))))
 
     def _flows(self, parameters: Mapping[str, str]) -> Response:
         pod, policy = (_namespaced(parameters, name) for name in ("pod", "policy"))
         self._check_known(pod, policy)
         try:
-            flows, missing = self._views.flows(parameters.get("node"))
+            flows, missing = self._api.flows(parameters.get("node"))
         except UnknownNode as error:
             raise NotFound(str(error)) from None
         except SwitchUnavailable as error:
@@ -152,46 +148,46 @@ class Application:
         wanted = [
             flow for flow in flows if (pod is None or pod in flow.pods) and (policy is None or policy in flow.policies)
         ]
-        response = _raw(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
+        response = _json_bytes(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
         if missing:
             response.headers[MISSING_HEADER] = json.dumps(_shortened(missing))
         return response
 
     def _pod(self, parameters: Mapping[str, str]) -> Response:
         try:
-            return _raw(POD_JSON.dump_json(self._views.pod(parameters[OBJECT_KEY])))
+            return _json_bytes(POD_JSON.dump_json(self._api.pod(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
 
     def _policy(self, parameters: Mapping[str, str]) -> Response:
         try:
-            return _raw(POLICY_JSON.dump_json(self._views.policy(parameters[OBJECT_KEY])))
+            return _json_bytes(POLICY_JSON.dump_json(self._api.policy(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
 
     def _support(self, _: Mapping[str, str]) -> Response:
-        return _raw(SUPPORT_JSON.dump_json(self._views.support()))
+        return _json_bytes(SUPPORT_JSON.dump_json(self._api.support()))
 
     def _check_known(self, pod: str | None, policy: str | None) -> None:
         if pod is None and policy is None:
             return
-        status = self._views.status()
+        status = self._api.status()
         if pod is not None and all(pod != one.key for one in status.pods):
-            raise NotFound(f"no switch has a port of a pod {pod}; `headgate status` lists those there are")
+            raise NotFound(f"no switch has a port of pod {pod}; `headgate status` lists all pods")
         if policy is not None and all(policy != one.key for one in status.policies):
-            raise NotFound(f"there is no policy {policy}; `headgate status` lists those there are")
+            raise NotFound(f"there is no policy {policy}; `headgate status` lists all policies")
 
 
 def _check_host(host: str, loopback: bool) -> None:
-    """On loopback only names of this machine are taken, so that no web page can reach us through a name of its own."""
+    """On loopback, accept only this machine's names: a web page could otherwise reach us by DNS rebinding."""
     if not loopback or not host:
         return
     try:
         name = parse_host_port(host, "127.0.0.1:8080", default_port=80).host
     except AddressError:
-        raise BadRequest("the Host header is no host") from None
+        raise BadRequest("the Host header is not HOST[:PORT]") from None
     if not is_loopback(name):
-        raise MisdirectedRequest("ask by the address that Headgate listens on, like 127.0.0.1")
+        raise MisdirectedRequest("use the address that Headgate listens on, like 127.0.0.1")
 
 
 def _parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
@@ -200,7 +196,7 @@ def _parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
         if name not in known:
             raise BadRequest(f"unknown parameter; {request.path} takes {', '.join(known) or 'none'}")
         if len(values) > 1:
-            raise BadRequest(f"the parameter {name} stands twice")
+            raise BadRequest(f"the parameter {name} is given twice")
         if len(values[0]) > MAX_PARAMETER:
             raise BadRequest(f"the parameter {name} is too long")
         if values[0]:
@@ -209,7 +205,7 @@ def _parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def _shortened(lines: tuple[str, ...]) -> list[str]:
-    """As many lines as a header may hold, which is ASCII in JSON, and how many there are more."""
+    """The first lines, as many as fit into MAX_MISSING_BYTES as ASCII JSON, and how many more there are."""
     kept: list[str] = []
     room = MAX_MISSING_BYTES
     for line in lines:
@@ -221,9 +217,9 @@ def _shortened(lines: tuple[str, ...]) -> list[str]:
 
 
 def _object(text: str) -> str:
-    """The NAMESPACE/NAME that ends a path."""
+    """Check the NAMESPACE/NAME at the end of a path."""
     if text.count("/") != 1 or text.startswith("/") or text.endswith("/"):
-        raise NotFound("an object's page ends in NAMESPACE/NAME")
+        raise NotFound("the path of an object ends in NAMESPACE/NAME")
     if len(text) > MAX_PARAMETER:
         raise BadRequest("the name is too long")
     return text
@@ -247,14 +243,14 @@ def _namespaced(parameters: Mapping[str, str], name: str) -> str | None:
         return None
     namespace, slash, rest = value.partition("/")
     if not (namespace and slash and rest) or "/" in rest:
-        raise BadRequest(f"{name} is written NAMESPACE/NAME")
+        raise BadRequest(f"{name} must be NAMESPACE/NAME")
     return value
 
 
 @contextmanager
 def _slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
     if not slots.acquire(blocking=False):
-        raise ServiceUnavailable("too many such requests at once; ask again", retry_after=1)
+        raise ServiceUnavailable("too many requests of this kind at once; try again", retry_after=1)
     try:
         yield
     finally:
@@ -270,8 +266,8 @@ def _error(error: HTTPException) -> Response:
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return _raw(json.dumps(value).encode(), status)
+    return _json_bytes(json.dumps(value).encode(), status)
 
 
-def _raw(body: bytes, status: int = 200) -> Response:
+def _json_bytes(body: bytes, status: int = 200) -> Response:
     return Response(body + b"\n", status, content_type="application/json")

@@ -1,6 +1,7 @@
-"""The listening side of HTTP: a bounded, threaded werkzeug server that a slow or silent client cannot fill.
+"""The HTTP server: werkzeug's threaded server with bounds, so that slow or silent clients cannot keep others out.
 
-It works under both hubs, with one (green or real) thread a request. What is answered stands in `http`.
+It runs on both hubs, with one green or native thread per connection. Which connections are closed: see `slots`. The
+answers: see `pages`.
 """
 
 from __future__ import annotations
@@ -23,46 +24,46 @@ from controller.http.slots import ConnectionSlot, ConnectionSlots
 log = logging.getLogger(__name__)
 
 HTTP_BACKLOG = 128
-REQUEST_SECONDS = 10.0  # in which a request must have arrived completely
-RESPONSE_SECONDS = 60.0  # in which an answer must have been taken, once it is there
+REQUEST_SECONDS = 10.0  # for a request to arrive completely
+RESPONSE_SECONDS = 60.0  # for the client to take the response
 WRITE_CHUNK_BYTES = 64 << 10
-MAX_REQUEST_BYTES = 16 << 10  # of a request's line and headers
+MAX_REQUEST_BYTES = 16 << 10  # request line and headers
 POLL_SECONDS = 0.2
-ACCEPT_RETRY_SECONDS = 0.1  # before the next attempt where a connection could not be accepted
-PROBE_PATHS = ("/healthz", "/readyz")  # by which others decide whether this process lives and is of use
+ACCEPT_RETRY_SECONDS = 0.1  # before the next attempt when accept fails
+PROBE_PATHS = ("/healthz", "/readyz")  # of liveness and readiness probes, which are always answered
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\r\n"
-    b'{"error": "too many connections at once; ask again"}\n'
+    b'{"error": "too many connections at once; try again"}\n'
 )
 
 
-class _Bounded(io.BufferedIOBase):
-    """The reading side of a connection: no more than a request may have."""
+class _BoundedReader(io.BufferedIOBase):
+    """The reading side of a connection: at most MAX_REQUEST_BYTES."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, stream: Any) -> None:
         super().__init__()
-        self._raw = raw
+        self._stream = stream
         self._left = MAX_REQUEST_BYTES
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def readline(self, size: int | None = -1) -> bytes:
-        """A line; what goes beyond the bound is as if the client had ended there."""
+        """A line; beyond the bound, as if the client had closed the connection."""
         most = self._left if size is None or size < 0 else min(size, self._left)
-        line: bytes = self._raw.readline(most) if most else b""
+        line: bytes = self._stream.readline(most) if most else b""
         self._left -= len(line)
         return line
 
     def close(self) -> None:
-        """Close what is underneath too."""
-        self._raw.close()
+        """Close the stream too."""
+        self._stream.close()
         super().close()
 
 
-class _Patient(io.BufferedIOBase):
-    """The writing side: each step may take its time, and all together no more than RESPONSE_SECONDS."""
+class _TimedWriter(io.BufferedIOBase):
+    """The writing side of a connection: all writes together take at most RESPONSE_SECONDS."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
@@ -70,25 +71,25 @@ class _Patient(io.BufferedIOBase):
         self._deadline: float | None = None
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def write(self, data: Any) -> int:
-        """All of it. Raises TimeoutError."""
+        """Write all of `data`. Raises TimeoutError."""
         view = memoryview(data)
         if self._deadline is None:
             self._deadline = time.monotonic() + RESPONSE_SECONDS
         for start in range(0, len(view), WRITE_CHUNK_BYTES):
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError("the client takes its answer too slowly")
+                raise TimeoutError("the client reads the response too slowly")
             self._connection.settimeout(min(left, REQUEST_SECONDS))
             self._connection.sendall(view[start : start + WRITE_CHUNK_BYTES])
         return len(view)
 
 
 class _Handler(WSGIRequestHandler):
-    """One connection, one request: without keep-alive no idle client holds a slot, and no unread body can be taken for
+    """One connection with one request: without keep-alive, no idle client holds a slot, and no unread body is parsed as
     a request.
     """
 
@@ -97,32 +98,32 @@ class _Handler(WSGIRequestHandler):
     server: _Server
 
     def setup(self) -> None:
-        """Bound both directions."""
+        """Bound reading and writing."""
         super().setup()
-        self.rfile = cast("io.BufferedIOBase", _Bounded(self.rfile))
-        self.wfile = cast("io.BufferedIOBase", _Patient(self.connection))
+        self.rfile = cast("io.BufferedIOBase", _BoundedReader(self.rfile))
+        self.wfile = cast("io.BufferedIOBase", _TimedWriter(self.connection))
 
     def run_wsgi(self) -> None:
-        """Answer; the request is here, so only the answer may take its time from now on."""
+        """The request has arrived: answer it, if a slot is free."""
         if not self.server.may_answer(self.connection, self.path.partition("?")[0] in PROBE_PATHS):
             self.wfile.write(_BUSY)
             return
-        # No request has a body, and werkzeug would read on after the answer for as long as the client likes to send.
+        # No request has a body, and werkzeug would go on reading after the response as long as the client sends.
         self.rfile.close()
         self.rfile = io.BytesIO()
         super().run_wsgi()
 
     def version_string(self) -> str:
-        """The Server header, without the versions of what is underneath."""
+        """The Server header, without the versions of werkzeug and Python."""
         return "headgate"
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
-        """Requests are no news: they are logged for debugging only."""
+        """Log requests at level debug only."""
         log.debug("%s %s", type, message % args if args else message)
 
 
 class _Server(ThreadedWSGIServer):
-    """werkzeug's threaded server with bounds (see `http_slots`) that a client cannot use up for others."""
+    """werkzeug's threaded server, with the bounds of `slots`."""
 
     daemon_threads = True
     block_on_close = False
@@ -133,7 +134,7 @@ class _Server(ThreadedWSGIServer):
         super().__init__(address.host, address.port, application, _Handler, fd=listener.fileno())
 
     def get_request(self) -> Any:
-        """The next connection. Out of descriptors it waits a moment, for else it would be asked again at once."""
+        """Accept a connection. Without free descriptors, wait a moment: werkzeug would retry at once."""
         try:
             return super().get_request()
         except OSError:
@@ -141,8 +142,8 @@ class _Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the connection a thread."""
-        slot = self._slot_of[request] = self._slots.arrive(str(client_address[0]), partial(_cut, request))
+        """Start a thread for the connection."""
+        slot = self._slot_of[request] = self._slots.arrive(str(client_address[0]), partial(_shut_down, request))
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -151,7 +152,7 @@ class _Server(ThreadedWSGIServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """The life of one connection, in its own thread."""
+        """Serve one connection, in its own thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -159,26 +160,26 @@ class _Server(ThreadedWSGIServer):
             if slot is not None:
                 self._slots.leave(slot)
 
-    def may_answer(self, request: socket.socket, vital: bool) -> bool:
-        """The request line and headers of this connection have been read; whether it may be answered now."""
+    def may_answer(self, request: socket.socket, probe: bool) -> bool:
+        """The request line and headers of this connection were read; returns whether it may be answered now."""
         slot = self._slot_of.get(request)
-        return slot is not None and self._slots.answer(slot, vital)
+        return slot is not None and self._slots.answer(slot, probe)
 
     def service_actions(self) -> None:
-        """Called between connections: cut off those whose request still has not arrived."""
+        """Called between connections: close those whose request has not arrived in time."""
         super().service_actions()
-        self._slots.cut_late(REQUEST_SECONDS)
+        self._slots.close_late(REQUEST_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that broke off is the client's matter."""
+        """A connection that the client closed early is no error of Headgate."""
         log.debug("the connection of %s ended with an error", client_address, exc_info=True)
 
 
-def _cut(connection: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # The client was faster.
+        # The client has closed it already.
         return
 
 
@@ -198,12 +199,12 @@ def _listen(address: HostPort) -> socket.socket:
 
 
 class HttpServer:
-    """Listens from construction on, so that a port in use is found before anything else starts; serves between start
-    and stop.
+    """Listens from construction on, so that a port in use is an error before anything else starts. Serves from `start`
+    to `stop`.
     """
 
     def __init__(self, address: HostPort, application: Application) -> None:
-        # Bound here and not by werkzeug, which ends the process when it cannot.
+        # Not bound by werkzeug, which ends the process when that fails.
         try:
             listener = _listen(address)
         except OSError as error:
@@ -217,7 +218,7 @@ class HttpServer:
 
     @property
     def address(self) -> HostPort:
-        """Where it really listens: the system's choice when the port was given as 0."""
+        """The address it listens on, with the system's choice for port 0."""
         return HostPort(self._server.host, self._server.port)
 
     def start(self) -> None:
@@ -225,7 +226,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more requests; those under way end with the process."""
+        """Accept no more connections; requests under way end with the process."""
         self._thread.release()
         if self._thread.is_alive():
             self._server.shutdown()

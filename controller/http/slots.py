@@ -1,9 +1,9 @@
-"""Who may have a connection to the HTTP pages: connections that say nothing give way to those that come.
+"""The bounds of HTTP connections, per client address and in all. No socket is read or written here.
 
-A connection is `arriving` until its request is here, and then `answered`. Arriving ones cost little and are as many as
-anybody likes to make, so the oldest of whoever has most gives way when there are too many. Answers are bounded by
-address and in number; those of the pages by which others decide whether Headgate lives are not, for they are small and
-never wait. No socket is read or written here.
+A connection is `arriving` until its request has arrived, then `answered`. When there are too many arriving ones, the
+oldest connection of the address with most of them is closed: a client that opens connections and sends nothing cannot
+keep others out. When too many are answered, a further request gets 503. Requests of liveness and readiness probes have
+a bound of their own, so that other requests cannot make them fail.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 MAX_ARRIVING = 128
 MAX_ARRIVING_PER_ADDRESS = 32
 MAX_ANSWERED = 96
-MAX_ANSWERED_PER_ADDRESS = 64  # all who ask from this machine have one address
-MAX_PROBES = 64  # answers of a hundred bytes, which the kernel takes at once
+MAX_ANSWERED_PER_ADDRESS = 64  # all clients on this machine have one address
+MAX_PROBES = 64  # of probes: their responses fit into the kernel's buffer
 
 
 @dataclass(eq=False, slots=True)
 class ConnectionSlot:
-    """One connection; `cut` ends it."""
+    """One connection; `close` shuts it down. `probe`: it is answered as a liveness or readiness probe."""
 
     address: str
-    cut: Callable[[], None]
+    close: Callable[[], None]
     began: float = field(default_factory=time.monotonic)
     answered: bool = False
-    vital: bool = False
+    probe: bool = False
 
 
 class ConnectionSlots:
@@ -41,11 +41,11 @@ class ConnectionSlots:
         self._arriving_of: Counter[str] = Counter()
         self._answered_of: Counter[str] = Counter()
         self._answered: dict[ConnectionSlot, None] = {}
-        self._vital = 0
+        self._probes = 0
 
-    def arrive(self, address: str, cut: Callable[[], None]) -> ConnectionSlot:
-        """A connection has come; another may be cut for it."""
-        slot = ConnectionSlot(address, cut)
+    def arrive(self, address: str, close: Callable[[], None]) -> ConnectionSlot:
+        """A connection was accepted; another may be closed for it."""
+        slot = ConnectionSlot(address, close)
         with self._lock:
             self._arriving[slot] = None
             self._arriving_of[address] += 1
@@ -53,29 +53,29 @@ class ConnectionSlots:
             if victim is not None:
                 self._leave_arriving(victim)
         if victim is not None:
-            victim.cut()
+            victim.close()
         return slot
 
     def _too_many(self, address: str) -> ConnectionSlot | None:
-        """The connection that must go, if any: of those of whoever has most, the oldest."""
+        """The connection to close, if any: the oldest of the address that has most."""
         if self._arriving_of[address] > MAX_ARRIVING_PER_ADDRESS:
-            greediest = address
+            busiest = address
         elif len(self._arriving) > MAX_ARRIVING:
-            greediest = max(self._arriving_of, key=self._arriving_of.__getitem__)
+            busiest = max(self._arriving_of, key=self._arriving_of.__getitem__)
         else:
             return None
-        return next(slot for slot in self._arriving if slot.address == greediest)
+        return next(slot for slot in self._arriving if slot.address == busiest)
 
-    def answer(self, slot: ConnectionSlot, vital: bool) -> bool:
-        """Its request is here; returns whether it may be answered now."""
+    def answer(self, slot: ConnectionSlot, probe: bool) -> bool:
+        """Its request has arrived; returns whether it may be answered now."""
         with self._lock:
             if not self._leave_arriving(slot):
-                return False  # it was cut
-            if vital:
-                if self._vital >= MAX_PROBES:
+                return False  # it was closed
+            if probe:
+                if self._probes >= MAX_PROBES:
                     return False
-                self._vital += 1
-                slot.vital = True
+                self._probes += 1
+                slot.probe = True
             elif len(self._answered) >= MAX_ANSWERED or self._answered_of[slot.address] >= MAX_ANSWERED_PER_ADDRESS:
                 return False
             else:
@@ -85,25 +85,25 @@ class ConnectionSlots:
             return True
 
     def leave(self, slot: ConnectionSlot) -> None:
-        """It has ended."""
+        """The connection has ended."""
         with self._lock:
             self._leave_arriving(slot)
-            if slot.vital:
-                self._vital -= 1
-                slot.vital = False
+            if slot.probe:
+                self._probes -= 1
+                slot.probe = False
             elif slot in self._answered:
                 del self._answered[slot]
                 _less(self._answered_of, slot.address)
 
-    def cut_late(self, seconds: float) -> None:
-        """Cut those whose request has not come for so long."""
+    def close_late(self, seconds: float) -> None:
+        """Close the connections whose request has not arrived within `seconds`."""
         latest = time.monotonic() - seconds
         with self._lock:
             late = [slot for slot in self._arriving if slot.began < latest]
             for slot in late:
                 self._leave_arriving(slot)
         for slot in late:
-            slot.cut()
+            slot.close()
 
     def _leave_arriving(self, slot: ConnectionSlot) -> bool:
         if slot not in self._arriving:

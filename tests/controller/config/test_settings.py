@@ -97,7 +97,7 @@ def test_what_is_missing_is_said_with_the_flag_that_helps() -> None:
     [
         ("manifest: /m\n", ":1: unknown key 'manifest', did you mean manifests?"),
         ("\nopenflow-listen: tcp:0.0.0.0:1\n", ":2: unknown key 'openflow-listen', did you mean openflow_listen?"),
-        ("hub: native\nhub: eventlet\n", ":2: hub stands twice"),
+        ("hub: native\nhub: eventlet\n", ":2: hub is given twice"),
         ("hub: greenlet\n", ":1: hub: 'greenlet' is not one of 'eventlet' or 'native'"),
         ("http: 8080\n", ":1: http: 8080 is not text"),
         ("bridge: []\n", ":1: bridge: at least one is needed"),

@@ -36,17 +36,17 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
                 vital += answered
         elif what == "leave" and there:
             slot = there.pop(number % len(there))
-            vital -= slot.vital
+            vital -= slot.probe
             slots.leave(slot)
         elif what == "late":
-            slots.cut_late(3600)
+            slots.close_late(3600)
         assert len(slots._arriving) <= bounds.MAX_ARRIVING
         assert all(count <= bounds.MAX_ARRIVING_PER_ADDRESS for count in slots._arriving_of.values())
         assert sum(slots._arriving_of.values()) == len(slots._arriving)
         assert sum(slots._answered_of.values()) == len(slots._answered) <= bounds.MAX_ANSWERED
     for slot in there:
         slots.leave(slot)
-    assert (len(slots._arriving), len(slots._answered), slots._vital) == (0, 0, 0)
+    assert (len(slots._arriving), len(slots._answered), slots._probes) == (0, 0, 0)
     assert not slots._arriving_of
     assert not slots._answered_of
 
@@ -58,16 +58,16 @@ def test_who_has_most_gives_way() -> None:
     for n in range(1000):
         slots.arrive(f"10.0.1.{n % 5}", lambda: cut.append("greedy"))
     assert set(cut) == {"greedy"}
-    assert slots.answer(honest, vital=False)
+    assert slots.answer(honest, probe=False)
 
 
 def test_those_that_never_ask_are_cut_in_time() -> None:
     slots = ConnectionSlots()
     cut: list[int] = []
     slot = slots.arrive("10.0.0.1", lambda: cut.append(1))
-    slots.cut_late(10)
+    slots.close_late(10)
     assert not cut
     slot.began -= 11
-    slots.cut_late(10)
+    slots.close_late(10)
     assert cut == [1]
-    assert not slots.answer(slot, vital=True)
+    assert not slots.answer(slot, probe=True)
