@@ -23,7 +23,7 @@ def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[t
     for what, address, number in steps:
         if what == "come":
             slot = slots.arrive(address, lambda: None)
-            slot.cut = lambda slot=slot: cut.append(slot)  # type: ignore[misc]
+            slot.close = lambda slot=slot: cut.append(slot)  # type: ignore[misc]
             there.append(slot)
             assert slot in slots._arriving, "who has just come is never the one that goes"
         elif what.startswith("ask") and there:
