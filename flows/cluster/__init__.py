@@ -1,1 +1,1 @@
-"""What there is: the objects of a cluster as frozen values. Nothing here reads input or decides anything."""
+"""The objects of a cluster as immutable values. Nothing here parses input or decides what a policy means."""

@@ -1,7 +1,7 @@
-"""The cluster as values: what Headgate keeps of the Kubernetes objects, and nothing more.
+"""The cluster as values: the fields of Kubernetes objects that Headgate uses, and no others.
 
-Everything here is immutable and comparable, so that a snapshot can be shared between threads and an update that
-changes no field that matters is seen as equal. Parsing stands in `parse`, meaning in `verdict` and `compile`.
+All values are immutable and comparable, so that threads can share a snapshot, and an update of other fields gives an
+equal value. Parsing is in `flows.parse`; the meaning of policies is in `flows.policy`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flows.cluster.net import Net
 
 Labels = Mapping[str, str]
 NO_LABELS: Labels = MappingProxyType({})
-NETWORK_POLICY = "NetworkPolicy"  # the kind of all forms of the network policy API
+NETWORK_POLICY = "NetworkPolicy"  # the kind in every version of the network policy API
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 
@@ -45,7 +45,8 @@ class Operator(enum.StrEnum):
 
 
 class OriginalApi(enum.StrEnum):
-    """The two forms of the network policy API before `networking.k8s.io`, in which a namespace isolates its pods."""
+    """The versions of the original network policy API (before `networking.k8s.io`), in which a namespace isolates its
+    pods."""
 
     ALPHA = "alpha"
     BETA = "beta"
@@ -72,8 +73,8 @@ class Requirement(NamedTuple):
 class Selector(NamedTuple):
     """A label selector: all requirements must hold, so the empty one selects everything.
 
-    matchLabels are requirements with operator In and one value. The tuple is sorted and free of duplicates, so
-    selectors that mean the same by their terms are equal.
+    matchLabels are requirements with operator In and one value. The tuple is sorted and without duplicates, so
+    selectors with the same requirements are equal.
     """
 
     requirements: tuple[Requirement, ...] = ()
@@ -83,7 +84,7 @@ EVERYTHING = Selector()
 
 
 class IPBlock(NamedTuple):
-    """A prefix without the prefixes in `excepts`, each of which lies inside it."""
+    """A prefix without the prefixes in `excepts`, each of which lies within it."""
 
     cidr: Net
     excepts: tuple[Net, ...] = ()
@@ -123,9 +124,8 @@ class Rule(NamedTuple):
 class Policy(NamedTuple):
     """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
 
-    `errors` says what of it could not be understood: such rules are left out (their pods stay isolated), and an
-    empty tuple means that the whole policy is realizable. Each defect names the field. A rule that is
-    left out keeps its place as None, so that rule numbers match the manifest.
+    `errors` are the parse errors, each with the path of its field; empty when the whole policy can be realized. A rule
+    with an error is None: it allows nothing, its pods stay isolated, and the other rules keep their numbers.
     """
 
     key: Key
@@ -143,7 +143,7 @@ class Policy(NamedTuple):
 
 
 class ContainerPort(NamedTuple):
-    """A named container port: what a policy's port name resolves to. Unnamed ones are not kept."""
+    """A named container port, which a policy's port name resolves to. Ports without a name are not kept."""
 
     name: str
     number: int
@@ -151,7 +151,7 @@ class ContainerPort(NamedTuple):
 
 
 class Pod(NamedTuple):
-    """What policy needs to know of a Pod.
+    """A Pod, as far as policy and binding need it.
 
     `addresses` are the status's podIPs (single addresses, in the API's order). `finished` is phase Succeeded or Failed.
     `terminating` is true once metadata.deletionTimestamp is set. `node` and `uid` are empty when unknown.
@@ -169,14 +169,13 @@ class Pod(NamedTuple):
 
     @property
     def networked(self) -> bool:
-        """True for a pod that lives in a network namespace of its own: a subject of policy, and a peer by its
-        labels."""
+        """True for a running pod with a network namespace of its own: policies select it as subject and as peer."""
         return not self.host_network and not self.finished
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node with the addresses of its status that are its own (InternalIP)."""
+    """A Node with its addresses of type InternalIP."""
 
     name: str
     addresses: tuple[Net, ...] = ()
@@ -184,9 +183,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A Namespace's labels; NAMESPACE_NAME_LABEL is always among them, as the API server sees to.
+    """A Namespace with its labels, which always include NAMESPACE_NAME_LABEL, as on the API server.
 
-    `isolation` has the forms of the original API whose annotation isolates its pods for ingress; see `legacy`.
+    `isolation` has the versions of the original API whose annotation isolates its pods for ingress.
     """
 
     name: str
@@ -196,7 +195,7 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One consistent snapshot. A namespace that has pods or policies but no object has just its name label."""
+    """One consistent snapshot. A namespace without an object may have pods and policies; its only label is its name."""
 
     namespaces: Mapping[str, Namespace] = field(default_factory=lambda: MappingProxyType({}))
     pods: Mapping[Key, Pod] = field(default_factory=lambda: MappingProxyType({}))
@@ -204,6 +203,6 @@ class Cluster:
     policies: Mapping[Key, Policy] = field(default_factory=lambda: MappingProxyType({}))
 
     def namespace_labels(self, name: str) -> Labels:
-        """The labels of a namespace, known or not."""
+        """The labels of a namespace, whether or not it has an object."""
         namespace = self.namespaces.get(name)
         return namespace.labels if namespace else MappingProxyType({NAMESPACE_NAME_LABEL: name})

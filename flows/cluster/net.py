@@ -1,7 +1,7 @@
 """IP addresses and prefixes as small tuples: parsing, printing, containment and subtraction.
 
-A tuple of integers hashes and compares at C speed, which `ipaddress` objects do not. Addresses are parsed and printed
-by the system, prefixes parsed by `ipaddress`. Nothing of policy may live here.
+A tuple of integers hashes and compares at C speed; `ipaddress` objects do not. Addresses are parsed and printed by
+inet_pton and inet_ntop, prefixes parsed by `ipaddress`. Nothing of policy may live here.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def parse_address(text: str) -> Net:
             return new_tuple(Net, (6, _number(inet_pton(AF_INET6, text), "big"), 128))
         return new_tuple(Net, (4, _number(inet_pton(AF_INET, text), "big"), 32))
     except OSError:
-        raise ValueError(f"{text!r} is no IP address") from None
+        raise ValueError(f"{text!r} is not an IP address") from None
 
 
-# What no single machine can have: ranges as (version, first address, prefix length), and what they are.
+# Ranges whose addresses no pod or node can have: (version, first address, prefix length, what it is).
 _RESERVED = (
     (4, 0x00000000, 8, "this network (RFC 1122)"),
     (4, 0x7F000000, 8, "loopback"),
@@ -74,19 +74,19 @@ _RESERVED = (
     (6, 0, 128, "the unspecified address"),
     (6, 1, 128, "loopback"),
     (6, 0xFF << 120, 8, "multicast"),
-    (6, 0xFFFF << 32, 96, "an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2)"),
+    (6, 0xFFFF << 32, 96, "an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2)"),
 )
-_RANGES = tuple(
+_RESERVED_RANGES = tuple(
     (version, value >> ADDRESS_BITS[version] - prefix, ADDRESS_BITS[version] - prefix, what)
     for version, value, prefix, what in _RESERVED
 )
 
 
 def host_address_error(net: Net) -> str:
-    """Why no pod or node can have this address; "" when one can."""
+    """Why no pod or node can have this address; "" when it is a possible one."""
     version, value, _ = net
-    for one, first, shift, what in _RANGES:
-        if one == version and value >> shift == first:
+    for family, first, shift, what in _RESERVED_RANGES:
+        if family == version and value >> shift == first:
             return f"{net} is {what}, which no pod or node can have"
     return ""
 
@@ -94,7 +94,7 @@ def host_address_error(net: Net) -> str:
 def parse_network(text: str) -> Net:
     """A prefix in CIDR form; host bits are cleared, as the Kubernetes API does.
 
-    Raises ValueError when there is no prefix length or the text is no address.
+    Raises ValueError when the prefix length is missing or the text is not a prefix.
     """
     if "/" not in text or "%" in text:
         raise ValueError(f"{text!r} is not in CIDR form, like 10.0.0.0/8")
@@ -114,8 +114,8 @@ def halves(net: Net) -> tuple[Net, Net]:
 def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
     """The fewest prefixes that cover `net` without `holes`, in address order.
 
-    Each prefix returned has a sibling that is touched by a hole, so no two can be merged. The cost is that of sorting
-    the holes and of what is returned, at most so many for each hole as the family has bits.
+    The sibling of each prefix returned contains or overlaps a hole, so no two can be merged. The cost is that of
+    sorting the holes, and of the result: at most 32 (IPv4) or 128 (IPv6) prefixes for each hole.
     """
     inside = _inside(net, holes)
     if inside is None:
@@ -127,7 +127,7 @@ def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
     for hole in inside:
         shared = net.prefix if before is None else _shared(before, hole) + 1
         if before is not None:
-            # What comes after the last hole, within the half in which it is.
+            # The prefixes behind the previous hole, within the half that contains it.
             found.extend(
                 sibling for depth in range(before.prefix, shared, -1) if (sibling := _sibling(before, depth, 1))
             )
@@ -139,10 +139,10 @@ def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
 
 
 def count_remaining(net: Net, holes: Collection[Net]) -> int:
-    """How many prefixes `subtract` returns, at the cost of sorting the holes.
+    """The number of prefixes that `subtract` returns, at the cost of sorting the holes.
 
-    In the binary tree from `net` down to the holes, each prefix that a hole lies in has two halves, and each of these
-    is such a prefix, a hole, or left.
+    In the binary tree from `net` down to the holes, each prefix that contains a hole has two halves, and each half
+    contains a hole, is a hole, or is returned.
     """
     if not holes:
         return 1
@@ -155,7 +155,7 @@ def count_remaining(net: Net, holes: Collection[Net]) -> int:
 
 
 def _inside(net: Net, holes: Collection[Net]) -> list[Net] | None:
-    """The holes within `net` that lie in no other, in address order; None when one of them covers it."""
+    """The holes within `net` that no other hole contains, in address order; None when a hole covers `net`."""
     found: list[Net] = []
     for hole in sorted(set(holes)) if holes else ():
         if hole.contains(net):
@@ -166,21 +166,21 @@ def _inside(net: Net, holes: Collection[Net]) -> list[Net] | None:
 
 
 def _shared(one: Net, other: Net) -> int:
-    """How many leading bits two prefixes share, neither of which lies in the other."""
+    """The number of leading bits that two prefixes share; neither contains the other."""
     return ADDRESS_BITS[one.version] - (one.value ^ other.value).bit_length()
 
 
 def _sibling(net: Net, depth: int, bit: int) -> Net | None:
-    """The other half, at `depth`, of what `net` lies in, if its bit there is `bit`; else None."""
+    """The sibling of the prefix of length `depth` that contains `net`, if its last bit is `bit`; else None."""
     place = ADDRESS_BITS[net.version] - depth
-    cut = net.value >> place
-    return Net(net.version, (cut ^ 1) << place, depth) if cut & 1 != bit else None
+    head = net.value >> place
+    return Net(net.version, (head ^ 1) << place, depth) if head & 1 != bit else None
 
 
 def collapse(nets: Iterable[Net]) -> list[Net]:
     """The fewest prefixes that cover exactly the union of `nets`, sorted.
 
-    In sorted order a prefix comes right before all that lies inside it, so looking at the last one kept is enough.
+    In sorted order a prefix comes right before all prefixes within it, so each is compared with the last one kept only.
     """
     kept: list[Net] = []
     version = value = prefix = width = 0  # of the last one kept
@@ -198,6 +198,6 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
 
 
 def _are_halves(low: Net, high: Net) -> bool:
-    """True when the two are one prefix cut in half: they differ in the last bit of their prefix and nowhere else."""
+    """True when the two are the halves of one prefix: they differ in the last bit of their prefix only."""
     last_bit = 1 << (ADDRESS_BITS[low.version] - low.prefix)
     return low.version == high.version and low.prefix == high.prefix and low.value ^ high.value == last_bit

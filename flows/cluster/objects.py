@@ -1,4 +1,4 @@
-"""The objects of a cluster by kind and key, and what differs between two clusters."""
+"""The objects of a cluster by kind and key, and the objects that differ between two snapshots."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from collections.abc import Iterable, Mapping
 
 from flows.cluster.model import Cluster, Key, Pod
 
-ObjectRef = tuple[str, Key | str]  # kind and key or name of an object that may have changed
+ObjectRef = tuple[str, Key | str]  # kind, and key or name
 CLUSTER_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
 
 
 def binding_fields(pod: object) -> object:
-    """All of a pod that decides what is behind a port; labels and container ports do not."""
+    """The fields of a pod that its binding depends on (see `flows.bridge.binding`), to compare two versions of it.
+
+    Labels and container ports are not among them. None for a value that is not a Pod.
+    """
     if not isinstance(pod, Pod):
         return None
     return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished
 
 
 def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:
-    """The objects of a kind, by the kind's own keys."""
+    """The objects of a kind, one of CLUSTER_KINDS, by Key, or by name for kinds outside namespaces."""
     maps = (cluster.namespaces, cluster.pods, cluster.nodes, cluster.policies)
-    return maps[CLUSTER_KINDS.index(kind)]  # type: ignore[return-value]  # read only
+    return maps[CLUSTER_KINDS.index(kind)]  # type: ignore[return-value]  # the caller only reads
 
 
 def changed_objects(old: Cluster, new: Cluster) -> Iterable[ObjectRef]:
-    """What may differ between two snapshots."""
+    """The objects that may differ between two snapshots: those that are not the same Python object in both."""
     for kind in CLUSTER_KINDS:
         before, after = objects_of_kind(old, kind), objects_of_kind(new, kind)
         for key in before.keys() | after.keys():

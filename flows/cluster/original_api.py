@@ -1,4 +1,11 @@
-"""The original network policy API restated: what its policies come to as plain ones, kept as namespaces change."""
+"""The original network policy API translated into plain Policies, also incrementally as namespaces change.
+
+A namespace that isolates in some version becomes one policy that isolates all its pods; each object of that version
+becomes a policy that only allows. `all_policies` does it from nothing, OriginalPolicyTranslation incrementally; tests
+hold the two equal. Example: namespace x has the beta annotation, and a beta policy p. Translated they are
+`x/isolation:beta`, which isolates for ingress, and `x/beta:p`, with the rules of p. Without the annotation only an
+inactive `x/beta:p` is left, without effect.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +40,9 @@ _NO_API: frozenset[OriginalApi] = frozenset()
 class OriginalPolicy:
     """A policy of the original API. `key` is its own name.
 
-    `active` is what it comes to in a namespace that isolates in its form, `inactive` in any other: it isolates nothing
-    and its rules do not count, but it is still there to be seen. Their name says the form, `alpha:pol1`, which no
-    object's name can be.
+    `active` is its translation in a namespace that isolates by its version of the API; `inactive` is that in any other
+    namespace, which isolates nothing and allows nothing, so that the status still shows the policy. Both are named by
+    version and name, as in `alpha:pol1`, which no object can be called.
     """
 
     api: OriginalApi
@@ -45,23 +52,25 @@ class OriginalPolicy:
 
     @property
     def kind(self) -> str:
-        """Kind and group, which tell it from a v1 policy of the same name."""
+        """Kind and group, which distinguish it from a v1 policy of the same name."""
         return ORIGINAL_KINDS[self.api]
 
 
 def all_policies(
     policies: Mapping[Key, Policy], original: Iterable[OriginalPolicy], namespaces: Iterable[Namespace]
 ) -> Mapping[Key, Policy]:
-    """Every policy of a snapshot as a plain one: `policies` as they are, and what the original API adds.
+    """All policies of a snapshot: `policies` unchanged, and the translations of the original API.
 
-    Where it adds nothing, `policies` itself comes back. An unchanged namespace or object gives the very same values.
+    Without any translation, `policies` itself is returned. An unchanged namespace or object gives identical values.
     """
     isolated = {namespace.name: namespace.isolation for namespace in namespaces if namespace.isolation}
-    added = _added(isolated, original)
+    added = _translations(isolated, original)
     return MappingProxyType({**policies, **added}) if added else policies
 
 
-def _added(isolated: Mapping[str, frozenset[OriginalApi]], original: Iterable[OriginalPolicy]) -> dict[Key, Policy]:
+def _translations(
+    isolated: Mapping[str, frozenset[OriginalApi]], original: Iterable[OriginalPolicy]
+) -> dict[Key, Policy]:
     added: dict[Key, Policy] = {}
     for name, apis in isolated.items():
         for api in apis:
@@ -74,43 +83,44 @@ def _added(isolated: Mapping[str, frozenset[OriginalApi]], original: Iterable[Or
 
 
 class OriginalPolicyTranslation:
-    """What `all_policies` adds, kept namespace by namespace as objects change."""
+    """The translations that `all_policies` adds, kept for each namespace as objects change."""
 
     def __init__(self) -> None:
         self._isolation: dict[str, frozenset[OriginalApi]] = {}
         self._objects: dict[str, dict[tuple[str, Key], OriginalPolicy]] = {}
-        self._added: dict[str, dict[Key, Policy]] = {}
+        self._translated: dict[str, dict[Key, Policy]] = {}
 
     def update(self, changed: Mapping[str, Mapping[Any, object]]) -> dict[Key, Policy | None]:
-        """Objects that changed, by kind and name, None where one is gone. Returns the policies that differ likewise."""
-        concerned: set[str] = set()
+        """Apply changed objects, by kind and name, None for a deleted one. Returns the translations that changed, also
+        with None."""
+        affected: set[str] = set()
         for name, namespace in changed.get("Namespace", {}).items():
             isolation = namespace.isolation if isinstance(namespace, Namespace) else _NO_API
             if isolation != self._isolation.get(name, _NO_API):
-                concerned.add(name)
+                affected.add(name)
                 self._isolation[name] = isolation
                 if not isolation:
                     del self._isolation[name]
         for kind in ORIGINAL_KINDS.values():
             for key, one in changed.get(kind, {}).items():
-                there = self._objects.setdefault(key.namespace, {})
+                in_namespace = self._objects.setdefault(key.namespace, {})
                 if isinstance(one, OriginalPolicy):
-                    there[kind, key] = one
+                    in_namespace[kind, key] = one
                 else:
-                    there.pop((kind, key), None)
-                concerned.add(key.namespace)
+                    in_namespace.pop((kind, key), None)
+                affected.add(key.namespace)
         found: dict[Key, Policy | None] = {}
-        for name in concerned:
-            found.update(self._renew(name))
+        for name in affected:
+            found.update(self._translate(name))
         return found
 
-    def _renew(self, name: str) -> dict[Key, Policy | None]:
+    def _translate(self, name: str) -> dict[Key, Policy | None]:
         apis = self._isolation.get(name, _NO_API)
         objects = self._objects.get(name, {})
-        now = _added({name: apis} if apis else {}, objects.values())
-        before = self._added.pop(name, {})
+        now = _translations({name: apis} if apis else {}, objects.values())
+        before = self._translated.pop(name, {})
         if now:
-            self._added[name] = now
+            self._translated[name] = now
         if not objects:
             self._objects.pop(name, None)
         return {key: now.get(key) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
@@ -118,5 +128,5 @@ class OriginalPolicyTranslation:
 
 @lru_cache(1 << 14)
 def isolation_policy(namespace: str, api: OriginalApi) -> Policy:
-    """What isolates every pod of a namespace for ingress. It is called `isolation:alpha` or `isolation:beta`."""
+    """The policy that isolates every pod of a namespace for ingress, named `isolation:alpha` or `isolation:beta`."""
     return Policy(Key(namespace, f"isolation:{api.value}"), EVERYTHING, _INGRESS)

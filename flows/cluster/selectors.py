@@ -1,6 +1,6 @@
-"""Label selectors: does a set of labels match, with the Kubernetes meaning of a missing key.
+"""Label selectors: does one set of labels match, with the Kubernetes meaning of a missing key.
 
-Only matching of one set of labels stands here; finding all pods that match is an index's job.
+Finding all pods that match is in `flows.policy.pod_index`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Immutable mappings that share what did not change: a new one costs its changes, not the whole of it.
+"""Immutable mappings: a new version shares what did not change, so it costs its changes, not its size.
 
-Of what the values are nothing may be known here.
+Nothing here may depend on what the values are.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from typing import TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
-_MOST = 256  # changes kept beside the base; more become a base of their own
-_GONE = object()
+_MAX_OVERLAY = 256  # changes kept over the base; with more of them a new base is made
+_DELETED = object()
 
 
 class Snapshot(Mapping[K, V]):
-    """A base that is never changed, and what differs from it."""
+    """A base dict that is never changed, and an overlay of the keys that differ from it."""
 
-    __slots__ = ("_base", "_over", "_size")
+    __slots__ = ("_base", "_overlay", "_size")
 
     def __init__(self, base: dict[K, V] | None = None) -> None:
         self._base: dict[K, V] = {} if base is None else base
-        self._over: dict[K, object] = {}
+        self._overlay: dict[K, object] = {}
         self._size = len(self._base)
 
     def updated(self, changes: Mapping[K, V | None]) -> Snapshot[K, V]:
-        """The same with other values; None takes a key away."""
+        """A new mapping with these values; None deletes a key."""
         made: Snapshot[K, V] = Snapshot()
-        over = {**self._over, **{key: _GONE if value is None else value for key, value in changes.items()}}
-        if len(over) <= _MOST:
-            made._base, made._over = self._base, over
+        overlay = {**self._overlay, **{key: _DELETED if value is None else value for key, value in changes.items()}}
+        if len(overlay) <= _MAX_OVERLAY:
+            made._base, made._overlay = self._base, overlay
             made._size = self._size + sum((value is not None) - (key in self) for key, value in changes.items())
             return made
         base = dict(self._base)
-        for key, value in over.items():
-            if value is _GONE:
+        for key, value in overlay.items():
+            if value is _DELETED:
                 base.pop(key, None)
             else:
                 base[key] = cast("V", value)
@@ -42,36 +42,36 @@ class Snapshot(Mapping[K, V]):
         return made
 
     def __getitem__(self, key: K) -> V:
-        found = self._over.get(key) if self._over else None
+        found = self._overlay.get(key) if self._overlay else None
         if found is None:
             return self._base[key]
-        if found is _GONE:
+        if found is _DELETED:
             raise KeyError(key)
         return cast("V", found)
 
-    def get(self, key: K, default: V | None = None) -> V | None:  # type: ignore[override]  # no other default is used
+    def get(self, key: K, default: V | None = None) -> V | None:  # type: ignore[override]  # the default is a V or None
         """The value of a key, or `default`."""
-        found = self._over.get(key) if self._over else None
+        found = self._overlay.get(key) if self._overlay else None
         if found is None:
             return self._base.get(key, default)
-        return default if found is _GONE else cast("V", found)
+        return default if found is _DELETED else cast("V", found)
 
     def __contains__(self, key: object) -> bool:
-        found = self._over.get(key) if self._over else None  # type: ignore[arg-type]  # any key may be asked for
-        return key in self._base if found is None else found is not _GONE
+        found = self._overlay.get(key) if self._overlay else None  # type: ignore[arg-type]  # any object may be tested
+        return key in self._base if found is None else found is not _DELETED
 
     def __iter__(self) -> Iterator[K]:
-        if not self._over:
+        if not self._overlay:
             return iter(self._base)
         return self._merged()
 
     def _merged(self) -> Iterator[K]:
-        over = self._over
+        overlay = self._overlay
         for key in self._base:
-            if key not in over:
+            if key not in overlay:
                 yield key
-        for key, value in over.items():
-            if value is not _GONE:
+        for key, value in overlay.items():
+            if value is not _DELETED:
                 yield key
 
     def __len__(self) -> int:

@@ -1,1 +1,1 @@
-"""From untrusted JSON and YAML values to the values of `cluster`, with every error told by its path."""
+"""From untrusted JSON and YAML values to the values of `flows.cluster`; each error names its field by path."""

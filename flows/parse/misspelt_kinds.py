@@ -1,6 +1,6 @@
-"""Kinds and versions that are nearly those that are read: somebody meant a policy, and nothing would come of it.
+"""Misspelt kinds and versions: objects that would be ignored although their author probably meant a supported kind.
 
-Kubernetes' own groups have no kind that is so near to one of ours; groups of others may have what they like.
+Only kinds in Kubernetes' own groups are compared, which have no similar kind; other groups may define any kind.
 """
 
 from __future__ import annotations
@@ -9,30 +9,31 @@ from collections.abc import Collection
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-MAX_COMPARED = 100  # characters that are compared; nothing longer is near
-_NEAR_GROUP = 0.8  # of 1, as SequenceMatcher has it: network.k8s.io and networking.k8s.io are 0.9
+MAX_COMPARED = 100  # characters; a longer kind or version is not compared
+_SIMILAR_GROUP = 0.8  # SequenceMatcher ratio; network.k8s.io and networking.k8s.io have 0.9
 _KUBERNETES = ".k8s.io"
 _PLURALS = ("s", "es")
 
 
 def group_of(version: str) -> str:
-    """The group of an apiVersion, "" for the first one."""
+    """The group of an apiVersion; "" for the core group."""
     return version.rpartition("/")[0]
 
 
 def intended_kind(kind: str, version: str, known: Collection[tuple[str, str]]) -> tuple[str, str] | None:
-    """The apiVersion and kind among `known` that were probably meant, the likeliest first there; None when none were.
+    """The apiVersion and kind among `known` that the author probably meant; None when there is none.
 
-    For what is not itself among `known`.
+    Kind and version together must not be among `known`. Of several candidates one of the same group is preferred, then
+    the first.
     """
     if len(kind) > MAX_COMPARED or len(version) > MAX_COMPARED:
         return None
-    found = [one for one in known if _near_kind(kind, one[1]) and _near_version(version, one[0])]
-    # The group that was written counts more than the order.
+    found = [one for one in known if _similar_kind(kind, one[1]) and _similar_version(version, one[0])]
+    # The same group counts more than the order.
     return min(found, key=lambda one: group_of(one[0]) != group_of(version)) if found else None
 
 
-def _near_version(text: str, version: str) -> bool:
+def _similar_version(text: str, version: str) -> bool:
     group = group_of(text) or ("" if _is_version(text) else text)
     ours = group_of(version)
     if group.lower() == ours or "." not in group:
@@ -40,14 +41,14 @@ def _near_version(text: str, version: str) -> bool:
     if not ours:
         return False
     same_owner = ours.endswith(_KUBERNETES) and group.lower().endswith(_KUBERNETES)
-    return same_owner or SequenceMatcher(None, group.lower(), ours).ratio() >= _NEAR_GROUP
+    return same_owner or SequenceMatcher(None, group.lower(), ours).ratio() >= _SIMILAR_GROUP
 
 
 def _is_version(text: str) -> bool:
     return text[:1] == "v" and text[1:2].isdigit()
 
 
-def _near_kind(text: str, kind: str) -> bool:
+def _similar_kind(text: str, kind: str) -> bool:
     one, other = text.lower(), kind.lower()
     if one == other:
         return True
@@ -59,7 +60,7 @@ def _near_kind(text: str, kind: str) -> bool:
 
 @lru_cache(1 << 10)
 def _distance(one: str, other: str) -> int:
-    """How many letters must come, go, change or be exchanged with their neighbour."""
+    """The Damerau-Levenshtein distance (optimal string alignment); 3 stands for any larger one."""
     if abs(len(one) - len(other)) > 2:
         return 3
     two_before: list[int] = []

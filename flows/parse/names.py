@@ -1,8 +1,8 @@
 """The API's name syntaxes: label keys and values, object names, port names.
 
-Each function returns what is wrong with a text, or "" when nothing is. Only the shape of a text is judged here, never
-what it stands for. String methods do the work: `text.strip(ALPHABET)` leaves something exactly when a foreign
-character is in the text, at a third of a regular expression's cost. Source: k8s.io/apimachinery, util/validation.
+Each function returns the error in a text, or "" when it is valid. Only syntax is checked here. `text.strip(ALPHABET)`
+is not empty exactly if the text has another character, at a third of a regular expression's cost.
+Source: k8s.io/apimachinery, util/validation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _DIGITS = "0123456789"
 _LABEL_CHARACTERS = _LOWER + _LOWER.upper() + _DIGITS + "-_."
 _SUBDOMAIN_CHARACTERS = _LOWER + _DIGITS + "-."
 _DNS_CHARACTERS = _LOWER + _DIGITS + "-"
-# Results kept for a function: the labels of a cluster repeat, and a bound keeps hostile input from filling memory.
+# Cached results for each function: labels repeat in a cluster; the bound limits the memory that hostile input can use.
 _CACHE_SIZE = 1 << 16
 
 
@@ -46,7 +46,7 @@ def label_key_error(text: str) -> str:
 
 
 def subdomain_error(text: str) -> str:
-    """A DNS subdomain (RFC 1123), the syntax of most objects' names. The API bounds the length of the whole only."""
+    """A DNS subdomain (RFC 1123), the syntax of most objects' names. The API limits the whole length only."""
     if not text or len(text) > 253:
         return "must be 1 to 253 characters"
     if text.strip(_SUBDOMAIN_CHARACTERS):
@@ -69,7 +69,7 @@ def dns_label_error(text: str) -> str:
 def port_name_error(text: str) -> str:
     """A port's name (IANA_SVC_NAME, RFC 6335): up to 15 lower case letters, digits and single inner hyphens.
 
-    At least one letter is among them.
+    At least one must be a letter.
     """
     if not text or len(text) > 15:
         return "must be 1 to 15 characters"

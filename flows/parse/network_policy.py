@@ -1,8 +1,8 @@
-"""From a raw `networking.k8s.io/v1` NetworkPolicy to a Policy, with the API server's validation and defaults.
+"""From an untrusted `networking.k8s.io/v1` NetworkPolicy to a Policy, with the API server's validation and defaults.
 
-What the API server would refuse never widens anything: a invalid rule is left out whole and keeps its place as
-None, a broken podSelector selects the whole namespace, broken policyTypes isolate both ways, and beside either no rule
-counts. What rules mean stands elsewhere.
+Parsing fails closed. A rule with an error is left out as a whole and keeps its place as None. An invalid podSelector
+selects the whole namespace, invalid policyTypes isolate in both directions, and with either no rule counts. What rules
+mean is decided in `flows.policy`.
 Source: k8s.io/kubernetes, pkg/apis/networking, validation and v1 defaults.
 """
 
@@ -46,7 +46,8 @@ from flows.parse.untrusted import (
 from flows.policy import flow_limits
 from flows.policy.flow_limits import policy_flows
 
-# What each object may have. kubectl refuses other fields too (strict validation): a misspelt `from` would open to all.
+# The known fields of each object. Others are errors, as with kubectl's strict validation: a misspelt `from` would allow
+# every peer.
 _SPEC = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
 _RULE = {name: frozenset({name, "ports"}) for name in ("from", "to")}
 _PEER = frozenset({"podSelector", "namespaceSelector", "ipBlock"})
@@ -61,17 +62,12 @@ _NO_CIDR = "is not a prefix in CIDR form, like 10.9.8.0/24 or 2001:db8::/64; num
 _MAPPED = Net(6, 0xFFFF << 32, 96)  # ::ffff:0:0/96, IPv4-mapped IPv6
 
 
-def parse_policy(raw: object) -> Policy:
-    """A Policy of whatever stands in `raw`; what is wrong is in its `errors`.
+def parse_policy(untrusted: object, errors: Errors) -> Policy:
+    """A NetworkPolicy. Each error is appended to `errors`, and is in the policy's `errors` as text.
 
     Raises ParseError when metadata is not usable.
     """
-    return read_policy(raw, [])
-
-
-def read_policy(raw: object, errors: Errors) -> Policy:
-    """As `parse_policy`, and what is wrong is also appended to `errors`."""
-    whole = require_object(raw, NETWORK_POLICY)
+    whole = require_object(untrusted, NETWORK_POLICY)
     _, key = namespaced_key(whole, NETWORK_POLICY)
     spec = whole.get("spec")
     found: Errors = []
@@ -84,25 +80,25 @@ def read_policy(raw: object, errors: Errors) -> Policy:
         check_known_fields(spec, _SPEC, "spec", found)
         subjects = selector_at(spec, "podSelector", "spec", found)
         isolates = _isolates(spec, found)
-        readable = not found
+        valid = not found
         ingress = _rules(spec, "ingress", "from", found)
         egress = _rules(spec, "egress", "to", found)
-        if not readable:
-            # Rules that count for pods, or in a direction, that were not meant would open what others isolate.
+        if not valid:
+            # Rules for the wrong pods or direction could allow what other policies isolate.
             ingress, egress = (None,) * len(ingress), (None,) * len(egress)
-        # An absent podSelector is the empty one. One that cannot be read selects everything too, so that no pod it
-        # means stays open.
+        # An absent podSelector is the empty one. An invalid one selects everything too, so that no pod that its author
+        # meant stays open.
         found = list(first_errors(found))
         texts = tuple(map(str, found)) if found else ()
         policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, texts))
-        policy = _bounded(policy, found)
+        policy = _with_bounded_flows(policy, found)
     errors.extend(found)
     return policy
 
 
-def _bounded(policy: Policy, errors: Errors) -> Policy:
-    """The policy, or without all of its rules when these are too many flows: which of them its author could do without,
-    nobody can say."""
+def _with_bounded_flows(policy: Policy, errors: Errors) -> Policy:
+    """The policy; without any of its rules when they are too many flows, because no choice among them would be the
+    author's."""
     flows = policy_flows(policy)
     if flows <= flow_limits.MAX_POLICY_FLOWS:
         return policy
@@ -114,21 +110,21 @@ def _bounded(policy: Policy, errors: Errors) -> Policy:
 
 
 def _isolates(spec: JsonObject, errors: Errors) -> frozenset[Direction]:
-    """The directions that the policy isolates in. Broken policyTypes may have meant both, so both it is."""
-    raw = spec.get("policyTypes")
-    if raw is None or raw == []:
+    """The directions in which the policy isolates; both when policyTypes are invalid."""
+    types = spec.get("policyTypes")
+    if types is None or types == []:
         # Absent and empty mean the same: ingress always, and egress only when there is an egress rule. So `egress: []`
-        # does not isolate. An egress field that is no list names the direction all the same.
+        # does not isolate. An egress field that is not a list isolates too.
         egress = spec.get("egress")
         return _INGRESS_ONLY if egress is None or egress == [] else _BOTH
-    if not isinstance(raw, list):
-        errors.append(FieldError("spec.policyTypes", f"must be a list, not {describe(raw)}"))
+    if not isinstance(types, list):
+        errors.append(FieldError("spec.policyTypes", f"must be a list, not {describe(types)}"))
         return _BOTH
-    if len(raw) > 2:
+    if len(types) > 2:
         errors.append(FieldError("spec.policyTypes", "must not have more than two entries"))
         return _BOTH
     isolates = _NEITHER
-    for index, value in enumerate(raw):
+    for index, value in enumerate(types):
         direction = _TYPES.get(value) if isinstance(value, str) else None
         if direction is None:
             errors.append(FieldError(f"spec.policyTypes[{index}]", f"must be Ingress or Egress, not {describe(value)}"))
@@ -140,43 +136,43 @@ def _isolates(spec: JsonObject, errors: Errors) -> frozenset[Direction]:
 def _rules(spec: JsonObject, name: str, peers_name: str, errors: Errors) -> tuple[Rule | None, ...]:
     if name not in spec:
         return ()
-    raw = list_at(spec, name, "spec", errors)
-    return tuple([_rule(item, peers_name, f"spec.{name}[{index}]", errors) for index, item in enumerate(raw)])
+    items = list_at(spec, name, "spec", errors)
+    return tuple([_rule(item, peers_name, f"spec.{name}[{index}]", errors) for index, item in enumerate(items)])
 
 
-def _rule(raw: object, peers_name: str, path: str, errors: Errors) -> Rule | None:
-    """One rule, or None when anything in it is wrong.
+def _rule(untrusted: object, peers_name: str, path: str, errors: Errors) -> Rule | None:
+    """One rule, or None when anything in it is invalid.
 
-    Without its bad peer or port it would not be the rule that was meant, and one whose list of peers or ports became
-    empty would allow everything.
+    A rule without its invalid peer or port would not be the rule that its author meant, and one whose list of peers or
+    ports became empty would allow everything.
     """
     before = len(errors)
-    if raw is None:
-        raw = EMPTY_OBJECT  # a null in a list is the empty object to the API, and an empty rule allows everything
-    if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
+    if untrusted is None:
+        untrusted = EMPTY_OBJECT  # a null in a list is the empty object to the API, and an empty rule allows everything
+    if not isinstance(untrusted, dict):
+        errors.append(FieldError(path, f"must be an object, not {describe(untrusted)}"))
         return None
-    check_known_fields(raw, _RULE[peers_name], path, errors)
-    peers = each_object(raw, peers_name, path, _peer, errors)
-    ports = each_object(raw, "ports", path, _port, errors)
+    check_known_fields(untrusted, _RULE[peers_name], path, errors)
+    peers = each_object(untrusted, peers_name, path, _peer, errors)
+    ports = each_object(untrusted, "ports", path, _port, errors)
     return new_tuple(Rule, (peers, ports)) if len(errors) == before else None
 
 
-def _peer(raw: JsonObject, path: str, errors: Errors) -> Peer | None:
-    if len(raw) == 1 and (simple := simple_selector(raw.get("podSelector"))) is not None:
+def _peer(fields: JsonObject, path: str, errors: Errors) -> Peer | None:
+    if len(fields) == 1 and (simple := simple_selector(fields.get("podSelector"))) is not None:
         return _shared_peer(simple, None)
     before = len(errors)
-    check_known_fields(raw, _PEER, path, errors)
-    pods = selector_at(raw, "podSelector", path, errors)
-    namespaces = selector_at(raw, "namespaceSelector", path, errors)
-    selects = raw.get("podSelector") is not None or raw.get("namespaceSelector") is not None
+    check_known_fields(fields, _PEER, path, errors)
+    pods = selector_at(fields, "podSelector", path, errors)
+    namespaces = selector_at(fields, "namespaceSelector", path, errors)
+    selects = fields.get("podSelector") is not None or fields.get("namespaceSelector") is not None
     block = None
-    if raw.get("ipBlock") is not None:
+    if fields.get("ipBlock") is not None:
         if selects:
             errors.append(FieldError(path, "must not have both an ipBlock and a selector"))
-        block = _ip_block(raw["ipBlock"], f"{path}.ipBlock", errors)
+        block = _ip_block(fields["ipBlock"], f"{path}.ipBlock", errors)
     elif not selects:
-        # An entry without any of the three does not mean everyone: the API refuses it.
+        # A peer without any of the three does not mean every peer: the API server refuses it.
         errors.append(FieldError(path, "must have a podSelector, a namespaceSelector or an ipBlock"))
     if len(errors) != before:
         return None
@@ -188,14 +184,14 @@ def _shared_peer(pods: Selector | None, namespaces: Selector | None) -> Peer:
     return Peer(pods, namespaces)
 
 
-def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
-    if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
+def _ip_block(untrusted: object, path: str, errors: Errors) -> IPBlock | None:
+    if not isinstance(untrusted, dict):
+        errors.append(FieldError(path, f"must be an object, not {describe(untrusted)}"))
         return None
-    check_known_fields(raw, _BLOCK, path, errors)
-    cidr = _network(raw, "cidr", path, errors)
+    check_known_fields(untrusted, _BLOCK, path, errors)
+    cidr = _network(untrusted, "cidr", path, errors)
     excepts = []
-    for index, item in enumerate(list_at(raw, "except", path, errors)):
+    for index, item in enumerate(list_at(untrusted, "except", path, errors)):
         where = f"{path}.except[{index}]"
         net = _network_of("" if item is None else item, where, errors)
         if net is None or cidr is None:
@@ -207,8 +203,8 @@ def _ip_block(raw: object, path: str, errors: Errors) -> IPBlock | None:
     return IPBlock(cidr, tuple(excepts)) if cidr is not None else None
 
 
-def _network(raw: JsonObject, name: str, path: str, errors: Errors) -> Net | None:
-    value = raw.get(name)
+def _network(fields: JsonObject, name: str, path: str, errors: Errors) -> Net | None:
+    value = fields.get(name)
     if value is None or value == "":
         errors.append(FieldError(f"{path}.{name}", "is required"))
         return None
@@ -228,11 +224,11 @@ def _network_of(value: object, path: str, errors: Errors) -> Net | None:
 
 @lru_cache(1 << 14)
 def _cidr(text: str) -> Net | str:
-    """A prefix, or what is wrong with the text.
+    """A prefix, or the error in the text.
 
-    Host bits are cleared: newer API servers refuse them in new objects, older ones took them, and stored objects keep
-    them. Leading zeros are refused, since programs differ on whether they mean octal, and IPv4-mapped IPv6, since it
-    names IPv4 addresses that an IPv6 match would miss.
+    Host bits are cleared: newer API servers refuse them in new objects, but stored objects may have them. Leading zeros
+    are refused, because programs differ on whether they mean octal. IPv4-mapped IPv6 is refused, because it names IPv4
+    addresses, which an IPv6 match misses.
     """
     _, slash, length = text.partition("/")
     if not slash or not (length.isascii() and length.isdigit()):  # 10.0.0.0/255.0.0.0 is refused too
@@ -248,13 +244,13 @@ def _cidr(text: str) -> Net | str:
     return net
 
 
-def _port(raw: JsonObject, path: str, errors: Errors) -> PortSpec | None:
+def _port(fields: JsonObject, path: str, errors: Errors) -> PortSpec | None:
     before = len(errors)
-    check_known_fields(raw, _PORT, path, errors)
-    protocol = protocol_at(raw, path, errors)
-    port, end_port = raw.get("port"), raw.get("endPort")
+    check_known_fields(fields, _PORT, path, errors)
+    protocol = protocol_at(fields, path, errors)
+    port, end_port = fields.get("port"), fields.get("endPort")
     if isinstance(port, str):
-        # A text is a container port's name, also when it looks like a number.
+        # A string is a container port's name, even if it looks like a number.
         if error := port_name_error(port):
             errors.append(FieldError(f"{path}.port", f"{quote(port)} {error}"))
     elif port is not None and (error := port_number_error(port)):
@@ -268,7 +264,7 @@ def _port(raw: JsonObject, path: str, errors: Errors) -> PortSpec | None:
 
 
 def _end_port_error(port: object, end_port: object) -> str:
-    """A range has a number at both ends, the second not smaller."""
+    """What is wrong with the end of a range; "" when nothing is. Both ends are numbers, the second not smaller."""
     if error := port_number_error(end_port):
         return error
     if port is None:

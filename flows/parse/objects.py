@@ -1,8 +1,8 @@
-"""From raw Kubernetes objects to the values of `model`.
+"""From untrusted Kubernetes objects to the values of `flows.cluster`: parse_object for any kind, and a parser for each.
 
-Input is what JSON or YAML gave, untrusted: any type may stand anywhere. What cannot be used is named by its field,
-never guessed; the rest of the object stays. NetworkPolicy is read in `parse_policy`. No file, socket or list of
-objects is read here.
+Input is the output of a JSON or YAML parser: any type may be anywhere. A value that cannot be used is reported by the
+path of its field and left out, never guessed; the rest of the object is kept. Policies are parsed in `network_policy`
+and `original_api`. No file, socket or list of objects is read here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
 from flows.cluster.tuples import new_tuple
 from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
-from flows.parse.network_policy import parse_policy, read_policy
+from flows.parse.network_policy import parse_policy
 from flows.parse.original_api import parse_alpha_policy, parse_beta_policy, parse_isolation
 from flows.parse.untrusted import (
     Errors,
@@ -68,11 +68,10 @@ _FINISHED = ("Succeeded", "Failed")
 
 
 class ParsedObject(NamedTuple):
-    """An object that was read.
+    """An object and its identity, `kind` and `name`.
 
-    `kind` and `name` together identify it: a kind of the original policy API has its group with it, as in
-    `NetworkPolicy.extensions`. `name` is its Key, or its plain name outside namespaces; `errors` says what was left
-    out of `value`.
+    `kind` includes the group for the original policy API, as in `NetworkPolicy.extensions`. `name` is a Key, or the
+    plain name of an object outside namespaces. `errors` has what was left out of `value`.
     """
 
     kind: str
@@ -84,12 +83,12 @@ class ParsedObject(NamedTuple):
         return f"{self.kind} {self.name}"
 
 
-def parse_pod(raw: object, errors: Errors) -> Pod:
-    """A Pod. Bad labels, addresses and ports are left out and appended to `errors`.
+def parse_pod(untrusted: object, errors: Errors) -> Pod:
+    """A Pod. Invalid labels, addresses and ports are left out and appended to `errors`.
 
     Raises ParseError when metadata is not usable.
     """
-    whole = require_object(raw, "Pod")
+    whole = require_object(untrusted, "Pod")
     metadata, key = namespaced_key(whole, "Pod")
     spec = object_at(whole, "spec", "", errors)
     status = object_at(whole, "status", "", errors)
@@ -105,7 +104,7 @@ def parse_pod(raw: object, errors: Errors) -> Pod:
             _uid(metadata, errors),
             _pod_addresses(status, errors),
             _container_ports(spec, errors),
-            # What is not plainly true leaves the pod a subject of policy.
+            # Any other value keeps the pod a subject of policy.
             host_network is True,
             string_at(status, "phase", "status", errors) in _FINISHED,
             "deletionTimestamp" in metadata and bool(string_at(metadata, "deletionTimestamp", "metadata", errors)),
@@ -124,7 +123,7 @@ def _node_name(spec: JsonObject, errors: Errors) -> str:
 
 
 def _uid(metadata: JsonObject, errors: Errors) -> str:
-    """The UID as it stands; the API prescribes no syntax, so only what cannot be shown is refused."""
+    """The UID. The API prescribes no syntax, so only text that is not printable is refused."""
     uid = metadata.get("uid")
     if not isinstance(uid, str):
         uid = string_at(metadata, "uid", "metadata", errors)
@@ -135,7 +134,7 @@ def _uid(metadata: JsonObject, errors: Errors) -> str:
 
 
 def _pod_addresses(status: JsonObject, errors: Errors) -> tuple[Net, ...]:
-    """status.podIPs; status.podIP, which repeats its first entry, only where the list is absent or empty."""
+    """The addresses in status.podIPs; in status.podIP, which repeats the first one, if the list is absent or empty."""
     entries = status.get("podIPs")
     if not isinstance(entries, list):
         entries = list_at(status, "podIPs", "status", errors)
@@ -187,16 +186,16 @@ def _container_ports(spec: JsonObject, errors: Errors) -> tuple[ContainerPort, .
 
 
 def _named_ports(container: JsonObject, path: str, ports: list[ContainerPort], errors: Errors) -> None:
-    for index, raw in enumerate(list_at(container, "ports", path, errors)):
-        if not isinstance(raw, dict):
-            errors.append(FieldError(f"{path}.ports[{index}]", f"must be an object, not {describe(raw)}"))
+    for index, port in enumerate(list_at(container, "ports", path, errors)):
+        if not isinstance(port, dict):
+            errors.append(FieldError(f"{path}.ports[{index}]", f"must be an object, not {describe(port)}"))
             continue
-        name = raw.get("name")
+        name = port.get("name")
         if name is None or name == "":
-            continue  # no policy can name it
-        number = raw.get("containerPort")
+            continue  # no policy can refer to it
+        number = port.get("containerPort")
         where = f"{path}.ports[{index}]"
-        protocol = protocol_at(raw, where, errors)
+        protocol = protocol_at(port, where, errors)
         if not isinstance(name, str):
             errors.append(FieldError(f"{where}.name", not_a_string(name)))
         elif error := port_name_error(name):
@@ -212,22 +211,25 @@ def _shared_port(name: str, number: int, protocol: Protocol) -> ContainerPort:
     return ContainerPort(sys.intern(name), number, protocol)
 
 
-def parse_namespace(raw: object, errors: Errors) -> Namespace:
-    """A Namespace. Bad labels are left out and appended to `errors`, and so is what cannot be read of its isolation.
+def parse_namespace(untrusted: object, errors: Errors) -> Namespace:
+    """A Namespace. Invalid labels are left out; errors in labels and isolation annotations are appended to `errors`.
 
     Raises ParseError when metadata is not usable.
     """
-    metadata, name = cluster_name(require_object(raw, "Namespace"), "Namespace")
-    labels = labels_at(metadata, "labels", "metadata", errors, unique=True)  # its name is among them
-    # The API server sets this label on every namespace to its name, whatever was given.
+    metadata, name = cluster_name(require_object(untrusted, "Namespace"), "Namespace")
+    labels = labels_at(metadata, "labels", "metadata", errors, unique=True)  # they include its name
+    # The API server sets this label to the namespace's name, whatever was given.
     if labels.get(NAMESPACE_NAME_LABEL) != name:
         labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
     return Namespace(name, labels, parse_isolation(metadata, errors))
 
 
-def parse_node(raw: object, errors: Errors) -> Node:
-    """A Node. Bad addresses are left out and appended to `errors`. Raises ParseError when metadata is not usable."""
-    whole = require_object(raw, "Node")
+def parse_node(untrusted: object, errors: Errors) -> Node:
+    """A Node. Invalid addresses are left out and appended to `errors`.
+
+    Raises ParseError when metadata is not usable.
+    """
+    whole = require_object(untrusted, "Node")
     _, name = cluster_name(whole, "Node")
     status = object_at(whole, "status", "", errors)
     addresses = []
@@ -235,8 +237,8 @@ def parse_node(raw: object, errors: Errors) -> Node:
         where = f"status.addresses[{index}]"
         if not isinstance(entry, dict):
             errors.append(FieldError(where, f"must be an object, not {describe(entry)}"))
-        # Host names and DNS names are addresses of other types. An ExternalIP may be that of a NAT box in front of the
-        # node: traffic with it is anybody's, and what an ipBlock says of it counts.
+        # Host names and DNS names are of other types. An ExternalIP may be the address of a NAT device in front of the
+        # node, which other hosts share: for policy it is an external address.
         elif string_at(entry, "type", where, errors) == "InternalIP":
             found = _address(entry.get("address"), f"{where}.address", errors)
             if found is not None:
@@ -246,35 +248,35 @@ def parse_node(raw: object, errors: Errors) -> Node:
 
 Parser = Callable[[object, Errors], ClusterObject]
 
-# What is read, by apiVersion and kind.
+# The parsers of all supported kinds, by apiVersion and kind.
 PARSERS: Mapping[tuple[str, str], Parser] = {
     ("v1", "Pod"): parse_pod,
     ("v1", "Namespace"): parse_namespace,
     ("v1", "Node"): parse_node,
-    ("networking.k8s.io/v1", "NetworkPolicy"): read_policy,
+    ("networking.k8s.io/v1", "NetworkPolicy"): parse_policy,
     (ALPHA_API, "NetworkPolicy"): parse_alpha_policy,
     (BETA_API, "NetworkPolicy"): parse_beta_policy,
 }
 
 
 _VERSIONS = {(group_of(version), kind): version for version, kind in PARSERS}
-_USUAL = {kind: version for version, kind in reversed(list(PARSERS))}  # the first of a kind
+_DEFAULT_VERSIONS = {kind: version for version, kind in reversed(list(PARSERS))}  # the first version of each kind
 
 
-def parse_object(raw: object) -> ParsedObject | None:
-    """Any object; None for one that is none of our kinds.
+def parse_object(untrusted: object) -> ParsedObject | None:
+    """An object of any supported kind; None for an object of another kind.
 
-    Raises ParseError for what is no object, says no kind, has metadata that is not usable, or is one of our kinds, or
-    nearly one, under a version that its group does not have, which no API server would take either.
+    Raises ParseError for a value that is not an object, has no kind or apiVersion, has metadata that is not usable, has
+    a supported kind with a version that its group does not have, or has a misspelt kind or version.
     """
-    whole = require_object(raw)
+    whole = require_object(untrusted)
     kind, version = whole.get("kind"), whole.get("apiVersion")
     reader = PARSERS.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
     if reader is None or not isinstance(kind, str):
         _refuse(kind, version)
         return None
     errors: Errors = []
-    value = reader(raw, errors)
+    value = reader(untrusted, errors)
     if isinstance(value, (Pod, Policy)):
         name: Key | str = value.key
     elif isinstance(value, OriginalPolicy):
@@ -285,17 +287,17 @@ def parse_object(raw: object) -> ParsedObject | None:
 
 
 def _refuse(kind: object, version: object) -> None:
-    """Raises ParseError for an object that nobody could mean; the kinds that are none of ours pass."""
+    """Raise ParseError for a missing, unsupported or misspelt kind or version; other kinds pass."""
     for field, value in (("kind", kind), ("apiVersion", version)):
         if not isinstance(value, str) or not value:
             reason = "is required" if value is None or value == "" else not_a_string(value)
             raise ParseError("", (FieldError(field, reason),))
     kind, version = str(kind), str(version)
-    if kind in _USUAL and any(group_of(version) == group for group, _ in _VERSIONS):
-        known = _VERSIONS.get((group_of(version), kind), _USUAL[kind])
+    if kind in _DEFAULT_VERSIONS and any(group_of(version) == group for group, _ in _VERSIONS):
+        known = _VERSIONS.get((group_of(version), kind), _DEFAULT_VERSIONS[kind])
         raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {quote(version)}"),))
     if near := intended_kind(kind, version, tuple(PARSERS)):
-        wanted = (
+        reason = (
             f"did you mean apiVersion {near[0]}, kind {near[1]}? Kubernetes has no {quote(kind)} in {quote(version)}"
         )
-        raise ParseError("", (FieldError("kind" if kind != near[1] else "apiVersion", wanted),))
+        raise ParseError("", (FieldError("kind" if kind != near[1] else "apiVersion", reason),))

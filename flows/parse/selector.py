@@ -35,39 +35,39 @@ _OPERATORS = {operator.value: operator for operator in Operator}
 
 
 def selector_at(parent: JsonObject, name: str, path: str, errors: Errors) -> Selector | None:
-    """The selector in field `name`: None when absent, and when anything in it is wrong, which is reported.
+    """The selector in field `name`: None when absent, and when it has an error, which is appended to `errors`.
 
     The empty selector is not None: it selects everything.
     """
-    raw = parent.get(name)
-    if raw is None:
+    untrusted = parent.get(name)
+    if untrusted is None:
         return None
-    simple = simple_selector(raw)
+    simple = simple_selector(untrusted)
     if simple is not None:
         return simple
     path = f"{path}.{name}"
-    if not isinstance(raw, dict):
-        errors.append(FieldError(path, f"must be an object, not {describe(raw)}"))
+    if not isinstance(untrusted, dict):
+        errors.append(FieldError(path, f"must be an object, not {describe(untrusted)}"))
         return None
     before = len(errors)
-    check_known_fields(raw, _SELECTOR, path, errors)
-    labels = labels_at(raw, "matchLabels", path, errors)
-    requirements = each_object(raw, "matchExpressions", path, _requirement, errors)
+    check_known_fields(untrusted, _SELECTOR, path, errors)
+    labels = labels_at(untrusted, "matchLabels", path, errors)
+    requirements = each_object(untrusted, "matchExpressions", path, _requirement, errors)
     if len(errors) != before:
         return None
     return _shared_selector(frozenset((*requirements, *_label_terms(labels))))
 
 
-def simple_selector(raw: object) -> Selector | None:
-    """What nearly all are: empty, or a map of labels and nothing else. None for another, and for one that is wrong."""
-    if not isinstance(raw, dict) or len(raw) > 1:
+def simple_selector(untrusted: object) -> Selector | None:
+    """The fast path for most selectors: empty, or matchLabels only. None for any other, and for an invalid one."""
+    if not isinstance(untrusted, dict) or len(untrusted) > 1:
         return None
-    labels = raw.get("matchLabels")
-    if not raw or not isinstance(labels, dict):
-        return None if raw else EVERYTHING
+    labels = untrusted.get("matchLabels")
+    if not untrusted or not isinstance(labels, dict):
+        return None if untrusted else EVERYTHING
     try:
         return _label_selector(tuple(labels.items()))
-    except TypeError:  # a value that cannot be hashed: no text
+    except TypeError:  # a value that cannot be hashed, so not a string
         return None
 
 
@@ -79,13 +79,13 @@ def _label_selector(items: tuple[tuple[object, object], ...]) -> Selector | None
 
 
 def _label_terms(labels: Labels) -> Iterable[Requirement]:
-    """Each label is a requirement In with one value."""
+    """A requirement In with one value for each label."""
     return (_shared_requirement(key, Operator.IN, (value,)) for key, value in labels.items())
 
 
 @lru_cache(1 << 16)
 def _shared_selector(requirements: frozenset[Requirement]) -> Selector:
-    """One value for equal selectors, its requirements sorted: the order in the manifest makes no difference."""
+    """One shared value for equal selectors. Requirements are sorted, so their order in the manifest does not matter."""
     return Selector(tuple(sorted(requirements, key=lambda term: (term.key, term.operator.value, term.values))))
 
 
@@ -94,14 +94,14 @@ def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -
     return Requirement(sys.intern(key), operator, tuple(map(sys.intern, values)))
 
 
-def _requirement(raw: JsonObject, path: str, errors: Errors) -> Requirement | None:
+def _requirement(fields: JsonObject, path: str, errors: Errors) -> Requirement | None:
     before = len(errors)
-    check_known_fields(raw, _REQUIREMENT, path, errors)
-    key = string_at(raw, "key", path, errors)
+    check_known_fields(fields, _REQUIREMENT, path, errors)
+    key = string_at(fields, "key", path, errors)
     if len(errors) == before and (error := label_key_error(key)):
         errors.append(FieldError(f"{path}.key", f"{quote(key)} is not valid: {error}" if key else "is required"))
     values = set()
-    for index, item in enumerate(list_at(raw, "values", path, errors)):
+    for index, item in enumerate(list_at(fields, "values", path, errors)):
         value = "" if item is None else item
         if not isinstance(value, str):
             errors.append(FieldError(f"{path}.values[{index}]", not_a_string(value)))
@@ -109,16 +109,16 @@ def _requirement(raw: JsonObject, path: str, errors: Errors) -> Requirement | No
             errors.append(FieldError(f"{path}.values[{index}]", f"{quote(value)} is not valid: {error}"))
         else:
             values.add(value)
-    raw_operator = raw.get("operator")
+    raw_operator = fields.get("operator")
     operator = _OPERATORS.get(raw_operator) if isinstance(raw_operator, str) else None
     if operator is None:
         known = f"must be In, NotIn, Exists or DoesNotExist, not {describe(raw_operator)}"
         errors.append(FieldError(f"{path}.operator", "is required" if raw_operator is None else known))
     elif operator in (Operator.IN, Operator.NOT_IN):
-        # In and NotIn need a value to compare with; Exists and DoesNotExist ask for the key alone.
-        if not raw.get("values"):
+        # In and NotIn need values to compare with; Exists and DoesNotExist test the key alone.
+        if not fields.get("values"):
             errors.append(FieldError(f"{path}.values", f"must have a value, the operator being {operator.value}"))
-    elif raw.get("values"):
+    elif fields.get("values"):
         errors.append(FieldError(f"{path}.values", f"must be empty, the operator being {operator.value}"))
     if len(errors) != before or operator is None:
         return None

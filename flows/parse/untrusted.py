@@ -1,7 +1,7 @@
-"""Reading untrusted values: what JSON or YAML gave, of any type anywhere, and how an error in it is told.
+"""Typed access to untrusted values, the output of a JSON or YAML parser, and errors by the path of the field.
 
-Helpers for `parse` and `parse_policy` only: nothing of pods or policies may live here. As in the API's own decoding,
-a null is an absent field, and an unknown field is passed over.
+Helpers for the parsers of this package; nothing of pods or policies may live here. As in the API's own decoding, a null
+is an absent field, and an unknown field is ignored unless `check_known_fields` is called.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from flows.cluster.tuples import new_tuple
 from flows.parse.names import dns_label_error, label_key_error, label_value_error, subdomain_error
 
 T = TypeVar("T")
-JsonObject = dict[str, object]  # JSON and YAML give plain dicts; nothing here ever changes one
+JsonObject = dict[str, object]  # never changed here
 EMPTY_OBJECT: JsonObject = {}
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong in an object.
+    """One error in an object.
 
-    `field` is its path, like `spec.ingress[0].from[1].ipBlock.except[0]`; "" is the object itself.
+    `field` is a path like `spec.ingress[0].from[1].ipBlock.except[0]`; "" means the object itself.
     """
 
     field: str
@@ -39,19 +39,19 @@ class FieldError:
 Errors = list[FieldError]
 
 
-MAX_ERRORS = 20  # of one object that are told one by one
+MAX_ERRORS = 20  # errors of one object that are reported one by one
 
 
 def first_errors(errors: Sequence[FieldError]) -> tuple[FieldError, ...]:
-    """The first faults of an object, and then how many more there are: whoever writes an object chooses how many."""
+    """The first MAX_ERRORS errors of an object, then the number of the rest: their number is chosen by its author."""
     if len(errors) <= MAX_ERRORS + 1:
         return tuple(errors)
-    rest = FieldError("", f"and {len(errors) - MAX_ERRORS} more faults in this object")
+    rest = FieldError("", f"and {len(errors) - MAX_ERRORS} more errors in this object")
     return (*errors[:MAX_ERRORS], rest)
 
 
 class ParseError(ValueError):
-    """An object of which nothing can be used. `key` is `Kind namespace/name` as far as it is known."""
+    """An object that cannot be used at all. `key` is `Kind namespace/name` as far as it is known."""
 
     def __init__(self, key: str, errors: tuple[FieldError, ...]) -> None:
         super().__init__(f"{key or 'object'}: " + "; ".join(map(str, errors)))
@@ -60,7 +60,7 @@ class ParseError(ValueError):
 
 
 def describe(value: object) -> str:
-    """The JSON or YAML name of a value's type, for messages."""
+    """A value for messages: its type, and the value itself where it is short, like `the number 80` or `a list`."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -75,23 +75,23 @@ def describe(value: object) -> str:
 
 
 def quote(text: str) -> str:
-    """A text quoted for a message: escaped, and cut where it is long."""
+    """A text quoted for a message: escaped, and truncated when it is long."""
     return repr(text) if len(text) <= 80 else repr(text[:77]) + "..."
 
 
 def field_name(text: str) -> str:
-    """A text as part of a field's path: as it is where that is safe to show."""
+    """A text as part of a field's path: unchanged if it is printable and short, else quoted."""
     return text if len(text) <= 80 and text.isprintable() else quote(text)
 
 
 def not_a_string(value: object) -> str:
-    """The reason for a value that should have been text; YAML reads `yes`, `1.10` and `2024-01-01` otherwise."""
+    """The error for a value that should be a string. YAML gives unquoted `yes`, `1.10` and `2024-01-01` other types."""
     quotable = not isinstance(value, (list, dict))
     return f"must be a string, not {describe(value)}" + ("; quote it" if quotable and value is not None else "")
 
 
 def object_at(parent: JsonObject, name: str, path: str, errors: Errors) -> JsonObject:
-    """The object in field `name`; empty when absent, and when it is no object, which is reported."""
+    """The object in field `name`; empty when absent, and when it is not an object, which is an error."""
     value = parent.get(name)
     if value is None:
         return EMPTY_OBJECT
@@ -102,7 +102,7 @@ def object_at(parent: JsonObject, name: str, path: str, errors: Errors) -> JsonO
 
 
 def list_at(parent: JsonObject, name: str, path: str, errors: Errors) -> list[object]:
-    """The list in field `name`; empty when absent, and when it is no list, which is reported."""
+    """The list in field `name`; empty when absent, and when it is not a list, which is an error."""
     value = parent.get(name)
     if value is None:
         return []
@@ -112,19 +112,19 @@ def list_at(parent: JsonObject, name: str, path: str, errors: Errors) -> list[ob
     return []
 
 
-def check_known_fields(raw: JsonObject, names: frozenset[str], path: str, errors: Errors) -> None:
-    """Report fields that the object does not have."""
-    if not raw.keys() <= names:
-        for name in sorted(raw.keys() - names, key=str):
+def check_known_fields(fields: JsonObject, names: frozenset[str], path: str, errors: Errors) -> None:
+    """Append an error for each field whose name is not among `names`."""
+    if not fields.keys() <= names:
+        for name in sorted(fields.keys() - names, key=str):
             errors.append(
-                FieldError(f"{path}.{field_name(str(name))}", f"is no field; there are {', '.join(sorted(names))}")
+                FieldError(f"{path}.{field_name(str(name))}", f"is not a field; known are {', '.join(sorted(names))}")
             )
 
 
 def each_object(
     parent: JsonObject, name: str, path: str, read: Callable[[JsonObject, str, Errors], T | None], errors: Errors
 ) -> tuple[T, ...]:
-    """The objects of a list, read one by one; an absent list is an empty one."""
+    """The objects in list `name`, parsed by `read`. An absent list is empty, a null entry is an empty object."""
     if name not in parent:
         return ()
     values = []
@@ -140,7 +140,7 @@ def each_object(
 
 
 def string_at(parent: JsonObject, name: str, path: str, errors: Errors) -> str:
-    """The text in field `name`; "" when absent, and when it is no text, which is reported."""
+    """The string in field `name`; "" when absent, and when it is not a string, which is an error."""
     value = parent.get(name)
     if isinstance(value, str):
         return value
@@ -149,15 +149,15 @@ def string_at(parent: JsonObject, name: str, path: str, errors: Errors) -> str:
     return ""
 
 
-def require_object(raw: object, kind: str = "") -> JsonObject:
-    """The whole as an object. Raises ParseError when it is none."""
-    if isinstance(raw, dict):
-        return raw
-    raise ParseError(kind, (FieldError("", f"must be an object, not {describe(raw)}"),))
+def require_object(untrusted: object, kind: str = "") -> JsonObject:
+    """The value as an object. Raises ParseError when it is not one."""
+    if isinstance(untrusted, dict):
+        return untrusted
+    raise ParseError(kind, (FieldError("", f"must be an object, not {describe(untrusted)}"),))
 
 
-def _metadata(raw: JsonObject, kind: str) -> tuple[JsonObject, str]:
-    metadata = raw.get("metadata")
+def _metadata(fields: JsonObject, kind: str) -> tuple[JsonObject, str]:
+    metadata = fields.get("metadata")
     if not isinstance(metadata, dict):
         raise ParseError(kind, (FieldError("metadata", "is required" if metadata is None else "must be an object"),))
     name = metadata.get("name")
@@ -166,24 +166,25 @@ def _metadata(raw: JsonObject, kind: str) -> tuple[JsonObject, str]:
     return metadata, name
 
 
-def cluster_name(raw: JsonObject, kind: str) -> tuple[JsonObject, str]:
-    """Metadata and name of an object outside namespaces. Raises ParseError: without a name nothing can be used."""
-    metadata, name = _metadata(raw, kind)
+def cluster_name(fields: JsonObject, kind: str) -> tuple[JsonObject, str]:
+    """Metadata and name of an object outside namespaces. Raises ParseError when they are not usable."""
+    metadata, name = _metadata(fields, kind)
     # A namespace's name is a DNS label, any other name a subdomain.
     if error := dns_label_error(name) if kind == "Namespace" else subdomain_error(name):
         raise ParseError(f"{kind} {quote(name)}", (FieldError("metadata.name", error),))
     return metadata, sys.intern(name)
 
 
-def namespaced_key(raw: JsonObject, kind: str) -> tuple[JsonObject, Key]:
-    """Metadata and key of a namespaced object; an absent or empty namespace is `default`. Raises ParseError."""
-    metadata = raw.get("metadata")
-    if isinstance(metadata, dict):  # the usual case at once; what may be wrong is looked for below
+def namespaced_key(fields: JsonObject, kind: str) -> tuple[JsonObject, Key]:
+    """Metadata and key of a namespaced object; an absent or empty namespace is `default`. Raises ParseError when they
+    are not usable."""
+    metadata = fields.get("metadata")
+    if isinstance(metadata, dict):  # fast path; errors are found below
         name, namespace = metadata.get("name"), metadata.get("namespace")
         shared = _shared_namespace(namespace) if isinstance(namespace, str) else ""
         if shared and isinstance(name, str) and not subdomain_error(name):
             return metadata, new_tuple(Key, (shared, name))
-    metadata, name = _metadata(raw, kind)
+    metadata, name = _metadata(fields, kind)
     namespace = metadata.get("namespace")
     if namespace is None or namespace == "":
         namespace = "default"
@@ -198,18 +199,18 @@ def namespaced_key(raw: JsonObject, kind: str) -> tuple[JsonObject, Key]:
 
 @lru_cache(1 << 16)
 def _shared_namespace(text: str) -> str:
-    """One text for all objects of a namespace; "" when it is not the name of one."""
+    """One shared string for all objects of a namespace; "" when the text is not a valid namespace name."""
     return "" if dns_label_error(text) else sys.intern(text)
 
 
 @lru_cache(1 << 14)
 def shared_subdomain(text: str) -> str:
-    """One text for all equal ones, for names that many objects mention; "" when it is no DNS subdomain."""
+    """One shared string for equal names, which many objects have; "" when the text is not a valid DNS subdomain."""
     return "" if subdomain_error(text) else sys.intern(text)
 
 
 def valid_labels(items: tuple[tuple[object, object], ...]) -> Labels | None:
-    """Labels, their texts interned; None when any is not a valid label."""
+    """Labels with interned strings; None when any is not a valid label."""
     labels = {}
     for key, value in items:
         if not isinstance(key, str) or not isinstance(value, str) or label_key_error(key) or label_value_error(value):
@@ -222,23 +223,23 @@ _shared_labels = lru_cache(1 << 16)(valid_labels)
 
 
 def labels_at(parent: JsonObject, name: str, path: str, errors: Errors, unique: bool = False) -> Labels:
-    """A map of labels; what is no valid label is reported and left out.
+    """A map of labels; a label that is not valid is left out and appended to `errors`.
 
-    A null value is the empty text, as the API decodes it. Objects with the same labels share one mapping; `unique` says
-    that no other object can have them.
+    A null value is the empty string, as the API decodes it. Objects with the same labels share one mapping, unless
+    `unique` says that no other object can have them.
     """
-    raw = parent.get(name)
-    if raw is None:
+    untrusted = parent.get(name)
+    if untrusted is None:
         return NO_LABELS
-    if isinstance(raw, dict):
+    if isinstance(untrusted, dict):
         try:
-            found = (valid_labels if unique else _shared_labels)(tuple(raw.items()))
-        except TypeError:  # a value that cannot be hashed: no text
+            found = (valid_labels if unique else _shared_labels)(tuple(untrusted.items()))
+        except TypeError:  # a value that cannot be hashed, so not a string
             found = None
         if found is not None:
             return found
     labels: dict[str, str] = {}
-    entries = cast("dict[object, object]", object_at(parent, name, path, errors))  # YAML has keys that are no text
+    entries = cast("dict[object, object]", object_at(parent, name, path, errors))  # YAML has keys that are not strings
     for key, given in entries.items():
         value = "" if given is None else given
         where = f"{path}.{name}[{field_name(key) if isinstance(key, str) else describe(key)}]"
@@ -256,7 +257,7 @@ def labels_at(parent: JsonObject, name: str, path: str, errors: Errors, unique: 
 
 
 def port_number_error(value: object) -> str:
-    """What is wrong with a port number, "" when nothing is. JSON's 80.0 is no integer to the API either."""
+    """What is wrong with a port number; "" when nothing is. The API does not take JSON's 80.0 as an integer either."""
     if isinstance(value, bool) or not isinstance(value, int):
         return f"must be an integer, not {describe(value)}"
     return "" if 1 <= value <= 65535 else "must be between 1 and 65535"
@@ -266,7 +267,7 @@ _PROTOCOLS: dict[str, Protocol] = {"TCP": Protocol.TCP, "UDP": Protocol.UDP, "SC
 
 
 def protocol_at(parent: JsonObject, path: str, errors: Errors) -> Protocol | None:
-    """The field `protocol`: TCP when absent, None when it is not a known one, which is reported."""
+    """The field `protocol`: TCP when absent, None when it is not a known protocol, which is an error."""
     value = parent.get("protocol")
     if value is None:
         return Protocol.TCP

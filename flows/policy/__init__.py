@@ -1,1 +1,2 @@
-"""What policies mean: in words (`verdict`), as rules from nothing (`reference`), and incrementally (`engine`)."""
+"""The meaning of policies: a verdict for one connection (`probe`, `verdict`, `explanation`), the rules of switches
+from nothing (`resolve`, `reference`), and incrementally (`engine`)."""

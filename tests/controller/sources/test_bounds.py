@@ -41,7 +41,7 @@ def test_the_faults_of_an_object_are_told_up_to_a_bound_and_then_counted(count: 
         assert len(found.errors) == count
     else:
         assert len(found.errors) == MAX_ERRORS + 1
-        assert found.errors[-1].reason == f"and {count - MAX_ERRORS} more faults in this object"
+        assert found.errors[-1].reason == f"and {count - MAX_ERRORS} more errors in this object"
     assert found.value.ingress == ((None,) if count else found.value.ingress), "a rule with a fault opens nothing"
     if count:
         assert found.value.ingress == (None,)
@@ -54,7 +54,7 @@ def test_so_are_those_of_the_original_api(version: str) -> None:
     found = parse_object({"apiVersion": version, "kind": "NetworkPolicy", "metadata": META, "spec": spec})
     assert found is not None
     assert len(found.errors) == MAX_ERRORS + 1
-    assert found.errors[-1].reason.endswith(" more faults in this object")
+    assert found.errors[-1].reason.endswith(" more errors in this object")
 
 
 def test_those_of_a_pod_too() -> None:

@@ -10,7 +10,7 @@ from controller.reconcile.events import ClusterChanged
 from controller.status.reference import policy_views
 from flows.cluster.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
 from flows.cluster.original_api import all_policies
-from flows.parse.network_policy import read_policy
+from flows.parse.network_policy import parse_policy
 from flows.parse.original_api import parse_beta_policy
 from flows.policy.policy_notes import MAX_NOTES
 from tests.helpers.controller.reconcile_driver import Driver
@@ -21,7 +21,7 @@ B = Pod(Key("x", "b"), {"app": "b"}, "n1", ports=(ContainerPort("dns", 53, Proto
 
 def notes(spec: dict[str, Any]) -> tuple[str, ...]:
     raw = {"metadata": {"name": "p", "namespace": "x"}, "spec": spec}
-    policy = read_policy(raw, [])
+    policy = parse_policy(raw, [])
     found = Driver()
     found.send(
         ClusterChanged(

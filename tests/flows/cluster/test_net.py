@@ -1,4 +1,4 @@
-"""Prefixes: parsing, containment, and that subtraction and collapsing are exact and minimal."""
+"""Prefixes: parsing and containment; subtraction and collapsing are exact and minimal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def members(nets: list[Net]) -> set[tuple[int, int]]:
 
 
 def fewest(wanted: set[tuple[int, int]]) -> list[Net]:
-    """The aligned blocks inside `wanted` that no greater such block holds: by trying all of them."""
+    """The largest aligned blocks within `wanted`, found by trying all blocks."""
     blocks = [
         Net(version, BASE[version] + (number << free), ADDRESS_BITS[version] - free)
         for version in (4, 6)
@@ -90,7 +90,7 @@ def test_subtract_by_hand(net: str, holes: list[str], left: list[str]) -> None:
     assert list(map(str, subtract(parse_network(net), list(map(parse_network, holes))))) == left
 
 
-def test_a_single_address_cut_out_of_everything_leaves_one_prefix_a_bit() -> None:
+def test_everything_without_one_address_is_one_prefix_for_each_bit() -> None:
     for version, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
         hole = Net(version, BASE[version], ADDRESS_BITS[version])
         left = subtract(parse_network(everything), [hole])
@@ -123,18 +123,18 @@ def test_a_block_has_two_halves_and_an_address_none() -> None:
     ("text", "printed"),
     [("10.0.0.7/24", "10.0.0.0/24"), ("2001:DB8:0:0::1/64", "2001:db8::/64"), ("10.0.0.1/32", "10.0.0.1")],
 )
-def test_networks_lose_their_host_bits(text: str, printed: str) -> None:
+def test_host_bits_of_networks_are_cleared(text: str, printed: str) -> None:
     assert str(parse_network(text)) == printed
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/33", "fe80::1%eth0/64", "10.0.0/8", "", "10.0.0.0/-1"])
-def test_bad_networks_are_refused(text: str) -> None:
+def test_invalid_networks_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_network(text)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/32", "fe80::1%eth0", "10.0.0.256", "010.0.0.1", "::g", ""])
-def test_bad_addresses_are_refused(text: str) -> None:
+def test_invalid_addresses_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_address(text)
 
@@ -144,7 +144,7 @@ def test_bad_addresses_are_refused(text: str) -> None:
         st.sampled_from(("", "0", "1", "01", "255", "256", "ffff", "00001", ".", ":", "::", "1.2.3.4", " ", "%", "٣"))
     )
 )
-def test_addresses_are_read_as_the_standard_library_reads_them(parts: list[str]) -> None:
+def test_addresses_are_parsed_as_by_the_standard_library(parts: list[str]) -> None:
     for text in ("".join(parts), ":".join(parts), ".".join(parts)):
         try:
             address = ipaddress.ip_address(text) if "%" not in text else None

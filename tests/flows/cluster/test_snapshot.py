@@ -1,4 +1,4 @@
-"""Snapshots that share what did not change are what plain dicts would be, and the store says exactly what differs."""
+"""A Snapshot equals the dict with the same changes, and the store reports exactly the objects that differ."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CHANGES = st.lists(st.dictionaries(st.integers(0, 20), st.none() | st.integers()
 
 
 @given(CHANGES, st.integers(0, 5))
-def test_a_snapshot_is_what_a_dict_would_be(changes: list[dict[int, int | None]], most: int) -> None:
+def test_a_snapshot_equals_a_dict(changes: list[dict[int, int | None]], most: int) -> None:
     plain: dict[int, int] = {}
     now: Snapshot[int, int] = Snapshot()
     kept = [(now, dict(plain))]
-    before, snapshot._MOST = snapshot._MOST, most
+    before, snapshot._MAX_OVERLAY = snapshot._MAX_OVERLAY, most
     try:
         for change in changes:
             now = now.updated(change)
@@ -31,7 +31,7 @@ def test_a_snapshot_is_what_a_dict_would_be(changes: list[dict[int, int | None]]
                 plain.pop(key, None)
             kept.append((now, dict(plain)))
     finally:
-        snapshot._MOST = before
+        snapshot._MAX_OVERLAY = before
     for made, expected in kept:
         assert dict(made) == expected
         assert len(made) == len(expected)
@@ -39,8 +39,8 @@ def test_a_snapshot_is_what_a_dict_would_be(changes: list[dict[int, int | None]]
         assert {key for key in range(-1, 22) if key in made} == expected.keys()
 
 
-class Told:
-    """A source that only hands over what it is told to."""
+class PassiveSource:
+    """A source that reads nothing; the test passes its objects to the store."""
 
     def start(self) -> None: ...
 
@@ -84,11 +84,11 @@ def _objects() -> st.SearchStrategy[tuple[str, dict[str, object] | None]]:
 
 
 @given(st.lists(st.lists(_objects(), min_size=1, max_size=4), max_size=8))
-def test_the_store_names_what_differs_and_keeps_the_original_api_in_step(
+def test_the_store_reports_what_differs_also_for_the_original_api(
     steps: list[list[tuple[str, dict[str, object] | None]]],
 ) -> None:
     posted: list[ClusterChanged] = []
-    store, source = Store(posted.append), Told()
+    store, source = Store(posted.append), PassiveSource()
     store.add(source)
     store.synced(source)
     for step in steps:

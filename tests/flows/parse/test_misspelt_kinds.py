@@ -1,4 +1,4 @@
-"""Kinds and versions that are nearly ours are told with what was meant; those of others are passed over."""
+"""Misspelt kinds and versions are errors with a suggestion; kinds of other APIs are ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
 
 
 @pytest.mark.parametrize(
-    ("version", "kind", "wanted"),
+    ("version", "kind", "suggested"),
     [
         ("networking.k8s.io/v1", "NetworkPolcy", POLICY),
         ("networking.k8s.io/v1", "networkpolicy", POLICY),
@@ -34,13 +34,13 @@ POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
         ("v1", "node", ("v1", "Node")),
     ],
 )
-def test_what_is_nearly_ours_is_told(version: str, kind: str, wanted: tuple[str, str]) -> None:
+def test_misspelt_kinds_are_errors_with_a_suggestion(version: str, kind: str, suggested: tuple[str, str]) -> None:
     with pytest.raises(ParseError) as caught:
         parse_object({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}})
-    assert f"did you mean apiVersion {wanted[0]}, kind {wanted[1]}?" in str(caught.value)
+    assert f"did you mean apiVersion {suggested[0]}, kind {suggested[1]}?" in str(caught.value)
 
 
-# The kinds of Kubernetes' own groups, and of those who have policies of their own.
+# Kinds of Kubernetes' own groups, and of projects with policies of their own.
 OTHERS = [
     *(("v1", kind) for kind in (
         "Service", "Endpoints", "ConfigMap", "Secret", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim",
@@ -62,11 +62,11 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("version", "kind"), OTHERS)
-def test_what_is_others_is_passed_over(version: str, kind: str) -> None:
+def test_kinds_of_other_apis_are_ignored(version: str, kind: str) -> None:
     assert parse_object({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}) is None
 
 
 @given(st.text(max_size=2 * MAX_COMPARED), st.text(max_size=2 * MAX_COMPARED))
-def test_any_text_is_compared(version: str, kind: str) -> None:
+def test_any_text_can_be_compared(version: str, kind: str) -> None:
     found = intended_kind(kind, version, tuple(PARSERS))
     assert found is None or found in PARSERS

@@ -1,4 +1,4 @@
-"""Reading Pods, Namespaces and Nodes: what cannot be used is named and left out, the rest stays."""
+"""Parsing Pods, Namespaces and Nodes: invalid fields are reported and left out, the rest is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flows.parse import untrusted as reading
 from flows.parse.objects import ParseError, parse_namespace, parse_node, parse_object, parse_pod
 from flows.parse.untrusted import FieldError
 
-# What parses as an address and no machine can have.
+# Addresses that no pod or node can have.
 NOBODYS = ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.1", "239.255.255.255", "255.255.255.255",
            "::", "::1", "ff02::1", "ff0e::5", "::ffff:10.0.0.1", "::ffff:0:0")  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_a_whole_pod() -> None:
     )
 
 
-def test_a_pod_of_which_little_is_known() -> None:
+def test_a_pod_with_few_fields() -> None:
     read, errors = read_pod(spec=None, status=None, metadata={"labels": None, "uid": None})
     assert (read, errors) == (Pod(Key("shop", "web-0")), [])
 
@@ -102,7 +102,7 @@ def test_addresses(status: object, addresses: list[str], fields: list[str]) -> N
 
 
 @pytest.mark.parametrize("address", NOBODYS)
-def test_a_node_has_no_address_that_nobody_can_have(address: str) -> None:
+def test_reserved_addresses_are_errors_in_a_node(address: str) -> None:
     errors: list[FieldError] = []
     entries = [{"type": "InternalIP", "address": one} for one in (address, "10.0.0.1")]
     read = parse_node({"metadata": {"name": "one"}, "status": {"addresses": entries}}, errors)
@@ -114,7 +114,7 @@ def test_a_node_has_no_address_that_nobody_can_have(address: str) -> None:
 @pytest.mark.parametrize("address", ["1.0.0.0", "126.255.255.255", "128.0.0.1", "223.255.255.255", "240.0.0.1",
                                      "255.255.255.254", "::2", "::fffe:10.0.0.1", "::1:0:0:0", "fe80::1",
                                      "feff::1"])  # fmt: skip
-def test_what_stands_beside_such_ranges_is_an_address(address: str) -> None:
+def test_addresses_beside_reserved_ranges_are_valid(address: str) -> None:
     assert read_pod(status={"podIP": address}) == (read_pod(status={"podIP": address})[0], [])
     assert read_pod(status={"podIP": address})[0].addresses == (parse_address(address),)
 
@@ -137,7 +137,7 @@ def test_labels(labels: object, kept: dict[str, str], fields: list[str]) -> None
     assert (dict(read.labels), errors) == (kept, fields)
 
 
-def test_a_label_that_is_no_text_says_what_to_do() -> None:
+def test_the_error_for_a_label_that_is_not_a_string_says_what_to_do() -> None:
     errors: list[FieldError] = []
     parse_pod(pod(metadata={"labels": {"enabled": True, "day": date(2024, 1, 1)}}), errors)
     assert [error.reason for error in errors] == [
@@ -157,7 +157,7 @@ def test_a_label_that_is_no_text_says_what_to_do() -> None:
         ({"name": "a", "containerPort": 80, "protocol": "tcp"}, ["protocol"]),
     ],
 )
-def test_bad_container_ports(port: object, fields: list[str]) -> None:
+def test_invalid_container_ports(port: object, fields: list[str]) -> None:
     good = {"name": "good", "containerPort": 80}
     read, errors = read_pod(spec={"containers": [{"ports": [port, good]}]})
     assert read.ports == (ContainerPort("good", 80, Protocol.TCP),)
@@ -165,7 +165,7 @@ def test_bad_container_ports(port: object, fields: list[str]) -> None:
 
 
 @pytest.mark.parametrize("spec", [{"containers": {}}, {"containers": [1]}, {"containers": [{"ports": 1}]}, 5])
-def test_broken_containers(spec: object) -> None:
+def test_invalid_containers(spec: object) -> None:
     read, errors = read_pod(spec=spec)
     assert read.ports == ()
     assert len(errors) == 1
@@ -183,14 +183,14 @@ def test_equal_labels_are_shared() -> None:
     assert read_pod(metadata={"labels": {"a": "b"}})[0].labels is read_pod(metadata={"labels": {"a": "b"}})[0].labels
 
 
-def test_names_that_cannot_be_shown_are_left_out() -> None:
+def test_names_that_are_not_printable_are_left_out() -> None:
     read, errors = read_pod(metadata={"uid": "a\x1b", "labels": {"a\n": "b"}}, spec={"nodeName": "a b"})
     assert (read.uid, read.node, dict(read.labels)) == ("", "", {})
     assert sorted(errors) == [r"metadata.labels['a\n']", "metadata.uid", "spec.nodeName"]
 
 
 @pytest.mark.parametrize("labels", [None, {}, {"kubernetes.io/metadata.name": "other"}, {"team": "x"}])
-def test_a_namespace_carries_its_own_name(labels: dict[str, str] | None) -> None:
+def test_a_namespace_has_its_name_as_a_label(labels: dict[str, str] | None) -> None:
     errors: list[FieldError] = []
     read = parse_namespace({"metadata": {"name": "shop", "labels": labels}}, errors)
     assert read == Namespace("shop", {**(labels or {}), "kubernetes.io/metadata.name": "shop"})
@@ -221,7 +221,7 @@ def test_node_addresses() -> None:
     ("version", "kind"),
     [("v1", "Secret"), ("apps/v1", "Deployment"), ("crd.antrea.io/v1", "NetworkPolicy"), ("metrics.k8s.io/v1", "Pod")],
 )
-def test_other_kinds_are_passed_over(version: str, kind: str) -> None:
+def test_other_kinds_are_ignored(version: str, kind: str) -> None:
     assert parse_object({"apiVersion": version, "kind": kind}) is None
 
 
@@ -239,7 +239,7 @@ def test_other_kinds_are_passed_over(version: str, kind: str) -> None:
         ({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "a.b"}}, "metadata.name"),
     ],
 )
-def test_what_cannot_be_an_object_raises(raw: object, field: str) -> None:
+def test_unusable_objects_raise(raw: object, field: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse_object(raw)
     assert caught.value.errors[0].field == field
@@ -277,7 +277,7 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """A good object with junk put at a random place."""
+    """A valid object with junk put at a random place."""
     raw: Any = draw(
         st.sampled_from(
             [
@@ -324,7 +324,7 @@ def mutated(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=400, deadline=None)
 @given(JUNK | mutated())
-def test_nothing_raises_but_the_declared_error(raw: Any) -> None:
+def test_only_parse_error_is_raised(raw: Any) -> None:
     try:
         found = parse_object(raw)
     except ParseError as error:
@@ -350,8 +350,8 @@ def said_of(raw: Any) -> object:
 
 @settings(max_examples=400, deadline=None)
 @given(mutated())
-def test_the_short_ways_say_what_the_long_ones_say(raw: Any) -> None:
-    """What is usual and right is read in few steps; without them the same comes out, in the same words."""
+def test_fast_paths_give_the_same_result(raw: Any) -> None:
+    """The fast paths for common valid values; without them the values and errors are the same."""
     found = said_of(raw)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selectors, "simple_selector", lambda raw: None)

@@ -1,4 +1,4 @@
-"""The original policy API case by case: what is read, what is refused, and what it comes to in a snapshot."""
+"""The original policy API case by case: parsing, errors, and the translation in a snapshot."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def opened(found: ParsedObject) -> tuple[Rule | None, ...]:
         ({"other": "on"}, NOWHERE, []),
         *(({ALPHA_ANNOTATION: word}, ALPHA, []) for word in ("on", "yes", "true")),
         *(({ALPHA_ANNOTATION: word}, NOWHERE, []) for word in ("off", "no", "false")),
-        # What YAML makes of the same words without quotes.
+        # The values that YAML gives the same words without quotes.
         ({ALPHA_ANNOTATION: True}, ALPHA, []),
         ({ALPHA_ANNOTATION: False}, NOWHERE, []),
         *(({ALPHA_ANNOTATION: word}, ALPHA, [ALPHA_ANNOTATION])
@@ -99,7 +99,7 @@ def test_annotations(annotations: object, isolation: frozenset[OriginalApi], fie
     ]
 
 
-def test_an_unknown_word_says_what_to_do() -> None:
+def test_the_error_for_an_unknown_value_says_what_to_do() -> None:
     (error,) = namespace({ALPHA_ANNOTATION: "enabled"}).errors
     assert error.reason == "must be on, yes or true to isolate, or off, no or false, not the text 'enabled'"
 
@@ -108,7 +108,7 @@ FRONT = labels(segment="frontend")
 NOBODY: tuple[Rule | None, ...] = opened(alpha({"podSelector": {}, "allowIncoming": {"from": []}}))
 PORT_80 = PortSpec(Protocol.TCP, 80)
 
-# name: (allowIncoming, the rules it comes to)
+# name: (allowIncoming, the translated rules)
 INCOMING: dict[str, tuple[Any, tuple[Rule | None, ...]]] = {
     "absent": (None, ()),
     "everybody": ({}, (Rule(),)),
@@ -172,7 +172,7 @@ def test_alpha_rules(name: str) -> None:
           )),
     ],
 )  # fmt: skip
-def test_alpha_refused_names_the_fields_and_opens_nothing(spec: object, fields: list[str]) -> None:
+def test_alpha_errors_name_the_fields_and_allow_nothing(spec: object, fields: list[str]) -> None:
     found = alpha(spec)
     assert [error.field for error in found.errors] == fields
     assert not any(opened(found))
@@ -211,7 +211,7 @@ def test_beta_rules(spec: object, rules: tuple[Rule | None, ...], fields: list[s
     assert not found.value.inactive.isolates
 
 
-def test_the_three_forms_of_one_name_are_three_objects() -> None:
+def test_policies_of_one_name_in_three_apis_are_three_objects() -> None:
     v1 = read(
         {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "x"}}
     )
@@ -311,7 +311,7 @@ WORLDS: dict[str, tuple[Any, tuple[ParsedObject, ...], tuple[Policy, ...], tuple
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_worlds(name: str) -> None:
+def test_clusters(name: str) -> None:
     annotations, objects, also, expected = WORLDS[name]
     snapshot = world(annotations, *objects, also=also)
     for line, allowed in expected:

@@ -1,4 +1,4 @@
-"""The original API on random worlds: the translation means what the API's own pseudo-code says, and raises nothing."""
+"""The original API on generated clusters: its translation has the meaning of the proposal's pseudo-code."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SPECS = {
     BETA_API: st.fixed_dictionaries({"podSelector": SELECTORS}, optional={"ingress": INGRESS}),
 }
 DENY = '{"ingress": {"isolation": "DefaultDeny"}}'
-# Mostly isolated, since elsewhere there is little to see.
+# Mostly isolated, because in other namespaces the policies have no effect.
 ALPHA_TEXTS = st.sampled_from((None, "on", "on", "yes", "true", "off", "no", "false", "maybe", ""))
 BETA_TEXTS = st.sampled_from(
     (None, DENY, DENY, DENY, "{}", '{"ingress": {}}', "{", "[]", '{"ingress": {"isolation": "x"}}')
@@ -82,7 +82,7 @@ def some_annotations(draw: st.DrawFn) -> dict[str, str]:
 
 @st.composite
 def some_policies(draw: st.DrawFn, api: str) -> tuple[dict[str, Any], ...]:
-    """Up to four policies of one form; the names are those that v1 policies have too."""
+    """Up to four policies of one version of the API, with names that v1 policies have too."""
     count = draw(st.integers(1, 4))
     return tuple(
         {
@@ -97,7 +97,7 @@ def some_policies(draw: st.DrawFn, api: str) -> tuple[dict[str, Any], ...]:
 
 @dataclass(frozen=True)
 class Mixed:
-    """A world of v1 policies, the same with what the original API adds, and that as raw objects."""
+    """A cluster with v1 policies, the same with the original API's policies too, and the objects of these."""
 
     before: Cluster
     after: Cluster
@@ -133,7 +133,7 @@ def mixed(draw: st.DrawFn) -> Mixed:
 
 @settings(_quick, max_examples=120)
 @given(mixed())
-def test_it_means_what_the_proposal_says(world: Mixed) -> None:
+def test_the_translation_has_the_meaning_of_the_proposal(world: Mixed) -> None:
     for probe in probes(world.after, 300):
         pod = world.after.pods[probe.destination.pod] if probe.destination.pod is not None else None
         if pod is not None and not world.original.isolates(pod) and probe.port != 80:
@@ -141,7 +141,7 @@ def test_it_means_what_the_proposal_says(world: Mixed) -> None:
         was, now = verdict(world.before, probe), verdict(world.after, probe)
         assert now.egress == was.egress
         if was.ingress.isolation not in (Isolation.ISOLATED, Isolation.NOT_ISOLATED):
-            assert now.ingress == was.ingress  # itself, its own node, or no subject of policy
+            assert now.ingress == was.ingress  # itself, its own node, or not a subject of policy
             continue
         assert pod is not None
         isolated = was.ingress.isolation is Isolation.ISOLATED or world.original.isolates(pod)
@@ -151,8 +151,8 @@ def test_it_means_what_the_proposal_says(world: Mixed) -> None:
 
 @_quick
 @given(mixed())
-def test_both_readings_of_the_snapshot_isolate_the_same_pods(world: Mixed) -> None:
-    """`compile` sees what `verdict` sees, and rules that fit nothing leave nothing behind."""
+def test_reference_and_verdict_isolate_the_same_pods(world: Mixed) -> None:
+    """`reference` isolates the pods that `verdict` isolates, and rules that match nothing compile to nothing."""
     compiled = compile_policy(world.after, world.after.pods)
     for key, pod in world.after.pods.items():
         v1 = {d for p in world.before.policies.values() for d in p.isolates if _selects(world.before, p.key, key)}
@@ -170,7 +170,7 @@ def _selects(cluster: Cluster, policy: Key, pod: Key) -> bool:
 
 @_quick
 @given(mixed())
-def test_names_never_meet_and_lead_back(world: Mixed) -> None:
+def test_translated_names_are_unique_and_reversible(world: Mixed) -> None:
     added = set(world.after.policies) - set(world.before.policies)
     assert {key: world.after.policies[key] for key in world.before.policies} == dict(world.before.policies)
     own = {Key(one.key.namespace, f"{one.api}:{one.key.name}") for one in world.original_policies}
@@ -182,7 +182,7 @@ def test_names_never_meet_and_lead_back(world: Mixed) -> None:
 @_quick
 @given(mixed(), st.sampled_from(NAMESPACES))
 def test_a_namespace_changes_its_own_policies_only(world: Mixed, name: str) -> None:
-    """Values of everything else are the very same ones, so that nobody has to compare them."""
+    """The policies of other namespaces are the same Python objects, so that identity shows them unchanged."""
     before = all_policies({}, world.original_policies, world.after.namespaces.values())
     changed = {**world.after.namespaces, name: Namespace(name)}
     after = all_policies({}, world.original_policies, changed.values())
@@ -207,7 +207,7 @@ JUNK = st.recursive(
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from((ALPHA_API, BETA_API)), JUNK, JUNK)
-def test_junk_policies_never_raise_and_never_open(api: str, spec: object, metadata: object) -> None:
+def test_junk_policies_never_raise_and_never_allow(api: str, spec: object, metadata: object) -> None:
     for meta in (metadata, {"name": "p"}):
         try:
             found = parse_object({"apiVersion": api, "kind": "NetworkPolicy", "metadata": meta, "spec": spec})
@@ -223,8 +223,8 @@ def test_junk_policies_never_raise_and_never_open(api: str, spec: object, metada
 
 @settings(max_examples=300, deadline=None)
 @given(JUNK)
-def test_junk_annotations_never_raise_and_never_open(junk: object) -> None:
-    """Whatever is reported isolates, unless it is just about egress."""
+def test_junk_annotations_never_raise_and_isolate(junk: object) -> None:
+    """An annotation with an error isolates, unless the error is about egress only."""
     for given_ones in (junk, {ALPHA_ANNOTATION: junk}, {BETA_ANNOTATION: junk}, {BETA_ANNOTATION: json.dumps(junk)}):
         raw = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "annotations": given_ones}}
         found = parse_object(raw)

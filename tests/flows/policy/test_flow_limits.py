@@ -31,7 +31,7 @@ def excepting(version: int, count: int, **more: object) -> dict[str, object]:
 def test_a_policy_above_the_limit_isolates_and_allows_nothing(version: int, count: int) -> None:
     raw = excepting(version, count)
     began = time.process_time()
-    policy = parse_policy(raw)
+    policy = parse_policy(raw, [])
     assert time.process_time() - began < 10
     assert policy.isolates
     assert policy.egress == (None,)
@@ -41,7 +41,7 @@ def test_a_policy_above_the_limit_isolates_and_allows_nothing(version: int, coun
 
 
 def test_a_policy_below_the_limit_is_accepted() -> None:
-    policy = parse_policy(excepting(6, 500))
+    policy = parse_policy(excepting(6, 500), [])
     assert not policy.errors
     assert 50_000 < policy_flows(policy) <= flow_limits.MAX_POLICY_FLOWS
 
