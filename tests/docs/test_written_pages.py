@@ -31,3 +31,12 @@ def test_the_readme_names_only_targets_that_are_there() -> None:
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = [int(page.name[:4]) for page in sorted((ROOT / "docs" / "adr").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [page for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"]
+    assert [page.name for page in pages if f"]({page.name})" not in index] == []
+    for page in sorted((ROOT / "docs" / "adr").glob("*.md")):
+        title = page.read_text().splitlines()[0].split(". ", 1)[1]
+        assert f"| [{int(page.name[:4])}](adr/{page.name}) | {title} |" in index
