@@ -116,7 +116,7 @@ class EventLog:
 
     def _log_bridgeless(self) -> None:
         """Once for each OVSDB without a bridge of ours; again after it had one."""
-        found = frozenset(self._reconciler.without_bridge())
+        found = frozenset(self._reconciler.missing_bridges())
         for problem in found - self._bridgeless:
             log.warning(problem.reason, ovsdb=problem.where)
         self._bridgeless = found

@@ -110,7 +110,7 @@ class IncrementalViews:
             bridges={name: (bridge, world.kept_binding(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=core.problems,
-            contained=(*core.contained_problems(), *core.without_bridge()),
+            contained=(*core.contained_problems(), *core.missing_bridges()),
             unknown_switches=(*unknown_switches(core), *foreign_flow_problems(core)),
             unrealized=tuple(unrealized_bridges(core)),
             waiting=tuple(core.waiting_for()),

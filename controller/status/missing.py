@@ -26,7 +26,7 @@ def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
-    yield from (f"{problem.where}: {problem.reason}" for problem in core.without_bridge())
+    yield from (f"{problem.where}: {problem.reason}" for problem in core.missing_bridges())
     unwritten = core.ports.unwritten()
     for name, bridge in sorted(core.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"

@@ -56,7 +56,7 @@ def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
     """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
-    found = chain(core.problems, core.contained_problems(), core.without_bridge())
+    found = chain(core.problems, core.contained_problems(), core.missing_bridges())
     return (
         *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
         *unknown_switches(core),

@@ -150,7 +150,7 @@ FAULTS = (
     Fault(Switch, "next_commands", lambda switch, *_: switch.dpid == 1),
     Fault(Switch, "on_flows_dumped", lambda switch, *_: switch.dpid == 1),
     Fault(Switch, "on_bundle_done", lambda switch, *_: switch.dpid == 1),
-    Fault(PortLedger, "wanted", lambda _, bridge, *__: bridge.node == "n1"),
+    Fault(PortLedger, "marks_to_write", lambda _, bridge, *__: bridge.node == "n1"),
 )  # fmt: skip
 # These happen to nobody in particular.
 ONCE = (
@@ -171,10 +171,10 @@ ONCE = (
     Fault(PodPorts, "move", lambda *_: True),
     Fault(PodPorts, "take_reported", lambda *_: True),
     Fault(RuleDistributor, "distribute", lambda *_: True),
-    Fault(PortLedger, "see", lambda *_: True),
+    Fault(PortLedger, "update_bridge", lambda *_: True),
     Fault(Switch, "set_desired", lambda *_: True),
     Fault(Switch, "on_switch_up", lambda *_: True),
-    Fault(Reconciler, "_installed", lambda *_: True),
+    Fault(Reconciler, "_mark_ports", lambda *_: True),
     Fault(bridges_of_pods, "pod_of_interface", lambda *_: True),
 )
 
@@ -383,13 +383,13 @@ def test_where_events_fail_together_they_are_taken_one_by_one(monkeypatch: pytes
             raise Oops
         plan(core, now)
 
-    plan = Reconciler._plan
-    monkeypatch.setattr(Reconciler, "_plan", planned)
+    plan = Reconciler._update_plans
+    monkeypatch.setattr(Reconciler, "_update_plans", planned)
     events: list[Event] = [BridgeChanged(replace(BRIDGES["db", "br-n2"], ovs_version=str(n))) for n in range(500)]
     events[200] = BridgeChanged(BridgeState("db", "br-bad", 9, "n9"))
     play.driver.send(*events)
     assert len(started) == 2
-    assert "bridge br-bad at db" in play.driver.core.contained_errors
+    assert "bridge br-bad at db" in play.driver.core.contained_errors.reasons
     play.bridges["db", "br-n2"] = replace(BRIDGES["db", "br-n2"], ovs_version="499")
     play.tick()
     play.check(play.cluster, *BRIDGES)

@@ -18,7 +18,7 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
-from controller.reconcile.reconciler import STARTUP_WAIT_SECONDS
+from controller.reconcile.startup import STARTUP_WAIT_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY_SECONDS
 from controller.status.missing import unrealized
 from controller.status.reference import pod_views, policy_views, problem_views, switch_views
@@ -217,7 +217,7 @@ def test_ports_are_marked_when_their_flows_are_in_force_and_unmarked_when_the_po
     assert driver.marks == [{"uuid-a0": True, "uuid-b0": True}]
     marked = tuple(replace(i, external_ids={**i.external_ids, "headgate-installed": "true"}) for i in BRIDGE.interfaces)
     driver.bridge(replace(BRIDGE, interfaces=marked))
-    assert driver.core.ports.pending("db") == 0
+    assert driver.core.ports.unwritten().get("db", 0) == 0
     without = cluster(DENY)
     driver.send(ClusterChanged(replace(without, pods={A: without.pods[A]})))
     assert driver.marks[1:] == [{"uuid-b0": False}]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from controller.reconcile.away_ovsdbs import FORGET_OVSDB_SECONDS, MAX_AWAY_OVSDBS
 from controller.reconcile.commands import ForgetOvsdb, ServePeer
-from controller.reconcile.disconnected_ovsdbs import FORGET_OVSDB_SECONDS, MOST_DISCONNECTED_OVSDBS
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
@@ -229,7 +229,7 @@ def test_a_bridge_of_a_node_that_nobody_named_has_no_pods_and_says_what_to_set()
 
 def test_what_has_left_is_forgotten() -> None:
     driver = served()
-    for number in range(MOST_DISCONNECTED_OVSDBS + 50):
+    for number in range(MAX_AWAY_OVSDBS + 50):
         name = f"old{number}"
         bridge = BridgeState(name, "br-int", 0x5000 + number, name, name, interfaces=(port(f"p{name}", 1, "x/none"),))
         tell(driver, bridge, ConnectionPeer("10.0.0.9"))
@@ -238,7 +238,7 @@ def test_what_has_left_is_forgotten() -> None:
         driver.send(SwitchDown(bridge.dpid, 1), SwitchDown(0x9000 + number, 1), OvsdbState(name, False, "closed"))
     assert sorted(driver.core.switches)[0] == 0x1001 and max(driver.core.switches) < 0x9000
     driver.send(Tick())
-    assert len(driver.core.world.bridges) <= MOST_DISCONNECTED_OVSDBS + 1
+    assert len(driver.core.world.bridges) <= MAX_AWAY_OVSDBS + 1
     driver.now += FORGET_OVSDB_SECONDS
     driver.send(Tick())
     core = driver.core
