@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from flows.bridge.external_ids import NODE_ADDRESSES_KEY
 from flows.bridge.state import BridgeState, InterfaceState
+from flows.openflow.port_numbers import LOCAL_16
 
-MAX_INTERFACE_OFPORT = 0xFFFE  # OVS port numbers have 16 bits; 0xfffe is LOCAL
 MAX_NODE_ADDRESSES_LENGTH = 4000  # characters that are read of a node's addresses: more than all that count have
 _YIELD_EVERY = 200  # interfaces read between two chances for other green threads
 
@@ -143,7 +143,7 @@ def read_interface(row: Any) -> InterfaceState:
     return InterfaceState(
         uuid=str(row.uuid),
         name=valid_text(row.name),
-        ofport=ofport if isinstance(ofport, int) and 0 < ofport <= MAX_INTERFACE_OFPORT else None,
+        ofport=ofport if isinstance(ofport, int) and 0 < ofport <= LOCAL_16 else None,
         mac_in_use=valid_text(optional_value(row.mac_in_use) or ""),
         external_ids=MappingProxyType(valid_map(row.external_ids)),
     )

@@ -1,1 +1,1 @@
-"""The language: match fields, registers' bits, matches, actions and flows as frozen values."""
+"""OpenFlow as frozen values: match fields, register ranges, matches, actions and flows."""

@@ -1,4 +1,7 @@
-"""Actions as frozen values: those of OpenFlow 1.4 and of Open vSwitch that Headgate uses (ovs-actions(7))."""
+"""The actions of OpenFlow 1.4 and Open vSwitch that Headgate uses, as frozen values (ovs-actions(7)).
+
+Their bytes are in `flows.wire.actions`, their text in `flows.wire.text`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from flows.openflow.register_bits import Range
 
 
 class Output(NamedTuple):
-    """Send to an OpenFlow port number (32 bits; fields.IN_PORT_32 and LOCAL_32 are the special ones)."""
+    """Send to an OpenFlow port number of 32 bits; `port_numbers` has the reserved ones."""
 
     port: int
 
@@ -39,23 +42,25 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Put bits of the packet or of a register onto the stack (NXAST_STACK_PUSH)."""
+    """Push bits of the packet or of a register onto the stack (NXAST_STACK_PUSH)."""
 
     source: Range
 
 
 @dataclass(frozen=True, slots=True)
 class Pop:
-    """Take what was pushed last from the stack and write it there (NXAST_STACK_POP)."""
+    """Pop the value that was pushed last, and write it to `target` (NXAST_STACK_POP)."""
 
     target: Range
 
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """NXAST_CT: look the packet up in `zone` and go on in `table` if given. With `commit` its connection is recorded,
-    and marked as fields.RECORDED. With `force` beside it, an entry of which the packet is a reply goes, and the packet
-    opens a new one."""
+    """Look the packet up in a conntrack zone, and recirculate it to `table` if given (NXAST_CT).
+
+    With `commit` the connection is recorded, and marked as `pipeline.registers.RECORDED`. With `force` too, an entry of
+    which the packet is a reply is deleted, and the packet opens a new one.
+    """
 
     zone: int
     table: int | None = None
@@ -65,24 +70,24 @@ class Ct:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Pass the packet through a meter of the switch, which may drop it (an instruction in OpenFlow 1.4). It can only
-    be the first of a flow's actions."""
+    """Pass the packet through a meter of the switch, which may drop it. It must be the first of a flow's actions, for
+    OpenFlow 1.4 makes it an instruction."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class CheckLength:
-    """Set a bit to whether the frame, Ethernet header included, is longer than `most` bytes (NXAST_CHECK_PKT_LARGER,
+    """Set a bit to whether the frame, with its Ethernet header, is longer than `limit` bytes (NXAST_CHECK_PKT_LARGER,
     ovs-actions(7) `check_pkt_larger`)."""
 
-    most: int
+    limit: int
     place: Range
 
 
 @dataclass(frozen=True, slots=True)
 class Resubmit:
-    """Look the packet up in another table and come back (NXAST_RESUBMIT_TABLE)."""
+    """Look the packet up in another table, then go on with the next action (NXAST_RESUBMIT_TABLE)."""
 
     table: int
 
@@ -99,8 +104,8 @@ class Conjunction(NamedTuple):
 class LearnReply:
     """The learn action for the reverse of this SCTP packet: addresses and ports swapped, `version` 4 or 6.
 
-    The learned flow, in `table`, loads `association` into fields.SCTP_ASSOCIATION; it replaces an earlier one.
-    `idle_timeout` is in seconds, `limit` the most flows the table may hold.
+    The learned flow, in `table`, loads `association` into `pipeline.registers.SCTP_ASSOCIATION`. It replaces an earlier
+    flow of the same match. `idle_timeout` is in seconds; `limit` is the most flows with this cookie in the table.
     """
 
     table: int

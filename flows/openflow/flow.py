@@ -1,8 +1,4 @@
-"""OpenFlow flows as frozen values: terms of a match, actions, and the flow itself.
-
-Building a match checks what OVS would check: that the fields it depends on are there. How values look on the wire is
-the codec's business, how they read in text `text`'s.
-"""
+"""An OpenFlow flow as a frozen value. `flows.wire` has its bytes and its text."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from flows.openflow.match import Match
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One flow entry. No actions and no `goto` means drop. `actions` run before `goto` (a goto-table instruction)."""
+    """One flow entry. Without actions and `goto` it drops. `actions` run before `goto` (a goto-table instruction)."""
 
     table: int
     priority: int

@@ -1,4 +1,4 @@
-"""Matches as frozen values: terms on fields, in one order, with their prerequisites checked."""
+"""Matches as frozen values: terms on fields in canonical order, with the prerequisites that OVS demands checked."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ Match = tuple[Term, ...]  # sorted in the order of oxm.ALL_FIELDS; build it with
 
 
 def exactly(field: oxm.Field, value: int) -> Term:
-    """A term that matches one value. Raises FlowError when it does not fit."""
+    """A term that matches one value. Raises FlowError where it does not fit the field."""
     if value < 0 or value > field.full_mask:
         raise FlowError(f"{value:#x} does not fit the {field.width} bits of {field.name}")
     return Term(field, value, field.full_mask)
 
 
 def masked(field: oxm.Field, value: int, mask: int) -> Term:
-    """A term that looks only at the bits of `mask`. Raises FlowError where the field takes no mask or bits stray."""
+    """A term that matches `value` in the bits of `mask`. Raises FlowError where the field takes no mask, or `value` has
+    bits outside it."""
     if mask == field.full_mask:
         return exactly(field, value)
     if not field.maskable or mask <= 0 or mask > field.full_mask or value & ~mask:
@@ -42,8 +43,7 @@ def masked(field: oxm.Field, value: int, mask: int) -> Term:
 
 
 def in_range(place: Range, value: int) -> Term:
-    """A term on named register bits; a range that starts at bit 0 and is its register's only one still gets its
-    mask."""
+    """A term that matches a value in a register range. Raises ValueError where it does not fit."""
     return masked(place.register, place.place(value), place.mask)
 
 
@@ -52,9 +52,9 @@ _DECIDING = frozenset({"eth_type", "ip_proto", "icmpv6_type", "icmpv6_code"})
 
 
 def match(*terms: Term) -> Match:
-    """Terms as a match: terms on one register merge, order is canonical, prerequisites hold.
+    """A match of these terms: terms on one register are merged, the order is canonical, prerequisites are checked.
 
-    Raises FlowError naming the field whose prerequisite is missing, or that stands twice with different bits.
+    Raises FlowError with the field whose prerequisite is missing, or that is matched twice against different values.
     """
     merged = _merge(terms)
     shape = tuple((t.field.name, t.value if t.field.name in _DECIDING else 0) for t in merged)

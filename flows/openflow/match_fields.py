@@ -1,7 +1,7 @@
 """The match fields Headgate uses, as OpenFlow extensible match (OXM) definitions with their prerequisites.
 
-Sources: OpenFlow 1.4.1 section 7.2.3.8 for class 0x8000, ovs-fields(7) for the Nicira class 0x0001. Where a field lies
-within our registers is `fields`'s business, its bytes on the wire the codec's.
+Sources: OpenFlow 1.4.1 section 7.2.3.8 for class 0x8000, ovs-fields(7) for the Nicira class 0x0001. The ranges of
+registers are declared in `flows.pipeline.registers`; `flows.wire.matches` has the bytes.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class FieldKind(enum.Enum):
 class Field:
     """One match field. `name` is ovs-ofctl's, `width` is in bits, `full_mask` the mask of an exact match.
 
-    `needs` are alternatives of (field name, allowed values), all of which must stand exactly in the match. Each field
-    stands once, below, and equals nothing but itself: matches are hashed often, and so that costs nothing.
+    `needs` are its prerequisites: each (field name, allowed values) must be in the match, exact. Fields are compared by
+    identity: matches are hashed often, and so that is cheap.
     """
 
     name: str
@@ -65,8 +65,8 @@ _TCP = (*_IP, ("ip_proto", (IP_PROTO_TCP,)))
 _UDP = (*_IP, ("ip_proto", (IP_PROTO_UDP,)))
 _SCTP = (*_IP, ("ip_proto", (IP_PROTO_SCTP,)))
 _ICMPV6 = (*_IPV6, ("ip_proto", (IP_PROTO_ICMPV6,)))
-# The code is our own demand: OVS hands the fields of neighbor discovery to the kernel's datapath only where type and
-# code are both matched exactly: see docs/adr/0006.
+# Headgate demands the code: OVS passes the fields of neighbor discovery to the kernel datapath only where type and code
+# are both matched exactly (docs/adr/0006).
 _CODE = ("icmpv6_code", (0,))
 _NS = (*_ICMPV6, ("icmpv6_type", (135,)), _CODE)
 _NA = (*_ICMPV6, ("icmpv6_type", (136,)), _CODE)
@@ -125,7 +125,7 @@ CT_IPV6_DST = _nicira("ct_ipv6_dst", 123, 128, FieldKind.IPV6, True, _IPV6)
 CT_TP_SRC = _nicira("ct_tp_src", 124, 16, FieldKind.DECIMAL, True)
 CT_TP_DST = _nicira("ct_tp_dst", 125, 16, FieldKind.DECIMAL, True)
 
-# Fields that hold a valid value only behind a valid connection tracking state (ovs-fields(7), prerequisite CT).
+# Fields that need a ct_state that is tracked and not invalid (ovs-fields(7), prerequisite CT).
 NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST})
 
 ALL_FIELDS: tuple[Field, ...] = (

@@ -1,12 +1,13 @@
-"""OpenFlow's reserved port numbers, and the largest number that OVS gives a port."""
+"""OpenFlow's reserved port numbers, and the largest number that Open vSwitch gives a port."""
 
 from __future__ import annotations
 
-# OpenFlow's LOCAL in 16 bits, which output:reg takes (ovs-actions(7)), and in 32 bits, as in_port has it.
+# In 16 bits, as output:reg takes them (ovs-actions(7)) and OVSDB has LOCAL's ofport; and in 32 bits, as in_port does.
+IN_PORT_16 = 0xFFF8
+IN_PORT_32 = 0xFFFFFFF8
 LOCAL_16 = 0xFFFE
 LOCAL_32 = 0xFFFFFFFE
-IN_PORT_32 = 0xFFFFFFF8
-IN_PORT_16 = 0xFFF8
-# Where a copy of a packet goes to the controller, and how much of it: enough for addresses, ARP, or an advertisement.
 CONTROLLER_32 = 0xFFFFFFFD
+# The largest ofport but for LOCAL's: ofport_request takes 1 to 65,279 (ovs-vswitchd.conf.db(5)), as OpenFlow 1.0
+# reserves the numbers from 0xff00 on.
 MAX_OFPORT = 0xFEFF

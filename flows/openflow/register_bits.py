@@ -1,4 +1,7 @@
-"""Bits of a register by name: their place, their mask, and the check that no two overlap."""
+"""Ranges of register bits: position, mask, and the check that no two overlap.
+
+The ranges that Headgate uses are declared in `flows.pipeline.registers`.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ class Range:
 
     @property
     def mask(self) -> int:
-        """These bits' mask within the register."""
+        """The mask of these bits within the register."""
         return ((1 << self.width) - 1) << self.start
 
     def place(self, value: int) -> int:
-        """`value` shifted to its place. Raises ValueError when it does not fit."""
+        """`value` shifted to these bits. Raises ValueError where it does not fit."""
         if value < 0 or value >> self.width:
             raise ValueError(f"{value} does not fit the {self.width} bits of {self.register.name} for {self.meaning}")
         return value << self.start

@@ -1,4 +1,4 @@
-"""The page docs/pipeline.md, made from the declaration: tables, the way between them, registers, zones and cookies."""
+"""Generates docs/pipeline.md from the declaration: tables, ways between them, priorities, registers, zones, cookies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,12 @@ def _registers() -> list[str]:
         bits = str(place.start) if place.start == place.end else f"{place.start}..{place.end}"
         lines.append(f"| {place.register.name} | {bits} | {place.meaning} |")
     itself, behind = f"`{registers.NODE_ITSELF:#x}`", f"`{registers.BEHIND_NODE:#x}`"
-    return [*lines, "", f"Ports are ofports; {itself} is the node itself, {behind} whatever is reached through it.", ""]
+    return [
+        *lines,
+        "",
+        f"Ports are ofports; {itself} is the node itself, {behind} what is reached through the node.",
+        "",
+    ]
 
 
 def _zones() -> list[str]:
@@ -80,8 +85,8 @@ def _zones() -> list[str]:
         "",
         "| zone | for |",
         "|---|---|",
-        f"| {registers.CONNTRACK_ZONE} | every connection that policy let through, and nothing else |",
-        f"| {registers.EMPTY_CONNTRACK_ZONE} | nothing, ever: what is looked up here is new, with its header's tuple |",
+        f"| {registers.CONNTRACK_ZONE} | the connections that policy allowed, and nothing else |",
+        f"| {registers.EMPTY_CONNTRACK_ZONE} | nothing: a packet looked up here is new, with its header's tuple |",
         "",
     ]
 
@@ -89,20 +94,20 @@ def _zones() -> list[str]:
 def _cookies() -> list[str]:
     lines = ["## Cookies", ""]
     lines.append(
-        f"The upper 16 bits of every flow of ours are `{cookies.COOKIE_PREFIX:#x}`, the next 8 the kind, the lower "
-        "40 a number. Other flows on the bridge are never touched."
+        f"The cookies of Headgate's flows have `{cookies.COOKIE_PREFIX:#x}` in their upper 16 bits, a kind in the next "
+        "8, and a number in the lower 40. Foreign flows on the bridge are never changed."
     )
     meaning = {
-        cookies.CookieKind.PIPELINE: "a flow that does not depend on one port or rule; number 0",
-        cookies.CookieKind.PORT: "the ofport whose admission and delivery it is",
-        cookies.CookieKind.CLAUSE: "one dimension of one or more rules; number 0",
+        cookies.CookieKind.PIPELINE: "a flow that depends on no port and no rule; number 0",
+        cookies.CookieKind.PORT: "an ofport: admission from it and delivery to it",
+        cookies.CookieKind.CLAUSE: "a clause of one or more rules; number 0",
         cookies.CookieKind.RULE: "a conjunction id: the flow that allows, and counts, for one rule",
-        cookies.CookieKind.DENY_EGRESS: "the ofport whose isolation for egress drops, and is counted",
-        cookies.CookieKind.DENY_INGRESS: "the ofport whose isolation for ingress drops, and is counted",
-        cookies.CookieKind.LEARNED: "made by the switch's own learn action; never compared, never deleted",
-        cookies.CookieKind.SENT: "the ofport whose IP packets it admits, and counts",
-        cookies.CookieKind.INVALID: "the ofport whose invalid packets it drops, and counts",
-        cookies.CookieKind.BROKEN: "likewise, of those that are invalid by themselves, as with a wrong checksum",
+        cookies.CookieKind.DENY_EGRESS: "an ofport: drops and counts what its isolation for egress denies",
+        cookies.CookieKind.DENY_INGRESS: "an ofport: drops and counts what its isolation for ingress denies",
+        cookies.CookieKind.LEARNED: "made by the switch's learn action; never compared, never deleted",
+        cookies.CookieKind.SENT: "an ofport: admits and counts IP from its own addresses",
+        cookies.CookieKind.INVALID: "an ofport: drops and counts its invalid packets",
+        cookies.CookieKind.BROKEN: "an ofport: likewise its malformed packets, as with a wrong checksum",
     }
     lines += ["", "| kind | name | number |", "|---|---|---|"]
     lines += [f"| {kind.value} | {kind.name.lower()} | {text} |" for kind, text in meaning.items()]
@@ -113,10 +118,10 @@ def _rules() -> list[str]:
     return [
         "## Rules",
         "",
-        "A rule is a conjunctive match: one flow for each subject, peer and port, and one that allows when a packet",
-        "meets one of each, so its cost is the sum of its sets. Rules that say the same share one conjunction. Flows",
-        "of several rules with one match are one flow with several `conjunction` actions; when those outgrow a",
-        "message, rules are spread over neighboring priorities.",
+        "A rule is a conjunctive match: one flow for each subject, peer and service, and one flow that allows a packet",
+        "that meets one of each. So its cost is the sum of its sets. Equal rules share one conjunction. Flows of",
+        "several rules with one match are one flow with several `conjunction` actions; where these do not fit a",
+        "message, the rules are spread over neighboring priorities.",
         "",
     ]
 

@@ -1,8 +1,8 @@
 """The pipeline's tables, each declared once as data: identity, purpose, what it may match, where it may go, what a
 miss does.
 
-The names in OVSDB, the checks on every rendered flow and docs/pipeline.md all come from here. Which flows stand in a
-table is `render`'s business.
+The table names in OVSDB, the checks of every rendered flow and docs/pipeline.md all come from here. The flows of a
+table are rendered in `flows.render`; their priorities are in `priorities`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from flows.pipeline.registers import FLOOD_CHUNK
 
 
 class PipelineError(Exception):
-    """A flow that the declaration does not allow: unknown table, undeclared field, or a jump to a place not
-    declared."""
+    """A flow that the declaration does not allow: an unknown table, or a field or next table that is not declared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One OpenFlow table. `fields` are the names it may match, `leads_to` the tables it may go, resubmit or
-    recirculate to."""
+    """One OpenFlow table. `fields` are the names of the fields that its flows may match, `leads_to` the tables that
+    they may go to, resubmit to or recirculate to. `does` and `miss` are for docs/pipeline.md."""
 
     number: int
     name: str
@@ -52,17 +51,17 @@ _REGISTERS = frozenset(register.name for register in oxm.REGISTERS)
 CLASSIFY = Table(
     0,
     "classify",
-    "Where the packet comes from (pod, uplink, the node itself), and whether it may say so: MAC, IPv4, IPv6, ARP "
+    "Finds the source port (pod, uplink or the node itself), and drops spoofed packets: MAC address, IPv4, IPv6, ARP "
     "and ND are bound to the port.",
     _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK),
     ("neighbor", "nd_guard", "conntrack"),
-    "drop: unknown ports pass nothing",
+    "drop: nothing passes from other ports",
 )
 ND_GUARD = Table(
     5,
     "nd_guard",
-    "What a pod says in ARP, ND and MLD is checked in full: its length is exact, its hop limit right, and it has one "
-    "option, its own link-layer address, or none.",
+    "Checks ARP, ND and MLD of pods in full: the length is exact, the hop limit right, and the only option, if any, is "
+    "the pod's own link-layer address.",
     _L2 | _ARP | _IP | _ND | _REGISTERS,
     ("neighbor",),
     "drop",
@@ -70,7 +69,7 @@ ND_GUARD = Table(
 NEIGHBOR = Table(
     10,
     "neighbor",
-    "Delivers ARP and neighbor discovery by what is asked for; never subject to policy.",
+    "Delivers ARP and neighbor discovery by the address in question. Policy does not apply.",
     _L2 | _ARP | _IP | _ND,
     ("flood",),
     "drop",
@@ -78,16 +77,16 @@ NEIGHBOR = Table(
 FLOOD = Table(
     15,
     "flood",
-    "ARP and neighbor discovery that concern everybody: to every pod, the node and the uplink, but not back. The pods' "
-    "ports are in chunks, a flow each, which the miss calls one after the other.",
+    "Floods ARP and neighbor discovery to every pod, the node and the uplink, but not back. Each chunk of the pods' "
+    "ports has one flow; the miss calls the chunks one after the other.",
     _names(FLOOD_CHUNK.register),
     ("flood",),
-    "to all of them",
+    "call every chunk, then send to the node and the uplink",
 )
 CONNTRACK = Table(
     20,
     "conntrack",
-    "Looks the connection up in the bridge's one zone.",
+    "Looks the connection up in the bridge's conntrack zone.",
     _names(oxm.ETH_TYPE, oxm.IP_PROTO),
     ("sctp_replies", "sctp", "destination"),
     "drop",
@@ -95,8 +94,8 @@ CONNTRACK = Table(
 SCTP = Table(
     22,
     "sctp",
-    "Userspace datapath only: looks up SCTP, answers in the bridge's zone, everything else in a zone that stays empty, "
-    "for userspace conntrack knows SCTP without ports.",
+    "Userspace datapath only: looks SCTP up, replies in the bridge's zone and everything else in a zone that stays "
+    "empty, for userspace conntrack ignores SCTP's ports.",
     _names(oxm.ETH_TYPE) | _REGISTERS,
     ("destination",),
     "drop",
@@ -104,25 +103,25 @@ SCTP = Table(
 SCTP_REPLIES = Table(
     25,
     "sctp_replies",
-    "Userspace datapath only: one learned flow for each SCTP association, matching its replies. Userspace "
-    "conntrack knows SCTP without ports.",
+    "Userspace datapath only: one learned flow for each SCTP association, which matches its replies. Userspace "
+    "conntrack ignores SCTP's ports.",
     _IP | _names(oxm.ETH_TYPE, oxm.SCTP_SRC, oxm.SCTP_DST),
     (),
-    "back to conntrack",
+    "return to conntrack",
 )
 DESTINATION = Table(
     30,
     "destination",
-    "The port the packet goes to, before any policy is asked: a local pod, the node, or the uplink.",
+    "Finds the destination port, before policy: a local pod, the node or the uplink.",
     _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
     ("state",),
-    "drop: nobody is there",
+    "drop: there is no such destination",
 )
 STATE = Table(
     40,
     "state",
-    "Turns away what conntrack calls invalid, and sets apart the few packets whose part in their connection it cannot "
-    "tell.",
+    "Drops what conntrack calls invalid, and singles out the few packets whose role in their connection conntrack "
+    "cannot tell.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
     ("midstream", "related", "direction", "commit", "invalid"),
     "drop",
@@ -130,8 +129,8 @@ STATE = Table(
 MIDSTREAM = Table(
     42,
     "midstream",
-    "TCP that is new to conntrack but not by its flags: ports say who opened the connection. What cannot be told must "
-    "be allowed in both readings.",
+    "TCP that conntrack calls new although it has no SYN. The ports tell which end opened the connection; where they "
+    "do not, both interpretations must be allowed.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.IP_FRAG, oxm.IP_PROTO),
     ("direction",),
     "drop",
@@ -139,7 +138,7 @@ MIDSTREAM = Table(
 RELATED = Table(
     43,
     "related",
-    "ICMP errors about a known connection: from a pod only about its own.",
+    "ICMP errors about a known connection: a pod may report only on its own.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC, oxm.CT_IPV6_DST) | _REGISTERS,
     ("direction",),
     "drop",
@@ -147,7 +146,7 @@ RELATED = Table(
 DIRECTION = Table(
     45,
     "direction",
-    "Tells initiator from responder, so that both directions are judged as one connection.",
+    "Finds initiator and responder, so that policy applies to both directions of a connection alike.",
     _names(oxm.CT_STATE, oxm.PKT_MARK) | _REGISTERS,
     ("egress", "invalid"),
     "drop",
@@ -155,10 +154,10 @@ DIRECTION = Table(
 SAME_PORT = Table(
     47,
     "same_port",
-    "Judges a reply that was refused once more, as a packet that opens, if both its ports are one.",
+    "Judges a denied reply once more, as a packet that opens, if its source and destination port are equal.",
     _names(oxm.ETH_TYPE, oxm.CONJ_ID) | _REGISTERS,
     ("direction",),
-    "back to where it was refused",
+    "return to where it was denied",
 )
 EGRESS = Table(
     50,
@@ -172,7 +171,7 @@ EGRESS = Table(
 EGRESS_DEFAULT = Table(
     55,
     "egress_default",
-    "No egress rule allowed: drops, and counts for each isolated pod.",
+    "Drops what no egress rule allowed, and counts it for each isolated pod.",
     _REGISTERS | _names(oxm.CT_STATE),
     ("deny",),
     "deny",
@@ -180,7 +179,7 @@ EGRESS_DEFAULT = Table(
 INGRESS = Table(
     60,
     "ingress",
-    "Ingress rules of the pod that the connection was opened to, likewise.",
+    "Ingress rules of the pod to which the connection was opened, likewise.",
     _TUPLE | _REGISTERS,
     ("same_port", "ingress_default", "limit"),
     "ingress_default",
@@ -188,7 +187,7 @@ INGRESS = Table(
 INGRESS_DEFAULT = Table(
     65,
     "ingress_default",
-    "No ingress rule allowed: drops, and counts for each isolated pod.",
+    "Drops what no ingress rule allowed, and counts it for each isolated pod.",
     _REGISTERS | _names(oxm.CT_STATE),
     ("deny",),
     "deny",
@@ -196,8 +195,8 @@ INGRESS_DEFAULT = Table(
 LIMIT = Table(
     67,
     "limit",
-    "New connections of pods pass their pod's meter, which drops what is too many. Packets of connections that are "
-    "recorded meet none.",
+    "Sends new connections of a pod through the pod's meter, which drops those above its rate. Packets of recorded "
+    "connections pass no meter.",
     _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.CT_STATE, oxm.CT_MARK) | _REGISTERS,
     ("commit",),
     "commit",
@@ -205,8 +204,8 @@ LIMIT = Table(
 COMMIT = Table(
     70,
     "commit",
-    "Records new connections, so that their replies are known; passes fragments through reassembly once more, and "
-    "turns back what was turned round to be judged.",
+    "Records new connections in conntrack, so that their replies are recognized; sends fragments through reassembly "
+    "once more, and swaps back the ends of packets that were swapped to be judged.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
     ("direction", "output"),
     "output",
@@ -214,7 +213,7 @@ COMMIT = Table(
 OUTPUT = Table(
     80,
     "output",
-    "Sends the packet to the port that `destination` chose. Fragments that waited in vain are dropped here.",
+    "Sends the packet to the port that `destination` chose. Drops expired fragments.",
     _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
     (),
     "output",
@@ -222,7 +221,7 @@ OUTPUT = Table(
 INVALID = Table(
     85,
     "invalid",
-    "Drops what conntrack calls invalid, and counts it for each pod, with what is invalid by itself apart.",
+    "Drops what conntrack calls invalid, and counts it for each pod; malformed packets are counted apart.",
     _REGISTERS,
     (),
     "drop",
@@ -230,8 +229,8 @@ INVALID = Table(
 DENY = Table(
     90,
     "deny",
-    "The end of what policy refused. Of what the node sent with addresses that nobody knows the controller gets some "
-    "copies.",
+    "Drops what policy denied. The controller gets rate-limited copies of packets that the node sent from unknown "
+    "addresses.",
     _REGISTERS | _names(oxm.ETH_TYPE),
     (),
     "drop",
@@ -246,12 +245,12 @@ TABLES_BY_NUMBER = {table.number: table for table in TABLES}
 TABLES_BY_NAME = {table.name: table for table in TABLES}
 TABLE_NAMES = {table.number: table.name for table in TABLES}
 
-# These are only looked up by resubmit, and what they do not match is done where that came from.
+# Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
 TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
 
 
 def check_flow(flow: Flow) -> Flow:
-    """The flow itself, when the declaration allows it; raises PipelineError with the table's name otherwise."""
+    """The flow itself, where the declaration allows it. Raises PipelineError with the table's name."""
     targets = [flow.goto] if flow.goto is not None else []
     for action in flow.actions:
         if isinstance(action, Ct | Resubmit) and action.table is not None:

@@ -160,7 +160,7 @@ def _check_length(action: CheckLength) -> bytes:
     if place.width != 1:
         raise CodecError(f"a length cannot be told in {place.width} bits")
     return _CHECK.pack(
-        _EXPERIMENTER, _CHECK.size, NICIRA, _CHECK_LARGER, action.most, place.start, oxm_number(place.register)
+        _EXPERIMENTER, _CHECK.size, NICIRA, _CHECK_LARGER, action.limit, place.start, oxm_number(place.register)
     )
 
 

@@ -19,7 +19,7 @@ from itertools import cycle, islice
 import pytest
 
 from flows.openflow import match_fields as oxm
-from flows.pipeline.pod_limits import SCTP_MOST_OF_POD, Limit, Rates
+from flows.pipeline.pod_limits import MAX_SCTP_OF_POD, Limit, Rates
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import ETHER, Packet, split
 from tests.helpers.lab.policies import policies
@@ -241,13 +241,13 @@ def test_associations_of_one_pod_leave_room_for_others(lab: Lab) -> None:
     opened = (
         encode(packet(lab, FLOODER, OTHER, proto=oxm.IP_PROTO_SCTP, sport=n, dport=7)) for n in range(1024, 60000)
     )
-    while len(learned()) < SCTP_MOST_OF_POD:
+    while len(learned()) < MAX_SCTP_OF_POD:
         paced(lab, FLOODER, islice(opened, 500), 20)
     paced(lab, FLOODER, islice(opened, 500), 20)
     until(lambda: bool(learned()))
-    assert len(learned()) == SCTP_MOST_OF_POD
+    assert len(learned()) == MAX_SCTP_OF_POD
     put(lab, VICTIM, [encode(packet(lab, VICTIM, OTHER, proto=oxm.IP_PROTO_SCTP, sport=9, dport=7))])
-    until(lambda: len(learned()) == SCTP_MOST_OF_POD + 1)
+    until(lambda: len(learned()) == MAX_SCTP_OF_POD + 1)
 
 
 def test_an_honest_pod_opens_as_many_as_it_likes(lab: Lab) -> None:
