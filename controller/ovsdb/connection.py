@@ -37,12 +37,13 @@ import structlog
 
 from controller.ovsdb.barriers import BarrierRequest, Barriers
 from controller.ovsdb.contents_size import ContentsSize
+from controller.ovsdb.controller_planner import BridgeConfig
 from controller.ovsdb.database import Database
 from controller.ovsdb.poller import WakeablePoller
 from controller.ovsdb.replica import Replica
 from controller.ovsdb.rows import DatabaseIdentity, RowReader, database_identity
 from controller.ovsdb.session import FramedSession
-from controller.ovsdb.writer import BridgeConfig, BridgeWriter
+from controller.ovsdb.writer import BridgeWriter
 from controller.peers.backoff import Backoff
 from controller.peers.limits import OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget

@@ -27,12 +27,12 @@ from controller.ovsdb import bridge_settings
 from controller.ovsdb.barriers import BarrierRequest
 from controller.ovsdb.connection import ContentsBounds, DatabaseConnection
 from controller.ovsdb.connection_status import ConnectionStatus, away_status, connection_status
+from controller.ovsdb.controller_planner import BridgeConfig
 from controller.ovsdb.database import Database
 from controller.ovsdb.listener import OvsdbListener
 from controller.ovsdb.rows import DatabaseIdentity
 from controller.ovsdb.session import FramedSession, MessageBounds
 from controller.ovsdb.targets import absolute_remote
-from controller.ovsdb.writer import BridgeConfig
 from controller.peers.connection_limiter import AcceptedConnection, ConnectionLimiter, TooManyConnections
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget

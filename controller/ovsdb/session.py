@@ -79,7 +79,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self._selecting = ""
         self.rows: list[Any] | None = None  # the answer to the last `select`
         self._count = 0
-        self.answered: list[str] = []
+        self.echo_replies: list[str] = []
         super().__init__(reconnect, rpc, remotes)
 
     @classmethod
@@ -190,7 +190,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self.force_reconnect()
 
     def send_echo(self) -> str:
-        """Send an echo of our own; its id goes into `answered` once the answer came, after all that came before."""
+        """Send an echo of our own; its id goes into `echo_replies` once the answer came, after all that came before."""
         self._count += 1
         request = ovs.jsonrpc.Message.create_request("echo", [])
         request.id = f"headgate-{self._count}"
@@ -227,7 +227,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         if message.id not in self._asked:
             return message
         self._asked.discard(message.id)
-        self.answered.append(message.id)
+        self.echo_replies.append(message.id)
         return None
 
     def _checked(self, message: Any) -> Any:

@@ -36,7 +36,7 @@ def controller_target(listen: tuple[str, int], local: str, method: str = "tcp") 
     return format_address(method, host, port)
 
 
-def leads_to(target: str, ours: str, listen: tuple[str, int]) -> bool:
+def is_this_controller(target: str, ours: str, listen: tuple[str, int]) -> bool:
     """Whether an operator's Controller `target` is this controller: the same as `ours`, or one of our addresses.
 
     False also stands for "cannot be told", as with host names and translated addresses.

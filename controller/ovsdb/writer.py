@@ -1,6 +1,7 @@
-"""Carrying out, on one connection, what `settings` plans: one transaction at a time, none where nothing differs.
+"""Writes to one OVSDB what `bridge_settings` and `controller_planner` plan: one transaction at a time, none without a
+difference.
 
-Which bridges are ours is the configuration's word, when a controller counts as ours is `settings`'s.
+What to write must not be decided here.
 """
 
 from __future__ import annotations
@@ -8,76 +9,29 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import ovs.db.idl
 import structlog
 
-from controller.config.addresses import canonical_address
 from controller.ovsdb import bridge_settings
+from controller.ovsdb.controller_planner import BridgeConfig, ControllerPlanner
 from controller.ovsdb.database import Database
-from controller.ovsdb.rows import datapath_id, optional_value, owned_rows, valid_map, valid_text
-from controller.ovsdb.targets import controller_target, leads_to
-from controller.peers.backoff import Backoff
-from controller.status import away_reasons
+from controller.ovsdb.rows import datapath_id, owned_rows, valid_text
+from controller.ovsdb.settings_rows import read_controller_status, read_settings
 
 log = structlog.get_logger(__name__)
 INTERFACE_BATCH = 1000  # Interfaces in one transaction
-WRITE_PAUSE = 1.0  # seconds between two writes to the same bridge's settings, should someone else keep undoing them
-WRITE_PAUSE_AFTER_ERROR = 10.0
-SESSION_POLL_SECONDS = 0.25  # seconds between looks for an OpenFlow session
-EXPECTED_SESSION_SECONDS = 3.0  # seconds without a session after which it is asked why
-FIRST_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE = (
-    2.0,
-    60.0,
-)  # seconds before we write again where somebody else has written over it
-
-
-@dataclass(frozen=True)
-class BridgeConfig:
-    """What all connections are told: the bridges owned, table names, the OpenFlow listener and who is connected there.
-
-    `method` is how to reach that listener, tcp or ssl.
-    `connected` is asked with a datapath id, from any thread: the number of its session, 0 if it has none. Without
-    `openflow` no Controller is ever written.
-    """
-
-    bridges: frozenset[str]
-    tables: Mapping[int, str] = field(default_factory=dict)
-    openflow: tuple[str, int] | None = None
-    connected: Callable[[int], int] = lambda dpid: 0
-    grace: float = bridge_settings.CONTROLLER_GRACE
-    method: str = "tcp"
-
-
-class ControllerStatus(NamedTuple):
-    """What OVSDB knows of a Controller's connection beyond what is monitored."""
-
-    target: str
-    connected: bool
-    state: str
-    error: str
-
-
-@dataclass
-class WatchedControllers:
-    """A bridge whose Controllers are all the operator's, by names that do not say where they lead.
-
-    `session` was up when these targets came: one that ends with the targets before proves nothing. `believed` is when
-    there was reason last to believe that one of them leads here.
-    """
-
-    targets: frozenset[str]
-    session: int
-    since: float
-    believed: float
+WRITE_PAUSE = 1.0  # seconds between two writes to the settings of one bridge, in case another writer reverts them
+WRITE_PAUSE_AFTER_ERROR = 10.0  # seconds
+_INTERFACES = ""  # the key of a transaction with marks of Interfaces; others have the bridge's name
 
 
 @dataclass
 class PendingWrite:
-    """The transaction that is on its way, and what to do when it is through; `key` is what it is about."""
+    """A transaction without a reply so far. `key` is the bridge's name, or _INTERFACES; `done` is called on success."""
 
     transaction: Any
     key: str
@@ -85,52 +39,57 @@ class PendingWrite:
 
 
 class BridgeWriter:
-    """Writes to one replica's database. It belongs to the thread that runs the replica."""
+    """Writes to one replica's database. It belongs to the thread that runs the replica.
+
+    `error` is that of the last transaction, empty after success. `notes` are for the operator. `away` has the away
+    reason of each bridge whose switch has no session.
+    """
 
     def __init__(self, config: BridgeConfig, replica: Any, local_address: Callable[[], str | None]) -> None:
         self._config = config
         self._replica = replica
         self._local_address = local_address
-        self._sent: PendingWrite | None = None
-        self._not_before: dict[str, float] = {}
-        self._watched: dict[str, WatchedControllers] = {}
-        self._backoff: Backoff[str] = Backoff(FIRST_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE, MAX_OVERWRITE_PAUSE)
-        self._ours: dict[str, str] = {}  # the target that stands in our own Controller by our hand, by its uuid
-        self._controller_status: dict[str, ControllerStatus] = {}
-        self.session_missing = False  # whether a switch that should have called has not
+        self._planner = ControllerPlanner(config)
+        self._pending: PendingWrite | None = None
+        self._not_before: dict[str, float] = {}  # time.monotonic() of the next write, by key
         self.error = ""
         self.notes: tuple[str, ...] = ()
-        self.away: dict[str, str] = {}  # the word for each bridge whose switch has no session
+        self.away: dict[str, str] = {}
+
+    @property
+    def session_missing(self) -> bool:
+        """Whether a switch had no OpenFlow session at the last turn."""
+        return self._planner.session_missing
 
     @property
     def is_write_done(self) -> bool:
-        """Whether a transaction has ended and the next turn will say so."""
+        """Whether the pending transaction has ended; the next turn handles it."""
         incomplete = ovs.db.idl.Transaction.INCOMPLETE
-        return self._sent is not None and self._sent.transaction.commit() != incomplete
+        return self._pending is not None and self._pending.transaction.commit() != incomplete
 
     def turn(self, owner: object, database: Database) -> float | None:
-        """Send what is due. Returns in how many seconds to come again even if nothing changes; None if never."""
-        if self._sent is not None and not self._finish(self._sent):
+        """Send what is due. Returns the seconds until the next turn if nothing changes before; None if never."""
+        if self._pending is not None and not self._finish(self._pending):
             return None
-        self._sent = None
+        self._pending = None
         now = time.monotonic()
-        delays = [delay for delay in (self._installed(now, owner, database), self._settings(now)) if delay is not None]
-        return min(delays, default=None)
+        delays = [self._write_marks(now, owner, database), self._write_settings(now)]
+        return min((delay for delay in delays if delay is not None), default=None)
 
-    def _finish(self, sent: PendingWrite) -> bool:
-        """Whether the transaction has ended; if so, draw the consequences."""
-        status = sent.transaction.commit()
+    def _finish(self, write: PendingWrite) -> bool:
+        """Handle the reply to the transaction. False while there is none."""
+        status = write.transaction.commit()
         if status == ovs.db.idl.Transaction.INCOMPLETE:
             return False
         if status in (ovs.db.idl.Transaction.SUCCESS, ovs.db.idl.Transaction.UNCHANGED):
-            self._not_before[sent.key] = time.monotonic() + (0.0 if sent.key == "" else WRITE_PAUSE)
+            self._not_before[write.key] = time.monotonic() + (0.0 if write.key == _INTERFACES else WRITE_PAUSE)
             self.error = ""
-            sent.done()
+            write.done()
         else:
             hard = status == ovs.db.idl.Transaction.ERROR
-            self._not_before[sent.key] = time.monotonic() + (WRITE_PAUSE_AFTER_ERROR if hard else WRITE_PAUSE)
-            self.error = f"transaction failed: {valid_text(sent.transaction.get_error())[:500]}"
-            log.warning("ovsdb write failed", about=sent.key or "interfaces", error=self.error)
+            self._not_before[write.key] = time.monotonic() + (WRITE_PAUSE_AFTER_ERROR if hard else WRITE_PAUSE)
+            self.error = f"transaction failed: {valid_text(write.transaction.get_error())[:500]}"
+            log.warning("ovsdb write failed", about=write.key or "interfaces", error=self.error)
         return True
 
     def _send(self, key: str, operations: Sequence[bridge_settings.Operation], done: Callable[[], None]) -> None:
@@ -139,48 +98,48 @@ class BridgeWriter:
         for operation in operations:
             transaction.add_op(operation)
         transaction.commit()
-        self._sent = PendingWrite(transaction, key, done)
+        self._pending = PendingWrite(transaction, key, done)
 
-    def _resting(self, key: str, now: float) -> float | None:
+    def _pause_left(self, key: str, now: float) -> float | None:
         left = self._not_before.get(key, 0.0) - now
         return left if left > 0 else None
 
-    def _installed(self, now: float, owner: object, database: Database) -> float | None:
-        """Write the flags that the database waits for, or say that they stand already."""
+    def _write_marks(self, now: float, owner: object, database: Database) -> float | None:
+        """Write queued marks of Interfaces, or report those that the rows have already."""
         asked = database.queued_marks(INTERFACE_BATCH)
         if not asked or database.owner is not owner:
             return None
-        rest = self._resting("", now)
-        if rest is None:
+        pause = self._pause_left(_INTERFACES, now)
+        if pause is None:
             rows = self._replica.tables["Interface"].rows
             found = {text: row for text in asked if (row := _row(rows, text)) is not None}
-            standing = {text: asked[text] for text in found}
-            operations = bridge_settings.plan_installed_marks(
-                {text: row.external_ids for text, row in found.items()}, asked
-            )
+            written = {text: asked[text] for text in found}
+            ids = {text: row.external_ids for text, row in found.items()}
+            operations = bridge_settings.plan_installed_marks(ids, asked)
             if operations:
-                self._send("", operations, partial(database.marks_written, owner, asked, standing))
+                self._send(_INTERFACES, operations, partial(database.marks_written, owner, asked, written))
                 return None
-            database.marks_written(owner, asked, standing)
-            rest = 0.0  # there may be more
-        return rest
+            database.marks_written(owner, asked, written)
+            pause = 0.0  # there may be more than one batch
+        return pause
 
-    def _settings(self, now: float) -> float | None:
+    def _write_settings(self, now: float) -> float | None:
+        """Write the settings of one bridge that differ; update `notes` and `away` of all."""
         delays: list[float] = []
         notes: list[str] = []
-        words: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         rows = owned_rows(self._replica.tables, self._config.bridges)
-        self.session_missing = False
+        self._planner.session_missing = False
         for name, row in rows.items():
             bridge = read_settings(row, self._replica.tables)
             operations = bridge_settings.plan_bridge(bridge, self._config.tables)
-            plan = self._controller(now, bridge, datapath_id(row))
+            plan = self._planner.plan(now, bridge, datapath_id(row), self._local_address())
             operations.extend(plan.operations)
-            words[valid_text(row.name)] = plan.away
+            reasons[valid_text(row.name)] = plan.away
             notes.extend(filter(None, (bridge_settings.hidden_flows_note(bridge), *plan.notes)))
             delay = plan.again
-            if operations and self._sent is None:
-                delay = self._resting(name, now)
+            if operations and self._pending is None:
+                delay = self._pause_left(name, now)
                 if delay is None:
                     log.info("setting up bridge", bridge=name, operations=len(operations))
                     self._send(name, operations, lambda: None)
@@ -190,88 +149,13 @@ class BridgeWriter:
             if note not in self.notes:
                 log.warning(note)
         self.notes = tuple(notes)
-        self.away = {name: word for name, word in words.items() if word}
-        for uuid_ in self._watched.keys() - {str(row.uuid) for row in rows.values()}:
-            del self._watched[uuid_]
+        self.away = {name: reason for name, reason in reasons.items() if reason}
+        self._planner.keep_only([str(row.uuid) for row in rows.values()])
         return min(delays, default=None)
 
-    def _controller(self, now: float, bridge: bridge_settings.BridgeSettings, dpid: int) -> ControllerPlan:
-        """What the Controllers need, seconds to the next look while that may change by itself, and what to tell."""
-        listen, local = self._config.openflow, self._local_address()
-        if listen is None or local is None:
-            return ControllerPlan()
-        target = controller_target(listen, canonical_address(local) if local else "", self._config.method)
-        leads = partial(leads_to, ours=target, listen=listen)
-        session = self._config.connected(dpid) if dpid else 0
-        rival = "" if session else self._rival(bridge, target, leads)
-        if rival:
-            return ControllerPlan(again=1.0, notes=(rival,), away=away_reasons.RIVAL)
-        theirs = [row for row in bridge.controllers if not row.ours]
-        add, again = False, None
-        if theirs and len(theirs) == len(bridge.controllers) and not any(leads(row.target) for row in theirs):
-            add = self._leads_elsewhere(now, bridge, session if dpid else None)
-            again = None if add else SESSION_POLL_SECONDS
-        else:
-            self._watched.pop(bridge.uuid, None)
-        operations = bridge_settings.plan_controller(bridge, target, leads, add)
-        if operations and (wait := self._backoff.left(bridge.uuid, now)):
-            return ControllerPlan(again=wait, away="" if session else away_reasons.RIVAL)
-        self._note_ours(now, bridge, target)
-        if session or not dpid:
-            return ControllerPlan(operations, again)
-        word = away_reasons.reason_of_controllers(
-            bridge.controllers, lambda it: it == target or leads(it), self._last_error
-        )
-        return ControllerPlan(operations, min(again or 1.0, 1.0), self._why_away(now, bridge, target), word)
-
-    def _last_error(self, controller: str) -> str:
-        status = self._controller_status.get(controller)
-        return status.error if status is not None and not status.connected else ""
-
-    def _leads_elsewhere(self, now: float, bridge: bridge_settings.BridgeSettings, session: int | None) -> bool:
-        """Whether the operator's Controllers have had their chance to show that one of them leads here.
-
-        The switch's session shows it, unless it was there before these targets were and may be about to end. It shows
-        it for as long as it lasts, and no longer. `session` is None while the switch has no datapath id.
-        """
-        targets = frozenset(row.target for row in bridge.controllers)
-        watched = self._watched.get(bridge.uuid)
-        if watched is None or watched.targets != targets:
-            watched = self._watched[bridge.uuid] = WatchedControllers(targets, session or 0, now, now)
-        if session is None or (session and (session != watched.session or now - watched.since >= self._config.grace)):
-            watched.believed = now
-        tried = [self._controller_status.get(row.uuid) for row in bridge.controllers]
-        failed = all(one is not None and one.error and not one.connected for one in tried)
-        patience = (
-            self._config.grace
-            if failed
-            else bridge_settings.controller_patience(bridge.controllers, self._config.grace)
-        )
-        return now - watched.believed >= patience
-
-    def _rival(self, bridge: bridge_settings.BridgeSettings, target: str, leads: Callable[[str], bool]) -> str:
-        """What to tell of another Headgate whose Controller row the switch follows at this moment; else empty."""
-        for row in bridge.controllers:
-            if row.ours and row.connected and row.target != target and not leads(row.target):
-                return (
-                    f"bridge {bridge.name}: another Headgate at {row.target} writes this bridge; only one may serve it"
-                )
-        return ""
-
-    def _note_ours(self, now: float, bridge: bridge_settings.BridgeSettings, target: str) -> None:
-        """Wait longer each time that somebody else has written over the target that we wrote."""
-        for row in bridge.controllers:
-            if not row.ours:
-                continue
-            if self._ours.get(bridge.uuid) == target != row.target:
-                self._backoff.failed(bridge.uuid, now)
-            self._ours[bridge.uuid] = row.target
-
     def rival(self) -> str:
-        """What to tell while another Headgate has the database's lock."""
-        listen, local = self._config.openflow, self._local_address()
-        here = canonical_address(local) if local else ""
-        own = controller_target(listen, here, self._config.method) if listen else ""
+        """A note on the other Headgate that holds the database's lock."""
+        own = self._config.target(self._local_address() or "")
         found = sorted(
             row.target
             for bridge in owned_rows(self._replica.tables, self._config.bridges).values()
@@ -279,95 +163,11 @@ class BridgeWriter:
             if row.ours and row.target != own
         )
         where = f" at {found[0]}" if found else ""
-        return f"another Headgate{where} writes this bridge; only one may serve it, so this one keeps away"
+        return f"another Headgate{where} writes this bridge; only one may serve it, so this one does not write it"
 
     def status_received(self, rows: list[Any]) -> None:
-        """What OVSDB says of its Controllers, in answer to a question of ours."""
-        self._controller_status = dict(filter(None, map(_attempt, rows)))
-
-    def _why_away(self, now: float, bridge: bridge_settings.BridgeSettings, target: str) -> tuple[str, ...]:
-        """What to tell of a switch without a session: where its Controllers lead, how that failed, how to mend it."""
-        self.session_missing = True
-        if not self._controller_status:
-            return ()
-        found = []
-        for row in sorted(bridge.controllers, key=lambda row: row.target):
-            status = self._controller_status.get(row.uuid)
-            how = "connected" if row.connected else (status.error if status is not None else "") or "not connected"
-            found.append(f"{row.target} ({how})")
-        note = (
-            f"bridge {bridge.name}: the switch has no OpenFlow session here; its controllers: "
-            f"{', '.join(found) or 'none'}; Headgate listens at {target}; if that is where it shall lead: "
-            f"ovs-vsctl set-controller {bridge.name} {target}"
-        )
-        return (note,)
-
-
-@dataclass(frozen=True)
-class ControllerPlan:
-    """What a bridge's Controllers need, in how many seconds to look again, what to tell, and the word for a switch that
-    has no session."""
-
-    operations: list[bridge_settings.Operation] = field(default_factory=list)
-    again: float | None = None
-    notes: tuple[str, ...] = ()
-    away: str = ""
-
-
-def _attempt(row: Any) -> tuple[str, ControllerStatus] | None:
-    """A row of the answer to a `select`, by its uuid; None for what is none."""
-    try:
-        status = dict(row["status"][1])
-        connected = row["is_connected"] is True
-        texts_ = (
-            valid_text(row["target"]),
-            valid_text(status.get("state", "")),
-            valid_text(status.get("last_error", "")),
-        )
-        return str(row["_uuid"][1]), ControllerStatus(texts_[0][:200], connected, texts_[1][:50], texts_[2][:200])
-    except (TypeError, ValueError, KeyError, IndexError):
-        return None
-
-
-def read_settings(row: Any, tables: Mapping[str, Any]) -> bridge_settings.BridgeSettings:
-    """What stands in the database for this Bridge row."""
-    used: dict[object, int] = {}
-    for bridge in tables["Bridge"].rows.values():
-        for table in bridge.flow_tables.values():
-            used[table.uuid] = used.get(table.uuid, 0) + 1
-    return bridge_settings.BridgeSettings(
-        uuid=str(row.uuid),
-        name=valid_text(row.name),
-        fail_mode=valid_text(optional_value(row.fail_mode) or ""),
-        protocols=frozenset(valid_text(protocol) for protocol in row.protocols),
-        tables={
-            number: bridge_settings.FlowTableRow(
-                str(table.uuid), valid_text(optional_value(table.name) or ""), used.get(table.uuid, 0) > 1
-            )
-            for number, table in row.flow_tables.items()
-        },
-        controllers=tuple(_controller_row(controller) for controller in row.controller),
-        in_band_managers=tuple(
-            valid_text(manager.target) for manager in tables["Manager"].rows.values() if _is_in_band(manager)
-        ),
-        in_band_disabled=row.other_config.get("disable-in-band") == "true",
-    )
-
-
-def _controller_row(row: Any) -> bridge_settings.ControllerRow:
-    key, value = bridge_settings.CONTROLLER_EXTERNAL_ID
-    return bridge_settings.ControllerRow(
-        uuid=str(row.uuid),
-        target=valid_text(row.target),
-        ours=valid_map(row.external_ids).get(key) == value,
-        connected=bool(row.is_connected),
-        in_band=_is_in_band(row),
-        max_backoff=optional_value(row.max_backoff) or bridge_settings.DEFAULT_MAX_BACKOFF,
-    )
-
-
-def _is_in_band(row: Any) -> bool:
-    return bool(optional_value(row.connection_mode) != "out-of-band")  # empty means in-band
+        """The reply to a query of Controller.status."""
+        self._planner.status = read_controller_status(rows)
 
 
 def _row(rows: Mapping[Any, Any], text: str) -> Any:

@@ -13,7 +13,7 @@ from controller.config.addresses import canonical_address
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.bridge_settings import BridgeSettings, ControllerRow, FlowTableRow
 from controller.ovsdb.json_stream import JsonStreamError, MessageSplitter
-from controller.ovsdb.targets import absolute_remote, controller_target, leads_to
+from controller.ovsdb.targets import absolute_remote, controller_target, is_this_controller
 from controller.peers.limits import OvsdbLimits
 
 
@@ -57,13 +57,13 @@ def test_targets() -> None:
 
 def test_which_targets_lead_here() -> None:
     ours, listen = "tcp:127.0.0.1:6653", ("0.0.0.0", 6653)
-    assert leads_to("tcp:127.0.0.1:6653", ours, listen)
-    assert leads_to("tcp:127.0.0.1", ours, listen)
-    assert leads_to("tcp:[FD00::0:1]:6653", "tcp:[fd00::1]:6653", ("fd00::1", 6653))
-    assert leads_to("ssl:127.0.0.1:6653", ours.replace("tcp", "ssl"), listen)
+    assert is_this_controller("tcp:127.0.0.1:6653", ours, listen)
+    assert is_this_controller("tcp:127.0.0.1", ours, listen)
+    assert is_this_controller("tcp:[FD00::0:1]:6653", "tcp:[fd00::1]:6653", ("fd00::1", 6653))
+    assert is_this_controller("ssl:127.0.0.1:6653", ours.replace("tcp", "ssl"), listen)
     for other in ("tcp:192.0.2.1:6653", "tcp:127.0.0.1:6633", "ssl:127.0.0.1:6653", "ptcp:6653", "tcp:localhost:6653",
                   "tcp:", "tcp:[x]:1", "tcp:127.0.0.2:6653", "tcp:0.0.0.0:6653", "\udfff"):  # fmt: skip
-        assert not leads_to(other, ours, listen), other
+        assert not is_this_controller(other, ours, listen), other
 
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
