@@ -1,7 +1,7 @@
-"""The cache mark of one switch: which of its flows are there, and those of the next (see `flows.render.cache_marks`).
+"""The cache mark of one switch: which mark's flows it has, and which those of the next bundle are.
 
-A mark belongs to no desired state: it is right whatever number it has, and moves with every bundle that changes flows.
-No input or output here.
+A mark is not among the desired flows: any number is right, and it changes with every bundle that changes flows. Why
+there are marks, see `flows.render.cache_marks`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from flows.plan.encoder import FlowEncoder
 from flows.render.cache_marks import MARK_COUNT, mark_flows
 from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowKey, wire_flow
 
-Flows = Mapping[FlowKey, Body]
+MarkFlows = Mapping[FlowKey, Body]
 
 
 class CacheMarks:
-    """The flows of all marks, as a switch dumps them."""
+    """The flows of all marks, encoded. All switches share them."""
 
     def __init__(self, encoder: FlowEncoder) -> None:
-        self.flows: tuple[Flows, ...] = tuple(
+        self.flows: tuple[MarkFlows, ...] = tuple(
             dict(map(encoder.flow, mark_flows(number))) for number in range(MARK_COUNT)
         )
         self.number_of = {key: number for number, flows in enumerate(self.flows) for key in flows}
@@ -28,15 +28,15 @@ class CacheMarks:
 
 @dataclass(slots=True)
 class MarkLedger:
-    """What is known of one switch's mark. `needed` says whether it shall have one."""
+    """One switch's mark. `needed` says whether it should have one, `there` are the mark's flows that it has."""
 
     marks: CacheMarks | None = None
     needed: bool = False
-    there: Flows = field(default_factory=dict)
+    there: MarkFlows = field(default_factory=dict)
     number: int = -1  # of the mark that was sent last, or found there
 
     def take(self, flows: Mapping[FlowKey, Body | None]) -> Mapping[FlowKey, Body | None]:
-        """Of the flows that a dump found, those that are no marks; the others are noted."""
+        """Note the marks among the flows of a dump; returns the other flows."""
         self.there = {}
         if self.marks is None:
             return flows
@@ -48,8 +48,8 @@ class MarkLedger:
         return {key: body for key, body in flows.items() if key not in self.there}
 
     def next(self, changes: FlowChanges) -> FlowChanges:
-        """What to change beside these changes, in the same bundle."""
-        came: Flows = {}
+        """The changes of the mark that go into the same bundle as these changes."""
+        came: MarkFlows = {}
         if self.marks is not None and self.needed and changes:
             self.number = (self.number + 1) % MARK_COUNT
             came = self.marks.flows[self.number]
@@ -59,6 +59,6 @@ class MarkLedger:
         return FlowChanges(tuple(wire_flow(key, body) for key, body in came.items()), (), gone)
 
     def done(self, changes: FlowChanges) -> None:
-        """The switch has made these changes."""
+        """The switch has committed these changes of the mark."""
         if changes and self.marks is not None:
             self.there = self.marks.flows[self.number] if changes.adds else {}

@@ -1,8 +1,12 @@
-"""Which ports of one switch send mostly what conntrack calls invalid, told from what its dumps count.
+"""Which ports of one switch send mostly packets that conntrack calls invalid, from the counters of its dumps.
 
-A few odd packets are no sign: late segments of connections that have ended come from any pod. What a port sends is
-weighed over a window that ends with a verdict. No input or output here.
-See `controller.status.invalid_packets` for the words.
+A few invalid packets mean nothing: any pod sends late segments of connections that have ended. So packets are counted
+over a window, which ends when enough were sent for a finding, good or bad. `controller.status.invalid_packets` puts it
+into words.
+
+Example. A port sent 4 packets in one minute, all invalid: no finding yet. In the next it sent 8 more, 7 of them
+invalid: 11 of 12, which is many (MANY_INVALID) and most. The finding stays until a later window has enough valid
+packets (MANY_VALID), or is too old (WINDOW_SECONDS).
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ from flows.wire.values import Body, FlowCounters, FlowKey
 # resolver far more; of broken packets a sound stack sends none.
 MANY_BROKEN, MANY_INVALID = 5, 10
 MANY_VALID = 5  # and more than the invalid ones: all is well again
-# A window without a verdict ends after this time, and what was told of the port with it.
+# A window without a finding ends after this time, and with it the finding of the one before.
 WINDOW_SECONDS = 300.0
-# What a flow has counted before it was seen first is only of now where the flow is not older than this.
+# What a flow counted before it was seen first belongs to the window only where the flow is not older than this.
 FRESH_SECONDS = 90
 _COUNTED_TABLES = frozenset({CLASSIFY.number, INVALID.number})  # a key begins with its table
 _KIND = COOKIE_PREFIX << COOKIE_PREFIX_SHIFT - COOKIE_KIND_SHIFT
@@ -63,7 +67,7 @@ NO_PACKETS = SentPackets()
 
 
 class InvalidFinding(NamedTuple):
-    """What a window said of a port: most of what it sent was invalid, and why."""
+    """Most of what a port sent in a window was invalid: why, and the packets."""
 
     reason: InvalidReason
     sent: SentPackets
@@ -71,18 +75,18 @@ class InvalidFinding(NamedTuple):
 
 @dataclass(slots=True)
 class _Port:
-    """`who` are the flows that admit what the port sends; with others it is another pod's."""
+    """`admission` are the keys of the flows that admit packets of the port's pod; with others it has another pod."""
 
-    who: frozenset[FlowKey]
+    admission: frozenset[FlowKey]
     since: float
     window: SentPackets = NO_PACKETS
     total: SentPackets = NO_PACKETS
-    told: InvalidFinding | None = None
+    finding: InvalidFinding | None = None
 
 
 @dataclass(slots=True)
 class InvalidLedger:
-    """By ofport what its pod sent. Costs what the ports of one bridge do, and forgets those that are gone."""
+    """What pods sent, by ofport. Ports without flows are forgotten."""
 
     _ports: dict[int, _Port] = field(default_factory=dict)
     _last: dict[FlowKey, FlowCounters] = field(default_factory=dict)
@@ -90,26 +94,25 @@ class InvalidLedger:
     _went: set[int] = field(default_factory=set)
 
     def finding(self, ofport: int) -> InvalidFinding | None:
-        """What is to be said of a port now, if anything."""
+        """The finding about a port; None when it sends what it should, or too little to say."""
         port = self._ports.get(ofport)
-        return port.told if port is not None else None
+        return port.finding if port is not None else None
 
     def total(self, ofport: int) -> SentPackets:
-        """What the port's flows have counted in all."""
+        """All packets that the port's flows have counted."""
         port = self._ports.get(ofport)
         return port.total if port is not None else NO_PACKETS
 
-    def take_news(self) -> tuple[list[int], list[int]]:
-        """The ports that have begun to send mostly invalid packets since the last call, and those that have ceased."""
+    def take_changes(self) -> tuple[list[int], list[int]]:
+        """The ports that got a finding since the last call, and those that lost it."""
         came, went = sorted(self._came), sorted(self._went)
         self._came, self._went = set(), set()
         return came, went
 
     def dumped(self, counters: Mapping[FlowKey, FlowCounters], desired: Mapping[FlowKey, Body], now: float) -> None:
-        """The switch has said what its flows counted. Only those that are desired count: what else there is may be any
-        number."""
+        """The counters of a dump. Only those of desired flows are used: other flows may have any cookie."""
         last, self._last = self._last, {}
-        who: dict[int, set[FlowKey]] = {}
+        admission: dict[int, set[FlowKey]] = {}
         came: dict[int, SentPackets] = {}
         total: dict[int, SentPackets] = {}
         for key, seen in counters.items():
@@ -121,43 +124,43 @@ class InvalidLedger:
                 continue
             ofport = body.cookie & COOKIE_NUMBER_MASK
             if kind is CookieKind.SENT:
-                who.setdefault(ofport, set()).add(key)
+                admission.setdefault(ofport, set()).add(key)
             self._last[key] = seen
-            came[ofport] = came.get(ofport, NO_PACKETS).plus(_sent(kind, _more(last.get(key), seen)))
-            total[ofport] = total.get(ofport, NO_PACKETS).plus(_sent(kind, seen.packets))
+            came[ofport] = came.get(ofport, NO_PACKETS).plus(_as_sent(kind, _growth(last.get(key), seen)))
+            total[ofport] = total.get(ofport, NO_PACKETS).plus(_as_sent(kind, seen.packets))
         for ofport in self._ports.keys() - total.keys():
             self._drop(ofport)
         for ofport, more in came.items():
-            self._weigh(ofport, frozenset(who.get(ofport, ())), more, now).total = total[ofport]
+            self._add(ofport, frozenset(admission.get(ofport, ())), more, now).total = total[ofport]
 
-    def _weigh(self, ofport: int, who: frozenset[FlowKey], more: SentPackets, now: float) -> _Port:
+    def _add(self, ofport: int, admission: frozenset[FlowKey], more: SentPackets, now: float) -> _Port:
         port = self._ports.get(ofport)
-        if port is not None and port.who != who:
+        if port is not None and port.admission != admission:
             self._drop(ofport)
-            port, more = None, NO_PACKETS  # what the pod before it sent may be among it
+            port, more = None, NO_PACKETS  # some of it may be the packets of the pod before
         if port is None:
-            port = self._ports[ofport] = _Port(who, now)
+            port = self._ports[ofport] = _Port(admission, now)
         port.window = window = port.window.plus(more)
         many = window.broken >= MANY_BROKEN or window.invalid >= MANY_INVALID
         valid = max(0, window.all - window.invalid)
         if many and window.invalid >= valid:
             reason = InvalidReason.BROKEN if window.broken >= MANY_BROKEN else InvalidReason.CONNECTION
-            self._say(ofport, port, InvalidFinding(reason, window), now)
+            self._end_window(ofport, port, InvalidFinding(reason, window), now)
         elif (valid >= MANY_VALID and valid > window.invalid) or now - port.since >= WINDOW_SECONDS:
-            self._say(ofport, port, None, now)
+            self._end_window(ofport, port, None, now)
         return port
 
-    def _say(self, ofport: int, port: _Port, told: InvalidFinding | None, now: float) -> None:
-        """A window ends so, and the next one begins."""
-        self._note(ofport, port.told is not None, told is not None)
-        port.told, port.window, port.since = told, NO_PACKETS, now
+    def _end_window(self, ofport: int, port: _Port, finding: InvalidFinding | None, now: float) -> None:
+        """A window ends with this finding, or without one, and the next begins."""
+        self._note_change(ofport, port.finding is not None, finding is not None)
+        port.finding, port.window, port.since = finding, NO_PACKETS, now
 
     def _drop(self, ofport: int) -> None:
         port = self._ports.pop(ofport, None)
         if port is not None:
-            self._note(ofport, port.told is not None, False)
+            self._note_change(ofport, port.finding is not None, False)
 
-    def _note(self, ofport: int, before: bool, after: bool) -> None:
+    def _note_change(self, ofport: int, before: bool, after: bool) -> None:
         if before == after:
             return
         into, back = (self._came, self._went) if after else (self._went, self._came)
@@ -167,14 +170,14 @@ class InvalidLedger:
             into.add(ofport)
 
 
-def _sent(kind: CookieKind, packets: int) -> SentPackets:
+def _as_sent(kind: CookieKind, packets: int) -> SentPackets:
     if kind is CookieKind.SENT:
         return SentPackets(packets)
     return SentPackets(0, packets) if kind is CookieKind.INVALID else SentPackets(0, 0, packets)
 
 
-def _more(last: FlowCounters | None, now: FlowCounters) -> int:
-    """What a flow has counted since it was seen last; one that is younger, or counts less, has begun anew."""
+def _growth(last: FlowCounters | None, now: FlowCounters) -> int:
+    """What a flow has counted since it was seen last. One that is younger or counts less was made again since."""
     if last is None:
         return now.packets if now.duration <= FRESH_SECONDS else 0
     if now.duration < last.duration or now.packets < last.packets:

@@ -1,7 +1,10 @@
-"""The meters of one switch: which the flows that it shall have refer to, which are there, and what that leaves to do.
+"""The meters of one switch: those that its desired flows refer to, those that it has, and the difference.
 
-Meters are compared like flows, with what the switch says of itself. Only those whose numbers are ours are looked at.
-How they are asked for and sent stands in `controller.openflow.meter_messages`. No input or output here.
+Meters are compared like flows, with what the switch reports. Meters with numbers that are not Headgate's are left
+alone. The messages are in `controller.openflow.meter_messages`. No input or output here.
+
+Example. The first desired flow with meter 9 comes: `references` has 9, and `changes` adds the meter before the bundle.
+When the last such flow goes, `changes` deletes it after the bundle.
 """
 
 from __future__ import annotations
@@ -19,15 +22,15 @@ _HEAD = struct.pack("!HH", 6, _METER.size)
 
 
 class MeterCounters(NamedTuple):
-    """What a meter dropped. `duration` is in seconds since it was made."""
+    """How many packets a meter dropped. `duration` is the age of the meter in seconds."""
 
     packets: int
     duration: int
 
 
 class MeterReport(NamedTuple):
-    """What a switch says of its meters: how many there can be, and of ours what they let pass (None: something that we
-    would not make) and what they dropped."""
+    """The meters of a switch: how many it can have, and of Headgate's the band (None for one that Headgate would not
+    make) and the packets dropped, by number."""
 
     most: int
     there: Mapping[int, MeterBand | None]
@@ -35,7 +38,7 @@ class MeterReport(NamedTuple):
 
 
 class MeterChanges(NamedTuple):
-    """What to do about meters: before the bundle whose flows refer to them, and (`deletes`) after it."""
+    """Changes of meters: adds and modifies before the bundle whose flows refer to them, deletes after it."""
 
     adds: Mapping[int, MeterBand]
     modifies: Mapping[int, MeterBand]
@@ -49,30 +52,33 @@ NO_METER_CHANGES = MeterChanges({}, {}, ())
 
 
 def meter_of(instructions: bytes) -> int | None:
-    """The number of the meter that a flow's packets pass, if there is one."""
+    """The number of the meter in a flow's encoded instructions; None without one."""
     return int(_METER.unpack_from(instructions)[2]) if instructions[:4] == _HEAD else None
 
 
 @dataclass(slots=True)
 class MeterLedger:
-    """`references` counts the desired flows that refer to a meter. `refused` says why the switch has to do without."""
+    """`references` counts the desired flows by meter. `refused` is why the switch cannot have meters, else "".
+
+    `most` is how many it can have, None before the first dump.
+    """
 
     rates: Rates = NO_RATES
     references: dict[int, int] = field(default_factory=dict)
     there: dict[int, MeterBand | None] = field(default_factory=dict)
     dropped: Mapping[int, MeterCounters] = field(default_factory=dict)
-    most: int | None = None  # None before the switch has said it
+    most: int | None = None
     refused: str = ""
-    _open: set[int] = field(default_factory=set)  # meters that may not be as they shall be
+    _dirty: set[int] = field(default_factory=set)  # meters that may differ from the desired ones
 
     def restart(self, bodies: Iterable[bytes]) -> None:
-        """The desired flows are all others now: these are their instructions."""
-        self._open.update(self.references)
+        """All desired flows are new: these are their instructions."""
+        self._dirty.update(self.references)
         self.references.clear()
         self.follow((instructions, 1) for instructions in bodies)
 
     def forget(self) -> None:
-        """A new session: what the switch refused it may take now."""
+        """A new session: the switch may accept meters now."""
         self.refused = ""
 
     def follow(self, bodies: Iterable[tuple[bytes, int]]) -> None:
@@ -85,15 +91,15 @@ class MeterLedger:
                     self.references[number] = count
                 else:
                     self.references.pop(number, None)
-                self._open.add(number)
+                self._dirty.add(number)
 
     def dumped(self, report: MeterReport | None) -> None:
-        """The switch has said what it has; None where it would not say, which is as good as no meters."""
+        """The switch has these meters; None where it refuses to report meters, which counts as none."""
         report = report or MeterReport(0, {}, {})
         self.most = report.most
         self.there = dict(report.there)
         self.dropped = report.dropped
-        self._open = self.references.keys() | self.there.keys()
+        self._dirty = self.references.keys() | self.there.keys()
 
     @property
     def kinds(self) -> tuple[Limit, ...]:
@@ -102,19 +108,19 @@ class MeterLedger:
 
     @property
     def problem(self) -> str:
-        """Why limits do not hold that should; "" when they do, or before it is known."""
+        """Why the configured limits are not enforced; "" when they are, or before the first dump."""
         if not self.rates.metered or self.most is None or self.kinds:
             return ""
         why = self.refused or "the switch has no meters"
         return f"{why}: new connections and fragments of pods are not limited here"
 
     def changes(self) -> MeterChanges:
-        """What is missing, different, or of no use any more."""
+        """What makes the meters the desired ones."""
         adds: dict[int, MeterBand] = {}
         modifies: dict[int, MeterBand] = {}
         deletes: list[int] = []
-        for number in sorted(self._open):
-            band = self._wanted(number)
+        for number in sorted(self._dirty):
+            band = self._desired_band(number)
             if band is None:
                 if number in self.there:
                     deletes.append(number)
@@ -122,15 +128,15 @@ class MeterLedger:
             elif number not in self.there or self.there[number] != band:
                 (modifies if number in self.there else adds)[number] = band
                 continue
-            self._open.discard(number)
+            self._dirty.discard(number)
         return MeterChanges(adds, modifies, tuple(deletes)) if adds or modifies or deletes else NO_METER_CHANGES
 
-    def _wanted(self, number: int) -> MeterBand | None:
+    def _desired_band(self, number: int) -> MeterBand | None:
         found = read_meter(number)
         return self.rates.band(found[0]) if found and number in self.references else None
 
     def done(self, changes: MeterChanges) -> None:
-        """The switch has taken these."""
+        """The switch has made these changes."""
         self.there.update(changes.adds)
         self.there.update(changes.modifies)
         for number in changes.deletes:

@@ -31,7 +31,7 @@ def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersC
     plan = core.world.plan_of(name)
     pods = {one.ofport: str(one.pod) for one in plan.binding.pods} if plan else {}
     found = []
-    for began, ofports in zip((True, False), switch.invalid.take_news(), strict=True):
+    for began, ofports in zip((True, False), switch.invalid.take_changes(), strict=True):
         if ofports:
             named = [pods.get(ofport, f"port {ofport}") for ofport in ofports]
             more = [f"and {len(named) - MAX_SENDERS_NAMED} more"] if len(named) > MAX_SENDERS_NAMED else []

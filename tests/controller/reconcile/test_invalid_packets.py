@@ -105,7 +105,7 @@ def test_who_comes_to_a_port_is_not_told_what_the_one_before_sent() -> None:
     bench.send(PORT, Step(broken=100), b"b")
     bench.dump()
     assert bench.ledger.finding(PORT) is None
-    assert bench.ledger.take_news() == ([], [])  # it came and went between two looks
+    assert bench.ledger.take_changes() == ([], [])  # it came and went between two looks
 
 
 def test_a_flow_that_has_counted_for_long_when_it_is_first_seen_says_nothing_of_now() -> None:
@@ -127,12 +127,12 @@ def test_a_switch_that_counts_anew_is_believed() -> None:
 def test_ports_that_go_are_forgotten_and_flows_of_other_tables_do_not_count() -> None:
     bench = Bench()
     assert bench.step(Step(broken=20)) is not None
-    assert bench.ledger.take_news() == ([PORT], [])
+    assert bench.ledger.take_changes() == ([PORT], [])
     bench.counts.clear()
     bench.flow(STATE.number, b"x", CookieKind.BROKEN, PORT, 100)
     bench.dump()
     assert (bench.ledger.finding(PORT), bench.ledger.total(PORT)) == (None, SentPackets())
-    assert bench.ledger.take_news() == ([], [PORT])
+    assert bench.ledger.take_changes() == ([], [PORT])
 
 
 STEPS = st.builds(Step, st.integers(0, 12), st.integers(0, 12), st.integers(0, 8))
@@ -149,7 +149,7 @@ def test_ports_are_told_each_by_what_it_sent_alone_and_each_change_is_news_once(
         both.send(9, there)
         told = both.step(here, seconds=seconds)
         assert told == alone.step(here, seconds=seconds)
-        came, went = both.ledger.take_news()
+        came, went = both.ledger.take_changes()
         assert not standing & set(came)
         assert set(went) <= standing
         standing = (standing | set(came)) - set(went)
