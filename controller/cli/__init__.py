@@ -1,7 +1,8 @@
-"""The command `headgate`: its global options, its commands by name, and what an error looks like.
+"""The command `headgate`: its global options, its subcommands by name, and how errors are printed.
 
-A command's own file is imported only when it is used, so that help answers at once and nothing that the concurrency hub
-must come before is loaded early. What a command does stands in its file.
+The module of a subcommand is imported only when the subcommand is used: help is fast, and nothing is imported before
+the concurrency hub is installed. `bench` is named by a string, so that `controller` does not import the package
+`bench`. What a subcommand does belongs in its own module.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ INTERRUPTED = 130  # what a shell reports for SIGINT
 
 
 class CommandEntry(NamedTuple):
-    """Where a command stands (module and attribute) and what it does in a few words."""
+    """Where a command is defined (module and attribute), and its summary for help."""
 
     module: str
     attribute: str
@@ -32,45 +33,47 @@ class CommandEntry(NamedTuple):
 COMMANDS = {
     "run": CommandEntry("controller.cli.run", "run", "Run the controller beside your switches."),
     "status": CommandEntry(
-        "controller.cli.status", "status", "Show how it is and what is wrong, or wait until all is realized."
+        "controller.cli.status",
+        "status",
+        "Show the controller's state and problems, or wait until everything is realized.",
     ),
-    "pod": CommandEntry(
-        "controller.cli.pod", "pod", "Show everything about one pod: who isolates it, which rules it has."
-    ),
+    "pod": CommandEntry("controller.cli.pod", "pod", "Show everything about one pod: its port, isolation and rules."),
     "policy": CommandEntry(
-        "controller.cli.policy", "policy", "Show everything about one policy: subjects, peers, hits."
+        "controller.cli.policy", "policy", "Show everything about one policy: subjects, peers and hits."
     ),
     "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "lab": CommandEntry(
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."
     ),
     "demo": CommandEntry("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
-    "pki": CommandEntry("controller.cli.pki", "pki", "Make the certificates for TLS where there is no CA yet."),
+    "pki": CommandEntry("controller.cli.pki", "pki", "Make certificates for TLS, if you have no CA yet."),
     "bench": CommandEntry("bench.cli", "bench", "Measure what Headgate costs on this machine."),
     "completion": CommandEntry(
-        "controller.cli.completion", "completion", "Print what makes a shell complete headgate's commands."
+        "controller.cli.completion", "completion", "Print a shell script that completes headgate's commands."
     ),
     "support-bundle": CommandEntry(
-        "controller.cli.support", "support_bundle", "Put what others need to help you into one file, without secrets."
+        "controller.cli.support",
+        "support_bundle",
+        "Collect status, flows, logs and versions in one file, without secrets.",
     ),
     "version": CommandEntry("controller.cli.version", "version", "Show the version."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and loads one when it is asked for."""
+    """A group that lists its commands without importing them, and imports one when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which a newcomer meets them."""
+        """The names, in the order of COMMANDS."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
+        """Import the command of that name; None if there is none."""
         found = COMMANDS.get(cmd_name)
         if found is None:
             return None
         command: click.Command = getattr(importlib.import_module(found.module), found.attribute)
-        if ctx.resilient_parsing:  # a shell completes
+        if ctx.resilient_parsing:  # the shell completes a command line
             from controller.cli.completion import with_names
 
             return with_names(command)
@@ -79,26 +82,26 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one is answered with those there are, without loading any."""
+        """Find the command. The error for an unknown one lists all names, without importing any."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin so, without loading any, and the options."""
+        """The names that begin with `incomplete`, without importing any; or the options."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         found = [(name, command.summary) for name, command in COMMANDS.items() if name.startswith(incomplete)]
         return [CompletionItem(name, help=summary) for name, summary in found]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without loading any."""
+        """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _: click.Parameter, requested: bool) -> None:
+    if requested and not ctx.resilient_parsing:
         from controller.base.version import version
 
         click.echo(f"headgate {version()}")
@@ -109,7 +112,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 1 not realized, or failed; 2 wrong usage; 3 no answer from the controller; "
+    epilog="Exit codes: 0 success; 1 failed, or not realized; 2 wrong usage; 3 the controller does not answer; "
     "130 interrupted.",
 )
 @server_option
@@ -121,10 +124,10 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def headgate(ctx: click.Context, server: str | None, lab: str | None) -> None:
     """Enforce Kubernetes network policy in Open vSwitch.
 
-    One controller beside any number of switches: it reads pods and policies, finds the pods' ports by OVSDB, and keeps
-    the right flows on every switch by OpenFlow.
+    One controller for any number of switches. It reads pods and policies from the Kubernetes API or from manifests,
+    finds the pods' ports through OVSDB, and keeps the flows of every switch up to date through OpenFlow.
 
-    New here? `headgate demo` shows it on real packets; `headgate lab up` builds a lab to play in.
+    New here? `headgate demo` shows it on real packets; `headgate lab up` builds a lab to try policies in.
     """
     ctx.obj = server or DEFAULT_SERVER
     remember_choice(ctx, server, lab)
@@ -134,7 +137,7 @@ def headgate(ctx: click.Context, server: str | None, lab: str | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors are one line on standard error."""
+    """Run the command line and return its exit code. An error is one line on standard error."""
     quiet_libraries()
     try:
         code = headgate.main(args=argv, prog_name="headgate", standalone_mode=False)
@@ -143,25 +146,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "headgate"
-        return _complain(f"{error.format_message().rstrip('.')}; see `{where} --help`", error.exit_code)
+        return _print_error(f"{error.format_message().rstrip('.')}; see `{where} --help`", error.exit_code)
     except click.ClickException as error:
-        return _complain(error.format_message(), error.exit_code)
+        return _print_error(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _complain("interrupted", INTERRUPTED)
+        return _print_error("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else EXIT_OK
 
 
 def quiet_libraries() -> None:
-    """Keep libraries' warnings of what they will change off the terminal, unless Python was asked for warnings.
+    """Hide deprecation warnings of libraries, unless Python was started with warning options.
 
-    They are for those who develop Headgate; nobody who runs it can do anything about them.
+    They are for developers of Headgate; an operator cannot do anything about them.
     """
     if not sys.warnoptions:
         for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", kind)
 
 
-def _complain(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     click.echo(f"headgate: {message}", err=True)
     return code
 

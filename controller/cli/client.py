@@ -1,4 +1,4 @@
-"""Asking a running controller: HTTP requests, their failures in words, and the answers as the values of `views`."""
+"""HTTP client of a running controller: its answers as values of `controller.status`, its failures as CommandFailure."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SUPPORT = TypeAdapter(SupportView)
 
 
 class Busy(CommandFailure):
-    """The controller answers, but cannot say this now."""
+    """The controller answers 503: it cannot give this answer now."""
 
 
 class ControllerClient:
-    """A controller by its URL, which has `patience` seconds to answer. Every request is a connection of its own."""
+    """A controller by its URL, with `patience` seconds to answer. Every request opens a connection of its own."""
 
     def __init__(self, url: str, patience: float = CONTROLLER_ANSWER_SECONDS) -> None:
         self._patience = patience
@@ -39,31 +39,31 @@ class ControllerClient:
         self._headers: Mapping[str, str] = {}  # of the last answer
 
     def status(self) -> StatusView:
-        """GET /status. Raises Failure."""
-        return self._ask(_STATUS, "GET", "/status", {})
+        """GET /status. Raises CommandFailure."""
+        return self._call(_STATUS, "GET", "/status", {})
 
-    def flows(self, **wanted: str | None) -> FlowsAnswer:
-        """GET /flows of a node, pod or policy. Raises Failure."""
-        flows = self._ask(_FLOWS, "GET", "/flows", {name: value for name, value in wanted.items() if value})
+    def flows(self, **selected: str | None) -> FlowsAnswer:
+        """GET /flows of a node, pod or policy. Raises CommandFailure."""
+        flows = self._call(_FLOWS, "GET", "/flows", {name: value for name, value in selected.items() if value})
         return FlowsAnswer(flows, _lines(self._headers.get("Headgate-Missing", "")))
 
     def pod(self, key: str) -> PodDetail:
-        """GET /pods/NAMESPACE/NAME. Raises Failure."""
-        return self._ask(_POD, "GET", f"/pods/{quote(key)}", {})
+        """GET /pods/NAMESPACE/NAME. Raises CommandFailure."""
+        return self._call(_POD, "GET", f"/pods/{quote(key)}", {})
 
     def policy(self, key: str) -> PolicyDetail:
-        """GET /policies/NAMESPACE/NAME. Raises Failure."""
-        return self._ask(_POLICY, "GET", f"/policies/{quote(key)}", {})
+        """GET /policies/NAMESPACE/NAME. Raises CommandFailure."""
+        return self._call(_POLICY, "GET", f"/policies/{quote(key)}", {})
 
     def support(self) -> SupportView:
-        """GET /support. Raises Failure."""
-        return self._ask(_SUPPORT, "GET", "/support", {})
+        """GET /support. Raises CommandFailure."""
+        return self._call(_SUPPORT, "GET", "/support", {})
 
     def wait(self, seconds: float) -> WaitResult:
-        """POST /wait: blocks until all is realized, or for so many seconds. Raises Failure."""
-        return self._ask(_WAIT, "POST", "/wait", {"timeout": f"{seconds:.3f}"}, seconds + CONTROLLER_ANSWER_SECONDS)
+        """POST /wait: block until everything is realized, or for `seconds`. Raises CommandFailure."""
+        return self._call(_WAIT, "POST", "/wait", {"timeout": f"{seconds:.3f}"}, seconds + CONTROLLER_ANSWER_SECONDS)
 
-    def _ask(
+    def _call(
         self,
         shape: TypeAdapter[T],
         method: str,
@@ -74,12 +74,14 @@ class ControllerClient:
         code, body = self._request(method, path, parameters, self._patience if seconds is None else seconds)
         if code != http.client.OK:
             error = Busy if code == http.client.SERVICE_UNAVAILABLE else CommandFailure
-            raise error(_reason(body) or f"{self.url}{path} answers {code}; is it the HTTP address of a Headgate?")
+            raise error(
+                _reason(body) or f"{self.url}{path} answers {code}; is it the HTTP address of a Headgate controller?"
+            )
         try:
             return shape.validate_json(body)
         except ValidationError:
             raise CommandFailure(
-                f"{self.url}{path} does not answer like this version of Headgate; is it the HTTP address of "
+                f"{self.url}{path} does not answer as this version of Headgate does; is it the HTTP address of "
                 f"`headgate run`?"
             ) from None
 
@@ -94,12 +96,14 @@ class ControllerClient:
             self._headers = dict(answer.headers.items())
             return answer.status, answer.read()
         except TimeoutError:
-            raise Unreachable(f"{self.url} gave no answer for {seconds:.0f} s; is it busy or stopped?") from None
+            raise Unreachable(
+                f"{self.url} gave no answer within {seconds:.0f} s; is it overloaded or stopped?"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Unreachable(
-                f"cannot reach the controller at {self.url} ({reason}); is `headgate run` up? Another address: "
-                f"--server URL, or --lab NAME"
+                f"cannot reach the controller at {self.url} ({reason}); is `headgate run` running there? "
+                f"Choose another controller with --server URL or --lab NAME"
             ) from None
         finally:
             connection.close()
@@ -118,7 +122,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _lines(header: str) -> tuple[str, ...]:
-    """A header that is a JSON list of texts; nothing for anything else."""
+    """Parse a header that is a JSON list of texts; empty for anything else."""
     try:
         found = json.loads(header) if header else []
     except ValueError:
@@ -127,7 +131,7 @@ def _lines(header: str) -> tuple[str, ...]:
 
 
 def _reason(body: bytes) -> str:
-    """The `error` of a JSON answer, else nothing."""
+    """The `error` of a JSON answer, "" if it has none."""
     try:
         answer = json.loads(body)
     except ValueError:

@@ -1,6 +1,6 @@
-"""`headgate completion`: completion for shells, with the names of nodes, pods and policies from the running controller.
+"""`headgate completion`: shell completion, with the names of nodes, pods and policies from the running controller.
 
-A shell that completes shows no errors and does not wait: where no controller answers soon there are no names.
+Completion shows no errors and does not wait: without a quick answer from the controller there are no names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "_HEADGATE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
-MAX_COMPLETIONS = 1000  # names; a shell that gets more only asks whether to show them all
+MAX_COMPLETIONS = 1000  # with more, a shell only asks whether to show them all
 
 
 def _nodes(view: StatusView) -> Iterable[str]:
@@ -39,44 +39,44 @@ NAMES: Mapping[str, Callable[[StatusView], Iterable[str]]] = {"node": _nodes, "p
 
 
 class CompletedName(click.types.StringParamType):
-    """The name of a node, a pod or a policy that the controller knows."""
+    """A parameter type that completes names of nodes, pods or policies of the controller."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so. Never raises, and never waits long."""
+        """The names that begin with `incomplete`. Never raises, and waits QUICK_SECONDS at most."""
         from controller.cli.client import ControllerClient
 
         try:
             view = ControllerClient(server_for_completion(ctx), QUICK_SECONDS).status()
             names = sorted({printable(name) for name in NAMES[self.kind](view) if name.startswith(incomplete)})
-        except Exception:  # noqa: BLE001  # whatever is wrong, an error on the line that is being typed helps nobody
+        except Exception:  # noqa: BLE001  # an error would be printed into the line that is being typed
             return []
         return [CompletionItem(name) for name in names[:MAX_COMPLETIONS] if name]
 
 
 def with_names(command: click.Command) -> click.Command:
-    """A command whose parameters called node, pod and policy are completed with the names there are."""
+    """Give the parameters `node`, `pod` and `policy` of a command completion of names."""
     for parameter in command.params:
         if parameter.name in NAMES and type(parameter.type) in (click.types.StringParamType, Namespaced):
             parameter.type = CompletedName(parameter.name)
     return command
 
 
-@click.command(short_help="Print what makes a shell complete headgate's commands.")
+@click.command(short_help="Print a shell script that completes headgate's commands.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete headgate's commands, options and names.
+    """Print a shell script that completes headgate's commands, options and names.
 
-    Names of nodes, pods and policies are asked of the running controller, those of a lab of the lab.
+    Names of nodes, pods and policies come from the running controller, those of a lab from the lab.
 
     \b
     For this shell only:
       source <(headgate completion bash)            also with zsh
       headgate completion fish | source
     \b
-    For all to come:
+    For all new shells:
       headgate completion bash >/etc/bash_completion.d/headgate
       headgate completion zsh >"${fpath[1]}/_headgate"
       headgate completion fish >~/.config/fish/completions/headgate.fish
@@ -87,5 +87,5 @@ def completion(shell: str) -> None:
     if found is None:
         raise click.BadParameter(f"there is no completion for {shell}")
     made = found(headgate, {}, "headgate", VARIABLE)
-    # Not source(): that starts bash to look at its version, and complains where there is none.
+    # Not source(): that runs bash to check its version, and fails where bash is not installed.
     click.echo(made.source_template % made.source_vars())

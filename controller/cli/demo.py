@@ -1,4 +1,4 @@
-"""`headgate demo`: the demonstration in `topology.demo`, as a command."""
+"""`headgate demo`: runs the demonstration of `topology.demo`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from controller.cli.lab.which_lab import lab_errors_as_failures
     type=click.Choice(["auto", "userspace", "kernel"]),
     default="auto",
     show_default=True,
-    help="Which of Open vSwitch's datapaths; auto takes the kernel's where it has the openvswitch module.",
+    help="The datapath of Open vSwitch; auto is the kernel's if the kernel has the openvswitch module.",
 )
 def demo(datapath: Any) -> None:
     """Watch a policy take effect on real packets, in about a minute.
 
-    Builds a lab of two nodes and four pods, shows who reaches whom, isolates a tenant, lets its frontend reach its
-    backend, shows what changed and the flows that did it, cuts a running connection by revoking the policy, and takes
-    everything down again. Needs root and Open vSwitch; touches nothing that it did not make.
+    The demo builds a lab of two nodes and four pods and probes which pods reach each other. It isolates a tenant,
+    allows its frontend to reach its backend, probes again, and shows the flows that do it. Then it interrupts a running
+    connection by deleting the policy, and resumes it. At the end it removes the lab. Needs root and Open vSwitch;
+    changes nothing outside the lab.
     """
     from rich.console import Console
 
@@ -32,6 +33,6 @@ def demo(datapath: Any) -> None:
     console = Console(highlight=False)
     with lab_errors_as_failures():
         good = run_demo(datapath, console)
-    console.print("\nThat was Headgate." if good else "\n[bold red]Something did not come out as it should.[/bold red]")
+    console.print("\nThat was Headgate." if good else "\n[bold red]A step did not come out as expected.[/bold red]")
     if not good:
         click.get_current_context().exit(EXIT_FAILED)

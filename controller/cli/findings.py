@@ -72,7 +72,7 @@ def _state(one: SwitchView) -> str:
     away = [name for name, there in (("OVSDB", one.ovsdb_connected), ("OpenFlow", one.openflow_connected)) if not there]
     if away:
         return f"{' and '.join(away)} away"
-    return "" if one.in_sync else "not in sync: its flows are not yet what they shall be"
+    return "" if one.in_sync else "not realized: its flows are not the desired ones yet"
 
 
 def policy_reason(one: PolicyView) -> str:
@@ -82,7 +82,7 @@ def policy_reason(one: PolicyView) -> str:
 
 def pod_reason(one: PodView) -> str:
     """What is wrong with a pod, "" if nothing."""
-    return one.reason or ("" if one.installed else "the policy of its port is not yet in force")
+    return one.reason or ("" if one.installed else "the flows of its port are not realized yet")
 
 
 def dropped_by_limits(one: PodView) -> str:

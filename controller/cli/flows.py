@@ -1,4 +1,4 @@
-"""`headgate flows`: the flows that stand on the switches now, with what they are for and their counters."""
+"""`headgate flows`: the actual flows of the switches, with their purpose and counters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from controller.cli.which_controller import controller_options
 from controller.status.model import FlowView
 from flows.pipeline.tables import TABLE_NAMES
 
-MAX_OWNERS_SHOWN = 3  # of the rules or policies that share one flow; -o json has all
-FOREIGN_KIND = "foreign"  # the kind of flows that are not ours
-# What decides stands first, in the order in which a packet meets it; then the way there and on; discovery last.
+MAX_OWNERS_SHOWN = 3  # rules or policies of one flow that are shown; -o json has all
+FOREIGN_KIND = "foreign"  # the kind of foreign flows
+# Tables that decide come first, in the order in which a packet passes them; then all others; discovery last.
 DECIDING_TABLES = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state", "invalid")
 DISCOVERY_TABLES = ("nd_guard", "neighbor", "flood")
 DISCOVERY_MATCHES = ("arp", "icmp6")
@@ -29,11 +29,11 @@ DISCOVERY_MATCHES = ("arp", "icmp6")
     "--policy",
     metavar="NAMESPACE/NAME",
     type=Namespaced(),
-    help="Only flows that this policy takes part in: its rules, and what its isolation denies.",
+    help="Only flows of this policy: its rules, and the isolation of its subjects.",
 )
 @click.option("--table", metavar="NAME", help="Only this table of the pipeline, by name or number.")
-@click.option("--denied", is_flag=True, help="Only flows that count what isolation denied.")
-@click.option("--nonzero", is_flag=True, help="Only flows that have seen a packet.")
+@click.option("--denied", is_flag=True, help="Only flows that deny packets because of isolation.")
+@click.option("--nonzero", is_flag=True, help="Only flows that packets have matched.")
 @click.option("--foreign", is_flag=True, help="Only flows that are not Headgate's.")
 @controller_options
 def flows(
@@ -46,10 +46,10 @@ def flows(
     table: str | None,
     **only: bool,
 ) -> None:
-    """Show the flows on the switches: what matches, what happens, for which pod, policy and rule, and how often.
+    """Show the flows on the switches: match, actions, counters, and the pod, policy and rule of each.
 
-    They are read from the switches at this moment. Matches and actions are in the syntax of ovs-ofctl. Foreign flows
-    come first, then what decides, and what only lets neighbors find each other last.
+    They are read from the switches now. Matches and actions have the syntax of ovs-ofctl. Foreign flows come first,
+    then the flows that decide about packets, then the others; neighbor discovery (ARP, ND) comes last.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def flows(
 
 
 def _table(text: str) -> int:
-    """A table of the pipeline by its name, any by its number."""
+    """The number of a table: by the name of a table of the pipeline, or any number below 255."""
     if text.isdecimal() and int(text) < 255:
         return int(text)
     numbers = {name: number for number, name in TABLE_NAMES.items()}
@@ -87,7 +87,7 @@ def _table(text: str) -> int:
 
 
 def show_flows(found: list[FlowView], wide: bool = False) -> None:
-    """Draw flows, a switch and a table of its pipeline at a time."""
+    """Print flows, grouped by switch and table of the pipeline."""
     page = OutputPage()
     if not found:
         page.line("No flows.")
@@ -107,7 +107,7 @@ RANK_TITLES = {RANK_FOREIGN: ": foreign flows", RANK_DISCOVERY: " (discovery)"}
 
 
 def _rank(one: FlowView) -> tuple[int, int]:
-    """How early a flow is shown: by what it does, then by its table."""
+    """Where a flow is shown: by what it does, then by its table."""
     if one.kind == FOREIGN_KIND:
         return RANK_FOREIGN, one.table
     if one.table_name in DECIDING_TABLES:
@@ -134,7 +134,7 @@ def _actions(one: FlowView) -> str:
 
 
 def purpose(one: FlowView) -> str:
-    """What a flow is there for, in a few words: its rules, else policies, its pods, and the note."""
+    """The purpose of a flow in a few words: its rules or else policies, its pods, and its note."""
     if one.rules:
         names = [f"rule {first_names(one.rules, MAX_OWNERS_SHOWN)}"]
     elif one.kind.startswith("deny_") and one.policies:

@@ -1,7 +1,7 @@
-"""Choosing the concurrency hub before the configuration can be read: eventlet has to come before pydantic is imported.
+"""Installs the concurrency hub before the configuration is loaded: eventlet must patch before pydantic is imported.
 
-Only the one option is looked for, in the sources of `settings` and with their precedence; whatever is wrong with them
-is left for `settings` to say.
+Reads only the option `hub`, from flags, environment and file with the precedence of `controller.config.load`, which
+reports all errors in them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ DEFAULT_HUB = "eventlet"
 
 
 def install_hub(arguments: Sequence[str], environment: Mapping[str, str]) -> str | None:
-    """Install the hub that flags, environment or file choose; returns its name, or None where it is none of HUBS."""
+    """Install the hub that flags, environment or file name. Returns its name, None if there is no such hub."""
     chosen = _flag(arguments, "--hub") or environment.get("HEADGATE_HUB", "").strip()
     file = _flag(arguments, "--config") or environment.get("HEADGATE_CONFIG", "")
     chosen = chosen or (_in_file(file) if file else "") or DEFAULT_HUB
     if chosen not in hub.HUBS:
         return None
-    # Addressed to those who choose a hub for new projects; os-ken has chosen, and the native one is there.
+    # Meant for projects that can choose: os-ken needs a hub, and Headgate offers the native one as well.
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     hub.install(chosen)
     return chosen
 
 
 def _flag(arguments: Sequence[str], flag: str) -> str:
-    """The last value that the flag is given."""
+    """The last value of the flag, "" without one."""
     found = ""
     for number, argument in enumerate(arguments):
         if argument.startswith(f"{flag}="):

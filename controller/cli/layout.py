@@ -1,7 +1,7 @@
-"""Laying out tables and lines in a width: text breaks between words, or between the terms of a match, and never inside.
+"""Lays out tables and lines in a given width. Text breaks between words, or between the terms of a match, only.
 
-A name, an address or a term that is wider than its place stays whole: what follows it goes to the next line. Pure
-functions over plain text; colours and the terminal are `output`'s.
+A name, an address or a term that is wider than its column stays whole; what follows it goes to the next line. Pure
+functions over plain text; see `output` for colours and the terminal.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 GAP = 2  # blanks between columns
-BELOW_INDENT = 4  # of what does not fit beside the rest of its row
-MIN_TEXT_WIDTH = 24  # a column of running text that would become narrower goes below its row
+BELOW_INDENT = 4  # of columns that are printed below their row
+MIN_TEXT_WIDTH = 24  # a text column that would be narrower is printed below its row
 _WORDS = re.compile(r"^ *[^ ]* *|[^ ]+ *")
 _OPEN, _CLOSE = "([{", ")]}"
-MAX_CELL_LINES = 4  # lines of running text beside short values; what would be taller goes below its row, too
+MAX_CELL_LINES = 4  # a text cell that would need more is printed below its row
 EMPTY_CELL = "-"
-FITTED_SHARE = 0.9  # the share of the rows that a column's width is for
+FITTED_SHARE = 0.9  # of the rows whose longest part fits into the column
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `breaks` says where its values may break: "words", "terms" (after commas, too), or "" for nowhere."""
+    """One column. `breaks` says where values may break: "words", "terms" (also after commas), or "" for nowhere."""
 
     name: str
     right: bool = False
@@ -33,7 +33,7 @@ class Column:
 
 
 class Piece(NamedTuple):
-    """A stretch of a line that belongs to one cell of the row (None for blanks and labels)."""
+    """A part of a line, with the index of its cell in the row (None for blanks and labels)."""
 
     text: str
     cell: int | None = None
@@ -43,7 +43,7 @@ Line = tuple[Piece, ...]
 
 
 class ColumnWidths(NamedTuple):
-    """The widths of the columns that stand beside each other; the columns after them go below their row."""
+    """The widths of the columns beside each other; further columns are printed below their row."""
 
     widths: tuple[int, ...]
 
@@ -53,7 +53,7 @@ class ColumnWidths(NamedTuple):
 
 
 def unbreakable_parts(text: str, breaks: str) -> list[str]:
-    """The parts between which a text may break, each with the blank that ends it. Joined they are the text."""
+    """The parts between which a text may break, each with its trailing blank. Joined they are the text."""
     if not breaks:
         return [text]
     if breaks == "words":
@@ -74,7 +74,7 @@ def unbreakable_parts(text: str, breaks: str) -> list[str]:
 
 
 def wrap(text: str, width: int, breaks: str = "words") -> list[str]:
-    """The lines of a text in `width`; only a part that cannot break is longer than that."""
+    """Break a text into lines of `width`; only an unbreakable part is longer."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]
@@ -86,12 +86,12 @@ def wrap(text: str, width: int, breaks: str = "words") -> list[str]:
 
 
 def rows_of(lines: Sequence[str], width: int) -> int:
-    """How many lines of a terminal these take: a longer one runs over."""
+    """The number of terminal lines that these lines take: one that is too long takes several."""
     return sum(max(1, -(-cell_len(line) // width)) for line in lines)
 
 
 def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> ColumnWidths:
-    """The widths in which the table fits, if there are any; else those in which most of it does."""
+    """The widths in which the table fits, or else as much of it as possible."""
     natural = [max([len(column.name), *(cell_len(row[n]) for row in rows)]) for n, column in enumerate(columns)]
     for kept in range(len(columns), 0, -1):
         room = width - GAP * (kept - 1)
@@ -104,21 +104,21 @@ def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width:
                 continue
             return ColumnWidths(tuple(found))
         if kept <= 2 or not any(column.breaks for column in columns[kept - 1 :]):
-            # Names alone: the longest stick out, and what follows them goes to the next line.
+            # Only unbreakable values: the longest exceed their column, and what follows goes to the next line.
             least = [len(column.name) for column in columns[:kept]]
             return ColumnWidths(tuple(_share(natural[:kept], least, max(room, sum(least)))))
     raise ValueError("a table has at least one column")
 
 
 def _floor(column: Column, n: int, rows: Sequence[Sequence[str]], natural: int) -> int:
-    """The narrowest that a column can be with hardly anything sticking out: a few long names decide nothing."""
+    """The least width in which FITTED_SHARE of the values fit: a few long names must not widen the column."""
     longest = sorted(max(cell_len(atom.rstrip()) for atom in unbreakable_parts(row[n], column.breaks)) for row in rows)
     usual = longest[int(FITTED_SHARE * (len(longest) - 1))]
     return min(natural, max(usual, len(column.name), MIN_TEXT_WIDTH if column.breaks else 0))
 
 
 def _share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Widths between `least` and `natural` that fill the room: all that are cut are cut to the same width."""
+    """Widths between `least` and `natural` that fill `room`: all shortened columns get the same width."""
     low, high = 0, max(natural)
     while low < high:
         middle = (low + high + 1) // 2
@@ -130,7 +130,7 @@ def _share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]
 
 
 def header(columns: Sequence[Column], found: ColumnWidths) -> str:
-    """The line of the columns' names."""
+    """The header line: the names of the columns."""
     cells = [_pad(column, column.name, width) for column, width in zip(columns, found.widths, strict=False)]
     return (" " * GAP).join(cells).rstrip()
 
@@ -141,7 +141,7 @@ def _pad(column: Column, text: str, width: int) -> str:
 
 
 def row_lines(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, width: int) -> Iterator[Line]:
-    """The lines of one row: the grid's columns beside each other, the rest below with their names."""
+    """The lines of one row: columns that have a width beside each other, the others below with their names."""
     yield from _beside(columns, row, found, width)
     for n in range(len(found.widths), len(columns)):
         if row[n] in ("", EMPTY_CELL):
@@ -161,7 +161,7 @@ def _beside(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, 
         texts = wrap(row[n], room, columns[n].breaks)
         start = _start(starts[n], max(map(cell_len, texts)), width)
         if n and ends[first] > start - GAP:
-            # What stands before sticks out into this column, or this one has to begin further left.
+            # The cell before exceeds its column, or this one has to begin further left.
             first = len(lines)
         for at, text in enumerate(texts, first):
             while len(lines) <= at:
@@ -175,7 +175,7 @@ def _beside(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, 
 
 
 def _start(usual: int, length: int, width: int) -> int:
-    """Where a value begins: in its column, or further left where it would run over the end of the line."""
+    """Where a value begins: in its column, or further left if it would exceed the line."""
     if usual + length <= width:
         return usual
     return min(usual, max(0, width - length))

@@ -1,4 +1,4 @@
-"""The argument NAMESPACE/NAME, and lists that are cut where they would fill the screen."""
+"""The argument NAMESPACE/NAME, and texts for lists of names and for counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-MAX_NAMES_SHOWN = 8  # of a list of names on a page for people; -o json has all that the controller tells
+MAX_NAMES_SHOWN = 8  # of a list of names in tables; -o json has all of them
 
 
 class Namespaced(click.ParamType[str]):
@@ -15,19 +15,19 @@ class Namespaced(click.ParamType[str]):
     name = "NAMESPACE/NAME"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text as it is. Fails unless it has both parts."""
+        """The text unchanged. Fails unless it has both parts."""
         if value.count("/") != 1 or value.startswith("/") or value.endswith("/"):
             self.fail(f"{value!r} is not of the form NAMESPACE/NAME", param, ctx)
         return value
 
 
 def first_names(names: Sequence[str], shown: int = MAX_NAMES_SHOWN, total: int | None = None) -> str:
-    """The first of many names, and how many there are besides."""
+    """The first `shown` names, and the number of the others."""
     total = len(names) if total is None else total
     first = ", ".join(names[:shown])
     return f"{first} and {total - shown:,} more" if total > shown else first
 
 
 def count_text(value: int | None) -> str:
-    """A count, "-" where nobody has said it."""
+    """A count as text, "-" if unknown."""
     return "-" if value is None else str(value)

@@ -1,5 +1,6 @@
-"""How the client commands draw: tables for terminals, whole lines for pipes, JSON for programs. No command's content
-stands here.
+"""Output of the client commands: tables for terminals, whole lines for pipes, JSON for programs.
+
+The contents of a command's output do not belong here.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import click
 
 from controller.base.printable import printable
 
-PIPED_WIDTH = 1_000_000  # nothing is cut or folded where no terminal is
+PIPED_WIDTH = 1_000_000  # nothing is broken when the output is no terminal
 SCREEN_LINES = 24
 GOOD, BAD, DIM, TITLE = "green", "bold red", "dim", "bold cyan"
 HUMAN, WIDE, JSON = "human", "wide", "json"
 
 
 class Styled(NamedTuple):
-    """Text in a style of rich."""
+    """Text with a style of rich."""
 
     text: str
     style: str
@@ -32,13 +33,15 @@ Row = tuple[Cell, ...]
 
 
 def output_option(function: Any) -> Any:
-    """The option `-o json` that all client commands share."""
+    """The option -o of commands that print tables or JSON."""
     return _output(function, [HUMAN, JSON], "Tables for people, or JSON for programs.")
 
 
 def wide_output_option(function: Any) -> Any:
-    """The same for commands whose tables have columns that few need."""
-    return _output(function, [HUMAN, WIDE, JSON], "Tables for people, the same with all columns, or JSON for programs.")
+    """The option -o of commands that also have wide tables."""
+    return _output(
+        function, [HUMAN, WIDE, JSON], "Tables for people, the same with all columns (wide), or JSON for programs."
+    )
 
 
 def _output(function: Any, choices: list[str], text: str) -> Any:
@@ -47,7 +50,7 @@ def _output(function: Any, choices: list[str], text: str) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """A dataclass, or a list of them, as indented JSON."""
+    """Print a dataclass, or a list of them, as indented JSON."""
     plain = [asdict(one) for one in value] if isinstance(value, list) else asdict(value)
     click.echo(json.dumps(plain, indent=2))
 
@@ -63,29 +66,29 @@ def dim(text: str) -> Styled:
 
 
 class OutputPage:
-    """Collects headed tables and lines, and prints them as fits where standard output leads to."""
+    """Prints tables and lines to standard output, as wide as the terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
-        # NO_COLOR and TERM are rich's to honour; the width is only known, and only matters, on a terminal.
+        # rich honours NO_COLOR and TERM. A width exists, and matters, on a terminal only.
         self._terminal = sys.stdout.isatty()
         self._console = Console(width=None if self._terminal else PIPED_WIDTH, highlight=False, soft_wrap=True)
         self._quiet = False
-        self.written = 0  # lines so far, as a terminal counts them
+        self.written = 0  # terminal lines so far
 
     @property
     def width(self) -> int:
-        """Columns there are; without a terminal more than any line needs."""
+        """The terminal's columns; PIPED_WIDTH without a terminal."""
         return self._console.width
 
     @property
     def height(self) -> int:
-        """Lines that a screen has; those of a usual terminal where there is none."""
+        """The terminal's lines, at least SCREEN_LINES."""
         return max(SCREEN_LINES, self._console.height) if self._terminal else SCREEN_LINES
 
     def begin(self) -> None:
-        """Begin anew: at the top of an empty screen, where there is one, else after a blank line."""
+        """Begin again: clear the terminal, or print a blank line if there is none."""
         if self._terminal:
             from rich.control import Control
 
@@ -95,7 +98,7 @@ class OutputPage:
         self.written = 0
 
     def sketch(self) -> OutputPage:
-        """A page of the same size that nobody sees, to learn how long something is."""
+        """A page of the same size that prints nothing, to measure how long something is."""
         found = OutputPage()
         found._quiet = True
         return found
@@ -105,7 +108,7 @@ class OutputPage:
         self._out([Styled(text, "")])
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line, broken between words where it is too long."""
+        """Print a line, broken between words if it is too long."""
         from controller.cli.layout import wrap
 
         text = printable(text)
@@ -119,22 +122,22 @@ class OutputPage:
     def table(
         self, title: str, columns: Sequence[str], rows: Iterable[Row], right: str = "", whole: str = "", terms: str = ""
     ) -> None:
-        """A headed table; nothing at all for no rows. Headers are capitals, as kubectl's are.
+        """Print a table with a title, nothing for no rows. Headers are capitals, as in kubectl.
 
-        Columns named in `right` (separated by spaces) are set flush right. Values break between words where there is no
-        room; those named in `whole` never break, those in `terms` after the commas between their terms, too.
+        `right`, `whole` and `terms` name columns, separated by spaces: flush right, never broken, also broken after
+        commas between terms. Other values break between words if they are too long.
         """
         from controller.cli.layout import Column, fit_columns, header, row_lines
 
         cells = [[cell if isinstance(cell, Styled) else Styled(cell, "") for cell in row] for row in rows]
         if not cells:
             return
-        told = {name: set(names.split()) for name, names in (("right", right), ("whole", whole), ("terms", terms))}
+        options = {name: set(names.split()) for name, names in (("right", right), ("whole", whole), ("terms", terms))}
         made = [
             Column(
                 name.upper(),
-                name in told["right"],
-                "" if name in told["whole"] | told["right"] else "terms" if name in told["terms"] else "words",
+                name in options["right"],
+                "" if name in options["whole"] | options["right"] else "terms" if name in options["terms"] else "words",
             )
             for name in columns
         ]
@@ -149,7 +152,7 @@ class OutputPage:
                 self._out([Styled(piece.text, "" if piece.cell is None else row[piece.cell].style) for piece in line])
 
     def _out(self, parts: Sequence[Styled]) -> None:
-        """Print one line as it is, without blanks at its end; the terminal may run it over, nothing else breaks it."""
+        """Print one line without trailing blanks; only the terminal may break it."""
         from rich.text import Text
 
         from controller.cli.layout import rows_of
@@ -167,7 +170,7 @@ class OutputPage:
 
 
 def seconds(value: float | None) -> str:
-    """A duration in words that fit a column: milliseconds below a second, then seconds, minutes, hours, days."""
+    """A duration (in seconds) as text for a column: `250 ms`, `3.2 s`, `5m12s`, `2h3m`, `4d7h`; "-" for None."""
     if value is None:
         return "-"
     if value < 1:

@@ -1,6 +1,6 @@
-"""`headgate pki`: a lab-grade CA, certificates for the controller and the switches, and what to type on a node.
+"""`headgate pki`: makes a CA for labs, certificates for controller and switches, and prints the commands for the nodes.
 
-How certificates are made is `controller.tls.pki`'s; here they are asked for and explained.
+See `controller.tls.pki` for how certificates are made.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ DAYS = 825
 ON_NODE = "/etc/openvswitch"
 CA_ON_NODE = f"{ON_NODE}/controller-cacert.pem"
 
-PKI_INTRO = """Make the certificates for TLS between Headgate and Open vSwitch, where there is no CA yet.
+PKI_INTRO = """Make certificates for TLS between Headgate and Open vSwitch, if you have no CA yet.
 
-Two commands are all it takes: `headgate pki init` once, on the controller's machine, and `headgate pki switch NAME` for
-each node. Both say what to do next.
+Run `headgate pki init` once on the controller's machine, then `headgate pki switch NAME` for each node. Both print the
+next steps.
 
-The folder is laid out as ovs-pki does it, and one made by ovs-pki serves `headgate run --pki-dir` as well. It holds all
-private keys, the CAs' own among them: keep it on one machine that you trust. There are no passphrases and no
-revocation; for more than a lab use the CA you have, and give its files to `headgate run`.
+The folder has the layout of ovs-pki; `headgate run --pki-dir` also takes a folder made by ovs-pki. It contains all
+private keys, those of the CAs included: keep it on one trusted machine. There are no passphrases and no revocation. In
+production, use your own CA and give its files to `headgate run`.
 
 \b
 Examples:
@@ -39,14 +39,14 @@ Examples:
 def _folder(command: click.decorators.FC) -> click.decorators.FC:
     return click.option(
         "--dir", "folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIR,
-        show_default=True, help="Where the certificates are.",
+        show_default=True, help="The folder of the certificates.",
     )(command)  # fmt: skip
 
 
 def _days(command: click.decorators.FC) -> click.decorators.FC:
     return click.option(
         "--days", metavar="DAYS", type=click.IntRange(1, 3650), default=DAYS, show_default=True,
-        help="For how long the certificate is valid.",
+        help="How long the certificate is valid.",
     )(command)  # fmt: skip
 
 
@@ -59,14 +59,14 @@ def pki() -> None:
 @_folder
 @click.option(
     "--name", "names", metavar="NAME", multiple=True,
-    help="Host name or address by which nodes know the controller; repeatable.  [default: this machine's name]",
+    help="Host name or address by which nodes reach the controller; repeatable.  [default: this machine's name]",
 )  # fmt: skip
 @_days
-@click.option("--renew", is_flag=True, help="Replace the controller's certificate by a new one; the CAs stay.")
+@click.option("--renew", is_flag=True, help="Replace the controller's certificate; keep the CAs.")
 def init(folder: Path, names: tuple[str, ...], days: int, renew: bool) -> None:
-    """Make the CAs, if they are not there, and the controller's certificate.
+    """Make the CAs, unless they exist, and the controller's certificate.
 
-    With --renew, a running controller takes the new certificate for its next connections, and those that stand go on.
+    After --renew a running controller uses the new certificate for new connections; existing ones continue.
     """
     from controller.tls.pki import PkiError
     from controller.tls.pki import init_pki as make
@@ -93,15 +93,15 @@ def init(folder: Path, names: tuple[str, ...], days: int, renew: bool) -> None:
 @_folder
 @click.option(
     "--controller", metavar="HOST", default=None,
-    help="How the node reaches the controller, for the commands that are shown.  [default: as in its certificate]",
+    help="The controller's host in the printed commands.  [default: the first name in its certificate]",
 )  # fmt: skip
 @click.option("--alias", "names", metavar="NAME", multiple=True, help="Another name in the certificate; repeatable.")
 @_days
-@click.option("--renew", is_flag=True, help="Replace the switch's certificate by a new one.")
+@click.option("--renew", is_flag=True, help="Replace the switch's certificate.")
 def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ...], days: int, renew: bool) -> None:
-    """Make the key and the certificate of the switch NAME, and say what to do with them.
+    """Make the key and the certificate of the switch NAME, and print the commands that install them.
 
-    NAME stands in the certificate, and is what `headgate run --allowed-switch NAME` lets in. Node names are good ones.
+    The certificate contains NAME; `headgate run --allowed-switch NAME` accepts it. Use the node's name.
     """
     from controller.tls.pki import CONTROLLER_CA, PkiError
     from controller.tls.pki import issue_switch_certificate as make
@@ -115,19 +115,19 @@ def switch(name: str, folder: Path, controller: str | None, names: tuple[str, ..
     host = f"[{host}]" if ":" in host else host
     key, certificate = f"{ON_NODE}/{name}-privkey.pem", f"{ON_NODE}/{name}-cert.pem"
     click.echo(
-        f"\nBring these to the node {name}, the key readable for nobody but Open vSwitch's user:\n"
+        f"\nCopy these files to the node {name}; only Open vSwitch's user may read the key:\n"
         f"  {pair.private_key} -> {key}\n"
         f"  {pair.certificate} -> {certificate}\n"
         f"  {folder / CONTROLLER_CA / 'cacert.pem'} -> {CA_ON_NODE}\n"
-        f"and there:\n"
+        f"Then run on the node:\n"
         f"  ovs-vsctl set-ssl {key} {certificate} {CA_ON_NODE}\n"
         f"  ovs-vsctl set-manager ssl:{host}:6640\n"
-        "Headgate sets the bridge's controller itself, once it has the manager.\n"
+        "Headgate then sets the bridge's controller through OVSDB.\n"
     )
 
 
 def _controller_name(folder: Path) -> str:
-    """The first name in the controller's certificate, if it is there."""
+    """The first name in the controller's certificate, "" if there is none."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 

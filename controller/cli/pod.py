@@ -1,4 +1,4 @@
-"""`headgate pod`: everything known of one pod."""
+"""`headgate pod`: prints everything known about one pod."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from controller.status.detail_model import IsolationView, PodDetail
 @click.argument("pod", metavar="NAMESPACE/NAME", type=Namespaced())
 @controller_options
 def pod(server: str, output: str, pod: str) -> None:
-    """Show everything known of one pod: its port, its addresses, which policies isolate it, and its rules with hits.
+    """Show everything about one pod: its port and addresses, the policies that isolate it, its rules and their hits.
 
-    Hits are read from its switch at this moment. A rule's hits are those of all pods on that switch that it is for.
+    Hits (packets) are read from the pod's switch now. They count all subjects of a rule on that switch, not this pod
+    alone.
 
     \b
     Examples:
@@ -35,12 +36,12 @@ def pod(server: str, output: str, pod: str) -> None:
 
 
 def show_pod(found: PodDetail, wide: bool = False) -> None:
-    """Draw what is known of a pod."""
+    """Print the details of a pod."""
     page = OutputPage()
     one = found.pod
-    state = "its policy is in force" if found.in_force else "its policy is NOT in force"
+    state = "realized" if found.in_force else "NOT realized"
     if found.host_network or found.finished:
-        state = "no policy concerns it"
+        state = "no policy applies to it"
     page.line(f"Pod {one.key}: {state}")
     if reason := "" if found.host_network or found.finished else pod_reason(one):
         page.line(f"  reason      {reason}")
@@ -63,7 +64,7 @@ def show_pod(found: PodDetail, wide: bool = False) -> None:
     ):
         page.line(f"  {label:<11} {value}")
     page.table(
-        "Isolation, and the packets that it denied",
+        "Isolation and denied packets",
         ("DIRECTION", "ISOLATED", "DENIED", "POLICIES"),
         [_isolation(one) for one in found.isolation],
         right="DENIED",

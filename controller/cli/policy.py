@@ -1,4 +1,4 @@
-"""`headgate policy`: everything known of one policy."""
+"""`headgate policy`: prints everything known about one policy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SHOWN_SWITCHES = 10
 @click.argument("policy", metavar="NAMESPACE/NAME", type=Namespaced())
 @controller_options
 def policy(server: str, output: str, policy: str) -> None:
-    """Show everything known of one policy: the pods that it selects, its rules with the peers they come to and with
-    hits, where it is in force, and why not.
+    """Show everything about one policy: the pods that it selects, its rules with their resolved peers and hits, and the
+    switches on which it is realized or why not.
 
-    Hits are read from the switches at this moment; where they are many, they are those of the last audit, a minute old
-    at most.
+    Hits (packets) are read from the switches now. With many switches they are those of the last audit, at most a minute
+    old.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def policy(server: str, output: str, policy: str) -> None:
 
 
 def show_policy(found: PolicyDetail, wide: bool = False) -> None:
-    """Draw what is known of a policy."""
+    """Print the details of a policy."""
     page = OutputPage()
     one = found.policy
     page.line(f"Policy {one.key}: {'realized' if one.realized else 'NOT realized'}")
@@ -47,32 +47,32 @@ def show_policy(found: PolicyDetail, wide: bool = False) -> None:
         page.line(f"  reason      {one.reason}")
     for note in one.notes:
         page.line(f"  note        {note}")
-    page.line(f"  isolates    {', '.join(one.isolates) or 'nobody'}")
+    page.line(f"  isolates    {', '.join(one.isolates) or 'nothing'}")
     page.line(f"  pods        {one.pods:,}")
     shown = len(found.switches) if wide else SHOWN_SWITCHES
-    # Those that lag behind first.
+    # Switches without the policy first.
     switches = sorted(found.switches, key=lambda switch: (switch.in_force, switch.node, switch.bridge))
     rows = [(s.node, s.bridge, str(s.pods), mark(s.in_force), s.reason or "-") for s in switches[:shown]]
-    page.table("Switches", ("NODE", "BRIDGE", "PODS", "IN FORCE", "REASON"), rows, right="PODS")
-    _more(page, len(switches) - shown)
+    page.table("Switches", ("NODE", "BRIDGE", "PODS", "REALIZED", "REASON"), rows, right="PODS")
+    _print_rest(page, len(switches) - shown)
     shown = len(found.subjects) if wide else SHOWN_SUBJECTS
     page.table(
-        "Pods that it selects",
+        "Subjects",
         ("POD", "NODE", "PORT"),
         [(s.pod, s.node or "-", s.port or "-") for s in found.subjects[:shown]],
         whole="POD NODE PORT",
     )
-    _more(page, one.pods - min(shown, len(found.subjects)))
+    _print_rest(page, one.pods - min(shown, len(found.subjects)))
     show_rules(page, "Rules", found.rules, wide)
     if found.left_out:
         page.line()
-        page.line("Rules that are not in force anywhere", "bold")
+        page.line("Rules that are realized nowhere", "bold")
         for text in found.left_out:
             page.line(f"  {text}")
     if found.note:
         page.line(f"Note: {found.note}")
 
 
-def _more(page: OutputPage, number: int) -> None:
+def _print_rest(page: OutputPage, number: int) -> None:
     if number > 0:
-        page.line(f"... and {number:,} more: -o wide, or -o json")
+        page.line(f"... and {number:,} more: see -o wide or -o json")

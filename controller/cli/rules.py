@@ -8,12 +8,12 @@ from controller.cli.names import MAX_NAMES_SHOWN, count_text, first_names
 from controller.cli.output import OutputPage, Row
 from controller.status.detail_model import PeerView, RuleView
 
-SHOWN_RULES = 3  # manifests that say the same rule
+SHOWN_RULES = 3  # names of one rule that are shown: several policies may have the same rule
 ALL = 1_000_000
 
 
 def show_rules(page: OutputPage, title: str, rules: Sequence[RuleView], wide: bool) -> None:
-    """Rules with what they let through and how often; with `wide` all peers, and bytes."""
+    """Print rules with their ports, peers and counters; all peers, and bytes, if `wide`."""
     columns = ("RULE", "PACKETS", *(("BYTES",) if wide else ()), "PORTS", "PEERS")
     rows = [_row(rule, wide) for rule in rules]
     page.table(title, columns, rows, right="PACKETS BYTES", whole="" if wide else "PORTS" * (not _many(rules)))

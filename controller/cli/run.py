@@ -1,6 +1,7 @@
-"""`headgate run`: the flags, made from the schema; the start and the end of the process.
+"""`headgate run`: flags made from the configuration's schema, and start and end of the process.
 
-What runs in between is the core's. The hub is installed before anything is imported that uses sockets or threads.
+The hub is installed before anything that uses sockets or threads is imported. See `controller.runtime.controller` for
+what runs in between.
 """
 
 from __future__ import annotations
@@ -27,20 +28,21 @@ if TYPE_CHECKING:
     from controller.metrics.registry import Metrics
     from controller.status.detail_model import DetailedStatusApi
 
-CONTROLLER_STOP_SECONDS = 3.0  # for connections to end in order
-KILL_SECONDS = 4.5  # after which the process ends as it is; SIGTERM is answered within 5 s
-KERNEL_KILL_SECONDS = 4.8  # after which the kernel ends it: the log may be a pipe that takes nothing
+CONTROLLER_STOP_SECONDS = 3.0  # for connections to close in order
+KILL_SECONDS = 4.5  # after SIGTERM, until the interpreter ends the process; it must end within 5 s
+KERNEL_KILL_SECONDS = 4.8  # until the kernel ends it: writing to the log may block
 FLUSH_SECONDS = 0.5  # for the last lines of the log
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 RUN_INTRO = """Run the controller beside your switches.
 
-Headgate reads Kubernetes objects, finds the pods' ports by OVSDB, and keeps the flows of every switch equal to
-what the policies say. On each switch it needs two things: that OVSDB can be reached (--ovsdb), or calls
-(--ovsdb-listen), and that the switch reaches --openflow-listen: Headgate sets the bridge's controller itself.
+Headgate reads Kubernetes objects, finds the pods' ports through OVSDB, and keeps the flows of every switch up to
+date with the policies. It needs two things of each node: an OVSDB that Headgate reaches (--ovsdb) or that
+connects to it (--ovsdb-listen), and a switch that reaches --openflow-listen. Headgate sets the bridge's
+controller itself.
 
-On SIGTERM it ends and leaves all flows in place: traffic goes on as it was, and the next start takes over
-without losing a packet.
+On SIGTERM it ends and leaves all flows in place: traffic continues, and the next start takes over without
+losing a packet.
 """
 
 EXAMPLES = """\b
@@ -52,7 +54,7 @@ Examples:
     headgate run --manifests /etc/headgate/manifests \\
         --ovsdb tcp:192.0.2.11:6640 --ovsdb tcp:192.0.2.12:6640
 \b
-  Nodes that call by themselves, in TLS (`headgate pki` says how to set them up):
+  Nodes that connect to the controller, with TLS (`headgate pki` sets them up):
     headgate run --manifests /etc/headgate/manifests --pki-dir /etc/headgate/pki \\
         --openflow-listen ssl:0.0.0.0:6653 --ovsdb-listen ssl:0.0.0.0:6640
 \b
@@ -66,16 +68,16 @@ Examples:
     ovsdb_listen: ssl:0.0.0.0:6640
     log_format: json
 
-A flag is stronger than its environment variable, that than the file, and the file than the default. Lists are
-replaced, not joined; in the environment their parts are separated by commas or spaces.
+A flag overrides its environment variable, which overrides the file, which overrides the default. Lists are
+replaced, not joined; in the environment, items are separated by commas or spaces.
 """
 
 
-INSTALLED_HUB = "controller.base.hub"  # where the command's context keeps the hub that was installed
+INSTALLED_HUB = "controller.base.hub"  # key of the installed hub in the command's context
 
 
 class RunnableController(Protocol):
-    """What the process needs of the controller: controller.runtime.controller.Controller, or a test's."""
+    """What this module uses of controller.runtime.controller.Controller; tests pass their own."""
 
     @property
     def answers(self) -> DetailedStatusApi:
@@ -83,20 +85,20 @@ class RunnableController(Protocol):
 
     @property
     def metrics(self) -> Metrics:
-        """What /metrics exposes."""
+        """The metrics that /metrics exposes."""
 
     def start(self) -> None:
-        """Open listeners, connect, and go on in threads. Raises StartError."""
+        """Open listeners and connect; run in threads. Raises StartError."""
 
     def stop(self, timeout: float) -> None:
-        """End all that start began, within `timeout` seconds, leaving flows in place."""
+        """End everything that `start` began within `timeout` seconds. Flows stay on the switches."""
 
 
 class RunCommand(click.Command):
-    """A command whose options come from the schema, shown in its groups."""
+    """A command whose options come from the configuration's schema, grouped as there."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Install the hub, then load the schema and read the flags it makes."""
+        """Install the hub, then load the schema and parse its flags."""
         if not ctx.resilient_parsing and not {"--help", "-h"} & set(args):
             ctx.meta[INSTALLED_HUB] = install_hub(args, os.environ)
         return super().parse_args(ctx, args)
@@ -108,7 +110,7 @@ class RunCommand(click.Command):
         return [*(_as_flag(option) for option in options()), *super().get_params(ctx)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options group by group, with defaults and environment names."""
+        """Print the options by group, with defaults and environment variables."""
         from controller.config.load import options
         from controller.config.schema import OPTION_GROUPS
 
@@ -117,17 +119,17 @@ class RunCommand(click.Command):
                 formatter.write_dl([_help_line(option) for option in options() if option.group == group])
         own = {option.name for option in options()}
         rest = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx) if parameter.name not in own]
-        with formatter.section("Others"):
+        with formatter.section("Other options"):
             formatter.write_dl([record for record in rest if record])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, not indented twice."""
+        """Print the examples without click's additional indent."""
         formatter.write_paragraph()
         formatter.write_text(EXAMPLES)
 
 
 def metavar(option: Option) -> str:
-    """What stands behind the flag in help: the choices where there are few, else what to give."""
+    """The value of the flag in help: the choices, or else a placeholder."""
     return "|".join(option.choices) or option.metavar
 
 
@@ -168,7 +170,7 @@ def run(file: Path | None, **flags: object) -> None:
     _check_folder(config)
     if ctx.meta[INSTALLED_HUB] != config.hub:
         raise WrongUsage(
-            f"the hub has to be known first; write --hub {config.hub} on the command line as it stands here"
+            f"the hub must be known before the configuration is read; give it exactly as --hub {config.hub}"
         )
     from controller.base import log_ring, logs
 
@@ -191,16 +193,19 @@ def _check_folder(config: RunConfig) -> None:
         return
     if not folder.is_dir():
         if folder.exists():
-            raise WrongUsage(f"{folder} is not a folder; give the folder that holds the files with --manifests DIR")
+            raise WrongUsage(f"{folder} is not a folder; give the folder of the manifest files with --manifests DIR")
         raise WrongUsage(
             f"the manifest folder {folder} does not exist; create it, or give another with --manifests DIR"
         )
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; give it the right to")
+        raise WrongUsage(f"the manifest folder {folder} cannot be read by this user; grant it read permission")
 
 
 def run_until_signal(config: RunConfig, make_core: Callable[[RunConfig], RunnableController]) -> None:
-    """Run a core with its HTTP pages until SIGTERM or SIGINT; end within KILL_SECONDS after that. Raises Failure."""
+    """Run a controller with its HTTP server until SIGTERM or SIGINT, then end within KILL_SECONDS.
+
+    Raises CommandFailure when it cannot start.
+    """
     from controller.config.addresses import is_loopback
     from controller.http.pages import Application
     from controller.http.server import HttpServer
@@ -232,21 +237,21 @@ def _log_start(config: RunConfig, http: str) -> None:
     log = structlog.get_logger("headgate")
     log.info("headgate runs", version=version(), http=http, openflow=config.openflow_listen, hub=config.hub)
     if not is_loopback(config.http_address.host):
-        log.warning("HTTP is open to other machines and has no login", http=http)
+        log.warning("HTTP is reachable from other machines and has no authentication", http=http)
     for address in config.exposed:
         log.warning(
-            "plain TCP beyond this machine: whoever reaches it can read and change flows and ports; use ssl: instead",
+            "plain TCP is reachable from other machines: they can read and change flows and ports; use ssl: instead",
             address=address,
         )
 
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], None]]:
-    """Yields a call that blocks until one of SIGNALS came, also if it came before the call.
+    """Yields a function that blocks until one of SIGNALS arrives; one that came before the call counts.
 
-    The interpreter writes a byte for every signal (signal.set_wakeup_fd), and reading it waits as both hubs can; a
-    handler that touched a lock or an event could run inside the hub, where green threads cannot switch. The handler
-    itself runs also while the hub is busy: it sees to it that the process ends in time whatever else happens.
+    The interpreter writes a byte for each signal (signal.set_wakeup_fd), and both hubs can wait for it to be readable.
+    A handler that used a lock or an event might run inside the hub, where green threads cannot switch. The handler only
+    makes sure that the process ends in time; it runs even when the hub is busy.
     """
     import socket
 
@@ -272,9 +277,10 @@ def _signals() -> Iterator[Callable[[], None]]:
 
 
 def _end_in_time(*_: object) -> None:
-    """Have the process ended from below Python, where nothing can be stuck behind the interpreter.
+    """Arrange that the process ends even if Python code blocks.
 
-    First with what all threads do, which takes a standard error that can be written to; then by the kernel.
+    After KILL_SECONDS faulthandler prints the stacks of all threads and exits; if that blocks because nobody reads
+    standard error, the kernel ends the process after KERNEL_KILL_SECONDS.
     """
     faulthandler.dump_traceback_later(KILL_SECONDS, exit=True, file=sys.__stderr__ or 2)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -282,7 +288,7 @@ def _end_in_time(*_: object) -> None:
 
 
 def _end() -> None:
-    """End the process now: what is left are threads that wait, and they hold nothing that must be kept."""
+    """End the process now. Only waiting threads are left, without data to save."""
     from controller.base import logs
 
     logs.flush(FLUSH_SECONDS)

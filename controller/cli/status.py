@@ -1,4 +1,4 @@
-"""`headgate status`: how it is and what is wrong, in one screen; lists on demand; waiting until all is realized."""
+"""`headgate status`: state and problems on one screen, whole tables on request, and waiting until all is realized."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from controller.cli.status_tables import STATUS_TABLES
 from controller.cli.which_controller import controller_options
 from controller.status.model import StatusView, WaitResult
 
-MAX_WAIT_REQUEST_SECONDS = 600.0  # the longest wait that one request asks for; the server allows no more
-RECONNECT_PAUSE = 0.2  # between attempts while the server is not there
-REFRESH_SECONDS = 1.0  # between looks of --watch
+MAX_WAIT_REQUEST_SECONDS = 600.0  # of one request; the server allows no more
+RECONNECT_PAUSE = 0.2  # between attempts while the controller does not answer
+REFRESH_SECONDS = 1.0  # between requests of --watch
 
 
 def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,18 +28,18 @@ def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callab
 
 @click.command()
 @wide_output_option
-@_list_option("problems", "List everything that is wrong, and why.")
+@_list_option("problems", "List all problems with their reasons.")
 @_list_option("switches", "List the switches.")
 @_list_option("policies", "List the policies.")
 @_list_option("pods", "List the pods.")
 @_list_option("all", "All of these lists, and the sources.")
-@click.option("--node", metavar="NAME", help="Only what concerns this node: its switch, its pods, its problems.")
-@click.option("--watch", is_flag=True, help="Show it again whenever something has changed, until interrupted.")
+@click.option("--node", metavar="NAME", help="Only this node: its switch, pods and problems.")
+@click.option("--watch", is_flag=True, help="Show the status again after each change, until interrupted.")
 @click.option(
     "--wait",
     "waiting",
     is_flag=True,
-    help="Block until all that stands in the sources now is realized on every switch.",
+    help="Block until everything that is in the sources now is realized on every switch.",
 )
 @click.option(
     "--timeout",
@@ -47,20 +47,19 @@ def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callab
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long --wait waits, for the controller to come up as well.",
+    help="How long --wait waits, including for the controller to start.",
 )
 @controller_options
 def status(
     server: str, /, output: str, node: str | None, watch: bool, waiting: bool, timeout: float, **lists: bool
 ) -> None:
-    """Show how the running controller is and what is wrong.
+    """Show the state of the running controller and its problems.
 
-    Without options it stays within a screen: counts, then the first of what is wrong, then what else there is room for.
-    The options show whole lists.
+    Without options the output fits on one screen: counts, the first problems, then as many tables as fit. The options
+    show whole tables.
 
-    With --wait it returns 0 as soon as everything that stands in the sources at this moment (the manifest folder is
-    read again, OVSDB asked) is realized on every switch concerned; else 1, or 3 when no controller answered, and says
-    what is missing.
+    With --wait it reads the manifest folder and OVSDB again and exits with 0 as soon as everything in them is realized
+    on every switch concerned. Otherwise it prints what is missing and exits with 1, or 3 if no controller answered.
 
     \b
     Examples:
@@ -74,7 +73,7 @@ def status(
     if waiting and watch:
         raise click.UsageError("--wait and --watch exclude each other")
     if node and lists["policies"]:
-        raise click.UsageError("--node and --policies exclude each other: a policy is not of one node")
+        raise click.UsageError("--node and --policies exclude each other: a policy does not belong to one node")
     if waiting:
         _report_wait(_wait(asked, timeout), output)
         return
@@ -87,15 +86,15 @@ def status(
     )
     if watch:
         _watch(asked, chosen, output)
-    view = _known(asked.status(), chosen)
+    view = _selected(asked.status(), chosen)
     if output == JSON:
         print_json(view)
     else:
         show_status(view, chosen)
 
 
-def _known(view: StatusView, chosen: StatusChoice) -> StatusView:
-    """What was asked for of a status. Raises Failure for a node that nobody knows."""
+def _selected(view: StatusView, chosen: StatusChoice) -> StatusView:
+    """The chosen part of a status. Raises CommandFailure for an unknown node."""
     if not chosen.node:
         return view
     nodes = sorted({switch.node for switch in view.switches} | {pod.node for pod in view.pods})
@@ -107,24 +106,24 @@ def _known(view: StatusView, chosen: StatusChoice) -> StatusView:
 
 
 def _watch(server: ControllerClient, chosen: StatusChoice, output: str) -> None:
-    """Show the status whenever it differs from what was shown last; ends with the user's interrupt."""
+    """Show the status after each change, until interrupted."""
     last: StatusView | str | None = None
     page = None if output == JSON else OutputPage()
     while True:
         try:
-            view: StatusView | str = _known(server.status(), chosen)
+            view: StatusView | str = _selected(server.status(), chosen)
         except (Unreachable, Busy) as error:
             view = error.format_message()
         except CommandFailure as error:
             if last is None:
                 raise
-            view = error.format_message()  # the node has gone meanwhile, and may come back
-        if _lasting(view) != last:
-            last = _lasting(view)
+            view = error.format_message()  # the node is gone, and may come back
+        if _without_ages(view) != last:
+            last = _without_ages(view)
             if page is not None:
                 page.begin()
             if isinstance(view, str):
-                _say(page, view)
+                _print_reason(page, view)
             elif page is None:
                 print_json(view)
             else:
@@ -132,16 +131,16 @@ def _watch(server: ControllerClient, chosen: StatusChoice, output: str) -> None:
         time.sleep(REFRESH_SECONDS)
 
 
-def _say(page: OutputPage | None, text: str) -> None:
-    """Why there is no status now: on the page, or beside the JSON."""
+def _print_reason(page: OutputPage | None, text: str) -> None:
+    """Print why there is no status now: on the page, or on standard error beside the JSON."""
     if page is None:
         click.echo(f"headgate: {text}", err=True)
     else:
         page.line(f"headgate: {text}")
 
 
-def _lasting(view: StatusView | str) -> StatusView | str:
-    """The status without what changes by itself: ages."""
+def _without_ages(view: StatusView | str) -> StatusView | str:
+    """The status without values that change by themselves: ages and uptime."""
     from dataclasses import replace
 
     if isinstance(view, str):
@@ -152,22 +151,23 @@ def _lasting(view: StatusView | str) -> StatusView | str:
 
 
 def _wait(server: ControllerClient, timeout: float) -> WaitResult:
-    """Ask until it is realized or time is up; a server that is not there yet is asked again. Raises Unreachable.
+    """Wait until everything is realized or `timeout` seconds have passed. Raises Unreachable.
 
-    A server that answers before its time knows that waiting longer would not help.
+    A controller that does not answer yet is asked again. One that answers before the time is up knows that waiting
+    longer would not help.
     """
     deadline = time.monotonic() + timeout
     while True:
         asked_at = time.monotonic()
-        wanted = min(max(0.0, deadline - asked_at), MAX_WAIT_REQUEST_SECONDS)
+        limit = min(max(0.0, deadline - asked_at), MAX_WAIT_REQUEST_SECONDS)
         try:
-            result = server.wait(wanted)
+            result = server.wait(limit)
         except (Unreachable, Busy):
             if time.monotonic() >= deadline:
                 raise
         else:
             now = time.monotonic()
-            if result.realized or now >= deadline or now - asked_at < wanted:
+            if result.realized or now >= deadline or now - asked_at < limit:
                 return result
         time.sleep(max(0.0, min(RECONNECT_PAUSE, deadline - time.monotonic())))
 
@@ -179,13 +179,13 @@ def _report_wait(result: WaitResult, output: str) -> None:
         click.echo("Everything is realized.")
     if not result.realized:
         click.echo("headgate: not everything is realized; missing:", err=True)
-        for line in result.missing or ("the controller does not say what",):
+        for line in result.missing or ("the controller gives no details",):
             click.echo(f"  {printable(line)}", err=True)
         click.get_current_context().exit(EXIT_FAILED)
 
 
 def show_status(view: StatusView, chosen: StatusChoice | None = None, page: OutputPage | None = None) -> None:
-    """Draw a status: the lists that were chosen, else a screen of what matters most."""
+    """Print a status: the chosen tables, or else the summary."""
     chosen = chosen or StatusChoice()
     page = page or OutputPage()
     if chosen.tables:

@@ -61,7 +61,7 @@ def _measure(page: OutputPage, table: StatusTable, view: StatusView, wide: bool)
 
 def _headline(page: OutputPage, view: StatusView, found: Sequence[Finding], chosen: StatusChoice) -> None:
     if view.waiting_for:
-        state = "not ready, nothing is sent to switches yet"
+        state = "not ready: nothing is sent to switches yet"
     elif found:
         state = f"{len(found):,} problem{'s' * (len(found) != 1)}"
     else:
@@ -81,8 +81,8 @@ def _counts(view: StatusView, node: str) -> list[str]:
         ignored = sum(sum(source.ignored.values()) for source in view.sources)
         tally = {"synced": synced, f"object{'s' * (problems != 1)} not taken": problems, "passed over": ignored}
         lines.append(_count("sources", len(view.sources), tally))
-    in_sync, away = sum(s.in_sync for s in switches), sum(not s.openflow_connected for s in switches)
-    lines.append(_count("switches", len(switches), {"in sync": in_sync, "away": away}, ("in sync",)))
+    realized, away = sum(s.in_sync for s in switches), sum(not s.openflow_connected for s in switches)
+    lines.append(_count("switches", len(switches), {"realized": realized, "away": away}, ("realized",)))
     if not node:
         realized = sum(policy.realized for policy in policies)
         tally = {"realized": realized, "not realized": len(policies) - realized}

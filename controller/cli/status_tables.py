@@ -69,7 +69,7 @@ def _switch(one: SwitchView) -> Row:
         str(one.foreign_flows) if not one.foreign_flows else Styled(str(one.foreign_flows), BAD),
         str(len(one.unbound_ports)),
         "-" if one.commit_age is None else f"{seconds(one.commit_age)} ago",
-        mark(one.in_sync, "in sync", "not in sync"),
+        mark(one.in_sync, "realized", "not realized"),
         reason or "-",
     )
 

@@ -1,4 +1,4 @@
-"""`headgate support-bundle`: one file with what somebody needs who is to help, and no secret in it."""
+"""`headgate support-bundle`: writes one file with status, flows, OVSDB, log and versions, without secrets."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from controller.status.detail_model import SupportView
 from controller.status.model import StatusView
 
 README = """\
-What `headgate support-bundle` collected. Secrets are left out: of files only the names, of external_ids only those
-that Headgate has to do with. Names and addresses of pods, nodes and policies are in here.
+Collected by `headgate support-bundle`. Secrets are left out: of files there are only names, of external_ids only those
+that Headgate uses. Names and addresses of pods, nodes and policies are included.
 
-status.txt, status.json   what `headgate status --all` says
-flows/                    the flows of each switch with their counters, or why they could not be had
-ovsdb.json                the bridges and interfaces as the controller has read them from OVSDB
-log.txt                   the last lines that the controller has logged
+status.txt, status.json   the output of `headgate status --all`
+flows/                    the flows of each switch with their counters, or why they are missing
+ovsdb.json                the bridges and interfaces that the controller has read from OVSDB
+log.txt                   the last lines of the controller's log
 versions.json             of the controller, its libraries, and this command
-settings.json             what the controller was started with
+settings.json             the configuration of the controller
 """
-NO_LOG = "The controller has kept no log lines. Where it runs: journalctl -u headgate\n"
+NO_LOG = "The controller has no log lines. On its machine, see: journalctl -u headgate\n"
 
 
 @click.command("support-bundle")
@@ -48,14 +48,14 @@ NO_LOG = "The controller has kept no log lines. Where it runs: journalctl -u hea
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where to write it.  [default: headgate-support-DATE-TIME.tar.gz here]",
+    help="The file to write.  [default: headgate-support-DATE-TIME.tar.gz in this folder]",
 )
 @controller_options
 def support_bundle(server: str, path: Path | None) -> None:
-    """Put status, flows, OVSDB, log and versions into one file, for somebody who is to help.
+    """Write status, flows, OVSDB, log and versions into one file, for those who help you.
 
     Keys, tokens, passwords and the contents of kubeconfigs are left out; names and addresses are not. Only you can read
-    the file. What cannot be had (the flows of a switch that is away) is said in its place.
+    the file. Where something is missing (the flows of a switch that is away), the file says why.
 
     \b
     Examples:
@@ -67,11 +67,11 @@ def support_bundle(server: str, path: Path | None) -> None:
     asked = ControllerClient(server)
     view = asked.status()
     _write(path, name, collect(asked, view))
-    click.echo(f"{path} written; look through it before you hand it on")
+    click.echo(f"{path} written; check its contents before you pass it on")
 
 
 def collect(server: ControllerClient, view: StatusView) -> Iterator[tuple[str, str]]:
-    """The bundle's files, name and text, secrets not yet left out."""
+    """Names and texts of the bundle's files, before secrets are removed."""
     yield "README.txt", README
     yield "status.json", _json(asdict(view))
     yield (
@@ -107,7 +107,7 @@ def _flows(server: ControllerClient, node: str) -> Iterator[tuple[str, str]]:
 
 
 def _drawn(draw: Callable[[], None]) -> str:
-    """What a command would print into a file."""
+    """The output of a command as text."""
     with redirect_stdout(io.StringIO()) as found:
         draw()
     return found.getvalue()
@@ -118,7 +118,7 @@ def _json(value: Any) -> str:
 
 
 def _write(path: Path, folder: str, files: Iterator[tuple[str, str]]) -> None:
-    """Write the tarball whole or not at all. Raises Failure."""
+    """Write the tarball completely or not at all. Raises CommandFailure."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

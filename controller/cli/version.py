@@ -9,5 +9,5 @@ from controller.base.version import version as installed_version
 
 @click.command()
 def version() -> None:
-    """Show the version of this command; `headgate status` shows the running controller's."""
+    """Show the version of this command; `headgate status` shows that of the running controller."""
     click.echo(f"headgate {installed_version()}")

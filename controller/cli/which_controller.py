@@ -1,4 +1,4 @@
-"""Which controller a command asks: the one it is told, that of a lab, or the only one there is to be meant."""
+"""Finds the controller that a command asks: the one given by option, that of a lab, or the only one on this machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from controller.cli.errors import CommandFailure
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 SERVER_VARIABLE, LAB_VARIABLE, LAB_FOLDER_VARIABLE = "HEADGATE_SERVER", "HEADGATE_LAB", "HEADGATE_LAB_DIR"
 LAB_FOLDER = Path("/run/headgate-lab")
-QUICK_SECONDS = 1.0  # seconds: whoever serves on this machine answers at once
-_CHOSEN = "controller.asked"  # where the group's context keeps what its options say
+QUICK_SECONDS = 1.0  # for a controller on this machine to answer
+_CHOSEN = "controller.asked"  # key of the ControllerChoice in the group's context
 
 
 @dataclass(frozen=True)
 class ControllerChoice:
-    """What was said of the controller to ask, and whether on the command line."""
+    """The options that choose the controller; `by_flag`: given on the command line, not by the environment."""
 
     server: str | None
     lab: str | None
@@ -33,18 +33,18 @@ class ControllerChoice:
 
 
 def server_option(function: Any) -> Any:
-    """The option --server of the whole command line."""
+    """The global option --server."""
     return click.option(
         "--server",
         metavar="URL",
         envvar=SERVER_VARIABLE,
         help="The running controller to ask, for status, pod, policy, flows and support-bundle.  "
-        f"[default: {DEFAULT_SERVER}, or that of the only lab there is; env: {SERVER_VARIABLE}]",
+        f"[default: {DEFAULT_SERVER}, or the controller of the only lab; env: {SERVER_VARIABLE}]",
     )(function)
 
 
 def lab_option(function: Any) -> Any:
-    """The option --lab of the whole command line."""
+    """The global option --lab."""
     return click.option(
         "--lab",
         metavar="NAME",
@@ -55,7 +55,7 @@ def lab_option(function: Any) -> Any:
 
 
 def remember_choice(ctx: click.Context, server: str | None, lab: str | None) -> None:
-    """Keep what the options before the subcommand say, for `asks_controller`. Raises click.UsageError for both."""
+    """Keep the options before the subcommand for `controller_options`. Raises click.UsageError if both are given."""
     flags = {name for name in ("server", "lab") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     _not_both("server" in flags, "lab" in flags)
     if flags:
@@ -64,20 +64,20 @@ def remember_choice(ctx: click.Context, server: str | None, lab: str | None) -> 
 
 
 def named_lab(ctx: click.Context) -> str | None:
-    """The lab that the options before the subcommand name."""
+    """The lab that --lab before the subcommand names, None without it."""
     choice: ControllerChoice | None = ctx.meta.get(_CHOSEN)
     return choice.lab if choice else None
 
 
 def command_prefix(lab: str, url: str) -> str:
-    """The beginning of a command that asks a lab's controller: by name, where its folder is the one looked at."""
+    """The start of a command that asks a lab's controller: --lab if the lab is in the usual folder, else --server."""
     return f"headgate --lab {lab}" if lab_controllers().get(lab) == url else f"headgate --server {url}"
 
 
 def controller_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options --server and --lab, and the URL that they lead to as its first argument.
+    """Give a command the options --server and --lab, and pass the URL that they choose as its first argument.
 
-    They count more than the same options before the subcommand.
+    They override the same options before the subcommand.
     """
 
     @click.option("--server", metavar="URL", help="The running controller to ask; also before the subcommand.")
@@ -86,14 +86,14 @@ def controller_options(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.pass_context
     @functools.wraps(function)
-    def ask(ctx: click.Context, /, *, server: str | None, lab: str | None, **more: Any) -> None:
-        ctx.invoke(function, _told(ctx, server, lab), **more)
+    def with_server(ctx: click.Context, /, *, server: str | None, lab: str | None, **more: Any) -> None:
+        ctx.invoke(function, _server_url(ctx, server, lab), **more)
 
-    return ask
+    return with_server
 
 
-def _told(ctx: click.Context, server: str | None, lab: str | None) -> str:
-    """The URL to ask; says on standard error which one it is where that was not to be expected."""
+def _server_url(ctx: click.Context, server: str | None, lab: str | None) -> str:
+    """The URL to ask. One that the user did not choose is printed to standard error."""
     url, why = _choose(ctx, server, lab)
     if why:
         click.echo(f"headgate: asking {why} at {url}", err=True)
@@ -101,7 +101,7 @@ def _told(ctx: click.Context, server: str | None, lab: str | None) -> str:
 
 
 def server_for_completion(ctx: click.Context) -> str:
-    """The URL to ask, while a command line is being typed. Raises ClickException where there is none to be meant."""
+    """The URL to ask while a shell completes a command line. Raises ClickException if it is ambiguous."""
     if _CHOSEN not in ctx.meta and ctx.find_root() is not ctx:
         before = ctx.find_root()
         remember_choice(before, before.params.get("server"), before.params.get("lab"))
@@ -117,20 +117,23 @@ def _choose(ctx: click.Context, server: str | None, lab: str | None) -> tuple[st
 
 def _not_both(server: bool, lab: bool) -> None:
     if server and lab:
-        raise click.UsageError("say --server or --lab, not both")
+        raise click.UsageError("give --server or --lab, not both")
 
 
 def choose_controller(server: str | None, lab: str | None, labs: Mapping[str, str]) -> tuple[str, str]:
-    """The URL to ask, and whose it is where nobody said so; `labs` are the controllers of labs by name.
+    """The URL to ask, and a description of the controller if the user did not choose it, else "".
 
-    The usual address comes first, if it is a Headgate that answers there: a lab that was left up must not be taken for
-    the machine's own controller. Raises Failure where it cannot be told which one is meant.
+    `labs` has the URLs of labs' controllers by lab name. Without a choice, a Headgate controller at the default address
+    wins: a lab that was left running must not be taken for the machine's own controller. Raises CommandFailure if the
+    choice is ambiguous.
     """
     if server is not None:
         return server, ""
     if lab is not None:
         if lab not in labs:
-            raise CommandFailure(f"no lab {lab} with a controller is up; there are {', '.join(labs) or 'none'}")
+            raise CommandFailure(
+                f"no lab {lab} with a controller is up; labs with a controller: {', '.join(labs) or 'none'}"
+            )
         return labs[lab], ""
     if not labs or (len(labs) == 1 and DEFAULT_SERVER in labs.values()):
         return DEFAULT_SERVER, ""
@@ -138,15 +141,13 @@ def choose_controller(server: str | None, lab: str | None, labs: Mapping[str, st
         names = ", ".join(f"--lab {name}" for name in labs)
         return DEFAULT_SERVER, f"the controller of this machine (labs: {names})"
     if len(labs) > 1:
-        raise CommandFailure(
-            f"which controller? Several labs are up: {', '.join(labs)}; say --lab NAME or --server URL"
-        )
+        raise CommandFailure(f"several labs are up: {', '.join(labs)}; choose one with --lab NAME or --server URL")
     name, url = next(iter(labs.items()))
     return url, f"the lab {name}"
 
 
 def lab_controllers() -> dict[str, str]:
-    """The URLs of the controllers of the labs that are up here, by the labs' names."""
+    """The URLs of the controllers of the labs that are up on this machine, by lab name."""
     base = Path(os.environ.get(LAB_FOLDER_VARIABLE) or LAB_FOLDER)
     try:
         if not any(base.iterdir()):
@@ -159,7 +160,7 @@ def lab_controllers() -> dict[str, str]:
 
 
 def is_headgate(url: str) -> bool:
-    """Whether a Headgate answers there, soon."""
+    """Whether a Headgate controller answers at the URL within QUICK_SECONDS."""
     import http.client
 
     parts = urlsplit(url)
@@ -175,5 +176,5 @@ def is_headgate(url: str) -> bool:
 
 
 def complete_controlled_lab(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """The names of the labs with a controller that begin so."""
+    """The names of labs with a controller that begin with `incomplete`."""
     return [name for name in lab_controllers() if name.startswith(incomplete)]

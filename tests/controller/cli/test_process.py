@@ -268,7 +268,7 @@ def test_plain_tcp_is_warned_of_where_others_could_reach_it(started: type[Proces
     assert process.process.stderr is not None
     warned = []
     for line in process.process.stderr:
-        if "plain TCP beyond this machine" in line:
+        if "plain TCP is reachable" in line:
             warned.append(line.rpartition("address=")[2].split()[0])
         if "192.0.2.1" in line:
             break

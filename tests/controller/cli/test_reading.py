@@ -270,7 +270,7 @@ def test_a_pod_and_a_policy_as_json(url: str, capsys: Captured) -> None:
 
 def test_a_pod_and_a_policy_for_people(url: str, capsys: Captured) -> None:
     text = told(url, capsys, "pod", "tenant-a/backend-1")
-    assert text.startswith("Pod tenant-a/backend-1: its policy is in force\n")
+    assert text.startswith("Pod tenant-a/backend-1: realized\n")
     for line in ("  port        veth-backend-1 on br-int, OpenFlow port 3", "  addresses   10.0.0.3, fd00::3"):
         assert line in text.splitlines()
     assert re.search(r"^ingress +yes +7 +tenant-a/pol1$", text, re.MULTILINE)

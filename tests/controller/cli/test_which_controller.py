@@ -71,7 +71,7 @@ def test_of_several_labs_one_must_be_named(url: str, labs: Path, capsys: Capture
     add(labs, "two", DEAD)
     assert main(["status"]) == 1
     said = capsys.readouterr().err
-    assert said == "headgate: which controller? Several labs are up: one, two; say --lab NAME or --server URL\n"
+    assert said == "headgate: several labs are up: one, two; choose one with --lab NAME or --server URL\n"
     for arguments in (
         ["--lab", "one", "status"],
         ["status", "--lab", "one"],
@@ -81,7 +81,7 @@ def test_of_several_labs_one_must_be_named(url: str, labs: Path, capsys: Capture
         out, err = capsys.readouterr()
         assert (url in out.splitlines()[0], err) == (True, "")
     assert main(["status", "--lab", "three"]) == 1
-    assert "no lab three with a controller is up; there are one, two" in capsys.readouterr().err
+    assert "no lab three with a controller is up; labs with a controller: one, two" in capsys.readouterr().err
 
 
 def test_server_stands_before_or_after_the_subcommand(url: str, labs: Path, capsys: Captured) -> None:
@@ -94,7 +94,7 @@ def test_server_stands_before_or_after_the_subcommand(url: str, labs: Path, caps
         assert capsys.readouterr().err == ""
     for arguments in (["--server", url, "--lab", "x", "status"], ["--server", url, "status", "--lab", "x"]):
         assert main(arguments) == 2
-        assert "say --server or --lab, not both" in capsys.readouterr().err
+        assert "give --server or --lab, not both" in capsys.readouterr().err
 
 
 def test_flags_are_stronger_than_the_environment(
