@@ -1,5 +1,5 @@
-"""OVSDB, both ways: what the switches say of their bridges and ports, and the few settings Headgate writes there.
+"""OVSDB connections: what the switches report of their bridges and ports, and the few settings that Headgate writes.
 
-`service.Ovsdb` is the way in. Policy, flows and OpenFlow must not live here; neither must the meaning of external_ids,
-which is `flows.bridge.binding`.
+`service.Ovsdb` is the interface. Policy, flows and OpenFlow must not live here; the meaning of an Interface's
+external_ids must not either: see `flows.bridge.binding`.
 """

@@ -1,6 +1,7 @@
-"""How much a database may hold: values in a column, rows, and bytes of all of it. What they mean is not known here.
+"""The size of one database's contents, and its bounds: values in a column, rows, and bytes of all rows.
 
-A column is checked before the `ovs` package makes objects of its values, the rest as rows come and go.
+A column is checked before the `ovs` package makes objects of its values, the rest as rows come and go. What rows mean
+must not live here.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from controller.peers.limits import OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget
 
 _WIDE = frozenset({"Bridge", "Open_vSwitch"})
-_VALUE_BYTES = 120  # of the objects of one value, about
+_VALUE_BYTES = 120  # of the Python objects of one value, estimated
 _ROW_BYTES = 1000
 
 
 class ContentsTooLarge(ValueError):
-    """The database holds more than is let in."""
+    """The database is larger than the limits allow."""
 
 
 def check_columns(tables: object, limits: OvsdbLimits) -> None:
     """Raises ContentsTooLarge for a row of `tables` (of an update or a first reply) with too many values in a column.
 
-    What does not look like tables at all is left to the package to refuse.
+    Anything that is not a map of tables is left to the package, which refuses it.
     """
     if not isinstance(tables, Mapping):
         return
@@ -41,7 +42,7 @@ def check_columns(tables: object, limits: OvsdbLimits) -> None:
 
 
 class ContentsSize:
-    """The size of one database's rows. It belongs to the thread that runs the replica."""
+    """The size of one database's rows, in bytes. It belongs to the thread that runs the replica."""
 
     def __init__(self, limits: OvsdbLimits, budget: MemoryBudget) -> None:
         self._limits, self._budget = limits, budget
@@ -49,7 +50,7 @@ class ContentsSize:
         self._size = 0
 
     def changed(self, row: Any, gone: bool) -> None:
-        """A row came, changed or went. Raises ContentsTooLarge."""
+        """A row was added, changed or deleted (`gone`). Raises ContentsTooLarge."""
         size = 0 if gone else _ROW_BYTES + sum(map(_size, row._data.values()))
         known = self._sizes.pop(row.uuid, 0)
         if not gone:
@@ -58,13 +59,11 @@ class ContentsSize:
             raise ContentsTooLarge(f"it has more than {self._limits.rows:,} rows")
         after = self._size + size - known
         if not self._budget.resize(self._size, after):
-            raise ContentsTooLarge(
-                f"its contents are {after:,} bytes, and there is no room for them beside the others'"
-            )
+            raise ContentsTooLarge(f"its contents are {after:,} bytes, and the other databases leave no room")
         self._size = after
 
     def clear(self) -> None:
-        """There are no rows any more."""
+        """The replica has no rows any more."""
         self._budget.resize(self._size, 0)
         self._sizes.clear()
         self._size = 0

@@ -1,9 +1,9 @@
-"""JSON-RPC messages from a byte stream: the `ovs` package's connection with a reader of our own.
+"""JSON-RPC messages from a byte stream: the `ovs` package's connection with a reader of Headgate's own.
 
-The package's own reader parses character by character, in Python, and loses half a UTF-8 character at the end of a
-read; a node with thousands of ports would stop the green threads for seconds. Here a message's end is found by a
-regular expression, each byte looked at once, and its text is parsed by the standard library. Before that, its size,
-depth, number of values and time are bounded. Nothing of the database's contents is known here.
+The package's reader parses character by character in Python, and loses half a UTF-8 character at the end of a read; a
+node with thousands of ports would stop all green threads for seconds. Here a regular expression finds the end of a
+message, looking at each byte once, and the standard library parses the text. Before that, size, depth, number of values
+and time of a message are bounded. What the database contains must not live here.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from controller.peers.token_bucket import TokenBucket, message_cost
 
 READ_BYTES = 1 << 16
 READS_PER_TURN = 4
-# Everything up to a brace, strings as a whole; then the brace, or the start of a string that is not whole yet. What it
-# has taken it never gives back (++, *+).
+# Everything up to a brace, strings as a whole; then the brace, or the start of an unfinished string. Possessive
+# quantifiers (++, *+) keep it from backtracking.
 _TOKEN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+([{}"])?', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
 class JsonStreamError(ValueError):
-    """The peer does not speak JSON-RPC, or sends what no database would."""
+    """The peer does not send JSON-RPC, or exceeds a limit."""
 
 
 class MessageSplitter:
-    """Cuts a byte stream into the texts of its JSON objects, in time proportional to its length.
+    """Splits a byte stream into the texts of its JSON objects, in time proportional to its length.
 
-    What it keeps of a message that is not whole is counted in `budget`, if there is one, until `close`.
+    The bytes of an unfinished message are counted in `budget`, if there is one, until `close`.
     """
 
     def __init__(self, limits: OvsdbLimits | None = None, budget: MemoryBudget | None = None) -> None:
         self._limits = limits or OvsdbLimits()
         self._budget = budget
-        self._parts: list[bytes] = []  # of the message that is not whole yet
+        self._parts: list[bytes] = []  # of the unfinished message
         self._size = self._counted = 0
         self._depth = self._values = 0
         self._in_string = self._escaped = False
 
     @property
     def pending(self) -> int:
-        """Bytes of a message that is not whole yet."""
+        """Bytes of the unfinished message."""
         return self._size
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The texts that `data` completes. Raises JsonStreamError where no object can come of it."""
+        """The texts of the messages that `data` completes. Raises JsonStreamError."""
         texts: list[bytes] = []
         start, at, end, match = 0, self._leave_string(data), len(data), _TOKEN.match
         while at < end:
@@ -84,22 +84,22 @@ class MessageSplitter:
         self._grow(data, start, end)
         if self._budget is not None:
             if not self._budget.resize(self._counted, self._size):
-                raise JsonStreamError(f"an unfinished message of {self._size:,} bytes, and no room beside the others'")
+                raise JsonStreamError(f"an unfinished message of {self._size:,} bytes; other connections leave no room")
             self._counted = self._size
         return texts
 
     def _grow(self, data: bytes, start: int, end: int) -> None:
-        """The message goes on with this part of the data."""
+        """Append this part of the data to the unfinished message. Raises JsonStreamError when it exceeds a limit."""
         limits = self._limits
         if start < end:
             part = data if start == 0 and end == len(data) else data[start:end]
             if not self._parts:
-                part = part.lstrip()  # white space between two messages is no message that goes on
+                part = part.lstrip()  # white space between two messages begins none
             if not part:
                 return
             self._parts.append(part)
             self._size += len(part)
-            # Those in strings count as well: that is quicker, and no database has many.
+            # Also counts those within strings: that is faster, and no database has many.
             self._values += part.count(b",") + part.count(b"[") + part.count(b"{")
         if self._values > limits.message_values:
             raise JsonStreamError(f"a message of more than {limits.message_values:,} values")
@@ -107,7 +107,7 @@ class MessageSplitter:
             raise JsonStreamError(f"a message of more than {limits.message_bytes:,} bytes")
 
     def _leave_string(self, data: bytes) -> int:
-        """Where the string ends that an earlier part began; 0 if there is none."""
+        """The end of the string that an earlier part began; 0 without one."""
         if not self._in_string or not data:
             return 0
         at = 1 if self._escaped else 0
@@ -115,18 +115,18 @@ class MessageSplitter:
         return self._enter_string(data, at)
 
     def _enter_string(self, data: bytes, at: int) -> int:
-        """Go on within a string. Returns where it ends, or the end of the data."""
+        """Skip the rest of a string. Returns its end, or the end of the data."""
         found = _REST_OF_STRING.match(data, at)
         at = found.end() if found is not None else at
         if at < len(data) and data[at : at + 1] == b'"':
             self._in_string = False
             return at + 1
         self._in_string = True
-        self._escaped = at < len(data)  # a backslash that stands last
+        self._escaped = at < len(data)  # the data ends with a backslash
         return len(data)
 
     def close(self) -> None:
-        """Forget what is kept."""
+        """Drop the unfinished message."""
         self._parts.clear()
         self._size = 0
         if self._budget is not None:
@@ -156,10 +156,10 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
         self._texts: deque[bytes] = deque()
         now = time.monotonic()
         self._pace = TokenBucket(self._limits.burst, self._limits.rate, now)
-        self._began = now  # when the message that is not whole yet began
+        self._began = now  # when the unfinished message began
 
     def recv(self) -> tuple[int, Any]:
-        """(0, message), or (errno, None): errno.EAGAIN for "nothing yet", any other has ended the connection."""
+        """(0, message), or (errno, None): errno.EAGAIN without a message; any other errno has ended the connection."""
         try:
             for _ in range(READS_PER_TURN):
                 if self.status or self._texts:
@@ -182,7 +182,7 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
         if not self._splitter.pending:
             self._began = now
         elif now - self._began > self._limits.message_seconds:
-            raise JsonStreamError(f"a message that took longer than {self._limits.message_seconds:g} s")
+            raise JsonStreamError(f"a message took longer than {self._limits.message_seconds:g} s")
         error, data = self.stream.recv(READ_BYTES)
         if error == errno.EAGAIN:
             return errno.EAGAIN
@@ -195,19 +195,19 @@ class FramedConnection(ovs.jsonrpc.Connection):  # type: ignore[misc]  # ovs has
         if texts:
             self._began = now
         self._texts.extend(texts)
-        time.sleep(0)  # a peer that always has more to say must not keep others waiting
+        time.sleep(0)  # a peer that always sends must not stop other threads
         return 0
 
     def fail(self, why: str) -> None:
-        """End the connection for what the peer did."""
+        """End the connection for a fault of the peer."""
         if not self.status:
             self.failure = why
             self.error(errno.EPROTO)
 
     def send(self, msg: Any) -> int:
-        """As the package's; a peer that does not read is given up."""
+        """As the package's; ends the connection of a peer that does not read."""
         if not self.status and self.get_backlog() > self._limits.unsent_bytes:
-            self.fail(f"it has left more than {self._limits.unsent_bytes:,} bytes unread")
+            self.fail(f"it does not read: more than {self._limits.unsent_bytes:,} bytes are queued")
             return int(self.status)
         return int(super().send(msg))
 

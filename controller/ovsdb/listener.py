@@ -1,4 +1,4 @@
-"""Where switches that did `ovs-vsctl set-manager` knock: accepts and hands on sockets. It knows nothing of OVSDB."""
+"""The listening socket for manager connections (`ovs-vsctl set-manager`). OVSDB itself must not live here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class OvsdbListener:
     """Listens at (host, port), port 0 for a free one; `run`, in a thread of its own, calls `accepted` for each
     connection with its socket, its address and its name.
 
-    The socket is bound by the constructor, which raises OSError if that can't be. `::` takes IPv4 as well. `method`,
-    tcp or ssl, is how peers are named; what is spoken is for `accepted` to say.
+    The constructor binds the socket, and raises OSError if it cannot. `::` accepts IPv4 as well. `method`, tcp or ssl,
+    is for the peers' names only; `accepted` does the TLS handshake.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class OvsdbListener:
         host, port = listening.getsockname()[:2]
         self.address: tuple[str, int] = (str(host), int(port))
         self._accepted = accepted
-        self._acceptor = Acceptor(listening, "OVSDB", self._taken)
+        self._acceptor = Acceptor(listening, "OVSDB", self._on_connection)
         self.run = self._acceptor.run
 
     def close(self) -> None:
-        """Stop accepting soon. Connections already accepted are not concerned."""
+        """Stop accepting soon. Accepted connections go on."""
         self._acceptor.close()
 
-    def _taken(self, sock: socket.socket, address: object) -> None:
+    def _on_connection(self, sock: socket.socket, address: object) -> None:
         host, port = ("", 0) if not isinstance(address, tuple) else (str(address[0]), int(address[1]))
         plain = canonical_address(host)
         self._accepted(sock, plain, format_address(self._method, plain, port))

@@ -1,4 +1,4 @@
-"""Waiting for sockets, time and other threads: the poller that an OVSDB thread blocks in. It knows nothing of OVSDB."""
+"""The poller that an OVSDB thread blocks in: it waits for sockets, time and other threads. No OVSDB here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ovs.timeval
 
 
 class WakeablePoller:
-    """What `ovs.poller.Poller` is to the package's objects, without its limit to file descriptors below 1024.
+    """Replaces `ovs.poller.Poller`, without its limit to file descriptors below 1024.
 
     `wake()` may be called from any thread; everything else belongs to the thread that waits.
     """
@@ -28,7 +28,7 @@ class WakeablePoller:
         """Wake when `fd` (a socket or a number) is ready for `events`, POLLIN or POLLOUT of ovs.poller."""
         number = fd if isinstance(fd, int) else fd.fileno()
         if number < 0:
-            self.immediate_wake()  # closed meanwhile: its owner must look at it
+            self.immediate_wake()  # closed meanwhile; its owner must run
             return
         read = selectors.EVENT_READ if events & ovs.poller.POLLIN else 0
         write = selectors.EVENT_WRITE if events & ovs.poller.POLLOUT else 0
@@ -43,18 +43,18 @@ class WakeablePoller:
         self._until = msec if self._until is None else min(self._until, msec)
 
     def immediate_wake(self) -> None:
-        """Do not wait at all."""
+        """Do not wait."""
         self._until = 0.0
 
     def wake(self) -> None:
-        """End the wait that goes on, or else the next one."""
+        """End the present wait, or else the next one."""
         try:
             self._outer.send(b"!")
         except OSError:
-            return  # full: it will wake anyway; closed: nobody waits
+            return  # full: it wakes anyway; closed: no thread waits
 
     def block(self) -> None:
-        """Wait for what was asked for since the last time."""
+        """Wait for any of the conditions set since the last call."""
         self.fd_wait(self._inner, ovs.poller.POLLIN)
         timeout = None if self._until is None else max(0.0, (self._until - ovs.timeval.msec()) / 1000)
         for number, events in self._wanted.items():
@@ -72,7 +72,7 @@ class WakeablePoller:
             pass
 
     def close(self) -> None:
-        """Free the descriptors; `wake()` stays harmless."""
+        """Close the descriptors; `wake()` has no effect then."""
         self._selector.close()
         self._inner.close()
         self._outer.close()

@@ -1,4 +1,7 @@
-"""The `ovs` package's replica of a database over a session of ours. What its rows mean is not known here."""
+"""The `ovs` package's replica of a database (`Idl`) over a session of Headgate's own.
+
+What rows mean must not live here: see `rows`.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ from controller.ovsdb.contents_size import ContentsSize
 from controller.ovsdb.schema import monitored_schema
 from controller.ovsdb.session import FramedSession
 
-# An Idl names its monitors with uuid1(), for which libuuid opens a file in each thread and never closes it: a file
-# descriptor would be lost with each connection. Random names do as well.
+# An Idl names its monitors with uuid1(), for which libuuid opens a file in each thread and never closes it, so every
+# connection would leak a file descriptor. Random names avoid that.
 ovs.db.idl.uuid = SimpleNamespace(UUID=uuid.UUID, uuid1=uuid.uuid4, uuid4=uuid.uuid4)
 
-_YIELD_EVERY = 200  # rows taken in between two chances for other green threads
+_YIELD_EVERY = 200  # rows of an update, after which other green threads run
 
 
 class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
-    """An Idl that takes its session as given and says which rows changed."""
+    """An Idl over a given session. `changed` is called with the uuid of each row that was added, changed or deleted."""
 
     _session: Any
 
@@ -37,7 +40,7 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
 
     @property
     def synced(self) -> bool:
-        """Whether a connection is there and the contents are the database's."""
+        """Whether it is connected and has the database's contents."""
         return bool(self._session.is_connected() and self.state == self.IDL_S_MONITORING)
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:

@@ -1,6 +1,6 @@
-"""From the replica's rows to BridgeState values, keeping what did not change: one port must not cost a reading of all.
+"""From the replica's rows to BridgeState values. Unchanged rows are kept, so one new port costs one row, not all.
 
-Only reading happens here. What the external_ids mean is `flows.bridge.binding`'s business.
+Writing must not live here, nor the meaning of external_ids: see `flows.bridge.binding`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from flows.bridge.external_ids import NODE_ADDRESSES_KEY
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.openflow.port_numbers import LOCAL_16
 
-MAX_NODE_ADDRESSES_LENGTH = 4000  # characters that are read of a node's addresses: more than all that count have
-_YIELD_EVERY = 200  # interfaces read between two chances for other green threads
+MAX_NODE_ADDRESSES_LENGTH = 4000  # characters of a node's addresses that are read; valid lists are shorter
+_YIELD_EVERY = 200  # interfaces read, after which other green threads run
 
 
 class DatabaseIdentity(NamedTuple):
-    """Which database this is: its Open_vSwitch row's uuid, and what its external_ids say of the machine."""
+    """A database: the uuid of its Open_vSwitch row, and its machine's system-id and hostname from external_ids."""
 
     row: str
     system_id: str
@@ -35,17 +35,17 @@ def valid_text(text: object) -> str:
 
 
 def valid_map(value: Mapping[str, str]) -> dict[str, str]:
-    """A string map from the database, clean and in a steady order."""
+    """A string map from the database, as `valid_text`, sorted by key."""
     return {valid_text(key): valid_text(value[key]) for key in sorted(value)}
 
 
 def optional_value(value: Collection[Any]) -> Any:
-    """What an optional column holds, or None."""
+    """The value of an optional column, or None."""
     return next(iter(value), None)
 
 
 def database_identity(tables: Mapping[str, Any]) -> DatabaseIdentity | None:
-    """The database's identity; None before `ovs-vsctl init` has made its one row."""
+    """The database's identity; None before `ovs-vsctl init` has made its Open_vSwitch row."""
     rows = sorted(tables["Open_vSwitch"].rows.values(), key=lambda row: str(row.uuid))
     if not rows:
         return None
@@ -54,7 +54,7 @@ def database_identity(tables: Mapping[str, Any]) -> DatabaseIdentity | None:
 
 
 def datapath_id(row: Any) -> int:
-    """The bridge's datapath id, 0 while ovs-vswitchd has given none."""
+    """The bridge's datapath id, 0 while ovs-vswitchd has set none."""
     text = str(optional_value(row.datapath_id) or "")
     try:
         return int(text, 16) if len(text) <= 16 else 0
@@ -69,7 +69,7 @@ def owned_rows(tables: Mapping[str, Any], owned: Collection[str]) -> dict[str, A
 
 
 class RowReader:
-    """Reads the owned bridges of one replica; remembers its readings until told that a row changed.
+    """Reads the owned bridges of one replica, and keeps each row's value until `forget` says that the row changed.
 
     Not thread-safe: it belongs to the thread that runs the replica.
     """
@@ -80,17 +80,17 @@ class RowReader:
         self._interfaces: dict[object, InterfaceState] = {}
 
     def forget(self, uuid: object) -> None:
-        """The row with this uuid came, changed or went."""
+        """The row with this uuid was added, changed or deleted."""
         self._ports.pop(uuid, None)
         self._interfaces.pop(uuid, None)
 
     def clear(self) -> None:
-        """Forget everything: the replica was filled anew."""
+        """Forget all rows: the replica is read again."""
         self._ports.clear()
         self._interfaces.clear()
 
     def read(self, name: str, tables: Mapping[str, Any]) -> dict[str, BridgeState]:
-        """The owned bridges that are there now, by name; `name` is the connection's, for BridgeState.ovsdb."""
+        """The owned bridges that exist now, by name. `name` is that of the database, for BridgeState.ovsdb."""
         this = database_identity(tables)
         if this is None:
             return {}
@@ -127,7 +127,7 @@ class RowReader:
                 if state is None:
                     row = rows.get(uuid)
                     if row is None:
-                        self._ports.pop(port.uuid, None)  # the port's row came before its interface's
+                        self._ports.pop(port.uuid, None)  # the port's row has arrived before its interface's
                         continue
                     state = self._interfaces[uuid] = read_interface(row)
                     unread += 1

@@ -1,6 +1,6 @@
-"""The part of the Open_vSwitch schema that Headgate reads: only these columns are monitored, so only they wake us.
+"""The columns of the Open_vSwitch schema that Headgate monitors; changes of other columns do not wake it.
 
-Types are as in vswitch.ovsschema but without its enumerations, so that a newer server's values do not become errors.
+Types are as in vswitch.ovsschema, without enumerations, so that new values of a newer server are no errors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _TABLES: dict[str, dict[str, Any]] = {
 
 
 def monitored_schema() -> Any:
-    """A fresh SchemaHelper for `ovs.db.idl.Idl`, which keeps and changes what it is given."""
+    """A new SchemaHelper for `ovs.db.idl.Idl`, which keeps and changes its argument."""
     tables = {name: {"columns": columns} for name, columns in _TABLES.items()}
     helper = ovs.db.idl.SchemaHelper(schema_json={"name": "Open_vSwitch", "version": "8.0.0", "tables": tables})
     helper.register_all()

@@ -1,6 +1,6 @@
-"""Sessions with an OVSDB server, connecting or accepted: the `ovs` package's, with what it does not tell.
+"""JSON-RPC sessions with an OVSDB server, in both directions: the `ovs` package's, with the peer, errors and echoes.
 
-Nothing of the database's contents is known here.
+What the database contains must not live here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from flows.bridge.connection_peer import ConnectionPeer
 
 
 class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no types
-    """The package's state machine, which tells nobody why a connection ended; this one remembers."""
+    """The package's state machine, which also keeps the reason why a connection ended."""
 
     last_error = ""
-    why = ""  # what is known better than by the error's number, for the next end
+    why = ""  # a better reason than the errno, for the next end
 
     def disconnected(self, now: float, error: int) -> None:
         if self.why:
@@ -48,22 +48,22 @@ class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]  # ovs has no t
 
 
 class MessageBounds(NamedTuple):
-    """What bounds a session's messages: the limits, and the room that all unfinished messages have together."""
+    """Bounds of a session's messages: the limits, and the memory that all unfinished messages share."""
 
     limits: OvsdbLimits
     budget: MemoryBudget
 
 
 class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no types
-    """A session of FramedConnections, reconnecting with backoff (1 s, doubling to 8 s) if it is one that connects.
+    """A session of FramedConnections. A connecting one reconnects with backoff (1 s, doubling to 8 s).
 
-    It also carries questions of our own (`ask`), which mark a point in the stream of updates: ovsdb-server sends the
-    updates of every change committed before it reads the question ahead of the answer.
+    `send_echo` marks a point in the stream of updates: ovsdb-server sends the updates of all changes committed before
+    it reads the echo request, and then the reply. `echo_replies` has the ids of the replies so far.
     """
 
     rpc: Any
     reconnect: Any
-    fault = ""  # what the peer has done that no database does
+    fault = ""  # the peer's breach of the protocol, or of a limit
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self._share = share
         self._asked: set[str] = set()
         self._selecting = ""
-        self.rows: list[Any] | None = None  # the answer to the last `select`
+        self.rows: list[Any] | None = None  # the reply to the last `select`
         self._count = 0
         self.echo_replies: list[str] = []
         super().__init__(reconnect, rpc, remotes)
@@ -97,7 +97,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
     def accepted(
         cls, sock: socket.socket, peer: str, share: MessageBounds, credentials: Credentials | None = None
     ) -> FramedSession:
-        """A session over an accepted socket, in TLS if there are credentials; it ends when that ends."""
+        """A session over an accepted socket, with TLS if there are credentials. It ends with its connection."""
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         now = ovs.timeval.msec()
@@ -111,12 +111,12 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
 
     @property
     def last_error(self) -> str:
-        """Why the last connection, or the last attempt, ended; empty before the first end."""
+        """Why the last connection or attempt ended; empty before the first end."""
         return str(self.reconnect.last_error)
 
     @property
     def peer(self) -> ConnectionPeer:
-        """Who the other side is, by its address and, in TLS, its certificate; nobody over a unix socket."""
+        """The peer, by its address and, in TLS, its certificate. Empty for a unix socket."""
         if self.rpc is None or self.rpc.get_status():
             return ConnectionPeer()
         sock = self.rpc.stream.socket
@@ -130,7 +130,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
 
     @property
     def local_address(self) -> str | None:
-        """Our own address on the connection; empty over a unix socket, None without a connection."""
+        """The local address of the connection; empty for a unix socket, None without a connection."""
         if self.rpc is None or self.rpc.get_status():
             return None
         sock = self.rpc.stream.socket
@@ -142,19 +142,19 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
             return None
 
     def pick_remote(self) -> None:
-        """Choose what to connect to next: the address behind a host name is looked up anew before each attempt."""
+        """Choose the address to connect to. A host name is resolved before each attempt."""
         super().pick_remote()
         name = self.reconnect.get_name()
         if not name.startswith(("tcp:", "ssl:")):
             return
         host, port = parse_host_port(name[4:], name)
-        with contextlib.suppress(OSError):  # the attempt fails then, and says so
+        with contextlib.suppress(OSError):  # the attempt then fails with an error of its own
             host = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
-        # TLS is put on top once the connection is there.
+        # TLS starts once TCP is connected.
         self.reconnect.set_name(format_address("tcp", host, port))
 
     def is_connected(self) -> bool:
-        """Whether messages can be exchanged: in TLS, with a peer that has proved who it is."""
+        """Whether messages can be exchanged; with TLS, once the peer is authenticated."""
         return self.rpc is not None and (self._tls is None or self._tls.ready)
 
     @property
@@ -163,7 +163,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return stream if isinstance(stream, TlsStream) else None
 
     def run(self) -> None:
-        """Connect, send what waits, probe: whatever is due."""
+        """Connect, send queued messages, probe: whatever is due."""
         if self._tls is not None:
             self.reconnect.why = self._tls.failure
         if isinstance(self.rpc, FramedConnection) and self.rpc.failure:
@@ -178,19 +178,19 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
             self._asked.clear()
 
     def _secured(self, stream: Any) -> Any:
-        """The stream, in TLS where that is wanted."""
+        """The stream, with TLS if there are credentials."""
         if self._credentials is None:
             return stream
-        sock, stream.socket = stream.socket, None  # or it would close the socket when it is forgotten
+        sock, stream.socket = stream.socket, None  # so that the old stream does not close the socket
         return TlsStream(sock, self.remotes[0], self._credentials, False)
 
     def give_up(self, reason: str) -> None:
-        """End the connection, which goes on in vain."""
+        """End the connection for this reason; a connecting session tries again."""
         self.reconnect.why = reason
         self.force_reconnect()
 
     def send_echo(self) -> str:
-        """Send an echo of our own; its id goes into `echo_replies` once the answer came, after all that came before."""
+        """Send an echo request. Returns its id, which is added to `echo_replies` with the reply."""
         self._count += 1
         request = ovs.jsonrpc.Message.create_request("echo", [])
         request.id = f"headgate-{self._count}"
@@ -199,7 +199,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return str(request.id)
 
     def select(self, table: str, columns: list[str]) -> None:
-        """Ask for columns that are not monitored; the answer goes into `rows`. A later question replaces this one."""
+        """Query columns that are not monitored. The reply goes to `rows`; a later query replaces this one."""
         self._count += 1
         operation = {"op": "select", "table": table, "where": [], "columns": columns}
         request = ovs.jsonrpc.Message.create_request("transact", ["Open_vSwitch", operation])
@@ -207,7 +207,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         self.send(request)
 
     def _selected(self, message: Any) -> bool:
-        """Whether a message is the answer to `select`; if so, take it in."""
+        """Whether a message is the reply to `select`; if so, keep its rows."""
         if not self._selecting or message.id != self._selecting:
             return False
         self._selecting = ""
@@ -231,7 +231,7 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         return None
 
     def _checked(self, message: Any) -> Any:
-        """The message, unless it has more in it than a database has."""
+        """The message, or None (and the connection ends) if a row exceeds the limits."""
         if message is None:
             return None
         tables = message.params[-1] if isinstance(message.params, list) and message.params else message.result

@@ -26,9 +26,10 @@ def absolute_remote(remote: str) -> str:
 
 
 def controller_target(listen: tuple[str, int], local: str, method: str = "tcp") -> str:
-    """The OpenFlow target a switch is given: where we listen; for a wildcard, `local`, our address towards its OVSDB.
+    """The OpenFlow target for a switch: the listener's address, or for a wildcard `local`, this end of its OVSDB
+    connection.
 
-    `local` is empty for a connection over a unix socket: that switch is on this machine. `method` is tcp or ssl.
+    `local` is empty for a unix socket: that switch is on this machine. `method` is tcp or ssl.
     """
     host, port = listen
     if host in _WILDCARDS:
@@ -37,9 +38,9 @@ def controller_target(listen: tuple[str, int], local: str, method: str = "tcp") 
 
 
 def is_this_controller(target: str, ours: str, listen: tuple[str, int]) -> bool:
-    """Whether an operator's Controller `target` is this controller: the same as `ours`, or one of our addresses.
+    """Whether a Controller `target` of the operator is this controller: equal to `ours`, or an address of this machine.
 
-    False also stands for "cannot be told", as with host names and translated addresses.
+    False also for targets that cannot be recognised, such as host names and translated addresses.
     """
     here = _endpoint(target)
     if here is None or target.partition(":")[0] != ours.partition(":")[0]:
@@ -62,14 +63,14 @@ def _endpoint(target: str) -> tuple[str, int] | None:
 
 
 def _is_own_address(host: str) -> bool:
-    """Whether this machine has the address; a loopback address says nothing, since every machine has it."""
+    """Whether this machine has the address. False for a loopback address, which every machine has."""
     address = ipaddress.ip_address(host)
     if address.is_loopback or address.is_unspecified or address.is_multicast:
         return False
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))  # binding sends nothing; it fails for an address that is not ours
+            probe.bind((host, 0))  # binding sends nothing; it fails for an address of another machine
     except OSError:
         return False
     return True

@@ -1,7 +1,7 @@
-"""TLS below an OVSDB session: a stream of the `ovs` package whose handshake goes on while its thread does other things.
+"""A TLS stream for the `ovs` package whose handshake does not block its thread.
 
-The package's own takes one certificate for the whole process, reads it anew without saying what is wrong with it, and
-only connects. Who may come in is `controller.tls`'s business.
+The package's own SSLStream uses one certificate for the whole process, reloads it without reporting errors, and only
+connects. Which peers are allowed must not live here: see `controller.tls`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from controller.tls.credentials import Credentials
 from controller.tls.peer_certificates import TlsRefused, tls_refusal
 
 log = structlog.get_logger(__name__)
-HANDSHAKE_SECONDS = 8.0  # seconds for the handshake
+HANDSHAKE_SECONDS = 8.0  # for the TLS handshake
 
 
 class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
-    """TLS over a connected, non-blocking socket. `failure` says why it ended, empty while it is well."""
+    """TLS over a connected, non-blocking socket. `failure` is the reason of its end, empty before."""
 
     socket: Any
 
@@ -36,11 +36,11 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
 
     @property
     def ready(self) -> bool:
-        """Whether the peer has proved who it is, and may come in."""
+        """Whether the peer is authenticated and allowed."""
         return self._ready and not self.failure
 
     def connect(self) -> int:
-        """Go on with the handshake: 0 when the peer is in, EAGAIN while it has to wait, EPROTO when it is refused."""
+        """Continue the handshake: 0 when it is done, EAGAIN while it waits for the peer, EPROTO when it refuses it."""
         if self.failure:
             return errno.EPROTO
         if self._ready:
@@ -48,25 +48,25 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
         try:
             while not self.socket.step():
                 pass
-            who = self._credentials.authorize(self.socket)
+            name = self._credentials.authorize(self.socket)
         except BlockingIOError:
             return errno.EAGAIN if time.monotonic() < self._deadline else self._refuse(tls_refusal(TimeoutError()))
         except TlsRefused as refused:
             return self._refuse(refused)
         self._ready = True
-        log.info("OVSDB peer proved itself", peer=self.name, certificate=who, version=self.socket.version())
+        log.info("OVSDB peer authenticated", peer=self.name, certificate=name, version=self.socket.version())
         return 0
 
     def _refuse(self, refused: TlsRefused) -> int:
         self.failure = refused.text
-        # Without the port, which changes with every attempt: a repeated warning is one warning.
+        # Without the port, which changes with every attempt, so that repeated warnings are equal.
         where = self.name.rpartition(":")[0]
         log.warning("refused the OVSDB connection", peer=where, reason=refused.text)
         self._credentials.count("ovsdb", where, refused)
         return errno.EPROTO
 
     def recv(self, n: int) -> tuple[int, bytes | str]:
-        """As the package's: (0, data), (0, nothing) at the end, or (errno, nothing)."""
+        """As the package's: (0, data), (0, empty) at the end of the stream, or (errno, empty)."""
         try:
             return self._recv(n)  # type: ignore[no-any-return]
         except OSError as error:
@@ -81,7 +81,7 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
 
     def _failed(self, error: OSError) -> int:
         if isinstance(error, ssl.SSLError):
-            self.failure = tls_refusal(error).text  # in TLS 1.3 a server says only now that it refuses our certificate
+            self.failure = tls_refusal(error).text  # TLS 1.3: a server's refusal may come this late
             return errno.EPROTO
         return error.errno or errno.EPROTO
 
@@ -94,6 +94,6 @@ class TlsStream(ovs.stream.Stream):  # type: ignore[misc]  # ovs has no types
         poller.fd_wait(self.socket, ovs.poller.POLLOUT if sending else ovs.poller.POLLIN)
 
     def run_wait(self, poller: Any) -> None:
-        """Wake the poller when the handshake can go on."""
+        """Wake the poller when the handshake can continue."""
         if not self._ready:
             self.wait(poller, self.W_CONNECT)
