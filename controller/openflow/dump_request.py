@@ -39,14 +39,14 @@ class DumpBounds:
         """Raises CodecError when a dump exceeds what a switch can have, or the memory for dumps."""
         limits = self._limits
         for size, most, unit in (
-            (dump.seen, limits.dump_flows, "flows"),
-            (dump.read, limits.dump_bytes, "bytes"),
-            (dump.kept, limits.dump_kept, "bytes of flows that are not as desired"),
+            (dump.flows_read, limits.dump_flows, "flows"),
+            (dump.bytes_read, limits.dump_bytes, "bytes"),
+            (dump.bytes_kept, limits.dump_kept, "bytes of flows that are not as desired"),
         ):
             if size > most:
                 raise CodecError(f"its flow dump has more than {most:,} {unit}")
-        if not self._keep(dump.kept):
-            raise CodecError(f"its flow dump has {dump.kept:,} bytes to keep, and the other dumps leave no room")
+        if not self._keep(dump.bytes_kept):
+            raise CodecError(f"its flow dump has {dump.bytes_kept:,} bytes to keep, and the other dumps leave no room")
 
     def clear(self) -> None:
         """The dump has ended, and its memory is free."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from controller.reconcile.events import Event, FlowsDisturbed
-from flows.wire.dump import is_in_the_way, is_learned, is_ours
+from flows.wire.dump import affects_pipeline, is_learned, is_ours
 from flows.wire.errors import CodecError
 
 REPORT_INTERVAL = 0.5
@@ -103,5 +103,5 @@ class FlowMonitor:
         elif is_ours(update.cookie):
             if not is_learned(update.table, update.cookie):
                 self._counts[FlowUpdateEvent(update.event).name.lower()] += 1
-        elif is_in_the_way(update.table, update.priority):
+        elif affects_pipeline(update.table, update.priority):
             self._counts["foreign"] += 1

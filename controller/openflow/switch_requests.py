@@ -192,7 +192,7 @@ class SwitchRequests:
         foreign = tuple(found.foreign_flows)
         meters = current.meters.report() if current.meters is not None else None
         answer = FlowsDumped(
-            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign, foreign, meters
+            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign_count, foreign, meters
         )
         self._post(answer)
 

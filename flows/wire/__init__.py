@@ -1,1 +1,1 @@
-"""Flows as bytes of OpenFlow 1.4 and as text of ovs-ofctl, and back."""
+"""Flows to bytes of OpenFlow 1.4 and back, and to the text of ovs-ofctl."""

@@ -1,7 +1,7 @@
-"""Instructions as bytes: apply-actions and goto-table of OpenFlow 1.4, with the Nicira actions that Headgate uses.
+"""Instructions as bytes: meter, apply-actions and goto-table of OpenFlow 1.4, with the Nicira actions in use.
 
-They equal what OVS 3.1 dumps: register loads come back as NXAST_REG_LOAD, apply-actions stands before goto-table.
-See `flows.openflow.flow` for what an action does, and `learn` for the layout of the learn action. Sources: OpenFlow
+They equal what OVS 3.1 dumps: register loads are NXAST_REG_LOAD, and apply-actions comes before goto-table.
+See `flows.openflow.actions` for what an action does, and `learn` for the layout of the learn action. Sources: OpenFlow
 1.4.1 sections 7.2.4 and 7.2.5, OVS's ofp-actions, ovs-actions(7).
 """
 
@@ -46,12 +46,12 @@ _NO_TABLE = 0xFF
 _MAX_LENGTH = 0xFFFF
 _CT_COMMIT, _CT_FORCE = 1, 2
 _CACHED = 1 << 14
-_FEW = 4  # actions of a flow whose bytes are remembered
+_FEW = 4  # actions: the bytes of longer lists are not cached
 
 _INSTRUCTION = struct.Struct("!HH4x")
 _GOTO = struct.Struct("!HHB3x")
-_THROUGH = struct.Struct("!HHI")
-_HEAD = struct.Struct("!HHIH")
+_METER_INSTRUCTION = struct.Struct("!HHI")
+_ACTION_HEAD = struct.Struct("!HHIH")
 _PLAIN_OUTPUT = struct.Struct("!HHIH6x")
 _MOVE = struct.Struct("!HHIHHHHII")
 _LOAD = struct.Struct("!HHIHHIQ")
@@ -62,7 +62,7 @@ _CONJUNCT = struct.Struct("!HHIHBBI")
 _TRACK = struct.Struct("!HHIHHIHB3xH")
 _CHECK = struct.Struct("!HHIHHHI6x")
 
-# OVS names a packet's own fields in actions by their Nicira numbers where they have any (class 0x0000, ovs-fields(7)).
+# In actions OVS names packet fields by their Nicira numbers where they have one (class 0x0000, ovs-fields(7)).
 _HEADERS = {
     oxm.IPV4_SRC: 0x00000E04, oxm.IPV4_DST: 0x00001004, oxm.IPV6_SRC: 0x00012610, oxm.IPV6_DST: 0x00012810,
     oxm.TCP_SRC: 0x00001202, oxm.TCP_DST: 0x00001402, oxm.UDP_SRC: 0x00001602, oxm.UDP_DST: 0x00001802,
@@ -74,15 +74,15 @@ _NAMED = {(place.register.name, place.start, place.end): place for place in regi
 
 
 def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
-    """All instructions of a flow; no bytes for a flow that drops. Raises MessageTooLong."""
-    # Many flows do the same, and then share their bytes.
+    """All instructions of a flow; no bytes for a flow that drops. Raises CodecError, MessageTooLong."""
+    # Many flows have the same instructions, and share their bytes.
     return _few_actions(actions, goto) if len(actions) <= _FEW else _encode(actions, goto)
 
 
 def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
     goes = b"" if goto is None else _GOTO.pack(_GOTO_TABLE, 8, goto)
     if actions and isinstance(first := actions[0], Meter):
-        return _THROUGH.pack(_METER, 8, first.number) + _encode(actions[1:], goto)
+        return _METER_INSTRUCTION.pack(_METER, 8, first.number) + _encode(actions[1:], goto)
     if not actions:
         return goes
     body = b"".join([_ENCODERS[type(action)](action) for action in actions])
@@ -139,7 +139,7 @@ def _move(action: Move) -> bytes:
                       _number(source), _number(target))  # fmt: skip
 
 
-# What a commit does to its connection besides recording it.
+# What a commit does to its connection beside recording it.
 _RECORD = _load(Load(registers.RECORDED, 1))
 
 
@@ -158,7 +158,7 @@ def _meter(action: Meter) -> bytes:
 def _check_length(action: CheckLength) -> bytes:
     place = action.place
     if place.width != 1:
-        raise CodecError(f"a length cannot be told in {place.width} bits")
+        raise CodecError(f"check_pkt_larger writes one bit, not {place.width}")
     return _CHECK.pack(
         _EXPERIMENTER, _CHECK.size, NICIRA, _CHECK_LARGER, action.limit, place.start, oxm_number(place.register)
     )
@@ -187,7 +187,7 @@ def _conjunction(action: Conjunction) -> bytes:
 
 def _learn(action: LearnReply) -> bytes:
     body = encode_learn(action)
-    return _HEAD.pack(_EXPERIMENTER, len(body) + 10, NICIRA, _LEARN2) + body
+    return _ACTION_HEAD.pack(_EXPERIMENTER, len(body) + 10, NICIRA, _LEARN2) + body
 
 
 # By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
@@ -199,7 +199,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 
 
 def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
-    """Actions and goto of a flow's instructions. Raises CodecError for anything that Headgate never sends."""
+    """Actions and goto of a flow's instructions. Raises CodecError for instructions that Headgate never writes."""
     actions: tuple[Action, ...] = ()
     goto: int | None = None
     offset = 0
@@ -212,8 +212,8 @@ def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
                 actions += _decode_actions(wire[offset + 8 : offset + length])
             elif kind == _GOTO_TABLE:
                 goto = wire[offset + 4]
-            elif kind == _METER and not offset and length == _THROUGH.size:
-                actions = (Meter(_THROUGH.unpack_from(wire)[2]),)
+            elif kind == _METER and not offset and length == _METER_INSTRUCTION.size:
+                actions = (Meter(_METER_INSTRUCTION.unpack_from(wire)[2]),)
             else:
                 raise CodecError(f"unknown instruction {kind}")
             offset += length
@@ -241,7 +241,7 @@ def _decode_actions(wire: bytes) -> tuple[Action, ...]:
 def _decode_action(kind: int, wire: bytes) -> Action:
     if kind == _OUTPUT:
         return Output(_PLAIN_OUTPUT.unpack(wire)[2])
-    subtype = _HEAD.unpack_from(wire)[3]
+    subtype = _ACTION_HEAD.unpack_from(wire)[3]
     if kind == _EXPERIMENTER:
         if subtype == _REG_LOAD:
             *_, bits, number, value = _LOAD.unpack(wire)
@@ -268,14 +268,14 @@ def _decode_action(kind: int, wire: bytes) -> Action:
             *_, most, start, number = _CHECK.unpack(wire)
             return CheckLength(most, _range(number, start, 1))
         if subtype == _LEARN2:
-            return decode_learn(wire[_HEAD.size :])
+            return decode_learn(wire[_ACTION_HEAD.size :])
     raise CodecError(f"unknown action {kind}, subtype {subtype}")
 
 
 def _range(number: int, start: int, width: int) -> Range:
-    """The named range of these bits, or a nameless one. `number` is the register's OXM header."""
+    """The declared range of these bits, or one without meaning. `number` is the field's OXM header."""
     register = _FIELDS_BY_OXM.get(number)
     if register is None or start + width > register.width:
-        raise CodecError(f"bits {start}..{start + width - 1} of field {number:#010x} are not ours to copy")
+        raise CodecError(f"bits {start}..{start + width - 1} of field {number:#010x} are in no action of Headgate")
     named = _NAMED.get((register.name, start, start + width - 1))
     return named or Range(register, start, start + width - 1, "")

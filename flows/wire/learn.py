@@ -1,6 +1,6 @@
 """The learn action (NXAST_LEARN2) for the reverse of an SCTP packet, in bytes.
 
-Its body is a header and a list of specs: match on a constant, match on a field of the packet, load a constant.
+Its body is a header and a list of specs: match a constant, match a field of the packet, load a constant.
 Source: OVS's ofp-actions, ovs-actions(7) `learn`.
 """
 
@@ -19,7 +19,7 @@ _BODY = struct.Struct("!HHHQHBxHHIHH")
 _CONSTANT, _LOAD_TO = 1 << 13, 1 << 11
 _FIELD_SPEC = struct.Struct("!HIHIH")
 _HEADER_SIZE = 10
-# OVS names an IPv4 address and an Ethernet type in a spec by their Nicira numbers (class 0x0000, ovs-fields(7)).
+# In a spec OVS names these fields by their Nicira numbers (class 0x0000, ovs-fields(7)).
 _NXM_ETH_TYPE, _NXM_IP_PROTO, _NXM_IP_SRC, _NXM_IP_DST = 0x00000602, 0x00000C01, 0x00000E04, 0x00001004
 _NXM_IPV6_SRC, _NXM_IPV6_DST = 0x00012610, 0x00012810
 _ETH_TYPES = {4: oxm.ETH_IPV4, 6: oxm.ETH_IPV6}
@@ -27,7 +27,7 @@ _ADDRESSES = {4: (_NXM_IP_SRC, _NXM_IP_DST), 6: (_NXM_IPV6_SRC, _NXM_IPV6_DST)}
 
 
 def encode_learn(action: LearnReply) -> bytes:
-    """Everything of the action after its subtype, padded so that the whole action is a multiple of 8 bytes."""
+    """The action after its subtype, padded so that the whole action has a multiple of 8 bytes. Raises CodecError."""
     if action.limit < 1 or action.version not in _ETH_TYPES:
         raise CodecError(f"no learn action can have limit {action.limit} and IP version {action.version}")
     head = _BODY.pack(action.idle_timeout, 0, action.priority, action.cookie, 0, action.table, 0, 0, action.limit, 0, 0)
@@ -51,7 +51,7 @@ def _specs(version: int) -> bytes:
 
 
 def _match_constant(number: int, value: int, size: int) -> bytes:
-    """Match `number` against a constant; constants take a multiple of 2 bytes, filled up on the left."""
+    """Match the field `number` against a constant, which has a multiple of 2 bytes, padded on the left."""
     padded = value.to_bytes(size + (size & 1), "big")
     return struct.pack("!H", _CONSTANT | size * 8) + padded + struct.pack("!IH", number, 0)
 
@@ -70,7 +70,7 @@ def _load(association: int) -> bytes:
 
 
 def decode_learn(wire: bytes) -> LearnReply:
-    """The action of `encode_learn`'s bytes. Raises CodecError for a learn action that is not ours."""
+    """The inverse of `encode_learn`. Raises CodecError for a learn action that Headgate never writes."""
     if len(wire) < _BODY.size + 4:
         raise CodecError("a learn action ends early")
     idle, _, priority, cookie, _, table, _, _, limit, _, _ = _BODY.unpack_from(wire)

@@ -1,7 +1,7 @@
-"""Matches as bytes: `ofp_match` of OpenFlow 1.4 with the fields in exactly the order and form in which OVS dumps them.
+"""Matches as bytes: `ofp_match` of OpenFlow 1.4, with the fields in the order and form in which OVS dumps them.
 
-The order was read off a real switch (OVS 3.1, `nx_put_raw`), and the tests hold it against one. What a field means and
-needs is `flows.openflow.match_fields`'s business.
+The order is that of OVS 3.1 (`nx_put_raw`); tests hold it against a real switch. Fields and their prerequisites are
+declared in `flows.openflow.match_fields`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flows.wire.errors import CodecError
 OFPMT_OXM = 1
 MATCH_HEADER = struct.Struct("!HH")  # ofp_match: type, length without padding
 _OXM_HEADER = struct.Struct("!HBB")
-# OVS looks at no more bits of ip_frag than these two, so a mask that has both is an exact match (ovs-fields(7)).
+# OVS has only these two bits in ip_frag, so a mask with both is an exact match (ovs-fields(7)).
 _IP_FRAG_BITS = 3
 _CACHED_TERMS = 1 << 16
 _CACHED_MATCHES = 1 << 12
@@ -48,16 +48,16 @@ _ADDRESSES = {
 
 
 def oxm_number(field: oxm.Field) -> int:
-    """The 32-bit OXM header of an exact match, which is also how actions name a field."""
+    """The 32-bit OXM header of an exact match; actions name a field by it too."""
     return field.oxm_class << 16 | field.number << 9 | size_of(field)
 
 
 def encode_match(match: Match) -> bytes:
     """The whole padded ofp_match: type, length, fields, zeros up to a multiple of 8 bytes.
 
-    Raises CodecError for a match that the switch takes but dumps as another one.
+    Raises CodecError for a match that the switch accepts but dumps differently.
     """
-    # Not the term itself is the key: hashing a Field costs more than encoding it.
+    # Cached by name, value and mask: hashing a Field costs more than encoding it.
     terms = sorted(
         [
             _encode_address(field, value) if mask == field.full_mask and field in _ADDRESSES
@@ -67,7 +67,7 @@ def encode_match(match: Match) -> bytes:
     )  # fmt: skip
     if terms and terms[-1][0] in _CT_PORTS and all(place != _CT_PROTOCOL for place, _ in terms[-3:-1]):
         raise CodecError(
-            "OVS does not dump a match on ct_tp_src or ct_tp_dst without ct_nw_proto, so it could never be found again"
+            "OVS does not dump ct_tp_src or ct_tp_dst without ct_nw_proto: the flow would never equal its dump"
         )
     body = b"".join([part for _, part in terms])
     length = len(body) + 4
@@ -75,14 +75,14 @@ def encode_match(match: Match) -> bytes:
 
 
 def _encode_address(field: oxm.Field, value: int) -> tuple[int, bytes]:
-    """A whole address: there are too many of them to be remembered."""
+    """A whole address: there are too many of them to cache."""
     place, header, size = _ADDRESSES[field]
     return place, header + value.to_bytes(size, "big")
 
 
 @lru_cache(maxsize=_CACHED_TERMS)
 def _encode_term(name: str, value: int, mask: int) -> tuple[int, bytes]:
-    """A term's place in the order of dumps, and its bytes."""
+    """A term's position in the order of dumps, and its bytes."""
     field = oxm.FIELDS_BY_NAME[name]
     size = size_of(field)
     exact = mask == field.full_mask
@@ -90,19 +90,19 @@ def _encode_term(name: str, value: int, mask: int) -> tuple[int, bytes]:
         raise CodecError("OVS does not dump a match on ct_nw_proto=0, so it could never be found again")
     if field is oxm.IP_FRAG:
         exact, value, mask = mask & _IP_FRAG_BITS == _IP_FRAG_BITS, value & _IP_FRAG_BITS, mask & _IP_FRAG_BITS
-    owner = _owner(field)
+    owner = _experimenter(field)
     body = owner + value.to_bytes(size, "big") + (b"" if exact else mask.to_bytes(size, "big"))
     return _PLACES[name], _OXM_HEADER.pack(field.oxm_class, field.number << 1 | (not exact), len(body)) + body
 
 
-def _owner(field: oxm.Field) -> bytes:
-    """Who defined the field, which stands before its value where the class does not say it."""
+def _experimenter(field: oxm.Field) -> bytes:
+    """The experimenter id before the value of a field of class EXPERIMENTER; no bytes for other classes."""
     return oxm.ONF.to_bytes(4, "big") if field.oxm_class == oxm.EXPERIMENTER else b""
 
 
 @lru_cache(maxsize=_CACHED_MATCHES)
 def decode_match(wire: bytes) -> Match:
-    """The match of a padded ofp_match. Raises CodecError for bytes that are none, or a field that is not ours."""
+    """The match of a padded ofp_match. Raises CodecError for bytes that are none, or an unknown field."""
     if len(wire) < MATCH_HEADER.size:
         raise CodecError("a match is shorter than its header")
     kind, length = MATCH_HEADER.unpack_from(wire)
@@ -116,7 +116,7 @@ def decode_match(wire: bytes) -> Match:
     try:
         return build_match(*terms)
     except FlowError as error:
-        raise CodecError(f"the switch has a match that it would refuse: {error}") from None
+        raise CodecError(f"a match that the switch would refuse: {error}") from None
 
 
 def _decode_term(wire: bytes, offset: int, end: int) -> tuple[Term, int]:
@@ -126,7 +126,7 @@ def _decode_term(wire: bytes, offset: int, end: int) -> tuple[Term, int]:
     field = oxm.FIELDS_BY_NUMBER.get((oxm_class, number >> 1))
     if field is None:
         raise CodecError(f"unknown match field {oxm_class:#06x}:{number >> 1}")
-    owner = _owner(field)
+    owner = _experimenter(field)
     start = offset + _OXM_HEADER.size + len(owner)
     width = size_of(field)
     has_mask = bool(number & 1)
@@ -136,5 +136,5 @@ def _decode_term(wire: bytes, offset: int, end: int) -> tuple[Term, int]:
     value = int.from_bytes(wire[start : start + width], "big")
     mask = int.from_bytes(wire[start + width : start + size], "big") if has_mask else field.full_mask
     if value > field.full_mask or value & ~mask:
-        raise CodecError(f"{field.name} has the value {value:#x} behind the mask {mask:#x}")
+        raise CodecError(f"{field.name} has the value {value:#x} outside its mask {mask:#x}")
     return Term(field, value, mask), start + size

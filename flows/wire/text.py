@@ -1,7 +1,6 @@
-"""Flows as text: the syntax of ovs-ofctl, written as `ovs-ofctl --names dump-flows` writes it.
+"""Flows as text, as `ovs-ofctl --names dump-flows` prints them.
 
-For people (`headgate flows`) and for tests that hand flows to ovs-ofctl. What stands on the wire is the codec's
-business, and nothing is read back from text.
+For `headgate flows`, log lines, and tests that pass flows to ovs-ofctl. Nothing is parsed from text.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from flows.pipeline import registers
 Names = Mapping[int, str]
 NO_NAMES: Names = MappingProxyType({})
 
-# ovs-ofctl(8): words that stand for an Ethernet type, and for it together with an IP protocol.
+# ovs-ofctl(8): keywords for an Ethernet type, and for an Ethernet type with an IP protocol.
 _TYPE_WORDS = {oxm.ETH_IPV4: "ip", oxm.ETH_IPV6: "ipv6", oxm.ETH_ARP: "arp"}
 _PROTOCOL_WORDS = {
     (oxm.ETH_IPV4, oxm.IP_PROTO_ICMP): "icmp", (oxm.ETH_IPV6, oxm.IP_PROTO_ICMPV6): "icmp6",
@@ -47,12 +46,12 @@ _PORT_WORDS = {
     port_numbers.LOCAL_32: "LOCAL", port_numbers.IN_PORT_32: "IN_PORT", 0xFFFFFFF9: "TABLE", 0xFFFFFFFA: "NORMAL",
     0xFFFFFFFB: "FLOOD", 0xFFFFFFFC: "ALL", 0xFFFFFFFD: "CONTROLLER",
 }  # fmt: skip
-_OTHER_WORDS = {
+_FIELD_WORDS = {
     "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_frag": "nw_frag",
     "ip_ttl": "nw_ttl", "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "sctp_src": "tp_src",
     "sctp_dst": "tp_dst", "tcp_src": "tp_src", "tcp_dst": "tp_dst", "udp_src": "tp_src", "udp_dst": "tp_dst",
 }  # fmt: skip
-# The switch's own order. None is where the words for Ethernet type and protocol stand.
+# The order in which the switch prints. None is the place of the keywords for Ethernet type and protocol.
 _PRINT_ORDER = (
     oxm.PKT_MARK,
     oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
@@ -64,7 +63,8 @@ _PRINT_ORDER = (
 
 
 def format_flow(flow: Flow, tables: Names = NO_NAMES, ports: Names = NO_NAMES) -> str:
-    """A whole flow: `cookie=…, table=…, priority=…,match actions=…`. Numbers without a name stay numbers."""
+    """A whole flow: `cookie=…, table=…, priority=…,match actions=…`. `tables` and `ports` name
+    tables and ports; others stay numbers."""
     cookie = f"cookie={flow.cookie:#x}, " if flow.cookie else ""
     parts = [f"priority={flow.priority}"]
     if flow.match:
@@ -74,7 +74,7 @@ def format_flow(flow: Flow, tables: Names = NO_NAMES, ports: Names = NO_NAMES) -
 
 
 def format_match(match: Match, ports: Names = NO_NAMES) -> str:
-    """The terms of a match, comma separated; the empty match is the empty text."""
+    """The terms of a match, comma separated; empty for the empty match."""
     by_name = {term.field.name: term for term in match}
     parts: list[str] = []
     for field in _PRINT_ORDER:
@@ -88,7 +88,7 @@ def format_match(match: Match, ports: Names = NO_NAMES) -> str:
 def format_actions(
     actions: tuple[Action, ...], goto: int | None = None, tables: Names = NO_NAMES, ports: Names = NO_NAMES
 ) -> str:
-    """Actions and goto, comma separated; `drop` when there is nothing to do."""
+    """Actions and goto, comma separated; `drop` where there are none."""
     parts = [_action(action, tables, ports) for action in actions]
     if goto is not None:
         parts.append(f"goto_table:{_name(goto, tables)}")
@@ -119,7 +119,7 @@ def _type_words(by_name: Mapping[str, Term]) -> list[str]:
 def _term(term: Term, ports: Names) -> str:
     if term.field is oxm.VLAN_VID:
         return _vlan(term)
-    name = _OTHER_WORDS.get(term.field.name, term.field.name)
+    name = _FIELD_WORDS.get(term.field.name, term.field.name)
     kind = term.field.kind
     if kind is oxm.FieldKind.PORT:
         return f"{name}={_port(term.value, ports)}"
@@ -152,7 +152,7 @@ def _value(term: Term) -> str:
 
 
 def _hex(value: int) -> str:
-    """As C's `%#x`: zero has no prefix."""
+    """As C's `%#x`, which prints 0 without a prefix."""
     return f"{value:#x}" if value else "0"
 
 
@@ -180,7 +180,7 @@ def _mac(value: int) -> str:
     return value.to_bytes(6, "big").hex(":")
 
 
-# What ovs-ofctl calls the fields of the packet that actions copy.
+# The names of packet fields in actions (ovs-actions(7)).
 _HEADERS = {
     "ipv4_src": "NXM_OF_IP_SRC", "ipv4_dst": "NXM_OF_IP_DST", "ipv6_src": "NXM_NX_IPV6_SRC",
     "ipv6_dst": "NXM_NX_IPV6_DST", "tcp_src": "NXM_OF_TCP_SRC", "tcp_dst": "NXM_OF_TCP_DST",
@@ -221,8 +221,8 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"ct({','.join(words)})"
         case Meter(number):
             return f"meter:{number}"
-        case CheckLength(most, place):
-            return f"check_pkt_larger({most})->{_bits(place)}"
+        case CheckLength(limit, place):
+            return f"check_pkt_larger({limit})->{_bits(place)}"
         case Resubmit(table):
             return f"resubmit(,{_name(table, tables)})"
         case Conjunction(conj_id, clause, clauses):

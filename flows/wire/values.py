@@ -1,25 +1,25 @@
-"""Flows as they stand on a switch: keys, bodies, counters, and what differs between two sets of them."""
+"""Encoded flows as values: keys, bodies, counters, and the changes from one set of flows to another."""
 
 from __future__ import annotations
 
 import struct
 from typing import NamedTuple
 
-FlowKey = bytes  # table (one byte), priority (two), match: what identifies a flow on a switch
-KEY_PREFIX = struct.Struct("!BH")  # how a key begins
+FlowKey = bytes  # table (1 byte), priority (2 bytes), match: the identity of a flow on a switch
+KEY_PREFIX = struct.Struct("!BH")  # table and priority
 
 
 class Body(NamedTuple):
-    """All else of a flow. Many flows share one."""
+    """Cookie and instructions of a flow. Many flows share one body."""
 
     cookie: int
     instructions: bytes
 
 
 class WireFlow(NamedTuple):
-    """A flow as the switch has it: `match` and `instructions` are the OpenFlow 1.4 bytes, as OVS itself dumps them.
+    """A flow as the switch has it: `match` and `instructions` are OpenFlow 1.4 bytes, as OVS dumps them.
 
-    So flows go to and fro; kept, they are a key and a body each, for there are many of them.
+    Messages carry flows in this form. Kept flows, of which there are many, are a key and a body each.
     """
 
     table: int
@@ -30,12 +30,12 @@ class WireFlow(NamedTuple):
 
     @property
     def key(self) -> FlowKey:
-        """What identifies it."""
+        """The identity of the flow on its switch."""
         return flow_key(self.table, self.priority, self.match)
 
     @property
     def body(self) -> Body:
-        """What it does."""
+        """Its cookie and instructions."""
         return Body(self.cookie, self.instructions)
 
 
@@ -45,13 +45,13 @@ def flow_key(table: int, priority: int, match: bytes) -> FlowKey:
 
 
 def wire_flow(key: FlowKey, body: Body) -> WireFlow:
-    """The flow that was put into a key and a body."""
+    """The flow with this key and body."""
     table, priority = KEY_PREFIX.unpack_from(key)
     return WireFlow(table, priority, key[KEY_PREFIX.size :], *body)
 
 
 class FlowCounters(NamedTuple):
-    """What a dump says a flow has seen. `duration` is in seconds."""
+    """The counters of a flow in a dump. `duration` is in seconds."""
 
     packets: int
     bytes: int
@@ -59,14 +59,14 @@ class FlowCounters(NamedTuple):
 
 
 class ForeignFlow(NamedTuple):
-    """A flow that Headgate did not make, as a dump found it in a table of ours."""
+    """A flow that Headgate did not make, in a table of the pipeline."""
 
     flow: WireFlow
     counters: FlowCounters
 
 
 class FlowChanges(NamedTuple):
-    """What turns the flows of a switch into the desired ones. `modifies` keep the counters of the flow they change."""
+    """The changes that turn the actual flows of a switch into the desired ones. `modifies` keep a flow's counters."""
 
     adds: tuple[WireFlow, ...]
     modifies: tuple[WireFlow, ...]

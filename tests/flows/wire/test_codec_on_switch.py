@@ -89,7 +89,7 @@ def test_the_dump_equals_what_was_encoded(wire: Client, some: list[Flow]) -> Non
     wanted = {one.key: one.body for one in map(encode_flow, some)}
     assert dumped.flows == wanted
     assert {decode_flow(one) for one in wires(dumped)} == set(some)
-    assert dumped.foreign == 0
+    assert dumped.foreign_count == 0
 
 
 @given(generated_clusters.clusters(), st.booleans())
