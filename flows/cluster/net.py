@@ -29,7 +29,7 @@ class Net(NamedTuple):
     prefix: int
 
     def __str__(self) -> str:
-        text = format_address(self.version, self.value)
+        text = address_text(self.version, self.value)
         return text if self.prefix == ADDRESS_BITS[self.version] else f"{text}/{self.prefix}"
 
     @property
@@ -48,7 +48,7 @@ class Net(NamedTuple):
         return self.version == other.version and self.prefix <= other.prefix and (other.value & self.mask) == self.value
 
 
-def format_address(version: int, value: int) -> str:
+def address_text(version: int, value: int) -> str:
     """The textual form of an address given as an integer (RFC 5952 for IPv6)."""
     if version == 4:
         return inet_ntop(AF_INET, value.to_bytes(4, "big"))

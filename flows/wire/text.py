@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flows.cluster.net import format_address
+from flows.cluster.net import address_text
 from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers, register_bits
 from flows.openflow.actions import (
@@ -139,13 +139,13 @@ def _value(term: Term) -> str:
         return _mac(term.value) if exact else f"{_mac(term.value)}/{_mac(term.mask)}"
     if kind in (oxm.FieldKind.IPV4, oxm.FieldKind.IPV6):
         version = 4 if kind is oxm.FieldKind.IPV4 else 6
-        address = format_address(version, term.value)
+        address = address_text(version, term.value)
         if exact:
             return address
         zeros = (term.mask & -term.mask).bit_length() - 1
         if term.mask >> zeros == (1 << term.field.width - zeros) - 1:
             return f"{address}/{term.field.width - zeros}"
-        return f"{address}/{format_address(version, term.mask)}"
+        return f"{address}/{address_text(version, term.mask)}"
     if kind is oxm.FieldKind.HEX:
         return _hex(term.value) if exact else f"{_hex(term.value)}/{_hex(term.mask)}"
     return str(term.value) if exact else f"{term.value:#x}/{term.mask:#x}"
