@@ -14,7 +14,8 @@ from bench.result import Result, cpu, memory, most_memory
 from bench.worlds import world
 from flows.cluster.model import Cluster
 from flows.parse.objects import parse_object
-from flows.policy.engine import PolicyChanges, PolicyEngine
+from flows.policy.engine import PolicyEngine
+from flows.policy.policy_changes import PolicyChanges
 from flows.policy.tracked_sets import TrackedRule
 
 # Seconds and megabytes that are to be reached, and those that are aimed for.

@@ -17,7 +17,8 @@ from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Key
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.pod_ports import BridgePorts, PodPorts
-from flows.policy.engine import PeerChange, PolicyChanges, PolicyEngine, RuleChange
+from flows.policy.engine import PolicyEngine
+from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, has_tracked_rules
 
 K = TypeVar("K")

@@ -35,6 +35,7 @@ from flows.cluster.tuples import new_tuple
 from flows.policy.flow_limits import rule_weight
 from flows.policy.groups import Group
 from flows.policy.pod_index import PodIndex
+from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange, SubjectChange
 from flows.policy.resolve import rule_identity
 from flows.policy.rule import RuleKey, RuleRef, policy_rules
 from flows.policy.rule_numbers import RuleNumbers
@@ -51,42 +52,6 @@ class UnnumberedRule(NamedTuple):
     peers: NetSet | None
     services: Services | None
     weight: int
-
-
-class RuleChange(NamedTuple):
-    """A tracked rule that is new (`old` is None), gone (`new` is None) or different. A change within its sets is not a
-    RuleChange."""
-
-    old: TrackedRule | None
-    new: TrackedRule | None
-
-
-class SubjectChange(NamedTuple):
-    """The pods that were added to a set of subjects, and those that were removed."""
-
-    subjects: PodSet
-    added: tuple[Key, ...]
-    removed: tuple[Key, ...]
-
-
-class PeerChange(NamedTuple):
-    """The prefixes that were added to a set of peers, and those that were removed."""
-
-    peers: NetSet
-    added: set[Net]
-    removed: set[Net]
-
-
-class PolicyChanges(NamedTuple):
-    """All that changed since the last `compute_changes`. `isolation` has pods whose isolated directions may differ.
-
-    What the sets of a new rule have is not listed in `subjects` and `peers`: read these sets as they are.
-    """
-
-    rules: tuple[RuleChange, ...]
-    subjects: tuple[SubjectChange, ...]
-    peers: tuple[PeerChange, ...]
-    isolation: frozenset[Key]
 
 
 class PolicyEngine:

@@ -283,7 +283,7 @@ TENANT = (
 )
 
 # name: (annotations, objects of the original API, v1 policies, expectations)
-WORLDS: dict[str, tuple[Any, tuple[ParsedObject, ...], tuple[Policy, ...], tuple[tuple[str, bool], ...]]] = {
+CLUSTERS: dict[str, tuple[Any, tuple[ParsedObject, ...], tuple[Policy, ...], tuple[tuple[str, bool], ...]]] = {
     "no isolation, no force": ({}, (alpha(POL1), beta(POL1_BETA)), (), OPEN),
     "isolation and no policy": (ON, (), (), SHUT),
     "the tenant example in alpha": (ON, (alpha(POL1),), (), TENANT),
@@ -310,9 +310,9 @@ WORLDS: dict[str, tuple[Any, tuple[ParsedObject, ...], tuple[Policy, ...], tuple
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", CLUSTERS)
 def test_clusters(name: str) -> None:
-    annotations, objects, also, expected = WORLDS[name]
+    annotations, objects, also, expected = CLUSTERS[name]
     snapshot = world(annotations, *objects, also=also)
     for line, allowed in expected:
         answers = verdicts_of(snapshot, line)

@@ -107,13 +107,13 @@ class Mixed:
 
 @st.composite
 def mixed(draw: st.DrawFn) -> Mixed:
-    world = draw(clusters())
+    before = draw(clusters())
     if draw(st.booleans()):
-        world = replace(world, policies=MappingProxyType({}))
-    annotations = {name: draw(some_annotations()) for name in world.namespaces}
+        before = replace(before, policies=MappingProxyType({}))
+    annotations = {name: draw(some_annotations()) for name in before.namespaces}
     original = OriginalApi(annotations, draw(some_policies(ALPHA_API)), draw(some_policies(BETA_API)))
     namespaces: dict[str, Namespace] = {}
-    for name, namespace in world.namespaces.items():
+    for name, namespace in before.namespaces.items():
         metadata = {"name": name, "labels": dict(namespace.labels), "annotations": annotations[name]}
         read = parse_object({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         assert read is not None
@@ -126,37 +126,37 @@ def mixed(draw: st.DrawFn) -> Mixed:
         assert isinstance(read.value, OriginalPolicy)
         assert not read.errors
         original_policies.append(read.value)
-    policies = all_policies(world.policies, original_policies, namespaces.values())
-    after = replace(world, namespaces=MappingProxyType(namespaces), policies=policies)
-    return Mixed(world, after, original, tuple(original_policies))
+    policies = all_policies(before.policies, original_policies, namespaces.values())
+    after = replace(before, namespaces=MappingProxyType(namespaces), policies=policies)
+    return Mixed(before, after, original, tuple(original_policies))
 
 
 @settings(_quick, max_examples=120)
 @given(mixed())
-def test_the_translation_has_the_meaning_of_the_proposal(world: Mixed) -> None:
-    for probe in probes(world.after, 300):
-        pod = world.after.pods[probe.destination.pod] if probe.destination.pod is not None else None
-        if pod is not None and not world.original.isolates(pod) and probe.port != 80:
+def test_the_translation_has_the_meaning_of_the_proposal(case: Mixed) -> None:
+    for probe in probes(case.after, 300):
+        pod = case.after.pods[probe.destination.pod] if probe.destination.pod is not None else None
+        if pod is not None and not case.original.isolates(pod) and probe.port != 80:
             continue  # a few of these are enough
-        was, now = verdict(world.before, probe), verdict(world.after, probe)
+        was, now = verdict(case.before, probe), verdict(case.after, probe)
         assert now.egress == was.egress
         if was.ingress.isolation not in (Isolation.ISOLATED, Isolation.NOT_ISOLATED):
             assert now.ingress == was.ingress  # itself, its own node, or not a subject of policy
             continue
         assert pod is not None
-        isolated = was.ingress.isolation is Isolation.ISOLATED or world.original.isolates(pod)
-        opened = bool(was.ingress.allowed_by) or world.original.opens(world.after, pod, probe)
+        isolated = was.ingress.isolation is Isolation.ISOLATED or case.original.isolates(pod)
+        opened = bool(was.ingress.allowed_by) or case.original.opens(case.after, pod, probe)
         assert now.ingress.allowed == (opened or not isolated), now.explain()
 
 
 @_quick
 @given(mixed())
-def test_reference_and_verdict_isolate_the_same_pods(world: Mixed) -> None:
+def test_reference_and_verdict_isolate_the_same_pods(case: Mixed) -> None:
     """`reference` isolates the pods that `verdict` isolates, and rules that match nothing compile to nothing."""
-    compiled = compile_policy(world.after, world.after.pods)
-    for key, pod in world.after.pods.items():
-        v1 = {d for p in world.before.policies.values() for d in p.isolates if _selects(world.before, p.key, key)}
-        original = {Direction.INGRESS} if pod.networked and world.original.isolates(pod) else set()
+    compiled = compile_policy(case.after, case.after.pods)
+    for key, pod in case.after.pods.items():
+        v1 = {d for p in case.before.policies.values() for d in p.isolates if _selects(case.before, p.key, key)}
+        original = {Direction.INGRESS} if pod.networked and case.original.isolates(pod) else set()
         assert compiled.isolated.get(key, frozenset()) == v1 | original
     for rule in compiled.rules:
         assert rule.subjects
@@ -170,22 +170,22 @@ def _selects(cluster: Cluster, policy: Key, pod: Key) -> bool:
 
 @_quick
 @given(mixed())
-def test_translated_names_are_unique_and_reversible(world: Mixed) -> None:
-    added = set(world.after.policies) - set(world.before.policies)
-    assert {key: world.after.policies[key] for key in world.before.policies} == dict(world.before.policies)
-    own = {Key(one.key.namespace, f"{one.api}:{one.key.name}") for one in world.original_policies}
+def test_translated_names_are_unique_and_reversible(case: Mixed) -> None:
+    added = set(case.after.policies) - set(case.before.policies)
+    assert {key: case.after.policies[key] for key in case.before.policies} == dict(case.before.policies)
+    own = {Key(one.key.namespace, f"{one.api}:{one.key.name}") for one in case.original_policies}
     assert own <= added
     assert {key.name for key in added - own} <= {"isolation:alpha", "isolation:beta"}
-    assert all(policy.key == key for key, policy in world.after.policies.items())
+    assert all(policy.key == key for key, policy in case.after.policies.items())
 
 
 @_quick
 @given(mixed(), st.sampled_from(NAMESPACES))
-def test_a_namespace_changes_its_own_policies_only(world: Mixed, name: str) -> None:
+def test_a_namespace_changes_its_own_policies_only(case: Mixed, name: str) -> None:
     """The policies of other namespaces are the same Python objects, so that identity shows them unchanged."""
-    before = all_policies({}, world.original_policies, world.after.namespaces.values())
-    changed = {**world.after.namespaces, name: Namespace(name)}
-    after = all_policies({}, world.original_policies, changed.values())
+    before = all_policies({}, case.original_policies, case.after.namespaces.values())
+    changed = {**case.after.namespaces, name: Namespace(name)}
+    after = all_policies({}, case.original_policies, changed.values())
     for key in before.keys() | after.keys():
         if key.namespace != name:
             assert after[key] is before[key]

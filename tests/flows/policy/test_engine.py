@@ -23,7 +23,8 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import parse_address
 from flows.cluster.selectors import matches
-from flows.policy.engine import PolicyChanges, PolicyEngine
+from flows.policy.engine import PolicyEngine
+from flows.policy.policy_changes import PolicyChanges
 from flows.policy.reference import PolicyCompiler
 from flows.policy.rule import RuleRef
 from flows.policy.tracked_sets import TrackedRule, TrackedSet, tracked_rules_on

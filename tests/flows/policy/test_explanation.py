@@ -23,7 +23,7 @@ PODS = [
     pod("y/p", 9, "two"),
     pod("y/q", 9, "two"),
 ]
-WORLD = cluster(
+CLUSTER = cluster(
     PODS,
     [node("one", "192.0.2.1"), node("two", "192.0.2.2", "2001:db8::2")],
     {"x": {}, "y": {}},
@@ -80,23 +80,23 @@ WORLD = cluster(
 )
 def test_explanations(line: str, text: str) -> None:
     expected = [one[12:] for one in text.strip("\n").splitlines() if one.strip()]
-    assert verdicts_of(WORLD, line)[4].explain() == expected
+    assert verdicts_of(CLUSTER, line)[4].explain() == expected
 
 
 def test_no_policy_selects_a_host_network_or_finished_pod() -> None:
     for name in ("x/host", "x/done"):
         probe = Probe(Endpoint(parse_address("10.0.0.1")), Endpoint(parse_address("10.0.0.7"), pod=key(name)), 6, 80)
-        assert verdict(WORLD, probe).ingress.isolation is Isolation.NOT_A_SUBJECT
+        assert verdict(CLUSTER, probe).ingress.isolation is Isolation.NOT_A_SUBJECT
 
 
 def test_names_give_endpoints() -> None:
-    probe = probe_between(WORLD, key("x/a"), key("x/host"), 6, 80)
+    probe = probe_between(CLUSTER, key("x/a"), key("x/host"), 6, 80)
     assert probe.destination == Endpoint(parse_address("192.0.2.2"), node="two")
-    assert probe_between(WORLD, key("x/a"), "two", 6, 80, 6).source.address == parse_address("fd00::1")
-    assert probe_between(WORLD, parse_address("10.0.0.1"), parse_address("192.0.2.1"), 1) == Probe(
+    assert probe_between(CLUSTER, key("x/a"), "two", 6, 80, 6).source.address == parse_address("fd00::1")
+    assert probe_between(CLUSTER, parse_address("10.0.0.1"), parse_address("192.0.2.1"), 1) == Probe(
         Endpoint(parse_address("10.0.0.1"), pod=key("x/a")), Endpoint(parse_address("192.0.2.1"), node="one"), 1
     )
-    assert probe_between(WORLD, key("x/six"), key("x/a"), 58).source.address.version == 6
+    assert probe_between(CLUSTER, key("x/six"), key("x/a"), 58).source.address.version == 6
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_impossible_probes_say_why(
     source: EndpointName, destination: EndpointName, version: int | None, message: str
 ) -> None:
     with pytest.raises(ProbeError, match=message):
-        probe_between(WORLD, source, destination, 6, 80, version)
+        probe_between(CLUSTER, source, destination, 6, 80, version)
 
 
 def test_invalid_probes_are_refused() -> None:
@@ -131,7 +131,7 @@ def test_invalid_probes_are_refused() -> None:
     with pytest.raises(ProbeError, match="a prefix"):
         Endpoint(parse_network("10.0.0.0/8"))
     with pytest.raises(ProbeError, match="no pod x/none"):
-        verdict(WORLD, Probe(four, Endpoint(four.address, pod=key("x/none")), 6, 80))
+        verdict(CLUSTER, Probe(four, Endpoint(four.address, pod=key("x/none")), 6, 80))
 
 
 def test_ports_and_protocols_in_words() -> None:

@@ -1,4 +1,4 @@
-"""The meaning of NetworkPolicy, one sentence a row: policies in a small fixed world, and what they allow."""
+"""The meaning of NetworkPolicy, one sentence a row: policies in a small fixed cluster, and what they allow."""
 
 from __future__ import annotations
 
@@ -224,10 +224,10 @@ PORTS = [
 
 @pytest.mark.parametrize("row", [*ISOLATION, *PEERS, *BLOCKS, *PORTS], ids=lambda row: row.sentence)
 def test_sentence(row: Row) -> None:
-    world = cluster(PODS, NODES, NAMESPACES, *row.policies)
+    snapshot = cluster(PODS, NODES, NAMESPACES, *row.policies)
     for lines, expected in ((row.passes, True), (row.drops, False)):
         for line in filter(None, lines.split(", ")):
-            answers = verdicts_of(world, line)
+            answers = verdicts_of(snapshot, line)
             assert answers, line
             for answer in answers.values():
                 assert answer.allowed is expected, "\n".join(answer.explain())
@@ -251,7 +251,7 @@ SHARED = [
     ],
 )
 def test_a_contested_address_fits_a_selector_only_when_all_its_claimants_do(peer: Peer, passes: bool) -> None:
-    world = cluster(
+    snapshot = cluster(
         [*PODS, *SHARED],
         NODES,
         NAMESPACES,
@@ -259,14 +259,14 @@ def test_a_contested_address_fits_a_selector_only_when_all_its_claimants_do(peer
         policy("z/out", egress=[rule(peer)]),
     )
     for line in ("x/p > x/b TCP 1", "y/p > x/b TCP 1", "z/a > x/p TCP 1", "z/a > y/p TCP 1"):
-        assert verdicts_of(world, line)[4].allowed is passes, line
+        assert verdicts_of(snapshot, line)[4].allowed is passes, line
 
 
 def test_two_peers_do_not_add_up_on_a_contested_address() -> None:
     out = policy("z/out", egress=[rule(Peer(namespaces=NS_X), Peer(namespaces=NS_Y))])
-    world = cluster([*PODS, *SHARED], NODES, NAMESPACES, out)
-    assert not verdicts_of(world, "z/a > x/p TCP 1")[4].allowed
-    assert verdicts_of(world, "z/a > x/a TCP 1")[4].allowed
+    snapshot = cluster([*PODS, *SHARED], NODES, NAMESPACES, out)
+    assert not verdicts_of(snapshot, "z/a > x/p TCP 1")[4].allowed
+    assert verdicts_of(snapshot, "z/a > x/a TCP 1")[4].allowed
 
 
 def test_a_name_on_a_contested_address_is_what_every_claimant_resolves() -> None:
@@ -284,8 +284,8 @@ def test_a_name_on_a_contested_address_is_the_subjects_own_at_ingress() -> None:
 
 def test_a_finished_or_hostnetwork_pod_does_not_contest_an_address() -> None:
     ghosts = [pod("y/gone", 2, finished=True, pod="z"), pod("y/host", 2, host_network=True, pod="z")]
-    world = cluster([*PODS, *ghosts], NODES, NAMESPACES, on_a(Peer(pods=POD_B)))
-    assert verdicts_of(world, "x/b > x/a TCP 1")[4].allowed
+    snapshot = cluster([*PODS, *ghosts], NODES, NAMESPACES, on_a(Peer(pods=POD_B)))
+    assert verdicts_of(snapshot, "x/b > x/a TCP 1")[4].allowed
 
 
 def test_a_namespace_without_its_object_has_its_name_label_alone() -> None:
@@ -297,14 +297,14 @@ def test_a_namespace_without_its_object_has_its_name_label_alone() -> None:
 
 def test_a_pod_whose_node_is_unknown_has_no_own_node() -> None:
     for name in ("", "three"):
-        world = cluster([pod("x/a", 1, name)], NODES, NAMESPACES, DENY_IN)
-        assert not verdicts_of(world, "node:one > x/a TCP 1")[4].allowed
+        snapshot = cluster([pod("x/a", 1, name)], NODES, NAMESPACES, DENY_IN)
+        assert not verdicts_of(snapshot, "node:one > x/a TCP 1")[4].allowed
 
 
 def test_directions_are_not_mixed_up() -> None:
     both = policy("x/p", POD_A, ingress=[rule(Peer(pods=POD_B))], egress=[rule(Peer(namespaces=NS_Y))])
-    world = cluster(PODS, NODES, NAMESPACES, both)
+    snapshot = cluster(PODS, NODES, NAMESPACES, both)
     for line, expected in (("x/b > x/a", True), ("x/a > x/b", False), ("x/a > y/a", True), ("y/a > x/a", False)):
-        answer = verdicts_of(world, f"{line} TCP 1")[6]
+        answer = verdicts_of(snapshot, f"{line} TCP 1")[6]
         assert answer.allowed is expected
         assert both.isolates == {INGRESS, EGRESS}

@@ -1,4 +1,4 @@
-"""Properties of every verdict, on generated worlds, whatever the policies are."""
+"""Properties of every verdict, on generated clusters, whatever the policies are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated worlds contain every special case, and the probes cover it."""
+"""The generated clusters contain every special case, and the probes cover it."""
 
 from __future__ import annotations
 
