@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.cluster.model import OriginalApi
 from flows.cluster.original_api import OriginalPolicy
 from flows.parse.objects import parse_object
 from tests.helpers.api_server.server import ApiServer
@@ -131,4 +132,4 @@ def test_isolation_by_annotation(server: ApiServer) -> None:
         read = parse_object(server.get("namespace", "tenant-a"))
         assert read is not None
         assert not read.errors
-        assert bool(getattr(read.value, "isolation", None)) == isolated
+        assert (OriginalApi.ALPHA in getattr(read.value, "isolation", ())) == isolated
