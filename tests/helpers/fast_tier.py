@@ -1,4 +1,4 @@
-"""The fast tier (`pytest --fast`, `make test-fast`): tests that need no root, no switch and no API server.
+"""The fast tier (`pytest --fast`, `make test-fast`): tests that need no root, no switch, no API server and no process.
 
 It deselects what a marker of NEEDS_MORE excludes, draws at most EXAMPLES examples in each generated test, and fails a
 test that starts one of FORBIDDEN all the same: such a test lacks its marker. Which markers exist stands in
@@ -8,23 +8,43 @@ pyproject.toml; nothing here decides about a single test.
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePath
 
 import pytest
 from hypothesis import settings
 
 # Markers of tests that the fast tier leaves out.
-NEEDS_MORE = frozenset({"switch", "lab", "api", "slow"})
+NEEDS_MORE = frozenset({"switch", "lab", "api", "process", "slow"})
 # Folders that have none but such tests: importing them alone costs seconds.
 WITHOUT_FAST_TESTS = ("hubs", "nodes", "packets", "vagrant")
-# Programs that stand for a switch, for root or for an API server.
-FORBIDDEN = frozenset(
-    {"ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl", "unshare", "nsenter", "ip", "etcd", "kube-apiserver"}
-)
+# Programs that stand for a switch, for root, for an API server, or take seconds to start.
+FORBIDDEN = re.compile(r"ovs-.*|ovsdb-.*|unshare|nsenter|ip|etcd|kube-apiserver|kubectl|python[\d.]*|headgate")
 EXAMPLES = 10
-_FAST = pytest.StashKey[list[str]]()
+
+
+class _Watch:
+    """An audit hook (PEP 578): while a test runs, refuse forbidden programs, also behind setpriv, and remember them."""
+
+    def __init__(self) -> None:
+        self.running = False
+        self.refused: list[str] = []
+        sys.addaudithook(self._see)
+
+    def _see(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.running or event not in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
+            return
+        words = arguments[1]
+        for word in words if isinstance(words, list | tuple) else (words,):
+            name = PurePath(os.fsdecode(word) if isinstance(word, str | bytes | os.PathLike) else "").name
+            if FORBIDDEN.fullmatch(name):
+                self.refused.append(name)
+                raise PermissionError(f"the fast tier does not start {name}")
+
+
+_WATCH = pytest.StashKey[_Watch]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,10 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch every program that this process starts."""
+    """Watch every program that tests of this process start."""
     if config.getoption("fast"):
-        started = config.stash[_FAST] = []
-        sys.addaudithook(lambda event, arguments: _watch(event, arguments, started))
+        config.stash[_WATCH] = _Watch()
 
 
 def pytest_ignore_collect(collection_path: os.PathLike[str], config: pytest.Config) -> bool | None:
@@ -59,30 +78,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Forget what was started before this test."""
-    if (started := item.config.stash.get(_FAST, None)) is not None:
-        started.clear()
-    return (yield)
+    """Watch what starts while this test and its fixtures run."""
+    if (watch := item.config.stash.get(_WATCH, None)) is None:
+        return (yield)
+    watch.refused.clear()
+    watch.running = True
+    try:
+        return (yield)
+    finally:
+        watch.running = False
 
 
 @pytest.fixture(autouse=True)
 def nothing_forbidden_is_started(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test of the fast tier that has tried to start a switch, an API server or a namespace."""
+    """Fail a test of the fast tier that has tried to start a forbidden program, whatever it made of the refusal."""
     yield
-    if started := request.config.stash.get(_FAST, None):
-        pytest.fail(f"the fast tier starts none of these, mark the test: {', '.join(started)}")
-
-
-def _watch(event: str, arguments: tuple[object, ...], started: list[str]) -> None:
-    """An audit hook (PEP 578): note and refuse forbidden programs, also behind setpriv or env."""
-    if event not in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
-        return
-    words = arguments[1]
-    for word in words if isinstance(words, Iterable) and not isinstance(words, str) else (words,):
-        name = PurePath(os.fsdecode(word) if isinstance(word, str | bytes | os.PathLike) else "").name
-        if name in FORBIDDEN:
-            started.append(name)
-            raise PermissionError(f"the fast tier does not start {name}")
+    watch = request.config.stash.get(_WATCH, None)
+    if watch is not None and watch.refused:
+        pytest.fail(f"the fast tier starts none of these, so the test needs a marker: {', '.join(watch.refused)}")
 
 
 def _draw_fewer(items: list[pytest.Item]) -> None:

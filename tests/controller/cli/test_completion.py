@@ -22,6 +22,8 @@ from controller.metrics.registry import Metrics
 from tests.helpers.controller.fake_views import FakeViews
 from topology.host.process import python_path
 
+pytestmark = pytest.mark.process
+
 Complete = Callable[..., list[str]]
 
 

@@ -22,6 +22,8 @@ from controller.base.hub import HUBS
 from controller.http.server import PROBE_PATHS
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 
 class Process:
     """One `headgate run` with a made-up core; `port` is where it serves HTTP."""

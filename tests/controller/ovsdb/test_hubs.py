@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 HERE = Path(__file__).parent
 TESTS = (
     "test_reading.py",

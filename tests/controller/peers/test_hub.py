@@ -40,6 +40,7 @@ print(listed)
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("hub", HUBS)
 def test_no_thread_goes_through_the_list_of_all(hub: str) -> None:
     done = subprocess.run(

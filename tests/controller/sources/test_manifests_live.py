@@ -147,6 +147,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("hub", ["eventlet", "native"])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_live(tmp_path: Path, name: str, hub: str) -> None:
