@@ -1,1 +1,1 @@
-"""The running controller: wiring, the core's loop, and its answers."""
+"""The running controller: its wiring, the event loop, and the answers to HTTP."""

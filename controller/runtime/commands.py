@@ -1,7 +1,7 @@
-"""Hands the core's commands to those who carry them out: OpenFlow sessions and OVSDB connections.
+"""Passes the reconciler's commands to OpenFlow sessions and OVSDB connections.
 
-Every command ends: whoever takes it says how it went, and where it cannot even be handed over that is said here. What
-is said nowhere the reconciler times out.
+Every command ends with an event: the session or connection posts its result; if it raises, the failure is posted here;
+if there is no result, the reconciler times the command out.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ log = structlog.get_logger("headgate")
 
 
 class OpenFlowCommands(Protocol):
-    """Who talks to switches."""
+    """The commands of OpenFlow: see `openflow.app`."""
 
     def dump(self, command: DumpFlows) -> None:
-        """Ask a switch for its flows."""
+        """Request a dump of a switch's flows."""
 
     def serve_peer(self, dpid: int, peer: ConnectionPeer) -> None:
-        """Let sessions of this peer take the place of others."""
+        """Let sessions of this connection peer replace those of others."""
 
     def send_bundle(
         self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges
@@ -40,17 +40,17 @@ class OpenFlowCommands(Protocol):
 
 
 class OvsdbCommands(Protocol):
-    """Who writes to OVSDB."""
+    """The commands of OVSDB: see `ovsdb.service`."""
 
     def forget(self, ovsdb: str) -> None:
-        """Expect an OVSDB no more that is away."""
+        """Stop waiting for an OVSDB that is disconnected."""
 
     def write_marks(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
-        """Mark Interfaces, or take the mark from them."""
+        """Set or remove the mark `headgate-installed` of Interfaces."""
 
 
 class CommandRunner:
-    """Carries out commands one by one; one that fails does not keep the next from being carried out."""
+    """Carries out commands one by one; after one that fails, it goes on with the next."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class CommandRunner:
         self._switch_fields = switch_fields
 
     def carry_out(self, command: Command) -> None:
-        """Hand a command over. Where that fails the answer is posted, as if whoever took it had failed."""
+        """Pass a command on. If that raises, post the event that its failure would have."""
         try:
             self._hand_over(command)
         except Exception as error:
@@ -74,12 +74,12 @@ class CommandRunner:
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
             elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode):
-                pass  # nothing waits for it
+                pass  # the reconciler does not wait for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
             else:
                 self._post(MarksFailed(command.ovsdb, command.interfaces))
-            with suppress(Exception):  # a log that cannot be written must not keep the next command back
+            with suppress(Exception):  # a log that cannot be written must not stop the next command
                 log.exception("a command could not be carried out", kind=type(command).__name__)
 
     def _hand_over(self, command: Command) -> None:

@@ -1,7 +1,7 @@
-"""What a support bundle takes from the running controller: versions, settings, OVSDB as read, the last log lines.
+"""The controller's part of a support bundle: versions, settings, bridges as read from OVSDB, the last log lines.
 
-No secret leaves here: of files only their names, of external_ids only the keys that Headgate has to do with, and of
-every text what looks like a secret is left out.
+It has no secrets: only the names of files, only those values of external_ids that Headgate reads or writes, and no text
+that looks like a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OWN_ID_PREFIX = "headgate-"
 
 
 def support_view(bridges: Iterable[BridgeState], config: RunConfig) -> SupportView:
-    """All of it, now; `bridges` as they were read from OVSDB."""
+    """The whole part; `bridges` as read from OVSDB."""
     ordered = sorted(bridges, key=lambda bridge: (bridge.ovsdb, bridge.name))
     return SupportView(_versions(), _settings(config), tuple(map(_bridge, ordered)), RING.lines())
 
@@ -41,7 +41,7 @@ def _versions() -> dict[str, str]:
 
 
 def _settings(config: RunConfig) -> dict[str, str]:
-    """What the process was started with: addresses and names of files."""
+    """The options of `headgate run`: addresses, names of files and so on."""
     found = config.model_dump()
     return {name: without_secrets(_text(value)) for name, value in found.items() if value not in (None, ())}
 
@@ -60,13 +60,14 @@ def _bridge(bridge: BridgeState) -> BridgeRecord:
         datapath_type=bridge.datapath_type,
         ovs_version=bridge.ovs_version,
         interfaces=tuple(
-            InterfaceRecord(i.name, i.ofport, i.mac_in_use, _known(i.external_ids)) for i in bridge.interfaces
+            InterfaceRecord(i.name, i.ofport, i.mac_in_use, _without_foreign_values(i.external_ids))
+            for i in bridge.interfaces
         ),
     )
 
 
-def _known(external_ids: Mapping[str, str]) -> dict[str, str]:
-    """What Headgate reads or writes as it is; of all else the names."""
+def _without_foreign_values(external_ids: Mapping[str, str]) -> dict[str, str]:
+    """The external_ids; values that Headgate neither reads nor writes are left out."""
     return {
         key: without_secrets(value) if key in READ_EXTERNAL_IDS or key.startswith(OWN_ID_PREFIX) else LEFT_OUT
         for key, value in sorted(external_ids.items())

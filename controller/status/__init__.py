@@ -1,1 +1,1 @@
-"""What Headgate says of itself: the JSON contract, and how it is read off the reconciler."""
+"""The status of a running controller: its JSON contract, and how it is read from the reconciler."""

@@ -1,6 +1,6 @@
-"""What a running controller knows of one pod and of one policy, and what it adds to a support bundle: frozen values.
+"""The JSON contract of `/pods/NS/NAME`, `/policies/NS/NAME` and `/support`: frozen values, served field for field.
 
-The JSON of `/pods/NS/NAME`, `/policies/NS/NAME` and `/support` is exactly these values, field for field.
+The rules of `model` hold here too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from controller.status.model import PodView, PolicyView, StatusApi
 
 @dataclass(frozen=True, slots=True)
 class PeerView:
-    """An address or prefix that a rule lets through, and the pods that have the address; none for a prefix."""
+    """An address or prefix that a rule allows, and the pods that have the address; none for a prefix."""
 
     address: str
     pods: tuple[str, ...] = ()
@@ -21,12 +21,12 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class RuleView:
-    """A rule as it stands on switches, with what it has let through.
+    """A rule as it is on switches, with the packets that it allowed.
 
-    `rules` are the places in manifests where it stands: several policies may say the same. `peers` and `ports` are None
+    `rules` are its places in manifests: several policies may have equal rules. `peers` and `ports` are None
     where the rule does not restrict; `peers` holds at most MAX_LISTED of the `peer_count` there are. `packets` and
-    `bytes` are of both directions of the connections, of all pods that the rule is for on these switches; None
-    where no switch has said.
+    `bytes` are of both directions of the connections, of all subjects on these switches; None where no
+    switch has dumped counters.
     """
 
     direction: str
@@ -40,7 +40,7 @@ class RuleView:
 
 @dataclass(frozen=True, slots=True)
 class IsolationView:
-    """Whether a pod is isolated in a direction: by which policies, and how many packets that has dropped."""
+    """Whether a pod is isolated in a direction: by which policies, and how many packets were dropped."""
 
     direction: str
     policies: tuple[str, ...] = ()
@@ -50,9 +50,9 @@ class IsolationView:
 
 @dataclass(frozen=True, slots=True)
 class PodDetail:
-    """Everything known of one pod.
+    """Everything about one pod.
 
-    `bridge` is empty where it has no port. `in_force` says that its switch has all its flows; `note` why counters are
+    `bridge` is empty where it has no port. `in_force`: its switch has all desired flows; `note` is why counters are
     missing or old.
     """
 
@@ -80,7 +80,7 @@ class SubjectView:
 
 @dataclass(frozen=True, slots=True)
 class PolicySwitchView:
-    """A switch that has pods which the policy selects, and whether all its flows are there; else why not."""
+    """A switch with subjects of the policy, and whether it has all desired flows; else why not."""
 
     node: str
     bridge: str
@@ -91,10 +91,10 @@ class PolicySwitchView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDetail:
-    """Everything known of one policy.
+    """Everything about one policy.
 
     `subjects` holds at most MAX_LISTED of the pods that it selects (`policy.pods` counts them). `left_out` names rules
-    that are not in force on any switch and why: one that could not be understood, or that nothing matches now.
+    that are on no switch and why: it has an error, or no pod matches it now.
     """
 
     policy: PolicyView
@@ -107,7 +107,7 @@ class PolicyDetail:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceRecord:
-    """An Interface as OVSDB has it; of its external_ids those that Headgate reads or writes."""
+    """An Interface row of OVSDB; of its external_ids, the values that Headgate reads or writes."""
 
     name: str
     ofport: int | None
@@ -117,7 +117,7 @@ class InterfaceRecord:
 
 @dataclass(frozen=True, slots=True)
 class BridgeRecord:
-    """A bridge as OVSDB has it."""
+    """A Bridge row of OVSDB."""
 
     ovsdb: str
     name: str
@@ -131,10 +131,10 @@ class BridgeRecord:
 
 @dataclass(frozen=True, slots=True)
 class SupportView:
-    """What a support bundle takes from the controller beside its status and flows.
+    """What a support bundle contains beside status and flows.
 
-    `versions` are of Python, the system and the libraries; `settings` has the files' names, never what is in them;
-    `log` are the last lines that the controller has logged.
+    `versions` are of Python, the system and the libraries; `settings` has the names of files, never their contents;
+    `log` are the last log lines.
     """
 
     versions: dict[str, str]
@@ -144,11 +144,11 @@ class SupportView:
 
 
 class UnknownObject(LookupError):
-    """There is no such pod or policy; the message says where to look."""
+    """There is no such pod or policy; the message names the command that lists them."""
 
 
 class DetailedStatusApi(StatusApi, Protocol):
-    """A StatusApi that can also tell of one object. Every method may be called from any thread, several at a time."""
+    """A StatusApi with details of single objects. Any thread may call every method, several at a time."""
 
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""
@@ -157,4 +157,4 @@ class DetailedStatusApi(StatusApi, Protocol):
         """Everything about a policy. Raises UnknownObject."""
 
     def support(self) -> SupportView:
-        """What a support bundle needs, without secrets."""
+        """What a support bundle contains beside status and flows, without secrets."""

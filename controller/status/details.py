@@ -1,7 +1,7 @@
-"""What is known of one pod or one policy, read off the reconciler: the parts of rules that the switches really have.
+"""All details of one pod or one policy, read from the reconciler: the rules as they are on switches, with counters.
 
-Plain values, no input or output. The engine's index says who is selected and who a peer is, the plans of the bridges
-which flow stands for what, and the switches' own dumps how often it was hit.
+No input or output. Subjects and peers come from the world's engine, flows from the plans of the bridges, and counters
+from the last dumps of the switches.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from flows.policy.services import MAX_PORT, Service
 from flows.policy.tracked_sets import TrackedRule, tracked_rules_on
 from flows.wire.values import FlowCounters, FlowKey
 
-MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod there is
-MAX_PODS_PER_ADDRESS = 10  # pods named for one address
+MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod
+MAX_PODS_PER_ADDRESS = 10  # named for one address
 DENY_KINDS = {Direction.EGRESS: CookieKind.DENY_EGRESS, Direction.INGRESS: CookieKind.DENY_INGRESS}
 
 
 class HitCounts(NamedTuple):
-    """Packets and bytes, None where no switch has said."""
+    """Packets and bytes; None where no switch has dumped counters."""
 
     packets: int | None
     bytes: int | None
@@ -46,12 +46,12 @@ NO_HIT_COUNTS = HitCounts(None, None)
 
 
 def parse_key(text: str) -> Key:
-    """The key that `namespace/name` means."""
+    """The key of `namespace/name`."""
     namespace, _, name = text.partition("/")
     return Key(namespace, name)
 
 
-# -- who isolates whom ---------------------------------------------------------------------------------------------
+# -- isolation ------- ---------------------------------------------------------------------------------------------
 
 
 def isolating_policies(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
@@ -63,12 +63,12 @@ def isolating_policies(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Ke
 
 
 def pod_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
-    """The bridges that have a port of a pod: one, unless somebody is wrong."""
+    """The bridges that have a port of a pod: one, unless several claim the pod."""
     return [name for name, _ in core.world.ports_of(key)]
 
 
 def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | None:
-    """Everything about a pod, with what the status says of it; None where nobody knows such a pod."""
+    """Everything about a pod; `view` is its view in the status, if it has one. None for an unknown pod."""
     pod = core.world.cluster.pods.get(key) if core.world.cluster else None
     if pod is None and view is None:
         return None
@@ -98,17 +98,17 @@ def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | 
 
 
 def _without_port(core: Reconciler, pod: Pod | None) -> str:
-    """Why a pod stands in no list of the status."""
+    """Why a pod is not in the status."""
     if pod is None:
         return ""
     if pod.host_network:
-        return "it has hostNetwork: policy does not concern it"
+        return "it has hostNetwork, so policies do not apply to it"
     if pod.finished:
         return "it has finished"
     if not pod.node:
-        return "it is on no node yet"
+        return "it is not scheduled to a node yet"
     nodes = {bridge.node for bridge in core.world.bridges.values()}
-    return "" if pod.node in nodes else f"no switch of node {pod.node} is known"
+    return "" if pod.node in nodes else f"its node {pod.node} has no known switch"
 
 
 def _isolation(
@@ -119,7 +119,7 @@ def _isolation(
 
 
 def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> HitCounts:
-    """What a pod's own deny flow of a direction has counted."""
+    """The counters of the flow that drops a pod's packets in a direction."""
     plan = core.world.plan_of(name)
     if plan is None:
         return NO_HIT_COUNTS
@@ -140,7 +140,7 @@ def policy_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
 
 
 def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
-    """Everything about a policy, with what the status says of it."""
+    """Everything about a policy; `view` is its view in the status."""
     pods = sorted(core.world.subjects_of_policy(key), key=lambda pod: pod.key)
     counts: dict[BridgeName, int] = {}
     for pod in pods:
@@ -177,7 +177,7 @@ def _left_out(core: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Itera
 def _nothing(core: Reconciler, key: Key) -> str:
     if not core.world.subjects_of_policy(key):
         return "the policy selects no pod"
-    return "nobody matches its peers, or has a port of that name"
+    return "no pod matches its peers or has a port of that name"
 
 
 def _switch(core: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
@@ -187,7 +187,9 @@ def _switch(core: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
     if switch is None or switch.session is None:
         reason = reason or "the switch has no OpenFlow connection to this controller"
     in_force = _in_force(core, name)
-    return PolicySwitchView(bridge.node, bridge.name, in_force, pods, "" if in_force else reason or "not yet")
+    return PolicySwitchView(
+        bridge.node, bridge.name, in_force, pods, "" if in_force else reason or "its flows are not realized yet"
+    )
 
 
 # -- rules and their counters --------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ def _service(service: Service) -> str:
 
 
 def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> HitCounts:
-    """What the flow that ends the rule has counted, over all of these bridges."""
+    """The counters of the flow that the rule's packets hit last, over all of these bridges."""
     found = []
     for name in bridges:
         plan = core.world.plan_of(name)

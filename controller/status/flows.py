@@ -1,4 +1,4 @@
-"""Flows with the names they are there for: pods, policies and rules from cookies, ports and conjunction ids."""
+"""The flows of a bridge with their pods, policies and rules, found by cookies, ports and conjunction ids."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, C
 
 
 def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
-    """The flows of one bridge as its switch last dumped them, in table order, highest priority first."""
+    """The flows of one bridge as last dumped, by table, highest priority first."""
     bridge = core.world.bridges[name]
     switch = core.switch_of(name)
     if switch is None:
@@ -74,7 +74,7 @@ def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
 
 
 def _deniers(core: Reconciler, pod_bindings: Collection[PodBinding]) -> dict[int, tuple[str, ...]]:
-    """The policies that isolate each pod in each direction, by the cookie of the flow that counts what that dropped."""
+    """The policies that isolate each pod in each direction, by the cookie of the flow that drops its packets."""
     ofports = {pod_binding.pod: pod_binding.ofport for pod_binding in pod_bindings}
     found = isolating_policies(core, ofports)
     return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
@@ -98,7 +98,7 @@ def _flow_view(
         flow = decode_flow(wire)
     except CodecError as error:
         match, actions, concerned, of_rules = wire.match.hex(), wire.instructions.hex(), set[str](), []
-        note = f"not understood: {error}"
+        note = f"cannot be decoded: {error}"
     else:
         match = text.format_match(flow.match, ports)
         actions = text.format_actions(flow.actions, flow.goto, TABLE_NAMES, ports)
@@ -127,7 +127,7 @@ def _flow_view(
 
 
 def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, TrackedRule]) -> Iterator[TrackedRule]:
-    """The rule that a flow allows for, or those that it is a clause of."""
+    """The rule that a flow allows, or the rules that it is a clause of."""
     numbers: Iterable[int] = [number] if kind is CookieKind.RULE else []
     if kind is CookieKind.CLAUSE:
         numbers = [action.conj_id for action in flow.actions if isinstance(action, Conjunction)]
@@ -135,7 +135,7 @@ def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, Tracke
 
 
 def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: dict[int, str]) -> Iterator[str]:
-    """The pods whose port a flow's cookie or match names."""
+    """The pods whose port is in a flow's cookie or match."""
     if kind in _OF_PORTS and number in pods:
         yield pods[number]
     for term in flow.match:

@@ -1,5 +1,5 @@
-"""Flows that Headgate did not make, as text for people: in the syntax of ovs-ofctl as far as Headgate's own reach, else
-field by field as os-ken reads them.
+"""Flows that Headgate did not make, as text: in ovs-ofctl syntax where Headgate's codec can decode them, else as
+os-ken parses them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from flows.wire.errors import CodecError
 from flows.wire.text import format_actions, format_match
 from flows.wire.values import WireFlow
 
-MAX_FOREIGN_TEXT = 300  # characters of a part that is not one of our own kind
+MAX_FOREIGN_TEXT = 300  # characters of a match or of actions that the codec cannot decode
 
 
 @lru_cache(maxsize=4096)
 def describe_foreign(flow: WireFlow) -> tuple[str, str]:
-    """Match and actions of a flow that may say anything."""
+    """Match and actions of any flow, as text. Never raises."""
     try:
         ours = decode_flow(flow)
         return format_match(ours.match), format_actions(ours.actions, ours.goto, TABLE_NAMES)
     except (CodecError, ValueError, KeyError):
-        return _part(_match, flow.match), _part(_instructions, flow.instructions)
+        return _parsed(_match, flow.match), _parsed(_instructions, flow.instructions)
 
 
-def _part(read: Callable[[bytes], str], data: bytes) -> str:
+def _parsed(read: Callable[[bytes], str], data: bytes) -> str:
     try:
         text = read(data)
-    except Exception:  # noqa: BLE001 - os-ken's parsers raise anything for what they do not know
+    except Exception:  # noqa: BLE001 - os-ken's parsers raise any exception on unknown input
         text = data.hex()
     return text if len(text) <= MAX_FOREIGN_TEXT else text[:MAX_FOREIGN_TEXT] + "…"
 

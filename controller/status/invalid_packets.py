@@ -1,6 +1,6 @@
-"""What is said of pods that send mostly invalid packets: the likely cause, where it is, and the command that mends it.
+"""The messages on pods that send mostly invalid packets: likely cause, port, and the command that fixes it.
 
-When that is so stands in `reconcile.invalid`; how to go on, in docs/troubleshooting.md.
+When a pod does: see `reconcile.invalid_packets`. What else to do: see docs/troubleshooting.md.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from controller.reconcile.invalid_packets import InvalidFinding, InvalidReason
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import USERSPACE_DATAPATHS, BridgeState
 
-MAX_SENDERS_NAMED = 5  # pods, in a line of the log
+MAX_SENDERS_NAMED = 5  # pods in a log line
 BEGAN = "pods send mostly invalid packets, which are dropped; see headgate status"
-ENDED = "pods have ceased to send mostly invalid packets"
+ENDED = "pods no longer send mostly invalid packets"
 
 
 class InvalidSendersChange(NamedTuple):
-    """A line of the log: whether something began, which pods it concerns, the first few by name, and how many."""
+    """A log line: whether pods began or ended to send mostly invalid packets, and which, the first few by name."""
 
     began: bool
     pods: str
 
 
 def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersChange]:
-    """What has begun or ended at a switch since it was asked last: two lines at most."""
+    """The changes at a switch since the last call: at most one for `began` and one for ended."""
     switch, name = core.switches.get(dpid), core.bridge_of(dpid)
     if switch is None or name is None:
         return []
@@ -39,19 +39,20 @@ def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersC
     return found
 
 
-def invalid_reason_text(told: InvalidFinding, bridge: BridgeState, interface: str) -> str:
+def invalid_reason_text(finding: InvalidFinding, bridge: BridgeState, interface: str) -> str:
     """Why packets of the pod behind an interface are invalid, and what to do."""
     userspace = bridge.datapath_type in USERSPACE_DATAPATHS
-    begin = f"{told.sent.invalid:,} of the last {told.sent.all:,} packets that it sent were dropped as invalid: "
+    begin = f"{finding.sent.invalid:,} of the last {finding.sent.all:,} packets that it sent were dropped as invalid: "
     mend = (
         f"run `ethtool -K eth0 tx off` in its network namespace on {bridge.node or bridge.ovsdb} "
         f"(the pod's end of {interface})"
     )
-    if told.reason is InvalidReason.BROKEN:
+    if finding.reason is InvalidReason.BROKEN:
         if userspace:
-            return f"{begin}their checksums are wrong, left to hardware that is not there: {mend}"
-        return f"{begin}their checksums or lengths are wrong as the pod sends them through {interface}"
-    words = "conntrack knows their connections otherwise: out of the window, never opened here, or answered another way"
+            return f"{begin}their checksums are wrong: it leaves them to offload hardware that does not exist: {mend}"
+        return f"{begin}the pod sends them with wrong checksums or lengths through {interface}"
+    causes = "they do not fit conntrack's state: out of the TCP window, opened elsewhere, or routed asymmetrically"
     if userspace:
-        return f"{begin}checksums are left to hardware that is not there: {mend}; if that does not help, {words}"
-    return f"{begin}{words}, see docs/troubleshooting.md#invalid-packets; port {interface}"
+        offload = "it leaves checksums to offload hardware that does not exist"
+        return f"{begin}{offload}: {mend}; if that does not help, {causes}"
+    return f"{begin}{causes}, see docs/troubleshooting.md#invalid-packets; port {interface}"

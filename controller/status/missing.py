@@ -11,18 +11,18 @@ from controller.status.policy_views import left_out_reasons
 from controller.status.switch_views import switch_error
 from flows.cluster.model import Key
 
-MAX_MISSING_LINES = 1000  # of what is missing
+MAX_MISSING_LINES = 1000
 
 
 def unrealized(core: Reconciler, revision: int) -> Iterator[str]:
-    """What of the world at `revision` is not realized, a line each. Nothing when all of it is."""
+    """What is not realized of the world at `revision`, a line each."""
     yield from unrealized_switches(core, revision)
     if core.world.cluster is not None:
         yield from source_problem_lines(core.problems, policy_problems(core))
 
 
 def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
-    """The part of it that time can mend."""
+    """The lines of it that may go without a change of the sources: bridges that do not have all desired flows yet."""
     if core.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
@@ -39,15 +39,15 @@ def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
         if switch is None or switch.session is None:
             yield f"{where}: the switch has no OpenFlow connection to this controller"
         elif not switch.realized and switch.realized_revision < revision:
-            yield f"{where}: its flows are not yet what they shall be"
+            yield f"{where}: it does not have all desired flows yet"
         elif switch.foreign_flows:
-            yield f"{where}: flows that Headgate did not make stand in its tables; see headgate flows --foreign"
+            yield f"{where}: Headgate's tables have flows that Headgate did not make; see headgate flows --foreign"
         elif unwritten.get(bridge.ovsdb):
-            yield f"{where}: ports are not yet marked as installed"
+            yield f"{where}: its ports are not marked as installed yet"
 
 
 def policy_problems(core: Reconciler) -> dict[Key, str]:
-    """Policies that cannot be realized, or only in part, as they stand, and why."""
+    """Policies that cannot be wholly realized as they are written, and why."""
     policies = core.world.cluster.policies.values() if core.world.cluster else ()
     found = {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}
     for key, reason in left_out_problems(core).items():
@@ -56,20 +56,20 @@ def policy_problems(core: Reconciler) -> dict[Key, str]:
 
 
 def left_out_problems(core: Reconciler) -> dict[Key, str]:
-    """Policies with rules that bridges leave out, for their namespaces ask for too much."""
+    """Policies with rules that bridges leave out because their namespace needs too many flows."""
     out = core.world.left_out()
     policies = core.world.cluster.policies if core.world.cluster and out else ()
     found = ((key, left_out_reasons(core, key, out)) for key in policies if key.namespace in out)
     return {key: reasons[0] for key, reasons in found if reasons}
 
 
-def source_problem_lines(problems: Iterable[Problem], faults: Mapping[Key, str]) -> list[str]:
-    """What the sources say that cannot be realized as it stands; only a change of the sources can mend it."""
+def source_problem_lines(problems: Iterable[Problem], policy_problems: Mapping[Key, str]) -> list[str]:
+    """The problems that only a change of the sources can mend, a line each."""
     lines = []
     for problem in problems:
         object_and_field = " ".join(filter(None, (problem.key, problem.field)))
         lines.append(": ".join(filter(None, (problem.where, object_and_field, problem.reason))))
-    return [*lines, *(f"policy {key}: {reason}" for key, reason in faults.items())]
+    return [*lines, *(f"policy {key}: {reason}" for key, reason in policy_problems.items())]
 
 
 def first_lines(lines: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""What a running controller shows of itself: frozen values, and the Protocol through which the HTTP side asks for them.
+"""The JSON contract of `/status`, `/wait` and `/flows`: frozen values, served field for field.
 
-The JSON that HTTP serves is exactly these values, field for field (docs/status.md explains them); the commands read it
-back into the same classes. How the values come about is the core's business, how they are served `http`'s, how they
-are drawn the commands'.
+A field's name, type and meaning may not change without a note in CHANGELOG.md; docs/status.md documents them. `headgate
+status` reads the JSON back into the same classes. How values are made: see `incremental` and `runtime.answers`; how
+they are served: `http`; how they are shown: `cli`. The contract of the other pages: see `detail_model`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 class SourceView:
     """One source of Kubernetes objects.
 
-    `age` is in seconds since it was last known to be current, None before the first sync. `ignored` says what is passed
-    over, and how many of it, like "Service (v1)" or "subfolders".
+    `age` is in seconds since it was last known to be current, None before the first sync. `ignored` counts what is not
+    read, by kind, like "Service (v1)" or "subfolders".
     """
 
     name: str
@@ -31,7 +31,7 @@ class SourceView:
 
 @dataclass(frozen=True, slots=True)
 class OvsdbView:
-    """One OVSDB connection, made by us or (`listening`) by the switch.
+    """One OVSDB connection, made by Headgate or (`listening`) by the switch.
 
     `synced`: its contents were read at least once.
     """
@@ -45,7 +45,7 @@ class OvsdbView:
 
 @dataclass(frozen=True, slots=True)
 class PortView:
-    """A port of a bridge that carries no pod, the uplink and the LOCAL port aside, and why: nothing passes it."""
+    """A port of a bridge without a pod, other than the uplink and LOCAL, and why. All its traffic is dropped."""
 
     name: str
     ofport: int | None
@@ -56,11 +56,10 @@ class PortView:
 class SwitchView:
     """One bridge on one switch.
 
-    `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of our own flows;
+    `dpid` is 16 hex digits as ovs-vsctl prints it, empty while unknown. Flow counts are of Headgate's flows;
     `actual_flows` is None before the first dump. `commit_age` is in seconds since the last bundle that the switch
-    committed, None when there was none. `in_sync` means that nothing is left to send, by the switch's own word.
-    `limits` says why limits of pods do not hold there, empty when they do; `answered` are addresses that the node
-    itself said it has, beyond its Node object's, and that count.
+    committed, None when there was none. `in_sync`: its flows are realized. `limits` is why pods are not limited there,
+    empty when they are; `answered` are addresses of the node, beyond those of its Node object, that it confirmed.
     """
 
     node: str
@@ -88,8 +87,8 @@ class PolicyView:
     """One NetworkPolicy. `key` is `namespace/name`, `isolates` holds "ingress" and "egress", `pods` counts the pods it
     selects.
 
-    `reason` says why it is not realized, or not wholly; `notes` say what of it comes to nothing as things are, like a
-    peer that fits no pod, the first few.
+    `reason` is why it is not wholly realized; `notes` are parts of it that have no effect now, such as a peer that
+    selects no pod, the first few.
     """
 
     key: str
@@ -104,9 +103,9 @@ class PolicyView:
 class PodView:
     """One pod that has a port, or should have one.
 
-    `isolated` holds "ingress" and "egress"; `installed` means that its port's policy is in force; `programmed_after`
+    `isolated` holds "ingress" and "egress"; `installed`: the policy of its port is realized; `programmed_after`
     is the time from the port's appearance to that, in seconds; `limited` counts packets that its limits dropped,
-    `invalid` those that conntrack called invalid, as of the last reading of counters.
+    `invalid` those that conntrack called invalid, as of the last dump.
     """
 
     key: str
@@ -125,9 +124,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class ProblemView:
-    """Something in a source that could not be taken as it stands: where (file or API object), which object and field,
-    and why.
-    """
+    """A problem: where (file, server or switch), in which object and field, and why."""
 
     where: str
     key: str
@@ -137,8 +134,10 @@ class ProblemView:
 
 @dataclass(frozen=True, slots=True)
 class TlsView:
-    """Our side of TLS. `expires` is the Unix time when the certificate in use ends; `problem` says why newer files are
-    not in use, or that the certificate has ended; `refused` counts peers, `last_refused` says which and why.
+    """The controller's TLS.
+
+    `expires` is the Unix time when the certificate in use expires; `problem` is why newer files are not in use, or that
+    the certificate has expired; `refused` counts connection peers, `last_refused` describes the last of them.
     """
 
     certificate: str
@@ -150,10 +149,10 @@ class TlsView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """Everything `/status` says. `uptime` is in seconds; `waiting_for` is what StatusApi.ready() says, empty when
+    """Everything in `/status`. `uptime` is in seconds; `waiting_for` is what StatusApi.ready() returns, empty when
     ready.
 
-    `plain` names the addresses of switches that go over a network without TLS; `tls` is None where none needs TLS.
+    `plain` are the addresses of OpenFlow and OVSDB that are used without TLS over a network; `tls` is None without TLS.
     """
 
     version: str
@@ -171,7 +170,7 @@ class StatusView:
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """Whether everything that stood in the sources when the wait began is realized; else what is missing."""
+    """Whether everything in the sources and OVSDBs at the time of the request is realized; else what is missing."""
 
     realized: bool
     missing: tuple[str, ...] = ()
@@ -179,12 +178,12 @@ class WaitResult:
 
 @dataclass(frozen=True, slots=True)
 class FlowView:
-    """One of our flows as it stands on a switch now, with what it is there for.
+    """One flow as it is on a switch now, with its pods, policies and rules.
 
     `match` and `actions` are in ovs-ofctl syntax. `kind` is the cookie's kind in lower case ("rule", "deny_ingress",
     ...). `pods` are the `namespace/name` whose ports the flow is for, `policies` the policies it belongs to (a clause
-    flow may belong to many), `rules` names their rules, each like `namespace/name ingress[0]` with the rule's place in
-    the manifest. `duration` is in seconds.
+    flow may belong to many), `rules` names their rules, each like `namespace/name ingress[0]` with the rule's index
+    in the manifest. `duration` is in seconds.
     """
 
     node: str
@@ -206,34 +205,34 @@ class FlowView:
 
 
 class FlowsAnswer(NamedTuple):
-    """Flows of the switches that answered; and those that did not, a line each."""
+    """The flows of the switches that answered, and a line for each switch that did not."""
 
     flows: list[FlowView]
     missing: tuple[str, ...] = ()
 
 
 class UnknownNode(LookupError):
-    """There is no switch of that node; the message names those there are."""
+    """No switch has that node; the message names the nodes that have one."""
 
 
 class SwitchUnavailable(Exception):
-    """The switch is known but gave no flows (not connected, or no answer in time); the message says which and why."""
+    """The switch is known but did not dump its flows: it is not connected, or did not answer in time."""
 
 
 class StatusApi(Protocol):
-    """What HTTP asks of the running controller. Every method may be called from any thread, several at a time."""
+    """The questions that HTTP asks the running controller. Any thread may call every method, several at a time."""
 
     def status(self) -> StatusView:
-        """The state now; never blocks on a switch."""
+        """The status now; never waits for a switch."""
 
     def wait(self, timeout: float) -> WaitResult:
         """Read every source and OVSDB again and block until all of that is realized, or `timeout` seconds went by."""
 
     def flows(self, node: str | None) -> FlowsAnswer:
-        """The flows now on the switches of `node`, or on all. Raises UnknownNode, or SwitchUnavailable if none of them
-        answers."""
+        """The flows now on the switches of `node`, or of all nodes.
+
+        Raises UnknownNode, or SwitchUnavailable if no switch answered.
+        """
 
     def ready(self) -> list[str]:
-        """What is still missing before the first flows may be sent, a line each; empty when every source has synced
-        once.
-        """
+        """What is still missing before the first flows may be sent, a line each; empty once every source was read."""

@@ -16,7 +16,7 @@ from flows.pipeline.pod_limits import METERED, meter_number
 
 
 def pods_on(core: Reconciler, name: BridgeName, pod_bindings: Iterable[PodBinding]) -> dict[Key, PodView]:
-    """These pods of one bridge."""
+    """The pods of these ports of one bridge."""
     bridge = core.world.bridges[name]
     interfaces = {interface.name: interface for interface in bridge.interfaces}
     return {
@@ -45,9 +45,9 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
 
 def _pod_reason(switch: Switch | None, bridge: BridgeState, pod_binding: PodBinding) -> str:
     if not pod_binding.addresses:
-        return "no address is known for it yet: nothing passes"
-    told = switch.invalid.finding(pod_binding.ofport) if switch else None
-    return invalid_reason_text(told, bridge, pod_binding.interface) if told is not None else ""
+        return "it has no known address yet, so all its traffic is dropped"
+    finding = switch.invalid.finding(pod_binding.ofport) if switch else None
+    return invalid_reason_text(finding, bridge, pod_binding.interface) if finding is not None else ""
 
 
 def _limited(switch: Switch | None, ofport: int) -> int:
@@ -59,11 +59,13 @@ def _limited(switch: Switch | None, ofport: int) -> int:
 def pods_without_port(
     cluster: Cluster, nodes: Collection[str], found: Collection[Key], keys: Iterable[Key]
 ) -> dict[Key, PodView]:
-    """Those of these pods that have no port (are not in `found`), though their node is one of `nodes`."""
+    """Those of the pods `keys` that have no port (are not in `found`), though their node has a bridge."""
     views = {}
     for key in keys:
         pod = cluster.pods[key]
         if key not in found and pod.networked and pod.node in nodes:
             addresses = tuple(map(str, pod.addresses))
-            views[key] = PodView(str(key), pod.node, addresses=addresses, reason="no port on its node names this pod")
+            views[key] = PodView(
+                str(key), pod.node, addresses=addresses, reason="no port on its node has this pod's name"
+            )
     return views

@@ -9,7 +9,7 @@ from controller.status.model import PolicyView
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction, Key, Policy
 
-MAX_NODES_NAMED = 10  # named as those that hold up a policy
+MAX_NODES_NAMED = 10  # nodes named in a reason
 
 
 def direction_words(found: frozenset[Direction]) -> tuple[str, ...]:
@@ -18,35 +18,38 @@ def direction_words(found: frozenset[Direction]) -> tuple[str, ...]:
 
 
 def policy_view(
-    core: Reconciler, policy: Policy, behind: Mapping[int, str], out: Mapping[str, Set[BridgeName]]
+    core: Reconciler, policy: Policy, unrealized: Mapping[int, str], left_out: Mapping[str, Set[BridgeName]]
 ) -> PolicyView:
-    """One policy; `behind` is what `pods_behind` says, `out` what the world says it leaves out."""
+    """One policy.
+
+    `unrealized` holds the pods on bridges that do not have all desired flows yet, by number, and the node of each;
+    `left_out` the bridges that leave out rules, by namespace (`World.left_out`).
+    """
     members = core.world.selected_pods(policy.key.namespace, policy.subjects)
-    reasons = [*policy.errors, *left_out_reasons(core, policy.key, out)]
-    reasons += [f"not yet in force on {node}" for node in _waiting_for(members, behind)]
+    reasons = [*policy.errors, *left_out_reasons(core, policy.key, left_out)]
+    reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
     notes = core.world.notes_on_policy(policy)
     isolates = direction_words(policy.isolates)
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
 
 
-def left_out_reasons(core: Reconciler, key: Key, out: Mapping[str, Set[BridgeName]]) -> list[str]:
-    """Where a policy's rules may be left out, because its namespace asks for too much."""
-    there = out.get(key.namespace)
-    found = core.world.bridges_with_subjects_of(key) & there if there else ()
+def left_out_reasons(core: Reconciler, key: Key, left_out: Mapping[str, Set[BridgeName]]) -> list[str]:
+    """The reason where bridges leave out rules of the policy, because its namespace needs too many flows."""
+    bridges = left_out.get(key.namespace)
+    found = core.world.bridges_with_subjects_of(key) & bridges if bridges else ()
     if not found:
         return []
     nodes = sorted({core.world.bridges[name].node or name[0] for name in found})
     more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
     where = ", ".join(nodes[:MAX_NODES_NAMED] + more)
-    return [f"its namespace's rules are too many flows on {where}: some allow nothing there"]
+    return [f"its namespace needs too many flows on {where}: some of its rules are left out there"]
 
 
-def _waiting_for(members: Collection[int], behind: Mapping[int, str]) -> list[str]:
-    """The nodes that hold up a policy for these pods, the first few by name; whichever set is smaller is gone
-    through."""
-    if not behind:
+def _unrealized_nodes(members: Collection[int], unrealized: Mapping[int, str]) -> list[str]:
+    """The nodes of those of the pods that are on unrealized bridges, the first few by name."""
+    if not unrealized:
         return []
-    both = (n for n in behind if n in members) if len(behind) < len(members) else (n for n in members if n in behind)
-    nodes = sorted({behind[n] for n in both})
+    smaller, larger = (unrealized, members) if len(unrealized) < len(members) else (members, unrealized)
+    nodes = sorted({unrealized[number] for number in smaller if number in larger})
     more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
     return nodes[:MAX_NODES_NAMED] + more

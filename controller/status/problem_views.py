@@ -7,20 +7,20 @@ from controller.status.foreign_flows import describe_foreign
 from controller.status.model import ProblemView
 from flows.pipeline.tables import TABLE_NAMES
 
-MAX_FOREIGN_PROBLEMS = 3  # foreign flows of a switch that are problems each; `headgate flows --foreign` has more
-FOREIGN_FLOW = "a flow that Headgate did not make stands in its tables, delete it if nobody needs it"
+MAX_FOREIGN_PROBLEMS = 3  # of a bridge; `headgate flows --foreign` lists all
+FOREIGN_FLOW = "Headgate's tables have a flow that Headgate did not make; delete it if it is not needed"
 
 
 def unknown_switches(core: Reconciler) -> tuple[ProblemView, ...]:
-    """Switches that are connected and that no OVSDB knows."""
+    """Switches with an OpenFlow session whose datapath id is in no OVSDB."""
     claimed = {bridge.dpid for bridge in core.world.bridges.values()}
-    strange = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in claimed]
-    reason = "its OpenFlow connection is up, but no OVSDB that is reached has a bridge of ours with this datapath id"
-    return tuple(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(strange))
+    unknown = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in claimed]
+    reason = "it has an OpenFlow session, but no connected OVSDB has a bridge of Headgate with this datapath id"
+    return tuple(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(unknown))
 
 
 def foreign_flow_problems(core: Reconciler) -> tuple[ProblemView, ...]:
-    """Flows in tables of ours that Headgate did not make: what policy says may not hold beside them."""
+    """Flows in Headgate's tables that Headgate did not make: with them, policies may not be enforced."""
     found = []
     for name, bridge in core.world.bridges.items():
         switch = core.switch_of(name)

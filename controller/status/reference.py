@@ -21,7 +21,7 @@ def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
 
 
 def pod_views(core: Reconciler) -> tuple[PodView, ...]:
-    """Every pod with a port, then those whose node has a switch but which have no port there."""
+    """Every pod with a port, and every pod without one whose node has a bridge, by name."""
     cluster = core.world.cluster
     if cluster is None:
         return ()
@@ -35,16 +35,16 @@ def pod_views(core: Reconciler) -> tuple[PodView, ...]:
 
 
 def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
-    """Every policy with what keeps it from being wholly in force."""
+    """Every policy by name, with the reason where it is not wholly realized."""
     cluster = core.world.cluster
     if cluster is None:
         return ()
-    behind, out = pods_on_unrealized_bridges(core), core.world.left_out()
-    return tuple(policy_view(core, cluster.policies[key], behind, out) for key in sorted(cluster.policies))
+    unrealized, left_out = pods_on_unrealized_bridges(core), core.world.left_out()
+    return tuple(policy_view(core, cluster.policies[key], unrealized, left_out) for key in sorted(cluster.policies))
 
 
 def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
-    """The numbers of pods on switches that do not have all their flows yet, and the switch's node."""
+    """The pods on bridges that do not have all desired flows yet, by number, and the node of each."""
     number = core.world.pod_numbers
     found: dict[int, str] = {}
     for name in unrealized_bridges(core):
@@ -55,7 +55,7 @@ def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
 
 
 def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
-    """What the sources could not take as it stood, and switches that nobody can tell the ports of."""
+    """The problems of the sources, what is left out because handling it failed, unknown switches and foreign flows."""
     found = chain(core.problems, core.contained_problems(), core.missing_bridges())
     return (
         *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),

@@ -13,14 +13,14 @@ from flows.bridge.state import BindingResult, BridgeState
 
 
 class UnboundPorts(NamedTuple):
-    """What a switch's view says of its ports: the uplink's name, and those that carry no pod."""
+    """The ports of a bridge without a pod: the uplink's name, empty for none, and the others."""
 
     uplink: str
     unbound: tuple[PortView, ...]
 
 
 def ports_of(bridge: BridgeState, reading: BindingResult) -> UnboundPorts:
-    """The ports of a bridge that are no pod's."""
+    """The ports of a bridge without a pod."""
     uplink = next((i.name for i in bridge.interfaces if i.ofport and i.ofport == reading.binding.uplink), "")
     ofports = {interface.name: interface.ofport for interface in bridge.interfaces}
     return UnboundPorts(
@@ -29,7 +29,7 @@ def ports_of(bridge: BridgeState, reading: BindingResult) -> UnboundPorts:
 
 
 def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: float) -> SwitchView:
-    """One bridge; costs the same whatever is on it."""
+    """One bridge, at a cost that does not depend on its ports and flows. `now` is a monotonic clock."""
     bridge = core.world.bridges[name]
     switch = core.switch_of(name)
     committed = switch.committed_at if switch else None
@@ -56,7 +56,7 @@ def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: fl
 
 
 def switch_error(core: Reconciler, name: BridgeName) -> str:
-    """Why a bridge does not have what it shall have, or is not served at all; empty where nothing is in the way."""
+    """Why a bridge cannot have all desired flows, or gets none at all; empty where nothing prevents it."""
     bridge = core.world.bridges[name]
     if refusal := core.world.owners.refusal(name):
         return refusal
@@ -64,12 +64,12 @@ def switch_error(core: Reconciler, name: BridgeName) -> str:
         return failure.reason
     switch, plan = core.switch_of(name), core.world.plan_of(name)
     unnamed = core.world.nodes.why_no_node(bridge) if bridge.node else NO_NODE
-    said = parse_node_addresses(bridge.node_addresses_text)[1]
-    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or said
+    address_error = parse_node_addresses(bridge.node_addresses_text)[1]
+    return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or address_error
 
 
 def unrealized_bridges(core: Reconciler) -> list[BridgeName]:
-    """The bridges whose switch does not have all its flows yet."""
+    """The bridges that do not have all desired flows yet."""
     found = []
     for name, _bridge in core.world.bridges.items():
         switch, plan = core.switch_of(name), core.world.plan_of(name)

@@ -93,10 +93,18 @@ class Node(Driver):
 @pytest.mark.parametrize(
     ("datapath", "sends", "words"),
     [
-        ("netdev", Sends(broken=20), "checksums are wrong, left to hardware that is not there: run `ethtool -K eth0"),
+        (
+            "netdev",
+            Sends(broken=20),
+            "checksums are wrong: it leaves them to offload hardware that does not exist: run `ethtool -K eth0",
+        ),
         ("netdev", Sends(connection=20), "`ethtool -K eth0 tx off` in its network namespace on n1"),
-        ("system", Sends(broken=20), "as the pod sends them through veth-a0"),
-        ("system", Sends(connection=20), "out of the window, never opened here, or answered another way, see docs/"),
+        ("system", Sends(broken=20), "with wrong checksums or lengths through veth-a0"),
+        (
+            "system",
+            Sends(connection=20),
+            "out of the TCP window, opened elsewhere, or routed asymmetrically, see docs/",
+        ),
     ],
 )
 def test_the_cause_is_told_by_datapath_with_node_and_interface(datapath: str, sends: Sends, words: str) -> None:
