@@ -18,14 +18,14 @@ from flows.wire.dump import affects_pipeline, is_learned, is_ours
 from flows.wire.errors import CodecError
 
 REPORT_INTERVAL = 0.5
-_BODY = 16  # the multipart reply's own header
+_BODY = 16  # offset of the body in a multipart reply
 _HEAD = struct.Struct("!HH")  # length, event
 # ofp_flow_update_full up to its match: length, event, table, reason, both timeouts, priority, cookie.
 _FULL = struct.Struct("!HHBBHHH4xQ")
 
 
 class FlowUpdateEvent(enum.IntEnum):
-    """What an update says (enum ofp_flow_update_event)."""
+    """The event of an update (enum ofp_flow_update_event)."""
 
     INITIAL = 0
     ADDED = 1
@@ -37,7 +37,7 @@ class FlowUpdateEvent(enum.IntEnum):
 
 
 class FlowUpdate(NamedTuple):
-    """One change; all else is 0 where the update names no flow."""
+    """One update; the other fields are 0 if it names no flow."""
 
     event: int
     table: int = 0
@@ -46,11 +46,11 @@ class FlowUpdate(NamedTuple):
 
 
 def read_updates(message: bytes) -> Iterator[FlowUpdate]:
-    """The updates of one OFPMP_FLOW_MONITOR reply, header included. Raises CodecError where a length does not hold."""
+    """The updates of one OFPMP_FLOW_MONITOR reply, header included. Raises CodecError for an invalid length."""
     offset, end = _BODY, len(message)
     while offset < end:
         if offset + _HEAD.size > end:
-            raise CodecError("a flow update ends early")
+            raise CodecError("a flow update is truncated")
         length, event = _HEAD.unpack_from(message, offset)
         full = event <= FlowUpdateEvent.MODIFIED
         if length < (_FULL.size if full else 8) or offset + length > end:
@@ -64,7 +64,7 @@ def read_updates(message: bytes) -> Iterator[FlowUpdate]:
 
 
 class FlowMonitor:
-    """Counts what others change on one switch. Methods may be called from any thread."""
+    """Counts the changes of one switch's flows by others. Methods may be called from any thread."""
 
     def __init__(self, dpid: int, session: int, post: Callable[[Event], None], clock: Callable[[], float]) -> None:
         self._dpid, self._session = dpid, session
@@ -75,14 +75,14 @@ class FlowMonitor:
         self._posted: float | None = None
 
     def add(self, message: bytes) -> None:
-        """Take in one reply of the switch and post what it says. Raises CodecError."""
+        """Count the updates of one reply, and post them if it is time. Raises CodecError."""
         with self._lock:
             for update in read_updates(message):
                 self._count(update)
         self.flush()
 
     def flush(self) -> None:
-        """Post what has been counted, unless that was done a moment ago: then a later call does."""
+        """Post FlowsDisturbed with the counts, at most once in REPORT_INTERVAL seconds."""
         now = self._clock()
         with self._lock:
             recent = self._posted is not None and now - self._posted < REPORT_INTERVAL
@@ -96,7 +96,7 @@ class FlowMonitor:
 
     def _count(self, update: FlowUpdate) -> None:
         if update.event == FlowUpdateEvent.PAUSED:
-            # The switch reports too much for this connection: what happens meanwhile comes as a sum, or not at all.
+            # The switch pauses its reports because this connection is too slow, so the counts are incomplete.
             self._unknown = True
         elif update.event in (FlowUpdateEvent.ABBREV, FlowUpdateEvent.RESUMED, FlowUpdateEvent.INITIAL):
             return

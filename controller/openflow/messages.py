@@ -1,7 +1,7 @@
-"""OpenFlow 1.4 messages: flow dump requests, bundles with their flow-mods in bulk, echo; and errors in words.
+"""OpenFlow 1.4 messages as bytes: hello, echo, flow dump, flow monitor, bundles of flow-mods; errors in words.
 
-Only bytes are made and read here. When they are sent and what answers mean is `requests`'s business. Source: OpenFlow
-1.4.1 sections 7.3.4 (flow-mod), 7.3.5 (multipart), 7.3.9 (bundles), 7.4.4 (errors).
+When to send them, and what follows from an answer, must not live here: see `switch_requests`. Source: OpenFlow 1.4.1
+sections 7.3.4 (flow-mod), 7.3.5 (multipart), 7.3.9 (bundles), 7.4.4 (errors).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flows.wire.values import FlowChanges, WireFlow
 OPENFLOW_VERSION = 5
 OPENFLOW_HEADER = struct.Struct("!BBHI")  # version, type, length, xid
 MAX_MESSAGE_BYTES = 0xFFFF
-FLOW_MOD_CHUNK_BYTES = 1 << 16  # bytes of flow-mods handed out at a time
+FLOW_MOD_CHUNK_BYTES = 1 << 16  # of flow-mods that are made at a time
 
 _ANY_TABLE, _ANY = 0xFF, 0xFFFFFFFF
 _FLOW_REQUEST = struct.Struct("!BBHIHH4xB3xII4xQQHH4x")
@@ -40,17 +40,17 @@ _ERROR = struct.Struct("!HH")
 _HELLO_ELEMENT = struct.Struct("!HH")  # type, length without padding
 _VERSION_BITMAP = 1
 _EXPERIMENTER_ERROR, _NICIRA = 0xFFFF, 0x2320
-# Errors of OVS's own, in OpenFlow 1.2 and newer (OVS, ofp-errors).
+# Errors that OVS defines, for OpenFlow 1.2 and newer (OVS, ofp-errors).
 _NICIRA_ERRORS = {
     2: "NXBRC_NXM_INVALID", 3: "NXBRC_NXM_BAD_TYPE", 4: "NXBRC_MUST_BE_ZERO", 11: "NXBAC_MUST_BE_ZERO",
     12: "NXFMFC_HARDWARE", 13: "NXFMFC_BAD_TABLE_ID", 15: "NXBAC_BAD_CONJUNCTION",
-    42: "NXBAC_CT_DATAPATH_SUPPORT (the datapath lacks a part of connection tracking)",
-    43: "NXBMC_CT_DATAPATH_SUPPORT (the datapath lacks a part of connection tracking)",
+    42: "NXBAC_CT_DATAPATH_SUPPORT (the datapath does not support this use of connection tracking)",
+    43: "NXBMC_CT_DATAPATH_SUPPORT (the datapath does not support this use of connection tracking)",
 }  # fmt: skip
 
 
 class MessageType(enum.IntEnum):
-    """Message types (OpenFlow 1.4.1 section 7.1) that mean something to us."""
+    """Message types (OpenFlow 1.4.1 section 7.1) that Headgate uses."""
 
     HELLO = 0
     ERROR = 1
@@ -69,7 +69,7 @@ _ADD, _MOD = int(MessageType.BUNDLE_ADD_MESSAGE), int(MessageType.FLOW_MOD)
 
 
 class MultipartKind(enum.IntEnum):
-    """Kinds of multipart replies that mean something to us."""
+    """Types of multipart replies that Headgate uses."""
 
     FLOW = 1
     PORT_DESC = 13
@@ -77,7 +77,7 @@ class MultipartKind(enum.IntEnum):
 
 
 class BundleControl(enum.IntEnum):
-    """Kinds of bundle control messages."""
+    """Types of bundle control messages (OpenFlow 1.4.1 section 7.3.9.1)."""
 
     OPEN_REQUEST = 0
     OPEN_REPLY = 1
@@ -90,7 +90,7 @@ class BundleControl(enum.IntEnum):
 
 
 class FlowModCommand(enum.IntEnum):
-    """What a flow-mod does."""
+    """Commands of a flow-mod (OpenFlow 1.4.1 section 7.3.4.2)."""
 
     ADD = 0
     MODIFY_STRICT = 2
@@ -102,16 +102,16 @@ MULTIPART_MORE = 1
 
 
 def clean_hello(message: bytes) -> bytes:
-    """A hello with nothing but its version bitmaps, without padding. Raises CodecError where a length does not hold.
+    """A hello with nothing but its version bitmaps, without padding. Raises CodecError for an invalid length.
 
-    os-ken takes padding for an element, and loops for ever at one whose length is zero.
+    os-ken reads padding as an element, and loops for ever at an element of length zero.
     """
     version, kind, _, xid = OPENFLOW_HEADER.unpack_from(message)
     kept = b""
     offset = OPENFLOW_HEADER.size
     while offset < len(message):
         if len(message) - offset < _HELLO_ELEMENT.size:
-            raise CodecError("a hello ends within an element")
+            raise CodecError("a hello is truncated within an element")
         element, length = _HELLO_ELEMENT.unpack_from(message, offset)
         if length < _HELLO_ELEMENT.size or offset + length > len(message):
             raise CodecError(f"a hello has an element of {length} bytes")
@@ -127,7 +127,7 @@ def echo_request_message(xid: int) -> bytes:
 
 
 def echo_reply_message(request: bytes) -> bytes:
-    """The answer to an echo request: its own number and data."""
+    """The reply to an echo request, with its xid and data."""
     xid = OPENFLOW_HEADER.unpack_from(request)[3]
     return (
         OPENFLOW_HEADER.pack(OPENFLOW_VERSION, MessageType.ECHO_REPLY, len(request), xid)
@@ -136,7 +136,7 @@ def echo_reply_message(request: bytes) -> bytes:
 
 
 def flow_stats_request(xid: int) -> bytes:
-    """Ask for every flow of every table."""
+    """A request for all flows of all tables."""
     return _FLOW_REQUEST.pack(
         OPENFLOW_VERSION,
         MessageType.MULTIPART_REQUEST,
@@ -155,9 +155,9 @@ def flow_stats_request(xid: int) -> bytes:
 
 
 def flow_monitor_request(xid: int) -> bytes:
-    """Ask to be told of every flow that comes, goes or changes from now on (OpenFlow 1.4.1 section 7.3.5.17).
+    """A request to report every flow that is added, removed or modified from now on (OpenFlow 1.4.1 section 7.3.5.17).
 
-    The switch names our own changes by their xid alone (OFPFME_ABBREV).
+    For changes of this session the switch reports only the xid (OFPFME_ABBREV).
     """
     flags = _MONITOR_ADD | _MONITOR_REMOVED | _MONITOR_MODIFY
     return _MONITOR_REQUEST.pack(
@@ -167,14 +167,14 @@ def flow_monitor_request(xid: int) -> bytes:
 
 
 def bundle_control(kind: BundleControl, bundle_id: int, xid: int) -> bytes:
-    """Open, close, commit or discard an atomic, ordered bundle."""
+    """A request to open, close, commit or discard an atomic, ordered bundle."""
     return _CONTROL.pack(
         OPENFLOW_VERSION, MessageType.BUNDLE_CONTROL, _CONTROL.size, xid, bundle_id, kind, ATOMIC_ORDERED
     )
 
 
 class FlowMod(NamedTuple):
-    """One flow-mod to be."""
+    """One flow-mod, before it is encoded."""
 
     command: FlowModCommand
     flow: WireFlow
@@ -183,9 +183,8 @@ class FlowMod(NamedTuple):
 def flow_mods_in_order(changes: FlowChanges) -> Iterator[FlowMod]:
     """The changes in the order of their flow-mods: deletes, modifies, adds.
 
-    MODIFY_STRICT keeps a flow's counters, and its cookie. So a flow whose cookie changes stands in `deletes` as it is
-    and in `adds` as it shall be; that the deletes come first makes it right, and that a bundle is atomic keeps packets
-    from seeing the gap.
+    MODIFY_STRICT keeps a flow's counters and its cookie. So a flow whose cookie changes is in `deletes` with the old
+    cookie and in `adds` with the new one. Deletes come first, and no packet sees the gap because a bundle is atomic.
     """
     return chain(
         map(FlowMod, repeat(FlowModCommand.DELETE_STRICT), changes.deletes),
@@ -195,7 +194,7 @@ def flow_mods_in_order(changes: FlowChanges) -> Iterator[FlowMod]:
 
 
 def flow_mod_at(changes: FlowChanges, index: int) -> FlowMod | None:
-    """The change whose flow-mod is number `index`, or None when there are not so many."""
+    """The flow-mod number `index` of `flow_mods_in_order`, or None beyond the last."""
     for command, some in (
         (FlowModCommand.DELETE_STRICT, changes.deletes),
         (FlowModCommand.MODIFY_STRICT, changes.modifies),
@@ -210,10 +209,10 @@ def flow_mod_at(changes: FlowChanges, index: int) -> FlowMod | None:
 def flow_mod_chunks(
     changes: FlowChanges, bundle_id: int, first_xid: int = 0, chunk: int = FLOW_MOD_CHUNK_BYTES
 ) -> Iterator[bytes]:
-    """The flow-mods of a bundle, in chunks of about `chunk` bytes, made as they are asked for.
+    """The flow-mods of a bundle, in chunks of about `chunk` bytes, made lazily.
 
     The flow-mod number n of `in_order` has the xid `first_xid` + n, so that an error leads back to its flow. Deletes
-    and modifies only touch a flow whose cookie has the same prefix, so never a foreign one. Raises MessageTooLong.
+    and modifies match Headgate's cookie prefix, so they never change a foreign flow. Raises MessageTooLong.
     """
     parts: list[bytes] = []
     size = 0
@@ -228,7 +227,7 @@ def flow_mod_chunks(
         length = fixed + len(match) + len(instructions)
         if length > MAX_MESSAGE_BYTES:
             raise MessageTooLong(
-                f"a message of {length} bytes, longer than can be, to {describe_flow_mod(FlowMod(command, flow))}"
+                f"a message of {length} bytes, longer than allowed, to {describe_flow_mod(FlowMod(command, flow))}"
             )
         head = pack(OPENFLOW_VERSION, _ADD, length, xid, bundle_id, ATOMIC_ORDERED,
                     OPENFLOW_VERSION, _MOD, length - _OUTER, xid,
@@ -248,7 +247,7 @@ _LONGEST_TEXT = 400
 
 
 def describe_flow_mod(change: FlowMod) -> str:
-    """A change in words, cut where it gets long."""
+    """A flow-mod in words, shortened to _LONGEST_TEXT characters of the flow."""
     flow = change.flow
     try:
         text = format_flow(decode_flow(flow))
@@ -262,7 +261,7 @@ def describe_flow_mod(change: FlowMod) -> str:
 def error_text(message: bytes) -> str:
     """The name of an OFPT_ERROR message's type and code. `message` has its header."""
     if len(message) < OPENFLOW_HEADER.size + _ERROR.size:
-        return "an error message that ends early"
+        return "a truncated error message"
     kind, code = _ERROR.unpack_from(message, OPENFLOW_HEADER.size)
     if kind == _EXPERIMENTER_ERROR:
         experimenter = int.from_bytes(message[12:16], "big")

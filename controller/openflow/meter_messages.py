@@ -1,7 +1,7 @@
-"""OpenFlow 1.4 messages about meters: asking for them, making, changing and removing them, and reading what they say.
+"""OpenFlow 1.4 messages about meters: requests, meter-mods, and replies as values.
 
-Only bytes are made and read here; what is wanted stands in `controller.reconcile.meters`. Source: OpenFlow 1.4.1
-sections 7.3.4.4 (meter-mod) and 7.3.5.13 to 7.3.5.15 (multipart), 7.4.4 (errors).
+Bytes only; which meters are desired must not live here: see `controller.reconcile.meters`. Source: OpenFlow 1.4.1
+sections 7.3.4.4 (meter-mod), 7.3.5.13 to 7.3.5.15 (multipart), 7.4.4 (errors).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _ASK = struct.Struct("!BBHIHH4x")
 _FEATURES = struct.Struct("!I")
 _CONFIG = struct.Struct("!HHI")
 _COUNTERS = struct.Struct("!IH6xIQQII")
-_BODY = 16  # a multipart reply's own header
-# Meters of ours that one switch may say it has: two for each port number there can be.
+_BODY = 16  # offset of the body in a multipart reply
+# Headgate's meters that one switch may report: two for each possible port number.
 _MOST = 1 << 17
 METER_MOD_FAILED = 12
-# There already, or not there: somebody else did something; the switch is asked again.
-_PASSING = frozenset({1, 3})
+# The meter exists already, or does not exist: another controller changed it. The next dump shows the meters.
+_TRANSIENT = frozenset({1, 3})
 
 
 class MeterMultipart(enum.IntEnum):
@@ -45,7 +45,7 @@ class MeterMultipart(enum.IntEnum):
 
 
 def meter_requests(first_xid: int) -> bytes:
-    """Ask for everything about meters, in three messages with these xids and the two after it."""
+    """Requests for features, configuration and counters of all meters, with METER_REQUESTS xids from `first_xid` on."""
     parts = []
     for xid, kind in enumerate((MeterMultipart.FEATURES, MeterMultipart.CONFIG, MeterMultipart.COUNTERS), first_xid):
         body = b"" if kind is MeterMultipart.FEATURES else struct.pack("!I4x", _ALL)
@@ -58,7 +58,7 @@ METER_REQUESTS = 3
 
 
 def meter_mods_before(changes: MeterChanges, first_xid: int) -> bytes:
-    """The messages that make and change meters, and a barrier behind them; as many xids as `count_before` says."""
+    """Meter-mods that add and modify meters, and a barrier, with `count_meter_mods_before` xids from `first_xid` on."""
     parts = [_change(_ADD, number, band, xid) for xid, (number, band) in enumerate(changes.adds.items(), first_xid)]
     first_xid += len(parts)
     parts += [_change(_MODIFY, n, band, xid) for xid, (n, band) in enumerate(changes.modifies.items(), first_xid)]
@@ -67,13 +67,13 @@ def meter_mods_before(changes: MeterChanges, first_xid: int) -> bytes:
 
 
 def count_meter_mods_before(changes: MeterChanges) -> int:
-    """The number of messages of `changes_before`: none where there is nothing to do, else one for the barrier too."""
+    """The number of messages of `meter_mods_before`, the barrier included; 0 when no meter changes."""
     count = len(changes.adds) + len(changes.modifies)
     return count + 1 if count else 0
 
 
 def meter_deletes(changes: MeterChanges, first_xid: int) -> bytes:
-    """The messages that remove meters."""
+    """Meter-mods that delete meters."""
     return b"".join(
         _CHANGE.pack(_VERSION, _MOD, _CHANGE.size, xid, _DELETE, 0, number)
         for xid, number in enumerate(changes.deletes, first_xid)
@@ -87,21 +87,21 @@ def _change(command: int, number: int, band: MeterBand, xid: int) -> bytes:
 
 
 def is_meter_unsupported(message: bytes) -> bool:
-    """Whether an error to a meter-mod says that the switch cannot have the meter at all. `message` has its header."""
+    """Whether an error means that the switch does not support the meter. `message` has its header."""
     kind, code = struct.unpack_from("!HH", message, _HEADER.size) if len(message) >= _HEADER.size + 4 else (0, 0)
-    return kind != METER_MOD_FAILED or code not in _PASSING
+    return kind != METER_MOD_FAILED or code not in _TRANSIENT
 
 
 @dataclass(slots=True)
 class MeterDump:
-    """What a switch says of its meters, part by part."""
+    """The replies of a switch about its meters, as they arrive."""
 
-    most: int = 0
+    most: int = 0  # meters that the switch supports
     there: dict[int, MeterBand | None] = field(default_factory=dict)
     dropped: dict[int, MeterCounters] = field(default_factory=dict)
 
     def add(self, kind: int, message: bytes) -> None:
-        """Take in one reply. Raises CodecError."""
+        """Add one reply. Raises CodecError."""
         try:
             if kind == MeterMultipart.FEATURES:
                 self.most = _FEATURES.unpack_from(message, _BODY)[0]
@@ -110,12 +110,12 @@ class MeterDump:
             elif kind == MeterMultipart.COUNTERS:
                 self.dropped.update(_counted(message))
         except struct.error as error:
-            raise CodecError(f"a reply about meters ends early: {error}") from None
+            raise CodecError(f"a reply about meters is truncated: {error}") from None
         if max(len(self.there), len(self.dropped)) > _MOST:
-            raise CodecError("the switch says that it has more of our meters than there are ports")
+            raise CodecError("the switch reports more of Headgate's meters than it can have ports")
 
     def report(self) -> MeterReport:
-        """All of it."""
+        """All replies together."""
         return MeterReport(self.most, self.there, self.dropped)
 
 
@@ -151,11 +151,11 @@ def _counted(message: bytes) -> Iterator[tuple[int, MeterCounters]]:
 
 
 def describe_meter_mod(changes: MeterChanges, index: int) -> str:
-    """The meter that the message number `index` of `changes_before` was about, in words."""
+    """The meter of message number `index` of `meter_mods_before`, in words."""
     some: Mapping[int, MeterBand] = {**changes.adds, **changes.modifies}
     number = list(some)[index] if index < len(some) else 0
     found = read_meter(number)
     if found is None:
         return "the barrier after its meters"
     rate, burst = some[number]
-    return f"meter {number:#x} ({found[0].word} of port {found[1]}: {rate} a second, {burst} at once)"
+    return f"meter {number:#x} ({found[0].word} of port {found[1]}: {rate} per second, burst {burst})"

@@ -1,13 +1,17 @@
-"""Asking a node whether an address is its own: the probes that duplicate address detection sends, and the answers.
+"""Probes that find out whether a node has an address: those of duplicate address detection, and the answers to them.
 
-A node may have addresses that its Node object does not name: a second one on the bridge, or that of a DNS cache.
-Traffic with them looks like traffic that the node forwards for somebody else, and policy is asked about it. The node's
-own stack knows: to a probe with an unspecified sender it answers for addresses of its own alone, never as a proxy
-(Linux, arp_process; an IPv6 proxy answers without the override flag). So the source of a packet that policy refused is
-asked for, and what the node says of itself counts for its own pods, which a node could reach anyway. It is asked again
-now and then, and forgotten when there is no answer.
+A node may have addresses that its Node object does not list, such as a second address on the bridge or that of a DNS
+cache. The pipeline then takes its traffic for traffic that the node forwards, and policy applies to it. The node's
+network stack knows better: it answers a probe with an unspecified sender for addresses of its own only, never as a
+proxy (Linux, arp_process; an IPv6 proxy answers without the override flag). So Headgate probes the source address of a
+packet that policy refused. A confirmed address counts as the node's for the pods on that node, which the node could
+reach in any case. Confirmed addresses are probed again, and removed without an answer.
 
-Only frames are made and read here, within bounds that hold for whatever a pod sends; no socket, no thread.
+Example: the node sends a packet with source 169.254.20.10, and the switch sends it to the controller. `packet_in`
+probes that address on the bridge's LOCAL port. The node's ARP reply comes as a packet-in, and NodeAnswered lists the
+address.
+
+Frames only; no socket, no thread. All state is bounded, whatever a pod sends (`OpenFlowLimits`).
 Sources: RFC 5227 section 2.1.1, RFC 4862 section 5.4, RFC 4861 section 7.2; OpenFlow 1.4.1 sections 7.3.7 and 7.4.1.
 """
 
@@ -29,16 +33,16 @@ from flows.render.discovery import link_local
 from flows.wire.errors import CodecError
 
 PACKET_OUT = 13
-PROBE_ANSWER_SECONDS = 1.0  # that an answer may take
-MAX_UNANSWERED_PROBES = 3  # questions in a row, after which it is forgotten
-PROBE_XID = 0x7FFFFFFD  # os-ken's own count from 1, and those of requests are above
+PROBE_ANSWER_SECONDS = 1.0  # within which an answer counts
+MAX_UNANSWERED_PROBES = 3  # probes in a row without an answer, after which an address is removed
+PROBE_XID = 0x7FFFFFFD  # os-ken's xids count up from 1, those of SwitchRequests are above
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _ETHERNET = struct.Struct("!6s6sH")
 _ARP_BODY = struct.Struct("!HHBBH6s4s6s4s")
 _IPV6_HEADER = struct.Struct("!IHBB16s16s")
 _PACKET_IN = struct.Struct("!IHBBQHH")
-_MATCH_HEAD = 4  # type and length of the match, which the length counts
+_MATCH_HEAD = 4  # bytes of the match's type and length, which its length includes
 _IN_PORT = b"\x80\x00\x00\x04"
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _OUTPUT = struct.Struct("!HHIH6x")
@@ -50,7 +54,7 @@ _LINK_LOCAL = link_local(PROBE_MAC).value.to_bytes(16, "big")
 
 
 class PacketIn(NamedTuple):
-    """A frame that the switch handed over, and the port it came in by (0 where the switch does not say)."""
+    """A frame from the switch, the cookie of the flow that sent it, and its ingress port (0 if not given)."""
 
     cookie: int
     in_port: int
@@ -58,9 +62,9 @@ class PacketIn(NamedTuple):
 
 
 def read_packet_in(message: bytes) -> PacketIn:
-    """An OFPT_PACKET_IN, header included. Raises CodecError where a length does not hold."""
+    """Read an OFPT_PACKET_IN, header included. Raises CodecError for a length that is not valid."""
     if len(message) < OPENFLOW_HEADER.size + _PACKET_IN.size:
-        raise CodecError("a packet-in ends early")
+        raise CodecError("a packet-in is truncated")
     _, _, _, _, cookie, _, length = _PACKET_IN.unpack_from(message, OPENFLOW_HEADER.size)
     fields = OPENFLOW_HEADER.size + _PACKET_IN.size
     frame = fields - _MATCH_HEAD + (length + 7 & ~7) + 2
@@ -71,14 +75,14 @@ def read_packet_in(message: bytes) -> PacketIn:
 
 
 def packet_out(frame: bytes, xid: int, port: int = LOCAL_32, in_port: int = CONTROLLER_32) -> bytes:
-    """Have the switch send a frame out of a port; it comes from the controller unless `in_port` says otherwise."""
+    """An OFPT_PACKET_OUT that sends a frame out of `port`, as if received from `in_port`."""
     length = _PACKET_OUT.size + _OUTPUT.size + len(frame)
     head = _PACKET_OUT.pack(OPENFLOW_VERSION, PACKET_OUT, length, xid, _NO_BUFFER, in_port, _OUTPUT.size)
     return head + _OUTPUT.pack(0, _OUTPUT.size, port, 0) + frame
 
 
 def address_to_probe(frame: bytes) -> Net | None:
-    """The address to ask for: the source of what the node sent. None where it is none that a node can have."""
+    """The source address of a frame from the node. None without one, or if no node can have it."""
     if len(frame) < _ETHERNET.size:
         return None
     *_, kind = _ETHERNET.unpack_from(frame)
@@ -95,7 +99,7 @@ def address_to_probe(frame: bytes) -> Net | None:
 
 
 def probe_frame(address: Net) -> bytes:
-    """The frame that asks who has the address. IPv4's has an unspecified sender, for which no stack answers as a proxy;
+    """The frame that asks for the owner of an address. IPv4's has an unspecified sender, which no proxy answers;
     IPv6's has a sender of its own, so that the answer comes to it alone, and an answer of a proxy is told by its flag.
     """
     if address.version == 4:
@@ -111,7 +115,7 @@ def probe_frame(address: Net) -> bytes:
 
 
 def confirmed_address(frame: bytes) -> Net | None:
-    """The address that a frame of the node says is its own; None for whatever is no answer to a probe."""
+    """The address that the node confirms as its own; None if the frame does not answer a probe."""
     if len(frame) < _ETHERNET.size:
         return None
     target, _, kind = _ETHERNET.unpack_from(frame)
@@ -140,14 +144,14 @@ def _checksum(data: bytes) -> int:
 
 @dataclass(slots=True)
 class _NodeAddress:
-    """An address that the node answered for: when it was asked last, and how often since it answered."""
+    """A confirmed address: the time of its last probe, and the probes since without an answer."""
 
-    asked: float
+    probed_at: float
     unanswered: int = 0
 
 
 class NodeProber:
-    """The questions to one node. `send` queues a message, `found` takes all addresses of the node when they change.
+    """Probes one node. `send` queues a message; `found` is called with all confirmed addresses when they change.
 
     Used by one thread, but for `recheck`.
     """
@@ -161,72 +165,76 @@ class NodeProber:
     ) -> None:
         self._limits = limits
         self._send, self._found, self._clock = send, found, clock
-        self._asked: dict[Net, float] = {}  # oldest first
-        self._own: dict[Net, _NodeAddress] = {}
-        self._second, self._in_second = 0.0, 0  # when it began, and how many were asked for in it
-        self._believed: deque[Net] = deque(maxlen=limits.node_addresses)
+        self._probed: dict[Net, float] = {}  # oldest first
+        self._confirmed: dict[Net, _NodeAddress] = {}
+        self._second, self._in_second = 0.0, 0  # the start of the present second, and the probes in it
+        self._to_recheck: deque[Net] = deque(maxlen=limits.node_addresses)
 
     def recheck(self, addresses: Iterable[Net]) -> None:
-        """The node answered for these in an earlier session. May be called from any thread."""
-        self._believed.extend(addresses)
+        """Probe addresses that the node confirmed in an earlier session. May be called from any thread."""
+        self._to_recheck.extend(addresses)
 
     def packet_in(self, message: bytes) -> None:
-        """A packet-in: a packet whose source is to be asked for, or an answer. Raises CodecError."""
+        """Handle a packet-in: a packet whose source is to be probed, or an answer. Raises CodecError."""
         packet = read_packet_in(message)
         if packet.in_port != LOCAL_32 or packet.cookie != _OURS:
-            return  # of a foreign flow, perhaps
-        said = confirmed_address(packet.frame)
-        if said is not None:
-            self._answered(said)
-        elif (address := address_to_probe(packet.frame)) is not None and address not in self._own:
-            self._ask(address)
+            return  # from a foreign flow, or another port
+        confirmed = confirmed_address(packet.frame)
+        if confirmed is not None:
+            self._confirm(confirmed)
+        elif (address := address_to_probe(packet.frame)) is not None and address not in self._confirmed:
+            self._probe(address)
 
     def check_timeouts(self) -> None:
-        """Ask again for what the node answered for, and forget what it does not answer for any more."""
+        """Probe confirmed addresses again, and remove those without answers."""
         now = self._clock()
-        while self._believed:
-            self._own.setdefault(self._believed.popleft(), _NodeAddress(now - self._limits.recheck))
+        while self._to_recheck:
+            self._confirmed.setdefault(self._to_recheck.popleft(), _NodeAddress(now - self._limits.recheck))
         gone = []
-        for address, held in self._own.items():
-            if now - held.asked < (self._limits.recheck if not held.unanswered else PROBE_ANSWER_SECONDS):
+        for address, held in self._confirmed.items():
+            if now - held.probed_at < (self._limits.recheck if not held.unanswered else PROBE_ANSWER_SECONDS):
                 continue
             if held.unanswered >= MAX_UNANSWERED_PROBES:
                 gone.append(address)
                 continue
-            held.asked = now
+            held.probed_at = now
             held.unanswered += 1
-            self._put_question(address)
+            self._send_probe(address)
         for address in gone:
-            del self._own[address]
+            del self._confirmed[address]
         if gone:
-            self._found(tuple(self._own))
+            self._found(tuple(self._confirmed))
 
-    def _answered(self, said: Net) -> None:
-        held, now = self._own.get(said), self._clock()
+    def _confirm(self, address: Net) -> None:
+        held, now = self._confirmed.get(address), self._clock()
         if held is not None:
-            if held.unanswered:  # else nobody asked
+            if held.unanswered:  # otherwise no probe is open
                 held.unanswered = 0
             return
-        when = self._asked.pop(said, None)
-        if when is not None and now - when < PROBE_ANSWER_SECONDS and len(self._own) < self._limits.node_addresses:
-            self._own[said] = _NodeAddress(now)
-            self._found(tuple(self._own))
+        when = self._probed.pop(address, None)
+        if (
+            when is not None
+            and now - when < PROBE_ANSWER_SECONDS
+            and len(self._confirmed) < self._limits.node_addresses
+        ):
+            self._confirmed[address] = _NodeAddress(now)
+            self._found(tuple(self._confirmed))
 
-    def _ask(self, address: Net) -> None:
+    def _probe(self, address: Net) -> None:
         now = self._clock()
-        when = self._asked.pop(address, None)
+        when = self._probed.pop(address, None)
         if when is not None and now - when < self._limits.probe_again:
-            self._asked[address] = when
+            self._probed[address] = when
             return
         if now - self._second >= 1.0:
             self._second, self._in_second = now, 0
         if self._in_second >= self._limits.probes_per_second:
-            return  # whoever sends so many wears out nobody but himself, and is asked for next time
+            return  # too many new addresses at once; this one is probed when it is seen again
         self._in_second += 1
-        while len(self._asked) >= self._limits.probed_addresses:
-            del self._asked[next(iter(self._asked))]
-        self._asked[address] = now
-        self._put_question(address)
+        while len(self._probed) >= self._limits.probed_addresses:
+            del self._probed[next(iter(self._probed))]
+        self._probed[address] = now
+        self._send_probe(address)
 
-    def _put_question(self, address: Net) -> None:
+    def _send_probe(self, address: Net) -> None:
         self._send(packet_out(probe_frame(address), PROBE_XID))

@@ -194,7 +194,7 @@ def test_questions_are_bounded_whatever_comes() -> None:
     for number in range(10 * LIMITS.probed_addresses):
         node.passes(1)
         node.sends(f"203.{number >> 8}.{number & 255}.1")
-    assert len(node.prober._asked) == LIMITS.probed_addresses
+    assert len(node.prober._probed) == LIMITS.probed_addresses
     before = node.sent
     for _ in range(100):
         node.sends("203.9.255.1")

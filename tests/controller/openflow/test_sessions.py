@@ -233,7 +233,7 @@ def test_a_flow_that_is_too_long_fails_its_bundle(app: AppProcess, bridge: Bridg
     assert len(long.instructions) < 1 << 16
     failed = app.send(up, 1, adds=(flow(2), long), answer=BundleFailed)
     assert isinstance(failed, BundleFailed)
-    assert "longer than can be" in failed.reason
+    assert "longer than allowed" in failed.reason
     assert app.dump(up).flows == {}
     assert app.send(up, 2, adds=(flow(2),)) == BundleDone(DPID, up.session, 2)
 

@@ -300,7 +300,7 @@ def test_a_flow_of_more_than_64_kib_is_refused_with_its_name() -> None:
     assert len(encode_flow(Flow(3, 4, (), most)).instructions) == 8 + 16 * 4095
     with pytest.raises(MessageTooLong, match="table 3, priority 4"):
         encode_flow(Flow(3, 4, (), (*most, Conjunction(5000, 1, 2))))
-    with pytest.raises(MessageTooLong, match=r"longer than can be, to add .*table=3"):
+    with pytest.raises(MessageTooLong, match=r"longer than allowed, to add .*table=3"):
         list(messages.flow_mod_chunks(FlowChanges((encode_flow(Flow(3, 4, (), most)),), (), ()), 1))
 
 
@@ -312,7 +312,7 @@ def test_a_flow_of_more_than_64_kib_is_refused_with_its_name() -> None:
         (struct.pack("!HHI", 0xFFFF, 15, 0x2320), "NXBAC_BAD_CONJUNCTION"),
         (struct.pack("!HHI", 0xFFFF, 15, 0x99), "error 15 of experimenter 0x99"),
         (struct.pack("!HH", 99, 3), "error of type 99, code 3"),
-        (b"", "an error message that ends early"),
+        (b"", "a truncated error message"),
     ],
 )
 def test_errors_in_words(error: bytes, text: str) -> None:
