@@ -77,7 +77,7 @@ class RuleResolver:
             found = self._ingress(rule, numbered_services(ports), named_ports(ports))
         else:
             found = self._egress(rule, numbered_services(ports), named_ports(ports))
-        return [v for v in found if (v.peers is None or v.peers) and v.services != ()]
+        return [one for one in found if (one.peers is None or one.peers) and one.services != ()]
 
     def select(self, key: RuleKey) -> SelectedRule:
         """The rule with its pods. A peer without a namespaceSelector means pods of the policy's namespace; without a
@@ -92,24 +92,24 @@ class RuleResolver:
         ]
         return SelectedRule(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
 
-    def _ingress(self, rule: SelectedRule, plain: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
+    def _ingress(self, rule: SelectedRule, numbered: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Ingress: the destination is the subject, so a port's name is resolved in each subject."""
         subjects = rule.subjects
         peers = self._peer_nets(rule)
         if not names:
-            return [ResolvedRule(subjects, peers, plain)]
+            return [ResolvedRule(subjects, peers, numbered)]
         groups: dict[Services, list[int]] = defaultdict(list)
         for n in subjects:
-            groups[normalize(plain + resolve_port_names(names, self.index.pods[n]))].append(n)
+            groups[normalize(numbered + resolve_port_names(names, self.index.pods[n]))].append(n)
         return [ResolvedRule(frozenset(members), peers, services) for services, members in groups.items()]
 
-    def _egress(self, rule: SelectedRule, plain: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
+    def _egress(self, rule: SelectedRule, numbered: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Egress: the destination is the peer, so each set of numbers that peers have gives one resolved rule."""
         subjects = rule.subjects
-        found = [ResolvedRule(subjects, self._peer_nets(rule), plain)] if plain else []
+        found = [ResolvedRule(subjects, self._peer_nets(rule), numbered)] if numbered else []
         for services, addresses in self._named_destinations(rule, names).items() if names else ():
             # Where the names add nothing to the numbers, the rule above covers these destinations.
-            if normalize(plain + services) != plain:
+            if normalize(numbered + services) != numbered:
                 found.append(ResolvedRule(subjects, frozenset(addresses), services))
         return found
 
@@ -118,8 +118,8 @@ class RuleResolver:
         resolved in the pods that have addresses there."""
         index = self.index
         allowed = self._peer_nets(rule)
-        plain = len(rule.peers) == len(rule.key.rule.peers)  # no ipBlock
-        blocks = [] if plain else [net for net in allowed or () if not net.is_host]
+        only_groups = len(rule.peers) == len(rule.key.rule.peers)  # no ipBlock
+        blocks = [] if only_groups else [net for net in allowed or () if not net.is_host]
         groups: dict[Services, set[Net]] = defaultdict(set)
         for n in self._with_port(names, rule, allowed, blocks):
             pod = index.pods[n]

@@ -145,10 +145,10 @@ class PolicyRule:
             return [(group, peers, None)]
         if self.subjects_by_port is not None:
             return [(pods, peers, services) for services, pods in self.subjects_by_port.items() if pods.members]
-        plain: list[tuple[PodSet, NetSet | None, Services | None]]
-        plain = [(group, peers, self.numbered)] if self.numbered else []
+        unnamed: list[tuple[PodSet, NetSet | None, Services | None]]
+        unnamed = [(group, peers, self.numbered)] if self.numbered else []
         named = self.destinations_by_port.items() if self.destinations_by_port else ()
-        return plain + [(group, nets, services) for services, nets in named if nets.members]
+        return unnamed + [(group, nets, services) for services, nets in named if nets.members]
 
 
 def tracked_rules_on(subjects: PodSet) -> list[TrackedRule]:
