@@ -1,1 +1,1 @@
-"""TLS of the channels to switches: our own files, who may connect, and the bytes on a socket. No protocol within it."""
+"""TLS of the connections to switches: files, certificates, sockets, allowed peers. No OpenFlow or OVSDB in it."""

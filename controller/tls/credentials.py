@@ -1,7 +1,7 @@
-"""Our side of TLS: key, certificate and CA from files, read again when they change, and who may connect.
+"""Headgate's TLS credentials: key, certificate and CA from files, reloaded when they change, and the allowed peers.
 
-Connections that stand keep what they began with. A new file that cannot be used changes nothing: the last good ones
-stay in use, and `problem` says why. The contents of the private key go to OpenSSL and nowhere else.
+Established connections keep the credentials that they began with. New files that cannot be used change nothing: the
+last good ones stay in use, and `state` has the problem. The private key is read by OpenSSL only.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from controller.tls.peer_certificates import TlsChannel, TlsRefusalReason, TlsRe
 from controller.tls.tls_socket import TlsSocket
 
 _LOG = logging.getLogger(__name__)
-FILE_CHECK_SECONDS = 2.0  # between two looks at the files; a handshake looks as well
+FILE_CHECK_SECONDS = 2.0  # between two checks of the files; a handshake checks them too
 MINIMUM_TLS = ssl.TLSVersion.TLSv1_2
 
 
 class TlsObserver(Protocol):
-    """Who is told what is worth counting."""
+    """Receives events for the metrics."""
 
     def tls_refused(self, channel: TlsChannel, reason: TlsRefusalReason) -> None:
         """A peer was refused."""
 
     def tls_files(self, expires: float, broken: bool) -> None:
-        """The files were read: Unix time when the certificate in use ends, whether the newest files cannot be used."""
+        """The files were read. `expires`: Unix time, of the certificate in use. `broken`: the newest are unusable."""
 
 
 class TlsContexts(NamedTuple):
-    """What one reading of the files gave: for peers that connect to us, for those we connect to, and until when."""
+    """SSL contexts of one set of files, for accepted and for outgoing connections, and the certificate's expiry."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
@@ -46,7 +46,7 @@ class TlsContexts(NamedTuple):
 
 
 class TlsState(NamedTuple):
-    """How things stand, for status: file of the certificate in use, Unix time of its end, what is wrong, refusals."""
+    """For the status report: the certificate's file and expiry (Unix time), the problem, and refused peers."""
 
     certificate: str
     expires: float
@@ -56,10 +56,10 @@ class TlsState(NamedTuple):
 
 
 class Credentials:
-    """Our key and certificate, and the rule who may connect. Raises StartError where the files cannot be used.
+    """The key, the certificate and the CA, and the names of allowed switches. Raises StartError for unusable files.
 
-    `allowed` are names in the certificates of switches (common or alternative); empty means every one that the CA
-    signed. Every method may be called from any thread.
+    `allowed` are common or alternative names in the certificates of switches; empty allows every certificate of the
+    CA. Every method may be called from any thread.
     """
 
     def __init__(self, files: TlsFiles, allowed: Collection[str] = (), watcher: TlsObserver | None = None) -> None:
@@ -76,13 +76,13 @@ class Credentials:
             self._contexts = read_contexts(files)
         except ValueError as error:
             raise StartError(f"TLS: {error}") from None
-        self._tell()
+        self._notify()
         self._thread = watched("tls files", self._watch)
         self._thread.start()
 
     def secure(self, plain: socket.socket, server_side: bool) -> TlsSocket:
-        """A connected socket in TLS, with the files as they are now, before its handshake."""
-        self.look()
+        """A TLS socket over a connected one, with the newest usable files, before its handshake."""
+        self.reload_if_changed()
         return TlsSocket(plain, self._contexts.server if server_side else self._contexts.client, server_side)
 
     def authorize(self, peer: TlsSocket) -> str:
@@ -90,20 +90,20 @@ class Credentials:
         return authorize(peer.certificate(), self.allowed)
 
     def count(self, channel: TlsChannel, where: str, refused: TlsRefused) -> None:
-        """Note that the peer at `where` was refused."""
+        """Count a refused peer; `where` is its address."""
         with self._lock:
             self._refused += 1
             self._last_refused = f"{where}: {refused.text}"
         if self._watcher is not None:
             self._watcher.tls_refused(channel, refused.reason)
 
-    def look(self) -> None:
-        """Read the files again if one of them has changed."""
+    def reload_if_changed(self) -> None:
+        """Reload the files if one of them has changed."""
         with self._lock:
             now = file_stamps(self.files)
             if now == self._seen:
                 return
-            # Taken before reading: what changes meanwhile is seen as a change the next time.
+            # Set before reading, so that a change while reading is noticed at the next check.
             self._seen = now
             try:
                 self._contexts = read_contexts(self.files)
@@ -113,44 +113,44 @@ class Credentials:
             else:
                 self._problem = ""
                 _LOG.info("TLS: the new files are in use, certificate valid until %s", _day(self._contexts.expires))
-        self._tell()
+        self._notify()
 
     def state(self) -> TlsState:
-        """How things stand now."""
+        """The state now."""
         with self._lock:
             problem, expires = self._problem, self._contexts.expires
             if not problem and expires <= time.time():
-                problem = f"{self.files.certificate} has expired; switches refuse it at their next connection"
+                problem = f"{self.files.certificate} has expired; switches refuse new connections"
             return TlsState(str(self.files.certificate), expires, problem, self._refused, self._last_refused)
 
     def close(self) -> None:
-        """Look at the files no more."""
+        """Stop checking the files."""
         self._thread.release()
         self._closing.set()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._watcher is not None:
             self._watcher.tls_files(self._contexts.expires, bool(self._problem))
 
     def _watch(self) -> None:
         while not self._closing.wait(FILE_CHECK_SECONDS):
             try:
-                self.look()
-            except Exception:  # noqa: BLE001 - what is read is in others' hands, and the next look may find it mended
-                _LOG.exception("looking at the TLS files failed")
+                self.reload_if_changed()
+            except Exception:  # noqa: BLE001 - the next check may succeed
+                _LOG.exception("checking the TLS files failed")
 
 
 def read_contexts(files: TlsFiles) -> TlsContexts:
-    """Contexts of the files as they are. Raises ValueError with the file and what is wrong with it."""
+    """Contexts of the present files. Raises ValueError with the file and its error."""
     return TlsContexts(_context(files, True), _context(files, False), _expires(files))
 
 
 def _context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # certificates of switches name them, not their addresses; `admit` checks names
+    context.check_hostname = False  # switches have names, not addresses, in their certificates; `authorize` checks them
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = MINIMUM_TLS
-    # A resumed session would not show its certificate again, which may have expired or lost its CA since.
+    # A resumed session would not present its certificate again, which may have expired or lost its CA since.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if server_side:
         context.num_tickets = 0
@@ -160,11 +160,11 @@ def _context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
         raise ValueError(_unusable("CA certificate", str(files.ca_certificate), error)) from None
     for path in (files.certificate, files.private_key):
         try:
-            path.open("rb").close()  # load_cert_chain does not say which of the two it means
+            path.open("rb").close()  # the error of load_cert_chain does not name the file
         except OSError as error:
             raise ValueError(f"cannot read {path}: {error.strerror}") from None
     try:
-        # A key under a passphrase would be asked for on the terminal.
+        # Without this, OpenSSL asks for the passphrase of an encrypted key on the terminal.
         context.load_cert_chain(files.certificate, files.private_key, password=lambda: "")
     except OSError as error:
         which = f"{files.certificate} with {files.private_key}"
@@ -176,7 +176,7 @@ def _unusable(what: str, where: str, error: OSError) -> str:
     if not isinstance(error, ssl.SSLError):
         return f"cannot read {where}: {error.strerror}"
     if error.reason == "KEY_VALUES_MISMATCH":
-        return f"{what} {where}: the two do not belong together"
+        return f"{what} {where}: they do not belong together"
     return f"{what} {where}: not usable, {error.reason or 'no PEM with that in it'}"
 
 

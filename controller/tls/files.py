@@ -1,6 +1,6 @@
-"""Where the files of TLS are, as plain values: given one by one, or found in a folder in ovs-pki's layout.
+"""The paths of the TLS files: given one by one, or in a folder with ovs-pki's layout.
 
-Nothing is opened here; reading them is `credentials`'s business.
+No file is opened here: see `credentials`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-# ovs-pki(8): `switchca` signs switches, which is whom a controller trusts. The names of the controller's own files are
-# those of the examples in Open vSwitch's documentation (`ovs-pki req+sign ctl controller`).
+# ovs-pki(8): `switchca` signs the certificates of switches, so a controller trusts it. The names of the controller's
+# files are those of Open vSwitch's documentation (`ovs-pki req+sign ctl controller`).
 PRIVATE_KEY = "ctl-privkey.pem"
 CERTIFICATE = "ctl-cert.pem"
 CA_CERTIFICATE = "switchca/cacert.pem"
 
 
 class TlsFiles(NamedTuple):
-    """Three PEM files: our private key, our certificate (with its chain), and the CAs that sign switches."""
+    """Three PEM files: Headgate's private key, its certificate with the chain, and the CAs of switches."""
 
     private_key: Path
     certificate: Path
@@ -28,9 +28,9 @@ FileStamps = tuple[tuple[int, int, int, int] | None, ...]
 
 
 def file_stamps(files: TlsFiles) -> FileStamps:
-    """What changes when one of the files does: device, inode, size and time of change of each; None for one not there.
+    """Device, inode, size and time of change of each file, None for a missing one: they differ when a file changes.
 
-    Links are followed, so that a folder that is swapped as a whole, as Kubernetes does with secrets, counts too.
+    Links are followed, so this notices a folder that is replaced as a whole, as Kubernetes does with secrets.
     """
     return tuple(_file_stamp(path) for path in files)
 

@@ -1,6 +1,6 @@
-"""Who is at the other end: the names in a peer's certificate, which names are let in, and why a peer is refused.
+"""The names in a peer's certificate, which of them are allowed, and why a peer is refused.
 
-Only values; the certificate itself was verified against the CA before anything here is asked.
+Values only. OpenSSL has verified the certificate against the CA before these functions are called.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _OPENSSL: Mapping[str, tuple[TlsRefusalReason, str]] = {
     "WRONG_VERSION_NUMBER": ("not_tls", "it does not speak TLS"),
     "HTTP_REQUEST": ("not_tls", "it does not speak TLS but HTTP"),
     "UNKNOWN_PROTOCOL": ("not_tls", "it does not speak TLS"),
-    "UNSUPPORTED_PROTOCOL": ("version", "it speaks no TLS 1.2 or newer"),
-    "TLSV1_ALERT_PROTOCOL_VERSION": ("version", "it speaks no TLS 1.2 or newer"),
-    "NO_SHARED_CIPHER": ("version", "it shares no cipher with us"),
-    "TLSV1_ALERT_UNKNOWN_CA": ("certificate", "it refuses our certificate: its CA does not know us"),
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("certificate", "it refuses our certificate: expired"),
-    "SSLV3_ALERT_BAD_CERTIFICATE": ("certificate", "it refuses our certificate"),
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("certificate", "it refuses our certificate"),
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": ("certificate", "it wants a certificate of us"),
+    "UNSUPPORTED_PROTOCOL": ("version", "it does not support TLS 1.2 or newer"),
+    "TLSV1_ALERT_PROTOCOL_VERSION": ("version", "it does not support TLS 1.2 or newer"),
+    "NO_SHARED_CIPHER": ("version", "it has no cipher in common with Headgate"),
+    "TLSV1_ALERT_UNKNOWN_CA": ("certificate", "it refuses Headgate's certificate: unknown CA"),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("certificate", "it refuses Headgate's certificate: expired"),
+    "SSLV3_ALERT_BAD_CERTIFICATE": ("certificate", "it refuses Headgate's certificate"),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("certificate", "it refuses Headgate's certificate"),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": ("certificate", "it requires a certificate of Headgate"),
 }
 
 
 class TlsRefused(OSError):
-    """A peer that is not talked to. `reason` is one word to count by; the message says it to people."""
+    """A peer is refused. `reason` is the label of a metric; the message is for the operator."""
 
     def __init__(self, reason: TlsRefusalReason, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class TlsRefused(OSError):
 
 
 def tls_refusal(error: OSError) -> TlsRefused:
-    """What an error in the handshake means."""
+    """The refusal for an error in the handshake."""
     if isinstance(error, TlsRefused):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -50,7 +50,7 @@ def tls_refusal(error: OSError) -> TlsRefused:
             return TlsRefused("expired", f"its certificate is not valid now: {error.verify_message}")
         if error.verify_code in _SELF_SIGNED_OR_UNKNOWN:
             return TlsRefused("unknown_ca", f"its certificate is of another CA: {error.verify_message}")
-        return TlsRefused("certificate", f"its certificate does not hold: {error.verify_message}")
+        return TlsRefused("certificate", f"its certificate is not valid: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError):
         return TlsRefused("closed", "it closed the connection in the TLS handshake")
     if isinstance(error, ssl.SSLError):
@@ -66,9 +66,9 @@ def tls_refusal(error: OSError) -> TlsRefused:
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of a certificate as `ssl` gives it: common names first, then alternative DNS names and addresses.
+    """The names in a certificate of `getpeercert`: common names, then alternative DNS names and addresses.
 
-    ovs-pki makes common names of the form `NAME id:UUID`; there NAME counts too.
+    ovs-pki makes common names of the form `NAME id:UUID`; NAME alone is a name then, too.
     """
     common = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName" and value]
     short = [name.partition(" id:")[0] for name in common if " id:" in name]
@@ -77,9 +77,9 @@ def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def authorize(certificate: Mapping[str, Any], allowed: Collection[str]) -> str:
-    """The name of a peer that may come in; `allowed` empty lets in every certificate of the CA. Raises TlsRefused.
+    """The name by which a peer is allowed. An empty `allowed` allows every certificate of the CA. Raises TlsRefused.
 
-    Names are compared without regard to case, as DNS names are, and have no wildcards on either side.
+    Names are compared without regard to case, as DNS names are, and without wildcards.
     """
     found = certificate_names(certificate)
     name = allowed_name(found, allowed)
@@ -89,7 +89,7 @@ def authorize(certificate: Mapping[str, Any], allowed: Collection[str]) -> str:
 
 
 def allowed_name(found: Sequence[str], allowed: Collection[str]) -> str:
-    """Of the names in a certificate the one by which its peer may come in, "" where none lets it in."""
+    """The allowed one among the names of a certificate, empty if there is none."""
     if not allowed:
         return found[0] if found else "(without a name)"
     wanted = {name.casefold() for name in allowed}

@@ -1,7 +1,7 @@
-"""A lab-grade CA in ovs-pki's layout: two CAs, a certificate for the controller, one for each switch.
+"""A CA for labs in ovs-pki's layout: two CAs, a certificate for the controller, and one for each switch.
 
-The folder holds every private key, so it belongs on one trusted machine. There is no revocation list and no request for
-a certificate: who wants these has a CA of their own, whose files Headgate takes as well. No output to people here.
+The folder holds every private key, so keep it on one trusted machine. There is no revocation list and no certificate
+request; for these, use a CA of your own, whose files Headgate takes as well. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z")
 
 
 class PkiError(Exception):
-    """What was asked for cannot be done; the message says what to do instead."""
+    """The request cannot be done; the message says what to do instead."""
 
 
 class KeyPair(NamedTuple):
-    """A private key's file and its certificate's, and the names in that."""
+    """The files of a private key and of its certificate, and the names in the certificate."""
 
     private_key: Path
     certificate: Path
@@ -42,9 +42,9 @@ class KeyPair(NamedTuple):
 
 
 def init_pki(folder: Path, names: Sequence[str], days: int, renew: bool = False) -> KeyPair:
-    """Make both CAs, unless they are there, and the controller's certificate for `names` (host names and addresses).
+    """Make both CAs, unless they exist, and the controller's certificate for `names` (host names and addresses).
 
-    A certificate that is there is only replaced with `renew`. Raises PkiError.
+    An existing certificate is replaced only with `renew`. Raises PkiError.
     """
     pair = KeyPair(folder / PRIVATE_KEY, folder / CERTIFICATE, tuple(names))
     _refuse_to_replace(pair, renew, "headgate pki init --renew")
@@ -60,10 +60,10 @@ def init_pki(folder: Path, names: Sequence[str], days: int, renew: bool = False)
 def issue_switch_certificate(folder: Path, name: str, names: Sequence[str], days: int, renew: bool = False) -> KeyPair:
     """Make a key and a certificate for the switch `name`, with further `names` in it. Raises PkiError.
 
-    A certificate that is there is only replaced with `renew`.
+    An existing certificate is replaced only with `renew`.
     """
     if not _NAME.match(name):
-        raise PkiError(f"{name!r} is no name for a switch: letters, digits, '.', '_' and '-', like node-1")
+        raise PkiError(f"{name!r} is not a valid switch name: use letters, digits, '.', '_' and '-', as in node-1")
     pair = KeyPair(folder / f"{name}-privkey.pem", folder / f"{name}-cert.pem", tuple(dict.fromkeys([name, *names])))
     if name == PRIVATE_KEY.partition("-")[0]:
         raise PkiError(f"{name!r} is the controller's; give the switch another name")
@@ -81,7 +81,7 @@ def _refuse_to_replace(pair: KeyPair, renew: bool, command: str) -> None:
     if not renew:
         for path in (pair.private_key, pair.certificate):
             if path.exists():
-                raise PkiError(f"{path} is there already; `{command}` replaces it by a new one")
+                raise PkiError(f"{path} exists already; `{command}` replaces it")
 
 
 def _make_ca(folder: Path, name: str) -> None:
@@ -111,7 +111,7 @@ def _issue(ca: Path, pair: KeyPair, days: int) -> None:
     ca_key, ca_certificate = _read_ca(ca)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, pair.names[0])])
-    # OVS is a client for OpenFlow and a server or a client for OVSDB, and so are we.
+    # A switch is a client for OpenFlow, and a server or client for OVSDB; the controller is the other end.
     purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = (
         _builder(subject, ca_certificate.subject, key, days)
@@ -169,7 +169,7 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file at once: who reads it while it changes gets the old or the new one, and a key never by others."""
+    """Replace a file atomically: readers see the old or the new one. `mode` is set before any byte is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:

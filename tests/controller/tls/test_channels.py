@@ -203,4 +203,4 @@ def test_an_ovsdb_that_is_somebody_else_is_not_talked_to(pki: Pki, tmp_path: Pat
         stranger = pki.switch("good")
         stranger.ca = tmp_path / "other/controllerca/cacert.pem"
         node.be(stranger)
-        until(lambda: "refuses our certificate" in run.status()["ovsdb"][0]["reason"])
+        until(lambda: "refuses Headgate's certificate" in run.status()["ovsdb"][0]["reason"])
