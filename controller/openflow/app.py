@@ -89,7 +89,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._tls = setup.tls
         self._closed = threading.Event()
         self.claims = DatapathClaims(post, setup.limits, setup.refused)
-        self._together = SharedResources(MemoryBudget(setup.limits.dump_share, setup.limits.dumps_pot), FifoLock())
+        self._shared = SharedResources(MemoryBudget(setup.limits.dump_share, setup.limits.dumps_pot), FifoLock())
         self.listeners: list[OpenFlowListener] = []
         try:
             for where in listen:
@@ -140,7 +140,7 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._send_event(self._event_stop, None)
 
     def _make(self, channel: socket.socket | TlsSocket, address: object, certificate: str) -> SwitchSession:
-        session = SwitchSession(channel, address, self._post, self._limits, self._together, certificate)
+        session = SwitchSession(channel, address, self._post, self._limits, self._shared, certificate)
         session.on_alive = self.claims.challenge_answered
         return session
 

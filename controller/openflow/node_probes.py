@@ -100,7 +100,7 @@ def address_to_probe(frame: bytes) -> Net | None:
 
 def probe_frame(address: Net) -> bytes:
     """The frame that asks for the owner of an address. IPv4's has an unspecified sender, which no proxy answers;
-    IPv6's has a sender of its own, so that the answer comes to it alone, and an answer of a proxy is told by its flag.
+    IPv6's has a sender of its own, which alone gets the answer; a flag of the answer tells whether a proxy sent it.
     """
     if address.version == 4:
         body = _ARP_BODY.pack(1, _IPV4, 6, 4, 1, _MAC, bytes(4), bytes(6), address.value.to_bytes(4, "big"))

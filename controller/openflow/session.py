@@ -33,8 +33,6 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from os_ken import ofproto
-from os_ken.controller import ofp_event
 from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
@@ -44,6 +42,7 @@ from controller.openflow.datapath_claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType, MultipartKind
 from controller.openflow.node_probes import PROBE_XID, NodeProber
+from controller.openflow.os_ken_handlers import to_os_ken
 from controller.openflow.outbox import Outbox
 from controller.openflow.receiver import MessageHandler, Receiver
 from controller.openflow.sender import Sender
@@ -297,7 +296,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         if kind in _FOR_OS_KEN.get(self.state, ()):
             if kind == MessageType.HELLO:
                 message = messages.clean_hello(message)
-            self._to_os_ken(version, kind, xid, message)
+            to_os_ken(self, version, kind, xid, message)
         elif kind == MessageType.ECHO_REQUEST:
             self._outbox.put(messages.echo_reply_message(message))
         elif kind == MessageType.ECHO_REPLY:
@@ -327,7 +326,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         elif kind == MultipartKind.PORT_DESC and self.state == CONFIG_DISPATCHER:
             # os-ken waits for the ports before it enters MAIN. Headgate needs none of them, and os-ken's parser loops
             # for ever at a port of length zero.
-            self._to_os_ken(version, MessageType.MULTIPART_REPLY, xid, message[: OPENFLOW_HEADER.size + 8])
+            to_os_ken(self, version, MessageType.MULTIPART_REPLY, xid, message[: OPENFLOW_HEADER.size + 8])
 
     def _echo_reply(self, xid: int) -> None:
         if xid != _CHALLENGE_XID or self._challenge_deadline is None:
@@ -348,12 +347,3 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         reason = self._requests.error(xid, message)
         if reason:
             self.end(reason, fault=True)
-
-    def _to_os_ken(self, version: int, kind: int, xid: int, message: bytes) -> None:
-        """Let os-ken parse a message and call its handlers for it, as its own receive loop would."""
-        modules = ofproto.get_ofp_modules()
-        _, parser = modules.get(version, modules[OPENFLOW_VERSION])  # a newer version's hello has the same format
-        parsed = parser.msg_parser(self, version, kind, len(message), xid, message)
-        event = ofp_event.ofp_msg_to_ev(parsed)
-        for handler in list(self.ofp_brick.get_handlers(event, self.state)):
-            handler(event)

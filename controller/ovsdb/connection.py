@@ -31,12 +31,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import structlog
 
 from controller.ovsdb.barriers import BarrierRequest, Barriers
-from controller.ovsdb.contents_size import ContentsSize
+from controller.ovsdb.contents_size import ContentsBounds, ContentsSize
 from controller.ovsdb.controller_planner import BridgeConfig
 from controller.ovsdb.database import Database
 from controller.ovsdb.poller import WakeablePoller
@@ -45,8 +45,6 @@ from controller.ovsdb.rows import DatabaseIdentity, RowReader, database_identity
 from controller.ovsdb.session import FramedSession
 from controller.ovsdb.writer import BridgeWriter
 from controller.peers.backoff import Backoff
-from controller.peers.limits import OvsdbLimits
-from controller.peers.memory_budget import MemoryBudget
 
 log = structlog.get_logger(__name__)
 ConnectionDirection = Literal["connecting", "listening"]
@@ -70,13 +68,6 @@ class ConnectionRegistry(Protocol):
 
     def ended(self, connection: DatabaseConnection) -> None:
         """The connection's thread has ended."""
-
-
-class ContentsBounds(NamedTuple):
-    """Bounds of a database: the limits, and the memory that all databases' contents share."""
-
-    limits: OvsdbLimits
-    contents: MemoryBudget
 
 
 class DatabaseConnection:

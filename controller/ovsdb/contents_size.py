@@ -7,7 +7,7 @@ must not live here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ovs.db.types
 
@@ -21,6 +21,13 @@ _ROW_BYTES = 1000
 
 class ContentsTooLarge(ValueError):
     """The database is larger than the limits allow."""
+
+
+class ContentsBounds(NamedTuple):
+    """Bounds of a database: the limits, and the memory that all databases' contents share."""
+
+    limits: OvsdbLimits
+    contents: MemoryBudget
 
 
 def check_columns(tables: object, limits: OvsdbLimits) -> None:

@@ -25,8 +25,9 @@ from controller.base.threads import watched
 from controller.config.addresses import OVSDB_EXAMPLE, is_tls, parse_listen
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.barriers import BarrierRequest
-from controller.ovsdb.connection import ContentsBounds, DatabaseConnection
+from controller.ovsdb.connection import DatabaseConnection
 from controller.ovsdb.connection_status import ConnectionStatus, away_status, connection_status
+from controller.ovsdb.contents_size import ContentsBounds
 from controller.ovsdb.controller_planner import BridgeConfig
 from controller.ovsdb.database import Database
 from controller.ovsdb.listener import OvsdbListener
@@ -92,13 +93,13 @@ class Ovsdb:
         limits = bounds.limits
         self._limiter = ConnectionLimiter(bounds.connections)
         self._counted: dict[DatabaseConnection, AcceptedConnection] = {}
-        self._share = MessageBounds(limits, MemoryBudget(limits.message_share, limits.messages_pot))
-        self._room = ContentsBounds(limits, MemoryBudget(limits.contents_share, limits.contents_pot))
+        self._message_bounds = MessageBounds(limits, MemoryBudget(limits.message_share, limits.messages_pot))
+        self._contents_bounds = ContentsBounds(limits, MemoryBudget(limits.contents_share, limits.contents_pot))
         self._databases = {remote: Database(remote, post) for remote in remotes}
         self._connections: dict[DatabaseConnection, None] = {}  # in the order in which they came
         for name, database in self._databases.items():
-            session = partial(FramedSession.connecting, absolute_remote(name), self._share, tls)
-            connection = DatabaseConnection(name, "connecting", session, self._config, self, self._room)
+            session = partial(FramedSession.connecting, absolute_remote(name), self._message_bounds, tls)
+            connection = DatabaseConnection(name, "connecting", session, self._config, self, self._contents_bounds)
             connection.database = database
             database.assign(connection, "")
             self._connections[connection] = None
@@ -311,8 +312,8 @@ class Ovsdb:
             log.warning("refusing OVSDB connections", peer=host, reason=error.kind)
             return
         try:
-            session = partial(FramedSession.accepted, sock, peer, self._share, self._accept_tls)
-            connection = DatabaseConnection(peer, "listening", session, self._config, self, self._room)
+            session = partial(FramedSession.accepted, sock, peer, self._message_bounds, self._accept_tls)
+            connection = DatabaseConnection(peer, "listening", session, self._config, self, self._contents_bounds)
             found.append(connection)
             with self._lock:
                 if self._closed:
