@@ -194,7 +194,7 @@ def test_why_a_pod_has_no_port() -> None:
     driver.send(ClusterChanged(Cluster(pods=pods)))
     reasons = {key.name: detail.pod.reason for key in pods if (detail := pod_detail(driver.core, key, None))}
     assert "hostNetwork" in reasons["host"] and "finished" in reasons["done"]
-    assert "no node" in reasons["waits"] and "n9" in reasons["far"]
+    assert "not scheduled" in reasons["waits"] and "n9" in reasons["far"]
     assert pod_detail(driver.core, Key("x", "nobody"), None) is None
 
 
