@@ -96,7 +96,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
         switch = core.switch_of(name)
         reading = world.kept_binding(name)
         pods += len(reading.binding.pods) if reading else 0
-        if world.owners.refusal(name) and (bridge.node, bridge.name) in switches:
+        if world.refusal(name) and (bridge.node, bridge.name) in switches:
             continue  # a bridge that claims another's node name must not set that node's gauges
         switches[bridge.node, bridge.name] = _Switch(
             len(switch.desired) if switch else 0,
@@ -122,7 +122,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
 
 
 def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) -> str:
-    if core.world.owners.refusal(name):
+    if core.world.refusal(name):
         return CONTESTED
     return away.get(name) or (WAITING if core.is_synced(name[0]) else OVSDB)
 

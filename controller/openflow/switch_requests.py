@@ -88,7 +88,7 @@ class SwitchRequests:
         with self._lock:
             if self._queue and isinstance(self._queue[-1], DumpRequest):
                 del self._queue[-1]
-            self._queue.append(DumpRequest(command.number, FlowDump(command.known, command.all_counters)))
+            self._queue.append(DumpRequest(command.number, FlowDump(command.expected, command.all_counters)))
             self._start_next()
 
     def send_bundle(self, number: int, changes: FlowChanges, meter_changes: MeterChanges = NO_METER_CHANGES) -> None:

@@ -19,14 +19,14 @@ from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowKey
 class DumpFlows:
     """Request all flows and meters of a switch. Ends in FlowsDumped or DumpFailed.
 
-    `known` are the flows that it probably has: the answer names only what differs from them. The mapping must not
+    `expected` are the flows that it should have: the answer names only what differs from them. The mapping must not
     change. `all_counters` requests the counters of all flows, not only of those that count for a rule or a denial.
     """
 
     dpid: int
     session: int
     number: int
-    known: Mapping[FlowKey, Body]
+    expected: Mapping[FlowKey, Body]
     all_counters: bool = True
 
 

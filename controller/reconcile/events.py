@@ -96,7 +96,7 @@ class SwitchDown:
 class FlowsDumped:
     """The whole answer to the DumpFlows with that number.
 
-    `flows` has Headgate's own flows (not learned ones) that are not among that command's `known`, and None for known
+    `flows` has Headgate's flows (not learned ones) that differ from that command's `expected`, and None for expected
     ones that the switch does not have. `foreign` counts the flows without Headgate's cookie; `foreign_flows` are the
     first of those in Headgate's tables. `meters` is None where the switch refuses to report meters.
     """

@@ -54,7 +54,7 @@ class PortMarker:
         found: dict[str, dict[str, bool]] = {}
         noted, self._noted = self._noted, set()
         for name in sorted(noted & self._world.bridges.keys()):
-            if self._world.owners.refusal(name) or name in self._world.failures:
+            if self._world.refusal(name) or name in self._world.failures:
                 continue  # the switch has another bridge's flows, or it is not known what it should have
             subject = f"ports of bridge {name[1]} at {name[0]}"
             try:

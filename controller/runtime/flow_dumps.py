@@ -110,6 +110,6 @@ def _switch(name: BridgeName, reconciler: Reconciler, otherwise: str) -> Switch:
     """The switch of a bridge. Raises SwitchUnavailable with the reason, `otherwise` where none is known."""
     switch = reconciler.switch_of(name)
     if switch is None or switch.session is None:
-        reason = reconciler.world.owners.refusal(name) or otherwise
+        reason = reconciler.world.refusal(name) or otherwise
         raise SwitchUnavailable(f"{name[1]} at {name[0]} {reason}")
     return switch

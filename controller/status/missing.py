@@ -34,7 +34,7 @@ def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
         error = switch_error(core, name)
         if error:
             yield f"{where}: {error}"
-        if core.world.owners.refusal(name):
+        if core.world.refusal(name):
             continue
         if switch is None or switch.session is None:
             yield f"{where}: the switch has no OpenFlow connection to this controller"

@@ -58,12 +58,12 @@ def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: fl
 def switch_error(core: Reconciler, name: BridgeName) -> str:
     """Why a bridge cannot have all desired flows, or gets none at all; empty where nothing prevents it."""
     bridge = core.world.bridges[name]
-    if refusal := core.world.owners.refusal(name):
+    if refusal := core.world.refusal(name):
         return refusal
     if failure := core.world.failures.get(name):
         return failure.reason
     switch, plan = core.switch_of(name), core.world.plan_of(name)
-    unnamed = core.world.nodes.why_no_node(bridge) if bridge.node else NO_NODE
+    unnamed = core.world.why_no_node(bridge) if bridge.node else NO_NODE
     address_error = parse_node_addresses(bridge.node_addresses_text)[1]
     return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or address_error
 

@@ -161,6 +161,14 @@ class WorldState:
         """The same ports as they were read."""
         return [self._plans.pod_ports.on(name)[pod] for name, _ in self.ports_of(pod)]
 
+    def refusal(self, name: BridgeName) -> str:
+        """Why a bridge is not served; "" for one that is."""
+        return self.owners.refusal(name)
+
+    def why_no_node(self, bridge: BridgeState) -> str:
+        """Why a bridge is not matched to a node; "" for one that is."""
+        return self.nodes.why_no_node(bridge)
+
     def bridges_of(self, ovsdb: str) -> list[BridgeName]:
         """The bridges that an OVSDB has."""
         return sorted(self.owners.bridges_of(ovsdb))

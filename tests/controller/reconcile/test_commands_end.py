@@ -1,4 +1,4 @@
-"""Every command ends: with its answer, with a failure, or by the reconciler's own clock. Audits are spread."""
+"""Every command ends: with its answer, with a failure, or by the reconciler's own timeout. Audits are spread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def without_marks(changes: FlowChanges) -> FlowChanges:
 
 
 class Hands:
-    """Those who carry commands out. One step raises, or nobody ever says how it ended, so many times."""
+    """The shells that carry out commands. One step raises, or its answer is lost, so many times."""
 
     def __init__(self, driver: Driver, step: str, times: int, silent: bool) -> None:
         self.driver, self.step, self.left, self.silent = driver, step, times, silent
@@ -69,7 +69,7 @@ class Hands:
 
 
 def run(hands: Hands, *events: Event) -> None:
-    """Hand events over, and whatever comes of them to those who carry it out."""
+    """Handle events, and carry out the commands that follow."""
     carrier = CommandRunner(hands, hands, hands.events.append, lambda dpid: {"dpid": f"{dpid:016x}"})
     waiting = list(events)
     while waiting:

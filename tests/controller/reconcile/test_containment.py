@@ -52,7 +52,7 @@ BOTH = frozenset(Direction)
 
 
 class Oops(Exception):
-    """A fault of our own making."""
+    """An injected fault."""
 
 
 def pod(node: str, number: int, role: str) -> Pod:
@@ -76,7 +76,7 @@ CLUSTER = Cluster(
     nodes={node: Node(node, (parse_address(f"10.9.0.{number}"),)) for number, node in enumerate(NODES, 1)},
     policies={one.key: one for one in (policy("allow", "a"), policy("bad", "b"))},
 )
-# The first is told from the others by its datapath.
+# The first differs from the others in its datapath type.
 BRIDGES = {
     ("db", f"br-{node}"): BridgeState(
         "db", f"br-{node}", number, node, datapath_type="system" if number == 1 else "netdev",
@@ -152,7 +152,7 @@ FAULTS = (
     Fault(Switch, "on_bundle_done", lambda switch, *_: switch.dpid == 1),
     Fault(PortLedger, "marks_to_write", lambda _, bridge, *__: bridge.node == "n1"),
 )  # fmt: skip
-# These happen to nobody in particular.
+# These concern no bridge, object or switch in particular.
 ONCE = (
     Fault(World, "set_cluster", lambda *_: True),
     Fault(World, "set_bridge", lambda *_: True),

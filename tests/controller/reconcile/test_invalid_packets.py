@@ -1,4 +1,4 @@
-"""When a port is told to send mostly invalid packets: exact by what its dumps count, whoever else is on the switch."""
+"""When a port has a finding of invalid packets: exact by its own counters, whatever other ports of the switch send."""
 
 from __future__ import annotations
 

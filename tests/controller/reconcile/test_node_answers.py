@@ -1,4 +1,4 @@
-"""What a node answers for is its own in what it sends, on its own switch, and takes nothing from anybody."""
+"""Addresses that a node answers for count as the node's on its own switch only, and never take a pod's address."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_the_node_answers_for_counts_on_its_switch_alone() -> None:
     assert switch_views(found.core, 0.0)[0].answered == (str(MORE), str(CACHE))
     assert found.switches[2].flows == before[2]
     assert before[1].items() < found.switches[1].flows.items()
-    # Another session's word, or an unknown switch's, is nobody's.
+    # Answers of another session or an unknown switch are ignored.
     found.send(NodeAnswered(1, 7, ()), NodeAnswered(9, 1, (MORE,)))
     assert found.answered() == {MORE, CACHE}
     found.send(NodeAnswered(1, 1, ()))

@@ -198,7 +198,7 @@ def test_what_a_failed_computation_left_behind_is_not_believed() -> None:
     plan = driver.core.world.plan_of(("db", "br-int"))
     assert plan is not None
     wanted = dict(plan.flows)
-    key, _ = plan.flows.popitem()  # the plan has changed, and nobody was told
+    key, _ = plan.flows.popitem()  # the plan changes, and the switch is not told
     del driver.switches[7].flows[key]
     driver.core.start_over()
     driver.send(Tick())

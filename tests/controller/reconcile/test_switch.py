@@ -1,4 +1,4 @@
-"""What is believed of one switch is what it has, however wishes, dumps, commits and failures follow each other."""
+"""The known actual flows of a switch are those it has, in whatever order changes, dumps, commits and errors come."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = st.one_of(
 
 
 class Pair:
-    """A switch, what is believed of it, and what is on the way between the two."""
+    """A switch, its state machine, and the commands on their way between the two."""
 
     def __init__(self) -> None:
         self.switch, self.real = Switch(1), ValueSwitch(1)
@@ -34,30 +34,30 @@ class Pair:
         self.again()
 
     def again(self) -> None:
-        """A new session; what was on its way is lost."""
+        """A new session; commands on their way are lost."""
         self.session += 1
         self.waiting = []
         self.switch.on_switch_up(self.session)
 
     def replace(self, desired: dict[FlowKey, Body]) -> None:
-        """Another world."""
+        """Replace the desired flows by another mapping."""
         self.desired = dict(desired)
         self.revision += 1
         self.switch.set_desired(self.desired, {}, self.revision)
 
     def want(self, changes: dict[FlowKey, Body | None]) -> None:
-        """The world changes."""
+        """Change the desired flows in place."""
         before = {key: self.desired.get(key) for key in changes}
         set_flows(self.desired, changes)
         self.revision += 1
         self.switch.set_desired(self.desired, before, self.revision)
 
     def go_on(self) -> None:
-        """What the switch is asked or told."""
+        """Send the commands that are due."""
         self.waiting += self.switch.next_commands(self.now, True)
 
     def answer(self, refuse: bool = False) -> None:
-        """The oldest question or bundle gets its answer."""
+        """The oldest command gets its answer."""
         if not self.waiting:
             return
         command = self.waiting.pop(0)

@@ -1,4 +1,4 @@
-"""The incremental world says after every step what the full computation says of the same cluster and bridges."""
+"""After every step the incremental world has the flows that the full computation gives for the same objects."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class Walk:
         self.check()
 
     def check(self) -> None:
-        """What changed is exactly what was said to change, and what is there is what the full computation says."""
-        told = self.world.update_plans()
+        """The flows equal the full computation, and exactly the reported flows changed."""
+        changed = self.world.update_plans()
         self.world.take_replanned()
         self.world.take_bridges_to_show()
         expected = full(self.cluster, self.world.bridges)
@@ -130,12 +130,12 @@ class Walk:
             assert plan is not None
             assert plan.flows == flows
             assert self.world.binding(name) == read_bridge(self.world.bridges[name], self.cluster)
-            # A plan that was made anew (the datapath type changed) is told to the switch as a whole.
+            # A new plan (the datapath type changed) is given to the switch as a whole.
             if self.plans.get(name) is plan:
                 before = self.seen.get(name, {})
                 differs = {key: before.get(key) for key in before.keys() | flows.keys()}
                 differs = {key: body for key, body in differs.items() if body != flows.get(key)}
-                assert told.get(name, {}) == differs
+                assert changed.get(name, {}) == differs
             self.plans[name] = plan
         self.seen = expected
 

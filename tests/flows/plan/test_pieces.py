@@ -1,4 +1,4 @@
-"""Flows that several ports want: after any sequence a plan equals the full rendering, and what it says changed did."""
+"""Flows that several ports have: after any sequence a plan equals the full rendering, and reports what changed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
         isolated = wanted
         for pod in view.pods:
             plan.isolate(pod.ofport, wanted[pod.ofport])
-        told = plan.take()
+        changed = plan.take()
         policy = NodePolicy({pod.pod: wanted[pod.ofport] for pod in view.pods}, ())
         # What of a port cannot be rendered with itself is refused by both.
         shut = plan.refused
@@ -69,7 +69,7 @@ def test_a_plan_equals_the_full_rendering_whatever_collides(
         expected = dict(map(encoder.flow, render(seen, policy)))
         assert plan.flows == expected
         differs = {key: before.get(key) for key in before.keys() | expected.keys()}
-        assert told == {key: body for key, body in differs.items() if body != expected.get(key)}
+        assert changed == {key: body for key, body in differs.items() if body != expected.get(key)}
         before = expected
 
 

@@ -30,7 +30,7 @@ from flows.wire.values import Body
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
 MAC = 0x020000000102
-FRAMES: PodTemplates = PodTemplates()  # one, so that frames are used more than once
+TEMPLATES: PodTemplates = PodTemplates()  # one for all tests, so that templates are used again
 
 
 def pod(ofport: int, mac: int | None, *nets: Net) -> PodBinding:
@@ -66,8 +66,8 @@ def rendered(one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Bod
     return dict(map(encoder.flow, found.flows()))
 
 
-def filled(frames: PodTemplates, one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Body]:
-    keys, bodies = frames.flows(one, isolated)
+def filled(templates: PodTemplates, one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+    keys, bodies = templates.flows(one, isolated)
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, bodies, strict=True))
 
@@ -75,7 +75,7 @@ def filled(frames: PodTemplates, one: PodBinding, isolated: frozenset[Direction]
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(one=PODS, isolated=st.sampled_from(ISOLATED))
 def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, isolated: frozenset[Direction]) -> None:
-    assert filled(FRAMES, one, isolated) == rendered(one, isolated)
+    assert filled(TEMPLATES, one, isolated) == rendered(one, isolated)
 
 
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
@@ -84,7 +84,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
             assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
             return super().plain(pod, isolated)
 
-    frames = Filled()
+    templates = Filled()
     kinds = [
         versions
         for count in range(pod_templates.MOST_TEMPLATE_ADDRESSES + 1)
@@ -93,7 +93,7 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     for versions, mac, isolated in product(kinds, (None, MAC), ISOLATED):
         nets = [Net(version, 0x0A000001 + n, ADDRESS_BITS[version]) for n, version in enumerate(versions)]
         for ofport in (1, MAX_OFPORT):
-            assert filled(frames, pod(ofport, mac, *nets), isolated) == rendered(pod(ofport, mac, *nets), isolated)
+            assert filled(templates, pod(ofport, mac, *nets), isolated) == rendered(pod(ofport, mac, *nets), isolated)
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     ],
 )
 def test_what_cannot_be_rendered_is_refused_alike(one: PodBinding) -> None:
-    frames = PodTemplates()
-    filled(frames, pod(1, MAC, Net(4, 0x0A000001, 32)), ISOLATED[0])
+    templates = PodTemplates()
+    filled(templates, pod(1, MAC, Net(4, 0x0A000001, 32)), ISOLATED[0])
     with pytest.raises(Exception, match=r".") as plain:
         rendered(one, ISOLATED[0])
     with pytest.raises(type(plain.value)) as found:
-        frames.flows(one, ISOLATED[0])
+        templates.flows(one, ISOLATED[0])
     assert str(found.value) == str(plain.value)
 
 
 @pytest.mark.parametrize("what", ["match", "action"])
-def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_flows_that_differ_in_more_than_values_have_no_template(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def odd(flows: FlowSet, one: PodBinding, isolated: frozenset[Direction]) -> None:
         render_pod(flows, one, isolated)
         # The number beside the ofport is no value of the pod.
@@ -131,7 +131,7 @@ def test_flows_that_differ_in_more_than_values_cannot_be_cut(monkeypatch: pytest
 
 
 class Plain(FlowEncoder):
-    """Fills nothing in."""
+    """Renders every pod flow by flow."""
 
     def pod(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
         found = rendered(pod, isolated)
@@ -161,13 +161,13 @@ def test_plans_with_contested_addresses_are_those_of_rendered_pods(
 
     plans = [BridgePlan(encoder(), userspace=False) for encoder in (FlowEncoder, Plain)]
     for step, view in enumerate(views):
-        said = []
+        changes = []
         for plan in plans:
             chosen[0] = step
             plan.set_binding(view, isolation)
             chosen[0] = step + 1
             for one in view.pods:
                 plan.isolate(one.ofport, isolation(one.pod))
-            said.append(plan.take())
+            changes.append(plan.take())
         assert plans[0].flows == plans[1].flows
-        assert said[0] == said[1]
+        assert changes[0] == changes[1]

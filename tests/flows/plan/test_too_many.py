@@ -62,7 +62,7 @@ def test_a_namespace_that_asks_for_too_much_of_a_bridge_is_shut_there_and_the_ot
         patch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", 50)
         core.world.set_bridge(BridgeState("db", "br", 1, "one", interfaces=ports[::-1]))
         core.world.update_plans()
-        # Its own 95 prefixes, its subject, and where its rule ends.
+        # Its own 95 prefixes, its subject, and the `conj_id` flow of its rule.
         assert len(plan.flows) == whole - 97
         (fault,) = policy_problems(core).items()
         assert fault[0] == Key("big", "p")

@@ -53,7 +53,7 @@ class ValueSwitch:
 
     def answer(self, command: DumpFlows) -> FlowsDumped:
         """What a dump says."""
-        known = command.known
+        known = command.expected
         found: dict[FlowKey, Body | None] = dict.fromkeys(known.keys() - self.flows.keys())
         found.update((key, body) for key, body in self.flows.items() if known.get(key) != body)
         return FlowsDumped(command.dpid, command.session, command.number, found, {}, 0)
