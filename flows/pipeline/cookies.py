@@ -25,8 +25,8 @@ class CookieKind(enum.IntEnum):
     DENY_INGRESS = 5  # an ofport: what its isolation for ingress dropped
     LEARNED = 6  # made by the switch's learn action: never compared, never deleted
     SENT = 7  # an ofport: admission of IP from its own addresses, whose counters say how much it sends
-    INVALID = 8  # an ofport: packets of it that conntrack called invalid, without malformed ones
-    BROKEN = 9  # an ofport: packets of it that are malformed, as with a wrong checksum
+    INVALID = 8  # an ofport: packets of it that conntrack called invalid, without broken ones
+    BROKEN = 9  # an ofport: packets of it that are broken, as with a wrong checksum
 
 
 def cookie(kind: CookieKind, number: int = 0) -> int:

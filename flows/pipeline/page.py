@@ -107,7 +107,7 @@ def _cookies() -> list[str]:
         cookies.CookieKind.LEARNED: "made by the switch's learn action; never compared, never deleted",
         cookies.CookieKind.SENT: "an ofport: admits and counts IP from its own addresses",
         cookies.CookieKind.INVALID: "an ofport: drops and counts its invalid packets",
-        cookies.CookieKind.BROKEN: "an ofport: likewise its malformed packets, as with a wrong checksum",
+        cookies.CookieKind.BROKEN: "an ofport: likewise its broken packets, as with a wrong checksum",
     }
     lines += ["", "| kind | name | number |", "|---|---|---|"]
     lines += [f"| {kind.value} | {kind.name.lower()} | {text} |" for kind, text in meaning.items()]

@@ -86,7 +86,7 @@ DESTINATION_NODE_TO_UPLINK = _declare("destination", 75, "anything else from the
 DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 
 STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: judged anew")
-STATE_MALFORMED_UDP = _declare("state", 205, "invalid UDP is malformed, for UDP has no state: counted")
+STATE_BROKEN_UDP = _declare("state", 205, "invalid UDP is broken, for UDP has no state: counted")
 STATE_INVALID = _declare("state", 202, "invalid and tracked: counted")
 STATE_INVALID_UNTRACKED = _declare("state", 200, "invalid and not tracked: an expired fragment: dropped")
 STATE_LATER_FRAGMENT = _declare("state", 190, "a later fragment has no ports: waits in reassembly for the first")
@@ -102,7 +102,7 @@ MIDSTREAM_UNKNOWN = _declare("midstream", 10, "the ports do not tell: must be al
 
 RELATED_ALLOWED = _declare("related", 100, "from the node, the uplink, or a pod about its own connection")
 
-DIRECTION_MALFORMED = _declare("direction", 130, "userspace datapath: invalid in the empty zone, so malformed: counted")
+DIRECTION_BROKEN = _declare("direction", 130, "userspace datapath: invalid in the empty zone, so broken: counted")
 DIRECTION_AS_REPLY = _declare("direction", 120, "interpreted as a reply: the destination opened")
 DIRECTION_REPLY = _declare("direction", 110, "a reply: the destination opened")
 DIRECTION_ORIGINAL = _declare("direction", 100, "anything else: the source opened")
@@ -133,7 +133,7 @@ COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 
 OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
 
-INVALID_MALFORMED = _declare("invalid", 110, "malformed packets of one pod: counted, and dropped")
+INVALID_BROKEN = _declare("invalid", 110, "broken packets of one pod: counted, and dropped")
 INVALID_OF_POD = _declare("invalid", 100, "other invalid packets of one pod: counted, and dropped")
 
 DENY_COPY = _declare("deny", 100, "of the node, from an address that nobody has: copied to the controller")

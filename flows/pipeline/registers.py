@@ -25,7 +25,7 @@ DESTINATION_INGRESS = Range(_R[4], 3, 3, "the destination pod is isolated for in
 EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
 INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
-MALFORMED = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
+BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
 LONGER_THAN_OPTION = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
 INTERPRETATION = Range(
@@ -40,7 +40,7 @@ RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection is recorded in the zone")
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
-    MALFORMED, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
+    BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK,
 )  # fmt: skip
 COPIED_BYTES = 128  # of a packet copied to the controller: enough for addresses, ARP or an advertisement

@@ -221,7 +221,7 @@ OUTPUT = Table(
 INVALID = Table(
     85,
     "invalid",
-    "Drops what conntrack calls invalid, and counts it for each pod; malformed packets are counted apart.",
+    "Drops what conntrack calls invalid, and counts it for each pod; broken packets are counted apart.",
     _REGISTERS,
     (),
     "drop",

@@ -14,10 +14,10 @@ from flows.pipeline import priorities, tables
 from flows.pipeline.pod_limits import sctp_opening
 from flows.pipeline.registers import (
     BEHIND_NODE,
+    BROKEN,
     CONNTRACK_ZONE,
     DESTINATION_OFPORT,
     EMPTY_CONNTRACK_ZONE,
-    MALFORMED,
     NODE_ITSELF,
     OUTPUT_OFPORT,
     SCTP_ASSOCIATION,
@@ -165,7 +165,7 @@ def _state(flows: FlowSet) -> None:
     flows.add(table, priorities.STATE_INVALID, [IS_INVALID_AND_TRACKED], goto=tables.INVALID)
     for family in IP_FAMILIES:
         udp = [IS_INVALID_AND_TRACKED, family, IS_UDP]
-        flows.add(table, priorities.STATE_MALFORMED_UDP, udp, [Load(MALFORMED, 1)], tables.INVALID)
+        flows.add(table, priorities.STATE_BROKEN_UDP, udp, [Load(BROKEN, 1)], tables.INVALID)
         flows.add(table, priorities.STATE_LATER_FRAGMENT, [family, IS_LATER_FRAGMENT], goto=tables.COMMIT)
 
 

@@ -29,6 +29,7 @@ from flows.openflow.match import Term, exactly, in_range, masked
 from flows.openflow.register_bits import Range
 from flows.pipeline import priorities, tables
 from flows.pipeline.registers import (
+    BROKEN,
     CONNTRACK_ZONE,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
@@ -38,7 +39,6 @@ from flows.pipeline.registers import (
     INGRESS_APPLIES,
     INITIATOR_OFPORT,
     INTERPRETATION,
-    MALFORMED,
     RESPONDER_OFPORT,
     SCTP_ASSOCIATION,
     SOURCE_EGRESS,
@@ -159,9 +159,9 @@ def render_allowed_interpretations(flows: FlowSet, userspace: bool) -> None:
 
 def render_stale_syns(flows: FlowSet) -> None:
     """Userspace datapath: a SYN with addresses and ports of an old connection, which userspace conntrack calls invalid
-    (the kernel's does not). A SYN that is invalid in the empty zone too is malformed."""
-    malformed: list[Action] = [Load(MALFORMED, 1)]
-    flows.add(tables.DIRECTION, priorities.DIRECTION_MALFORMED, [IS_INVALID_AND_TRACKED], malformed, tables.INVALID)
+    (the kernel's does not). A SYN that is invalid in the empty zone too is broken."""
+    broken: list[Action] = [Load(BROKEN, 1)]
+    flows.add(tables.DIRECTION, priorities.DIRECTION_BROKEN, [IS_INVALID_AND_TRACKED], broken, tables.INVALID)
     replacing: list[Action] = [Load(INTERPRETATION, Interpretation.REPLACING), JUDGE_ANEW]
     for family in IP_FAMILIES:
         syn = [IS_INVALID_AND_TRACKED, family, IS_TCP, IS_NO_FRAGMENT, IS_SYN_WITHOUT_ACK]

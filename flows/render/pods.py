@@ -15,11 +15,11 @@ from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
 from flows.pipeline.registers import (
+    BROKEN,
     DESTINATION_EGRESS,
     DESTINATION_INGRESS,
     DESTINATION_OFPORT,
     INITIATOR_OFPORT,
-    MALFORMED,
     OUTPUT_OFPORT,
     RECORDED,
     RESPONDER_OFPORT,
@@ -152,13 +152,13 @@ def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
 
 
 def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
-    """Drop and count what conntrack calls invalid from this pod; malformed packets are counted apart."""
+    """Drop and count what conntrack calls invalid from this pod; broken packets are counted apart."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     flows.add(tables.INVALID, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
     flows.add(
         tables.INVALID,
-        priorities.INVALID_MALFORMED,
-        [here, in_range(MALFORMED, 1)],
+        priorities.INVALID_BROKEN,
+        [here, in_range(BROKEN, 1)],
         owner=cookie(CookieKind.BROKEN, pod.ofport),
     )
 

@@ -87,7 +87,7 @@ def _encode_term(name: str, value: int, mask: int) -> tuple[int, bytes]:
     size = size_of(field)
     exact = mask == field.full_mask
     if field is oxm.CT_NW_PROTO and not value:
-        raise CodecError("OVS does not dump a match on ct_nw_proto=0, so it could never be found again")
+        raise CodecError("OVS does not dump a match on ct_nw_proto=0, so the flow would never equal its dump")
     if field is oxm.IP_FRAG:
         exact, value, mask = mask & _IP_FRAG_BITS == _IP_FRAG_BITS, value & _IP_FRAG_BITS, mask & _IP_FRAG_BITS
     owner = _experimenter(field)

@@ -1,4 +1,4 @@
-"""Which pod is behind which port: what is refused, by whom, and that nothing passes where two claim the same."""
+"""Which pod is behind which port: which ports are refused and why, and conflicts between ports."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def test_two_ports_of_one_pod_are_both_refused() -> None:
     assert reading.problems == (PortProblem("p1", why), PortProblem("p2", why))
 
 
-def test_an_address_of_two_pods_is_nobodys() -> None:
+def test_an_address_of_two_pods_is_refused_to_both() -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(A, B), b=(A,)))
     assert [one.addresses for one in reading.binding.pods] == [(B,), ()]
     why = "10.0.0.1 is claimed by several ports: p1, p2; until one of them goes, nothing passes to or from it"
     assert reading.problems == (PortProblem("p1", why), PortProblem("p2", why))
 
 
-def test_the_nodes_address_is_no_pods() -> None:
+def test_a_pod_cannot_have_the_nodes_address() -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a"), port("p2", 2, "x/b")), cluster(a=(NODE, A), b=(B,)))
     assert [one.addresses for one in reading.binding.pods] == [(A,), (B,)]
     assert reading.problems == (PortProblem("p1", "10.0.0.254 of pod x/a is an address of the node itself"),)
 
 
 @pytest.mark.parametrize("address", NOBODYS)
-def test_an_address_that_nobody_can_have_is_not_taken_from_a_port_either(address: str) -> None:
+def test_an_address_that_no_pod_can_have_is_not_taken_from_a_port(address: str) -> None:
     reading = read_bridge(bridge(port("p1", 1, "x/a", ip_addresses=f"{address} {A}")), cluster(a=()))
     assert [one.addresses for one in reading.binding.pods] == [(A,)]
     (problem,) = reading.problems
@@ -86,7 +86,7 @@ def test_an_address_that_nobody_can_have_is_not_taken_from_a_port_either(address
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.lists(st.sampled_from((A, B, NODE)), max_size=3)), max_size=5))
-def test_nothing_that_is_claimed_twice_is_anybodys(claims: list[tuple[str, list[Net]]]) -> None:
+def test_what_is_claimed_twice_is_refused_to_both(claims: list[tuple[str, list[Net]]]) -> None:
     known = cluster(**dict.fromkeys("abcd", ()))
     ports = [
         port(f"p{n}", n, f"x/{name}", ip_addresses=" ".join(map(str, nets))) for n, (name, nets) in enumerate(claims, 1)
@@ -117,13 +117,13 @@ UID = "uid-a"
         ({"iface-id-ver": UID}, {}, "p1"),
         ({"iface-id-ver": UID, "ip_addresses": "10.0.0.99"}, {"iface-id-ver": UID, "ip_addresses": str(A)}, "p2"),
         ({"iface-id-ver": UID}, {"iface-id-ver": "another"}, "p1"),
-        # Each says something that the other does not, or both the same: nobody can tell.
+        # Each agrees in one respect, or both in the same: neither is the current port.
         ({"iface-id-ver": UID}, {"ip_addresses": str(A)}, None),
         ({"ip_addresses": str(A)}, {"ip_addresses": str(A)}, None),
         ({"ip_addresses": "10.0.0.99"}, {"ip_addresses": "10.0.0.98"}, None),
     ],
 )
-def test_of_two_ports_of_a_pod_the_one_that_says_what_the_pod_says(
+def test_of_two_ports_of_a_pod_the_one_that_agrees_with_the_pod_is_bound(
     one: dict[str, str], other: dict[str, str], port_of_the_pod: str | None
 ) -> None:
     known = Cluster(pods={Key("x", "a"): Pod(Key("x", "a"), node="one", uid=UID, addresses=(A,))})
@@ -137,7 +137,7 @@ def test_of_two_ports_of_a_pod_the_one_that_says_what_the_pod_says(
         assert f"newer port, {port_of_the_pod}" in reading.problems[0].reason
 
 
-def test_a_port_that_the_switch_does_not_have_contests_nothing() -> None:
+def test_a_port_without_an_ofport_conflicts_with_nothing() -> None:
     known = Cluster(pods={Key("x", "a"): Pod(Key("x", "a"), node="one", uid=UID, addresses=(A,))})
     gone = InterfaceState("uuid-p2", "p2", None, "", {"iface-id": "x/a", "iface-id-ver": UID, "ip_addresses": str(A)})
     reading = read_bridge(bridge(port("p1", 1, "x/a"), gone), known)
@@ -156,10 +156,10 @@ PORTS = st.lists(
 
 
 @given(st.lists(PORTS, min_size=1, max_size=5))
-def test_reading_again_says_what_reading_from_nothing_says(
+def test_the_reader_equals_reading_from_nothing(
     steps: list[list[tuple[int, str, str, str]]],
 ) -> None:
-    """Ports come, go and change; pods, addresses and numbers are claimed by several of them."""
+    """Ports are added, removed and changed; several claim the same pods, addresses and ofports."""
     pods = {"a": (A,), "b": (A, B), "c": ()}
     known = cluster(**pods)
     known = Cluster(pods={key: pod._replace(uid=UID) for key, pod in known.pods.items()}, nodes=known.nodes)

@@ -1,4 +1,4 @@
-"""A pod that is deleted and whose object hangs keeps its address until a pod with a port has it; then that decides."""
+"""A terminating pod without a port keeps its address until another pod with a port has it."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ NEW_PORT, OLD_PORT = port("new0", 1, "x/new"), port("old0", 2, "x/old")
         "all-leave", "the-other-has-the-port", "of-two-that-leave-who-has-the-port",
     ],
 )  # fmt: skip
-def test_whose_the_address_is(pods: list[Pod], ports: list[InterfaceState], expected: set[Net]) -> None:
+def test_which_pod_has_the_address(pods: list[Pod], ports: list[InterfaceState], expected: set[Net]) -> None:
     for order in permutations(pods):
         assert let_in(driver(cluster(*order), *ports)) == expected
 
 
-def test_it_follows_ports_and_pods_as_they_come_and_go() -> None:
+def test_it_follows_ports_and_pods_as_they_change() -> None:
     stuck, running = pod(OLD, True), pod(NEW)
     found = driver(cluster(stuck, running))
     assert let_in(found) == set()
@@ -118,12 +118,12 @@ def replace_leaving(one: Pod, leaving: bool) -> Pod:
 
 
 @pytest.mark.parametrize(("stamp", "leaving"), [("2026-01-01T00:00:00Z", True), (None, False), ("", False)])
-def test_a_deletion_timestamp_says_it(stamp: str | None, leaving: bool) -> None:
+def test_a_deletion_timestamp_makes_a_pod_terminating(stamp: str | None, leaving: bool) -> None:
     metadata = {"name": "a", "namespace": "x", "deletionTimestamp": stamp}
     assert parse_pod({"metadata": metadata}, []).terminating is leaving
 
 
-def test_one_that_is_no_text_is_named() -> None:
+def test_a_deletion_timestamp_that_is_no_text_is_a_problem() -> None:
     from flows.parse.untrusted import Errors
 
     errors: Errors = []

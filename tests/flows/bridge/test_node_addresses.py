@@ -1,4 +1,4 @@
-"""A node's addresses beyond its Node object's: they stand at its bridge, and count unless a pod has the same."""
+"""Addresses of a node in external_ids of its bridge: they count unless a pod has the same."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def own(found: Driver, node: str = "n1") -> set[Net]:
     return set(plan.binding.node_addresses)
 
 
-def test_what_stands_at_the_bridge_is_the_nodes() -> None:
+def test_addresses_of_the_bridge_are_the_nodes() -> None:
     found = driver("10.0.0.77/16, 169.254.20.10 10.0.0.254")
     assert own(found) == {NODE, MORE, LINK_LOCAL}
     assert own(found, "n2") == set()
@@ -55,7 +55,7 @@ def test_what_stands_at_the_bridge_is_the_nodes() -> None:
     assert own(found) == {NODE}
 
 
-def test_it_counts_for_its_own_switch_only() -> None:
+def test_they_count_for_their_own_switch_only() -> None:
     before = driver("").switches[2].flows
     assert driver(f"{MORE}").switches[2].flows == before
 
@@ -66,12 +66,12 @@ def test_a_pod_with_the_address_wins_wherever_it_is() -> None:
     assert own(found) == {NODE, LINK_LOCAL}
     found.send(ClusterChanged(cluster()))
     assert own(found) == {NODE, LINK_LOCAL, MORE}
-    # One whose address only its port says.
+    # A pod whose address only its port has.
     found.bridge(bridge("", port("b0", 1, "x/b", ip_addresses=str(MORE)), number=2))
     assert own(found) == {NODE, LINK_LOCAL}
     found.bridge(bridge("", port("b0", 1, "x/b"), number=2))
     assert own(found) == {NODE, LINK_LOCAL, MORE}
-    # One on the same switch keeps what its port says.
+    # A pod on the same switch keeps the address of its port.
     whole = cluster()
     found.send(ClusterChanged(replace(whole, pods={**whole.pods, A: Pod(A, node="n1")})))
     found.bridge(bridge(f"{MORE}", port("a0", 1, "x/a", ip_addresses=str(MORE))))
@@ -84,7 +84,7 @@ def test_a_pod_with_the_address_wins_wherever_it_is() -> None:
 
 
 @pytest.mark.parametrize("said", ["10.0.0.77 nonsense", "10.0.0.77,127.0.0.1", "10.0.0.77 224.0.0.1 ::"])
-def test_what_does_not_count_is_named(said: str) -> None:
+def test_an_address_that_does_not_count_is_a_problem(said: str) -> None:
     found = driver(said)
     assert own(found) == {NODE, MORE}
     error = switch_views(found.core, 0.0)[0].error
@@ -92,7 +92,7 @@ def test_what_does_not_count_is_named(said: str) -> None:
     assert any(error in line for line in unrealized(found.core, found.core.revision))
 
 
-def test_there_is_an_end_to_them() -> None:
+def test_their_number_is_limited() -> None:
     addresses, problem = parse_node_addresses(" ".join(f"10.1.0.{n}" for n in range(1, MAX_NODE_ADDRESSES + 10)))
     assert len(addresses) == MAX_NODE_ADDRESSES
     assert "the first 64 count" in problem

@@ -1,4 +1,4 @@
-"""Which Node a bridge's host name means: never a guess, never one that somebody else is, and in any order the same."""
+"""Which Node a bridge's host name stands for: no guesses, and the same result in any order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def lacks(found: Driver) -> list[str]:
         ("Worker-01.corp.example", ["worker-01", "worker-02"], "worker-01"),
         ("WORKER-01", ["worker-01.corp.example"], "worker-01.corp.example"),
         ("worker-01.CORP.example", ["worker-01.corp.example", "worker-01.lab.example"], "worker-01.corp.example"),
-        # Two machines may be meant, or another one.
+        # It may stand for either machine.
         ("worker-01", ["worker-01.corp.example", "worker-01.lab.example"], None),
         ("worker-01.corp.example", ["worker-01", "worker-01.lab.example"], None),
         ("worker-01.corp.example", ["worker-01.lab.example"], None),
@@ -65,7 +65,7 @@ def lacks(found: Driver) -> list[str]:
         ("10", ["10.0.0.2"], None),
     ],
 )
-def test_the_node_that_a_host_name_means(claimed: str, nodes: list[str], meant: str | None) -> None:
+def test_the_node_that_a_host_name_stands_for(claimed: str, nodes: list[str], meant: str | None) -> None:
     found = driver(world(*nodes), bridge(claimed))
     (view,) = switch_views(found.core, 0.0)
     assert view.node == (meant or claimed)
@@ -81,24 +81,24 @@ def test_the_node_that_a_host_name_means(claimed: str, nodes: list[str], meant: 
     assert line.endswith(view.error)
 
 
-def test_a_node_that_is_meant_serves_its_pods() -> None:
+def test_the_bridge_of_that_node_has_its_pods() -> None:
     found = driver(world("worker-01"), bridge("Worker-01.corp.example"))
     assert lacks(found) == []
     assert found.marks, "the pod's port is marked as installed"
 
 
-def test_a_bridge_of_no_node_is_no_fault_while_all_pods_have_theirs() -> None:
+def test_a_bridge_without_a_node_is_no_problem_while_all_nodes_with_pods_have_bridges() -> None:
     found = driver(world("n1"), bridge("n1"), bridge("gateway", "other", 8))
     assert lacks(found) == []
 
 
-def test_without_node_objects_the_pods_say_what_nodes_there_are() -> None:
+def test_without_node_objects_pods_tell_the_nodes() -> None:
     cluster = replace(world("n1"), nodes={})
     assert lacks(driver(cluster, bridge("n1"))) == []
     assert "host name N1 is no Node's" in lacks(driver(cluster, bridge("N1")))[0]
 
 
-def test_a_node_that_comes_later_is_found() -> None:
+def test_a_node_that_is_added_later_is_found() -> None:
     found = driver(world("other", pods_on="worker-01"), bridge("Worker-01"))
     assert lacks(found) != []
     found.send(ClusterChanged(world("other", "worker-01", pods_on="worker-01")))
@@ -108,7 +108,7 @@ def test_a_node_that_comes_later_is_found() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_name_that_is_only_like_a_nodes_never_takes_its_place(order: int) -> None:
+def test_a_similar_name_never_replaces_the_exact_name(order: int) -> None:
     liar, honest = bridge("Worker-01", "liar", 8), bridge("worker-01", "honest", 7)
     found = driver(world("worker-01"), *(liar, honest)[::order])
     assert found.core.world.owners.refusal(("honest", "br-int")) == ""
@@ -116,7 +116,7 @@ def test_a_name_that_is_only_like_a_nodes_never_takes_its_place(order: int) -> N
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_names_that_are_only_like_it_nobodys_counts(order: int) -> None:
+def test_of_two_similar_names_neither_counts(order: int) -> None:
     one, two = bridge("worker-01.corp", "one", 7), bridge("worker-01.lab", "two", 8)
     found = driver(world("worker-01"), *(one, two)[::order])
     lines = lacks(found)
@@ -127,7 +127,7 @@ def test_of_two_names_that_are_only_like_it_nobodys_counts(order: int) -> None:
     assert lacks(found) == []
 
 
-def test_a_certificate_decides_between_names_that_are_only_like_it() -> None:
+def test_a_certificate_decides_between_similar_names() -> None:
     one, two = bridge("worker-01.corp", "one", 7), bridge("worker-01.lab", "two", 8)
     found = driver(world("worker-01"), one, two)
     found.send(OvsdbPeer("two", ConnectionPeer("192.0.2.2", ("worker-01",))))
@@ -139,8 +139,8 @@ NAMES = ("a", "A", "a.x", "a.y", "A.X", "b", "b.x")
 
 
 @given(st.lists(st.sampled_from(NAMES), unique=True), st.lists(st.sampled_from(NAMES), max_size=4), st.randoms())
-def test_names_come_and_go_in_any_order(goal: list[str], before: list[str], order: random.Random) -> None:
-    """What a name means depends on the Nodes there are, not on how they came; and it is found without a search."""
+def test_the_order_of_changes_does_not_matter(goal: list[str], before: list[str], order: random.Random) -> None:
+    """The Node of a name depends on the present Nodes, not on their order; it is found without a search."""
     fresh, walked = NodeNames(), NodeNames()
     for name in goal:
         fresh.add_node(name)
@@ -165,8 +165,8 @@ def test_names_come_and_go_in_any_order(goal: list[str], before: list[str], orde
             assert meant == name
 
 
-def test_a_node_event_costs_the_bridges_that_it_can_concern() -> None:
-    """Each bridge and each event looks names up; nobody goes through all of them."""
+def test_a_node_event_costs_only_the_bridges_that_it_can_change() -> None:
+    """Each bridge and each event looks names up, and never goes through all of them."""
     names = NodeNames()
     for n in range(1000):
         names.add_node(f"n{n}")
@@ -176,7 +176,7 @@ def test_a_node_event_costs_the_bridges_that_it_can_concern() -> None:
     assert names.node_for("N7.corp") == "n7"
 
 
-def test_a_world_that_starts_over_means_the_same_nodes() -> None:
+def test_a_world_that_starts_over_finds_the_same_nodes() -> None:
     found = driver(world("worker-01"), bridge("Worker-01"))
     before = found.core.world.bridges
     found.core.world.start_over()
@@ -187,7 +187,7 @@ def test_a_world_that_starts_over_means_the_same_nodes() -> None:
     assert "no Node's" in lacks(found)[0]
 
 
-def test_an_ovsdb_without_a_bridge_of_ours_is_a_problem_everywhere() -> None:
+def test_an_ovsdb_without_a_managed_bridge_is_a_problem() -> None:
     found = Driver(["db"], bridges=("nope",))
     found.send(ClusterChanged(world("n1")))
     found.sync()

@@ -1,4 +1,4 @@
-"""Who is served where several OVSDBs claim one datapath id or one node: made-up claims change nothing for others."""
+"""Which OVSDB is served where several claim one datapath id or one node: false claims change nothing for others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CLUSTER = Cluster(
     policies={Key("x", "deny"): Policy(Key("x", "deny"), isolates=frozenset({Direction.INGRESS}))},
 )
 TRUE = BridgeState("n1-db", "br-int", 0x1001, "n1", "n1", "netdev", interfaces=(port("a0", 2, "x/a"),))
-# The pipeline turned round: the true uplink is a pod's port, the isolated pod's port the uplink.
+# Roles swapped: the true uplink is a pod's port, the isolated pod's port the uplink.
 FALSE = BridgeState(
     "aaa", "br-int", 0x1001, "evil", "aaa", "netdev",
     interfaces=(port("e1", 1, "x/evil"), port("e2", 2, **{"headgate-role": "uplink"})),
@@ -48,7 +48,7 @@ FALSE = BridgeState(
 
 
 def tell(driver: Driver, bridge: BridgeState, peer: ConnectionPeer) -> None:
-    """An OVSDB comes with its one bridge, in the order in which a connection tells it."""
+    """An OVSDB connects with its one bridge; the events are in the order of a real connection."""
     driver.send(OvsdbPeer(bridge.ovsdb, peer), BridgeChanged(bridge), OvsdbState(bridge.ovsdb, True))
 
 
@@ -86,7 +86,7 @@ def test_a_stolen_datapath_id_changes_nothing_on_the_switch_that_is_served(name:
 
 
 @pytest.mark.parametrize("peer", [EVIL, ConnectionPeer()], ids=["elsewhere", "unknown"])
-def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: ConnectionPeer) -> None:
+def test_a_proven_claim_beats_an_earlier_one(peer: ConnectionPeer) -> None:
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
     tell(driver, FALSE, peer)
@@ -95,14 +95,14 @@ def test_who_can_prove_the_datapath_id_has_it_though_the_thief_was_first(peer: C
     tell(driver, TRUE, HONEST)
     if not peer.host:
         connect(driver, 0x1001, HONEST)
-        return  # nobody can tell them apart: who came first has it
+        return  # nothing tells them apart: the first one has it
     driver.send(Tick())
     assert driver.core.bridge_of(0x1001) == ("n1-db", "br-int")
     assert driver.switches[0x1001].flows == served().switches[0x1001].flows
     assert len(driver.switches[0x1001].bundles) == 1, "nothing of the thief's was ever sent"
 
 
-def test_a_claim_that_only_its_address_speaks_against_is_served_after_a_while() -> None:
+def test_a_claim_doubted_by_its_address_is_served_after_a_while() -> None:
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
     connect(driver, 0x1001, ConnectionPeer("192.0.2.1"))  # an address translation
@@ -128,8 +128,8 @@ def test_certificates_decide_before_addresses_and_are_final() -> None:
     assert driver.core.switches[0x1001].realized
 
 
-def test_a_session_with_another_nodes_certificate_gives_way_to_the_nodes_own() -> None:
-    """The thief is connected first and has no OVSDB that claims the id; the one that does says whose it is, once."""
+def test_a_session_with_another_nodes_certificate_is_replaced_by_the_nodes_own() -> None:
+    """The thief connects first, and no OVSDB of it claims the id; the claiming OVSDB has the session replaced, once."""
     own, thief = ConnectionPeer("10.0.0.1", ("n1",)), ConnectionPeer("10.0.0.66", ("evil",))
     driver = Driver(())
     driver.send(ClusterChanged(CLUSTER))
@@ -143,7 +143,7 @@ def test_a_session_with_another_nodes_certificate_gives_way_to_the_nodes_own() -
     assert driver.core.switches[0x1001].realized
 
 
-def test_a_node_that_was_installed_again_is_served_at_once() -> None:
+def test_a_reinstalled_node_is_served_at_once() -> None:
     driver = served()
     driver.send(SwitchDown(0x1001, 1), OvsdbState("n1-db", False, "closed by the peer"))
     again = replace(TRUE, ovsdb="zzz", system_id="zzz", interfaces=(port("new", 5, "x/a"),))
@@ -160,7 +160,7 @@ def test_a_node_that_was_installed_again_is_served_at_once() -> None:
     assert not list(unrealized(driver.core, driver.core.revision))
 
 
-def test_an_ovsdb_that_is_away_does_not_lose_its_switch_to_who_proves_nothing() -> None:
+def test_an_ovsdb_that_is_away_keeps_its_switch_against_an_unproven_claim() -> None:
     driver = served()
     before = dict(driver.switches[0x1001].flows)
     driver.send(OvsdbState("n1-db", False, "closed by the peer"))
@@ -179,11 +179,11 @@ def addresses(driver: Driver) -> tuple[Net, ...]:
 
 
 @pytest.mark.parametrize("first", ["liar", "honest"])
-def test_only_the_node_that_a_pod_is_on_tells_its_address(first: str) -> None:
+def test_only_the_pods_own_node_gives_it_an_address(first: str) -> None:
     said = port("e0", 1, "x/bare", ip_addresses="6.6.6.6")
     own = port("b0", 7, "x/bare", ip_addresses="10.1.0.5")
     driver = served()
-    # A node says its own name: its port for another node's pod is refused.
+    # A node with its own name: its port for another node's pod is refused.
     tell(driver, BridgeState("evil-db", "br-int", 0xBAD, "evil", "evil", interfaces=(said,)), EVIL)
     assert addresses(driver) == ()
     if first == "honest":
@@ -192,7 +192,7 @@ def test_only_the_node_that_a_pod_is_on_tells_its_address(first: str) -> None:
         assert addresses(driver) == (parse_address("10.1.0.5"),)
         assert any("claims too" in view.error for view in switch_views(driver.core, 0.0) if view.ovsdb == "liar")
         return
-    # With certificates the name is the node's, whoever came first.
+    # With certificates the node has its name, in any order.
     tell(
         driver,
         BridgeState("liar", "br-int", 0xBAE, "n2", "liar", interfaces=(said,)),
@@ -207,7 +207,7 @@ def test_only_the_node_that_a_pod_is_on_tells_its_address(first: str) -> None:
     assert addresses(driver) == (parse_address("10.1.0.5"),)
 
 
-def test_a_pod_that_is_on_no_node_yet_has_no_address_of_anybodys() -> None:
+def test_a_pod_without_a_node_gets_no_address_from_any_port() -> None:
     driver = served()
     pending = replace(CLUSTER, pods={**CLUSTER.pods, BARE: Pod(BARE)})
     driver.send(ClusterChanged(pending))
@@ -216,7 +216,7 @@ def test_a_pod_that_is_on_no_node_yet_has_no_address_of_anybodys() -> None:
     assert addresses(driver) == ()
 
 
-def test_a_bridge_of_a_node_that_nobody_named_has_no_pods_and_says_what_to_set() -> None:
+def test_a_bridge_of_an_unknown_node_has_no_pods_and_says_what_to_set() -> None:
     driver = served()
     nameless = BridgeState("db2", "br-int", 0x2002, interfaces=(port("a1", 1, "x/a"), port("b1", 2, "x/bare")))
     tell(driver, nameless, EVIL)
@@ -227,14 +227,14 @@ def test_a_bridge_of_a_node_that_nobody_named_has_no_pods_and_says_what_to_set()
     assert [one.node for one in pod_views(driver.core) if one.key == "x/a"] == ["n1"]
 
 
-def test_what_has_left_is_forgotten() -> None:
+def test_nothing_is_kept_of_removed_ovsdbs() -> None:
     driver = served()
     for number in range(MAX_AWAY_OVSDBS + 50):
         name = f"old{number}"
         bridge = BridgeState(name, "br-int", 0x5000 + number, name, name, interfaces=(port(f"p{name}", 1, "x/none"),))
         tell(driver, bridge, ConnectionPeer("10.0.0.9"))
         connect(driver, bridge.dpid, ConnectionPeer("10.0.0.9"))
-        connect(driver, 0x9000 + number, ConnectionPeer("10.0.0.9"))  # of nobody
+        connect(driver, 0x9000 + number, ConnectionPeer("10.0.0.9"))  # of no OVSDB
         driver.send(SwitchDown(bridge.dpid, 1), SwitchDown(0x9000 + number, 1), OvsdbState(name, False, "closed"))
     assert sorted(driver.core.switches)[0] == 0x1001 and max(driver.core.switches) < 0x9000
     driver.send(Tick())
@@ -250,7 +250,7 @@ def test_what_has_left_is_forgotten() -> None:
     assert len(core.ports.first_seen) == 1
 
 
-def test_one_that_comes_back_after_it_was_forgotten_is_served_as_before() -> None:
+def test_an_ovsdb_that_returns_after_it_was_dropped_is_served_as_before() -> None:
     driver = served()
     flows = dict(driver.switches[0x1001].flows)
     driver.send(SwitchDown(0x1001, 1), OvsdbState("n1-db", False, "closed"))

@@ -17,7 +17,7 @@ TRACKED = masked(oxm.CT_STATE, oxm.CtState.TRK, oxm.CtState.TRK | oxm.CtState.IN
 REG = oxm.REGISTERS[7]
 
 
-def test_the_layout_stands() -> None:
+def test_no_ranges_overlap() -> None:
     check_layout(registers.RANGES)
     assert len({id(one) for one in registers.RANGES}) == len(registers.RANGES)
     for name, value in vars(registers).items():
@@ -38,7 +38,7 @@ def test_a_bad_layout_is_refused(ranges: tuple[Range, ...]) -> None:
         check_layout(ranges)
 
 
-def test_values_go_to_their_bits() -> None:
+def test_values_are_shifted_to_their_bits() -> None:
     place = Range(REG, 4, 7, "four bits")
     assert (place.width, place.mask, place.place(0xF)) == (4, 0xF0, 0xF0)
     for value in (16, -1):
@@ -54,7 +54,7 @@ def test_cookies_are_read_back(kind: CookieKind) -> None:
         assert read_cookie(value) == (kind, number)
 
 
-def test_foreign_cookies_are_foreign() -> None:
+def test_foreign_cookies_have_no_kind() -> None:
     assert read_cookie(0) is None
     assert read_cookie(2**64 - 1) is None
     assert read_cookie(cookie(CookieKind.PORT, 1) | 0xFF << cookies.COOKIE_KIND_SHIFT) is None

@@ -1,4 +1,4 @@
-"""Cache marks: which switches need them, and that a real one forgets what it cached. See ADR 15."""
+"""Cache marks: which switches need them, and that a real switch deletes what it cached. See ADR 15."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NARROW, WIDE = "10.1.2.2", "10.1.0.2"
         ("netdev", "3.1.3", False),
         ("netdev", "2.17.7", True),
         ("netdev", "2.17.8", False),
-        ("netdev", "2.16.9", True),  # the fault is older than all of these, and this series was never mended
+        ("netdev", "2.16.9", True),  # the error is older than all of these, and this series never got the fix
         ("netdev", "3.0.4", True),
         ("netdev", "3.0.5", False),
         ("netdev", "3.2.0", False),
@@ -44,7 +44,7 @@ def test_which_switches_need_marks(datapath: str, version: str, needed: bool) ->
     assert needs_marks(datapath, version) is needed
 
 
-def test_every_mark_looks_at_a_bit_of_its_own_before_all_else() -> None:
+def test_every_mark_looks_at_its_own_bit_above_all_other_flows() -> None:
     bits = set()
     for number in range(MARK_COUNT):
         flows = mark_flows(number)
@@ -61,7 +61,7 @@ def test_every_mark_looks_at_a_bit_of_its_own_before_all_else() -> None:
 
 
 def addresses(last: str) -> str:
-    """What `netdev-dummy/receive` makes a TCP packet of."""
+    """The flow from which `netdev-dummy/receive` makes a TCP packet."""
     return (
         f"in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),"
         f"ipv4(src=10.0.0.1,dst={last},proto=6,tos=0,ttl=64,frag=no),tcp(src=1,dst=2),tcp_flags(0x010)"
@@ -83,7 +83,7 @@ def replace(ovs: OpenVSwitch, bridge: Bridge, rule: str, mark: int | None) -> No
 
 
 def play(ovs: OpenVSwitch, marked: bool) -> dict[str, str]:
-    """Two changes of one rule, with packets between them so that megaflows overlap; returns what is cached then."""
+    """Two changes of one rule, with packets between them so that megaflows overlap; returns the megaflows then."""
     bridge = ovs.add_bridge("br0")
     bridge.add_ports({"p1": 1, "p2": 2})
     ovs.vsctl("set", "Interface", "p1", "type=dummy-pmd")  # whose thread sorts what it looks up by its use
@@ -108,7 +108,7 @@ def test_a_switch_deletes_what_it_cached_when_the_mark_moves() -> None:
 
 
 def test_what_marks_are_for() -> None:
-    """The fault itself. When Open vSwitch is mended where tests run, this says so by being skipped."""
+    """The error of Open vSwitch itself. Skipped where the installed version has the fix."""
     with open_vswitch() as ovs:
         version = ovs.vsctl("get", "Open_vSwitch", ".", "ovs_version").strip().strip('"')
         if not needs_marks("dummy", version):
@@ -118,7 +118,7 @@ def test_what_marks_are_for() -> None:
 
 
 def test_entrances_are_where_packets_enter() -> None:
-    """Every table that conntrack gives packets back to is an entrance, beside the first."""
+    """Every table to which conntrack recirculates packets is an entrance, beside the first table."""
     flows = [flow for userspace in (True, False) for flow in render(Binding(userspace=userspace), NodePolicy({}, ()))]
     given_back = {one.table for flow in flows for one in flow.actions if isinstance(one, Ct) and one.table is not None}
     assert given_back | {CLASSIFY.number} == {table.number for table in ENTRANCES}

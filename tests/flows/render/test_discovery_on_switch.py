@@ -1,4 +1,4 @@
-"""No frame of ARP, neighbor discovery or MLD passes a real switch but those that can be checked in full.
+"""A real switch passes no ARP, neighbor discovery or MLD frame but those that it can check in full.
 
 Frames are generated: what stands in an honest one, with options, headers, lengths and addresses put otherwise.
 """
@@ -35,7 +35,7 @@ FRAGMENT = 44
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """An ICMPv6 message as a pod of port 2 sends it; the defaults are an honest solicitation of the pod p3."""
 
     kind: int = SOLICIT
@@ -74,41 +74,41 @@ def option(kind: int, mac: int, length: int = 1) -> bytes:
     return bytes((kind, length)) + mac.to_bytes(6, "big")
 
 
-ADVERT = Said(ADVERTISE, eth_dst=OTHER, to=SIX[3].value, target=SIX[2].value)
-DUPLICATE = Said(source=0, target=SIX[2].value)
-ASKS_ROUTERS = Said(ROUTERS, eth_dst=0x333300000002, source=LINK_LOCAL, to=0xFF02 << 112 | 2, target=None)
-LISTENS = Said(
+ADVERT = Message(ADVERTISE, eth_dst=OTHER, to=SIX[3].value, target=SIX[2].value)
+DUPLICATE = Message(source=0, target=SIX[2].value)
+ASKS_ROUTERS = Message(ROUTERS, eth_dst=0x333300000002, source=LINK_LOCAL, to=0xFF02 << 112 | 2, target=None)
+LISTENS = Message(
     REPORT, eth_dst=0x333300000016, source=LINK_LOCAL, to=0xFF02 << 112 | 0x16, target=None, hops=1, headers=(0,),
     options=b"\4\0\0\0" + SIX[2].value.to_bytes(16, "big"),
 )  # fmt: skip
 HONEST = (
-    Said(), Said(options=option(1, OWN)), replace(ADVERT, options=option(2, OWN)), ADVERT, DUPLICATE, ASKS_ROUTERS,
-    replace(ASKS_ROUTERS, source=0), LISTENS, replace(LISTENS, source=0),
-    Said(source=LINK_LOCAL, options=option(1, OWN)),
+    Message(), Message(options=option(1, OWN)), replace(ADVERT, options=option(2, OWN)), ADVERT, DUPLICATE,
+    ASKS_ROUTERS, replace(ASKS_ROUTERS, source=0), LISTENS, replace(LISTENS, source=0),
+    Message(source=LINK_LOCAL, options=option(1, OWN)),
 )  # fmt: skip
 SHOULD_REACH = {SOLICIT: {"p3"}, ADVERTISE: {"p3"}, ROUTERS: {"br-int", "up"}, REPORT: {"br-int", "up"}}
 
 
-def may_pass(said: Said) -> bool:
-    """The rule in words: exactly one message of a kind, said by the pod itself, with its own option or none."""
-    # What stands behind an IP packet in its frame is cut off by who receives it, and userspace does not count it.
-    plain = not said.code and said.eth_src == OWN
-    if said.kind in (SOLICIT, ADVERTISE):
-        own = {option(1 if said.kind == SOLICIT else 2, OWN), b""}
-        if not plain or said.headers or said.hops != 255 or said.target is None or said.options not in own:
+def may_pass(message: Message) -> bool:
+    """The rule: exactly one message of one type, about the pod itself, with the pod's own option or none."""
+    # Receivers cut off bytes behind the IP packet in its frame, and the userspace datapath does not count them.
+    plain = not message.code and message.eth_src == OWN
+    if message.kind in (SOLICIT, ADVERTISE):
+        own = {option(1 if message.kind == SOLICIT else 2, OWN), b""}
+        if not plain or message.headers or message.hops != 255 or message.target is None or message.options not in own:
             return False
-        if said.kind == ADVERTISE:
-            return said.source in (SIX[2].value, LINK_LOCAL) and said.target == said.source
-        if said.source == 0:
-            return not said.options and said.target in (SIX[2].value, LINK_LOCAL)
-        return said.source in (SIX[2].value, LINK_LOCAL) and said.target != 0
-    if said.kind == ROUTERS:
-        bare = said.target is None and not said.options and not said.headers
-        return plain and bare and said.hops == 255 and said.source in (LINK_LOCAL, 0)
-    to_routers = said.eth_dst == LISTENS.eth_dst and said.to == LISTENS.to and said.hops == 1
-    short = len(said.frame()) - len(said.trailer) <= LONGEST_REPORT
-    whole = FRAGMENT not in said.headers or not said.offset
-    return plain and to_routers and short and whole and said.kind == REPORT and said.source in (LINK_LOCAL, 0)
+        if message.kind == ADVERTISE:
+            return message.source in (SIX[2].value, LINK_LOCAL) and message.target == message.source
+        if message.source == 0:
+            return not message.options and message.target in (SIX[2].value, LINK_LOCAL)
+        return message.source in (SIX[2].value, LINK_LOCAL) and message.target != 0
+    if message.kind == ROUTERS:
+        bare = message.target is None and not message.options and not message.headers
+        return plain and bare and message.hops == 255 and message.source in (LINK_LOCAL, 0)
+    to_routers = message.eth_dst == LISTENS.eth_dst and message.to == LISTENS.to and message.hops == 1
+    short = len(message.frame()) - len(message.trailer) <= LONGEST_REPORT
+    whole = FRAGMENT not in message.headers or not message.offset
+    return plain and to_routers and short and whole and message.kind == REPORT and message.source in (LINK_LOCAL, 0)
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +122,17 @@ def bridge() -> Iterator[Bridge]:
 
 
 def names(bridge: Bridge, frame: bytes, port: str = "p2") -> set[str]:
-    """Where the frame comes out."""
+    """The ports where the frame comes out."""
     return set(bridge.inject(port, frame))
 
 
-@pytest.mark.parametrize("said", HONEST, ids=range(len(HONEST)))
-def test_honest_messages_arrive_where_they_should(bridge: Bridge, said: Said) -> None:
-    wanted = {"p3", "p4", "br-int", "up"} if said.source == 0 and said.kind == SOLICIT else SHOULD_REACH[said.kind]
-    assert may_pass(said)
-    assert names(bridge, said.frame()) == wanted
+@pytest.mark.parametrize("message", HONEST, ids=range(len(HONEST)))
+def test_honest_messages_arrive_where_they_should(bridge: Bridge, message: Message) -> None:
+    wanted = (
+        {"p3", "p4", "br-int", "up"} if message.source == 0 and message.kind == SOLICIT else SHOULD_REACH[message.kind]
+    )
+    assert may_pass(message)
+    assert names(bridge, message.frame()) == wanted
 
 
 OPTIONS = st.sampled_from([
@@ -140,7 +142,7 @@ OPTIONS = st.sampled_from([
 ])  # fmt: skip
 SAID = st.builds(
     lambda base, changes: replace(base, **changes),
-    st.sampled_from([Said(), ADVERT, DUPLICATE, ASKS_ROUTERS, LISTENS]),
+    st.sampled_from([Message(), ADVERT, DUPLICATE, ASKS_ROUTERS, LISTENS]),
     st.fixed_dictionaries({}, optional={
         "options": st.lists(OPTIONS, max_size=3).map(b"".join) | st.binary(max_size=40) | st.just(bytes(1200)),
         "eth_src": st.sampled_from([OWN, OTHER, STRANGER]),
@@ -160,16 +162,16 @@ SAID = st.builds(
 
 @given(SAID)
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_passes_is_what_can_be_checked(bridge: Bridge, said: Said) -> None:
-    assert (names(bridge, said.frame()) != set()) <= may_pass(said)
+def test_only_messages_that_can_be_checked_pass(bridge: Bridge, message: Message) -> None:
+    assert (names(bridge, message.frame()) != set()) <= may_pass(message)
 
 
 @given(st.lists(OPTIONS, max_size=3).map(b"".join))
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_pod_without_a_known_mac_says_one_option_too(bridge: Bridge, options: bytes) -> None:
-    said = Said(eth_src=STRANGER, source=SIX[4].value, options=options)
+def test_a_pod_without_a_known_mac_may_send_one_option_too(bridge: Bridge, options: bytes) -> None:
+    message = Message(eth_src=STRANGER, source=SIX[4].value, options=options)
     one = len(options) == 8 and options[:2] == b"\1\1"
-    assert (names(bridge, said.frame(), "p4") != set()) == (one or not options)
+    assert (names(bridge, message.frame(), "p4") != set()) == (one or not options)
 
 
 def arp(op: int, trailer: bytes) -> bytes:
@@ -184,7 +186,7 @@ def arp(op: int, trailer: bytes) -> bytes:
     [(1, b"", True), (2, bytes(18), True), (1, bytes(19), False), (1, b"x" * 1400, False), (3, b"", False),
      (8, b"", False), (0, b"", False)],
 )  # fmt: skip
-def test_arp_is_a_question_or_an_answer_and_nothing_behind_it(
+def test_arp_is_a_request_or_a_reply_with_nothing_behind_it(
     bridge: Bridge, op: int, trailer: bytes, arrives: bool
 ) -> None:
     assert bool(names(bridge, arp(op, trailer))) == arrives

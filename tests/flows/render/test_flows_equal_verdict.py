@@ -1,4 +1,4 @@
-"""Rendered flows mean what the verdict says: random worlds on two nodes, both kinds of conntrack, packet by packet."""
+"""Rendered flows agree with the verdict: random worlds on two nodes, both kinds of conntrack, packet by packet."""
 
 from __future__ import annotations
 

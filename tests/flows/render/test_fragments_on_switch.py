@@ -1,4 +1,4 @@
-"""Fragments that wait for others in vain: real userspace conntrack lets them go again, and nobody may get them."""
+"""Fragments of incomplete packets: userspace conntrack lets them out when they expire, and no port may get them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PORTS = {"p2": 2, "p3": 3, "p4": 4}
 EXPIRY_SECONDS = 16
 
 
-def test_fragments_that_expire_reach_nobody(ovs: OpenVSwitch) -> None:
+def test_expired_fragments_reach_no_port(ovs: OpenVSwitch) -> None:
     owners = zip(PORTS.values(), (SENDER, ISOLATED, OTHER), strict=True)
     pod_bindings = tuple(PodBinding(n, f"p{n}", Key("x", f"pod{n}"), n, (net,)) for n, net in owners)
     policy = NodePolicy({Key("x", "pod3"): frozenset({Direction.INGRESS})}, ())

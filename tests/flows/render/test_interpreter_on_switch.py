@@ -27,7 +27,7 @@ A6, B6, C6 = (parse_address(f"fd00::{n}") for n in (1, 2, 3))
 PAIRS = ((A4, B4), (A6, B6))
 TCP, UDP, SCTP = 6, 17, 132
 ALL_BITS = int(CtState.NEW | CtState.EST | CtState.REL | CtState.RPL | CtState.INV | CtState.TRK)
-# One flow for each state conntrack can tell, so that the flow which is hit says what it told.
+# One flow for each state conntrack can tell, so that the flow that matches tells the state.
 STATES = [
     int(CtState.TRK | bits)
     for bits in (
@@ -84,7 +84,7 @@ def test_states_of_a_connection(module_ovs: OpenVSwitch, here: Net, there: Net, 
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=["IPv4", "IPv6"])
-def test_a_tcp_connection_is_taken_up_in_its_middle(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
+def test_a_tcp_connection_is_picked_up_in_midstream(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
     twin = InterpreterTwin(module_ovs, tracking())
     data = packets.transport(here, there, TCP, 1000, 80, ACK)
     for in_port, packet in ((2, data), (1, data), (1, data), (2, packets.answer(data)), (1, data)):
@@ -183,7 +183,7 @@ def test_fragments_are_held_back_at_each_conntrack(
     twin.check_counters()
 
 
-def test_a_train_goes_on_along_the_way_of_its_last_fragment(ovs: OpenVSwitch) -> None:
+def test_a_reassembled_packet_goes_the_way_of_its_last_fragment(ovs: OpenVSwitch) -> None:
     family = IP[0]
     twin = InterpreterTwin(ovs, [
         flow(0, 2, [family, exactly(oxm.IN_PORT, 1)], Load(registers.SOURCE_OFPORT, 1), Ct(7, 1)),
@@ -335,7 +335,7 @@ def test_conjunctions_merge_and_step_down_priorities(module_ovs: OpenVSwitch) ->
             for in_port in (1, 2):
                 twin.send(in_port, packets.transport(source, Net(4, 77, 32), UDP, 1, dport))
     for dport in (81, 82, 99, 97):
-        # Both 1 and 2 are complete for B4 and the right ports; only those where one of them is may be asked.
+        # Conjunctions 1 and 2 are both complete for B4 and the right ports; only unambiguous packets are compared.
         if dport not in (81, 82):
             twin.send(1, packets.transport(B4, Net(4, 77, 32), UDP, 1, dport))
     twin.check_counters()

@@ -22,7 +22,7 @@ PODS = [PodBinding(n, f"p{n}", Key("x", f"p{n}"), MACS[n], (ADDRESSES[n],)) for 
 
 
 @pytest.mark.parametrize("kind", [135, 136])
-def test_discovery_is_cached_with_its_code_or_the_kernel_would_forget_its_target(kind: int) -> None:
+def test_cached_discovery_includes_the_code(kind: int) -> None:
     one, two = ADDRESSES[1].value, ADDRESSES[2].value
     frames: dict[int, Packet] = {
         135: packets.neighbor(135, MACS[1], 0x3333FF000002, one, 0xFF02 << 112 | 0x1FF000002, two, MACS[1]),
@@ -36,6 +36,6 @@ def test_discovery_is_cached_with_its_code_or_the_kernel_would_forget_its_target
     cached = re.search(r"^Megaflow: (.*)$", said, re.MULTILINE)
     assert cached
     assert f"icmp_type={kind:#x}/0xff,icmp_code=0x0/0xff,nd_target=" in cached[1]
-    # A frame that is longer than one with one option is looked at no further.
+    # A frame longer than one with one option is dropped by its length alone.
     whole = "check_pkt_len(size=86,gt(drop),le(2))"
     assert f"Datapath actions: check_pkt_len(size=78,gt({whole}),le({whole}))" in said.splitlines(), said

@@ -1,4 +1,4 @@
-"""Packets turned round on their way, and entries of conntrack that give way, on the switch and in the interpreter."""
+"""Packets whose ends are swapped, and replaced entries of conntrack, on the switch and in the interpreter."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ REPLY = masked(oxm.CT_STATE, CtState.RPL | CtState.TRK, CtState.RPL | CtState.TR
 
 
 def each(table: int, priority: int, terms: list[Term], *actions: object) -> list[Flow]:
-    """The same flow for both families; it needs to say so where it tracks."""
+    """The same flow for both families; a flow with ct() must match one."""
     return [Flow(table, priority, match(family, *terms), actions) for family in IP_FAMILIES]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=IDS)
 @pytest.mark.parametrize("protocol", [IS_TCP, IS_UDP, IS_SCTP], ids=["TCP", "UDP", "SCTP"])
-def test_turned_round_the_tuple_is_the_answers(module_ovs: OpenVSwitch, here: Net, there: Net, protocol: Term) -> None:
+def test_with_swapped_ends_the_tuple_is_that_of_the_reply(
+    module_ovs: OpenVSwitch, here: Net, there: Net, protocol: Term
+) -> None:
     flows = each(0, 1, [], Ct(ZONE, 1))
     for family in IP_FAMILIES:
         both_ways = swap_ends(family, protocol)
@@ -55,7 +57,7 @@ def test_turned_round_the_tuple_is_the_answers(module_ovs: OpenVSwitch, here: Ne
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS, ids=IDS)
-def test_force_gives_up_the_entry_of_a_reply(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
+def test_a_forced_commit_replaces_the_entry_of_a_reply(module_ovs: OpenVSwitch, here: Net, there: Net) -> None:
     flows = each(0, 1, [], Ct(ZONE, 1))
     flows += each(1, 5, [REPLY, exactly(oxm.IN_PORT, 3)], Ct(ZONE, None, commit=True, force=True), Output(4))
     flows += each(1, 3, [REPLY], Output(2)) + each(1, 2, [NEW], Ct(ZONE, commit=True), Output(3))

@@ -1,4 +1,4 @@
-"""Flows to bytes and back: against ourselves, against os-ken, and with bytes that are wrong."""
+"""Flows to bytes and back: round trips, against os-ken, and with invalid bytes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_os_ken_reads_and_writes_the_same_instructions(flow: Flow) -> None:
 
 @given(st.lists(flows(), max_size=5), st.lists(flows(), max_size=5), st.lists(flows(), max_size=5))
 @settings(max_examples=30)
-def test_os_ken_reads_the_bundle_as_it_was_meant(adds: list[Flow], modifies: list[Flow], deletes: list[Flow]) -> None:
+def test_os_ken_reads_the_same_bundle(adds: list[Flow], modifies: list[Flow], deletes: list[Flow]) -> None:
     changes = FlowChanges(*(tuple(map(encode_flow, some)) for some in (adds, modifies, deletes)))
     stream = b"".join(messages.flow_mod_chunks(changes, 9, 1000, chunk=200))
     offset = 0
@@ -137,7 +137,7 @@ def test_a_dump_gives_flows_and_counters(entries: list[tuple[Flow, int, int, int
 
 
 @given(st.lists(flows(), max_size=8, unique_by=lambda flow: encode_flow(flow).key), st.data())
-def test_a_dump_names_what_is_not_as_it_is_known(some: list[Flow], data: st.DataObject) -> None:
+def test_a_dump_has_what_differs_from_the_expected_flows(some: list[Flow], data: st.DataObject) -> None:
     wires = [encode_flow(flow) for flow in some]
     known = {}
     for wire in wires:
@@ -163,7 +163,7 @@ def test_a_dump_names_what_is_not_as_it_is_known(some: list[Flow], data: st.Data
     assert dump.counters.keys() == {w.key for w in there if (cookies.read_cookie(w.cookie) or (None,))[0] in counting}
 
 
-def test_a_foreign_flow_in_the_place_of_a_known_one_leaves_that_missing() -> None:
+def test_an_expected_flow_replaced_by_a_foreign_one_is_missing() -> None:
     ours = WireFlow(1, 2, MATCH_ALL, cookies.cookie(cookies.CookieKind.PORT, 5), b"")
     dump = FlowDump({ours.key: ours.body})
     dump.add(reply(entry(ours._replace(cookie=5))))
@@ -172,7 +172,7 @@ def test_a_foreign_flow_in_the_place_of_a_known_one_leaves_that_missing() -> Non
 
 
 @given(flows())
-def test_a_key_and_a_body_are_the_flow(flow: Flow) -> None:
+def test_key_and_body_are_the_whole_flow(flow: Flow) -> None:
     key, body = FlowEncoder().flow(flow)
     assert wire_flow(key, body) == encode_flow(flow)
 
@@ -204,7 +204,7 @@ _SERVICES = st.builds(lambda protocol, low, size: Service(protocol, low, min(low
     ),
     st.dictionaries(st.integers(1, 0xFFFFFFFF), st.integers(1, 3), min_size=1, max_size=40),
 )
-def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
+def test_rule_flows_in_bulk_equal_those_one_by_one(
     stage: Stage, band: int, elements: list[Element], members: dict[int, int]
 ) -> None:
     encoder = FlowEncoder()
@@ -232,7 +232,7 @@ def test_the_flows_of_rules_in_bulk_are_those_one_by_one(
 def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
     ours = WireFlow(1, 2, MATCH_ALL, cookies.cookie(cookies.CookieKind.PORT, 5), b"")
     learned = ours._replace(table=SCTP_REPLIES.number, cookie=cookies.cookie(cookies.CookieKind.LEARNED, 5))
-    disguised = learned._replace(table=2)  # nothing is learned there, so this cookie protects nothing
+    disguised = learned._replace(table=2)  # nothing is learned in this table, so the cookie means nothing
     of_a_newer_version = ours._replace(priority=3, cookie=cookies.cookie(cookies.CookieKind.PIPELINE) | 0xEE << 40)
     dump = FlowDump()
     dump.add(

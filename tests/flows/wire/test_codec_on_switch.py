@@ -1,4 +1,4 @@
-"""What OVS dumps equals what we encoded, byte for byte: every field and action, on a real switch."""
+"""OVS dumps what was encoded, byte for byte: every field and action, on a real switch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def wires(dump: FlowDump) -> list[WireFlow]:
 
 
 def replace_all(wire: Client, some: list[Flow]) -> None:
-    """Make the switch's flows these, in one bundle."""
+    """Replace all flows of the switch by these, in one bundle."""
     there = tuple(wires(wire.dump()))
     assert wire.commit(FlowChanges(tuple(encode_flow(flow) for flow in some), (), there)) == []
 
@@ -94,7 +94,7 @@ def test_the_dump_equals_what_was_encoded(wire: Client, some: list[Flow]) -> Non
 
 @given(generated_clusters.clusters(), st.booleans())
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_flows_of_random_worlds_come_back_as_they_are(wire: Client, cluster: Cluster, userspace: bool) -> None:
+def test_the_flows_of_random_worlds_are_dumped_as_encoded(wire: Client, cluster: Cluster, userspace: bool) -> None:
     cluster = settled(cluster)
     for node in NODES:
         seen = view(cluster, place_pods(cluster), node, userspace)

@@ -1,4 +1,4 @@
-"""Flows as text read as the switch itself prints them."""
+"""Flows as text equal what the switch prints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def some_flows(userspace: bool) -> list[Flow]:
 
 
 @pytest.mark.parametrize("userspace", [True, False])
-def test_text_is_the_switch_s_own(module_ovs: OpenVSwitch, userspace: bool) -> None:
+def test_text_equals_that_of_the_switch(module_ovs: OpenVSwitch, userspace: bool) -> None:
     bridge = module_ovs.bridges.get("br0") or module_ovs.add_bridge("br0")
     module_ovs.ofctl("del-meters", bridge.target)
     bridge.add_meters(*[meter_number(limit, 2) for limit in METERED])

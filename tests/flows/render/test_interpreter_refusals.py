@@ -1,4 +1,4 @@
-"""The interpreter refuses the flows that the switch refuses, and those that the switch treats now so, now otherwise."""
+"""The interpreter refuses flows that the switch refuses, and flows whose effect on the switch is undefined."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_what_the_switch_refuses_is_refused(module_ovs: OpenVSwitch, refused: Fl
     ],
     ids=["prerequisite", "ct_tp_dst alone", "untracked", "order"],
 )
-def test_a_match_that_would_not_count_is_refused(terms: Match) -> None:
+def test_a_match_without_its_prerequisites_is_refused(terms: Match) -> None:
     with pytest.raises(Refused):
         Interpreter([bare(0, terms)])
 
 
-def test_what_is_not_defined_is_refused() -> None:
+def test_what_is_undefined_is_refused() -> None:
     with pytest.raises(Refused):
         Interpreter([bare(0, (exactly(oxm.CONJ_ID, 1),), Conjunction(1, 1, 2))])
     with pytest.raises(Refused):
