@@ -1,6 +1,6 @@
-"""The lab: nodes, pods and an underlay made of network namespaces, with the real switch and the real product inside.
+"""The lab: nodes, pods and an underlay made of network namespaces, with real Open vSwitch and a real controller.
 
-It drives Headgate as a user does, through its command line, manifests and HTTP, and so imports neither `controller` nor
-`flows`. Start reading at `lab`; what a lab consists of is in `model`, what it looks like on the machine in `node` and
-`pod`.
+It uses Headgate as an operator does, through its command line, manifests and HTTP, and imports neither `controller` nor
+`flows`. Start reading at `lab.lab`. See `spec.model` for what a topology has, `lab.node` and `lab.pod` for how it is
+built on the machine, `probe` for probing with real packets.
 """

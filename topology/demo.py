@@ -1,6 +1,7 @@
-"""The demonstration: a lab, a matrix, a policy, the matrix again, the flows that did it, and a running connection cut.
+"""The demonstration of `headgate demo`: a lab, a probe matrix, a policy, the matrix again, the policy's flows, and a
+running connection that is interrupted and resumed.
 
-Drives the product as a user does and tells each step to a console. It ends with the lab taken down, whatever happens.
+Uses Headgate as an operator does and prints each step to a console. The lab is removed at the end, also after an error.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ from topology.spec.load import load_topology
 DEMO_LAB = "headgate-demo"
 DEMO_SOURCE, DEMO_TARGET, DEMO_PORT = "tenant-a/frontend", "tenant-a/backend", 80
 EXCHANGES = 5
-LOST_AFTER = 1.0  # seconds without an answer that count as cut: the underlay answers within a millisecond
+LOST_AFTER = 1.0  # seconds without an answer until a connection counts as interrupted; answers take about a millisecond
 
 
 class DemoConnection:
-    """A TCP connection from one pod to another, over which lines are sent and expected back."""
+    """A TCP connection from one pod to another, over which lines are sent and echoed."""
 
     def __init__(self, lab: Lab, source: str, target: str, port: int) -> None:
         with inside(lab.netns(source)):
             self._socket = socket.create_connection((str(lab.endpoints[target].addresses[4]), port), timeout=5)
         self._socket.settimeout(LOST_AFTER)
         self.answered = 0
-        self._socket.recv(4096)  # the server introduces itself
+        self._socket.recv(4096)  # the server sends its name first
 
     def exchange(self) -> bool:
-        """Send a line and wait for its echo. False when none came: packets are dropped."""
+        """Send a line and wait for its echo; False when none arrives: packets are dropped."""
         line = f"line {self.answered}\n".encode()
         try:
             self._socket.sendall(line)
@@ -55,7 +56,7 @@ class DemoConnection:
         return True
 
     def resumed(self, timeout: float) -> bool:
-        """Wait until what was held back comes through again: TCP repeats it."""
+        """Wait until an outstanding echo arrives; TCP retransmits the line. False after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             try:
@@ -66,12 +67,12 @@ class DemoConnection:
         return False
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._socket.close()
 
 
 def run_demo(datapath: machine.DatapathChoice, console: Console, base: Path = LABS_FOLDER) -> bool:
-    """The whole demonstration. Returns whether everything came out as it should. Raises LabError."""
+    """Run the demonstration. Returns whether every step came out as expected. Raises LabError."""
     lab = Lab(load_topology(name=DEMO_LAB), base)
     lab.down()
     try:
@@ -89,19 +90,19 @@ def run_demo(datapath: machine.DatapathChoice, console: Console, base: Path = LA
 def _show(lab: Lab, console: Console) -> bool:
     steps = {step.say: step for step in scenarios.load_scenario("tenant").steps}
     isolate, allow = [step for step in steps.values() if step.apply][:2]
-    with _step(console, "Who reaches whom, before any policy"):
+    with _step(console, "Which pods reach each other, before any policy"):
         before = _probe(lab, console, None)
     with _step(console, "Isolate tenant-a, and let the frontend reach the backend on port 80: pol1"):
         manifest = _yaml([*isolate.apply, *allow.apply])
         console.print(Syntax(manifest, "yaml", background_color="default"))
         began = time.monotonic()
         lab.apply(manifest)
-        console.print(f"  in force on every switch after {time.monotonic() - began:.1f} s")
-    with _step(console, "Who reaches whom now (what changed is marked)"):
+        console.print(f"  realized on every switch after {time.monotonic() - began:.1f} s")
+    with _step(console, "Which pods reach each other now (changes are marked)"):
         after = _probe(lab, console, before)
-    with _step(console, "The flows that did it, on the backend's switch"):
+    with _step(console, "The policy's flows, on the backend's switch"):
         _show_flows(lab, console)
-    with _step(console, "A running connection, revoked and allowed again"):
+    with _step(console, "A running connection, denied and allowed again"):
         good = _cut(lab, console, _yaml(allow.apply))
     expected = {(DEMO_SOURCE, DEMO_TARGET, DEMO_PORT)}
     through = {(p.source, p.destination, p.port) for p, o in after.results.items() if o.reachable}
@@ -142,18 +143,18 @@ def _show_flows(lab: Lab, console: Console) -> None:
         table.add_row(flow["table_name"], flow["match"] or "any", flow["actions"], str(flow["packets"]))
     console.print(table)
     console.print(
-        f"  [dim]headgate flows --node {node} --policy tenant-a/pol1[/dim]; one flow a member, and one that allows"
+        f"  [dim]headgate flows --node {node} --policy tenant-a/pol1[/dim]; a flow for each member, and one that allows"
     )
 
 
 def _cut(lab: Lab, console: Console, policy: str) -> bool:
     stream = DemoConnection(lab, DEMO_SOURCE, DEMO_TARGET, DEMO_PORT)
     try:
-        good = _check(console, f"{EXCHANGES} lines go and come back", lambda: _all(stream))
+        good = _check(console, f"{EXCHANGES} lines are sent and echoed", lambda: _all(stream))
         lab.delete(policy)
         good &= _check(console, "pol1 is deleted: the same connection gets no answer", lambda: not stream.exchange())
         lab.apply(policy)
-        good &= _check(console, "pol1 is back: the connection goes on where it was", lambda: stream.resumed(20))
+        good &= _check(console, "pol1 is back: the connection continues", lambda: stream.resumed(20))
         return good
     finally:
         stream.close()
@@ -165,5 +166,5 @@ def _all(stream: DemoConnection) -> bool:
 
 def _check(console: Console, what: str, happened: Callable[[], bool]) -> bool:
     good = happened()
-    console.print(f"  [green]✓[/green] {what}" if good else f"  [bold red]✗[/bold red] not so: {what}")
+    console.print(f"  [green]✓[/green] {what}" if good else f"  [bold red]✗[/bold red] failed: {what}")
     return good

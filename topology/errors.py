@@ -1,4 +1,4 @@
-"""What can go wrong with a lab, as exceptions whose text is meant for the person at the keyboard."""
+"""The exceptions of a lab. Their texts are shown to the user as they are."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 
 class LabError(Exception):
-    """A lab could not do what was asked. The text says what, and what to do about it."""
+    """An operation of a lab failed. The text says which, and what to do."""
 
 
 class TopologyError(LabError):
-    """A topology or scenario file says something that cannot be. The text names the field."""
+    """A topology or scenario file is wrong. The text names the field."""
 
 
 class MissingError(LabError):
-    """The machine lacks something that a lab needs. `missing` has one line for each thing, with how to get it."""
+    """The machine lacks something that a lab needs. `missing` has a line for each, with how to install it."""
 
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__("this machine cannot run a lab yet:\n" + "\n".join(f"  - {line}" for line in missing))

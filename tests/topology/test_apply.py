@@ -200,7 +200,7 @@ def test_only_the_first_of_many_faults_are_told(tmp_path: Path) -> None:
         read_files([str(file)], whole=True)
     lines = caught.value.message.splitlines()
     assert len(lines) == MAX_PROBLEMS_SHOWN + 2
-    assert lines[0] == "60 faults; nothing was changed:"
+    assert lines[0] == "60 problems; nothing was changed:"
     assert lines[-1] == f"  and {60 - MAX_PROBLEMS_SHOWN} more"
 
 

@@ -79,7 +79,7 @@ def test_with_any_fault_nothing_changes_and_each_is_told(
     with pytest.raises(ManifestError) as caught:
         to_apply(lab, given_all(items))
     assert content(lab) == before
-    told = {fault.split(":")[0] for fault in caught.value.faults}
+    told = {fault.split(":")[0] for fault in caught.value.problems}
     assert {f"f{number}" for number, item in enumerate(items) if item in faulty} <= told
 
 

@@ -72,7 +72,7 @@ def test_a_round_of_all_commands(headgate: Run, base: Path, tmp_path: Path) -> N
         (6, "allowed", "denied"),
     ]
     new = headgate("probe", "--to", "x/b", "-p", "79", "--family", "6", "--changes")
-    assert "there is no earlier probe of these" in new.stdout
+    assert "no earlier probe of these" in new.stdout
     assert json.loads(headgate("probe", "-o", "json", "-p", "78", "--changes").stdout)["compared_with"] is None
     assert "has no endpoint x/z" in headgate("probe", "--to", "x/z").stderr
 
@@ -125,7 +125,7 @@ def test_scenarios_are_listed_and_one_holds(headgate: Run, base: Path) -> None:
     done = headgate("scenario", "tenant")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("✓ pol1 opens the backend to the frontend") == 1
-    assert done.stdout.endswith("1 of 1 scenarios hold\n")
+    assert done.stdout.endswith("1 of 1 scenarios came out as expected\n")
     assert not base.exists() or not list(base.iterdir())
 
 
@@ -137,7 +137,7 @@ def test_of_several_labs_one_must_be_named(headgate: Run, base: Path, tmp_path: 
     for command in (["status"], ["probe"], ["down"], ["exec", "x/a", "--", "true"], ["apply", "-f", "-"]):
         done = headgate(*command, text="")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "headgate: which lab? There are demo, t: headgate lab --name NAME ...\n"
+        assert done.stderr == "headgate: there are several labs: demo, t; choose one: headgate lab --name NAME ...\n"
     assert headgate("--name", "t", "status").returncode == 0
     assert main(["--lab", "t", "lab", "--run-dir", str(base), "status"]) == 0  # before the subcommand, too
     assert headgate("--name", "t", "down").returncode == 0

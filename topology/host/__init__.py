@@ -1,1 +1,1 @@
-"""What this machine gives a lab: programs, processes, network namespaces and links."""
+"""What a lab uses of this machine: programs, processes, network namespaces and links."""

@@ -1,7 +1,7 @@
-"""Links, addresses and kernel settings inside namespaces, through netlink. No other program is needed for them.
+"""Links, addresses and kernel settings in network namespaces, set through netlink.
 
-Every function works in the namespace of the calling thread unless it takes a path; pairs are made where they belong,
-so that the machine's own namespace never sees one of the lab's interfaces.
+Each function works in the namespace of the calling thread, unless it takes a path. Veth pairs are created in their
+namespaces, so no interface of a lab ever appears in the machine's own namespace.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ SCOPE_LINK = 253
 
 
 def sysctl(name: str, value: int) -> None:
-    """Set a network setting of this namespace, `ipv4.conf.all.arp_ignore` for instance; one the kernel lacks is
-    skipped.
+    """Set a network setting of this namespace, for instance `ipv4.conf.all.arp_ignore`; skipped if the kernel lacks it.
 
     Dots inside an interface's name are written as slashes, as sysctl(8) does.
     """
@@ -40,7 +39,7 @@ def sysctl(name: str, value: int) -> None:
 
 
 def quiet_namespace() -> None:
-    """Settings for every namespace of a lab: addresses are usable at once and ICMP errors are not rationed."""
+    """Set up a namespace of a lab: addresses are usable at once, ICMP errors are not rate-limited."""
     for which in ("all", "default"):
         sysctl(f"ipv6.conf.{which}.accept_dad", 0)
         sysctl(f"ipv6.conf.{which}.accept_ra", 0)
@@ -51,7 +50,7 @@ def quiet_namespace() -> None:
 
 
 def switch_ports_only() -> None:
-    """Keep the kernel's own stack off interfaces made from now on: they belong to the switch.
+    """Disable the kernel's IP stack on interfaces created from now on: they are ports of the switch.
 
     With the userspace datapath the kernel sees every frame as well, and would answer ARP for the node on any port.
     """
@@ -60,7 +59,7 @@ def switch_ports_only() -> None:
 
 
 def make_veth(here: str, there: str, there_netns: Path, mtu: int, there_mac: str | None = None) -> None:
-    """Make a pair: `here` in this namespace, up, and `there` in the namespace at `there_netns`, still down."""
+    """Create a veth pair: `here` in this namespace, up, and `there` in the namespace at `there_netns`, down."""
     fd = os.open(there_netns, os.O_RDONLY | os.O_CLOEXEC)
     try:
         peer: dict[str, object] = {"ifname": there, "net_ns_fd": fd, "mtu": mtu}
@@ -74,20 +73,20 @@ def make_veth(here: str, there: str, there_netns: Path, mtu: int, there_mac: str
 
 
 def make_bridge(name: str, mtu: int) -> None:
-    """Make a plain learning bridge that floods all multicast, so that neighbour discovery needs no querier."""
+    """Create a Linux bridge that floods all multicast, so that neighbor discovery needs no querier."""
     with IPRoute() as ip:
         ip.link("add", ifname=name, kind="bridge", mtu=mtu, br_mcast_snooping=0, br_forward_delay=0, br_stp_state=0)
         ip.link("set", index=_index(ip, name), state="up")
 
 
 def add_to_bridge(name: str, master: str) -> None:
-    """Put an interface on a bridge and set it up."""
+    """Add an interface to a bridge and set it up."""
     with IPRoute() as ip:
         ip.link("set", index=_index(ip, name), master=_index(ip, master), state="up")
 
 
 def remove_link(name: str) -> None:
-    """Delete an interface; one that is gone already is no error."""
+    """Delete an interface; a missing one is no error."""
     with IPRoute() as ip:
         try:
             ip.link("del", index=_index(ip, name))
@@ -97,9 +96,9 @@ def remove_link(name: str) -> None:
 
 
 def configure_interface(name: str, addresses: Mapping[int, str], prefixes: Mapping[int, int], mtu: int) -> None:
-    """Set an interface up with its addresses, everything else being on the same link (a default route without gateway).
+    """Set an interface up with its addresses and a default route without gateway: all hosts are on the same link.
 
-    Doing it again changes nothing.
+    Idempotent.
     """
     sysctl(f"ipv4.conf.{name}.arp_ignore", 0)
     sysctl(f"ipv6.conf.{name}.disable_ipv6", 0 if 6 in addresses else 1)
@@ -117,9 +116,9 @@ def configure_interface(name: str, addresses: Mapping[int, str], prefixes: Mappi
 
 
 def checksums_in_software(name: str) -> None:
-    """Make the kernel write full checksums on this interface (ethtool -K NAME tx off).
+    """Make the kernel compute full checksums on this interface (ethtool -K NAME tx off).
 
-    A veth promises hardware checksums that nobody computes; a userspace switch would see every packet as damaged.
+    A veth offloads checksums to hardware that does not exist; to a userspace switch every packet would look corrupt.
     """
     command = array.array("B", struct.pack("=II", ETHTOOL_STXCSUM, 0))
     address, _ = command.buffer_info()
@@ -129,13 +128,13 @@ def checksums_in_software(name: str) -> None:
 
 
 def forget_neighbours() -> None:
-    """Empty the ARP and neighbour tables of this namespace; whoever needs an entry asks again."""
+    """Empty the ARP and neighbor tables of this namespace."""
     with IPRoute() as ip:
         for kind in (socket.AF_INET, socket.AF_INET6):
             for entry in ip.get_neighbours(family=kind):
                 if entry["state"] & (NUD_NOARP | NUD_PERMANENT):
                     continue
-                with suppress(NetlinkError):  # gone meanwhile
+                with suppress(NetlinkError):  # the entry has expired
                     ip.neigh("del", dst=entry.get_attr("NDA_DST"), ifindex=entry["ifindex"], family=kind)
 
 

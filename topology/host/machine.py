@@ -1,4 +1,4 @@
-"""What a lab needs of the machine: looking for it, and saying how to get what is missing."""
+"""Checks that the machine has what a lab needs, and says how to install what is missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ovs_schema() -> str:
 
 
 def kernel_datapath() -> bool:
-    """Whether this kernel has Open vSwitch's datapath. Asking makes the kernel load the module, where there is one."""
+    """Whether this kernel has Open vSwitch's datapath. The request makes the kernel load the module if it exists."""
     with GenericNetlinkSocket() as sock:
         try:
             sock.bind("ovs_datapath", genlmsg)
@@ -57,7 +57,7 @@ def kernel_datapath() -> bool:
 
 
 def choose_datapath(choice: DatapathChoice) -> Datapath:
-    """The datapath to use: the kernel's where it is there, unless `choice` says otherwise. Raises MissingError."""
+    """The datapath to use; `auto` is the kernel's if it exists. Raises MissingError."""
     if choice == "kernel" and not kernel_datapath():
         raise MissingError(["the openvswitch kernel module: run `modprobe openvswitch`, or use --datapath userspace"])
     if choice == "auto":
@@ -66,7 +66,7 @@ def choose_datapath(choice: DatapathChoice) -> Datapath:
 
 
 def require_lab_support(datapath: Datapath) -> None:
-    """Raise MissingError with everything that is missing for a lab of this kind; return if nothing is."""
+    """Raise MissingError with everything that is missing for a lab with this datapath."""
     if os.geteuid() != 0:
         raise MissingError(["root rights, to make network namespaces and interfaces: run this command with sudo"])
     missing = [f"{name}: {GET_OVS}" for name in PROGRAMS if _which(name) is None]
@@ -75,7 +75,7 @@ def require_lab_support(datapath: Datapath) -> None:
             ovs_schema()
         except MissingError as error:
             missing.extend(error.missing)
-    missing.extend(_kernel_lacks())
+    missing.extend(_missing_link_kinds())
     if datapath == "userspace" and not os.path.exists("/dev/net/tun"):
         missing.append("/dev/net/tun, for the userspace switch's own port: run `modprobe tun`")
     if missing:
@@ -83,7 +83,7 @@ def require_lab_support(datapath: Datapath) -> None:
 
 
 def has_sctp() -> bool:
-    """Whether the kernel gives out SCTP sockets; where it does not, probes speak SCTP through raw ones."""
+    """Whether the kernel has SCTP sockets; otherwise probes use raw sockets for SCTP."""
     try:
         with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)):
             return True
@@ -95,8 +95,8 @@ def _which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(PROGRAM_FOLDERS))
 
 
-def _kernel_lacks() -> list[str]:
-    """Try the kinds of link in a namespace that vanishes with its thread."""
+def _missing_link_kinds() -> list[str]:
+    """Create each kind of link in a temporary namespace; returns a line for each that fails."""
     kinds: dict[str, dict[str, object]] = {"veth": {"peer": "hg1"}, "bridge": {}}
 
     def attempt(kind: str, options: dict[str, object]) -> Callable[[], str | None]:

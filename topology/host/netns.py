@@ -1,7 +1,7 @@
-"""Network namespaces by path: making, entering and removing them. Only threads enter one, never the whole process.
+"""Network namespaces by path: creates, enters and removes them. A thread enters one, never the whole process.
 
-Namespaces are bound to files in the lab's own folder, not in /run/netns, so that they can't be mistaken for anybody
-else's. `nsenter --net=FILE` opens a shell in one.
+Namespaces are bound to files in the lab's folder, not in /run/netns, so that they cannot be confused with others.
+`nsenter --net=FILE` opens a shell in one.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def _check(result: int, what: str) -> None:
 
 
 def enter(fd: int) -> None:
-    """Move the calling thread, and children it starts from then on, into the namespace that `fd` is open on."""
+    """Move the calling thread, and processes it starts from then on, into the namespace that `fd` is open on."""
     _check(_libc.setns(fd, CLONE_NEWNET), "setns")
 
 
 def unshare() -> None:
-    """Move the calling thread into a namespace of its own, which ends with it unless it is bound somewhere."""
+    """Move the calling thread into a new namespace, which ends with the thread unless it is bound to a file."""
     _check(_libc.unshare(CLONE_NEWNET), "unshare")
 
 
 def create(path: Path) -> None:
-    """Make a namespace and bind it to the new file `path`. Raises OSError, FileExistsError among them."""
+    """Create a namespace and bind it to the new file `path`. Raises OSError, FileExistsError if `path` exists."""
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     def make() -> None:
@@ -64,10 +64,7 @@ def keep_own(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Release a namespace made by `create` or kept by `keep_own`; it ends with its last process and socket.
-
-    A missing one is no error.
-    """
+    """Unbind a namespace from the file `path`; it ends with its last process and socket. A missing file is no error."""
     while os.path.lexists(path) and _libc.umount2(str(path).encode(), MNT_DETACH) == 0:
         pass
     path.unlink(missing_ok=True)
@@ -75,7 +72,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def inside(path: Path) -> Iterator[None]:
-    """Run the block with the calling thread in the namespace at `path`; sockets made there belong there for good."""
+    """Run the block with the calling thread in the namespace at `path`. Sockets stay where they were created."""
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -92,15 +89,14 @@ def inside(path: Path) -> Iterator[None]:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own, so that a namespace it changes to dies with the thread. Its error is
-    raised."""
+    """Run `work` in a new thread, so that a namespace that it enters ends with the thread. Raises its exception."""
     result: list[T] = []
     failure: list[BaseException] = []
 
     def body() -> None:
         try:
             result.append(work())
-        except BaseException as error:  # noqa: BLE001  # handed to the caller below, whatever it is
+        except BaseException as error:  # noqa: BLE001  # raised in the calling thread below
             failure.append(error)
 
     thread = threading.Thread(target=body, name="netns")

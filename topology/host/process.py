@@ -1,8 +1,8 @@
-"""The lab's processes: starting them marked, finding exactly the marked ones again, ending them.
+"""The processes of a lab: starts them with a mark, finds the marked ones, ends them.
 
-Everything a lab starts carries its folder in the environment variable MARK, which no other process has. So what a lab
-left behind is found even when it crashed before it could write anything down, and a process id that has since been
-given to somebody else is never touched: the mark is read again through a handle on the process before it is signalled.
+Each process of a lab has the lab's folder in its environment variable FOLDER_VARIABLE, which no other process has. So
+processes are found even after a lab crashed before it could save anything. A reused process id is never signalled: the
+mark is read again while a pidfd holds the process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ROLE_VARIABLE = "HEADGATE_LAB_ROLE"
 
 @dataclass(frozen=True)
 class LabProcess:
-    """A running process of a lab. `role` is what it was started as, `node-1/ovs-vswitchd` for instance."""
+    """A running process of a lab. `role` names its purpose, for instance `node-1/ovs-vswitchd`."""
 
     pid: int
     role: str
 
 
 def find(folder: Path, role: str | None = None) -> list[LabProcess]:
-    """The running processes of the lab in `folder`, those of one role if it is given."""
+    """The running processes of the lab in `folder`, only those of `role` if given."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -45,9 +45,9 @@ def find(folder: Path, role: str | None = None) -> list[LabProcess]:
 
 
 def end(folder: Path, role: str | None = None, how: signal.Signals = signal.SIGTERM, patience: float = 5.0) -> int:
-    """End the lab's processes, those of one role if given, and wait for it; after `patience` seconds by SIGKILL.
+    """End the lab's processes, only those of `role` if given, and wait; after `patience` seconds with SIGKILL.
 
-    Returns how many there were. Raises LabError if one outlives even that.
+    Returns their number. Raises LabError if a process survives.
     """
     handles = {}
     for process in find(folder, role):
@@ -83,9 +83,9 @@ def start(
     log: Path,
     keep: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a marked process in a session of its own, its output appended to `log`, in `netns` if given.
+    """Start a marked process in a new session, in `netns` if given. Its output is appended to `log`.
 
-    `keep` are descriptors that it inherits.
+    It inherits the descriptors `keep`.
     """
     environment = {**os.environ, **(env or {}), FOLDER_VARIABLE: str(folder), ROLE_VARIABLE: role}
     with log.open("ab") as output:
@@ -96,9 +96,10 @@ def start(
 
 
 def start_python(folder: Path, role: str, module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start one of this package's modules and wait until it says that it is ready.
+    """Start a module of this package and wait until it is ready.
 
-    The module gets the number of a pipe as its last argument and writes a line to it. Raises LabError if it ends first.
+    The module gets the descriptor of a pipe as its last argument and writes a line to it once it is ready. Raises
+    LabError if it ends before or takes more than 30 s.
     """
     reader, writer = os.pipe()
     try:
@@ -117,14 +118,14 @@ def start_python(folder: Path, role: str, module: str, arguments: Sequence[str],
 
 
 def python_path() -> dict[str, str]:
-    """The environment in which `python -m` finds this application's packages wherever it is called from."""
+    """The environment in which `python -m` finds the packages of this repository from any folder."""
     root = str(Path(__file__).resolve().parents[2])
     before = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": root + (os.pathsep + before if before else "")}
 
 
 def run_program(command: Sequence[str], env: Mapping[str, str] | None = None, text: str | None = None) -> str:
-    """Run a short command and return what it printed. Raises LabError with its own words if it fails."""
+    """Run a program and return its output. Raises LabError with its error output if it fails."""
     done = subprocess.run(
         list(command), env={**os.environ, **(env or {})}, input=text, capture_output=True, text=True, check=False
     )
@@ -151,7 +152,7 @@ def _popen(
 
 
 def _role(pid: int, folder: Path) -> str | None:
-    """What the process was started as, or None if it is not (or no longer) the lab's."""
+    """The role of the process, None if it is not (or no longer) a process of the lab."""
     try:
         raw = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -179,11 +180,11 @@ def _wait(handles: Mapping[LabProcess, int], patience: float) -> None:
 
 
 def _gone(process: LabProcess, handle: int) -> bool:
-    """Whether the process has ended; closes its handle then, and reaps it where it is a child of ours."""
+    """Whether the process has ended. If so, closes its handle and reaps it if it is a child of this process."""
     ready, _, _ = select.select([handle], [], [], 0)
     if not ready:
         return False
     os.close(handle)
-    with contextlib.suppress(ChildProcessError):  # started by another process, which reaps it
+    with contextlib.suppress(ChildProcessError):  # a child of another process, which reaps it
         os.waitpid(process.pid, os.WNOHANG)
     return True

@@ -48,7 +48,7 @@ class ManifestError(LabError):
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
+        self.problems = tuple(faults)
 
 
 def carry_out(lab: Lab, steps: Iterable[LabChange]) -> None:
@@ -65,8 +65,8 @@ def to_apply(lab: Lab, given: Sequence[GivenManifest]) -> list[LabChange]:
     plan = _Apply(lab, given)
     for one in given:
         plan.take(one)
-    if plan.faults:
-        raise ManifestError(plan.faults)
+    if plan.problems:
+        raise ManifestError(plan.problems)
     return plan.steps
 
 
@@ -76,7 +76,7 @@ class _Apply:
     def __init__(self, lab: Lab, given: Sequence[GivenManifest]) -> None:
         self._lab = lab
         self.steps: list[LabChange] = []
-        self.faults: list[str] = []
+        self.problems: list[str] = []
         self._pods = {pod.key: pod for pod in lab.topology.pods}
         self._new: list[LabPod] = []
         self._seen: dict[str, Manifest] = {}
@@ -169,7 +169,7 @@ class _Apply:
         ]
 
     def _fault(self, one: GivenManifest, path: str, reason: str) -> None:
-        self.faults.append(f"{one.place(path)}: {object_name(one.item)}: {f'{path}: ' if path else ''}{reason}")
+        self.problems.append(f"{one.place(path)}: {object_name(one.item)}: {f'{path}: ' if path else ''}{reason}")
 
 
 class _RefusedError(Exception):

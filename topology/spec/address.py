@@ -1,7 +1,8 @@
-"""Who has which address: a pure function of the topology, so that two labs of the same file look the same.
+"""Assigns addresses to the endpoints of a topology: a pure function, so that two labs of one file are the same.
 
-Nodes take the first addresses of the subnet, the pods of node N the block N. Externals lie outside the subnet, in the
-prefixes that RFC 5737 and RFC 3849 set aside for examples.
+Nodes get the first addresses of the subnet, the pods of node N those of block N: with 10.10.0.0/16, node 1 is 10.10.0.1
+and its pods are 10.10.1.1, 10.10.1.2, and so on. Externals are outside the subnet, in prefixes reserved for examples
+(RFC 5737, RFC 3849).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ EXTERNAL_ADDRESSES = {4: ipaddress.ip_address("203.0.113.9"), 6: ipaddress.ip_ad
 
 @dataclass(frozen=True)
 class LabEndpoint:
-    """One place that packets come from and go to.
+    """A host that sends and receives packets: a pod, a node or an external.
 
-    `name` is `namespace/pod`, `node:NAME` or `external:NAME`; `netns` the file name of its network namespace;
-    `addresses` one text address for each family of the lab.
+    `name` is `namespace/pod`, `node:NAME` or `external:NAME`; `netns` is the file name of its network namespace;
+    `addresses` has one address as text for each family (4, 6) of the lab.
     """
 
     name: str
@@ -33,7 +34,7 @@ class LabEndpoint:
 
 
 def plan_endpoints(topology: Topology) -> dict[str, LabEndpoint]:
-    """Every endpoint of the topology by name. Raises TopologyError where addresses clash or do not suffice."""
+    """All endpoints of the topology by name. Raises TopologyError if addresses collide or run out."""
     endpoints: dict[str, LabEndpoint] = {}
     for index, node in enumerate(topology.nodes):
         found = _choose(topology, node.addresses, index + 1, index + 1)
@@ -43,7 +44,7 @@ def plan_endpoints(topology: Topology) -> dict[str, LabEndpoint]:
     used = {address for pod in topology.pods for address in pod.addresses}
     for pod in topology.pods:
         taken[pod.node] += 1
-        # What others were given is left to them: the next number may be that of a pod that stays where others went.
+        # The next number may be taken: a pod keeps its address when earlier pods of its node are removed.
         numbers = [taken[pod.node], *range(1, PODS_PER_NODE + 1)]
         choices = (pod_endpoint(topology, pod, order[pod.node], number) for number in numbers)
         new = next((one for one in choices if used.isdisjoint(_chosen(pod, one))), None)
@@ -70,7 +71,7 @@ def pod_endpoint(topology: Topology, pod: LabPod, node_index: int, number: int) 
 
 
 def _chosen(pod: LabPod, endpoint: LabEndpoint) -> list[str]:
-    """The addresses of a pod's endpoint that it was not given itself."""
+    """The addresses of a pod's endpoint that were assigned, not given in the topology."""
     own = _given(pod.addresses)
     return [address for family, address in endpoint.addresses.items() if family not in own]
 
@@ -89,7 +90,7 @@ def _given(addresses: Sequence[str]) -> dict[int, str]:
 
 
 def _mac(name: str, addresses: Mapping[int, str]) -> str:
-    """0a:58 and the IPv4 address, as several CNI plugins do, so that a captured frame can be read by eye."""
+    """0a:58 and the IPv4 address, as several CNI plugins do: readable in captured frames."""
     if 4 in addresses:
         tail = ipaddress.ip_address(addresses[4]).packed
     else:

@@ -1,5 +1,4 @@
-"""Reading topology files: YAML in, checked values out, errors that name the field. The default topology is beside
-it."""
+"""Loads topology files: YAML into checked values, errors that name the field. The default topology is beside it."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ def load_topology(path: Path | None = None, name: str | None = None) -> Topology
 
 
 def parse_topology(text: str, origin: str, name: str | None = None) -> Topology:
-    """Check a topology's YAML text. `origin` stands before every error."""
+    """Check a topology's YAML text. `origin` is the prefix of every error."""
     try:
         data = strict.load_yaml(text)
     except yaml.YAMLError as error:
@@ -37,7 +36,7 @@ def parse_topology(text: str, origin: str, name: str | None = None) -> Topology:
 
 
 def check_topology(data: object, origin: str, name: str | None = None) -> Topology:
-    """Check a topology given as plain data (what YAML yields). Raises TopologyError with every fault found."""
+    """Check a topology given as plain data (what YAML yields). Raises TopologyError with all problems."""
     if not isinstance(data, dict):
         raise TopologyError(f"{origin}: a topology is a mapping with `nodes` and `pods`")
     if name is not None:
@@ -49,14 +48,14 @@ def check_topology(data: object, origin: str, name: str | None = None) -> Topolo
 
 
 def validation_problems(error: ValidationError) -> list[str]:
-    """One line for each fault, with the field as a person would write it: `pods[2].ports[0].port: …`."""
+    """One line for each problem, with the path of its field: `pods[2].ports[0].port: …`."""
     lines = []
-    for fault in error.errors():
+    for problem in error.errors():
         where = ""
-        for step in fault["loc"]:
+        for step in problem["loc"]:
             where += f"[{step}]" if isinstance(step, int) else f".{step}" if where else str(step)
-        text = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
             text = "no such key"
         lines.append(f"{where}: {text}" if where else text)
     return lines

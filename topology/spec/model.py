@@ -1,7 +1,7 @@
-"""A topology as values: which nodes, namespaces and pods a lab has. Reading files stands in `load`, addresses in
-`address`.
+"""A topology as values: the nodes, namespaces, pods and externals of a lab.
 
-The classes are the schema of a topology file: unknown keys and impossible values are refused when one is built.
+The classes are the schema of a topology file: they reject unknown keys and invalid values. See `load` for reading
+files, `address` for assigning addresses.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LabPortEntry = Annotated[LabPort, BeforeValidator(_port_shorthand)]
 
 
 class LabNode(_Value):
-    """A node: a network namespace with a switch of its own. Without `addresses` it gets some from the lab's subnets."""
+    """A node: a network namespace with its own switch. Without `addresses` it gets one of each of the lab's subnets."""
 
     name: DnsLabel
     labels: dict[str, str] = {}
@@ -79,8 +79,7 @@ class LabNamespace(_Value):
 
 
 class LabPod(_Value):
-    """A pod: a network namespace with one interface on its node's bridge. `ports` are served from the moment it is
-    up."""
+    """A pod: a network namespace with one interface on its node's bridge. Servers listen on `ports`."""
 
     namespace: DnsLabel
     name: DnsLabel
@@ -91,12 +90,12 @@ class LabPod(_Value):
 
     @property
     def key(self) -> str:
-        """The name used everywhere in the lab: `namespace/name`."""
+        """The name of its endpoint: `namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
 
 class LabExternal(_Value):
-    """A machine on the underlay that is no part of the cluster: what "outside" means to a policy."""
+    """A machine on the underlay that is not part of the cluster; policies see it as an address block (ipBlock)."""
 
     name: DnsLabel
     ports: tuple[LabPortEntry, ...] = ()
@@ -104,15 +103,14 @@ class LabExternal(_Value):
 
 
 class Subnets(_Value):
-    """The flat network that nodes and pods share, one prefix a family."""
+    """The flat network of nodes and pods, one prefix for each family."""
 
     ipv4: ipaddress.IPv4Network = ipaddress.IPv4Network("10.10.0.0/16")
     ipv6: ipaddress.IPv6Network = ipaddress.IPv6Network("fd10:10::/64")
 
 
 class Topology(_Value):
-    """A whole lab. `ports` are the node's own: what a node and, unless it names its own, a pod and an external
-    serve."""
+    """A lab. `ports` are served by nodes, and by pods and externals without ports of their own."""
 
     name: Annotated[DnsLabel, Field(max_length=32)] = "demo"
     families: tuple[Family, ...] = (4, 6)
@@ -125,7 +123,7 @@ class Topology(_Value):
     externals: tuple[LabExternal, ...] = ()
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Topology:
+    def _consistent(self) -> Topology:
         if not self.families or len(set(self.families)) != len(self.families):
             raise ValueError("families must be [4], [6] or [4, 6]")
         if self.subnets.ipv4.prefixlen > 16 or self.subnets.ipv6.prefixlen > 96:
@@ -143,11 +141,11 @@ class Topology(_Value):
         return self
 
     def served(self, item: LabPod | LabExternal) -> tuple[LabPort, ...]:
-        """The ports that a pod or an external serves: its own, else the topology's."""
+        """The ports that a pod or an external serves: its own, or else the topology's."""
         return item.ports or self.ports
 
     def all_served(self) -> list[LabPort]:
-        """Every port that some pod or external serves, once for each number and protocol, without names."""
+        """All ports of pods and externals, once for each number and protocol, without names."""
         items: list[LabPod | LabExternal] = [*self.pods, *self.externals]
         found = (LabPort(port=port.port, protocol=port.protocol) for item in items for port in self.served(item))
         return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""YAML as it is read from people: a key that is in one object twice is a mistake, not a choice of the last."""
+"""Loads YAML and rejects duplicate keys, of which PyYAML would silently use the last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.CSafeLoader):
-    """PyYAML's safe loader, which would take the last of two equal keys without a word."""
+    """PyYAML's safe loader, with an error for duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """The mapping. Raises a MarkedYAMLError, with the line, where a key is given twice."""
@@ -38,7 +38,7 @@ def load_yaml_all(text: str) -> list[Any]:
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong, in one line with the place: `line 3: the key 'name' is in one object twice`."""
+    """The problem in one line, with the place: `line 3: the key 'name' is in one object twice`."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     reason = getattr(error, "problem", None) or getattr(error, "context", None) or " ".join(str(error).split())
     return f"line {mark.line + 1}: {reason}" if mark else str(reason)

@@ -1,1 +1,1 @@
-"""`headgate lab`, a file a command."""
+"""`headgate lab`: one file for each subcommand."""

@@ -1,24 +1,21 @@
-"""`headgate lab apply` and `headgate lab delete`: manifests into force and out of it, all of them or none."""
+"""`headgate lab apply` and `headgate lab delete`: change the objects of a lab, all given manifests or none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from controller.cli.errors import EXIT_FAILED, CommandFailure
-from controller.cli.lab.which_lab import LabChoice, lab_errors_as_failures
+from controller.cli.lab.which_lab import CommandFunction, LabChoice, lab_errors_as_failures
 
 if TYPE_CHECKING:
     from topology.lab.changes import LabChange
     from topology.lab.lab import Lab
 
-Command = Callable[..., None]
 
-
-def _manifest_options(function: Command) -> Command:
-    """The options that apply and delete share."""
+def _manifest_options(function: CommandFunction) -> CommandFunction:
+    """The options of both apply and delete."""
     for option in (
         click.option(
             "-f",
@@ -27,7 +24,7 @@ def _manifest_options(function: Command) -> Command:
             multiple=True,
             required=True,
             metavar="FILE",
-            help="YAML or JSON; - is standard input. May be given several times.",
+            help="A YAML or JSON file, - for standard input; repeatable.",
             type=click.Path(allow_dash=True),
         ),
         click.option(
@@ -36,26 +33,26 @@ def _manifest_options(function: Command) -> Command:
             default=30.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long to wait until it is in force.",
+            help="How long to wait until the change is realized.",
         ),
         click.option("--no-wait", is_flag=True, help="Return as soon as the manifests are written."),
-        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
+        click.option("--dry-run", is_flag=True, help="Only print what would be done."),
     ):
         function = option(function)
     return function
 
 
-@click.command(short_help="Put manifests into force.")
+@click.command(short_help="Create or change objects from manifests.")
 @_manifest_options
 @click.pass_obj
 def apply(where: LabChoice, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool) -> None:
-    """Put manifests into force, and wait until they are.
+    """Create or change the objects of manifests, and wait until the change is realized.
 
-    Takes Namespaces, Pods, Nodes and NetworkPolicies, several documents to a file. All files are checked before
-    anything is written: where one has a fault, it is told by file and line, and nothing is changed.
+    Files may have several documents, of Namespaces, Pods, Nodes and NetworkPolicies. All files are checked before
+    anything is written: each problem is printed with file and line, and nothing is changed.
 
-    An object of the same kind and name is replaced. Of a pod that runs, labels and annotations can be changed; a new
-    one is made, with its network, on the node that spec.nodeName names, else where there are fewest.
+    An object of the same kind and name is replaced. Labels and annotations of a running pod can be changed. A new pod
+    is created, with its network, on the node spec.nodeName, or on the node with the fewest pods.
 
     \b
     Examples:
@@ -71,25 +68,25 @@ def apply(where: LabChoice, files: tuple[str, ...], timeout: float, no_wait: boo
         for line in found.ignored:
             click.echo(f"headgate: {line}", err=True)
         if not found.given:
-            raise CommandFailure("there is no object to apply in what was given; nothing was changed")
+            raise CommandFailure("the files contain no object to apply; nothing was changed")
         try:
             steps = to_apply(lab, found.given)
         except ManifestError as error:
-            raise_problems(error.faults)
+            raise_problems(error.problems)
         else:
             _carry_out(lab, steps, dry_run, None if no_wait else timeout)
 
 
-@click.command(short_help="Take manifests out of force.")
+@click.command(short_help="Delete the objects of manifests.")
 @_manifest_options
-@click.option("--ignore-not-found", is_flag=True, help="What is not there is no error.")
+@click.option("--ignore-not-found", is_flag=True, help="A missing object is no error.")
 @click.pass_obj
 def delete(
     where: LabChoice, files: tuple[str, ...], timeout: float, no_wait: bool, dry_run: bool, ignore_not_found: bool
 ) -> None:
-    """Take the objects of manifests out of force, by kind, namespace and name, and wait until they are.
+    """Delete the objects of manifests, by kind, namespace and name, and wait until the change is realized.
 
-    A pod goes with its network, a namespace with all that is in it. The exit code is 1 where an object was not there;
+    A pod is deleted with its network, a namespace with everything in it. The exit code is 1 if an object did not exist;
     the others are deleted nevertheless.
     """
     from controller.cli.lab.manifests import raise_problems, read_files
@@ -101,7 +98,7 @@ def delete(
         try:
             steps = to_delete(lab, found.given)
         except ManifestError as error:
-            raise_problems(error.faults)
+            raise_problems(error.problems)
             return
         missing = [step for step in steps if step.verb == VERB_NOT_FOUND]
         _carry_out(lab, [step for step in steps if step.verb != VERB_NOT_FOUND], dry_run, None if no_wait else timeout)

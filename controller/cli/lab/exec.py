@@ -1,4 +1,4 @@
-"""`headgate lab exec`: a command, or a shell, in a pod's or a node's network namespace."""
+"""`headgate lab exec`: runs a command or a shell in the network namespace of a pod or a node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from controller.cli.lab.which_lab import LabChoice, complete_endpoint, lab_errors_as_failures
 
-EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE = 127, 126  # as a shell has it
+EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE = 127, 126  # as in a shell
 
 
 @click.command(
@@ -19,11 +19,11 @@ EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE = 127, 126  # as a shell has it
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def exec(where: LabChoice, endpoint: str, command: tuple[str, ...]) -> None:  # noqa: A001  # the command's name
-    """Run a command in a pod's network namespace; its input, output and exit code are yours. Alone it opens a shell.
+    """Run a command, or a shell without one, in the network namespace of a pod, a node or an external.
 
-    Also node:NAME, where ovs-vsctl, ovs-ofctl and ovs-appctl speak with the node's own switch, and external:NAME. Only
-    the network is the pod's; files and programs are this machine's. The exit code is the command's; 127 where there is
-    no such command, 126 where it cannot be executed.
+    On node:NAME, ovs-vsctl, ovs-ofctl and ovs-appctl use the node's own switch. Only the network is the pod's; files
+    and programs are those of this machine. The exit code is the command's; 127 if there is no such command, 126 if it
+    cannot be executed.
 
     \b
     Examples:

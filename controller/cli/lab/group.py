@@ -1,7 +1,6 @@
-"""`headgate lab`: build a small cluster of network namespaces on this machine and work in it.
+"""`headgate lab`: builds a small cluster of network namespaces on this machine, with its subcommands.
 
-Only what a command line needs stands here; the lab itself is the package `topology`, which is imported when a command
-runs.
+Only the command line belongs here. The lab itself is the package `topology`, which is imported when a command runs.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ HTTP_PORT = 8080
     envvar=LAB_VARIABLE,
     metavar="NAME",
     shell_complete=complete_lab,
-    help=f"The lab meant, where there are several. [env: {LAB_VARIABLE}]",
+    help=f"The lab to use if there are several. [env: {LAB_VARIABLE}]",
 )
 @click.option(
     "--run-dir",
@@ -46,32 +45,32 @@ HTTP_PORT = 8080
     default=LAB_FOLDER,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help=f"The folder that labs live in. [env: {LAB_FOLDER_VARIABLE}]",
+    help=f"The folder of all labs. [env: {LAB_FOLDER_VARIABLE}]",
 )
 @click.pass_context
 def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
     """Build a small cluster on this machine and try policies in it.
 
-    Every node is a network namespace with an Open vSwitch of its own, every pod a namespace with one interface on its
-    node's switch. Nothing outside the lab's own namespaces is touched. Needs root and Open vSwitch.
+    Each node is a network namespace with its own Open vSwitch, each pod a network namespace with one interface on its
+    node's switch. Nothing outside the lab's namespaces is changed. Needs root and Open vSwitch.
 
     \b
-    A first round:
+    First steps:
       headgate lab up                     two nodes, four pods, a controller
-      headgate lab probe                  who reaches whom, with real packets
-      headgate lab apply -f policy.yaml   put a NetworkPolicy into force
-      headgate lab probe --changes        what that changed
+      headgate lab probe                  which pods reach each other, with real packets
+      headgate lab apply -f policy.yaml   create a NetworkPolicy
+      headgate lab probe --changes        what the policy changed
       headgate lab down
     """
     ctx.obj = LabChoice(name or named_lab(ctx), run_dir.absolute())
 
 
-# In the order in which a newcomer meets them; up, down and status stand below.
+# In the order of help; up, down and status are defined below.
 for _command in (apply, delete, execute, probe, scenario, machine):
     lab.add_command(_command)
 
 
-@lab.command(short_help="Bring a lab up: nodes, pods, headgate run.")
+@lab.command("up", short_help="Start a lab: nodes, pods, headgate run.")
 @click.option(
     "-f", "--file", "path", type=click.Path(path_type=Path), metavar="TOPOLOGY", help="A topology file (YAML)."
 )
@@ -80,7 +79,7 @@ for _command in (apply, delete, execute, probe, scenario, machine):
     type=click.Choice(["auto", "userspace", "kernel"]),
     default="auto",
     show_default=True,
-    help="Which of Open vSwitch's datapaths; auto takes the kernel's where it has the openvswitch module.",
+    help="The datapath of Open vSwitch; auto is the kernel's if the kernel has the openvswitch module.",
 )
 @click.option(
     "--http-port",
@@ -88,20 +87,20 @@ for _command in (apply, delete, execute, probe, scenario, machine):
     help=f"Port of the controller's HTTP. [default: {HTTP_PORT}, or any free one]",
 )
 @click.option(
-    "--no-controller", is_flag=True, help="Only the cluster; no flows, so nothing passes until somebody adds some."
+    "--no-controller", is_flag=True, help="Only nodes and pods. Nothing passes the switches until flows are added."
 )
 @click.pass_obj
-def up(where: LabChoice, path: Path | None, datapath: Any, http_port: int | None, no_controller: bool) -> None:
-    """Bring a lab up: nodes, pods, and `headgate run` beside them.
+def lab_up(where: LabChoice, path: Path | None, datapath: Any, http_port: int | None, no_controller: bool) -> None:
+    """Start a lab: nodes, pods, and `headgate run`.
 
     Without -f it is the tenant example: two nodes, namespaces tenant-a and tenant-b, pods with the label segment.
-    What an earlier lab of the same name left behind, after a crash for instance, is removed first. A lab that is up
-    stays as it is.
+    Remains of an earlier lab of this name, after a crash for instance, are removed first. A lab that is already up
+    stays unchanged.
 
     \b
     A topology file:
       name: mine
-      ports: [80, 53/UDP, "web:8080/TCP"]       what pods serve unless they say otherwise
+      ports: [80, 53/UDP, "web:8080/TCP"]       served by pods without ports of their own
       nodes: [{name: node-1}, {name: node-2}]
       namespaces: [{name: shop, labels: {team: shop}}]
       pods:
@@ -126,7 +125,7 @@ def up(where: LabChoice, path: Path | None, datapath: Any, http_port: int | None
 
 
 def _preferred_port() -> int:
-    """The usual port where it is free, else 0 for any."""
+    """HTTP_PORT if it is free, else 0 for any."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -136,10 +135,10 @@ def _preferred_port() -> int:
     return HTTP_PORT
 
 
-@lab.command(short_help="Take a lab down, whatever is left of it.")
+@lab.command("down", short_help="Remove a lab.")
 @click.pass_obj
-def down(where: LabChoice) -> None:
-    """Take a lab down: its processes, namespaces and files, whatever is left of them. Nothing else is touched."""
+def lab_down(where: LabChoice) -> None:
+    """Remove a lab: its processes, namespaces and files, also after a crash. Nothing else is changed."""
     from topology.lab.lab import Lab
     from topology.spec.load import load_topology
 
@@ -149,14 +148,14 @@ def down(where: LabChoice) -> None:
     click.echo(f"lab {name} {'is down' if there else 'was not up'}")
 
 
-@lab.command(short_help="Show nodes, pods and where to look further.")
+@lab.command("status", short_help="Show nodes, pods and how to reach them.")
 @output_option
 @click.pass_obj
-def status(where: LabChoice, output: str) -> None:
-    """Show what the lab consists of: nodes, pods, addresses, and where to look further.
+def lab_status(where: LabChoice, output: str) -> None:
+    """Show the lab's nodes and pods, their addresses, and how to reach them.
 
-    The netns column of a node or pod (in -o json) is a file: `nsenter --net=FILE` opens a shell in it. A node's ovsdb
-    is what `ovs-vsctl --db` takes, its management what `ovs-ofctl dump-flows` takes.
+    The `netns` of a node or pod (in -o json) is a file: `nsenter --net=FILE` opens a shell in it. The `ovsdb` of a node
+    is an argument for `ovs-vsctl --db`, its `management` one for `ovs-ofctl dump-flows`.
     """
     from topology.lab.report import describe_lab
 

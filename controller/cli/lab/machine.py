@@ -1,32 +1,30 @@
-"""`headgate lab machine`: this machine as a part of a lab over several, with its own Open vSwitch.
+"""`headgate lab machine`: makes this machine, with its own Open vSwitch, one node of a lab over several machines.
 
-Only what a command line needs stands here; what is done is the package `topology.remote`.
+Only the command line belongs here; see the package `topology.remote` for what is done.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.lab.which_lab import LabChoice, lab_errors_as_failures
+from controller.cli.lab.which_lab import CommandFunction, LabChoice, lab_errors_as_failures
 
 if TYPE_CHECKING:
     from topology.remote.node import MachineNode
 
-Command = Callable[..., None]
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def _file(function: Command) -> Command:
+def _file(function: CommandFunction) -> CommandFunction:
     option = click.option("-f", "--file", "path", type=_FILE, metavar="TOPOLOGY", help="The lab's topology file.")
     return option(function)
 
 
-def _bridge(function: Command) -> Command:
+def _bridge(function: CommandFunction) -> CommandFunction:
     option = click.option("--bridge", default="br-int", show_default=True, metavar="NAME", help="The pods' bridge.")
     return option(function)
 
@@ -38,46 +36,46 @@ def _node(where: LabChoice, path: Path | None, name: str, bridge: str) -> Machin
     return MachineNode(load_topology(path, where.name), name, where.base, bridge)
 
 
-@click.group(short_help="Make this machine a part of a lab over several machines.")
+@click.group(short_help="Make this machine a node of a lab over several machines.")
 def machine() -> None:
-    """Make this machine a part of a lab over several machines, virtual ones for instance.
+    """Make this machine a node of a lab over several machines, for instance virtual ones.
 
-    Every machine has an Open vSwitch of its own with a bridge that leads to the controller: deploy/node.sh makes it
-    so. NODE is the name of a node in the topology; an external's name makes this machine one outside the cluster.
+    Each machine needs its own Open vSwitch with a bridge that Headgate programs: run deploy/node.sh. NODE is the name
+    of a node in the topology; the name of an external makes this a machine outside the cluster.
     """
 
 
-@machine.command(short_help="Make a node's pods on this machine.")
+@machine.command("up", short_help="Create a node's pods on this machine.")
 @click.argument("node")
 @_file
 @_bridge
 @click.pass_obj
-def up(where: LabChoice, node: str, path: Path | None, bridge: str) -> None:
-    """Make the pods of NODE on this machine's bridge, with their servers. Pods that are up stay as they are."""
+def machine_up(where: LabChoice, node: str, path: Path | None, bridge: str) -> None:
+    """Create the pods of NODE on this machine's bridge, with their servers. Existing pods stay unchanged."""
     with lab_errors_as_failures():
         made = _node(where, path, node, bridge)
         new = made.up()
     click.echo(f"{node}: {len(made.own_pods)} pods {'are up' if new else 'were up already'}")
 
 
-@machine.command(short_help="Take a node's pods away again.")
+@machine.command("down", short_help="Remove a node's pods.")
 @click.argument("node")
 @_file
 @_bridge
 @click.pass_obj
-def down(where: LabChoice, node: str, path: Path | None, bridge: str) -> None:
-    """Take away what `up` made: the pods' ports, namespaces and servers. The bridge stays."""
+def machine_down(where: LabChoice, node: str, path: Path | None, bridge: str) -> None:
+    """Remove the pods' ports, namespaces and servers. The bridge stays."""
     with lab_errors_as_failures():
         there = _node(where, path, node, bridge).down()
     click.echo(f"{node}: pods {'are down' if there else 'were not up'}")
 
 
-@machine.command(short_help="Put the topology's objects into the API server.")
+@machine.command(short_help="Create the topology's objects in the API server.")
 @_file
-@click.option("--kubeconfig", type=_FILE, required=True, metavar="FILE", help="Leads to the cluster's API server.")
+@click.option("--kubeconfig", type=_FILE, required=True, metavar="FILE", help="Kubeconfig of the cluster's API server.")
 @click.pass_obj
 def cluster(where: LabChoice, path: Path | None, kubeconfig: Path) -> None:
-    """Put the Namespaces, Nodes and Pods of the topology into the API server, as a cluster would have them."""
+    """Create the topology's Namespaces, Nodes and Pods in the API server, with their status."""
     from topology.lab.manifests import cluster_objects
     from topology.remote.api import ClusterApi
     from topology.spec.address import plan_endpoints
@@ -89,12 +87,12 @@ def cluster(where: LabChoice, path: Path | None, kubeconfig: Path) -> None:
     click.echo(f"{len(done)} objects applied")
 
 
-@machine.command(short_help="Try whom this machine's pods reach, as JSON.")
+@machine.command("probe", short_help="Probe from this machine's pods; print JSON.")
 @click.argument("node")
 @_file
 @click.pass_obj
-def probe(where: LabChoice, node: str, path: Path | None) -> None:
-    """Try whom the pods of NODE reach, with real packets; prints JSON for `draw`."""
+def machine_probe(where: LabChoice, node: str, path: Path | None) -> None:
+    """Probe from the pods of NODE to all pods, with real packets; print JSON for `draw`."""
     from topology.probe.matrix import probe_mesh
 
     with lab_errors_as_failures():
@@ -104,12 +102,12 @@ def probe(where: LabChoice, node: str, path: Path | None) -> None:
     click.echo(matrix.to_json())
 
 
-@machine.command(short_help="Draw what `probe` found on several machines.")
+@machine.command("draw", short_help="Show the results of `probe` on several machines.")
 @_file
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.pass_obj
-def draw(where: LabChoice, path: Path | None, results: tuple[Path, ...]) -> None:
-    """Draw one table of what `probe` printed on several machines: RESULTS are the files with it."""
+def machine_draw(where: LabChoice, path: Path | None, results: tuple[Path, ...]) -> None:
+    """Show one table of the files RESULTS, each with the output of `probe` on one machine."""
     from rich.console import Console
 
     from topology.probe.matrix import Matrix
@@ -127,12 +125,12 @@ def draw(where: LabChoice, path: Path | None, results: tuple[Path, ...]) -> None
     click.echo(outcome_summary(matrix.count()))
 
 
-@machine.command(short_help="Do what is asked for on standard input.")
+@machine.command("serve", short_help="Execute requests from standard input.")
 @click.argument("node")
 @_file
 @click.pass_obj
-def serve(where: LabChoice, node: str, path: Path | None) -> None:
-    """Do what is asked for on standard input, a JSON object a line, and answer likewise: for tests, through ssh."""
+def machine_serve(where: LabChoice, node: str, path: Path | None) -> None:
+    """Execute requests from standard input, one JSON object a line, and print answers alike: for tests, over ssh."""
     from topology.remote.agent import Agent
 
     with lab_errors_as_failures():

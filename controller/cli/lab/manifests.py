@@ -1,6 +1,6 @@
-"""What `headgate lab apply` and `delete` are given: files read as the controller reads its folder, faults by line.
+"""Reads the files of `headgate lab apply` and `delete` as the controller reads its folder, with problems by line.
 
-Nothing is written here. What a lab makes of the objects is `topology.lab.changes`'s business.
+Nothing is written here; see `topology.lab.changes` for what a lab does with the objects.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from topology.errors import LabError
 from topology.lab.changes import GivenManifest
 from topology.lab.manifests import check_manifest, object_name
 
-MAX_PROBLEMS_SHOWN = 20  # faults that are told; where there are more, the first ones matter
+MAX_PROBLEMS_SHOWN = 20  # of all files; the others are only counted
 _DOCUMENT = re.compile(r", document \d+ \(line (\d+)\)\Z")
 _AT_LINE = re.compile(r" \(line (\d+)\)\Z")
 _STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
 
 
 class ReadManifests:
-    """The objects of some files, and of the kinds that Headgate does not read only the names."""
+    """The objects of some files, and the names of objects of other kinds, which are ignored."""
 
     def __init__(self) -> None:
         self.given: list[GivenManifest] = []
@@ -38,38 +38,38 @@ class ReadManifests:
 
 
 def read_files(names: Sequence[str], whole: bool) -> ReadManifests:
-    """Read files, `-` for standard input. Raises Failure with every fault of all of them.
+    """Read files, `-` for standard input. Raises CommandFailure with all problems of all files.
 
-    Without `whole` an object needs no more than its kind and name, as where it is to be deleted.
+    Without `whole`, objects need only kind and name, which is enough to delete them.
     """
     found = ReadManifests()
-    faults: list[str] = []
+    problems: list[str] = []
     for name in names:
         shown = "standard input" if name == "-" else name
         data = _bytes(name, shown)
-        faults += _faults(data, shown, name.endswith(".json")) if whole else []
+        problems += _problems_of(data, shown, name.endswith(".json")) if whole else []
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            faults += [] if whole else [f"{shown}: is not UTF-8 text: save it as UTF-8"]
+            problems += [] if whole else [f"{shown}: is not UTF-8 text: save it as UTF-8"]
             continue
         for document in read_documents(text, name.endswith(".json")):
             try:
-                _take(document, shown, text, found)
+                _add_objects(document, shown, text, found)
             except (LabError, DocumentError, ParseError) as error:
-                faults += [] if whole else [f"{shown}:{document.line}: {printable(str(error))}"]
-    raise_problems(faults)
+                problems += [] if whole else [f"{shown}:{document.line}: {printable(str(error))}"]
+    raise_problems(problems)
     return found
 
 
-def raise_problems(faults: Sequence[str]) -> None:
-    """Raise Failure with these faults, if there are any; what is one line stays one."""
-    if len(faults) == 1:
-        raise CommandFailure(f"{faults[0]}; nothing was changed")
-    if faults:
-        more = [f"and {len(faults) - MAX_PROBLEMS_SHOWN} more"] if len(faults) > MAX_PROBLEMS_SHOWN else []
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raise CommandFailure if there are problems; a single one is printed on one line."""
+    if len(problems) == 1:
+        raise CommandFailure(f"{problems[0]}; nothing was changed")
+    if problems:
+        more = [f"and {len(problems) - MAX_PROBLEMS_SHOWN} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
         raise CommandFailure(
-            "\n  ".join((f"{len(faults)} faults; nothing was changed:", *faults[:MAX_PROBLEMS_SHOWN], *more))
+            "\n  ".join((f"{len(problems)} problems; nothing was changed:", *problems[:MAX_PROBLEMS_SHOWN], *more))
         )
 
 
@@ -80,15 +80,17 @@ def _bytes(name: str, shown: str) -> bytes:
         raise CommandFailure(f"{shown}: {error.strerror or error}; nothing was changed") from error
 
 
-def _faults(data: bytes, shown: str, is_json: bool) -> list[str]:
-    """What the controller would say of the file, each with the line of what it is about."""
+def _problems_of(data: bytes, shown: str, is_json: bool) -> list[str]:
+    """The problems that the controller would report of the file, each with its line."""
     text = data.decode("utf-8-sig", "replace")
     problems = read_manifest(data, shown, is_json).unit.problems
-    # Finding a line costs as much as reading the file: only for those that are shown.
-    return [_told(one, shown, text) if number < MAX_PROBLEMS_SHOWN else shown for number, one in enumerate(problems)]
+    # Finding a line costs as much as parsing the file: only for those that are shown.
+    return [
+        _with_line(one, shown, text) if number < MAX_PROBLEMS_SHOWN else shown for number, one in enumerate(problems)
+    ]
 
 
-def _told(problem: Problem, shown: str, text: str) -> str:
+def _with_line(problem: Problem, shown: str, text: str) -> str:
     document = _DOCUMENT.search(problem.where)
     at, reason = _AT_LINE.search(problem.reason), problem.reason
     if at:
@@ -101,11 +103,11 @@ def _told(problem: Problem, shown: str, text: str) -> str:
     return ": ".join(part for part in (where, problem.key, problem.field, reason) if part)
 
 
-def _take(document: Document, shown: str, text: str, found: ReadManifests) -> None:
+def _add_objects(document: Document, shown: str, text: str, found: ReadManifests) -> None:
     if document.error is not None:
         raise document.error
     for prefix, raw in list_items(document.value):
-        item = check_manifest(raw, "not an object of Kubernetes")
+        item = check_manifest(raw, "not a Kubernetes object")
         place = _place(shown, text, document.line, prefix)
         if _is_read(item):
             found.given.append(GivenManifest(item, place))
@@ -117,7 +119,7 @@ def _is_read(item: dict[str, Any]) -> bool:
     try:
         return parse_object(item) is not None
     except ParseError:
-        return True  # of ours, and faulty; where it is to be deleted that does not matter
+        return True  # a kind that Headgate reads, with errors, which do not matter for `delete`
 
 
 def _place(shown: str, text: str, first: int, prefix: str) -> Callable[[str], str]:
@@ -125,9 +127,9 @@ def _place(shown: str, text: str, first: int, prefix: str) -> Callable[[str], st
 
 
 def line_of(text: str, first: int, path: str) -> int:
-    """The line of what `path` leads to, like `spec.ingress[0].ports`, in the document that begins on line `first`.
+    """The line of the field at `path`, like `spec.ingress[0].ports`, in the document that begins on line `first`.
 
-    As far as the path can be followed: else the line of the last place on the way.
+    If the path does not exist completely, the line of its last existing part.
     """
     loader = yaml.CSafeLoader("\n".join(text.splitlines()[first - 1 :]))
     try:
@@ -147,7 +149,7 @@ def line_of(text: str, first: int, path: str) -> int:
 
 
 def _children(node: Any, step: str) -> Iterator[tuple[Any, Any]]:
-    """Where a step leads from a node: the node that names the place, and the one that stands there."""
+    """The child of a YAML node at one step of a path: the node of its key (or item), and its value."""
     if isinstance(node, yaml.MappingNode):
         yield from ((key, value) for key, value in node.value if key.value == step)
     elif isinstance(node, yaml.SequenceNode) and step.startswith("["):

@@ -1,4 +1,4 @@
-"""`headgate lab probe`: who reaches whom, and what has changed since an earlier probe of the same."""
+"""`headgate lab probe`: probes which endpoints reach each other, and compares with an earlier run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HISTORY_FILE = "probes.json"
 
 
-@click.command(short_help="Find out who reaches whom, with real packets.")
+@click.command(short_help="Probe which pods reach each other, with real packets.")
 @output_option
 @click.argument("endpoints", nargs=-1, metavar="[NS/POD]…", shell_complete=complete_endpoint)
 @click.option(
@@ -30,7 +30,7 @@ HISTORY_FILE = "probes.json"
     multiple=True,
     metavar="NS/POD",
     shell_complete=complete_endpoint,
-    help="Probe from this endpoint only; may be given several times.",
+    help="Probe from this endpoint only; repeatable.",
 )
 @click.option(
     "--to",
@@ -38,7 +38,7 @@ HISTORY_FILE = "probes.json"
     multiple=True,
     metavar="NS/POD",
     shell_complete=complete_endpoint,
-    help="Probe this endpoint only; may be given several times.",
+    help="Probe to this endpoint only; repeatable.",
 )
 @click.option(
     "-p",
@@ -46,12 +46,12 @@ HISTORY_FILE = "probes.json"
     "ports",
     multiple=True,
     metavar="PORT[/PROTOCOL]",
-    help="Probe this port, 80 or 53/UDP; may be given several times. [default: all that the topology names]",
+    help="Probe this port, like 80 or 53/UDP; repeatable. [default: all ports of the topology]",
 )
 @click.option("--family", type=click.Choice(["4", "6"]), help="Only this address family.")
-@click.option("--nodes", is_flag=True, help="Probe from and to the nodes, too.")
-@click.option("--icmp", is_flag=True, help="Probe with echo requests, too.")
-@click.option("--changes", is_flag=True, help="Say what is different from the last probe of the same.")
+@click.option("--nodes", is_flag=True, help="Also probe from and to nodes.")
+@click.option("--icmp", is_flag=True, help="Also probe with ICMP echo requests.")
+@click.option("--changes", is_flag=True, help="Show the differences from the last comparable run.")
 @click.pass_obj
 def probe(
     where: LabChoice,
@@ -65,11 +65,11 @@ def probe(
     icmp: bool,
     changes: bool,
 ) -> None:
-    """Find out who reaches whom, with real packets: every pod tries every pod, over every port and address family.
+    """Probe with real packets which pods reach each other, over every port and address family.
 
-    Real TCP, UDP and SCTP servers run in all pods; where the kernel has no SCTP, its packets are made by hand. A try
-    without an answer is repeated before it counts. Rows of the table are sources, columns destinations: allowed,
-    denied, or closed, which is allowed to a port that nobody listens on. Endpoints are also node:NAME and
+    Real TCP, UDP and SCTP servers run in all pods; without SCTP in the kernel its packets are built in user space. A
+    probe without an answer is repeated before it counts as denied. Rows of the table are sources, columns destinations.
+    Results are allowed, denied, and closed: allowed to a port without a server. Endpoints can also be node:NAME and
     external:NAME.
 
     \b
@@ -123,9 +123,9 @@ def _draw(matrix: Matrix, before: ProbeRun | None, changes: bool) -> None:
 
 
 def _compared(matrix: Matrix, before: ProbeRun | None, number: int) -> str:
-    """What the probe was compared with, and how much is different."""
+    """A line that says which run this one is compared with, and the number of differences."""
     if before is None:
-        return "there is no earlier probe of these endpoints, ports and families to compare with"
+        return "no earlier probe of these endpoints, ports and families to compare with"
     when = (
         f"{datetime.fromtimestamp(before.at).astimezone():%H:%M:%S}, {seconds(max(0.0, time.time() - before.at))} ago"
     )

@@ -1,4 +1,4 @@
-"""`headgate lab scenario`: go through a ready-made scenario in a lab of its own and see whether it holds."""
+"""`headgate lab scenario`: runs scenarios, each in a lab of its own, and checks their expectations."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from controller.cli.output import OutputPage, Row
 if TYPE_CHECKING:
     from topology.scenarios.model import Scenario
 
-MAX_FAILURES_SHOWN = 20  # wrong probes of a step that are printed
+MAX_FAILURES_SHOWN = 20  # of one step; the others are not printed
 
 
-@click.command(short_help="Go through a ready-made scenario.")
+@click.command(short_help="Run a ready-made scenario.")
 @click.argument("names", nargs=-1, metavar="[SCENARIO]...")
 @click.option(
     "--datapath",
     type=click.Choice(["auto", "userspace", "kernel"]),
     default="auto",
     show_default=True,
-    help="Which of Open vSwitch's datapaths; auto takes the kernel's where there is one.",
+    help="The datapath of Open vSwitch; auto is the kernel's if the kernel has the openvswitch module.",
 )
-@click.option("--all", "everything", is_flag=True, help="Go through all of them.")
+@click.option("--all", "everything", is_flag=True, help="Run all scenarios.")
 @click.pass_context
 def scenario(ctx: click.Context, names: tuple[str, ...], datapath: Any, everything: bool) -> None:
-    """Go through ready-made scenarios: the tenant example, the network-policy recipes, a three-tier application.
+    """Run ready-made scenarios: the tenant example, the network-policy recipes, a three-tier application.
 
-    Without a name it lists them. Each gets a lab of its own, named after it, which is taken down again. After every
-    step everybody tries to reach everybody, and the result is compared with what the scenario says. The exit code is 1
-    when something comes out otherwise.
+    Without a name it lists them. Each scenario runs in a lab of its own, named after it, which is removed afterwards.
+    After each step all endpoints probe each other, and the results are compared with those that the scenario expects.
+    The exit code is 1 if any differs.
 
     \b
     Examples:
@@ -52,14 +52,14 @@ def scenario(ctx: click.Context, names: tuple[str, ...], datapath: Any, everythi
             rows: list[Row] = [(one.name, one.title, f"{len(one.steps)}") for one in map(model.load_scenario, there)]
             OutputPage().table("Scenarios", ("name", "title", "steps"), rows, right="steps")
             return
-        failed = [one.name for one in chosen if not _go_through(one, where, datapath)]
-    click.echo(f"{len(chosen) - len(failed)} of {len(chosen)} scenarios hold")
+        failed = [one.name for one in chosen if not _run_scenario(one, where, datapath)]
+    click.echo(f"{len(chosen) - len(failed)} of {len(chosen)} scenarios came out as expected")
     if failed:
         ctx.exit(EXIT_FAILED)
 
 
-def _go_through(found: Scenario, where: LabChoice, datapath: Any) -> bool:
-    """Run one scenario; returns whether all of its steps came out as they should."""
+def _run_scenario(found: Scenario, where: LabChoice, datapath: Any) -> bool:
+    """Run one scenario; returns whether all steps came out as expected."""
     from rich.console import Console
 
     from topology.lab.lab import Lab

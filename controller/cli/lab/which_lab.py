@@ -1,8 +1,8 @@
-"""Which lab a command of `headgate lab` means, how a lab's errors become a command's, and names for the shell."""
+"""The lab that a subcommand of `headgate lab` uses, the conversion of a lab's errors, and shell completion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,32 +17,37 @@ if TYPE_CHECKING:
     from topology.lab.lab import Lab
 
 
+CommandFunction = Callable[..., None]
+
+
 @dataclass(frozen=True)
 class LabChoice:
-    """Which lab is meant: its name, if the user gave one, and the folder that labs live in."""
+    """The lab to use: its name, None if not given, and the folder of all labs."""
 
     name: str | None
     base: Path
 
     def load(self) -> Lab:
-        """The lab that is up: the named one, else the only one there is. Raises LabError or Failure."""
+        """The running lab: the named one, or the only one. Raises LabError or CommandFailure."""
         from topology.lab.lab import Lab
 
         return Lab.load(self.chosen(), self.base)
 
     def chosen(self) -> str:
-        """The lab's name: the one given, else of the only one there is, else demo. Raises Failure for several."""
+        """The given name, or that of the only lab, or `demo`. Raises CommandFailure if there are several."""
         from topology.lab.state import lab_names
 
         there = lab_names(self.base)
         if self.name is None and len(there) > 1:
-            raise CommandFailure(f"which lab? There are {', '.join(there)}: headgate lab --name NAME ...")
+            raise CommandFailure(
+                f"there are several labs: {', '.join(there)}; choose one: headgate lab --name NAME ..."
+            )
         return self.name or (there[0] if there else "demo")
 
 
 @contextmanager
 def lab_errors_as_failures() -> Iterator[None]:
-    """Turn a lab's error into a command's."""
+    """Raise CommandFailure for a LabError or a missing permission in the block."""
     from topology.errors import LabError
 
     try:
@@ -55,17 +60,17 @@ def lab_errors_as_failures() -> Iterator[None]:
 
 
 def complete_endpoint(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The names of the lab's pods, nodes and machines outside that begin so. Nothing where there is no lab."""
+    """Names of the lab's pods, nodes and externals that begin with `incomplete`; none without a lab."""
     parent = ctx.parent.params if ctx.parent else {}
     try:
         lab = LabChoice(parent.get("name"), Path(parent.get("run_dir") or LAB_FOLDER).absolute()).load()
-    except Exception:  # noqa: BLE001  # a shell that completes shows no errors
+    except Exception:  # noqa: BLE001  # completion shows no errors
         return []
     return [name for name in lab.endpoints if name.startswith(incomplete)]
 
 
 def complete_lab(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The names of the labs that begin so."""
+    """The names of labs that begin with `incomplete`."""
     from topology.lab.state import lab_names
 
     return [name for name in lab_names(Path(ctx.params.get("run_dir") or LAB_FOLDER)) if name.startswith(incomplete)]

@@ -161,7 +161,7 @@ def test_one_watch_says_late_what_it_missed(scene: Scene, monkeypatch: pytest.Mo
     scene.reader.until(slow.reached.is_set)
     time.sleep(2)
     assert scene.comes not in scene.reader.cluster.pods
-    assert "came before" in scene.reader.source.state().reason
+    assert "all earlier changes" in scene.reader.source.state().reason
     slow.go_on.set()
     scene.reachable_again()
     scene.recovered()
