@@ -36,12 +36,16 @@ def threads_stay_threads() -> Iterator[None]:
         pytest.fail("eventlet patched the tests' own process: what installs a hub belongs in a process of its own")
 
 
+# Shared fixtures, and the marker of every test that takes one.
+MARKERS = {"api": "api", "ovs": "switch", "module_ovs": "switch"}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that takes the fixture `api`."""
+    """Give tests the markers of the fixtures that they take."""
     for item in items:
-        if "api" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.api)
+        for fixture in MARKERS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKERS[fixture])
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def flat(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
+@pytest.mark.process
 def test_help_lists_the_commands_without_loading_any() -> None:
     script = "import sys; from controller.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -101,6 +102,7 @@ def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], hint: str, cap
     assert hint in said.err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
@@ -256,6 +258,7 @@ def test_another_server_is_not_taken_for_ours(capsys: Captured) -> None:
     server.stop()
 
 
+@pytest.mark.process
 def test_an_interrupted_wait_ends_cleanly(views: FakeViews, url: str) -> None:
     views.missing = ("much",)
     # A shell's background jobs ignore SIGINT, and so would this process where pytest is one.
@@ -278,6 +281,7 @@ def test_an_interrupted_wait_ends_cleanly(views: FakeViews, url: str) -> None:
     assert (waiter.returncode, out, err.strip()) == (130, "", "headgate: interrupted")
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_away_is_no_traceback(url: str) -> None:
     command = f"{sys.executable} -m controller --server {url} status | true"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -308,6 +312,7 @@ sys.exit(main(["warn"]))
 """
 
 
+@pytest.mark.process
 def test_what_libraries_will_change_is_not_told_to_users() -> None:
     def said(*options: str) -> str:
         command = [sys.executable, *options, "-c", WARNING]

@@ -17,6 +17,9 @@ from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet, transport
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
+pytestmark = pytest.mark.switch
+
+
 SERVER, CLIENT = Key("one", "server"), Key("one", "client")
 HERE, THERE = Net(4, 0x0A000001, 32), Net(4, 0x0A000002, 32)
 MACS = {SERVER: 0x020000000001, CLIENT: 0x020000000002}

@@ -29,6 +29,9 @@ from tests.helpers.controller.fake_switch import (
 )
 from tests.helpers.controller.openflow_app import AppProcess, controller
 
+pytestmark = pytest.mark.process
+
+
 HONEST, THIEF, OTHER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 DPID = 0x1002
 

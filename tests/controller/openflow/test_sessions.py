@@ -28,6 +28,9 @@ from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controller.openflow_app import AppProcess, controller
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
 
+pytestmark = [pytest.mark.switch, pytest.mark.process]
+
+
 DPID = 0xABCDEF
 HELLO = struct.pack("!BBHI", 5, 0, 8, 1)
 

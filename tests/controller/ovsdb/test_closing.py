@@ -6,8 +6,12 @@ import os
 import socket
 import threading
 
+import pytest
+
 from controller.ovsdb.service import Ovsdb
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
+
+pytestmark = pytest.mark.switch
 
 
 def threads() -> list[str]:

@@ -24,6 +24,9 @@ from controller.peers.memory_budget import MemoryBudget
 from tests.helpers.controller.fake_switch import ended
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
+pytestmark = pytest.mark.switch
+
+
 SMALL = OvsdbLimits(message_bytes=1 << 20, message_values=20_000, message_seconds=2.0, sync=4.0, unsent_bytes=1 << 16)
 ENDLESS = {
     "string": (b'{"a":"', b"a" * 65536, "more than 1,048,576 bytes"),

@@ -16,6 +16,9 @@ import pytest
 from controller.ovsdb.service import Ovsdb
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
+pytestmark = pytest.mark.switch
+
+
 ODD = (
     "",
     " ",

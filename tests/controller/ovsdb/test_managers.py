@@ -13,6 +13,8 @@ from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import BridgeGone
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
+pytestmark = pytest.mark.switch
+
 
 def manager(ovsdb: Ovsdb, host: str = "127.0.0.1") -> str:
     address = ovsdb.listen_address

@@ -7,6 +7,8 @@ import pytest
 from controller.reconcile.events import BridgeGone, OvsdbState
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
 
+pytestmark = pytest.mark.switch
+
 
 @pytest.mark.parametrize("way", ["unix", "tcp", "localhost"])
 def test_bridge_is_told_before_synced(node: Node, core: EventCollector, way: str) -> None:

@@ -13,6 +13,9 @@ from controller.reconcile.events import MarksWritten
 from controller.status import away_reasons
 from tests.helpers.ovs.node import EventCollector, Node, free_port, ovsdb_service, until
 
+pytestmark = pytest.mark.switch
+
+
 TABLES = {0: "classify", 10: "neighbor", 90: "deny"}
 LISTEN = ("127.0.0.1", 6653)
 OURS = "tcp:127.0.0.1:6653"

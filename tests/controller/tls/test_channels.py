@@ -22,6 +22,9 @@ from tests.helpers.controller.headgate_process import (
 )
 from tests.helpers.ovs.node import until
 
+pytestmark = pytest.mark.switch
+
+
 ADDED = "switch connected"
 
 

@@ -17,6 +17,9 @@ from tests.helpers.datapath.real_node_switch import RealNodeSwitch
 from tests.helpers.datapath.two_nodes import NODES, TwoNodes, place_pods
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
+pytestmark = pytest.mark.switch
+
+
 WORLDS = 5
 PROBES = 60
 

@@ -46,6 +46,9 @@ from tests.helpers.datapath.two_nodes import NODES, place_pods, settled, view
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 from tests.helpers.ovs.openflow_client import Client, client
 
+pytestmark = pytest.mark.switch
+
+
 COOKIE = cookies.cookie(cookies.CookieKind.PIPELINE)
 METER = meter_number(Limit.FRAGMENTS, 5)
 ICMPV6 = exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6)

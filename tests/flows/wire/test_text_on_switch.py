@@ -19,6 +19,9 @@ from flows.render.reference import render
 from flows.wire.text import format_flow
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
+pytestmark = pytest.mark.switch
+
+
 __all__ = ["module_ovs"]
 
 LIMITS = tuple(Limit)

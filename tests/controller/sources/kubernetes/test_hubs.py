@@ -11,6 +11,9 @@ import pytest
 from tests.helpers.api_server.assets import skipped
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.process
+
+
 HERE = Path(__file__).parent
 TESTS = (
     "test_reading.py",

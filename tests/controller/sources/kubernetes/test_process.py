@@ -19,6 +19,9 @@ import pytest
 from tests.helpers.api_server.server import ApiServer, free_ports
 from tests.helpers.controller.tcp_proxy import Proxy
 
+pytestmark = pytest.mark.process
+
+
 PATIENCE = 60.0
 Start = Callable[..., tuple[subprocess.Popen[bytes], str]]
 
