@@ -34,7 +34,6 @@ from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_
 from flows.render.flow_set import FlowSet
 from flows.wire.values import Body, FlowKey
 
-EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 IsolationOf = Callable[[Key], frozenset[Direction]]
 
 # Numbers of pieces; a port's piece has its ofport. Where two pieces have the same flow, the smaller number wins.
@@ -44,7 +43,9 @@ _FLOOD = MAX_OFPORT + 1
 _FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
 
 # One object for each of the four sets, since very many ports refer to them.
-_SHARED_ISOLATION = {one: one for one in map(frozenset, ((), (EGRESS,), (INGRESS,), (EGRESS, INGRESS)))}
+_SHARED_ISOLATION = {
+    one: one for one in map(frozenset, ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction)))
+}
 
 
 class RenderedPort(NamedTuple):

@@ -296,7 +296,7 @@ def test_what_keeps_raising_concerns_nobody_else(
                 play.check(_spared(play, fault), *others)
     for step in after:
         play.step(*step)
-    # Whatever was kept out changes once more, so that it is tried again; failed bridges and switches are by themselves.
+    # What was rejected changes once more, so that it is tried again; failed bridges and switches are by themselves.
     play.step("policy", "bad", "-")
     play.step("policy", "bad", "b")
     play.step("remove", BAD_POD, "")
@@ -335,7 +335,7 @@ def test_what_raises_once_is_made_good(fault: Fault, steps: list[Any], times: in
             play.start()
         for step in steps[skipped:]:
             play.step(*step)
-        # What was kept out is tried again when it changes.
+        # What was rejected is tried again when it changes.
         for role in "bab":
             play.step("remove", BAD_POD, "")
             for name in sorted(BRIDGES):
