@@ -1,1 +1,1 @@
-"""Headgate's declaration of its own: tables, registers, conntrack zones, cookies, priorities."""
+"""The declaration of the pipeline: tables, registers, conntrack zones, cookies, priorities."""
