@@ -23,8 +23,8 @@ from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
 from flows.bridge.node_names import SET_HOSTNAME_COMMAND
 from flows.bridge.state import BridgeState
 
-# A claim may be true although the session has another address: there may be an address translation between. So long a
-# doubted claim waits for another OVSDB that can prove the same claim.
+# A doubted claim may be true, where an address translation is between. It waits so long, in seconds, for another OVSDB
+# that can prove the same claim.
 PROOF_WAIT_SECONDS = 10.0
 
 
@@ -144,12 +144,12 @@ class Owners:
                 del self._dpids[dpid]
                 self._named.pop(dpid, None)
         for node in nodes & self._nodes.keys():
-            rivals = self._nodes[node]
-            self._note_first(node, rivals)
-            self._decide(rivals, partial(self._proof_of_node, node=node), str)
-            for ovsdb in rivals.claims:
+            of_node = self._nodes[node]
+            self._note_first(node, of_node)
+            self._decide(of_node, partial(self._proof_of_node, node=node), str)
+            for ovsdb in of_node.claims:
                 concerned |= self._bridges_on[ovsdb, node]
-            if not rivals.claims:
+            if not of_node.claims:
                 del self._nodes[node]
         return {name for name in concerned if self._update_refusal(name)}
 
@@ -205,18 +205,18 @@ class Owners:
         owner = self._nodes[node].owner
         if isinstance(owner, str) and owner != ovsdb and owner in self._away and not peer.names:
             same = bool(peer.host) and peer.host == self._peers.get(owner, NO_PEER).host
-            return ClaimProof.PROVEN if same else ClaimProof.UNKNOWN  # a machine that was installed again
+            return ClaimProof.PROVEN if same else ClaimProof.UNKNOWN  # PROVEN: a machine that was installed again
         return ClaimProof.DOUBTED if peer.names else ClaimProof.UNKNOWN
 
     def _has_other_name(self, ovsdb: str, node: str) -> bool:
         """Whether the OVSDB's host name only stands for the node, and is not its exact name."""
         return all(self._bridges[name].claimed_node != node for name in self._bridges_on[ovsdb, node])
 
-    def _note_first(self, node: str, rivals: ClaimContest[str]) -> None:
+    def _note_first(self, node: str, contest: ClaimContest[str]) -> None:
         """Note the first two connected OVSDBs that claim a node; those with its exact name come first."""
-        there = [ovsdb for ovsdb in rivals.claims if ovsdb not in self._away]
-        like = {ovsdb: self._has_other_name(ovsdb, node) for ovsdb in there}
-        rivals.first = tuple(sorted(there, key=lambda ovsdb: like[ovsdb])[:2])
+        connected = [ovsdb for ovsdb in contest.claims if ovsdb not in self._away]
+        other_name = {ovsdb: self._has_other_name(ovsdb, node) for ovsdb in connected}
+        contest.first = tuple(sorted(connected, key=lambda ovsdb: other_name[ovsdb])[:2])
 
     def _rival(self, ovsdb: str, node: str) -> str:
         """Another OVSDB that claims the node. It beats an OVSDB whose host name only stands for the node: where one has
@@ -225,14 +225,14 @@ class Owners:
 
     def _update_refusal(self, name: BridgeName) -> bool:
         """Note why a bridge is not served. Returns whether it is served now and was not, or the reverse."""
-        before, reason = self._refusals.get(name, ""), self._why_not(self._bridges[name])
+        before, reason = self._refusals.get(name, ""), self._reason_for_refusal(self._bridges[name])
         if reason:
             self._refusals[name] = reason
         else:
             self._refusals.pop(name, None)
         return bool(before) != bool(reason)
 
-    def _why_not(self, bridge: BridgeState) -> str:
+    def _reason_for_refusal(self, bridge: BridgeState) -> str:
         name = (bridge.ovsdb, bridge.name)
         contest = self._dpids.get(bridge.dpid)
         if contest is not None and contest.owner != name:
@@ -240,18 +240,18 @@ class Owners:
             if isinstance(contest.owner, tuple):
                 return f"{which} is used by bridge {contest.owner[1]} at {contest.owner[0]} too; not served"
             peer = self._session(bridge.dpid)
-            return f"{which} has its OpenFlow connection from {peer}, which is not this OVSDB's peer; not served"
-        rivals = self._nodes.get(bridge.node)
-        if rivals is not None and rivals.owner != bridge.ovsdb:
+            return f"the OpenFlow connection of {which} comes from {peer}, this OVSDB's does not; not served"
+        of_node = self._nodes.get(bridge.node)
+        if of_node is not None and of_node.owner != bridge.ovsdb:
             rival = self._rival(bridge.ovsdb, bridge.node) if bridge.claimed_node != bridge.node else ""
-            if rival and rivals.owner is None:
+            if rival and of_node.owner is None:
                 return (
                     f"its host name {bridge.claimed_node} and that of {rival} both may stand for node {bridge.node}; "
                     f"not served until one of them has its node's name: {SET_HOSTNAME_COMMAND}"
                 )
-            if rivals.owner is not None:
-                return f"node {bridge.node} has its switch at {rivals.owner}, which this one claims too; not served"
-            return f"its certificate is another node's than {bridge.node}; not served"
+            if of_node.owner is not None:
+                return f"node {bridge.node} has its switch at {of_node.owner}, which this one claims too; not served"
+            return f"its certificate names another node than {bridge.node}; not served"
         return ""
 
     def is_replaced(self, ovsdb: str) -> bool:
@@ -264,10 +264,12 @@ class Owners:
 
     def _is_taken(self, name: BridgeName) -> bool:
         bridge = self._bridges[name]
-        contest, rivals = self._dpids.get(bridge.dpid), self._nodes.get(bridge.node)
-        of_dpid = contest.owner[0] if contest is not None and isinstance(contest.owner, tuple) else name[0]
-        of_node = rivals.owner if rivals is not None and isinstance(rivals.owner, str) else name[0]
-        return any(owner != name[0] and owner not in self._away for owner in (of_dpid, of_node))
+        of_dpid, of_node = self._dpids.get(bridge.dpid), self._nodes.get(bridge.node)
+        owners = (
+            of_dpid.owner[0] if of_dpid is not None and isinstance(of_dpid.owner, tuple) else name[0],
+            of_node.owner if of_node is not None and isinstance(of_node.owner, str) else name[0],
+        )
+        return any(owner != name[0] and owner not in self._away for owner in owners)
 
     def refusal(self, name: BridgeName) -> str:
         """Why a bridge is not served, empty for one that is."""

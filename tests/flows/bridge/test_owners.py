@@ -108,7 +108,7 @@ def test_a_claim_doubted_by_its_address_is_served_after_a_while() -> None:
     connect(driver, 0x1001, ConnectionPeer("192.0.2.1"))  # an address translation
     tell(driver, TRUE, HONEST)
     assert not driver.switches[0x1001].bundles
-    assert "not this OVSDB's peer" in switch_views(driver.core, 0.0)[0].error
+    assert "this OVSDB's does not" in switch_views(driver.core, 0.0)[0].error
     driver.now += PROOF_WAIT_SECONDS
     driver.send(Tick())
     assert driver.core.switches[0x1001].realized
