@@ -66,22 +66,15 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -
         actions.append(Load(SOURCE_EGRESS, 1))
     if Direction.INGRESS in isolated:
         actions.append(Load(SOURCE_INGRESS, 1))
+    table, onward = tables.CLASSIFY, tables.CONNTRACK
     for net in pod.addresses:
         source = address_terms("source", net)
-        flows.add(
-            tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, [*_from(pod), *source], actions, tables.CONNTRACK, sent
-        )
-        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, source, owner=owner)
+        own = [*_from(pod), *source]
+        flows.add(table, priorities.CLASSIFY_OWN_ADDRESS, own, actions, onward, sent)
+        flows.add(table, priorities.CLASSIFY_SPOOFED, source, owner=owner)
         if Limit.FRAGMENTS in pod.limits:
             metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
-            flows.add(
-                tables.CLASSIFY,
-                priorities.CLASSIFY_OWN_FRAGMENT,
-                [*_from(pod), *source, IS_FRAGMENT],
-                metered,
-                tables.CONNTRACK,
-                sent,
-            )
+            flows.add(table, priorities.CLASSIFY_OWN_FRAGMENT, [*own, IS_FRAGMENT], metered, onward, sent)
 
 
 def _limit(flows: FlowSet, pod: PodBinding, owner: int) -> None:
@@ -93,13 +86,8 @@ def _limit(flows: FlowSet, pod: PodBinding, owner: int) -> None:
         flows.add(tables.LIMIT, priorities.LIMIT_OF_POD, unrecorded, through, tables.COMMIT, owner)
     if Limit.ASSOCIATIONS in pod.limits:
         for family, version in ((IS_IPV4, 4), (IS_IPV6, 6)):
-            flows.add(
-                tables.COMMIT,
-                priorities.COMMIT_SCTP_OF_POD,
-                [family, IS_SCTP, here],
-                sctp_opening(version, pod.ofport),
-                owner=owner,
-            )
+            sctp, opening = [family, IS_SCTP, here], sctp_opening(version, pod.ofport)
+            flows.add(tables.COMMIT, priorities.COMMIT_SCTP_OF_POD, sctp, opening, owner=owner)
 
 
 def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], owner: int) -> None:
@@ -109,29 +97,19 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], ow
         actions.append(Load(DESTINATION_EGRESS, 1))
     if Direction.INGRESS in isolated:
         actions.append(Load(DESTINATION_INGRESS, 1))
+    table, onward = tables.DESTINATION, tables.STATE
+    mac = [] if pod.mac is None else [exactly(oxm.ETH_DST, pod.mac)]
     for net in pod.addresses:
         target = address_terms("destination", net)
-        if pod.mac is None:
-            flows.add(tables.DESTINATION, priorities.DESTINATION_HERE, target, actions, tables.STATE, owner)
-            continue
-        flows.add(
-            tables.DESTINATION,
-            priorities.DESTINATION_HERE,
-            [exactly(oxm.ETH_DST, pod.mac), *target],
-            actions,
-            tables.STATE,
-            owner,
-        )
-        flows.add(tables.DESTINATION, priorities.DESTINATION_OTHER_MAC, target, owner=owner)
+        flows.add(table, priorities.DESTINATION_HERE, [*mac, *target], actions, onward, owner)
+        if mac:
+            flows.add(table, priorities.DESTINATION_OTHER_MAC, target, owner=owner)
     # OVS sends a packet back to its own port only as IN_PORT: so a pod reaches itself.
-    back = [action for action in actions if action != Load(OUTPUT_OFPORT, pod.ofport)] + [
-        Load(OUTPUT_OFPORT, IN_PORT_16)
-    ]
+    out, in_port = Load(OUTPUT_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, IN_PORT_16)
+    back = [*(action for action in actions if action != out), in_port]
     for net in pod.addresses:
-        terms = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net)]
-        if pod.mac is not None:
-            terms.append(exactly(oxm.ETH_DST, pod.mac))
-        flows.add(tables.DESTINATION, priorities.DESTINATION_ITSELF, terms, back, tables.STATE, owner)
+        terms = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net), *mac]
+        flows.add(table, priorities.DESTINATION_ITSELF, terms, back, onward, owner)
     itself = [in_range(INITIATOR_OFPORT, pod.ofport), in_range(RESPONDER_OFPORT, pod.ofport)]
     flows.add(tables.EGRESS, priorities.RULES_ITSELF, itself, goto=tables.LIMIT, owner=owner)
 
@@ -142,49 +120,30 @@ def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
         (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS),
         (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS),
     ):
-        flows.add(
-            table,
-            priorities.DEFAULT_OF_POD,
-            [in_range(subject, pod.ofport)],
-            goto=tables.DENY,
-            owner=cookie(kind, pod.ofport),
-        )
+        denied, counter = [in_range(subject, pod.ofport)], cookie(kind, pod.ofport)
+        flows.add(table, priorities.DEFAULT_OF_POD, denied, goto=tables.DENY, owner=counter)
 
 
 def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
     """Drop and count what conntrack calls invalid from this pod; broken packets are counted apart."""
-    here = in_range(SOURCE_OFPORT, pod.ofport)
-    flows.add(tables.INVALID, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
-    flows.add(
-        tables.INVALID,
-        priorities.INVALID_BROKEN,
-        [here, in_range(BROKEN, 1)],
-        owner=cookie(CookieKind.BROKEN, pod.ofport),
-    )
+    here, broken = in_range(SOURCE_OFPORT, pod.ofport), in_range(BROKEN, 1)
+    table, counter = tables.INVALID, cookie(CookieKind.BROKEN, pod.ofport)
+    flows.add(table, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
+    flows.add(table, priorities.INVALID_BROKEN, [here, broken], owner=counter)
 
 
 def _deliver_neighbors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
-    here, there = exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
-    asked = [net for net in pod.addresses if net.version == 4] + discovery_addresses(pod)
-    for net in asked:
+    table, here, there = tables.NEIGHBOR, exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
+    ipv4 = [net for net in pod.addresses if net.version == 4]
+    for net in (*ipv4, *discovery_addresses(pod)):
+        question = address_question(net)
         # A pod that asks for its own address announces it, or looks for duplicates: flooded.
-        flows.add(
-            tables.NEIGHBOR,
-            priorities.NEIGHBOR_ABOUT_ITSELF,
-            [here, *address_question(net)],
-            goto=tables.FLOOD,
-            owner=owner,
-        )
-        flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_ASKED, address_question(net), there, owner=owner)
+        flows.add(table, priorities.NEIGHBOR_ABOUT_ITSELF, [here, *question], goto=tables.FLOOD, owner=owner)
+        flows.add(table, priorities.NEIGHBOR_ASKED, question, there, owner=owner)
     if pod.mac is not None:
-        flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_MAC, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
+        flows.add(table, priorities.NEIGHBOR_MAC, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
         return
     for net in pod.addresses:
         if net.version == 6:
-            flows.add(
-                tables.NEIGHBOR,
-                priorities.NEIGHBOR_IPV6,
-                [IS_IPV6, exactly(oxm.IPV6_DST, net.value)],
-                there,
-                owner=owner,
-            )
+            target = [IS_IPV6, exactly(oxm.IPV6_DST, net.value)]
+            flows.add(table, priorities.NEIGHBOR_IPV6, target, there, owner=owner)
