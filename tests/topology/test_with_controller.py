@@ -77,7 +77,7 @@ def test_the_controller_may_go_and_come_back(lab: Lab) -> None:
         lab.product.stop(signal.SIGKILL)
         keeps_flowing(traffic)
         assert not describe_lab(lab)["controller"]
-        with pytest.raises(LabError, match="not everything is in force"):
+        with pytest.raises(LabError, match="not everything is realized"):
             lab.wait(0.5)
         assert lab.up()
         assert describe_lab(lab)["controller"]

@@ -1,1 +1,1 @@
-"""A lab on this machine: its nodes, pods, objects and the product in it."""
+"""A lab on this machine: its nodes, pods and objects, and its controller."""

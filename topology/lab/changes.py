@@ -1,7 +1,8 @@
-"""What manifests would change in a lab that is up, found out as a whole before anything is changed.
+"""Plans what manifests change in a running lab, completely before anything is changed.
 
-Does for a lab what `kubectl apply` and `kubectl delete` do for a cluster, in their words. A pod that is not there yet
-is really made, and one that is deleted really goes; what a running pod or a lab cannot change is refused.
+Does for a lab what `kubectl apply` and `kubectl delete` do for a cluster, with their words (created, configured,
+unchanged, deleted). A new pod gets its network, a deleted pod loses it. Fields that cannot be changed in a running pod
+or lab are rejected. See `manifests` for how objects are stored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Work = Callable[[Lab], object]
 
 @dataclass(frozen=True)
 class GivenManifest:
-    """An object as its user gave it. `place` says where a field of it stands: `policy.yaml:12`."""
+    """An object of a manifest. `place` gives file and line of one of its fields: `policy.yaml:12`."""
 
     item: Manifest
     place: Callable[[str], str]
@@ -33,7 +34,7 @@ class GivenManifest:
 
 @dataclass(frozen=True)
 class LabChange:
-    """One object: what it is called, what becomes of it, and how."""
+    """The change of one object: its name, the verb (created, deleted, ...), and the function that does it."""
 
     name: str
     verb: str
@@ -44,15 +45,15 @@ class LabChange:
 
 
 class ManifestError(LabError):
-    """Manifests that a lab cannot take; `faults` has one line each, with the place."""
+    """Manifests that a lab cannot apply; `problems` has one line for each, with the place."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.problems = tuple(faults)
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 def carry_out(lab: Lab, steps: Iterable[LabChange]) -> None:
-    """Do what was found out."""
+    """Do the planned changes, in order."""
     for step in steps:
         step.work(lab)
 
@@ -71,7 +72,7 @@ def to_apply(lab: Lab, given: Sequence[GivenManifest]) -> list[LabChange]:
 
 
 class _Apply:
-    """The steps and faults found so far."""
+    """The changes and problems found so far."""
 
     def __init__(self, lab: Lab, given: Sequence[GivenManifest]) -> None:
         self._lab = lab
@@ -85,30 +86,30 @@ class _Apply:
         self._namespaces = {item["metadata"]["name"]: item for item in (*known, *coming)}
 
     def take(self, one: GivenManifest) -> None:
-        """Find out about one object."""
+        """Plan the change of one object, or add its problem."""
         item = one.item
         namespace = item["metadata"].get("namespace")
         if item["kind"] not in CLUSTER_SCOPED and namespace not in self._namespaces:
-            self._fault(one, "metadata.namespace", _unknown("namespace", namespace, self._namespaces))
+            self._add_problem(one, "metadata.namespace", _unknown("namespace", namespace, self._namespaces))
         elif item["kind"] == "Node" and f"node:{item['metadata']['name']}" not in self._lab.endpoints:
             nodes = [node.name for node in self._lab.topology.nodes]
             reason = _unknown("node", item["metadata"]["name"], nodes)
-            self._fault(one, "metadata.name", f"{reason}; a lab that is up takes no new ones")
+            self._add_problem(one, "metadata.name", f"{reason}; a lab that is up takes no new ones")
         elif item["kind"] == "Pod" and _key(item) not in self._pods:
             self._take_new_pod(one)
         else:
             self._put(one)
 
     def _put(self, one: GivenManifest) -> None:
-        """An object that stands in the folder alone, or that is there already."""
+        """Plan an object without a network of its own, or one that exists already."""
         before = self._seen.get(object_name(one.item)) or self._lab.manifests.get(one.item)
         after = self._lab.manifests.merged(one.item)
         fixed = _FIXED.get(one.item["kind"], ()) if before is not None else ()
         reasons = {path: reason for path in fixed if (reason := _fixed(path, before or {}, after))}
         for path, reason in reasons.items():
-            self._fault(one, path, reason)
+            self._add_problem(one, path, reason)
         if reasons:
-            return  # what is refused is nothing that a later object could agree with
+            return  # a rejected object must not count as the current one for later objects
         self._seen[object_name(one.item)] = after
         self.steps.append(LabChange(object_name(one.item), verb(before, after), _put(one.item)))
 
@@ -116,10 +117,10 @@ class _Apply:
         try:
             pod = self._pod(one.item)
             self._lab.grown([*self._new, pod], self._models())
-        except _RefusedError as error:
-            self._fault(one, error.path, str(error))
+        except _RejectedError as error:
+            self._add_problem(one, error.path, str(error))
         except TopologyError as error:
-            self._fault(one, "", str(error).removeprefix(f"{self._lab.topology.name}: "))
+            self._add_problem(one, "", str(error).removeprefix(f"{self._lab.topology.name}: "))
         else:
             self._new.append(pod)
             self._pods[pod.key] = pod
@@ -128,14 +129,14 @@ class _Apply:
             self.steps.append(LabChange(object_name(one.item), "created", _make(pod, models, one.item)))
 
     def _pod(self, item: Manifest) -> LabPod:
-        """The pod that a manifest asks for. Raises _RefusedError with the field that a lab cannot do."""
+        """The pod of a manifest. Raises _RejectedError with a field that a lab does not support."""
         spec = item.get("spec") or {}
         if spec.get("hostNetwork"):
-            raise _RefusedError("spec.hostNetwork", "a lab has no pods on their node's network")
+            raise _RejectedError("spec.hostNetwork", "a lab does not support pods on their node's network")
         nodes = [node.name for node in self._lab.topology.nodes]
         node = spec.get("nodeName") or self._emptiest(nodes)
         if node not in nodes:
-            raise _RefusedError("spec.nodeName", _unknown("node", node, nodes))
+            raise _RejectedError("spec.nodeName", _unknown("node", node, nodes))
         addresses = [entry["ip"] for entry in (item.get("status") or {}).get("podIPs") or []]
         ports = [
             {"port": port.get("containerPort"), "protocol": port.get("protocol") or "TCP", "name": port.get("name")}
@@ -155,10 +156,10 @@ class _Apply:
                 }
             )
         except ValidationError as error:
-            raise _RefusedError("", "; ".join(validation_problems(error))) from error
+            raise _RejectedError("", "; ".join(validation_problems(error))) from error
 
     def _emptiest(self, nodes: Sequence[str]) -> str:
-        """Where a pod goes that names no node, as a scheduler would have it."""
+        """The node with the fewest pods, for a pod without a node."""
         there = [pod.node for pod in self._pods.values()]
         return min(nodes, key=there.count)
 
@@ -168,19 +169,19 @@ class _Apply:
             for name, item in self._namespaces.items()
         ]
 
-    def _fault(self, one: GivenManifest, path: str, reason: str) -> None:
+    def _add_problem(self, one: GivenManifest, path: str, reason: str) -> None:
         self.problems.append(f"{one.place(path)}: {object_name(one.item)}: {f'{path}: ' if path else ''}{reason}")
 
 
-class _RefusedError(Exception):
-    """A manifest asks for what a lab cannot do; `path` is the field."""
+class _RejectedError(Exception):
+    """A manifest has a value that a lab does not support; `path` is the field."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(reason)
         self.path = path
 
 
-# What a manifest cannot change of what is there. Kubernetes refuses the same of a running pod.
+# Fields that a manifest cannot change in an existing object. Kubernetes rejects most of these for a running pod, too.
 _FIXED: Mapping[str, tuple[str, ...]] = {
     "Pod": ("metadata.uid", "spec.nodeName", "spec.hostNetwork", "spec.containers", "status.podIPs"),
     "Node": ("status.addresses",),
@@ -188,14 +189,14 @@ _FIXED: Mapping[str, tuple[str, ...]] = {
 
 
 def _fixed(path: str, before: Manifest, after: Manifest) -> str:
-    """Why the field cannot become what it would, empty where it stays as it is."""
-    there, wanted = (_compared(path, _at(item, path)) for item in (before, after))
-    if there == wanted or wanted is None:
+    """Why the field cannot change as it would, "" if it does not change."""
+    before_value, after_value = (_compared(path, _at(item, path)) for item in (before, after))
+    if before_value == after_value or after_value is None:
         return ""
     if path.startswith("spec.containers"):
-        return "the ports of a running pod cannot be changed; delete the pod and apply it anew"
-    again = "" if before["kind"] == "Node" else "; delete the pod and apply it anew"
-    return f"cannot be changed from {_shown(there)} to {_shown(wanted)} while it is up{again}"
+        return "the ports of a running pod cannot be changed; delete the pod and apply it again"
+    again = "" if before["kind"] == "Node" else "; delete the pod and apply it again"
+    return f"cannot be changed from {_shown(before_value)} to {_shown(after_value)} while it runs{again}"
 
 
 def _at(item: object, path: str) -> Any:
@@ -205,7 +206,7 @@ def _at(item: object, path: str) -> Any:
 
 
 def _compared(path: str, value: Any) -> Any:
-    """Of containers only what a policy can see: their ports, whatever container has them."""
+    """The comparable form of a field's value; of containers only the ports, which is what a policy can select."""
     if path == "spec.hostNetwork":
         return bool(value)
     if path != "spec.containers" or not isinstance(value, list):
@@ -213,8 +214,8 @@ def _compared(path: str, value: Any) -> Any:
     ports = [
         port for one in value if isinstance(one, dict) for port in one.get("ports") or [] if isinstance(port, dict)
     ]
-    told = [(port.get("containerPort"), port.get("protocol") or "TCP", port.get("name") or "") for port in ports]
-    return sorted(told, key=str) or None
+    described = [(port.get("containerPort"), port.get("protocol") or "TCP", port.get("name") or "") for port in ports]
+    return sorted(described, key=str) or None
 
 
 def _shown(value: Any) -> str:
@@ -226,7 +227,7 @@ def _shown(value: Any) -> str:
 
 
 def _unknown(kind: str, name: object, there: Iterable[str]) -> str:
-    """That there is none of that name, and which was probably meant."""
+    """The text for an unknown name, with the most similar one or all names."""
     names = list(there)
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
@@ -245,7 +246,7 @@ def _make(pod: LabPod, namespaces: Sequence[LabNamespace], item: Manifest) -> Wo
     def work(lab: Lab) -> None:
         with state.lab_locked(lab.base, lab.topology.name):
             lab.add_pods([pod], namespaces)
-            lab.manifests.put([item])  # with what only the manifest says, annotations for instance
+            lab.manifests.put([item])  # with fields that only the manifest has, for instance annotations
 
     return work
 

@@ -1,11 +1,11 @@
-"""A lab as a whole: up, down, and what can be done with it in between. The entrance for the command line and for tests.
+"""A lab: starts and removes it, changes its pods and objects, probes. The interface for the command line and tests.
 
-A lab lives in one folder, `BASE/NAME`: `netns/` has its network namespaces, `nodes/` each node's Open vSwitch,
-`manifests/` what the controller watches. Everything is named after or marked with that folder, so labs stand side by
-side, and `down` finds what belongs to this one even after a crash, and nothing else.
+A lab has one folder, `LABS_FOLDER/NAME`: `netns/` has its network namespaces, `nodes/` the Open vSwitch of each node,
+`manifests/` the objects that the controller watches. Everything is named after that folder or marked with it, so
+several labs can run at once, and `down` finds exactly the parts of this lab, also after a crash.
 
-`headgate run` itself runs in the machine's own namespace, on free ports of the loopback, so that any shell can ask
-it; `relay` carries the switches' OpenFlow connections out of their namespaces.
+`headgate run` runs in the machine's own network namespace, on free loopback ports, so that any shell can reach it;
+`relay` forwards the switches' OpenFlow connections out of their namespaces.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Progress = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress messages."""
 
 
 class Lab:
-    """One lab. Making the object does nothing yet; `up` makes the lab, `Lab.load` finds one that is up."""
+    """One lab. The constructor starts nothing: `up` starts the lab, `Lab.load` gives one that is up."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Lab:
 
     @classmethod
     def load(cls, name: str, base: Path = LABS_FOLDER) -> Lab:
-        """The lab of that name that is up. Raises LabError if there is none."""
+        """The running lab of that name. Raises LabError if there is none."""
         found = state.load_lab(base / name)
         if found is None or not found[1].ready:
             others = ", ".join(state.lab_names(base)) or "none"
@@ -76,12 +76,12 @@ class Lab:
 
     @property
     def netns_folder(self) -> Path:
-        """Where the lab's network namespaces are bound to files."""
+        """The folder of the files that the lab's network namespaces are bound to."""
         return self.folder / "netns"
 
     @property
     def manifests(self) -> LabManifests:
-        """The folder that the controller watches, unless the lab has a cluster."""
+        """The manifests that the controller watches, unless the lab has an API server."""
         return LabManifests(self.folder / "manifests")
 
     @property
@@ -115,11 +115,11 @@ class Lab:
         settle: float = REALIZE_SECONDS,
         progress: Progress = _silent,
     ) -> bool:
-        """Bring the lab up; returns False if it was up already. What a crashed one left is removed first.
+        """Start the lab; returns False if it was up already. Remains of a crashed lab are removed first.
 
-        Of a lab whose controller alone has ended, that is started again. Without `controller` nothing is programmed:
-        the bridges pass nothing until somebody adds flows. `settle` is how long the controller may take to realize
-        everything. On any failure everything is taken down again.
+        If only the controller of a running lab has ended, it is started again. Without `controller` the bridges drop
+        everything until flows are added. `settle` is how many seconds the controller may take to realize everything. On
+        any error the lab is removed again.
         """
         with state.lab_locked(self.base, self.topology.name):
             if self._is_up():
@@ -127,15 +127,15 @@ class Lab:
             chosen = machine.choose_datapath(datapath)
             machine.require_lab_support(chosen)
             if self.folder.exists():
-                progress("removing what an earlier lab of this name left behind")
+                progress("removing the remains of an earlier lab of this name")
                 self._remove()
             self.state = LabState(chosen, controller, free_port(), http_port or free_port())
             try:
                 self._make(progress)
                 if controller:
-                    progress("waiting until everything is in force")
+                    progress("waiting until everything is realized")
                     self.wait(settle)
-            except BaseException:  # an interrupt, too, must leave nothing behind
+            except BaseException:  # also after an interrupt nothing must remain
                 self._remove()
                 raise
             self.state = dataclasses.replace(self.current(), ready=True)
@@ -143,7 +143,7 @@ class Lab:
             return True
 
     def down(self) -> bool:
-        """Take the lab down, whatever is left of it; returns whether there was anything."""
+        """Remove the lab, or what is left of it; returns whether there was anything."""
         with state.lab_locked(self.base, self.topology.name):
             there = self.folder.exists() or bool(process.find(self.folder))
             self._remove()
@@ -162,7 +162,7 @@ class Lab:
         return True
 
     def _revive(self, settle: float, progress: Progress) -> bool:
-        """Start the controller of a lab that is up, if it has one that does not run; returns whether that was so."""
+        """Start the controller of a running lab again if it has ended; returns whether it had."""
         if not self.current().controller or self.product.running():
             return False
         progress("starting headgate run again")
@@ -242,9 +242,9 @@ class Lab:
     # Pods that come and go
 
     def grown(self, pods: Iterable[LabPod], namespaces: Iterable[LabNamespace] = ()) -> Topology:
-        """The topology with these pods in it too, and with the namespaces that it lacks; addresses stay.
+        """The topology with these pods, and those of the namespaces that it lacks; existing addresses stay.
 
-        Raises TopologyError where one does not fit in.
+        Raises TopologyError if one does not fit in.
         """
         pinned = self._pinned()
         known = {one.name for one in pinned.namespaces}
@@ -257,9 +257,9 @@ class Lab:
         return found
 
     def add_pods(self, pods: Iterable[LabPod], namespaces: Iterable[LabNamespace] = ()) -> None:
-        """Add pods to a running lab: manifest, namespace and port of each, and its servers. Wait with `wait`.
+        """Add pods to a running lab: object, network namespace, port and servers of each. See `wait`.
 
-        Raises TopologyError where one does not fit in.
+        Raises TopologyError if one does not fit in.
         """
         new = tuple(pods)
         self._change(self.grown(new, namespaces))
@@ -269,7 +269,7 @@ class Lab:
         self._start_servers(f"servers-{new[0].key.replace('/', '.')}", served)
 
     def remove_pod(self, key: str) -> None:
-        """Take one pod out of a running lab: its port, its namespace, its manifest."""
+        """Remove one pod of a running lab: its object, port and network namespace."""
         pod = self._pod(key)
         node, link = self.nodes[pod.node], self.link(pod)
         self.objects.delete([pod_object(self.topology, pod, self.endpoints)])
@@ -283,7 +283,7 @@ class Lab:
             attach_pods(own, self.netns_folder, node.netns, LAB_BRIDGE, node.vsctl, self.prefixes, self.topology.mtu)
 
     def _pinned(self) -> Topology:
-        """The topology with every pod's addresses written down, so that others keep theirs when one goes."""
+        """The topology with explicit addresses of all pods, so that they stay when a pod is removed."""
         pods = tuple(
             pod.model_copy(update={"addresses": tuple(self.endpoints[pod.key].addresses.values())})
             for pod in self.topology.pods
@@ -296,7 +296,7 @@ class Lab:
         state.save_lab(self.folder, topology, self.current())
 
     def link(self, pod: LabPod) -> PodLink:
-        """How a pod is attached to its node's bridge. The UIDs that an API server gives are not known here."""
+        """The link of a pod to its node's bridge. UIDs that an API server assigns are unknown here."""
         return PodLink(self.endpoints[pod.key], "" if self.cluster else pod_uid(self.topology.name, pod.key))
 
     def _pod(self, key: str) -> LabPod:
@@ -308,19 +308,19 @@ class Lab:
     # Working with it
 
     def apply(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
-        """Put objects (YAML or JSON text) into force; returns what was done. Waits so many seconds for it, None not."""
+        """Apply objects (YAML or JSON); returns a line for each. Waits `wait` seconds to be realized, None: not at all."""
         done = self.objects.put(parse_manifests(text, origin))
         self._settle(wait)
         return done
 
     def delete(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
-        """Take objects out of force, by kind and name; otherwise like `apply`."""
+        """Delete objects by kind, namespace and name; otherwise like `apply`."""
         done = self.objects.delete(parse_manifests(text, origin))
         self._settle(wait)
         return done
 
     def reset(self, wait: float | None = REALIZE_SECONDS) -> None:
-        """Put the manifests back to what they were after `up`: only the lab's own objects, as the topology has them."""
+        """Reset the objects to those after `up`: only the topology's objects, unchanged."""
         own = cluster_objects(self.topology, self.endpoints)
         names = {object_name(item) for item in own}
         self.manifests.delete(item for item in self.manifests.objects() if object_name(item) not in names)
@@ -328,7 +328,7 @@ class Lab:
         self._settle(wait)
 
     def wait(self, timeout: float = REALIZE_SECONDS) -> None:
-        """Wait until all that stands is realized on every switch. Raises LabError with what is missing."""
+        """Wait until everything is realized on every switch. Raises LabError with what is missing."""
         self.product.wait(timeout)
 
     def _settle(self, wait: float | None) -> None:
@@ -347,10 +347,10 @@ class Lab:
         patience: Sequence[float] = client.PROBE_PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
-        """Try every endpoint from every endpoint, over all `ports` (those that the topology names) and families.
+        """Probe from every endpoint to every endpoint, over all `ports` (default: those of the topology) and families.
 
-        Endpoints are all pods and externals, unless named; `nodes` adds the nodes, `icmp` echo requests. With
-        `destinations` only those are tried, from the endpoints.
+        The default endpoints are all pods and externals; `nodes` adds the nodes, `icmp` echo requests. With
+        `destinations`, probes go from the endpoints to those only. `patience` has the seconds that each attempt waits.
         """
         wanted = self.probes(endpoints, ports, nodes=nodes, icmp=icmp, families=families, destinations=destinations)
         return self.run_probes(wanted, patience, expected)
@@ -365,7 +365,7 @@ class Lab:
         families: Sequence[int] | None = None,
         destinations: Sequence[str] | None = None,
     ) -> list[LabProbe]:
-        """The probes that `probe` would try."""
+        """The probes that `probe` would run."""
         names = [name for name in self.endpoints if nodes or not name.startswith("node:")]
         chosen = names if endpoints is None else list(dict.fromkeys(endpoints))
         there = chosen if destinations is None else list(dict.fromkeys(destinations))
@@ -380,42 +380,42 @@ class Lab:
         patience: Sequence[float] = client.PROBE_PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
-        """Try exactly these probes."""
+        """Run exactly these probes."""
         return client.run_probes(probes, self.endpoints, self.netns_folder, patience, expected)
 
     def traffic(self, probes: Iterable[LabProbe], interval: float = 0.005) -> Traffic:
-        """Lasting traffic, a context manager: see `Traffic`."""
+        """Continuous traffic, as a context manager: see `Traffic`."""
         return Traffic(probes, self.endpoints, self.netns_folder, interval)
 
     def capture(self, name: str) -> Capture:
-        """Counting what arrives at an endpoint, a context manager: see `Capture`."""
+        """A counter of packets that arrive at an endpoint, as a context manager: see `Capture`."""
         return Capture(self.endpoints[name], self.netns_folder)
 
     def ports(self) -> list[LabPort]:
-        """Every port that a pod or an external of the topology serves, by number and protocol."""
+        """All ports that pods and externals of the topology serve."""
         return self.topology.all_served()
 
     def netns(self, name: str) -> Path:
-        """The network namespace file of an endpoint. Raises LabError if there is no such endpoint."""
+        """The file of an endpoint's network namespace. Raises LabError if there is no such endpoint."""
         if name not in self.endpoints:
             raise LabError(f"the lab {self.topology.name} has no endpoint {name}; it has {', '.join(self.endpoints)}")
         return self.netns_folder / self.endpoints[name].netns
 
     def popen(self, name: str, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start a command in an endpoint's namespace; `options` are those of subprocess.Popen. The caller ends it."""
+        """Start a command in an endpoint's namespace, with `options` of subprocess.Popen. The caller ends it."""
         with netns.inside(self.netns(name)):
             return subprocess.Popen(list(command), **options)
 
     def execute(self, name: str, command: Sequence[str]) -> NoReturn:
-        """Become the command, in an endpoint's namespace: its input, output and exit code are the caller's."""
+        """Replace this process by the command, in an endpoint's namespace."""
         fd = os.open(self.netns(name), os.O_RDONLY | os.O_CLOEXEC)
         netns.enter(fd)
-        os.execvpe(command[0], list(command), {**os.environ, **self.surroundings(name)})
+        os.execvpe(command[0], list(command), {**os.environ, **self.command_environment(name)})
 
-    def surroundings(self, name: str) -> dict[str, str]:
-        """What a command in an endpoint's namespace finds in its environment beside the caller's.
+    def command_environment(self, name: str) -> dict[str, str]:
+        """Environment variables for a command in an endpoint's namespace.
 
-        On a node that is what makes `ovs-vsctl show` and `ovs-ofctl dump-flows br-int` ask the node's own switch.
+        On a node they make `ovs-vsctl show` and `ovs-ofctl dump-flows br-int` use the node's own switch.
         """
         node = self.nodes.get(name.removeprefix("node:")) if name.startswith("node:") else None
         if node is None:
@@ -433,7 +433,7 @@ class Lab:
         node.start_switch()
 
     def current(self) -> LabState:
-        """How the lab was made. Raises LabError before."""
+        """The saved state of the lab. Raises LabError before `up`."""
         if self.state is None:
             raise LabError(f"the lab {self.topology.name} is not up")
         return self.state

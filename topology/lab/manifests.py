@@ -1,7 +1,7 @@
-"""The lab's folder of manifests: one file an object, written so that a watcher never sees half of one.
+"""The lab's folder of manifests: one file for each object, written so that a watcher never sees half a file.
 
-The lab writes what a cluster would have: its Namespaces, Nodes and Pods. `put` and `delete` do for a user's files what
-`kubectl apply` and `kubectl delete` do.
+The lab writes its Namespaces, Nodes and Pods there. `put` and `delete` do for a user's manifests what `kubectl apply`
+and `kubectl delete` do. Whether a lab supports an object is decided in `changes`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class LabManifests:
         self.path = path
 
     def put(self, objects: Iterable[Manifest]) -> list[str]:
-        """Write objects, replacing those of the same kind and name; returns their names and what was done.
+        """Write objects, replacing those of the same kind and name; returns a line for each: name and verb.
 
-        An object that is so already is not written again.
+        An unchanged object is not written again.
         """
         done = []
         for item in objects:
@@ -61,10 +61,10 @@ class LabManifests:
         return done
 
     def merged(self, item: Manifest) -> Manifest:
-        """An object as it would stand in the folder.
+        """The object as it would be written.
 
-        What a manifest of a Pod or a Node does not say about place and state (nodeName, uid, status) is kept from the
-        lab's own, so that changing its labels needs no more than the labels.
+        Fields of a Pod or a Node that the manifest leaves out (nodeName, uid, status) are kept from the existing
+        object, so that a manifest with only new labels is enough to change them.
         """
         if item["kind"] == "Namespace":
             item = _named(item)
@@ -72,7 +72,7 @@ class LabManifests:
         return _merged(before, item) if before else item
 
     def delete(self, objects: Iterable[Manifest]) -> list[str]:
-        """Remove objects by kind and name; returns their names for people, with those that were not there."""
+        """Delete objects by kind, namespace and name; returns a line for each: `deleted` or `not found`."""
         done = []
         for item in objects:
             path = self._file(item)
@@ -81,7 +81,7 @@ class LabManifests:
         return done
 
     def get(self, item: Manifest) -> Manifest | None:
-        """The object of the same kind and name as it stands in the folder, None if there is none."""
+        """The object of the same kind and name in the folder, None if there is none."""
         try:
             text = self._file(item).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -107,20 +107,20 @@ class LabManifests:
 
 
 def verb(before: Manifest | None, after: Manifest) -> str:
-    """What becomes of an object, in kubectl's words."""
+    """The change of an object in kubectl's words."""
     if before is None:
         return "created"
     return "unchanged" if before == after else "configured"
 
 
 def object_name(item: Manifest) -> str:
-    """An object's name for people: `networkpolicy tenant-a/pol1`."""
+    """Kind and name of an object in messages: `networkpolicy tenant-a/pol1`."""
     metadata = item["metadata"]
     return f"{item['kind'].lower()} " + "/".join(filter(None, [metadata.get("namespace"), metadata["name"]]))
 
 
 def cluster_objects(topology: Topology, endpoints: Mapping[str, LabEndpoint]) -> list[Manifest]:
-    """All objects of a lab: namespaces, nodes, pods."""
+    """All objects of a topology: Namespaces, Nodes and Pods."""
     return [
         *(namespace_object(namespace) for namespace in topology.namespaces),
         *(node_object(node, endpoints[f"node:{node.name}"]) for node in topology.nodes),
@@ -150,7 +150,7 @@ def node_object(node: LabNode, endpoint: LabEndpoint) -> Manifest:
 
 
 def pod_object(topology: Topology, pod: LabPod, endpoints: Mapping[str, LabEndpoint]) -> Manifest:
-    """The Pod object as the API has it once the pod runs."""
+    """The Pod object of a running pod."""
     ports = [
         {"containerPort": port.port, "protocol": port.protocol, **({"name": port.name} if port.name else {})}
         for port in topology.served(pod)
@@ -182,7 +182,7 @@ def _is_list(document: Manifest) -> bool:
 
 
 def check_manifest(item: object, where: str) -> Manifest:
-    """An object with the namespace `default` where it needs one. Raises LabError for what has no kind or name."""
+    """The object, with the namespace `default` if it lacks one. Raises LabError if kind or name is missing."""
     if not isinstance(item, dict):
         raise LabError(f"{where}: not an object")
     metadata = item.get("metadata")
@@ -200,14 +200,14 @@ def check_manifest(item: object, where: str) -> Manifest:
 
 
 def _named(item: Manifest) -> Manifest:
-    """A Namespace with the label that the API server puts on every one."""
+    """A Namespace with the label that the API server gives to all of them."""
     metadata = item["metadata"]
     labels = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
     return {**item, "metadata": {**metadata, "labels": labels}}
 
 
 def _merged(before: Manifest, item: Manifest) -> Manifest:
-    """A Pod or Node as the user gave it, with what only the lab knows from the one that stands."""
+    """A Pod or Node of the user, with uid, spec and status of the existing one where it leaves them out."""
     metadata = {**{key: before["metadata"][key] for key in ("uid",) if key in before["metadata"]}, **item["metadata"]}
     found = {**item, "metadata": metadata, "status": {**before.get("status", {}), **(item.get("status") or {})}}
     spec = {**before.get("spec", {}), **(item.get("spec") or {})}

@@ -1,7 +1,7 @@
 """One node: its namespace, its ovsdb-server and ovs-vswitchd, its bridge with the uplink and the node's own port.
 
-Nothing here knows of pods or of the controller's business: the bridge is made as an administrator would make it, and
-fails closed (`fail_mode=secure`) until a controller has programmed it.
+Neither pods nor flows belong here: the bridge is created as an operator would do it, and drops everything
+(`fail_mode=secure`) until a controller has programmed it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SOCKET_PATH_LIMIT = 100
 
 @dataclass(frozen=True)
 class NodeSwitch:
-    """A node of a lab on the machine. `folder` is the lab's, `prefixes` the prefix length of each address family."""
+    """A node of a lab. `folder` is the lab's, `prefixes` the prefix length of each address family."""
 
     folder: Path
     name: str
@@ -45,7 +45,7 @@ class NodeSwitch:
 
     @property
     def ovsdb(self) -> str:
-        """The remote under which the node's database is reached, as in ovs-vsctl --db."""
+        """The address of the node's OVSDB, as in ovs-vsctl --db."""
         return f"unix:{self.home}/db.sock"
 
     @property
@@ -55,11 +55,11 @@ class NodeSwitch:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment that makes Open vSwitch's programs look into this node's folder."""
+        """Environment variables that make Open vSwitch's programs use this node's folder."""
         return {"OVS_RUNDIR": str(self.home), "OVS_LOGDIR": str(self.home), "OVS_DBDIR": str(self.home)}
 
     def make(self, underlay: Path, underlay_port: str) -> None:
-        """Bring the node up: namespace, uplink into the namespace `underlay`, switch, bridge, addresses."""
+        """Start the node: namespace, uplink into the namespace `underlay`, switch, bridge, addresses."""
         if len(f"{self.home}/ovs-vswitchd.9999999.ctl") > SOCKET_PATH_LIMIT:
             raise LabError(f"the path {self.home} is too long for a socket; choose a shorter run folder or lab name")
         self.home.mkdir(parents=True)
@@ -86,9 +86,9 @@ class NodeSwitch:
         self._start("ovsdb-server", [*arguments, str(self.home / "conf.db")])
 
     def start_switch(self) -> None:
-        """Start the node's ovs-vswitchd, wait until the bridge stands, and give the node's port its addresses.
+        """Start the node's ovs-vswitchd, wait for the bridge, and set the addresses of the node's port.
 
-        Also after `stop_switch`: with the userspace datapath the node's port is a tap device that ends with the
+        Also needed after `stop_switch`: with the userspace datapath the node's port is a tap device that ends with the
         process.
         """
         self._start("ovs-vswitchd", [self.ovsdb])
@@ -142,7 +142,7 @@ class NodeSwitch:
         return commands
 
     def _start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start one of the two daemons; it detaches itself once it is ready to serve."""
+        """Start one of the two daemons; it detaches itself once it is ready."""
         log = self.home / f"{name}.log"
         command = [program(name), "--detach", f"--pidfile={self.home / name}.pid", f"--log-file={log}", *arguments]
         command += ["-vconsole:off", "-vsyslog:off"]

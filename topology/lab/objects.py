@@ -1,4 +1,4 @@
-"""Where the objects of a lab's cluster stand: a folder of manifests, or an API server. How is not told here."""
+"""The interface to the objects of a lab: a folder of manifests (`manifests`) or an API server (`remote.api`)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Protocol
 
 
 class ObjectStore(Protocol):
-    """Takes objects as they stand in manifests."""
+    """Stores objects that are given as in manifests."""
 
     def put(self, objects: Iterable[dict[str, Any]]) -> list[str]:
-        """Add objects or replace those of the same kind and name; returns their names for people."""
+        """Create objects or replace those of the same kind and name; returns a line for each."""
 
     def delete(self, objects: Iterable[dict[str, Any]]) -> list[str]:
-        """Remove objects by kind and name; returns their names for people, with those that were not there."""
+        """Delete objects by kind and name; returns a line for each: `deleted` or `not found`."""
 
 
 @dataclass(frozen=True)
 class LabCluster:
-    """An API server that has the objects. Who made it takes it down, and what is left in it.
+    """An API server that has the objects. The caller starts and stops it, and removes objects that are left.
 
-    `kubeconfig` is the controller's; `objects` leads there with the rights of an administrator.
+    `kubeconfig` is for the controller; `objects` changes objects with the rights of an administrator.
     """
 
     kubeconfig: Path

@@ -1,7 +1,6 @@
-"""Pods on a node: a namespace with one interface each, whose other end sits on the bridge as an OVS CNI plugin leaves
-it.
+"""Pods on a node: a network namespace with one interface each, whose other end is a port as an OVS CNI plugin makes it.
 
-Works for a lab's node and, with `where=None`, for the machine's own namespace and Open vSwitch.
+Works for a node of a lab and, with `where=None`, for the machine's own namespace and Open vSwitch.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ Vsctl = Callable[[Sequence[str]], str]
 
 @dataclass(frozen=True)
 class PodLink:
-    """A pod to attach: its endpoint and the UID of its Kubernetes object, "" where that is not known here."""
+    """A pod on a bridge: its endpoint, and the UID of its Pod object, "" if unknown."""
 
     endpoint: LabEndpoint
     uid: str
 
     @property
     def interface(self) -> str:
-        """The name of the host's end: readable, unique by a hash, and within the kernel's 15 characters."""
+        """The name of the port: readable, unique by a hash, within the kernel's 15 characters: `backend-1a2b3c`."""
         name = re.sub("[^a-z0-9-]", "-", self.endpoint.name.rpartition("/")[2])
         digest = hashlib.sha256(self.endpoint.name.encode()).hexdigest()
         return f"{name[:8]}-{digest[:6]}"
 
 
 def pod_uid(lab: str, key: str) -> str:
-    """The UID of a pod's object: the same whenever the same lab is made."""
+    """The UID of a Pod object: the same each time that the lab is started."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"headgate-lab:{lab}/{key}"))
 
 
@@ -50,9 +49,9 @@ def attach_pods(
     prefixes: Mapping[int, int],
     mtu: int,
 ) -> None:
-    """Make the pods' namespaces in `folder` and put them on `bridge`, all ports in one transaction.
+    """Create the pods' network namespaces in `folder` and their ports on `bridge`, in one OVSDB transaction.
 
-    `where` is the namespace of the node. Raises OSError or LabError.
+    `where` is the network namespace of the node. Raises OSError or LabError.
     """
     commands: list[str] = []
     for pod in pods:
@@ -66,7 +65,7 @@ def attach_pods(
 def make_host(
     path: Path, endpoint: LabEndpoint, outer: str, where: Path | None, prefixes: Mapping[int, int], mtu: int
 ) -> None:
-    """Make one namespace with an interface that has the endpoint's addresses; its other end is `outer` in `where`."""
+    """Create a namespace with an interface that has the endpoint's addresses; its other end is `outer` in `where`."""
     netns.create(path)
     with netns.inside(path):
         links.quiet_namespace()
@@ -79,7 +78,7 @@ def make_host(
 
 
 def port_commands(pod: PodLink, bridge: str) -> list[str]:
-    """The part of an ovs-vsctl transaction that puts the pod's interface on the bridge."""
+    """The arguments of ovs-vsctl that add the pod's port to the bridge, with its external_ids."""
     name = pod.interface
     ids = {"iface-id": pod.endpoint.name, "iface-id-ver": pod.uid, "attached-mac": pod.endpoint.mac}
     commands = ["--", "--may-exist", "add-port", bridge, name, "--", "set", "Interface", name]
@@ -87,7 +86,7 @@ def port_commands(pod: PodLink, bridge: str) -> list[str]:
 
 
 def detach_pods(pods: Iterable[PodLink], folder: Path, where: Path | None, bridge: str, vsctl: Vsctl) -> None:
-    """Undo `attach`; what is gone already is no error."""
+    """Undo `attach_pods`; missing parts are no error."""
     for pod in pods:
         vsctl(["--if-exists", "del-port", bridge, pod.interface])
         with netns.inside(where) if where is not None else nullcontext():

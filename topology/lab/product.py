@@ -1,4 +1,4 @@
-"""The product in a lab, driven as a user drives it: `headgate run` as a process, other commands by their exit code."""
+"""The controller of a lab, used as an operator does: `headgate run` as a process, other commands by exit code."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from topology.host import process
 from topology.lab.state import controller_url
 
 CONTROLLER_ROLE = "headgate"
-EXIT_NOT_REALIZED = 1  # the exit code where it answers, and not everything is realized
-NOT_REALIZED = "headgate: not everything is realized"  # how it begins to say so
+EXIT_NOT_REALIZED = 1  # of `status --wait` when not everything is realized
+NOT_REALIZED = "headgate: not everything is realized"  # the first line of its message
 
 
 @dataclass(frozen=True)
 class LabController:
-    """The controller of one lab: where it listens, and what it is given."""
+    """The controller of one lab: where it listens, and its options."""
 
     folder: Path
     openflow_port: int
     http_port: int
     ovsdbs: tuple[str, ...]
-    source: tuple[str, Path]  # the option of `headgate run` that says where the objects are
+    source: tuple[str, Path]  # option of `headgate run`, --manifests or --kubeconfig, and its value
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def server(self) -> str:
-        """What `headgate --server` takes to ask this controller."""
+        """The URL of this controller for `headgate --server`."""
         return controller_url(self.http_port)
 
     @property
@@ -47,7 +47,7 @@ class LabController:
         return self.folder / "headgate.log"
 
     def arguments(self) -> list[str]:
-        """The arguments of `headgate` that run it."""
+        """The arguments of `headgate` that run the controller."""
         found = ["run", self.source[0], str(self.source[1])]
         for remote in self.ovsdbs:
             found += ["--ovsdb", remote]
@@ -60,11 +60,11 @@ class LabController:
         ]
 
     def start(self) -> None:
-        """Start the controller. Returns when it serves HTTP. Raises LabError if it ends before."""
+        """Start the controller and wait until it serves HTTP. Raises LabError if it ends before."""
         self.ready(self.launch())
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the controller without waiting for anything."""
+        """Start the controller without waiting."""
         return process.start(
             self.folder,
             CONTROLLER_ROLE,
@@ -86,22 +86,22 @@ class LabController:
         raise LabError(f"headgate run does not answer on {self.server}; see {self.log}:\n{self.tail()}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> bool:
-        """End the controller, by SIGKILL if `how` says so; returns whether it ran."""
+        """End the controller with the signal `how`; returns whether it ran."""
         return process.end(self.folder, CONTROLLER_ROLE, how, patience=10) > 0
 
     def running(self) -> bool:
-        """Whether the controller's process is there."""
+        """Whether the controller's process runs."""
         return bool(process.find(self.folder, CONTROLLER_ROLE))
 
     def wait(self, timeout: float) -> None:
-        """Wait until everything that stands in the manifests and on the switches is realized. Raises LabError."""
+        """Wait until everything in the sources and OVSDBs is realized. Raises LabError with what is missing."""
         done = self.call(["status", "--wait", "--timeout", f"{timeout:g}"])
         if done.returncode == 0:
             return
-        said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(NOT_REALIZED)]
-        if done.returncode != EXIT_NOT_REALIZED:  # it gave no answer, so that its log is all there is
-            said += ["its log ends with:", self.tail()]
-        raise LabError("\n".join([f"not everything is in force after {timeout:g} s:", *said]))
+        output = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(NOT_REALIZED)]
+        if done.returncode != EXIT_NOT_REALIZED:  # the controller gave no answer: its log may say why
+            output += ["its log ends with:", self.tail()]
+        raise LabError("\n".join([f"not everything is realized after {timeout:g} s:", *output]))
 
     def call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run another headgate command against this controller."""
@@ -119,7 +119,7 @@ class LabController:
             return json.load(answer)
 
     def text(self, path: str) -> str:
-        """What the controller serves under `path`. Raises OSError while it does not answer."""
+        """The text that the controller serves under `path`. Raises OSError while it does not answer."""
         with urllib.request.urlopen(self.server + path, timeout=10) as answer:
             return str(answer.read().decode())
 
@@ -132,15 +132,15 @@ class LabController:
 
 
 def headgate_command() -> list[str]:
-    """How to run headgate: with the interpreter that runs this, so that both come from one environment.
+    """The command that runs headgate, with this interpreter and so from the same environment.
 
-    A folder called `controller` where the user happens to be is not looked at (-P).
+    With -P a folder called `controller` in the user's working directory is not imported.
     """
     return [sys.executable, "-P", "-m", "controller"]
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
+    """A TCP port of the loopback that is free now."""
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
         port: int = sock.getsockname()[1]
         return port

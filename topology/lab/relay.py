@@ -1,13 +1,12 @@
-"""The way from a node to the controller: TCP ports inside the nodes' namespaces that lead to ports outside them.
+"""Relays OpenFlow connections of the nodes to the controller, from inside their network namespaces to the outside.
 
-A switch in a namespace of its own cannot reach the controller, which listens on the machine's loopback so that
-`headgate --server` works from any shell. A pair of interfaces into the machine's own namespace would do, but the lab
-leaves that alone. So this process opens a listening socket inside each node's namespace, on the very address that the
-controller listens on outside, and passes bytes both ways: what the controller sets on a bridge leads to it.
+A switch in its own network namespace cannot reach the controller, which listens on the machine's loopback so that
+`headgate --server` works from any shell; and a lab adds no interfaces to the machine's own namespace. So this process
+listens inside each node's namespace, on the same address as the controller outside, and passes bytes both ways. The
+target that the controller sets on a bridge therefore works unchanged.
 
-Run as `python -m topology.lab.relay JOB
-READY`, where JOB is a JSON file: a list of {"netns", "listen": [host, port], "to": [host, port]}, READY a descriptor
-that gets a line.
+Run as `python -m topology.lab.relay JOB READY`. JOB is a JSON file, a list of {"netns", "listen": [host, port],
+"to": [host, port]}; READY is a descriptor to which a line is written once all sockets listen.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ def _listen(netns: Path, host: str, port: int) -> socket.socket:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass bytes on until one side ends; then end the other too, so that both see the connection go."""
+    """Pass bytes on until one side closes, then close the other."""
     try:
         while data := await reader.read(RELAY_BYTES):
             writer.write(data)
             await writer.drain()
     except OSError:
-        pass  # a reset is an end like any other
+        pass  # a reset closes the connection, too
     finally:
         writer.close()
 
@@ -49,12 +48,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def _connect(
     switch: asyncio.StreamReader, host: str, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-    """Connect to the controller for a switch, None if the switch gives up first.
+    """Connect to the controller for a switch; None if the switch closes its connection first.
 
-    While there is no controller the switch is left waiting, as by a network that loses packets: refused, it would
-    wait up to eight seconds before it tries again. What it says meanwhile is handed on.
+    While no controller listens, the switch is left waiting as if packets were lost. If it were refused, it would wait
+    up to eight seconds before its next attempt. Bytes that it sends meanwhile are passed on later.
     """
-    said = b""
+    pending = b""
     while True:
         try:
             reader, writer = await asyncio.open_connection(host, port)
@@ -67,9 +66,9 @@ async def _connect(
                 return None
             if not data:
                 return None
-            said += data
+            pending += data
         else:
-            writer.write(said)
+            writer.write(pending)
             return reader, writer
 
 

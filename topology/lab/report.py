@@ -1,4 +1,4 @@
-"""What a lab consists of at the moment, as plain data: the answer of `headgate lab status`."""
+"""A description of a running lab as plain data, for `headgate lab status`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from topology.spec.model import LabNamespace, LabPod
 
 
 def describe_lab(lab: Lab) -> dict[str, Any]:
-    """Everything one needs to work with a lab that is up: addresses, sockets, namespaces, processes.
+    """Addresses, sockets, network namespaces and processes of a running lab.
 
-    `server` is None when the lab was brought up without a controller; `controller` says whether it runs. Raises
-    LabError when the lab is not up.
+    `server` is None if the lab was started without a controller; `controller` says whether it runs. Raises LabError if
+    the lab is not up.
     """
     current = lab.current()
     running = process.find(lab.folder)
@@ -73,7 +73,7 @@ def _pods(lab: Lab) -> list[dict[str, Any]]:
 
 
 def _pod_labels(lab: Lab, pod: LabPod) -> dict[str, str]:
-    """The labels as they are now, whatever the topology began with."""
+    """The labels of the pod's object now; the topology has the initial ones."""
     return _labels(lab, pod_object(lab.topology, pod, lab.endpoints), pod.labels)
 
 

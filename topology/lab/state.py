@@ -1,7 +1,6 @@
-"""What a lab remembers on disk: its topology, its ports, whether it came up. Also the lock that keeps two commands
-apart.
+"""The files of a lab that keep its topology, ports and state, and the lock against two commands at once.
 
-Which processes are running is never read from here; `process` asks the machine.
+Running processes are not kept here: `host.process` finds them on the machine.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LABS_FOLDER = Path("/run/headgate-lab")
 
 @dataclass(frozen=True)
 class LabState:
-    """`ready` is False while the lab is being made, so that a crash in between can be told from a lab."""
+    """The state of a lab. `ready` is False until it is up completely, which tells a crash from a running lab."""
 
     datapath: Datapath
     controller: bool
@@ -47,8 +46,8 @@ def save_lab(folder: Path, topology: Topology, state: LabState) -> None:
 
 
 def load_lab(folder: Path) -> tuple[Topology, LabState] | None:
-    """What `save` wrote, None if there is nothing or only half of it."""
-    from topology.spec.load import check_topology  # only here: who asks for names alone is to have them at once
+    """What `save_lab` wrote, None if a file is missing or incomplete."""
+    from topology.spec.load import check_topology  # here only: reading names must be fast
 
     try:
         topology = json.loads((folder / "topology.json").read_text(encoding="utf-8"))
@@ -60,7 +59,7 @@ def load_lab(folder: Path) -> tuple[Topology, LabState] | None:
 
 @contextmanager
 def lab_locked(base: Path, name: str) -> Iterator[None]:
-    """Hold the lab's lock, for the time of the block. Raises LabError when another command holds it."""
+    """Hold the lab's lock during the block. Raises LabError if another command holds it."""
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = base / f".{name}.lock"
     while True:
@@ -72,13 +71,13 @@ def lab_locked(base: Path, name: str) -> Iterator[None]:
             raise LabError(f"another command is working on the lab {name}") from error
         if os.fstat(fd).st_nlink:
             break
-        os.close(fd)  # its last holder removed it meanwhile
+        os.close(fd)  # its last holder has removed the file
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)
-        with suppress(OSError):  # other labs are in it
+        with suppress(OSError):  # it has other labs
             base.rmdir()
 
 
@@ -88,7 +87,7 @@ def lab_names(base: Path = LABS_FOLDER) -> list[str]:
 
 
 def controller_urls(base: Path = LABS_FOLDER) -> dict[str, str]:
-    """The URLs of the controllers of the labs under `base` that are up, by name."""
+    """The controllers' URLs of the running labs under `base`, by lab name."""
     found = {}
     for name in lab_names(base):
         try:
@@ -101,5 +100,5 @@ def controller_urls(base: Path = LABS_FOLDER) -> dict[str, str]:
 
 
 def controller_url(http_port: int) -> str:
-    """What `headgate --server` takes to ask a lab's controller."""
+    """The URL of a lab's controller for `headgate --server`."""
     return f"http://127.0.0.1:{http_port}"
