@@ -118,13 +118,13 @@ def test_agents_probe_and_keep_traffic_going(machines: dict[str, Machine], tmp_p
         assert seen[silent] is Outcome.CLOSED
         going = [LabProbe("x/a", "x/b", protocol, 80, 4) for protocol in ("TCP", "UDP")]
         with pytest.raises(LabError, match="no traffic"):
-            sessions["one"].ask("counts")
-        sessions["one"].ask("traffic", probes=going, interval=0.01)
-        while not all(answered > 20 for _, answered in sessions["one"].ask("counts")):
+            sessions["one"].request("counts")
+        sessions["one"].request("traffic", probes=going, interval=0.01)
+        while not all(answered > 20 for _, answered in sessions["one"].request("counts")):
             time.sleep(0.05)
-        assert all(sent == answered for sent, answered in sessions["one"].ask("stop"))
+        assert all(sent == answered for sent, answered in sessions["one"].request("stop"))
         with pytest.raises(LabError, match="no traffic"):
-            sessions["one"].ask("stop")
+            sessions["one"].request("stop")
 
 
 def test_pods_of_two_machines_reach_each_other(machines: dict[str, Machine], tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_words_are_allowed_denied_and_closed() -> None:
     assert "✓ allowed" in text
     assert "✗ denied" in text
     text = drawn(matrix(TCP_4=Outcome.CLOSED, TCP_6=Outcome.CLOSED))
-    assert "○ closed: allowed, nothing listens" in text
+    assert "○ closed: allowed, no server listens" in text
 
 
 def test_changes_are_listed_as_text() -> None:

@@ -48,13 +48,13 @@ def test_a_pod_reaches_itself_and_its_node_reaches_it() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "a mapping is needed"),
+        ("[]", "must be a mapping"),
         ("a: [", "not YAML"),
         ("title: t\nabout: a\ntopology: nowhere\nsteps: []", r"nowhere\.yaml: No such file"),
         ("title: t\nabout: a\ntopology: {}\nsteps: []", "topology: nodes: "),
         (
             "title: t\nabout: a\ntopology: {nodes: [{name: n}]}\nsteps: [{say: s, expect: [{}]}]",
-            "say either allow or deny",
+            "give either allow or deny",
         ),
         (
             "title: t\nabout: a\ntopology: {nodes: [{name: n}]}\nsteps: [{say: s, expect: [{deny: {form: x}}]}]",

@@ -146,16 +146,16 @@ class Going:
     def __init__(self, session: AgentSession, probes: Sequence[LabProbe]) -> None:
         self._session = session
         self._at_the_end: list[tuple[int, int]] | None = None
-        session.ask("traffic", probes=list(probes), interval=0.05)
+        session.request("traffic", probes=list(probes), interval=0.05)
 
     def counts(self) -> list[tuple[int, int]]:
         """Messages sent and answered of each flow so far."""
-        return [(sent, answered) for sent, answered in self._session.ask("counts")]
+        return [(sent, answered) for sent, answered in self._session.request("counts")]
 
     def stop(self) -> list[tuple[int, int]]:
         """Send no more, give answers their time, and count."""
         if self._at_the_end is None:
-            self._at_the_end = [(sent, answered) for sent, answered in self._session.ask("stop")]
+            self._at_the_end = [(sent, answered) for sent, answered in self._session.request("stop")]
         return self._at_the_end
 
     def grows(self, by: int = 20) -> None:

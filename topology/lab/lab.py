@@ -308,7 +308,7 @@ class Lab:
     # Working with it
 
     def apply(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
-        """Apply objects (YAML or JSON); returns a line for each. Waits `wait` seconds to be realized, None: not at all."""
+        """Apply objects (YAML or JSON); returns a line for each. Waits `wait` seconds until realized, or not (None)."""
         done = self.objects.put(parse_manifests(text, origin))
         self._settle(wait)
         return done

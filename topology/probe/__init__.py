@@ -1,6 +1,5 @@
-"""Reachability with real packets: servers that stay in the pods, clients that try every way, and the matrix of what
-got through.
+"""Probes of reachability with real packets: servers in all pods, clients that connect to them, and a matrix of results.
 
-`matrix` holds results as values, `wire` the packets for which the kernel may have no sockets, `servers` and `client`
-do the input and output, `render` draws. Nothing here knows of policy.
+`matrix` has the results as values, `wire` encodes packets for which the kernel may have no sockets, `servers` and
+`client` use sockets, `render` draws tables. Nothing here knows of policies.
 """

@@ -1,7 +1,7 @@
-"""One try of one probe, for each kind of socket. An attempt has an `outcome` as soon as it knows one.
+"""One attempt of one probe, for each kind of socket. `outcome` is set as soon as the result is known.
 
-All sockets are made in the namespace that the calling thread is in, and never block. Attempts through raw sockets share
-one for each source, protocol and family, and are told apart by port or sequence number.
+Sockets are created in the network namespace of the calling thread and never block. Attempts with raw sockets share one
+for each source, protocol and family; packets belong to an attempt by port or sequence number.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from topology.probe.matrix import LabProbe, Outcome
 from topology.spec.address import LabEndpoint
 
 QUESTION = b"?\n"
-_AT_ONCE = struct.pack("ii", 1, 0)
+_LINGER_RESET = struct.pack("ii", 1, 0)
 PacketHandler = Callable[[bytes], None]
 
 
 class EndpointSockets:
-    """What attempts from one endpoint share: raw sockets, each with its receivers by key."""
+    """The raw sockets that attempts from one endpoint share, and the receivers of their packets by key."""
 
     def __init__(self, endpoint: LabEndpoint, selector: selectors.BaseSelector) -> None:
         self.endpoint = endpoint
@@ -34,12 +34,12 @@ class EndpointSockets:
         self._next = random.randrange(20000, 40000)
 
     def number(self) -> int:
-        """A number that no other attempt from here has now: a source port or a sequence number."""
+        """A number that no other attempt from this endpoint uses now, for a source port or a sequence number."""
         self._next = self._next + 1 if self._next < 60000 else 20000
         return self._next
 
-    def raw(self, family: int, protocol: int, key_of: Callable[[bytes], Hashable]) -> socket.socket:
-        """The raw socket of a family and protocol; what it receives goes to the receiver under `key_of(packet)`."""
+    def raw_socket(self, family: int, protocol: int, key_of: Callable[[bytes], Hashable]) -> socket.socket:
+        """The raw socket of a family and protocol; the receiver under `key_of(packet)` gets each packet."""
         if (family, protocol) not in self._raw:
             sock = socket.socket(_family(family), socket.SOCK_RAW, protocol)
             sock.setblocking(False)
@@ -61,11 +61,11 @@ class EndpointSockets:
                 if receiver is not None:
                     receiver(data)
         except OSError:
-            return  # nothing more for now, or an error that came back on some packet: its attempt runs out
+            return  # no more packets now, or an ICMP error of one packet, whose attempt times out
 
 
 class ProbeAttempt(ABC):
-    """One try. `start` sends the first packet; the loop does the rest; `close` ends it in any state."""
+    """One attempt. `start` sends the first packet, the event loop does the rest, `close` ends it in any state."""
 
     def __init__(self, source: EndpointSockets, probe: LabProbe, target: LabEndpoint) -> None:
         self.source = source
@@ -84,16 +84,16 @@ class ProbeAttempt(ABC):
         return self.target.addresses[self.probe.family]
 
     def answered(self, name: bytes) -> None:
-        """Somebody answered with this name."""
+        """A server with this name answered."""
         self.outcome = Outcome.ALLOWED if name == self.target.name.encode() else Outcome.WRONG
 
     @abstractmethod
     def start(self) -> None:
-        """Open what is needed and send."""
+        """Open sockets and send the first packet."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release what was opened."""
+        """Close sockets."""
 
 
 class _Socket(ProbeAttempt):
@@ -117,14 +117,14 @@ class _Socket(ProbeAttempt):
         return code
 
     def close(self) -> None:
-        """Release what was opened."""
+        """Close sockets."""
         self.leave_loop()
         if self._sock is not None:
             self._sock.close()
             self._sock = None
 
     def leave_loop(self) -> None:
-        """Hear no more of the socket: a broken one would be reported as ready for ever."""
+        """Unregister the socket: a broken one would be reported as ready again and again."""
         if self._sock is not None and self._sock.fileno() in self._selector.get_map():
             self._selector.unregister(self._sock)
 
@@ -133,14 +133,14 @@ class _Socket(ProbeAttempt):
         """The socket can be read or written."""
 
     def failed(self, code: int) -> None:
-        """An error on the socket: a refusal is an answer, anything else leaves the attempt to run out."""
+        """An error of the socket: a refusal is a result, after any other error the attempt times out."""
         self.leave_loop()
         if code in (errno.ECONNREFUSED, errno.ECONNRESET):
             self.outcome = Outcome.CLOSED
 
 
 class StreamAttempt(_Socket):
-    """TCP, or SCTP where the kernel has it: connect, read the server's name, send a line and have it back."""
+    """TCP, or SCTP if the kernel has it: connect, read the server's name, send a line and read its echo."""
 
     def start(self) -> None:
         """Send the first packet."""
@@ -152,7 +152,7 @@ class StreamAttempt(_Socket):
             self.failed(code)
 
     def ready(self) -> None:
-        """The socket has something."""
+        """Handle the socket's data or error."""
         sock = self._sock
         if sock is None or self.outcome is not None:
             return
@@ -179,10 +179,10 @@ class StreamAttempt(_Socket):
             self.failed(error.errno or 0)
 
     def close(self) -> None:
-        """Release what was opened."""
+        """Close sockets."""
         if self._sock is not None and self.probe.protocol == "TCP":
-            # A reset instead of a polite end: nothing is left waiting, here or in the switch's connection tracker.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            # A reset instead of FIN: no state stays in TIME_WAIT here or in the switch's connection tracker.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
         super().close()
 
 
@@ -199,7 +199,7 @@ class DatagramAttempt(_Socket):
                 self.failed(error.errno or 0)
 
     def ready(self) -> None:
-        """The socket has something."""
+        """Handle the socket's data or error."""
         if self._sock is None or self.outcome is not None:
             return
         try:
@@ -215,7 +215,7 @@ class DatagramAttempt(_Socket):
 
 
 class RawSctpAttempt(ProbeAttempt):
-    """SCTP where the kernel has none: the four packets that open an association, then an ABORT."""
+    """SCTP without the kernel: the four packets that open an association, then an ABORT."""
 
     def start(self) -> None:
         """Send the first packet."""
@@ -223,12 +223,12 @@ class RawSctpAttempt(ProbeAttempt):
         self._tag = random.randrange(1, 1 << 32)
         self._peer_tag = 0
         self._name = b""
-        self._sock = self.source.raw(self.probe.family, socket.IPPROTO_SCTP, _sctp_port)
+        self._sock = self.source.raw_socket(self.probe.family, socket.IPPROTO_SCTP, _sctp_port)
         self.source.receivers["SCTP", self._port] = self._receive
         self._send(wire.sctp_init(self._port, self.probe.port, self._tag))
 
     def close(self) -> None:
-        """Release what was opened."""
+        """Close sockets."""
         if self.outcome is Outcome.ALLOWED:
             self._send(wire.Sctp(self._port, self.probe.port, self._peer_tag, wire.ABORT).encode())
         self.source.receivers.pop(("SCTP", self._port), None)
@@ -237,7 +237,7 @@ class RawSctpAttempt(ProbeAttempt):
         try:
             self._sock.sendto(packet, (self.there, 0))
         except OSError:
-            return  # no way there at the moment: the attempt runs out
+            return  # no route at the moment: the attempt times out
 
     def _receive(self, data: bytes) -> None:
         packet = wire.decode_sctp(data)
@@ -262,15 +262,15 @@ class EchoAttempt(ProbeAttempt):
         family = self.probe.family
         self._key = ("ICMP", self.source.number())
         protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
-        sock = self.source.raw(family, protocol, _echo_key(family))
+        sock = self.source.raw_socket(family, protocol, _echo_key(family))
         self.source.receivers[self._key] = lambda data: self.answered(self.target.name.encode())
         try:
             sock.sendto(wire.icmp_echo_request(family, 0x4847, self._key[1]), (self.there, 0))
         except OSError:
-            return  # no way there at the moment: the attempt runs out
+            return  # no route at the moment: the attempt times out
 
     def close(self) -> None:
-        """Release what was opened."""
+        """Close sockets."""
         self.source.receivers.pop(self._key, None)
 
 

@@ -1,7 +1,7 @@
-"""The clients: thousands of probes at once from one thread, which goes from namespace to namespace to open its sockets.
+"""The clients: thousands of concurrent probes in one thread, which enters each network namespace to open its sockets.
 
-A probe that gets no answer is tried again, with more patience, before it counts as denied: on a busy machine the first
-packets of many connections at once can be late, and a late answer is not a denial.
+A probe without an answer is repeated with a longer timeout before it counts as denied: on a busy machine answers can be
+late, and a late answer is not a denial.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from topology.spec.address import LabEndpoint
 PROBE_PATIENCE = (0.5, 1.0)
 RETRY_PATIENCE = (1.5, 2.5)
 MAX_PAIRS = 500
-LAUNCH_BATCH = 16  # probes that are launched before answers are looked for again
+LAUNCH_BATCH = 16  # probes that are started before the sockets are polled again
 Expectation = Callable[[LabProbe], bool]
 
 
@@ -43,11 +43,10 @@ def run_probes(
     patience: Sequence[float] = PROBE_PATIENCE,
     expected: Expectation | None = None,
 ) -> Matrix:
-    """Try every probe and return what came of it, in the same order.
+    """Run all probes and return their outcomes, in the same order.
 
-    `patience` has the seconds that each try waits for an answer. Where `expected` says that a probe should get
-    through and it did not, it is tried some more times before that is believed. Runs in a thread of its own; the
-    caller's namespace is untouched.
+    `patience` has the seconds that each attempt waits for an answer. A denied probe that `expected` says is allowed is
+    repeated with RETRY_PATIENCE. Runs in a thread of its own; the caller's network namespace does not change.
     """
     wanted = list(dict.fromkeys(probes))
     results = in_thread(lambda: _run(wanted, endpoints, netns_folder, patience, expected))
@@ -71,7 +70,7 @@ def _run(
         for seconds in RETRY_PATIENCE if expected is not None else ():
             pending = [probe for probe in pending if expected is not None and expected(probe)]
             if pending:
-                # Other labs' neighbour entries count towards the same limit: whoever was refused one asks anew.
+                # Neighbor entries of other labs count towards the same limit: free some, so that ARP can succeed.
                 prober.forget_neighbours()
             prober.round(pending, seconds, results)
             pending = [probe for probe in pending if results[probe] is Outcome.DENIED]
@@ -79,7 +78,7 @@ def _run(
 
 
 def _portions(probes: Sequence[LabProbe]) -> list[list[LabProbe]]:
-    """Cut the probes into portions of no more than PAIRS pairs of endpoints and addresses."""
+    """Split the probes into portions with at most MAX_PAIRS pairs of endpoints and family."""
     portions: list[list[LabProbe]] = [[]]
     pairs: set[tuple[str, str, int]] = set()
     for probe in probes:
@@ -93,7 +92,7 @@ def _portions(probes: Sequence[LabProbe]) -> list[list[LabProbe]]:
 
 
 class _Prober:
-    """The open namespaces and the loop of one run. Lives and dies in one thread."""
+    """The open namespaces and the event loop of one run, for one thread."""
 
     def __init__(self, endpoints: Mapping[str, LabEndpoint], netns_folder: Path) -> None:
         self._endpoints = endpoints
@@ -116,11 +115,11 @@ class _Prober:
         self._selector.close()
 
     def round(self, probes: Sequence[LabProbe], patience: float, results: dict[LabProbe, Outcome]) -> None:
-        """Try each probe once, waiting `patience` seconds for each; what came of it goes into `results`.
+        """Run each probe once, waiting `patience` seconds for an answer; the outcomes go into `results`.
 
-        All namespaces together have one limit of neighbour entries (net.ipv4.neigh.default.gc_thresh3, 1024 as a
-        rule), which is the machine's business. So many pairs are tried in portions, with the entries forgotten in
-        between.
+        All namespaces together have one limit of neighbor entries (net.ipv4.neigh.default.gc_thresh3, 1024 by default),
+        a setting of the machine that a lab does not change. So many pairs run in portions, and the entries are deleted
+        in between.
         """
         portions = _portions(probes)
         for portion in portions:
@@ -129,37 +128,37 @@ class _Prober:
             self._portion(portion, patience, results)
 
     def forget_neighbours(self) -> None:
-        """Empty the neighbour tables of all endpoints that are on this machine."""
+        """Empty the neighbor tables of all endpoints on this machine."""
         for name, endpoint in self._endpoints.items():
             if (self._folder / endpoint.netns).exists():
                 self._enter(name)
                 forget_neighbours()
 
     def _portion(self, probes: Sequence[LabProbe], patience: float, results: dict[LabProbe, Outcome]) -> None:
-        """Try these probes, as many at once as are answered soon.
+        """Run these probes, as many at once as the ProbePace allows.
 
-        Those that have had no answer for a while are not counted: they are most likely denied and load nothing.
+        Probes without an answer for a while do not count: they are most likely denied and cause no load.
         """
         waiting = deque(probes)
-        flying: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
-        while waiting or flying:
+        running: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
+        while waiting or running:
             now = time.monotonic()
-            fresh = sum(1 for started, _, _ in flying if now - started < self._pace.fresh)
+            fresh = sum(1 for started, _, _ in running if now - started < self._pace.fresh)
             for _ in range(min(len(waiting), LAUNCH_BATCH, self._pace.window - fresh)):
                 probe = waiting.popleft()
-                flying.append((time.monotonic(), probe, self._launch(probe)))
+                running.append((time.monotonic(), probe, self._launch(probe)))
             self._poll(0.0 if waiting and fresh + LAUNCH_BATCH < self._pace.window else 0.02)
-            flying = self._sort_out(flying, patience, results)
+            running = self._take_results(running, patience, results)
 
-    def _sort_out(
-        self, flying: Iterable[tuple[float, LabProbe, ProbeAttempt]], patience: float, results: dict[LabProbe, Outcome]
+    def _take_results(
+        self, running: Iterable[tuple[float, LabProbe, ProbeAttempt]], patience: float, results: dict[LabProbe, Outcome]
     ) -> deque[tuple[float, LabProbe, ProbeAttempt]]:
-        """Take the results of what is over; returns what is not."""
+        """Take the outcomes of finished attempts; returns those that still run."""
         now = time.monotonic()
-        # Where answers are slow in coming, one must wait longer to know that there is none.
+        # When answers are slow, a missing one takes longer to be certain.
         longest = patience + 4 * self._pace.delay
         still: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
-        for started, probe, attempt in flying:
+        for started, probe, attempt in running:
             if attempt.outcome is None and now - started < longest:
                 still.append((started, probe, attempt))
                 continue
@@ -190,7 +189,7 @@ class _Prober:
         return attempt
 
     def _enter(self, name: str) -> EndpointSockets:
-        """Be in the namespace of the endpoint and have what is kept for it."""
+        """Enter the namespace of the endpoint; returns its shared sockets."""
         if name != self._here:
             if name not in self._namespaces:
                 path = self._folder / self._endpoints[name].netns

@@ -1,4 +1,4 @@
-"""What was probed and what came of it, as values: comparable, storable as JSON, no input or output."""
+"""Probes and their outcomes as values: comparable, convertible to JSON. No sockets here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from topology.spec.model import LabPort
 
 
 class Outcome(enum.Enum):
-    """What became of one probe.
+    """The outcome of one probe.
 
-    ALLOWED: the right server answered, twice. CLOSED: packets get there and back, but nothing serves the port.
-    DENIED: no answer in any of the attempts. WRONG: somebody else answered.
+    ALLOWED: the right server answered, twice. CLOSED: the destination answered that no server listens on the port.
+    DENIED: no answer in any attempt. WRONG: another server answered.
     """
 
     ALLOWED = "allowed"
@@ -25,12 +25,12 @@ class Outcome(enum.Enum):
 
     @property
     def reachable(self) -> bool:
-        """Whether packets pass: what policy decides, apart from whether somebody serves the port."""
+        """Whether packets pass, with or without a server on the port: this is what policies decide."""
         return self in (Outcome.ALLOWED, Outcome.CLOSED)
 
 
 class LabProbe(NamedTuple):
-    """One attempt: from endpoint to endpoint (`namespace/pod`, `node:NAME`, `external:NAME`).
+    """One probe from endpoint to endpoint (`namespace/pod`, `node:NAME`, `external:NAME`).
 
     `protocol` is TCP, UDP, SCTP or ICMP; `port` is 0 for ICMP; `family` is 4 or 6.
     """
@@ -43,7 +43,7 @@ class LabProbe(NamedTuple):
 
     @property
     def way(self) -> str:
-        """The probe without its ends: `TCP 80`, `ICMP`."""
+        """Protocol and port: `TCP 80`, `ICMP`."""
         return f"{self.protocol} {self.port}" if self.port else self.protocol
 
     def __str__(self) -> str:
@@ -57,9 +57,9 @@ def probe_mesh(
     icmp: bool = False,
     destinations: Sequence[str] | None = None,
 ) -> list[LabProbe]:
-    """Every endpoint to every endpoint over every port and family, and by echo requests with `icmp`.
+    """Probes from every endpoint to every endpoint (or to `destinations`) over every port and family.
 
-    With `destinations` every endpoint to those.
+    `icmp` adds echo requests.
     """
     there = names if destinations is None else destinations
     ways = [*dict.fromkeys((port.protocol, port.port) for port in ports), *([("ICMP", 0)] if icmp else [])]
@@ -74,11 +74,11 @@ class Matrix:
     results: Mapping[LabProbe, Outcome]
 
     def sources(self) -> list[str]:
-        """The endpoints that were probed from, in order."""
+        """The source endpoints, in order."""
         return list(dict.fromkeys(probe.source for probe in self.results))
 
     def destinations(self) -> list[str]:
-        """The endpoints that were probed, in order."""
+        """The destination endpoints, in order."""
         return list(dict.fromkeys(probe.destination for probe in self.results))
 
     def ways(self) -> list[tuple[str, int]]:
@@ -95,7 +95,7 @@ class Matrix:
         return {probe: (then, now) for probe, then, now in both if then is not now}
 
     def count(self) -> dict[str, int]:
-        """How many probes had each outcome."""
+        """The number of probes with each outcome."""
         values = list(self.results.values())
         return {outcome.value: values.count(outcome) for outcome in Outcome}
 

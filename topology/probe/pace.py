@@ -1,8 +1,7 @@
-"""How many probes may be under way at once: as many as the machines between answer soon.
+"""Limits how many probes run at once, as a TCP congestion window: one more after a fast answer, half after a late one.
 
-Too many at once make answers late on a slow machine, one of emulated processors for instance, and a late answer looks
-like none. So answers set the pace, as acknowledgements do for TCP: more while they come soon, half when they come late.
-What a missing answer means is not decided here.
+Too many concurrent probes make answers late on a slow machine, for instance one with emulated processors, and a late
+answer looks like a denial. What a missing answer means is not decided here.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ LATE_SECONDS = 0.15
 
 
 class ProbePace:
-    """Counts and times of one run; all seconds are of one monotonic clock."""
+    """The window of one run. All times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
         self._window = float(FIRST_WINDOW)
@@ -21,17 +20,17 @@ class ProbePace:
 
     @property
     def window(self) -> int:
-        """How many probes may be under way that still may be answered soon."""
+        """How many probes may run whose answers are still expected."""
         return int(self._window)
 
     @property
     def delay(self) -> float:
-        """How many seconds answers take lately."""
+        """The moving average of the seconds that answers take."""
         return self._delay
 
     @property
     def fresh(self) -> float:
-        """For how many seconds an answer is to be expected. What is older loads nothing: it is most likely denied."""
+        """For how many seconds an answer is expected. An older probe is most likely denied and causes no load."""
         return max(LATE_SECONDS, 3 * self._delay)
 
     def answered(self, delay: float, now: float) -> None:
@@ -40,6 +39,6 @@ class ProbePace:
         if delay <= LATE_SECONDS:
             self._window = min(MAX_WINDOW, self._window + 1)
         elif now - self._cut_at > delay:
-            # Once for all that were under way together.
+            # Once for all probes that were running together.
             self._window = max(MIN_WINDOW, self._window / 2)
             self._cut_at = now

@@ -1,4 +1,4 @@
-"""A matrix as coloured tables for a terminal: rows are sources, columns destinations, marks what got through."""
+"""Draws a matrix as coloured tables for a terminal: rows are sources, columns destinations, marks are outcomes."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ OUTCOME_MARKS = {
 }
 OUTCOME_MEANINGS = {
     Outcome.ALLOWED: "allowed",
-    Outcome.CLOSED: "closed: allowed, nothing listens",
+    Outcome.CLOSED: "closed: allowed, no server listens",
     Outcome.DENIED: "denied",
-    Outcome.WRONG: "wrong: somebody else answers",
+    Outcome.WRONG: "wrong: another server answers",
 }
 
 
 def print_matrix(matrix: Matrix, console: Console, before: Matrix | None = None) -> None:
-    """Print the matrix, one table for all ports that look alike. What differs from `before` is set off and counted."""
+    """Print the matrix, one table for all ports with equal results. Changes since `before` are marked and counted."""
     console.print(draw_matrix(matrix, before, is_plain(console), console.width))
 
 
 def is_plain(console: Console) -> bool:
-    """Whether the console shows no more than ASCII."""
+    """Whether the console shows only ASCII."""
     return not console.encoding.lower().startswith("utf")
 
 
 def change_lines(matrix: Matrix, before: Matrix, plain: bool = False) -> list[str]:
-    """What differs from `before`, one line each: `x/a -> b TCP 80  ✓ -> ✗`, with the family where it is only one."""
+    """What differs from `before`, one line each: `x/a -> b TCP 80  ✓ -> ✗`, with the family unless all agree."""
     changes = matrix.changes(before)
-    told = {probe: f"{_mark(then, plain)} -> {_mark(now, plain)}" for probe, (then, now) in changes.items()}
-    return _lines(matrix, told)
+    texts = {probe: f"{_mark(then, plain)} -> {_mark(now, plain)}" for probe, (then, now) in changes.items()}
+    return _lines(matrix, texts)
 
 
 def outcome_lines(matrix: Matrix, plain: bool = False) -> list[str]:
@@ -49,12 +49,12 @@ def outcome_lines(matrix: Matrix, plain: bool = False) -> list[str]:
     return _lines(matrix, {probe: f"{_mark(one, plain)} {one.value}" for probe, one in matrix.results.items()})
 
 
-def _lines(matrix: Matrix, told: Mapping[LabProbe, str]) -> list[str]:
-    """A line for each probe that something is told of; what is the same in all families is told once."""
+def _lines(matrix: Matrix, texts: Mapping[LabProbe, str]) -> list[str]:
+    """A line for each probe that has a text; one line for all families with the same text."""
     families = matrix.families()
     lines: dict[str, None] = {}
-    for probe, text in told.items():
-        alike = [told.get(probe._replace(family=family)) == text for family in families]
+    for probe, text in texts.items():
+        alike = [texts.get(probe._replace(family=family)) == text for family in families]
         name = _short(probe.source, probe.destination)
         family = "" if all(alike) and len(families) > 1 else f" IPv{probe.family}"
         lines[f"{probe.source} -> {name} {probe.way}{family}  {text}"] = None
@@ -62,15 +62,15 @@ def _lines(matrix: Matrix, told: Mapping[LabProbe, str]) -> list[str]:
 
 
 def _short(source: str, destination: str) -> str:
-    """A destination's name beside its source's: without the namespace that both are in."""
+    """A destination's name, without the namespace if the source is in the same."""
     namespace, _, name = destination.rpartition("/")
     return name if namespace and source.rpartition("/")[0] == namespace else destination
 
 
 def draw_matrix(matrix: Matrix, before: Matrix | None = None, plain: bool = False, width: int = 80) -> RenderableType:
-    """The matrix as something that rich can print; `plain` keeps to ASCII.
+    """The matrix as a renderable of rich, in ASCII if `plain`.
 
-    Where the columns' names do not fit into `width` characters they are numbered as the rows are.
+    If the columns' names do not fit into `width` characters, they are replaced by the numbers of the rows.
     """
     changed = {(probe.source, probe.destination, probe.way) for probe in matrix.changes(before)} if before else set()
     parts: list[RenderableType] = []
@@ -92,7 +92,7 @@ def draw_matrix(matrix: Matrix, before: Matrix | None = None, plain: bool = Fals
 
 
 def _alike(matrix: Matrix) -> list[tuple[list[Way], OutcomeGrid]]:
-    """The ports grouped by what was seen on them, so that equal tables are drawn once."""
+    """The ports grouped by their results, so that equal tables are drawn once."""
     grids: dict[Way, OutcomeGrid] = {way: {} for way in matrix.ways()}
     for probe, outcome in matrix.results.items():
         grid = grids[probe.protocol, probe.port]

@@ -1,9 +1,11 @@
-"""The servers in the pods: one process for a whole lab, with sockets in every endpoint's namespace.
+"""The servers in the pods: one process for a lab, with sockets in the network namespace of every endpoint.
 
-A TCP server sends its endpoint's name and a newline, then everything it gets; a UDP server answers each datagram with
-its name, a newline and the datagram; SCTP likewise where the kernel has it, else the opening of an association is
-answered on a raw socket. Run as `python -m topology.probe.servers JOB READY`: JOB is a JSON file, a list of {"name",
-"netns", "ports": [[protocol, port], …]}; READY a descriptor that gets a line once all sockets stand.
+A TCP server sends its endpoint's name and a newline, then echoes everything. A UDP server answers each datagram with
+its name, a newline and the datagram. SCTP works as TCP if the kernel has it; otherwise a raw socket answers the opening
+of an association.
+
+Run as `python -m topology.probe.servers JOB READY`: JOB is a JSON file, a list of {"name", "netns", "ports":
+[[protocol, port], …]}; READY is a descriptor to which a line is written once all sockets are open.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ Handler = Callable[[], None]
 
 
 class Servers:
-    """All servers of a process, in one loop."""
+    """All servers of the process, in one event loop."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -54,7 +56,7 @@ class Servers:
                 try:
                     handler()
                 except OSError:
-                    continue  # one peer's trouble: an error queued on a datagram socket, a full buffer
+                    continue  # of one client: an ICMP error of a datagram socket, a full buffer
 
     def _watch(self, sock: socket.socket, handler: Handler) -> None:
         sock.setblocking(False)
@@ -82,7 +84,7 @@ class Servers:
         except BlockingIOError:
             return
         except OSError:
-            pass  # reset by the client: ended, as below
+            pass  # reset by the client
         self._selector.unregister(connection)
         connection.close()
 
@@ -116,9 +118,9 @@ class Servers:
 
 
 def sctp_answer(name: str, served: frozenset[int], data: bytes) -> bytes | None:
-    """What a server that keeps no state answers to an SCTP packet, None for nothing.
+    """The answer of a stateless server to an SCTP packet, None for no answer.
 
-    The cookie holds all it needs: the client's tag, then the endpoint's name.
+    The cookie has all its state: the client's tag, then the endpoint's name.
     """
     packet = wire.decode_sctp(data)
     if packet is None:
@@ -137,7 +139,7 @@ def sctp_answer(name: str, served: frozenset[int], data: bytes) -> bytes | None:
 
 
 def _dual_stack(kind: int, protocol: int) -> socket.socket:
-    """A socket for both families, or for IPv4 alone where the kernel has no IPv6."""
+    """A socket for both families, or for IPv4 only if the kernel has no IPv6."""
     try:
         sock = socket.socket(socket.AF_INET6, kind, protocol)
     except OSError:
@@ -147,7 +149,7 @@ def _dual_stack(kind: int, protocol: int) -> socket.socket:
 
 
 def raise_file_limit() -> None:
-    """Let this process have as many sockets as the machine allows."""
+    """Raise the limit of open files to the hard limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -1,7 +1,7 @@
-"""Traffic that goes on while something else happens: numbered messages, counted at both ends.
+"""Continuous traffic during a test: numbered messages, counted at both ends.
 
-`Traffic` keeps connections and datagrams going and counts what comes back; `Capture` counts what arrives at an
-endpoint, answered or not, so that a packet that leaks through one way is seen as well.
+`Traffic` sends on TCP connections and UDP ports and counts the answers. `Capture` counts packets that arrive at an
+endpoint, answered or not, so that a packet that leaks in one direction only is seen as well.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ class TrafficFlow:
         return self.sent - self.answered
 
     def send(self) -> None:
-        """Send the next message; one that the kernel refuses is not counted as sent."""
+        """Send the next message; one that the kernel rejects does not count."""
         with suppress(OSError):
             self._sock.send(b"%d\n" % self.sent)
             self.sent += 1
 
     def receive(self) -> bool:
-        """Count what has come back; False at the end of a connection."""
+        """Count answers; False when the connection is closed."""
         try:
             data = self._sock.recv(65536)
         except BlockingIOError:
             return True
-        except OSError:  # a datagram socket hands on an ICMP error; a connection has been reset
+        except OSError:  # an ICMP error of a datagram socket, or a reset connection
             return self.probe.protocol == "UDP"
         if self.probe.protocol == "UDP":
             self.answered += 1
@@ -67,7 +67,7 @@ class TrafficFlow:
         return bool(data)
 
     def close(self) -> None:
-        """Close the socket, a connection by a reset."""
+        """Close the socket, a TCP connection with a reset."""
         if self.probe.protocol == "TCP":
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
@@ -78,9 +78,9 @@ class TrafficFlow:
 
 
 class Traffic:
-    """Flows that send a message every `interval` seconds, from entering the context until leaving it.
+    """Flows that each send a message every `interval` seconds while the context is entered.
 
-    TCP flows are connected when the constructor returns; it raises LabError if one cannot be.
+    The constructor connects TCP flows and raises LabError if one cannot connect.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Traffic:
             flow.close()
 
     def drain(self, patience: float = 3.0) -> None:
-        """Send no more, and wait until all is answered or `patience` seconds have passed."""
+        """Stop sending, and wait until all is answered or `patience` seconds have passed."""
         self._sending.clear()
         deadline = time.monotonic() + patience
         while any(flow.lost for flow in self.flows) and time.monotonic() < deadline:
@@ -141,7 +141,7 @@ def _open(probe: LabProbe, endpoints: Mapping[str, LabEndpoint], netns: Path) ->
     family = socket.AF_INET if probe.family == 4 else socket.AF_INET6
     kinds = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
     if probe.protocol not in kinds:
-        raise LabError(f"{probe}: lasting traffic is TCP or UDP")
+        raise LabError(f"{probe}: continuous traffic is TCP or UDP")
 
     def make() -> socket.socket:
         with inside(netns / source.netns):
@@ -166,7 +166,7 @@ def _open(probe: LabProbe, endpoints: Mapping[str, LabEndpoint], netns: Path) ->
 
 
 class Arrival(NamedTuple):
-    """What is counted of an arriving packet. `port` is the destination port, 0 where there is none."""
+    """The key under which an arriving packet is counted. `port` is the destination port, 0 if there is none."""
 
     source: str
     protocol: int
@@ -174,8 +174,7 @@ class Arrival(NamedTuple):
 
 
 class Capture:
-    """Counts the IP packets that arrive at an endpoint's interface while the context lasts, fragments after the first
-    left out."""
+    """Counts IP packets that arrive at an endpoint's interface while the context is entered; no later fragments."""
 
     def __init__(self, endpoint: LabEndpoint, netns: Path) -> None:
         def make() -> socket.socket:
@@ -201,7 +200,7 @@ class Capture:
         self._sock.close()
 
     def count(self, source: LabEndpoint, protocol: int, port: int) -> int:
-        """How many packets have come from `source` to `port` by the IP protocol of that number."""
+        """The number of packets from `source` to `port` with this IP protocol number."""
         return sum(self.arrived[Arrival(address, protocol, port)] for address in source.addresses.values())
 
     def _run(self) -> None:
@@ -217,8 +216,7 @@ class Capture:
 
 
 def arrival_of(family: int, packet: bytes) -> Arrival | None:
-    """What to count of an IP packet; None for what is not one, or is not a first fragment. IPv6 extension headers are
-    not followed."""
+    """The key of an IP packet; None for other packets and later fragments. IPv6 extension headers are not followed."""
     if family == 4 and len(packet) >= 20:
         if int.from_bytes(packet[6:8], "big") & 0x1FFF:
             return None

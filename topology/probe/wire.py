@@ -1,8 +1,6 @@
-"""SCTP and ICMP packets as bytes, for probes through raw sockets: as much of RFC 9260 as an association's opening
-needs.
+"""SCTP and ICMP packets as bytes, for probes with raw sockets. Of SCTP only what opens an association (RFC 9260, 5.1).
 
-Pure functions. The opening is INIT, INIT ACK with a cookie, COOKIE ECHO, COOKIE ACK: four packets, two of each
-direction.
+Pure functions. An association is opened by four packets: INIT, INIT ACK with a cookie, COOKIE ECHO, COOKIE ACK.
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ class Sctp(NamedTuple):
 
 
 def decode_sctp(data: bytes) -> Sctp | None:
-    """The packet's header and first chunk; None if it is cut short or its checksum is wrong."""
+    """The packet's header and first chunk; None if it is truncated or its checksum is wrong."""
     if len(data) < 16 or crc32c(data[:8] + bytes(4) + data[12:]) != int.from_bytes(data[8:12], "little"):
         return None
     source, destination, tag, _ = _COMMON.unpack_from(data)
@@ -67,7 +65,7 @@ def decode_sctp(data: bytes) -> Sctp | None:
 
 
 def sctp_init(source: int, destination: int, tag: int) -> bytes:
-    """An INIT that asks for an association; `tag` is the one that the peer must put on what it sends."""
+    """An INIT; `tag` is the verification tag that the other end must use."""
     return Sctp(source, destination, 0, INIT, 0, _INIT.pack(tag, 65536, 1, 1, 1)).encode()
 
 
@@ -95,7 +93,7 @@ def cookie_of(packet: Sctp) -> bytes | None:
 
 
 def sctp_abort(request: Sctp, peer_tag: int) -> bytes:
-    """The ABORT that answers an INIT for a port that nobody serves."""
+    """The ABORT that answers an INIT to a port without a server."""
     return Sctp(request.destination, request.source, peer_tag, ABORT, 0).encode()
 
 
@@ -126,5 +124,5 @@ def icmp_echo_reply(family: int, data: bytes) -> tuple[int, int] | None:
 
 
 def without_ip(family: int, data: bytes) -> bytes:
-    """What a raw socket received, without the IPv4 header that it has in front (IPv6 raw sockets have none)."""
+    """A packet of a raw socket without its IPv4 header; raw IPv6 sockets deliver none."""
     return data[(data[0] & 0x0F) * 4 :] if family == 4 and data else data

@@ -1,5 +1,5 @@
-"""A lab over several machines, virtual ones for instance: each runs a node's pods, one runs the cluster's API server.
+"""A lab over several machines, for instance virtual ones: each runs the pods of a node, one runs the API server.
 
-What runs on the machines stands in `node`, `api` and `agent`; what drives them from elsewhere in `session`. How they
-come to be, how Headgate and Open vSwitch get onto them, is not decided here: scripts under deploy/ do that.
+`node`, `api` and `agent` run on the machines; `session` controls them from elsewhere. Scripts under deploy/ install
+Headgate and Open vSwitch on the machines; that does not belong here.
 """

@@ -1,8 +1,7 @@
-"""What a machine of a lab does for whoever drives the lab: one request a line on standard input, one answer a line on
-standard output, both JSON.
+"""Executes requests on a machine of a lab: one JSON request a line on standard input, one JSON answer a line on output.
 
-Meant to be started through ssh, so that no port is open for it: `headgate lab machine serve`. Requests are
-{"do": NAME, ...}; answers {"ok": ...} or {"error": TEXT}.
+Started over ssh as `headgate lab machine serve`, so that it needs no open port. Requests are {"do": NAME, ...}, answers
+{"ok": ...} or {"error": TEXT}. See `session` for the other side.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ class Agent:
         self._traffic: Traffic | None = None
 
     def serve(self, requests: Iterable[str], answers: TextIO) -> None:
-        """Answer until the requests end; traffic that still goes on ends with them."""
+        """Answer requests until they end, then end continuous traffic, too."""
         with self._stack:
             for line in requests:
                 answers.write(json.dumps(self._answer(line)) + "\n")
                 answers.flush()
 
     def _answer(self, line: str) -> dict[str, Any]:
-        does: dict[str, Callable[[Request], Any]] = {
+        handlers: dict[str, Callable[[Request], Any]] = {
             "probe": self._probe,
             "traffic": self._start_traffic,
             "counts": self._counts,
@@ -46,7 +45,7 @@ class Agent:
         }
         try:
             request: Request = json.loads(line)
-            return {"ok": does[request["do"]](request)}
+            return {"ok": handlers[request["do"]](request)}
         except (LabError, OSError, ValueError, KeyError, TypeError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
@@ -54,16 +53,16 @@ class Agent:
         """The outcomes of {"probes": [[source, destination, protocol, port, family], ...], "patience": [seconds, ...],
         "expected": [whether, ...]}, in that order."""
         probes = [LabProbe(*one) for one in request["probes"]]
-        wanted = request.get("expected")
-        expected = dict(zip(probes, wanted, strict=True)) if wanted is not None else None
+        verdicts = request.get("expected")
+        expected = dict(zip(probes, verdicts, strict=True)) if verdicts is not None else None
         believe = None if expected is None else lambda probe: bool(expected[probe])
         seen = self._node.run_probes(probes, request.get("patience", PROBE_PATIENCE), believe)
         return [seen.results[probe].value for probe in probes]
 
     def _start_traffic(self, request: Request) -> None:
-        """Keep {"probes": [...]} going, a message each `interval` seconds, from now on until the end."""
+        """Start continuous traffic for {"probes": [...]}, a message each `interval` seconds."""
         if self._traffic is not None:
-            raise LabError("traffic is going on already")
+            raise LabError("there is traffic already")
         probes = [LabProbe(*one) for one in request["probes"]]
         node = self._node
         traffic = Traffic(probes, node.endpoints, node.netns_folder, request.get("interval", 0.05))
@@ -71,18 +70,18 @@ class Agent:
 
     def _counts(self, _: Request) -> list[list[int]]:
         """Messages sent and answered so far, in the order of the flows."""
-        return [[flow.sent, flow.answered] for flow in self._going().flows]
+        return [[flow.sent, flow.answered] for flow in self._current_traffic().flows]
 
     def _stop(self, _: Request) -> list[list[int]]:
-        """Send no more, wait a while for answers, and end the flows; counts as in `_counts`."""
-        traffic = self._going()
+        """Stop sending, wait DRAIN_SECONDS for answers, and end the flows; returns counts as `_counts`."""
+        traffic = self._current_traffic()
         traffic.drain(DRAIN_SECONDS)
         counts = self._counts({})
         self._stack.close()
         self._traffic = None
         return counts
 
-    def _going(self) -> Traffic:
+    def _current_traffic(self) -> Traffic:
         if self._traffic is None:
             raise LabError("there is no traffic")
         return self._traffic

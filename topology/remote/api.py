@@ -1,7 +1,7 @@
-"""The cluster's objects in a real API server, as `kubectl apply` and `kubectl delete` put them there.
+"""Creates and deletes a lab's objects in a real API server, as `kubectl apply` and `kubectl delete` do.
 
-Stands in for kubectl where that is too slow to start hundreds of times, and for what a kubelet reports: the state of
-pods and nodes.
+Replaces kubectl, which is too slow to start hundreds of times, and the kubelet, which reports the status of pods and
+nodes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from topology.lab.manifests import Manifest, object_name
 
 FIELD_MANAGER = "headgate-lab"
 API_SECONDS = 60.0
-# Where each kind stands: the path of its group and version, its plural, whether it has a namespace.
+# The path of each kind: group and version, plural, and whether it has a namespace.
 API_PATHS = {
     "Namespace": ("api/v1", "namespaces", False),
     "Node": ("api/v1", "nodes", False),
@@ -36,7 +36,7 @@ APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 
 class ClusterApi:
-    """Objects in the API server that a kubeconfig leads to; its current context counts. Tokens only."""
+    """The objects of the API server of a kubeconfig's current context. Supports tokens only."""
 
     def __init__(self, kubeconfig: Path) -> None:
         try:
@@ -51,33 +51,37 @@ class ClusterApi:
             raise LabError(f"the kubeconfig {kubeconfig} cannot be used: {error}") from error
 
     def put(self, objects: Iterable[Manifest]) -> list[str]:
-        """Apply objects, with what a kubelet would report of them; returns their names for people. Raises LabError."""
+        """Apply objects, with the status that a kubelet would report; returns a line for each. Raises LabError."""
         done = []
         for item in objects:
             path = _path(item)
-            wanted = {key: value for key, value in item.items() if key != "status"}
-            wanted["metadata"] = {key: value for key, value in item["metadata"].items() if key != "uid"}
-            self._apply(path, wanted)
+            applied = {key: value for key, value in item.items() if key != "status"}
+            applied["metadata"] = {key: value for key, value in item["metadata"].items() if key != "uid"}
+            self._apply(path, applied)
             if item["kind"] in REPORTED and "status" in item:
-                # Not applied but merged: to an apply, two addresses of one type, as with dual stack, are duplicates.
+                # Merged, not applied: server-side apply rejects two addresses of one type (dual stack) as duplicates.
                 self._send("PATCH", f"{path}/status", {"status": item["status"]}, MERGE)
             done.append(object_name(item) + " applied")
         return done
 
-    def _apply(self, path: str, wanted: Manifest) -> None:
-        """Apply one object; a pod is made anew where its change is none that a living pod may have."""
+    def _apply(self, path: str, applied: Manifest) -> None:
+        """Apply one object; a pod is deleted and created again if a running pod cannot have the change."""
         query = f"?fieldManager={FIELD_MANAGER}&force=true"
         try:
-            self._send("PATCH", path + query, wanted, APPLY)
+            self._send("PATCH", path + query, applied, APPLY)
         except LabError as error:
             cause = error.__cause__
-            if wanted["kind"] != "Pod" or not isinstance(cause, urllib.error.HTTPError) or cause.code != STATUS_INVALID:
+            if (
+                applied["kind"] != "Pod"
+                or not isinstance(cause, urllib.error.HTTPError)
+                or cause.code != STATUS_INVALID
+            ):
                 raise
             self._send("DELETE", path + "?gracePeriodSeconds=0", None)
-            self._send("PATCH", path + query, wanted, APPLY)
+            self._send("PATCH", path + query, applied, APPLY)
 
     def delete(self, objects: Iterable[Manifest]) -> list[str]:
-        """Delete objects by kind and name; returns their names for people, with those that were not there."""
+        """Delete objects by kind and name; returns a line for each: `deleted` or `not found`."""
         done = []
         for item in objects:
             found = self._send("DELETE", _path(item) + "?gracePeriodSeconds=0", None)
@@ -85,7 +89,7 @@ class ClusterApi:
         return done
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, form: str = "") -> Any:
-        """One request; None where a DELETE finds nothing."""
+        """One request; None if a DELETE finds nothing. Raises LabError."""
         headers = {"Authorization": f"Bearer {self._token.strip()}", "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = form

@@ -1,6 +1,6 @@
-"""One node of a topology on this machine itself: its pods on the bridge that is already there, with their servers.
+"""One node of a topology on this machine: its pods on an existing bridge, with their servers.
 
-The bridge is the operator's (deploy/node.sh makes one); only ports of pods are put on it and taken off.
+The operator creates the bridge (deploy/node.sh does); only ports of pods are added and removed here.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ SERVERS = "servers"
 
 
 class MachineNode:
-    """The pods of node `name` of a topology, here. A machine outside the cluster is the topology's external of that
-    name."""
+    """The pods of the node `name` of a topology on this machine, or the machine as the external `name`."""
 
     def __init__(self, topology: Topology, name: str, base: Path = LABS_FOLDER, bridge: str = LAB_BRIDGE) -> None:
         self.topology = topology
@@ -42,7 +41,7 @@ class MachineNode:
 
     @property
     def netns_folder(self) -> Path:
-        """Where the pods' network namespaces are bound to files, the machine's own among them."""
+        """The folder of the files that the network namespaces are bound to, the machine's own included."""
         return self.folder / "netns"
 
     @property
@@ -51,7 +50,7 @@ class MachineNode:
         return tuple(pod for pod in self.topology.pods if f"node:{pod.node}" == self.itself)
 
     def up(self) -> bool:
-        """Make the pods and start the servers; returns False if they were there. On a failure nothing stays."""
+        """Create the pods and start the servers; returns False if they exist. After an error nothing remains."""
         with state.lab_locked(self.base, self.topology.name):
             if process.find(self.folder, SERVERS):
                 return False
@@ -64,7 +63,7 @@ class MachineNode:
             return True
 
     def down(self) -> bool:
-        """Take away what `up` made, whatever is left of it; returns whether there was anything."""
+        """Remove what `up` created, or what is left of it; returns whether there was anything."""
         with state.lab_locked(self.base, self.topology.name):
             there = self.folder.exists() or bool(process.find(self.folder))
             self._remove()
@@ -80,7 +79,7 @@ class MachineNode:
         patience: Sequence[float] = client.PROBE_PATIENCE,
         expected: client.Expectation | None = None,
     ) -> Matrix:
-        """Try those of the probes that start here."""
+        """Run those of the probes that start on this machine."""
         own = [probe for probe in probes if self.is_here(probe)]
         return client.run_probes(own, self.endpoints, self.netns_folder, patience, expected)
 
@@ -92,7 +91,7 @@ class MachineNode:
         self.netns_folder.mkdir(parents=True)
         netns.keep_own(self.netns_folder / self.endpoints[self.itself].netns)
         prefixes = {4: self.topology.subnets.ipv4.prefixlen, 6: self.topology.subnets.ipv6.prefixlen}
-        # Whoever made the pods' objects knows their UIDs; here none is claimed.
+        # The UIDs of the pods' objects are not known here.
         links = [PodLink(self.endpoints[pod.key], "") for pod in self.own_pods]
         attach_pods(links, self.netns_folder, None, self.bridge, self.vsctl, prefixes, self.topology.mtu)
         served: dict[str, Sequence[LabPort]] = {pod.key: self.topology.served(pod) for pod in self.own_pods}

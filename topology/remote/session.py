@@ -1,4 +1,4 @@
-"""Driving machines of a lab from elsewhere: one ssh (or any command) a machine, with an agent at its end."""
+"""Controls the machines of a lab from elsewhere: one agent on each, reached by ssh or another command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from topology.probe.matrix import LabProbe, Matrix, Outcome
 
 
 class AgentSession:
-    """The agent that `command` leads to, a context manager. Not for several threads at once."""
+    """A connection to the agent that `command` starts, as a context manager. Not thread-safe."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -29,26 +29,26 @@ class AgentSession:
     ) -> None:
         self.close()
 
-    def ask(self, what: str, **more: object) -> Any:
-        """Have the agent do something, and return its answer. Raises LabError with the agent's words."""
-        request = json.dumps({"do": what, **more})
+    def request(self, what: str, **more: object) -> Any:
+        """Send a request to the agent and return its answer. Raises LabError with the agent's error."""
+        line = json.dumps({"do": what, **more})
         if self._process.stdin is None or self._process.stdout is None:
             raise LabError(f"{self.name}: not connected")
         try:
-            self._process.stdin.write(request + "\n")
+            self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise LabError(f"{self.name}: its agent has gone: {error}") from error
-        line = self._process.stdout.readline()
-        if not line:
-            raise LabError(f"{self.name}: its agent has ended with {self._process.wait()}")
-        answer = json.loads(line)
+            raise LabError(f"{self.name}: its agent does not read: {error}") from error
+        reply = self._process.stdout.readline()
+        if not reply:
+            raise LabError(f"{self.name}: its agent exited with {self._process.wait()}")
+        answer = json.loads(reply)
         if "error" in answer:
             raise LabError(f"{self.name}: {answer['error']}")
         return answer["ok"]
 
     def close(self) -> None:
-        """End the agent by ending its input; by force if it does not."""
+        """End the agent by closing its input, or with SIGKILL after 10 s."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -68,7 +68,7 @@ class _Share(NamedTuple):
 
 
 class MachineFleet:
-    """The machines that probes start on: `homes` has the session for each source."""
+    """The machines that probes start on: `homes` has the session of each source endpoint."""
 
     def __init__(self, homes: Mapping[str, AgentSession]) -> None:
         self._homes = homes
@@ -79,7 +79,7 @@ class MachineFleet:
         patience: Sequence[float] = PROBE_PATIENCE,
         expected: Expectation | None = None,
     ) -> Matrix:
-        """Try the probes, each on the machine that it starts on, all machines at once; results in the same order."""
+        """Run each probe on the machine of its source, all machines at once; results in the same order."""
         shares: dict[str, _Share] = {}
         for probe in probes:
             session = self._homes[probe.source]
@@ -87,7 +87,7 @@ class MachineFleet:
 
         def run(share: _Share) -> dict[LabProbe, Outcome]:
             more = {} if expected is None else {"expected": [expected(probe) for probe in share.probes]}
-            seen = share.session.ask("probe", probes=share.probes, patience=list(patience), **more)
+            seen = share.session.request("probe", probes=share.probes, patience=list(patience), **more)
             return {probe: Outcome(text) for probe, text in zip(share.probes, seen, strict=True)}
 
         found: dict[LabProbe, Outcome] = {}

@@ -1,5 +1,5 @@
-"""Scenarios: a topology, manifests that come and go step by step, and who must reach whom after each step, as data.
+"""Scenarios as data: a topology, manifests that are applied and deleted step by step, and the expected reachability.
 
-`model` is their schema and the reading of the files beside it, `check` runs one in a lab. What a scenario is about
-stands in its file. Nothing here knows how policy is enforced.
+`model` has their schema and loads the YAML files of this folder, `check` runs one in a lab. Nothing here knows how
+policies are enforced.
 """

@@ -1,4 +1,4 @@
-"""Running a scenario in a lab that is up: after each step, every probe must come out as the scenario says."""
+"""Runs a scenario in a running lab: after each step, every probe must have the expected outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Realize = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What was seen after one step. `wrong` has the probes that came out otherwise than they should."""
+    """The result of one step. `wrong` has the probes with an unexpected outcome."""
 
     step: ScenarioStep
     matrix: Matrix
@@ -28,7 +28,7 @@ class StepResult:
         return not self.wrong
 
     def lines(self) -> list[str]:
-        """What is wrong, one line a probe."""
+        """One line for each unexpected outcome."""
         return [
             f"{probe}: {outcome.value}, should be {'denied' if outcome.reachable else 'allowed'}"
             for probe, outcome in self.wrong.items()
@@ -36,9 +36,9 @@ class StepResult:
 
 
 def run_scenario(scenario: Scenario, lab: Lab, settle: float = REALIZE_SECONDS) -> Iterator[StepResult]:
-    """Go through the scenario's steps in a lab of its topology, yielding each step's result as it is known.
+    """Run the scenario's steps in a lab of its topology; yields the result of each step.
 
-    Raises LabError when a step is not in force after `settle` seconds.
+    Raises LabError if a step is not realized after `settle` seconds.
     """
     for step in scenario.steps:
         if step.delete:
@@ -48,7 +48,7 @@ def run_scenario(scenario: Scenario, lab: Lab, settle: float = REALIZE_SECONDS) 
 
 
 def observe(scenario: Scenario, step: ScenarioStep, lab: Lab) -> StepResult:
-    """Probe everything and compare it with what the step expects."""
+    """Probe everything and compare the outcomes with those that the step expects."""
 
     def expected(probe: LabProbe) -> bool:
         return scenario.allowed(step, probe)

@@ -1,8 +1,8 @@
-"""A scenario as values, read from the YAML files of this folder; and what its expectations say of a probe.
+"""A scenario as values, loaded from the YAML files of this folder, and its expectation for a probe.
 
-An expectation is a list of statements, each `allow` or `deny` with `from`, `to`, `ports` and `families`; what a
-statement leaves out it says of all. Everything is allowed to start with, and the last statement that fits a probe
-counts. That a pod reaches itself and a node its own pods goes without saying, whatever the statements are.
+An expectation is a list of statements, each `allow` or `deny` with `from`, `to`, `ports` and `families`; a field that
+is left out matches everything. Without a matching statement a probe is allowed; otherwise the last one that matches
+decides. A pod always reaches itself, and a node its own pods.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class _Value(BaseModel):
 
 
 class ProbePattern(_Value):
-    """Which probes a statement is about. `sources` and `destinations` are endpoint names, `*` and `?` as in file
-    names."""
+    """The probes that a statement matches. `sources` and `destinations` are names with the wildcards `*` and `?`."""
 
     sources: Patterns = Field(default=("*",), alias="from")
     destinations: Patterns = Field(default=("*",), alias="to")
@@ -46,8 +45,8 @@ class ProbePattern(_Value):
     protocols: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
     families: Annotated[tuple[Family, ...] | None, BeforeValidator(_as_list)] = None
 
-    def fits(self, probe: LabProbe) -> bool:
-        """Whether the statement is about this probe."""
+    def matches(self, probe: LabProbe) -> bool:
+        """Whether the statement matches this probe."""
         return (
             any(fnmatchcase(probe.source, pattern) for pattern in self.sources)
             and any(fnmatchcase(probe.destination, pattern) for pattern in self.destinations)
@@ -58,7 +57,7 @@ class ProbePattern(_Value):
 
 
 class Statement(_Value):
-    """One line of an expectation: exactly one of the two."""
+    """One line of an expectation: exactly one of `allow` and `deny`."""
 
     allow: ProbePattern | None = None
     deny: ProbePattern | None = None
@@ -66,12 +65,12 @@ class Statement(_Value):
     @model_validator(mode="after")
     def _one(self) -> Statement:
         if (self.allow is None) == (self.deny is None):
-            raise ValueError("say either allow or deny")
+            raise ValueError("give either allow or deny")
         return self
 
 
 class ScenarioStep(_Value):
-    """What changes, in words (`say`) and objects, and what is true afterwards."""
+    """The objects that a step applies and deletes, its description (`say`), and the expectation afterwards."""
 
     say: str
     apply: tuple[dict[str, Any], ...] = ()
@@ -80,7 +79,7 @@ class ScenarioStep(_Value):
 
 
 class Scenario(_Value):
-    """A whole scenario. `topology` in a file is a topology, or the name of one in the folder `topologies`."""
+    """A scenario. In a file, `topology` is a topology or the name of one in the folder `topologies`."""
 
     name: str
     title: str
@@ -95,24 +94,24 @@ class Scenario(_Value):
         return {pod.key: f"node:{pod.node}" for pod in self.topology.pods}
 
     def allowed(self, step: ScenarioStep, probe: LabProbe) -> bool:
-        """Whether the probe must get through after this step."""
+        """Whether the probe is expected to be allowed after this step."""
         if probe.source == probe.destination or self._node_of.get(probe.destination) == probe.source:
             return True
         verdict = True
         for statement in step.expect:
             which = statement.allow or statement.deny
-            if which is not None and which.fits(probe):
+            if which is not None and which.matches(probe):
                 verdict = statement.allow is not None
         return verdict
 
 
 def scenario_names(folder: Path = FOLDER) -> list[str]:
-    """The names of all scenarios, in order."""
+    """The names of all scenarios, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def load_scenario(name: str, folder: Path = FOLDER) -> Scenario:
-    """Read a scenario by name. Raises TopologyError that names file and field."""
+    """Load a scenario by name. Raises TopologyError that names file and field."""
     path = folder / f"{name}.yaml"
     data = _read(path)
     topology = data.get("topology")
@@ -135,16 +134,16 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise TopologyError(f"{path}: not YAML: {strict.yaml_problem(error)}") from error
     if not isinstance(data, dict):
-        raise TopologyError(f"{path}: a mapping is needed")
+        raise TopologyError(f"{path}: must be a mapping")
     return data
 
 
 def unused_statements(scenario: Scenario, probes: Sequence[LabProbe]) -> list[str]:
-    """Statements that fit none of the probes: a misspelt endpoint would make an expectation say nothing."""
+    """Statements that match none of the probes, as with a misspelt endpoint; one line for each."""
     found = []
     for step in scenario.steps:
         for number, statement in enumerate(step.expect):
             which = statement.allow or statement.deny
-            if which is not None and not any(which.fits(probe) for probe in probes):
-                found.append(f"{scenario.name}, step {step.say!r}: statement {number} fits no probe")
+            if which is not None and not any(which.matches(probe) for probe in probes):
+                found.append(f"{scenario.name}, step {step.say!r}: statement {number} matches no probe")
     return found
