@@ -84,7 +84,8 @@ class World:
             self.problems = (*self.problems[-2:], Problem(f"f{one}", "", "", f"odd {two}"))
         elif what == "bridge":
             marks = {"headgate-installed": "true"} if one % 2 else {}
-            ports = tuple(port(f"v{n}", n + 10, f"x/p{n}", **marks) for n in range(one % 7))
+            # An Interface has a UUID of its own, which these helpers take from its name.
+            ports = tuple(port(f"{node}-v{n}", n + 10, f"x/p{n}", **marks) for n in range(one % 7))
             self.core.send(BridgeChanged(BridgeState("db", f"br-{node}", DPIDS[node], node, interfaces=ports)))
         elif what == "no bridge":
             self.core.send(BridgeGone("db", f"br-{node}"))
