@@ -1,7 +1,7 @@
 """Writes log lines to a file descriptor that may block or fail: a pipe that is not read, a full or broken disk.
 
 A thread that logs never waits: lines go through a bounded queue to a native thread, which writes them. Lines that find
-the queue full are dropped and counted, and the next line says how many. How lines look: see `logs`.
+the queue full are dropped and counted, and the next line has their number. How lines look: see `logs`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Addresses as operators and switches write them: HOST:PORT, tcp:HOST:PORT or ssl:HOST:PORT to listen on, and OVSDB
 remotes as ovs-vsctl's `--db` takes them (ovsdb(7), "Connection Methods").
 
-The one place where addresses are parsed and formatted. Nothing is resolved or opened here. Every error says what to
+The one place where addresses are parsed and formatted. Nothing is resolved or opened here. Every error shows what to
 write instead.
 """
 

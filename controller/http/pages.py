@@ -53,7 +53,7 @@ SUPPORT_JSON = TypeAdapter(SupportView)
 OBJECT_KEY = "key"  # the parameter with an object's NAMESPACE/NAME, from the path
 
 
-class Endpoint(NamedTuple):
+class HttpPage(NamedTuple):
     """One path: its handler, how many requests it serves at once, its methods and query parameters."""
 
     handler: Callable[[Mapping[str, str]], Response]
@@ -71,18 +71,18 @@ class Application:
         self._loopback = loopback
         self._encoder = StatusEncoder()
         self._pages = {
-            "/healthz": Endpoint(self._healthz, threading.BoundedSemaphore(64)),
-            "/readyz": Endpoint(self._readyz, threading.BoundedSemaphore(64)),
-            "/status": Endpoint(self._status, threading.BoundedSemaphore(8)),
-            "/metrics": Endpoint(self._metrics, threading.BoundedSemaphore(8)),
-            "/wait": Endpoint(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
-            "/flows": Endpoint(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
-            "/support": Endpoint(self._support, threading.BoundedSemaphore(2)),
+            "/healthz": HttpPage(self._healthz, threading.BoundedSemaphore(64)),
+            "/readyz": HttpPage(self._readyz, threading.BoundedSemaphore(64)),
+            "/status": HttpPage(self._status, threading.BoundedSemaphore(8)),
+            "/metrics": HttpPage(self._metrics, threading.BoundedSemaphore(8)),
+            "/wait": HttpPage(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
+            "/flows": HttpPage(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
+            "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
         }
         # Pages of one object: its NAMESPACE/NAME follows in the path.
         self._objects = {
-            "/pods/": Endpoint(self._pod, threading.BoundedSemaphore(4)),
-            "/policies/": Endpoint(self._policy, threading.BoundedSemaphore(4)),
+            "/pods/": HttpPage(self._pod, threading.BoundedSemaphore(4)),
+            "/policies/": HttpPage(self._policy, threading.BoundedSemaphore(4)),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -95,7 +95,7 @@ class Application:
         except Exception:
             # The client gets no internals; the log has them.
             log.exception("request for %s failed", request.path)
-            response = _json({"error": "internal error; the controller's log says more"}, 500)
+            response = _json({"error": "internal error; see the controller's log"}, 500)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response(environ, start_response)

@@ -36,7 +36,7 @@ class OpenFlowCommands(Protocol):
         """Send changes as one bundle."""
 
     def ask_node(self, command: ProbeNode) -> None:
-        """Ask a switch's node whether addresses are its own."""
+        """Probe whether a switch's node has addresses."""
 
 
 class OvsdbCommands(Protocol):
