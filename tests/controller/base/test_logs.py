@@ -1,4 +1,4 @@
-"""Log lines: for people, for programs, safe against what names contain, and not the same warning over and over."""
+"""Log lines: their formats, control characters in them, and repeated warnings."""
 
 from __future__ import annotations
 

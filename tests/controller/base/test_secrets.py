@@ -1,4 +1,4 @@
-"""What looks like a secret does not leave in a bundle; what only sounds like one stays."""
+"""Secrets are removed from texts of a support bundle; texts that only look similar stay."""
 
 from __future__ import annotations
 

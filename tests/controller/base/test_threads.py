@@ -1,4 +1,4 @@
-"""Threads that must live are missed when they end, whatever ends them, and only then."""
+"""Threads that must live are reported when they end without being released, whatever ends them, and only then."""
 
 from __future__ import annotations
 

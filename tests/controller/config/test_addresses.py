@@ -1,4 +1,4 @@
-"""Addresses as operators write them, and what they are told when one is wrong."""
+"""Addresses as operators write them, and the messages on invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One schema, four sources: who wins, and that nothing unknown or wrong passes in silence."""
+"""Options from flags, environment, file and defaults: which one overrides, and that unknown ones are reported."""
 
 from __future__ import annotations
 

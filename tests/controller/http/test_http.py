@@ -1,4 +1,4 @@
-"""The HTTP pages over a made-up controller: what they answer, and what they refuse."""
+"""The HTTP pages over a fake controller: answers, and requests that are refused."""
 
 from __future__ import annotations
 

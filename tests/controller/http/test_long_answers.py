@@ -1,4 +1,4 @@
-"""Long answers that are put together a little at a time are the same as those made in one go."""
+"""An answer that is encoded in chunks equals one that is encoded at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may have a connection: who says nothing keeps out nobody who asks, and the vital pages are always left."""
+"""The bounds of HTTP connections: silent clients keep no others out, and probes are always answered."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from controller.http import slots as bounds
 from controller.http.slots import ConnectionSlot, ConnectionSlots
 
 ADDRESSES = st.integers(0, 6).map(lambda n: f"10.0.0.{n}")
-WHATS = st.sampled_from(["come", "come", "come", "ask", "ask vital", "leave", "late"])
+WHATS = st.sampled_from(["come", "come", "come", "ask", "ask probes", "leave", "late"])
 STEPS = st.lists(st.tuples(WHATS, ADDRESSES, st.integers(0, 400)), max_size=300)
 
 
 @settings(deadline=None, max_examples=100)
 @given(steps=STEPS)
-def test_bounds_hold_and_the_vital_are_answered_whatever_others_do(steps: list[tuple[str, str, int]]) -> None:
+def test_bounds_hold_and_probes_are_always_answered(steps: list[tuple[str, str, int]]) -> None:
     slots = ConnectionSlots()
     there: list[ConnectionSlot] = []
     cut: list[ConnectionSlot] = []
-    vital = 0
+    probes = 0
     for what, address, number in steps:
         if what == "come":
             slot = slots.arrive(address, lambda: None)
             slot.close = lambda slot=slot: cut.append(slot)  # type: ignore[misc]
             there.append(slot)
-            assert slot in slots._arriving, "who has just come is never the one that goes"
+            assert slot in slots._arriving, "the newest connection is never closed"
         elif what.startswith("ask") and there:
             slot = there[number % len(there)]
             if slot.answered or slot not in slots._arriving:
                 continue
-            answered = slots.answer(slot, what == "ask vital")
-            if what == "ask vital":
-                assert answered == (vital < bounds.MAX_PROBES)
-                vital += answered
+            answered = slots.answer(slot, what == "ask probes")
+            if what == "ask probes":
+                assert answered == (probes < bounds.MAX_PROBES)
+                probes += answered
         elif what == "leave" and there:
             slot = there.pop(number % len(there))
-            vital -= slot.probe
+            probes -= slot.probe
             slots.leave(slot)
         elif what == "late":
             slots.close_late(3600)

@@ -1,4 +1,4 @@
-"""The counters that outlive the switch's own, and the series that go when what they count is gone."""
+"""Packet counters go on when those of a switch begin anew, and series go with the pods and rules that they count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a pod or a policy is what the full computation says, and its hits are those of the right flows."""
+"""Details of a pod and a policy equal the full computation, with the counters of the right flows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A status that is kept equals one that is read anew, after any sequence of events, and is read a little at a time."""
+"""The incremental status equals the reference after any sequence of events, and reads a few items at a time."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ STEPS = st.lists(
 
 @settings(deadline=None, max_examples=120)
 @given(groups=STEPS)
-def test_what_is_kept_equals_what_is_read_anew(groups: list[list[tuple[str, int, int]]]) -> None:
+def test_incremental_equals_reference(groups: list[list[tuple[str, int, int]]]) -> None:
     world = World()
     cache = StatusCache(world.core, Metrics("1", "native"), lambda: 0)
     world.core.handled = cache.handled

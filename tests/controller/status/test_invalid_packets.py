@@ -1,4 +1,4 @@
-"""What the status, the log and the metrics say of pods whose packets are invalid: the likely cause, by datapath."""
+"""Status, log and metrics of pods that send invalid packets: the likely cause, by datapath."""
 
 from __future__ import annotations
 

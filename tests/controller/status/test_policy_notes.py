@@ -1,4 +1,4 @@
-"""What of a policy comes to nothing is said, as a note: the policy is realized all the same."""
+"""Parts of a policy without effect become notes of its status; the policy is realized all the same."""
 
 from __future__ import annotations
 

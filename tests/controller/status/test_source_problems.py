@@ -1,4 +1,4 @@
-"""What the log says of the sources: what is new, a bounded number of lines, in steps that the change alone decides."""
+"""Log lines on problems of the sources: only new ones, bounded in number, at the cost of the change."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_noting_3000_standing_problems_takes_no_step_while_they_stand_and_one_ea
 
 @settings(deadline=None, max_examples=100)
 @given(steps=st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=4), max_size=8))
-def test_faults_that_are_kept_equal_those_that_are_read_anew(steps: list[list[tuple[int, int]]]) -> None:
+def test_kept_policy_problems_equal_those_computed_anew(steps: list[list[tuple[int, int]]]) -> None:
     notes = SourceProblemLog()
     policies: dict[Key, Policy] = {}
     for number, step in enumerate(steps):
