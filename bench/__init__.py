@@ -1,4 +1,4 @@
-"""Measurements of Headgate's cost, run by hand: `make bench` or `headgate bench`. No test asserts a time.
+"""Measurements of Headgate's cost, started with `make bench` or `headgate bench`. No test asserts a time.
 
-May import everything else; nothing but the command line and the tests may import it.
+May import everything else; only tests may import it. `controller.cli` names its command by a string.
 """

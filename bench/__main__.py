@@ -1,4 +1,4 @@
-"""One measurement in this process: `python -m bench NAME SCALE`; the results are the last line, as JSON."""
+"""Runs one measurement in this process: `python -m bench NAME SCALE`. The last line printed has the results as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.catalog import run_one
 
 
 def main(name: str, scale: str) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     results = run_one(name, float(scale))
     sys.stdout.write(json.dumps([result.json() for result in results]) + "\n")
 

@@ -1,7 +1,6 @@
-"""All measurements by name, what each says, and how it is run: in a process of its own, so that memory and hubs do
-not mix.
+"""All measurements by name, and their execution, each in a process of its own so that memory and hubs do not mix.
 
-What is measured stands in the modules that are named here; they are imported only in that process.
+The modules that measure are named here by strings and imported only in that process.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SIZES = {"short": 0.1, "full": 1.0}
 
 
 class Measure(NamedTuple):
-    """One measurement: the module and function that do it, what they are given before the size, and what it says."""
+    """One measurement: its module and function, the arguments before the scale, and what it shows."""
 
     module: str
     function: str
@@ -30,28 +29,28 @@ class Measure(NamedTuple):
 CATALOG: dict[str, Measure] = {
     **{
         f"world-{name}": Measure(
-            "bench.compile_cost", "measure", (name,), f"world {name}: raw objects → rules of every node"
+            "bench.compile_cost", "measure", (name,), f"world {name}: API objects → rules of every node"
         )
         for name in "ABCDEF"
     },
     "linear-E": Measure("bench.compile_cost", "measure_linear", ("E",), "world E: ten times the objects"),
     "linear-F": Measure("bench.compile_cost", "measure_linear", ("F",), "world F: ten times the objects"),
-    "rules": Measure("bench.plan_cost", "measure_rules", (), "100 rules x 500 addresses → flows; sums, not products"),
+    "rules": Measure("bench.plan_cost", "measure_rules", (), "100 rules x 500 addresses → flows: sums, not products"),
     "node": Measure("bench.plan_cost", "measure_node", (), "desired flows of one node in world A"),
     "changes": Measure("bench.plan_cost", "measure_changes", (), "one object changes in world A with 500 bridges"),
-    "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod among 1,000 policies for all namespaces"),
+    "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod that 1,000 policies for all namespaces contain"),
     "collisions": Measure("bench.wide_cost", "measure_collisions", (), "rules whose numbers collide, among 10,000"),
-    "store": Measure("bench.source_cost", "measure_store", (), "world A through the store: at once, and one change"),
-    "bulk": Measure("bench.switch_cost", "measure_bulk", (), "100,000 flows to a switch, and back; beside ovs-ofctl"),
-    "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules that outgrow flow messages, on a switch"),
+    "store": Measure("bench.source_cost", "measure_store", (), "world A through the store, and one change of it"),
+    "bulk": Measure("bench.switch_cost", "measure_bulk", (), "100,000 flows to a switch; reconnect; against ovs-ofctl"),
+    "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules too large for one flow message, on a switch"),
     "run": Measure("bench.run_cost", "measure_run", (), "headgate run: change → commit; memory, echo in world A"),
-    "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, beside floods of echoes"),
-    "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab beside NORMAL; needs root"),
+    "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, during floods of echoes"),
+    "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab, compared with NORMAL; needs root"),
 }  # fmt: skip
 
 
 def run_all(names: Iterable[str], scale: float) -> Iterator[tuple[str, list[Result], str]]:
-    """Each measurement's results, or why there are none, as soon as they are there."""
+    """Run measurements one by one; yields name, results, and the reason if there are none."""
     for name in names:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "bench", name, repr(scale)],
@@ -60,13 +59,13 @@ def run_all(names: Iterable[str], scale: float) -> Iterator[tuple[str, list[Resu
             check=False,
         )
         if done.returncode:
-            yield name, [], (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            yield name, [], (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         else:
             yield name, [from_json(raw) for raw in json.loads(done.stdout.splitlines()[-1])], ""
 
 
 def run_one(name: str, scale: float) -> list[Result]:
-    """One measurement, in this process."""
+    """Run one measurement in this process."""
     measure = CATALOG[name]
     found: list[Result] = getattr(importlib.import_module(measure.module), measure.function)(*measure.arguments, scale)
     return found

@@ -1,18 +1,14 @@
-"""`headgate bench`: what Headgate costs on this machine, to size a controller by. What is measured stands in
-`bench`."""
+"""`headgate bench`: runs measurements and prints their results as a table. See `catalog` for the measurements."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
+from bench.result import Result, figure_text, machine_facts
 from controller.cli.errors import CommandFailure
 from controller.cli.output import Cell, OutputPage, Row, Styled, output_option
-
-if TYPE_CHECKING:
-    from bench.result import Result
 
 STYLES = {"reached": "green", "bar": "green", "missed": "bold red", "": "dim"}
 
@@ -24,21 +20,21 @@ STYLES = {"reached": "green", "bar": "green", "missed": "bold red", "": "dim"}
     default="short",
     show_default=True,
     metavar="short|full|FACTOR",
-    help="How large the worlds are: short is a tenth, full the whole (25,000 namespaces, 100,000 pods), or a factor.",
+    help="Size of the worlds: full (25,000 namespaces, 100,000 pods), short (a tenth), or a factor of full.",
 )
-@click.option("--list", "wanted", is_flag=True, help="Only say what can be measured.")
+@click.option("--list", "list_only", is_flag=True, help="Only list the measurements.")
 @output_option
-def bench(names: tuple[str, ...], size: str, wanted: bool, output: str) -> None:
-    """Measure what Headgate costs on this machine, to size a controller by.
+def bench(names: tuple[str, ...], size: str, list_only: bool, output: str) -> None:
+    """Measure what Headgate costs on this machine, to size a controller.
 
-    Without names everything is measured, each in a process of its own; that takes under two minutes in the short size.
-    Figures of time are CPU time unless they say otherwise, so that a busy machine can be measured too. A bar is what
-    docs/performance.md promises for the full size on two cores; a ratio is against a reference that ran beside it.
-    Some measurements need Open vSwitch, and `traffic` needs root; where one cannot run, its row says why.
+    Without names all measurements run, each in a process of its own; in the short size that takes under two minutes.
+    Times are CPU time unless the unit says otherwise, so that other load matters little. A bar is what
+    docs/performance.md promises for the full size on two cores; a ratio compares with a reference that ran at the same
+    time. Some measurements need Open vSwitch, and `traffic` needs root; if one cannot run, the output says why.
     """
     from bench.catalog import CATALOG, run_all
 
-    if wanted:
+    if list_only:
         page = OutputPage()
         page.table("Measurements", ("name", "says"), [(name, one.says) for name, one in CATALOG.items()])
         return
@@ -65,13 +61,11 @@ def _scale(size: str) -> float:
     except ValueError:
         scale = 0.0
     if not 0 < scale <= 10:
-        raise click.UsageError(f"--size {size}: short, full, or a factor up to 10")
+        raise click.UsageError(f"--size {size}: give short, full, or a factor up to 10")
     return scale
 
 
 def _show(found: list[Result], failed: dict[str, str], size: str, output: str) -> None:
-    from bench.result import machine_facts
-
     facts = machine_facts()
     if output == "json":
         results = [result.json() for result in found]
@@ -86,7 +80,7 @@ def _show(found: list[Result], failed: dict[str, str], size: str, output: str) -
 
 
 def result_row(result: Result) -> Row:
-    """A result as a line of the table."""
+    """A result as a row of the table."""
     reference = f"{figure_text(result.reference)} {result.against}" if result.reference else ""
     ratio = f"{result.ratio:.2f}" if result.ratio else ""
     verdict: Cell = Styled(result.verdict, STYLES[result.verdict])
@@ -100,10 +94,3 @@ def result_row(result: Result) -> Row:
         reference,
         ratio,
     )
-
-
-def figure_text(value: float | None) -> str:
-    """A figure with three digits that mean something."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

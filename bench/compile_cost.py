@@ -1,7 +1,7 @@
-"""From raw API objects to the rules of every node: time and memory, world by world.
+"""Measures API objects → rules of every node: time and memory, world by world.
 
-Each world gets a process of its own, for memory is what a process has at most. The raw objects are taken from
-their list one by one, as a source does that reads a stream; what is not read yet counts as memory.
+Each world runs in a process of its own, since memory is the peak of a process. Objects are removed from their list one
+by one, as a source does that reads a stream; those not parsed yet count as memory.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from flows.policy.engine import PolicyEngine
 from flows.policy.policy_changes import PolicyChanges
 from flows.policy.tracked_sets import TrackedRule
 
-# Seconds and megabytes that are to be reached, and those that are aimed for.
+# By world: the bar in seconds and megabytes, then the reach.
 BARS = {"A": (4.0, 1200, 2.5, 700), "B": (2.6, 1000, 1.0, 1000), "C": (2.8, 900, 0.5, 900), "D": (4.0, None, 1.0, None)}
-# What the best peer, in Go, takes for as much, without any flow: seconds on a machine like this one, and megabytes.
+# By world: the same of the best comparable product, in Go, which makes no flows: seconds on a similar machine, MB.
 PEER_FIGURES = {"A": (6.6, 2000), "B": (2.6, 1000), "C": (2.8, 900), "D": (15.7, None)}
 KINDS_READ = ("Namespace", "Pod", "Node", "NetworkPolicy")
 NodeRules = dict[str, list[TrackedRule]]
 
 
 def parsed(objects: list[dict[str, Any]]) -> Cluster:
-    """The snapshot; `objects` is empty afterwards."""
+    """The cluster of API objects; `objects` is empty afterwards."""
     found: dict[str, dict[Any, Any]] = {kind: {} for kind in KINDS_READ}
     objects.reverse()
     while objects:
@@ -58,7 +58,7 @@ def measure(name: str, scale: float) -> list[Result]:
     gc.collect()
     gc.freeze()
     raw = memory() - empty
-    gc.disable()  # as `headgate run` does while it takes in a large source
+    gc.disable()  # as `headgate run` does while it reads a large source
     size = sum(len(json.dumps(one)) for one in objects[:: max(1, count // 1000)]) / len(
         objects[:: max(1, count // 1000)]
     )
@@ -92,7 +92,7 @@ def _bytes_for(cluster: Cluster, raw: float, empty: float) -> float:
 
 
 def measure_linear(name: str, scale: float) -> list[Result]:
-    """A tenth of a world and the whole: ten times the objects may take twelve times the time."""
+    """A tenth of a world and the whole: ten times the objects may take at most twelve times the time."""
     gc.disable()
     times = []
     for part in (scale / 10, scale):

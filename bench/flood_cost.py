@@ -1,7 +1,7 @@
-"""What an honest switch notices of peers that flood: from a changed manifest to its commit reply, quiet and beside
+"""Measures how connection peers that flood delay an honest switch: changed manifest → commit reply, without and with
 sessions that send echo requests as fast as they can.
 
-Both in one run, by turns, so that what else the machine does counts for both.
+Both are measured in turns in one run, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.run_cost import changing
 
 FLOODING_PEERS = 8
 FLOOD_ROUNDS = 4
-CHANGES_PER_ROUND = 12  # a round, of each kind
+CHANGES_PER_ROUND = 12  # without and with the flood each
 _HEADER = struct.Struct("!BBHI")
 _ECHOES = _HEADER.pack(5, 2, 8, 7) * 8000
 _PORTS = struct.pack("!HHI", 13, 0, 0)
@@ -27,7 +27,7 @@ _FEATURES = struct.Struct("!QIBB2xII")
 
 
 def measure_flood(scale: float) -> list[Result]:
-    """The same at any size."""
+    """Measure; the scale has no effect."""
     with changing() as (address, change):
         quiet: list[float] = []
         flooded: list[float] = []
@@ -36,7 +36,7 @@ def measure_flood(scale: float) -> list[Result]:
             flood = multiprocessing.get_context("spawn").Process(target=_flood, args=(address,), daemon=True)
             flood.start()
             try:
-                time.sleep(0.5)  # until they have come up
+                time.sleep(0.5)  # until the sessions are up
                 flooded += [change() for _ in range(CHANGES_PER_ROUND)]
             finally:
                 flood.kill()
@@ -51,7 +51,7 @@ def measure_flood(scale: float) -> list[Result]:
 
 
 def _flood(address: tuple[str, int]) -> None:
-    """The peers, in a process of their own that gives way to the one that is measured."""
+    """The flooding peers, in a process of low priority, so that the measured one gets the CPU."""
     os.nice(10)
     for number in range(FLOODING_PEERS):
         threading.Thread(target=_peer, args=(address, 0x9000 + number), daemon=True).start()

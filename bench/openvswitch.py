@@ -1,7 +1,6 @@
-"""A private Open vSwitch with a userspace bridge that has no real ports, for measurements that need a switch to
-talk to.
+"""A private Open vSwitch with dummy bridges, for measurements that need a real switch without packets.
 
-Everything stands in a folder of its own and goes with it. It needs the programs of Open vSwitch and no rights.
+All its files are in a temporary folder. It needs the programs of Open vSwitch, and no root.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ _START_SECONDS = 30.0
 
 
 class PrivateSwitch:
-    """ovsdb-server and ovs-vswitchd with dummy bridges. Use it as a context manager. Raises RuntimeError where a
-    program refuses."""
+    """ovsdb-server and ovs-vswitchd with dummy bridges, as a context manager. Raises RuntimeError on errors."""
 
     def __init__(self, bridges: int = 1) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hg-bench-"))
@@ -56,7 +54,7 @@ class PrivateSwitch:
         return f"unix:{self.folder}/db.sock"
 
     def target(self, name: str = "br0") -> str:
-        """A bridge as ovs-ofctl takes it."""
+        """The address of a bridge for ovs-ofctl."""
         return f"unix:{self.folder}/{name}.mgmt"
 
     def vsctl(self, *arguments: str) -> str:
@@ -68,7 +66,7 @@ class PrivateSwitch:
         return self.run("ovs-ofctl", "-O", "OpenFlow14", *arguments)
 
     def run(self, *command: str) -> str:
-        """Run a program and return what it prints."""
+        """Run a program and return its output. Raises RuntimeError if it fails."""
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command[:4])}: {done.stderr.strip()}")

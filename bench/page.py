@@ -1,6 +1,6 @@
-"""Writes docs/performance.md and its plot: `python -m bench.page FOLDER [SCALE [NAME...]]`. Measures first.
+"""Measures, then writes docs/performance.md and its plot: `python -m bench.page FOLDER [SCALE [NAME...]]`.
 
-The words around the figures stand here; the figures, and what they are compared with, come from the measurements.
+The page's text is here; the figures, and what they are compared with, come from the measurements.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 from bench.catalog import CATALOG, run_all
 from bench.plot import svg
-from bench.result import Result, from_json, machine_facts
+from bench.result import Result, figure_text, from_json, machine_facts
 
-PLOT_SCALES = (0.02, 0.05, 0.1, 0.3)  # and the whole, which is measured anyway
+PLOT_SCALES = (0.02, 0.05, 0.1, 0.3)  # beside the full scale, which is measured anyway
 PLOT_FILE, PAGE_FILE, FIGURES_FILE = "performance.svg", "performance.md", "performance.json"
 
 PAGE_TEMPLATE = """# What Headgate costs
@@ -120,7 +120,7 @@ def _write(target: Path, scale: str, kept: dict[str, Any]) -> None:
 
 
 def plotted(scale: float, found: list[Result]) -> dict[str, list[tuple[float, float]]]:
-    """Each world's CPU seconds by its number of objects."""
+    """CPU seconds over number of objects, by world."""
     every = list(found)
     for part in PLOT_SCALES:
         for _, results, _ in run_all([f"world-{world}" for world in "ABCDEF"], part * scale):
@@ -137,7 +137,7 @@ def _lines(every: list[Result]) -> dict[str, list[tuple[float, float]]]:
 
 
 def page(found: list[Result], failed: dict[str, str], facts: dict[str, str], size: str) -> str:
-    """The page's text."""
+    """The text of the page."""
     rows = ["| measurement | figure | bar | reach | | reference | ratio |", "|---|---|---|---|---|---|---|"]
     rows += [_row(one) for one in found]
     told = "".join(f"- **{one.name}**: {_more(one)}\n" for one in found if one.more)
@@ -147,24 +147,18 @@ def page(found: list[Result], failed: dict[str, str], facts: dict[str, str], siz
 
 
 def _row(one: Result) -> str:
-    reference = f"{_number(one.reference)} ({one.against})" if one.reference else ""
+    reference = f"{figure_text(one.reference)} ({one.against})" if one.reference else ""
     ratio = f"{one.ratio:.2f}" if one.ratio else ""
     sign = "≥" if one.rising else "≤"
-    bar, reach = (f"{sign} {_number(limit)}" if limit is not None else "" for limit in (one.bar, one.reach))
+    bar, reach = (f"{sign} {figure_text(limit)}" if limit is not None else "" for limit in (one.bar, one.reach))
     verdict = f"**{one.verdict}**" if one.verdict == "missed" else one.verdict
-    return f"| {one.name} | {_number(one.value)} {one.unit} | {bar} | {reach} | {verdict} | {reference} | {ratio} |"
+    return f"| {one.name} | {figure_text(one.value)} {one.unit} | {bar} | {reach} | {verdict} | {reference} | {ratio} |"
 
 
 def _more(one: Result) -> str:
     return ", ".join(
-        f"{name} {_number(value) if isinstance(value, float | int) else value}" for name, value in one.more.items()
+        f"{name} {figure_text(value) if isinstance(value, float | int) else value}" for name, value in one.more.items()
     )
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

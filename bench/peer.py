@@ -1,7 +1,5 @@
-"""One end of a TCP measurement, run within a pod: `serve PORT`, `stream ADDRESS PORT SECONDS`, `connect ADDRESS
-PORT SECONDS`.
-
-Prints bytes a second, or connections a second. It needs nothing but the standard library.
+"""One end of a TCP measurement, run in a pod: `serve PORT`, `stream ADDRESS PORT SECONDS`, `connect ADDRESS PORT
+SECONDS`. Prints bytes per second, or connections per second. Uses the standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ _CHUNK = 1 << 20
 
 
 def serve_peer(port: int) -> None:
-    """Answer a first byte of `s` by reading on, anything else with one byte and an end."""
+    """Serve: after a first byte `s` read until the end, after any other send one byte and close."""
     server = socket.create_server(("", port), backlog=1024)
     while True:
         connection, _ = server.accept()
@@ -34,7 +32,7 @@ def _read(connection: socket.socket) -> None:
 
 
 def stream(address: str, port: int, seconds: float) -> float:
-    """Bytes a second over one connection."""
+    """Bytes per second over one connection."""
     chunk, sent = bytes(_CHUNK), 0
     with socket.create_connection((address, port), timeout=10) as connection:
         connection.sendall(b"s")
@@ -46,7 +44,7 @@ def stream(address: str, port: int, seconds: float) -> float:
 
 
 def connect(address: str, port: int, seconds: float) -> float:
-    """Connections a second: connect, one request, one answer, close; one after the other."""
+    """Connections per second, one after the other: connect, one request, one answer, close."""
     count, begin = 0, time.perf_counter()
     while (now := time.perf_counter()) < begin + seconds:
         with socket.create_connection((address, port), timeout=10) as connection:
@@ -57,7 +55,7 @@ def connect(address: str, port: int, seconds: float) -> float:
 
 
 def main(what: str, *arguments: str) -> None:
-    """Do one of the three."""
+    """Run one of the three."""
     if what == "serve":
         serve_peer(int(arguments[0]))
     work = stream if what == "stream" else connect

@@ -1,13 +1,13 @@
-"""From rules to flows: one switch's desired flows, and what one change costs among 500 bridges.
+"""Measures rules → desired flows: of one switch, and of a change of one object with 500 bridges.
 
-Nothing is sent here; a bridge is what OVSDB says of it.
+Nothing is sent to switches; bridges are values as OVSDB would give them.
 """
 
 from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -23,11 +23,11 @@ from flows.plan.world import World
 CLUSTER_SECTIONS = {"namespaces": "Namespace", "pods": "Pod", "nodes": "Node", "policies": "NetworkPolicy"}
 
 
-def bridges(cluster: Cluster, wanted: str = "", most: int = 1 << 16) -> list[BridgeState]:
-    """A userspace bridge for each node, or for `wanted` alone, with a port for each of its pods, `most` of them."""
+def bridges(cluster: Cluster, only: str = "", most: int = 1 << 16) -> list[BridgeState]:
+    """A userspace bridge for each node, or for the node `only`, with a port for each of its pods, `most` at most."""
     found: dict[str, list[Key]] = {}
     for one in cluster.pods.values():
-        if one.networked and wanted in ("", one.node):
+        if one.networked and only in ("", one.node):
             found.setdefault(one.node, []).append(one.key)
     return [
         BridgeState("db", f"br-{name}", number, name, "", "dummy", "3.1.0", tuple(map(_port, range(1, most + 1), keys)))
@@ -41,7 +41,7 @@ def _port(number: int, key: Key) -> InterfaceState:
 
 
 def planned(cluster: Cluster, states: list[BridgeState]) -> World:
-    """A world with all its plans made."""
+    """A world with the plans of all bridges."""
     made = World()
     for state in states:
         made.set_bridge(state)
@@ -51,13 +51,13 @@ def planned(cluster: Cluster, states: list[BridgeState]) -> World:
 
 
 def flow_count(made: World) -> int:
-    """The flows of all bridges."""
+    """The number of desired flows of all bridges."""
     return sum(len(plan.flows) for name in made.bridges if (plan := made.plan_of(name)) is not None)
 
 
 def measure_rules(scale: float) -> list[Result]:
-    """100 rules of 500 addresses, half of them in all of the rules; and that rules cost sums, not products."""
-    addresses = [f"{ipv4(1000 + 3 * n)}/32" for n in range(50_000)]  # none beside another, lest they merge
+    """100 rules of 500 addresses, half of which are in all rules; and that flows are sums, not products."""
+    addresses = [f"{ipv4(1000 + 3 * n)}/32" for n in range(50_000)]  # none adjacent, so that none merge
     rules = [[*addresses[:250], *addresses[250 * n : 250 * n + 250]] for n in range(1, 101)]
     objects = [namespace_manifest("one"), node_manifest(0), pod_manifest("one", "subject", 1, 1, {"app": "a"})]
     for n, cidrs in enumerate(rules):
@@ -65,9 +65,9 @@ def measure_rules(scale: float) -> list[Result]:
         objects.append(policy_manifest("one", f"policy-{n}", {}, policyTypes=["Ingress"], ingress=[{"from": peers}]))
     cluster = parsed(objects)
     states = bridges(cluster)
-    planned(Cluster(cluster.namespaces, cluster.pods, cluster.nodes), states)  # warms up
+    planned(Cluster(cluster.namespaces, cluster.pods, cluster.nodes), states)  # warm up
     gc.collect()
-    gc.disable()  # its rounds are rare in `headgate run`
+    gc.disable()  # collections are rare in `headgate run`
     made, seconds, wall = cpu(lambda: planned(cluster, states))
     first = Result("100 rules x 500 addresses → desired flows", seconds * 1e3, "ms CPU", 250, 100,
                    "the best peer's agent (Go), ms", 124,
@@ -98,7 +98,7 @@ def measure_sums() -> list[Result]:
 
 
 def measure_node(scale: float) -> list[Result]:
-    """The flows of one node of 100 pods, the rules of world A being compiled already."""
+    """The flows of one node of 100 pods, with the rules of world A compiled before."""
     gc.disable()
     cluster = parsed(world("A", scale))
     made = planned(cluster, [])
@@ -110,7 +110,7 @@ def measure_node(scale: float) -> list[Result]:
 
 
 class ObjectChanger:
-    """World A with a bridge for each node, changed object by object."""
+    """World A with a bridge for each node, to change one object after another."""
 
     def __init__(self, scale: float) -> None:
         gc.disable()
@@ -127,13 +127,13 @@ class ObjectChanger:
         self._objects = {one: dict(getattr(self.cluster, one)) for one in CLUSTER_SECTIONS}
 
     def put(self, section: str, key: Any, value: Any) -> tuple[float, float]:
-        """One object is `value` from now on, or gone (None). Returns CPU milliseconds and the flows that changed."""
+        """Set one object to `value`, None to delete it. Returns CPU milliseconds and the number of changed flows."""
         objects = self._objects[section]
         if value is None:
             del objects[key]
         else:
             objects[key] = value
-        # The store hands out a new mapping; which one is not what is measured here.
+        # The store makes a new snapshot; its cost is not measured here.
         old = self.cluster
         self.cluster = replace(old, **{section: MappingProxyType(dict(objects))})
         flows, seconds, _ = cpu(lambda: self._settle(CLUSTER_SECTIONS[section], key))
@@ -196,10 +196,3 @@ def _plan_results(changer: ObjectChanger) -> list[Result]:
                more={"flows": changer.flows, "bridges": len(changer.states), "MB": changer.megabytes,
                      "bytes for a flow": changer.megabytes * 1e6 / changer.flows})
     ]  # fmt: skip
-
-
-MEASURES: Mapping[str, Callable[[float], list[Result]]] = {
-    "rules": measure_rules,
-    "node": measure_node,
-    "changes": measure_changes,
-}

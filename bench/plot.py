@@ -1,4 +1,4 @@
-"""Lines over size as an SVG, on logarithmic scales, without any library. What is drawn is the caller's business."""
+"""Draws lines as an SVG with logarithmic scales, without a library. Knows nothing of measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def svg(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
-    """The whole file. Every value must be above 0."""
+    """The text of the SVG file. All values must be above 0."""
     every = [point for points in lines.values() for point in points]
     x = _Axis([a for a, _ in every], LEFT, PLOT_WIDTH - RIGHT)
     y = _Axis([b for _, b in every], PLOT_HEIGHT - BOTTOM, TOP)
@@ -47,12 +47,12 @@ class _Axis:
         self._start, self._end = start, end
 
     def at(self, value: float) -> float:
-        """Where a value stands."""
+        """The coordinate of a value."""
         part = (math.log10(value) - self._low) / (self._high - self._low)
         return self._start + part * (self._end - self._start)
 
     def ticks(self) -> list[float]:
-        """The values to mark."""
+        """The values with a tick."""
         return [10.0**power for power in range(self._low, self._high + 1)]
 
 

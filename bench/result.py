@@ -1,8 +1,4 @@
-"""What a measurement says: a figure with its unit, its bar, and the reference that ran beside it; and the machine
-it ran on.
-
-Only values and the reading of machine facts stand here.
-"""
+"""The result of a measurement: a figure with unit, bar and reference; helpers to measure; facts of the machine."""
 
 from __future__ import annotations
 
@@ -22,10 +18,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure. Smaller is better unless `rising`. `bar` and `reach` of absolute figures are for the full size.
+    """One figure. Smaller is better unless `rising`. `bar` must hold, `reach` is the aim, both for the full size.
 
-    `reference` is what the same work costs elsewhere, in the same unit, named by `against`; `more` has what else was
-    seen, by name.
+    `reference` is the cost of the same work elsewhere, in the same unit; `against` names it. `more` has other values
+    that were measured, by name.
     """
 
     name: str
@@ -40,12 +36,12 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """The figure against the reference's."""
+        """The figure divided by the reference, None without one."""
         return self.value / self.reference if self.reference else None
 
     @property
     def verdict(self) -> str:
-        """`reached`, `bar` or `missed`; empty where there is no bar."""
+        """`reached`, `bar` or `missed`; "" without a bar."""
         if self.bar is None:
             return ""
         if self.reach is not None and self._holds(self.reach):
@@ -56,39 +52,46 @@ class Result:
         return self.value >= limit if self.rising else self.value <= limit
 
     def json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The result as plain values, for JSON."""
         return {**asdict(self), "ratio": self.ratio, "verdict": self.verdict}
 
 
-def from_json(raw: dict[str, Any]) -> Result:
-    """The other way round."""
-    return Result(**{key: value for key, value in raw.items() if key not in ("ratio", "verdict")})
+def from_json(values: dict[str, Any]) -> Result:
+    """The result of plain values that `json` returned."""
+    return Result(**{key: value for key, value in values.items() if key not in ("ratio", "verdict")})
+
+
+def figure_text(value: float | None) -> str:
+    """A figure with three significant digits, "" for None."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """The value that `part` of them do not exceed."""
+    """The value that the share `part` (0..1) of all values does not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
 def cpu(work: Callable[[], T]) -> tuple[T, float, float]:
-    """What `work` returns, with the CPU seconds and the seconds that it took."""
+    """The result of `work`, the CPU seconds and the wall-clock seconds that it took."""
     cpu_before, before = time.process_time(), time.perf_counter()
     found = work()
     return found, time.process_time() - cpu_before, time.perf_counter() - before
 
 
 def memory() -> float:
-    """Megabytes of memory that this process has now."""
+    """Resident megabytes of this process now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1e6
 
 
 def most_memory() -> float:
-    """Megabytes that this process had at most."""
+    """Peak resident megabytes of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def machine_facts() -> dict[str, str]:
-    """What the figures depend on."""
+    """Facts of the machine that figures depend on, by name."""
     model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ": unknown")
     total = next((line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), ": 0 kB").split()[1]
     switch = subprocess.run(["ovs-vswitchd", "--version"], capture_output=True, text=True, check=False).stdout

@@ -1,8 +1,8 @@
-"""The running controller: from a changed manifest to the commit replies of three switches, and what world A does to
-`headgate run` itself: its memory, and how long an echo request waits while the world is taken in.
+"""Measures the running controller: changed manifest → commit replies of three switches; and, with world A, the memory
+of `headgate run` and how long echo requests wait while the world is read.
 
-The first runs in this process, for the moment of a commit reply is seen nowhere else so exactly; the second as a
-process of its own."""
+The first runs in this process, where the time of a commit reply is known exactly; the second in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ _HELLO, _ECHO_REQUEST, _ECHO_REPLY, _FEATURES_REQUEST, _FEATURES_REPLY, _MULTIPA
 
 
 def measure_run(scale: float) -> list[Result]:
-    """Both. The first has 1,000 pods at any size."""
-    return [*_in_world(scale), *_changes()]
+    """Measure both. The first has 1,000 pods at any scale."""
+    return [*_with_world(scale), *_changes()]
 
 
 # -- a manifest changes ------------------------------------------------------------------------------------------------
@@ -79,8 +79,8 @@ def _changes() -> list[Result]:
 
 @contextmanager
 def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
-    """A controller in this process, with its switches: where it waits for them, and what changes a policy and returns
-    the seconds until all have committed."""
+    """Run a controller in this process with its switches. Yields its OpenFlow address, and a function that changes a
+    policy and returns the seconds until all switches have committed."""
     from controller.base.hub import install
 
     install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
@@ -93,7 +93,7 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
     with ExitStack() as stack:
         switches = [stack.enter_context(PrivateSwitch()) for _ in range(CHANGED_SWITCHES)]
         for number, switch in enumerate(switches):
-            _attach(switch, number, [one for one in pods if one["spec"]["nodeName"] == f"node-{number}"])
+            _add_ports(switch, number, [one for one in pods if one["spec"]["nodeName"] == f"node-{number}"])
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hg-bench-")))
         _write(folder / "world.json", [namespace_manifest("one"), *map(node_manifest, range(CHANGED_SWITCHES)), *pods])
         remotes = tuple(switch.remote for switch in switches)
@@ -112,7 +112,7 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
             core.stop(3.0)
 
 
-def _attach(switch: PrivateSwitch, number: int, pods: list[ApiObject]) -> None:
+def _add_ports(switch: PrivateSwitch, number: int, pods: list[ApiObject]) -> None:
     command = ["set", "Open_vSwitch", ".", f"external_ids:hostname=node-{number}",
                "--", "set", "Bridge", "br0", f"other_config:datapath-id={number + 1:016x}"]  # fmt: skip
     for ofport, one in enumerate(pods, 1):
@@ -123,7 +123,7 @@ def _attach(switch: PrivateSwitch, number: int, pods: list[ApiObject]) -> None:
 
 
 def _change(core: Controller, folder: Path, number: int) -> float:
-    """One policy is another from now on; seconds until all switches have committed."""
+    """Change the policy; returns the seconds until all switches have committed."""
     rule = {"from": [{"podSelector": label_selector(app="app-1")}], "ports": [{"port": 1000 + number}]}
     before = time.monotonic()
     _write(
@@ -134,7 +134,7 @@ def _change(core: Controller, folder: Path, number: int) -> float:
 
 
 def _await_commits(core: Controller, since: float) -> float:
-    """The moment of the last switch's commit reply after `since`. Raises TimeoutError."""
+    """The time.monotonic() of the last switch's commit reply after `since`. Raises TimeoutError."""
     deadline = time.monotonic() + RUN_PATIENCE_SECONDS
     while time.monotonic() < deadline:
         switches = core.reconciler.read(
@@ -156,7 +156,7 @@ def _write(path: Path, objects: list[ApiObject]) -> None:
 # -- world A -----------------------------------------------------------------------------------------------------------
 
 
-def _in_world(scale: float) -> list[Result]:
+def _with_world(scale: float) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="hg-bench-") as name:
         folder = Path(name)
         http, openflow = _free_port(), _free_port()
@@ -192,7 +192,7 @@ def _in_world(scale: float) -> list[Result]:
 
 
 class EchoPeer:
-    """An OpenFlow peer that is no switch: it says hello and sends an echo request as soon as the last was answered."""
+    """A minimal OpenFlow peer that sends an echo request as soon as the last one is answered."""
 
     def __init__(self, port: int) -> None:
         self.count = 0
@@ -205,7 +205,7 @@ class EchoPeer:
         self._thread.start()
 
     def stop(self) -> float:
-        """End it; the longest that an answer took, in seconds, one that is still missing included."""
+        """Close it; returns the longest time to an answer in seconds, including one that is still missing."""
         self._ending = True
         longest = max(self._longest, time.monotonic() - self._sent if self._sent else 0.0)
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -257,7 +257,7 @@ def _await(condition: Any) -> None:
     deadline = time.monotonic() + RUN_PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("headgate run did not get there")
+            raise TimeoutError("headgate run did not reach the expected state")
         time.sleep(0.25)
 
 

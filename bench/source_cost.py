@@ -1,4 +1,4 @@
-"""The store: what taking in world A costs, and what one changed object costs once it is there."""
+"""Measures the store: reading world A into it, and one changed object afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.parse.objects import parse_object
 
 
 class _Silent(Source):
-    """A source that only hands over what it is told to."""
+    """A source without threads; `measure_store` applies its units."""
 
     def start(self) -> None:
         """Nothing runs."""
@@ -31,13 +31,13 @@ class _Silent(Source):
         raise NotImplementedError
 
 
-def _unit(raw: ApiObject) -> tuple[str, SourceUnit]:
-    found = parse_object(raw)
+def _unit(body: ApiObject) -> tuple[str, SourceUnit]:
+    found = parse_object(body)
     return (str(found), SourceUnit((found,))) if found else ("", SourceUnit())
 
 
 def measure_store(scale: float) -> list[Result]:
-    """World A into a store as an API source hands it over, a unit for each object; then pods change one by one."""
+    """World A into a store, one unit for each object as an API source has them; then pods change one by one."""
     posted: list[ClusterChanged] = []
     store = Store(posted.append)
     source = _Silent()

@@ -1,7 +1,7 @@
-"""Flows to a real switch and back: a bulk commit, a resync, and rules that outgrow a message; each beside ovs-ofctl.
+"""Measures flows to a real switch: a bulk commit, a reconnect, and rules too large for a message; against ovs-ofctl.
 
-The OpenFlow application of the product runs here as in `headgate run`, with the reconciler in between, under the
-hub that OSKEN_HUB_TYPE names.
+Headgate's OpenFlow application runs here as in `headgate run`, with the reconciler's switch, under the hub that
+OSKEN_HUB_TYPE names.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import queue
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.openvswitch import PrivateSwitch
@@ -25,16 +23,8 @@ if TYPE_CHECKING:
 SWITCH_PATIENCE_SECONDS = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """How long something took, and with how many flows."""
-
-    seconds: float
-    flows: int
-
-
 class ConnectedSwitch:
-    """One switch and the product's OpenFlow application, joined."""
+    """One switch, connected to Headgate's OpenFlow application."""
 
     def __init__(self, switch: PrivateSwitch) -> None:
         from controller.base.hub import install
@@ -49,18 +39,18 @@ class ConnectedSwitch:
         self.bundles = self.connects = 0
 
     def connect(self) -> int:
-        """Have the switch connect anew; returns its session."""
+        """Make the switch connect again; returns its session."""
         from controller.reconcile.events import SwitchUp
 
-        # To the other address, for a switch that is left without a controller forgets its flows.
+        # To the other address: a switch without a controller would delete its flows.
         self.connects += 1
         address = self.app.addresses[self.connects % 2]
         self.switch.vsctl("set-controller", "br0", f"tcp:{address.host}:{address.port}")
-        session: int = self.await_one(SwitchUp).session
+        session: int = self.wait_for(SwitchUp).session
         return session
 
-    def await_one(self, kind: type[Event]):  # type: ignore[no-untyped-def]  # the kind that was asked for
-        """The next event of a kind. Raises queue.Empty, or RuntimeError where the switch refused."""
+    def wait_for(self, kind: type[Event]):  # type: ignore[no-untyped-def]  # an event of that kind
+        """Wait for the next event of a kind. Raises queue.Empty, or RuntimeError if the switch rejected a bundle."""
         from controller.reconcile.events import BundleFailed
 
         deadline = time.monotonic() + SWITCH_PATIENCE_SECONDS
@@ -72,7 +62,7 @@ class ConnectedSwitch:
                 return event
 
     def commit(self, session: int, flows: list[WireFlow], delete: bool = False) -> float:
-        """Seconds from the bundle to its commit reply."""
+        """Send a bundle; returns the seconds until its commit reply."""
         from controller.reconcile.events import BundleDone
         from flows.wire.values import FlowChanges
 
@@ -80,21 +70,21 @@ class ConnectedSwitch:
         changes = FlowChanges((), (), tuple(flows)) if delete else FlowChanges(tuple(flows), (), ())
         before = time.perf_counter()
         self.app.send_bundle(1, session, self.bundles, changes)
-        self.await_one(BundleDone)
+        self.wait_for(BundleDone)
         return time.perf_counter() - before
 
     def dump(self, session: int) -> FlowsDumped:
-        """All flows of ours on the switch."""
+        """Read all of Headgate's flows on the switch."""
         from controller.reconcile.commands import DumpFlows
         from controller.reconcile.events import FlowsDumped
 
         self.app.dump(DumpFlows(1, session, 1, {}))
-        found: FlowsDumped = self.await_one(FlowsDumped)
+        found: FlowsDumped = self.wait_for(FlowsDumped)
         return found
 
 
 def many_flows(count: int) -> list[WireFlow]:
-    """Flows as rules give them: an address of a peer with one conjunction."""
+    """Flows as rules have them: one address of a peer each, with one conjunction."""
     from flows.cluster.net import Net
     from flows.openflow.actions import Conjunction
     from flows.openflow.flow import Flow
@@ -123,17 +113,17 @@ def many_flows(count: int) -> list[WireFlow]:
 
 
 def measure_bulk(scale: float) -> list[Result]:
-    """New flows to the commit reply, and a reconnect that finds them right, beside ovs-ofctl doing as much."""
+    """New flows until the commit reply, and a reconnect that finds all flows as desired; against ovs-ofctl."""
     from controller.reconcile.reconciler import Reconciler  # noqa: F401 - loaded before the clock runs
     from flows.wire.codec import decode_flow
     from flows.wire.text import format_flow
 
     flows = many_flows(round(100_000 * scale))
-    wanted = {flow.key: flow.body for flow in flows}
+    desired = {flow.key: flow.body for flow in flows}
     with PrivateSwitch() as switch:
         lines = switch.folder / "flows"
         lines.write_text("".join(f"{format_flow(decode_flow(flow))}\n" for flow in flows))
-        talker = ConnectedSwitch(switch)
+        connected = ConnectedSwitch(switch)
         commits, references, resyncs, dumps = [], [], [], []
         for _ in range(3):
             switch.ofctl("del-flows", switch.target())
@@ -141,13 +131,13 @@ def measure_bulk(scale: float) -> list[Result]:
             switch.ofctl("--bundle", "add-flows", switch.target(), str(lines))
             references.append(time.perf_counter() - before)
             switch.ofctl("del-flows", switch.target())
-            session = talker.connect()
-            commits.append(talker.commit(session, flows))
-            resyncs.append(_resync(talker, wanted))
+            session = connected.connect()
+            commits.append(connected.commit(session, flows))
+            resyncs.append(_resync(connected, desired))
             before = time.perf_counter()
             switch.ofctl("dump-flows", switch.target())
             dumps.append(time.perf_counter() - before)
-        talker.app.close()
+        connected.app.close()
     middle = len(commits) // 2
     commits, references, resyncs, dumps = (sorted(some) for some in (commits, references, resyncs, dumps))
     ratio = commits[middle] / references[middle]
@@ -160,31 +150,31 @@ def measure_bulk(scale: float) -> list[Result]:
     ]  # fmt: skip
 
 
-def _resync(talker: ConnectedSwitch, wanted: dict[bytes, Body]) -> float:
-    """Seconds from a new session to the knowledge that nothing is to be sent. Raises RuntimeError when something is."""
+def _resync(connected: ConnectedSwitch, desired: dict[bytes, Body]) -> float:
+    """Seconds from a new session until nothing is left to send. Raises RuntimeError if flows are sent."""
     from controller.reconcile.commands import DumpFlows
     from controller.reconcile.events import FlowsDumped
     from controller.reconcile.switch import Switch
 
-    session = talker.connect()
+    session = connected.connect()
     state = Switch(1)
     before = time.perf_counter()
     state.on_switch_up(session)
-    state.set_desired(wanted, {}, 1)
+    state.set_desired(desired, {}, 1)
     (command,) = state.next_commands(before, True)
     if not isinstance(command, DumpFlows):
         raise RuntimeError("a switch that has connected is not dumped")
-    talker.app.dump(command)
-    state.on_flows_dumped(talker.await_one(FlowsDumped), before)
+    connected.app.dump(command)
+    state.on_flows_dumped(connected.wait_for(FlowsDumped), before)
     commands = state.next_commands(before, True)
     seconds = time.perf_counter() - before
     if commands or not state.realized:
-        raise RuntimeError("a switch that has all flows was sent some")
+        raise RuntimeError("flows were sent to a switch that has all of them")
     return seconds
 
 
 def crowded(name: str, count: int) -> list[dict[str, object]]:
-    """Worlds whose rules outgrow flow messages unless something is done about it."""
+    """API objects of a world whose rules would not fit into one flow message each."""
     server = pod_manifest("one", "server", 1, 1, {"app": "server"}, ports=[])
     base = [namespace_manifest("one"), node_manifest(0), server]
     everybody = label_selector(app="server")
@@ -208,7 +198,7 @@ CROWDED = {
 
 
 def measure_crowded(scale: float) -> list[Result]:
-    """Worlds that break flow messages, on a real switch: seconds from the snapshot to the commit reply."""
+    """Worlds with rules too large for a flow message, on a real switch: seconds from snapshot to commit reply."""
     from bench.compile_cost import parsed
     from bench.plan_cost import bridges, planned
     from controller.base.hub import offload
@@ -216,28 +206,25 @@ def measure_crowded(scale: float) -> list[Result]:
 
     found = []
     with PrivateSwitch() as switch:
-        talker = ConnectedSwitch(switch)
+        connected = ConnectedSwitch(switch)
         for name, count in CROWDED.items():
             size = max(1, round(count * scale))
             cluster = parsed(crowded(name, size))
             states = bridges(cluster)
             switch.ofctl("del-flows", switch.target())
-            session = talker.connect()
+            session = connected.connect()
             before = time.perf_counter()
             made = offload(planned, cluster, states)  # echo requests are answered meanwhile
             plan = made.plan_of((states[0].ovsdb, states[0].name))
             if plan is None or plan.error:
                 raise RuntimeError(f"{name}: {plan.error if plan else 'no plan'}")
             flows = [wire_flow(key, body) for key, body in plan.flows.items()]
-            talker.commit(session, flows)
+            connected.commit(session, flows)
             seconds = time.perf_counter() - before
-            if talker.dump(session).flows != plan.flows:
-                raise RuntimeError(f"{name}: the switch has other flows than it was sent")
+            if connected.dump(session).flows != plan.flows:
+                raise RuntimeError(f"{name}: the flows on the switch are not the desired ones")
             longest = max(len(flow.match) + len(flow.instructions) for flow in flows)
             found.append(Result(f"{name} ({size})", seconds, "s",
                                 more={"flows": len(plan.flows), "longest flow, bytes": longest}))  # fmt: skip
-        talker.app.close()
+        connected.app.close()
     return found
-
-
-MEASURES: Mapping[str, Callable[[float], list[Result]]] = {"bulk": measure_bulk, "crowded": measure_crowded}

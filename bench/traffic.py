@@ -1,7 +1,7 @@
-"""The data plane: one TCP stream, and connections a second, between two pods of one node, through Headgate's
+"""Measures the data plane: one TCP stream, and connections per second, between two pods of one node, through Headgate's
 pipeline and with `actions=NORMAL` on the same bridge, in turns.
 
-The lab's own bridge is used for both: a foreign flow above everything makes NORMAL, and goes again. Needs root.
+A foreign flow of the highest priority on the lab's bridge turns NORMAL on and off. Needs root.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class TrafficRunner:
         self._server.wait()
 
     def measure(self, what: str, seconds: float) -> float:
-        """One run."""
+        """Run one measurement; returns bytes or connections per second."""
         command = [sys.executable, _PEER, what, str(self.address), str(STREAM_PORT), str(seconds)]
         client = self.lab.popen("bench/client", command, stdout=subprocess.PIPE)
         out, _ = client.communicate(timeout=60)
         return float(out)
 
     def normal(self, on: bool) -> None:
-        """All packets as a learning switch sends them, or as the pipeline does."""
+        """Switch all packets by NORMAL if `on`, else by the pipeline."""
         node = self.lab.nodes["node-1"]
         if on:
             node.ofctl("add-flow", f"{_NORMAL},actions=NORMAL")
@@ -84,7 +84,7 @@ class TrafficRunner:
             node.ofctl("del-flows", _NORMAL, "--strict")
 
     def paired(self, what: str, rounds: int, seconds: float) -> tuple[float, float, float]:
-        """The median ratio of paired runs, and the medians of both."""
+        """The median ratio of paired runs (pipeline to NORMAL), and the median of each."""
         pairs = []
         for n in range(rounds):
             found = {}
@@ -98,7 +98,7 @@ class TrafficRunner:
 
 
 def measure_traffic(scale: float) -> list[Result]:
-    """Both measurements, with one policy on the server and with a thousand."""
+    """Both measurements, with one policy for the server and with a thousand."""
     rounds, seconds = (5, 1.2) if scale >= 1 else (3, 0.7)
     lab = _lab()
     lab.up("userspace")

@@ -1,6 +1,6 @@
-"""What a pod costs that many policies let in from anywhere, and what rules cost whose numbers collide.
+"""Measures a pod that many policies contain as a peer, and rules whose numbers collide.
 
-Only what an event costs is measured: bridges, policies and pods are there before.
+Only single changes are measured; bridges, policies and pods exist before.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ INGRESS_ONLY = frozenset({Direction.INGRESS})
 
 
 def wide_world(pods: int, nodes: int, policies: int) -> Cluster:
-    """Pods of 100 namespaces on every node, and policies that each let everybody in, over a port of its own, to a tenth
-    of one namespace's pods. And some guests, whom no policy has as subjects."""
+    """Pods of 100 namespaces on every node, and policies that each allow all pods, on a port of its own, to a tenth of
+    one namespace's pods. And GUEST_PODS that no policy selects as subjects."""
     anybody = Peer(namespaces=EVERYTHING)
     found: dict[Key, Pod] = {}
     for n in range(pods):
@@ -65,7 +65,7 @@ def wide_world(pods: int, nodes: int, policies: int) -> Cluster:
 
 
 class _Steps:
-    """A world that is changed object by object."""
+    """A world, to change one object after another."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -75,11 +75,11 @@ class _Steps:
         gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`
 
     def pod(self, key: Key, pod: Pod | None) -> tuple[float, int]:
-        """CPU milliseconds and changed flows of a pod that is new, or gone (None)."""
+        """Add a pod or delete it (None); returns CPU milliseconds and the number of changed flows."""
         return self._step(replace(self.cluster, pods=_with(self.cluster.pods, key, pod)), "Pod", key)
 
     def policy(self, key: Key, policy: Policy | None) -> tuple[float, int]:
-        """The same of a policy."""
+        """The same for a policy."""
         found = replace(self.cluster, policies=_with(self.cluster.policies, key, policy))
         return self._step(found, "NetworkPolicy", key)
 
@@ -102,7 +102,7 @@ def _with(objects: Mapping[Key, T], key: Key, value: T | None) -> Mapping[Key, T
 
 
 def measure_wide(scale: float) -> list[Result]:
-    """One pod comes or goes that 1,000 policies with `namespaceSelector: {}` contain, with 500 bridges."""
+    """Delete and add a pod that 1,000 policies with `namespaceSelector: {}` contain, with 500 bridges."""
     gc.disable()
     before = memory()
     steps = _Steps(wide_world(round(100_000 * scale), 500, 1000))
@@ -120,8 +120,8 @@ def measure_wide(scale: float) -> list[Result]:
 
 
 def measure_collisions(scale: float) -> list[Result]:
-    """A rule whose number collides with another one's comes and goes among 10,000 rules; beside the same of rules whose
-    numbers do not."""
+    """Delete and add a rule whose number collides with another one's, among 10,000 rules; against rules without
+    collisions."""
     gc.disable()
     count = max(100, round(10_000 * scale))
     pairs = colliding(max(1, count // 100), count)
@@ -141,7 +141,7 @@ def measure_collisions(scale: float) -> list[Result]:
 
 
 def colliding(pairs: int, after: int) -> list[tuple[Policy, Policy]]:
-    """Pairs of policies whose rules want the same number, as a tenant would look for them."""
+    """Pairs of policies whose rules hash to the same number, found by search as an attacker would."""
     seen: dict[int, int] = {}
     found: list[tuple[Policy, Policy]] = []
     n = after

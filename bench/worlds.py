@@ -1,7 +1,7 @@
-"""The worlds that are measured, as raw API objects: dicts as JSON gives them, the same at every run.
+"""The worlds that are measured, as API objects: dicts as JSON gives them, the same in every run.
 
-A to E have the shapes of the best peer's own performance tests, so that figures compare; F is our own. What is
-measured in them stands elsewhere. Lists come namespaces first, then nodes, pods and policies.
+A to E have the shapes of the performance tests of the best comparable product, so that figures can be compared; F is
+our own. Objects come in the order namespaces, nodes, pods, policies. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -15,25 +15,18 @@ MANY_NODES, FEW_NODES = 500, 20
 
 
 def world(name: str, scale: float = 1.0) -> list[ApiObject]:
-    """The objects of one world; `scale` takes that part of its namespaces, or of its pods where it has but one
-    namespace. Raises KeyError for a name that is not in WORLDS."""
+    """The objects of one world. `scale` is the share of its namespaces, or of its pods if it has only one namespace.
+
+    Raises KeyError for a name that is not in WORLDS.
+    """
     return list(WORLDS[name](scale))
-
-
-def nodes_of(objects: list[ApiObject]) -> dict[str, list[ApiObject]]:
-    """The pods of each node, by the node's name."""
-    found: dict[str, list[ApiObject]] = {}
-    for raw in objects:
-        if raw["kind"] == "Pod":
-            found.setdefault(raw["spec"]["nodeName"], []).append(raw)
-    return found
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------
 
 
 def namespace_manifest(name: str, labels: Mapping[str, str] | None = None) -> ApiObject:
-    """A Namespace as an API server gives it."""
+    """A Namespace as the API server returns it."""
     every = {**(labels or {}), "kubernetes.io/metadata.name": name}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": every}}
 
@@ -46,7 +39,7 @@ def node_manifest(number: int) -> ApiObject:
 
 
 def pod_manifest(space: str, name: str, number: int, nodes: int, labels: Mapping[str, str], **more: Any) -> ApiObject:
-    """A running Pod. `number` gives its address and its node; `ports` and `addresses` can be given instead."""
+    """A running Pod. `number` determines its address and node; `more` can have `ports` and `addresses`."""
     addresses = more.get("addresses") or [ipv4(number)]
     container = {"name": "main", "image": "registry.example/app:1", "ports": more.get("ports", [])}
     return {
@@ -64,7 +57,7 @@ def pod_manifest(space: str, name: str, number: int, nodes: int, labels: Mapping
 
 
 def policy_manifest(space: str, name: str, subjects: ApiObject, **spec: Any) -> ApiObject:
-    """A NetworkPolicy; `spec` as in the API."""
+    """A NetworkPolicy with the fields of `spec`."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -93,7 +86,7 @@ def _deny(space: str) -> ApiObject:
 
 
 def _among(space: str, name: str, labels: Mapping[str, str]) -> ApiObject:
-    """Pods with these labels may be reached by pods with these labels."""
+    """A policy that allows pods with these labels to reach each other."""
     same = {"matchLabels": dict(labels)}
     return policy_manifest(space, name, same, policyTypes=["Ingress"], ingress=[{"from": [{"podSelector": same}]}])
 
