@@ -14,7 +14,7 @@ import pytest
 
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
 from tests.helpers.controller.headgate_process import HOST, Pki, headgate
-from tests.helpers.ovs.node import until
+from tests.helpers.waiting import until
 from topology.errors import MissingError
 from topology.host import netns
 from topology.host.machine import require_lab_support

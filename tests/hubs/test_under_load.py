@@ -23,7 +23,7 @@ from controller.base.hub import HUBS
 from tests.helpers.controller.descriptor_watch import FOUND
 from tests.helpers.controller.fake_switch import HELLO, PORTS, features, message
 from tests.helpers.controller.headgate_process import HOST, Headgate, Pki, SecureNode, anonymous, headgate, secure_node
-from tests.helpers.ovs.node import until
+from tests.helpers.waiting import until
 
 NODES = ("one", "two", "three")
 PODS = 6  # on each

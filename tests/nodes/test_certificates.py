@@ -10,7 +10,7 @@ from controller.base.hub import HUBS
 from controller.cli import main
 from tests.helpers.controller.claiming_nodes import DENY, attach, bridge, call, flows, know, name, pod, put, view
 from tests.helpers.controller.headgate_process import Pki, SecureNode, headgate
-from tests.helpers.ovs.node import until
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

@@ -11,7 +11,8 @@ import pytest
 from controller.cli import main
 from tests.helpers.controller.claiming_nodes import bridge, call, name, plain
 from tests.helpers.controller.headgate_process import Headgate
-from tests.helpers.ovs.node import Node, until
+from tests.helpers.ovs.node import Node
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 SAYS = "there is no bridge nope; make it there, or say with --bridge which one is Headgate's"

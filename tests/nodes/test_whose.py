@@ -20,7 +20,8 @@ from tests.helpers.controller.claiming_nodes import (
     view,
 )
 from tests.helpers.controller.headgate_process import Headgate
-from tests.helpers.ovs.node import Node, until
+from tests.helpers.ovs.node import Node
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

@@ -15,7 +15,7 @@ from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import ETHER, ICMP, Packet
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
-from tests.helpers.lab.traffic import until
+from tests.helpers.waiting import until
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 from topology.probe.matrix import LabProbe

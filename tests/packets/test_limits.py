@@ -24,8 +24,8 @@ from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import ETHER, Packet, split
 from tests.helpers.lab.policies import policies
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
-from tests.helpers.lab.traffic import until
 from tests.helpers.lab.truth_lab import world_lab
+from tests.helpers.waiting import until
 from tests.packets.test_fragments import answered, asker
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab

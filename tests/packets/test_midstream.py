@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.streams import SIDES, BackgroundStreams, LongLived
-from tests.helpers.lab.traffic import until
+from tests.helpers.waiting import until
 from topology.lab.lab import Lab
 from topology.probe.matrix import LabProbe
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.streams import BackgroundStreams, ForbiddenAttempts
-from tests.helpers.lab.traffic import total, until
+from tests.helpers.lab.traffic import total
 from tests.helpers.lab.truth_lab import world_lab
+from tests.helpers.waiting import until
 from topology.lab.lab import Lab
 from topology.probe.matrix import LabProbe
 from topology.spec.model import LabPod

@@ -10,8 +10,9 @@ import pytest
 
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.streams import BackgroundStreams, Replies
-from tests.helpers.lab.traffic import keeps_flowing, sends, until
+from tests.helpers.lab.traffic import keeps_flowing, sends
 from tests.helpers.truth.layout import namespace_manifest
+from tests.helpers.waiting import until
 from topology.lab.lab import Lab
 from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Capture, Traffic

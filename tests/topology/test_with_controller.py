@@ -4,11 +4,10 @@ revoked."""
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.waiting import until
 from tests.topology.conftest import MakeLab
 from topology.errors import LabError
 from topology.lab.lab import Lab
@@ -42,12 +41,6 @@ def lab(make_lab: MakeLab) -> Lab:
     made = make_lab(load_topology().model_dump())
     made.up()
     return made
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Wait until something is so; the test's own time limit is the limit."""
-    while not what():
-        time.sleep(0.02)
 
 
 def keeps_flowing(traffic: Traffic) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from controller.metrics.registry import Metrics
 from controller.status.model import StatusView
 from tests.helpers.controller.fake_views import CLAUSE, DENY, STATUS, FakeViews
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import free_port
 
 Captured = pytest.CaptureFixture[str]
 
@@ -40,13 +40,6 @@ def url(views: FakeViews) -> Iterator[str]:
     server.start()
     yield f"http://{server.address}"
     server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def flat(text: str) -> str:

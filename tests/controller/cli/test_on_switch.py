@@ -22,9 +22,9 @@ from controller.cli import main
 from flows.openflow import match_fields as oxm
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet
-from tests.helpers.ovs.node import free_port, until
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, open_vswitch
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import free_port, until
 
 pytestmark = pytest.mark.switch
 

@@ -17,8 +17,8 @@ import pytest
 from controller.cli import main
 from tests.controller.cli.test_on_switch import NAMES, Run, syn
 from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.ovs.node import until
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

@@ -51,13 +51,6 @@ def works(app: AppProcess, up: SwitchUp, number: int = 1) -> bool:
     return app.send(up, number) == BundleDone(up.dpid, up.session, number)
 
 
-def wait_for_log(app: AppProcess, words: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while words not in app.log.read_text():
-        assert time.monotonic() < deadline, f"{words!r} is not in {app.log.read_text()[-3000:]}"
-        time.sleep(0.05)
-
-
 def up_of(app: AppProcess, dpid: int) -> SwitchUp:
     up = app.next(SwitchUp)
     assert up.dpid == dpid
@@ -167,11 +160,11 @@ def test_a_dump_without_end_ends_its_session(hub: str, name: str) -> None:
             app.tell("dump", DumpFlows(DPID, up.session, 1, {}))
             assert app.next(SwitchDown) == SwitchDown(DPID, up.session)
             liar.join(20)
-        wait_for_log(app, words)
+        app.wait_for_log(words)
         # It may not be back at once, and meanwhile the other goes on.
         with fake_switch(app.port, DPID, THIEF) as liar:
             liar.join(20)
-        wait_for_log(app, "dropped for a fault")
+        app.wait_for_log("dropped for a fault")
         assert app.dump(honest).flows == {}
         time.sleep(2)
         with fake_switch(app.port, DPID, THIEF):
@@ -196,7 +189,7 @@ def test_nothing_but_a_hello_comes_before_the_hello(app: AppProcess, early: byte
     with dial(app.port, THIEF) as stranger:
         stranger.sendall(early)
         assert ended(stranger)
-    wait_for_log(app, "the peer does not speak OpenFlow")
+    app.wait_for_log("the peer does not speak OpenFlow")
 
 
 @pytest.mark.parametrize("flood", [message(2), message(19, struct.pack("!HHI", 13, 1, 0)), message(12, bytes(8))],
@@ -205,7 +198,7 @@ def test_a_handshake_has_few_messages(hub: str, flood: bytes) -> None:
     with controller(hub, tick=0.1, handshake_messages=50) as app, dial(app.port, THIEF) as stranger:
         stranger.sendall(HELLO + flood * 100)
         assert ended(stranger)
-        wait_for_log(app, "messages before the OpenFlow handshake was done")
+        app.wait_for_log("messages before the OpenFlow handshake was done")
 
 
 @pytest.mark.parametrize("kind", [message(2), message(10, bytes(32)), message(1, bytes(4)), message(33, bytes(8)),
@@ -337,6 +330,6 @@ def test_an_exception_in_a_handler_ends_no_thread(app: AppProcess) -> None:
     app.tell("break_next_event")
     with dial(app.port, THIEF) as stranger:
         stranger.sendall(HELLO + features(5) + PORTS)
-        wait_for_log(app, "broken for a test")
+        app.wait_for_log("broken for a test")
         with fake_switch(app.port, 6, HONEST):
             assert works(app, up_of(app, 6))

@@ -296,7 +296,7 @@ def test_closing_leaves_the_flows_and_no_thread(app: AppProcess, bridge: Bridge)
 def test_a_second_session_is_refused_while_the_first_one_answers(app: AppProcess, bridge: Bridge) -> None:
     up = connect(bridge, app)
     bridge.switch.vsctl("set-controller", bridge.name, f"tcp:127.0.0.1:{app.port}", f"tcp:[::1]:{app.port6}")
-    wait_for_log(app, "refused: datapath id 0000000000abcdef is served by the session with 127.0.0.1")
+    app.wait_for_log("refused: datapath id 0000000000abcdef is served by the session with 127.0.0.1")
     assert app.quiet()
     assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
 
@@ -304,19 +304,9 @@ def test_a_second_session_is_refused_while_the_first_one_answers(app: AppProcess
 def test_a_switch_without_openflow_14_is_refused_with_words(app: AppProcess, bridge: Bridge) -> None:
     bridge.switch.vsctl("set", "bridge", bridge.name, "protocols=OpenFlow10,OpenFlow13", "--", "set-controller",
                         bridge.name, f"tcp:127.0.0.1:{app.port}")  # fmt: skip
-    wait_for_log(app, "OpenFlow 1.4 is needed; set protocols=OpenFlow14")
+    app.wait_for_log("OpenFlow 1.4 is needed; set protocols=OpenFlow14")
     bridge.switch.vsctl("set", "bridge", bridge.name, "protocols=OpenFlow13,OpenFlow14,OpenFlow15")
     app.next(SwitchUp)
-
-
-def wait_for_log(app: AppProcess, words: str) -> None:
-    import time
-
-    for _ in range(600):
-        if words in app.log.read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{words!r} is not in {app.log.read_text()}")
 
 
 def peer(app: AppProcess) -> socket.socket:
@@ -438,7 +428,7 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory_and_nobody_else(hub: s
                 sent += stranger.send(echo)
         assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
         assert app.next(SwitchDown) == SwitchDown(5, greedy.session)
-        wait_for_log(app, "the switch did not read")
+        app.wait_for_log("the switch did not read")
 
 
 def test_a_bundle_to_a_switch_that_stops_fails_and_other_switches_go_on(hub: str, bridge: Bridge) -> None:
@@ -474,7 +464,7 @@ def test_a_half_open_connection_is_found_out(hub: str, ovs: OpenVSwitch, bridge:
         finally:
             os.kill(pid, signal.SIGCONT)
         assert app.next(SwitchUp).session > up.session
-        wait_for_log(app, "no message from the switch for")
+        app.wait_for_log("no message from the switch for")
 
 
 def test_an_idle_switch_stays_connected(hub: str, bridge: Bridge) -> None:

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from controller.ovsdb.service import Ovsdb
-from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

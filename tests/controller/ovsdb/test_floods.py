@@ -22,7 +22,8 @@ from controller.ovsdb.service import OvsdbBounds
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
 from controller.peers.memory_budget import MemoryBudget
 from tests.helpers.controller.fake_switch import ended
-from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

@@ -11,7 +11,8 @@ import pytest
 
 from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import BridgeGone
-from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

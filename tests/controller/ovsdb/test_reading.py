@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.reconcile.events import BridgeGone, OvsdbState
-from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

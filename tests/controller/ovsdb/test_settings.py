@@ -11,7 +11,8 @@ from controller.metrics.series import SWITCH_AWAY
 from controller.ovsdb.bridge_settings import ControllerRow
 from controller.reconcile.events import MarksWritten
 from controller.status import away_reasons
-from tests.helpers.ovs.node import EventCollector, Node, free_port, ovsdb_service, until
+from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service
+from tests.helpers.waiting import free_port, until
 
 pytestmark = pytest.mark.switch
 

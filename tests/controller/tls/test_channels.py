@@ -20,7 +20,7 @@ from tests.helpers.controller.headgate_process import (
     headgate,
     secure_node,
 )
-from tests.helpers.ovs.node import until
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -19,6 +18,7 @@ import yaml
 
 from tests.helpers.api_server.assets import binary
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import free_ports
 from topology.lab.manifests import Manifest, object_name
 from topology.lab.objects import LabCluster
 
@@ -239,12 +239,3 @@ def write_kubeconfig(path: Path, port: int, authority: Path, user: dict[str, str
     }
     path.write_text(yaml.safe_dump(config))
     return path
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are asked for before any is given back, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

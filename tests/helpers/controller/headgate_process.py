@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.cli import main
-from tests.helpers.ovs.node import Node, free_port, until
+from tests.helpers.ovs.node import Node
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import free_port, until
 
 HOST = "127.0.0.1"
 

@@ -10,8 +10,7 @@ from controller.reconcile.events import ClusterChanged
 from controller.sources.kubernetes.source import SILENCE_SECONDS, KubernetesApi
 from controller.sources.store import Store
 from flows.cluster.model import Cluster
-
-PATIENCE = 60.0
+from tests.helpers.waiting import WAIT_SECONDS, until
 
 
 class RunningSource:
@@ -41,13 +40,11 @@ class RunningSource:
     def until(self, condition: Callable[[], bool]) -> float:
         """Wait until `condition` holds. The seconds that it took."""
         began = time.monotonic()
-        while not condition():
-            assert time.monotonic() - began < PATIENCE, f"in vain; the source: {self.source.state()}"
-            time.sleep(0.01)
+        until(condition, lambda: f"the source is {self.source.state()}")
         return time.monotonic() - began
 
     def reread(self) -> Cluster:
         """The world that has everything written before this call."""
-        generation = self.store.reread(PATIENCE)
+        generation = self.store.reread(WAIT_SECONDS)
         found = [change for change in self.posted if change.generation >= generation]
         return found[0].cluster

@@ -20,6 +20,7 @@ from controller.reconcile.events import Event, FlowsDisturbed, FlowsDumped, Swit
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controller.descriptor_watch import FOUND
+from tests.helpers.waiting import WAIT_SECONDS, until
 
 DRIVER = Path(__file__).with_name("openflow_app_process.py")
 _WAIT = 60.0
@@ -65,6 +66,10 @@ class AppProcess:
         while not isinstance(event := self._events.get(timeout=_WAIT), kind):
             assert event is not None, self.log.read_text()[-2000:]
         return event
+
+    def wait_for_log(self, words: str, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until the process has logged these words."""
+        until(lambda: words in self.log.read_text(), lambda: f"{words!r} in {self.log.read_text()[-3000:]}", seconds)
 
     def quiet(self) -> bool:
         """True when nothing was posted that nobody has looked at."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
 from collections.abc import Callable, Iterable
 
@@ -10,17 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers.lab.streams import SIDES, LongLived
 from tests.helpers.ovs.flow_dumps import without_cache_mark
+from tests.helpers.waiting import until
 from topology.lab.lab import Lab
 from topology.probe.matrix import LabProbe
 from topology.probe.traffic import Traffic
 
 Record = Callable[[str, object], None]
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Wait until something is so; the test's own time limit is the limit."""
-    while not what():
-        time.sleep(0.01)
 
 
 def sends(traffic: Traffic, messages: int) -> None:

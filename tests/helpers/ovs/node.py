@@ -8,37 +8,19 @@ from __future__ import annotations
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import BridgeChanged, BridgeGone, Event, OvsdbState
 from flows.bridge.state import BridgeState, InterfaceState
+from tests.helpers.waiting import free_port, until
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-PATIENCE = 30.0
-T = TypeVar("T")
-
-
-def until(found: Callable[[], T], what: str = "it") -> T:
-    """Wait for a true value of `found()` and return it."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := found()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen in {PATIENCE:.0f} s")
-        time.sleep(0.02)
-    return value
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Node:

@@ -18,9 +18,10 @@ from controller.reconcile.events import ClusterChanged
 from flows.cluster.model import Key
 from tests.controller.sources.kubernetes.test_reading import namespace, pod, policy
 from tests.helpers.api_server.server import ApiServer
-from tests.helpers.controller.kubernetes_source import PATIENCE, RunningSource
+from tests.helpers.controller.kubernetes_source import RunningSource
 from tests.helpers.controller.tcp_proxy import Proxy
 from tests.helpers.truth.layout import Manifest
+from tests.helpers.waiting import WAIT_SECONDS
 
 PLACE = "faults"
 SILENCE = 3.0  # seconds; so that a test of silence does not take minutes
@@ -205,7 +206,7 @@ class Slow:
 
         def wait(*arguments: object) -> None:
             self.reached.set()
-            self.go_on.wait(PATIENCE)
+            self.go_on.wait(WAIT_SECONDS)
             original(*arguments)
 
         monkeypatch.setattr(reflector, method, wait)

@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from controller.sources.kubernetes.problem_log import FailedRequest, ReadProblemLog, problem_lines
 from controller.sources.kubernetes.stream import ApiError
-from tests.helpers.api_server.server import ApiServer, free_ports, write_kubeconfig
+from tests.helpers.api_server.server import ApiServer, write_kubeconfig
 from tests.helpers.controller.kubernetes_source import RunningSource
+from tests.helpers.waiting import free_ports
 
 AWAY, BACK = "the Kubernetes API cannot be read", "the Kubernetes API can be read again"
 Lines = list[MutableMapping[str, Any]]

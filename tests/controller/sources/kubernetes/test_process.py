@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.api_server.server import ApiServer, free_ports
+from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.tcp_proxy import Proxy
+from tests.helpers.waiting import free_ports, until
 
 pytestmark = pytest.mark.process
 
 
-PATIENCE = 60.0
 Start = Callable[..., tuple[subprocess.Popen[bytes], str]]
 
 
@@ -55,28 +54,21 @@ def source(url: str) -> dict[str, Any]:
         return {}
 
 
-def until(condition: Callable[[], bool], log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("hub", ["eventlet", "native"])
 def test_run(api: ApiServer, start: Start, tmp_path: Path, hub: str) -> None:
     log = tmp_path / "log"
     proxy = Proxy(api.port)
     try:
         process, url = start("--kubeconfig", str(api.credentials(tmp_path, proxy.port)), "--hub", hub)
-        until(lambda: source(url).get("synced") is True, log)
+        until(lambda: source(url).get("synced") is True, log.read_text)
         assert source(url)["kind"] == "kubernetes"
         assert source(url)["reason"] == ""
         with proxy.away():
-            until(lambda: source(url)["age"] > 1 and "stay in force" in source(url)["reason"], log)
+            until(lambda: source(url)["age"] > 1 and "stay in force" in source(url)["reason"], log.read_text)
             with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
                 ages = re.findall(rb"^headgate_source_age_seconds\{.*\} (.*)$", answer.read(), re.MULTILINE)
             assert ages
-        until(lambda: source(url)["reason"] == "", log)
+        until(lambda: source(url)["reason"] == "", log.read_text)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     finally:

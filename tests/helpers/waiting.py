@@ -1,0 +1,39 @@
+"""Waiting until something holds, and TCP ports that are free."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+WAIT_SECONDS = 120.0
+_POLL_SECONDS = 0.01
+T = TypeVar("T")
+
+
+def until(found: Callable[[], T], what: str | Callable[[], str] = "it", seconds: float = WAIT_SECONDS) -> T:
+    """Wait until `found()` is true and return its value.
+
+    Raises AssertionError after `seconds`. Its message starts with `what`, which may be computed only then.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {seconds:.0f} s")
+        time.sleep(_POLL_SECONDS)
+    return value
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that is free now."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that are free now: all are bound before any is given back."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
