@@ -219,7 +219,7 @@ def test_nothing_that_is_gone_is_kept(clusters_: list[Cluster], seed: int) -> No
 
 
 # Bounded by their own declarations, or by what protocols and priorities there are.
-CACHES = frozenset({"flow_encoder", "encoder"})
+CACHES = frozenset({"flow_encoder", "_encoder"})
 
 
 def sizes(world: World) -> dict[str, int]:
