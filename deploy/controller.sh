@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs Headgate on this machine as a service: the program into /opt/headgate, its settings into /etc/headgate. Run it
-# again to upgrade: the flows on the switches stay in force meanwhile, and what is already right is not sent again.
+# Installs Headgate on this machine as a service: the program in /opt/headgate, its configuration in /etc/headgate. Run it
+# again to upgrade: the flows stay on the switches meanwhile, and unchanged flows are not sent again.
 #
 #   deploy/controller.sh [options]
-#     --config FILE      install these settings; without it the ones that are there stay, else deploy/headgate.yaml
-#     --packages DIR     install this folder, which scripts/packages made, in place of building an environment with pip
-#     --program-only     no service and no settings: only the command, /opt/headgate/bin/headgate
+#     --config FILE      install this configuration (default: the existing one, or else deploy/headgate.yaml)
+#     --packages DIR     install this folder made by scripts/packages, instead of building an environment with pip
+#     --program-only     no service and no configuration: only the command, /opt/headgate/bin/headgate
 #
 # To remove it: systemctl disable --now headgate; rm -r /opt/headgate /etc/systemd/system/headgate.service.
 set -eu
@@ -28,17 +28,17 @@ while [ $# -gt 0 ]; do
         -h | --help) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --program-only) service=no; shift; continue ;;
     esac
-    [ $# -ge 2 ] || fail "$1 needs a value, or is no option (--help shows all)"
+    [ $# -ge 2 ] || fail "$1 needs a value, or is unknown (see --help)"
     case $1 in
         --config) config=$2 ;;
         --packages) packages=$2 ;;
-        *) fail "there is no option $1 (--help shows all)" ;;
+        *) fail "unknown option $1 (see --help)" ;;
     esac
     shift 2
 done
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
 
-# The new program is built beside the old one and put into its place as a whole.
+# The new program is built beside the old one and then replaces it as a whole.
 build() {
     rm -rf "$prefix.new"
     if [ -n "$packages" ]; then
@@ -47,7 +47,7 @@ build() {
         [ "$made_for" = "$have" ] || fail "$packages is for Python $made_for, here is $have"
         mkdir -p "$prefix.new/bin"
         cp -a "$packages" "$prefix.new/lib"
-        # -P: a folder called `controller` where the user happens to be is not looked at.
+        # -P: a folder called `controller` in the working directory is not imported.
         printf '#!/bin/sh\nPYTHONPATH=%s/lib exec /usr/bin/python3 -P -m controller "$@"\n' "$prefix" \
             >"$prefix.new/bin/headgate"
         chmod 755 "$prefix.new/bin/headgate"
@@ -55,7 +55,7 @@ build() {
         python3 -m venv "$prefix.new" || fail "python3 -m venv does not work: install python3-venv"
         "$prefix.new/bin/python" -m pip install --quiet --disable-pip-version-check \
             --constraint "$here/requirements/constraints.txt" "$here"
-        # An environment knows where it was made.
+        # An environment contains the path where it was built.
         sed -i "1s|^#!$prefix\.new/|#!$prefix/|" "$prefix.new"/bin/*
     fi
 }
@@ -72,7 +72,7 @@ install_program() {
     restart=yes
 }
 
-# put MODE OWNER SOURCE TARGET: install a file; a changed one makes the service start again.
+# put MODE OWNER SOURCE TARGET: install a file; if it changed, the service is restarted.
 put() {
     if ! cmp -s "$3" "$4"; then
         install -D -m "$1" -o root -g "$2" "$3" "$4"

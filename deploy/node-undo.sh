@@ -1,9 +1,9 @@
 #!/bin/sh
-# Undoes what deploy/node.sh did on this machine, and nothing else: settings go back to what they were, addresses back to
-# the uplink, a bridge and packages go only if node.sh brought them. Can be run any number of times.
+# Undoes what deploy/node.sh did on this machine, and nothing else: settings get their old values, addresses return to the
+# uplink, the bridge and packages are removed only if node.sh added them. Idempotent.
 #
 #   deploy/node-undo.sh [--force] [--keep-packages]
-#     --force           remove the bridge even though other ports, those of pods for instance, are still on it
+#     --force           remove the bridge even if it has other ports, for instance those of pods
 #     --keep-packages   leave Open vSwitch installed
 set -eu
 
@@ -26,7 +26,7 @@ for argument; do
             ;;
         --force) force=yes ;;
         --keep-packages) packages=no ;;
-        *) fail "there is no option $argument (--help shows all)" ;;
+        *) fail "unknown option $argument (see --help)" ;;
     esac
 done
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
@@ -35,7 +35,7 @@ if [ ! -e "$STATE/undo" ]; then
     exit 0
 fi
 
-# each KIND COMMAND...: call the command with name and value of every note of that kind, and strike the note out.
+# each KIND COMMAND...: run the command with name and value of every saved step of that kind, and delete the step.
 each() {
     kind=$1
     shift
@@ -93,7 +93,7 @@ undo_port() { vsctl --if-exists del-port "${1% *}" "${1#* }"; }
 
 undo_address() { ! has_link "$2" || ip addr del "$1" dev "$2" 2>/dev/null || true; }
 
-# An address that moved: from whichever bridge has it now back to where it was.
+# A moved address: from the bridge that has it now back to its interface.
 undo_moved() {
     has_link "$2" || return 0
     ip -o addr show to "${1%/*}" | awk '{print $2}' | while read -r holder; do
@@ -122,7 +122,7 @@ check_bridge() {
     done
 }
 
-# A datapath that is gone, or an Open vSwitch that does not answer, has nothing to be put back.
+# Nothing to restore if the datapath is gone or Open vSwitch does not answer.
 undo_fragments() {
     ovs-appctl dpctl/ipf-set-min-frag "$1" v4 "${2% *}" >/dev/null 2>&1 || true
     ovs-appctl dpctl/ipf-set-max-nfrags "$1" "${2#* }" >/dev/null 2>&1 || true
@@ -132,7 +132,7 @@ undo_bridge() { vsctl --if-exists del-br "$1"; }
 
 undo_service() { systemctl --quiet disable "$1"; }
 
-# Never takes anything along that was installed since and needs one of them.
+# Never removes packages that were installed since and depend on one of them.
 undo_packages() {
     [ "$packages" = yes ] || return 0
     # shellcheck disable=SC2086 # package names

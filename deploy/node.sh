@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes this machine a node whose pods Headgate protects: Open vSwitch, the bridge with its uplink, and the two settings
-# that lead to the controller. Can be run any number of times; deploy/node-undo.sh undoes exactly what it did.
+# Sets this machine up as a node whose pods Headgate protects: Open vSwitch, the bridge with its uplink, and the manager
+# and controller targets. Idempotent; deploy/node-undo.sh undoes exactly what it did.
 #
 #   deploy/node.sh --controller HOST [options]
 #     --controller HOST     name or address of the controller node
@@ -9,15 +9,15 @@
 #                           in small letters, as the kubelet makes it)
 #     --bridge NAME         the bridge that pods are on           (default: br-int)
 #     --datapath TYPE       datapath type of a bridge that has to be made: system or netdev   (default: system)
-#     --uplink INTERFACE    put this interface on the bridge as the way to the other nodes
-#     --move-addresses      take the uplink's addresses and routes along to the bridge's own port
-#     --address CIDR        give the bridge's own port this address; may be given several times
+#     --uplink INTERFACE    add this interface to the bridge: it connects to the other nodes
+#     --move-addresses      move the uplink's addresses and routes to the bridge's own port
+#     --address CIDR        add this address to the bridge's own port; repeatable
 #     --openflow-port PORT  (default: 6653)        --ovsdb-port PORT  (default: 6640)
-#     --ca FILE --certificate FILE --key FILE      speak TLS, with these
+#     --ca FILE --certificate FILE --key FILE      use TLS with these files
 #     --in-band | --out-of-band   how the switch reaches the controller   (default: in-band with --move-addresses)
 #
-# Addresses given here last until the next boot: write them into the machine's own network configuration as well, or run
-# this again at boot. Everything else is kept by Open vSwitch.
+# Addresses set here are lost at the next boot: add them to the machine's network configuration as well, or run this
+# again at boot. Open vSwitch keeps everything else.
 set -eu
 
 STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
         --in-band) mode=in-band; shift; continue ;;
         --out-of-band) mode=out-of-band; shift; continue ;;
     esac
-    [ $# -ge 2 ] || fail "$1 needs a value, or is no option (--help shows all)"
+    [ $# -ge 2 ] || fail "$1 needs a value, or is unknown (see --help)"
     case $1 in
         --controller) controller=$2 ;;
         --name) name=$2 ;;
@@ -58,12 +58,12 @@ while [ $# -gt 0 ]; do
         --ca) ca=$2 ;;
         --certificate) certificate=$2 ;;
         --key) key=$2 ;;
-        *) fail "there is no option $1 (--help shows all)" ;;
+        *) fail "unknown option $1 (see --help)" ;;
     esac
     shift 2
 done
 
-[ -n "$controller" ] || fail "where is the controller? Give --controller HOST"
+[ -n "$controller" ] || fail "give the controller with --controller HOST"
 [ "$move" = no ] || [ -n "$uplink" ] || fail "--move-addresses needs --uplink INTERFACE"
 case $ca$certificate$key in
     '') scheme=tcp ;;
@@ -83,14 +83,14 @@ case $controller in
 esac
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
 
-# remember KIND NAME [VALUE]: write down how to undo what comes next. What was there first counts, on later runs too.
+# remember KIND NAME [VALUE]: save how to undo the next step. The value of the first run is kept on later runs.
 remember() {
     mkdir -p "$STATE"
     touch "$STATE/undo"
     known "$1" "$2" || printf '%s\t%s\t%s\n' "$1" "$2" "${3-}" >>"$STATE/undo"
 }
 
-# known KIND NAME: whether an earlier run did this.
+# known KIND NAME: whether an earlier run has done this.
 known() { [ -f "$STATE/undo" ] && cut -f 1,2 "$STATE/undo" | grep -qxF "$1$TAB$2"; }
 
 # forget KIND NAME: it has been undone.
@@ -101,7 +101,7 @@ forget() {
 
 vsctl() { ovs-vsctl --timeout=30 "$@"; }
 
-# value TABLE RECORD COLUMN:KEY: the value without quotes, nothing where there is none.
+# value TABLE RECORD COLUMN:KEY: the value without quotes, nothing if there is none.
 value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
 
 # --- Open vSwitch ------------------------------------------------------------------------------------------------------
@@ -138,11 +138,11 @@ make_bridge() {
     vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="$datapath"
 }
 
-# fragments NAME: what the userspace datapath says of its fragments under that name, a number.
+# fragments NAME: the number that the userspace datapath reports under that name about fragments.
 fragments() { ovs-appctl dpctl/ipf-get-status "$DATAPATH" 2>/dev/null | sed -n "s/^ *$1: *\([0-9]*\)\$/\1/p"; }
 
-# The userspace datapath drops IPv4 fragments of less than 1200 bytes, which are legal, and lets 1000 wait for the rest of
-# their packets. Open vSwitch does not keep these two settings: run this again after ovs-vswitchd was started anew.
+# The userspace datapath drops legal IPv4 fragments of less than 1200 bytes, and keeps 1000 for reassembly. Open vSwitch
+# does not save these two settings: run this again after a restart of ovs-vswitchd.
 take_fragments() {
     [ "$(value Bridge "$bridge" datapath_type)" = netdev ] || return 0
     least=$(fragments 'min v4 frag size') most=$(fragments 'max num frags (v4\/v6)')
@@ -158,10 +158,10 @@ take_fragments() {
         say "Open vSwitch refused to let more fragments wait"
 }
 
-# The addresses of the uplink, one a line; only those that an administrator or DHCP gave it.
+# The addresses of the uplink, one a line; only those set by an administrator or DHCP.
 own_addresses() { ip -o addr show dev "$1" scope global | awk '{print $4}'; }
 
-# own_routes FAMILY INTERFACE: routes through it that did not come with an address.
+# own_routes FAMILY INTERFACE: routes through the interface that the kernel did not add with an address.
 own_routes() { ip "-$1" route show dev "$2" | grep -v -e 'proto kernel' -e '^fe80::' || true; }
 
 move_addresses() {
@@ -188,7 +188,7 @@ move_addresses() {
     done
 }
 
-# An IPv6 address that had to be proven unique first could not be used at once.
+# Without duplicate address detection, so that the IPv6 address can be used at once.
 give_address() {
     case $1 in
         *:*) ip addr replace "$1" dev "$bridge" nodad ;;
@@ -231,11 +231,11 @@ set_up_local() {
     done
 }
 
-# --- the way to the controller -----------------------------------------------------------------------------------------
+# --- the connection to the controller ----------------------------------------------------------------------------------
 
 lower() { printf '%s\n' "$1" | tr '[:upper:]' '[:lower:]'; }
 
-# The Node's name by the kubelet's client certificate (its common name is system:node:NAME), nothing where there is none.
+# The Node's name from the kubelet's client certificate (its common name is system:node:NAME), nothing if there is none.
 kubelet_name() {
     [ -r "$KUBELET_CERTIFICATE" ] && command -v openssl >/dev/null 2>&1 || return 0
     openssl x509 -noout -subject -nameopt multiline -in "$KUBELET_CERTIFICATE" 2>/dev/null |
@@ -269,8 +269,8 @@ set_tls() {
     fi
 }
 
-# lead KIND TABLE RECORD COLUMN TARGET: have exactly one row that leads to the target, and none that an earlier run made
-# for another.
+# lead KIND TABLE RECORD COLUMN TARGET: ensure exactly one row with the target, and none of an earlier run with another
+# target.
 lead() {
     [ ! -f "$STATE/undo" ] || awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$STATE/undo" >"$STATE/targets"
     if [ -f "$STATE/targets" ]; then
@@ -291,7 +291,7 @@ lead() {
     fi
 }
 
-# find_row KIND TABLE RECORD COLUMN TARGET: the row's uuid, nothing where there is none.
+# find_row KIND TABLE RECORD COLUMN TARGET: the row's uuid, nothing if there is none.
 find_row() {
     for row in $(vsctl get "$2" "$3" "$4" | tr -d '[],'); do
         [ "$(value "$1" "$row" target)" != "$5" ] || { echo "$row"; return; }
@@ -315,6 +315,6 @@ make_uplink
 set_up_local
 lead Controller Bridge "$bridge" controller "$scheme:$controller:$openflow_port"
 lead Manager Open_vSwitch . manager_options "$scheme:$controller:$ovsdb_port"
-# Last: where the way to the controller is over the bridge, in-band control has opened it by now.
+# Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses
 say "$(value Open_vSwitch . external_ids:hostname) is ready: $bridge leads to $scheme:$controller"

@@ -181,7 +181,7 @@ def test_pods_ports_keep_the_bridge(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "where is the controller"),
+        ((), "give the controller with"),
         ((*CONTROLLER, "--uplink", "eth77"), "no interface eth77"),
         ((*CONTROLLER, "--move-addresses"), "--uplink"),
         ((*CONTROLLER, "--ca", "/etc/hostname"), "all three"),

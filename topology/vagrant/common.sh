@@ -1,22 +1,22 @@
-# What provisioning scripts of the Vagrant lab share; read with `.`, not run.
+# Functions of the provisioning scripts of the Vagrant lab; sourced with `.`, not run.
 # shellcheck shell=sh
 
 TOPOLOGY=/vagrant/build/vagrant/topology.json
 export DEBIAN_FRONTEND=noninteractive
-# Stands while nothing is being provisioned: what shows the matrix waits for it.
+# Exists while no provisioning runs: `matrix` waits for it.
 READY=/run/headgate-vagrant-ready
-# Stands once provisioning has failed: then nobody needs to wait.
+# Exists after provisioning has failed, so that `matrix` need not wait.
 FAILED=/run/headgate-vagrant-failed
-# Only for the readers of this file:
+# Used by the scripts that source this file:
 : "$TOPOLOGY"
 
-# begin: what each provisioning starts with.
+# begin: the first step of each provisioning.
 begin() {
     rm -f "$READY" "$FAILED"
     trap '[ $? -eq 0 ] || touch "$FAILED"' EXIT
 }
 
-# need PROGRAM PACKAGE...: install packages where the program is not there.
+# need PROGRAM PACKAGE...: install packages if the program is missing.
 need() {
     program=$1
     shift
@@ -25,7 +25,7 @@ need() {
     apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }
 
-# install_headgate OPTION...: from what the host has prepared, where it fits, else with pip.
+# install_headgate OPTION...: from the packages that the host has prepared, if they fit, else with pip.
 install_headgate() {
     need python3 python3
     have=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -38,7 +38,7 @@ install_headgate() {
     ln -sfn /opt/headgate/bin/headgate /usr/local/bin/headgate
 }
 
-# pod_interface: the network card of the pods' network: the one that is neither the way out nor 192.168.56.x.
+# pod_interface: the network card of the pods' network: neither the default route's nor that of 192.168.56.x.
 pod_interface() {
     for path in /sys/class/net/*/device; do
         name=${path%/device}

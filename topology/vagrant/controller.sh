@@ -1,6 +1,6 @@
 #!/bin/sh
 # Provisions the controller of the Vagrant lab: etcd and kube-apiserver, the lab's objects, Headgate, and the machine
-# outside the cluster that the truth tables ask for. Runs at every boot.
+# outside the cluster that the truth tables need. Runs at every boot.
 #   controller.sh ADDRESS...     the addresses of the machine outside
 set -eu
 # shellcheck source=topology/vagrant/common.sh
@@ -24,7 +24,7 @@ make_credentials() {
     write_kubeconfig "$admin" "$token"
 }
 
-# write_kubeconfig FILE TOKEN: the certificate goes along, so that whoever reads the file needs no other.
+# write_kubeconfig FILE TOKEN: the CA's certificate is inside, so that the file is enough.
 write_kubeconfig() {
     until [ -s "$home/certs/apiserver.crt" ]; do
         systemctl is-active --quiet lab-kube-apiserver || start_servers
@@ -110,7 +110,7 @@ if [ ! -x "$bin/kube-apiserver" ]; then
     echo "there is no kube-apiserver in $bin; on the host, run: vagrant reload controller" >&2
     exit 1
 fi
-# Before the servers start: without KVM they leave little time to anything else.
+# Before the servers start: without KVM they use most of the CPU.
 need openssl openssl python3
 need python3 python3
 make_credentials
@@ -119,7 +119,7 @@ wait_for_api
 kubectl apply -f /vagrant/deploy/kubernetes/rbac.yaml \
     -f /vagrant/deploy/kubernetes/crd-networkpolicys.net.alpha.kubernetes.io.yaml >/dev/null
 if [ ! -e /etc/headgate/kubeconfig ]; then
-    # Before Headgate is there, so that it starts once and finds it.
+    # Before Headgate is installed, so that it starts only once.
     systemd-sysusers /vagrant/deploy/systemd/headgate.sysusers
     install -d -m 750 -g headgate /etc/headgate
     write_kubeconfig "$home/headgate.kubeconfig" \
