@@ -56,7 +56,7 @@ COMMANDS = {
         "support_bundle",
         "Collect status, flows, logs and versions in one file, without secrets.",
     ),
-    "version": CommandEntry("controller.cli.version", "version", "Show the version."),
+    "version": CommandEntry("controller.cli.version", "show_version", "Show the version."),
 }
 
 

@@ -1,13 +1,13 @@
-"""`headgate version`."""
+"""`headgate version`: prints the version of this command."""
 
 from __future__ import annotations
 
 import click
 
-from controller.base.version import version as installed_version
+from controller.base.version import version
 
 
-@click.command()
-def version() -> None:
+@click.command("version")
+def show_version() -> None:
     """Show the version of this command; `headgate status` shows that of the running controller."""
-    click.echo(f"headgate {installed_version()}")
+    click.echo(f"headgate {version()}")

@@ -1,4 +1,4 @@
-"""What is held back until everything before it is known, and for how long; without a server."""
+"""When changes are held until all earlier ones are known, and when they are released; without a server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 
 
 class Released(list[Units]):
-    """What the buffer let through, the buffer, and the server's part: whether a proof can be had now."""
+    """The units that the buffer released, the buffer, and a catch-up check that succeeds once `caught_up` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Released(list[Units]):
 
 @pytest.fixture
 def held_buffer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Released]:
-    """A buffer that has begun, and of which nothing can be proven."""
+    """A started buffer whose catch-up checks fail."""
     monkeypatch.setattr(ordering, "CATCH_UP_PAUSES", (0.01, 0.02))
     one = Released()
     one.buffer.start()
@@ -51,7 +51,7 @@ def held_buffer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Released]:
 
 @pytest.fixture
 def open_buffer(held_buffer: Released) -> Released:
-    """A buffer that is open."""
+    """A buffer that releases changes at once."""
     held_buffer.caught_up.set()
     held_buffer.buffer.all_listed()
     held_buffer.wait(lambda: held_buffer.synced == 1)
@@ -59,7 +59,7 @@ def open_buffer(held_buffer: Released) -> Released:
     return held_buffer
 
 
-def test_nothing_passes_before_it_was_all_read_and_proven(held_buffer: Released) -> None:
+def test_nothing_is_released_before_all_is_listed_and_checked(held_buffer: Released) -> None:
     held_buffer.caught_up.set()
     held_buffer.buffer.put({"pod": None})
     time.sleep(0.1)
@@ -80,8 +80,8 @@ def test_nothing_is_held_while_nothing_is_behind(open_buffer: Released) -> None:
     assert not open_buffer.catch_ups
 
 
-def test_what_was_missed_comes_together(open_buffer: Released) -> None:
-    """However long it takes: a watch that is there again may still have to say what it missed."""
+def test_missed_changes_are_released_together(open_buffer: Released) -> None:
+    """An open watch may still have to deliver what it missed, however long that takes."""
     open_buffer.caught_up.clear()
     open_buffer.buffer.watch_lost("pods")
     open_buffer.buffer.watch_lost("policies")
@@ -98,7 +98,7 @@ def test_what_was_missed_comes_together(open_buffer: Released) -> None:
     assert open_buffer.buffer.waiting_since is None
 
 
-def test_no_proof_counts_that_a_loss_came_into(open_buffer: Released) -> None:
+def test_a_check_does_not_count_if_a_watch_is_lost_meanwhile(open_buffer: Released) -> None:
     def lose() -> None:
         open_buffer.during_catch_up = lambda: None
         open_buffer.buffer.watch_lost("policies")
@@ -116,7 +116,7 @@ def test_no_proof_counts_that_a_loss_came_into(open_buffer: Released) -> None:
     assert open_buffer == [{"pod": None, "policy": None}]
 
 
-def test_what_comes_during_a_proof_is_proven_too(open_buffer: Released) -> None:
+def test_changes_during_a_check_are_checked_too(open_buffer: Released) -> None:
     def more() -> None:
         if len(open_buffer.catch_ups) == 1:
             open_buffer.buffer.put({"pod": None})
@@ -132,7 +132,7 @@ def test_what_comes_during_a_proof_is_proven_too(open_buffer: Released) -> None:
     assert len(open_buffer.catch_ups) == ordering.MAX_CATCH_UP_ROUNDS
 
 
-def test_a_watch_that_ended_in_order_is_waited_for_without_a_proof(open_buffer: Released) -> None:
+def test_a_watch_that_ended_in_order_needs_no_check(open_buffer: Released) -> None:
     open_buffer.buffer.watch_ended("policies")
     open_buffer.buffer.put({"pod": None})
     time.sleep(2 * ordering.RESUME_SECONDS)
@@ -144,20 +144,22 @@ def test_a_watch_that_ended_in_order_is_waited_for_without_a_proof(open_buffer: 
     assert not open_buffer.catch_ups
 
 
-def test_one_that_stays_away_holds_up_once(open_buffer: Released, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_that_stays_away_holds_changes_only_once(
+    open_buffer: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ordering, "MAX_HOLD_SECONDS", 0.1)
     open_buffer.buffer.watch_lost("nodes")
     open_buffer.buffer.put({"pod": None})
     assert not open_buffer
     open_buffer.wait(lambda: bool(open_buffer))
     assert open_buffer.buffer.given_up == {"nodes"}
-    open_buffer.buffer.watch_lost("nodes")  # every try of it fails
+    open_buffer.buffer.watch_lost("nodes")  # every attempt fails
     open_buffer.buffer.put({"other": None})
     assert len(open_buffer) == 2
     open_buffer.buffer.watch_lost("pods")
     open_buffer.buffer.put({"third": None})
     assert len(open_buffer) == 2
-    open_buffer.buffer.watch_resumed("pods")  # what can be proven without it is
+    open_buffer.buffer.watch_resumed("pods")  # a check without the missing watch succeeds
     open_buffer.wait(lambda: len(open_buffer) == 3)
     assert open_buffer.catch_ups[-1] == {"nodes"}
     open_buffer.caught_up.clear()
@@ -167,7 +169,7 @@ def test_one_that_stays_away_holds_up_once(open_buffer: Released, monkeypatch: p
     assert len(open_buffer) == 3
 
 
-def test_what_cannot_be_proven_is_not_held_for_ever(open_buffer: Released, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_are_not_held_for_ever_without_a_check(open_buffer: Released, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordering, "MAX_HOLD_SECONDS", 0.3)
     open_buffer.caught_up.clear()
     open_buffer.buffer.watch_lost("pods")
@@ -179,7 +181,7 @@ def test_what_cannot_be_proven_is_not_held_for_ever(open_buffer: Released, monke
     assert len(open_buffer) == 2
 
 
-def test_a_proof_that_somebody_asks_for_counts(open_buffer: Released) -> None:
+def test_a_requested_check_releases_changes(open_buffer: Released) -> None:
     open_buffer.caught_up.clear()
     open_buffer.buffer.watch_lost("pods")
     open_buffer.buffer.watch_resumed("pods")
@@ -191,13 +193,13 @@ def test_a_proof_that_somebody_asks_for_counts(open_buffer: Released) -> None:
     assert open_buffer == [{"pod": None}]
 
 
-def test_a_proof_says_nothing_of_a_watch_that_is_away(open_buffer: Released) -> None:
+def test_a_check_fails_while_a_watch_is_away(open_buffer: Released) -> None:
     open_buffer.buffer.watch_lost("pods")
     with pytest.raises(TimeoutError, match="keep breaking"):
         open_buffer.buffer.catch_up(time.monotonic() + 0.05)
 
 
-def test_what_is_not_taken_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_that_could_not_be_stored_are_passed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordering, "CATCH_UP_PAUSES", (0.01, 0.02))
     taken: list[Units] = []
     tries = iter([True, False])
