@@ -66,9 +66,9 @@ BASE = {"manifests": "/m", "ovsdb": ("unix:/x",)}
         ({"openflow_listen": "ssl:0.0.0.0:6653"}, "6653 needs --private-key and --certificate and --ca-cert"),
         ({"ovsdb": ("ssl:192.0.2.1",), "private_key": "/k"}, "needs --certificate and --ca-cert"),
         ({"ovsdb_listen": "ssl:[::]:6640"}, "pki-dir"),
-        ({"pki_dir": "/p"}, "nothing would be protected"),
-        ({"allowed_switch": ("a",)}, "nothing would be protected"),
-        ({"ca_cert": "/c"}, "nothing would be protected"),
+        ({"pki_dir": "/p"}, "TLS would not be used"),
+        ({"allowed_switch": ("a",)}, "TLS would not be used"),
+        ({"ca_cert": "/c"}, "TLS would not be used"),
     ],
 )  # fmt: skip
 def test_half_of_tls_is_an_error(flags: dict[str, object], hint: str) -> None:
