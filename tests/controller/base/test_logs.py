@@ -116,6 +116,7 @@ def test_a_human_line_begins_with_its_date_and_a_traceback_is_marked() -> None:
     assert all(line.startswith("  | ") and line.isprintable() for line in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["human", "json"])
 def test_lines_that_find_no_place_are_counted_and_said(style: str) -> None:
     reading, writing = os.pipe()

@@ -69,6 +69,7 @@ def test_any_text_costs_as_much_as_it_is_long(unit: str) -> None:
     assert time.process_time() - began < 2
 
 
+@pytest.mark.slow
 def test_the_ring_is_bounded_and_keeps_no_secret() -> None:
     for length in (5000, MAX_KEPT, 500_000):
         ring = LogRing(3)

@@ -155,6 +155,7 @@ def read_until(handle: int, wanted: bytes, patience: float = 60.0) -> bytes:
     return found
 
 
+@pytest.mark.process
 def test_watching_in_a_pipe_prints_a_block_when_something_changed(views: FakeViews, url: str) -> None:
     process = watching(url)
     assert process.stdout is not None
@@ -176,6 +177,7 @@ def test_watching_in_a_pipe_prints_a_block_when_something_changed(views: FakeVie
     assert (process.returncode, errors.strip()) == (130, b"headgate: interrupted")
 
 
+@pytest.mark.process
 def test_watching_on_a_terminal_draws_over_what_was_there(views: FakeViews, url: str) -> None:
     ours, theirs = pty.openpty()
     process = watching(url, stdout=theirs)
@@ -193,6 +195,7 @@ def test_watching_on_a_terminal_draws_over_what_was_there(views: FakeViews, url:
     assert (process.returncode, errors.strip()) == (130, b"headgate: interrupted")
 
 
+@pytest.mark.process
 def test_watching_goes_on_while_the_controller_is_away(views: FakeViews) -> None:
     registry = Metrics("1", "native").registry
     server = HttpServer(HostPort("127.0.0.1", 0), Application(views, registry, loopback=True))

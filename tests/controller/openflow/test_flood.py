@@ -90,6 +90,7 @@ def test_a_port_more_or_less_changes_its_own_flows_and_one_chunk() -> None:
     assert plan.take().keys() == gone.keys()
 
 
+@pytest.mark.slow
 def test_one_bridge_with_too_much_of_everything_stops_no_other() -> None:
     driver = Driver()
     many, other = bridge(), replace(bridge(), name="br-x", dpid=2, interfaces=bridge().interfaces[:2])

@@ -89,6 +89,7 @@ def test_names_of_the_controller_are_checked(tmp_path: Path, capsys: pytest.Capt
     assert "neither a host name nor an IP address" in capsys.readouterr().err
 
 
+@pytest.mark.switch
 @pytest.mark.skipif(not shutil.which("ovs-pki"), reason="ovs-pki is not there")
 def test_what_ovs_pki_makes_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "pki"

@@ -227,6 +227,7 @@ def test_a_bridge_of_an_unknown_node_has_no_pods_and_says_what_to_set() -> None:
     assert [one.node for one in pod_views(driver.core) if one.key == "x/a"] == ["n1"]
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_removed_ovsdbs() -> None:
     driver = served()
     for number in range(MAX_AWAY_OVSDBS + 50):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from flows.cluster.model import Cluster, PortSpec
@@ -15,6 +16,7 @@ from tests.helpers.cluster.generated_clusters import MOST_PROBES, clusters, endp
 seen: Counter[str] = Counter()
 
 
+@pytest.mark.slow
 def test_every_special_case_occurs() -> None:
     seen.clear()
     _count_cases()

@@ -102,11 +102,13 @@ def play(ovs: OpenVSwitch, marked: bool) -> dict[str, str]:
     return cached(ovs)
 
 
+@pytest.mark.switch
 def test_a_switch_deletes_what_it_cached_when_the_mark_moves() -> None:
     with open_vswitch() as ovs:
         assert "drop" not in play(ovs, marked=True).values()
 
 
+@pytest.mark.switch
 def test_what_marks_are_for() -> None:
     """The error of Open vSwitch itself. Skipped where the installed version has the fix."""
     with open_vswitch() as ovs:

@@ -22,6 +22,9 @@ from flows.render.reference import render
 from tests.helpers.datapath.frame_encoder import checksum
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 
+pytestmark = pytest.mark.switch
+
+
 MACS = {2: 0x020000000002, 3: 0x020000000003, 4: None}
 SIX = {n: parse_address(f"fd00::{n}") for n in MACS}
 FOUR = {n: parse_address(f"10.0.0.{n}") for n in MACS}

@@ -16,6 +16,9 @@ from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
+pytestmark = pytest.mark.switch
+
+
 MACS = {1: 0x020000000001, 2: 0x020000000002}
 ADDRESSES = {number: parse_address(f"fd00::{number}") for number in MACS}
 PODS = [PodBinding(n, f"p{n}", Key("x", f"p{n}"), MACS[n], (ADDRESSES[n],)) for n in MACS]
