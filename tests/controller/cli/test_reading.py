@@ -121,7 +121,7 @@ def test_the_json_of_status_is_that_of_the_page(url: str, capsys: Captured) -> N
     ("arguments", "hint"),
     [
         (["status", "--wait", "--watch"], "exclude each other"),
-        (["status", "--node", "x", "--policies"], "not of one node"),
+        (["status", "--node", "x", "--policies"], "does not belong to one node"),
         (["flows", "--table", "nope"], "there are classify"),
         (["flows", "--policy", "pol1"], "NAMESPACE/NAME"),
         (["pod", "backend-1"], "NAMESPACE/NAME"),

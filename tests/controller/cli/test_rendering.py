@@ -173,7 +173,9 @@ def test_a_pod_and_a_policy_are_shown_whole(terminal: Terminal) -> None:
         switches=tuple(replace(POLICY.switches[0], node=f"node-{n}", in_force=n != 400) for n in range(500)),
     )  # fmt: skip
     lines = terminal.lines(lambda: policy.show_policy(whole))
-    has_whole(lines, ["node-400", "... and 1,990 more: -o wide, or -o json", "... and 490 more: -o wide, or -o json"])
+    has_whole(
+        lines, ["node-400", "... and 1,990 more: see -o wide or -o json", "... and 490 more: see -o wide or -o json"]
+    )
     assert len(lines) < 100
     assert all(len(line) <= WIDTH for line in lines)
 
