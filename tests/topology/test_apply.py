@@ -82,7 +82,7 @@ FAULTY = [
     (pod(spec={"containers": [{"ports": [{"containerPort": 9}]}]}), 7, "the ports of a running pod cannot be changed"),
     (pod(spec={"hostNetwork": True}), 7, "spec.hostNetwork: cannot be changed"),
     (pod(metadata=NEW, spec={"nodeName": "twoo"}), 7, "node twoo not found; did you mean"),
-    (pod(metadata=NEW, spec={"hostNetwork": True}), 7, "no pods on their node's network"),
+    (pod(metadata=NEW, spec={"hostNetwork": True}), 7, "does not support pods on their node's network"),
     (pod(metadata={"name": "n.n", "namespace": "x"}), 1, "'n.n' is not a name"),
     (pod(metadata=NEW, status={"podIPs": [{"ip": "10.10.1.1"}]}), 1, "both have the address"),
     ("{apiVersion: v1, kind: Node, metadata: {name: three}}", 1, "a lab that is up takes no new ones"),
