@@ -1,5 +1,5 @@
-"""What holds for all tests: nothing that one of them does to its process may reach another, what they count is shown,
-and those of a worker share one API server."""
+"""Fixtures and checks of all tests: no test leaves its process patched, recorded counts are printed at the end, and the
+tests of a worker share one API server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PATCHED_FROM_THE_START = _is_patched()
 
 @pytest.fixture(autouse=True)
 def threads_stay_threads() -> Iterator[None]:
-    """Fail the test that lets eventlet patch this process: others here would hang, and none would say why."""
+    """Fail a test that lets eventlet patch this process: later tests of the process would hang without a hint."""
     yield
     if _is_patched() and not _PATCHED_FROM_THE_START:
         pytest.fail("eventlet patched the tests' own process: what installs a hub belongs in a process of its own")

@@ -1,4 +1,4 @@
-"""What a target needs is said before anything is installed for it."""
+"""A target states what it needs before anything is installed for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOBODY = 65534
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else to try")
 def test_need_of_root_is_said_at_once() -> None:
     began = time.monotonic()
-    # Through its standard input: somebody else need not be able to read this checkout.
+    # Through standard input: the other user may not be able to read this checkout.
     text = (ROOT / "scripts" / "bootstrap").read_text().replace('cd "$(dirname "$0")/.."', "cd /")
     command = ["sh", "-s", "--", "--lab", "--root"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, user=NOBODY, cwd="/")

@@ -1,4 +1,4 @@
-"""Files that are installed as they stand: settings, units, shell scripts, the container's recipe."""
+"""Files that are installed unchanged: settings, units, shell scripts, the Dockerfile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages written by hand point to what is there. Generated pages are `make check-docs`' business."""
+"""Links and commands of hand-written pages exist. See `make check-docs` for the generated pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / ".github").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
 TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 TYPED = re.compile(r"(?:^|`)(?:# )?make ([a-z-]+)", re.MULTILINE)

@@ -20,7 +20,7 @@ from hypothesis import settings
 NEEDS_MORE = frozenset({"switch", "lab", "api", "process", "slow"})
 # Folders that have none but such tests: importing them alone costs seconds.
 WITHOUT_FAST_TESTS = ("hubs", "nodes", "packets", "vagrant")
-# Programs that stand for a switch, for root, for an API server, or take seconds to start.
+# Programs of a switch, of network namespaces and of an API server, and those that take seconds to start.
 FORBIDDEN = re.compile(r"ovs-.*|ovsdb-.*|unshare|nsenter|ip|etcd|kube-apiserver|kubectl|python[\d.]*|headgate")
 EXAMPLES = 10
 

@@ -22,7 +22,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @pytest.fixture
 def nodes(pki: Pki) -> Iterator[tuple[SecureNode, SecureNode]]:
-    """n1 as it is, and evil, which has a certificate of its own and says in all else that it is n1."""
+    """n1, and evil, which has its own certificate but claims n1's identity in everything else."""
     made = []
     try:
         for own in ("n1", "evil"):

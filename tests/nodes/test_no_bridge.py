@@ -1,4 +1,4 @@
-"""A bridge that is not there is said everywhere, by a real process: log, status, readiness and exit code."""
+"""A real process reports a missing bridge everywhere: log, status, readiness and exit code."""
 
 from __future__ import annotations
 

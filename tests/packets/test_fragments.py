@@ -98,7 +98,7 @@ def test_denied_pieces_do_not_ride_on_what_is_allowed(lab: Lab, source: str, fam
 
 
 def test_the_protocols_are_what_the_kernel_sent(lab: Lab) -> None:
-    """The datagrams above do come in pieces: otherwise nothing was tried."""
+    """The datagrams above are fragmented indeed; without that the tests show nothing."""
     with FrameListener(lab, ["x/a", "x/c"]) as ears, asker(lab, "x/b", 4) as four, asker(lab, "x/b", 6) as six:
         for sock, family in ((four, 4), (six, 6)):
             assert answered(sock, (lab.endpoints["x/a"].addresses[family], 80), b"\xd4" * 3000)

@@ -54,7 +54,7 @@ def client(lab: Lab, source: str, family: int, to: int) -> socket.socket:
 
 
 def refused(sock: socket.socket, tries: int = 10) -> bool:
-    """Whether the kernel was told that nobody serves the port."""
+    """Whether the kernel has learned that the port has no server."""
     for _ in range(tries):
         try:
             sock.send(b"?\n")

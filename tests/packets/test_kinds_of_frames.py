@@ -35,7 +35,7 @@ ICMPV6 = (*range(6), 100, *range(128, 156), 200)
 
 
 class Ends(NamedTuple):
-    """Who sends to whom, as numbers."""
+    """The addresses of sender and receiver, as numbers."""
 
     eth_src: int
     eth_dst: int
@@ -44,7 +44,7 @@ class Ends(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A frame, what it is, and what is known again where it arrives."""
+    """A frame, its description, and the bytes that identify it where it arrives."""
 
     what: str
     frame: bytes

@@ -1,4 +1,4 @@
-"""Connections that conntrack meets in their middle: what is allowed goes on whoever speaks, what is not stays cut."""
+"""Connections that conntrack first sees in the middle: allowed ones go on from either side, others stay cut."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def heard(streams: list[LongLived]) -> list[tuple[int, int]]:
 
 
 def arrives(streams: list[LongLived], side: str) -> None:
-    """Return once all that the side has said arrived, one message more included."""
+    """Send one more message, and return once all that this side has sent has arrived."""
     for one in streams:
         one.say(side)
     until(lambda: all(one.heard[side] == one.said[side] for one in streams))
 
 
 def stays_cut(streams: list[LongLived], sides: Iterable[str] = SIDES) -> None:
-    """Whoever speaks, nothing arrives."""
+    """Nothing arrives from either side."""
     before = heard(streams)
     for side in sides:
         for one in streams:
@@ -134,7 +134,7 @@ def test_an_entry_that_is_gone_is_no_end(lab: Lab, speaker: str) -> None:
 
 @pytest.mark.parametrize(("first", "sport"), [(7100, 20000), (40000, 0)], ids=["both-low", "both-high"])
 def test_what_cannot_be_told_must_be_allowed_both_ways(lab: Lab, first: int, sport: int) -> None:
-    """Ports do not say who opened: it goes on only where either might have, and that is asked at every packet."""
+    """The ports leave open which end is the client: it goes on only where either may open it, decided per packet."""
     with connected(lab, first, sport) as streams:
         inside = [one for one in streams if one.probe.source.startswith("x/")]
         outside = [one for one in streams if one not in inside]

@@ -117,7 +117,7 @@ def test_an_isolated_pod_and_all_addresses_of_its_node(more: Lab) -> None:
 
 
 def test_another_pod_does_not_become_the_node(more: Lab) -> None:
-    """What the setting names is the node's where it comes from the node, and nobody else's."""
+    """An address of the setting counts as the node's only when the node itself sends from it."""
     more.nodes["one"].vsctl(["set", "Bridge", LAB_BRIDGE, f'external_ids:headgate-node-addresses="{SECOND}"'])
     more.wait()
     run(more.netns("y/a"), "ip", "addr", "add", f"{SECOND}/32", "dev", "eth0")

@@ -1,4 +1,4 @@
-"""What policy no longer allows stops at once, in both directions and whoever speaks; what it allows again goes on."""
+"""What policy no longer allows stops at once, in both directions and from either side; what it allows again goes on."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ WAYS = [(peer, family) for peer in "bc" for family in (4, 6)]
 
 
 class Pair:
-    """SCTP packets between pod a of a namespace and another one; every one is known again where it arrives."""
+    """SCTP packets between pod a of a namespace and another one; each can be identified where it arrives."""
 
     def __init__(self, lab: Lab, ears: FrameListener, namespace: str, peer: str, family: int) -> None:
         self._lab, self._ears, self._family = lab, ears, family

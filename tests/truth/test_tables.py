@@ -28,7 +28,7 @@ def endpoint(world: TruthLayout, end: str, family: int) -> Endpoint:
 
 
 def wrong(cluster: Cluster, world: TruthLayout, check: Check) -> list[str]:
-    """What the semantics say otherwise than the table, in words."""
+    """The verdicts that differ from the table, explained."""
     found = []
     for family in check.families:
         protocol = {4: ICMP, 6: ICMPV6}[family] if check.protocol == "ICMP" else Protocol[check.protocol]

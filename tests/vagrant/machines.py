@@ -82,7 +82,7 @@ class Machines:
         return done.stdout
 
     def wait(self) -> None:
-        """Wait until all that stands in the API server is in force on every node."""
+        """Wait until everything in the API server is realized on every node."""
         command = ["status", "--wait", "--timeout", str(IN_FORCE_SECONDS)]
         done = self.headgate(*command)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -99,7 +99,7 @@ class Machines:
         self.wait()
 
     def observe(self, expected: Mapping[LabProbe, bool]) -> list[str]:
-        """Probe, and return what came out otherwise than expected, one line each."""
+        """Probe, and return one line for each outcome that differs from the expected one."""
         seen = self._fleet.run_probes(list(expected), PATIENCE, lambda probe: expected[probe])
         return [
             f"{probe}: {outcome.value}, should be {'allowed' if expected[probe] else 'denied'}"

@@ -1,4 +1,4 @@
-"""Manifest texts that are wrong, each with what shall be said of them: data for the tests of manifests."""
+"""Broken manifests, each with the problems that reading it must report: data for the tests of manifests."""
 
 from __future__ import annotations
 

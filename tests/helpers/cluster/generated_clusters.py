@@ -157,7 +157,7 @@ _ISOLATES = (_BOTH, _BOTH, frozenset({Direction.INGRESS}), frozenset({Direction.
 
 @st.composite
 def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.SearchStrategy[Rule | None]) -> Policy:
-    """A policy; rules stand in it also for directions that it does not isolate, where they must not count."""
+    """A policy. It may have rules for directions that it does not isolate; those must not count."""
     some = st.lists(some_rules, max_size=2).map(tuple)
     ingress, egress = draw(some), draw(some)
     return Policy(
@@ -171,7 +171,7 @@ def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.Searc
 
 
 def container_ports() -> st.SearchStrategy[tuple[ContainerPort, ...]]:
-    """Named ports: one name may stand several times in a pod, and on another protocol than expected."""
+    """Named ports: a pod may have a name several times, and for an unexpected protocol."""
     one = st.builds(
         ContainerPort, st.sampled_from(PORT_NAMES), st.sampled_from(PORT_NUMBERS), st.sampled_from(PROTOCOLS)
     )

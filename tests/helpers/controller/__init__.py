@@ -1,1 +1,1 @@
-"""Headgate's parts and processes as tests start them, and the fakes that stand around them."""
+"""Headgate's parts and processes as tests start them, and fakes of what surrounds them."""

@@ -1,4 +1,4 @@
-"""Views of a made-up controller, for tests of what stands in front of it. It refuses what the real one refuses."""
+"""Answers of a made-up controller, for tests of HTTP and the commands. It refuses what the real one refuses."""
 
 from __future__ import annotations
 

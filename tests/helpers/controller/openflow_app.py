@@ -1,4 +1,4 @@
-"""A running OpenFlow application seen from a test: what it posts and what it is told."""
+"""A running OpenFlow application seen from a test: the events that it posts and the commands that it gets."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class AppProcess:
         until(lambda: words in self.log.read_text(), lambda: f"{words!r} in {self.log.read_text()[-3000:]}", seconds)
 
     def quiet(self) -> bool:
-        """True when nothing was posted that nobody has looked at."""
+        """True when every posted event has been taken."""
         return self._events.empty()
 
     def dump(self, up: SwitchUp, known: Mapping[FlowKey, Body] | None = None) -> FlowsDumped:

@@ -34,7 +34,7 @@ class StatusDriver(Driver):
             self.lock.release()
 
     def send(self, *events: Event) -> list[Command]:
-        """As the driver's, with the lock held and what keeps a status told of every batch."""
+        """As Driver.send, with the lock held; reports every batch to `handled`."""
         with self.lock:
             commands = self.core.handle(events, self.now)
             self.handled(list(events))

@@ -90,7 +90,7 @@ class Proxy:
 
 
 def _end(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Whoever reads goes on. Closing is left to them: the number of a closed socket is given to the next one."""
+    """Shut both down, so that their readers return and close them. A closed descriptor's number is reused at once."""
     for one in pair:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)

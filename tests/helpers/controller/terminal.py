@@ -37,5 +37,5 @@ class Terminal:
 
 
 def words(text: str) -> list[str]:
-    """The values in a text: what stands between blanks and brackets, without the comma that ends it."""
+    """The words of a text, without brackets and trailing punctuation."""
     return [word.strip(",;:()") for word in text.split()]

@@ -1,4 +1,4 @@
-"""A probed connection played packet by packet on two nodes, each packet judged by the verdict.
+"""Plays a probed connection packet by packet on two nodes, and compares each packet with the verdict.
 
 The first packet, its answer, the next packet and an ICMP error, then the same after policies changed. Fragments and
 errors are part of it. The switches may be interpreters or real.
@@ -56,7 +56,7 @@ class Conversation:
         self.error()
 
     def restarted(self) -> None:
-        """Both switches forgot the connection: whoever speaks first, it goes on if and only if the verdict says so."""
+        """Both switches forgot the connection. It goes on, from either side, only if the verdict allows it."""
         self.committed = False
         later = replace(self.first, flags=ACK)
         for _ in range(2):
@@ -148,7 +148,7 @@ class Conversation:
         return packet.proto == TCP and not packet.flags & SYN and not self.committed
 
     def _undecided(self, packet: Packet) -> bool:
-        """Whether its ports do not say who opened what it belongs to; the client's are always those of a client."""
+        """Whether the ports leave open which end is the client; a client's port is always ephemeral."""
         return self._picked_up(packet) and (self.probe.port or 0) >= CLIENTS_PORT
 
     def _expect_either(self, packet: Packet, source: Endpoint, destination: Endpoint) -> None:

@@ -71,7 +71,7 @@ class Result:
 
 @dataclass(slots=True)
 class _Unit:
-    """A packet on its way: what tables see, the frames that it stands for, what conntrack told of it, and the stack."""
+    """A packet being processed: what tables see, its frames, the result of conntrack, and the stack."""
 
     packet: Packet
     frames: tuple[Packet, ...]
@@ -260,7 +260,7 @@ class Interpreter:
                 run.depth -= 1
 
     def _track_userspace(self, action: Ct, units: list[_Unit]) -> None:
-        """Fragments of a train are tracked as one packet, and share what is told of it."""
+        """Fragments of a train are tracked as one packet and share the result."""
         if units:
             first = units[0]
             tracked = self.tracker.track(action.zone, first.packet.whole, action.commit, first.known, action.force)
@@ -315,7 +315,7 @@ def _header(packet: Packet, state: State) -> _Header:
 
 
 def _changed(unit: _Unit, header: _Header) -> _Unit:
-    """The unit with this header. What conntrack told of it before counts no more."""
+    """The unit with this header. Earlier results of conntrack are dropped."""
     packet = unit.packet
     if header == (packet.source, packet.target, packet.sport, packet.dport):
         return unit

@@ -124,7 +124,7 @@ def split(packet: Packet, train: int, pieces: int = 2) -> list[Packet]:
 
 
 def arp(op: int, sender: tuple[int, int], asked: tuple[int, int], eth_dst: int | None = None) -> Packet:
-    """ARP from (MAC, IPv4 address) `sender` to or about `asked`; requests go to everybody unless told otherwise."""
+    """ARP from (MAC, IPv4 address) `sender` to or about `asked`; requests are broadcast unless `eth_dst` is given."""
     everybody = (1 << 48) - 1
     destination = eth_dst if eth_dst is not None else (everybody if op == ARP_REQUEST else asked[0])
     return Packet(

@@ -61,7 +61,7 @@ def _node_of(pod: Pod) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Who is where: each node's interfaces, and the MAC address of each end."""
+    """Each node's interfaces, and the MAC address of each end."""
 
     interfaces: Mapping[str, tuple[InterfaceState, ...]]
     macs: Mapping[Where, int]
@@ -146,7 +146,7 @@ class TwoNodes:
         return self.cluster.pods[end.pod].node if end.pod is not None else end.node
 
     def send(self, source: Endpoint, packet: Packet) -> list[tuple[Where, Packet]]:
-        """Let an end send a packet; returns who got what. An uplink leads to the other node and outside."""
+        """Let an end send a packet; returns (receiver, packet) pairs. An uplink leads to the other node and outside."""
         got: list[tuple[Where, Packet]] = []
         home = self.node_of(source)
         if home is None:
@@ -173,7 +173,7 @@ class TwoNodes:
 
 
 def where(end: Endpoint) -> Where:
-    """Who an end is."""
+    """The pod, node or outside that an end is."""
     return end.pod or end.node or OUTSIDE
 
 

@@ -29,7 +29,7 @@ _ETHERNET = 14
 
 @dataclass(frozen=True)
 class Forged:
-    """A frame and the bytes by which it is known again wherever it arrives."""
+    """A frame and the bytes that identify it where it arrives."""
 
     what: str
     frame: bytes
@@ -50,7 +50,7 @@ class Forger:
         return number(self._lab.endpoints[name].addresses[family])
 
     def packet(self, what: str, family: int, **changes: object) -> Forged:
-        """A UDP packet to a port that nobody serves; `changes` are fields of Packet that are otherwise than honest."""
+        """A UDP packet to a port without a server; `changes` are the forged fields of Packet."""
         marker = self._chance.getrandbits(63)
         honest = Packet(
             eth_src=mac(self._lab, self.sender), eth_dst=mac(self._lab, self.receiver), eth_type=ETHER[family],
@@ -65,7 +65,7 @@ class Forger:
         return self.packet(what, 6, proto=ICMP[6], sport=kind, dport=0)
 
     def arp(self, what: str, op: int, mac_source: int, sha: int, source: int) -> Forged:
-        """ARP: a request for an address that nobody has, or a reply to the receiver that `source` is at `sha`."""
+        """ARP: a request for an unused address, or a reply to the receiver that `source` is at `sha`."""
         self._asked += 1
         receiver = mac(self._lab, self.receiver), self.address(self.receiver, 4)
         asked = (0, 0x0A0AFC00 + self._asked) if op == ARP_REQUEST else receiver
@@ -75,7 +75,7 @@ class Forger:
     def neighbor(
         self, what: str, kind: int, mac_source: int, source: int, target: int | None, link: int | None
     ) -> Forged:
-        """A solicitation for an address that nobody has (`target` None) or an advertisement for `target`."""
+        """A solicitation for an unused address (`target` None) or an advertisement for `target`."""
         self._asked += 1
         nobody = self.address(self.receiver, 6) ^ (0xFFFF << 32) + self._asked
         wanted = nobody if target is None else target
@@ -93,7 +93,7 @@ class Forger:
 
 
 def honest(make: Forger, lab: Lab) -> list[Forged]:
-    """What must arrive: without it, nothing that does not would mean anything."""
+    """Frames that must arrive: they show that the listener would hear the forged ones too."""
     own, four, six = mac(lab, make.sender), make.address(make.sender, 4), make.address(make.sender, 6)
     return [
         make.packet("its own IPv4 packet", 4),

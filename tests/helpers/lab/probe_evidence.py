@@ -1,5 +1,6 @@
-"""What stands around a probe that came out otherwise than expected: neighbours at both ends, and what the switches have
-cached of them. For the message of a failed test; nothing is judged here.
+"""Evidence for a probe with an unexpected outcome: neighbours at both ends, and the switches' cached flows of them.
+
+For the message of a failed test; nothing is decided here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Frames as they are: putting any into the network from a place, and hearing every one that arrives at others.
+"""Raw Ethernet frames: sends them from any interface, and captures what arrives at others.
 
 Sockets of the kernel would refuse to say what is not so; these go below them. What a frame should lead to is the
 tests' business.

@@ -30,7 +30,7 @@ def keeps_flowing(traffic: Traffic, messages: int = 10) -> None:
 
 
 def every_kind(lab: Lab, clients: Iterable[str], server: str) -> list[LongLived]:
-    """Long-lived connections of every kind: the client speaks, the server, both, or nobody. Ports from 6000 on."""
+    """Long-lived connections of every kind: the client sends, the server, both, or neither. Ports from 6000 on."""
     ways = [(client, family, kind) for client in clients for family in (4, 6) for kind in (*SIDES, "both", "idle")]
     speaking = {"both": SIDES, "idle": ()} | {side: (side,) for side in SIDES}
     return [

@@ -1,4 +1,4 @@
-"""Running truth tables in a lab: each step where the lab's objects stand, then every probe that its checks speak of."""
+"""Runs truth tables in a lab: applies each step's objects, then sends every probe of its checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def expectations(step: Step, world: TruthLayout) -> dict[LabProbe, bool]:
 
 
 def take(lab: Lab, step: Step, wait: float | None = REALIZE_SECONDS) -> None:
-    """Do what the step says, where the lab's objects stand; waits until it is in force, unless `wait` is None."""
+    """Apply and delete the step's objects; wait until they are realized, unless `wait` is None."""
     lab.objects.delete(step.delete)
     lab.objects.put(step.apply)
     if wait is not None:
@@ -37,7 +37,7 @@ def take(lab: Lab, step: Step, wait: float | None = REALIZE_SECONDS) -> None:
 
 
 def observe(lab: Lab, expected: dict[LabProbe, bool]) -> list[str]:
-    """Probe, and return what came out otherwise than expected, one line each."""
+    """Probe, and return one line for each outcome that differs from the expected one."""
     seen = lab.run_probes(expected, PATIENCE, lambda probe: expected[probe])
     wrong = {
         probe: outcome

@@ -24,7 +24,7 @@ SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
 class Node:
-    """One ovsdb-server and, unless told otherwise, one ovs-vswitchd in a temporary folder."""
+    """One ovsdb-server and, unless `switch` is False, one ovs-vswitchd in a temporary folder."""
 
     def __init__(self, switch: bool = True, init: bool = True) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hgo-"))
@@ -128,7 +128,7 @@ class Node:
 
 
 class EventCollector:
-    """What stands for the core: keeps the events and the bridges as they make them."""
+    """Takes the place of the core: collects events, and keeps the bridges that they describe."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -82,7 +82,7 @@ class TruthLayout:
         return text
 
     def manifests(self) -> list[Manifest]:
-        """The objects that stand before any case: namespaces, nodes and pods."""
+        """The objects that exist before any case: namespaces, nodes and pods."""
         nodes = [
             {
                 "apiVersion": "v1",
