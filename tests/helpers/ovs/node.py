@@ -5,7 +5,6 @@ Tests that watch packets use `open_vswitch` instead.
 
 from __future__ import annotations
 
-import os
 import queue
 import shutil
 import subprocess
@@ -18,9 +17,8 @@ from typing import Any
 from controller.ovsdb.service import Ovsdb
 from controller.reconcile.events import BridgeChanged, BridgeGone, Event, OvsdbState
 from flows.bridge.state import BridgeState, InterfaceState
+from tests.helpers.ovs.daemons import END_WITH_PARENT, SCHEMA, environment
 from tests.helpers.waiting import free_port, until
-
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
 class Node:
@@ -46,7 +44,9 @@ class Node:
 
     def create(self) -> None:
         (self.folder / "conf.db").unlink(missing_ok=True)
-        subprocess.run(["ovsdb-tool", "create", f"{self.folder}/conf.db", SCHEMA], check=True, env=self._env())
+        subprocess.run(
+            ["ovsdb-tool", "create", f"{self.folder}/conf.db", SCHEMA], check=True, env=environment(self.folder)
+        )
 
     def start_database(self) -> None:
         self._database = self._start(
@@ -101,16 +101,12 @@ class Node:
         """Ask ovsdb-server over its control socket."""
         return self._run("ovs-appctl", "-t", f"{self.folder}/db.ctl", *arguments)
 
-    def _env(self) -> dict[str, str]:
-        folder = str(self.folder)
-        return {**os.environ, "OVS_RUNDIR": folder, "OVS_LOGDIR": folder, "OVS_DBDIR": folder}
-
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{command[0]}.log").open("ab")
         with log:
             return subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command, "-vconsole:info"],
-                env=self._env(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*END_WITH_PARENT, *command, "-vconsole:info"],
+                env=environment(self.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
     def _kill(self, process: subprocess.Popen[bytes] | None) -> None:
@@ -119,10 +115,10 @@ class Node:
             process.wait()
 
     def _answers(self, *command: str) -> bool:
-        return subprocess.run(command, capture_output=True, env=self._env(), check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, env=environment(self.folder), check=False).returncode == 0
 
     def _run(self, *command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, env=self._env(), check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(self.folder), check=False)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 

@@ -7,7 +7,6 @@ or a flow means does not belong here.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -23,12 +22,10 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Match
 from flows.wire.text import format_flow, format_match
 from tests.helpers.ovs.control_socket import Control
+from tests.helpers.ovs.daemons import END_WITH_PARENT, SCHEMA, environment
 from tests.helpers.ovs.port_capture import Capture
 
-SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _START_SECONDS = 30.0
-# setpriv(1), so that a test run that is killed leaves no daemons behind.
-_END_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _PACKETS = re.compile(r"n_packets=(\d+)")
 _COOKIE = re.compile(r"cookie=(0x[0-9a-f]+)")
 _RECEIVED = re.compile(r"packets received: (\d+)")
@@ -161,11 +158,11 @@ class OpenVSwitch:
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         control = self.folder / f"{program}.ctl"
-        command = [*_END_WITH_PARENT, program, "--no-chdir", f"--unixctl={control}"]
+        command = [*END_WITH_PARENT, program, "--no-chdir", f"--unixctl={control}"]
         command += [f"--log-file={self.folder}/{program}.log", "-vconsole:off", *arguments]
         quiet = subprocess.DEVNULL
         process = subprocess.Popen(
-            command, env=self._environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+            command, env=environment(self.folder), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
         )
         deadline = time.monotonic() + _START_SECONDS
         while True:
@@ -191,19 +188,18 @@ class OpenVSwitch:
             process.kill()
             process.wait()
 
-    @property
-    def _environment(self) -> dict[str, str]:
-        folder = str(self.folder)
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-        return {**os.environ, "OVS_RUNDIR": folder, "OVS_LOGDIR": folder, "OVS_DBDIR": folder, "PATH": path}
-
     def _last_words(self, program: str) -> str:
         path = self.folder / f"{program}.log"
         return " | ".join(path.read_text().splitlines()[-5:]) if path.exists() else "it left no log"
 
     def _run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
         done = subprocess.run(
-            [program, *arguments], env=self._environment, input=stdin, capture_output=True, text=True, check=False
+            [program, *arguments],
+            env=environment(self.folder),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise OpenVSwitchError(f"{program} {' '.join(arguments)}: {done.stderr.strip()}")
