@@ -175,10 +175,16 @@ class Pod(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node with its addresses of type InternalIP."""
+    """A Node.
+
+    `addresses` are those of type InternalIP, in the API's order. `pod_cidrs` are spec.podCIDRs, at most one of each
+    family. `created` is metadata.creationTimestamp, RFC 3339 in UTC, so that its text sorts by time; "" when unknown.
+    """
 
     name: str
     addresses: tuple[Net, ...] = ()
+    pod_cidrs: tuple[Net, ...] = ()
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)

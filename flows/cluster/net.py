@@ -91,6 +91,24 @@ def host_address_error(net: Net) -> str:
     return ""
 
 
+# The widest range of pods that a node may have, by family: a whole cluster's is narrower as a rule.
+_WIDEST_POD_RANGE = {4: 8, 6: 32}
+_LINK_LOCAL = (Net(4, 0xA9FE0000, 16), Net(6, 0xFE80 << 112, 10))
+
+
+def pod_range_error(net: Net) -> str:
+    """Why no node can have this range for its pods; "" when it is a possible one."""
+    widest = _WIDEST_POD_RANGE[net.version]
+    if net.prefix < widest:
+        return f"{net} is wider than /{widest}, which no node's pods need"
+    for family, first, shift, what in _RESERVED_RANGES:
+        if family == net.version and net.prefix >= ADDRESS_BITS[family] - shift and net.value >> shift == first:
+            return f"{net} is within {what}, which no pod can have"
+    if any(one.contains(net) for one in _LINK_LOCAL):
+        return f"{net} is link-local, which no pod can have"
+    return ""
+
+
 def parse_network(text: str) -> Net:
     """A prefix in CIDR form; host bits are cleared, as the Kubernetes API does.
 

@@ -23,12 +23,13 @@ from flows.cluster.model import (
     Policy,
     Protocol,
 )
-from flows.cluster.net import Net, host_address_error, parse_address
+from flows.cluster.net import Net
 from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
 from flows.cluster.tuples import new_tuple
 from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
 from flows.parse.network_policy import parse_policy
+from flows.parse.node import parse_node
 from flows.parse.original_api import parse_alpha_policy, parse_beta_policy, parse_isolation
 from flows.parse.untrusted import (
     Errors,
@@ -38,6 +39,7 @@ from flows.parse.untrusted import (
     cluster_name,
     describe,
     first_errors,
+    host_address_at,
     labels_at,
     list_at,
     namespaced_key,
@@ -139,34 +141,19 @@ def _pod_addresses(status: JsonObject, errors: Errors) -> tuple[Net, ...]:
     if not isinstance(entries, list):
         entries = list_at(status, "podIPs", "status", errors)
     if len(entries) == 1 and isinstance(only := entries[0], dict):
-        found = _address(only.get("ip"), "status.podIPs[0].ip", errors)
+        found = host_address_at(only.get("ip"), "status.podIPs[0].ip", errors)
         return () if found is None else (found,)
     if not entries:
         single = status.get("podIP")
-        found = _address(single, "status.podIP", errors) if single else None
+        found = host_address_at(single, "status.podIP", errors) if single else None
         return () if found is None else (found,)
     addresses = []
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
             errors.append(FieldError(f"status.podIPs[{index}]", f"must be an object, not {describe(entry)}"))
-        elif (found := _address(entry.get("ip"), f"status.podIPs[{index}].ip", errors)) is not None:
+        elif (found := host_address_at(entry.get("ip"), f"status.podIPs[{index}].ip", errors)) is not None:
             addresses.append(found)
     return tuple(dict.fromkeys(addresses))
-
-
-def _address(value: object, path: str, errors: Errors) -> Net | None:
-    if not isinstance(value, str):
-        errors.append(FieldError(path, "is required" if value is None else not_a_string(value)))
-        return None
-    try:
-        found = parse_address(value)
-    except ValueError:
-        errors.append(FieldError(path, f"{quote(value)} is not an IP address"))
-        return None
-    if reason := host_address_error(found):
-        errors.append(FieldError(path, reason))
-        return None
-    return found
 
 
 def _container_ports(spec: JsonObject, errors: Errors) -> tuple[ContainerPort, ...]:
@@ -222,28 +209,6 @@ def parse_namespace(untrusted: object, errors: Errors) -> Namespace:
     if labels.get(NAMESPACE_NAME_LABEL) != name:
         labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
     return Namespace(name, labels, parse_isolation(metadata, errors))
-
-
-def parse_node(untrusted: object, errors: Errors) -> Node:
-    """A Node. Invalid addresses are left out and appended to `errors`.
-
-    Raises ParseError when metadata is not usable.
-    """
-    whole = require_object(untrusted, "Node")
-    _, name = cluster_name(whole, "Node")
-    status = object_at(whole, "status", "", errors)
-    addresses = []
-    for index, entry in enumerate(list_at(status, "addresses", "status", errors)):
-        where = f"status.addresses[{index}]"
-        if not isinstance(entry, dict):
-            errors.append(FieldError(where, f"must be an object, not {describe(entry)}"))
-        # Host names and DNS names are of other types. An ExternalIP may be the address of a NAT device in front of the
-        # node, which other hosts share: for policy it is an external address.
-        elif string_at(entry, "type", where, errors) == "InternalIP":
-            found = _address(entry.get("address"), f"{where}.address", errors)
-            if found is not None:
-                addresses.append(found)
-    return Node(name, tuple(dict.fromkeys(addresses)))
 
 
 Parser = Callable[[object, Errors], ClusterObject]

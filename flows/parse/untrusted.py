@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TypeVar, cast
 
 from flows.cluster.model import NO_LABELS, Key, Labels, Protocol
+from flows.cluster.net import Net, host_address_error, parse_address
 from flows.cluster.tuples import new_tuple
 from flows.parse.names import dns_label_error, label_key_error, label_value_error, subdomain_error
 
@@ -275,3 +276,19 @@ def protocol_at(parent: JsonObject, path: str, errors: Errors) -> Protocol | Non
     if protocol is None:
         errors.append(FieldError(f"{path}.protocol", f"must be TCP, UDP or SCTP, not {describe(value)}"))
     return protocol
+
+
+def host_address_at(value: object, path: str, errors: Errors) -> Net | None:
+    """An address that a pod or node can have; None for anything else, which is an error at `path`."""
+    if not isinstance(value, str):
+        errors.append(FieldError(path, "is required" if value is None else not_a_string(value)))
+        return None
+    try:
+        found = parse_address(value)
+    except ValueError:
+        errors.append(FieldError(path, f"{quote(value)} is not an IP address"))
+        return None
+    if reason := host_address_error(found):
+        errors.append(FieldError(path, reason))
+        return None
+    return found

@@ -1,0 +1,89 @@
+"""Node objects: addresses and ranges of pods. See `untrusted` for how errors are reported."""
+
+from __future__ import annotations
+
+import re
+
+from flows.cluster.model import Node
+from flows.cluster.net import Net, parse_network, pod_range_error
+from flows.parse.untrusted import (
+    Errors,
+    FieldError,
+    JsonObject,
+    cluster_name,
+    describe,
+    host_address_at,
+    list_at,
+    not_a_string,
+    object_at,
+    quote,
+    require_object,
+    string_at,
+)
+
+# A Node has at most one range of each family (core/v1 validation of spec.podCIDRs).
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def parse_node(untrusted: object, errors: Errors) -> Node:
+    """A Node. Invalid addresses and ranges are left out and appended to `errors`.
+
+    Raises ParseError when metadata is not usable.
+    """
+    whole = require_object(untrusted, "Node")
+    metadata, name = cluster_name(whole, "Node")
+    status = object_at(whole, "status", "", errors)
+    addresses = []
+    for index, entry in enumerate(list_at(status, "addresses", "status", errors)):
+        where = f"status.addresses[{index}]"
+        if not isinstance(entry, dict):
+            errors.append(FieldError(where, f"must be an object, not {describe(entry)}"))
+        # Host names and DNS names are of other types. An ExternalIP may be the address of a NAT device in front of the
+        # node, which other hosts share: for policy it is an external address.
+        elif string_at(entry, "type", where, errors) == "InternalIP":
+            found = host_address_at(entry.get("address"), f"{where}.address", errors)
+            if found is not None:
+                addresses.append(found)
+    spec = object_at(whole, "spec", "", errors)
+    return Node(name, tuple(dict.fromkeys(addresses)), _pod_cidrs(spec, errors), _created(metadata, errors))
+
+
+def _pod_cidrs(spec: JsonObject, errors: Errors) -> tuple[Net, ...]:
+    """The ranges in spec.podCIDRs; in spec.podCIDR, which repeats the first one, if the list is absent or empty."""
+    texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(list_at(spec, "podCIDRs", "spec", errors))]
+    if not texts and spec.get("podCIDR") not in (None, ""):
+        texts = [("spec.podCIDR", spec["podCIDR"])]
+    found: dict[int, Net] = {}
+    for path, text in texts:
+        net = _pod_cidr(text, path, errors)
+        if net is None or found.get(net.version) == net:
+            continue
+        if net.version in found:
+            errors.append(FieldError(path, f"{net} is a second range of IPv{net.version}; one is used"))
+            continue
+        found[net.version] = net
+    return tuple(found.values())
+
+
+def _pod_cidr(value: object, path: str, errors: Errors) -> Net | None:
+    if not isinstance(value, str):
+        errors.append(FieldError(path, not_a_string(value)))
+        return None
+    try:
+        found = parse_network(value)
+    except ValueError:
+        errors.append(FieldError(path, f"{quote(value)} is not a range in CIDR form, like 10.244.1.0/24"))
+        return None
+    if reason := pod_range_error(found):
+        errors.append(FieldError(path, reason))
+        return None
+    return found
+
+
+def _created(metadata: JsonObject, errors: Errors) -> str:
+    """metadata.creationTimestamp, which the API server sets: RFC 3339 in UTC, to the second. "" when absent."""
+    text = string_at(metadata, "creationTimestamp", "metadata", errors)
+    if not text or _CREATED.fullmatch(text):
+        return text
+    errors.append(FieldError("metadata.creationTimestamp", f"{quote(text)} is not a time like 2026-01-31T12:00:00Z"))
+    return ""
