@@ -5,6 +5,7 @@ Their bytes are in `flows.wire.actions`, their text in `flows.wire.text`.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,18 +55,51 @@ class Pop:
     target: Range
 
 
+class NatKind(enum.Enum):
+    """Which end of a connection a new translation replaces; the value is ovs-ofctl's word."""
+
+    SOURCE = "src"
+    DESTINATION = "dst"
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """The address translation of a `Ct` (NXAST_NAT, ovs-actions(7) `ct`).
+
+    With a `kind`, which needs `Ct.commit`, a new connection gets this translation: its source or destination becomes
+    `address` (an integer, of IP `version` 4 or 6), and `port` if given. Without a port conntrack keeps the packet's, or
+    chooses another source port if that one is taken. Without a `kind` nothing new is translated: packets of a
+    connection that has a translation get it, replies its reverse.
+    """
+
+    kind: NatKind | None = None
+    version: int = 4
+    address: int = 0
+    port: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Ct:
     """Look the packet up in a conntrack zone, and recirculate it to `table` if given (NXAST_CT).
 
-    With `commit` the connection is recorded, and marked as `pipeline.registers.RECORDED`. With `force` too, an entry of
-    which the packet is a reply is deleted, and the packet opens a new one.
+    With `commit` the connection is recorded, and marked as `pipeline.registers.RECORDED`; `marks` write further bits of
+    its ct_mark, in order. With `force` too, an entry of which the packet is a reply is deleted, and the packet opens a
+    new one. `nat` translates addresses and ports.
     """
 
     zone: int
     table: int | None = None
     commit: bool = False
     force: bool = False
+    nat: Nat | None = None
+    marks: tuple[Load | Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToGroup:
+    """Send through the group of this number (OFPAT_GROUP), whose buckets have the actions: see `group`."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +152,17 @@ class LearnReply:
 
 
 Action = (
-    Output | OutputRegister | Load | Move | Push | Pop | Ct | Meter | CheckLength | Resubmit | Conjunction | LearnReply
+    Output
+    | OutputRegister
+    | Load
+    | Move
+    | Push
+    | Pop
+    | Ct
+    | ToGroup
+    | Meter
+    | CheckLength
+    | Resubmit
+    | Conjunction
+    | LearnReply
 )

@@ -37,6 +37,7 @@ COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likew
 FLOOD_CHUNK = Range(_R[7], 0, 9, "the chunk of ports that the flood is sending to")
 # Every commit writes it. Conntrack calls a connection new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection is recorded in the zone")
+CT_MARKS = (RECORDED,)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
@@ -76,4 +77,4 @@ class Interpretation(enum.IntEnum):
 
 
 check_layout(RANGES)
-check_layout((RECORDED,))
+check_layout(CT_MARKS)

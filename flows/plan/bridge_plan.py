@@ -25,6 +25,7 @@ from flows.cluster.model import Direction, Key
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
+from flows.plan.bridge_groups import BridgeGroups
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.plan.rules import BridgeRules, PeersWatcher
@@ -56,14 +57,15 @@ class RenderedPort(NamedTuple):
 
 
 class BridgePlan:
-    """`flows` are the desired flows: bodies by key.
+    """`flows` are the desired flows: bodies by key; `groups` the desired groups that flows refer to.
 
     `error` says why all rules are left out, "" when they are not. `refused` has the ports whose flows cannot be made,
     by ofport, and why.
     """
 
     __slots__ = (
-        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "error", "flows", "refused", "rules", "userspace",
+        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "error", "flows", "groups", "refused", "rules",
+        "userspace",
     )  # fmt: skip
 
     def __init__(self, encoder: FlowEncoder, userspace: bool, watch: PeersWatcher | None = None) -> None:
@@ -74,6 +76,7 @@ class BridgePlan:
         self._encoder = encoder
         self._pieces = Pieces()
         self.flows = self._pieces.flows
+        self.groups = BridgeGroups()
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._bridge: BridgeBinding | None = None
         self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk

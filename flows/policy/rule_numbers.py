@@ -20,13 +20,13 @@ from hashlib import blake2b
 NUMBER_BITS = 32  # the width of a conjunction id (ovs-actions(7))
 
 
-def assign_numbers(identities: Iterable[bytes]) -> dict[bytes, int]:
+def assign_numbers(identities: Iterable[bytes], bits: int | None = None) -> dict[bytes, int]:
     """A distinct number above 0 for each identity: the first of its sequence that no smaller identity has."""
     found: dict[bytes, int] = {}
     taken: set[int] = set()
     for identity in sorted(set(identities)):
         attempt = 0
-        while (number := nth_number(identity, attempt)) in taken:
+        while (number := nth_number(identity, attempt, bits)) in taken:
             attempt += 1
         taken.add(number)
         found[identity] = number
@@ -34,10 +34,11 @@ def assign_numbers(identities: Iterable[bytes]) -> dict[bytes, int]:
 
 
 class RuleNumbers:
-    """The numbers of a changing set of identities. `renumbered` has the identities whose number changed; the caller
-    clears it."""
+    """The numbers, `bits` wide, of a changing set of identities. `renumbered` has the identities whose number changed;
+    the caller clears it."""
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int | None = None) -> None:
+        self._bits = bits
         self.renumbered: set[bytes] = set()
         self._holders: dict[int, bytes] = {}
         self._attempts: dict[bytes, int] = {}  # of identities that do not have their first number
@@ -48,11 +49,11 @@ class RuleNumbers:
 
     def number(self, identity: bytes) -> int:
         """The number of an identity that was added."""
-        return nth_number(identity, self._attempts.get(identity, 0))
+        return self._nth(identity, self._attempts.get(identity, 0))
 
     def add(self, identity: bytes) -> int:
         """Add an identity. Returns its number, which a later `add` may still change."""
-        found = number = nth_number(identity, 0)
+        found = number = self._nth(identity, 0)
         seeker, attempt = identity, 0
         while (holder := self._holders.get(number)) is not None:
             if seeker < holder:
@@ -60,7 +61,7 @@ class RuleNumbers:
                 seeker, holder, attempt = holder, seeker, self._attempts.get(holder, 0)
             insort(self._waiting.setdefault(number, []), seeker)
             attempt += 1
-            number = nth_number(seeker, attempt)
+            number = self._nth(seeker, attempt)
             if seeker == identity:
                 found = number
         self._assign(seeker, number, attempt)
@@ -72,17 +73,17 @@ class RuleNumbers:
         self.renumbered.discard(identity)
         attempt = self._attempts.pop(identity, 0)
         for earlier in range(attempt):
-            self._stop_waiting(identity, nth_number(identity, earlier))
-        number = nth_number(identity, attempt)
+            self._stop_waiting(identity, self._nth(identity, earlier))
+        number = self._nth(identity, attempt)
         del self._holders[number]
         while waiting := self._waiting.get(number):
             heir = waiting[0]
             before = self._attempts.get(heir, 0)
-            attempt = next(n for n in range(before) if nth_number(heir, n) == number)
+            attempt = next(n for n in range(before) if self._nth(heir, n) == number)
             for earlier in range(attempt, before):
-                self._stop_waiting(heir, nth_number(heir, earlier))
+                self._stop_waiting(heir, self._nth(heir, earlier))
             self._assign(heir, number, attempt)
-            number = nth_number(heir, before)
+            number = self._nth(heir, before)
             del self._holders[number]
 
     def _assign(self, identity: bytes, number: int, attempt: int) -> None:
@@ -99,8 +100,11 @@ class RuleNumbers:
         if not waiting:
             del self._waiting[number]
 
+    def _nth(self, identity: bytes, attempt: int) -> int:
+        return nth_number(identity, attempt, self._bits)
 
-def nth_number(identity: bytes, attempt: int) -> int:
-    """The number at place `attempt`, from 0, of an identity's sequence: 1 to 2**32 - 1."""
+
+def nth_number(identity: bytes, attempt: int, bits: int | None = None) -> int:
+    """The number at place `attempt`, from 0, of an identity's sequence: 1 to 2**bits - 1 (NUMBER_BITS if None)."""
     digest = blake2b(identity, digest_size=8, salt=attempt.to_bytes(8, "big")).digest()
-    return int.from_bytes(digest, "big") % ((1 << NUMBER_BITS) - 1) + 1
+    return int.from_bytes(digest, "big") % ((1 << (bits or NUMBER_BITS)) - 1) + 1

@@ -28,15 +28,17 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    ToGroup,
 )
 from flows.openflow.register_bits import Range
 from flows.pipeline import registers
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.learn import decode_learn, encode_learn
 from flows.wire.matches import oxm_number
+from flows.wire.nat import NXAST_NAT, decode_nat, encode_nat
 
 NICIRA = 0x00002320
-_EXPERIMENTER, _OUTPUT = 0xFFFF, 0
+_EXPERIMENTER, _OUTPUT, _GROUP = 0xFFFF, 0, 22
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
 _STACK_PUSH, _STACK_POP = 27, 28
 _CHECK_LARGER = 49
@@ -53,6 +55,7 @@ _GOTO = struct.Struct("!HHB3x")
 _METER_INSTRUCTION = struct.Struct("!HHI")
 _ACTION_HEAD = struct.Struct("!HHIH")
 _PLAIN_OUTPUT = struct.Struct("!HHIH6x")
+_TO_GROUP = struct.Struct("!HHI")
 _MOVE = struct.Struct("!HHIHHHHII")
 _LOAD = struct.Struct("!HHIHHIQ")
 _STACK = struct.Struct("!HHIHHIH6x")
@@ -68,9 +71,9 @@ _HEADERS = {
     oxm.TCP_SRC: 0x00001202, oxm.TCP_DST: 0x00001402, oxm.UDP_SRC: 0x00001602, oxm.UDP_DST: 0x00001802,
     oxm.SCTP_SRC: oxm_number(oxm.SCTP_SRC), oxm.SCTP_DST: oxm_number(oxm.SCTP_DST),
 }  # fmt: skip
-_NUMBERS = _HEADERS | {register: oxm_number(register) for register in oxm.REGISTERS}
+_NUMBERS = _HEADERS | {register: oxm_number(register) for register in (*oxm.REGISTERS, oxm.CT_MARK)}
 _FIELDS_BY_OXM = {number: field for field, number in _NUMBERS.items()}
-_NAMED = {(place.register.name, place.start, place.end): place for place in registers.RANGES}
+_NAMED = {(one.register.name, one.start, one.end): one for one in (*registers.RANGES, *registers.CT_MARKS)}
 
 
 def encode_instructions(actions: tuple[Action, ...], goto: int | None) -> bytes:
@@ -85,10 +88,15 @@ def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
         return _METER_INSTRUCTION.pack(_METER, 8, first.number) + _encode(actions[1:], goto)
     if not actions:
         return goes
-    body = b"".join([_ENCODERS[type(action)](action) for action in actions])
+    body = encode_actions(actions)
     if len(body) + 8 > _MAX_LENGTH:
         raise MessageTooLong(f"{len(actions)} actions take {len(body)} bytes")
     return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body + goes
+
+
+def encode_actions(actions: tuple[Action, ...]) -> bytes:
+    """Actions alone, as in a bucket of a group. Raises CodecError."""
+    return b"".join([_ENCODERS[type(action)](action) for action in actions])
 
 
 _few_actions = lru_cache(maxsize=_CACHED)(_encode)
@@ -145,10 +153,34 @@ _RECORD = _load(Load(registers.RECORDED, 1))
 
 def _ct(action: Ct) -> bytes:
     table = _NO_TABLE if action.table is None else action.table
-    nested = _RECORD if action.commit else b""
+    nested = b"" if action.nat is None else encode_nat(action.nat)
+    if action.commit:
+        nested += _RECORD + encode_actions(action.marks)
+    elif action.marks or (action.nat is not None and action.nat.kind is not None):
+        raise CodecError("marks and new translations need a commit")
     flags = (_CT_COMMIT if action.commit else 0) | (_CT_FORCE if action.force else 0)
     length = _TRACK.size + len(nested)
     return _TRACK.pack(_EXPERIMENTER, length, NICIRA, _CT, flags, 0, action.zone, table, 0) + nested
+
+
+def _decode_ct(wire: bytes) -> Ct:
+    *_, flags, _source, zone, table, _alg = _TRACK.unpack_from(wire)
+    nested = wire[_TRACK.size :]
+    nat = None
+    if len(nested) >= _ACTION_HEAD.size and _ACTION_HEAD.unpack_from(nested)[3] == NXAST_NAT:
+        length = struct.unpack_from("!HH", nested)[1]
+        nat, nested = decode_nat(nested[:length]), nested[length:]
+    marks: list[Load | Move] = []
+    for mark in decode_actions(nested.removeprefix(_RECORD)):
+        if not isinstance(mark, Load | Move):
+            raise CodecError("a commit writes marks, and does nothing else")
+        marks.append(mark)
+    goes = None if table == _NO_TABLE else table
+    return Ct(zone, goes, bool(flags & _CT_COMMIT), bool(flags & _CT_FORCE), nat, tuple(marks))
+
+
+def _to_group(action: ToGroup) -> bytes:
+    return _TO_GROUP.pack(_GROUP, _TO_GROUP.size, action.number)
 
 
 def _meter(action: Meter) -> bytes:
@@ -194,7 +226,7 @@ def _learn(action: LearnReply) -> bytes:
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
     CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn, Push: _push,
-    Pop: _pop,
+    Pop: _pop, ToGroup: _to_group,
 }  # fmt: skip
 
 
@@ -209,7 +241,7 @@ def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
             if length < 8 or offset + length > len(wire):
                 raise CodecError(f"an instruction of {length} bytes")
             if kind == _APPLY_ACTIONS:
-                actions += _decode_actions(wire[offset + 8 : offset + length])
+                actions += decode_actions(wire[offset + 8 : offset + length])
             elif kind == _GOTO_TABLE:
                 goto = wire[offset + 4]
             elif kind == _METER and not offset and length == _METER_INSTRUCTION.size:
@@ -222,7 +254,8 @@ def decode_instructions(wire: bytes) -> tuple[tuple[Action, ...], int | None]:
     return actions, goto
 
 
-def _decode_actions(wire: bytes) -> tuple[Action, ...]:
+def decode_actions(wire: bytes) -> tuple[Action, ...]:
+    """The inverse of `encode_actions`. Raises CodecError for actions that Headgate never writes, struct.error."""
     actions: list[Action] = []
     offset = 0
     while offset < len(wire):
@@ -241,6 +274,8 @@ def _decode_actions(wire: bytes) -> tuple[Action, ...]:
 def _decode_action(kind: int, wire: bytes) -> Action:
     if kind == _OUTPUT:
         return Output(_PLAIN_OUTPUT.unpack(wire)[2])
+    if kind == _GROUP:
+        return ToGroup(_TO_GROUP.unpack(wire)[2])
     subtype = _ACTION_HEAD.unpack_from(wire)[3]
     if kind == _EXPERIMENTER:
         if subtype == _REG_LOAD:
@@ -262,8 +297,7 @@ def _decode_action(kind: int, wire: bytes) -> Action:
             *_, clause, clauses, conj_id = _CONJUNCT.unpack(wire)
             return Conjunction(conj_id, clause + 1, clauses)
         if subtype == _CT:
-            *_, flags, _source, zone, table, _alg = _TRACK.unpack_from(wire)
-            return Ct(zone, None if table == _NO_TABLE else table, bool(flags & _CT_COMMIT), bool(flags & _CT_FORCE))
+            return _decode_ct(wire)
         if subtype == _CHECK_LARGER:
             *_, most, start, number = _CHECK.unpack(wire)
             return CheckLength(most, _range(number, start, 1))

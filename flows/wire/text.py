@@ -20,13 +20,16 @@ from flows.openflow.actions import (
     Load,
     Meter,
     Move,
+    Nat,
     Output,
     OutputRegister,
     Pop,
     Push,
     Resubmit,
+    ToGroup,
 )
 from flows.openflow.flow import Flow
+from flows.openflow.group import Group
 from flows.openflow.match import Match, Term
 from flows.pipeline import registers
 
@@ -71,6 +74,14 @@ def format_flow(flow: Flow, tables: Names = NO_NAMES, ports: Names = NO_NAMES) -
         parts.append(format_match(flow.match, ports))
     actions = format_actions(flow.actions, flow.goto, tables, ports)
     return f"{cookie}table={_name(flow.table, tables)}, {','.join(parts)} actions={actions}"
+
+
+def format_group(group: Group, tables: Names = NO_NAMES, ports: Names = NO_NAMES) -> str:
+    """A whole group: `group_id=…,type=select,bucket=…`, as ovs-ofctl takes it."""
+    parts = [f"group_id={group.number}", "type=select"]
+    for bucket in group.buckets:
+        parts.append(f"bucket=weight:{bucket.weight},actions={format_actions(bucket.actions, None, tables, ports)}")
+    return ",".join(parts)
 
 
 def format_match(match: Match, ports: Names = NO_NAMES) -> str:
@@ -212,13 +223,10 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"push:{_bits(source)}"
         case Pop(target):
             return f"pop:{_bits(target)}"
-        case Ct(zone, table, commit, force):
-            words = ["commit"] if commit else []
-            words += ["force"] if force else []
-            words += [f"table={_name(table, tables)}"] if table is not None else []
-            words.append(f"zone={zone}")
-            words += [f"exec(load:0x1->{_bits(registers.RECORDED)})"] if commit else []
-            return f"ct({','.join(words)})"
+        case Ct():
+            return _ct(action, tables, ports)
+        case ToGroup(number):
+            return f"group:{number}"
         case Meter(number):
             return f"meter:{number}"
         case CheckLength(limit, place):
@@ -229,6 +237,26 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"conjunction({conj_id},{clause}/{clauses})"
         case LearnReply():
             return _learn(action, tables)
+
+
+def _ct(action: Ct, tables: Names, ports: Names) -> str:
+    words = ["commit"] if action.commit else []
+    words += ["force"] if action.force else []
+    words += [f"table={_name(action.table, tables)}"] if action.table is not None else []
+    words.append(f"zone={action.zone}")
+    words += [_nat(action.nat)] if action.nat is not None else []
+    marks = [_action(mark, tables, ports) for mark in (Load(registers.RECORDED, 1), *action.marks)]
+    words += [f"exec({','.join(marks)})"] if action.commit else []
+    return f"ct({','.join(words)})"
+
+
+def _nat(nat: Nat) -> str:
+    if nat.kind is None:
+        return "nat"
+    address = address_text(nat.version, nat.address)
+    if nat.port is not None:
+        address = f"[{address}]:{nat.port}" if nat.version == 6 else f"{address}:{nat.port}"
+    return f"nat({nat.kind.value}={address})"
 
 
 def _learn(action: LearnReply, tables: Names) -> str:

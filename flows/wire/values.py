@@ -77,3 +77,26 @@ class FlowChanges(NamedTuple):
 
 
 NO_FLOW_CHANGES = FlowChanges((), (), ())
+
+GroupBody = bytes  # a group's type (1 byte) and its buckets, as OVS dumps them
+
+
+class WireGroup(NamedTuple):
+    """A group as the switch has it: its id, and the rest in OpenFlow 1.4 bytes."""
+
+    number: int
+    body: GroupBody
+
+
+class GroupChanges(NamedTuple):
+    """The changes that turn the actual groups of a switch into the desired ones. `deletes` are group ids."""
+
+    adds: tuple[WireGroup, ...]
+    modifies: tuple[WireGroup, ...]
+    deletes: tuple[int, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.adds or self.modifies or self.deletes)
+
+
+NO_GROUP_CHANGES = GroupChanges((), (), ())

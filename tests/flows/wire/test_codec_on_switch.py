@@ -25,12 +25,16 @@ from flows.openflow.actions import (
     Load,
     Meter,
     Move,
+    Nat,
+    NatKind,
     Output,
     OutputRegister,
     Resubmit,
+    ToGroup,
 )
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, exactly, in_range, masked, match
+from flows.pipeline.group_numbers import group_id
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.reference import compile_policy
 from flows.render.interpretations import swap_ends
@@ -51,6 +55,8 @@ pytestmark = pytest.mark.switch
 
 COOKIE = cookies.cookie(cookies.CookieKind.PIPELINE)
 METER = meter_number(Limit.FRAGMENTS, 5)
+GROUP = group_id(5)
+MARK = register_bits.Range(oxm.CT_MARK, 1, 1, "")
 ICMPV6 = exactly(oxm.IP_PROTO, oxm.IP_PROTO_ICMPV6)
 TCP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP)
 UDP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_UDP)
@@ -63,6 +69,7 @@ def bridge() -> Iterator[Bridge]:
     with open_vswitch() as switch:
         made = switch.add_bridge("br-c")
         made.add_meters(METER)
+        switch.ofctl("-O", "OpenFlow14", "add-group", made.target, f"group_id={GROUP},type=select")
         yield made
 
 
@@ -160,6 +167,14 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(), (), None),
     (match(IS_IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),
     (match(IS_IPV4), (Ct(5, commit=True, force=True), Ct(6, 9, True, True)), 7),
+    (match(IS_IPV4), (Ct(5, 7, nat=Nat()), Ct(5, commit=True, nat=Nat())), 7),
+    (match(IS_IPV4, TCP), (Ct(5, 7, True, nat=Nat(NatKind.DESTINATION, 4, 0x0A000001, 80)),), 7),
+    (match(IS_IPV6, TCP), (Ct(5, 7, True, nat=Nat(NatKind.DESTINATION, 6, (0xFD << 120) + 1, 80)),), 7),
+    (match(IS_IPV4), (Ct(5, 7, True, nat=Nat(NatKind.SOURCE, 4, 0x0A000001)),), 7),
+    (match(IS_IPV6), (Ct(5, 7, True, True, Nat(NatKind.SOURCE, 6, (0xFD << 120) + 1)),), 7),
+    (match(IS_IPV4), (Ct(5, 7, True, marks=(Load(MARK, 1),)),), 7),
+    (match(IS_IPV4), (Ct(5, 7, True, nat=Nat(), marks=(Move(registers.SOURCE_EGRESS, MARK),)),), 7),
+    (match(), (Load(registers.SOURCE_OFPORT, 5), ToGroup(GROUP)), 7),
     (match(IS_IPV4, TCP), tuple(swap_ends(IS_IPV4, TCP)), 7),
     (match(IS_IPV6, TCP), tuple(swap_ends(IS_IPV6, TCP)), 7),
     (match(IS_IPV4, SCTP), tuple(swap_ends(IS_IPV4, SCTP)), 7),
