@@ -17,6 +17,7 @@ from flows.bridge.conflicts import (
     without_stale_ports,
 )
 from flows.bridge.external_ids import parse_port_addresses, parse_unicast_mac, pod_of_interface
+from flows.bridge.routing import TUNNEL_INTERFACE, NetworkMode
 from flows.bridge.state import (
     USERSPACE_DATAPATHS,
     Agreement,
@@ -73,17 +74,33 @@ def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) 
 
 
 def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortUse:
-    if interface.name == bridge.name:
+    if interface.name == bridge.name or is_tunnel(interface, bridge):
         return None
-    if interface.ofport is None or not 0 < interface.ofport <= MAX_OFPORT:
+    if not _has_ofport(interface):
         reason = "the switch has given it no ofport; see its Interface record's error"
         return PortProblem(interface.name, reason)
     if interface.external_ids.get("headgate-role") == "uplink":
+        if bridge.routing.routes:
+            return PortProblem(interface.name, f"no port is an uplink where the network is {bridge.routing.mode}")
         return interface
     try:
-        return _bind_pod(interface, interface.ofport, bridge, cluster)
+        return _bind_pod(interface, interface.ofport or 0, bridge, cluster)
     except _NoPodError as refusal:
         return PortProblem(interface.name, str(refusal))
+
+
+def _has_ofport(interface: InterfaceState) -> bool:
+    return interface.ofport is not None and 0 < interface.ofport <= MAX_OFPORT
+
+
+def is_tunnel(interface: InterfaceState, bridge: BridgeState) -> bool:
+    """Whether an interface is the one that the bridge's tunnels go through."""
+    return bridge.routing.mode is NetworkMode.OVERLAY and interface.name == TUNNEL_INTERFACE
+
+
+def tunnel_of(bridge: BridgeState) -> int | None:
+    """The ofport that the bridge's tunnels go through; None in other modes, and while the switch has none."""
+    return next((i.ofport for i in bridge.interfaces if is_tunnel(i, bridge) and _has_ofport(i)), None)
 
 
 def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUse]) -> BindingResult:
@@ -115,6 +132,8 @@ def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUs
             pods=tuple(sorted(found, key=attrgetter("ofport"))),
             userspace=bridge.datapath_type in USERSPACE_DATAPATHS,
             confirmed_addresses=bridge.confirmed_if_probed,
+            routing=bridge.routing,
+            tunnel=tunnel_of(bridge),
         ),
         tuple(sorted(problems, key=attrgetter("interface"))),
     )
@@ -142,6 +161,8 @@ def _bind_pod(interface: InterfaceState, ofport: int, bridge: BridgeState, clust
     mac = parse_unicast_mac(ids.get("attached-mac", ""))
     if mac is None and ids.get("attached-mac"):
         raise _NoPodError(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
+    if mac is None and bridge.routing.routes:
+        raise _NoPodError("it has no attached-mac, which the switch needs to route to it")
     of_port, needed = _addresses_of_port(ids, pod)
     refused = next(filter(None, map(host_address_error, needed)), "")
     addresses = without_repetitions(pod.addresses or tuple(net for net in needed if not host_address_error(net)))

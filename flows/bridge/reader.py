@@ -22,9 +22,10 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
-from flows.bridge.binding import bind_ports, node_addresses_of, read_port
+from flows.bridge.binding import bind_ports, node_addresses_of, read_port, tunnel_of
 from flows.bridge.conflicts import current_port
 from flows.bridge.external_ids import parse_unicast_mac, pod_of_interface
+from flows.bridge.routing import FLAT, Routing
 from flows.bridge.state import BindingResult, BridgeBinding, BridgeState, InterfaceState, PodBinding, PortUse
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
@@ -60,6 +61,8 @@ class BindingReader:
         self._uplinks: set[str] = set()
         self._own: tuple[Net, ...] = ()
         self._local_mac: int | None = None
+        self._routing: Routing = FLAT
+        self._tunnel: int | None = None
         self._bound: dict[str, PodBinding] = {}
         self._dirty: set[str] = set()  # uuids of ports to decide anew
         self._decided: dict[Claim, str | None] = {}  # the holder that wins a claim, while ports are decided
@@ -98,6 +101,7 @@ class BindingReader:
                 self._put(interface, bridge, cluster)
         local = next((i for i in bridge.interfaces if i.name == bridge.name), None)
         self._local_mac = parse_unicast_mac(local.mac_in_use) if local else None
+        self._routing, self._tunnel = bridge.routing, tunnel_of(bridge)
 
     def _put(self, interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> None:
         """Read a port, and update its claims."""
@@ -172,9 +176,8 @@ class BindingReader:
                 self._bound[uuid] = new
         self._dirty = set()
         answered = self._bridge.confirmed_if_probed if self._bridge is not None else None
-        return BindingChange(
-            BridgeBinding(self._own, self._local_mac, self._uplink(), answered), tuple(removed), tuple(added)
-        )
+        bridge = BridgeBinding(self._own, self._local_mac, self._uplink(), answered, self._routing, self._tunnel)
+        return BindingChange(bridge, tuple(removed), tuple(added))
 
     def _mark_rivals(self) -> None:
         """Mark the ports that share a pod with a marked port, then those that share an address with one of these: their
@@ -250,4 +253,4 @@ def _claims(use: PortUse) -> Iterable[Claim]:
 
 def _common_inputs(bridge: BridgeState) -> tuple[object, ...]:
     """The fields of a bridge on which the reading of every port depends."""
-    return bridge.name, bridge.node, bridge.datapath_type, bridge.metered
+    return bridge.name, bridge.node, bridge.datapath_type, bridge.metered, bridge.routing.mode

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flows.bridge.routing import FLAT, Routing
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 from flows.pipeline.pod_limits import Limit
@@ -39,6 +40,8 @@ class BridgeState:
     `node_addresses_text` is external_ids:headgate-node-addresses of the bridge, and `node_addresses` the addresses in
     it that no pod has. `answered_addresses` are those that the node answered probes for, and `confirmed_addresses`
     those of them that no pod has.
+
+    `routing` is what the bridge must know to route, from Node objects and options.
     """
 
     ovsdb: str
@@ -55,6 +58,7 @@ class BridgeState:
     node_addresses: tuple[Net, ...] = ()
     answered_addresses: tuple[Net, ...] = ()
     confirmed_addresses: tuple[Net, ...] = ()
+    routing: Routing = FLAT
 
     @property
     def confirmed_if_probed(self) -> tuple[Net, ...] | None:
@@ -111,7 +115,8 @@ class Binding:
     ports and addresses.
 
     `local_mac` is the MAC address of the LOCAL port, `uplink` an ofport. `confirmed_addresses` are those that the node
-    answered probes for; None where it is not probed.
+    answered probes for; None where it is not probed. `tunnel` is the ofport that all tunnels go through, in mode
+    `overlay`.
     """
 
     node_addresses: tuple[Net, ...] = ()
@@ -120,6 +125,8 @@ class Binding:
     pods: tuple[PodBinding, ...] = ()
     userspace: bool = False
     confirmed_addresses: tuple[Net, ...] | None = None
+    routing: Routing = FLAT
+    tunnel: int | None = None
 
 
 class BridgeBinding(NamedTuple):
@@ -129,6 +136,8 @@ class BridgeBinding(NamedTuple):
     local_mac: int | None = None
     uplink: int | None = None
     confirmed_addresses: tuple[Net, ...] | None = None
+    routing: Routing = FLAT
+    tunnel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class BridgePlan:
         new = {pod.ofport: pod for pod in binding.pods}
         gone = [ofport for ofport in self._ports if ofport not in new]
         came = [pod for ofport, pod in new.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
-        bridge = BridgeBinding(binding.node_addresses, binding.local_mac, binding.uplink, binding.confirmed_addresses)
+        bridge = BridgeBinding(*(getattr(binding, name) for name in BridgeBinding._fields))
         self.update(bridge, gone, came, isolated)
 
     def update(
@@ -146,8 +146,8 @@ class BridgePlan:
     def binding(self) -> Binding:
         """The bridge and its ports as they are rendered."""
         pods = sorted((port.pod for port in self._ports.values()), key=attrgetter("ofport"))
-        own, mac, uplink, answered = self._bridge or BridgeBinding()
-        return Binding(own, mac, uplink, tuple(pods), self.userspace, answered)
+        own, mac, uplink, answered, routing, tunnel = self._bridge or BridgeBinding()
+        return Binding(own, mac, uplink, tuple(pods), self.userspace, answered, routing, tunnel)
 
     def port_flows(self, ofport: int) -> tuple[FlowKey, ...]:
         """The keys of the flows of a pod's port; none for any other port, and for a port in `refused`."""

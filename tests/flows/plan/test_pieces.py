@@ -136,4 +136,6 @@ def test_what_is_read_again_and_again_is_what_is_read_from_nothing(steps: list[A
         assert reader.reading() == whole
         assert sorted(attached.values(), key=lambda one: one.ofport) == list(whole.binding.pods)
         view = whole.binding
-        assert found.bridge == BridgeBinding(view.node_addresses, view.local_mac, view.uplink, view.confirmed_addresses)
+        assert found.bridge == BridgeBinding(
+            view.node_addresses, view.local_mac, view.uplink, view.confirmed_addresses, view.routing, view.tunnel
+        )
