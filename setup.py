@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-PACKAGES = ("flows", "controller", "topology", "bench")
+PACKAGES = ("flows", "controller", "topology", "bench", "node")
 
 # Each with what it is for. All have wheels but `ovs`, which is pure Python where there is no compiler.
 RUN = [
