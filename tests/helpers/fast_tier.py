@@ -22,7 +22,7 @@ NEEDS_MORE = frozenset({"switch", "lab", "api", "process", "slow"})
 WITHOUT_FAST_TESTS = ("hubs", "nodes", "packets", "vagrant")
 # Programs of a switch, of network namespaces and of an API server, and those that take seconds to start.
 FORBIDDEN = re.compile(r"ovs-.*|ovsdb-.*|unshare|nsenter|ip|etcd|kube-apiserver|kubectl|python[\d.]*|headgate")
-EXAMPLES = 10
+EXAMPLES = 5
 
 
 class _Watch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from prometheus_client import generate_latest
 
 from controller.metrics.packet_counters import AllowedLabels, CounterSample, DeniedLabels
@@ -142,6 +143,7 @@ def ours(metrics: Metrics) -> list[bytes]:
     return [line for line in generate_latest(metrics.registry).splitlines() if not line.startswith(b"process_")]
 
 
+@pytest.mark.slow
 def test_switches_and_objects_that_come_and_go_leave_no_series() -> None:
     metrics = Metrics("1", "native")
     empty = ours(metrics)

@@ -151,6 +151,7 @@ def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster,
     walk.towards(Cluster())
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     first=clusters(),
@@ -195,6 +196,7 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
     assert len(walk.seen["db", "n2"]) == len(before) + 1
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(clusters_=st.lists(clusters(), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
 def test_nothing_that_is_gone_is_kept(clusters_: list[Cluster], seed: int) -> None:

@@ -78,6 +78,7 @@ def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, 
     assert filled(TEMPLATES, one, isolated) == rendered(one, isolated)
 
 
+@pytest.mark.slow
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     class Filled(PodTemplates):
         def plain(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
