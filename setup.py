@@ -57,7 +57,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
-    package_data={"topology": ["spec/*.yaml", "scenarios/**/*.yaml", "scenarios/**/*.json", "vagrant/*"]},
+    package_data={
+        "node": ["scripts/*.sh"],
+        "topology": ["spec/*.yaml", "scenarios/**/*.yaml", "scenarios/**/*.json", "vagrant/*"],
+    },
     install_requires=RUN,
     extras_require={"dev": DEVELOP},
     entry_points={"console_scripts": ["headgate = controller.cli:main"]},

@@ -46,6 +46,7 @@ COMMANDS = {
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."
     ),
     "demo": CommandEntry("controller.cli.demo", "demo", "Watch a policy take effect on real packets, in two minutes."),
+    "node": CommandEntry("controller.cli.node.group", "node", "Prepare what a node needs."),
     "pki": CommandEntry("controller.cli.pki", "pki", "Make certificates for TLS, if you have no CA yet."),
     "bench": CommandEntry("bench.cli", "bench", "Measure what Headgate costs on this machine."),
     "completion": CommandEntry(

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from tests.helpers.paths import ROOT
 
-PACKAGES = ("flows", "controller", "topology", "bench")
+PACKAGES = ("flows", "controller", "topology", "bench", "node")
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 
 
