@@ -1,7 +1,8 @@
 """The Prometheus registry of Headgate: one method for each thing that changes a metric.
 
-Nothing here reads a clock, asks a switch or decides when a metric is set: see `meter` (counters, as events are handled)
-and `gauges` (the reconciler's state, once a second). The series are declared in `series`.
+Nothing here reads a clock, asks a switch or decides when a metric is set: see `event_counters`
+(counters, as events are handled) and `gauges` (the reconciler's state, once a second). The series are declared
+in `series`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from flows.cluster.net import ADDRESS_BITS, Net, host_address_error
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_32
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.registers import PROBE_MAC
-from flows.render.discovery import link_local
+from flows.render.neighbors import link_local
 from flows.wire.errors import CodecError
 
 PACKET_OUT = 13

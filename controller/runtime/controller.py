@@ -17,13 +17,13 @@ from controller.base.garbage_collector import GC_THRESHOLDS
 from controller.base.version import version
 from controller.config.addresses import is_tls
 from controller.config.schema import RunConfig
-from controller.metrics.meter import BatchMeter
+from controller.metrics.event_counters import EventCounters
 from controller.metrics.registry import Metrics
 from controller.openflow.app import OpenFlowSetup, open_app
 from controller.ovsdb.service import Ovsdb, OvsdbBounds
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.answers import Answers
-from controller.runtime.commands import CommandRunner
+from controller.runtime.command_runner import CommandRunner
 from controller.runtime.event_log import EventLog, switch_fields
 from controller.runtime.event_queue import EventQueue
 from controller.runtime.flow_dumps import FlowDumps
@@ -69,7 +69,7 @@ class Controller:
             self.reconciler,
             commands=CommandRunner(self.openflow, self._ovsdb, events.post, partial(switch_fields, reconciler)),
             event_log=event_log,
-            meter=BatchMeter(self.metrics),
+            event_counters=EventCounters(self.metrics),
             status=self._status,
             report_policies=kubernetes.events.report if kubernetes else lambda problems: None,
         )

@@ -27,10 +27,10 @@ import structlog
 
 from controller.base.hub import offload
 from controller.base.threads import watched
-from controller.metrics.meter import BatchMeter
+from controller.metrics.event_counters import EventCounters
 from controller.reconcile.events import Event, Tick
 from controller.reconcile.reconciler import Reconciler
-from controller.runtime.commands import CommandRunner
+from controller.runtime.command_runner import CommandRunner
 from controller.runtime.event_log import EventLog
 from controller.runtime.event_queue import EventQueue
 from controller.runtime.locked_reconciler import LockedReconciler
@@ -58,7 +58,7 @@ class EventLoop:
         *,
         commands: CommandRunner,
         event_log: EventLog,
-        meter: BatchMeter,
+        event_counters: EventCounters,
         status: StatusCache,
         report_policies: Callable[[Mapping[Key, str]], None] = lambda problems: None,
     ) -> None:
@@ -67,7 +67,7 @@ class EventLoop:
         self._locked = locked
         self._commands = commands
         self._event_log = event_log
-        self._meter = meter
+        self._event_counters = event_counters
         self._status = status
         self._report_policies = report_policies
         self._stopping = False
@@ -115,7 +115,7 @@ class EventLoop:
             self._commands.carry_out(command)
         self._event_log.contained(contained)
         with self._locked.lock:
-            self._meter.handled(self._reconciler, events, commands, seconds)
+            self._event_counters.handled(self._reconciler, events, commands, seconds)
             self._status.handled(events)
             self._event_log.handled(events)
         if seconds > FREEZE_AFTER_SECONDS:

@@ -26,7 +26,7 @@ from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.cookies import CookieKind, read_cookie
-from flows.policy.services import MAX_PORT, Service
+from flows.policy.service_ranges import MAX_PORT, ServiceRange
 from flows.policy.tracked_sets import TrackedRule, tracked_rules_on
 from flows.wire.values import FlowCounters, FlowKey
 
@@ -231,7 +231,7 @@ def _peer(core: Reconciler, net: Net) -> PeerView:
     return PeerView(str(net), tuple(sorted(map(str, pods))))
 
 
-def _service(service: Service) -> str:
+def _service(service: ServiceRange) -> str:
     protocol = service.protocol.name
     if service.low == service.high:
         return f"{service.low}/{protocol}"

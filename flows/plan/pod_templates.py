@@ -23,8 +23,8 @@ from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import COOKIE_NUMBER_MASK
 from flows.pipeline.pod_limits import Limit, learned_by
-from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
+from flows.render.neighbors import link_local
 from flows.render.pods import render_pod
 from flows.wire.codec import encode_body, encode_key
 from flows.wire.values import Body, FlowKey

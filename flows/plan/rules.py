@@ -31,7 +31,7 @@ from flows.plan.clauses import Clauses, ElementSet
 from flows.plan.encoder import FlowEncoder
 from flows.plan.key_templates import Element
 from flows.policy import flow_limits
-from flows.policy.services import Services
+from flows.policy.service_ranges import ServiceRanges
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
 from flows.render.rules import STAGES, service_terms
 from flows.wire.values import Body, FlowKey
@@ -226,5 +226,5 @@ class BridgeRules:
 
 
 @lru_cache(maxsize=65536)
-def _service_matches(services: Services, userspace: bool) -> frozenset[Element]:
+def _service_matches(services: ServiceRanges, userspace: bool) -> frozenset[Element]:
     return frozenset(match(*terms) for terms in service_terms(services, userspace))

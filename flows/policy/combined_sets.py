@@ -16,8 +16,9 @@ from typing import Generic, TypeVar
 from flows.cluster.model import IPBlock, PortSpec
 from flows.cluster.net import Net, collapse, subtract
 from flows.policy.groups import Group, PortName
+from flows.policy.named_ports import common_services, named_ports, resolve_port_names
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import Services, common_services, named_ports, normalize, resolve_port_names
+from flows.policy.service_ranges import ServiceRanges, normalize
 from flows.policy.tracked_sets import ChangeLog, DerivedSet, NetSet, PodSet, PolicyRule, TrackedSet
 
 T = TypeVar("T", int, Net)
@@ -60,15 +61,15 @@ class _SetsByServices(Generic[T, S]):
     `rules` are the rules to resolve again when one of the sets becomes empty or ceases to be empty.
     """
 
-    def __init__(self, index: PodIndex, names: tuple[PortSpec, ...], numbered: Services) -> None:
+    def __init__(self, index: PodIndex, names: tuple[PortSpec, ...], numbered: ServiceRanges) -> None:
         self.index = index
         self.names = names
         self.numbered = numbered
-        self.sets: dict[Services, S] = {}
+        self.sets: dict[ServiceRanges, S] = {}
         self.rules: set[PolicyRule] = set()
-        self._services_of: dict[T, Services] = {}
+        self._services_of: dict[T, ServiceRanges] = {}
 
-    def _assign(self, element: T, services: Services) -> None:
+    def _assign(self, element: T, services: ServiceRanges) -> None:
         """Move an element to the set of these services; to none when there are none."""
         before = self._services_of.get(element, ())
         if before == services:
@@ -94,7 +95,7 @@ class _SetsByServices(Generic[T, S]):
 class SubjectsByPort(_SetsByServices[int, PodSet]):
     """The pods of a group by services: at ingress a port's name is resolved in the subject."""
 
-    def __init__(self, index: PodIndex, group: Group, names: tuple[PortSpec, ...], numbered: Services) -> None:
+    def __init__(self, index: PodIndex, group: Group, names: tuple[PortSpec, ...], numbered: ServiceRanges) -> None:
         super().__init__(index, names, numbered)
         self.group = group
         self.update_elements(group.members)
@@ -123,7 +124,9 @@ class DestinationsByPort(_SetsByServices[Net, NetSet]):
     rule's numbers are left out: the rule without names covers them.
     """
 
-    def __init__(self, index: PodIndex, peers: NetSet | None, names: tuple[PortSpec, ...], numbered: Services) -> None:
+    def __init__(
+        self, index: PodIndex, peers: NetSet | None, names: tuple[PortSpec, ...], numbered: ServiceRanges
+    ) -> None:
         super().__init__(index, names, numbered)
         self.peers = peers
         self.update_elements(self._candidates())
@@ -148,7 +151,7 @@ class DestinationsByPort(_SetsByServices[Net, NetSet]):
         """The container ports behind these addresses may have changed."""
         self.update_elements(list(addresses))
 
-    def _resolve_at(self, address: Net) -> Services:
+    def _resolve_at(self, address: Net) -> ServiceRanges:
         if not address.is_host or not self._covered(address):
             return ()
         found = [resolve_port_names(self.names, self.index.pods[n]) for n in self.index.claimants(address)]

@@ -40,7 +40,7 @@ from flows.policy.resolve import rule_identity
 from flows.policy.rule import RuleKey, RuleRef, policy_rules
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
-from flows.policy.services import Services
+from flows.policy.service_ranges import ServiceRanges
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
 
 
@@ -50,7 +50,7 @@ class UnnumberedRule(NamedTuple):
     identity: bytes
     subjects: PodSet
     peers: NetSet | None
-    services: Services | None
+    services: ServiceRanges | None
     weight: int
 
 

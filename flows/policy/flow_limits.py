@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flows.cluster.model import Direction, Policy, PortSpec, Rule
 from flows.cluster.net import collapse, count_remaining, subtract
-from flows.policy.services import Services, numbered_services, port_masks
+from flows.policy.service_ranges import ServiceRanges, numbered_services, port_masks
 
 # A policy's prefixes and ports, all of its rules together. The API server takes objects of about 1.5 MiB, some 75,000
 # plain prefixes; exceptions multiply them, by up to 32 with IPv4 and 128 with IPv6.
@@ -37,7 +37,7 @@ def _ports(ports: tuple[PortSpec, ...]) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _masks(services: Services) -> int:
+def _masks(services: ServiceRanges) -> int:
     return sum(len(port_masks(service.low, service.high)) for service in services)
 
 
@@ -47,7 +47,7 @@ def peer_weight(rule: Rule) -> int:
     return len(collapse([net for block in blocks for net in subtract(block.cidr, block.excepts)])) if blocks else 0
 
 
-def rule_weight(peers: int, services: Services | None) -> int:
+def rule_weight(peers: int, services: ServiceRanges | None) -> int:
     """About how many flows a compiled rule makes, whatever pods there are: its prefixes, its ports, and itself."""
     return 1 + peers + (_masks(services) if services is not None else 0)
 

@@ -12,8 +12,8 @@ from itertools import islice
 from flows.cluster.model import EVERYTHING, Direction, Peer, Policy, PortSpec, Rule
 from flows.policy.engine import PolicyEngine
 from flows.policy.groups import Group
+from flows.policy.named_ports import named_ports
 from flows.policy.pod_index import PodIndex
-from flows.policy.services import named_ports
 
 MAX_NOTES = 5  # of a policy
 MAX_EXAMINED = 1000  # peers and ports of a policy

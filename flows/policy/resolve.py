@@ -28,16 +28,10 @@ from flows.cluster.model import EVERYTHING, Direction, Peer, PortSpec, Rule, Sel
 from flows.cluster.net import Net, collapse, subtract
 from flows.cluster.tuples import new_tuple
 from flows.policy.groups import Group
+from flows.policy.named_ports import common_services, named_ports, resolve_port_names
 from flows.policy.pod_index import PodIndex
 from flows.policy.rule import RuleKey
-from flows.policy.services import (
-    Services,
-    common_services,
-    named_ports,
-    normalize,
-    numbered_services,
-    resolve_port_names,
-)
+from flows.policy.service_ranges import ServiceRanges, normalize, numbered_services
 
 
 class ResolvedRule(NamedTuple):
@@ -46,7 +40,7 @@ class ResolvedRule(NamedTuple):
 
     subjects: frozenset[int]
     peers: frozenset[Net] | None
-    services: Services | None
+    services: ServiceRanges | None
 
 
 class SelectedRule(NamedTuple):
@@ -92,18 +86,18 @@ class RuleResolver:
         ]
         return SelectedRule(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
 
-    def _ingress(self, rule: SelectedRule, numbered: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
+    def _ingress(self, rule: SelectedRule, numbered: ServiceRanges, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Ingress: the destination is the subject, so a port's name is resolved in each subject."""
         subjects = rule.subjects
         peers = self._peer_nets(rule)
         if not names:
             return [ResolvedRule(subjects, peers, numbered)]
-        groups: dict[Services, list[int]] = defaultdict(list)
+        groups: dict[ServiceRanges, list[int]] = defaultdict(list)
         for n in subjects:
             groups[normalize(numbered + resolve_port_names(names, self.index.pods[n]))].append(n)
         return [ResolvedRule(frozenset(members), peers, services) for services, members in groups.items()]
 
-    def _egress(self, rule: SelectedRule, numbered: Services, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
+    def _egress(self, rule: SelectedRule, numbered: ServiceRanges, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Egress: the destination is the peer, so each set of numbers that peers have gives one resolved rule."""
         subjects = rule.subjects
         found = [ResolvedRule(subjects, self._peer_nets(rule), numbered)] if numbered else []
@@ -113,14 +107,14 @@ class RuleResolver:
                 found.append(ResolvedRule(subjects, frozenset(addresses), services))
         return found
 
-    def _named_destinations(self, rule: SelectedRule, names: tuple[PortSpec, ...]) -> dict[Services, set[Net]]:
+    def _named_destinations(self, rule: SelectedRule, names: tuple[PortSpec, ...]) -> dict[ServiceRanges, set[Net]]:
         """Addresses of destination pods by the services that `names` resolve to there. Inside an ipBlock names are
         resolved in the pods that have addresses there."""
         index = self.index
         allowed = self._peer_nets(rule)
         only_groups = len(rule.peers) == len(rule.key.rule.peers)  # no ipBlock
         blocks = [] if only_groups else [net for net in allowed or () if not net.is_host]
-        groups: dict[Services, set[Net]] = defaultdict(set)
+        groups: dict[ServiceRanges, set[Net]] = defaultdict(set)
         for n in self._with_port(names, rule, allowed, blocks):
             pod = index.pods[n]
             services = resolve_port_names(names, pod)
@@ -177,7 +171,7 @@ class RuleResolver:
         return found
 
 
-def rule_identity(key: RuleKey, services: Services | None) -> bytes:
+def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
     """A text that is equal in every process for the same rule and services; pods and addresses do not enter it.
 
     It is the JSON array of the rule's key and the services, named tuples as arrays. It must not change between

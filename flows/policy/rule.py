@@ -14,7 +14,7 @@ from typing import NamedTuple
 from flows.cluster.model import Direction, Key, Policy, Rule, Selector
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
-from flows.policy.services import Services
+from flows.policy.service_ranges import ServiceRanges
 
 
 class RuleRef(NamedTuple):
@@ -50,7 +50,7 @@ class CompiledRule:
     direction: Direction
     subjects: frozenset[Key]
     peers: frozenset[Net] | None
-    services: Services | None
+    services: ServiceRanges | None
     owners: tuple[RuleRef, ...]
     weight: int = 1
 

@@ -16,14 +16,15 @@ from flows.policy.combined_sets import (
     unsubscribe,
 )
 from flows.policy.groups import Group, PortName
+from flows.policy.named_ports import named_ports
 from flows.policy.pod_index import PodIndex
 from flows.policy.rule import RuleKey
-from flows.policy.services import Services, named_ports, numbered_services
+from flows.policy.service_ranges import ServiceRanges, numbered_services
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule
 
 NamedPortSets = SubjectsByPort | DestinationsByPort
-SubjectsByPortKey = tuple[Group, tuple[PortSpec, ...], Services]
-DestinationsByPortKey = tuple[NetSet | None, tuple[PortSpec, ...], Services]
+SubjectsByPortKey = tuple[Group, tuple[PortSpec, ...], ServiceRanges]
+DestinationsByPortKey = tuple[NetSet | None, tuple[PortSpec, ...], ServiceRanges]
 
 
 class RuleSets:
@@ -93,7 +94,7 @@ class RuleSets:
         ]
 
     def _acquire_subjects_by_port(
-        self, group: Group, names: tuple[PortSpec, ...], numbered: Services
+        self, group: Group, names: tuple[PortSpec, ...], numbered: ServiceRanges
     ) -> SubjectsByPort:
         key = group, names, numbered
         found = self._subjects_by_port.get(key)
@@ -105,7 +106,7 @@ class RuleSets:
         return found
 
     def _acquire_destinations_by_port(
-        self, peers: NetSet | None, names: tuple[PortSpec, ...], numbered: Services
+        self, peers: NetSet | None, names: tuple[PortSpec, ...], numbered: ServiceRanges
     ) -> DestinationsByPort:
         key = peers, names, numbered
         found = self._destinations_by_port.get(key)

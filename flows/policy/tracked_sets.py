@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from flows.cluster.model import Direction
 from flows.cluster.net import Net
 from flows.policy.rule import RuleKey, RuleRef
-from flows.policy.services import Services
+from flows.policy.service_ranges import ServiceRanges
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class TrackedRule(NamedTuple):
     direction: Direction
     subjects: PodSet
     peers: NetSet | None
-    services: Services | None
+    services: ServiceRanges | None
     owners: tuple[RuleRef, ...]
     weight: int
 
@@ -125,18 +125,18 @@ class PolicyRule:
         "compiled", "destinations_by_port", "group", "key", "numbered", "owners", "peers", "subjects_by_port", "weight",
     )  # fmt: skip
 
-    def __init__(self, key: RuleKey, group: PodSet, peers: NetSet | None, numbered: Services, weight: int) -> None:
+    def __init__(self, key: RuleKey, group: PodSet, peers: NetSet | None, numbered: ServiceRanges, weight: int) -> None:
         self.key = key
         self.group = group
         self.peers = peers
         self.numbered = numbered
         self.weight = weight
-        self.subjects_by_port: dict[Services, PodSet] | None = None
-        self.destinations_by_port: dict[Services, NetSet] | None = None
+        self.subjects_by_port: dict[ServiceRanges, PodSet] | None = None
+        self.destinations_by_port: dict[ServiceRanges, NetSet] | None = None
         self.owners: list[RuleRef] = []
         self.compiled: tuple[TrackedRule, ...] = ()
 
-    def resolve(self) -> list[tuple[PodSet, NetSet | None, Services | None]]:
+    def resolve(self) -> list[tuple[PodSet, NetSet | None, ServiceRanges | None]]:
         """The (subjects, peers, services) that the rule compiles to now; combinations with an empty set are omitted."""
         group, peers = self.group, self.peers
         if not self.owners or not group.members or (peers is not None and not peers.members):
@@ -145,7 +145,7 @@ class PolicyRule:
             return [(group, peers, None)]
         if self.subjects_by_port is not None:
             return [(pods, peers, services) for services, pods in self.subjects_by_port.items() if pods.members]
-        unnamed: list[tuple[PodSet, NetSet | None, Services | None]]
+        unnamed: list[tuple[PodSet, NetSet | None, ServiceRanges | None]]
         unnamed = [(group, peers, self.numbered)] if self.numbered else []
         named = self.destinations_by_port.items() if self.destinations_by_port else ()
         return unnamed + [(group, nets, services) for services, nets in named if nets.members]

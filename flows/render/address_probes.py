@@ -31,8 +31,8 @@ from flows.pipeline.registers import (
     Interpretation,
     SctpAssociation,
 )
-from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, discovery
 from flows.render.flow_set import FlowSet
+from flows.render.neighbors import NEIGHBOR_ADVERTISEMENT, discovery
 from flows.render.terms import IP_FAMILIES, IS_ARP, IS_SCTP, address_terms, ct_state_term
 
 _IS_REPLY = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL)

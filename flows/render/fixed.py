@@ -25,7 +25,6 @@ from flows.pipeline.registers import (
     SctpAssociation,
 )
 from flows.render.address_probes import render_address_probes
-from flows.render.discovery import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.flow_set import FlowSet
 from flows.render.icmp_errors import render_icmp_errors
 from flows.render.interpretations import (
@@ -35,6 +34,7 @@ from flows.render.interpretations import (
     render_sctp_replies,
     render_stale_syns,
 )
+from flows.render.neighbors import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.node import render_neighbors, render_node
 from flows.render.rules import render_stages
 from flows.render.same_port import render_same_port

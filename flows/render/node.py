@@ -16,14 +16,14 @@ from flows.pipeline.registers import (
     RESPONDER_OFPORT,
     SOURCE_OFPORT,
 )
-from flows.render.discovery import (
+from flows.render.flow_set import FlowSet
+from flows.render.neighbors import (
     FOR_ROUTERS,
     NEIGHBOR_ADVERTISEMENT,
     NEIGHBOR_SOLICITATION,
     address_question,
     discovery,
 )
-from flows.render.flow_set import FlowSet
 from flows.render.terms import IS_ARP, IS_MULTICAST, address_terms
 
 

@@ -27,14 +27,14 @@ from flows.pipeline.registers import (
     SOURCE_INGRESS,
     SOURCE_OFPORT,
 )
-from flows.render.discovery import (
+from flows.render.flow_set import FlowSet
+from flows.render.icmp_errors import admit_icmp_errors
+from flows.render.neighbors import (
     address_question,
     admit_arp,
     admit_discovery,
     discovery_addresses,
 )
-from flows.render.flow_set import FlowSet
-from flows.render.icmp_errors import admit_icmp_errors
 from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, address_terms
 
 

@@ -46,7 +46,7 @@ from flows.pipeline.registers import (
 from flows.pipeline.tables import Table
 from flows.policy.flow_limits import namespaces_over_limit
 from flows.policy.rule import CompiledRule, NodePolicy
-from flows.policy.services import Service, Services, port_masks
+from flows.policy.service_ranges import ServiceRange, ServiceRanges, port_masks
 from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES, IS_RELATED, IS_TRACKED, address_terms
 
@@ -149,7 +149,7 @@ def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
     return (IS_TRACKED, *address_terms(role, net))
 
 
-def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, ...]]:
+def service_terms(services: ServiceRanges, userspace: bool) -> Iterator[tuple[Term, ...]]:
     """Terms for each (value, mask) of the services' port ranges."""
     if userspace and any(service.protocol is Protocol.SCTP for service in services):
         # An ICMP error about an association tells only the addresses there: any port is allowed.
@@ -164,7 +164,7 @@ def service_terms(services: Services, userspace: bool) -> Iterator[tuple[Term, .
             yield (IS_TRACKED, protocol, masked(oxm.CT_TP_DST, value, mask)) if mask else (IS_TRACKED, protocol)
 
 
-def _sctp_terms(service: Service) -> Iterator[tuple[Term, ...]]:
+def _sctp_terms(service: ServiceRange) -> Iterator[tuple[Term, ...]]:
     """Userspace conntrack ignores SCTP's ports, so those of the packet are matched: the destination port, or the source
     port of a reply."""
     sides = ((SctpAssociation.UNKNOWN, oxm.SCTP_DST), (SctpAssociation.REPLY, oxm.SCTP_SRC))

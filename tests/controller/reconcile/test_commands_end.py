@@ -11,8 +11,8 @@ from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, Fl
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.port_marks import REWRITE_MARK_SECONDS
 from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY_SECONDS, Switch
-from controller.runtime import commands as carrier_module
-from controller.runtime.commands import CommandRunner
+from controller.runtime import command_runner as carrier_module
+from controller.runtime.command_runner import CommandRunner
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.pipeline.priorities import CACHE_MARK
 from flows.wire.values import FlowChanges

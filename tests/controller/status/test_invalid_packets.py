@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 from prometheus_client import generate_latest
 
-from controller.metrics.meter import BatchMeter
+from controller.metrics.event_counters import EventCounters
 from controller.metrics.registry import Metrics
 from controller.reconcile.commands import Command, DumpFlows
 from controller.reconcile.events import ClusterChanged, Event, FlowsDumped, Tick
@@ -65,7 +65,7 @@ class Node(Driver):
         super().__init__()
         self.dumped: list[FlowsDumped] = []  # the newest
         self.switch = self.switches[1] = CountingSwitch(1)
-        self.meter = BatchMeter(Metrics("test", "eventlet"))
+        self.event_counters = EventCounters(Metrics("test", "eventlet"))
         keys = [Key("x", f"a{number}") for number in range(PODS)]
         pods = {key: Pod(key, {}, "n1", f"uid-{n}", (Net(4, 0x0A000001 + n, 32),)) for n, key in enumerate(keys)}
         ports = [port(f"veth-{key.name}", n, str(key)) for n, key in enumerate(keys, 1)]
@@ -86,7 +86,7 @@ class Node(Driver):
         self.now += AUDIT_SECONDS
         self.switch.seconds += int(AUDIT_SECONDS)
         self.send(Tick())
-        self.meter.handled(self.core, self.dumped, [], 0.0)
+        self.event_counters.handled(self.core, self.dumped, [], 0.0)
         return {view.key.removeprefix("x/"): view for view in pod_views(self.core)}
 
 
@@ -116,7 +116,7 @@ def test_the_cause_is_told_by_datapath_with_node_and_interface(datapath: str, se
     assert "veth-a0" in seen["a0"].reason
     assert ("ethtool" in seen["a0"].reason) == (datapath == "netdev")
     assert (seen["a0"].invalid, seen["a1"].invalid, seen["a1"].reason) == (20, 12, "")
-    text = generate_latest(node.meter.metrics.registry).decode()
+    text = generate_latest(node.event_counters.metrics.registry).decode()
     reason = "broken" if sends.broken else "connection"
     assert f'headgate_invalid_packets_total{{namespace="x",pod="a0",reason="{reason}"}} 20.0' in text
     assert 'headgate_invalid_packets_total{namespace="x",pod="a1",reason="connection"} 12.0' in text

@@ -16,7 +16,7 @@ from flows.pipeline.tables import NEIGHBOR
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.policy.rule import NodePolicy
-from flows.render.discovery import link_local
+from flows.render.neighbors import link_local
 from flows.render.reference import render
 from flows.wire.values import Body
 

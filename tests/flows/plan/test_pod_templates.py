@@ -23,8 +23,8 @@ from flows.plan import pod_templates
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pod_templates import PodTemplates
-from flows.render.discovery import link_local
 from flows.render.flow_set import FlowSet
+from flows.render.neighbors import link_local
 from flows.render.pods import render_pod
 from flows.wire.values import Body
 

@@ -17,7 +17,7 @@ from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.rule import NodePolicy
-from flows.render.discovery import LONGEST_REPORT, link_local
+from flows.render.neighbors import LONGEST_REPORT, link_local
 from flows.render.reference import render
 from tests.helpers.datapath.frame_encoder import checksum
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch

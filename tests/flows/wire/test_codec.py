@@ -26,7 +26,7 @@ from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.plan.encoder import FlowEncoder
 from flows.plan.key_templates import Element
-from flows.policy.services import Service, normalize
+from flows.policy.service_ranges import ServiceRange, normalize
 from flows.render.rules import STAGES, Stage, anything, peer_terms, service_terms
 from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump, decode_stats
@@ -185,7 +185,7 @@ _NETS = st.one_of(
 )  # fmt: skip
 
 
-_SERVICES = st.builds(lambda protocol, low, size: Service(protocol, low, min(low + size, 0xFFFF)),
+_SERVICES = st.builds(lambda protocol, low, size: ServiceRange(protocol, low, min(low + size, 0xFFFF)),
                       st.sampled_from(Protocol), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))  # fmt: skip
 
 

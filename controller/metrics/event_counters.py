@@ -35,7 +35,7 @@ MAX_POLICIES_IN_LABEL = 3  # in a label
 _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}
 
 
-class BatchMeter:
+class EventCounters:
     """Remembers the bundles that were sent, to count their changes when the switch has committed them."""
 
     def __init__(self, metrics: Metrics) -> None:
