@@ -43,15 +43,17 @@ class EventCounters:
         # By datapath id: the number of the bundle without a reply, and its adds, modifies and deletes.
         self._sent: dict[int, tuple[int, tuple[int, int, int]]] = {}
 
-    def handled(self, core: Reconciler, events: Iterable[Event], commands: Iterable[Command], seconds: float) -> None:
+    def handled(
+        self, reconciler: Reconciler, events: Iterable[Event], commands: Iterable[Command], seconds: float
+    ) -> None:
         """One batch was handled, and its commands were computed in `seconds`."""
         for event in events:
             if isinstance(event, BundleDone | BundleFailed):
-                self._bundle(core, event)
+                self._bundle(reconciler, event)
             elif isinstance(event, FlowsDumped):
-                self._counters(core, event)
+                self._counters(reconciler, event)
             elif isinstance(event, FlowsDisturbed):
-                self._drift(core, event)
+                self._drift(reconciler, event)
             elif isinstance(event, SwitchUp | SwitchDown):
                 self._sent.pop(event.dpid, None)  # the bundle gets no reply any more
         for command in commands:
@@ -59,35 +61,35 @@ class EventCounters:
                 adds, modifies, deletes = map(len, command.changes)
                 self._sent[command.dpid] = command.number, (adds, modifies, deletes)
                 self.metrics.reconciled(seconds)
-        for duration in core.ports.durations:
+        for duration in reconciler.ports.durations:
             self.metrics.port_programmed(duration)
-        core.ports.durations.clear()
+        reconciler.ports.durations.clear()
 
-    def _bundle(self, core: Reconciler, event: BundleDone | BundleFailed) -> None:
+    def _bundle(self, reconciler: Reconciler, event: BundleDone | BundleFailed) -> None:
         number, changes = self._sent.get(event.dpid, (None, (0, 0, 0)))
-        name = _bridge(core, event.dpid)
+        name = _bridge(reconciler, event.dpid)
         if number != event.number or name is None:
             return
         del self._sent[event.dpid]
-        node, bridge = core.world.bridges[name].node, name[1]
+        node, bridge = reconciler.world.bridges[name].node, name[1]
         if isinstance(event, BundleFailed):
             self.metrics.bundle_failed(node, bridge)
             return
         self.metrics.bundle_committed(node, bridge, *changes)
 
-    def _drift(self, core: Reconciler, event: FlowsDisturbed) -> None:
-        name = _bridge(core, event.dpid)
+    def _drift(self, reconciler: Reconciler, event: FlowsDisturbed) -> None:
+        name = _bridge(reconciler, event.dpid)
         if name is not None:
-            self.metrics.drift(core.world.bridges[name].node, name[1], event.changes)
+            self.metrics.drift(reconciler.world.bridges[name].node, name[1], event.changes)
 
-    def _counters(self, core: Reconciler, event: FlowsDumped) -> None:
-        name = _bridge(core, event.dpid)
-        plan = core.world.plan_of(name) if name else None
+    def _counters(self, reconciler: Reconciler, event: FlowsDumped) -> None:
+        name = _bridge(reconciler, event.dpid)
+        plan = reconciler.world.plan_of(name) if name else None
         if name is None or plan is None:
             return
         pods = {pod_binding.ofport: pod_binding.pod for pod_binding in plan.binding.pods}
         parts = plan.rules_by_number()
-        isolated = isolating_policies(core, pods.values())
+        isolated = isolating_policies(reconciler, pods.values())
         samples: dict[Hashable, CounterSample] = {}
         for key, counters in event.counters.items():
             body = event.flows.get(key) or plan.flows.get(key)
@@ -111,7 +113,7 @@ class EventCounters:
             if limit in METERED and ofport in pods:
                 limited = (LimitedLabels(*pods[ofport], limit.word),)
                 samples[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
-        self.metrics.packets.observe(core.world.bridges[name].node, name[1], samples)
+        self.metrics.packets.observe(reconciler.world.bridges[name].node, name[1], samples)
 
 
 def _named(policies: Sequence[str]) -> str:
@@ -120,5 +122,5 @@ def _named(policies: Sequence[str]) -> str:
     return ", ".join(policies[:MAX_POLICIES_IN_LABEL]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _bridge(core: Reconciler, dpid: int) -> BridgeName | None:
-    return core.bridge_of(dpid)
+def _bridge(reconciler: Reconciler, dpid: int) -> BridgeName | None:
+    return reconciler.bridge_of(dpid)

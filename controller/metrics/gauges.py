@@ -88,12 +88,12 @@ class Gauges:
         self._metrics.connections(counts.openflow, counts.ovsdb)
 
 
-def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Counts:
-    world = core.world
+def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> _Counts:
+    world = reconciler.world
     switches = {}
     pods = 0
     for name, bridge in world.bridges.items():
-        switch = core.switch_of(name)
+        switch = reconciler.switch_of(name)
         reading = world.kept_binding(name)
         pods += len(reading.binding.pods) if reading else 0
         if world.refusal(name) and (bridge.node, bridge.name) in switches:
@@ -104,7 +104,7 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
             switch.foreign if switch else 0,
             switch is not None and switch.realized,
             switch is not None and switch.session is not None,
-            "" if switch and switch.session is not None else _reason(core, name, away),
+            "" if switch and switch.session is not None else _reason(reconciler, name, away),
         )
     plans = (world.plan_of(name) for name in world.bridges)
     refused = sum(len(plan.refused) for plan in plans if plan is not None)
@@ -112,19 +112,19 @@ def _count(away: Mapping[BridgeName, str], core: Reconciler, _: float) -> _Count
         switches,
         len(world.cluster.policies) if world.cluster else 0,
         pods,
-        bool(unrealized_bridges(core)),
+        bool(unrealized_bridges(reconciler)),
         bool(world.left_out()),
         world.cluster,
-        refused + sum(1 for _ in core.contained_problems()),
-        sum(switch.session is not None for switch in core.switches.values()),
-        sum(state.synced for state in core.ovsdb.values()),
+        refused + sum(1 for _ in reconciler.contained_problems()),
+        sum(switch.session is not None for switch in reconciler.switches.values()),
+        sum(state.synced for state in reconciler.ovsdb.values()),
     )
 
 
-def _reason(core: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) -> str:
-    if core.world.refusal(name):
+def _reason(reconciler: Reconciler, name: BridgeName, away: Mapping[BridgeName, str]) -> str:
+    if reconciler.world.refusal(name):
         return CONTESTED
-    return away.get(name) or (WAITING if core.is_synced(name[0]) else OVSDB)
+    return away.get(name) or (WAITING if reconciler.is_synced(name[0]) else OVSDB)
 
 
 def _exists(cluster: Cluster, counts: PacketLabels) -> bool:

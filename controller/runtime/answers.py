@@ -131,9 +131,11 @@ class Answers:
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""
         wanted = parse_key(key)
-        note = self._dumps.refresh_counters(self._reconciler.read(lambda core, _: pod_bridges(core, wanted)))
+        note = self._dumps.refresh_counters(
+            self._reconciler.read(lambda reconciler, _: pod_bridges(reconciler, wanted))
+        )
         view = next((one for one in self._status.fresh(STATUS_SECONDS).pods if one.key == key), None)
-        found = self._reconciler.read(lambda core, _: pod_detail(core, wanted, view))
+        found = self._reconciler.read(lambda reconciler, _: pod_detail(reconciler, wanted, view))
         if found is None:
             raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
         return replace(found, note=note)
@@ -141,15 +143,17 @@ class Answers:
     def policy(self, key: str) -> PolicyDetail:
         """Everything about a policy. Raises UnknownObject."""
         wanted = parse_key(key)
-        note = self._dumps.refresh_counters(self._reconciler.read(lambda core, _: policy_bridges(core, wanted)))
+        note = self._dumps.refresh_counters(
+            self._reconciler.read(lambda reconciler, _: policy_bridges(reconciler, wanted))
+        )
         view = next((one for one in self._status.fresh(STATUS_SECONDS).policies if one.key == key), None)
         if view is None:
             raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
-        return replace(self._reconciler.read(lambda core, _: policy_detail(core, wanted, view)), note=note)
+        return replace(self._reconciler.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
 
     def support(self) -> SupportView:
         """What a support bundle takes from the controller, without secrets."""
-        bridges = self._reconciler.read(lambda core, _: list(core.world.bridges.values()))
+        bridges = self._reconciler.read(lambda reconciler, _: list(reconciler.world.bridges.values()))
         return support_view(bridges, self._config)
 
 

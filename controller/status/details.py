@@ -54,35 +54,35 @@ def parse_key(text: str) -> Key:
 # -- isolation ------- ---------------------------------------------------------------------------------------------
 
 
-def isolating_policies(core: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+def isolating_policies(reconciler: Reconciler, pods: Collection[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
     """For each of these pods and each direction in which it is isolated, the policies that isolate it, by name."""
-    return core.world.isolating_policies(pods)
+    return reconciler.world.isolating_policies(pods)
 
 
 # -- one pod -------------------------------------------------------------------------------------------------------
 
 
-def pod_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
+def pod_bridges(reconciler: Reconciler, key: Key) -> list[BridgeName]:
     """The bridges that have a port of a pod: one, unless several claim the pod."""
-    return [name for name, _ in core.world.ports_of(key)]
+    return [name for name, _ in reconciler.world.ports_of(key)]
 
 
-def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | None:
+def pod_detail(reconciler: Reconciler, key: Key, view: PodView | None) -> PodDetail | None:
     """Everything about a pod; `view` is its view in the status, if it has one. None for an unknown pod."""
-    pod = core.world.cluster.pods.get(key) if core.world.cluster else None
+    pod = reconciler.world.cluster.pods.get(key) if reconciler.world.cluster else None
     if pod is None and view is None:
         return None
-    shown = view or PodView(str(key), pod.node if pod else "", reason=_without_port(core, pod))
+    shown = view or PodView(str(key), pod.node if pod else "", reason=_without_port(reconciler, pod))
     if pod is not None and not shown.addresses:
         shown = replace(shown, addresses=tuple(map(str, pod.addresses)))
-    places = core.world.ports_of(key)
+    places = reconciler.world.ports_of(key)
     name, ofport = places[0] if places else (None, 0)
-    plan = core.world.plan_of(name) if name else None
+    plan = reconciler.world.plan_of(name) if name else None
     if plan is not None and ofport in plan.refused:
         shown = replace(shown, reason=plan.refused[ofport])
-    subjects = core.world.subject_sets_of(key) if name is not None else []
+    subjects = reconciler.world.subject_sets_of(key) if name is not None else []
     parts = [part for one in subjects for part in tracked_rules_on(one)]
-    names = isolating_policies(core, [key])
+    names = isolating_policies(reconciler, [key])
     return PodDetail(
         pod=shown,
         bridge=name[1] if name else "",
@@ -91,13 +91,13 @@ def pod_detail(core: Reconciler, key: Key, view: PodView | None) -> PodDetail | 
         container_ports=tuple(f"{p.name}:{p.number}/{p.protocol.name}" for p in pod.ports) if pod else (),
         host_network=pod.host_network if pod else False,
         finished=pod.finished if pod else False,
-        in_force=name is not None and _in_force(core, name) and shown.installed,
-        isolation=tuple(_isolation(core, name, ofport, d, names.get((key, d), ())) for d in Direction),
-        rules=tuple(_rules(core, parts, [name] if name else [])),
+        in_force=name is not None and _in_force(reconciler, name) and shown.installed,
+        isolation=tuple(_isolation(reconciler, name, ofport, d, names.get((key, d), ())) for d in Direction),
+        rules=tuple(_rules(reconciler, parts, [name] if name else [])),
     )
 
 
-def _without_port(core: Reconciler, pod: Pod | None) -> str:
+def _without_port(reconciler: Reconciler, pod: Pod | None) -> str:
     """Why a pod is not in the status."""
     if pod is None:
         return ""
@@ -107,62 +107,62 @@ def _without_port(core: Reconciler, pod: Pod | None) -> str:
         return "it has finished"
     if not pod.node:
         return "it is not scheduled to a node yet"
-    nodes = {bridge.node for bridge in core.world.bridges.values()}
+    nodes = {bridge.node for bridge in reconciler.world.bridges.values()}
     return "" if pod.node in nodes else f"its node {pod.node} has no known switch"
 
 
 def _isolation(
-    core: Reconciler, name: BridgeName | None, ofport: int, direction: Direction, policies: tuple[str, ...]
+    reconciler: Reconciler, name: BridgeName | None, ofport: int, direction: Direction, policies: tuple[str, ...]
 ) -> IsolationView:
-    hits = _denied(core, name, ofport, direction) if name is not None and policies else NO_HIT_COUNTS
+    hits = _denied(reconciler, name, ofport, direction) if name is not None and policies else NO_HIT_COUNTS
     return IsolationView(direction.value, policies, hits.packets, hits.bytes)
 
 
-def _denied(core: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> HitCounts:
+def _denied(reconciler: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> HitCounts:
     """The counters of the flow that drops a pod's packets in a direction."""
-    plan = core.world.plan_of(name)
+    plan = reconciler.world.plan_of(name)
     if plan is None:
         return NO_HIT_COUNTS
     wanted = (DENY_KINDS[direction], ofport)
     keys = [
         key for key in plan.port_flows(ofport) if key in plan.flows and read_cookie(plan.flows[key].cookie) == wanted
     ]
-    return _sum(_counters(core, name).get(key) for key in keys)
+    return _sum(_counters(reconciler, name).get(key) for key in keys)
 
 
 # -- one policy ----------------------------------------------------------------------------------------------------
 
 
-def policy_bridges(core: Reconciler, key: Key) -> list[BridgeName]:
+def policy_bridges(reconciler: Reconciler, key: Key) -> list[BridgeName]:
     """The bridges that have pods which a policy selects."""
-    found = {name for pod in core.world.subjects_of_policy(key) for name, _ in core.world.ports_of(pod.key)}
+    found = {name for pod in reconciler.world.subjects_of_policy(key) for name, _ in reconciler.world.ports_of(pod.key)}
     return sorted(found)
 
 
-def policy_detail(core: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
+def policy_detail(reconciler: Reconciler, key: Key, view: PolicyView) -> PolicyDetail:
     """Everything about a policy; `view` is its view in the status."""
-    pods = sorted(core.world.subjects_of_policy(key), key=lambda pod: pod.key)
+    pods = sorted(reconciler.world.subjects_of_policy(key), key=lambda pod: pod.key)
     counts: dict[BridgeName, int] = {}
     for pod in pods:
-        for name, _ in core.world.ports_of(pod.key):
+        for name, _ in reconciler.world.ports_of(pod.key):
             counts[name] = counts.get(name, 0) + 1
-    parts = core.world.rules_of_policy(key)
+    parts = reconciler.world.rules_of_policy(key)
     return PolicyDetail(
         policy=view,
-        subjects=tuple(_subject(core, pod) for pod in pods[:MAX_LISTED]),
-        rules=tuple(_rules(core, parts, sorted(counts))),
-        left_out=tuple(_left_out(core, key, parts)),
-        switches=tuple(_switch(core, name, counts[name]) for name in sorted(counts)),
+        subjects=tuple(_subject(reconciler, pod) for pod in pods[:MAX_LISTED]),
+        rules=tuple(_rules(reconciler, parts, sorted(counts))),
+        left_out=tuple(_left_out(reconciler, key, parts)),
+        switches=tuple(_switch(reconciler, name, counts[name]) for name in sorted(counts)),
     )
 
 
-def _subject(core: Reconciler, pod: Pod) -> SubjectView:
-    ports = [pod_binding.interface for pod_binding in core.world.pod_bindings_of(pod.key)]
+def _subject(reconciler: Reconciler, pod: Pod) -> SubjectView:
+    ports = [pod_binding.interface for pod_binding in reconciler.world.pod_bindings_of(pod.key)]
     return SubjectView(str(pod.key), pod.node, ", ".join(ports))
 
 
-def _left_out(core: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Iterator[str]:
-    policy = core.world.cluster.policies.get(key) if core.world.cluster else None
+def _left_out(reconciler: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Iterator[str]:
+    policy = reconciler.world.cluster.policies.get(key) if reconciler.world.cluster else None
     if policy is None:
         return
     there = {(owner.direction, owner.number) for part in parts for owner in part.owners if owner.policy == key}
@@ -171,22 +171,22 @@ def _left_out(core: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Itera
             if rule is None:
                 yield f"{direction.value}[{number}]: it could not be understood"
             elif (direction, number) not in there:
-                yield f"{direction.value}[{number}]: it allows nothing now: {_nothing(core, key)}"
+                yield f"{direction.value}[{number}]: it allows nothing now: {_nothing(reconciler, key)}"
 
 
-def _nothing(core: Reconciler, key: Key) -> str:
-    if not core.world.subjects_of_policy(key):
+def _nothing(reconciler: Reconciler, key: Key) -> str:
+    if not reconciler.world.subjects_of_policy(key):
         return "the policy selects no pod"
     return "no pod matches its peers or has a port of that name"
 
 
-def _switch(core: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
-    bridge = core.world.bridges[name]
-    switch = core.switch_of(name)
-    reason = switch_error(core, name)
+def _switch(reconciler: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
+    bridge = reconciler.world.bridges[name]
+    switch = reconciler.switch_of(name)
+    reason = switch_error(reconciler, name)
     if switch is None or switch.session is None:
         reason = reason or "the switch has no OpenFlow connection to this controller"
-    in_force = _in_force(core, name)
+    in_force = _in_force(reconciler, name)
     return PolicySwitchView(
         bridge.node, bridge.name, in_force, pods, "" if in_force else reason or "its flows are not realized yet"
     )
@@ -195,25 +195,25 @@ def _switch(core: Reconciler, name: BridgeName, pods: int) -> PolicySwitchView:
 # -- rules and their counters --------------------------------------------------------------------------------------
 
 
-def _in_force(core: Reconciler, name: BridgeName) -> bool:
-    switch, plan = core.switch_of(name), core.world.plan_of(name)
+def _in_force(reconciler: Reconciler, name: BridgeName) -> bool:
+    switch, plan = reconciler.switch_of(name), reconciler.world.plan_of(name)
     return switch is not None and switch.realized and plan is not None and not plan.error
 
 
-def _counters(core: Reconciler, name: BridgeName) -> Mapping[FlowKey, FlowCounters]:
-    switch = core.switch_of(name)
+def _counters(reconciler: Reconciler, name: BridgeName) -> Mapping[FlowKey, FlowCounters]:
+    switch = reconciler.switch_of(name)
     return switch.counters if switch is not None else {}
 
 
-def _rules(core: Reconciler, parts: Iterable[TrackedRule], bridges: Collection[BridgeName]) -> list[RuleView]:
-    found = [_rule(core, part, bridges) for part in parts]
+def _rules(reconciler: Reconciler, parts: Iterable[TrackedRule], bridges: Collection[BridgeName]) -> list[RuleView]:
+    found = [_rule(reconciler, part, bridges) for part in parts]
     return sorted(found, key=lambda one: (one.direction, one.rules, one.ports or ()))
 
 
-def _rule(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> RuleView:
+def _rule(reconciler: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> RuleView:
     peers = part.peers.members if part.peers is not None else None
-    listed = None if peers is None else tuple(_peer(core, net) for net in sorted(peers)[:MAX_LISTED])
-    hits = _hits(core, part, bridges)
+    listed = None if peers is None else tuple(_peer(reconciler, net) for net in sorted(peers)[:MAX_LISTED])
+    hits = _hits(reconciler, part, bridges)
     services = part.services
     return RuleView(
         direction=part.direction.value,
@@ -226,8 +226,8 @@ def _rule(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) 
     )
 
 
-def _peer(core: Reconciler, net: Net) -> PeerView:
-    pods = core.world.pods_with_address(net)[:MAX_PODS_PER_ADDRESS] if net.is_host else []
+def _peer(reconciler: Reconciler, net: Net) -> PeerView:
+    pods = reconciler.world.pods_with_address(net)[:MAX_PODS_PER_ADDRESS] if net.is_host else []
     return PeerView(str(net), tuple(sorted(map(str, pods))))
 
 
@@ -240,14 +240,14 @@ def _service(service: ServiceRange) -> str:
     return f"{service.low}-{service.high}/{protocol}"
 
 
-def _hits(core: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> HitCounts:
+def _hits(reconciler: Reconciler, part: TrackedRule, bridges: Collection[BridgeName]) -> HitCounts:
     """The counters of the flow that the rule's packets hit last, over all of these bridges."""
     found = []
     for name in bridges:
-        plan = core.world.plan_of(name)
+        plan = reconciler.world.plan_of(name)
         key = plan.rule_flow(part.identity) if plan else None
         if key is not None:
-            found.append(_counters(core, name).get(key))
+            found.append(_counters(reconciler, name).get(key))
     return _sum(found)
 
 

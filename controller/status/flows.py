@@ -27,18 +27,18 @@ _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, C
              CookieKind.BROKEN)  # fmt: skip
 
 
-def flow_views(core: Reconciler, name: BridgeName) -> list[FlowView]:
+def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
     """The flows of one bridge as last dumped, by table, highest priority first."""
-    bridge = core.world.bridges[name]
-    switch = core.switch_of(name)
+    bridge = reconciler.world.bridges[name]
+    switch = reconciler.switch_of(name)
     if switch is None:
         return []
-    plan = core.world.plan_of(name)
+    plan = reconciler.world.plan_of(name)
     rules = plan.rules_by_number() if plan else {}
     pod_bindings = plan.binding.pods if plan else ()
     pods = {a.ofport: str(a.pod) for a in pod_bindings}
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
-    deniers = _deniers(core, pod_bindings)
+    deniers = _deniers(reconciler, pod_bindings)
     nothing = FlowCounters(0, 0, 0)
     views = [
         _isolated(view, deniers)
@@ -73,10 +73,10 @@ def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
     )
 
 
-def _deniers(core: Reconciler, pod_bindings: Collection[PodBinding]) -> dict[int, tuple[str, ...]]:
+def _deniers(reconciler: Reconciler, pod_bindings: Collection[PodBinding]) -> dict[int, tuple[str, ...]]:
     """The policies that isolate each pod in each direction, by the cookie of the flow that drops its packets."""
     ofports = {pod_binding.pod: pod_binding.ofport for pod_binding in pod_bindings}
-    found = isolating_policies(core, ofports)
+    found = isolating_policies(reconciler, ofports)
     return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
 
 

@@ -53,7 +53,7 @@ class ReconcilerAccess(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CoreState:
+class ReconcilerState:
     """What is read in one go: values that cost as much as there are bridges, and immutable ones."""
 
     bridges: Mapping[BridgeName, tuple[BridgeState, BindingResult | None]]
@@ -95,43 +95,43 @@ class IncrementalViews:
         """An event of this switch was handled. With the reconciler's lock held."""
         self._changed_dpids.add(dpid)
 
-    def state(self) -> CoreState:
+    def state(self) -> ReconcilerState:
         """The state that the views of this reading are made from."""
         return self._reconciler.read(self._look, READ_TIMEOUT_SECONDS)
 
-    def _look(self, core: Reconciler, _: float) -> CoreState:
-        world = core.world
+    def _look(self, reconciler: Reconciler, _: float) -> ReconcilerState:
+        world = reconciler.world
         self._dirty |= world.take_bridges_to_show()
         for dpid in self._changed_dpids:
-            if (name := core.bridge_of(dpid)) is not None:
+            if (name := reconciler.bridge_of(dpid)) is not None:
                 self._dirty.add(name)
         self._changed_dpids = set()
-        return CoreState(
+        return ReconcilerState(
             bridges={name: (bridge, world.kept_binding(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
-            problems=core.problems,
-            contained=(*core.contained_problems(), *core.missing_bridges()),
-            unknown_switches=(*unknown_switches(core), *foreign_flow_problems(core)),
-            unrealized=tuple(unrealized_bridges(core)),
-            waiting=tuple(core.waiting_for()),
-            revision=core.revision,
+            problems=reconciler.problems,
+            contained=(*reconciler.contained_problems(), *reconciler.missing_bridges()),
+            unknown_switches=(*unknown_switches(reconciler), *foreign_flow_problems(reconciler)),
+            unrealized=tuple(unrealized_bridges(reconciler)),
+            waiting=tuple(reconciler.waiting_for()),
+            revision=reconciler.revision,
         )
 
     # -- switches ----------------------------------------------------------------------------------------------------
 
-    def switches(self, state: CoreState) -> tuple[float, tuple[SwitchView, ...]]:
+    def switches(self, state: ReconcilerState) -> tuple[float, tuple[SwitchView, ...]]:
         """The monotonic time of the reading, and every bridge of ours, by node and name."""
         ports = {name: self._ports_of(name, state) for name in state.bridges}
         _drop_gone(state.bridges.keys(), self._readings, self._ports, self._pods_of_bridge)
 
-        def look(core: Reconciler, now: float) -> tuple[float, list[SwitchView]]:
-            there = core.world.bridges
-            return now, [switch_view(core, name, found, now) for name, found in ports.items() if name in there]
+        def look(reconciler: Reconciler, now: float) -> tuple[float, list[SwitchView]]:
+            there = reconciler.world.bridges
+            return now, [switch_view(reconciler, name, found, now) for name, found in ports.items() if name in there]
 
         at, views = self._reconciler.read(look, READ_TIMEOUT_SECONDS)
         return at, tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
-    def _ports_of(self, name: BridgeName, state: CoreState) -> UnboundPorts:
+    def _ports_of(self, name: BridgeName, state: ReconcilerState) -> UnboundPorts:
         bridge, reading = state.bridges[name]
         if reading is None:
             reading = self._read_binding(name, bridge, state.cluster)
@@ -151,7 +151,7 @@ class IncrementalViews:
 
     # -- pods --------------------------------------------------------------------------------------------------------
 
-    def pods(self, state: CoreState) -> tuple[PodView, ...]:
+    def pods(self, state: ReconcilerState) -> tuple[PodView, ...]:
         """Every pod with a port, and those that should have one, by name. Call `switches` with this state first."""
         cluster = state.cluster
         if cluster is None:
@@ -176,16 +176,16 @@ class IncrementalViews:
     def _pods_on(self, name: BridgeName, pod_bindings: Sequence[PodBinding]) -> dict[Key, PodView]:
         found: dict[Key, PodView] = {}
 
-        def look(core: Reconciler, part: Sequence[PodBinding]) -> None:
-            if name in core.world.bridges:
-                found.update(pods_on(core, name, part))
+        def look(reconciler: Reconciler, part: Sequence[PodBinding]) -> None:
+            if name in reconciler.world.bridges:
+                found.update(pods_on(reconciler, name, part))
 
         self._read_few(pod_bindings, look)
         return found
 
     # -- policies and problems ---------------------------------------------------------------------------------------
 
-    def policies(self, state: CoreState) -> tuple[PolicyView, ...]:
+    def policies(self, state: ReconcilerState) -> tuple[PolicyView, ...]:
         """Every policy by name, with the reason where it is not wholly realized."""
         cluster = state.cluster
         if cluster is None:
@@ -196,15 +196,15 @@ class IncrementalViews:
         unrealized = self._pods_on_unrealized(state)
         views: list[PolicyView] = []
 
-        def look(core: Reconciler, part: Sequence[Key]) -> None:
-            out = core.world.left_out()
-            views.extend(policy_view(core, cluster.policies[key], unrealized, out) for key in part)
+        def look(reconciler: Reconciler, part: Sequence[Key]) -> None:
+            out = reconciler.world.left_out()
+            views.extend(policy_view(reconciler, cluster.policies[key], unrealized, out) for key in part)
 
         self._read_few(sorted(cluster.policies), look)
         self._policies, self._policies_depend_on = tuple(views), depends
         return self._policies
 
-    def _pods_on_unrealized(self, state: CoreState) -> dict[int, str]:
+    def _pods_on_unrealized(self, state: ReconcilerState) -> dict[int, str]:
         """As `reference.pods_on_unrealized_bridges`, a few pods at a time."""
         found: dict[int, str] = {}
         pods: list[tuple[Key, str]] = []
@@ -212,8 +212,8 @@ class IncrementalViews:
             bridge, reading = state.bridges[name]
             pods += [(one.pod, bridge.node) for one in reading.binding.pods] if reading else []
 
-        def look(core: Reconciler, part: Sequence[tuple[Key, str]]) -> None:
-            number = core.world.pod_numbers
+        def look(reconciler: Reconciler, part: Sequence[tuple[Key, str]]) -> None:
+            number = reconciler.world.pod_numbers
             found.update((number[key], node) for key, node in part if key in number)
 
         self._read_few(pods, look)
@@ -224,7 +224,7 @@ class IncrementalViews:
         for part in _chunks(items):
             self._reconciler.read(partial(_call_with, work, part), READ_TIMEOUT_SECONDS)
 
-    def problems(self, state: CoreState) -> tuple[ProblemView, ...]:
+    def problems(self, state: ReconcilerState) -> tuple[ProblemView, ...]:
         """The problems of the sources, switches that no OVSDB has, and foreign flows."""
         depends = (state.problems, state.contained, state.unknown_switches)
         if not _same(depends, self._problems_depend_on):
@@ -247,8 +247,10 @@ def _is_small(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, (tuple, frozenset)) and len(value) < 10 * ITEMS_PER_READ)
 
 
-def _call_with(work: Callable[[Reconciler, Sequence[T]], None], part: Sequence[T], core: Reconciler, _: float) -> None:
-    work(core, part)
+def _call_with(
+    work: Callable[[Reconciler, Sequence[T]], None], part: Sequence[T], reconciler: Reconciler, _: float
+) -> None:
+    work(reconciler, part)
 
 
 def _drop_gone(there: AbstractSet[BridgeName], *kept: dict[BridgeName, Any]) -> None:

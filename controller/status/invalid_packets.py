@@ -23,12 +23,12 @@ class InvalidSendersChange(NamedTuple):
     pods: str
 
 
-def invalid_senders_changes(core: Reconciler, dpid: int) -> list[InvalidSendersChange]:
+def invalid_senders_changes(reconciler: Reconciler, dpid: int) -> list[InvalidSendersChange]:
     """The changes at a switch since the last call: at most one for `began` and one for ended."""
-    switch, name = core.switches.get(dpid), core.bridge_of(dpid)
+    switch, name = reconciler.switches.get(dpid), reconciler.bridge_of(dpid)
     if switch is None or name is None:
         return []
-    plan = core.world.plan_of(name)
+    plan = reconciler.world.plan_of(name)
     pods = {one.ofport: str(one.pod) for one in plan.binding.pods} if plan else {}
     found = []
     for began, ofports in zip((True, False), switch.invalid.take_changes(), strict=True):

@@ -14,27 +14,27 @@ from flows.cluster.model import Key
 MAX_MISSING_LINES = 1000
 
 
-def unrealized(core: Reconciler, revision: int) -> Iterator[str]:
+def unrealized(reconciler: Reconciler, revision: int) -> Iterator[str]:
     """What is not realized of the world at `revision`, a line each."""
-    yield from unrealized_switches(core, revision)
-    if core.world.cluster is not None:
-        yield from source_problem_lines(core.problems, policy_problems(core))
+    yield from unrealized_switches(reconciler, revision)
+    if reconciler.world.cluster is not None:
+        yield from source_problem_lines(reconciler.problems, policy_problems(reconciler))
 
 
-def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
+def unrealized_switches(reconciler: Reconciler, revision: int) -> Iterator[str]:
     """The lines of it that may go without a change of the sources: bridges that do not have all desired flows yet."""
-    if core.world.cluster is None:
+    if reconciler.world.cluster is None:
         yield "the sources have not been read completely yet"
         return
-    yield from (f"{problem.where}: {problem.reason}" for problem in core.missing_bridges())
-    unwritten = core.ports.unwritten()
-    for name, bridge in sorted(core.world.bridges.items()):
+    yield from (f"{problem.where}: {problem.reason}" for problem in reconciler.missing_bridges())
+    unwritten = reconciler.ports.unwritten()
+    for name, bridge in sorted(reconciler.world.bridges.items()):
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
-        switch = core.switch_of(name)
-        error = switch_error(core, name)
+        switch = reconciler.switch_of(name)
+        error = switch_error(reconciler, name)
         if error:
             yield f"{where}: {error}"
-        if core.world.refusal(name):
+        if reconciler.world.refusal(name):
             continue
         if switch is None or switch.session is None:
             yield f"{where}: the switch has no OpenFlow connection to this controller"
@@ -46,20 +46,20 @@ def unrealized_switches(core: Reconciler, revision: int) -> Iterator[str]:
             yield f"{where}: its ports are not marked as installed yet"
 
 
-def policy_problems(core: Reconciler) -> dict[Key, str]:
+def policy_problems(reconciler: Reconciler) -> dict[Key, str]:
     """Policies that cannot be wholly realized as they are written, and why."""
-    policies = core.world.cluster.policies.values() if core.world.cluster else ()
+    policies = reconciler.world.cluster.policies.values() if reconciler.world.cluster else ()
     found = {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}
-    for key, reason in left_out_problems(core).items():
+    for key, reason in left_out_problems(reconciler).items():
         found[key] = f"{found[key]}; {reason}" if key in found else reason
     return found
 
 
-def left_out_problems(core: Reconciler) -> dict[Key, str]:
+def left_out_problems(reconciler: Reconciler) -> dict[Key, str]:
     """Policies with rules that bridges leave out because their namespace needs too many flows."""
-    out = core.world.left_out()
-    policies = core.world.cluster.policies if core.world.cluster and out else ()
-    found = ((key, left_out_reasons(core, key, out)) for key in policies if key.namespace in out)
+    out = reconciler.world.left_out()
+    policies = reconciler.world.cluster.policies if reconciler.world.cluster and out else ()
+    found = ((key, left_out_reasons(reconciler, key, out)) for key in policies if key.namespace in out)
     return {key: reasons[0] for key, reasons in found if reasons}
 
 

@@ -15,18 +15,22 @@ from flows.cluster.model import Cluster, Key
 from flows.pipeline.pod_limits import METERED, meter_number
 
 
-def pods_on(core: Reconciler, name: BridgeName, pod_bindings: Iterable[PodBinding]) -> dict[Key, PodView]:
+def pods_on(reconciler: Reconciler, name: BridgeName, pod_bindings: Iterable[PodBinding]) -> dict[Key, PodView]:
     """The pods of these ports of one bridge."""
-    bridge = core.world.bridges[name]
+    bridge = reconciler.world.bridges[name]
     interfaces = {interface.name: interface for interface in bridge.interfaces}
     return {
-        a.pod: _pod_view(core, bridge, interfaces[a.interface], a) for a in pod_bindings if a.interface in interfaces
+        a.pod: _pod_view(reconciler, bridge, interfaces[a.interface], a)
+        for a in pod_bindings
+        if a.interface in interfaces
     }
 
 
-def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, pod_binding: PodBinding) -> PodView:
+def _pod_view(
+    reconciler: Reconciler, bridge: BridgeState, interface: InterfaceState, pod_binding: PodBinding
+) -> PodView:
     mac = f"{pod_binding.mac:012x}" if pod_binding.mac is not None else ""
-    switch = core.switch_of((bridge.ovsdb, bridge.name))
+    switch = reconciler.switch_of((bridge.ovsdb, bridge.name))
     return PodView(
         key=str(pod_binding.pod),
         node=bridge.node,
@@ -34,9 +38,9 @@ def _pod_view(core: Reconciler, bridge: BridgeState, interface: InterfaceState, 
         ofport=pod_binding.ofport,
         addresses=tuple(map(str, pod_binding.addresses)),
         mac=":".join(mac[i : i + 2] for i in range(0, 12, 2)) if mac else "",
-        isolated=direction_words(core.world.isolation(pod_binding.pod)),
+        isolated=direction_words(reconciler.world.isolation(pod_binding.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
-        programmed_after=core.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
+        programmed_after=reconciler.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
         reason=_pod_reason(switch, bridge, pod_binding),
         limited=_limited(switch, pod_binding.ofport),
         invalid=switch.invalid.total(pod_binding.ofport).invalid if switch else 0,

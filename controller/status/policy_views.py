@@ -18,28 +18,28 @@ def direction_words(found: frozenset[Direction]) -> tuple[str, ...]:
 
 
 def policy_view(
-    core: Reconciler, policy: Policy, unrealized: Mapping[int, str], left_out: Mapping[str, Set[BridgeName]]
+    reconciler: Reconciler, policy: Policy, unrealized: Mapping[int, str], left_out: Mapping[str, Set[BridgeName]]
 ) -> PolicyView:
     """One policy.
 
     `unrealized` holds the pods on bridges that do not have all desired flows yet, by number, and the node of each;
     `left_out` the bridges that leave out rules, by namespace (`World.left_out`).
     """
-    members = core.world.selected_pods(policy.key.namespace, policy.subjects)
-    reasons = [*policy.errors, *left_out_reasons(core, policy.key, left_out)]
+    members = reconciler.world.selected_pods(policy.key.namespace, policy.subjects)
+    reasons = [*policy.errors, *left_out_reasons(reconciler, policy.key, left_out)]
     reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
-    notes = core.world.notes_on_policy(policy)
+    notes = reconciler.world.notes_on_policy(policy)
     isolates = direction_words(policy.isolates)
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
 
 
-def left_out_reasons(core: Reconciler, key: Key, left_out: Mapping[str, Set[BridgeName]]) -> list[str]:
+def left_out_reasons(reconciler: Reconciler, key: Key, left_out: Mapping[str, Set[BridgeName]]) -> list[str]:
     """The reason where bridges leave out rules of the policy, because its namespace needs too many flows."""
     bridges = left_out.get(key.namespace)
-    found = core.world.bridges_with_subjects_of(key) & bridges if bridges else ()
+    found = reconciler.world.bridges_with_subjects_of(key) & bridges if bridges else ()
     if not found:
         return []
-    nodes = sorted({core.world.bridges[name].node or name[0] for name in found})
+    nodes = sorted({reconciler.world.bridges[name].node or name[0] for name in found})
     more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
     where = ", ".join(nodes[:MAX_NODES_NAMED] + more)
     return [f"its namespace needs too many flows on {where}: some of its rules are left out there"]

@@ -11,19 +11,19 @@ MAX_FOREIGN_PROBLEMS = 3  # of a bridge; `headgate flows --foreign` lists all
 FOREIGN_FLOW = "Headgate's tables have a flow that Headgate did not make; delete it if it is not needed"
 
 
-def unknown_switches(core: Reconciler) -> tuple[ProblemView, ...]:
+def unknown_switches(reconciler: Reconciler) -> tuple[ProblemView, ...]:
     """Switches with an OpenFlow session whose datapath id is in no OVSDB."""
-    claimed = {bridge.dpid for bridge in core.world.bridges.values()}
-    unknown = [dpid for dpid, switch in core.switches.items() if switch.session and dpid not in claimed]
+    claimed = {bridge.dpid for bridge in reconciler.world.bridges.values()}
+    unknown = [dpid for dpid, switch in reconciler.switches.items() if switch.session and dpid not in claimed]
     reason = "it has an OpenFlow session, but no connected OVSDB has a bridge of Headgate with this datapath id"
     return tuple(ProblemView(f"switch {dpid:016x}", "", "", f"{reason}; it gets no flows") for dpid in sorted(unknown))
 
 
-def foreign_flow_problems(core: Reconciler) -> tuple[ProblemView, ...]:
+def foreign_flow_problems(reconciler: Reconciler) -> tuple[ProblemView, ...]:
     """Flows in Headgate's tables that Headgate did not make: with them, policies may not be enforced."""
     found = []
-    for name, bridge in core.world.bridges.items():
-        switch = core.switch_of(name)
+    for name, bridge in reconciler.world.bridges.items():
+        switch = reconciler.switch_of(name)
         flows = switch.foreign_flows if switch is not None else ()
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
         for flow, _ in flows[:MAX_FOREIGN_PROBLEMS]:

@@ -13,52 +13,56 @@ from controller.status.switch_views import ports_of, switch_view, unrealized_bri
 from flows.cluster.model import Key
 
 
-def switch_views(core: Reconciler, now: float) -> tuple[SwitchView, ...]:
+def switch_views(reconciler: Reconciler, now: float) -> tuple[SwitchView, ...]:
     """Every bridge of ours, by node and name."""
-    world = core.world
-    views = [switch_view(core, name, ports_of(world.bridges[name], world.binding(name)), now) for name in world.bridges]
+    world = reconciler.world
+    views = [
+        switch_view(reconciler, name, ports_of(world.bridges[name], world.binding(name)), now) for name in world.bridges
+    ]
     return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
 
 
-def pod_views(core: Reconciler) -> tuple[PodView, ...]:
+def pod_views(reconciler: Reconciler) -> tuple[PodView, ...]:
     """Every pod with a port, and every pod without one whose node has a bridge, by name."""
-    cluster = core.world.cluster
+    cluster = reconciler.world.cluster
     if cluster is None:
         return ()
     found: dict[Key, PodView] = {}
-    for name in core.world.bridges:
-        pod_bindings = core.world.binding(name).binding.pods
-        found.update(pods_on(core, name, pod_bindings))
-    nodes = {bridge.node for bridge in core.world.bridges.values()}
+    for name in reconciler.world.bridges:
+        pod_bindings = reconciler.world.binding(name).binding.pods
+        found.update(pods_on(reconciler, name, pod_bindings))
+    nodes = {bridge.node for bridge in reconciler.world.bridges.values()}
     found.update(pods_without_port(cluster, nodes, found, cluster.pods))
     return tuple(found[key] for key in sorted(found))
 
 
-def policy_views(core: Reconciler) -> tuple[PolicyView, ...]:
+def policy_views(reconciler: Reconciler) -> tuple[PolicyView, ...]:
     """Every policy by name, with the reason where it is not wholly realized."""
-    cluster = core.world.cluster
+    cluster = reconciler.world.cluster
     if cluster is None:
         return ()
-    unrealized, left_out = pods_on_unrealized_bridges(core), core.world.left_out()
-    return tuple(policy_view(core, cluster.policies[key], unrealized, left_out) for key in sorted(cluster.policies))
+    unrealized, left_out = pods_on_unrealized_bridges(reconciler), reconciler.world.left_out()
+    return tuple(
+        policy_view(reconciler, cluster.policies[key], unrealized, left_out) for key in sorted(cluster.policies)
+    )
 
 
-def pods_on_unrealized_bridges(core: Reconciler) -> dict[int, str]:
+def pods_on_unrealized_bridges(reconciler: Reconciler) -> dict[int, str]:
     """The pods on bridges that do not have all desired flows yet, by number, and the node of each."""
-    number = core.world.pod_numbers
+    number = reconciler.world.pod_numbers
     found: dict[int, str] = {}
-    for name in unrealized_bridges(core):
-        node = core.world.bridges[name].node
-        pods = (number.get(a.pod) for a in core.world.binding(name).binding.pods)
+    for name in unrealized_bridges(reconciler):
+        node = reconciler.world.bridges[name].node
+        pods = (number.get(a.pod) for a in reconciler.world.binding(name).binding.pods)
         found.update((n, node) for n in pods if n is not None)
     return found
 
 
-def problem_views(core: Reconciler) -> tuple[ProblemView, ...]:
+def problem_views(reconciler: Reconciler) -> tuple[ProblemView, ...]:
     """The problems of the sources, what is left out because handling it failed, unknown switches and foreign flows."""
-    found = chain(core.problems, core.contained_problems(), core.missing_bridges())
+    found = chain(reconciler.problems, reconciler.contained_problems(), reconciler.missing_bridges())
     return (
         *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
-        *unknown_switches(core),
-        *foreign_flow_problems(core),
+        *unknown_switches(reconciler),
+        *foreign_flow_problems(reconciler),
     )

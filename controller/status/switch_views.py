@@ -28,17 +28,17 @@ def ports_of(bridge: BridgeState, reading: BindingResult) -> UnboundPorts:
     )
 
 
-def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: float) -> SwitchView:
+def switch_view(reconciler: Reconciler, name: BridgeName, ports: UnboundPorts, now: float) -> SwitchView:
     """One bridge, at a cost that does not depend on its ports and flows. `now` is a monotonic clock."""
-    bridge = core.world.bridges[name]
-    switch = core.switch_of(name)
+    bridge = reconciler.world.bridges[name]
+    switch = reconciler.switch_of(name)
     committed = switch.committed_at if switch else None
     return SwitchView(
         node=bridge.node,
         bridge=bridge.name,
         dpid=f"{bridge.dpid:016x}" if bridge.dpid else "",
         ovsdb=bridge.ovsdb,
-        ovsdb_connected=core.is_synced(bridge.ovsdb),
+        ovsdb_connected=reconciler.is_synced(bridge.ovsdb),
         openflow_connected=switch is not None and switch.session is not None,
         datapath_type=bridge.datapath_type or "system",
         ovs_version=bridge.ovs_version,
@@ -47,7 +47,7 @@ def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: fl
         actual_flows=switch.actual_count if switch else None,
         foreign_flows=switch.foreign if switch else 0,
         in_sync=switch is not None and switch.realized,
-        error=switch_error(core, name),
+        error=switch_error(reconciler, name),
         commit_age=now - committed if committed is not None else None,
         unbound_ports=ports.unbound,
         limits=switch.meters.problem if switch else "",
@@ -55,24 +55,24 @@ def switch_view(core: Reconciler, name: BridgeName, ports: UnboundPorts, now: fl
     )
 
 
-def switch_error(core: Reconciler, name: BridgeName) -> str:
+def switch_error(reconciler: Reconciler, name: BridgeName) -> str:
     """Why a bridge cannot have all desired flows, or gets none at all; empty where nothing prevents it."""
-    bridge = core.world.bridges[name]
-    if refusal := core.world.refusal(name):
+    bridge = reconciler.world.bridges[name]
+    if refusal := reconciler.world.refusal(name):
         return refusal
-    if failure := core.world.failures.get(name):
+    if failure := reconciler.world.failures.get(name):
         return failure.reason
-    switch, plan = core.switch_of(name), core.world.plan_of(name)
-    unnamed = core.world.why_no_node(bridge) if bridge.node else NO_NODE
+    switch, plan = reconciler.switch_of(name), reconciler.world.plan_of(name)
+    unnamed = reconciler.world.why_no_node(bridge) if bridge.node else NO_NODE
     address_error = parse_node_addresses(bridge.node_addresses_text)[1]
     return (plan.error if plan else "") or (switch.error if switch else "") or unnamed or address_error
 
 
-def unrealized_bridges(core: Reconciler) -> list[BridgeName]:
+def unrealized_bridges(reconciler: Reconciler) -> list[BridgeName]:
     """The bridges that do not have all desired flows yet."""
     found = []
-    for name, _bridge in core.world.bridges.items():
-        switch, plan = core.switch_of(name), core.world.plan_of(name)
+    for name, _bridge in reconciler.world.bridges.items():
+        switch, plan = reconciler.switch_of(name), reconciler.world.plan_of(name)
         if switch is None or not switch.realized or (plan is not None and plan.error):
             found.append(name)
     return found
