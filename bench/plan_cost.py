@@ -136,10 +136,10 @@ class ObjectChanger:
         # The store makes a new snapshot; its cost is not measured here.
         old = self.cluster
         self.cluster = replace(old, **{section: MappingProxyType(dict(objects))})
-        flows, seconds, _ = cpu(lambda: self._settle(CLUSTER_SECTIONS[section], key))
+        flows, seconds, _ = cpu(lambda: self._update_plans(CLUSTER_SECTIONS[section], key))
         return seconds * 1e3, flows
 
-    def _settle(self, kind: str, key: Any) -> int:
+    def _update_plans(self, kind: str, key: Any) -> int:
         self.world.set_cluster(self.cluster, [(kind, key)])
         return sum(map(len, self.world.update_plans().values()))
 

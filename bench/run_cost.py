@@ -216,7 +216,7 @@ class EchoPeer:
     def _send(self, kind: int, xid: int = 1, body: bytes = b"") -> None:
         self._socket.sendall(_HEADER.pack(5, kind, _HEADER.size + len(body), xid) + body)
 
-    def _ask(self) -> None:
+    def _request_echo(self) -> None:
         time.sleep(0.01)
         self._sent = time.monotonic()
         self._send(_ECHO_REQUEST, 7)
@@ -228,7 +228,7 @@ class EchoPeer:
                 body = messages.read(length - _HEADER.size)
                 if kind == _FEATURES_REQUEST:
                     self._send(_FEATURES_REPLY, xid, struct.pack("!QIBB2xII", 77, 0, 254, 0, 0, 0))
-                    self._ask()
+                    self._request_echo()
                 elif kind == _MULTIPART:
                     self._send(_MULTIPART_REPLY, xid, body[:2] + bytes(6))
                 elif kind == _ECHO_REQUEST:
@@ -236,7 +236,7 @@ class EchoPeer:
                 elif kind == _ECHO_REPLY:
                     self.count += 1
                     self._longest = max(self._longest, time.monotonic() - self._sent)
-                    self._ask()
+                    self._request_echo()
 
 
 def _status(port: int) -> dict[str, Any] | None:

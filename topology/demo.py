@@ -103,7 +103,7 @@ def _show(lab: Lab, console: Console) -> bool:
     with _step(console, "The policy's flows, on the backend's switch"):
         _show_flows(lab, console)
     with _step(console, "A running connection, denied and allowed again"):
-        good = _cut(lab, console, _yaml(allow.apply))
+        good = _deny_and_allow_connection(lab, console, _yaml(allow.apply))
     expected = {(DEMO_SOURCE, DEMO_TARGET, DEMO_PORT)}
     through = {(p.source, p.destination, p.port) for p, o in after.results.items() if o.reachable}
     into = {entry for entry in through if entry[1].startswith("tenant-a/") and entry[0] != entry[1]}
@@ -147,7 +147,7 @@ def _show_flows(lab: Lab, console: Console) -> None:
     )
 
 
-def _cut(lab: Lab, console: Console, policy: str) -> bool:
+def _deny_and_allow_connection(lab: Lab, console: Console, policy: str) -> bool:
     stream = DemoConnection(lab, DEMO_SOURCE, DEMO_TARGET, DEMO_PORT)
     try:
         good = _check(console, f"{EXCHANGES} lines are sent and echoed", lambda: _all(stream))

@@ -32,14 +32,14 @@ class Column:
     breaks: str = "words"
 
 
-class Piece(NamedTuple):
+class Segment(NamedTuple):
     """A part of a line, with the index of its cell in the row (None for blanks and labels)."""
 
     text: str
     cell: int | None = None
 
 
-Line = tuple[Piece, ...]
+Line = tuple[Segment, ...]
 
 
 class ColumnWidths(NamedTuple):
@@ -149,12 +149,12 @@ def row_lines(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths
         label = f"{columns[n].name.lower()}: "
         room = width - BELOW_INDENT - len(label)
         for number, text in enumerate(wrap(row[n], room, columns[n].breaks)):
-            yield Piece(" " * BELOW_INDENT + (label if not number else " " * len(label))), Piece(text, n)
+            yield Segment(" " * BELOW_INDENT + (label if not number else " " * len(label))), Segment(text, n)
 
 
 def _beside(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, width: int) -> Iterator[Line]:
     starts = found.starts()
-    lines: list[list[Piece]] = [[]]
+    lines: list[list[Segment]] = [[]]
     ends = [0]  # where each line is written up to
     first = 0  # the line on which the row goes on
     for n, room in enumerate(found.widths):
@@ -168,7 +168,7 @@ def _beside(columns: Sequence[Column], row: Sequence[str], found: ColumnWidths, 
                 lines.append([])
                 ends.append(0)
             padded = _pad(columns[n], text, room) if columns[n].right else text
-            lines[at] += [Piece(" " * (start - ends[at])), Piece(padded, n)]
+            lines[at] += [Segment(" " * (start - ends[at])), Segment(padded, n)]
             ends[at] = start + cell_len(padded)
     for line in lines:
         yield tuple(piece for piece in line if piece.text)

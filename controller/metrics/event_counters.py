@@ -18,7 +18,7 @@ from controller.reconcile.events import (
     BundleDone,
     BundleFailed,
     Event,
-    FlowsDisturbed,
+    FlowsDrifted,
     FlowsDumped,
     SwitchDown,
     SwitchUp,
@@ -52,7 +52,7 @@ class EventCounters:
                 self._bundle(reconciler, event)
             elif isinstance(event, FlowsDumped):
                 self._counters(reconciler, event)
-            elif isinstance(event, FlowsDisturbed):
+            elif isinstance(event, FlowsDrifted):
                 self._drift(reconciler, event)
             elif isinstance(event, SwitchUp | SwitchDown):
                 self._sent.pop(event.dpid, None)  # the bundle gets no reply any more
@@ -77,7 +77,7 @@ class EventCounters:
             return
         self.metrics.bundle_committed(node, bridge, *changes)
 
-    def _drift(self, reconciler: Reconciler, event: FlowsDisturbed) -> None:
+    def _drift(self, reconciler: Reconciler, event: FlowsDrifted) -> None:
         name = _bridge(reconciler, event.dpid)
         if name is not None:
             self.metrics.drift(reconciler.world.bridges[name].node, name[1], event.changes)

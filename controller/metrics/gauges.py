@@ -94,8 +94,8 @@ def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> 
     pods = 0
     for name, bridge in world.bridges.items():
         switch = reconciler.switch_of(name)
-        reading = world.kept_binding(name)
-        pods += len(reading.binding.pods) if reading else 0
+        found = world.kept_binding(name)
+        pods += len(found.binding.pods) if found else 0
         if world.refusal(name) and (bridge.node, bridge.name) in switches:
             continue  # a bridge that claims another's node name must not set that node's gauges
         switches[bridge.node, bridge.name] = _Switch(

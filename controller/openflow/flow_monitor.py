@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from controller.reconcile.events import Event, FlowsDisturbed
+from controller.reconcile.events import Event, FlowsDrifted
 from flows.wire.dump import affects_pipeline, is_learned, is_ours
 from flows.wire.errors import CodecError
 
@@ -82,13 +82,13 @@ class FlowMonitor:
         self.flush()
 
     def flush(self) -> None:
-        """Post FlowsDisturbed with the counts, at most once in REPORT_INTERVAL seconds."""
+        """Post FlowsDrifted with the counts, at most once in REPORT_INTERVAL seconds."""
         now = self._clock()
         with self._lock:
             recent = self._posted is not None and now - self._posted < REPORT_INTERVAL
             if recent or not (self._unknown or any(self._counts.values())):
                 return
-            event = FlowsDisturbed(self._dpid, self._session, **self._counts, unknown=self._unknown)
+            event = FlowsDrifted(self._dpid, self._session, **self._counts, unknown=self._unknown)
             self._counts = dict.fromkeys(self._counts, 0)
             self._unknown = False
             self._posted = now

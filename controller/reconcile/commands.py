@@ -32,10 +32,10 @@ class DumpFlows:
 
 @dataclass(frozen=True, slots=True)
 class SendBundle:
-    """Send `changes` and `marks` as one atomic, ordered bundle. Ends in BundleDone or BundleFailed.
+    """Send `changes` and `cache_marks` as one atomic, ordered bundle. Ends in BundleDone or BundleFailed.
 
-    A bundle cannot hold meters: they are made before it, since its flows refer to them, and deleted after it. `marks`
-    changes nothing for packets (see `flows.render.cache_marks`).
+    A bundle cannot hold meters: they are made before it, since its flows refer to them, and deleted after it.
+    `cache_marks` changes nothing for packets (see `flows.render.cache_marks`).
     """
 
     dpid: int
@@ -43,12 +43,12 @@ class SendBundle:
     number: int
     changes: FlowChanges
     meters: MeterChanges = NO_METER_CHANGES
-    marks: FlowChanges = NO_FLOW_CHANGES
+    cache_marks: FlowChanges = NO_FLOW_CHANGES
 
     @property
     def all_changes(self) -> FlowChanges:
         """All flows that the bundle changes."""
-        adds, modifies, deletes = (ours + marks for ours, marks in zip(self.changes, self.marks, strict=True))
+        adds, modifies, deletes = (ours + marks for ours, marks in zip(self.changes, self.cache_marks, strict=True))
         return FlowChanges(adds, modifies, deletes)
 
 

@@ -22,13 +22,13 @@ from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow
 class ClusterChanged:
     """A new snapshot, after all sources have synced. `generation` grows whenever the sources are read again.
 
-    `touched` has kind and key (or name) of the objects that may differ from the last snapshot; None has all compared.
+    `changed` has kind and key (or name) of the objects that may differ from the last snapshot; None has all compared.
     """
 
     cluster: Cluster
     problems: tuple[Problem, ...] = ()
     generation: int = 0
-    touched: tuple[tuple[str, Key | str], ...] | None = None
+    changed: tuple[tuple[str, Key | str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class FlowsDumped:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowsDisturbed:
+class FlowsDrifted:
     """Something other than this controller changed flows of a switch.
 
     How many of Headgate's flows were removed, modified or added, and how many foreign flows changed in its tables.
@@ -200,7 +200,7 @@ Event = (
     | SwitchUp
     | SwitchDown
     | FlowsDumped
-    | FlowsDisturbed
+    | FlowsDrifted
     | BundleDone
     | BundleFailed
     | DumpFailed

@@ -1,8 +1,8 @@
 """The flows of one switch: those desired, and where the actual ones differ from them.
 
-There is no second copy of a switch's flows: as a rule they are the desired ones. So only differences are kept, by key,
-with the body that the switch has (None for no flow). What brings the switch there is computed here; when it is sent is
-decided in `switch`.
+A switch's actual flows are nearly always the desired ones, so no second copy is kept: only the differences, by key,
+with the body that the switch has (None for no flow). This module computes the changes that make the actual flows equal
+to the desired ones; `switch` decides when to send them.
 
 Example. Desired are {a: 1, b: 2}; a dump says that the switch has {a: 1, b: 3, c: 4}. `differences` is {b: 3, c: 4},
 and `bundle_changes` modifies b to 2 and deletes c. Once that is committed, `record` empties `differences`.
@@ -21,13 +21,14 @@ from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow, wire_flow
 class FlowState:
     """`desired` may be a mapping that its owner changes in place, and reports through `follow`.
 
-    While `known`, `differences` are those of the actual flows. While the switch is being dumped they are the changes of
-    the desired flows since the dump was requested, with the bodies of that moment. Otherwise they mean nothing.
+    While `dump_is_current`, `differences` are those of the actual flows. While the switch is being dumped they are the
+    changes of the desired flows since the dump was requested, with the bodies of that moment. Otherwise they mean
+    nothing.
     """
 
     desired: dict[FlowKey, Body] = field(default_factory=dict)
     differences: dict[FlowKey, Body | None] = field(default_factory=dict)
-    known: bool = False
+    dump_is_current: bool = False
 
     def follow(self, changed: Mapping[FlowKey, Body | None]) -> None:
         """`desired` has changed: keys, and the bodies before."""
@@ -38,7 +39,7 @@ class FlowState:
 
     def start_dump(self) -> dict[FlowKey, Body]:
         """A dump is requested. Returns what the switch should have: the dump is compared with this copy."""
-        self.known = self.known and not self.differences
+        self.dump_is_current = self.dump_is_current and not self.differences
         self.differences = {}
         return dict(self.desired)  # `desired` changes while another thread compares
 
@@ -52,7 +53,7 @@ class FlowState:
 
     def actual(self) -> Iterator[tuple[FlowKey, Body]] | None:
         """The actual flows; None when they are not known."""
-        if not self.known:
+        if not self.dump_is_current:
             return None
         same = ((key, body) for key, body in self.desired.items() if key not in self.differences)
         return chain(same, ((key, body) for key, body in self.differences.items() if body is not None))
@@ -60,7 +61,7 @@ class FlowState:
     @property
     def actual_count(self) -> int | None:
         """How many there are; None when that is not known."""
-        if not self.known:
+        if not self.dump_is_current:
             return None
         different = sum(body is not None for body in self.differences.values())
         return len(self.desired) - len(self.desired.keys() & self.differences.keys()) + different

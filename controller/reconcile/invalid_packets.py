@@ -1,11 +1,11 @@
 """Which ports of one switch send mostly packets that conntrack calls invalid, from the counters of its dumps.
 
 A few invalid packets mean nothing: any pod sends late segments of connections that have ended. So packets are counted
-over a window, which ends when enough were sent for a finding, good or bad. `controller.status.invalid_packets` puts it
+over a window, which ends when enough were sent to tell good from bad. `controller.status.invalid_packets` puts it
 into words.
 
-Example. A port sent 4 packets in one minute, all invalid: no finding yet. In the next it sent 8 more, 7 of them
-invalid: 11 of 12, which is many (MANY_INVALID) and most. The finding stays until a later window has enough valid
+Example. A port sent 4 packets in one minute, all invalid: too few to say. In the next it sent 8 more, 7 of them
+invalid: 11 of 12, which is many (MANY_INVALID) and most. That stays until a later window has enough valid
 packets (MANY_VALID), or is too old (WINDOW_SECONDS).
 """
 
@@ -30,7 +30,7 @@ from flows.wire.values import Body, FlowCounters, FlowKey
 # resolver far more; of broken packets a sound stack sends none.
 MANY_BROKEN, MANY_INVALID = 5, 10
 MANY_VALID = 5  # and more than the invalid ones: all is well again
-# A window without a finding ends after this time, and with it the finding of the one before.
+# A window in which too few were sent ends after this time, and with it what the window before said.
 WINDOW_SECONDS = 300.0
 # What a flow counted before it was seen first belongs to the window only where the flow is not older than this.
 FRESH_SECONDS = 90
@@ -66,7 +66,7 @@ class SentPackets(NamedTuple):
 NO_PACKETS = SentPackets()
 
 
-class InvalidFinding(NamedTuple):
+class InvalidTraffic(NamedTuple):
     """Most of what a port sent in a window was invalid: why, and the packets."""
 
     reason: InvalidReason
@@ -81,7 +81,7 @@ class _Port:
     since: float
     window: SentPackets = NO_PACKETS
     total: SentPackets = NO_PACKETS
-    finding: InvalidFinding | None = None
+    invalid: InvalidTraffic | None = None
 
 
 @dataclass(slots=True)
@@ -93,10 +93,10 @@ class InvalidLedger:
     _came: set[int] = field(default_factory=set)
     _went: set[int] = field(default_factory=set)
 
-    def finding(self, ofport: int) -> InvalidFinding | None:
-        """The finding about a port; None when it sends what it should, or too little to say."""
+    def traffic(self, ofport: int) -> InvalidTraffic | None:
+        """What a port sends that is mostly invalid; None when it sends what it should, or too little to say."""
         port = self._ports.get(ofport)
-        return port.finding if port is not None else None
+        return port.invalid if port is not None else None
 
     def total(self, ofport: int) -> SentPackets:
         """All packets that the port's flows have counted."""
@@ -104,7 +104,7 @@ class InvalidLedger:
         return port.total if port is not None else NO_PACKETS
 
     def take_changes(self) -> tuple[list[int], list[int]]:
-        """The ports that got a finding since the last call, and those that lost it."""
+        """The ports that began to send mostly invalid packets since the last call, and those that stopped."""
         came, went = sorted(self._came), sorted(self._went)
         self._came, self._went = set(), set()
         return came, went
@@ -145,20 +145,20 @@ class InvalidLedger:
         valid = max(0, window.all - window.invalid)
         if many and window.invalid >= valid:
             reason = InvalidReason.BROKEN if window.broken >= MANY_BROKEN else InvalidReason.CONNECTION
-            self._end_window(ofport, port, InvalidFinding(reason, window), now)
+            self._end_window(ofport, port, InvalidTraffic(reason, window), now)
         elif (valid >= MANY_VALID and valid > window.invalid) or now - port.since >= WINDOW_SECONDS:
             self._end_window(ofport, port, None, now)
         return port
 
-    def _end_window(self, ofport: int, port: _Port, finding: InvalidFinding | None, now: float) -> None:
-        """A window ends with this finding, or without one, and the next begins."""
-        self._note_change(ofport, port.finding is not None, finding is not None)
-        port.finding, port.window, port.since = finding, NO_PACKETS, now
+    def _end_window(self, ofport: int, port: _Port, invalid: InvalidTraffic | None, now: float) -> None:
+        """A window ends, with mostly invalid packets or not, and the next begins."""
+        self._note_change(ofport, port.invalid is not None, invalid is not None)
+        port.invalid, port.window, port.since = invalid, NO_PACKETS, now
 
     def _drop(self, ofport: int) -> None:
         port = self._ports.pop(ofport, None)
         if port is not None:
-            self._note_change(ofport, port.finding is not None, False)
+            self._note_change(ofport, port.invalid is not None, False)
 
     def _note_change(self, ofport: int, before: bool, after: bool) -> None:
         if before == after:

@@ -31,7 +31,7 @@ from controller.reconcile.events import (
     ClusterChanged,
     DumpFailed,
     Event,
-    FlowsDisturbed,
+    FlowsDrifted,
     FlowsDumped,
     MarksFailed,
     MarksWritten,
@@ -56,7 +56,7 @@ from flows.plan.world import World
 from flows.render.cache_marks import needs_marks
 
 OpenFlowEvent = (
-    SwitchUp | SwitchDown | FlowsDumped | FlowsDisturbed | DumpFailed | BundleDone | BundleFailed | NodeAnswered
+    SwitchUp | SwitchDown | FlowsDumped | FlowsDrifted | DumpFailed | BundleDone | BundleFailed | NodeAnswered
 )
 OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | MarksWritten | MarksFailed
 
@@ -194,7 +194,7 @@ class Reconciler:
         if isinstance(event, ClusterChanged):
             self.problems = event.problems
             self.generation = max(self.generation, event.generation)
-            self._stale |= self.world.set_cluster(event.cluster, event.touched)
+            self._stale |= self.world.set_cluster(event.cluster, event.changed)
         elif isinstance(event, OvsdbEvent):
             self._take_ovsdb(event, now)
         elif isinstance(event, Tick):
@@ -268,8 +268,8 @@ class Reconciler:
             self._drop_unused(event.dpid)
         elif isinstance(event, FlowsDumped):
             switch.on_flows_dumped(event, now)
-        elif isinstance(event, FlowsDisturbed):
-            switch.on_flows_disturbed(event, now)
+        elif isinstance(event, FlowsDrifted):
+            switch.on_flows_drifted(event, now)
         elif isinstance(event, DumpFailed):
             switch.on_dump_failed(event, now)
         elif isinstance(event, BundleDone):
@@ -284,7 +284,9 @@ class Reconciler:
 
     def _switch(self, dpid: int) -> Switch:
         if dpid not in self.switches:
-            self.switches[dpid] = Switch(dpid, meters=MeterLedger(self._rates), marks=MarkLedger(self._cache_marks))
+            self.switches[dpid] = Switch(
+                dpid, meters=MeterLedger(self._rates), cache_marks=MarkLedger(self._cache_marks)
+            )
         return self.switches[dpid]
 
     def _set_session(self, event: SwitchUp | SwitchDown, now: float) -> None:
@@ -342,7 +344,7 @@ class Reconciler:
         self._marker.note([name])
         plan = self.world.plan_of(name)
         bridge = self.world.bridges[name]
-        switch.marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
+        switch.cache_marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
         if plan is None:
             switch.release("")
         elif switch.desired is not plan.flows:

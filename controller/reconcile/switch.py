@@ -4,7 +4,7 @@ Theory of operation. What a switch has is known from the switch alone: its dump,
 at a time is on its way; its answer, an error or a timeout brings the next.
 
                 on_switch_up             DumpFlows                FlowsDumped
-    no session -------------> unknown -------------> dumping ---------------------> known
+    no session -------------> unknown -------------> dumping ------------------> compared
         ^                      ^   ^                  |   ^                        |    ^
         |                      |   |   DumpFailed     |   |   an audit is due      |    |
         | on_switch_down       |   +------------------+   +------------------------+    | BundleDone
@@ -15,11 +15,12 @@ at a time is on its way; its answer, an error or a timeout brings the next.
 
 - unknown: waits for desired flows (or `request_counters`), and after an error until `retry_at`, later each time;
 - dumping: waits for FlowsDumped or DumpFailed. Desired flows may change meanwhile (see `flow_state`);
-- known: realized, or sends the difference. Dumps again at `audit_at`: each minute, or soon after FlowsDisturbed;
+- compared: realized, or sends the difference. Dumps again at `audit_at`: each minute, or soon after FlowsDrifted;
 - committing: waits for BundleDone or BundleFailed. What changes meanwhile goes into the next bundle.
 
 Example: a switch connects (unknown), its desired flows are set, DumpFlows 1 is sent (dumping). FlowsDumped 1 says that
-two flows are missing (known); SendBundle 1 adds them (committing). BundleDone 1: `realized` at that revision (known).
+two flows are missing (compared); SendBundle 1 adds them (committing). BundleDone 1: `realized` at that revision
+(compared).
 
 No input or output here: events come in through methods, commands go out as return values. Times are seconds of a
 monotonic clock and are passed in.
@@ -32,7 +33,7 @@ from dataclasses import dataclass, field
 
 from controller.reconcile.cache_marks import MarkLedger
 from controller.reconcile.commands import Command, DumpFlows, SendBundle
-from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDisturbed, FlowsDumped
+from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDrifted, FlowsDumped
 from controller.reconcile.flow_state import FlowState
 from controller.reconcile.invalid_packets import InvalidLedger
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterLedger
@@ -42,9 +43,9 @@ FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
 # How often counters are read, and flows compared although no change was reported.
 AUDIT_SECONDS = 60.0
 # The shortest time between two dumps of a switch whose flows something else keeps changing.
-DISTURBED_SECONDS = 1.0
-# The shell ends every command, and the session of a switch that makes no progress. Should its answer be lost all the
-# same, the command has failed after this time, which is longer than the largest bundle or dump takes.
+DRIFT_SECONDS = 1.0
+# After this time a command has failed, should its answer be lost: `controller.openflow` ends every command, and every
+# session that makes no progress. The largest bundle or dump takes less.
 COMMAND_SECONDS = 300.0
 # 2^64 over the golden ratio: spreads numbers that follow each other evenly (Knuth, TAOCP 6.4).
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -59,14 +60,14 @@ class InFlight:
     revision: int
     since: float
     meters: MeterChanges = NO_METER_CHANGES
-    marks: FlowChanges = NO_FLOW_CHANGES
+    cache_marks: FlowChanges = NO_FLOW_CHANGES
 
 
 @dataclass(slots=True)
 class Switch:
     """One datapath. `session` is None while no OpenFlow session is up; revisions are -1 where there is none.
 
-    `disturbed`: something else changed Headgate's flows since the last dump. `error` is the last error until a bundle
+    `drifted`: something else changed Headgate's flows since the last dump. `error` is the last error until a bundle
     succeeds; `failures` counts errors in a row.
     """
 
@@ -78,8 +79,8 @@ class Switch:
     in_flight: InFlight | None = None
     dumping: bool = False
     dumping_since: float = 0.0
-    disturbed: bool = False
-    disturbed_again: bool = False  # while the switch was dumped
+    drifted: bool = False
+    drifted_again: bool = False  # while the switch was dumped
     retry_at: float | None = None
     audit_at: float = 0.0
     failures: int = 0
@@ -96,7 +97,7 @@ class Switch:
     foreign: int = 0
     foreign_flows: tuple[ForeignFlow, ...] = ()
     meters: MeterLedger = field(default_factory=MeterLedger)
-    marks: MarkLedger = field(default_factory=MarkLedger)
+    cache_marks: MarkLedger = field(default_factory=MarkLedger)
     invalid: InvalidLedger = field(default_factory=InvalidLedger)
 
     # -- desired flows -----------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Switch:
             (body.instructions, n) for key, before in changed.items()
             for body, n in ((before, -1), (desired.get(key), 1)) if body
         )  # fmt: skip
-        if self.flows.known or self.dumping:
+        if self.flows.dump_is_current or self.dumping:
             self.flows.follow(changed)
         self.desired_revision = revision
 
@@ -141,7 +142,7 @@ class Switch:
 
     def forget_actual(self) -> None:
         """What is known of the switch may be wrong. An answer that is on its way is ignored."""
-        self.flows.known = False
+        self.flows.dump_is_current = False
         self.dumping = False
         self.realized_revision = -1
 
@@ -167,31 +168,31 @@ class Switch:
         """The switch has these flows where they differ from what was desired when the dump was requested."""
         if event.session != self.session or not self.dumping or event.number != self.dumps_sent:
             return
-        self.flows.record(self.marks.take(event.flows))
+        self.flows.record(self.cache_marks.take(event.flows))
         self.meters.dumped(event.meters)
         self.invalid.dumped(event.counters, self.flows.desired, now)
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows
         self.dumping = False
-        self.disturbed, self.disturbed_again = self.disturbed_again, False
+        self.drifted, self.drifted_again = self.drifted_again, False
         self.full_dumps += self.dumping_all_counters
-        self.flows.known = True
+        self.flows.dump_is_current = True
         # Where all counters were requested during this dump, the next one is due now.
         self.audit_at = now if self.all_counters else self._next_audit(now)
-        if self.disturbed:
-            self.audit_at = min(self.audit_at, now + DISTURBED_SECONDS)
+        if self.drifted:
+            self.audit_at = min(self.audit_at, now + DRIFT_SECONDS)
         self.realized_revision = -1
 
-    def on_flows_disturbed(self, event: FlowsDisturbed, now: float) -> None:
+    def on_flows_drifted(self, event: FlowsDrifted, now: float) -> None:
         """Something else changed flows: dump the switch soon. Until then it is not realized."""
         if event.session != self.session:
             return
         if self.dumping:
-            self.disturbed_again = True  # the answer may be older than the change
+            self.drifted_again = True  # the answer may be older than the change
         if event.removed or event.modified or event.added or event.unknown:
-            self.disturbed = True
-        earliest = self.dumping_since + DISTURBED_SECONDS if self.dumps_sent else now
+            self.drifted = True
+        earliest = self.dumping_since + DRIFT_SECONDS if self.dumps_sent else now
         self.audit_at = min(self.audit_at, max(now, earliest))
 
     def on_dump_failed(self, event: DumpFailed, now: float) -> None:
@@ -205,10 +206,10 @@ class Switch:
         if event.session != self.session or bundle is None or bundle.number != event.number:
             return
         self.in_flight = None
-        if not self.flows.known:
+        if not self.flows.dump_is_current:
             return
         self.meters.done(bundle.meters)
-        self.marks.done(bundle.marks)
+        self.cache_marks.done(bundle.cache_marks)
         self.flows.record(bundle.flows)
         self.realized_revision = bundle.revision
         self.failures = 0
@@ -245,7 +246,7 @@ class Switch:
     @property
     def realized(self) -> bool:
         """Whether the switch is known to have exactly the desired flows."""
-        if self.session is None or self.in_flight is not None or self.disturbed:
+        if self.session is None or self.in_flight is not None or self.drifted:
             return False
         return 0 <= self.desired_revision <= self.realized_revision
 
@@ -264,7 +265,7 @@ class Switch:
             return self._command_since() + COMMAND_SECONDS
         if self.desired_revision < 0 and not self.all_counters:
             return None
-        return self.audit_at if self.flows.known else self.retry_at
+        return self.audit_at if self.flows.dump_is_current else self.retry_at
 
     def _command_since(self) -> float:
         return self.in_flight.since if self.in_flight is not None else self.dumping_since
@@ -285,7 +286,7 @@ class Switch:
             self.fail(f"the {command} was neither answered nor given up within {COMMAND_SECONDS:g} s", now)
         if self.desired_revision < 0 and not self.all_counters:
             return []  # nothing to compare with yet, and no counters requested
-        if not self.flows.known:
+        if not self.flows.dump_is_current:
             if self.retry_at is not None and now < self.retry_at:
                 return []
             return self._dump(now)
@@ -308,12 +309,12 @@ class Switch:
     def _bundle(self, now: float) -> Command | None:
         """The difference as one bundle; None when there is none: then the switch is realized already."""
         changes, flows_after = self.flows.bundle_changes()
-        meters, marks = self.meters.changes(), self.marks.next(changes)
-        if not (changes or meters or marks) or self.session is None:
+        meters, cache_marks = self.meters.changes(), self.cache_marks.next(changes)
+        if not (changes or meters or cache_marks) or self.session is None:
             self.realized_revision = self.desired_revision
             self.failures = 0
             self.error = ""
             return None
         self.bundles_sent += 1
-        self.in_flight = InFlight(self.bundles_sent, flows_after, self.desired_revision, now, meters, marks)
-        return SendBundle(self.dpid, self.session, self.bundles_sent, changes, meters, marks)
+        self.in_flight = InFlight(self.bundles_sent, flows_after, self.desired_revision, now, meters, cache_marks)
+        return SendBundle(self.dpid, self.session, self.bundles_sent, changes, meters, cache_marks)

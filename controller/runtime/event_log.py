@@ -15,7 +15,7 @@ from controller.reconcile.events import (
     BundleFailed,
     ClusterChanged,
     Event,
-    FlowsDisturbed,
+    FlowsDrifted,
     FlowsDumped,
     OvsdbState,
     SwitchDown,
@@ -81,7 +81,7 @@ class EventLog:
             fields = switch_fields(self._reconciler, event.dpid)
             log.warning("switch disconnected; its flows stay in force", **fields)
             self._without_meters.pop(event.dpid, None)
-        elif isinstance(event, FlowsDisturbed):
+        elif isinstance(event, FlowsDrifted):
             self._log_drift(event)
         elif isinstance(event, FlowsDumped | BundleFailed):
             self._log_missing_meters(event)
@@ -90,7 +90,7 @@ class EventLog:
         elif isinstance(event, ClusterChanged):
             self._source_problems.take(event)
 
-    def _log_drift(self, event: FlowsDisturbed) -> None:
+    def _log_drift(self, event: FlowsDrifted) -> None:
         """Flows on a switch that another program changed."""
         ours = [f"{word} {count}" for word, count in event.changes.items() if word != "foreign"]
         fields = switch_fields(self._reconciler, event.dpid)

@@ -199,13 +199,13 @@ class Store:
             problems = self._listed_problems
             if not changed and problems == self._posted_problems:
                 return
-            touched = self._make_snapshots(changed)
+            references = self._make_snapshots(changed)
             first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
             namespaces, pods, nodes = (self._snapshots[kind] for kind in ("Namespace", "Pod", "Node"))
             cluster = Cluster(namespaces, pods, nodes, self._policies)
-            self._post(ClusterChanged(cluster, problems, self._generation, None if first else touched))
+            self._post(ClusterChanged(cluster, problems, self._generation, None if first else references))
 
     def _changed(self) -> dict[str, dict[Any, ClusterObject | None]]:
         """The objects that differ from the last post, by kind and name; None for a deleted one."""
@@ -224,12 +224,12 @@ class Store:
         policies: dict[Key, Policy | None] = dict(changed.get("NetworkPolicy", {}))
         policies.update(self._original.update(changed))
         self._policies = self._policies.updated(policies) if policies else self._policies
-        touched: list[tuple[str, Key | str]] = [("NetworkPolicy", key) for key in policies]
+        references: list[tuple[str, Key | str]] = [("NetworkPolicy", key) for key in policies]
         for kind in ("Namespace", "Pod", "Node"):
             if kind in changed:
                 self._snapshots[kind] = self._snapshots[kind].updated(changed[kind])
-                touched += [(kind, name) for name in changed[kind]]
-        return tuple(touched)
+                references += [(kind, name) for name in changed[kind]]
+        return tuple(references)
 
     def _all_problems(self) -> list[Problem]:
         problems = [problem for unit_id in sorted(self._problems) for problem in self._problems[unit_id]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from controller.reconcile.invalid_packets import InvalidFinding, InvalidReason
+from controller.reconcile.invalid_packets import InvalidReason, InvalidTraffic
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import USERSPACE_DATAPATHS, BridgeState
 
@@ -39,15 +39,15 @@ def invalid_senders_changes(reconciler: Reconciler, dpid: int) -> list[InvalidSe
     return found
 
 
-def invalid_reason_text(finding: InvalidFinding, bridge: BridgeState, interface: str) -> str:
+def invalid_reason_text(invalid: InvalidTraffic, bridge: BridgeState, interface: str) -> str:
     """Why packets of the pod behind an interface are invalid, and what to do."""
     userspace = bridge.datapath_type in USERSPACE_DATAPATHS
-    begin = f"{finding.sent.invalid:,} of the last {finding.sent.all:,} packets that it sent were dropped as invalid: "
+    begin = f"{invalid.sent.invalid:,} of the last {invalid.sent.all:,} packets that it sent were dropped as invalid: "
     mend = (
         f"run `ethtool -K eth0 tx off` in its network namespace on {bridge.node or bridge.ovsdb} "
         f"(the pod's end of {interface})"
     )
-    if finding.reason is InvalidReason.BROKEN:
+    if invalid.reason is InvalidReason.BROKEN:
         if userspace:
             return f"{begin}their checksums are wrong: it leaves them to offload hardware that does not exist: {mend}"
         return f"{begin}the pod sends them with wrong checksums or lengths through {interface}"

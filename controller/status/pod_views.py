@@ -50,8 +50,8 @@ def _pod_view(
 def _pod_reason(switch: Switch | None, bridge: BridgeState, pod_binding: PodBinding) -> str:
     if not pod_binding.addresses:
         return "it has no known address yet, so all its traffic is dropped"
-    finding = switch.invalid.finding(pod_binding.ofport) if switch else None
-    return invalid_reason_text(finding, bridge, pod_binding.interface) if finding is not None else ""
+    invalid = switch.invalid.traffic(pod_binding.ofport) if switch else None
+    return invalid_reason_text(invalid, bridge, pod_binding.interface) if invalid is not None else ""
 
 
 def _limited(switch: Switch | None, ofport: int) -> int:

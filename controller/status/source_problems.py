@@ -46,15 +46,15 @@ class SourceProblemLog:
 
     def _updated(self, event: ClusterChanged) -> Mapping[Key, str]:
         policies = event.cluster.policies
-        if event.touched is None:
+        if event.changed is None:
             return _problems_of(policies.values())
-        touched = [key for kind, key in event.touched if kind == "NetworkPolicy" and isinstance(key, Key)]
-        if not any(key in self.policy_problems or (key in policies and policies[key].errors) for key in touched):
+        changed = [key for kind, key in event.changed if kind == "NetworkPolicy" and isinstance(key, Key)]
+        if not any(key in self.policy_problems or (key in policies and policies[key].errors) for key in changed):
             return self.policy_problems
         found = {**self.policy_problems}
-        for key in touched:
+        for key in changed:
             found.pop(key, None)
-        found.update(_problems_of(policies[key] for key in touched if key in policies))
+        found.update(_problems_of(policies[key] for key in changed if key in policies))
         return found
 
 

@@ -30,7 +30,7 @@ from flows.bridge.state import BindingResult, BridgeBinding, BridgeState, Interf
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
 
-Claim = Key | Net | int  # a pod, an address, or a port number
+PortClaim = Key | Net | int  # a pod, an address, or a port number
 
 
 class _Port(NamedTuple):
@@ -57,7 +57,7 @@ class BindingReader:
         self._bridge: BridgeState | None = None
         self._ports: dict[str, _Port] = {}  # by the interface's uuid
         self._naming: dict[Key, tuple[str, ...]] = {}
-        self._claims: dict[Claim, str | set[str]] = {}  # the uuids of its holders: most often one
+        self._claims: dict[PortClaim, str | set[str]] = {}  # the uuids of its holders: most often one
         self._uplinks: set[str] = set()
         self._own: tuple[Net, ...] = ()
         self._local_mac: int | None = None
@@ -65,7 +65,7 @@ class BindingReader:
         self._tunnel: int | None = None
         self._bound: dict[str, PodBinding] = {}
         self._dirty: set[str] = set()  # uuids of ports to decide anew
-        self._decided: dict[Claim, str | None] = {}  # the holder that wins a claim, while ports are decided
+        self._decided: dict[PortClaim, str | None] = {}  # the holder that wins a claim, while ports are decided
 
     def read(self, bridge: BridgeState, cluster: Cluster, changed: AbstractSet[Key]) -> BindingChange:
         """Read the bridge as it is now. `changed` are the pods that may differ from the last call."""
@@ -136,7 +136,7 @@ class BindingReader:
         if new is not None:
             self._naming[new] = (*self._naming.get(new, ()), uuid)
 
-    def _claim(self, uuid: str, claim: Claim) -> None:
+    def _claim(self, uuid: str, claim: PortClaim) -> None:
         holders = self._claims.get(claim)
         if holders is None:
             self._claims[claim] = uuid
@@ -183,7 +183,7 @@ class BindingReader:
         """Mark the ports that share a pod with a marked port, then those that share an address with one of these: their
         results depend on each other in this order."""
         for kind in (Key, Net):
-            seen: set[Claim] = set()
+            seen: set[PortClaim] = set()
             for uuid in tuple(self._dirty):
                 port = self._ports.get(uuid)
                 for claim in _claims(port.use) if port is not None else ():
@@ -233,7 +233,7 @@ class BindingReader:
         """Whether the pod has another, newer port. False where it cannot be told which is newer."""
         return not self._has(uuid, pod) and self._decided[pod] is not None
 
-    def _is_alone(self, claim: Claim) -> bool:
+    def _is_alone(self, claim: PortClaim) -> bool:
         return not isinstance(self._claims.get(claim), set)
 
     def _uplink(self) -> int | None:
@@ -242,7 +242,7 @@ class BindingReader:
         return min(usable, key=attrgetter("name")).ofport if usable else None
 
 
-def _claims(use: PortUse) -> Iterable[Claim]:
+def _claims(use: PortUse) -> Iterable[PortClaim]:
     """What no other port may have."""
     if isinstance(use, PodBinding):
         return (use.pod, use.ofport, *use.addresses)

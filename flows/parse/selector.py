@@ -109,11 +109,11 @@ def _requirement(fields: JsonObject, path: str, errors: Errors) -> Requirement |
             errors.append(FieldError(f"{path}.values[{index}]", f"{quote(value)} is not valid: {error}"))
         else:
             values.add(value)
-    raw_operator = fields.get("operator")
-    operator = _OPERATORS.get(raw_operator) if isinstance(raw_operator, str) else None
+    given = fields.get("operator")
+    operator = _OPERATORS.get(given) if isinstance(given, str) else None
     if operator is None:
-        known = f"must be In, NotIn, Exists or DoesNotExist, not {describe(raw_operator)}"
-        errors.append(FieldError(f"{path}.operator", "is required" if raw_operator is None else known))
+        expected = f"must be In, NotIn, Exists or DoesNotExist, not {describe(given)}"
+        errors.append(FieldError(f"{path}.operator", "is required" if given is None else expected))
     elif operator in (Operator.IN, Operator.NOT_IN):
         # In and NotIn need values to compare with; Exists and DoesNotExist test the key alone.
         if not fields.get("values"):

@@ -85,7 +85,7 @@ DESTINATION_FROM_UPLINK = _declare("destination", 90, "anything else from the up
 DESTINATION_NODE_TO_UPLINK = _declare("destination", 75, "anything else from the node: straight to the uplink")
 DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 
-STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: judged anew")
+STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: matched again")
 STATE_BROKEN_UDP = _declare("state", 205, "invalid UDP is broken, for UDP has no state: counted")
 STATE_INVALID = _declare("state", 202, "invalid and tracked: counted")
 STATE_INVALID_UNTRACKED = _declare("state", 200, "invalid and not tracked: an expired fragment: dropped")
@@ -107,7 +107,7 @@ DIRECTION_AS_REPLY = _declare("direction", 120, "interpreted as a reply: the des
 DIRECTION_REPLY = _declare("direction", 110, "a reply: the destination opened")
 DIRECTION_ORIGINAL = _declare("direction", 100, "anything else: the source opened")
 
-SAME_PORT_EQUAL = _declare("same_port", 100, "both ports are one, bit by bit: judged anew as a packet that opens")
+SAME_PORT_EQUAL = _declare("same_port", 100, "both ports are one, bit by bit: matched again as a packet that opens")
 
 RULES_ITSELF = _declare("egress", 30000, "a pod always reaches itself")
 RULES_NODE = _declare("egress", 29000, "the node and its own pods: no policy")
@@ -116,14 +116,14 @@ RULES_NOT_ISOLATED = _declare("egress ingress", 28000, "nothing isolates the sub
 RULES = _declare("egress ingress", 20000, "the rules; bands of them take the priorities below")
 RULES_SAME_PORT = _declare("egress ingress", 10, "a refused reply of UDP or SCTP: looked up in `same_port`")
 
-DEFAULT_JUDGED_ANEW = _declare("egress_default ingress_default", 200, "left for another judgement: not counted here")
+DEFAULT_MATCHED_AGAIN = _declare("egress_default ingress_default", 200, "matched again elsewhere: not counted here")
 DEFAULT_OF_POD = _declare("egress_default ingress_default", 100, "what the isolation of one pod drops: counted")
 
 LIMIT_UNRECORDED = _declare("limit", 300, "an interpreted packet is never recorded: no meter")
 LIMIT_SCTP = _declare("limit", 200, "userspace datapath: SCTP always looks new, and its flows are limited: no meter")
 LIMIT_OF_POD = _declare("limit", 100, "what a pod opens: through the pod's meter")
 
-COMMIT_INTERPRETED = _declare("commit", 300, "an interpreted packet: sent, judged the other way too, or put in place")
+COMMIT_INTERPRETED = _declare("commit", 300, "an interpreted packet: sent, matched the other way too, or put in place")
 COMMIT_NEW_FRAGMENT = _declare("commit", 200, "a fragment that opens: reassembled, and recorded")
 COMMIT_FRAGMENT = _declare("commit", 190, "any other fragment: reassembled")
 COMMIT_SCTP_REPLY = _declare("commit", 160, "userspace datapath: an SCTP reply is not learned from")

@@ -29,7 +29,7 @@ BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its con
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
 LONGER_THAN_OPTION = Range(_R[4], 17, 17, "ND: the frame is longer than one with a single link-layer address option")
 INTERPRETATION = Range(
-    _R[4], 10, 12, "an Interpretation: how to judge a packet whose role in its connection is not known"
+    _R[4], 10, 12, "an Interpretation: how to match a packet whose role in its connection is not known"
 )
 OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
 COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's L4 source port, only while it is compared with the other one")
@@ -67,12 +67,13 @@ class SctpAssociation(enum.IntEnum):
 
 
 class Interpretation(enum.IntEnum):
-    """How a packet is judged whose role in its connection conntrack cannot tell: see `flows.render.interpretations`."""
+    """How a packet is matched whose role in its connection conntrack cannot tell: see
+    `flows.render.interpretations`."""
 
     AS_TRACKED = 0  # as the connection that conntrack knows, or a new one: nearly every packet
-    AS_REPLY = 1  # as a reply: its ends are swapped while it is judged, and nothing is recorded
+    AS_REPLY = 1  # as a reply: its ends are swapped while it is matched, and nothing is recorded
     BOTH_WAYS = 2  # it is not known which end opened: allowed only if both ways are; nothing is recorded
-    AS_OPENING = 3  # a denied reply, judged as a packet that opens; nothing is recorded
+    AS_OPENING = 3  # a denied reply, matched as a packet that opens; nothing is recorded
     REPLACING = 4  # a SYN for which conntrack has an old connection: once allowed, it replaces that one
 
 

@@ -154,7 +154,7 @@ DIRECTION = Table(
 SAME_PORT = Table(
     47,
     "same_port",
-    "Judges a denied reply once more, as a packet that opens, if its source and destination port are equal.",
+    "Matches a denied reply once more, as a packet that opens, if its source and destination port are equal.",
     _names(oxm.ETH_TYPE, oxm.CONJ_ID) | _REGISTERS,
     ("direction",),
     "return to where it was denied",
@@ -205,7 +205,7 @@ COMMIT = Table(
     70,
     "commit",
     "Records new connections in conntrack, so that their replies are recognized; sends fragments through reassembly "
-    "once more, and swaps back the ends of packets that were swapped to be judged.",
+    "once more, and swaps back the ends of packets that were swapped to be matched.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
     ("direction", "output"),
     "output",

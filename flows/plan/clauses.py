@@ -30,7 +30,7 @@ from flows.cluster.net import Net
 from flows.plan.encoder import Dimension, FlowEncoder
 from flows.plan.key_templates import BandTemplates, Element
 from flows.policy.tracked_sets import TrackedSet
-from flows.render import rules
+from flows.render import rules as rule_flows
 from flows.render.rules import Stage
 from flows.wire.values import Body, FlowKey
 
@@ -356,8 +356,8 @@ class Clauses:
         """Note how many bands a shared clause needs."""
         self._forget(shared)
         dimensions = self._dimensions_of(shared)
-        if len(dimensions) > rules.MAX_CONJUNCTIONS:
-            self._bands_needed[shared] = rules.fewest_bands(dimensions)
+        if len(dimensions) > rule_flows.MAX_CONJUNCTIONS:
+            self._bands_needed[shared] = rule_flows.fewest_bands(dimensions)
 
     def _body(self, one: Dimension | SharedClause, band: int) -> Body | None:
         if not isinstance(one, SharedClause):
@@ -374,7 +374,7 @@ class Clauses:
         found = {}
         left_out: set[str] = set()
         for band, numbers in by_band.items():
-            kept, out = rules.fitting(numbers, self._namespaces)
+            kept, out = rule_flows.fitting(numbers, self._namespaces)
             left_out |= out
             if kept:
                 found[band] = self._encoder.clause(tuple([dimensions[number].conjunction for number in kept]))

@@ -109,11 +109,11 @@ class PodTemplate:
         keys = tuple([key.replace(self._marker, place) for key in self._shared])
         bodies = [
             encode_body(
-                _cookie_of_port(owner, old, ofport),
+                _cookie_of_port(cookie, old, ofport),
                 tuple([_action_of_port(action, old, ofport) for action in actions]),
                 goto,
             )
-            for owner, actions, goto in self._does
+            for cookie, actions, goto in self._does
         ]
         return keys, tuple([bodies[which] for which in self._which])
 

@@ -57,8 +57,8 @@ class World(WorldState):
 
     # -- changes of the cluster --------------------------------------------------------------------------------------
 
-    def set_cluster(self, cluster: Cluster, touched: Iterable[ObjectRef] | None = None) -> bool:
-        """A new snapshot. `touched` names what may differ from the last one; None has all of it compared.
+    def set_cluster(self, cluster: Cluster, changed: Iterable[ObjectRef] | None = None) -> bool:
+        """A new snapshot. `changed` names what may differ from the last one; None has all of it compared.
 
         Returns whether anything differs. Raises WorldError.
         """
@@ -70,10 +70,10 @@ class World(WorldState):
             self._stale.update(self.bridges)
             self.owners.nodes_changed()
             return True
-        changed = False
-        for kind, key in changed_objects(old, cluster) if touched is None else touched:
-            changed |= self._update_object(kind, key, old, cluster)
-        return changed
+        differs = False
+        for kind, key in changed_objects(old, cluster) if changed is None else changed:
+            differs |= self._update_object(kind, key, old, cluster)
+        return differs
 
     def _update_object(self, kind: str, key: Key | str, old: Cluster, new: Cluster) -> bool:
         before, after = objects_of_kind(old, kind).get(key), objects_of_kind(new, kind).get(key)

@@ -204,7 +204,7 @@ class WorldState:
 def _without_refused(found: BindingResult, refused: dict[int, str]) -> BindingResult:
     """A binding without the ports whose flows cannot be made; these are problems."""
     binding, problems = found
-    shut = [PortProblem(pod.interface, refused[pod.ofport]) for pod in binding.pods if pod.ofport in refused]
+    refused_ports = [PortProblem(pod.interface, refused[pod.ofport]) for pod in binding.pods if pod.ofport in refused]
     kept = tuple(pod for pod in binding.pods if pod.ofport not in refused)
     binding = replace(binding, pods=kept)
-    return BindingResult(binding, tuple(sorted(chain(problems, shut), key=lambda problem: problem.interface)))
+    return BindingResult(binding, tuple(sorted(chain(problems, refused_ports), key=lambda problem: problem.interface)))

@@ -3,7 +3,7 @@
 A packet that the node sends from an unknown address looks like one that the node forwards. Where policy denies it, the
 controller gets a rate-limited copy, and probes the node's own network stack by ARP or neighbor solicitation; flows here
 copy the answers to the controller. A confirmed address counts as the node's in packets that the node sends, and in
-replies to these. It changes nothing else: what pods open to it, and what others send from it, is judged as before.
+replies to these. It changes nothing else: what pods open to it, and what others send from it, is matched as before.
 
 Example: kube-proxy sends from 192.0.2.7, an address on a dummy interface. The first packet is denied and copied, the
 node answers the ARP probe, and the next packet is the node's own: no policy applies.

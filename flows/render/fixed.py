@@ -158,7 +158,7 @@ def _delivery(flows: FlowSet, binding: Binding) -> None:
 
 def _state(flows: FlowSet) -> None:
     """Invalid packets are dropped here. Later fragments have no ports: they go on to the second reassembly, which lets
-    none out without the first fragment, and the first fragment is judged."""
+    none out without the first fragment, and the first fragment is matched."""
     table = tables.STATE
     flows.add(table, priorities.STATE_INVALID_UNTRACKED, [IS_INVALID])
     # Only tracked packets are counted: the others may be expired fragments of another pod.

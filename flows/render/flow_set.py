@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from flows.openflow.actions import Action
 from flows.openflow.flow import Flow
 from flows.openflow.match import FlowError, Match, Term, match
-from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline import cookies
+from flows.pipeline.cookies import CookieKind
 from flows.pipeline.tables import Table, check_flow
 
 
@@ -24,15 +25,15 @@ class FlowSet:
         terms: Iterable[Term],
         actions: Iterable[Action] = (),
         goto: Table | None = None,
-        owner: int = cookie(CookieKind.PIPELINE),
+        cookie: int = cookies.cookie(CookieKind.PIPELINE),
     ) -> None:
-        """Add one flow, with `owner` as its cookie; without actions and `goto` it drops. Of two equal flows, the one
+        """Add one flow, with this cookie; without actions and `goto` it drops. Of two equal flows, the one
         with the smaller cookie is kept.
 
         Raises FlowError where a flow of this identity does something else, PipelineError where the pipeline does not
         declare the flow.
         """
-        flow = Flow(table.number, priority, match(*terms), tuple(actions), goto.number if goto else None, owner)
+        flow = Flow(table.number, priority, match(*terms), tuple(actions), goto.number if goto else None, cookie)
         key = (flow.table, flow.priority, flow.match)
         old = self._flows.get(key)
         if old is not None:

@@ -22,10 +22,10 @@ def render_icmp_errors(flows: FlowSet, binding: Binding) -> None:
         flows.add(tables.RELATED, priorities.RELATED_ALLOWED, [in_range(SOURCE_OFPORT, source)], goto=tables.DIRECTION)
 
 
-def admit_icmp_errors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
+def admit_icmp_errors(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
     """A pod may report only on connections of which it is one end."""
     both = _STATE.REL | _STATE.RPL
     for net in pod.addresses:
         for wanted, role in ((both, "responder"), (_STATE.REL, "initiator")):
             terms = [ct_state_term(wanted, both), in_range(SOURCE_OFPORT, pod.ofport), *address_terms(role, net)]
-            flows.add(tables.RELATED, priorities.RELATED_ALLOWED, terms, goto=tables.DIRECTION, owner=owner)
+            flows.add(tables.RELATED, priorities.RELATED_ALLOWED, terms, goto=tables.DIRECTION, cookie=port_cookie)

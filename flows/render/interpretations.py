@@ -1,24 +1,24 @@
 """The flows of packets whose role in their connection conntrack cannot tell, or tells wrongly (docs/adr/0010, 0011).
 
-Theory of operation. Rules match the original direction of a connection, so a packet can be judged only once it is
+Theory of operation. Rules match the original direction of a connection, so a packet can be matched only once it is
 clear who opened the connection. Conntrack tells for nearly every packet. For the others the pipeline sets register
-INTERPRETATION to how the packet is to be judged, and `commit` looks at it again once policy has allowed the packet:
+INTERPRETATION to how the packet is to be matched, and `commit` looks at it again once policy has allowed the packet:
 
 - AS_REPLY: addresses and ports of the packet are swapped, so that it has the tuple of the connection that it would
-  belong to; it is judged as a reply. `commit` swaps them back and sends it.
-- BOTH_WAYS: it is not known which end opened. The packet is judged as an opening one; `commit` judges it AS_REPLY too,
-  so both interpretations must be allowed.
-- AS_OPENING: a reply that policy denied is judged once more as a packet that opens (`same_port`).
+  belong to; it is matched as a reply. `commit` swaps them back and sends it.
+- BOTH_WAYS: it is not known which end opened. The packet is matched as an opening one; `commit` matches it AS_REPLY
+  too, so both interpretations must be allowed.
+- AS_OPENING: a reply that policy denied is matched once more as a packet that opens (`same_port`).
 - REPLACING: a SYN for a tuple of which conntrack still has an old connection. Once allowed, it replaces the old one.
 
-Only REPLACING records anything in conntrack. To be judged anew, the packet passes conntrack zone EMPTY_CONNTRACK_ZONE,
-where nothing is ever recorded: there its tuple is what its headers say now.
+Only REPLACING records anything in conntrack. To be matched again, the packet passes conntrack zone
+EMPTY_CONNTRACK_ZONE, where nothing is ever recorded: there its tuple is what its headers say now.
 
 Example: the controller restarts a node's switch while 10.0.0.5:40000 talks to 10.0.0.9:80. The next segment from port
 80 is new to conntrack, but has no SYN: `state` sends it to `midstream`. Port 40000 is ephemeral and 80 is not, so the
-segment is AS_REPLY: with its ends swapped it is judged as 10.0.0.5:40000 > 10.0.0.9:80, by the same rules as before.
+segment is AS_REPLY: with its ends swapped it is matched as 10.0.0.5:40000 > 10.0.0.9:80, by the same rules as before.
 
-What policy says of a packet is rendered in `rules`, not here.
+Must not live here: which packets policy allows; see `rules`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ TRANSPORT_PORTS = {
     oxm.IP_PROTO_UDP: (oxm.UDP_SRC, oxm.UDP_DST),
     oxm.IP_PROTO_SCTP: (oxm.SCTP_SRC, oxm.SCTP_DST),
 }
-JUDGE_ANEW = Ct(EMPTY_CONNTRACK_ZONE, tables.DIRECTION.number)  # with the tuple that the headers have now
+MATCH_AGAIN = Ct(EMPTY_CONNTRACK_ZONE, tables.DIRECTION.number)  # with the tuple that the headers have now
 
 
 def whole_field(field: oxm.Field) -> Range:
@@ -79,7 +79,7 @@ def whole_field(field: oxm.Field) -> Range:
 
 
 def interpreted(interpretation: Interpretation) -> Term:
-    """The packet is judged in this way."""
+    """The packet is matched in this way."""
     return in_range(INTERPRETATION, interpretation)
 
 
@@ -93,9 +93,9 @@ def swap_ends(family: Term, protocol: Term) -> list[Action]:
     return actions
 
 
-def judge_as_reply(family: Term, protocol: Term) -> list[Action]:
-    """Judge the packet as a reply: with its ends swapped it has the tuple of the connection that it would belong to."""
-    return [Load(INTERPRETATION, Interpretation.AS_REPLY), *swap_ends(family, protocol), JUDGE_ANEW]
+def match_as_reply(family: Term, protocol: Term) -> list[Action]:
+    """Match the packet as a reply: with its ends swapped it has the tuple of the connection that it would belong to."""
+    return [Load(INTERPRETATION, Interpretation.AS_REPLY), *swap_ends(family, protocol), MATCH_AGAIN]
 
 
 def render_midstream(flows: FlowSet) -> None:
@@ -114,7 +114,7 @@ def render_midstream(flows: FlowSet) -> None:
         # The ends of a fragment cannot be swapped: a later fragment has no ports.
         flows.add(table, priorities.MIDSTREAM_FRAGMENT, [family, IS_FRAGMENT])
         to_client = [*ports(0, EPHEMERAL_PORT_BIT), family, IS_TCP]
-        flows.add(table, priorities.MIDSTREAM_TO_CLIENT, to_client, judge_as_reply(family, IS_TCP))
+        flows.add(table, priorities.MIDSTREAM_TO_CLIENT, to_client, match_as_reply(family, IS_TCP))
     both_ways = [Load(INTERPRETATION, Interpretation.BOTH_WAYS)]
     flows.add(table, priorities.MIDSTREAM_UNKNOWN, [], both_ways, tables.DIRECTION)
 
@@ -154,7 +154,7 @@ def render_allowed_interpretations(flows: FlowSet, userspace: bool) -> None:
             as_reply = [interpreted(Interpretation.AS_REPLY), family, protocol]
             flows.add(commit, priority, as_reply, swap_ends(family, protocol), tables.OUTPUT)
         both_ways = [interpreted(Interpretation.BOTH_WAYS), family, IS_TCP]
-        flows.add(commit, priority, both_ways, judge_as_reply(family, IS_TCP))
+        flows.add(commit, priority, both_ways, match_as_reply(family, IS_TCP))
 
 
 def render_stale_syns(flows: FlowSet) -> None:
@@ -162,7 +162,7 @@ def render_stale_syns(flows: FlowSet) -> None:
     (the kernel's does not). A SYN that is invalid in the empty zone too is broken."""
     broken: list[Action] = [Load(BROKEN, 1)]
     flows.add(tables.DIRECTION, priorities.DIRECTION_BROKEN, [IS_INVALID_AND_TRACKED], broken, tables.INVALID)
-    replacing: list[Action] = [Load(INTERPRETATION, Interpretation.REPLACING), JUDGE_ANEW]
+    replacing: list[Action] = [Load(INTERPRETATION, Interpretation.REPLACING), MATCH_AGAIN]
     for family in IP_FAMILIES:
         syn = [IS_INVALID_AND_TRACKED, family, IS_TCP, IS_NO_FRAGMENT, IS_SYN_WITHOUT_ACK]
         flows.add(tables.STATE, priorities.STATE_STALE_SYN, syn, replacing)
@@ -182,4 +182,4 @@ def render_sctp_replies(flows: FlowSet) -> None:
     for family in IP_FAMILIES:
         reply = [original, family, IS_SCTP, in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)]
         plain = Load(SCTP_ASSOCIATION, SctpAssociation.UNKNOWN)
-        flows.add(tables.STATE, priorities.STATE_SCTP_REPLY, reply, [plain, *judge_as_reply(family, IS_SCTP)])
+        flows.add(tables.STATE, priorities.STATE_SCTP_REPLY, reply, [plain, *match_as_reply(family, IS_SCTP)])

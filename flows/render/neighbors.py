@@ -86,7 +86,7 @@ def guard_discovery(flows: FlowSet) -> None:
         flows.add(tables.ND_GUARD, priorities.ND_GUARD_HIDDEN_OPTION, absent)
 
 
-def admit_arp(flows: FlowSet, pod: PodBinding, here: list[Term], owner: int) -> None:
+def admit_arp(flows: FlowSet, pod: PodBinding, here: list[Term], port_cookie: int) -> None:
     """ARP with the pod's own sender address, and probes for it (sender address 0, RFC 5227)."""
     hardware = [] if pod.mac is None else [exactly(oxm.ARP_SHA, pod.mac)]
     measure = [CheckLength(LONGEST_ARP, LONGER_THAN_BARE)]
@@ -102,12 +102,12 @@ def admit_arp(flows: FlowSet, pod: PodBinding, here: list[Term], owner: int) -> 
                 [*here, *terms, *hardware],
                 measure,
                 tables.ND_GUARD,
-                owner,
+                port_cookie,
             )
-        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, claim, owner=owner)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, claim, cookie=port_cookie)
 
 
-def admit_discovery(flows: FlowSet, pod: PodBinding, here: list[Term], owner: int) -> None:
+def admit_discovery(flows: FlowSet, pod: PodBinding, here: list[Term], port_cookie: int) -> None:
     """Solicitations and advertisements for the pod's own addresses, router solicitations, and multicast reports."""
     own = discovery_addresses(pod)
     if not own:
@@ -123,21 +123,26 @@ def admit_discovery(flows: FlowSet, pod: PodBinding, here: list[Term], owner: in
         duplicate = [*solicit, unspecified, target, exactly(oxm.ND_SLL, 0)]
         for terms in ([*solicit, source], [*advertise, source, target], duplicate):
             flows.add(
-                tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *terms], measure, tables.ND_GUARD, owner
+                tables.CLASSIFY,
+                priorities.CLASSIFY_OWN_DISCOVERY,
+                [*here, *terms],
+                measure,
+                tables.ND_GUARD,
+                port_cookie,
             )
-        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED_DISCOVERY, [*solicit, source], owner=owner)
-        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED_DISCOVERY, [*advertise, target], owner=owner)
-    _admit_to_routers(flows, pod, here, own[-1], owner)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED_DISCOVERY, [*solicit, source], cookie=port_cookie)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED_DISCOVERY, [*advertise, target], cookie=port_cookie)
+    _admit_to_routers(flows, pod, here, own[-1], port_cookie)
     port = here[0]
     for terms, option in ((solicit, oxm.ND_SLL), (advertise, oxm.ND_TLL)):
         # Without a known MAC address any may be the pod's: its frames are not bound to one either.
         mine = [] if pod.mac is None else [exactly(option, pod.mac)]
         checked = [port, *terms, *mine, _FROM_LINK, _WITH_OPTION]
         priority = priorities.ND_GUARD_ANY_OPTION if pod.mac is None else priorities.ND_GUARD_OWN_OPTION
-        flows.add(tables.ND_GUARD, priority, checked, goto=tables.NEIGHBOR, owner=owner)
+        flows.add(tables.ND_GUARD, priority, checked, goto=tables.NEIGHBOR, cookie=port_cookie)
 
 
-def _admit_to_routers(flows: FlowSet, pod: PodBinding, here: list[Term], last: Net, owner: int) -> None:
+def _admit_to_routers(flows: FlowSet, pod: PodBinding, here: list[Term], last: Net, port_cookie: int) -> None:
     """Router solicitations without options, and MLD reports of the pod's multicast groups, of bounded length.
 
     The switch sees neither the options of the one nor the groups of the other, so both are sent to routers only.
@@ -147,10 +152,12 @@ def _admit_to_routers(flows: FlowSet, pod: PodBinding, here: list[Term], last: N
         solicit = [*discovery(ROUTER_SOLICITATION), exactly(oxm.IPV6_SRC, sender)]
         measure = [CheckLength(BARE_ROUTER_SOLICITATION, LONGER_THAN_BARE)]
         flows.add(
-            tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *solicit], measure, tables.ND_GUARD, owner
+            tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *solicit], measure, tables.ND_GUARD, port_cookie
         )
     routers = [exactly(oxm.ETH_DST, _ALL_MLD2_ROUTERS_MAC), exactly(oxm.IPV6_DST, ALL_MLD2_ROUTERS)]
     for sender in (unspecified,) if pod.mac is None else (link_local(pod.mac).value, unspecified):
         report = [*discovery(MLD2_REPORT), *routers, exactly(oxm.IPV6_SRC, sender)]
         measure = [CheckLength(LONGEST_REPORT, LONGER_THAN_BARE)]
-        flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *report], measure, tables.ND_GUARD, owner)
+        flows.add(
+            tables.CLASSIFY, priorities.CLASSIFY_OWN_DISCOVERY, [*here, *report], measure, tables.ND_GUARD, port_cookie
+        )

@@ -40,17 +40,17 @@ from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, a
 
 def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
     """Admission from and delivery to one pod's port. A pod without addresses passes nothing."""
-    owner = cookie(CookieKind.PORT, pod.ofport)
-    flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], owner=owner)
+    port_cookie = cookie(CookieKind.PORT, pod.ofport)
+    flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], cookie=port_cookie)
     _admit_ip(flows, pod, isolated)
-    admit_arp(flows, pod, _from(pod), owner)
-    admit_discovery(flows, pod, _from(pod), owner)
-    _limit(flows, pod, owner)
-    _deliver(flows, pod, isolated, owner)
-    admit_icmp_errors(flows, pod, owner)
+    admit_arp(flows, pod, _from(pod), port_cookie)
+    admit_discovery(flows, pod, _from(pod), port_cookie)
+    _limit(flows, pod, port_cookie)
+    _deliver(flows, pod, isolated, port_cookie)
+    admit_icmp_errors(flows, pod, port_cookie)
     _count_denied(flows, pod)
     _count_invalid(flows, pod)
-    _deliver_neighbors(flows, pod, owner)
+    _deliver_neighbors(flows, pod, port_cookie)
 
 
 def _from(pod: PodBinding) -> list[Term]:
@@ -60,7 +60,7 @@ def _from(pod: PodBinding) -> list[Term]:
 
 
 def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
-    owner, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
+    port_cookie, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
     actions: list[Action] = [Load(SOURCE_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(SOURCE_EGRESS, 1))
@@ -71,26 +71,26 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -
         source = address_terms("source", net)
         own = [*_from(pod), *source]
         flows.add(table, priorities.CLASSIFY_OWN_ADDRESS, own, actions, onward, sent)
-        flows.add(table, priorities.CLASSIFY_SPOOFED, source, owner=owner)
+        flows.add(table, priorities.CLASSIFY_SPOOFED, source, cookie=port_cookie)
         if Limit.FRAGMENTS in pod.limits:
             metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
             flows.add(table, priorities.CLASSIFY_OWN_FRAGMENT, [*own, IS_FRAGMENT], metered, onward, sent)
 
 
-def _limit(flows: FlowSet, pod: PodBinding, owner: int) -> None:
+def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
     """New connections of the pod pass its meter; its learned SCTP associations have a limit of their own."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     if Limit.CONNECTIONS in pod.limits:
         unrecorded = [here, IS_NEW, in_range(RECORDED, 0)]
         through = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
-        flows.add(tables.LIMIT, priorities.LIMIT_OF_POD, unrecorded, through, tables.COMMIT, owner)
+        flows.add(tables.LIMIT, priorities.LIMIT_OF_POD, unrecorded, through, tables.COMMIT, port_cookie)
     if Limit.ASSOCIATIONS in pod.limits:
         for family, version in ((IS_IPV4, 4), (IS_IPV6, 6)):
             sctp, opening = [family, IS_SCTP, here], sctp_opening(version, pod.ofport)
-            flows.add(tables.COMMIT, priorities.COMMIT_SCTP_OF_POD, sctp, opening, owner=owner)
+            flows.add(tables.COMMIT, priorities.COMMIT_SCTP_OF_POD, sctp, opening, cookie=port_cookie)
 
 
-def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], owner: int) -> None:
+def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], port_cookie: int) -> None:
     """To the port of the pod that has the address. Packets with another MAC address are not for the pod."""
     actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
@@ -101,17 +101,17 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], ow
     mac = [] if pod.mac is None else [exactly(oxm.ETH_DST, pod.mac)]
     for net in pod.addresses:
         target = address_terms("destination", net)
-        flows.add(table, priorities.DESTINATION_HERE, [*mac, *target], actions, onward, owner)
+        flows.add(table, priorities.DESTINATION_HERE, [*mac, *target], actions, onward, port_cookie)
         if mac:
-            flows.add(table, priorities.DESTINATION_OTHER_MAC, target, owner=owner)
+            flows.add(table, priorities.DESTINATION_OTHER_MAC, target, cookie=port_cookie)
     # OVS sends a packet back to its own port only as IN_PORT: so a pod reaches itself.
     out, in_port = Load(OUTPUT_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, IN_PORT_16)
     back = [*(action for action in actions if action != out), in_port]
     for net in pod.addresses:
         terms = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net), *mac]
-        flows.add(table, priorities.DESTINATION_ITSELF, terms, back, onward, owner)
+        flows.add(table, priorities.DESTINATION_ITSELF, terms, back, onward, port_cookie)
     itself = [in_range(INITIATOR_OFPORT, pod.ofport), in_range(RESPONDER_OFPORT, pod.ofport)]
-    flows.add(tables.EGRESS, priorities.RULES_ITSELF, itself, goto=tables.LIMIT, owner=owner)
+    flows.add(tables.EGRESS, priorities.RULES_ITSELF, itself, goto=tables.LIMIT, cookie=port_cookie)
 
 
 def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
@@ -121,29 +121,29 @@ def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
         (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS),
     ):
         denied, counter = [in_range(subject, pod.ofport)], cookie(kind, pod.ofport)
-        flows.add(table, priorities.DEFAULT_OF_POD, denied, goto=tables.DENY, owner=counter)
+        flows.add(table, priorities.DEFAULT_OF_POD, denied, goto=tables.DENY, cookie=counter)
 
 
 def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
     """Drop and count what conntrack calls invalid from this pod; broken packets are counted apart."""
     here, broken = in_range(SOURCE_OFPORT, pod.ofport), in_range(BROKEN, 1)
     table, counter = tables.INVALID, cookie(CookieKind.BROKEN, pod.ofport)
-    flows.add(table, priorities.INVALID_OF_POD, [here], owner=cookie(CookieKind.INVALID, pod.ofport))
-    flows.add(table, priorities.INVALID_BROKEN, [here, broken], owner=counter)
+    flows.add(table, priorities.INVALID_OF_POD, [here], cookie=cookie(CookieKind.INVALID, pod.ofport))
+    flows.add(table, priorities.INVALID_BROKEN, [here, broken], cookie=counter)
 
 
-def _deliver_neighbors(flows: FlowSet, pod: PodBinding, owner: int) -> None:
+def _deliver_neighbors(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
     table, here, there = tables.NEIGHBOR, exactly(oxm.IN_PORT, pod.ofport), [Output(pod.ofport)]
     ipv4 = [net for net in pod.addresses if net.version == 4]
     for net in (*ipv4, *discovery_addresses(pod)):
         question = address_question(net)
         # A pod that asks for its own address announces it, or looks for duplicates: flooded.
-        flows.add(table, priorities.NEIGHBOR_ABOUT_ITSELF, [here, *question], goto=tables.FLOOD, owner=owner)
-        flows.add(table, priorities.NEIGHBOR_ASKED, question, there, owner=owner)
+        flows.add(table, priorities.NEIGHBOR_ABOUT_ITSELF, [here, *question], goto=tables.FLOOD, cookie=port_cookie)
+        flows.add(table, priorities.NEIGHBOR_ASKED, question, there, cookie=port_cookie)
     if pod.mac is not None:
-        flows.add(table, priorities.NEIGHBOR_MAC, [exactly(oxm.ETH_DST, pod.mac)], there, owner=owner)
+        flows.add(table, priorities.NEIGHBOR_MAC, [exactly(oxm.ETH_DST, pod.mac)], there, cookie=port_cookie)
         return
     for net in pod.addresses:
         if net.version == 6:
             target = [IS_IPV6, exactly(oxm.IPV6_DST, net.value)]
-            flows.add(table, priorities.NEIGHBOR_IPV6, target, there, owner=owner)
+            flows.add(table, priorities.NEIGHBOR_IPV6, target, there, cookie=port_cookie)

@@ -121,11 +121,11 @@ def _render_stage(
             kept = set(fitting([one.conj_id for one in part], namespaces)[0])
             if kept:
                 actions = sorted(one for one in part if one.conj_id in kept)
-                flows.add(stage.table, stage.priority(band), terms_of_flow, actions, owner=cookie(CookieKind.CLAUSE))
+                flows.add(stage.table, stage.priority(band), terms_of_flow, actions, cookie=cookie(CookieKind.CLAUSE))
     for rule in rendered:
-        owner = cookie(CookieKind.RULE, rule.conj_id)
+        rule_cookie = cookie(CookieKind.RULE, rule.conj_id)
         hit = [exactly(oxm.CONJ_ID, rule.conj_id)]
-        flows.add(stage.table, stage.priority(rule.conj_id % bands), hit, goto=stage.onward, owner=owner)
+        flows.add(stage.table, stage.priority(rule.conj_id % bands), hit, goto=stage.onward, cookie=rule_cookie)
 
 
 def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tuple[Term, ...]]]:

@@ -2,7 +2,7 @@
 
 Example: two NTP servers a and b, both at UDP port 123. Policy once allowed a > b, so conntrack knows that connection,
 and now allows b > a only. To conntrack a packet from b to a is a reply to a > b, which is denied; here the packet is
-judged once more as one that opens b > a. Nothing is recorded for it, so a > b is not taken for allowed.
+matched once more as one that opens b > a. Nothing is recorded for it, so a > b is not taken for allowed.
 
 OpenFlow cannot compare two fields. So both ports are copied into registers, and a conjunction with one clause for each
 bit, in which both registers have 0 or both have 1, matches where they are equal.
@@ -23,14 +23,14 @@ from flows.pipeline.registers import (
     SctpAssociation,
 )
 from flows.render.flow_set import FlowSet
-from flows.render.interpretations import JUDGE_ANEW, TRANSPORT_PORTS, whole_field
+from flows.render.interpretations import MATCH_AGAIN, TRANSPORT_PORTS, whole_field
 from flows.render.terms import IP_FAMILIES, IS_NO_FRAGMENT, IS_SCTP, IS_UDP, IS_UNTRACKED, ct_state_term
 
 SAME_PORT_CONJUNCTION = 1  # the only one in its table
 
 
 def render_same_port(flows: FlowSet) -> None:
-    """Look a denied reply up in `same_port`, and judge it as a packet that opens where both ports are one."""
+    """Look a denied reply up in `same_port`, and match it as a packet that opens where both ports are one."""
     _look_up(flows)
     bits = range(COMPARED_SOURCE_PORT.width)
     for bit in bits:
@@ -44,7 +44,7 @@ def render_same_port(flows: FlowSet) -> None:
     as_opening: list[Action] = [
         Load(INTERPRETATION, Interpretation.AS_OPENING),
         Load(SCTP_ASSOCIATION, SctpAssociation.UNKNOWN),
-        JUDGE_ANEW,
+        MATCH_AGAIN,
     ]
     for family in IP_FAMILIES:
         equal = [exactly(oxm.CONJ_ID, SAME_PORT_CONJUNCTION), family]
@@ -54,8 +54,8 @@ def render_same_port(flows: FlowSet) -> None:
 def _look_up(flows: FlowSet) -> None:
     reply = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL | oxm.CtState.REL)
     for table, default in ((tables.EGRESS, tables.EGRESS_DEFAULT), (tables.INGRESS, tables.INGRESS_DEFAULT)):
-        # ct() in `same_port` sends a copy on, to be judged anew, and leaves this one untracked: only the copy counts.
-        flows.add(default, priorities.DEFAULT_JUDGED_ANEW, [IS_UNTRACKED])
+        # ct() in `same_port` sends a copy on, to be matched again, and leaves this one untracked: only the copy counts.
+        flows.add(default, priorities.DEFAULT_MATCHED_AGAIN, [IS_UNTRACKED])
         for family in IP_FAMILIES:
             for protocol in (IS_UDP, IS_SCTP):
                 source, target = map(whole_field, TRANSPORT_PORTS[protocol.value])

@@ -185,7 +185,7 @@ class Lab:
             started = self.product.launch()
             self._start_relay()
         progress(f"making {len(self.topology.pods)} pods")
-        self._attach(self.topology.pods)
+        self._attach_to_bridges(self.topology.pods)
         self._serve_all()
         if started is not None:
             self.product.ready(started)
@@ -264,7 +264,7 @@ class Lab:
         new = tuple(pods)
         self._change(self.grown(new, namespaces))
         self.objects.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
-        self._attach(new)
+        self._attach_to_bridges(new)
         served = {pod.key: self.topology.served(pod) for pod in new}
         self._start_servers(f"servers-{new[0].key.replace('/', '.')}", served)
 
@@ -277,7 +277,7 @@ class Lab:
         pinned = self._pinned()
         self._change(pinned.model_copy(update={"pods": tuple(other for other in pinned.pods if other.key != key)}))
 
-    def _attach(self, pods: Sequence[LabPod]) -> None:
+    def _attach_to_bridges(self, pods: Sequence[LabPod]) -> None:
         for name, node in self.nodes.items():
             own = [self.link(pod) for pod in pods if pod.node == name]
             attach_pods(own, self.netns_folder, node.netns, LAB_BRIDGE, node.vsctl, self.prefixes, self.topology.mtu)
@@ -310,13 +310,13 @@ class Lab:
     def apply(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
         """Apply objects (YAML or JSON); returns a line for each. Waits `wait` seconds until realized, or not (None)."""
         done = self.objects.put(parse_manifests(text, origin))
-        self._settle(wait)
+        self._wait_until_realized(wait)
         return done
 
     def delete(self, text: str, origin: str = "manifest", wait: float | None = REALIZE_SECONDS) -> list[str]:
         """Delete objects by kind, namespace and name; otherwise like `apply`."""
         done = self.objects.delete(parse_manifests(text, origin))
-        self._settle(wait)
+        self._wait_until_realized(wait)
         return done
 
     def reset(self, wait: float | None = REALIZE_SECONDS) -> None:
@@ -325,13 +325,13 @@ class Lab:
         names = {object_name(item) for item in own}
         self.manifests.delete(item for item in self.manifests.objects() if object_name(item) not in names)
         self.manifests.put(own)
-        self._settle(wait)
+        self._wait_until_realized(wait)
 
     def wait(self, timeout: float = REALIZE_SECONDS) -> None:
         """Wait until everything is realized on every switch. Raises LabError with what is missing."""
         self.product.wait(timeout)
 
-    def _settle(self, wait: float | None) -> None:
+    def _wait_until_realized(self, wait: float | None) -> None:
         if wait is not None and self.current().controller:
             self.wait(wait)
 

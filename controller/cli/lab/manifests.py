@@ -106,8 +106,8 @@ def _with_line(problem: Problem, shown: str, text: str) -> str:
 def _add_objects(document: Document, shown: str, text: str, found: ReadManifests) -> None:
     if document.error is not None:
         raise document.error
-    for prefix, raw in list_items(document.value):
-        item = check_manifest(raw, "not a Kubernetes object")
+    for prefix, body in list_items(document.value):
+        item = check_manifest(body, "not a Kubernetes object")
         place = _place(shown, text, document.line, prefix)
         if _is_read(item):
             found.given.append(GivenManifest(item, place))

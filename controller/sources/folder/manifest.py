@@ -98,8 +98,8 @@ def _read_document(document: Document, where: str, objects: list[ParsedObject], 
         _add_error(problems, where, document, document.error)
         return
     try:
-        for prefix, raw in list_items(document.value):
-            _read_object(raw, where, prefix, objects, problems)
+        for prefix, body in list_items(document.value):
+            _read_object(body, where, prefix, objects, problems)
     except DocumentError as error:
         _add_error(problems, where, document, error)
 
@@ -109,15 +109,17 @@ def _add_error(problems: ManifestProblems, where: str, document: Document, error
     problems.add(where, "", printable(error.field), _shortened(printable(error.reason)) + at)
 
 
-def _read_object(raw: object, where: str, prefix: str, objects: list[ParsedObject], problems: ManifestProblems) -> None:
+def _read_object(
+    body: object, where: str, prefix: str, objects: list[ParsedObject], problems: ManifestProblems
+) -> None:
     try:
-        found = parse_object(raw)
+        found = parse_object(body)
     except ParseError as error:
         for one in error.errors:
             problems.add(where, error.key, join_path(prefix, one.field), one.reason)
         return
     if found is None:
-        problems.ignore(raw)
+        problems.ignore(body)
     else:
         objects.append(found)
         for one in found.errors:
@@ -129,26 +131,26 @@ def join_path(prefix: str, path: str) -> str:
     return f"{prefix}.{path}" if prefix and path else prefix or path
 
 
-def list_items(raw: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+def list_items(body: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
     """The objects of a List (PodList, ...), each with its path in it, like `items[3]`; else the object itself.
 
     Items of a typed list need no apiVersion and kind. Raises DocumentError for a malformed list.
     """
-    kind = raw.get("kind") if isinstance(raw, dict) else None
-    if not isinstance(raw, dict) or not isinstance(kind, str) or not kind.endswith("List"):
-        if isinstance(raw, dict) and isinstance(kind, str) and (near := _NEAR_LISTS.get(kind.lower())):
+    kind = body.get("kind") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(kind, str) or not kind.endswith("List"):
+        if isinstance(body, dict) and isinstance(kind, str) and (near := _NEAR_LISTS.get(kind.lower())):
             raise DocumentError(f"did you mean {near}?", field=join_path(prefix, "kind"))
-        yield prefix, raw
+        yield prefix, body
         return
-    items = raw.get("items")
+    items = body.get("items")
     if kind not in _LISTS and not isinstance(items, list):
-        yield prefix, raw  # a kind of another API whose name ends with List
+        yield prefix, body  # a kind of another API whose name ends with List
         return
     if items is not None and not isinstance(items, list):
         raise DocumentError("must be a list", field=join_path(prefix, "items"))
     if depth == MAX_LIST_DEPTH:
         raise DocumentError(f"has lists inside lists, more than {MAX_LIST_DEPTH} levels", field=prefix)
-    typed = {} if kind == "List" else {"apiVersion": raw.get("apiVersion"), "kind": kind.removesuffix("List")}
+    typed = {} if kind == "List" else {"apiVersion": body.get("apiVersion"), "kind": kind.removesuffix("List")}
     for index, item in enumerate(items or ()):
         whole = {**typed, **item} if typed and isinstance(item, dict) else item
         yield from list_items(whole, join_path(prefix, f"items[{index}]"), depth + 1)

@@ -109,24 +109,24 @@ def read_events(resource: Resource, server: str, lines: Iterable[bytes]) -> list
         except (ValueError, RecursionError):
             raise ApiError(0, "the watch sent what is not JSON") from None
         event = _object(event, "event")
-        kind, raw = event.get("type"), _object(event.get("object"), "object")
+        kind, body = event.get("type"), _object(event.get("object"), "object")
         if kind == "ERROR":
-            code, message = raw.get("code"), str(raw.get("message") or raw.get("reason") or "the watch failed")
+            code, message = body.get("code"), str(body.get("message") or body.get("reason") or "the watch failed")
             raise ApiError(code if isinstance(code, int) else 0, printable(message))
         if kind == "BOOKMARK":
-            found.append(Bookmark(number_of(_object(raw.get("metadata"), "bookmark"))))
+            found.append(Bookmark(number_of(_object(body.get("metadata"), "bookmark"))))
         elif kind in ("ADDED", "MODIFIED", "DELETED"):
-            name, version = identify(raw)
-            unit = None if kind == "DELETED" else read_unit(resource, server, name, raw)
+            name, version = identify(body)
+            unit = None if kind == "DELETED" else read_unit(resource, server, name, body)
             found.append(ObjectChange(name, version, unit))
     return found
 
 
-def read_unit(resource: Resource, server: str, name: str, raw: object) -> SourceUnit:
+def read_unit(resource: Resource, server: str, name: str, body: object) -> SourceUnit:
     """Parse one object; its problems are in the unit."""
     where = server + resource.object_path(name)
     try:
-        found = parse_object(raw)
+        found = parse_object(body)
     except ParseError as error:
         return SourceUnit((), tuple(Problem(where, error.key, one.field, one.reason) for one in error.errors))
     if found is None:
@@ -134,9 +134,9 @@ def read_unit(resource: Resource, server: str, name: str, raw: object) -> Source
     return SourceUnit((found,), tuple(Problem(where, str(found), one.field, one.reason) for one in found.errors))
 
 
-def identify(raw: object) -> tuple[str, Version]:
+def identify(body: object) -> tuple[str, Version]:
     """Name and version of an object. Raises ApiError when it has none."""
-    metadata = _object(_object(raw, "object").get("metadata"), "metadata")
+    metadata = _object(_object(body, "object").get("metadata"), "metadata")
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or not name:
         raise ApiError(0, "the server sent an object without a name")
@@ -152,7 +152,7 @@ def number_of(metadata: Mapping[str, Any]) -> int:
     return int(text)
 
 
-def _object(raw: object, what: str) -> dict[str, Any]:
-    if not isinstance(raw, dict):
+def _object(body: object, what: str) -> dict[str, Any]:
+    if not isinstance(body, dict):
         raise ApiError(0, f"the server sent no {what} where one is due")
-    return raw
+    return body

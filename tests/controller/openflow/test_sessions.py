@@ -12,7 +12,7 @@ import pytest
 
 from controller.openflow.meter_messages import METER_REQUESTS
 from controller.reconcile.commands import DumpFlows
-from controller.reconcile.events import BundleDone, BundleFailed, FlowsDisturbed, FlowsDumped, SwitchDown, SwitchUp
+from controller.reconcile.events import BundleDone, BundleFailed, FlowsDrifted, FlowsDumped, SwitchDown, SwitchUp
 from controller.reconcile.meters import MeterChanges, MeterReport
 from controller.status.foreign_flows import describe_foreign
 from flows.openflow import match_fields as oxm
@@ -169,15 +169,15 @@ def test_who_changes_flows_by_hand_is_told_at_once_and_our_own_bundles_are_not(a
     app.send(up, 2, modifies=tuple(flow(number, Output(3)) for number in range(1, 11)), deletes=tuple(flows[90:]))
     bridge.switch.ofctl("--strict", "del-flows", bridge.target, "cookie=0x4847000000000000/0xffff000000000000,table=0,"
                         "priority=10,ip,nw_src=0.0.0.50")  # fmt: skip
-    seen = app.disturbed.get(timeout=10)
-    assert seen == FlowsDisturbed(DPID, up.session, removed=1)
+    seen = app.drifted.get(timeout=10)
+    assert seen == FlowsDrifted(DPID, up.session, removed=1)
     bridge.switch.ofctl("add-flow", bridge.target, "table=0,priority=65535,actions=NORMAL")
     bridge.switch.ofctl("add-flow", bridge.target, "table=3,priority=65535,actions=NORMAL")
     bridge.switch.ofctl("add-flow", bridge.target, "table=0,priority=0,actions=NORMAL")  # nothing comes to it
-    assert app.disturbed.get(timeout=10) == FlowsDisturbed(DPID, up.session, foreign=1)
+    assert app.drifted.get(timeout=10) == FlowsDrifted(DPID, up.session, foreign=1)
     (found,) = app.dump(up).foreign_flows
     assert describe_foreign(found.flow) == ("", "output:NORMAL")
-    assert app.disturbed.empty()
+    assert app.drifted.empty()
 
 
 FOREIGN = {

@@ -61,7 +61,7 @@ class Bench:
     def step(self, step: Step, port: int = PORT, seconds: float = AUDIT_SECONDS) -> InvalidReason | None:
         self.send(port, step)
         self.dump(seconds)
-        told = self.ledger.finding(port)
+        told = self.ledger.traffic(port)
         return told.reason if told is not None else None
 
 
@@ -104,7 +104,7 @@ def test_who_comes_to_a_port_is_not_told_what_the_one_before_sent() -> None:
         del bench.counts[key]
     bench.send(PORT, Step(broken=100), b"b")
     bench.dump()
-    assert bench.ledger.finding(PORT) is None
+    assert bench.ledger.traffic(PORT) is None
     assert bench.ledger.take_changes() == ([], [])  # it came and went between two looks
 
 
@@ -131,7 +131,7 @@ def test_ports_that_go_are_forgotten_and_flows_of_other_tables_do_not_count() ->
     bench.counts.clear()
     bench.flow(STATE.number, b"x", CookieKind.BROKEN, PORT, 100)
     bench.dump()
-    assert (bench.ledger.finding(PORT), bench.ledger.total(PORT)) == (None, SentPackets())
+    assert (bench.ledger.traffic(PORT), bench.ledger.total(PORT)) == (None, SentPackets())
     assert bench.ledger.take_changes() == ([], [PORT])
 
 
@@ -153,7 +153,7 @@ def test_ports_are_told_each_by_what_it_sent_alone_and_each_change_is_news_once(
         assert not standing & set(came)
         assert set(went) <= standing
         standing = (standing | set(came)) - set(went)
-        assert standing == {port for port in (PORT, 9) if both.ledger.finding(port) is not None}
+        assert standing == {port for port in (PORT, 9) if both.ledger.traffic(port) is not None}
 
 
 @settings(deadline=None, max_examples=200)
@@ -169,4 +169,4 @@ def test_what_a_switch_counts_besides_is_not_kept() -> None:
     bench.send(PORT, Step(broken=20))
     counters = {key: FlowCounters(n, 0, 1) for key, (_, n, _) in bench.counts.items()}
     bench.ledger.dumped(counters, {}, bench.now)
-    assert (bench.ledger.finding(PORT), bench.ledger.total(PORT)) == (None, SentPackets())
+    assert (bench.ledger.traffic(PORT), bench.ledger.total(PORT)) == (None, SentPackets())

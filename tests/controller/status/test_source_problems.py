@@ -67,7 +67,7 @@ def test_noting_3000_standing_problems_takes_no_step_while_they_stand_and_one_ea
     notes.take(ClusterChanged(Cluster(), standing))
     Compared.count = 0
     for _ in range(10):
-        notes.take(ClusterChanged(Cluster(), standing, touched=NOTHING))
+        notes.take(ClusterChanged(Cluster(), standing, changed=NOTHING))
     assert Compared.count == 0
     notes.take(ClusterChanged(Cluster(), tuple(Odd(f"f{n}", "", "", "odd") for n in range(3001))))
     assert Compared.count <= 4 * 3001
@@ -86,7 +86,7 @@ def test_kept_policy_problems_equal_those_computed_anew(steps: list[list[tuple[i
                 policies.pop(Key("x", f"q{name}"), None)
         touched = tuple(("NetworkPolicy", Key("x", f"q{name}")) for name, _ in step)
         before = notes.policy_problems
-        event = ClusterChanged(Cluster(policies=dict(policies)), touched=touched if number else None)
+        event = ClusterChanged(Cluster(policies=dict(policies)), changed=touched if number else None)
         notes.take(event)
         assert notes.policy_problems == {key: "bad" for key, one in policies.items() if one.errors}
         assert notes.policy_problems is before or notes.policy_problems != before

@@ -106,7 +106,7 @@ def test_the_store_reports_what_differs_also_for_the_original_api(
             continue
         now = posted[-1]
         assert dict(now.cluster.policies) == dict(expected)
-        if before is None or now.touched is None:
+        if before is None or now.changed is None:
             continue
         sections = (("NetworkPolicy", "policies"), ("Namespace", "namespaces"))
         differs = {
@@ -115,4 +115,4 @@ def test_the_store_reports_what_differs_also_for_the_original_api(
             for key in getattr(before, section).keys() | getattr(now.cluster, section).keys()
             if getattr(before, section).get(key) != getattr(now.cluster, section).get(key)
         }
-        assert set(now.touched) == differs
+        assert set(now.changed) == differs

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.reconcile.commands import DumpFlows
-from controller.reconcile.events import Event, FlowsDisturbed, FlowsDumped, SwitchUp
+from controller.reconcile.events import Event, FlowsDrifted, FlowsDumped, SwitchUp
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controller.descriptor_watch import FOUND
@@ -35,7 +35,7 @@ class AppProcess:
         self.log = log
         self._channel = channel
         self._events: queue.Queue[object] = queue.Queue()
-        self.disturbed: queue.Queue[FlowsDisturbed] = queue.Queue()
+        self.drifted: queue.Queue[FlowsDrifted] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         addresses = self._events.get(timeout=_WAIT)
         assert isinstance(addresses, list)
@@ -47,7 +47,7 @@ class AppProcess:
                 while True:
                     event = pickle.load(stream)
                     # What others change comes when it comes, between any two answers.
-                    (self.disturbed if isinstance(event, FlowsDisturbed) else self._events).put(event)
+                    (self.drifted if isinstance(event, FlowsDrifted) else self._events).put(event)
             except (EOFError, OSError):
                 self._events.put(None)
 
