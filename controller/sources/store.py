@@ -35,7 +35,8 @@ from flows.parse.objects import ClusterObject, ParsedObject
 
 ObjectId = tuple[str, Key | str]  # kind, and key or name
 UnitId = tuple[int, str]  # index of the source, and the unit's name
-SOURCE_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", *ORIGINAL_KINDS.values())
+PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice")  # those that pass on as they are
+SOURCE_KINDS = (*PLAIN_KINDS, "NetworkPolicy", *ORIGINAL_KINDS.values())
 GATHER_SECONDS = 0.02  # from the first change to the post, so that a burst makes one snapshot
 OBJECTS_PER_TURN = 1000  # objects merged before other green threads run
 MAX_LISTED_PROBLEMS = 10_000  # of all sources; the rest is only counted
@@ -61,7 +62,7 @@ class Store:
         self._holders: dict[ObjectId, tuple[UnitId, ...]] = {}  # sorted; the last one wins
         self._duplicated: set[ObjectId] = set()  # with more than one holder
         self._values: dict[str, dict[Any, ClusterObject]] = {kind: {} for kind in SOURCE_KINDS}
-        self._snapshots: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in ("Namespace", "Pod", "Node")}
+        self._snapshots: dict[str, Snapshot[Any, Any]] = {kind: Snapshot() for kind in PLAIN_KINDS}
         self._posted_values: dict[ObjectId, ClusterObject | None] = {}  # of changed objects: as last posted
         self._policies: Snapshot[Key, Policy] = Snapshot()
         self._original = OriginalPolicyTranslation()
@@ -203,8 +204,8 @@ class Store:
             first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
-            namespaces, pods, nodes = (self._snapshots[kind] for kind in ("Namespace", "Pod", "Node"))
-            cluster = Cluster(namespaces, pods, nodes, self._policies)
+            namespaces, pods, nodes, services, slices = (self._snapshots[kind] for kind in PLAIN_KINDS)
+            cluster = Cluster(namespaces, pods, nodes, self._policies, services, slices)
             self._post(ClusterChanged(cluster, problems, self._generation, None if first else references))
 
     def _changed(self) -> dict[str, dict[Any, ClusterObject | None]]:
@@ -225,7 +226,7 @@ class Store:
         policies.update(self._original.update(changed))
         self._policies = self._policies.updated(policies) if policies else self._policies
         references: list[tuple[str, Key | str]] = [("NetworkPolicy", key) for key in policies]
-        for kind in ("Namespace", "Pod", "Node"):
+        for kind in PLAIN_KINDS:
             if kind in changed:
                 self._snapshots[kind] = self._snapshots[kind].updated(changed[kind])
                 references += [(kind, name) for name in changed[kind]]

@@ -179,12 +179,14 @@ class Node:
 
     `addresses` are those of type InternalIP, in the API's order. `pod_cidrs` are spec.podCIDRs, at most one of each
     family. `created` is metadata.creationTimestamp, RFC 3339 in UTC, so that its text sorts by time; "" when unknown.
+    `zone` is its label topology.kubernetes.io/zone, "" when absent.
     """
 
     name: str
     addresses: tuple[Net, ...] = ()
     pod_cidrs: tuple[Net, ...] = ()
     created: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,76 @@ class Namespace:
     isolation: frozenset[OriginalApi] = frozenset()
 
 
+class ServicePort(NamedTuple):
+    """One port of a Service. `name` is "" for the only port of a Service; `node_port` is 0 where there is none."""
+
+    name: str
+    protocol: Protocol
+    number: int
+    node_port: int = 0
+
+
+class Service(NamedTuple):
+    """A Service, as far as a proxy needs it.
+
+    `cluster_ips` is empty for a headless Service and for type ExternalName: then nothing is translated. `ingress_ips`
+    are the addresses of status.loadBalancer.ingress that reach the node unchanged (ipMode VIP or absent), and
+    `source_ranges` are the only sources that may use them (None: all). `internal_local` and `external_local` are the
+    two traffic policies with the value Local. `affinity_seconds` is the timeout of session affinity ClientIP, 0 for
+    none. `health_check_port` is spec.healthCheckNodePort, 0 for none. `proxied` is false for a Service that its labels
+    leave to another proxy.
+    """
+
+    key: Key
+    cluster_ips: tuple[Net, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    external_ips: tuple[Net, ...] = ()
+    ingress_ips: tuple[Net, ...] = ()
+    source_ranges: tuple[Net, ...] | None = None
+    internal_local: bool = False
+    external_local: bool = False
+    affinity_seconds: int = 0
+    health_check_port: int = 0
+    proxied: bool = True
+
+
+class Endpoint(NamedTuple):
+    """One endpoint of an EndpointSlice: its first address, the only one that counts.
+
+    `node` is "" when unknown. An absent condition has its meaning in the API here: ready and serving true, terminating
+    false. `zones` and `nodes` are its hints: where it is meant to be used; empty without hints.
+    """
+
+    address: Net
+    node: str = ""
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+class EndpointPort(NamedTuple):
+    """One port of all endpoints of a slice. It belongs to the Service's port of the same name and protocol."""
+
+    name: str
+    protocol: Protocol
+    number: int
+
+
+class EndpointSlice(NamedTuple):
+    """An EndpointSlice. `service` is the name of its Service in the same namespace, "" when it has none.
+
+    `proxied` is false for a slice that its labels leave to another proxy. Slices of type FQDN have no endpoints here.
+    """
+
+    key: Key
+    service: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+    proxied: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One consistent snapshot. A namespace without an object may have pods and policies; its only label is its name."""
@@ -207,6 +279,8 @@ class Cluster:
     pods: Mapping[Key, Pod] = field(default_factory=lambda: MappingProxyType({}))
     nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
     policies: Mapping[Key, Policy] = field(default_factory=lambda: MappingProxyType({}))
+    services: Mapping[Key, Service] = field(default_factory=lambda: MappingProxyType({}))
+    endpoint_slices: Mapping[Key, EndpointSlice] = field(default_factory=lambda: MappingProxyType({}))
 
     def namespace_labels(self, name: str) -> Labels:
         """The labels of a namespace, whether or not it has an object."""

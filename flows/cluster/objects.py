@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from flows.cluster.model import Cluster, Key, Pod
 
 ObjectRef = tuple[str, Key | str]  # kind, and key or name
-CLUSTER_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy")
+CLUSTER_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", "Service", "EndpointSlice")
+SERVICE_KINDS = ("Service", "EndpointSlice")  # nothing of policy depends on these
 
 
 def binding_fields(pod: object) -> object:
@@ -22,7 +23,14 @@ def binding_fields(pod: object) -> object:
 
 def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:
     """The objects of a kind, one of CLUSTER_KINDS, by Key, or by name for kinds outside namespaces."""
-    maps = (cluster.namespaces, cluster.pods, cluster.nodes, cluster.policies)
+    maps = (
+        cluster.namespaces,
+        cluster.pods,
+        cluster.nodes,
+        cluster.policies,
+        cluster.services,
+        cluster.endpoint_slices,
+    )
     return maps[CLUSTER_KINDS.index(kind)]  # type: ignore[return-value]  # the caller only reads
 
 

@@ -6,6 +6,7 @@ import re
 
 from flows.cluster.model import Node
 from flows.cluster.net import Net, parse_network, pod_range_error
+from flows.parse.names import label_value_error
 from flows.parse.untrusted import (
     Errors,
     FieldError,
@@ -21,6 +22,7 @@ from flows.parse.untrusted import (
     string_at,
 )
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
 # A Node has at most one range of each family (core/v1 validation of spec.podCIDRs).
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -45,7 +47,15 @@ def parse_node(untrusted: object, errors: Errors) -> Node:
             if found is not None:
                 addresses.append(found)
     spec = object_at(whole, "spec", "", errors)
-    return Node(name, tuple(dict.fromkeys(addresses)), _pod_cidrs(spec, errors), _created(metadata, errors))
+    created, zone = _created(metadata, errors), _zone(metadata)
+    return Node(name, tuple(dict.fromkeys(addresses)), _pod_cidrs(spec, errors), created, zone)
+
+
+def _zone(metadata: JsonObject) -> str:
+    """The node's zone. The API server keeps label values valid; any other text is no zone that a hint can name."""
+    labels = metadata.get("labels")
+    zone = labels.get(ZONE_LABEL) if isinstance(labels, dict) else None
+    return zone if isinstance(zone, str) and not label_value_error(zone) else ""
 
 
 def _pod_cidrs(spec: JsonObject, errors: Errors) -> tuple[Net, ...]:

@@ -16,21 +16,25 @@ from typing import NamedTuple
 from flows.cluster.model import (
     NAMESPACE_NAME_LABEL,
     ContainerPort,
+    EndpointSlice,
     Key,
     Namespace,
     Node,
     Pod,
     Policy,
     Protocol,
+    Service,
 )
 from flows.cluster.net import Net
 from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
 from flows.cluster.tuples import new_tuple
+from flows.parse.endpoint_slice import parse_endpoint_slice
 from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
 from flows.parse.network_policy import parse_policy
 from flows.parse.node import parse_node
 from flows.parse.original_api import parse_alpha_policy, parse_beta_policy, parse_isolation
+from flows.parse.service import parse_service
 from flows.parse.untrusted import (
     Errors,
     FieldError,
@@ -65,7 +69,7 @@ __all__ = [
     "parse_policy",
 ]
 
-ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy
+ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy | Service | EndpointSlice
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -212,9 +216,10 @@ def parse_namespace(untrusted: object, errors: Errors) -> Namespace:
 
 
 Parser = Callable[[object, Errors], ClusterObject]
+Parsers = Mapping[tuple[str, str], Parser]  # by apiVersion and kind
 
-# The parsers of all supported kinds, by apiVersion and kind.
-PARSERS: Mapping[tuple[str, str], Parser] = {
+# The parsers of the kinds that policy needs, by apiVersion and kind.
+PARSERS: Parsers = {
     ("v1", "Pod"): parse_pod,
     ("v1", "Namespace"): parse_namespace,
     ("v1", "Node"): parse_node,
@@ -224,25 +229,29 @@ PARSERS: Mapping[tuple[str, str], Parser] = {
 }
 
 
-_VERSIONS = {(group_of(version), kind): version for version, kind in PARSERS}
-_DEFAULT_VERSIONS = {kind: version for version, kind in reversed(list(PARSERS))}  # the first version of each kind
+# With the kinds that only Services need. Where the switches translate no Services, their objects are not read.
+PARSERS_WITH_SERVICES: Parsers = {
+    **PARSERS,
+    ("v1", "Service"): parse_service,
+    ("discovery.k8s.io/v1", "EndpointSlice"): parse_endpoint_slice,
+}
 
 
-def parse_object(untrusted: object) -> ParsedObject | None:
-    """An object of any supported kind; None for an object of another kind.
+def parse_object(untrusted: object, parsers: Parsers = PARSERS) -> ParsedObject | None:
+    """An object of any kind in `parsers`; None for an object of another kind.
 
     Raises ParseError for a value that is not an object, has no kind or apiVersion, has metadata that is not usable, has
     a supported kind with a version that its group does not have, or has a misspelt kind or version.
     """
     whole = require_object(untrusted)
     kind, version = whole.get("kind"), whole.get("apiVersion")
-    reader = PARSERS.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
+    reader = parsers.get((version, kind)) if isinstance(kind, str) and isinstance(version, str) else None
     if reader is None or not isinstance(kind, str):
-        _refuse(kind, version)
+        _refuse(kind, version, parsers)
         return None
     errors: Errors = []
     value = reader(untrusted, errors)
-    if isinstance(value, (Pod, Policy)):
+    if isinstance(value, (Pod, Policy, Service, EndpointSlice)):
         name: Key | str = value.key
     elif isinstance(value, OriginalPolicy):
         kind, name = value.kind, value.key
@@ -251,17 +260,18 @@ def parse_object(untrusted: object) -> ParsedObject | None:
     return new_tuple(ParsedObject, (sys.intern(kind), name, value, first_errors(errors)))
 
 
-def _refuse(kind: object, version: object) -> None:
+def _refuse(kind: object, version: object, parsers: Parsers) -> None:
     """Raise ParseError for a missing, unsupported or misspelt kind or version; other kinds pass."""
     for field, value in (("kind", kind), ("apiVersion", version)):
         if not isinstance(value, str) or not value:
             reason = "is required" if value is None or value == "" else not_a_string(value)
             raise ParseError("", (FieldError(field, reason),))
     kind, version = str(kind), str(version)
-    if kind in _DEFAULT_VERSIONS and any(group_of(version) == group for group, _ in _VERSIONS):
-        known = _VERSIONS.get((group_of(version), kind), _DEFAULT_VERSIONS[kind])
+    versions = [known for known, one in parsers if one == kind]
+    if versions and any(group_of(version) == group_of(known) for known, _ in parsers):
+        known = next((known for known in versions if group_of(known) == group_of(version)), versions[0])
         raise ParseError(kind, (FieldError("apiVersion", f"must be {known} for a {kind}, not {quote(version)}"),))
-    if near := intended_kind(kind, version, tuple(PARSERS)):
+    if near := intended_kind(kind, version, tuple(parsers)):
         reason = (
             f"did you mean apiVersion {near[0]}, kind {near[1]}? Kubernetes has no {quote(kind)} in {quote(version)}"
         )

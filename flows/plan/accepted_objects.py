@@ -13,7 +13,7 @@ from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
-from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
+from flows.cluster.objects import CLUSTER_KINDS, SERVICE_KINDS, objects_of_kind
 from flows.plan.rejected_objects import RejectedObjects
 from flows.policy.engine import PolicyEngine
 
@@ -118,6 +118,8 @@ class AcceptedObjects:
                 engine.put_namespace(key, namespace.labels if namespace else None)
         elif kind == "Pod":
             self._put_pod(engine, key, cluster.pods.get(key))
+        elif kind in SERVICE_KINDS:
+            return  # nothing of policy depends on it
         elif (policy := cluster.policies.get(key)) is not None:
             engine.put_policy(policy)
         else:

@@ -76,6 +76,8 @@ class RejectedObjects:
             _Overlay(cluster.pods, instead.get("Pod", {})),  # type: ignore[arg-type]
             _Overlay(cluster.nodes, instead.get("Node", {})),  # type: ignore[arg-type]
             _Overlay(cluster.policies, instead.get("NetworkPolicy", {})),  # type: ignore[arg-type]
+            _Overlay(cluster.services, instead.get("Service", {})),  # type: ignore[arg-type]
+            _Overlay(cluster.endpoint_slices, instead.get("EndpointSlice", {})),  # type: ignore[arg-type]
         )
 
     def _instead(self, kind: str, key: Key | str, cluster: Cluster) -> Policy | None:

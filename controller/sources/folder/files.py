@@ -20,6 +20,7 @@ from controller.base.printable import printable
 from controller.reconcile.problem import Problem
 from controller.sources.folder.manifest import ParsedManifest, read_manifest, unreadable
 from controller.sources.unit import SourceUnit
+from flows.parse.objects import PARSERS, Parsers
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SUBFOLDERS = "subfolders"
@@ -72,10 +73,12 @@ class Scan:
 
 
 class FolderReader:
-    """Scans one folder. For one thread; a scan ends early once `stopping` returns True."""
+    """Scans one folder for objects of the kinds in `parsers`. For one thread; a scan ends early once `stopping` returns
+    True."""
 
-    def __init__(self, path: str, stopping: Callable[[], bool]) -> None:
+    def __init__(self, path: str, stopping: Callable[[], bool], parsers: Parsers = PARSERS) -> None:
         self._path = path
+        self._parsers = parsers
         self._stopping = stopping
         self._os = unpatched("os")
         self._time = unpatched("time")
@@ -191,7 +194,7 @@ class FolderReader:
             self._set_unit(file, unreadable(where, "is empty; delete the file to remove its objects"), where)
             return
         with _without_collection(len(data) >= LARGE_BYTES):
-            parsed = read_manifest(data, where, name.endswith(".json"))
+            parsed = read_manifest(data, where, name.endswith(".json"), self._parsers)
         self._set_unit(file, parsed, where)
 
     def _set_unit(self, file: _File, parsed: ParsedManifest, where: str) -> None:

@@ -9,7 +9,7 @@ from controller.base.printable import printable
 from controller.reconcile.problem import Problem
 from controller.sources.folder.documents import Document, DocumentError, TooManyDocuments, read_documents
 from controller.sources.unit import SourceUnit
-from flows.parse.objects import PARSERS, ParsedObject, ParseError, parse_object
+from flows.parse.objects import PARSERS, ParsedObject, ParseError, Parsers, parse_object
 
 MAX_LIST_DEPTH = 10  # of lists inside lists; kubectl makes one level
 MAX_OBJECTS = 250_000  # in one file; more than twice the pods that fit into MAX_MANIFEST_BYTES
@@ -29,10 +29,10 @@ class ParsedManifest:
     has_errors: bool
 
 
-def read_manifest(data: bytes, where: str, is_json: bool) -> ParsedManifest:
+def read_manifest(data: bytes, where: str, is_json: bool, parsers: Parsers = PARSERS) -> ParsedManifest:
     """All objects of a file that can be parsed, and all its problems. Never raises.
 
-    `where` is the file's path as messages show it.
+    `where` is the file's path as messages show it, `parsers` has the kinds that are read.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -43,7 +43,8 @@ def read_manifest(data: bytes, where: str, is_json: bool) -> ParsedManifest:
     problems = ManifestProblems(where)
     try:
         for document in read_documents(text, is_json):
-            _read_document(document, f"{where}, document {document.number} (line {document.line})", objects, problems)
+            place = f"{where}, document {document.number} (line {document.line})"
+            _read_document(document, place, parsers, objects, problems)
     except TooManyDocuments as error:
         return unreadable(where, error.reason)
     if len(objects) > MAX_OBJECTS:
@@ -93,13 +94,15 @@ def unreadable(where: str, reason: str) -> ParsedManifest:
     return ParsedManifest(SourceUnit((), (Problem(where, "", "", reason),)), True)
 
 
-def _read_document(document: Document, where: str, objects: list[ParsedObject], problems: ManifestProblems) -> None:
+def _read_document(
+    document: Document, where: str, parsers: Parsers, objects: list[ParsedObject], problems: ManifestProblems
+) -> None:
     if document.error is not None:
         _add_error(problems, where, document, document.error)
         return
     try:
         for prefix, body in list_items(document.value):
-            _read_object(body, where, prefix, objects, problems)
+            _read_object(body, where, prefix, parsers, objects, problems)
     except DocumentError as error:
         _add_error(problems, where, document, error)
 
@@ -110,10 +113,10 @@ def _add_error(problems: ManifestProblems, where: str, document: Document, error
 
 
 def _read_object(
-    body: object, where: str, prefix: str, objects: list[ParsedObject], problems: ManifestProblems
+    body: object, where: str, prefix: str, parsers: Parsers, objects: list[ParsedObject], problems: ManifestProblems
 ) -> None:
     try:
-        found = parse_object(body)
+        found = parse_object(body, parsers)
     except ParseError as error:
         for one in error.errors:
             problems.add(where, error.key, join_path(prefix, one.field), one.reason)

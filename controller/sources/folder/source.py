@@ -27,6 +27,7 @@ from controller.sources.folder.manifest import OTHER_KINDS
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
 from controller.sources.unit import SourceUnit
+from flows.parse.objects import PARSERS, PARSERS_WITH_SERVICES
 
 RESCAN_SECONDS = 10.0  # between scans without a notification: inotify does not see the targets of symlinks change
 FOLDER_CHANGED = -1  # a request for a scan that no caller waits for
@@ -47,9 +48,14 @@ class _Result:
 
 
 class ManifestFolder:
-    """A Source (see `source`). It adds itself to `store`, which starts and stops it."""
+    """A Source (see `source`). It adds itself to `store`, which starts and stops it.
 
-    def __init__(self, path: Path | str, store: Store, rescan: float = RESCAN_SECONDS) -> None:
+    With `services`, Services and EndpointSlices are read, too.
+    """
+
+    def __init__(
+        self, path: Path | str, store: Store, rescan: float = RESCAN_SECONDS, *, services: bool = False
+    ) -> None:
         self.path = str(path)
         self._store = store
         self._rescan = rescan
@@ -58,7 +64,7 @@ class ManifestFolder:
         self._requests = unpatched("queue").SimpleQueue()
         self._no_request = unpatched("queue").Empty
         self._results: Mailbox[_Result] = Mailbox()
-        self._folder = FolderReader(self.path, self._stopping.is_set)
+        self._folder = FolderReader(self.path, self._stopping.is_set, PARSERS_WITH_SERVICES if services else PARSERS)
         self._natives: list[Watched] = []
         self._receiver: Watched | None = None
         self._numbers = itertools.count(1)

@@ -11,7 +11,7 @@ from controller.reconcile.problem import Problem
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.unit import SourceUnit
 from flows.cluster.original_api import ALPHA_API
-from flows.parse.objects import ParseError, parse_object
+from flows.parse.objects import PARSERS_WITH_SERVICES, ParseError, parse_object
 
 
 class Resource(NamedTuple):
@@ -42,6 +42,11 @@ RESOURCES = (
     Resource("/api/v1", "pods", "v1", "Pod"),
     POLICY_RESOURCE,
     ORIGINAL_POLICY_RESOURCE,
+)
+# Read only where the switches translate Services.
+SERVICE_RESOURCES = (
+    Resource("/api/v1", "services", "v1", "Service"),
+    Resource("/apis/discovery.k8s.io/v1", "endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
 )
 
 
@@ -126,7 +131,7 @@ def read_unit(resource: Resource, server: str, name: str, body: object) -> Sourc
     """Parse one object; its problems are in the unit."""
     where = server + resource.object_path(name)
     try:
-        found = parse_object(body)
+        found = parse_object(body, PARSERS_WITH_SERVICES)
     except ParseError as error:
         return SourceUnit((), tuple(Problem(where, error.key, one.field, one.reason) for one in error.errors))
     if found is None:

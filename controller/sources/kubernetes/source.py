@@ -14,7 +14,12 @@ from controller.sources.kubernetes.event_writer import EventWriter, ObjectRefere
 from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 from controller.sources.kubernetes.problem_log import ReadProblemLog
 from controller.sources.kubernetes.reflector import Reflector
-from controller.sources.kubernetes.resources import ORIGINAL_POLICY_RESOURCE, POLICY_RESOURCE, RESOURCES
+from controller.sources.kubernetes.resources import (
+    ORIGINAL_POLICY_RESOURCE,
+    POLICY_RESOURCE,
+    RESOURCES,
+    SERVICE_RESOURCES,
+)
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.source import SourceState
 from controller.sources.store import Store
@@ -30,15 +35,19 @@ class KubernetesApi:
     """A Source (see `source`). It adds itself to `store`, which starts and stops it.
 
     `credentials` is a kubeconfig file or IN_CLUSTER. A watch that is silent for `silence` seconds is opened again.
+    With `services`, Services and EndpointSlices are read, too.
     """
 
-    def __init__(self, credentials: str, store: Store, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self, credentials: str, store: Store, silence: float = SILENCE_SECONDS, *, services: bool = False
+    ) -> None:
         self.name = credentials
         self._store = store
         self._api = Api(credentials)
         self._problem_log = ReadProblemLog()
         self._buffer = ChangeBuffer(self._apply, self._catch_up, self._released)
-        self._reflectors = [Reflector(resource, self._api, self, silence) for resource in RESOURCES]
+        resources = (*RESOURCES, *SERVICE_RESOURCES) if services else RESOURCES
+        self._reflectors = [Reflector(resource, self._api, self, silence) for resource in resources]
         self._unlisted = set(self._reflectors)  # not listed yet
         self._synced = False
         self._lock = threading.Lock()
