@@ -22,16 +22,26 @@ from controller.config.addresses import (
     parse_host_port,
     parse_listen,
 )
+from controller.config.network import (
+    NODE_PORTS_EXAMPLE,
+    normal_node_ports,
+    normal_range,
+    parse_node_ports,
+    parse_range,
+)
 from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
+from flows.bridge.network import NetworkOptions
+from flows.bridge.routing import NetworkMode
 from flows.pipeline.pod_limits import Rates
 
 ENV_PREFIX = "HEADGATE_"
 SOURCE_OPTIONS = "Where the Kubernetes objects come from"
 SWITCH_OPTIONS = "Switches"
 TLS_OPTIONS = "TLS, for addresses that begin with ssl:"
+NETWORK_OPTIONS = "The network of the cluster"
 LIMIT_OPTIONS = "Limits of one pod"
 PROCESS_OPTIONS = "The process itself"
-OPTION_GROUPS = (SOURCE_OPTIONS, SWITCH_OPTIONS, LIMIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS)
+OPTION_GROUPS = (SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS)
 
 HTTP_EXAMPLE = "127.0.0.1:8080"
 IN_CLUSTER = "in-cluster"  # instead of a kubeconfig: the service account of the pod that Headgate runs in
@@ -68,6 +78,8 @@ def _option(group: str, metavar: str, description: str, default: Any = None) -> 
 
 Remote = Annotated[str, AfterValidator(normal_remote)]
 Bridge = Annotated[str, AfterValidator(_check_bridge)]
+Cidr = Annotated[str, AfterValidator(normal_range)]
+ONLY_ROUTING = ("encap", "pod_cidr", "service_cidr", "mtu", "node_ports")  # options that mean nothing in mode flat
 
 
 class RunConfig(BaseModel):
@@ -107,6 +119,39 @@ class RunConfig(BaseModel):
         SWITCH_OPTIONS, "NAME",
         "Bridge that Headgate owns on every switch. It never changes other bridges.",
         ("br-int",),
+    )  # fmt: skip
+    network: Literal["flat", "routed", "overlay"] = _option(
+        NETWORK_OPTIONS, "MODE",
+        "How pods of different nodes reach each other. flat: the network exists already, and Headgate enforces policy "
+        "in it. routed: the switches route, and the network between the nodes has routes to the pods. overlay: the "
+        "switches route, and tunnel to other nodes. With routed and overlay, Services are translated in the switches.",
+        "flat",
+    )  # fmt: skip
+    encap: Literal["geneve", "vxlan"] = _option(
+        NETWORK_OPTIONS, "TYPE", "The tunnels of --network overlay.", "geneve",
+    )  # fmt: skip
+    pod_cidr: Annotated[tuple[Cidr, ...], AfterValidator(_unique)] = _option(
+        NETWORK_OPTIONS, "CIDR",
+        "Range of all pods of the cluster, as kube-controller-manager's --cluster-cidr has it. A node's own range is "
+        "in its Node's spec.podCIDRs; one outside of these is refused. Without it, the ranges of the nodes count, and "
+        "every node's routes change with each node that comes.",
+        (),
+    )  # fmt: skip
+    service_cidr: Annotated[tuple[Cidr, ...], AfterValidator(_unique)] = _option(
+        NETWORK_OPTIONS, "CIDR",
+        "Range of the Services' cluster addresses, as the API server's --service-cluster-ip-range has it. Without it, "
+        "the API's ServiceCIDR objects count.",
+        (),
+    )  # fmt: skip
+    mtu: Annotated[int, Field(ge=1280, le=65535)] | None = _option(
+        NETWORK_OPTIONS, "BYTES",
+        "MTU of pods. Without it, the network between the nodes is taken to have 1500: pods have 1450 with an overlay "
+        "over IPv4, 1430 with one over IPv6, and 1500 without an overlay.",
+    )  # fmt: skip
+    node_ports: Annotated[str, AfterValidator(normal_node_ports)] = _option(
+        NETWORK_OPTIONS, "FIRST-LAST",
+        "The node ports of Services, as the API server's --service-node-port-range has them.",
+        NODE_PORTS_EXAMPLE,
     )  # fmt: skip
     new_connections_per_pod: Annotated[int, Field(ge=0, le=10_000_000)] = _option(
         LIMIT_OPTIONS, "NUMBER",
@@ -175,6 +220,19 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _is_one_network(self) -> RunConfig:
+        if self.network == "flat":
+            useless = [name for name in ONLY_ROUTING if name in self.model_fields_set]
+            if useless:
+                flag = "--" + useless[0].replace("_", "-")
+                raise ValueError(f"{flag} has no effect with --network flat; give --network routed or overlay, too")
+        elif len(self.bridge) > 1:
+            raise ValueError(f"--network {self.network} routes on one bridge of each node; give one --bridge")
+        if self.network == "routed" and "encap" in self.model_fields_set:
+            raise ValueError("--encap has no effect with --network routed, which has no tunnels")
+        return self
+
+    @model_validator(mode="after")
     def _has_what_tls_needs(self) -> RunConfig:
         flags = {"private_key": "--private-key", "certificate": "--certificate", "ca_cert": "--ca-cert"}
         missing = [flag for name, flag in flags.items() if getattr(self, name) is None and self.pki_dir is None]
@@ -209,6 +267,18 @@ class RunConfig(BaseModel):
             self.private_key or folder / PRIVATE_KEY,
             self.certificate or folder / CERTIFICATE,
             self.ca_cert or folder / CA_CERTIFICATE,
+        )
+
+    @property
+    def network_options(self) -> NetworkOptions:
+        """What the operator decides of the cluster's network."""
+        return NetworkOptions(
+            mode=NetworkMode(self.network),
+            encap=self.encap,
+            pod_cidrs=tuple(map(parse_range, self.pod_cidr)),
+            service_cidrs=tuple(map(parse_range, self.service_cidr)),
+            mtu=self.mtu,
+            node_ports=parse_node_ports(self.node_ports),
         )
 
     @property

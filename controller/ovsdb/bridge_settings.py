@@ -70,9 +70,9 @@ def plan_bridge(bridge: BridgeSettings, names: Mapping[int, str]) -> list[Operat
     """Operations for fail_mode, protocols and table names. Empty `protocols` means all, and stays empty."""
     operations = []
     if bridge.fail_mode != "secure":
-        operations.append(_update("Bridge", bridge.uuid, {"fail_mode": "secure"}))
+        operations.append(update_row("Bridge", bridge.uuid, {"fail_mode": "secure"}))
     if bridge.protocols and OPENFLOW_PROTOCOL not in bridge.protocols:
-        operations.append(_mutate("Bridge", bridge.uuid, ["protocols", "insert", OPENFLOW_PROTOCOL]))
+        operations.append(mutate_row("Bridge", bridge.uuid, ["protocols", "insert", OPENFLOW_PROTOCOL]))
     present = bridge.tables or {}
     added = []
     for number, name in sorted(names.items()):
@@ -82,9 +82,9 @@ def plan_bridge(bridge: BridgeSettings, names: Mapping[int, str]) -> list[Operat
             operations.append({"op": "insert", "table": "Flow_Table", "uuid-name": label, "row": {"name": name}})
             added.append([number, ["named-uuid", label]])
         elif row.name != name and not row.shared:
-            operations.append(_update("Flow_Table", row.uuid, {"name": name}))
+            operations.append(update_row("Flow_Table", row.uuid, {"name": name}))
     if added:
-        operations.append(_mutate("Bridge", bridge.uuid, ["flow_tables", "insert", ["map", added]]))
+        operations.append(mutate_row("Bridge", bridge.uuid, ["flow_tables", "insert", ["map", added]]))
     return operations
 
 
@@ -100,10 +100,10 @@ def plan_controller(bridge: BridgeSettings, target: str, leads: Callable[[str], 
     surplus = [["uuid", row.uuid] for row in ours if row is not keep]
     operations = []
     if surplus:
-        operations.append(_mutate("Bridge", bridge.uuid, ["controller", "delete", ["set", surplus]]))
+        operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "delete", ["set", surplus]]))
     if keep is not None:
         if keep.target != target:
-            operations.append(_update("Controller", keep.uuid, {"target": target}))
+            operations.append(update_row("Controller", keep.uuid, {"target": target}))
     elif not any(leads(row.target) for row in theirs) and (add or not theirs):
         row = {
             "target": target,
@@ -112,7 +112,7 @@ def plan_controller(bridge: BridgeSettings, target: str, leads: Callable[[str], 
             "external_ids": ["map", [list(CONTROLLER_EXTERNAL_ID)]],
         }
         operations.append({"op": "insert", "table": "Controller", "uuid-name": "ours", "row": row})
-        operations.append(_mutate("Bridge", bridge.uuid, ["controller", "insert", ["named-uuid", "ours"]]))
+        operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "insert", ["named-uuid", "ours"]]))
     return operations
 
 
@@ -157,7 +157,7 @@ def plan_installed_marks(present: Mapping[str, Mapping[str, str]], desired: Mapp
         mutations: list[list[Any]] = [["external_ids", "delete", ["set", [key]]]]  # insert keeps another value
         if mark:
             mutations.append(["external_ids", "insert", ["map", [[key, value]]]])
-        operations.append(_mutate("Interface", uuid, *mutations))
+        operations.append(mutate_row("Interface", uuid, *mutations))
     return operations
 
 
@@ -165,9 +165,11 @@ def _where(uuid: str) -> list[Any]:
     return [["_uuid", "==", ["uuid", uuid]]]
 
 
-def _update(table: str, uuid: str, row: Mapping[str, Any]) -> Operation:
+def update_row(table: str, uuid: str, row: Mapping[str, Any]) -> Operation:
+    """An operation that sets columns of one row."""
     return {"op": "update", "table": table, "where": _where(uuid), "row": dict(row)}
 
 
-def _mutate(table: str, uuid: str, *mutations: list[Any]) -> Operation:
+def mutate_row(table: str, uuid: str, *mutations: list[Any]) -> Operation:
+    """An operation that changes sets and maps in columns of one row."""
     return {"op": "mutate", "table": table, "where": _where(uuid), "mutations": list(mutations)}

@@ -37,7 +37,8 @@ class BridgeConfig:
 
     `openflow` is the listener's (host, port), `method` tcp or ssl; without `openflow` no Controller is written.
     `connected` returns the session number of a datapath id, 0 without a session, from any thread. `grace` is in
-    seconds.
+    seconds. `routes`: the bridges route, and get the settings of the network that their database has for them; else
+    they lose such settings.
     """
 
     bridges: frozenset[str]
@@ -46,6 +47,7 @@ class BridgeConfig:
     connected: Callable[[int], int] = lambda dpid: 0
     grace: float = bridge_settings.CONTROLLER_GRACE
     method: str = "tcp"
+    routes: bool = False
 
     def target(self, local: str) -> str:
         """The OpenFlow target for a switch whose OVSDB connection has this local address; empty without a listener."""

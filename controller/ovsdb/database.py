@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 
 from controller.reconcile.events import BridgeChanged, BridgeGone, Event, MarksWritten, OvsdbPeer, OvsdbState
 from flows.bridge.connection_peer import ConnectionPeer
+from flows.bridge.network import NodeNetwork
 from flows.bridge.state import BridgeState
 
 
 class Database:
-    """The published bridges of one OVSDB, and the marks to write there. Thread-safe.
+    """The published bridges of one OVSDB, and the marks and settings to write there. Thread-safe.
 
     Methods with an `owner` (a connection) do nothing when another connection serves the database now.
     """
@@ -32,6 +33,7 @@ class Database:
         self._lock = threading.RLock()
         self._bridges: dict[str, BridgeState] = {}
         self._marks: dict[str, bool] = {}
+        self._networks: dict[str, NodeNetwork] = {}
 
     def assign(self, owner: object | None, row: str) -> None:
         """From now on the connection `owner` serves this database; `row` is the uuid of its Open_vSwitch row."""
@@ -72,6 +74,7 @@ class Database:
                 self._post(BridgeGone(self.name, name))
             self._bridges.clear()
             self._marks.clear()
+            self._networks.clear()
             self.row = ""
             if not self.synced or reason != self.reason:
                 self._post_state(True, reason)
@@ -96,6 +99,18 @@ class Database:
                     del self._marks[uuid]
             if written:
                 self._post(MarksWritten(self.name, dict(written)))
+
+    def set_network(self, bridge: str, network: NodeNetwork | None) -> None:
+        """The settings of the network that a bridge must have from now on; None leaves them as they are."""
+        with self._lock:
+            self._networks.pop(bridge, None)
+            if network is not None:
+                self._networks[bridge] = network
+
+    def network(self, bridge: str) -> NodeNetwork | None:
+        """The settings of the network that a bridge must have; None while they are not known."""
+        with self._lock:
+            return self._networks.get(bridge)
 
     def bridges(self) -> tuple[str, ...]:
         """The names of the owned bridges, as published last."""

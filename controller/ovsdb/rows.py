@@ -10,20 +10,30 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from controller.base.printable import printable
 from flows.bridge.external_ids import NODE_ADDRESSES_KEY
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.openflow.port_numbers import LOCAL_16
 
+NODE_READY_KEY = "headgate-node-ready"  # external_ids of Open_vSwitch: the revision of the settings that are applied
+NODE_MISSING_KEY = "headgate-node-missing"  # and what is missing on the node, in words
+MAX_REVISION_LENGTH = 64  # characters
+MAX_MISSING_LENGTH = 1000  # characters
 MAX_NODE_ADDRESSES_LENGTH = 4000  # characters of a node's addresses that are read; valid lists are shorter
 _YIELD_EVERY = 200  # interfaces read, after which other green threads run
 
 
 class DatabaseIdentity(NamedTuple):
-    """A database: the uuid of its Open_vSwitch row, and its machine's system-id and hostname from external_ids."""
+    """A database: the uuid of its Open_vSwitch row, and its machine's system-id and hostname from external_ids.
+
+    `ready` and `missing` are what the node's own program says there: see BridgeState.
+    """
 
     row: str
     system_id: str
     hostname: str
+    ready: str = ""
+    missing: str = ""
 
 
 def valid_text(text: object) -> str:
@@ -50,7 +60,14 @@ def database_identity(tables: Mapping[str, Any]) -> DatabaseIdentity | None:
     if not rows:
         return None
     ids = valid_map(rows[0].external_ids)
-    return DatabaseIdentity(str(rows[0].uuid), ids.get("system-id", ""), ids.get("hostname", ""))
+    ready, missing = ids.get(NODE_READY_KEY, ""), ids.get(NODE_MISSING_KEY, "")
+    return DatabaseIdentity(
+        str(rows[0].uuid),
+        ids.get("system-id", ""),
+        ids.get("hostname", ""),
+        printable(ready[:MAX_REVISION_LENGTH]),
+        printable(missing[:MAX_MISSING_LENGTH]),
+    )
 
 
 def datapath_id(row: Any) -> int:
@@ -109,6 +126,8 @@ class RowReader:
                 node_addresses_text=valid_text(row.external_ids.get(NODE_ADDRESSES_KEY, ""))[
                     :MAX_NODE_ADDRESSES_LENGTH
                 ],
+                node_revision=this.ready,
+                node_missing=this.missing,
             )
             for bridge, row in owned_rows(tables, self._owned).items()
         }

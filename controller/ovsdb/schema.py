@@ -44,7 +44,14 @@ _TABLES: dict[str, dict[str, Any]] = {
         "flow_tables": _rows("Flow_Table", key="integer"),
     },
     "Port": {"interfaces": _rows("Interface")},
-    "Interface": {"name": _TEXT, "ofport": _NUMBER_OR_NONE, "mac_in_use": _TEXT_OR_NONE, "external_ids": _MAP},
+    "Interface": {
+        "name": _TEXT,
+        "type": _TEXT,
+        "options": _MAP,
+        "ofport": _NUMBER_OR_NONE,
+        "mac_in_use": _TEXT_OR_NONE,
+        "external_ids": _MAP,
+    },
     "Controller": {
         "target": _TEXT,
         "connection_mode": _TEXT_OR_NONE,

@@ -40,6 +40,7 @@ from controller.peers.memory_budget import MemoryBudget
 from controller.reconcile.events import Event
 from controller.status import away_reasons
 from controller.tls.credentials import Credentials
+from flows.bridge.network import NodeNetwork
 
 log = structlog.get_logger(__name__)
 CLOSE_SECONDS = 0.9  # seconds
@@ -60,7 +61,8 @@ class Ovsdb:
     A remote's text is its `ovsdb` in events; a manager connection has `manager:` and the switch's system-id. `tables`
     has the flow tables' names by id. `openflow` is the bound address (host, port) of the OpenFlow listener,
     `openflow_tls` says that it uses TLS, and `connected` returns the OpenFlow session number of a datapath id, from
-    any thread, 0 without one. `tls` is for addresses that begin with ssl. A database's BridgeChanged events come
+    any thread, 0 without one. `tls` is for addresses that begin with ssl. With `routes`, bridges get the settings of
+    `set_network`; else they lose such settings. A database's BridgeChanged events come
     before its OvsdbState(synced); a remote whose database another connection serves counts as synced, with the reason.
     Raises ValueError for an invalid remote, address or name, and OSError if it cannot listen.
     """
@@ -79,13 +81,14 @@ class Ovsdb:
         tls: Credentials | None = None,
         openflow_tls: bool = False,
         bounds: OvsdbBounds | None = None,
+        routes: bool = False,
     ) -> None:
         bridge_settings.check_table_names(tables or {})
         for address in (*remotes, *([listen] if listen else [])):
             if is_tls(address) and tls is None:
                 raise ValueError(f"{address} needs a private key, a certificate and a CA certificate")
         method = "ssl" if openflow_tls else "tcp"
-        self._config = BridgeConfig(frozenset(bridges), dict(tables or {}), openflow, connected, grace, method)
+        self._config = BridgeConfig(frozenset(bridges), dict(tables or {}), openflow, connected, grace, method, routes)
         self._post = post
         self._lock = threading.RLock()
         self._closed = False
@@ -136,8 +139,18 @@ class Ovsdb:
             log.debug("marks for an unknown ovsdb", ovsdb=ovsdb)
             return
         database.queue_marks(interfaces)
-        if isinstance(connection := database.owner, DatabaseConnection):
-            connection.wake()
+        _wake_owner(database)
+
+    def set_network(self, ovsdb: str, bridge: str, network: NodeNetwork | None) -> None:
+        """From now on a bridge must have these settings of the network; None: leave them as they are.
+
+        They are written whenever they differ, and kept over a reconnect. An `ovsdb` that is not known is passed over.
+        """
+        with self._lock:
+            database = self._databases.get(ovsdb)
+        if database is not None:
+            database.set_network(bridge, network)
+            _wake_owner(database)
 
     def forget(self, ovsdb: str) -> None:
         """Forget a database without a manager connection, by its name in events. A connected one stays."""
@@ -334,3 +347,9 @@ class Ovsdb:
         self._bounds.refused("unproven")
         for connection in found:
             connection.evict(reason)
+
+
+def _wake_owner(database: Database) -> None:
+    """There is something new to write."""
+    if isinstance(connection := database.owner, DatabaseConnection):
+        connection.wake()

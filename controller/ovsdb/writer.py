@@ -19,8 +19,10 @@ import structlog
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.controller_planner import BridgeConfig, ControllerPlanner
 from controller.ovsdb.database import Database
+from controller.ovsdb.network_rows import plan_network, read_network_rows, tunnel_note
 from controller.ovsdb.rows import datapath_id, owned_rows, valid_text
 from controller.ovsdb.settings_rows import read_controller_status, read_settings
+from flows.bridge.network import NO_NETWORK
 
 log = structlog.get_logger(__name__)
 INTERFACE_BATCH = 1000  # Interfaces in one transaction
@@ -73,7 +75,7 @@ class BridgeWriter:
             return None
         self._pending = None
         now = time.monotonic()
-        delays = [self._write_marks(now, owner, database), self._write_settings(now)]
+        delays = [self._write_marks(now, owner, database), self._write_settings(now, database)]
         return min((delay for delay in delays if delay is not None), default=None)
 
     def _finish(self, write: PendingWrite) -> bool:
@@ -123,7 +125,7 @@ class BridgeWriter:
             pause = 0.0  # there may be more than one batch
         return pause
 
-    def _write_settings(self, now: float) -> float | None:
+    def _write_settings(self, now: float, database: Database) -> float | None:
         """Write the settings of one bridge that differ; update `notes` and `away` of all."""
         delays: list[float] = []
         notes: list[str] = []
@@ -135,6 +137,7 @@ class BridgeWriter:
             operations = bridge_settings.plan_bridge(bridge, self._config.tables)
             plan = self._planner.plan(now, bridge, datapath_id(row), self._local_address())
             operations.extend(plan.operations)
+            operations.extend(self._plan_network(row, database, notes))
             reasons[valid_text(row.name)] = plan.away
             notes.extend(filter(None, (bridge_settings.hidden_flows_note(bridge), *plan.notes)))
             delay = plan.again
@@ -152,6 +155,15 @@ class BridgeWriter:
         self.away = {name: reason for name, reason in reasons.items() if reason}
         self._planner.keep_only([str(row.uuid) for row in rows.values()])
         return min(delays, default=None)
+
+    def _plan_network(self, row: Any, database: Database, notes: list[str]) -> list[bridge_settings.Operation]:
+        """The operations for the settings of the network. None while it is not known what a bridge must have."""
+        wanted = database.network(valid_text(row.name)) if self._config.routes else NO_NETWORK
+        if wanted is None:
+            return []
+        rows = read_network_rows(row, self._replica.tables, self._config.routes)
+        notes.extend(filter(None, (tunnel_note(rows, wanted),)))
+        return plan_network(rows, wanted)
 
     def rival(self) -> str:
         """A note on the other Headgate that holds the database's lock."""

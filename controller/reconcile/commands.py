@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
+from flows.bridge.network import NodeNetwork
 from flows.cluster.net import Net
 from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowKey
 
@@ -64,6 +65,15 @@ class WriteMarks:
 
 
 @dataclass(frozen=True, slots=True)
+class SetNetwork:
+    """From now on a bridge has these settings of the network in its OVSDB; None: leave them as they are."""
+
+    ovsdb: str
+    bridge: str
+    network: NodeNetwork | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServePeer:
     """Let this peer's OpenFlow session replace any other session of the datapath id."""
 
@@ -87,4 +97,4 @@ class ProbeNode:
     addresses: tuple[Net, ...]
 
 
-Command = DumpFlows | SendBundle | WriteMarks | ServePeer | ForgetOvsdb | ProbeNode
+Command = DumpFlows | SendBundle | WriteMarks | SetNetwork | ServePeer | ForgetOvsdb | ProbeNode

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from controller.reconcile.away_ovsdbs import AwayOvsdbs
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
-from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer
+from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer, SetNetwork
 from controller.reconcile.contained_errors import ALL_EVENTS, THE_CLUSTER, ContainedErrors, event_subject
 from controller.reconcile.events import (
     BridgeChanged,
@@ -43,12 +43,14 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.meters import MeterLedger
+from controller.reconcile.network_settings import NetworkSettings
 from controller.reconcile.port_marking import PortMarker
 from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.problem import Problem
 from controller.reconcile.startup import Startup
 from controller.reconcile.switch import Switch
 from flows.bridge.claim_contest import BridgeName
+from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.pipeline.pod_limits import NO_RATES, Rates
 from flows.plan.bridge_plans import ChangedFlows
 from flows.plan.rejected_objects import describe_error
@@ -68,7 +70,8 @@ class Reconciler:
     """Holds the world and the switches.
 
     `expected` are the OVSDBs that the configuration names; `more_may_come` says that others may connect; `rates` are
-    the limits of one pod that meters enforce; `bridges` are the names of the bridges that Headgate programs.
+    the limits of one pod that meters enforce; `bridges` are the names of the bridges that Headgate programs; `network`
+    is what the operator decides of the cluster's network.
     """
 
     def __init__(
@@ -78,8 +81,9 @@ class Reconciler:
         more_may_come: bool = False,
         rates: Rates = NO_RATES,
         bridges: Iterable[str] = (),
+        network: NetworkOptions = FLAT_NETWORK,
     ) -> None:
-        self.world = World()
+        self.world = World(network)
         self.switches: dict[int, Switch] = {}  # by datapath id
         self.ports = PortLedger()
         self.problems: tuple[Problem, ...] = ()  # of the sources
@@ -92,12 +96,13 @@ class Reconciler:
         self._bridge_names = ", ".join(bridges)
         self._startup = Startup(expected, now, more_may_come)
         self._away = AwayOvsdbs(self._startup.configured)
+        self._networks = NetworkSettings(self.world)
         self._marker = PortMarker(self.world, self.ports, self.contained_errors)
         self._stale = False  # the world has changed since the plans were updated
         self._replan_at: float | None = None
         self._serving: dict[BridgeName, int] = {}  # bridges whose switches have desired flows, with the datapath id
         self._active: set[int] = set()  # switches to ask for commands
-        self._other_commands: list[ForgetOvsdb | ProbeNode] = []
+        self._other_commands: list[ForgetOvsdb | ProbeNode | SetNetwork] = []
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take a batch of events; returns what is to be done. Never raises.
@@ -322,6 +327,7 @@ class Reconciler:
         if self._replan_at is None:
             self.contained_errors.clear(THE_CLUSTER)
         replanned = self.world.take_replanned() | changed.keys()
+        self._other_commands += self._networks.commands(replanned)
         for name in replanned & self._serving.keys():
             if self._dpid_of(name) != self._serving[name]:
                 self._release(name)

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import structlog
 
-from controller.reconcile.commands import Command, DumpFlows, ForgetOvsdb, ProbeNode, SendBundle, ServePeer
+from controller.reconcile.commands import Command, DumpFlows, ForgetOvsdb, ProbeNode, SendBundle, ServePeer, SetNetwork
 from controller.reconcile.events import BundleFailed, DumpFailed, Event, MarksFailed
 from controller.reconcile.meters import MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
+from flows.bridge.network import NodeNetwork
 from flows.wire.values import FlowChanges
 
 log = structlog.get_logger("headgate")
@@ -48,6 +49,9 @@ class OvsdbCommands(Protocol):
     def write_marks(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         """Set or remove the mark `headgate-installed` of Interfaces."""
 
+    def set_network(self, ovsdb: str, bridge: str, network: NodeNetwork | None) -> None:
+        """Have a bridge's OVSDB keep these settings of the network."""
+
 
 class CommandRunner:
     """Carries out commands one by one; after one that fails, it goes on with the next."""
@@ -73,7 +77,7 @@ class CommandRunner:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode):
+            elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode | SetNetwork):
                 pass  # the reconciler does not wait for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
@@ -99,5 +103,7 @@ class CommandRunner:
             self._ovsdb.forget(command.ovsdb)
         elif isinstance(command, ProbeNode):
             self._openflow.ask_node(command)
+        elif isinstance(command, SetNetwork):
+            self._ovsdb.set_network(command.ovsdb, command.bridge, command.network)
         else:
             self._ovsdb.write_marks(command.ovsdb, command.interfaces)

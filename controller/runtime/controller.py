@@ -53,7 +53,14 @@ class Controller:
             ManifestFolder(config.manifests, self._store)
         kubernetes = KubernetesApi(config.kubeconfig, self._store) if config.kubeconfig else None
         self._open_switch_channels(config, events)
-        reconciler = Reconciler(config.ovsdb, started, config.ovsdb_listen is not None, config.rates, config.bridge)
+        reconciler = Reconciler(
+            config.ovsdb,
+            started,
+            config.ovsdb_listen is not None,
+            config.rates,
+            config.bridge,
+            config.network_options,
+        )
         event_log = EventLog(reconciler, metered=bool(config.rates.metered))
         self.reconciler = LockedReconciler(reconciler)
         self._status = StatusCache(
@@ -110,6 +117,7 @@ class Controller:
                 connected=self.openflow.session_of,
                 tls=self._tls,
                 openflow_tls=secured,
+                routes=config.network != "flat",
                 bounds=OvsdbBounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:

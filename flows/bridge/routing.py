@@ -1,7 +1,7 @@
 """What a bridge must know to route: the mode of the network, and the pod ranges and addresses of all nodes.
 
-Only values live here, and what decides which claims of nodes to addresses are taken. `controller` fills them from Node
-objects and options; `reader` puts them into the binding; `flows.render.routing` makes flows of them.
+Only values live here. `flows.plan.cluster_network` fills them from Node objects and options; `reader` puts them into
+the binding; `flows.render.routing` makes flows of them.
 
 Example. Nodes a and b have pod ranges 10.244.1.0/24 and 10.244.2.0/24. The bridge of a has `Routing(OVERLAY, node="a",
 nodes=(a, b))`: what goes to 10.244.2.0/24 is sent through the tunnel to `tunnel_end` of b, and taken from there only.
@@ -10,7 +10,7 @@ nodes=(a, b))`: what goes to 10.244.2.0/24 is sent through the tunnel to `tunnel
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from bisect import bisect_left
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
@@ -52,7 +52,8 @@ class Routing:
     """What the flows of one bridge depend on beside its ports.
 
     `node` is the name of the bridge's own node, "" while it is not known. `nodes` are all nodes of the cluster, its own
-    too, as `uncontested` gives them: all bridges share one tuple. `service_cidrs` are the ranges of ClusterIPs.
+    too, sorted by name, as `flows.bridge.node_claims` decides: all bridges share one tuple. `service_cidrs` are the
+    ranges of ClusterIPs.
     """
 
     mode: NetworkMode = NetworkMode.FLAT
@@ -68,7 +69,9 @@ class Routing:
     @property
     def own(self) -> RoutedNode | None:
         """The bridge's own node; None where the cluster has no Node of this name."""
-        return next((one for one in self.nodes if one.name == self.node), None)
+        place = bisect_left(self.nodes, self.node, key=attrgetter("name"))
+        found = self.nodes[place] if place < len(self.nodes) else None
+        return found if found is not None and found.name == self.node else None
 
     @property
     def remotes(self) -> dict[str, RoutedNode]:
@@ -80,65 +83,3 @@ class Routing:
 
 
 FLAT = Routing()
-
-
-class ContestedNet(NamedTuple):
-    """A range or address of one node that overlaps one of another node, so that neither has it."""
-
-    net: Net
-    node: str
-    other: str
-
-
-class Uncontested(NamedTuple):
-    """`nodes` sorted by name, without what several of them claim; `contested` is that, sorted."""
-
-    nodes: tuple[RoutedNode, ...]
-    contested: tuple[ContestedNet, ...]
-
-
-def uncontested(nodes: Iterable[RoutedNode]) -> Uncontested:
-    """Take from nodes the ranges and addresses that overlap those of another node. Nothing tells whose they are, so
-    nothing is sent there. Tunnel ends of several nodes are taken likewise: whoever has one could send as all of them.
-    """
-    whole = sorted(nodes, key=attrgetter("name"))
-    contests = _contests((net, node.name) for node in whole for net in node.nets)
-    ends = _contests((node.tunnel_end, node.name) for node in whole if node.tunnel_end is not None)
-    lost, lost_ends = {(c.net, c.node) for c in contests}, {(c.net, c.node) for c in ends}
-    if not contests and not ends:
-        return Uncontested(tuple(whole), ())
-    kept = tuple(
-        RoutedNode(
-            node.name,
-            None if (node.tunnel_end, node.name) in lost_ends else node.tunnel_end,
-            tuple(net for net in node.pod_cidrs if (net, node.name) not in lost),
-            tuple(net for net in node.addresses if (net, node.name) not in lost),
-        )
-        for node in whole
-    )
-    return Uncontested(kept, tuple(sorted(contests | ends)))
-
-
-def _contests(claims: Iterable[tuple[Net, str]]) -> set[ContestedNet]:
-    """Every claim that overlaps a claim of another node, with one such node. Sorted by first address, a range stands
-    before what it contains, so one pass with the ranges around the present one, at most 129, finds all."""
-    claimants: dict[Net, set[str]] = {}
-    for net, node in claims:
-        claimants.setdefault(net, set()).add(node)
-    two = {net: sorted(nodes)[:2] for net, nodes in claimants.items()}  # two tell as much as all
-    rivals: dict[Net, list[str]] = {}  # of each contested range two nodes with a claim that overlaps it
-    around: list[Net] = []
-    for net in sorted(claimants):
-        while around and not around[-1].contains(net):
-            around.pop()
-        for outer in (net, *around):
-            both = sorted({*two[net], *two[outer]})[:2]
-            if len(both) > 1:
-                rivals.setdefault(net, both)
-                rivals.setdefault(outer, both)
-        around.append(net)
-    return {
-        ContestedNet(net, node, next(one for one in both if one != node))
-        for net, both in rivals.items()
-        for node in claimants[net]
-    }

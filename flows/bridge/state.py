@@ -41,7 +41,8 @@ class BridgeState:
     it that no pod has. `answered_addresses` are those that the node answered probes for, and `confirmed_addresses`
     those of them that no pod has.
 
-    `routing` is what the bridge must know to route, from Node objects and options.
+    `routing` is what the bridge must know to route, from Node objects and options. `node_revision` and `node_missing`
+    are untrusted text of the node itself: the settings of the network that it has applied, and what it lacks.
     """
 
     ovsdb: str
@@ -59,6 +60,8 @@ class BridgeState:
     answered_addresses: tuple[Net, ...] = ()
     confirmed_addresses: tuple[Net, ...] = ()
     routing: Routing = FLAT
+    node_revision: str = ""
+    node_missing: str = ""
 
     @property
     def confirmed_if_probed(self) -> tuple[Net, ...] | None:

@@ -81,6 +81,7 @@ class World(WorldState):
             return False
         readmitted = self._objects.readmit(kind, key)
         if kind == "Node" and isinstance(key, str):
+            self.network.set_node(key, after)
             candidates = self.nodes.add_node(key) if after is not None else self.nodes.remove_node(key)
             self._stale.update(name for name in candidates if self.bridges[name].node == key)
             if (before is None) != (after is None):
@@ -97,6 +98,7 @@ class World(WorldState):
     def _load_nodes(self, cluster: Cluster) -> None:
         for node in cluster.nodes:
             self.nodes.add_node(node)
+        self.network.load(cluster)
         self.nodes.set_pods(cluster.pods.values())
         self._match_nodes(list(self.bridges))
 
@@ -104,7 +106,7 @@ class World(WorldState):
         """Match these bridges to nodes again: nodes came or went."""
         for name in names:
             old = self.bridges[name]
-            bridge = self._with_node(old)
+            bridge = self._with_routing(self._with_node(old))
             if bridge.node != old.node:
                 self.bridges[name] = bridge
                 self.nodes.update_bridge(name, old, bridge)
@@ -116,6 +118,19 @@ class World(WorldState):
         node = "" if node == bridge.claimed_node else node
         return bridge if bridge.matched_node == node else replace(bridge, matched_node=node)
 
+    def _with_routing(self, bridge: BridgeState) -> BridgeState:
+        routing = self.network.routing_of(bridge)
+        return bridge if routing is bridge.routing else replace(bridge, routing=routing)
+
+    def _route_bridges(self) -> None:
+        """Nodes have other ranges or addresses than before: tell all bridges."""
+        for name, old in list(self.bridges.items()) if self.network.changed else ():
+            bridge = self._with_routing(old)
+            if bridge is not old:
+                self.bridges[name] = bridge
+                self._stale.add(name)
+        self.network.changed = False
+
     # -- changes of bridges ------------------------------------------------------------------------------------------
 
     def set_bridge(self, bridge: BridgeState, now: float = 0.0) -> bool:
@@ -125,7 +140,7 @@ class World(WorldState):
             bridge = replace(bridge, metered=metered)
         if answered := self.answered.get(bridge.dpid):
             bridge = replace(bridge, answered_addresses=answered)
-        bridge = self._with_node(bridge)
+        bridge = self._with_routing(self._with_node(bridge))
         old = self.bridges.get(name)
         if old is not None:  # until `_count_node_addresses`
             bridge = replace(bridge, node_addresses=old.node_addresses, confirmed_addresses=old.confirmed_addresses)
@@ -216,6 +231,7 @@ class World(WorldState):
         for _ in range(MAX_LOAD_ATTEMPTS):
             if self._objects.must_reload:
                 self.start_over()
+            self._route_bridges()
             self._count_node_addresses()
             moved, read = self._read_ports()
             self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))

@@ -13,6 +13,7 @@ from flows.bridge.binding import read_bridge, read_port
 from flows.bridge.bridges_of_pods import BridgesOfPods
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.external_ids import pod_of_interface
+from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
@@ -22,6 +23,7 @@ from flows.pipeline.pod_limits import Limit
 from flows.plan.accepted_objects import AcceptedObjects
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.bridge_plans import BridgePlans
+from flows.plan.cluster_network import ClusterNetwork
 from flows.plan.encoder import FlowEncoder
 from flows.plan.plan_failures import PlanFailure, PlanFailures
 from flows.plan.pod_ports import BridgePorts
@@ -36,7 +38,8 @@ NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
 class WorldState:
     """`bridges` are all bridges that OVSDBs have; `owners` says which of them are served."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: NetworkOptions = FLAT_NETWORK) -> None:
+        self._network_options = network
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
@@ -51,6 +54,7 @@ class WorldState:
         self._objects.reset()
         self._failures.take_new()
         self.nodes = NodeNames()
+        self.network = ClusterNetwork(self._network_options)
         self._bridges_of_pods = BridgesOfPods()
         self._plans = BridgePlans(self.bridges, self._objects, self.flow_encoder, self._failures)
         self._stale: set[BridgeName] = set(self.bridges)  # bridges to read again

@@ -9,6 +9,9 @@ import pytest
 
 from controller.config.load import OTHER_VARIABLES, SettingsError, load_config, options, unknown_variables
 from controller.config.schema import OPTION_GROUPS, RunConfig
+from flows.bridge.network import FLAT_NETWORK, NetworkOptions
+from flows.bridge.routing import NetworkMode
+from flows.cluster.net import parse_network
 
 ENOUGH = {"manifests": "/m", "ovsdb": ("unix:/s",)}
 
@@ -161,3 +164,44 @@ def test_every_option_has_a_name_a_group_and_a_description() -> None:
     for option in options():
         assert option.help.endswith(".") and option.group in OPTION_GROUPS and option.metavar
         assert option.variable == "HEADGATE_" + option.name.upper()
+
+
+def test_the_network_is_flat_unless_said_otherwise() -> None:
+    assert load_config(ENOUGH, {}, None).network_options == FLAT_NETWORK
+
+
+def test_the_options_of_the_network_are_read() -> None:
+    given = {"service_cidr": "10.96.0.1/12,fd00:10:96::/112", "pod_cidr": "10.244.0.0/16", "mtu": "8950"}
+    variables = {f"HEADGATE_{name.upper()}": value for name, value in given.items()}
+    found = load_config({**ENOUGH, "network": "overlay", "encap": "vxlan", "node_ports": "1-00099"}, variables, None)
+    assert found.network_options == NetworkOptions(
+        NetworkMode.OVERLAY,
+        "vxlan",
+        (parse_network("10.244.0.0/16"),),
+        (parse_network("10.96.0.0/12"), parse_network("fd00:10:96::/112")),
+        8950,
+        (1, 99),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"network": "bridged"}, "'flat', 'routed' or 'overlay'"),
+        ({"encap": "vxlan"}, "--encap has no effect with --network flat"),
+        ({"mtu": "1400"}, "--mtu has no effect with --network flat"),
+        ({"service_cidr": ("10.96.0.0/12",)}, "--service-cidr has no effect with --network flat"),
+        ({"network": "routed", "encap": "geneve"}, "--encap has no effect with --network routed"),
+        ({"network": "overlay", "encap": "gre"}, "'geneve' or 'vxlan'"),
+        ({"network": "overlay", "mtu": "1279"}, "1280"),
+        ({"network": "overlay", "mtu": "x"}, "--mtu: 'x'"),
+        ({"network": "overlay", "bridge": ("a", "b")}, "give one --bridge"),
+        ({"network": "overlay", "service_cidr": ("10.96.0.0",)}, "no range in CIDR form; write it like 10.96.0.0/12"),
+        ({"network": "overlay", "pod_cidr": ("0.0.0.0/0",)}, "wider than /8"),
+        ({"network": "overlay", "node_ports": "30000"}, "no range of ports; write it like 30000-32767"),
+        ({"network": "overlay", "node_ports": "2-1"}, "the first port is greater than the last"),
+        ({"network": "overlay", "node_ports": "0-70000"}, "no range of ports"),
+    ],
+)
+def test_a_wrong_option_of_the_network_says_what_to_write(given: dict[str, object], hint: str) -> None:
+    assert hint in error({**ENOUGH, **given}, {})

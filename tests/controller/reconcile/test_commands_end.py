@@ -14,6 +14,7 @@ from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_
 from controller.runtime import command_runner as carrier_module
 from controller.runtime.command_runner import CommandRunner
 from flows.bridge.connection_peer import ConnectionPeer
+from flows.bridge.network import NodeNetwork
 from flows.pipeline.priorities import CACHE_MARK
 from flows.wire.values import FlowChanges
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
@@ -62,6 +63,9 @@ class Hands:
 
     def ask_node(self, command: ProbeNode) -> None:
         """No node here was asked before."""
+
+    def set_network(self, ovsdb: str, bridge: str, network: NodeNetwork | None) -> None:
+        """No network here routes."""
 
     def write_marks(self, ovsdb: str, interfaces: Mapping[str, bool]) -> None:
         if not self.fails("write_marks"):

@@ -1,0 +1,209 @@
+"""Which node has which ranges and addresses: Node objects claim them, and no two nodes may have the same.
+
+A switch sends to a node what goes to the node's ranges of pods and its addresses, and takes from it what comes from
+them. A kubelet writes addresses into its own Node, so a claim may be wrong or hostile. Theory of operation: all claims
+of all nodes (`Node.pod_cidrs`, then `Node.addresses`) share one space, in which accepted claims never overlap. A claim
+that overlaps an accepted one is refused, for as long as that one stands: whoever comes later cannot take away what
+another node has. Of claims that come together, as after a start, those of the Node that was created first are decided
+first, then by name. Claims that overlap what is no node's at all (`reserved`) are refused as well.
+
+Example. node-1 has 10.244.1.0/24. node-2 comes with 10.244.1.0/24 and 192.0.2.2: its range is refused, and
+`problems("node-2")` says whose it is; its address is accepted. node-1 is deleted: node-2 gets the range.
+
+A change costs its own claims, and those that are refused now, which are decided anew where anything became free.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from flows.bridge.routing import NetworkMode, RoutedNode
+from flows.cluster.model import Node
+from flows.cluster.net import ADDRESS_BITS, Net
+
+MAX_NODE_CLAIMS = 16  # ranges and addresses of one node that are considered
+MAX_NAME = 80  # characters of a node's name in a message
+NO_TUNNEL_END = "it has no InternalIP of IPv{}, so no tunnel leads to its pods"
+
+
+class ReservedNet(NamedTuple):
+    """A range that no node can have, and whose it is."""
+
+    net: Net
+    owner: str
+
+
+class _Held(NamedTuple):
+    """An accepted claim; sorted, these do not overlap."""
+
+    first: int
+    last: int
+    net: Net
+    holder: str  # a node's name, or the owner of a reserved range
+
+
+class NodeClaims:
+    """The claims of all nodes.
+
+    `pod_cidrs` are the ranges within which all pods are; empty when the operator does not say.
+    """
+
+    def __init__(self, mode: NetworkMode, pod_cidrs: Sequence[Net] = (), reserved: Iterable[ReservedNet] = ()) -> None:
+        self._mode = mode
+        self._pod_cidrs = tuple(pod_cidrs)
+        self._nodes: dict[str, Node] = {}
+        self._held: dict[int, list[_Held]] = {4: [], 6: []}  # by family, sorted
+        self._accepted: dict[str, tuple[Net, ...]] = {}
+        self._refused: dict[str, dict[Net, str]] = {}  # by node: the claim, and why
+        self._open: set[str] = set()  # nodes with claims to decide
+        self._routed: dict[str, RoutedNode] = {}
+        self._family: int | None = None  # of the tunnel ends
+        self._all: tuple[RoutedNode, ...] | None = None
+        for net, owner in reserved:
+            if self._holder_of(net) is None:
+                self._hold(net, owner)
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def put(self, node: Node) -> None:
+        """A Node came or changed."""
+        self._nodes[node.name] = node
+        claims = set(_claims(node))
+        kept = tuple(net for net in self._accepted.get(node.name, ()) if net in claims)
+        self._release(node.name, claims)
+        self._accepted[node.name] = kept
+        self._refused.pop(node.name, None)
+        self._open.add(node.name)
+        self._all = None
+
+    def remove(self, name: str) -> None:
+        """A Node is gone."""
+        if self._nodes.pop(name, None) is not None:
+            self._release(name, set())
+            self._accepted.pop(name, None)
+            self._refused.pop(name, None)
+            self._routed.pop(name, None)
+            self._open.discard(name)
+            self._all = None
+
+    def _release(self, name: str, kept: set[Net]) -> None:
+        """Free the accepted claims that the node does not make any more; those that were refused are decided anew."""
+        gone = [net for net in self._accepted.get(name, ()) if net not in kept]
+        for net in gone:
+            held = self._held[net.version]
+            del held[bisect_right(held, net.value, key=_first) - 1]
+        if gone:
+            self._open.update(self._refused)
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def routed(self) -> tuple[RoutedNode, ...]:
+        """All nodes with what they have, sorted by name; the same tuple until anything changes."""
+        if self._all is None:
+            for name in sorted(self._open, key=self._age):
+                self._decide(self._nodes[name])
+            changed, self._open = self._open, set()
+            family = self._tunnel_family()
+            if family != self._family:
+                self._family, changed = family, set(self._nodes)
+            for name in changed:
+                self._routed[name] = self._routed_node(self._nodes[name])
+            self._all = tuple([self._routed[name] for name in sorted(self._routed)])
+        return self._all
+
+    def problems(self, name: str) -> tuple[str, ...]:
+        """Why a node does not have all that it claims, or cannot be reached; nothing for an unknown node."""
+        self.routed()
+        node = self._nodes.get(name)
+        if node is None:
+            return ()
+        found = list(self._refused.get(name, {}).values())
+        more = len(node.pod_cidrs) + len(node.addresses) - MAX_NODE_CLAIMS
+        if more > 0:
+            found.append(f"{more} more addresses of the Node are not considered")
+        if not node.pod_cidrs:
+            found.append("its Node has no spec.podCIDRs, so its pods have no addresses")
+        if self._mode is NetworkMode.OVERLAY and self._routed[name].tunnel_end is None:
+            found.append(NO_TUNNEL_END.format(self._family or "4 or IPv6"))
+        return tuple(found)
+
+    def _age(self, name: str) -> tuple[str, str]:
+        return self._nodes[name].created or "unknown", name  # letters sort after the digits of any date
+
+    def _decide(self, node: Node) -> None:
+        accepted = dict.fromkeys(self._accepted[node.name])
+        refused: dict[Net, str] = {}
+        for net in _claims(node):
+            if net in accepted:
+                continue
+            reason = self._reason_to_refuse(node, net)
+            if reason:
+                refused[net] = reason
+            else:
+                self._hold(net, node.name)
+                accepted[net] = None
+        self._accepted[node.name] = tuple(accepted)
+        if refused:
+            self._refused[node.name] = refused
+        else:
+            self._refused.pop(node.name, None)
+
+    def _reason_to_refuse(self, node: Node, net: Net) -> str:
+        held = self._holder_of(net)
+        if held is not None:
+            whose = f"{'its own' if held.holder == node.name else 'that of ' + held.holder[:MAX_NAME]}"
+            same = "is" if held.net == net else f"overlaps {held.net}, which is"
+            return f"{_kind(node, net)} {net} is refused: it {same} {whose} already"
+        if net in node.pod_cidrs and self._pod_cidrs and not any(one.contains(net) for one in self._pod_cidrs):
+            return f"{_kind(node, net)} {net} is refused: it is not within {' '.join(map(str, self._pod_cidrs))}"
+        return ""
+
+    def _tunnel_family(self) -> int | None:
+        """The family of all tunnels: that of the first address of the oldest node that has one."""
+        if self._mode is not NetworkMode.OVERLAY:
+            return None
+        found = (
+            (self._age(name), addresses[0].version) for name in self._nodes if (addresses := self._addresses(name))
+        )
+        oldest = min(found, default=None)
+        return oldest[1] if oldest is not None else None
+
+    def _addresses(self, name: str) -> tuple[Net, ...]:
+        accepted = self._accepted[name]
+        return tuple(net for net in self._nodes[name].addresses if net in accepted)
+
+    def _routed_node(self, node: Node) -> RoutedNode:
+        accepted = self._accepted[node.name]
+        addresses = self._addresses(node.name)
+        end = next((net for net in addresses if net.version == self._family), None)
+        return RoutedNode(node.name, end, tuple(net for net in node.pod_cidrs if net in accepted), addresses)
+
+    # -- the space of addresses --------------------------------------------------------------------------------------
+
+    def _hold(self, net: Net, holder: str) -> None:
+        insort(self._held[net.version], _Held(net.value, _last(net), net, holder))
+
+    def _holder_of(self, net: Net) -> _Held | None:
+        """An accepted claim that overlaps a range. As accepted ones do not overlap, the last one that begins before the
+        range's end is the only one to look at."""
+        held = self._held[net.version]
+        place = bisect_right(held, _last(net), key=_first)
+        return held[place - 1] if place and held[place - 1].last >= net.value else None
+
+
+def _first(held: _Held) -> int:
+    return held.first
+
+
+def _last(net: Net) -> int:
+    return net.value | (1 << ADDRESS_BITS[net.version] - net.prefix) - 1
+
+
+def _claims(node: Node) -> list[Net]:
+    return list(dict.fromkeys((*node.pod_cidrs, *node.addresses)))[:MAX_NODE_CLAIMS]
+
+
+def _kind(node: Node, net: Net) -> str:
+    return "spec.podCIDRs" if net in node.pod_cidrs else "InternalIP"
