@@ -1,0 +1,46 @@
+"""The endpoints of a Service's port out of all its slices, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from flows.cluster.model import Endpoint, EndpointSlice, Protocol
+from flows.cluster.net import Net
+from flows.services.choice import Backend
+
+# Of one port and family; the rest is left out and told. A Service of Kubernetes' own size limits has at most 5,000.
+MAX_BACKENDS = 8192
+
+PortName = tuple[str, Protocol]
+Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and family 4 or 6
+
+
+def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> tuple[Backends, int]:
+    """The backends of these ports, sorted by address and number, and how many were left out.
+
+    An endpoint may be in two slices for a while, as it moves from one to the other. The better of the two counts: one
+    that is ready, else one that serves.
+    """
+    wanted = set(names)
+    found: dict[tuple[PortName, int], dict[tuple[Net, int], Endpoint]] = {}
+    for one in slices:
+        for port in one.ports:
+            name = port.name, port.protocol
+            if name not in wanted:
+                continue
+            for endpoint in one.endpoints:
+                known = found.setdefault((name, endpoint.address.version), {})
+                place = endpoint.address, port.number
+                if (other := known.get(place)) is None or _rank(endpoint) > _rank(other):
+                    known[place] = endpoint
+    left_out = sum(max(0, len(known) - MAX_BACKENDS) for known in found.values())
+    backends = {
+        key: tuple(Backend(endpoint, number) for (_, number), endpoint in sorted(known.items())[:MAX_BACKENDS])
+        for key, known in found.items()
+    }
+    return backends, left_out
+
+
+def _rank(endpoint: Endpoint) -> tuple[bool, bool, bool, Endpoint]:
+    """The better an endpoint, the greater. The last part makes the choice independent of the slices' order."""
+    return endpoint.ready, endpoint.serving, bool(endpoint.node), endpoint

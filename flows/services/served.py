@@ -1,0 +1,50 @@
+"""The ports of one Service by family: its frontends as far as no other Service has them, and its backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from flows.cluster.model import EndpointSlice, Service, ServicePort
+from flows.services.choice import Backend, depends_on_node
+from flows.services.endpoints import MAX_BACKENDS, merge_slices
+from flows.services.frontends import Claim, Frontend, FrontendKind, frontends
+
+
+class ServedPort(NamedTuple):
+    """A port of a Service in one family, 4 or 6: what a bridge's flows for it are made of.
+
+    `frontends` are those that the Service has, not those that a stronger claim took. `by_node` says that the choice of
+    backends may differ between nodes.
+    """
+
+    service: Service
+    port: ServicePort
+    version: int
+    frontends: tuple[tuple[FrontendKind, Frontend], ...]
+    backends: tuple[Backend, ...]
+    by_node: bool
+
+
+def serve(
+    service: Service, slices: Iterable[EndpointSlice], owner: Callable[[Frontend], Claim], problems: list[str]
+) -> Iterator[ServedPort]:
+    """The ports of a Service that is translated. `owner` says who has a frontend that the Service claims.
+
+    What the operator must know is appended to `problems`: at most one line for each frontend and one for endpoints.
+    """
+    backends, left_out = merge_slices(slices, ((port.name, port.protocol) for port in service.ports))
+    if left_out:
+        problems.append(f"{left_out} endpoints are left out: a port has more than {MAX_BACKENDS} of one family")
+    for port in service.ports:
+        had: dict[int, list[tuple[FrontendKind, Frontend]]] = {4: [], 6: []}
+        for frontend, claim in frontends(service, port):
+            if owner(frontend) == claim:
+                had[frontend.address.version].append((claim.kind, frontend))
+            elif owner(frontend).service != service.key:
+                problems.append(f"{frontend} belongs to another Service, so nothing of it comes here")
+        for version, mine in had.items():
+            if mine:
+                of_port = backends.get(((port.name, port.protocol), version), ())
+                by_node = depends_on_node(service, port, of_port)
+                yield ServedPort(service, port, version, tuple(mine), of_port, by_node)

@@ -1,0 +1,169 @@
+"""The index of Services equals what is computed from nothing, and a change touches only its own Services."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.cluster.model import Cluster, Endpoint, EndpointPort, EndpointSlice, Key, Protocol, Service, ServicePort
+from flows.cluster.net import parse_address
+from flows.services import endpoints
+from flows.services.frontends import Frontend, FrontendKind
+from flows.services.index import ServiceIndex
+from flows.services.reference import serve_all
+
+VIP, OTHER_VIP, EXTERNAL = map(parse_address, ("10.96.0.5", "10.96.0.6", "192.0.2.1"))
+TCP = Protocol.TCP
+WEB, API = Key("shop", "web"), Key("shop", "api")
+
+
+def service(key: Key = WEB, vip: str = "10.96.0.5", **fields: Any) -> Service:
+    return Service(key, (parse_address(vip),), (ServicePort("", TCP, 80),))._replace(**fields)
+
+
+def slice_of(key: Key, *addresses: str, port: int = 8080) -> EndpointSlice:
+    found = tuple(Endpoint(parse_address(text), "n1") for text in addresses)
+    return EndpointSlice(key, "web", found, (EndpointPort("", TCP, port),))
+
+
+def backends_of(index: ServiceIndex, key: Key = WEB) -> list[str]:
+    return [f"{one.endpoint.address}:{one.number}" for port in index.ports(key) for one in port.backends]
+
+
+def test_a_service_and_its_slices() -> None:
+    index = ServiceIndex()
+    one, two = Key("shop", "web-1"), Key("shop", "web-2")
+    index.put_slice(one, slice_of(one, "10.0.0.1"))
+    assert index.take_changes() == set()
+    index.put_service(WEB, service())
+    assert index.take_changes() == {WEB}
+    assert backends_of(index) == ["10.0.0.1:8080"]
+    index.put_slice(two, slice_of(two, "10.0.0.2", "10.0.0.1", port=9090))
+    assert index.take_changes() == {WEB}
+    assert backends_of(index) == ["10.0.0.1:8080", "10.0.0.1:9090", "10.0.0.2:9090"]
+    index.put_slice(one, None)
+    assert index.take_changes() == {WEB}
+    assert backends_of(index) == ["10.0.0.1:9090", "10.0.0.2:9090"]
+    index.put_slice(two, slice_of(two, "10.0.0.2", "10.0.0.1", port=9090))
+    assert index.take_changes() == set()
+    index.put_service(WEB, None)
+    assert index.take_changes() == {WEB}
+    assert list(index) == []
+
+
+def test_an_endpoint_that_moves_between_slices_counts_once() -> None:
+    one, two = Key("shop", "web-1"), Key("shop", "web-2")
+    old = slice_of(one, "10.0.0.1")
+    gone = old._replace(endpoints=(old.endpoints[0]._replace(ready=False, serving=False),))
+    for first, second in ((gone, slice_of(two, "10.0.0.1")), (slice_of(one, "10.0.0.1"), gone._replace(key=two))):
+        index = ServiceIndex()
+        index.put_service(WEB, service())
+        index.put_slice(one, first)
+        index.put_slice(two, second)
+        index.take_changes()
+        (found,) = index.ports(WEB)[0].backends
+        assert found.endpoint.ready
+
+
+def test_a_slice_of_another_proxy_or_service_is_not_used() -> None:
+    index = ServiceIndex()
+    index.put_service(WEB, service())
+    one = Key("shop", "web-1")
+    for other in (slice_of(one, "10.0.0.1")._replace(proxied=False), slice_of(one, "10.0.0.1")._replace(service="api")):
+        index.put_slice(one, other)
+        index.take_changes()
+        assert backends_of(index) == []
+    foreign = Key("other", "web-1")
+    index.put_slice(foreign, slice_of(foreign, "10.0.0.1"))
+    index.take_changes()
+    assert backends_of(index) == []
+    index.put_service(WEB, service(proxied=False))
+    assert index.take_changes() == {WEB}
+    assert list(index) == []
+
+
+def test_the_stronger_claim_has_a_frontend() -> None:
+    index = ServiceIndex()
+    thief = service(API, "10.96.0.6", external_ips=(VIP, EXTERNAL))
+    index.put_service(API, thief)
+    index.take_changes()
+    assert [str(one) for _, one in index.ports(API)[0].frontends] == [
+        "10.96.0.6:80/TCP", "10.96.0.5:80/TCP", "192.0.2.1:80/TCP"
+    ]  # fmt: skip
+    index.put_service(WEB, service(ingress_ips=(EXTERNAL,)))
+    assert index.take_changes() == {WEB, API}
+    assert index.ports(WEB)[0].frontends == (
+        (FrontendKind.CLUSTER_IP, Frontend(VIP, TCP, 80)),
+        (FrontendKind.LOAD_BALANCER, Frontend(EXTERNAL, TCP, 80)),
+    )
+    assert [str(one) for _, one in index.ports(API)[0].frontends] == ["10.96.0.6:80/TCP"]
+    assert index.problems == {
+        API: (
+            "10.96.0.5:80/TCP belongs to another Service, so nothing of it comes here",
+            "192.0.2.1:80/TCP belongs to another Service, so nothing of it comes here",
+        )
+    }
+    index.put_service(WEB, None)
+    assert index.take_changes() == {WEB, API}
+    assert len(index.ports(API)[0].frontends) == 3
+    assert index.problems == {}
+
+
+def test_too_many_endpoints_are_left_out_and_told() -> None:
+    index = ServiceIndex()
+    index.put_service(WEB, service())
+    for number in range(9):
+        key = Key("shop", f"web-{number}")
+        index.put_slice(key, slice_of(key, *(f"10.{number}.{n >> 8}.{n & 255}" for n in range(1000))))
+    index.take_changes()
+    assert len(index.ports(WEB)[0].backends) == endpoints.MAX_BACKENDS
+    assert index.problems == {WEB: ("808 endpoints are left out: a port has more than 8192 of one family",)}
+
+
+ADDRESSES = st.sampled_from([parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1")])
+VIPS = st.sampled_from([(VIP,), (OTHER_VIP,), (VIP, parse_address("fd00:96::5")), ()])
+PORTS = st.sampled_from(
+    [(ServicePort("", TCP, 80),), (ServicePort("a", TCP, 80, 30080), ServicePort("b", TCP, 81, 30080))]
+)
+KEYS = st.sampled_from([Key("x", "a"), Key("x", "b"), Key("y", "a")])
+SERVICES = st.builds(
+    Service, KEYS, VIPS, PORTS,
+    external_ips=st.sampled_from([(), (EXTERNAL,), (VIP, EXTERNAL)]),
+    ingress_ips=st.sampled_from([(), (EXTERNAL,)]),
+    external_local=st.booleans(), proxied=st.sampled_from([True, True, False]),
+)  # fmt: skip
+ENDPOINTS = st.builds(Endpoint, ADDRESSES, st.sampled_from(["", "n1"]), st.booleans(), st.booleans(), st.booleans())
+SLICES = st.builds(
+    EndpointSlice, KEYS, st.sampled_from(["a", "b", ""]), st.lists(ENDPOINTS, max_size=3).map(tuple),
+    st.sampled_from([(EndpointPort("", TCP, 8080),), (EndpointPort("a", TCP, 1), EndpointPort("b", TCP, 2))]),
+    st.sampled_from([True, True, False]),
+)  # fmt: skip
+STEPS = st.tuples(st.booleans(), KEYS, SERVICES | SLICES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STEPS, max_size=20))
+def test_index_equals_reference(steps: list[tuple[bool, Key, Service | EndpointSlice]]) -> None:
+    index = ServiceIndex()
+    services: dict[Key, Service] = {}
+    slices: dict[Key, EndpointSlice] = {}
+    known: dict[Key, object] = {}
+    for number, (there, key, value) in enumerate(steps):
+        value = value._replace(key=key)
+        if isinstance(value, Service):
+            index.put_service(key, value if there else None)
+            services = {**services, key: value} if there else {k: v for k, v in services.items() if k != key}
+        else:
+            index.put_slice(key, value if there else None)
+            slices = {**slices, key: value} if there else {k: v for k, v in slices.items() if k != key}
+        if number % 2:
+            continue  # several changes together
+        changed = index.take_changes()
+        whole = Cluster(services=MappingProxyType(services), endpoint_slices=MappingProxyType(slices))
+        expected = serve_all(whole)
+        assert {one: index.ports(one) for one in index} == expected
+        assert changed == {one for one in known.keys() | expected.keys() if known.get(one) != expected.get(one)}
+        known = dict(expected)
