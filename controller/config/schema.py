@@ -270,6 +270,11 @@ class RunConfig(BaseModel):
         )
 
     @property
+    def routes(self) -> bool:
+        """Whether switches route and translate Services."""
+        return self.network != "flat"
+
+    @property
     def network_options(self) -> NetworkOptions:
         """What the operator decides of the cluster's network."""
         return NetworkOptions(

@@ -142,13 +142,10 @@ class Ovsdb:
         _wake_owner(database)
 
     def set_network(self, ovsdb: str, bridge: str, network: NodeNetwork | None) -> None:
-        """From now on a bridge must have these settings of the network; None: leave them as they are.
-
-        They are written whenever they differ, and kept over a reconnect. An `ovsdb` that is not known is passed over.
-        """
+        """From now on keep these settings of the network on a bridge; None: leave those that it has as they are."""
         with self._lock:
             database = self._databases.get(ovsdb)
-        if database is not None:
+        if database is not None:  # else it is read anew when it comes, and set then
             database.set_network(bridge, network)
             _wake_owner(database)
 
@@ -350,6 +347,5 @@ class Ovsdb:
 
 
 def _wake_owner(database: Database) -> None:
-    """There is something new to write."""
     if isinstance(connection := database.owner, DatabaseConnection):
         connection.wake()

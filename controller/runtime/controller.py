@@ -50,8 +50,10 @@ class Controller:
         events = EventQueue()
         self._store = Store(events.post)
         if config.manifests:
-            ManifestFolder(config.manifests, self._store)
-        kubernetes = KubernetesApi(config.kubeconfig, self._store) if config.kubeconfig else None
+            ManifestFolder(config.manifests, self._store, services=config.routes)
+        kubernetes = (
+            KubernetesApi(config.kubeconfig, self._store, services=config.routes) if config.kubeconfig else None
+        )
         self._open_switch_channels(config, events)
         reconciler = Reconciler(
             config.ovsdb,
@@ -117,7 +119,7 @@ class Controller:
                 connected=self.openflow.session_of,
                 tls=self._tls,
                 openflow_tls=secured,
-                routes=config.network != "flat",
+                routes=config.routes,
                 bounds=OvsdbBounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:

@@ -35,7 +35,7 @@ from flows.parse.objects import ClusterObject, ParsedObject
 
 ObjectId = tuple[str, Key | str]  # kind, and key or name
 UnitId = tuple[int, str]  # index of the source, and the unit's name
-PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice")  # those that pass on as they are
+PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice", "ServiceCIDR")  # those that pass on as they are
 SOURCE_KINDS = (*PLAIN_KINDS, "NetworkPolicy", *ORIGINAL_KINDS.values())
 GATHER_SECONDS = 0.02  # from the first change to the post, so that a burst makes one snapshot
 OBJECTS_PER_TURN = 1000  # objects merged before other green threads run
@@ -204,8 +204,8 @@ class Store:
             first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
-            namespaces, pods, nodes, services, slices = (self._snapshots[kind] for kind in PLAIN_KINDS)
-            cluster = Cluster(namespaces, pods, nodes, self._policies, services, slices)
+            namespaces, pods, nodes, *about_services = (self._snapshots[kind] for kind in PLAIN_KINDS)
+            cluster = Cluster(namespaces, pods, nodes, self._policies, *about_services)
             self._post(ClusterChanged(cluster, problems, self._generation, None if first else references))
 
     def _changed(self) -> dict[str, dict[Any, ClusterObject | None]]:

@@ -271,6 +271,13 @@ class EndpointSlice(NamedTuple):
     proxied: bool = True
 
 
+class ServiceCidr(NamedTuple):
+    """A ServiceCIDR: ranges that the API server gives Services their addresses from."""
+
+    name: str
+    cidrs: tuple[Net, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One consistent snapshot. A namespace without an object may have pods and policies; its only label is its name."""
@@ -281,6 +288,7 @@ class Cluster:
     policies: Mapping[Key, Policy] = field(default_factory=lambda: MappingProxyType({}))
     services: Mapping[Key, Service] = field(default_factory=lambda: MappingProxyType({}))
     endpoint_slices: Mapping[Key, EndpointSlice] = field(default_factory=lambda: MappingProxyType({}))
+    service_cidrs: Mapping[str, ServiceCidr] = field(default_factory=lambda: MappingProxyType({}))
 
     def namespace_labels(self, name: str) -> Labels:
         """The labels of a namespace, whether or not it has an object."""

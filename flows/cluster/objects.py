@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from flows.cluster.model import Cluster, Key, Pod
 
 ObjectRef = tuple[str, Key | str]  # kind, and key or name
-CLUSTER_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", "Service", "EndpointSlice")
-SERVICE_KINDS = ("Service", "EndpointSlice")  # nothing of policy depends on these
+CLUSTER_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", "Service", "EndpointSlice", "ServiceCIDR")
+SERVICE_KINDS = ("Service", "EndpointSlice", "ServiceCIDR")  # nothing of policy depends on these
 
 
 def binding_fields(pod: object) -> object:
@@ -30,6 +30,7 @@ def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:
         cluster.policies,
         cluster.services,
         cluster.endpoint_slices,
+        cluster.service_cidrs,
     )
     return maps[CLUSTER_KINDS.index(kind)]  # type: ignore[return-value]  # the caller only reads
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 
 from flows.cluster.model import Node
-from flows.cluster.net import Net, parse_network, pod_range_error
+from flows.cluster.net import Net
 from flows.parse.names import label_value_error
 from flows.parse.untrusted import (
     Errors,
     FieldError,
     JsonObject,
+    cidr_at,
+    cidrs_at,
     cluster_name,
     describe,
     host_address_at,
     list_at,
-    not_a_string,
     object_at,
     quote,
     require_object,
@@ -23,7 +24,6 @@ from flows.parse.untrusted import (
 )
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
-# A Node has at most one range of each family (core/v1 validation of spec.podCIDRs).
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -60,34 +60,11 @@ def _zone(metadata: JsonObject) -> str:
 
 def _pod_cidrs(spec: JsonObject, errors: Errors) -> tuple[Net, ...]:
     """The ranges in spec.podCIDRs; in spec.podCIDR, which repeats the first one, if the list is absent or empty."""
-    texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(list_at(spec, "podCIDRs", "spec", errors))]
-    if not texts and spec.get("podCIDR") not in (None, ""):
-        texts = [("spec.podCIDR", spec["podCIDR"])]
-    found: dict[int, Net] = {}
-    for path, text in texts:
-        net = _pod_cidr(text, path, errors)
-        if net is None or found.get(net.version) == net:
-            continue
-        if net.version in found:
-            errors.append(FieldError(path, f"{net} is a second range of IPv{net.version}; one is used"))
-            continue
-        found[net.version] = net
-    return tuple(found.values())
-
-
-def _pod_cidr(value: object, path: str, errors: Errors) -> Net | None:
-    if not isinstance(value, str):
-        errors.append(FieldError(path, not_a_string(value)))
-        return None
-    try:
-        found = parse_network(value)
-    except ValueError:
-        errors.append(FieldError(path, f"{quote(value)} is not a range in CIDR form, like 10.244.1.0/24"))
-        return None
-    if reason := pod_range_error(found):
-        errors.append(FieldError(path, reason))
-        return None
-    return found
+    found = cidrs_at(spec, "podCIDRs", "spec", errors)
+    if found or spec.get("podCIDRs") or spec.get("podCIDR") in (None, ""):
+        return found
+    single = cidr_at(spec["podCIDR"], "spec.podCIDR", errors)
+    return () if single is None else (single,)
 
 
 def _created(metadata: JsonObject, errors: Errors) -> str:

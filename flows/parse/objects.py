@@ -24,6 +24,7 @@ from flows.cluster.model import (
     Policy,
     Protocol,
     Service,
+    ServiceCidr,
 )
 from flows.cluster.net import Net
 from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
@@ -35,6 +36,7 @@ from flows.parse.network_policy import parse_policy
 from flows.parse.node import parse_node
 from flows.parse.original_api import parse_alpha_policy, parse_beta_policy, parse_isolation
 from flows.parse.service import parse_service
+from flows.parse.service_cidr import parse_service_cidr
 from flows.parse.untrusted import (
     Errors,
     FieldError,
@@ -69,7 +71,7 @@ __all__ = [
     "parse_policy",
 ]
 
-ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy | Service | EndpointSlice
+ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy | Service | EndpointSlice | ServiceCidr
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -234,6 +236,7 @@ PARSERS_WITH_SERVICES: Parsers = {
     **PARSERS,
     ("v1", "Service"): parse_service,
     ("discovery.k8s.io/v1", "EndpointSlice"): parse_endpoint_slice,
+    ("networking.k8s.io/v1", "ServiceCIDR"): parse_service_cidr,
 }
 
 

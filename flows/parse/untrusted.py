@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TypeVar, cast
 
 from flows.cluster.model import NO_LABELS, Key, Labels, Protocol
-from flows.cluster.net import Net, host_address_error, parse_address
+from flows.cluster.net import Net, host_address_error, parse_address, parse_network, pod_range_error
 from flows.cluster.tuples import new_tuple
 from flows.parse.names import dns_label_error, label_key_error, label_value_error, subdomain_error
 
@@ -289,6 +289,38 @@ def host_address_at(value: object, path: str, errors: Errors) -> Net | None:
         errors.append(FieldError(path, f"{quote(value)} is not an IP address"))
         return None
     if reason := host_address_error(found):
+        errors.append(FieldError(path, reason))
+        return None
+    return found
+
+
+def cidrs_at(parent: JsonObject, name: str, path: str, errors: Errors) -> tuple[Net, ...]:
+    """The list of ranges in field `name`, at most one of each family, as the API's validation has it; a range that
+    cannot be used is left out, which is an error."""
+    found: dict[int, Net] = {}
+    for index, text in enumerate(list_at(parent, name, path, errors)):
+        where = f"{path}.{name}[{index}]"
+        net = cidr_at(text, where, errors)
+        if net is None or found.get(net.version) == net:
+            continue
+        if net.version in found:
+            errors.append(FieldError(where, f"{net} is a second range of IPv{net.version}; one is used"))
+            continue
+        found[net.version] = net
+    return tuple(found.values())
+
+
+def cidr_at(value: object, path: str, errors: Errors) -> Net | None:
+    """A range in CIDR form that pods or Services can have; None for anything else, which is an error at `path`."""
+    if not isinstance(value, str):
+        errors.append(FieldError(path, not_a_string(value)))
+        return None
+    try:
+        found = parse_network(value)
+    except ValueError:
+        errors.append(FieldError(path, f"{quote(value)} is not a range in CIDR form, like 10.244.1.0/24"))
+        return None
+    if reason := pod_range_error(found):
         errors.append(FieldError(path, reason))
         return None
     return found

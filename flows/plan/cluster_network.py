@@ -12,12 +12,15 @@ from flows.bridge.network import NetworkOptions, NodeNetwork, cluster_cidrs, nod
 from flows.bridge.node_claims import NodeClaims, ReservedNet
 from flows.bridge.routing import FLAT, NetworkMode, RoutedNode, Routing
 from flows.bridge.state import BridgeState
-from flows.cluster.model import Cluster, Node
-from flows.cluster.net import Net
+from flows.cluster.model import Cluster, Key, Node, Service, ServiceCidr
+from flows.cluster.net import Net, collapse
 
+API_SERVICE = Key("default", "kubernetes")  # the API server's own Service
+MAX_SERVICE_CIDRS = 32  # of all ServiceCIDR objects together
 NO_SERVICE_RANGE = (
     "the range of Services is not known: this API server has no ServiceCIDR objects; say it with --service-cidr"
 )
+MANY_SERVICE_RANGES = "there are more than {} ranges of Services; the others are not routed"
 # Link-local addresses are each link's own, and some of them Headgate's; fd00:4847::/64 is Headgate's.
 _RESERVED = tuple(
     ReservedNet(net, owner)
@@ -37,6 +40,8 @@ class ClusterNetwork:
         self.options = options
         self.changed = False
         self._nodes: dict[str, Node] = {}
+        self._service_ranges: dict[str, ServiceCidr] = {}
+        self._api_addresses: tuple[Net, ...] = ()
         self._service_cidrs = options.service_cidrs
         self._claims = self._new_claims()
         self._clusters: tuple[Routing | None, tuple[Net, ...]] = (None, ())
@@ -55,6 +60,9 @@ class ClusterNetwork:
         """Take all objects of a snapshot."""
         if self.routes:
             self._nodes = dict(cluster.nodes)
+            self._service_ranges = dict(cluster.service_cidrs)
+            self._api_addresses = _cluster_ips(cluster.services.get(API_SERVICE))
+            self._service_cidrs = self._find_service_cidrs()
             self._claims = self._new_claims()
             for node in self._nodes.values():
                 self._claims.put(node)
@@ -71,6 +79,40 @@ class ClusterNetwork:
             self._nodes.pop(name, None)
             self._claims.remove(name)
         self.changed = True
+
+    def set_service_object(self, kind: str, key: Key | str, value: object) -> None:
+        """A Service or ServiceCIDR came or changed, or is gone (None)."""
+        if not self.routes:
+            return
+        if kind == "ServiceCIDR" and isinstance(key, str):
+            self._service_ranges.pop(key, None)
+            if isinstance(value, ServiceCidr):
+                self._service_ranges[key] = value
+        elif (kind, key) == ("Service", API_SERVICE):
+            self._api_addresses = _cluster_ips(value)
+        else:
+            return
+        found = self._find_service_cidrs()
+        if found != self._service_cidrs:
+            self._service_cidrs = found
+            self._claims = self._new_claims()
+            for node in self._nodes.values():
+                self._claims.put(node)
+            self.changed = True
+
+    def _find_service_cidrs(self) -> tuple[Net, ...]:
+        """The ranges of Services: what the operator says, else the API, else the address of the API server alone."""
+        if self.options.service_cidrs:
+            return self.options.service_cidrs
+        found = collapse(net for one in self._service_ranges.values() for net in one.cidrs)
+        return tuple(found[:MAX_SERVICE_CIDRS]) or self._api_addresses
+
+    def _service_problem(self) -> str:
+        if self.options.service_cidrs:
+            return ""
+        if not self._service_ranges:
+            return NO_SERVICE_RANGE
+        return MANY_SERVICE_RANGES.format(MAX_SERVICE_CIDRS) if len(self._service_cidrs) == MAX_SERVICE_CIDRS else ""
 
     def _new_claims(self) -> NodeClaims:
         services = (ReservedNet(net, "the Services") for net in self._service_cidrs)
@@ -102,5 +144,8 @@ class ClusterNetwork:
         """Why a node does not have all that it claims, or cannot be reached."""
         if not self.routes:
             return ()
-        services = () if self._service_cidrs else (NO_SERVICE_RANGE,)
-        return (*self._claims.problems(node), *services)
+        return tuple(filter(None, (*self._claims.problems(node), self._service_problem())))
+
+
+def _cluster_ips(service: object) -> tuple[Net, ...]:
+    return service.cluster_ips if isinstance(service, Service) else ()

@@ -30,7 +30,7 @@ from flows.bridge.node_addresses import with_counted_addresses
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error
-from flows.cluster.objects import ObjectRef, binding_fields, changed_objects, objects_of_kind
+from flows.cluster.objects import SERVICE_KINDS, ObjectRef, binding_fields, changed_objects, objects_of_kind
 from flows.pipeline.pod_limits import Limit
 from flows.plan.accepted_objects import MAX_LOAD_ATTEMPTS, WorldError
 from flows.plan.bridge_plans import ChangedFlows
@@ -91,6 +91,8 @@ class World(WorldState):
             self._stale.update(self._bridges_of_pods.of(key))
             self._rebound.add(key)
             self.nodes.update_pod(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
+        elif kind in SERVICE_KINDS:
+            self.network.set_service_object(kind, key, after)
         if not self._objects.must_reload:
             self._objects.put(kind, key)
         return True

@@ -47,6 +47,8 @@ RESOURCES = (
 SERVICE_RESOURCES = (
     Resource("/api/v1", "services", "v1", "Service"),
     Resource("/apis/discovery.k8s.io/v1", "endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
+    # Served since Kubernetes 1.33; before, the operator says the range.
+    Resource("/apis/networking.k8s.io/v1", "servicecidrs", "networking.k8s.io/v1", "ServiceCIDR", optional=True),
 )
 
 

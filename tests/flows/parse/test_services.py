@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.cluster.model import Endpoint, EndpointPort, EndpointSlice, Key, Protocol, Service, ServicePort
+from flows.cluster.model import Endpoint, EndpointPort, EndpointSlice, Key, Protocol, Service, ServiceCidr, ServicePort
 from flows.cluster.net import parse_address, parse_network
 from flows.parse import endpoint_slice, service
 from flows.parse.endpoint_slice import parse_endpoint_slice
 from flows.parse.objects import PARSERS_WITH_SERVICES, ParseError, parse_object
 from flows.parse.service import parse_service
+from flows.parse.service_cidr import parse_service_cidr
 from flows.parse.untrusted import FieldError
 
 WEB = Key("shop", "web")
@@ -255,3 +256,20 @@ def test_only_parse_error_is_raised(raw: dict[str, Any], spec: Any, labels: Any,
     assert found is not None
     assert hash(found.value) == hash(found.value)
     assert parse_object(whole, PARSERS_WITH_SERVICES) == found
+
+
+def test_the_ranges_of_a_service_cidr() -> None:
+    errors: list[FieldError] = []
+    raw = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12", "fd00:10:96::/112"]}}
+    assert parse_service_cidr(raw, errors) == ServiceCidr(
+        "kubernetes", (parse_network("10.96.0.0/12"), parse_network("fd00:10:96::/112"))
+    )
+    assert not errors
+
+
+@pytest.mark.parametrize("value", [None, 7, "10.96.0.1", "0.0.0.0/0", "10.96.0.0/12", "x" * 10_000, ["10.0.0.0/8"]])
+def test_a_range_of_services_that_cannot_be_used_is_left_out_and_named(value: object) -> None:
+    errors: list[FieldError] = []
+    raw = {"metadata": {"name": "a"}, "spec": {"cidrs": ["10.0.0.0/16", value]}}
+    assert parse_service_cidr(raw, errors).cidrs == (parse_network("10.0.0.0/16"),)
+    assert [error.field for error in errors] == ["spec.cidrs[1]"]

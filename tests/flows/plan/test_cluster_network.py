@@ -10,8 +10,9 @@ import pytest
 from flows.bridge.network import NETWORK_KEYS, NO_NETWORK, NetworkOptions, NodeNetwork
 from flows.bridge.routing import FLAT, NetworkMode
 from flows.bridge.state import BridgeState
-from flows.cluster.model import Cluster, Node
+from flows.cluster.model import Cluster, Key, Node, Service, ServiceCidr
 from flows.cluster.net import parse_address, parse_network
+from flows.plan.cluster_network import API_SERVICE
 from flows.plan.world import World
 
 OVERLAY = NetworkOptions(NetworkMode.OVERLAY, service_cidrs=(parse_network("10.96.0.0/12"),))
@@ -152,6 +153,33 @@ def test_a_bridge_that_finds_its_node_later_routes_for_it() -> None:
     world.update_plans()
     routing = world.bridges["o1", "br-int"].routing
     assert routing.node == "n1.example" and routing.own is not None
+
+
+def test_the_range_of_services_is_the_operators_else_the_apis_else_the_api_servers_address() -> None:
+    api = Service(API_SERVICE, (parse_address("10.96.0.1"),))
+    ranges = {"kubernetes": ServiceCidr("kubernetes", (parse_network("10.96.0.0/12"),))}
+    world = world_of(node(1), options=NetworkOptions(NetworkMode.ROUTED), bridges=1)
+
+    def found(services: dict[Key, Service], cidrs: dict[str, ServiceCidr]) -> str:
+        world.set_cluster(Cluster(nodes={"n1": node(1)}, services=services, service_cidrs=cidrs))
+        world.update_plans()
+        return settings(world, 1).get("headgate-service-cidrs", "")
+
+    assert found({}, {}) == ""
+    assert found({API_SERVICE: api}, {}) == "10.96.0.1"
+    assert world.network.problems_of("n1")
+    more = {"more": ServiceCidr("more", (parse_network("10.112.0.0/16"),))}
+    assert found({API_SERVICE: api}, {**ranges, **more}) == "10.96.0.0/12 10.112.0.0/16"
+    assert not world.network.problems_of("n1")
+    assert found({API_SERVICE: api}, ranges) == "10.96.0.0/12"
+    assert found({}, {}) == ""
+    assert settings(world_of(node(1)), 1)["headgate-service-cidrs"] == "10.96.0.0/12"
+
+
+def test_a_node_whose_range_is_that_of_the_services_is_refused() -> None:
+    world = world_of(node(1, "10.96.1.0/24"), node(2))
+    assert "which is that of the Services already" in world.network.problems_of("n1")[0]
+    assert "headgate-pod-cidrs" not in settings(world, 1)
 
 
 def test_a_range_of_services_that_is_not_known_is_told() -> None:
