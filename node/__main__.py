@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the chosen part; its exit code."""
+    if "CNI_COMMAND" in os.environ:
+        from node import cni
+
+        return cni.main()
     from node import command
 
     return command.main(sys.argv[1:])

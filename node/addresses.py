@@ -65,8 +65,8 @@ def parse_interface(text: str) -> tuple[bytes, int]:
 
 
 def parse_cidr(text: str) -> Cidr:
-    """A CIDR, whose host bits must be 0. Raises NodeError for anything else."""
-    packed, prefix = parse_interface(text)
+    """A CIDR, whose host bits must be 0; an address alone is a range of one. Raises NodeError for anything else."""
+    packed, prefix = parse_interface(text) if "/" in text else (parse_address(text), 32 if ":" not in text else 128)
     cidr = Cidr(packed, prefix)
     if packed not in cidr:
         raise NodeError(f"{text[:60]!r} has bits set behind its prefix")

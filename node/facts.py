@@ -16,6 +16,7 @@ T = TypeVar("T")
 BRIDGE = "br-int"
 ROUTING_MODES = ("routed", "overlay")
 MAX_LIST = 64  # ranges or addresses of one key
+MAX_CLUSTER = 8192  # ranges of the whole cluster: at most some for each node, where they cannot be joined
 MIN_MTU, MAX_MTU = 576, 65535
 USERSPACE = "netdev"
 
@@ -45,7 +46,10 @@ class BridgeFacts(NamedTuple):
     def missing(self) -> str:
         """Why no pod can be attached with these facts, "" if one can."""
         if not self.network:
-            return f"the controller has not yet written into the bridge {self.name}: is it running, is it reached?"
+            return (
+                f"the controller has not yet written into the bridge {self.name}: it must run with --network overlay "
+                "or routed, and this node must reach it"
+            )
         if self.network not in ROUTING_MODES:
             return f"the controller runs with --network {self.network}, in which pods come from another CNI plugin"
         if not self.pod_cidrs:
@@ -72,7 +76,7 @@ def parse_facts(bridge: str, uuid: str, datapath_type: str, ids: dict[str, str])
         network=_word(ids, "headgate-network"),
         encap=_word(ids, "headgate-encap"),
         pod_cidrs=_list(ids, "headgate-pod-cidrs", parse_cidr),
-        cluster_cidrs=_list(ids, "headgate-cluster-cidrs", parse_cidr),
+        cluster_cidrs=_list(ids, "headgate-cluster-cidrs", parse_cidr, MAX_CLUSTER),
         service_cidrs=_list(ids, "headgate-service-cidrs", parse_cidr),
         node_ips=_list(ids, "headgate-node-ips", parse_address),
         mtu=_mtu(ids.get("headgate-mtu", "")),
@@ -88,10 +92,10 @@ def _word(ids: dict[str, str], key: str) -> str:
     return text
 
 
-def _list(ids: dict[str, str], key: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+def _list(ids: dict[str, str], key: str, parse: Callable[[str], T], most: int = MAX_LIST) -> tuple[T, ...]:
     words = ids.get(key, "").replace(",", " ").split()
-    if len(words) > MAX_LIST:
-        raise NodeError(f"external_ids:{key} of the bridge has {len(words)} entries, more than {MAX_LIST}")
+    if len(words) > most:
+        raise NodeError(f"external_ids:{key} of the bridge has {len(words)} entries, more than {most}")
     try:
         return tuple(parse(word) for word in words)
     except NodeError as error:

@@ -44,7 +44,7 @@ def test_before_the_controller_wrote_something_is_missing() -> None:
     ("key", "text"),
     [
         ("pod_cidrs", "10.244.1.1/24"),
-        ("pod_cidrs", "10.244.1.0"),
+        ("pod_cidrs", "10.244.1.0/"),
         ("pod_cidrs", "10.244.1.0/33"),
         ("pod_cidrs", "10.244.1.0/²"),
         ("pod_cidrs", "10.0.0.0/8," * 65),

@@ -1,0 +1,181 @@
+"""One command of the CNI as its values: the environment and the configuration of the specification 1.1, checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from node.errors import (
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
+    UNDECODABLE,
+    CniError,
+)
+from node.facts import BRIDGE
+from node.links import MAX_NAME
+from node.ovsdb import DEFAULT_SOCKET
+
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+MAX_CONFIGURATION = 1 << 20  # bytes of standard input
+RUN_DIR = "/run/headgate"  # empty after a boot, as the pods' interfaces are
+DEFAULT_TIMEOUT = 60.0  # seconds that ADD waits for the policy
+PORT_PREFIX = "hgp"
+PORT_NAME = re.compile(PORT_PREFIX + r"[0-9a-f]{12}")
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}")
+_IFNAME = re.compile(r"[^\s/:\x00]{1,15}")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
+
+
+class Configuration(NamedTuple):
+    """The network configuration: its well-known keys, and our own. `ipam` is the section for the IPAM plugin,
+    `timeout` how many seconds ADD waits for the policy, `valid` what GC may not touch (None where it is not named)."""
+
+    version: str
+    name: str
+    ovsdb: str
+    bridge: str
+    run_dir: str
+    timeout: float
+    ipam: dict[str, Any]
+    previous: dict[str, Any] | None
+    valid: frozenset[tuple[str, str]] | None
+
+
+class Attachment(NamedTuple):
+    """A container's interface, which is what the CNI adds and deletes."""
+
+    container: str
+    ifname: str
+
+    @property
+    def port(self) -> str:
+        """The name of the end of the veth pair on the bridge, which is the port's name. The same for the same
+        attachment, so that whatever a killed command has left is found without a record."""
+        digest = sha256(f"{self.container}\0{self.ifname}".encode()).hexdigest()
+        return PORT_PREFIX + digest[: MAX_NAME - len(PORT_PREFIX)]
+
+
+class Pod(NamedTuple):
+    """The pod that CNI_ARGS names."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Request(NamedTuple):
+    """A command for one attachment."""
+
+    configuration: Configuration
+    attachment: Attachment
+    environment: Mapping[str, str]
+
+    @property
+    def namespace(self) -> str:
+        """The path of the container's network namespace; "" where it is gone."""
+        return self.environment.get("CNI_NETNS", "")
+
+
+def parse_attachment(environment: Mapping[str, str]) -> Attachment:
+    """The attachment that the environment names. Raises CniError."""
+    container, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
+    if not _CONTAINER.fullmatch(container):
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_CONTAINERID: {container[:80]!r} is no id of a container")
+    if not _IFNAME.fullmatch(ifname) or ifname in (".", "..", "lo") or len(ifname.encode()) > MAX_NAME:
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME: {ifname[:80]!r} is no name of an interface")
+    return Attachment(container, ifname)
+
+
+def parse_pod(environment: Mapping[str, str]) -> Pod:
+    """The pod in CNI_ARGS, as the kubelet's runtime writes it. Raises CniError."""
+    text = environment.get("CNI_ARGS", "")
+    arguments = dict(pair.partition("=")[::2] for pair in text.split(";")) if len(text) <= 1 << 16 else {}
+    names = [arguments.get(f"K8S_POD_{key}", "") for key in ("NAMESPACE", "NAME", "UID")]
+    if not names[0] or not names[1] or not all(len(name) <= 253 and name.isprintable() for name in names):
+        raise CniError(INVALID_ENVIRONMENT, "CNI_ARGS: K8S_POD_NAMESPACE and K8S_POD_NAME must name the pod")
+    return Pod(*names)
+
+
+def parse_configuration(text: bytes) -> Configuration:
+    """The configuration that came on standard input. Raises CniError."""
+    if len(text) > MAX_CONFIGURATION:
+        raise CniError(UNDECODABLE, f"the network configuration has more than {MAX_CONFIGURATION} bytes")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CniError(UNDECODABLE, "the network configuration is no JSON") from None
+    if not isinstance(values, dict):
+        raise CniError(UNDECODABLE, "the network configuration is no JSON object")
+    version = values.get("cniVersion", "")
+    if version not in VERSIONS:
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {str(version)[:40]!r}: this plugin has {', '.join(VERSIONS)}")
+    name = values.get("name")
+    if not isinstance(name, str) or not _NETWORK.fullmatch(name):
+        raise CniError(INVALID_CONFIGURATION, f"name: {str(name)[:80]!r} is no name of a network")
+    return Configuration(
+        version=version,
+        name=name,
+        ovsdb=_path(values, "ovsdb", DEFAULT_SOCKET),
+        bridge=_text(values, "bridge", BRIDGE),
+        run_dir=_path(values, "runDir", RUN_DIR),
+        timeout=_timeout(values.get("timeout", DEFAULT_TIMEOUT)),
+        ipam=_ipam(values.get("ipam", {})),
+        previous=_previous(values.get("prevResult")),
+        valid=_valid(values.get("cni.dev/valid-attachments")),
+    )
+
+
+def _invalid(key: str, must: str) -> CniError:
+    return CniError(INVALID_CONFIGURATION, f"{key} must be {must}")
+
+
+def _text(values: Mapping[str, Any], key: str, default: str) -> str:
+    text = values.get(key, default)
+    if not isinstance(text, str) or not text or len(text) > 4096 or not text.isprintable():
+        raise _invalid(key, "a text")
+    return text
+
+
+def _path(values: Mapping[str, Any], key: str, default: str) -> str:
+    text = _text(values, key, default)
+    if not text.startswith("/"):
+        raise _invalid(key, "a full path")
+    return text
+
+
+def _timeout(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
+        raise _invalid("timeout", "a number of seconds up to 3600")
+    return float(value)
+
+
+def _ipam(value: object) -> dict[str, Any]:
+    section = {"type": "host-local", **value} if isinstance(value, dict) else {}
+    kind = section.get("type")
+    if not isinstance(kind, str) or not _NETWORK.fullmatch(kind):
+        raise _invalid("ipam", "an object whose type is the file name of an IPAM plugin")
+    return section
+
+
+def _previous(value: object) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise _invalid("prevResult", "an object")
+    return value
+
+
+def _valid(value: object) -> frozenset[tuple[str, str]] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise _invalid("cni.dev/valid-attachments", "a list of objects")
+    pairs = [(one.get("containerID"), one.get("ifname")) for one in value]
+    if not all(isinstance(one, str) for pair in pairs for one in pair):
+        raise _invalid("cni.dev/valid-attachments", "objects with containerID and ifname")
+    return frozenset(pairs)

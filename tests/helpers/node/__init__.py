@@ -1,0 +1,1 @@
+"""A node to call the CNI plugin on."""
