@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flows.openflow.match_fields import Field
 from flows.openflow.register_bits import Range
 
 
@@ -39,6 +40,19 @@ class Move:
 
     source: Range
     target: Range
+
+
+@dataclass(frozen=True, slots=True)
+class SetField:
+    """Write a whole field of the packet or of its tunnel (OFPAT_SET_FIELD)."""
+
+    field: Field
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecTtl:
+    """Decrement the hop limit (OFPAT_DEC_NW_TTL). Where it is 0 or 1 the switch ends the flow's processing here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,8 @@ Action = (
     Output
     | OutputRegister
     | Load
+    | SetField
+    | DecTtl
     | Move
     | Push
     | Pop

@@ -13,6 +13,7 @@ OPENFLOW_BASIC = 0x8000
 NICIRA_1 = 0x0001
 EXPERIMENTER = 0xFFFF
 ONF = 0x4F4E4600  # the experimenter whose fields OVS speaks in OpenFlow 1.3 and 1.4
+ERICSSON = 0x1000  # the class of further fields of neighbor discovery (ovs-fields(7))
 
 
 Needs = tuple[tuple[str, tuple[int, ...]], ...]
@@ -99,6 +100,7 @@ ARP_OP = _basic("arp_op", 21, 16, FieldKind.DECIMAL, False, _ARP)
 ARP_SPA = _basic("arp_spa", 22, 32, FieldKind.IPV4, True, _ARP)
 ARP_TPA = _basic("arp_tpa", 23, 32, FieldKind.IPV4, True, _ARP)
 ARP_SHA = _basic("arp_sha", 24, 48, FieldKind.MAC, True, _ARP)
+ARP_THA = _basic("arp_tha", 25, 48, FieldKind.MAC, True, _ARP)
 IPV6_SRC = _basic("ipv6_src", 26, 128, FieldKind.IPV6, True, _IPV6)
 IPV6_DST = _basic("ipv6_dst", 27, 128, FieldKind.IPV6, True, _IPV6)
 ICMPV6_TYPE = _basic("icmpv6_type", 29, 8, FieldKind.DECIMAL, False, _ICMPV6)
@@ -109,9 +111,18 @@ ND_TLL = _basic("nd_tll", 33, 48, FieldKind.MAC, True, _NA)
 # Twelve bits in two bytes (ovs-fields(7)).
 TCP_FLAGS = Field("tcp_flags", EXPERIMENTER, 42, 12, FieldKind.TCP_FLAGS, True, _TCP)
 
+# Only written, never matched: the flags of a neighbor advertisement with what is reserved after them, and its option.
+ND_RESERVED = Field("nd_reserved", ERICSSON, 1, 32, FieldKind.DECIMAL, False, _ND)
+ND_OPTIONS_TYPE = Field("nd_options_type", ERICSSON, 2, 8, FieldKind.DECIMAL, False, _ND)
+
 REGISTERS = tuple(_nicira(f"reg{n}", n, 32, FieldKind.HEX, True) for n in range(8))
 IP_FRAG = _nicira("ip_frag", 26, 8, FieldKind.FRAGMENT, True, _IP)
 IP_TTL = _nicira("ip_ttl", 29, 8, FieldKind.DECIMAL, False, _IP)
+# The outer addresses of a tunneled packet.
+TUN_SRC = _nicira("tun_src", 31, 32, FieldKind.IPV4, True)
+TUN_DST = _nicira("tun_dst", 32, 32, FieldKind.IPV4, True)
+TUN_IPV6_SRC = _nicira("tun_ipv6_src", 109, 128, FieldKind.IPV6, True)
+TUN_IPV6_DST = _nicira("tun_ipv6_dst", 110, 128, FieldKind.IPV6, True)
 PKT_MARK = _nicira("pkt_mark", 33, 32, FieldKind.HEX, True)
 CONJ_ID = _nicira("conj_id", 37, 32, FieldKind.DECIMAL, False)
 CT_STATE = _nicira("ct_state", 105, 32, FieldKind.CT_STATE, True)
@@ -130,8 +141,9 @@ NEED_CT_STATE = frozenset({CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IP
 
 ALL_FIELDS: tuple[Field, ...] = (
     IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST, TCP_SRC, TCP_DST, TCP_FLAGS,
-    UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE,
-    ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, *REGISTERS, IP_FRAG, IP_TTL, PKT_MARK, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK,
+    UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE,
+    ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, TUN_SRC, TUN_DST, TUN_IPV6_SRC, TUN_IPV6_DST, *REGISTERS,
+    IP_FRAG, IP_TTL, PKT_MARK, CONJ_ID, CT_STATE, CT_ZONE, CT_MARK,
     CT_NW_PROTO, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_TP_SRC, CT_TP_DST,
 )  # fmt: skip
 FIELDS_BY_NAME = {field.name: field for field in ALL_FIELDS}

@@ -55,13 +55,20 @@ ND_GUARD_BOUNDED = _declare("nd_guard", 50, "ARP, router solicitations and MLD r
 ND_GUARD_ANY_OPTION = _declare("nd_guard", 40, "ND with one option, of a pod whose MAC address is not known: let in")
 
 NEIGHBOR_TO_ROUTERS = _declare("neighbor", 220, "router solicitations and MLD reports: to the node and the uplink only")
-NEIGHBOR_ABOUT_ITSELF = _declare("neighbor", 210, "a pod's announcement or duplicate address detection: flooded")
+NEIGHBOR_ABOUT_ITSELF = _declare(
+    "neighbor", 210, "an announcement or duplicate address detection: flooded; routing: dropped"
+)
 NEIGHBOR_ASKED = _declare("neighbor", 200, "a question for an address of a pod or the node: to its port")
 NEIGHBOR_MAC = _declare("neighbor", 190, "to the MAC address of a pod or the node: to its port")
 NEIGHBOR_IPV6 = _declare("neighbor", 180, "to the IPv6 address of a pod whose MAC address is not known: to its port")
 NEIGHBOR_MULTICAST = _declare("neighbor", 100, "any other multicast: flooded")
 NEIGHBOR_FROM_UPLINK = _declare("neighbor", 50, "anything else from the uplink: dropped")
 NEIGHBOR_TO_UPLINK = _declare("neighbor", 40, "anything else: to the uplink")
+
+NEIGHBOR_DUPLICATE = _declare("neighbor", 40, "routing: looks for a duplicate of its address: nobody answers")
+NEIGHBOR_ANSWER = _declare("neighbor", 30, "routing: any other question: answered with the gateway's MAC address")
+
+ND_ANSWER_SENT = _declare("nd_answer", 10, "the gateway's advertisement: sent back")
 
 FLOOD_CHUNK_PORTS = _declare("flood", 10, "the ports of one chunk; above the miss, which calls the chunks")
 
@@ -80,11 +87,17 @@ DESTINATION_OTHER_MAC = _declare("destination", 150, "to a pod's address with an
 DESTINATION_LOCAL_FROM_UPLINK = _declare("destination", 140, "from the uplink to the bridge's MAC: straight there")
 DESTINATION_CONFIRMED_SCTP = _declare("destination", 121, "userspace datapath: SCTP replies to such an address")
 DESTINATION_CONFIRMED_REPLY = _declare("destination", 120, "replies to an address that the node answered a probe for")
+DESTINATION_FROM_TUNNEL = _declare("destination", 115, "anything else from the tunnel: dropped")
+DESTINATION_REMOTE = _declare("destination", 110, "to another node or its pods: through the tunnel")
+DESTINATION_NO_POD = _declare("destination", 105, "routing: to an address of this node's pod ranges: no pod has it")
 DESTINATION_BEHIND_NODE = _declare("destination", 100, "to the bridge's MAC address: to what is behind the node")
 DESTINATION_FROM_UPLINK = _declare("destination", 90, "anything else from the uplink: dropped")
 DESTINATION_NODE_TO_UPLINK = _declare("destination", 75, "anything else from the node: straight to the uplink")
+DESTINATION_BACK_TO_NODE = _declare("destination", 65, "routing: anything else from the node: dropped")
+DESTINATION_ROUTED_ON = _declare("destination", 60, "routing: anything else: to the node, which routes it on")
 DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 
+STATE_NODE_AND_TUNNEL = _declare("state", 220, "between the node and the tunnel: no policy")
 STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: matched again")
 STATE_BROKEN_UDP = _declare("state", 205, "invalid UDP is broken, for UDP has no state: counted")
 STATE_INVALID = _declare("state", 202, "invalid and tracked: counted")
@@ -132,6 +145,11 @@ COMMIT_SCTP = _declare("commit", 150, "userspace datapath: other SCTP, learned u
 COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 
 OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
+OUTPUT_ROUTED = _declare("output", 60, "routing: gets the MAC addresses of its next hop")
+
+SEND_AS_IT_IS = _declare("send", 100, "from the node or the tunnel: sent with the hops that it has")
+SEND_EXPIRED = _declare("send", 90, "of a pod, with no hop left: to the node, which answers with an ICMP error")
+SEND_ROUTED = _declare("send", 80, "of a pod: sent with one hop less")
 
 INVALID_BROKEN = _declare("invalid", 110, "broken packets of one pod: counted, and dropped")
 INVALID_OF_POD = _declare("invalid", 100, "other invalid packets of one pod: counted, and dropped")

@@ -53,7 +53,7 @@ CLASSIFY = Table(
     "classify",
     "Finds the source port (pod, uplink or the node itself), and drops spoofed packets: MAC address, IPv4, IPv6, ARP "
     "and ND are bound to the port.",
-    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK),
+    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC),
     ("neighbor", "nd_guard", "conntrack"),
     "drop: nothing passes from other ports",
 )
@@ -69,9 +69,18 @@ ND_GUARD = Table(
 NEIGHBOR = Table(
     10,
     "neighbor",
-    "Delivers ARP and neighbor discovery by the address in question. Policy does not apply.",
+    "Delivers ARP and neighbor discovery by the address in question. Policy does not apply. Where the switch routes, "
+    "it answers questions itself.",
     _L2 | _ARP | _IP | _ND,
-    ("flood",),
+    ("nd_answer", "flood"),
+    "drop",
+)
+ND_ANSWER = Table(
+    12,
+    "nd_answer",
+    "Where the switch routes: fills in the gateway's MAC address in a neighbor advertisement, and sends it back.",
+    _IP | _names(oxm.ETH_TYPE),
+    (),
     "drop",
 )
 FLOOD = Table(
@@ -112,7 +121,7 @@ SCTP_REPLIES = Table(
 DESTINATION = Table(
     30,
     "destination",
-    "Finds the destination port, before policy: a local pod, the node or the uplink.",
+    "Finds the destination port, before policy: a local pod, the node, the uplink or the tunnel.",
     _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
     ("state",),
     "drop: there is no such destination",
@@ -123,7 +132,7 @@ STATE = Table(
     "Drops what conntrack calls invalid, and singles out the few packets whose role in their connection conntrack "
     "cannot tell.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
-    ("midstream", "related", "direction", "commit", "invalid"),
+    ("midstream", "related", "direction", "commit", "output", "invalid"),
     "drop",
 )
 MIDSTREAM = Table(
@@ -213,10 +222,19 @@ COMMIT = Table(
 OUTPUT = Table(
     80,
     "output",
-    "Sends the packet to the port that `destination` chose. Drops expired fragments.",
+    "Sends the packet to the port that `destination` chose. Drops expired fragments. Where the switch routes, the "
+    "packet gets the MAC addresses of its next hop here.",
     _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
+    ("send",),
+    "output; where the switch routes: drop",
+)
+SEND = Table(
+    82,
+    "send",
+    "Where the switch routes: sends the packet with one hop less.",
+    _REGISTERS | _names(oxm.ETH_TYPE, oxm.IP_TTL),
     (),
-    "output",
+    "drop",
 )
 INVALID = Table(
     85,
@@ -237,14 +255,16 @@ DENY = Table(
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM, RELATED,
-    DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, INVALID,
-    DENY,
+    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM,
+    RELATED, DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
+    INVALID, DENY,
 )  # fmt: skip
 TABLES_BY_NUMBER = {table.number: table for table in TABLES}
 TABLES_BY_NAME = {table.name: table for table in TABLES}
 TABLE_NAMES = {table.number: table.name for table in TABLES}
 
+# Without flows in mode `flat`, their misses included.
+ROUTING_TABLES = frozenset({ND_ANSWER.number, SEND.number})
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
 TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
 

@@ -2,7 +2,8 @@
 
 Theory of operation. The flows are made of pieces, each with a number: those that all bridges of a datapath type share,
 those of the bridge itself, one piece for each pod's port (its ofport), one for each chunk of ports that floods go to,
-and one flow that sends a flood to all chunks. The flows of rules come from `rules`. A change renders the pieces that it
+one flow that sends a flood to all chunks, and one piece for each other node that is reached through a tunnel. Where the
+switch routes there are no floods. The flows of rules come from `rules`. A change renders the pieces that it
 touches, `pieces` works out which flows really differ, and `take` hands those out.
 
 Example. Pod `x/a` behind ofport 7 becomes isolated for ingress. `isolate(7, {INGRESS})` renders piece 7 again: its keys
@@ -28,6 +29,7 @@ from flows.pipeline.tables import PipelineError
 from flows.plan.bridge_groups import BridgeGroups
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
+from flows.plan.remote_nodes import RemoteNodes
 from flows.plan.rules import BridgeRules, PeersWatcher
 from flows.policy.tracked_sets import TrackedRule
 from flows.render.fixed import render_bridge
@@ -42,6 +44,7 @@ _FIXED = -1  # what all bridges have
 _BRIDGE = 0
 _FLOOD = MAX_OFPORT + 1
 _FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
+_REMOTE_NODES = _FLOOD_CHUNKS + MAX_OFPORT + 1  # plus the number of the remote node in this plan
 
 # One object for each of the four sets, since very many ports refer to them.
 _SHARED_ISOLATION = {
@@ -64,12 +67,15 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "error", "flows", "groups", "refused", "rules",
-        "userspace",
+        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "error", "flows", "groups", "refused",
+        "routes", "rules", "userspace",
     )  # fmt: skip
 
-    def __init__(self, encoder: FlowEncoder, userspace: bool, watch: PeersWatcher | None = None) -> None:
+    def __init__(
+        self, encoder: FlowEncoder, userspace: bool, watch: PeersWatcher | None = None, routes: bool = False
+    ) -> None:
         self.userspace = userspace
+        self.routes = routes
         self.error = ""
         self.refused: dict[int, str] = {}
         self.rules = BridgeRules(userspace, encoder, watch)
@@ -79,6 +85,7 @@ class BridgePlan:
         self.groups = BridgeGroups()
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._bridge: BridgeBinding | None = None
+        self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)
         self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk
 
     # -- changes -----------------------------------------------------------------------------------------------------
@@ -86,10 +93,10 @@ class BridgePlan:
     def set_binding(self, binding: Binding, isolated: IsolationOf) -> None:
         """The bridge and its ports are these now. The caller updates the rules of pods that came or went.
 
-        Raises ValueError for another datapath type than the plan's: that needs a new plan.
+        Raises ValueError for another datapath type or mode than the plan's: that needs a new plan.
         """
-        if self.userspace != binding.userspace:
-            raise ValueError("a bridge that changed its datapath type needs a new plan")
+        if (self.userspace, self.routes) != (binding.userspace, binding.routing.routes):
+            raise ValueError("a bridge that changed its datapath type or its mode needs a new plan")
         new = {pod.ofport: pod for pod in binding.pods}
         gone = [ofport for ofport in self._ports if ofport not in new]
         came = [pod for ofport, pod in new.items() if (port := self._ports.get(ofport)) is None or port.pod != pod]
@@ -107,12 +114,14 @@ class BridgePlan:
         if bridge != before:
             self._bridge = bridge
             if before is None:
-                self._pieces.put(_FIXED, *self._encoder.fixed_flows(self.userspace))
-            self._render(_BRIDGE, partial(render_bridge, binding=self.binding))
+                self._pieces.put(_FIXED, *self._encoder.fixed_flows(self.userspace, self.routes))
+            if before is None or _without_nodes(before) != _without_nodes(bridge):
+                self._render(_BRIDGE, partial(render_bridge, binding=self.binding))
+            self._remotes.set(bridge.routing, bridge.tunnel)
         for pod in came:
             self._put_port(pod, isolated(pod.pod))
             self._set_flooded(pod.ofport, bool(pod.addresses) and pod.ofport not in self.refused, chunks)
-        if chunks or before is None or before.uplink != bridge.uplink:
+        if not self.routes and (chunks or before is None or before.uplink != bridge.uplink):
             self._render_flood(chunks, before)
 
     def isolate(self, ofport: int, directions: frozenset[Direction]) -> None:
@@ -123,7 +132,7 @@ class BridgePlan:
             chunks: set[int] = set()
             self._put_port(port.pod, directions)
             self._set_flooded(ofport, bool(port.pod.addresses) and ofport not in self.refused, chunks)
-            if chunks:
+            if chunks and not self.routes:
                 self._render_flood(chunks, self._bridge)
 
     def take(self) -> dict[FlowKey, Body | None]:
@@ -173,7 +182,7 @@ class BridgePlan:
         isolated = _SHARED_ISOLATION[isolated]
         self._ports[pod.ofport] = RenderedPort(pod, isolated)
         try:
-            keys, bodies = self._encoder.pod(pod, isolated)
+            keys, bodies = self._encoder.pod(pod, isolated, self.routes)
             self._pieces.put(pod.ofport, keys, bodies)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this port and no other
             self._pieces.drop(pod.ofport)
@@ -220,5 +229,10 @@ class BridgePlan:
     def _render(self, piece: int, render: Callable[[FlowSet], None]) -> None:
         found = FlowSet()
         render(found)
-        encoded = [self._encoder.flow(flow) for flow in found.flows()]
-        self._pieces.put(piece, tuple([key for key, _ in encoded]), [body for _, body in encoded])
+        self._pieces.put(piece, *self._encoder.flows(found))
+
+
+def _without_nodes(bridge: BridgeBinding) -> tuple[object, ...]:
+    """All that the flows of the bridge itself depend on: other nodes have flows of their own."""
+    own, mac, uplink, answered, routing, tunnel = bridge
+    return own, mac, uplink, answered, tunnel, routing.mode, routing.own, routing.service_cidrs

@@ -86,14 +86,17 @@ class BridgePlans:
     def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
         """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
         isolated = self._objects.engine.isolated
-        plan = self.by_bridge.get(name)
+        plan, routes = self.by_bridge.get(name), found.bridge.routing.routes
+        if plan is not None and plan.routes != routes:
+            self.drop_plan(name)
+            plan = None
         if plan is not None:
             numbers = {pod.ofport for pod in found.added}
             gone = [pod.ofport for pod in found.removed if pod.ofport not in numbers]
             plan.update(found.bridge, gone, found.added, isolated)
             return set()
         userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
-        plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name))
+        plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name), routes)
         there = self.pod_ports.on(name)
         self.pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.removed)])
         plan.update(found.bridge, (), tuple(there.values()), isolated)

@@ -19,6 +19,7 @@ from flows.plan.key_templates import BandTemplates
 from flows.plan.pod_templates import EncodedFlows, PodTemplates
 from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
+from flows.render.gateway import render_pod_gateway
 from flows.render.rules import Stage
 from flows.wire.codec import encode_body, encode_key
 from flows.wire.values import Body, FlowKey
@@ -41,7 +42,7 @@ class FlowEncoder:
         self._bands: dict[tuple[int, int], BandTemplates] = {}  # by table and band
         self._dimensions: dict[int, Dimension] = {}  # the last one for each place
         self._pods = PodTemplates()
-        self._fixed: dict[bool, EncodedFlows] = {}  # by whether the datapath is in userspace
+        self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
         self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
 
     def flow(self, flow: Flow) -> tuple[FlowKey, Body]:
@@ -52,19 +53,29 @@ class FlowEncoder:
         """The body of a pipeline flow that sends to these ofports, in order."""
         return encode_body(cookie(CookieKind.PIPELINE), tuple(map(self._outputs, ports)), None)
 
-    def fixed_flows(self, userspace: bool) -> EncodedFlows:
-        """The flows that all bridges of a datapath type have. Bridges share them."""
-        found = self._fixed.get(userspace)
+    def fixed_flows(self, userspace: bool, routes: bool = False) -> EncodedFlows:
+        """The flows that all bridges have of a datapath type that route, or do not. Bridges share them."""
+        found = self._fixed.get((userspace, routes))
         if found is None:
             flows = FlowSet()
-            render_fixed(flows, userspace)
-            encoded = [self.flow(flow) for flow in flows.flows()]
-            found = self._fixed[userspace] = tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
+            render_fixed(flows, userspace, routes)
+            found = self._fixed[userspace, routes] = self.flows(flows)
         return found
 
-    def pod(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
-        """The flows of a pod's port, in any order."""
-        return self._pods.flows(pod, isolated)
+    def flows(self, flows: FlowSet) -> EncodedFlows:
+        """Any flows."""
+        encoded = [self.flow(flow) for flow in flows.flows()]
+        return tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
+
+    def pod(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
+        """The flows of a pod's port, in any order. `routes`: the switch routes."""
+        keys, bodies = self._pods.flows(pod, isolated, routes)
+        if not routes:
+            return keys, bodies
+        gateway = FlowSet()
+        render_pod_gateway(gateway, pod)
+        more_keys, more_bodies = self.flows(gateway)
+        return keys + more_keys, bodies + more_bodies
 
     def key_templates(self, stage: Stage, band: int) -> BandTemplates:
         """What makes the keys of a stage's rule flows in a band."""

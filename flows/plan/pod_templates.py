@@ -42,34 +42,34 @@ class PodTemplates:
     """Encodes the flows of pods' ports. All bridges share one."""
 
     def __init__(self) -> None:
-        self._templates: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...]], PodTemplate] = {}
+        self._templates: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...], bool], PodTemplate] = {}
 
-    def flows(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
+    def flows(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
         """The flows that `render_pod` gives, in any order. Raises what it and the codec raise."""
         values = _values(pod)
         if values is None:
-            return self.plain(pod, isolated)
-        shape = tuple(map(len, values)), isolated, pod.limits
+            return self.plain(pod, isolated, routes)
+        shape = tuple(map(len, values)), isolated, pod.limits, routes
         template = self._templates.get(shape)
         if template is None:
-            template = self._templates[shape] = self._make(pod, isolated)
+            template = self._templates[shape] = self._make(pod, isolated, routes)
         return template.fill(pod.ofport, values)
 
-    def plain(self, pod: PodBinding, isolated: frozenset[Direction]) -> EncodedFlows:
+    def plain(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
         """The same, rendered and encoded flow by flow."""
-        flows = _rendered(pod, isolated)
+        flows = _rendered(pod, isolated, routes)
         keys = tuple([encode_key(flow.table, flow.priority, flow.match) for flow in flows])
         return keys, tuple([encode_body(flow.cookie, flow.actions, flow.goto) for flow in flows])
 
-    def _make(self, pod: PodBinding, isolated: frozenset[Direction]) -> PodTemplate:
+    def _make(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool) -> PodTemplate:
         """The template of pods like this one. Raises ValueError where flows differ in more than values."""
         sample, other = _sample(pod, _FIRST_SAMPLE), _sample(pod, _SECOND_SAMPLE)
         values, others = _values(sample), _values(other)
         if values is None or others is None:
             raise ValueError("sample pods that no template can stand for")
-        keys, _ = self.plain(sample, isolated)
-        template = PodTemplate(_rendered(sample, isolated), keys, sample.ofport, values)
-        filled, plain = template.fill(other.ofport, others), self.plain(other, isolated)
+        keys, _ = self.plain(sample, isolated, routes)
+        template = PodTemplate(_rendered(sample, isolated, routes), keys, sample.ofport, values)
+        filled, plain = template.fill(other.ofport, others), self.plain(other, isolated, routes)
         if dict(zip(*filled, strict=True)) != dict(zip(*plain, strict=True)):
             raise ValueError("flows of pods that differ in more than their values")
         return template
@@ -118,9 +118,9 @@ class PodTemplate:
         return keys, tuple([bodies[which] for which in self._which])
 
 
-def _rendered(pod: PodBinding, isolated: frozenset[Direction]) -> list[Flow]:
+def _rendered(pod: PodBinding, isolated: frozenset[Direction], routes: bool) -> list[Flow]:
     flows = FlowSet()
-    render_pod(flows, pod, isolated)
+    render_pod(flows, pod, isolated, routes)
     return flows.flows()
 
 

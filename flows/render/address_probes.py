@@ -63,7 +63,9 @@ def render_address_probes(flows: FlowSet, binding: Binding) -> None:
             tables.CONNTRACK,
         )
         itself: list[Action] = [Load(DESTINATION_OFPORT, NODE_ITSELF), Load(OUTPUT_OFPORT, LOCAL_16)]
-        reply = [exactly(oxm.ETH_DST, binding.local_mac), *address_terms("destination", net)]
+        # Where the switch routes, all packets have the gateway's MAC address.
+        to_node = [] if binding.routing.routes else [exactly(oxm.ETH_DST, binding.local_mac)]
+        reply = [*to_node, *address_terms("destination", net)]
         flows.add(tables.DESTINATION, priorities.DESTINATION_CONFIRMED_REPLY, [*reply, _IS_REPLY], itself, tables.STATE)
         if binding.userspace:
             learned = in_range(SCTP_ASSOCIATION, SctpAssociation.REPLY)

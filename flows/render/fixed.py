@@ -26,6 +26,7 @@ from flows.pipeline.registers import (
 )
 from flows.render.address_probes import render_address_probes
 from flows.render.flow_set import FlowSet
+from flows.render.gateway import render_answers, render_hops
 from flows.render.icmp_errors import render_icmp_errors
 from flows.render.interpretations import (
     render_allowed_interpretations,
@@ -36,6 +37,7 @@ from flows.render.interpretations import (
 )
 from flows.render.neighbors import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.node import render_neighbors, render_node
+from flows.render.routing import render_routed_bridge
 from flows.render.rules import render_stages
 from flows.render.same_port import render_same_port
 from flows.render.terms import (
@@ -53,9 +55,12 @@ from flows.render.terms import (
 )
 
 
-def render_fixed(flows: FlowSet, userspace: bool) -> None:
-    """The flows that all bridges of one kind of datapath have."""
-    _misses(flows)
+def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
+    """The flows that all bridges of one kind of datapath have. `routes`: the switch routes."""
+    _misses(flows, routes)
+    if routes:
+        render_answers(flows)
+        render_hops(flows)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_VLAN, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
     guard_discovery(flows)
     _tracking(flows, userspace)
@@ -75,6 +80,9 @@ def render_fixed(flows: FlowSet, userspace: bool) -> None:
 
 def render_bridge(flows: FlowSet, binding: Binding) -> None:
     """The flows that depend on the bridge's uplink, its LOCAL port's MAC address and its node's addresses."""
+    if binding.routing.routes:
+        render_routed_bridge(flows, binding)
+        return
     _admission(flows, binding)
     _delivery(flows, binding)
     render_icmp_errors(flows, binding)
@@ -83,14 +91,17 @@ def render_bridge(flows: FlowSet, binding: Binding) -> None:
     render_neighbors(flows, binding)
 
 
-def _misses(flows: FlowSet) -> None:
+def _misses(flows: FlowSet, routes: bool) -> None:
     """The miss that each table declares; without a following table it drops."""
     onward = {tables.EGRESS: tables.EGRESS_DEFAULT, tables.INGRESS: tables.INGRESS_DEFAULT}
     onward |= {tables.EGRESS_DEFAULT: tables.DENY, tables.INGRESS_DEFAULT: tables.DENY, tables.COMMIT: tables.OUTPUT}
     onward[tables.LIMIT] = tables.COMMIT
     for table in tables.TABLES:
+        if table.number in tables.ROUTING_TABLES and not routes:
+            continue
         if table is tables.OUTPUT:
-            flows.add(table, priorities.MISS, (), [OutputRegister(OUTPUT_OFPORT)])
+            # Where the switch routes, every destination has a flow of its own there.
+            flows.add(table, priorities.MISS, (), () if routes else [OutputRegister(OUTPUT_OFPORT)])
             # Any ct() may let out expired fragments of another connection.
             flows.add(table, priorities.OUTPUT_INVALID, [IS_INVALID])
         elif table.number not in tables.TABLES_WITHOUT_MISS:

@@ -14,10 +14,10 @@ _STATE = oxm.CtState
 
 
 def render_icmp_errors(flows: FlowSet, binding: Binding) -> None:
-    """The node and routers behind the uplink may report on any connection. Conntrack itself demands that an error goes
-    to the sender of the packet that it quotes."""
+    """The node, and what is behind the uplink or the tunnel, may report on any connection. Conntrack itself demands
+    that an error goes to the sender of the packet that it quotes."""
     flows.add(tables.STATE, priorities.STATE_RELATED, [ct_state_term(_STATE.REL, _STATE.REL)], goto=tables.RELATED)
-    sources = [NODE_ITSELF, BEHIND_NODE, *([] if binding.uplink is None else [binding.uplink])]
+    sources = [NODE_ITSELF, BEHIND_NODE, *(port for port in (binding.uplink, binding.tunnel) if port is not None)]
     for source in sources:
         flows.add(tables.RELATED, priorities.RELATED_ALLOWED, [in_range(SOURCE_OFPORT, source)], goto=tables.DIRECTION)
 

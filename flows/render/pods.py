@@ -13,6 +13,7 @@ from flows.openflow.match import Term, exactly, in_range
 from flows.openflow.port_numbers import IN_PORT_16
 from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline.gateway import GATEWAY_MAC
 from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
 from flows.pipeline.registers import (
     BROKEN,
@@ -37,20 +38,29 @@ from flows.render.neighbors import (
 )
 from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, address_terms
 
+_TO_GATEWAY = exactly(oxm.ETH_DST, GATEWAY_MAC)
 
-def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
-    """Admission from and delivery to one pod's port. A pod without addresses passes nothing."""
+
+def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> None:
+    """Admission from and delivery to one pod's port. A pod without addresses passes nothing.
+
+    Where the switch `routes`, the pod sends to its gateway, and is found by its address; its MAC address is written in
+    `gateway`.
+    """
     port_cookie = cookie(CookieKind.PORT, pod.ofport)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], cookie=port_cookie)
-    _admit_ip(flows, pod, isolated)
+    _admit_ip(flows, pod, isolated, routes)
     admit_arp(flows, pod, _from(pod), port_cookie)
     admit_discovery(flows, pod, _from(pod), port_cookie)
     _limit(flows, pod, port_cookie)
-    _deliver(flows, pod, isolated, port_cookie)
+    _deliver(flows, pod, isolated, port_cookie, routes)
     admit_icmp_errors(flows, pod, port_cookie)
     _count_denied(flows, pod)
     _count_invalid(flows, pod)
-    _deliver_neighbors(flows, pod, port_cookie)
+    if routes:
+        _ignore_own_questions(flows, pod, port_cookie)
+    else:
+        _deliver_neighbors(flows, pod, port_cookie)
 
 
 def _from(pod: PodBinding) -> list[Term]:
@@ -59,7 +69,7 @@ def _from(pod: PodBinding) -> list[Term]:
     return here if pod.mac is None else [*here, exactly(oxm.ETH_SRC, pod.mac)]
 
 
-def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -> None:
+def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], routes: bool) -> None:
     port_cookie, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
     actions: list[Action] = [Load(SOURCE_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
@@ -69,7 +79,7 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction]) -
     table, onward = tables.CLASSIFY, tables.CONNTRACK
     for net in pod.addresses:
         source = address_terms("source", net)
-        own = [*_from(pod), *source]
+        own = [*_from(pod), *source, *([_TO_GATEWAY] if routes else [])]
         flows.add(table, priorities.CLASSIFY_OWN_ADDRESS, own, actions, onward, sent)
         flows.add(table, priorities.CLASSIFY_SPOOFED, source, cookie=port_cookie)
         if Limit.FRAGMENTS in pod.limits:
@@ -90,7 +100,9 @@ def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
             flows.add(tables.COMMIT, priorities.COMMIT_SCTP_OF_POD, sctp, opening, cookie=port_cookie)
 
 
-def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], port_cookie: int) -> None:
+def _deliver(
+    flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], port_cookie: int, routes: bool
+) -> None:
     """To the port of the pod that has the address. Packets with another MAC address are not for the pod."""
     actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
@@ -98,7 +110,7 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], po
     if Direction.INGRESS in isolated:
         actions.append(Load(DESTINATION_INGRESS, 1))
     table, onward = tables.DESTINATION, tables.STATE
-    mac = [] if pod.mac is None else [exactly(oxm.ETH_DST, pod.mac)]
+    mac = [] if pod.mac is None or routes else [exactly(oxm.ETH_DST, pod.mac)]
     for net in pod.addresses:
         target = address_terms("destination", net)
         flows.add(table, priorities.DESTINATION_HERE, [*mac, *target], actions, onward, port_cookie)
@@ -130,6 +142,13 @@ def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
     table, counter = tables.INVALID, cookie(CookieKind.BROKEN, pod.ofport)
     flows.add(table, priorities.INVALID_OF_POD, [here], cookie=cookie(CookieKind.INVALID, pod.ofport))
     flows.add(table, priorities.INVALID_BROKEN, [here, broken], cookie=counter)
+
+
+def _ignore_own_questions(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
+    """Nobody answers a pod's questions about its own addresses: they look for duplicates, and no other pod has them."""
+    for net in (*(net for net in pod.addresses if net.version == 4), *discovery_addresses(pod)):
+        question = [exactly(oxm.IN_PORT, pod.ofport), *address_question(net)]
+        flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_ABOUT_ITSELF, question, cookie=port_cookie)
 
 
 def _deliver_neighbors(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:

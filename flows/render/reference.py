@@ -11,8 +11,10 @@ from flows.policy.rule import NodePolicy
 from flows.render.fixed import render_bridge, render_fixed
 from flows.render.flood import render_flood
 from flows.render.flow_set import FlowSet
+from flows.render.gateway import render_pod_gateway
 from flows.render.pods import render_pod
 from flows.render.rules import render_rules
+from flows.render.tunnel import render_remote_node
 
 
 def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
@@ -22,13 +24,20 @@ def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
     that of the port with the smallest ofport.
     """
     whole = FlowSet()
-    render_fixed(whole, binding.userspace)
+    routing = binding.routing
+    render_fixed(whole, binding.userspace, routing.routes)
     render_bridge(whole, binding)
-    render_flood(whole, binding)
+    if not routing.routes:
+        render_flood(whole, binding)
     pieces = [whole]
     for pod_binding in sorted(binding.pods, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
-        render_pod(piece, pod_binding, policy.isolated.get(pod_binding.pod, frozenset()))
+        render_pod(piece, pod_binding, policy.isolated.get(pod_binding.pod, frozenset()), routing.routes)
+        if routing.routes:
+            render_pod_gateway(piece, pod_binding)
+    for node in routing.remotes.values() if binding.tunnel is not None else ():
+        pieces.append(piece := FlowSet())
+        render_remote_node(piece, node, binding.tunnel or 0)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     found: dict[tuple[int, int, Match], Flow] = {}

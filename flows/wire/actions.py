@@ -19,6 +19,7 @@ from flows.openflow.actions import (
     CheckLength,
     Conjunction,
     Ct,
+    DecTtl,
     LearnReply,
     Load,
     Meter,
@@ -28,6 +29,7 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    SetField,
     ToGroup,
 )
 from flows.openflow.register_bits import Range
@@ -36,6 +38,7 @@ from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.learn import decode_learn, encode_learn
 from flows.wire.matches import oxm_number
 from flows.wire.nat import NXAST_NAT, decode_nat, encode_nat
+from flows.wire.set_field import SET_FIELD, decode_set_field, encode_set_field
 
 NICIRA = 0x00002320
 _EXPERIMENTER, _OUTPUT, _GROUP = 0xFFFF, 0, 22
@@ -64,12 +67,15 @@ _OUTPUT_REGISTER = struct.Struct("!HHIHHIH6x")
 _CONJUNCT = struct.Struct("!HHIHBBI")
 _TRACK = struct.Struct("!HHIHHIHB3xH")
 _CHECK = struct.Struct("!HHIHHHI6x")
+_DEC_TTL = struct.pack("!HH4x", 24, 8)
 
 # In actions OVS names packet fields by their Nicira numbers where they have one (class 0x0000, ovs-fields(7)).
 _HEADERS = {
     oxm.IPV4_SRC: 0x00000E04, oxm.IPV4_DST: 0x00001004, oxm.IPV6_SRC: 0x00012610, oxm.IPV6_DST: 0x00012810,
     oxm.TCP_SRC: 0x00001202, oxm.TCP_DST: 0x00001402, oxm.UDP_SRC: 0x00001602, oxm.UDP_DST: 0x00001802,
     oxm.SCTP_SRC: oxm_number(oxm.SCTP_SRC), oxm.SCTP_DST: oxm_number(oxm.SCTP_DST),
+    oxm.ETH_SRC: 0x00000406, oxm.ETH_DST: 0x00000206, oxm.ARP_SPA: 0x00002004, oxm.ARP_TPA: 0x00002204,
+    oxm.ARP_SHA: 0x00012206, oxm.ARP_THA: 0x00012406, oxm.ND_TARGET: 0x00012E10,
 }  # fmt: skip
 _NUMBERS = _HEADERS | {register: oxm_number(register) for register in (*oxm.REGISTERS, oxm.CT_MARK)}
 _FIELDS_BY_OXM = {number: field for field, number in _NUMBERS.items()}
@@ -196,6 +202,10 @@ def _check_length(action: CheckLength) -> bytes:
     )
 
 
+def _dec_ttl(_: DecTtl) -> bytes:
+    return _DEC_TTL
+
+
 def _push(action: Push) -> bytes:
     return _stack(_STACK_PUSH, action.source)
 
@@ -226,7 +236,7 @@ def _learn(action: LearnReply) -> bytes:
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
     CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn, Push: _push,
-    Pop: _pop, ToGroup: _to_group,
+    Pop: _pop, ToGroup: _to_group, SetField: encode_set_field, DecTtl: _dec_ttl,
 }  # fmt: skip
 
 
@@ -276,6 +286,10 @@ def _decode_action(kind: int, wire: bytes) -> Action:
         return Output(_PLAIN_OUTPUT.unpack(wire)[2])
     if kind == _GROUP:
         return ToGroup(_TO_GROUP.unpack(wire)[2])
+    if kind == SET_FIELD:
+        return decode_set_field(wire)
+    if wire == _DEC_TTL:
+        return DecTtl()
     subtype = _ACTION_HEAD.unpack_from(wire)[3]
     if kind == _EXPERIMENTER:
         if subtype == _REG_LOAD:

@@ -26,7 +26,8 @@ _DUMP_ORDER = (
     oxm.CONJ_ID, oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, oxm.ETH_TYPE, oxm.VLAN_VID, oxm.IPV4_SRC, oxm.IPV4_DST,
     oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IP_FRAG, oxm.IP_TTL, oxm.IP_PROTO, oxm.TCP_SRC, oxm.TCP_DST, oxm.TCP_FLAGS,
     oxm.UDP_SRC, oxm.UDP_DST, oxm.SCTP_SRC, oxm.SCTP_DST, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL,
-    oxm.ND_TLL, oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA, *oxm.REGISTERS, oxm.PKT_MARK, oxm.CT_STATE,
+    oxm.ND_TLL, oxm.ARP_OP, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_SHA, oxm.ARP_THA,
+    oxm.TUN_SRC, oxm.TUN_DST, oxm.TUN_IPV6_SRC, oxm.TUN_IPV6_DST, *oxm.REGISTERS, oxm.PKT_MARK, oxm.CT_STATE,
     oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST, oxm.CT_NW_PROTO,
     oxm.CT_TP_SRC, oxm.CT_TP_DST,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from flows.openflow.actions import (
     CheckLength,
     Conjunction,
     Ct,
+    DecTtl,
     LearnReply,
     Load,
     Meter,
@@ -26,6 +27,7 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    SetField,
     ToGroup,
 )
 from flows.openflow.flow import Flow
@@ -58,9 +60,10 @@ _FIELD_WORDS = {
 _PRINT_ORDER = (
     oxm.PKT_MARK,
     oxm.CONJ_ID, oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, oxm.CT_NW_SRC, oxm.CT_IPV6_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
-    oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, None, *oxm.REGISTERS, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC,
+    oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, None, *oxm.REGISTERS,
+    oxm.TUN_SRC, oxm.TUN_DST, oxm.TUN_IPV6_SRC, oxm.TUN_IPV6_DST, oxm.IN_PORT, oxm.VLAN_VID, oxm.ETH_SRC,
     oxm.ETH_DST, oxm.IPV6_SRC, oxm.IPV6_DST, oxm.IPV4_SRC, oxm.IPV4_DST, oxm.ARP_SPA, oxm.ARP_TPA, oxm.ARP_OP,
-    oxm.ARP_SHA, oxm.IP_TTL, oxm.IP_FRAG, oxm.TCP_SRC, oxm.TCP_DST, oxm.UDP_SRC, oxm.UDP_DST, oxm.SCTP_SRC,
+    oxm.ARP_SHA, oxm.ARP_THA, oxm.IP_TTL, oxm.IP_FRAG, oxm.TCP_SRC, oxm.TCP_DST, oxm.UDP_SRC, oxm.UDP_DST, oxm.SCTP_SRC,
     oxm.SCTP_DST, oxm.TCP_FLAGS, oxm.ICMPV6_TYPE, oxm.ICMPV6_CODE, oxm.ND_TARGET, oxm.ND_SLL, oxm.ND_TLL,
 )  # fmt: skip
 
@@ -196,7 +199,8 @@ _HEADERS = {
     "ipv4_src": "NXM_OF_IP_SRC", "ipv4_dst": "NXM_OF_IP_DST", "ipv6_src": "NXM_NX_IPV6_SRC",
     "ipv6_dst": "NXM_NX_IPV6_DST", "tcp_src": "NXM_OF_TCP_SRC", "tcp_dst": "NXM_OF_TCP_DST",
     "udp_src": "NXM_OF_UDP_SRC", "udp_dst": "NXM_OF_UDP_DST", "sctp_src": "OXM_OF_SCTP_SRC",
-    "sctp_dst": "OXM_OF_SCTP_DST",
+    "sctp_dst": "OXM_OF_SCTP_DST", "eth_src": "NXM_OF_ETH_SRC", "eth_dst": "NXM_OF_ETH_DST",
+    "arp_spa": "NXM_OF_ARP_SPA", "arp_tpa": "NXM_OF_ARP_TPA",
 }  # fmt: skip
 
 
@@ -219,6 +223,10 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"load:{_hex(value)}->{_bits(place)}"
         case Move(source, target):
             return f"move:{_bits(source)}->{_bits(target)}"
+        case SetField(field, value):
+            return f"set_field:{_value(Term(field, value, field.full_mask))}->{field.name}"
+        case DecTtl():
+            return "dec_ttl"
         case Push(source):
             return f"push:{_bits(source)}"
         case Pop(target):

@@ -81,9 +81,11 @@ def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, 
 @pytest.mark.slow
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     class Filled(PodTemplates):
-        def plain(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
+        def plain(
+            self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False
+        ) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
             assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
-            return super().plain(pod, isolated)
+            return super().plain(pod, isolated, routes)
 
     templates = Filled()
     kinds = [
@@ -134,7 +136,9 @@ def test_flows_that_differ_in_more_than_values_have_no_template(monkeypatch: pyt
 class Plain(FlowEncoder):
     """Renders every pod flow by flow."""
 
-    def pod(self, pod: PodBinding, isolated: frozenset[Direction]) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
+    def pod(
+        self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False
+    ) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
         found = rendered(pod, isolated)
         return tuple(found), tuple(found.values())
 

@@ -21,6 +21,7 @@ from flows.openflow.actions import (
     CheckLength,
     Conjunction,
     Ct,
+    DecTtl,
     LearnReply,
     Load,
     Meter,
@@ -30,6 +31,7 @@ from flows.openflow.actions import (
     Output,
     OutputRegister,
     Resubmit,
+    SetField,
     ToGroup,
 )
 from flows.openflow.flow import Flow
@@ -37,6 +39,8 @@ from flows.openflow.match import Match, exactly, in_range, masked, match
 from flows.pipeline.group_numbers import group_id
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.reference import compile_policy
+from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, discovery
+from flows.render.gateway import answer_arp, answer_solicitation
 from flows.render.interpretations import swap_ends
 from flows.render.reference import render
 from flows.render.terms import IS_IPV4, IS_IPV6
@@ -125,7 +129,11 @@ EVERY_FIELD: list[Match] = [
         masked(oxm.CT_TP_DST, 80, 0xFFF0),
     ),
     match(exactly(oxm.ETH_TYPE, oxm.ETH_ARP), exactly(oxm.ARP_OP, 1), exactly(oxm.ARP_SPA, 5),
-          masked(oxm.ARP_TPA, 1 << 31, 1 << 31), masked(oxm.ARP_SHA, 1 << 40, 0xFF << 40)),
+          masked(oxm.ARP_TPA, 1 << 31, 1 << 31), masked(oxm.ARP_SHA, 1 << 40, 0xFF << 40),
+          masked(oxm.ARP_THA, 1 << 40, 0xFF << 40)),
+    match(exactly(oxm.IN_PORT, 5), exactly(oxm.TUN_SRC, 5), masked(oxm.TUN_DST, 1 << 31, 1 << 31), IS_IPV4,
+          in_range(registers.SOURCE_OFPORT, 5)),
+    match(exactly(oxm.IN_PORT, 5), exactly(oxm.TUN_IPV6_SRC, 5), masked(oxm.TUN_IPV6_DST, 1 << 127, 1 << 127), IS_IPV6),
     match(IS_IPV6, ICMPV6, exactly(oxm.ICMPV6_TYPE, 135), exactly(oxm.ICMPV6_CODE, 0),
           exactly(oxm.ND_TARGET, 5), exactly(oxm.ND_SLL, 5),
           masked(oxm.IPV6_SRC, 1 << 127, 1 << 127), exactly(oxm.IPV6_DST, 7), exactly(oxm.IP_TTL, 255), TRACKED,
@@ -163,6 +171,21 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(), (Load(register_bits.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
     (match(), (Meter(METER), CheckLength(86, registers.LONGER_THAN_OPTION), Load(registers.SOURCE_OFPORT, 5)), 7),
     (match(), (Meter(METER),), 9),
+    (
+        match(IS_IPV4),
+        (
+            SetField(oxm.ETH_SRC, 5),
+            SetField(oxm.ETH_DST, 0x0A4847000001),
+            SetField(oxm.TUN_DST, 5),
+            DecTtl(),
+            Output(5),
+        ),
+        None,
+    ),
+    (match(IS_IPV6), (SetField(oxm.TUN_IPV6_DST, (0xFD << 120) + 1), DecTtl()), 7),
+    (match(exactly(oxm.ETH_TYPE, oxm.ETH_ARP), exactly(oxm.ARP_OP, 1)), tuple(answer_arp()), None),
+    (match(*discovery(NEIGHBOR_SOLICITATION)), tuple(answer_solicitation()), 7),
+    (match(*discovery(NEIGHBOR_ADVERTISEMENT)), (SetField(oxm.ND_TLL, 5), Output(port_numbers.IN_PORT_32)), None),
     (match(), (), 9),
     (match(), (), None),
     (match(IS_IPV4), (Ct(5), Ct(5, 7), Ct(5, commit=True), Ct(6, 9, True)), 7),

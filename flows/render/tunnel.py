@@ -1,0 +1,40 @@
+"""The flows of one other node, reached through the bridge's tunnel port: one per direction and range or address of it.
+
+The number of its pods does not matter. A packet is taken from the tunnel only if it comes from the node's tunnel end
+and from an address that is reached through that node; with the address of its pods it is taken from
+nowhere else.
+"""
+
+from __future__ import annotations
+
+from flows.bridge.routing import RoutedNode
+from flows.cluster.net import Net
+from flows.openflow import match_fields as oxm
+from flows.openflow.actions import Action, Load, SetField
+from flows.openflow.match import exactly
+from flows.pipeline import priorities, tables
+from flows.pipeline.registers import DESTINATION_OFPORT, OUTPUT_OFPORT, SOURCE_OFPORT
+from flows.render.flow_set import FlowSet
+from flows.render.terms import address_terms
+
+
+def render_remote_node(flows: FlowSet, node: RoutedNode, tunnel: int) -> None:
+    """All flows of one other node on a bridge whose tunnel port is `tunnel`. None while it has no tunnel end."""
+    if node.tunnel_end is None:
+        return
+    end = node.tunnel_end
+    here = [exactly(oxm.IN_PORT, tunnel), exactly(oxm.TUN_SRC if end.version == 4 else oxm.TUN_IPV6_SRC, end.value)]
+    send: list[Action] = [Load(DESTINATION_OFPORT, tunnel), Load(OUTPUT_OFPORT, tunnel), _tunnel_to(end)]
+    for net in node.nets:
+        source = address_terms("source", net)
+        load = [Load(SOURCE_OFPORT, tunnel)]
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, [*here, *source], load, tables.CONNTRACK)
+        target = address_terms("destination", net)
+        flows.add(tables.DESTINATION, priorities.DESTINATION_REMOTE, target, send, tables.STATE)
+    for net in node.pod_cidrs:
+        # The node's own addresses may reach ours outside the tunnel, as the source of what our node forwards.
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, address_terms("source", net))
+
+
+def _tunnel_to(end: Net) -> SetField:
+    return SetField(oxm.TUN_DST if end.version == 4 else oxm.TUN_IPV6_DST, end.value)
