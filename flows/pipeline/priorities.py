@@ -93,9 +93,9 @@ DESTINATION_NO_POD = _declare("destination", 105, "routing: to an address of thi
 DESTINATION_BEHIND_NODE = _declare("destination", 100, "to the bridge's MAC address: to what is behind the node")
 DESTINATION_FROM_UPLINK = _declare("destination", 90, "anything else from the uplink: dropped")
 DESTINATION_NODE_TO_UPLINK = _declare("destination", 75, "anything else from the node: straight to the uplink")
+DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 DESTINATION_BACK_TO_NODE = _declare("destination", 65, "routing: anything else from the node: dropped")
 DESTINATION_ROUTED_ON = _declare("destination", 60, "routing: anything else: to the node, which routes it on")
-DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 
 STATE_NODE_AND_TUNNEL = _declare("state", 220, "between the node and the tunnel: no policy")
 STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: matched again")

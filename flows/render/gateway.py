@@ -22,13 +22,13 @@ from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.gateway import GATEWAY_MAC
 from flows.pipeline.registers import BEHIND_NODE, DESTINATION_OFPORT, NODE_ITSELF, OUTPUT_OFPORT, SOURCE_OFPORT
-from flows.render.discovery import (
+from flows.render.flow_set import FlowSet
+from flows.render.neighbors import (
     NEIGHBOR_ADVERTISEMENT,
     NEIGHBOR_SOLICITATION,
     address_question,
     discovery,
 )
-from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES, IS_ARP
 
 _TO_GATEWAY = SetField(oxm.ETH_DST, GATEWAY_MAC)
@@ -120,5 +120,5 @@ def render_pod_gateway(flows: FlowSet, pod: PodBinding) -> None:
         return
     there = [in_range(DESTINATION_OFPORT, pod.ofport)]
     rewrite = [SetField(oxm.ETH_DST, pod.mac), _FROM_GATEWAY]
-    owner = cookie(CookieKind.PORT, pod.ofport)
-    flows.add(tables.OUTPUT, priorities.OUTPUT_ROUTED, there, rewrite, tables.SEND, owner)
+    port_cookie = cookie(CookieKind.PORT, pod.ofport)
+    flows.add(tables.OUTPUT, priorities.OUTPUT_ROUTED, there, rewrite, tables.SEND, port_cookie)

@@ -100,9 +100,7 @@ def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
             flows.add(tables.COMMIT, priorities.COMMIT_SCTP_OF_POD, sctp, opening, cookie=port_cookie)
 
 
-def _deliver(
-    flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], port_cookie: int, routes: bool
-) -> None:
+def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], port_cookie: int, routes: bool) -> None:
     """To the port of the pod that has the address. Packets with another MAC address are not for the pod."""
     actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:

@@ -23,10 +23,10 @@ from flows.pipeline.registers import (
     SOURCE_OFPORT,
 )
 from flows.render.address_probes import render_address_probes
-from flows.render.discovery import NEIGHBOR_SOLICITATION, discovery
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_node_gateway
 from flows.render.icmp_errors import render_icmp_errors
+from flows.render.neighbors import NEIGHBOR_SOLICITATION, discovery
 from flows.render.terms import IP_FAMILIES, IS_ARP, address_terms
 
 _OF_NODE = (NODE_ITSELF, BEHIND_NODE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+from flows.bridge.routing import NetworkMode, RoutedNode, Routing
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
@@ -31,7 +32,17 @@ def rendered() -> set[tuple[str, int]]:
             found.add((TABLE_NAMES[flow.table], flow.priority))
             learned = (action for action in flow.actions if isinstance(action, LearnReply))
             found |= {(TABLE_NAMES[action.table], action.priority) for action in learned}
-    return found
+    return found | routed()
+
+
+def routed() -> set[tuple[str, int]]:
+    """The same of a bridge that routes."""
+    addresses = tuple(map(parse_address, ("10.0.0.5", "fd00::5")))
+    pod = PodBinding(5, "p5", Key("x", "p5"), 0x020000000005, addresses, LIMITS)
+    nodes = tuple(RoutedNode(name, end, (end,), (end,)) for name, end in zip("ab", addresses, strict=True))
+    routing = Routing(NetworkMode.OVERLAY, "a", nodes)
+    binding = Binding(addresses, 6, None, (pod,), True, (), routing, 2)
+    return {(TABLE_NAMES[flow.table], flow.priority) for flow in render(binding, NodePolicy({}, ()))}
 
 
 def test_declared_priorities_are_those_that_flows_have() -> None:

@@ -122,8 +122,8 @@ def test_what_cannot_be_rendered_is_refused_alike(one: PodBinding) -> None:
 
 @pytest.mark.parametrize("what", ["match", "action"])
 def test_flows_that_differ_in_more_than_values_have_no_template(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    def odd(flows: FlowSet, one: PodBinding, isolated: frozenset[Direction]) -> None:
-        render_pod(flows, one, isolated)
+    def odd(flows: FlowSet, one: PodBinding, isolated: frozenset[Direction], routes: bool) -> None:
+        render_pod(flows, one, isolated, routes)
         # The number beside the ofport is no value of the pod.
         matched, loaded = (1, 0) if what == "match" else (0, 1)
         flows.add(CLASSIFY, 1, [exactly(IN_PORT, one.ofport + matched)], [Load(SOURCE_OFPORT, one.ofport + loaded)])

@@ -39,9 +39,9 @@ from flows.openflow.match import Match, exactly, in_range, masked, match
 from flows.pipeline.group_numbers import group_id
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.reference import compile_policy
-from flows.render.discovery import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, discovery
 from flows.render.gateway import answer_arp, answer_solicitation
 from flows.render.interpretations import swap_ends
+from flows.render.neighbors import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, discovery
 from flows.render.reference import render
 from flows.render.terms import IS_IPV4, IS_IPV6
 from flows.wire.codec import decode_flow, encode_flow
