@@ -8,6 +8,7 @@
 set -eu
 
 STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
+RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate}
 force=no
 packages=yes
 
@@ -115,7 +116,8 @@ check_bridge() {
     awk -F '\t' '$1 == "bridge" {print $2}' "$STATE/undo" | while read -r bridge; do
         has_bridge "$bridge" || continue
         left=$(vsctl list-ports "$bridge" | while read -r port; do
-            grep -qxF "$(printf 'port\t%s %s\t' "$bridge" "$port")" "$STATE/undo" || printf '%s ' "$port"
+            [ "$port" = headgate-tun ] || # the controller's
+                grep -qxF "$(printf 'port\t%s %s\t' "$bridge" "$port")" "$STATE/undo" || printf '%s ' "$port"
         done)
         [ -z "$left" ] || [ "$force" = yes ] ||
             fail "on $bridge there are still ${left% }: remove them, or say --force"
@@ -126,6 +128,26 @@ check_bridge() {
 undo_fragments() {
     ovs-appctl dpctl/ipf-set-min-frag "$1" v4 "${2% *}" >/dev/null 2>&1 || true
     ovs-appctl dpctl/ipf-set-max-nfrags "$1" "${2#* }" >/dev/null 2>&1 || true
+}
+
+# undo_program PROGRAM PLUGIN: first what it set up on the node.
+undo_program() {
+    waiting=$(cat "$RUN_DIR/node.pid" 2>/dev/null || true)
+    if [ -n "$waiting" ] && tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$1 apply"; then
+        kill "$waiting" 2>/dev/null || true
+    fi
+    rm -f "$RUN_DIR/node.pid" "$RUN_DIR/node.log"
+    if [ -x "$1" ] && [ -f "$STATE/node.json" ]; then
+        HEADGATE_NODE_STATE=$STATE "$1" clear
+    fi
+    rm -f "$1" "$2" "$STATE/node.json"
+    rmdir "$RUN_DIR" 2>/dev/null || true
+}
+
+undo_unit() {
+    systemctl --quiet disable --now "$1" || true
+    rm -f "$2"
+    systemctl daemon-reload
 }
 
 undo_bridge() { vsctl --if-exists del-br "$1"; }
@@ -147,8 +169,10 @@ undo_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y $1 >&2
 }
 
+! command -v ovs-vsctl >/dev/null 2>&1 || check_bridge
+each unit undo_unit
+each program undo_program
 if command -v ovs-vsctl >/dev/null 2>&1; then
-    check_bridge
     each Manager remove_row Manager Open_vSwitch manager_options
     each Controller remove_row Controller Bridge controller
     each ssl undo_ssl

@@ -16,8 +16,16 @@
 #     --ca FILE --certificate FILE --key FILE      use TLS with these files
 #     --in-band | --out-of-band   how the switch reaches the controller   (default: in-band with --move-addresses)
 #
-# Addresses set here are lost at the next boot: add them to the machine's network configuration as well, or run this
-# again at boot. Open vSwitch keeps everything else.
+# For a cluster on Headgate's own network (--network routed or overlay); see docs/node.md:
+#     --cni                 install the CNI plugin and headgate-node, which sets up the node's routes and its nft table
+#     --underlay INTERFACE  put this interface on a bridge of its own, with its addresses and routes: what the userspace
+#                           datapath (netdev) needs for tunnels
+#     --no-masquerade       let pods leave the cluster with their own addresses
+#     --wait SECONDS        wait so long for the controller before leaving the rest to the unit   (default: 10)
+#   CNI_BIN_DIR (/opt/cni/bin), CNI_CONF_DIR (/etc/cni/net.d), HEADGATE_SBIN_DIR (/usr/local/sbin) say where files go.
+#
+# Addresses set by --address and --move-addresses are lost at the next boot: add them to the machine's network
+# configuration as well, or run this again at boot. Open vSwitch and headgate-node keep everything else.
 set -eu
 
 STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
@@ -26,6 +34,7 @@ TAB=$(printf '\t')
 DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
 controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
+cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
 
 say() { printf '%s\n' "headgate-node: $*" >&2; }
 
@@ -44,6 +53,8 @@ while [ $# -gt 0 ]; do
         --move-addresses) move=yes; shift; continue ;;
         --in-band) mode=in-band; shift; continue ;;
         --out-of-band) mode=out-of-band; shift; continue ;;
+        --cni) cni=yes; shift; continue ;;
+        --no-masquerade) masquerade=no; shift; continue ;;
     esac
     [ $# -ge 2 ] || fail "$1 needs a value, or is unknown (see --help)"
     case $1 in
@@ -52,6 +63,8 @@ while [ $# -gt 0 ]; do
         --bridge) bridge=$2 ;;
         --datapath) datapath=$2 ;;
         --uplink) uplink=$2 ;;
+        --underlay) underlay=$2 ;;
+        --wait) patience=$2 ;;
         --address) addresses="$addresses $2" ;;
         --openflow-port) openflow_port=$2 ;;
         --ovsdb-port) ovsdb_port=$2 ;;
@@ -65,6 +78,9 @@ done
 
 [ -n "$controller" ] || fail "give the controller with --controller HOST"
 [ "$move" = no ] || [ -n "$uplink" ] || fail "--move-addresses needs --uplink INTERFACE"
+[ "$cni" = yes ] || [ "$underlay$masquerade" = yes ] || fail "--underlay and --no-masquerade need --cni"
+[ "$cni" = no ] || [ -z "$uplink" ] || fail "--uplink is for a flat network: with --cni it is --underlay"
+case $patience in '' | *[!0-9]*) fail "--wait needs a number of seconds" ;; esac
 case $ca$certificate$key in
     '') scheme=tcp ;;
     *)
@@ -103,6 +119,11 @@ vsctl() { ovs-vsctl --timeout=30 "$@"; }
 
 # value TABLE RECORD COLUMN:KEY: the value without quotes, nothing if there is none.
 value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
+
+if [ "$cni" = yes ]; then
+    # shellcheck source=deploy/node-cni.sh
+    . "$here/node-cni.sh"
+fi
 
 # --- Open vSwitch ------------------------------------------------------------------------------------------------------
 
@@ -305,6 +326,7 @@ drop_row() {
     [ -z "$row" ] || vsctl remove "$1" "$2" "$3" "$row"
 }
 
+[ "$cni" = no ] || check_cni
 install_ovs
 start_ovs
 name_node
@@ -312,9 +334,11 @@ set_tls
 make_bridge
 take_fragments
 make_uplink
+[ "$cni" = no ] || prepare_network
 set_up_local
 lead Controller Bridge "$bridge" controller "$scheme:$controller:$openflow_port"
 lead Manager Open_vSwitch . manager_options "$scheme:$controller:$ovsdb_port"
 # Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses
+[ "$cni" = no ] || apply_network
 say "$(value Open_vSwitch . external_ids:hostname) is ready: $bridge leads to $scheme:$controller"

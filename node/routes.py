@@ -13,7 +13,7 @@ from node.netlink import NLM_F_CREATE, NLM_F_REPLACE, Netlink, NetlinkError, att
 
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
-_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
 _NDA_DST, _NDA_LLADDR = 1, 2
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
@@ -74,6 +74,18 @@ def put_neighbour(netlink: Netlink, link: Link, address: bytes, mac: str) -> Non
     body += attribute(_NDA_DST, address) + attribute(_NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
     what = f"cannot set the MAC address of {text_of(address)} on {link.name}"
     netlink.change(_RTM_NEWNEIGH, body, NLM_F_CREATE | NLM_F_REPLACE, what)
+
+
+def remove_neighbour(netlink: Netlink, link: Link, address: bytes) -> bool:
+    """Forget a neighbour. Returns whether there was one."""
+    body = _NEIGHBOUR.pack(family_of(address), 0, link.ifindex, 0, 0, 0) + attribute(_NDA_DST, address)
+    try:
+        netlink.change(_RTM_DELNEIGH, body, 0, f"cannot forget {text_of(address)} on {link.name}")
+    except NetlinkError as error:
+        if error.number in (errno.ENOENT, errno.ENODEV):
+            return False
+        raise
+    return True
 
 
 def list_permanent_neighbours(netlink: Netlink, link: Link, family: int) -> dict[bytes, str]:

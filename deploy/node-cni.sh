@@ -1,0 +1,107 @@
+# The part of deploy/node.sh for --cni: a node of Headgate's own network. Read by node.sh, which has the variables and the
+# functions `say`, `fail`, `remember`, `vsctl` and `value`; headgate-node is where the work is done.
+# shellcheck shell=sh disable=SC2154 # the variables of node.sh
+
+CNI_BIN_DIR=${CNI_BIN_DIR:-/opt/cni/bin} CNI_CONF_DIR=${CNI_CONF_DIR:-/etc/cni/net.d}
+SBIN_DIR=${HEADGATE_SBIN_DIR:-/usr/local/sbin} UNIT_DIR=${HEADGATE_UNIT_DIR:-/etc/systemd/system}
+OVS_RUN_DIR=${OVS_RUNDIR:-/run/openvswitch} RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate} UNDERLAY=br-ul
+
+# program ARGUMENT...: headgate-node, from the file beside this script or from the checkout that it is in.
+program() {
+    if [ -f "$here/headgate-node" ]; then
+        HEADGATE_NODE_STATE=$STATE python3 -I "$here/headgate-node" "$@"
+    else
+        (cd "$here/.." && HEADGATE_NODE_STATE=$STATE PYTHONDONTWRITEBYTECODE=1 python3 -m node "$@")
+    fi
+}
+
+# Before anything is changed: what this cannot install without the network.
+check_cni() {
+    [ -f "$here/headgate-node" ] || [ -f "$here/../node/command.py" ] ||
+        fail "headgate-node must be beside this script: make it with \`headgate node bundle\`"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || fail "install Python 3.9 or newer"
+    command -v nft >/dev/null 2>&1 || fail "the program nft is not installed: install the package nftables"
+    command -v ip >/dev/null 2>&1 || fail "the program ip is not installed: install the package iproute2"
+    for plugin in host-local portmap; do
+        [ -x "$CNI_BIN_DIR/$plugin" ] || fail "there is no CNI plugin $CNI_BIN_DIR/$plugin: install the standard" \
+            "plugins (package containernetworking-plugins), copied or linked there"
+    done
+    [ -z "$underlay" ] || ip link show dev "$underlay" >/dev/null || fail "there is no interface $underlay"
+}
+
+# Open vSwitch keeps the bridge; headgate-node moves the addresses, also at boot. The bridge switches by itself, so that
+# the controller is reached through it.
+make_underlay() {
+    [ -n "$underlay" ] || return 0
+    on=$(vsctl iface-to-br "$underlay" 2>/dev/null || true)
+    case $on in '' | "$UNDERLAY") ;; *) fail "$underlay is on the bridge $on" ;; esac
+    if [ -z "$on" ]; then
+        mac=$(ip -o link show dev "$underlay" | sed 's|.*link/ether \([^ ]*\).*|\1|')
+        vsctl br-exists "$UNDERLAY" || remember bridge "$UNDERLAY"
+        remember port "$UNDERLAY $underlay"
+        vsctl --may-exist add-br "$UNDERLAY" -- set Bridge "$UNDERLAY" fail_mode=standalone \
+            datapath_type="$(value Bridge "$bridge" datapath_type)" "other_config:hwaddr=\"$mac\"" \
+            -- add-port "$UNDERLAY" "$underlay"
+    fi
+}
+
+# install_program: the program twice, compiled for the Python here, and its settings. The plugin does nothing until its
+# configuration list is written, which headgate-node does last.
+install_program() {
+    remember program "$SBIN_DIR/headgate-node" "$CNI_BIN_DIR/headgate"
+    program install "$SBIN_DIR/headgate-node" "$CNI_BIN_DIR/headgate"
+    program configure "bridge=$bridge" "ovsdb=$OVS_RUN_DIR/db.sock" "run_dir=$RUN_DIR" "masquerade=$masquerade" \
+        "cni_bin_dir=$CNI_BIN_DIR" "cni_conf_dir=$CNI_CONF_DIR" ${underlay:+"underlay=$underlay"}
+}
+
+# prepare_network: all that needs no controller.
+prepare_network() {
+    make_underlay
+    install_program
+    [ -z "$underlay" ] || program underlay
+}
+
+install_unit() {
+    [ -d /run/systemd/system ] || return 0
+    unit=$here/systemd/headgate-node.service
+    [ -f "$unit" ] || unit=$here/headgate-node.service
+    remember unit headgate-node "$UNIT_DIR/headgate-node.service"
+    sed -e "s|/usr/local/sbin/|$SBIN_DIR/|" -e "s|/var/lib/headgate-node|$STATE|" "$unit" \
+        >"$UNIT_DIR/headgate-node.service"
+    systemctl daemon-reload
+    systemctl --quiet enable headgate-node
+}
+
+# apply_network: make what the controller wrote. What it has not written yet is left to the unit, or without systemd to
+# a process that ends when it is done.
+apply_network() {
+    install_unit
+    code=0
+    program apply --wait "$patience" >&2 || code=$?
+    case $code in
+        0) end_waiting ;;
+        3)
+            say "leaving the rest until the controller has written it: is it running, does it know this Node?"
+            if [ -d /run/systemd/system ]; then
+                systemctl --no-block restart headgate-node
+            else
+                end_waiting
+                mkdir -p "$RUN_DIR"
+                HEADGATE_NODE_STATE=$STATE setsid "$SBIN_DIR/headgate-node" apply --wait 86400 \
+                    >"$RUN_DIR/node.log" 2>&1 </dev/null &
+                echo $! >"$RUN_DIR/node.pid"
+            fi
+            ;;
+        *) fail "this node's network is not set up: mend what is said above, then run this again" ;;
+    esac
+}
+
+# End the process that an earlier run left waiting.
+end_waiting() {
+    [ -f "$RUN_DIR/node.pid" ] || return 0
+    waiting=$(cat "$RUN_DIR/node.pid")
+    if tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$SBIN_DIR/headgate-node apply"; then
+        kill "$waiting" 2>/dev/null || true
+    fi
+    rm -f "$RUN_DIR/node.pid" "$RUN_DIR/node.log"
+}

@@ -1,0 +1,19 @@
+"""The names and addresses that are the same on every node of Headgate's network.
+
+All are link-local or unique local (RFC 3927, RFC 4193), so no route of a cluster leads to them. docs/node.md
+lists them.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from node.addresses import Cidr, parse_address, parse_cidr
+
+GATEWAY_MAC = "0a:48:47:00:00:01"
+FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
+NEXT_HOP = dict(zip(FAMILIES, map(parse_address, ("169.254.72.1", "fe80::4847:1"))))  # the switch
+HAIRPIN_NODE = dict(zip(FAMILIES, ("169.254.72.2", "fd00:4847::2")))  # source of a node's request that comes back
+NODE_PORTS = dict(zip(FAMILIES, ("169.254.72.4", "fd00:4847::4")))  # destination of node ports on the way to the switch
+OWN_RANGE: dict[int, Cidr] = dict(zip(FAMILIES, map(parse_cidr, ("169.254.72.0/24", "fd00:4847::/64"))))
+UNDERLAY = "br-ul"  # the bridge of the underlay interface, where the userspace datapath needs one

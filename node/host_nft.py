@@ -1,0 +1,100 @@
+"""The nftables table `inet headgate`, as text for `nft -f -`: fixed rules, and sets filled with the cluster's ranges.
+
+No rule names a pod, a policy or a Service: those are the switch's. One transaction replaces the whole table.
+docs/node.md explains every rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from node.addresses import Cidr, text_of
+from node.facts import BridgeFacts
+from node.host_names import FAMILIES, HAIRPIN_NODE, NODE_PORTS
+
+TABLE = "inet headgate"
+UNDERLAY_TABLE = "netdev headgate"
+_SHORT = dict(zip(FAMILIES, ("ip", "ip6")))
+_LONG = dict(zip(FAMILIES, ("ipv4", "ipv6")))
+_LOOPBACK = dict(zip(FAMILIES, ("127.0.0.0/8", "::1")))
+
+
+def remove(table: str) -> str:
+    """Remove a table, whether there is one or not."""
+    return f"table {table}\ndelete table {table}\n"
+
+
+def underlay_table(interface: str) -> str:
+    """The kernel sees every packet of the underlay interface beside the userspace datapath, and must not answer it
+    a second time (docs.openvswitch.org, "Open vSwitch without Kernel Support", firewall rules)."""
+    rule = f'type filter hook ingress device "{interface}" priority 0; policy drop;'
+    return f"{remove(UNDERLAY_TABLE)}table {UNDERLAY_TABLE} {{\n    chain underlay {{ {rule} }}\n}}\n"
+
+
+def node_table(facts: BridgeFacts, masquerade: bool) -> str:
+    """The table of a node with these facts."""
+    lines = [line for family in FAMILIES for line in _sets(facts, family)]
+    lines += _chain("refuse", "type filter hook prerouting priority raw;", _refusals(facts.name))
+    if facts.node_ports:
+        away = [f'iifname "{facts.name}" return']  # pods' requests to node ports are the switch's alone
+        translated = _node_ports(*facts.node_ports)
+        lines += _chain("node_ports_in", "type nat hook prerouting priority dstnat;", away + translated)
+        lines += _chain("node_ports_out", "type nat hook output priority -100;", translated)
+    lines += _chain("sources", "type nat hook postrouting priority srcnat;", _sources(facts, masquerade))
+    body = "".join(f"    {line}\n" for line in lines)
+    return f"{remove(TABLE)}table {TABLE} {{\n{body}}}\n"
+
+
+def _sets(facts: BridgeFacts, family: int) -> Iterable[str]:
+    number = _LONG[family][-1]
+    yield from _set(f"own_pods_{number}", family, facts.pod_cidrs)
+    yield from _set(f"cluster_pods_{number}", family, (*facts.cluster_cidrs, *facts.pod_cidrs))
+    yield from _set(f"services_{number}", family, facts.service_cidrs)
+
+
+def _set(name: str, family: int, cidrs: Iterable[Cidr]) -> Iterable[str]:
+    ranges = sorted({str(cidr) for cidr in cidrs if cidr.family == family})
+    elements = f" elements = {{ {', '.join(ranges)} }};" if ranges else ""
+    yield f"set {name} {{ type {_LONG[family]}_addr; flags interval; auto-merge;{elements} }}"
+
+
+def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
+    return [f"chain {name} {{", f"    {hook} policy accept;", *(f"    {rule}" for rule in rules), "}"]
+
+
+def _refusals(bridge: str) -> list[str]:
+    """The switch hands over what asks for a Service without endpoints. Before the node's own connection tracking, so
+    that the answer belongs to the connection that asked, and not to one of its own."""
+    rules = [f'iifname != "{bridge}" return']
+    for family in FAMILIES:
+        to = f"{_SHORT[family]} daddr"
+        for which in (f"@services_{_LONG[family][-1]}", NODE_PORTS[family]):
+            rules.append(f"{to} {which} meta l4proto tcp reject with tcp reset")
+            rules.append(f"{to} {which} reject with icmpx type port-unreachable")
+    return rules
+
+
+def _node_ports(first: int, last: int) -> list[str]:
+    """A request for a node port at any address of this node goes to the switch, which chooses the endpoint."""
+    rules = []
+    for family in FAMILIES:
+        short = _SHORT[family]
+        local = f"fib daddr type local {short} daddr != {_LOOPBACK[family]} meta l4proto {{ tcp, udp, sctp }}"
+        rules.append(f"{local} th dport {first}-{last} dnat {short} to {NODE_PORTS[family]}")
+    return rules
+
+
+def _sources(facts: BridgeFacts, masquerade: bool) -> list[str]:
+    """Which source addresses leave: to the switch only the node's own InternalIP, to outside no pod's."""
+    rules = []
+    for family in FAMILIES:
+        short, number = _SHORT[family], _LONG[family][-1]
+        own = [text_of(address) for address in facts.node_ips if len(address) == (4 if number == "4" else 16)]
+        if own:
+            foreign = f'oifname "{facts.name}" fib saddr type local {short} saddr != {{ {", ".join(own)} }}'
+            rules.append(f"{foreign} snat {short} to {own[0]}")
+        away = f'oifname != "{facts.name}" {short} saddr'
+        rules.append(f"{away} {HAIRPIN_NODE[family]} masquerade fully-random")
+        if masquerade:
+            rules.append(f"{away} @own_pods_{number} {short} daddr != @cluster_pods_{number} masquerade fully-random")
+    return rules

@@ -1,0 +1,106 @@
+"""What `headgate-node` keeps on the node: the settings that node.sh gave, and how to undo what it changed.
+
+One JSON file in the state folder, replaced at once. What the network looks like is not kept here: the controller writes
+that into the OVSDB (`node.facts`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from node.errors import NodeError
+
+STATE = "/var/lib/headgate-node"
+STATE_VARIABLE = "HEADGATE_NODE_STATE"
+FILE = "node.json"
+MAX_BYTES = 1 << 20
+NOT_CHANGED = -1
+
+
+@dataclass
+class Settings:
+    """Settings of one node.
+
+    Folders and the socket are full paths. `underlay` is the interface that is on the bridge UNDERLAY, "" if none is.
+    The rest is how to undo: `sysctls` has the earlier value of each kernel setting that was changed, by its path under
+    /proc/sys/net; `mtu_request` is the earlier one of the bridge's own port (0: none); `addresses` and `routes` are
+    those that moved from the underlay interface, in the words of `ip`.
+    """
+
+    bridge: str = "br-int"
+    ovsdb: str = "/run/openvswitch/db.sock"
+    run_dir: str = "/run/headgate"
+    cni_bin_dir: str = "/opt/cni/bin"
+    cni_conf_dir: str = "/etc/cni/net.d"
+    masquerade: bool = True
+    underlay: str = ""
+    sysctls: dict[str, str] = field(default_factory=dict)
+    mtu_request: int = NOT_CHANGED
+    addresses: list[str] = field(default_factory=list)
+    routes: list[list[str]] = field(default_factory=list)
+
+    @property
+    def revision_file(self) -> Path:
+        """Where the applied revision stands. It does not outlive a boot, as little as what was applied."""
+        return Path(self.run_dir) / "node-revision"
+
+
+def state_folder() -> Path:
+    """The folder of the node's state."""
+    return Path(os.environ.get(STATE_VARIABLE) or STATE)
+
+
+def load(folder: Path) -> Settings:
+    """The settings in a state folder. Raises NodeError if there are none or they are damaged."""
+    path = folder / FILE
+    try:
+        with path.open("rb") as file:
+            values = json.loads(file.read(MAX_BYTES))
+        given = {one.name: values[one.name] for one in fields(Settings)}
+    except FileNotFoundError:
+        raise NodeError(f"{path} is missing: run deploy/node.sh --cni on this node") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NodeError(f"{path} cannot be used: {error}: run deploy/node.sh --cni again") from None
+    settings = Settings(**given)
+    wrong = [one.name for one in fields(Settings) if type(given[one.name]) is not type(getattr(Settings(), one.name))]
+    if wrong:
+        raise NodeError(f"{path}: {wrong[0]} is of the wrong type: run deploy/node.sh --cni again")
+    return settings
+
+
+def save(folder: Path, settings: Settings) -> None:
+    """Keep the settings. Raises NodeError."""
+    replace_file(folder / FILE, json.dumps(asdict(settings), indent=1) + "\n")
+
+
+def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file at once: a reader sees the old text or the new one. Raises NodeError."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.chmod(mode)
+        new.replace(path)
+    except OSError as error:
+        new.unlink() if new.exists() else None
+        raise NodeError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def configure(folder: Path, given: Mapping[str, str]) -> None:
+    """Keep settings that node.sh gave, by name; the others stay as they are. Raises NodeError for unknown ones."""
+    settings = load(folder) if (folder / FILE).exists() else Settings()
+    for key, text in given.items():
+        if key == "masquerade" and text in ("yes", "no"):
+            settings.masquerade = text == "yes"
+        elif key in ("bridge", "ovsdb", "run_dir", "cni_bin_dir", "cni_conf_dir", "underlay"):
+            setattr(settings, key, text)
+        else:
+            raise NodeError(f"there is no setting {key}={text}")
+    save(folder, settings)

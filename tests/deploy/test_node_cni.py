@@ -1,0 +1,312 @@
+"""deploy/node.sh --cni makes a machine a node of Headgate's own network, and everything comes back with the undo.
+
+On a real Open vSwitch (userspace datapath), real nftables and routes in a network namespace. The test writes into the
+OVSDB what the controller writes there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
+from tests.helpers.waiting import until
+from topology.errors import MissingError
+from topology.host.machine import require_lab_support
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+PLUGINS = [Path("/usr/lib/cni"), Path("/opt/cni/bin")]
+FACTS = {
+    "headgate-network": "overlay",
+    "headgate-encap": "geneve",
+    "headgate-pod-cidrs": "10.244.1.0/24,fd00:10:244:1::/64",
+    "headgate-cluster-cidrs": "10.244.0.0/16,fd00:10:244::/56",
+    "headgate-service-cidrs": "10.96.0.0/16,fd00:10:96::/112",
+    "headgate-node-ips": "192.0.2.7,2001:db8:2::7",
+    "headgate-mtu": "1442",
+    "headgate-node-ports": "30000-32767",
+    "headgate-revision": "r1",
+}
+SYSCTLS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+
+
+class CniNode:
+    """A machine with the standard plugins, whose files of the node go into the machine's own folder."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.bin = machine.folder / "bin"
+        self.conf = machine.folder / "net.d"
+        self.sbin = machine.folder / "sbin"
+        self.run_dir = machine.folder / "run"
+        self.list = self.conf / "10-headgate.conflist"
+        self.env = {
+            "CNI_BIN_DIR": str(self.bin),
+            "CNI_CONF_DIR": str(self.conf),
+            "HEADGATE_SBIN_DIR": str(self.sbin),
+            "HEADGATE_RUN_DIR": str(self.run_dir),
+        }
+        self.bin.mkdir()
+        for name in ("host-local", "portmap"):
+            (self.bin / name).symlink_to(next(folder / name for folder in PLUGINS if (folder / name).exists()))
+
+    def setup(self, *options: str, code: int = 0) -> str:
+        arguments = ("--datapath", "netdev", "--controller", "198.51.100.1", "--name", "n1", "--cni", *options)
+        done = self.machine.script(NODE, *arguments, **self.env)
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    def undo(self, *options: str) -> None:
+        done = self.machine.script(UNDO, *options, **self.env)
+        assert done.returncode == 0, done.stderr
+        assert not self.machine.state.exists()
+
+    def headgate_node(self, *arguments: str, code: int = 0) -> str:
+        done = self.machine.script(self.sbin / "headgate-node", *arguments)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    def write_facts(self, **changed: str) -> None:
+        values = {**FACTS, **{f"headgate-{key.replace('_', '-')}": text for key, text in changed.items()}}
+        self.machine.vsctl("set", "Bridge", "br-int", *(f'external_ids:{key}="{text}"' for key, text in values.items()))
+
+    def answer(self, key: str) -> str:
+        return self.machine.vsctl("--if-exists", "get", "Open_vSwitch", ".", f"external_ids:headgate-node-{key}").strip(
+            ' "\n'
+        )
+
+    def network(self) -> dict[str, str]:
+        """All that headgate-node sets in the kernel."""
+        run = self.machine.run
+        link = "br-int" in run("ip", "-br", "link")
+        return {
+            "nft": run("nft", "list", "ruleset"),
+            "routes": run("ip", "-4", "route") + run("ip", "-6", "route", "show", "proto", "static"),
+            "neighbours": run("ip", "neigh", "show", "dev", "br-int", "nud", "permanent") if link else "",
+            "sysctls": " ".join(run("cat", f"/proc/sys/net/{key}").strip() for key in SYSCTLS),
+            "addresses": "\n".join(
+                sorted(line for line in run("ip", "-br", "addr", "show", "scope", "global").splitlines() if "/" in line)
+            ),
+        }
+
+    def files(self) -> list[str]:
+        return sorted(
+            str(path) for folder in (self.bin, self.conf, self.sbin, self.run_dir) for path in folder.glob("*")
+        )
+
+
+@pytest.fixture
+def node() -> Iterator[CniNode]:
+    try:
+        require_lab_support("userspace")
+    except MissingError as error:
+        pytest.skip(str(error))
+    if not any((folder / "host-local").exists() for folder in PLUGINS):
+        pytest.skip("the standard CNI plugins are not installed")
+    machine = Machine(Path(tempfile.mkdtemp(prefix="hgn-", dir="/tmp")))
+    try:
+        machine.start()
+        yield CniNode(machine)
+    finally:
+        machine.stop()
+
+
+def with_controller(node: CniNode) -> None:
+    """The bridge stands already, and a controller has written into it."""
+    node.machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
+    node.write_facts()
+
+
+def test_a_node_is_set_up_once_and_undone(node: CniNode) -> None:
+    with_controller(node)
+    before, network, files = node.machine.everything(), node.network(), node.files()
+    node.setup()
+    first = node.network()
+    routes = first["routes"]
+    for cidr in ("10.244.0.0/16", "10.244.1.0/24", "10.96.0.0/16", "169.254.72.0/24"):
+        assert f"{cidr} via 169.254.72.1 dev br-int proto static src 192.0.2.7 onlink" in routes
+    assert "fd00:10:244::/56 via fe80::4847:1 dev br-int src 2001:db8:2::7" in routes
+    assert "169.254.72.1 lladdr 0a:48:47:00:00:01 PERMANENT" in first["neighbours"]
+    assert "fe80::4847:1 lladdr 0a:48:47:00:00:01 PERMANENT" in first["neighbours"]
+    assert first["sysctls"] == "1 1"
+    assert "mtu 1442" in node.machine.run("ip", "link", "show", "dev", "br-int")
+    assert "table inet headgate" in first["nft"]
+    assert (node.answer("ready"), node.answer("missing")) == ("r1", "")
+    assert (node.run_dir / "node-revision").read_text() == "r1"
+    plugins = json.loads(node.list.read_text())["plugins"]
+    assert [plugin["type"] for plugin in plugins] == ["headgate", "portmap"]
+    stamp = node.list.stat().st_mtime_ns
+    node.setup()
+    assert node.network() == first
+    assert node.list.stat().st_mtime_ns == stamp
+    node.undo()
+    assert node.machine.everything() == before
+    assert node.network() == network
+    assert node.files() == files
+
+
+def test_before_the_controller_the_rest_is_left_to_a_process_that_ends(node: CniNode) -> None:
+    network = node.network()
+    said = node.setup("--wait", "1")
+    assert "leaving the rest" in said
+    assert not node.list.exists()
+    assert "is it running" in node.answer("missing")
+    pid = int((node.run_dir / "node.pid").read_text())
+    node.write_facts(pod_cidrs="")  # the kubelet has not registered the Node
+    until(lambda: "no pod CIDR" in node.answer("missing"), "the answer that the pod CIDR is missing")
+    assert not node.list.exists()
+    node.write_facts()
+    until(node.list.exists, "the configuration list")
+    until(lambda: node.answer("ready") == "r1", "the answer")
+    until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_text(), "its end")
+    node.undo()
+    assert node.network() == network
+
+
+def test_undo_ends_the_process_that_waits(node: CniNode) -> None:
+    node.setup("--wait", "0")
+    pid = int((node.run_dir / "node.pid").read_text())
+    node.undo()
+    until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_text(), "its end")
+    assert node.files() == [str(node.bin / "host-local"), str(node.bin / "portmap")]
+
+
+def test_after_a_boot_the_units_command_sets_everything_again(node: CniNode) -> None:
+    with_controller(node)
+    node.setup()
+    first, run = node.network(), node.machine.run
+    run("nft", "flush", "ruleset")
+    run("ip", "link", "set", "dev", "br-int", "down")
+    run("ip", "neigh", "flush", "dev", "br-int", "nud", "permanent")
+    run("ip", "route", "flush", "dev", "br-int")
+    run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+    (node.run_dir / "node-revision").unlink()
+    node.headgate_node("apply")
+    assert node.network() == first
+
+
+def test_a_new_revision_replaces_ranges_and_flat_takes_all_back(node: CniNode) -> None:
+    with_controller(node)
+    network = node.network()
+    node.setup()
+    node.write_facts(cluster_cidrs="10.250.0.0/16", service_cidrs="10.97.0.0/16", mtu="1400", revision="r2")
+    node.headgate_node("apply")
+    second = node.network()
+    assert "10.250.0.0/16 via" in second["routes"]
+    assert "10.97.0.0/16 via" in second["routes"]
+    assert "10.96.0.0/16" not in second["routes"] + second["nft"]
+    assert "10.244.0.0/16" not in second["routes"]
+    assert node.answer("ready") == "r2"
+    node.write_facts(network="routed", revision="r3")
+    node.headgate_node("apply")
+    assert "10.244.0.0/16" not in node.network()["routes"]
+    assert "10.244.1.0/24 via" in node.network()["routes"]
+    node.write_facts(network="flat", revision="r4")
+    node.headgate_node("apply")
+    assert not node.list.exists()
+    assert node.network() == network
+    assert node.answer("ready") == "r4"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"node_ips": "192.0.2.8"}, "no interface has the address 192.0.2.8"),
+        ({"cluster_cidrs": "0.0.0.0/0"}, "cannot be a cluster's"),
+        ({"cluster_cidrs": "192.0.2.0/24"}, "contains this node's address 192.0.2.7"),
+        ({"service_cidrs": "169.254.0.0/16"}, "cannot be a cluster's"),
+        ({"service_cidrs": "ten"}, "headgate-service-cidrs"),
+        ({"mtu": "9"}, "headgate-mtu"),
+    ],
+)
+def test_what_cannot_be_is_answered_and_no_list_is_written(node: CniNode, facts: dict[str, str], words: str) -> None:
+    with_controller(node)
+    node.write_facts(**facts)
+    assert words in node.setup("--wait", "0", code=1)
+    assert words in node.answer("missing")
+    assert node.answer("ready") == ""
+    assert not node.list.exists()
+    node.write_facts()
+    node.setup()
+    assert (node.answer("missing"), node.list.exists()) == ("", True)
+
+
+def test_absent_programs_are_named_before_anything_is_changed(node: CniNode) -> None:
+    before = node.machine.everything()
+    (node.bin / "host-local").unlink()
+    assert "containernetworking-plugins" in node.setup(code=1)
+    assert node.machine.everything() == before
+    assert not node.sbin.exists()
+
+
+def test_the_underlay_moves_comes_again_after_a_boot_and_goes_back(node: CniNode) -> None:
+    with_controller(node)
+    before, network, run = node.machine.everything(), node.network(), node.machine.run
+    node.setup("--underlay", UPLINK)
+    assert run("ip", "-o", "addr", "show", "dev", UPLINK, "scope", "global") == ""
+    own = run("ip", "-o", "addr", "show", "dev", "br-ul", "scope", "global")
+    assert "192.0.2.7/24" in own
+    assert "2001:db8:2::7/64" in own
+    assert "0a:58:c0:00:02:07" in run("ip", "-br", "link", "show", "dev", "br-ul")
+    assert "default via 192.0.2.1 dev br-ul" in run("ip", "route")
+    assert "table netdev headgate" in run("nft", "list", "ruleset")
+    assert node.machine.vsctl("get", "Bridge", "br-ul", "datapath_type").strip() == "netdev"
+    first = node.network()
+    node.setup("--underlay", UPLINK)
+    assert node.network() == first
+    # A boot: all is lost, and the network configuration gives the interface its addresses or it does not.
+    run("nft", "flush", "ruleset")
+    run("ip", "addr", "flush", "dev", "br-ul", "scope", "global")
+    node.headgate_node("apply")
+    assert node.network() == first
+    run("nft", "flush", "ruleset")
+    run("ip", "addr", "flush", "dev", "br-ul", "scope", "global")
+    run("ip", "addr", "add", "192.0.2.7/24", "dev", UPLINK)
+    run("ip", "addr", "add", "2001:db8:2::7/64", "dev", UPLINK, "nodad")
+    run("ip", "route", "add", "default", "via", "192.0.2.1", "dev", UPLINK)
+    node.headgate_node("apply")
+    assert node.network() == first
+    node.undo()
+    assert node.machine.everything() == before
+    assert node.network() == network
+
+
+def test_a_move_that_was_interrupted_is_ended_by_the_next_run(node: CniNode) -> None:
+    with_controller(node)
+    node.setup("--underlay", UPLINK)
+    first, run = node.network(), node.machine.run
+    run("ip", "addr", "del", "2001:db8:2::7/64", "dev", "br-ul")
+    run("ip", "addr", "add", "2001:db8:2::7/64", "dev", UPLINK, "nodad")
+    run("ip", "route", "del", "default")
+    node.headgate_node("underlay")
+    node.headgate_node("apply")
+    assert node.network() == first
+
+
+def test_options_that_do_not_belong_together_are_refused(node: CniNode) -> None:
+    assert "--uplink is for a flat network" in node.setup("--uplink", UPLINK, code=1)
+    assert "no interface eth77" in node.setup("--underlay", "eth77", code=1)
+    done = node.machine.script(NODE, "--controller", "198.51.100.1", "--no-masquerade", **node.env)
+    assert "need --cni" in done.stderr
+
+
+def test_from_the_bundle_alone(node: CniNode) -> None:
+    """The one file that `headgate node bundle` writes sets up the node, and undoes it."""
+    from node.bundle import pack, read_sources, write_file
+
+    bundle = node.machine.folder / "headgate-node"
+    write_file(bundle, pack(read_sources()))
+    with_controller(node)
+    before, network, files = node.machine.everything(), node.network(), node.files()
+    arguments = ("setup", "--datapath", "netdev", "--controller", "198.51.100.1", "--name", "n1", "--cni")
+    done = node.machine.script(bundle, *arguments, **node.env)
+    assert done.returncode == 0, done.stderr
+    assert node.answer("ready") == "r1"
+    done = node.machine.script(bundle, "undo", **node.env)
+    assert done.returncode == 0, done.stderr
+    assert (node.machine.everything(), node.network(), node.files()) == (before, network, files)
