@@ -173,7 +173,7 @@ def flush(seconds: float) -> None:
 
 
 def configure_logging(level: str, style: str, stream: TextIO | None = None) -> None:
-    """Set up logging: `level` as in Config.log_level, `style` "human" or "json".
+    """Set up logging: `level` as in RunConfig.log_level, `style` "human" or "json".
 
     May be called again; the last call counts.
     """

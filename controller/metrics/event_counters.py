@@ -1,4 +1,7 @@
-"""Counters and histograms, updated after every batch of events. Gauges of the reconciler's state: see `gauges`."""
+"""Counters and histograms, updated after every batch of events.
+
+Must not live here: gauges of the reconciler's state; see `gauges`.
+"""
 
 from __future__ import annotations
 

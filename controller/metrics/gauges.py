@@ -1,6 +1,6 @@
 """The gauges of the reconciler's state: read as counts, not as views, and set where they differ from the last setting.
 
-For the status cache's thread. What is counted as events happen: see `event_counters`.
+Called by the status cache's thread. Must not live here: what is counted as events happen; see `event_counters`.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ counter grows by the difference between two samples of the same flow. Two cases 
 
 - A flow was added again, or the switch restarted: the sample's duration or packets are less than in the last sample.
   All its packets are new then.
-- A flow gets another owner, as when a second policy allows the same or a rule gets the number of a deleted one. Packets
-  from before do not count for the new owner.
+- A flow gets another policy, rule or pod, as when a second policy allows the same or a rule gets the number of a
+  deleted one. Packets from before do not count for the new one.
 
 Example: samples (packets, duration in seconds) 5, 10 then 9, 12 then 2, 1 add 5, 4 and 2 packets.
 

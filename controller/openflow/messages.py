@@ -211,8 +211,8 @@ def flow_mod_chunks(
 ) -> Iterator[bytes]:
     """The flow-mods of a bundle, in chunks of about `chunk` bytes, made lazily.
 
-    The flow-mod number n of `in_order` has the xid `first_xid` + n, so that an error leads back to its flow. Deletes
-    and modifies match Headgate's cookie prefix, so they never change a foreign flow. Raises MessageTooLong.
+    The flow-mod number n of `flow_mods_in_order` has the xid `first_xid` + n, so that an error leads back to its flow.
+    Deletes and modifies match Headgate's cookie prefix, so they never change a foreign flow. Raises MessageTooLong.
     """
     parts: list[bytes] = []
     size = 0

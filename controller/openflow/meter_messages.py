@@ -29,7 +29,7 @@ _FEATURES = struct.Struct("!I")
 _CONFIG = struct.Struct("!HHI")
 _COUNTERS = struct.Struct("!IH6xIQQII")
 _BODY = 16  # offset of the body in a multipart reply
-# Headgate's meters that one switch may report: two for each possible port number.
+# Headgate's meters that one switch may report: two for each possible ofport.
 _MOST = 1 << 17
 METER_MOD_FAILED = 12
 # The meter exists already, or does not exist: another controller changed it. The next dump shows the meters.

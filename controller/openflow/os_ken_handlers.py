@@ -1,4 +1,7 @@
-"""Hands a message of the handshake to os-ken, as os-ken's own receive loop would."""
+"""Hands a message of the handshake to os-ken, as os-ken's own receive loop would.
+
+Must not live here: messages after the handshake, which `receiver` handles without os-ken.
+"""
 
 from __future__ import annotations
 

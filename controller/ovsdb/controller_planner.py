@@ -1,13 +1,13 @@
-"""What a bridge's Controller rows need so that its switch connects to this Headgate once, and why it has not connected.
+"""Plans a bridge's Controller rows, so that its switch connects to this Headgate once; says why it has not connected.
 
 Headgate's own row is marked in external_ids; rows of the operator are never changed. An operator's row may lead to this
 Headgate under a name or address that cannot be recognised. So before Headgate adds a row beside the operator's, it
-waits whether the switch connects by one of these (`_leads_elsewhere`): two rows to the same controller would give the
+waits for the switch to connect by one of these (`_leads_elsewhere`): two rows to the same controller would give the
 switch two sessions. Transactions must not live here: see `writer`.
 
-Example: the operator has set `tcp:headgate.example:6653`. The host name says nothing, so the planner waits for the
-grace, or for max_backoff longer if the row is not connected. The switch gets a session meanwhile: no row is added. It
-does not: Headgate adds a row with its own address.
+Example: the operator has set `tcp:headgate.example:6653`. The host name does not say whether this is the same
+controller, so the planner waits for the grace, or for max_backoff longer if the row is not connected. If the switch
+gets a session meanwhile, no row is added; otherwise Headgate adds a row with its own address.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
         return bool(self._session.is_connected() and self.state == self.IDL_S_MONITORING)
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        """Called by the Idl for each row that came, changed or went. Raises TooMuch."""
+        """Called by the Idl for each row that came, changed or went. Raises ContentsTooLarge."""
         self._contents.changed(row, event == ovs.db.idl.ROW_DELETE)
         self._changed(row.uuid)
 

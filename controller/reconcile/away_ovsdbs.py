@@ -23,7 +23,8 @@ class AwayOvsdbs:
         self._since: dict[str, float] = {}
 
     def on_state(self, state: OvsdbState, now: float) -> None:
-        """A connection was made or ended. One with a reason counts as away: its database is known by another name."""
+        """A connection was made or ended. `ovsdb` is away if it ended, or if the database there turned out to be one
+        that another name already stands for (`reason`)."""
         if state.synced and not state.reason:
             self._since.pop(state.ovsdb, None)
         elif state.ovsdb not in self._kept:

@@ -1,6 +1,6 @@
-"""Errors that were contained, where nothing smaller than an event could be named; and what an event is about.
+"""Exceptions that were caught while an event was handled, by the subject of the event; each becomes a problem.
 
-Errors of one object, port, bridge or switch are kept where that is (`flows.plan`, `switch`). These become problems too.
+Must not live here: exceptions of one object, port or bridge (`flows.plan`), or of one switch (`switch`).
 """
 
 from __future__ import annotations

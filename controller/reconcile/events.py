@@ -58,7 +58,7 @@ class BridgeGone:
 class OvsdbState:
     """An OVSDB was read (`synced`) or its connection ended.
 
-    Synced with a `reason`: this connection is to a database that is known by another name.
+    Synced with a `reason`: this is a second connection, to a database that another name already stands for.
     """
 
     ovsdb: str

@@ -1,4 +1,7 @@
-"""Which bridges' ports to look at for marks, and the commands that follow (see `port_marks`)."""
+"""Notes the bridges whose port marks may be due, and returns the commands that write them.
+
+Must not live here: which mark a port should have, and when it was written; see `port_marks`.
+"""
 
 from __future__ import annotations
 

@@ -390,13 +390,14 @@ class Reconciler:
         """OVSDBs that were read and have none of the bridges that Headgate programs."""
         reason = f"there is no bridge {self._bridge_names}; make it there, or say with --bridge which one is Headgate's"
         for name, state in self.ovsdb.items():
-            # One with a reason is another connection to a database that is known by another name.
+            # With a reason it is a second connection to a database that another name already stands for.
             relevant = state.synced and not state.reason and (name in self._startup.configured or not configured_only)
             if relevant and not self.world.owners.bridges_of(name):
                 yield Problem(name, "", "", reason)
 
     def contained_problems(self) -> Iterator[Problem]:
-        """What is left out, shut or left as it is because handling it raised."""
+        """Objects that are left out, ports whose packets are dropped, and bridges whose flows stay as they are, because
+        handling them raised."""
         for (kind, key), reason in self.world.rejected.reasons.items():
             yield Problem("the controller", f"{kind} {key}", "", reason)
         for policy, place, reason in self.world.rule_errors():

@@ -1,4 +1,8 @@
-"""Fresh flow dumps on request: has switches dump their flows with counters, and waits until the dumps are handled."""
+"""Fresh flow dumps on request: has switches dump their flows with counters, and waits until the dumps are handled.
+
+Must not live here: the requests to a switch (`controller.openflow.dump_request`), and flows as text
+(`controller.status.flows`).
+"""
 
 from __future__ import annotations
 

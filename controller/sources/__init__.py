@@ -1,1 +1,1 @@
-"""Sources of Kubernetes objects, and the store in which they become one world."""
+"""Sources of Kubernetes objects, and the store that joins them into one cluster."""

@@ -1,5 +1,7 @@
 """Flows that Headgate did not make, as text: in ovs-ofctl syntax where Headgate's codec can decode them, else as
 os-ken parses them.
+
+Must not live here: which flows are foreign; see `flows.wire.dump`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What is not realized yet, as lines for `/wait`, read from the reconciler."""
+"""What is not realized yet, as lines for `/wait`, read from the reconciler.
+
+Must not live here: the waiting itself (`controller.runtime.wait`), and the views of `/status` (`incremental`).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def unrealized(reconciler: Reconciler, revision: int) -> Iterator[str]:
 
 
 def unrealized_switches(reconciler: Reconciler, revision: int) -> Iterator[str]:
-    """The lines of it that may go without a change of the sources: bridges that do not have all desired flows yet."""
+    """The lines that can disappear although no source changes: bridges that do not have all desired flows yet."""
     if reconciler.world.cluster is None:
         yield "the sources have not been read completely yet"
         return

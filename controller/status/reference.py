@@ -1,4 +1,7 @@
-"""All views of a status, read from nothing: what `incremental.py` must be equal to, and tests hold it to that."""
+"""All views of a status, computed from nothing. Tests hold `incremental` equal to it.
+
+Must not live here: anything kept between two calls.
+"""
 
 from __future__ import annotations
 

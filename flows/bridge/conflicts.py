@@ -84,7 +84,7 @@ def without_stale_ports(found: list[PodBinding], problems: list[PortProblem]) ->
 def without_node_addresses(
     found: list[PodBinding], own: tuple[Net, ...], problems: list[PortProblem]
 ) -> list[PodBinding]:
-    """Take the node's addresses from pods: a pod with one of them would be the node to every policy."""
+    """Remove the node's addresses from pods: every policy would take a pod with one of them for the node."""
     kept = []
     for pod in found:
         stolen = [net for net in pod.addresses if net in own]

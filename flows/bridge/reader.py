@@ -30,7 +30,7 @@ from flows.bridge.state import BindingResult, BridgeBinding, BridgeState, Interf
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
 
-PortClaim = Key | Net | int  # a pod, an address, or a port number
+PortClaim = Key | Net | int  # a pod, an address, or an ofport
 
 
 class _Port(NamedTuple):

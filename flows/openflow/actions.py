@@ -14,14 +14,14 @@ from flows.openflow.register_bits import Range
 
 
 class Output(NamedTuple):
-    """Send to an OpenFlow port number of 32 bits; `port_numbers` has the reserved ones."""
+    """Send to an ofport of 32 bits; `port_numbers` has the reserved ones."""
 
     port: int
 
 
 @dataclass(frozen=True, slots=True)
 class OutputRegister:
-    """Send to the port number in register bits (NXAST_OUTPUT_REG, ovs-actions(7) `output`)."""
+    """Send to the ofport in register bits (NXAST_OUTPUT_REG, ovs-actions(7) `output`)."""
 
     source: Range
 

@@ -1,4 +1,4 @@
-"""OpenFlow's reserved port numbers, and the largest number that Open vSwitch gives a port."""
+"""OpenFlow's reserved ofports, and the largest ofport that Open vSwitch gives a port."""
 
 from __future__ import annotations
 

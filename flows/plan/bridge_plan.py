@@ -145,8 +145,11 @@ class BridgePlan:
             self.error = ""
         except (FlowError, PipelineError) as error:
             changed = self.rules.drop()
-            self.error = f"policy rules cannot be rendered, isolated pods are cut off: {error}"
-        self._pieces.write_all(changed)
+            self.error = (
+                "policy rules cannot be rendered, so isolated pods get no allow rule and all their packets are denied: "
+                f"{error}"
+            )
+            self._pieces.write_all(changed)
         return self._pieces.take()
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -186,7 +189,9 @@ class BridgePlan:
             self._pieces.put(pod.ofport, keys, bodies)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this port and no other
             self._pieces.drop(pod.ofport)
-            self.refused[pod.ofport] = f"its flows cannot be made, so it stays shut: {type(error).__name__}: {error}"
+            self.refused[pod.ofport] = (
+                f"its flows cannot be made, so its packets are dropped: {type(error).__name__}: {error}"
+            )
         else:
             self.refused.pop(pod.ofport, None)
 

@@ -14,12 +14,15 @@ Example. Rules 1 and 2 use the set of peers A, rule 3 uses B. 10.0.0.1 is in A, 
     ct_nw_src=10.0.0.1    conjunction(1,2/3),conjunction(2,2/3)                       body of A
     ct_nw_src=10.0.0.2    conjunction(1,2/3),conjunction(2,2/3),conjunction(3,2/2)    body of {A, B}
 
-If 10.0.0.1 comes to B as well, it is *toggled*: it goes to the shared clause {A, B}, whose body exists. If rule 2 goes,
-the bodies of A and of {A, B} are encoded again, and all their elements are *dirty*.
+If 10.0.0.1 is added to B as well, its membership in B is *toggled*: the element moves to the shared clause {A, B},
+whose body exists already. If rule 2 is deleted, the bodies of A and of {A, B} are encoded again, and all their elements
+are *dirty*: their flows must be sent again.
 
 A flow's actions must fit into one OpenFlow message. Where they do not, the rules are spread over bands of priorities by
 their numbers, as `render_rules` does (`conj_id % bands`); where even the most bands do not suffice, rules of some
-namespaces are left out. Only `rules` talks to this; which rules and sets exist is not decided here.
+namespaces are left out.
+
+Must not live here: which rules and sets exist. `flows.plan.rules`, the only caller, decides that.
 """
 
 from __future__ import annotations
@@ -92,8 +95,8 @@ class Clauses:
         self._bands_needed: dict[SharedClause, int] = {}  # where one is not enough
         self._left_out: dict[SharedClause, frozenset[str]] = {}  # namespaces
         self._namespaces: dict[int, str] = {}  # of rules, by number
-        # Changes since `take`: elements that came to a set or went from it (the set, or several), elements whose flows
-        # differ, and rules that came or went.
+        # Changes since the last `take`: elements added to or removed from sets (one set, or a list of them), elements
+        # whose flows must be encoded again, and rules added or removed.
         self._toggled: dict[Element, ElementSet | list[ElementSet]] = {}
         self._dirty: set[Element] = set()
         self._dirty_rules: set[int] = set()
@@ -262,7 +265,7 @@ class Clauses:
         return frozenset().union(*self._left_out.values())
 
     def take(self) -> dict[FlowKey, Body | None]:
-        """The bodies of the flows that may have changed since the last call; None where one is gone."""
+        """The flows that may have changed since the last call: their bodies, None for a removed flow."""
         self._apply()
         found: dict[FlowKey, Body | None] = {}
         dirty = list(self._dirty)

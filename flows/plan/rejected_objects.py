@@ -1,8 +1,8 @@
-"""Objects that are rejected because handling them raised, with the reason. The rest of the cluster is not affected.
+"""Objects that are rejected because handling them raised an exception, with the reason. All others are unaffected.
 
-A rejected policy still isolates, and allows nothing: the pods that it selects, in its directions, without any rule. If
-that raises too, all pods of its namespace; if that raises, it is left out. A rejected pod has no port. An object is
-accepted again when it changes. Also `describe_error`, which all containment uses.
+A rejected policy still isolates the pods that it selects, in its directions, and allows nothing. If that raises too, it
+isolates all pods of its namespace; if that raises as well, the policy is left out. A rejected pod has no port. An
+object is tried again when it changes. `describe_error` puts every contained exception into words.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class RejectedObjects:
 
     def __init__(self) -> None:
         self.reasons: dict[ObjectName, str] = {}
-        self._attempts: dict[ObjectName, int] = {}  # how often an object raised, in the forms that `accepted` gave it
+        self._attempts: dict[ObjectName, int] = {}  # exceptions that an object or its replacement raised
 
     def add(self, kind: str, key: Key | str, error: BaseException) -> None:
-        """An object raised in the form that `accepted` gave it."""
+        """Handling an object, or its replacement by `accepted`, raised."""
         name = kind, key
         self._attempts[name] = self._attempts.get(name, 0) + 1
         self.reasons[name] = f"handling it failed, so it is left out: {describe_error(error)}"

@@ -238,7 +238,7 @@ class World(WorldState):
             moved, read = self._read_ports()
             self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
             self._count_node_addresses()
-            if self._stale:  # a port gave its pod an address that also stands at some bridge as its node's
+            if self._stale:  # a pod got an address that a bridge also claimed for its node
                 more, again = self._read_ports()
                 moved, read = moved | more, read | again
             if not self._objects.must_reload:
@@ -246,7 +246,7 @@ class World(WorldState):
         raise WorldError("objects could not be accepted together with the addresses that ports give them")
 
     def _count_node_addresses(self) -> None:
-        """Decide which addresses that stand at a bridge are its node's: those that no pod has."""
+        """Decide which of the addresses that a bridge claims for its node count: those that no pod has."""
         for name in self._objects.node_addresses.take_doubtful() & self.bridges.keys():
             bridge = with_counted_addresses(self.bridges[name], self._objects.has_pod_with)
             if bridge is not self.bridges[name]:

@@ -138,12 +138,13 @@ class PolicyEngine:
             for direction in new.isolates:
                 if before is not after or old is None or direction not in old.isolates:
                     self._set_isolating(direction, after, new.key, True)
-        if before is not None:
+        if before is not None:  # held twice: since the old policy was added, and by the call above
             self.index.release(before)
             self.index.release(before)
 
     def _isolated_group(self, policy: Policy | None) -> Group | None:
-        """The group that a policy isolates; each call holds it once more."""
+        """The group that a policy isolates. Each call acquires it, even one for a policy that holds it already: a group
+        that no one holds is deleted. The caller releases what it does not keep."""
         if policy is None or not policy.isolates:
             return None
         return self.index.group(policy.key.namespace, policy.subjects)

@@ -1,6 +1,7 @@
-"""Notes on what of a valid policy has no effect at present: it selects no pod, or no pod matches a peer or has a port.
+"""Notes on the parts of a valid policy that have no effect at present: no pod is selected, matches a peer, or has a
+port.
 
-None of it is an error: such pods may be created later. Notes are read from the engine's groups, never by going through
+These are not errors: such pods may be created later. Notes are read from the engine's groups, never by going through
 all pods.
 """
 

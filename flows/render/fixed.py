@@ -1,6 +1,7 @@
 """The flows of a bridge in which no pod and no rule is: those that all bridges have, and those of one bridge's ports.
 
-This is the frame into which `pods` and `rules` put theirs. Everything is a function of its arguments alone.
+`pods` and `rules` add theirs to these. Every function depends on its arguments alone. Must not live here: flows of one
+pod or rule.
 """
 
 from __future__ import annotations

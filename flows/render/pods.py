@@ -1,6 +1,7 @@
 """The flows of one pod's port: what it may send, how it is reached, how neighbors find it, and its counters.
 
-MAC address, IPv4, IPv6, ARP and neighbor discovery are bound to the port. Policy rules are rendered in `rules`.
+MAC address, IPv4, IPv6, ARP and neighbor discovery are bound to the port. Must not live here: policy
+rules (`rules`), and which neighbor messages may be sent (`neighbors`).
 """
 
 from __future__ import annotations

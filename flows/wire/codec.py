@@ -18,8 +18,8 @@ and the instructions in its body, after the cookie, are
     0004 0018 00000000                   apply-actions, length 24
     0000 0010 00000005 0000 000000000000 output:5, length 16
 
-`matches` has the layout of matches, `actions` and `learn` that of instructions, `dump` reads flow dumps. Messages to a
-switch are built in `controller.openflow.messages`.
+Must not live here: the layout of matches (`matches`), of instructions (`actions`, `learn`), of flow dumps (`dump`), and
+messages to a switch (`controller.openflow.messages`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Reads flow dumps: which flows of a switch are Headgate's, which of them differ from the expected ones, and which are
 foreign.
+
+Must not live here: the layout of one flow's match and instructions; see `codec`.
 """
 
 from __future__ import annotations

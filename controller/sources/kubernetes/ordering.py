@@ -63,13 +63,13 @@ class ChangeBuffer:
         self._check_due = True
         self._behind: set[WatchId] = set()
         self._given_up: set[WatchId] = set()  # they stayed away too long and hold up nothing until they resume
-        self._losses = 0
-        self._puts = 0
+        self._losses = 0  # watches lost so far: a check counts only if none is lost while it runs
+        self._puts = 0  # calls of `put` so far: a check covers only what came before it
         self._held: dict[str, SourceUnit | None] = {}
         self._waiting_since: float | None = None
         self._resumed_until = 0.0
         self._retry_at = 0.0
-        self._pause = CATCH_UP_PAUSES[0]
+        self._pause = CATCH_UP_PAUSES[0]  # in seconds, before the next check after a failed one; doubles
         self._stopping = False
         self._thread = watched("kubernetes-ordering", self._run)
 
@@ -143,7 +143,7 @@ class ChangeBuffer:
             self._catch_up(deadline, without)
             rounds += 1
             with self._condition:
-                steady = losses == self._losses and not self._behind
+                steady = losses == self._losses and not self._behind  # no watch was lost, none is still closed
                 if steady and (puts == self._puts or not self._check_due or rounds >= MAX_CATCH_UP_ROUNDS):
                     self._listed, self._check_due, self._pause = True, False, CATCH_UP_PAUSES[0]
                     self._release()

@@ -426,7 +426,7 @@ def test_a_port_whose_flows_cannot_be_made_stays_shut_and_says_why(monkeypatch: 
     name = "db", "br-n1"
     reading = play.driver.core.world.binding(name)
     assert [one.pod.name for one in reading.binding.pods] == ["n1-1", "n1-2"]
-    assert ["it stays shut" in one.reason for one in reading.problems if one.interface == "n1-p0"] == [True]
+    assert ["its packets are dropped" in one.reason for one in reading.problems if one.interface == "n1-p0"] == [True]
     without = replace(BRIDGES[name], interfaces=BRIDGES[name].interfaces[1:])
     admitted = {key for key in play.driver.switches[1].flows if key[0] == 0}
     assert admitted == {key for key in full(play.cluster, {name: without})[name] if key[0] == 0}

@@ -1,4 +1,5 @@
-"""The reconciler against switches made of values: the gate, the empty difference, errors, marks, and order."""
+"""The reconciler against switches made of values: the wait for all sources, the empty difference, errors, marks, and
+order."""
 
 from __future__ import annotations
 

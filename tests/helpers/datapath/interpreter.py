@@ -108,9 +108,9 @@ _Operation = _SendTo | _TrackAs
 
 
 class Interpreter:
-    """One bridge. `tables` are the tables that exist, `ports` the port numbers (None: every one).
+    """One bridge. `tables` are the tables that exist, `ports` the ofports (None: every one).
 
-    Port numbers have 32 bits, as in fields.LOCAL_32.
+    Ofports have 32 bits, as in fields.LOCAL_32.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ NODES = ("one", "two")
 
 
 class NodeSwitch(Protocol):
-    """One node's switch: port numbers have 32 bits."""
+    """One node's switch: ofports have 32 bits."""
 
     def replace_flows(self, flows: Sequence[Flow]) -> None:
         """Put these flows in the place of all others but learned ones."""
