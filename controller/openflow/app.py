@@ -27,19 +27,20 @@ from controller.base.hub import log_exceptions, run_until
 from controller.base.threads import watched
 from controller.config.addresses import HostPort
 from controller.openflow.datapath_claims import ClaimProblem, DatapathClaims, peer_identity
+from controller.openflow.flush_messages import flush_message
 from controller.openflow.listener import OpenFlowListener
 from controller.openflow.session import SharedResources, SwitchSession
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.commands import DumpFlows, ProbeNode
+from controller.reconcile.commands import DumpFlows, FlushConnections, ProbeNode
 from controller.reconcile.events import BundleFailed, Event
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from controller.tls.credentials import Credentials
 from controller.tls.peer_certificates import allowed_name
 from controller.tls.tls_socket import TlsSocket
 from flows.bridge.connection_peer import ConnectionPeer
-from flows.wire.values import FlowChanges
+from flows.wire.values import NO_GROUP_CHANGES, FlowChanges, GroupChanges
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.5
@@ -171,20 +172,32 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             found.requests.dump(command)
 
     def send_bundle(
-        self, dpid: int, session: int, number: int, changes: FlowChanges, meter_changes: MeterChanges = NO_METER_CHANGES
+        self,
+        dpid: int,
+        session: int,
+        number: int,
+        changes: FlowChanges,
+        meter_changes: MeterChanges = NO_METER_CHANGES,
+        groups: GroupChanges = NO_GROUP_CHANGES,
     ) -> None:
         """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
         found = self._find(dpid, session)
         if found is None:
             self._post(BundleFailed(dpid, session, number, "the session has ended"))
         else:
-            found.requests.send_bundle(number, changes, meter_changes)
+            found.requests.send_bundle(number, changes, meter_changes, groups)
 
     def ask_node(self, command: ProbeNode) -> None:
         """Probe a switch's node for these addresses. NodeAnswered reports those that it does not confirm."""
         found = self._find(command.dpid, command.session)
         if found is not None:
             found.probe_node(command.addresses)
+
+    def flush_connections(self, command: FlushConnections) -> None:
+        """Have a switch flush connections. FlushRefused follows if it cannot."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.send(b"".join(map(flush_message, command.targets)))
 
     def _find(self, dpid: int, session: int) -> SwitchSession | None:
         found = self.claims.find(dpid)

@@ -9,10 +9,10 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.openflow import messages, meter_messages
+from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.messages import BundleControl
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
-from flows.wire.values import FlowChanges
+from flows.wire.values import NO_GROUP_CHANGES, FlowChanges, GroupChanges
 
 
 class BundlePhase(enum.Enum):
@@ -28,14 +28,16 @@ class BundleRequest:
     """A bundle for the SendBundle with this number.
 
     Its xids are consecutive: `meter_count` from `meter_xid` on for the meters and their barrier, `first` for the open
-    request, one for each flow-mod, then one each for close, commit and discard. An error of the switch has the xid of
-    the message that it refuses, and so leads back to the meter or flow.
+    request, one for each group-mod before the flows, for each flow-mod, and for each group-mod after them, then one
+    each for close, commit and discard. An error of the switch has the xid of the message that it refuses, and so leads
+    back to the meter, group or flow.
     """
 
     number: int
     changes: FlowChanges
     meters: MeterChanges = NO_METER_CHANGES
     meter_xid: int = 0
+    groups: GroupChanges = NO_GROUP_CHANGES
     no_meters: bool = False
     first: int = 0
     bundle_id: int = 0
@@ -49,8 +51,8 @@ class BundleRequest:
 
     @property
     def size(self) -> int:
-        """The number of flow-mods."""
-        return sum(map(len, self.changes))
+        """The number of flow-mods and group-mods."""
+        return sum(map(len, self.changes)) + sum(map(len, self.groups))
 
     @property
     def meter_count(self) -> int:
@@ -86,9 +88,17 @@ class BundleRequest:
         """OFPBCT_OPEN_REQUEST."""
         return messages.bundle_control(BundleControl.OPEN_REQUEST, self.bundle_id, self.first)
 
-    def flow_mods(self) -> Iterator[bytes]:
-        """All flow-mods, in chunks. Raises MessageTooLong."""
-        return messages.flow_mod_chunks(self.changes, self.bundle_id, self.first + 1)
+    @property
+    def flow_xid(self) -> int:
+        """xid of the first flow-mod."""
+        return self.first + 1 + group_messages.count_before(self.groups)
+
+    def mods(self) -> Iterator[bytes]:
+        """All group-mods and flow-mods, in chunks. Raises MessageTooLong."""
+        after = self.close_xid - len(self.groups.deletes)
+        yield from group_messages.group_mods_before(self.groups, self.bundle_id, self.first + 1)
+        yield from messages.flow_mod_chunks(self.changes, self.bundle_id, self.flow_xid)
+        yield from group_messages.group_mods_after(self.groups, self.bundle_id, after)
 
     def close_request(self) -> bytes:
         """OFPBCT_CLOSE_REQUEST."""
@@ -109,9 +119,14 @@ class BundleRequest:
         self.no_meters = meter_messages.is_meter_unsupported(message)
 
     def describe_error(self, xid: int, text: str) -> str:
-        """The error of a flow-mod or of a bundle control message, in words. `text` is the name of the error."""
-        flow_mod = messages.flow_mod_at(self.changes, xid - self.first - 1) if xid > self.first else None
+        """The error of a mod or of a bundle control message, in words. `text` is the name of the error."""
+        flow_mod = messages.flow_mod_at(self.changes, xid - self.flow_xid) if xid >= self.flow_xid else None
         if flow_mod is not None:
             return f"the switch refused to {messages.describe_flow_mod(flow_mod)}: {text}"
+        group_mod = group_messages.group_mod_before(self.groups, xid - self.first - 1)
+        after = self.close_xid - len(self.groups.deletes)
+        group_mod = group_mod or group_messages.group_mod_after(self.groups, xid - after)
+        if group_mod is not None:
+            return f"the switch refused to {group_messages.describe_group_mod(group_mod)}: {text}"
         step = {self.first: "open", self.close_xid: "close"}.get(xid, "commit")
         return f"the switch refused to {step} the bundle: {text}"

@@ -37,9 +37,10 @@ from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
 from controller.config.addresses import canonical_address
-from controller.openflow import messages, meter_messages
+from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.datapath_claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
+from controller.openflow.flush_messages import FLUSH_XID
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType, MultipartKind
 from controller.openflow.node_probes import PROBE_XID, NodeProber
 from controller.openflow.os_ken_handlers import to_os_ken
@@ -50,7 +51,7 @@ from controller.openflow.switch_requests import SwitchRequests
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.events import Event, NodeAnswered
+from controller.reconcile.events import Event, FlushRefused, NodeAnswered
 from controller.tls.peer_certificates import certificate_names
 from controller.tls.tls_socket import TlsSocket
 from flows.bridge.connection_peer import ConnectionPeer
@@ -68,7 +69,7 @@ _FOR_OS_KEN = {
 # xids of a challenge's echo request, and of the flow monitor's request. os-ken's own xids count up from 1.
 _CHALLENGE_XID, _MONITOR_XID = 0x7FFFFFFF, 0x7FFFFFFE
 _BRIEF = 1.0  # seconds; a shorter session counts against its address
-_METER_REPLIES = frozenset(meter_messages.MeterMultipart)
+_DUMP_REPLIES = frozenset({*meter_messages.MeterMultipart, group_messages.GROUP_DESCRIPTIONS})
 _numbers = itertools.count(1)
 
 
@@ -319,8 +320,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         kind, flags = _MULTIPART.unpack_from(message, OPENFLOW_HEADER.size)
         if kind == MultipartKind.FLOW and self._requests is not None:
             self._requests.flow_reply(xid, message, bool(flags & messages.MULTIPART_MORE))
-        elif kind in _METER_REPLIES and self._requests is not None:
-            self._requests.meter_reply(xid, kind, message)
+        elif kind in _DUMP_REPLIES and self._requests is not None:
+            self._requests.group_or_meter_reply(xid, kind, message)
         elif kind == MultipartKind.FLOW_MONITOR and self._monitor is not None:
             self._monitor.add(message)
         elif kind == MultipartKind.PORT_DESC and self.state == CONFIG_DISPATCHER:
@@ -340,6 +341,10 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             return
         if xid == PROBE_XID:
             return  # the node will not answer either
+        if xid == FLUSH_XID:
+            words = f"the switch does not flush connections as Open vSwitch 3.1 does ({messages.error_text(message)})"
+            self._post(FlushRefused(self.id, self.number, words))
+            return
         if xid == _MONITOR_XID:
             words = messages.error_text(message)
             _LOG.info("the switch at %s does not report flow changes: %s", self.peer_address, words)

@@ -7,13 +7,13 @@ Theory of operation. One request is under way (`_current`), others wait in `_que
 its xids and sends it. Every answer carries the xid of a request, so an answer to an earlier request matches nothing and
 is ignored.
 
-A dump sends the requests for meters and then the one for flows; replies arrive in that order. The last part of the flow
-reply posts FlowsDumped.
+A dump sends the request for groups, if they are asked for, those for meters, and then the one for flows; replies arrive
+in that order. The last part of the flow reply posts FlowsDumped.
 
 A bundle goes through `BundlePhase`:
 
 1. METERS, if meters change: meter-mods and a barrier. The barrier's reply starts the next phase (`barrier_reply`).
-2. FILLING: open, flow-mods and close, streamed by the sending thread (`_chunks`).
+2. FILLING: open, mods of flows and groups, and close, streamed by the sending thread (`_chunks`).
 3. COMMITTING, after the close reply: commit. Its reply posts BundleDone, and meters that are not used any more are
    deleted.
 
@@ -36,7 +36,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from controller.openflow import messages, meter_messages
+from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.bundle_request import BundlePhase, BundleRequest
 from controller.openflow.dump_request import DumpBounds, DumpRequest
 from controller.openflow.messages import BundleControl
@@ -48,7 +48,8 @@ from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDu
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.wire.dump import FlowDump
 from flows.wire.errors import CodecError
-from flows.wire.values import FlowChanges
+from flows.wire.groups import GroupDump
+from flows.wire.values import NO_GROUP_CHANGES, FlowChanges, GroupChanges
 
 _FIRST_XID, _LAST_XID = 1 << 31, (1 << 32) - 1  # os-ken and `session` use lower xids
 _MAX_BUNDLE_ID = (1 << 32) - 1
@@ -88,17 +89,25 @@ class SwitchRequests:
         with self._lock:
             if self._queue and isinstance(self._queue[-1], DumpRequest):
                 del self._queue[-1]
-            self._queue.append(DumpRequest(command.number, FlowDump(command.expected, command.all_counters)))
+            groups = None if command.groups is None else GroupDump(command.groups)
+            flows = FlowDump(command.expected, command.all_counters)
+            self._queue.append(DumpRequest(command.number, flows, groups=groups))
             self._start_next()
 
-    def send_bundle(self, number: int, changes: FlowChanges, meter_changes: MeterChanges = NO_METER_CHANGES) -> None:
-        """Send the meters and then the flow changes as one bundle. Posts BundleDone or BundleFailed with `number`."""
+    def send_bundle(
+        self,
+        number: int,
+        changes: FlowChanges,
+        meter_changes: MeterChanges = NO_METER_CHANGES,
+        groups: GroupChanges = NO_GROUP_CHANGES,
+    ) -> None:
+        """Send the meters, then flows and groups as one bundle. Posts BundleDone or BundleFailed with `number`."""
         with self._lock:
             if self._ended or len(self._queue) >= self._limits.queued_requests:
                 reason = "the session has ended" if self._ended else f"{len(self._queue)} requests are queued already"
                 self._post(BundleFailed(self._dpid, self._session, number, reason))
                 return
-            self._queue.append(BundleRequest(number, changes, meter_changes))
+            self._queue.append(BundleRequest(number, changes, meter_changes, groups=groups))
             self._start_next()
 
     def overdue(self, now: float) -> str:
@@ -115,7 +124,7 @@ class SwitchRequests:
     def waits_for(self, xid: int) -> bool:
         """Whether a multipart reply with this xid belongs to the current dump."""
         current = self._current
-        return isinstance(current, DumpRequest) and 0 <= current.xid - xid <= meter_messages.METER_REQUESTS
+        return isinstance(current, DumpRequest) and current.first_xid <= xid <= current.xid
 
     def end(self, reason: str) -> None:
         """The session has ended, so every request fails."""
@@ -134,10 +143,11 @@ class SwitchRequests:
         self._current = current = self._queue.popleft()
         self._began = self._progress = self._clock()
         if isinstance(current, DumpRequest):
-            # A switch answers in order, so its replies about meters come before the last of its flows.
-            first = self._take_xids(meter_messages.METER_REQUESTS + 1)
-            current.xid = first + meter_messages.METER_REQUESTS
-            self._outbox.put(meter_messages.meter_requests(first) + messages.flow_stats_request(current.xid))
+            # A switch answers in order, so its replies about groups and meters come before the last of its flows.
+            current.xid = self._take_xids(current.xid_count) + current.xid_count - 1
+            asked = b"" if current.group_xid is None else group_messages.groups_request(current.group_xid)
+            asked += meter_messages.meter_requests(current.xid - meter_messages.METER_REQUESTS)
+            self._outbox.put(asked + messages.flow_stats_request(current.xid))
             return
         current.take_xids(self._take_xids(current.xid_count))
         if current.meter_count:
@@ -163,7 +173,7 @@ class SwitchRequests:
         """A bundle up to its close request. Runs in the sending thread."""
         yield bundle.open_request()
         try:
-            for chunk in bundle.flow_mods():
+            for chunk in bundle.mods():
                 self._progress = self._clock()
                 yield chunk
         except (CodecError, struct.error) as error:
@@ -181,7 +191,7 @@ class SwitchRequests:
                 return
             current.result.add(message)
             self._progress = self._clock()
-            self._dump_bounds.check(current.result)
+            self._dump_bounds.check(current.result, current.groups)
             if more:
                 return
             found = current.result
@@ -189,22 +199,30 @@ class SwitchRequests:
             self._dump_bounds.clear()
             self._current = None
             self._start_next()
-        foreign = tuple(found.foreign_flows)
-        meters = current.meters.report() if current.meters is not None else None
-        answer = FlowsDumped(
-            self._dpid, self._session, current.number, found.flows, found.counters, found.foreign_count, foreign, meters
-        )
-        self._post(answer)
+        self._post(self._dump_answer(current))
 
-    def meter_reply(self, xid: int, kind: int, message: bytes) -> None:
-        """A reply about meters, for the current dump. Raises CodecError."""
+    def _dump_answer(self, done: DumpRequest) -> FlowsDumped:
+        found, groups = done.result, done.groups
+        if groups is not None:
+            groups.end()
+        return FlowsDumped(
+            self._dpid, self._session, done.number, found.flows, found.counters, found.foreign_count,
+            tuple(found.foreign_flows), done.meters.report() if done.meters is not None else None,
+            groups.groups if groups is not None else None,
+        )  # fmt: skip
+
+    def group_or_meter_reply(self, xid: int, kind: int, message: bytes) -> None:
+        """A reply about groups or meters, for the current dump. Raises CodecError."""
         with self._lock:
             current = self._current
-            if not isinstance(current, DumpRequest) or current.meters is None:
+            if not isinstance(current, DumpRequest) or not current.first_xid <= xid < current.xid:
                 return
-            if 0 < current.xid - xid <= meter_messages.METER_REQUESTS:
+            if current.groups is not None and xid == current.group_xid and kind == group_messages.GROUP_DESCRIPTIONS:
+                current.groups.add(message)
+                self._dump_bounds.check(current.result, current.groups)
+            elif current.meters is not None:
                 current.meters.add(kind, message)
-                self._progress = self._clock()
+            self._progress = self._clock()
 
     def barrier_reply(self, xid: int) -> None:
         """The switch has handled the meter-mods before the barrier."""
@@ -251,6 +269,8 @@ class SwitchRequests:
             current = self._current
             if isinstance(current, DumpRequest) and xid == current.xid:
                 return f"the switch refused a flow dump: {text}"
+            if isinstance(current, DumpRequest) and xid == current.group_xid:
+                return f"the switch refused a dump of its groups: {text}"
             if isinstance(current, DumpRequest) and 0 < current.xid - xid <= meter_messages.METER_REQUESTS:
                 current.meters = None
             if isinstance(current, BundleRequest) and current.meter_xid <= xid < current.first and not current.error:

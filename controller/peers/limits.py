@@ -66,6 +66,7 @@ class OpenFlowLimits:
     unsent_bytes: int = limit(MIB, "bytes", "queued for a peer that does not read")
     queued_requests: int = limit(16, "requests", "queued for a switch")
     dump_flows: int = limit(2_000_000, "flows", "in one flow dump")
+    dump_groups: int = limit(500_000, "groups", "in one flow dump, which may ask for groups too")
     dump_bytes: int = limit(1024 * MIB, "bytes", "of one flow dump, read but not kept")
     dump_seconds: float = limit(300.0, "seconds", "for one flow dump")
     dump_kept: int = limit(

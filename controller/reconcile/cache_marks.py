@@ -47,10 +47,10 @@ class MarkLedger:
         self.number = max(numbers[key] for key in self.there)
         return {key: body for key, body in flows.items() if key not in self.there}
 
-    def next(self, changes: FlowChanges) -> FlowChanges:
-        """The changes of the mark that go into the same bundle as these changes."""
+    def next(self, changes: FlowChanges, always: bool = False) -> FlowChanges:
+        """The changes of the mark that go into the same bundle as these changes; `always`: groups change too."""
         came: MarkFlows = {}
-        if self.marks is not None and self.needed and changes:
+        if self.marks is not None and self.needed and (changes or always):
             self.number = (self.number + 1) % MARK_COUNT
             came = self.marks.flows[self.number]
         elif self.needed or not self.there:

@@ -13,7 +13,8 @@ from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NodeNetwork
 from flows.cluster.net import Net
-from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowKey
+from flows.openflow.group import NatTarget
+from flows.wire.values import NO_FLOW_CHANGES, NO_GROUP_CHANGES, Body, FlowChanges, FlowKey, GroupBody, GroupChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class DumpFlows:
 
     `expected` are the flows that it should have: the answer names only what differs from them. The mapping must not
     change. `all_counters` requests the counters of all flows, not only of those that count for a rule or a denial.
+    `groups` are the groups that it should have, likewise; None does not ask for groups.
     """
 
     dpid: int
@@ -29,6 +31,7 @@ class DumpFlows:
     number: int
     expected: Mapping[FlowKey, Body]
     all_counters: bool = True
+    groups: Mapping[int, GroupBody] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class SendBundle:
     """Send `changes` and `cache_marks` as one atomic, ordered bundle. Ends in BundleDone or BundleFailed.
 
     A bundle cannot hold meters: they are made before it, since its flows refer to them, and deleted after it.
-    `cache_marks` changes nothing for packets (see `flows.render.cache_marks`).
+    `cache_marks` changes nothing for packets (see `flows.render.cache_marks`). Groups are added and modified before
+    flows, since these refer to them, and deleted after.
     """
 
     dpid: int
@@ -45,6 +49,7 @@ class SendBundle:
     changes: FlowChanges
     meters: MeterChanges = NO_METER_CHANGES
     cache_marks: FlowChanges = NO_FLOW_CHANGES
+    groups: GroupChanges = NO_GROUP_CHANGES
 
     @property
     def all_changes(self) -> FlowChanges:
@@ -97,4 +102,14 @@ class ProbeNode:
     addresses: tuple[Net, ...]
 
 
-Command = DumpFlows | SendBundle | WriteMarks | SetNetwork | ServePeer | ForgetOvsdb | ProbeNode
+@dataclass(frozen=True, slots=True)
+class FlushConnections:
+    """Have a switch delete the UDP connections that were translated to these endpoints; a target without address and
+    port is every endpoint of its zone. FlushRefused follows if the switch cannot."""
+
+    dpid: int
+    session: int
+    targets: tuple[NatTarget, ...]
+
+
+Command = DumpFlows | SendBundle | WriteMarks | SetNetwork | ServePeer | ForgetOvsdb | ProbeNode | FlushConnections

@@ -15,7 +15,7 @@ from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
-from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow
+from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow, GroupBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,8 @@ class FlowsDumped:
 
     `flows` has Headgate's flows (not learned ones) that differ from that command's `expected`, and None for expected
     ones that the switch does not have. `foreign` counts the flows without Headgate's cookie; `foreign_flows` are the
-    first of those in Headgate's tables. `meters` is None where the switch refuses to report meters.
+    first of those in Headgate's tables. `meters` is None where the switch refuses to report meters. `groups` has the
+    groups that differ, as `flows` does; None where the switch was not asked.
     """
 
     dpid: int
@@ -109,6 +110,7 @@ class FlowsDumped:
     foreign: int
     foreign_flows: tuple[ForeignFlow, ...] = ()
     meters: MeterReport | None = None
+    groups: Mapping[int, GroupBody | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,15 @@ class DumpFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class FlushRefused:
+    """A switch cannot carry out FlushConnections."""
+
+    dpid: int
+    session: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAnswered:
     """All addresses that a switch's node answers for, apart from those that are known otherwise."""
 
@@ -189,21 +200,16 @@ class Tick:
     """Time passed: what is due is done."""
 
 
-Event = (
-    ClusterChanged
-    | BridgeChanged
-    | BridgeGone
-    | OvsdbPeer
-    | OvsdbState
-    | MarksWritten
-    | MarksFailed
-    | SwitchUp
+OpenFlowEvent = (
+    SwitchUp
     | SwitchDown
     | FlowsDumped
     | FlowsDrifted
     | BundleDone
     | BundleFailed
     | DumpFailed
+    | FlushRefused
     | NodeAnswered
-    | Tick
 )
+OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | MarksWritten | MarksFailed
+Event = ClusterChanged | OvsdbEvent | OpenFlowEvent | Tick

@@ -27,15 +27,16 @@ from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
     BundleDone,
-    BundleFailed,
     ClusterChanged,
     DumpFailed,
     Event,
     FlowsDrifted,
     FlowsDumped,
-    MarksFailed,
+    FlushRefused,
     MarksWritten,
     NodeAnswered,
+    OpenFlowEvent,
+    OvsdbEvent,
     OvsdbPeer,
     OvsdbState,
     SwitchDown,
@@ -56,11 +57,6 @@ from flows.plan.bridge_plans import ChangedFlows
 from flows.plan.rejected_objects import describe_error
 from flows.plan.world import World
 from flows.render.cache_marks import needs_marks
-
-OpenFlowEvent = (
-    SwitchUp | SwitchDown | FlowsDumped | FlowsDrifted | DumpFailed | BundleDone | BundleFailed | NodeAnswered
-)
-OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | MarksWritten | MarksFailed
 
 # When plans are updated again, although nothing changed, after no plan could be updated at all.
 REPLAN_SECONDS = 5.0
@@ -279,6 +275,8 @@ class Reconciler:
             switch.on_dump_failed(event, now)
         elif isinstance(event, BundleDone):
             switch.on_bundle_done(event, now)
+        elif isinstance(event, FlushRefused):
+            switch.on_flush_refused(event)
         elif isinstance(event, NodeAnswered):
             if switch.session == event.session:
                 self._stale |= self.world.set_answered(event.dpid, event.addresses)
@@ -353,10 +351,9 @@ class Reconciler:
         switch.cache_marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
         if plan is None:
             switch.release("")
-        elif switch.desired is not plan.flows:
-            switch.set_desired(plan.flows, {}, self.revision)
-        elif name in changed:
-            switch.set_desired(plan.flows, changed[name], self.revision)
+        elif switch.desired is not plan.flows or name in changed:
+            switch.set_groups(plan.groups.desired, plan.groups.take())
+            switch.set_desired(plan.flows, changed.get(name, {}), self.revision)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

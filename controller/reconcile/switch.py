@@ -32,12 +32,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.reconcile.cache_marks import MarkLedger
-from controller.reconcile.commands import Command, DumpFlows, SendBundle
-from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDrifted, FlowsDumped
+from controller.reconcile.commands import Command, DumpFlows, FlushConnections, SendBundle
+from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDrifted, FlowsDumped, FlushRefused
 from controller.reconcile.flow_state import FlowState
+from controller.reconcile.group_state import GroupState
 from controller.reconcile.invalid_packets import InvalidLedger
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterLedger
-from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowCounters, FlowKey, ForeignFlow
+from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowCounters, FlowKey, ForeignFlow, GroupBody
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
 # How often counters are read, and flows compared although no change was reported.
@@ -53,7 +54,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 @dataclass(slots=True)
 class InFlight:
-    """A bundle that waits for its reply: the flows after it, and the revision of the desired flows that it realizes."""
+    """A bundle that waits for its reply: flows and groups after it, and the revision of the desired flows that it
+    realizes."""
 
     number: int
     flows: dict[FlowKey, Body | None]
@@ -61,6 +63,7 @@ class InFlight:
     since: float
     meters: MeterChanges = NO_METER_CHANGES
     cache_marks: FlowChanges = NO_FLOW_CHANGES
+    groups: dict[int, GroupBody | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Switch:
     dpid: int
     session: int | None = None
     flows: FlowState = field(default_factory=FlowState)
+    groups: GroupState = field(default_factory=GroupState)
     desired_revision: int = -1
     realized_revision: int = -1
     in_flight: InFlight | None = None
@@ -112,6 +116,7 @@ class Switch:
         the bodies before (None where there was no flow).
 
         `desired` may be the same mapping each time, changed in place. With another one the switch is dumped again.
+        Groups are given before, with `set_groups`.
         """
         if desired is not self.flows.desired:
             self.forget_actual()
@@ -127,9 +132,17 @@ class Switch:
             self.flows.follow(changed)
         self.desired_revision = revision
 
+    def set_groups(self, desired: dict[int, GroupBody], changed: Mapping[int, GroupBody | None]) -> None:
+        """The desired groups are these; `changed` as for `set_desired`, which follows."""
+        if desired is not self.groups.desired:
+            self.forget_actual()
+            self.groups.desired = desired
+        elif self.groups.dump_is_current or self.dumping:
+            self.groups.follow(changed)
+
     def release(self, reason: str) -> None:
         """Leave the switch as it is until flows are desired again; `reason` becomes its error."""
-        self.flows.desired = {}
+        self.flows.desired, self.groups.desired = {}, {}
         self.meters.restart(())
         self.desired_revision = -1
         self.error = reason
@@ -142,7 +155,7 @@ class Switch:
 
     def forget_actual(self) -> None:
         """What is known of the switch may be wrong. An answer that is on its way is ignored."""
-        self.flows.dump_is_current = False
+        self.flows.dump_is_current = self.groups.dump_is_current = False
         self.dumping = False
         self.realized_revision = -1
 
@@ -154,6 +167,7 @@ class Switch:
         self.in_flight = None
         self.retry_at = None
         self.meters.forget()
+        self.groups.refused = ""
         self.forget_actual()
 
     def on_switch_down(self, session: int) -> None:
@@ -169,6 +183,7 @@ class Switch:
         if event.session != self.session or not self.dumping or event.number != self.dumps_sent:
             return
         self.flows.record(self.cache_marks.take(event.flows))
+        self.groups.dumped(event.groups, event.flows)
         self.meters.dumped(event.meters)
         self.invalid.dumped(event.counters, self.flows.desired, now)
         self.counters = event.counters
@@ -211,6 +226,7 @@ class Switch:
         self.meters.done(bundle.meters)
         self.cache_marks.done(bundle.cache_marks)
         self.flows.record(bundle.flows)
+        self.groups.record(bundle.groups)
         self.realized_revision = bundle.revision
         self.failures = 0
         self.error = ""
@@ -223,6 +239,11 @@ class Switch:
         if event.no_meters:
             self.meters.refused = event.reason
         self.fail(event.reason, now)
+
+    def on_flush_refused(self, event: FlushRefused) -> None:
+        """The switch cannot flush connections: it is not asked again in this session."""
+        if event.session == self.session:
+            self.groups.refused = event.reason
 
     def fail(self, reason: str, now: float) -> None:
         """Whatever was on its way has failed: dump the switch again, later each time in a row."""
@@ -286,6 +307,8 @@ class Switch:
             self.fail(f"the {command} was neither answered nor given up within {COMMAND_SECONDS:g} s", now)
         if self.desired_revision < 0 and not self.all_counters:
             return []  # nothing to compare with yet, and no counters requested
+        if self.groups.needed and not self.groups.dump_is_current:
+            self.forget_actual()  # the last dump did not ask for groups
         if not self.flows.dump_is_current:
             if self.retry_at is not None and now < self.retry_at:
                 return []
@@ -294,7 +317,11 @@ class Switch:
             command_to_send = self._bundle(now)
             if command_to_send is not None:
                 return [command_to_send]
-        return self._dump(now) if now >= self.audit_at else []
+        return self._flush() + (self._dump(now) if now >= self.audit_at else [])
+
+    def _flush(self) -> list[Command]:
+        stale = self.groups.take_stale() if self.groups.stale else ()
+        return [FlushConnections(self.dpid, self.session, stale)] if stale and self.session is not None else []
 
     def _dump(self, now: float) -> list[Command]:
         if self.session is None:
@@ -303,18 +330,20 @@ class Switch:
         self.dumping, self.dumping_since = True, now
         self.dumps_sent += 1
         self.dumping_all_counters, self.all_counters = self.all_counters, False
-        desired = self.flows.start_dump()
-        return [DumpFlows(self.dpid, self.session, self.dumps_sent, desired, self.dumping_all_counters)]
+        desired, groups = self.flows.start_dump(), self.groups.request()
+        return [DumpFlows(self.dpid, self.session, self.dumps_sent, desired, self.dumping_all_counters, groups)]
 
     def _bundle(self, now: float) -> Command | None:
         """The difference as one bundle; None when there is none: then the switch is realized already."""
         changes, flows_after = self.flows.bundle_changes()
-        meters, cache_marks = self.meters.changes(), self.cache_marks.next(changes)
-        if not (changes or meters or cache_marks) or self.session is None:
+        groups, groups_after = self.groups.changes()
+        meters, cache_marks = self.meters.changes(), self.cache_marks.next(changes, always=bool(groups))
+        if not (changes or meters or cache_marks or groups) or self.session is None:
             self.realized_revision = self.desired_revision
             self.failures = 0
             self.error = ""
             return None
         self.bundles_sent += 1
-        self.in_flight = InFlight(self.bundles_sent, flows_after, self.desired_revision, now, meters, cache_marks)
-        return SendBundle(self.dpid, self.session, self.bundles_sent, changes, meters, cache_marks)
+        number, revision = self.bundles_sent, self.desired_revision
+        self.in_flight = InFlight(number, flows_after, revision, now, meters, cache_marks, groups_after)
+        return SendBundle(self.dpid, self.session, number, changes, meters, cache_marks, groups)

@@ -12,12 +12,21 @@ from typing import Protocol
 
 import structlog
 
-from controller.reconcile.commands import Command, DumpFlows, ForgetOvsdb, ProbeNode, SendBundle, ServePeer, SetNetwork
+from controller.reconcile.commands import (
+    Command,
+    DumpFlows,
+    FlushConnections,
+    ForgetOvsdb,
+    ProbeNode,
+    SendBundle,
+    ServePeer,
+    SetNetwork,
+)
 from controller.reconcile.events import BundleFailed, DumpFailed, Event, MarksFailed
 from controller.reconcile.meters import MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NodeNetwork
-from flows.wire.values import FlowChanges
+from flows.wire.values import FlowChanges, GroupChanges
 
 log = structlog.get_logger("headgate")
 
@@ -32,9 +41,18 @@ class OpenFlowCommands(Protocol):
         """Let sessions of this connection peer replace those of others."""
 
     def send_bundle(
-        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges
+        self,
+        dpid: int,
+        session: int,
+        number: int,
+        changes: FlowChanges,
+        about_meters: MeterChanges,
+        about_groups: GroupChanges,
     ) -> None:
         """Send changes as one bundle."""
+
+    def flush_connections(self, command: FlushConnections) -> None:
+        """Have a switch delete connections from its conntrack."""
 
     def ask_node(self, command: ProbeNode) -> None:
         """Probe whether a switch's node has addresses."""
@@ -77,7 +95,7 @@ class CommandRunner:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode | SetNetwork):
+            elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode | SetNetwork | FlushConnections):
                 pass  # the reconciler does not wait for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
@@ -92,10 +110,12 @@ class CommandRunner:
         elif isinstance(command, SendBundle):
             changes = command.changes
             counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
+            if command.groups:
+                counts["groups"] = sum(map(len, command.groups))
             with suppress(Exception):
                 log.info("changing flows", **self._switch_fields(command.dpid), **counts)
             self._openflow.send_bundle(
-                command.dpid, command.session, command.number, command.all_changes, command.meters
+                command.dpid, command.session, command.number, command.all_changes, command.meters, command.groups
             )
         elif isinstance(command, ServePeer):
             self._openflow.serve_peer(command.dpid, command.peer)
@@ -105,5 +125,7 @@ class CommandRunner:
             self._openflow.ask_node(command)
         elif isinstance(command, SetNetwork):
             self._ovsdb.set_network(command.ovsdb, command.bridge, command.network)
+        elif isinstance(command, FlushConnections):
+            self._openflow.flush_connections(command)
         else:
             self._ovsdb.write_marks(command.ovsdb, command.interfaces)

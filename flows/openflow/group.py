@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flows.openflow.actions import Action
 
@@ -25,3 +26,13 @@ class Group:
 
     number: int
     buckets: tuple[Bucket, ...]
+
+
+class NatTarget(NamedTuple):
+    """Where a bucket translates the destination of connections to, and the conntrack zone that records it. `version` is
+    4 or 6, `address` an integer."""
+
+    zone: int
+    version: int
+    address: int
+    port: int

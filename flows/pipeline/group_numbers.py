@@ -1,7 +1,8 @@
 """Group ids: which of a switch's groups are Headgate's, and the check of what a group's buckets may do.
 
-A group has no cookie, so the high byte of its id tells Headgate's groups from foreign ones. Example: 0x48000007 is
-group number 7 of Headgate; group 7 is foreign, and never changed.
+A group has no cookie, so the high byte of its id tells Headgate's groups from foreign ones; the next bit says that its
+buckets are endpoints of UDP, whose connections must not outlive them. Example: 0x48000007 is Headgate's group number 7,
+0x48800007 is number 7 of UDP; group 7 is foreign, and never changed.
 """
 
 from __future__ import annotations
@@ -11,19 +12,26 @@ from flows.openflow.group import Group
 from flows.pipeline.tables import TABLES_BY_NUMBER, PipelineError, Table
 
 GROUP_PREFIX = 0x48
-GROUP_NUMBER_BITS = 24  # group ids have 32 bits, and those from 0xffffff01 on are reserved (OpenFlow 1.4.1, 7.2.1)
+_PREFIX_SHIFT = 24  # group ids have 32 bits, and those from 0xffffff01 on are reserved (OpenFlow 1.4.1, 7.2.1)
+GROUP_NUMBER_BITS = 23
+_UDP = 1 << GROUP_NUMBER_BITS
 
 
-def group_id(number: int) -> int:
+def group_id(number: int, udp: bool = False) -> int:
     """The group id of a number. Raises ValueError where it is wider than GROUP_NUMBER_BITS."""
     if number < 0 or number >> GROUP_NUMBER_BITS:
         raise ValueError(f"group number {number} is wider than {GROUP_NUMBER_BITS} bits")
-    return GROUP_PREFIX << GROUP_NUMBER_BITS | number
+    return GROUP_PREFIX << _PREFIX_SHIFT | (_UDP if udp else 0) | number
 
 
 def is_our_group(group: int) -> bool:
     """Whether a group id is one of Headgate's."""
-    return group >> GROUP_NUMBER_BITS == GROUP_PREFIX
+    return group >> _PREFIX_SHIFT == GROUP_PREFIX
+
+
+def is_udp_group(group: int) -> bool:
+    """Whether a group id is one of Headgate's for endpoints of UDP."""
+    return is_our_group(group) and bool(group & _UDP)
 
 
 def check_group(group: Group, used_by: Table) -> Group:

@@ -21,6 +21,11 @@ class BridgeGroups:
         self.desired: dict[int, GroupBody] = {}
         self._before: dict[int, GroupBody | None] = {}  # of groups written since `take`: the bodies then
 
+    @property
+    def changed(self) -> bool:
+        """Whether `take` may have something to return."""
+        return bool(self._before)
+
     def put(self, number: int, body: GroupBody) -> None:
         """The group with this id has this body now."""
         before = self.desired.get(number)

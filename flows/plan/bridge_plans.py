@@ -22,7 +22,8 @@ from flows.plan.pod_ports import PodPorts
 from flows.plan.rule_distribution import RuleDistributor
 from flows.wire.values import Body, FlowKey
 
-# Of each bridge whose flows changed: the bodies before the change by flow key, None where there was no flow.
+# Of each bridge whose flows or groups changed: the bodies before the change by flow key, None where there was no flow.
+# The changes of groups are taken from the plan: see `bridge_groups`.
 ChangedFlows = dict[BridgeName, dict[FlowKey, Body | None]]
 
 
@@ -187,7 +188,7 @@ class BridgePlans:
             except Exception as error:  # noqa: BLE001 - as above
                 self.fail(name, error)
                 continue
-            if changes:
+            if changes or self.by_bridge[name].groups.changed:
                 found[name] = changes
         return found
 

@@ -59,6 +59,7 @@ _METER_INSTRUCTION = struct.Struct("!HHI")
 _ACTION_HEAD = struct.Struct("!HHIH")
 _PLAIN_OUTPUT = struct.Struct("!HHIH6x")
 _TO_GROUP = struct.Struct("!HHI")
+_GROUP_HEAD = struct.pack("!HH", _GROUP, _TO_GROUP.size)
 _MOVE = struct.Struct("!HHIHHHHII")
 _LOAD = struct.Struct("!HHIHHIQ")
 _STACK = struct.Struct("!HHIHHIH6x")
@@ -103,6 +104,11 @@ def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
 def encode_actions(actions: tuple[Action, ...]) -> bytes:
     """Actions alone, as in a bucket of a group. Raises CodecError."""
     return b"".join([_ENCODERS[type(action)](action) for action in actions])
+
+
+def may_use_group(instructions: bytes) -> bool:
+    """Whether a flow's instructions may send to a group; other bytes that look like it count too."""
+    return _GROUP_HEAD in instructions
 
 
 _few_actions = lru_cache(maxsize=_CACHED)(_encode)

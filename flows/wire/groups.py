@@ -18,7 +18,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from flows.openflow.group import Bucket, Group
+from flows.openflow.actions import Ct, NatKind
+from flows.openflow.group import Bucket, Group, NatTarget
 from flows.pipeline.group_numbers import is_our_group
 from flows.wire.actions import decode_actions, encode_actions
 from flows.wire.errors import CodecError, MessageTooLong
@@ -65,6 +66,21 @@ def decode_group(wire: WireGroup) -> Group:
     except struct.error as error:
         raise CodecError(f"group {number:#x} ends early: {error}") from None
     return Group(number, tuple(buckets))
+
+
+def nat_targets(wire: WireGroup) -> set[NatTarget]:
+    """The endpoints that a group's buckets translate to; none of a group that Headgate never writes."""
+    try:
+        group = decode_group(wire)
+    except CodecError:
+        return set()
+    actions = (action for bucket in group.buckets for action in bucket.actions)
+    found = ((action.zone, action.nat) for action in actions if isinstance(action, Ct) and action.nat is not None)
+    return {
+        NatTarget(zone, nat.version, nat.address, nat.port)
+        for zone, nat in found
+        if nat.kind is NatKind.DESTINATION and nat.port
+    }
 
 
 def read_descriptions(message: bytes) -> Iterator[WireGroup]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller.reconcile.commands import DumpFlows, ProbeNode, SendBundle
+from controller.reconcile.commands import DumpFlows, FlushConnections, ProbeNode, SendBundle
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, FlowsDumped, SwitchUp, Tick
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.port_marks import REWRITE_MARK_SECONDS
@@ -16,7 +16,7 @@ from controller.runtime.command_runner import CommandRunner
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NodeNetwork
 from flows.pipeline.priorities import CACHE_MARK
-from flows.wire.values import FlowChanges
+from flows.wire.values import FlowChanges, GroupChanges
 from tests.controller.reconcile.test_reconciler import ALLOW, BRIDGE, DENY, cluster
 from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch
 
@@ -50,10 +50,20 @@ class Hands:
             self.events += self.driver._answer(command)
 
     def send_bundle(
-        self, dpid: int, session: int, number: int, changes: FlowChanges, about_meters: MeterChanges
+        self,
+        dpid: int,
+        session: int,
+        number: int,
+        changes: FlowChanges,
+        about_meters: MeterChanges,
+        about_groups: GroupChanges,
     ) -> None:
         if not self.fails("send_bundle"):
-            self.events += self.driver._answer(SendBundle(dpid, session, number, without_marks(changes), about_meters))
+            sent = SendBundle(dpid, session, number, without_marks(changes), about_meters, groups=about_groups)
+            self.events += self.driver._answer(sent)
+
+    def flush_connections(self, command: FlushConnections) -> None:
+        """No test here has groups."""
 
     def serve_peer(self, dpid: int, peer: ConnectionPeer) -> None:
         """No test here has certificates."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 from controller.reconcile.commands import DumpFlows
 from controller.reconcile.events import Event, FlowsDrifted, FlowsDumped, SwitchUp
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
-from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
+from flows.wire.values import NO_GROUP_CHANGES, Body, FlowChanges, FlowKey, GroupBody, GroupChanges, WireFlow
 from tests.helpers.controller.descriptor_watch import FOUND
 from tests.helpers.waiting import WAIT_SECONDS, until
 
@@ -75,16 +75,21 @@ class AppProcess:
         """True when every posted event has been taken."""
         return self._events.empty()
 
-    def dump(self, up: SwitchUp, known: Mapping[FlowKey, Body] | None = None) -> FlowsDumped:
-        """The flows of a switch, or those that are not as known."""
-        self.tell("dump", DumpFlows(up.dpid, up.session, 1, known or {}))
+    def dump(
+        self,
+        up: SwitchUp,
+        known: Mapping[FlowKey, Body] | None = None,
+        groups: Mapping[int, GroupBody] | None = None,
+    ) -> FlowsDumped:
+        """The flows of a switch, or those that are not as known; with `groups` its groups too, likewise."""
+        self.tell("dump", DumpFlows(up.dpid, up.session, 1, known or {}, groups=groups))
         return self.next(FlowsDumped)
 
     def send(self, up: SwitchUp, number: int, adds: tuple[WireFlow, ...] = (), modifies: tuple[WireFlow, ...] = (),
              deletes: tuple[WireFlow, ...] = (), answer: type[Event] | None = None,
-             meters: MeterChanges = NO_METER_CHANGES) -> Event:  # fmt: skip
+             meters: MeterChanges = NO_METER_CHANGES, groups: GroupChanges = NO_GROUP_CHANGES) -> Event:  # fmt: skip
         """Send a bundle and return how it ended."""
-        self.tell("send_bundle", up.dpid, up.session, number, FlowChanges(adds, modifies, deletes), meters)
+        self.tell("send_bundle", up.dpid, up.session, number, FlowChanges(adds, modifies, deletes), meters, groups)
         found: Event = self.next(object) if answer is None else self.next(answer)  # type: ignore[assignment]
         return found
 

@@ -4,36 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from controller.reconcile.commands import Command, DumpFlows, ForgetOvsdb, ProbeNode, SendBundle, ServePeer, WriteMarks
+from controller.reconcile.commands import (
+    Command,
+    DumpFlows,
+    FlushConnections,
+    ForgetOvsdb,
+    ProbeNode,
+    SendBundle,
+    ServePeer,
+    WriteMarks,
+)
 from controller.reconcile.events import (
     BridgeChanged,
     BundleDone,
     BundleFailed,
     Event,
     FlowsDumped,
+    FlushRefused,
     MarksWritten,
     OvsdbState,
     SwitchUp,
 )
 from controller.reconcile.reconciler import Reconciler
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.wire.values import Body, FlowChanges, FlowKey
+from flows.openflow.actions import ToGroup
+from flows.openflow.group import NatTarget
+from flows.pipeline.group_numbers import is_our_group
+from flows.wire.actions import decode_instructions
+from flows.wire.values import NO_GROUP_CHANGES, Body, FlowChanges, FlowKey, GroupBody, GroupChanges
 
 
 class ValueSwitch:
-    """The flows of one switch; a bundle is applied wholly or not at all."""
+    """The flows and groups of one switch; a bundle is applied wholly or not at all.
+
+    `flushed` are the endpoints whose connections were flushed; with `no_flush` that is refused. `group_dumps` counts.
+    """
 
     def __init__(self, dpid: int) -> None:
         self.dpid = dpid
         self.flows: dict[FlowKey, Body] = {}
+        self.groups: dict[int, GroupBody] = {}
+        self.flushed: list[NatTarget] = []
+        self.no_flush = False
+        self.group_dumps = 0
         self.bundles: list[FlowChanges] = []
         self.broken = ""
 
-    def commit(self, changes: FlowChanges) -> str:
+    def commit(self, changes: FlowChanges, groups: GroupChanges = NO_GROUP_CHANGES) -> str:
         """Apply a bundle; returns why it was refused, or nothing."""
         if self.broken:
             return self.broken
-        staged = dict(self.flows)
+        staged, staged_groups = dict(self.flows), dict(self.groups)
+        for number, body in groups.adds:
+            if number in staged_groups:
+                return "OFPET_GROUP_MOD_FAILED OFPGMFC_GROUP_EXISTS"
+            staged_groups[number] = body
+        for number, body in groups.modifies:
+            if number not in staged_groups:
+                return "OFPET_GROUP_MOD_FAILED OFPGMFC_UNKNOWN_GROUP"
+            staged_groups[number] = body
         for flow in changes.deletes:
             if staged.pop(flow.key, None) is None:
                 return "deletes a flow that is not there"
@@ -47,7 +76,12 @@ class ValueSwitch:
             if staged[flow.key].cookie != flow.cookie:
                 return "modifies a flow's cookie, which a switch leaves as it is"
             staged[flow.key] = flow.body
-        self.flows = staged
+        if any(number not in staged_groups for body in staged.values() for number in groups_of(body)):
+            return "OFPET_BAD_ACTION OFPBAC_BAD_OUT_GROUP"
+        for number in groups.deletes:
+            staged_groups.pop(number, None)
+            staged = {key: body for key, body in staged.items() if number not in groups_of(body)}
+        self.flows, self.groups = staged, staged_groups
         self.bundles.append(changes)
         return ""
 
@@ -56,7 +90,30 @@ class ValueSwitch:
         known = command.expected
         found: dict[FlowKey, Body | None] = dict.fromkeys(known.keys() - self.flows.keys())
         found.update((key, body) for key, body in self.flows.items() if known.get(key) != body)
-        return FlowsDumped(command.dpid, command.session, command.number, found, {}, 0)
+        return FlowsDumped(command.dpid, command.session, command.number, found, {}, 0, groups=self._groups(command))
+
+    def _groups(self, command: DumpFlows) -> dict[int, GroupBody | None] | None:
+        expected = command.groups
+        if expected is None:
+            return None
+        self.group_dumps += 1
+        found: dict[int, GroupBody | None] = dict.fromkeys(expected.keys() - self.groups.keys())
+        ours = ((number, body) for number, body in self.groups.items() if is_our_group(number))
+        found.update((number, body) for number, body in ours if expected.get(number) != body)
+        return found
+
+    def flush(self, command: FlushConnections) -> list[Event]:
+        """Flush connections, or say that this switch cannot."""
+        if self.no_flush:
+            return [FlushRefused(command.dpid, command.session, "the switch cannot flush")]
+        self.flushed += command.targets
+        return []
+
+
+def groups_of(body: Body) -> set[int]:
+    """The groups that a flow sends to."""
+    actions, _ = decode_instructions(body.instructions)
+    return {action.number for action in actions if isinstance(action, ToGroup)}
 
 
 class Driver:
@@ -99,12 +156,14 @@ class Driver:
         if isinstance(command, DumpFlows):
             return [self.switches[command.dpid].answer(command)]
         if isinstance(command, SendBundle):
-            refusal = self.switches[command.dpid].commit(command.changes)
+            refusal = self.switches[command.dpid].commit(command.changes, command.groups)
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
         if isinstance(command, ServePeer | ForgetOvsdb | ProbeNode):
             return []
+        if isinstance(command, FlushConnections):
+            return self.switches[command.dpid].flush(command)
         assert isinstance(command, WriteMarks)
         self.marks.append(dict(command.interfaces))
         return [MarksWritten(command.ovsdb, command.interfaces)]
