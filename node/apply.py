@@ -38,14 +38,16 @@ def ensure(state: str = STATE) -> list[str]:
         with Ovsdb(settings.ovsdb) as database:
             facts = read_facts(database, settings.bridge)
         if not facts.revision or facts.revision != _applied(settings):
-            apply(Path(state), wait=0)
+            apply(Path(state), wait=0, again=False)
     except NodeError as error:
         return [str(error)]
     return []
 
 
-def apply(state: Path, wait: float) -> str:
+def apply(state: Path, wait: float, again: bool = True) -> str:
     """Apply what the controller wrote, waiting up to `wait` seconds for it. Returns the mode.
+
+    Without `again` nothing is done where another process has applied the same revision meanwhile.
 
     Raises NodeError, NotYetError after the wait; the controller has been told where the OVSDB answers.
     """
@@ -58,6 +60,8 @@ def apply(state: Path, wait: float) -> str:
             settings = load(state)
             with Ovsdb(settings.ovsdb) as database:
                 facts = read_facts(database, settings.bridge)
+            if not again and facts.revision == _applied(settings):
+                return facts.network
             _apply(state, settings, facts)
             replace_file(settings.revision_file, facts.revision)
             if facts.network in ROUTING_MODES:

@@ -23,7 +23,7 @@ from node.errors import (
     CniError,
     NodeError,
 )
-from node.facts import BridgeFacts, read_facts
+from node.facts import REVISION_FILE, BridgeFacts, read_facts
 from node.links import random_mac
 from node.ovsdb import Ovsdb, OvsdbError
 from node.steps import step
@@ -192,7 +192,7 @@ def status(configuration: Configuration, environment: Mapping[str, str]) -> None
     try:
         with Ovsdb(configuration.ovsdb) as ovsdb:
             facts = read_facts(ovsdb, configuration.bridge)
-        missing = facts.missing()
+        missing = facts.missing() or _set_up_node(configuration, facts)
         ipam.find_plugin(ipam.make_section(configuration, facts.pod_cidrs), environment)
     except NodeError as error:
         missing = str(error)
@@ -217,4 +217,23 @@ def _usable_facts(configuration: Configuration, ovsdb: Ovsdb) -> BridgeFacts:
         raise CniError(TRY_AGAIN, str(error)) from None
     if facts.missing():
         raise CniError(TRY_AGAIN, facts.missing())
+    missing = _set_up_node(configuration, facts)
+    if missing:
+        raise CniError(TRY_AGAIN, missing)
     return facts
+
+
+def _set_up_node(configuration: Configuration, facts: BridgeFacts) -> str:
+    """Have headgate-node apply what the controller wrote where that has changed. Returns what is missing, "" if
+    nothing is."""
+    if not configuration.state_dir:
+        return ""
+    try:
+        with open(f"{configuration.run_dir}/{REVISION_FILE}", encoding="utf-8") as file:
+            if file.read(1000) == facts.revision != "":
+                return ""
+    except (OSError, ValueError):
+        pass  # not applied since the last boot
+    from node import apply  # only now: it costs more than all the rest of the plugin
+
+    return "; ".join(apply.ensure(configuration.state_dir))

@@ -32,7 +32,8 @@ _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 
 class Configuration(NamedTuple):
     """The network configuration: its well-known keys, and our own. `ipam` is the section for the IPAM plugin,
-    `timeout` how many seconds ADD waits for the policy, `valid` what GC may not touch (None where it is not named)."""
+    `timeout` how many seconds ADD waits for the policy, `state_dir` where headgate-node keeps its settings ("": nobody
+    but the operator sets up the node), `valid` what GC may not touch (None where it is not named)."""
 
     version: str
     name: str
@@ -40,6 +41,7 @@ class Configuration(NamedTuple):
     bridge: str
     run_dir: str
     timeout: float
+    state_dir: str
     ipam: dict[str, Any]
     previous: dict[str, Any] | None
     valid: frozenset[tuple[str, str]] | None
@@ -125,6 +127,7 @@ def parse_configuration(text: bytes) -> Configuration:
         ovsdb=_path(values, "ovsdb", DEFAULT_SOCKET),
         bridge=_text(values, "bridge", BRIDGE),
         run_dir=_path(values, "runDir", RUN_DIR),
+        state_dir=_path(values, "stateDir", "/") if "stateDir" in values else "",
         timeout=_timeout(values.get("timeout", DEFAULT_TIMEOUT)),
         ipam=_ipam(values.get("ipam", {})),
         previous=_previous(values.get("prevResult")),

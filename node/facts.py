@@ -19,6 +19,7 @@ MAX_LIST = 64  # ranges or addresses of one key
 MAX_CLUSTER = 8192  # ranges of the whole cluster: at most some for each node, where they cannot be joined
 MIN_MTU, MAX_MTU = 576, 65535
 USERSPACE = "netdev"
+REVISION_FILE = "node-revision"  # in the run folder: the revision that headgate-node has applied
 
 
 class BridgeFacts(NamedTuple):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from node.errors import NodeError
+from node.facts import REVISION_FILE
 
 STATE = "/var/lib/headgate-node"
 STATE_VARIABLE = "HEADGATE_NODE_STATE"
@@ -46,7 +47,7 @@ class Settings:
     @property
     def revision_file(self) -> Path:
         """Where the applied revision stands. It does not outlive a boot, as little as what was applied."""
-        return Path(self.run_dir) / "node-revision"
+        return Path(self.run_dir) / REVISION_FILE
 
 
 def state_folder() -> Path:

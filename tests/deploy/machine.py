@@ -76,9 +76,9 @@ class Machine:
         started = process.start(self.folder, name, command, netns=self.netns, env=self.env, log=log)
         assert started.wait() == 0, log.read_text()
 
-    def script(self, path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a script on the machine; the caller looks at how it ended."""
-        return self._call([str(path), *arguments], more)
+    def script(self, path: Path, *arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a script on the machine, `given` on its standard input; the caller looks at how it ended."""
+        return self._call([str(path), *arguments], more, given)
 
     def run(self, *command: str) -> str:
         """Run a program on the machine and return what it printed."""
@@ -89,10 +89,12 @@ class Machine:
     def vsctl(self, *arguments: str) -> str:
         return self.run(program("ovs-vsctl"), "--timeout=30", *arguments)
 
-    def _call(self, command: list[str], more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def _call(self, command: list[str], more: Mapping[str, str], given: str = "") -> subprocess.CompletedProcess[str]:
         env = {**os.environ, **self.env, **more}
         with netns.inside(self.netns):
-            return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+            return subprocess.run(
+                command, env=env, input=given, capture_output=True, text=True, check=False, timeout=120
+            )
 
     def everything(self) -> dict[str, str]:
         """All that the scripts may change, as text to compare."""

@@ -310,3 +310,24 @@ def test_from_the_bundle_alone(node: CniNode) -> None:
     done = node.machine.script(bundle, "undo", **node.env)
     assert done.returncode == 0, done.stderr
     assert (node.machine.everything(), node.network(), node.files()) == (before, network, files)
+
+
+def test_the_plugin_applies_a_revision_that_has_changed(node: CniNode) -> None:
+    """STATUS and ADD of the plugin, as the container runtime calls them."""
+    with_controller(node)
+    node.setup()
+    listed = json.loads(node.list.read_text())
+    text = json.dumps({"cniVersion": "1.1.0", "name": listed["name"], **listed["plugins"][0]})
+
+    def status() -> str:
+        plugin = node.bin / "headgate"
+        return node.machine.script(plugin, given=text, CNI_COMMAND="STATUS", CNI_PATH=str(node.bin)).stdout
+
+    assert status() == ""
+    node.write_facts(service_cidrs="10.99.0.0/16", revision="r2")
+    assert status() == ""
+    assert "10.99.0.0/16 via 169.254.72.1" in node.network()["routes"]
+    assert node.answer("ready") == "r2"
+    node.write_facts(node_ips="192.0.2.99", revision="r3")
+    assert "no interface has the address 192.0.2.99" in json.loads(status())["msg"]
+    assert "192.0.2.99" in node.answer("missing")
