@@ -30,7 +30,7 @@ from flows.bridge.state import BridgeState, InterfaceState
 from flows.openflow.actions import ToGroup
 from flows.openflow.group import NatTarget
 from flows.pipeline.group_numbers import is_our_group
-from flows.wire.actions import decode_instructions
+from flows.wire.actions import decode_instructions, may_use_group
 from flows.wire.values import NO_GROUP_CHANGES, Body, FlowChanges, FlowKey, GroupBody, GroupChanges
 
 
@@ -111,7 +111,9 @@ class ValueSwitch:
 
 
 def groups_of(body: Body) -> set[int]:
-    """The groups that a flow sends to."""
+    """The groups that a flow sends to. Made-up instructions, which need not be any of Headgate's, send to none."""
+    if not may_use_group(body.instructions):
+        return set()
     actions, _ = decode_instructions(body.instructions)
     return {action.number for action in actions if isinstance(action, ToGroup)}
 
