@@ -15,6 +15,7 @@ class FindingKind(StrEnum):
     SOURCE = "source"
     OVSDB = "ovsdb"
     SWITCH = "switch"
+    NODE = "node"
     POLICY = "policy"
     POD = "pod"
     PORT = "port"
@@ -46,6 +47,9 @@ def findings(view: StatusView) -> Iterator[Finding]:
     for switch in view.switches:
         if reason := switch_reason(switch):
             yield Finding(FindingKind.SWITCH, f"{switch.node or switch.ovsdb} {switch.bridge}", reason, switch.node)
+    for node in view.nodes:
+        if node.missing:
+            yield Finding(FindingKind.NODE, node.node, "; ".join(node.missing), node.node)
     yield from (Finding(FindingKind.POLICY, one.key, policy_reason(one)) for one in view.policies if not one.realized)
     yield from (Finding(FindingKind.POD, one.key, pod_reason(one), one.node) for one in view.pods if pod_reason(one))
     for switch in view.switches:

@@ -30,6 +30,7 @@ def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callab
 @wide_output_option
 @_list_option("problems", "List all problems with their reasons.")
 @_list_option("switches", "List the switches.")
+@_list_option("nodes", "List the nodes of a network in which the switches route, and what they lack.")
 @_list_option("policies", "List the policies.")
 @_list_option("pods", "List the pods.")
 @_list_option("all", "All of these lists, and the sources.")
@@ -97,7 +98,7 @@ def _selected(view: StatusView, chosen: StatusChoice) -> StatusView:
     """The chosen part of a status. Raises CommandFailure for an unknown node."""
     if not chosen.node:
         return view
-    nodes = sorted({switch.node for switch in view.switches} | {pod.node for pod in view.pods})
+    nodes = sorted({s.node for s in view.switches} | {p.node for p in view.pods} | {n.node for n in view.nodes})
     if chosen.node not in nodes:
         raise CommandFailure(
             f"there is no node {printable(chosen.node)}; there are {', '.join(filter(None, nodes)) or 'none'}"

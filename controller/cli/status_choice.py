@@ -32,6 +32,7 @@ def of_node(view: StatusView, node: str) -> StatusView:
         policies=(),
         pods=tuple(pod for pod in view.pods if pod.node == node),
         problems=tuple(problem for problem in view.problems if _is_of_bridge(problem, bridges)),
+        nodes=tuple(one for one in view.nodes if one.node == node),
         plain=(),
         tls=None,
     )

@@ -39,6 +39,7 @@ def show_summary(page: OutputPage, view: StatusView, chosen: StatusChoice) -> No
     draw_findings(page, found, chosen.node, _left(page))
     for table in (
         STATUS_TABLES["switches"],
+        STATUS_TABLES["nodes"],
         STATUS_TABLES["policies"],
         STATUS_TABLES["pods"],
         SOURCES_TABLE,
@@ -83,6 +84,10 @@ def _counts(view: StatusView, node: str) -> list[str]:
         lines.append(_count("sources", len(view.sources), tally))
     realized, away = sum(s.in_sync for s in switches), sum(not s.openflow_connected for s in switches)
     lines.append(_count("switches", len(switches), {"realized": realized, "away": away}, ("realized",)))
+    if view.nodes:
+        ready = sum(one.ready for one in view.nodes)
+        tally = {"ready": ready, "not ready": len(view.nodes) - ready}
+        lines.append(_count("nodes", len(view.nodes), tally, ("ready",)))
     if not node:
         realized = sum(policy.realized for policy in policies)
         tally = {"realized": realized, "not realized": len(policies) - realized}

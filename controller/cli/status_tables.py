@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controller.cli.findings import dropped_by_limits, findings, pod_reason, policy_reason, switch_reason
 from controller.cli.output import BAD, OutputPage, Row, Styled, dim, mark, seconds
-from controller.status.model import PodView, PolicyView, SourceView, StatusView, SwitchView
+from controller.status.model import NodeView, PodView, PolicyView, SourceView, StatusView, SwitchView
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,24 @@ def _switch(one: SwitchView) -> Row:
         "-" if one.commit_age is None else f"{seconds(one.commit_age)} ago",
         mark(one.in_sync, "realized", "not realized"),
         reason or "-",
+    )
+
+
+def _node_rows(view: StatusView, wide: bool) -> list[Row]:
+    shown = NODES_TABLE.wide if wide else NODES_TABLE.columns
+    return [_shown_cells(_node(one), NODES_TABLE.wide, shown) for one in view.nodes]
+
+
+def _node(one: NodeView) -> Row:
+    return (
+        one.node,
+        one.mode,
+        one.bridge or "-",
+        one.tunnel_end or "-",
+        ", ".join(one.pod_cidrs) or "-",
+        ", ".join(one.addresses) or "-",
+        mark(one.ready, "ready", "not ready"),
+        "; ".join(one.missing) or "-",
     )
 
 
@@ -148,6 +166,13 @@ SWITCHES_TABLE = StatusTable(
     right="FLOWS FOREIGN UNBOUND",
     whole="NODE BRIDGE OPENFLOW OVSDB STATE",
 )
+NODES_TABLE = StatusTable(
+    "Nodes",
+    ("NODE", "MODE", "TUNNEL END", "POD CIDRS", "STATE", "MISSING"),
+    ("NODE", "MODE", "BRIDGE", "TUNNEL END", "POD CIDRS", "ADDRESSES", "STATE", "MISSING"),
+    _node_rows,
+    whole="NODE MODE BRIDGE STATE",
+)
 POLICIES_TABLE = StatusTable(
     "Policies",
     ("POLICY", "REALIZED", "ISOLATES", "PODS", "REASON"),
@@ -167,4 +192,10 @@ PODS_TABLE = StatusTable(
 PROBLEMS_TABLE = StatusTable(
     "Problems", ("KIND", "NAME", "REASON"), ("KIND", "NAME", "REASON"), _problem_rows, whole="KIND"
 )
-STATUS_TABLES = {"problems": PROBLEMS_TABLE, "switches": SWITCHES_TABLE, "policies": POLICIES_TABLE, "pods": PODS_TABLE}
+STATUS_TABLES = {
+    "problems": PROBLEMS_TABLE,
+    "switches": SWITCHES_TABLE,
+    "nodes": NODES_TABLE,
+    "policies": POLICIES_TABLE,
+    "pods": PODS_TABLE,
+}

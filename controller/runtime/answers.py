@@ -81,6 +81,7 @@ class Answers:
             (*cached.problems, *self._peer_problems()),
             self._config.exposed,
             TlsView(*self._tls.state()) if self._tls else None,
+            cached.nodes,
         )
 
     def _peer_problems(self) -> list[ProblemView]:

@@ -18,7 +18,7 @@ from controller.metrics.gauges import Gauges
 from controller.metrics.registry import Metrics
 from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped, SwitchDown, SwitchUp
 from controller.status.incremental import IncrementalViews, ReconcilerAccess
-from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
+from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
 from flows.bridge.claim_contest import BridgeName
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class CachedStatus:
     policies: tuple[PolicyView, ...] = ()
     pods: tuple[PodView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
+    nodes: tuple[NodeView, ...] = ()
 
     def switches_at(self, now: float) -> tuple[SwitchView, ...]:
         """The switches, with their `commit_age` as of `now` (monotonic clock)."""
@@ -149,7 +150,7 @@ class StatusCache:
         state = views.state()
         at, switches = views.switches(state)
         pods, policies, problems = views.pods(state), views.policies(state), views.problems(state)
-        return CachedStatus(at, state.waiting, switches, policies, pods, problems)
+        return CachedStatus(at, state.waiting, switches, policies, pods, problems, views.nodes(state))
 
     def _set_gauges(self) -> None:
         self._gauges.set()

@@ -30,13 +30,15 @@ from typing import Any, Protocol, TypeVar
 
 from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
-from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
+from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
+from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
 from controller.status.policy_views import policy_view
 from controller.status.problem_views import foreign_flow_problems, unknown_switches
 from controller.status.switch_views import UnboundPorts, ports_of, switch_view, unrealized_bridges
 from flows.bridge.binding import read_bridge
 from flows.bridge.claim_contest import BridgeName
+from flows.bridge.routing import RoutedNode
 from flows.bridge.state import BindingResult, BridgeState, PodBinding
 from flows.cluster.model import Cluster, Key
 
@@ -64,6 +66,7 @@ class ReconcilerState:
     unrealized: tuple[BridgeName, ...]
     waiting: tuple[str, ...]
     revision: int
+    routed_nodes: tuple[RoutedNode, ...]
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -115,6 +118,7 @@ class IncrementalViews:
             unrealized=tuple(unrealized_bridges(reconciler)),
             waiting=tuple(reconciler.waiting_for()),
             revision=reconciler.revision,
+            routed_nodes=world.network.routed_nodes(),
         )
 
     # -- switches ----------------------------------------------------------------------------------------------------
@@ -148,6 +152,19 @@ class IncrementalViews:
         if known is None or known[0] is not bridge or known[1] is not cluster:
             known = self._readings[name] = (bridge, cluster, read_bridge(bridge, cluster or Cluster()))
         return known[2]
+
+    # -- nodes -------------------------------------------------------------------------------------------------------
+
+    def nodes(self, state: ReconcilerState) -> tuple[NodeView, ...]:
+        """Every node of a network in which switches route, by name."""
+        bridges = bridges_by_node((name, bridge) for name, (bridge, _) in state.bridges.items())
+        views: list[NodeView] = []
+
+        def look(reconciler: Reconciler, part: Sequence[RoutedNode]) -> None:
+            views.extend(node_view(reconciler, node, bridges.get(node.name, ())) for node in part)
+
+        self._read_few(state.routed_nodes, look)
+        return tuple(views)
 
     # -- pods --------------------------------------------------------------------------------------------------------
 

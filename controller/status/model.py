@@ -83,6 +83,25 @@ class SwitchView:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node of a network in which switches route; there are none in a flat network.
+
+    `mode` is "routed" or "overlay". `tunnel_end` is the address to which its packets are tunneled, "" for none;
+    `pod_cidrs` and `addresses` are those of its Node that no other node has. `missing` says what it lacks and how to
+    mend it, a line each; it is `ready` where it lacks nothing.
+    """
+
+    node: str
+    mode: str
+    bridge: str = ""
+    tunnel_end: str = ""
+    pod_cidrs: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    ready: bool = False
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyView:
     """One NetworkPolicy. `key` is `namespace/name`, `isolates` holds "ingress" and "egress", `pods` counts the pods it
     selects.
@@ -166,6 +185,7 @@ class StatusView:
     problems: tuple[ProblemView, ...] = ()
     plain: tuple[str, ...] = ()
     tls: TlsView | None = None
+    nodes: tuple[NodeView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

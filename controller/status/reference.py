@@ -8,7 +8,8 @@ from __future__ import annotations
 from itertools import chain
 
 from controller.reconcile.reconciler import Reconciler
-from controller.status.model import PodView, PolicyView, ProblemView, SwitchView
+from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
+from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
 from controller.status.policy_views import policy_view
 from controller.status.problem_views import foreign_flow_problems, unknown_switches
@@ -23,6 +24,13 @@ def switch_views(reconciler: Reconciler, now: float) -> tuple[SwitchView, ...]:
         switch_view(reconciler, name, ports_of(world.bridges[name], world.binding(name)), now) for name in world.bridges
     ]
     return tuple(sorted(views, key=lambda view: (view.node, view.bridge)))
+
+
+def node_views(reconciler: Reconciler) -> tuple[NodeView, ...]:
+    """Every node of a network in which switches route, by name."""
+    world = reconciler.world
+    bridges = bridges_by_node(world.bridges.items())
+    return tuple(node_view(reconciler, node, bridges.get(node.name, ())) for node in world.network.routed_nodes())
 
 
 def pod_views(reconciler: Reconciler) -> tuple[PodView, ...]:

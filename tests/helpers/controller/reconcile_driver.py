@@ -12,6 +12,7 @@ from controller.reconcile.commands import (
     ProbeNode,
     SendBundle,
     ServePeer,
+    SetNetwork,
     WriteMarks,
 )
 from controller.reconcile.events import (
@@ -162,7 +163,7 @@ class Driver:
             if refusal:
                 return [BundleFailed(command.dpid, command.session, command.number, refusal)]
             return [BundleDone(command.dpid, command.session, command.number)]
-        if isinstance(command, ServePeer | ForgetOvsdb | ProbeNode):
+        if isinstance(command, ServePeer | ForgetOvsdb | ProbeNode | SetNetwork):
             return []
         if isinstance(command, FlushConnections):
             return self.switches[command.dpid].flush(command)
