@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from node.errors import (
@@ -18,6 +17,11 @@ from node.errors import (
 from node.facts import BRIDGE
 from node.links import MAX_NAME
 from node.ovsdb import DEFAULT_SOCKET
+
+try:  # `hashlib` loads OpenSSL first, which costs more than all else that happens before the first step
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 MAX_CONFIGURATION = 1 << 20  # bytes of standard input
@@ -57,8 +61,8 @@ class Attachment(NamedTuple):
     def port(self) -> str:
         """The name of the end of the veth pair on the bridge, which is the port's name. The same for the same
         attachment, so that whatever a killed command has left is found without a record."""
-        digest = sha256(f"{self.container}\0{self.ifname}".encode()).hexdigest()
-        return PORT_PREFIX + digest[: MAX_NAME - len(PORT_PREFIX)]
+        digest = blake2b(f"{self.container}\0{self.ifname}".encode(), digest_size=6).hexdigest()
+        return PORT_PREFIX + digest
 
 
 class Pod(NamedTuple):

@@ -223,6 +223,18 @@ def test_status_and_version(node: CniNode) -> None:
     assert node.call("STATUS", version="1.0.0").result["code"] == 4
 
 
+def test_a_node_that_is_not_prepared_takes_no_pod(node: CniNode) -> None:
+    state = str(node.folder / "state")
+    refused = node.call("ADD", stateDir=state)
+    assert refused.result["code"] == 11 and refused.result["msg"], refused
+    assert node.call("STATUS", stateDir=state).result["code"] == 50
+    (node.run_dir / "node-revision").write_text("1")
+    assert node.call("ADD", stateDir=state).status == 0 and node.call("STATUS", stateDir=state).status == 0
+    (node.run_dir / "node-revision").write_text("0")
+    assert node.call("ADD", "c2", stateDir=state).result["code"] == 11
+    assert node.call("DEL", stateDir=state).status == 0 and node.left() == NOTHING
+
+
 def test_what_the_runtime_may_get_wrong(node: CniNode) -> None:
     assert node.call("ADD", version="9.0.0").result["code"] == 1
     assert node.call("ADD", netns_path="/nowhere").result["code"] == 3

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.paths import ROOT
 
 # Each of these alone costs more than all that the plugin needs.
-SLOW = {"argparse", "asyncio", "ctypes", "ipaddress", "logging", "pathlib", "random", "shutil", "subprocess",
+SLOW = {"argparse", "asyncio", "ctypes", "hashlib", "ipaddress", "logging", "pathlib", "random", "shutil", "subprocess",
         "tempfile", "typing_extensions", "zipfile", "traceback"}  # fmt: skip
 
 
