@@ -55,6 +55,10 @@ class SwitchState(Generic[_Key, _Body]):
             else:
                 self.differences[key] = body
 
+    def actual_of(self, key: _Key) -> _Body | None:
+        """The actual one with this key; None where there is none, or it is not known."""
+        return self.differences.get(key, self.desired.get(key)) if self.dump_is_current else None
+
     def actual(self) -> Iterator[tuple[_Key, _Body]] | None:
         """The actual ones; None when they are not known."""
         if not self.dump_is_current:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from controller.reconcile.group_state import GroupState
 from controller.reconcile.reconciler import Reconciler
 from controller.status.details import DENY_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import PodBinding
-from flows.openflow.actions import Conjunction
+from flows.cluster.net import address_text
+from flows.openflow.actions import Conjunction, ToGroup
 from flows.openflow.flow import Flow
 from flows.openflow.match_fields import IN_PORT, REGISTERS
 from flows.pipeline.cookies import CookieKind, cookie, read_cookie
@@ -19,12 +21,17 @@ from flows.pipeline.registers import SOURCE_OFPORT
 from flows.pipeline.tables import TABLE_NAMES
 from flows.policy.tracked_sets import TrackedRule
 from flows.wire import text
+from flows.wire.actions import may_use_group
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
-from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, wire_flow
+from flows.wire.groups import nat_targets
+from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, WireGroup, wire_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
              CookieKind.BROKEN)  # fmt: skip
+
+
+MAX_ENDPOINTS_SHOWN = 10  # of a group
 
 
 def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
@@ -40,8 +47,9 @@ def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
     ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
     deniers = _deniers(reconciler, pod_bindings)
     nothing = FlowCounters(0, 0, 0)
+    names = plan.groups.names if plan else {}
     views = [
-        _isolated(view, deniers)
+        _with_groups(_isolated(view, deniers), wire_flow(*one), switch.groups, names)
         for one in switch.actual_flows() or ()
         for view in [
             _flow_view(
@@ -78,6 +86,31 @@ def _deniers(reconciler: Reconciler, pod_bindings: Collection[PodBinding]) -> di
     ofports = {pod_binding.pod: pod_binding.ofport for pod_binding in pod_bindings}
     found = isolating_policies(reconciler, ofports)
     return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
+
+
+def _with_groups(view: FlowView, wire: WireFlow, groups: GroupState, names: Mapping[int, str]) -> FlowView:
+    """The view with the name and endpoints of the groups that the flow sends to."""
+    if not may_use_group(wire.instructions) or view.note:
+        return view
+    actions = decode_flow(wire).actions
+    notes = [_describe_group(action.number, groups, names) for action in actions if isinstance(action, ToGroup)]
+    return replace(view, note="; ".join(notes))
+
+
+def _describe_group(number: int, groups: GroupState, names: Mapping[int, str]) -> str:
+    name = names.get(number, f"group {number}")
+    body = groups.actual_of(number)
+    if body is None:
+        return f"{name}: not on the switch"
+    targets = sorted(nat_targets(WireGroup(number, body)))
+    texts = [_endpoint_text(*target[1:]) for target in targets[:MAX_ENDPOINTS_SHOWN]]
+    more = len(targets) - len(texts)
+    return f"{name}: {', '.join(texts) or 'no endpoint'}{f' and {more} more' if more else ''}"
+
+
+def _endpoint_text(version: int, address: int, port: int) -> str:
+    text = address_text(version, address)
+    return f"[{text}]:{port}" if version == 6 else f"{text}:{port}"
 
 
 def _isolated(view: FlowView, deniers: Mapping[int, tuple[str, ...]]) -> FlowView:

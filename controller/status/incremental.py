@@ -34,7 +34,7 @@ from controller.status.model import NodeView, PodView, PolicyView, ProblemView, 
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
 from controller.status.policy_views import policy_view
-from controller.status.problem_views import foreign_flow_problems, unknown_switches
+from controller.status.problem_views import flush_problems, foreign_flow_problems, unknown_switches
 from controller.status.switch_views import UnboundPorts, ports_of, switch_view, unrealized_bridges
 from flows.bridge.binding import read_bridge
 from flows.bridge.claim_contest import BridgeName
@@ -114,7 +114,11 @@ class IncrementalViews:
             cluster=world.cluster,
             problems=reconciler.problems,
             contained=(*reconciler.contained_problems(), *reconciler.missing_bridges()),
-            unknown_switches=(*unknown_switches(reconciler), *foreign_flow_problems(reconciler)),
+            unknown_switches=(
+                *unknown_switches(reconciler),
+                *foreign_flow_problems(reconciler),
+                *flush_problems(reconciler),
+            ),
             unrealized=tuple(unrealized_bridges(reconciler)),
             waiting=tuple(reconciler.waiting_for()),
             revision=reconciler.revision,

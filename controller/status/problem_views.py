@@ -36,3 +36,14 @@ def foreign_flow_problems(reconciler: Reconciler) -> tuple[ProblemView, ...]:
                 ProblemView(where, "", "", f"{FOREIGN_FLOW}: {len(flows) - MAX_FOREIGN_PROBLEMS} more or many more")
             )
     return tuple(sorted(found, key=lambda one: (one.where, one.reason)))
+
+
+def flush_problems(reconciler: Reconciler) -> tuple[ProblemView, ...]:
+    """Switches that cannot end the UDP connections to an endpoint that is gone."""
+    found = []
+    for name, bridge in reconciler.world.bridges.items():
+        switch = reconciler.switch_of(name)
+        if switch is not None and switch.groups.problem:
+            where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
+            found.append(ProblemView(where, "", "", switch.groups.problem))
+    return tuple(sorted(found, key=lambda one: one.where))

@@ -12,7 +12,7 @@ from controller.status.model import NodeView, PodView, PolicyView, ProblemView, 
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
 from controller.status.policy_views import policy_view
-from controller.status.problem_views import foreign_flow_problems, unknown_switches
+from controller.status.problem_views import flush_problems, foreign_flow_problems, unknown_switches
 from controller.status.switch_views import ports_of, switch_view, unrealized_bridges
 from flows.cluster.model import Key
 
@@ -76,4 +76,5 @@ def problem_views(reconciler: Reconciler) -> tuple[ProblemView, ...]:
         *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
         *unknown_switches(reconciler),
         *foreign_flow_problems(reconciler),
+        *flush_problems(reconciler),
     )

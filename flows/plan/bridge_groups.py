@@ -13,12 +13,14 @@ from flows.wire.values import GroupBody
 
 
 class BridgeGroups:
-    """`desired` are the bodies by group id. It stays the same mapping, and changes in place."""
+    """`desired` are the bodies by group id. It stays the same mapping, and changes in place. `names` are those that an
+    operator is shown, such as `Service ns/name:port`, where there is one."""
 
-    __slots__ = ("_before", "desired")
+    __slots__ = ("_before", "desired", "names")
 
     def __init__(self) -> None:
         self.desired: dict[int, GroupBody] = {}
+        self.names: dict[int, str] = {}
         self._before: dict[int, GroupBody | None] = {}  # of groups written since `take`: the bodies then
 
     @property
@@ -26,8 +28,10 @@ class BridgeGroups:
         """Whether `take` may have something to return."""
         return bool(self._before)
 
-    def put(self, number: int, body: GroupBody) -> None:
-        """The group with this id has this body now."""
+    def put(self, number: int, body: GroupBody, name: str = "") -> None:
+        """The group with this id has this body and name now."""
+        if name:
+            self.names[number] = name
         before = self.desired.get(number)
         if before != body:
             self._before.setdefault(number, before)
@@ -35,6 +39,7 @@ class BridgeGroups:
 
     def drop(self, number: int) -> None:
         """There is no group with this id any more."""
+        self.names.pop(number, None)
         before = self.desired.pop(number, None)
         if before is not None:
             self._before.setdefault(number, before)
