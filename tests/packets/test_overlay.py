@@ -1,0 +1,236 @@
+"""Two nodes whose switches route: everything reaches everything through either encapsulation and underlay, and policy
+applies at both ends.
+
+Real packets, and real switches with rendered flows; see tests/helpers/lab/overlay.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import count, permutations
+from pathlib import Path
+
+import pytest
+
+from flows.bridge.routing import NetworkMode
+from flows.cluster.model import Direction, Key, Operator, Peer, Policy, Requirement, Rule, Selector
+from flows.cluster.net import parse_address
+from tests.helpers.lab.overlay import MTU, Overlay, heard, listen, overlay
+from topology.host import netns
+
+pytestmark = pytest.mark.lab
+
+PORTS = count(20000)
+FAMILIES = (4, 6)
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
+IP_RECVTTL, IP_RECVERR, IPV6_RECVERR = 12, 11, 25
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Overlay]:
+    """Two nodes with Geneve over IPv4. Tests leave it as they found it."""
+    with overlay() as made:
+        yield made
+
+
+def ends(net: Overlay) -> dict[str, tuple[Path, dict[int, str]]]:
+    """Namespace and addresses of every pod and node, by name."""
+    found = {node.name: (node.netns, node.addresses) for node in net.nodes.values()}
+    return found | {
+        str(pod.key): (pod.netns, pod.addresses) for node in net.nodes.values() for pod in node.pods.values()
+    }
+
+
+def exchange(net: Overlay, source: str, target: str, family: int, tries: int = 3) -> bool:
+    """Whether a datagram arrives with its source's address, and its answer too."""
+    (here, own), (there, other), port = ends(net)[source], ends(net)[target], next(PORTS)
+    everywhere = "0.0.0.0" if family == 4 else "::"
+    with (
+        closing(listen(there, family, other[family], port)) as server,
+        closing(listen(here, family, everywhere, port)) as client,
+    ):
+        server.settimeout(0.4)
+        client.settimeout(0.4)
+        came = heard(server, client, (other[family], port), tries=tries)
+        return came == (own[family], port) and heard(client, server, came) == (other[family], port)
+
+
+def _named(pod: str) -> Selector:
+    return Selector((Requirement("name", Operator.IN, (pod,)),))
+
+
+def allow(name: str, *peers: str, direction: Direction = Direction.INGRESS) -> Policy:
+    """Isolate pod x/NAME, and allow these pods."""
+    rule = (Rule(tuple(Peer(pods=_named(peer)) for peer in peers)),) if peers else ()
+    ingress, egress = (rule, ()) if direction is Direction.INGRESS else ((), rule)
+    return Policy(Key("x", f"{name}-{direction.name.lower()}"), _named(name), frozenset({direction}), ingress, egress)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_pods_and_nodes_reach_each_other(net: Overlay, family: int) -> None:
+    failed = [pair for pair in permutations(ends(net), 2) if not exchange(net, *pair, family)]
+    assert not failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encap", "underlay"), [("geneve", 6), ("vxlan", 4), ("vxlan", 6)])
+def test_the_same_with_every_encapsulation_and_underlay(encap: str, underlay: int) -> None:
+    with overlay(encap, underlay) as made:
+        pairs = [(*pair, family) for pair in permutations(ends(made), 2) for family in FAMILIES]
+        assert not [pair for pair in pairs if not exchange(made, *pair)]
+
+
+@pytest.mark.slow
+def test_without_an_overlay_other_nodes_are_reached_through_the_node() -> None:
+    with overlay(mode=NetworkMode.ROUTED) as made:
+        assert all(
+            exchange(made, *pair, family) for pair in permutations(("x/a", "x/b", "node-1"), 2) for family in FAMILIES
+        )
+        assert exchange(made, "x/a", "x/c", 4) and exchange(made, "x/c", "x/a", 6)
+        assert exchange(made, "node-2", "x/a", 4) and exchange(made, "x/a", "node-2", 6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("direction", Direction)
+def test_policy_applies_at_both_ends_and_revoking_cuts(net: Overlay, direction: Direction, family: int) -> None:
+    inward = direction is Direction.INGRESS
+    allowed, denied = [("x/a", "x/c"), ("x/b", "x/c")] if inward else [("x/c", "x/a"), ("x/c", "x/b")]
+    (here, own), (there, other) = ends(net)[allowed[0]], ends(net)[allowed[1]]
+    try:
+        net.policies = (allow("c", "a", direction=direction),)
+        net.install()
+        assert exchange(net, *allowed, family) and not exchange(net, *denied, family, tries=1)
+        # The node reaches its own pods, and probes them, whatever policy says; another node is like any other peer.
+        assert exchange(net, "node-2", "x/c", family)
+        if inward:
+            assert not exchange(net, "node-1", "x/c", family, tries=1)
+        with (
+            closing(listen(there, family, other[family], next(PORTS))) as server,
+            closing(listen(here, family, own[family], next(PORTS))) as client,
+        ):
+            came = heard(server, client, server.getsockname()[:2])
+            assert came is not None
+            net.policies = (allow("c", direction=direction),)
+            net.install()
+            assert heard(server, client, server.getsockname()[:2], b"y", tries=1) is None
+            assert heard(client, server, came, b"y", tries=1) is None
+    finally:
+        net.policies = ()
+        net.install()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_packet_is_taken_only_from_its_nodes_tunnel_end(net: Overlay, family: int) -> None:
+    known = net.known["node-1"]
+    second = net.nodes["node-2"]
+    try:
+        # What node-2 believes of node-1 is wrong: so to node-2 its packets come from a stranger.
+        for wrong in (
+            known._replace(tunnel_end=parse_address("192.0.2.77")),
+            known._replace(pod_cidrs=(), addresses=()),
+        ):
+            net.known["node-1"] = wrong
+            first = net.nodes.pop("node-1")
+            net.install()
+            net.nodes = {"node-1": first, "node-2": second}
+            for source in ("x/a", "node-1"):
+                assert not exchange(net, source, "x/c", family, tries=2)
+    finally:
+        net.known["node-1"] = known
+        net.install()
+    assert exchange(net, "x/a", "x/c", family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_largest_packets_pass_whole_and_larger_ones_in_fragments(net: Overlay, family: int) -> None:
+    (here, _), (there, other), port = ends(net)["x/a"], ends(net)["x/c"], next(PORTS)
+    header = 28 if family == 4 else 48
+    with (
+        closing(listen(there, family, other[family], port)) as server,
+        closing(listen(here, family, "0.0.0.0" if family == 4 else "::", port)) as client,
+    ):
+        if family == 4:
+            client.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        assert heard(server, client, (other[family], port), b"z" * (MTU - header))
+        if family == 4:
+            client.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 0)
+        assert heard(server, client, (other[family], port), b"z" * 5000)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stream_passes(net: Overlay, family: int) -> None:
+    (here, _), (there, other), port = ends(net)["x/b"], ends(net)["x/d"], next(PORTS)
+    with closing(listen(there, family, other[family], port, socket.SOCK_STREAM)) as server:
+        with netns.inside(here):
+            client = socket.create_connection((other[family], port), 5)
+        with closing(client), closing(server.accept()[0]) as taken:
+            data = bytes(1 << 20)
+            taken.settimeout(20)
+            client.settimeout(0.2)
+            sent = received = 0
+            while received < len(data):
+                if sent < len(data):
+                    with suppress(TimeoutError):
+                        sent += client.send(data[sent : sent + 65536])
+                received += len(taken.recv(1 << 20))
+            assert received == len(data)
+
+
+@pytest.mark.parametrize(("source", "target"), [("x/a", "x/b"), ("x/a", "x/c"), ("x/a", "node-2")])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_packet_of_a_pod_loses_one_hop(net: Overlay, source: str, target: str, family: int) -> None:
+    (here, _), (there, other), port = ends(net)[source], ends(net)[target], next(PORTS)
+    level, wanted, limit, kind = (
+        (socket.IPPROTO_IP, IP_RECVTTL, socket.IP_TTL, socket.IP_TTL)
+        if family == 4
+        else (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, socket.IPV6_UNICAST_HOPS, socket.IPV6_HOPLIMIT)
+    )
+    with (
+        closing(listen(there, family, other[family], port)) as server,
+        closing(listen(here, family, "0.0.0.0" if family == 4 else "::", port)) as client,
+    ):
+        server.setsockopt(level, wanted, 1)
+        client.setsockopt(level, limit, 40)
+        client.sendto(b"x", (other[family], port))
+        _, ancillary, _, _ = server.recvmsg(100, 100)
+        hops = [int.from_bytes(data[:4], "little") for _, what, data in ancillary if what == kind]
+        assert hops == [39]
+        # One hop is not enough: the node says so.
+        client.setsockopt(level, IP_RECVERR if family == 4 else IPV6_RECVERR, 1)
+        client.setsockopt(level, limit, 1)
+        client.sendto(b"x", (other[family], port))
+        with pytest.raises(TimeoutError):
+            server.recvfrom(100)
+        with pytest.raises(OSError, match=r"No route to host|unreachable"):
+            client.recvfrom(100)
+
+
+def test_a_node_that_moves_is_reached_at_its_new_end(net: Overlay) -> None:
+    known = dict(net.known)
+    try:
+        for number in (1, 2):
+            name = f"node-{number}"
+            net.known[name] = known[name]._replace(tunnel_end=parse_address(f"2001:db8::{number}"))
+        net.install()
+        assert exchange(net, "x/a", "x/c", 4) and exchange(net, "x/c", "x/a", 6)
+    finally:
+        net.known.update(known)
+        net.install()
+    assert exchange(net, "x/a", "x/c", 4)
+
+
+def test_a_node_that_goes_is_not_reached(net: Overlay) -> None:
+    known = net.known.pop("node-2")
+    try:
+        first = net.nodes["node-1"]
+        others = {name: net.nodes.pop(name) for name in ("node-2",)}
+        net.install()
+        net.nodes.update(others)
+        assert first.name in net.nodes and not exchange(net, "x/a", "x/c", 4, tries=2)
+        assert exchange(net, "x/a", "x/b", 6)
+    finally:
+        net.known["node-2"] = known
+        net.install()
+    assert exchange(net, "x/a", "x/c", 4)
