@@ -7,119 +7,22 @@ OVSDB what the controller writes there.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
+from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
+from tests.deploy.machine import NODE, UPLINK
 from tests.helpers.waiting import until
-from topology.errors import MissingError
-from topology.host.machine import require_lab_support
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
-
-PLUGINS = [Path("/usr/lib/cni"), Path("/opt/cni/bin")]
-FACTS = {
-    "headgate-network": "overlay",
-    "headgate-encap": "geneve",
-    "headgate-pod-cidrs": "10.244.1.0/24,fd00:10:244:1::/64",
-    "headgate-cluster-cidrs": "10.244.0.0/16,fd00:10:244::/56",
-    "headgate-service-cidrs": "10.96.0.0/16,fd00:10:96::/112",
-    "headgate-node-ips": "192.0.2.7,2001:db8:2::7",
-    "headgate-mtu": "1442",
-    "headgate-node-ports": "30000-32767",
-    "headgate-revision": "r1",
-}
-SYSCTLS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
-
-
-class CniNode:
-    """A machine with the standard plugins, whose files of the node go into the machine's own folder."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.bin = machine.folder / "bin"
-        self.conf = machine.folder / "net.d"
-        self.sbin = machine.folder / "sbin"
-        self.run_dir = machine.folder / "run"
-        self.list = self.conf / "10-headgate.conflist"
-        self.env = {
-            "CNI_BIN_DIR": str(self.bin),
-            "CNI_CONF_DIR": str(self.conf),
-            "HEADGATE_SBIN_DIR": str(self.sbin),
-            "HEADGATE_RUN_DIR": str(self.run_dir),
-        }
-        self.bin.mkdir()
-        for name in ("host-local", "portmap"):
-            (self.bin / name).symlink_to(next(folder / name for folder in PLUGINS if (folder / name).exists()))
-
-    def setup(self, *options: str, code: int = 0) -> str:
-        arguments = ("--datapath", "netdev", "--controller", "198.51.100.1", "--name", "n1", "--cni", *options)
-        done = self.machine.script(NODE, *arguments, **self.env)
-        assert done.returncode == code, done.stderr
-        return done.stderr
-
-    def undo(self, *options: str) -> None:
-        done = self.machine.script(UNDO, *options, **self.env)
-        assert done.returncode == 0, done.stderr
-        assert not self.machine.state.exists()
-
-    def headgate_node(self, *arguments: str, code: int = 0) -> str:
-        done = self.machine.script(self.sbin / "headgate-node", *arguments)
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
-
-    def write_facts(self, **changed: str) -> None:
-        values = {**FACTS, **{f"headgate-{key.replace('_', '-')}": text for key, text in changed.items()}}
-        self.machine.vsctl("set", "Bridge", "br-int", *(f'external_ids:{key}="{text}"' for key, text in values.items()))
-
-    def answer(self, key: str) -> str:
-        return self.machine.vsctl("--if-exists", "get", "Open_vSwitch", ".", f"external_ids:headgate-node-{key}").strip(
-            ' "\n'
-        )
-
-    def network(self) -> dict[str, str]:
-        """All that headgate-node sets in the kernel."""
-        run = self.machine.run
-        link = "br-int" in run("ip", "-br", "link")
-        return {
-            "nft": run("nft", "list", "ruleset"),
-            "routes": run("ip", "-4", "route") + run("ip", "-6", "route", "show", "proto", "static"),
-            "neighbours": run("ip", "neigh", "show", "dev", "br-int", "nud", "permanent") if link else "",
-            "sysctls": " ".join(run("cat", f"/proc/sys/net/{key}").strip() for key in SYSCTLS),
-            "addresses": "\n".join(
-                sorted(line for line in run("ip", "-br", "addr", "show", "scope", "global").splitlines() if "/" in line)
-            ),
-        }
-
-    def files(self) -> list[str]:
-        return sorted(
-            str(path) for folder in (self.bin, self.conf, self.sbin, self.run_dir) for path in folder.glob("*")
-        )
 
 
 @pytest.fixture
 def node() -> Iterator[CniNode]:
-    try:
-        require_lab_support("userspace")
-    except MissingError as error:
-        pytest.skip(str(error))
-    if not any((folder / "host-local").exists() for folder in PLUGINS):
-        pytest.skip("the standard CNI plugins are not installed")
-    machine = Machine(Path(tempfile.mkdtemp(prefix="hgn-", dir="/tmp")))
-    try:
-        machine.start()
-        yield CniNode(machine)
-    finally:
-        machine.stop()
-
-
-def with_controller(node: CniNode) -> None:
-    """The bridge stands already, and a controller has written into it."""
-    node.machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
-    node.write_facts()
+    with made_cni_node() as made:
+        yield made
 
 
 def test_a_node_is_set_up_once_and_undone(node: CniNode) -> None:

@@ -40,7 +40,8 @@ def test_it_holds_every_module_and_the_scripts_of_deploy(bundle: Path) -> None:
         expected = {f"node/{path.name}" for path in MODULES} | {f"node/scripts/{name}" for name in SCRIPTS}
         assert set(archive.namelist()) == expected | {"__main__.py"}
         for name in SCRIPTS:
-            assert archive.read(f"node/scripts/{name}") == (ROOT / "deploy" / name).read_bytes()
+            path = next((ROOT / "deploy").rglob(name))
+            assert archive.read(f"node/scripts/{name}") == path.read_bytes()
 
 
 def test_the_same_sources_give_the_same_bytes() -> None:
