@@ -149,7 +149,7 @@ class BridgePlan:
                 "policy rules cannot be rendered, so isolated pods get no allow rule and all their packets are denied: "
                 f"{error}"
             )
-            self._pieces.write_all(changed)
+        self._pieces.write_all(changed)
         return self._pieces.take()
 
     # -- questions ---------------------------------------------------------------------------------------------------
