@@ -8,9 +8,10 @@ net/openvswitch/conntrack.c and nf_conntrack of Linux.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.openflow import match_fields as oxm
+from flows.openflow.actions import Nat, NatKind
 from flows.openflow.match_fields import CtState
 from tests.helpers.datapath.packet import ACK, ECHO_REPLY, ECHO_REQUEST, FIN, ICMP, RST, SYN, UNREACHABLE, Packet
 
@@ -37,7 +38,7 @@ class OriginalTuple:
 class Tracked:
     """What conntrack tells of a packet: ct_state bits and whose connection it is; no tuple for an invalid packet.
 
-    `mark` is what every commit writes (fields.RECORDED), and so 1 for connections that are recorded."""
+    `mark` is the ct_mark that commits wrote, 0 for a connection that is not recorded."""
 
     state: int
     original: OriginalTuple | None = None
@@ -51,8 +52,23 @@ _INVALID = Tracked(CtState.TRK | CtState.INV)
 
 @dataclass(slots=True)
 class _Connection:
+    """`opening` is the packet that opened it, `translated` the same as it went on."""
+
     original: OriginalTuple
+    opening: Packet
+    translated: Packet
     replied: bool = False
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit does: the bits of ct_mark that it writes, and the translation of a new connection."""
+
+    mark: int = 1
+    mask: int = 1
+    nat: Nat | None = None
+    force: bool = False
 
 
 class Tracker:
@@ -62,37 +78,66 @@ class Tracker:
         self.datapath = datapath
         self._connections: dict[_Key, tuple[_Connection, bool]] = {}
 
-    def track(self, zone: int, packet: Packet, commit: bool, known: dict[int, Tracked], force: bool = False) -> Tracked:
-        """Look a whole packet up and, with `commit`, record its connection if it is new; `force` gives up one to which
-        it is a reply.
+    def track(self, zone: int, packet: Packet, commit: Commit | None, known: dict[int, Tracked]) -> Tracked:
+        """Look a whole packet up and, with `commit`, record its connection if it is new; with `force` one to which it
+        is a reply is given up.
 
         `known` is what was told of this very packet before, by zone: a packet moves its connection's state only once.
         """
         if packet.flags & (RST | FIN):
             raise ValueError("closing a TCP connection is not modelled")
-        if force:
+        if commit is not None and commit.force:
             self._give_up(zone, packet)
             known.pop(zone, None)
-        before = known.get(zone)
-        if before is not None:
-            return before
-        answer = self._look(zone, packet, commit)
+        answer = known.get(zone) or self._look(zone, packet, commit)
+        found = self._find(zone, packet)
         # A packet of no recorded connection has nothing to be remembered by.
-        if self._find(zone, packet) is not None:
-            known[zone] = answer
+        if found is not None:
+            if commit is not None:
+                found[0].mark = found[0].mark & ~commit.mask | commit.mark
+            known[zone] = answer = replace(answer, mark=found[0].mark)
         return answer
+
+    def translate(self, zone: int, packet: Packet) -> Packet:
+        """The packet as its connection translates it; itself where there is none, or no translation."""
+        found = self._find(zone, packet.quoted or packet)
+        if found is None or found[0].opening == found[0].translated:
+            return packet
+        if packet.quoted is not None:
+            raise NotImplementedError("the translation of an ICMP error")
+        connection, is_reply = found
+        if is_reply:
+            one = connection.opening
+            return _with_ends(packet, one.target, one.source, one.dport, one.sport)
+        one = connection.translated
+        return _with_ends(packet, one.source, one.target, one.sport, one.dport)
+
+    def _translation(self, zone: int, packet: Packet, nat: Nat | None) -> Packet:
+        """The packet that opens a connection, as `nat` has it go on. A source port that is taken gives way to the
+        lowest free one; the switch takes any."""
+        if nat is None or nat.kind is None:
+            return packet
+        if nat.kind is NatKind.DESTINATION:
+            port = packet.dport if nat.port is None else nat.port
+            return _with_ends(packet, packet.source, nat.address, packet.sport, port)
+        ports = [nat.port] if nat.port is not None else [packet.sport, *range(1024, 1 << 16)]
+        for port in ports:
+            turned = _with_ends(packet, nat.address, packet.target, port, packet.dport)
+            if self._keys(zone, turned)[1] not in self._connections:
+                return turned
+        raise NotImplementedError("all source ports are taken")
 
     def _give_up(self, zone: int, packet: Packet) -> None:
         found = self._find(zone, packet)
         if found is not None and found[1]:
-            for key in self._keys(zone, packet):
+            for key in (self._keys(zone, found[0].opening)[0], self._keys(zone, found[0].translated)[1]):
                 del self._connections[key]
 
     def flush(self) -> None:
         """Forget all connections."""
         self._connections.clear()
 
-    def _look(self, zone: int, packet: Packet, commit: bool) -> Tracked:
+    def _look(self, zone: int, packet: Packet, commit: Commit | None) -> Tracked:
         if self._broken(packet):
             return _INVALID
         if packet.quoted is not None:
@@ -100,16 +145,19 @@ class Tracker:
         found = self._find(zone, packet)
         if found is not None:
             connection, is_reply = found
-            return Tracked(CtState.TRK | self._known_state(connection, is_reply, packet), connection.original, 1)
+            return Tracked(
+                CtState.TRK | self._known_state(connection, is_reply, packet), connection.original, connection.mark
+            )
         if not _may_open(packet):
             return _INVALID
         original = self._original(packet)
-        if commit:
-            connection = _Connection(original)
-            forward, backward = self._keys(zone, packet)
+        if commit is not None:
+            translated = self._translation(zone, packet, commit.nat)
+            connection = _Connection(original, packet, translated)
+            forward, backward = self._keys(zone, packet)[0], self._keys(zone, translated)[1]
             self._connections[backward] = (connection, True)
             self._connections[forward] = (connection, False)
-        return Tracked(CtState.TRK | CtState.NEW, original, int(commit))
+        return Tracked(CtState.TRK | CtState.NEW, original)
 
     def _known_state(self, connection: _Connection, is_reply: bool, packet: Packet) -> int:
         if is_reply:
@@ -127,7 +175,7 @@ class Tracker:
             return _INVALID
         connection, was_reply = found
         state = CtState.TRK | CtState.REL | (0 if was_reply else CtState.RPL)
-        return Tracked(state, connection.original, 1)
+        return Tracked(state, connection.original, connection.mark)
 
     def _broken(self, packet: Packet) -> bool:
         if packet.corrupt:
@@ -170,3 +218,10 @@ def _may_open(packet: Packet) -> bool:
     if packet.proto == oxm.IP_PROTO_TCP:
         return packet.flags & (SYN | ACK) != SYN | ACK
     return True
+
+
+def _with_ends(packet: Packet, source: int, target: int, sport: int, dport: int) -> Packet:
+    """The packet with other addresses and, where its protocol has them, ports."""
+    if packet.is_icmp:
+        return replace(packet, source=source, target=target)
+    return replace(packet, source=source, target=target, sport=sport, dport=dport)

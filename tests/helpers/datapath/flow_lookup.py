@@ -6,7 +6,7 @@ are not carried out here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import (
@@ -21,6 +21,7 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    ToGroup,
 )
 from flows.openflow.flow import Flow
 from flows.openflow.match import FlowError, Match, masked, match
@@ -173,8 +174,8 @@ def _complete(flows: list[Flow]) -> list[int]:
     return [conj_id for conj_id, left in missing.items() if not left]
 
 
-def check_flow(flow: Flow, tables: frozenset[int]) -> None:
-    """Raise Refused unless the switch takes this flow; `tables` are the tables that exist."""
+def check_flow(flow: Flow, tables: frozenset[int], groups: Collection[int] = ()) -> None:
+    """Raise Refused unless the switch takes this flow; `tables` and `groups` are those that exist."""
     try:
         if match(*(masked(*term) for term in flow.match)) != flow.match:
             raise Refused(f"the terms of {flow.match} are not in order")
@@ -187,6 +188,8 @@ def check_flow(flow: Flow, tables: frozenset[int]) -> None:
         raise Refused(f"table {flow.table} cannot go to table {flow.goto}")
     _check_conjunctions(flow)
     for action in flow.actions:
+        if isinstance(action, ToGroup) and action.number not in groups:
+            raise Refused(f"there is no group {action.number}")
         _check_action(flow, action, tables)
 
 
@@ -226,6 +229,9 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
                 raise Refused("ct needs a match on ip or ipv6")
             if not 0 <= zone <= 0xFFFF or (table is not None and table not in tables):
                 raise Refused(f"ct in zone {zone} to table {table}")
+            nat = action.nat
+            if nat is not None and nat.kind is not None and (not action.commit or ether != _ETHER[nat.version]):
+                raise Refused("a translation needs a commit, and an address of the family of the match")
         case Resubmit(table) if table not in tables:
             raise Refused(f"resubmit to unknown table {table}")
         case LearnReply():

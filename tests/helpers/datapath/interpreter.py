@@ -6,7 +6,7 @@ It has no clock: nothing times out. Flow lookup stands in `tables`, connection t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from flows.openflow import match_fields as oxm
@@ -23,12 +23,14 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    ToGroup,
 )
 from flows.openflow.flow import Flow
+from flows.openflow.group import Bucket, Group
 from flows.openflow.match import exactly, match
 from flows.openflow.register_bits import Range
 from flows.pipeline import registers
-from tests.helpers.datapath.conntrack import Datapath, Tracked, Tracker
+from tests.helpers.datapath.conntrack import Commit, Datapath, Tracked, Tracker
 from tests.helpers.datapath.flow_lookup import INDEX, Choose, FlowTable, State, check_flow, check_tables
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet
@@ -102,6 +104,7 @@ class _TrackAs:
     action: Ct
     registers: tuple[int, ...]
     header: _Header
+    commit: Commit | None
 
 
 _Operation = _SendTo | _TrackAs
@@ -110,12 +113,13 @@ _Operation = _SendTo | _TrackAs
 class Interpreter:
     """One bridge. `tables` are the tables that exist, `ports` the ofports (None: every one).
 
-    Ofports have 32 bits, as in fields.LOCAL_32.
+    Ofports have 32 bits, as in fields.LOCAL_32. `hashed` is the hash by which a packet takes a bucket of a group.
     """
 
     def __init__(
         self, flows: Iterable[Flow] = (), datapath: Datapath = Datapath.USERSPACE, tables: Iterable[int] | None = None,
-        ports: Iterable[int] | None = None, choose: Choose = min,
+        ports: Iterable[int] | None = None, choose: Choose = min, groups: Iterable[Group] = (),
+        hashed: Callable[[Packet], int] = lambda _: 0,
     ) -> None:  # fmt: skip
         self.tracker = Tracker(datapath)
         self.learned: dict[int, dict[object, Flow]] = {}
@@ -125,17 +129,19 @@ class Interpreter:
         self._choose = choose
         self._held: dict[tuple[int, int, int, int, int, int], dict[int, _Unit]] = {}
         self._tables: dict[int, FlowTable] = {}
-        self.replace_flows(flows)
+        self._hashed = hashed
+        self.replace_flows(flows, groups)
 
-    def replace_flows(self, flows: Iterable[Flow]) -> None:
-        """Put these flows in the place of all others; connections and learned flows stay. Raises Refused."""
+    def replace_flows(self, flows: Iterable[Flow], groups: Iterable[Group] = ()) -> None:
+        """Put these flows and groups in the place of all others; connections and learned flows stay. Raises Refused."""
         flows = list(flows)
+        self._groups = {group.number: group.buckets for group in groups}
         tables = self._known_tables
         if tables is None:
             tables = frozenset(flow.table for flow in flows) | {0}
         check_tables(tables)
         for flow in flows:
-            check_flow(flow, tables)
+            check_flow(flow, tables, self._groups)
         self._tables = {number: FlowTable() for number in tables}
         for flow in flows:
             self._tables[flow.table].add(flow)
@@ -197,13 +203,26 @@ class Interpreter:
                 _write(state, target, unit.stack.pop())
             case Resubmit(table):
                 self._translate(run, unit, state, table, operations)
+            case ToGroup(number):
+                self._to_group(run, unit, state, number, operations)
             case Ct():
                 registers = tuple(state[index] for index in _REGISTERS)
-                operations.append(_TrackAs(action, registers, _header(unit.packet, state)))
+                operations.append(_TrackAs(action, registers, _header(unit.packet, state), _commit(action, state)))
                 for index in _CT:
                     state[index] = 0
             case LearnReply():
                 self._learn(unit.packet, action)
+
+    def _to_group(self, run: _Run, unit: _Unit, state: State, number: int, operations: list[_Operation]) -> None:
+        """What a bucket changes ends with the bucket."""
+        buckets = self._groups[number]
+        if not buckets:
+            run.reasons.append(f"group {number} has no bucket")
+            return
+        before = list(state)
+        for action in _choose_bucket(buckets, self._hashed(unit.packet)).actions:
+            self._act(run, unit, state, action, operations)
+        state[:] = before
 
     def _send(self, run: _Run, unit: _Unit, state: State, port: int, operations: list[_Operation]) -> None:
         header = _header(unit.packet, state)
@@ -246,11 +265,15 @@ class Interpreter:
             action = operation.action
             units = self._reassemble(run, action.zone, units)
             if self._userspace:
-                self._track_userspace(action, units)
+                self._track_userspace(operation, units)
             else:
                 for one in units:
-                    one.tracked = self.tracker.track(action.zone, one.packet, action.commit, one.known, action.force)
+                    one.tracked = self.tracker.track(action.zone, one.packet, operation.commit, one.known)
                     one.zone = action.zone
+            if action.nat is not None:
+                if action.table is None or operation is not operations[-1]:
+                    raise NotImplementedError("what happens to a translated packet after ct, outside its table")
+                units = [self._translated(action.zone, one) for one in units]
             if action.table is not None:
                 forked = [_Unit(one.packet, one.frames, one.tracked, one.zone, dict(one.known)) for one in units]
                 run.depth += 1
@@ -259,13 +282,20 @@ class Interpreter:
                 self._process(run, forked, in_port, action.table, operation.registers)
                 run.depth -= 1
 
-    def _track_userspace(self, action: Ct, units: list[_Unit]) -> None:
+    def _track_userspace(self, operation: _TrackAs, units: list[_Unit]) -> None:
         """Fragments of a train are tracked as one packet and share the result."""
         if units:
-            first = units[0]
-            tracked = self.tracker.track(action.zone, first.packet.whole, action.commit, first.known, action.force)
+            first, zone = units[0], operation.action.zone
+            tracked = self.tracker.track(zone, first.packet.whole, operation.commit, first.known)
             for one in units:
-                one.tracked, one.zone, one.known = tracked, action.zone, first.known
+                one.tracked, one.zone, one.known = tracked, zone, first.known
+
+    def _translated(self, zone: int, unit: _Unit) -> _Unit:
+        turned = self.tracker.translate(zone, unit.packet.whole)
+        if turned == unit.packet.whole:
+            return unit
+        header = turned.source, turned.target, turned.sport, turned.dport
+        return replace(_changed(unit, header), tracked=unit.tracked, zone=zone)
 
     def _reassemble(self, run: _Run, zone: int, units: list[_Unit]) -> list[_Unit]:
         """Hold fragments back until their train is complete; it then goes on along the way of the last to come.
@@ -292,6 +322,27 @@ class Interpreter:
                 frames = tuple(one.packet for one in complete)
                 passing.append(_Unit(packet.whole, frames))
         return passing
+
+
+def _choose_bucket(buckets: tuple[Bucket, ...], hashed: int) -> Bucket:
+    """Each bucket has as many of the numbers below the sum of weights as its weight."""
+    left = hashed % sum(bucket.weight for bucket in buckets)
+    for bucket in buckets:
+        left -= bucket.weight
+        if left < 0:
+            return bucket
+    raise AssertionError("a number below the sum of weights is some bucket's")
+
+
+def _commit(action: Ct, state: State) -> Commit | None:
+    """What the action commits, with the register bits as they are now."""
+    if not action.commit:
+        return None
+    mark = mask = registers.RECORDED.mask
+    for one in action.marks:
+        place, value = (one.place, one.value) if isinstance(one, Load) else (one.target, _read(state, one.source))
+        mark, mask = mark & ~place.mask | place.place(value), mask | place.mask
+    return Commit(mark, mask, action.nat, action.force)
 
 
 def _read(state: State, place: Range) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from flows.openflow.flow import Flow
+from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
-from flows.wire.text import format_flow
+from flows.wire.text import format_flow, format_group
 from tests.helpers.datapath.flow_lookup import Ambiguous
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.interpreter import Interpreter, Result
@@ -32,7 +33,9 @@ def _the_only_one(complete: list[int]) -> int:
 class InterpreterTwin:
     """Ports 1 to 4 and LOCAL; every flow gets a cookie of its own, so that counters can be compared too."""
 
-    def __init__(self, switch: OpenVSwitch, flows: Iterable[Flow], name: str = "br0") -> None:
+    def __init__(
+        self, switch: OpenVSwitch, flows: Iterable[Flow], name: str = "br0", groups: Iterable[Group] = ()
+    ) -> None:
         self.names = {number: f"{name}p{number}" for number in PORTS}
         self.bridge: Bridge = switch.bridges[name] if name in switch.bridges else switch.add_bridge(name)
         if len(self.bridge.captures) == 1:
@@ -41,8 +44,14 @@ class InterpreterTwin:
         switch.appctl("dpctl/flush-conntrack")
         numbered = [replace(flow, cookie=number) for number, flow in enumerate(flows, 1)]
         self.hits: Counter[int] = Counter()
-        self.interpreter = Interpreter(numbered, tables=ANY_TABLE, ports=self.names, choose=_the_only_one)
+        groups = list(groups)
+        self.interpreter = Interpreter(
+            numbered, tables=ANY_TABLE, ports=self.names, choose=_the_only_one, groups=groups
+        )
         self.bridge.clear()
+        switch.ofctl("del-groups", self.bridge.target)
+        for group in groups:
+            switch.ofctl("add-group", self.bridge.target, format_group(group))
         self.bridge.install(numbered)
 
     def send(self, in_port: int, packet: Packet) -> Result:
