@@ -8,19 +8,29 @@ import pytest
 
 from controller.reconcile.commands import DumpFlows, FlushConnections
 from controller.reconcile.events import BundleDone, BundleFailed, FlushRefused, SwitchUp
+from flows.cluster.net import Net, parse_address
+from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Ct, Load, Nat, NatKind, Output, ToGroup
+from flows.openflow.flow import Flow
 from flows.openflow.group import Bucket, Group, NatTarget
+from flows.openflow.match import exactly, match
 from flows.pipeline import registers
+from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.group_numbers import group_id
+from flows.wire.codec import encode_flow
 from flows.wire.groups import encode_group
 from flows.wire.values import GroupChanges, WireGroup
 from tests.controller.openflow.test_sessions import DPID, by_key, connect, flow
 from tests.helpers.controller.fake_switch import FakeSwitch, fake_switch, message
 from tests.helpers.controller.openflow_app import AppProcess, controller
+from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
+from tests.helpers.waiting import until
 
 pytestmark = [pytest.mark.switch, pytest.mark.process]
 
+COOKIE = cookie(CookieKind.PIPELINE)
 ONE, TWO = group_id(1), group_id(2, udp=True)
 
 
@@ -133,6 +143,50 @@ def test_open_vswitch_takes_a_flush(app: AppProcess, bridge: Bridge) -> None:
     targets = NatTarget(7, 4, 0x0A000001, 53), NatTarget(7, 6, (0xFD << 120) + 1, 53), NatTarget(7, 0, 0, 0)
     app.tell("flush_connections", FlushConnections(DPID, up.session, targets))
     assert app.dump(up).flows == {}  # no FlushRefused came before
+
+
+ZONE = 7
+PROTOCOLS = (oxm.IP_PROTO_TCP, oxm.IP_PROTO_UDP)
+SERVICES = {4: parse_address("10.96.0.1"), 6: parse_address("fd96::1")}
+CLIENTS = {4: parse_address("10.0.0.9"), 6: parse_address("fd00::9")}
+ENDPOINTS = {4: parse_address("10.0.0.1"), 6: parse_address("fd00::1")}
+
+
+def translated_connections(bridge: Bridge) -> set[tuple[str, int, int]]:
+    """Protocol, IP version and endpoint's port of each connection in the zone."""
+    lines = [line for line in bridge.switch.appctl("dpctl/dump-conntrack").splitlines() if f"zone={ZONE}" in line]
+    found = set()
+    for line in lines:
+        port = int(line.split("reply=(")[1].split("sport=")[1].split(",")[0])
+        found.add((line.split(",")[0], 6 if "fd00::" in line else 4, port))
+    return found
+
+
+def test_a_flush_ends_the_udp_connections_to_the_endpoint_and_no_others(app: AppProcess, bridge: Bridge) -> None:
+    up = connect(bridge, app)
+    bridge.add_ports({"g1": 1, "g2": 2})
+    families = {4: (oxm.ETH_IPV4, oxm.IPV4_DST), 6: (oxm.ETH_IPV6, oxm.IPV6_DST)}
+    flows, frames = [encode_flow(Flow(30, 1, (), (Output(2),), None, COOKIE))], []
+    for version, (ether, field) in families.items():
+        for offset, protocol in enumerate(PROTOCOLS * 2):
+            service = SERVICES[version].value + offset // 2
+            terms = match(exactly(oxm.ETH_TYPE, ether), exactly(oxm.IP_PROTO, protocol), exactly(field, service))
+            nat = Nat(NatKind.DESTINATION, version, ENDPOINTS[version].value, 8000 + offset // 2)
+            flows.append(encode_flow(Flow(0, 1, terms, (Ct(ZONE, 30, True, nat=nat),), None, COOKIE)))
+            target = Net(version, service, SERVICES[version].prefix)
+            frames.append(encode(packets.transport(CLIENTS[version], target, protocol, 1000 + offset, 80, packets.SYN)))
+    assert isinstance(app.send(up, 1, adds=tuple(flows)), BundleDone)
+    bridge.inject("g1", *frames)
+    every = {(name, version, port) for name in ("tcp", "udp") for version in (4, 6) for port in (8000, 8001)}
+    assert translated_connections(bridge) == every
+    for version in (4, 6):
+        one = NatTarget(ZONE, version, ENDPOINTS[version].value, 8001)
+        app.tell("flush_connections", FlushConnections(DPID, up.session, (one,)))
+        every.discard(("udp", version, 8001))
+        until(lambda: translated_connections(bridge) == every, lambda: str(translated_connections(bridge)))
+    app.tell("flush_connections", FlushConnections(DPID, up.session, (NatTarget(ZONE, 0, 0, 0),)))
+    every = {one for one in every if one[0] == "tcp"}
+    until(lambda: translated_connections(bridge) == every, lambda: str(translated_connections(bridge)))
 
 
 def test_a_switch_that_cannot_flush_says_so(app: AppProcess) -> None:
