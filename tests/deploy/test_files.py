@@ -16,6 +16,7 @@ from tests.deploy.documents import DEPLOY, deployment
 
 ROOT = DEPLOY.parent
 UNIT = DEPLOY / "systemd" / "headgate.service"
+NODE_UNIT = DEPLOY / "systemd" / "headgate-node.service"
 SCRIPTS = [
     path
     for folder in (DEPLOY, ROOT / "scripts", ROOT / "topology" / "vagrant")
@@ -58,6 +59,18 @@ def test_the_container_runs_what_is_built_and_not_as_root() -> None:
     user = next(words for step, words in steps if step == "USER")
     security = deployment()["spec"]["template"]["spec"]["securityContext"]
     assert user == f"{security['runAsUser']}:{security['runAsGroup']}"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_nodes_unit_is_understood_and_does_not_hold_up_the_kubelet(tmp_path: Path) -> None:
+    """A new node has no pod CIDR, and so no network, before its kubelet has registered it."""
+    text = NODE_UNIT.read_text()
+    assert "Before=" not in text
+    checked = tmp_path / NODE_UNIT.name
+    checked.write_text(text.replace("/usr/local/sbin/headgate-node", "/bin/true"))
+    command = ["systemd-analyze", "verify", "--man=no", str(checked)]
+    verify = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert [line for line in verify.stderr.splitlines() if "headgate" in line] == []
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
