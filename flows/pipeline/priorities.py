@@ -72,6 +72,25 @@ ND_ANSWER_SENT = _declare("nd_answer", 10, "the gateway's advertisement: sent ba
 
 FLOOD_CHUNK_PORTS = _declare("flood", 10, "the ports of one chunk; above the miss, which calls the chunks")
 
+HAIRPIN_OF_NODE = _declare("hairpin", 110, "from the node: back to it")
+HAIRPIN_FROM_TUNNEL = _declare("hairpin", 105, "from the tunnel: to the node")
+HAIRPIN_OF_POD = _declare("hairpin", 100, "from a pod: back to it")
+
+SERVICE_REPLY_TO_NODE = _declare("service", 220, "to a node, a reply: on, untranslated, for policy comes first")
+SERVICE_KNOWN_TO_NODE = _declare("service", 210, "to a node port, a packet of a known connection: translated")
+SERVICE_KNOWN = _declare("service", 200, "a packet of a known connection: on, translated")
+SERVICE_FROM_OUTSIDE = _declare("service", 110, "policy Local: from outside, to an endpoint here, or dropped")
+SERVICE_PORT = _declare("service", 100, "a new connection to a port of a Service: to its endpoints, or refused")
+SERVICE_OTHER_SOURCE = _declare("service", 90, "to a load balancer from a source that it does not admit: dropped")
+SERVICE_NO_PORT = _declare("service", 20, "to no port of a Service, in a range that only Services have: refused")
+SERVICE_OTHER = _declare("service", 10, "anything else: on, untranslated")
+
+REFUSE_TO_NODE = _declare("refuse", 100, "from the node: back to it, which refuses it")
+REFUSE_OF_OTHERS = _declare("refuse", 10, "anything else: to the node, which refuses it")
+
+CONNTRACK_HAIRPIN = _declare("conntrack", 210, "routing: to a source that the switch gave: its zone first")
+CONNTRACK_FROM_TUNNEL = _declare("conntrack", 205, "routing: from the tunnel to the node: the Services' zone first")
+CONNTRACK_SERVICE = _declare("conntrack", 200, "routing: to an address of Services: looked up in their zone first")
 CONNTRACK_SCTP = _declare("conntrack", 100, "userspace datapath: SCTP, by the learned table first")
 CONNTRACK_IP = _declare("conntrack", 10, "IP: looked up in the bridge's zone")
 
@@ -81,6 +100,7 @@ SCTP_OTHER = _declare("sctp", 10, "any other SCTP: looked up in the zone that st
 SCTP_REPLIES_LEARNED = _declare("sctp_replies", 100, "a learned flow: the replies of one association")
 
 DESTINATION_NODE_FROM_UPLINK = _declare("destination", 210, "from the uplink to the node: straight there, no policy")
+DESTINATION_HAIRPIN = _declare("destination", 207, "through a Service back to where it came from: gets another source")
 DESTINATION_ITSELF = _declare("destination", 205, "from a pod to itself: back to its port")
 DESTINATION_HERE = _declare("destination", 200, "to an address of a pod or the node here")
 DESTINATION_OTHER_MAC = _declare("destination", 150, "to a pod's address with another MAC address: dropped")
@@ -94,9 +114,11 @@ DESTINATION_BEHIND_NODE = _declare("destination", 100, "to the bridge's MAC addr
 DESTINATION_FROM_UPLINK = _declare("destination", 90, "anything else from the uplink: dropped")
 DESTINATION_NODE_TO_UPLINK = _declare("destination", 75, "anything else from the node: straight to the uplink")
 DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
+DESTINATION_SERVICE_BEHIND_NODE = _declare("destination", 66, "from the node through a Service to what is behind it")
 DESTINATION_BACK_TO_NODE = _declare("destination", 65, "routing: anything else from the node: dropped")
 DESTINATION_ROUTED_ON = _declare("destination", 60, "routing: anything else: to the node, which routes it on")
 
+STATE_REFUSAL = _declare("state", 225, "routing: a reset or ICMP error of the node that refuses: sent")
 STATE_NODE_AND_TUNNEL = _declare("state", 220, "between the node and the tunnel: no policy")
 STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: matched again")
 STATE_BROKEN_UDP = _declare("state", 205, "invalid UDP is broken, for UDP has no state: counted")
@@ -145,6 +167,8 @@ COMMIT_SCTP = _declare("commit", 150, "userspace datapath: other SCTP, learned u
 COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 
 OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
+OUTPUT_MASQUERADED = _declare("output", 95, "routing: from outside through a Service to another node: gets our source")
+OUTPUT_OF_SERVICE = _declare("output", 90, "routing: a reply of a Service: its source becomes the Service's address")
 OUTPUT_ROUTED = _declare("output", 60, "routing: gets the MAC addresses of its next hop")
 
 SEND_AS_IT_IS = _declare("send", 100, "from the node or the tunnel: sent with the hops that it has")

@@ -24,6 +24,10 @@ DESTINATION_EGRESS = Range(_R[4], 2, 2, "the destination pod is isolated for egr
 DESTINATION_INGRESS = Range(_R[4], 3, 3, "the destination pod is isolated for ingress")
 EGRESS_APPLIES = Range(_R[4], 4, 4, "the initiator is isolated for egress")
 INGRESS_APPLIES = Range(_R[4], 5, 5, "the responder is isolated for ingress")
+LOOKED_UP = Range(_R[4], 6, 6, "the destination was looked up among the addresses of Services")
+THROUGH_SERVICE = Range(_R[4], 7, 7, "the destination was translated from the address of a Service")
+REFUSAL = Range(_R[4], 14, 14, "an ICMP error or a reset of the node about a connection that nothing knows")
+TO_NODE = Range(_R[4], 15, 15, "sent to an address of a node, where Services have their node ports")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
@@ -38,8 +42,11 @@ FLOOD_CHUNK = Range(_R[7], 0, 9, "the chunk of ports that the flood is sending t
 # Every commit writes it. Conntrack calls a connection new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection is recorded in the zone")
 CT_MARKS = (RECORDED,)
+# Written where THROUGH_SERVICE may be: replies of the connection are translated back in the Services' zone.
+CONNECTION_OF_SERVICE = Range(oxm.CT_MARK, 1, 1, "the connection was opened to the address of a Service")
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, TO_NODE,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK,
@@ -57,6 +64,10 @@ PORTS_PER_FLOOD_CHUNK = 64
 CONNTRACK_ZONE = 0x4847
 # Nothing is ever committed here: a packet looked up in it is new, and its tuple is what its headers say.
 EMPTY_CONNTRACK_ZONE = 0x4848
+# Connections to addresses of Services, with the endpoint that each was given. Policy never looks here.
+SERVICE_ZONE = 0x4849
+# Those of them that would come back to where they came from, with the source that they were given instead.
+HAIRPIN_ZONE = 0x484A
 
 
 class SctpAssociation(enum.IntEnum):

@@ -53,7 +53,11 @@ CLASSIFY = Table(
     "classify",
     "Finds the source port (pod, uplink or the node itself), and drops spoofed packets: MAC address, IPv4, IPv6, ARP "
     "and ND are bound to the port.",
-    _L2 | _ARP | _IP | _ND | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC),
+    _L2
+    | _ARP
+    | _IP
+    | _ND
+    | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC, oxm.TCP_FLAGS),
     ("neighbor", "nd_guard", "conntrack"),
     "drop: nothing passes from other ports",
 )
@@ -92,12 +96,39 @@ FLOOD = Table(
     ("flood",),
     "call every chunk, then send to the node and the uplink",
 )
+HAIRPIN = Table(
+    17,
+    "hairpin",
+    "Where the switch routes: replies to a source that the switch gave; their source becomes the Service's address.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE) | _REGISTERS,
+    ("destination", "output"),
+    "drop: it answers nothing",
+)
+SERVICE = Table(
+    18,
+    "service",
+    "Where the switch routes: sends a new connection to the address of a Service to one of its endpoints, and its "
+    "later packets to the same one.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC,
+           oxm.CT_IPV6_DST, oxm.CT_TP_DST, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
+    ("refuse", "conntrack"),
+    "drop",
+)  # fmt: skip
+REFUSE = Table(
+    19,
+    "refuse",
+    "Where the switch routes: sends what no endpoint takes to the node, whose packet filter refuses it.",
+    _REGISTERS,
+    ("output",),
+    "drop",
+)
 CONNTRACK = Table(
     20,
     "conntrack",
-    "Looks the connection up in the bridge's conntrack zone.",
-    _names(oxm.ETH_TYPE, oxm.IP_PROTO),
-    ("sctp_replies", "sctp", "destination"),
+    "Looks the connection up in the bridge's conntrack zone; where the switch routes, one to the address of a Service "
+    "in the Services' zone first.",
+    _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.IPV4_DST, oxm.IPV6_DST) | _REGISTERS,
+    ("hairpin", "service", "conntrack", "sctp_replies", "sctp", "destination"),
     "drop",
 )
 SCTP = Table(
@@ -123,7 +154,7 @@ DESTINATION = Table(
     "destination",
     "Finds the destination port, before policy: a local pod, the node, the uplink or the tunnel.",
     _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
-    ("state",),
+    ("state", "output"),
     "drop: there is no such destination",
 )
 STATE = Table(
@@ -224,8 +255,8 @@ OUTPUT = Table(
     "output",
     "Sends the packet to the port that `destination` chose. Drops expired fragments. Where the switch routes, the "
     "packet gets the MAC addresses of its next hop here.",
-    _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
-    ("send",),
+    _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK, oxm.CT_MARK, oxm.ETH_TYPE),
+    ("send", "output"),
     "output; where the switch routes: drop",
 )
 SEND = Table(
@@ -255,7 +286,8 @@ DENY = Table(
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, CONNTRACK, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM,
+    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, HAIRPIN, SERVICE, REFUSE, CONNTRACK, SCTP, SCTP_REPLIES,
+    DESTINATION, STATE, MIDSTREAM,
     RELATED, DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
     INVALID, DENY,
 )  # fmt: skip
@@ -264,7 +296,7 @@ TABLES_BY_NAME = {table.name: table for table in TABLES}
 TABLE_NAMES = {table.number: table.name for table in TABLES}
 
 # Without flows in mode `flat`, their misses included.
-ROUTING_TABLES = frozenset({ND_ANSWER.number, SEND.number})
+ROUTING_TABLES = frozenset({ND_ANSWER.number, HAIRPIN.number, SERVICE.number, REFUSE.number, SEND.number})
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
 TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
 

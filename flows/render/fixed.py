@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flows.bridge.state import Binding
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Ct, Load, Output, OutputRegister, Resubmit
+from flows.openflow.actions import Ct, Load, Move, Output, OutputRegister, Resubmit
 from flows.openflow.match import exactly, in_range, masked
 from flows.openflow.port_numbers import LOCAL_16, LOCAL_32
 from flows.pipeline import priorities, tables
@@ -21,6 +21,7 @@ from flows.pipeline.registers import (
     EMPTY_CONNTRACK_ZONE,
     NODE_ITSELF,
     OUTPUT_OFPORT,
+    REFUSAL,
     SCTP_ASSOCIATION,
     SOURCE_OFPORT,
     SctpAssociation,
@@ -41,6 +42,7 @@ from flows.render.node import render_neighbors, render_node
 from flows.render.routing import render_routed_bridge
 from flows.render.rules import render_stages
 from flows.render.same_port import render_same_port
+from flows.render.services import MARK_SERVICE, render_service_stages
 from flows.render.terms import (
     IP_FAMILIES,
     IS_ARP,
@@ -59,9 +61,11 @@ from flows.render.terms import (
 def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     """The flows that all bridges of one kind of datapath have. `routes`: the switch routes."""
     _misses(flows, routes)
+    marks = (MARK_SERVICE,) if routes else ()
     if routes:
         render_answers(flows)
         render_hops(flows)
+        render_service_stages(flows)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_VLAN, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
     guard_discovery(flows)
     _tracking(flows, userspace)
@@ -71,9 +75,9 @@ def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     render_same_port(flows)
     render_allowed_interpretations(flows, userspace)
     if userspace:
-        render_stale_syns(flows)
+        render_stale_syns(flows, marks)
         render_sctp_replies(flows)
-    _recording(flows, userspace)
+    _recording(flows, userspace, marks)
     if userspace:
         _recording_sctp(flows)
     render_stages(flows)
@@ -104,7 +108,7 @@ def _misses(flows: FlowSet, routes: bool) -> None:
             # Where the switch routes, every destination has a flow of its own there.
             flows.add(table, priorities.MISS, (), () if routes else [OutputRegister(OUTPUT_OFPORT)])
             # Any ct() may let out expired fragments of another connection.
-            flows.add(table, priorities.OUTPUT_INVALID, [IS_INVALID])
+            flows.add(table, priorities.OUTPUT_INVALID, [IS_INVALID, *([in_range(REFUSAL, 0)] if routes else [])])
         elif table.number not in tables.TABLES_WITHOUT_MISS:
             flows.add(table, priorities.MISS, (), goto=onward.get(table))
 
@@ -181,11 +185,12 @@ def _state(flows: FlowSet) -> None:
         flows.add(table, priorities.STATE_LATER_FRAGMENT, [family, IS_LATER_FRAGMENT], goto=tables.COMMIT)
 
 
-def _recording(flows: FlowSet, userspace: bool) -> None:
+def _recording(flows: FlowSet, userspace: bool, marks: tuple[Load | Move, ...]) -> None:
     """Record allowed connections in conntrack. Fragments pass conntrack again: its reassembly lets a packet out only
     when all its fragments were allowed."""
     commit, output = tables.COMMIT, tables.OUTPUT.number
-    record, record_and_return = [Ct(CONNTRACK_ZONE, commit=True)], [Ct(CONNTRACK_ZONE, output, commit=True)]
+    record = [Ct(CONNTRACK_ZONE, commit=True, marks=marks)]
+    record_and_return = [Ct(CONNTRACK_ZONE, output, commit=True, marks=marks)]
     for family in IP_FAMILIES:
         flows.add(commit, priorities.COMMIT_NEW_FRAGMENT, [family, IS_NEW, IS_FRAGMENT], record_and_return)
         flows.add(commit, priorities.COMMIT_FRAGMENT, [family, IS_FRAGMENT], [Ct(CONNTRACK_ZONE, output)])

@@ -29,6 +29,7 @@ from flows.render.neighbors import (
     address_question,
     discovery,
 )
+from flows.render.services import render_pod_hairpin
 from flows.render.terms import IP_FAMILIES, IS_ARP
 
 _TO_GATEWAY = SetField(oxm.ETH_DST, GATEWAY_MAC)
@@ -115,7 +116,9 @@ def render_hops(flows: FlowSet) -> None:
 
 
 def render_pod_gateway(flows: FlowSet, pod: PodBinding) -> None:
-    """What is forwarded to a pod gets the pod's MAC address. None without one: then nothing reaches the pod."""
+    """What is forwarded to a pod gets the pod's MAC address. None without one: then nothing reaches the pod. What comes
+    back to it through a Service gets another source first."""
+    render_pod_hairpin(flows, pod)
     if pod.mac is None:
         return
     there = [in_range(DESTINATION_OFPORT, pod.ofport)]

@@ -157,9 +157,9 @@ def render_allowed_interpretations(flows: FlowSet, userspace: bool) -> None:
         flows.add(commit, priority, both_ways, match_as_reply(family, IS_TCP))
 
 
-def render_stale_syns(flows: FlowSet) -> None:
+def render_stale_syns(flows: FlowSet, marks: tuple[Load | Move, ...] = ()) -> None:
     """Userspace datapath: a SYN with addresses and ports of an old connection, which userspace conntrack calls invalid
-    (the kernel's does not). A SYN that is invalid in the empty zone too is broken."""
+    (the kernel's does not). A SYN that is invalid in the empty zone too is broken. `marks` are of every commit."""
     broken: list[Action] = [Load(BROKEN, 1)]
     flows.add(tables.DIRECTION, priorities.DIRECTION_BROKEN, [IS_INVALID_AND_TRACKED], broken, tables.INVALID)
     replacing: list[Action] = [Load(INTERPRETATION, Interpretation.REPLACING), MATCH_AGAIN]
@@ -169,8 +169,8 @@ def render_stale_syns(flows: FlowSet) -> None:
         # A forced commit replaces an entry only for a packet that conntrack takes for its reply. So the packet with its
         # ends swapped replaces the old entry first, then the packet itself replaces that one.
         swap = swap_ends(family, IS_TCP)
-        first = Ct(CONNTRACK_ZONE, None, commit=True, force=True)
-        second = Ct(CONNTRACK_ZONE, tables.OUTPUT.number, commit=True, force=True)
+        first = Ct(CONNTRACK_ZONE, None, commit=True, force=True, marks=marks)
+        second = Ct(CONNTRACK_ZONE, tables.OUTPUT.number, commit=True, force=True, marks=marks)
         allowed = [interpreted(Interpretation.REPLACING), family, IS_TCP]
         flows.add(tables.COMMIT, priorities.COMMIT_INTERPRETED, allowed, [*swap, first, *swap, second])
 

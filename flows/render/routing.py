@@ -27,6 +27,7 @@ from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_node_gateway
 from flows.render.icmp_errors import render_icmp_errors
 from flows.render.neighbors import NEIGHBOR_SOLICITATION, discovery
+from flows.render.services import render_service_ranges
 from flows.render.terms import IP_FAMILIES, IS_ARP, address_terms
 
 _OF_NODE = (NODE_ITSELF, BEHIND_NODE)
@@ -41,6 +42,7 @@ def render_routed_bridge(flows: FlowSet, binding: Binding) -> None:
     render_icmp_errors(flows, binding)
     render_address_probes(flows, binding)
     render_node_gateway(flows, binding)
+    render_service_ranges(flows, binding)
 
 
 def _admit_node(flows: FlowSet, binding: Binding) -> None:

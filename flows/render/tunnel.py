@@ -15,6 +15,7 @@ from flows.openflow.match import exactly
 from flows.pipeline import priorities, tables
 from flows.pipeline.registers import DESTINATION_OFPORT, OUTPUT_OFPORT, SOURCE_OFPORT
 from flows.render.flow_set import FlowSet
+from flows.render.services import look_up_node
 from flows.render.terms import address_terms
 
 
@@ -31,6 +32,8 @@ def render_remote_node(flows: FlowSet, node: RoutedNode, tunnel: int) -> None:
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, [*here, *source], load, tables.CONNTRACK)
         target = address_terms("destination", net)
         flows.add(tables.DESTINATION, priorities.DESTINATION_REMOTE, target, send, tables.STATE)
+    for net in node.addresses:
+        look_up_node(flows, net)
     for net in node.pod_cidrs:
         # The node's own addresses may reach ours outside the tunnel, as the source of what our node forwards.
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, address_terms("source", net))

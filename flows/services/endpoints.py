@@ -8,8 +8,8 @@ from flows.cluster.model import Endpoint, EndpointSlice, Protocol
 from flows.cluster.net import Net
 from flows.services.choice import Backend
 
-# Of one port and family; the rest is left out and told. A Service of Kubernetes' own size limits has at most 5,000.
-MAX_BACKENDS = 8192
+# Of one port and family; the rest is left out and told. So many buckets fit the 64 KiB of an OpenFlow message.
+MAX_BACKENDS = 500
 
 PortName = tuple[str, Protocol]
 Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and family 4 or 6

@@ -31,11 +31,15 @@ def serve(
 ) -> Iterator[ServedPort]:
     """The ports of a Service that is translated. `owner` says who has a frontend that the Service claims.
 
-    What the operator must know is appended to `problems`: at most one line for each frontend and one for endpoints.
+    What the operator must know is appended to `problems`: at most one line for each frontend and some for the Service.
     """
     backends, left_out = merge_slices(slices, ((port.name, port.protocol) for port in service.ports))
     if left_out:
         problems.append(f"{left_out} endpoints are left out: a port has more than {MAX_BACKENDS} of one family")
+    if service.affinity_seconds:
+        problems.append("session affinity is not supported: connections of one client go to any endpoint")
+    if service.health_check_port:
+        problems.append("the health check node port is not served: a load balancer must check another way")
     for port in service.ports:
         had: dict[int, list[tuple[FrontendKind, Frontend]]] = {4: [], 6: []}
         for frontend, claim in frontends(service, port):

@@ -6,15 +6,21 @@ from itertools import product
 
 from flows.bridge.routing import NetworkMode, RoutedNode, Routing
 from flows.bridge.state import Binding, PodBinding
-from flows.cluster.model import Direction, Key
-from flows.cluster.net import parse_address
+from flows.cluster.model import Direction, Key, Protocol, Service, ServicePort
+from flows.cluster.net import parse_address, parse_network
 from flows.openflow.actions import LearnReply
+from flows.openflow.flow import Flow
 from flows.pipeline.pod_limits import Limit
 from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
 from flows.pipeline.tables import TABLE_NAMES, TABLES, TABLES_BY_NAME
 from flows.policy.rule import NodePolicy
 from flows.render.cache_marks import mark_flows
+from flows.render.flow_set import FlowSet
 from flows.render.reference import render
+from flows.render.service_ports import PortNumbers, render_service_port
+from flows.services.choice import Choice
+from flows.services.frontends import frontends
+from flows.services.served import ServedPort
 
 LIMITS = (Limit.FRAGMENTS, Limit.CONNECTIONS, Limit.ASSOCIATIONS)
 DECLARED = {(name, one.number) for one in DECLARED_PRIORITIES for name in one.tables}
@@ -42,7 +48,19 @@ def routed() -> set[tuple[str, int]]:
     nodes = tuple(RoutedNode(name, end, (end,), (end,)) for name, end in zip("ab", addresses, strict=True))
     routing = Routing(NetworkMode.OVERLAY, "a", nodes)
     binding = Binding(addresses, 6, None, (pod,), True, (), routing, 2)
-    return {(TABLE_NAMES[flow.table], flow.priority) for flow in render(binding, NodePolicy({}, ()))}
+    flows = render(binding, NodePolicy({}, ()))
+    return {(TABLE_NAMES[flow.table], flow.priority) for flow in [*flows, *of_a_service()]}
+
+
+def of_a_service() -> list[Flow]:
+    """The flows of a load balancer's port with all that a Service may ask for."""
+    vip = (parse_address("10.96.0.5"),)
+    port = ServicePort("", Protocol.TCP, 80, 30080)
+    balancer = Service(Key("x", "a"), vip, (port,), (), vip, (parse_network("10.0.0.0/8"),), external_local=True)
+    found = tuple((claim.kind, one) for one, claim in frontends(balancer, port))
+    flows = FlowSet()
+    render_service_port(flows, ServedPort(balancer, port, 4, found, (), False), Choice(), PortNumbers(1, 2))
+    return flows.flows()
 
 
 def test_declared_priorities_are_those_that_flows_have() -> None:

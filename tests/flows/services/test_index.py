@@ -120,7 +120,17 @@ def test_too_many_endpoints_are_left_out_and_told() -> None:
         index.put_slice(key, slice_of(key, *(f"10.{number}.{n >> 8}.{n & 255}" for n in range(1000))))
     index.take_changes()
     assert len(index.ports(WEB)[0].backends) == endpoints.MAX_BACKENDS
-    assert index.problems == {WEB: ("808 endpoints are left out: a port has more than 8192 of one family",)}
+    assert index.problems == {WEB: ("8500 endpoints are left out: a port has more than 500 of one family",)}
+
+
+def test_what_is_not_supported_is_told() -> None:
+    index = ServiceIndex()
+    index.put_service(WEB, service(affinity_seconds=60, health_check_port=31000))
+    index.take_changes()
+    assert [line.partition(" is not ")[0] for line in index.problems[WEB]] == [
+        "session affinity",
+        "the health check node port",
+    ]
 
 
 ADDRESSES = st.sampled_from([parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1")])

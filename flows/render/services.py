@@ -1,0 +1,234 @@
+"""Services in the switch: connections to their addresses are sent to endpoints, in a conntrack zone of their own.
+
+A packet to an address of Services is looked up in SERVICE_ZONE before the policy's zone. A new connection takes a
+bucket of its port's group, which records the endpoint there; later packets follow the record. Policy then sees the real
+source and the endpoint. The policy's zone marks the connection, and a marked reply passes SERVICE_ZONE after policy,
+where its source becomes the Service's address again. What is for no Service passes none of this.
+
+Example. Pod 10.0.0.1 opens a connection to 10.96.0.5:80, and the group chooses 10.0.0.2:8080:
+
+    request  10.0.0.1 -> 10.96.0.5:80     SERVICE_ZONE: destination 10.0.0.2:8080, then the policy's zone
+    reply    10.0.0.2:8080 -> 10.0.0.1    the policy's zone, then SERVICE_ZONE: source 10.96.0.5:80
+
+Where an endpoint is the sender itself, or is reached through the node that the packet came from, the packet would come
+back to its own source address. HAIRPIN_ZONE gives it another source, so that the reply passes here. Which endpoints a
+group has is decided in `flows.services`.
+"""
+
+from __future__ import annotations
+
+from flows.bridge.state import Binding, PodBinding
+from flows.cluster.net import Net
+from flows.openflow import match_fields as oxm
+from flows.openflow.actions import Action, Ct, Load, Move, Nat, NatKind
+from flows.openflow.match import Term, exactly, in_range, masked
+from flows.openflow.port_numbers import IN_PORT_16, LOCAL_16, LOCAL_32
+from flows.pipeline import priorities, tables
+from flows.pipeline.cookies import CookieKind, cookie
+from flows.pipeline.gateway import NODE_HAIRPIN, NODE_PORTS, POD_HAIRPIN
+from flows.pipeline.registers import (
+    BEHIND_NODE,
+    CONNECTION_OF_SERVICE,
+    DESTINATION_OFPORT,
+    HAIRPIN_ZONE,
+    LOOKED_UP,
+    NODE_ITSELF,
+    OUTPUT_OFPORT,
+    REFUSAL,
+    SERVICE_ZONE,
+    SOURCE_OFPORT,
+    THROUGH_SERVICE,
+    TO_NODE,
+)
+from flows.render.flow_set import FlowSet
+from flows.render.terms import IP_FAMILIES, IS_INVALID_AND_TRACKED, IS_SYN_WITHOUT_ACK, IS_TCP, address_terms
+
+_STATE = oxm.CtState
+# Recorded in the zone just looked at: a later packet of a connection, or an ICMP error about one.
+_IS_KNOWN = masked(oxm.CT_STATE, _STATE.TRK, _STATE.TRK | _STATE.NEW | _STATE.INV)
+_IS_REPLY = masked(oxm.CT_STATE, _STATE.TRK | _STATE.RPL, _STATE.TRK | _STATE.RPL | _STATE.INV)
+IS_OPENING = masked(oxm.CT_STATE, _STATE.TRK | _STATE.NEW, _STATE.TRK | _STATE.NEW | _STATE.INV)
+_IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
+_NOT_LOOKED_UP = in_range(LOOKED_UP, 0)
+_TRANSLATED = in_range(THROUGH_SERVICE, 1)
+_OF_NODE = (NODE_ITSELF, BEHIND_NODE)
+TRANSLATED_ONCE: tuple[Load, ...] = (Load(LOOKED_UP, 1), Load(THROUGH_SERVICE, 1))
+# Written by whatever records a connection in the policy's zone.
+MARK_SERVICE = Move(THROUGH_SERVICE, CONNECTION_OF_SERVICE)
+_LOOK_UP = Ct(SERVICE_ZONE, tables.SERVICE.number, nat=Nat())
+# Without translation: what is sent to a node may also be a reply of a Service, which policy must see as it is.
+_LOOK_UP_NODE = Ct(SERVICE_ZONE, tables.SERVICE.number)
+
+
+def render_service_stages(flows: FlowSet) -> None:
+    """What is the same on all bridges that route."""
+    reply_of_service = in_range(CONNECTION_OF_SERVICE, 1)
+    for family in IP_FAMILIES:
+        flows.add(tables.SERVICE, priorities.SERVICE_KNOWN, [family, _IS_KNOWN], TRANSLATED_ONCE, tables.CONNTRACK)
+        to_node = [family, in_range(TO_NODE, 1)]
+        translate: list[Action] = [*TRANSLATED_ONCE, Ct(SERVICE_ZONE, tables.CONNTRACK.number, nat=Nat())]
+        flows.add(tables.SERVICE, priorities.SERVICE_KNOWN_TO_NODE, [*to_node, _IS_KNOWN], translate)
+        reply = [*to_node, _IS_REPLY]
+        flows.add(tables.SERVICE, priorities.SERVICE_REPLY_TO_NODE, reply, [Load(LOOKED_UP, 1)], tables.CONNTRACK)
+        flows.add(tables.SERVICE, priorities.SERVICE_OTHER, [family], [Load(LOOKED_UP, 1)], tables.CONNTRACK)
+        back: list[Action] = [Ct(SERVICE_ZONE, tables.OUTPUT.number, nat=Nat())]
+        flows.add(tables.OUTPUT, priorities.OUTPUT_OF_SERVICE, [family, _IS_REPLY, reply_of_service], back)
+        back_to_pod: list[Action] = [Ct(SERVICE_ZONE, tables.DESTINATION.number, nat=Nat())]
+        flows.add(tables.HAIRPIN, priorities.HAIRPIN_OF_POD, [family, _IS_REPLY], back_to_pod)
+        for source in _OF_NODE:
+            of_node = [family, _IS_REPLY, in_range(SOURCE_OFPORT, source)]
+            back_to_node: list[Action] = [*_to_node(IN_PORT_16), Ct(SERVICE_ZONE, tables.OUTPUT.number, nat=Nat())]
+            flows.add(tables.HAIRPIN, priorities.HAIRPIN_OF_NODE, of_node, back_to_node)
+    for net in NODE_PORTS:
+        look_up_node(flows, net)
+        _refuse_others(flows, net)
+        _take_resets(flows, net)
+    _send_refusals(flows)
+    for net in (*NODE_HAIRPIN, *POD_HAIRPIN):
+        _look_up_hairpin(flows, net)
+    for source in _OF_NODE:
+        from_node = [in_range(SOURCE_OFPORT, source)]
+        flows.add(tables.REFUSE, priorities.REFUSE_TO_NODE, from_node, _to_node(IN_PORT_16), tables.OUTPUT)
+    # Anything but the node: to the port of the node. `refuse` has no other flows, so its miss would drop.
+    flows.add(tables.REFUSE, priorities.REFUSE_OF_OTHERS, [], _to_node(LOCAL_16), tables.OUTPUT)
+
+
+def render_service_ranges(flows: FlowSet, binding: Binding) -> None:
+    """What depends on the bridge: ranges of cluster IPs, the node's addresses, and the tunnel."""
+    for net in binding.routing.service_cidrs:
+        look_up_address(flows, net)
+        _refuse_others(flows, net)
+        _take_resets(flows, net)
+    for net in binding.node_addresses:
+        look_up_node(flows, net)
+    _return_to_node(flows, binding)
+    if binding.tunnel is not None:
+        _masquerade(flows, binding, binding.tunnel)
+
+
+def render_pod_hairpin(flows: FlowSet, pod: PodBinding) -> None:
+    """A pod's connection through a Service to itself gets the source POD_HAIRPIN. A pod always reaches itself, so
+    policy has no part in it."""
+    owner = cookie(CookieKind.PORT, pod.ofport)
+    for net in pod.addresses:
+        own = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net), _TRANSLATED]
+        back: list[Action] = [
+            Load(DESTINATION_OFPORT, pod.ofport),
+            Load(OUTPUT_OFPORT, IN_PORT_16),
+            _with_source(_of_family(POD_HAIRPIN, net.version)),
+        ]
+        flows.add(tables.DESTINATION, priorities.DESTINATION_HAIRPIN, own, back, cookie=owner)
+
+
+def look_up_address(flows: FlowSet, net: Net) -> None:
+    """What is sent to these addresses is looked up in the Services' zone first."""
+    to_service = [*address_terms("destination", net), _NOT_LOOKED_UP]
+    flows.add(tables.CONNTRACK, priorities.CONNTRACK_SERVICE, to_service, [_LOOK_UP])
+
+
+def look_up_node(flows: FlowSet, net: Net, cookie: int = cookie(CookieKind.PIPELINE)) -> None:
+    """The same for an address of any node: pods reach a node port of another node without going there, by the policy
+    Cluster, which is theirs in any case."""
+    to_node = [*address_terms("destination", net), _NOT_LOOKED_UP]
+    flows.add(tables.CONNTRACK, priorities.CONNTRACK_SERVICE, to_node, [Load(TO_NODE, 1), _LOOK_UP_NODE], cookie=cookie)
+
+
+def _take_resets(flows: FlowSet, net: Net) -> None:
+    """The node refuses TCP in the name of the Service. Only resets are taken for the node's own: it may also forward
+    packets from outside with such a source."""
+    reset = [exactly(oxm.IN_PORT, LOCAL_32), *address_terms("source", net), IS_TCP, _IS_RESET]
+    itself = [Load(SOURCE_OFPORT, NODE_ITSELF)]
+    flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, reset, itself, tables.CONNTRACK)
+
+
+def _send_refusals(flows: FlowSet) -> None:
+    """Conntrack calls a refusal invalid, for a refused connection is recorded nowhere. No policy applies between the
+    node and its pods."""
+    of_node = [in_range(SOURCE_OFPORT, NODE_ITSELF), IS_INVALID_AND_TRACKED]
+    for family, icmp in zip(IP_FAMILIES, (oxm.IP_PROTO_ICMP, oxm.IP_PROTO_ICMPV6), strict=True):
+        for kind in ([IS_TCP, _IS_RESET], [exactly(oxm.IP_PROTO, icmp)]):
+            terms = [*of_node, family, *kind]
+            flows.add(tables.STATE, priorities.STATE_REFUSAL, terms, [Load(REFUSAL, 1)], tables.OUTPUT)
+
+
+def _refuse_others(flows: FlowSet, net: Net) -> None:
+    """Only Services have these addresses, so a new connection to no port of theirs is refused."""
+    no_port = [IS_OPENING, *address_terms("responder", net)]
+    flows.add(tables.SERVICE, priorities.SERVICE_NO_PORT, no_port, goto=tables.REFUSE)
+
+
+def _look_up_hairpin(flows: FlowSet, net: Net) -> None:
+    reply = [*address_terms("destination", net), _NOT_LOOKED_UP]
+    look_up: list[Action] = [Load(LOOKED_UP, 1), Ct(HAIRPIN_ZONE, tables.HAIRPIN.number, nat=Nat())]
+    flows.add(tables.CONNTRACK, priorities.CONNTRACK_HAIRPIN, reply, look_up)
+
+
+def _return_to_node(flows: FlowSet, binding: Binding) -> None:
+    """What the node sends through a Service to itself, or to what is reached through it, gets the source NODE_HAIRPIN:
+    the node's network stack takes no packet from outside that has its own address as source."""
+    table = tables.DESTINATION
+    for source in _OF_NODE:
+        from_node = [in_range(SOURCE_OFPORT, source), _TRANSLATED]
+        for net in binding.node_addresses:
+            actions = [*_to_node(IN_PORT_16), _with_source(_of_family(NODE_HAIRPIN, net.version))]
+            terms = [*from_node, *address_terms("destination", net)]
+            flows.add(table, priorities.DESTINATION_HAIRPIN, terms, actions)
+        for family, hairpin in zip(IP_FAMILIES, NODE_HAIRPIN, strict=True):
+            actions = [*_to_node(IN_PORT_16), _with_source(hairpin)]
+            flows.add(table, priorities.DESTINATION_SERVICE_BEHIND_NODE, [*from_node, family], actions)
+
+
+def _masquerade(flows: FlowSet, binding: Binding, tunnel: int) -> None:
+    """Replies that come through the tunnel. A client outside that is sent to an endpoint on another node gets the
+    address of this node's gateway as source: else the endpoint's node would answer it directly, from an address that
+    the client does not know. What the node itself sends has the node's address, which leads back here as it is."""
+    for net in binding.node_addresses:
+        to_node = [in_range(SOURCE_OFPORT, tunnel), *address_terms("destination", net), _NOT_LOOKED_UP]
+        look_up: list[Action] = [Load(LOOKED_UP, 1), Ct(SERVICE_ZONE, tables.CONNTRACK.number, nat=Nat())]
+        flows.add(tables.CONNTRACK, priorities.CONNTRACK_FROM_TUNNEL, to_node, look_up)
+    own = binding.routing.own
+    for cidr in own.pod_cidrs if own is not None else ():
+        gateway = gateway_of(cidr)
+        _look_up_hairpin(flows, gateway)
+        family = IP_FAMILIES[0] if cidr.version == 4 else IP_FAMILIES[1]
+        outside = [in_range(SOURCE_OFPORT, BEHIND_NODE), in_range(DESTINATION_OFPORT, tunnel), _TRANSLATED, family]
+        actions: list[Action] = [Load(THROUGH_SERVICE, 0), _with_source(gateway)]
+        flows.add(tables.OUTPUT, priorities.OUTPUT_MASQUERADED, outside, actions)
+    for family in IP_FAMILIES:
+        reply = [family, _IS_REPLY, in_range(SOURCE_OFPORT, tunnel)]
+        back: list[Action] = [*_to_node(LOCAL_16), Ct(SERVICE_ZONE, tables.OUTPUT.number, nat=Nat())]
+        flows.add(tables.HAIRPIN, priorities.HAIRPIN_FROM_TUNNEL, reply, back)
+
+
+def gateway_of(cidr: Net) -> Net:
+    """The address of the gateway of a pod range: its first address after the network's own."""
+    return Net(cidr.version, cidr.value + 1, 32 if cidr.version == 4 else 128)
+
+
+def _to_node(ofport: int) -> list[Action]:
+    return [Load(DESTINATION_OFPORT, BEHIND_NODE), Load(OUTPUT_OFPORT, ofport)]
+
+
+def _with_source(source: Net) -> Ct:
+    nat = Nat(NatKind.SOURCE, source.version, source.value)
+    return Ct(HAIRPIN_ZONE, tables.OUTPUT.number, commit=True, nat=nat)
+
+
+def _of_family(pair: tuple[Net, Net], version: int) -> Net:
+    return pair[0] if version == 4 else pair[1]
+
+
+def opens_to(address: Net, protocol: int, number: int) -> list[Term]:
+    """A new connection to a port: by the tuple that conntrack has of it, which later fragments have, too."""
+    return [IS_OPENING, *address_terms("responder", address), *_to_port(protocol, number)]
+
+
+def opens_to_node(version: int, protocol: int, number: int) -> list[Term]:
+    """A new connection to a node port. TCP has to begin with a SYN: other packets may answer a port of the node."""
+    family = IP_FAMILIES[0] if version == 4 else IP_FAMILIES[1]
+    begins = [IS_TCP, IS_SYN_WITHOUT_ACK] if protocol == oxm.IP_PROTO_TCP else []
+    return [IS_OPENING, family, in_range(TO_NODE, 1), *begins, *_to_port(protocol, number)]
+
+
+def _to_port(protocol: int, number: int) -> list[Term]:
+    return [exactly(oxm.CT_NW_PROTO, protocol), exactly(oxm.CT_TP_DST, number)]

@@ -1,0 +1,294 @@
+"""Services on the real userspace datapath: every packet goes where the choice of endpoints says, and comes back."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+
+from flows.bridge.routing import NetworkMode, RoutedNode, Routing
+from flows.bridge.state import Binding, PodBinding
+from flows.cluster.model import Direction, Endpoint, Key, Protocol, Service, ServicePort
+from flows.cluster.net import Net, parse_address, parse_network
+from flows.openflow.group import Group
+from flows.pipeline.gateway import GATEWAY_MAC
+from flows.policy.rule import NodePolicy
+from flows.render.flow_set import FlowSet
+from flows.render.reference import render
+from flows.render.service_ports import PortNumbers, render_service_port
+from flows.services.choice import Backend, choose
+from flows.services.endpoints import MAX_BACKENDS
+from flows.services.frontends import Claim, Frontend, frontends
+from flows.services.served import ServedPort
+from flows.wire.groups import decode_group, encode_group
+from flows.wire.text import format_group
+from tests.helpers.datapath.frame_encoder import encode
+from tests.helpers.datapath.packet import ACK, RST, SYN, icmp_error, transport
+from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
+
+pytestmark = pytest.mark.switch
+
+TCP, UDP = Protocol.TCP, Protocol.UDP
+NODE = {4: parse_address("192.0.2.1"), 6: parse_address("fd10::1")}
+VIP = {4: parse_address("10.96.0.5"), 6: parse_address("fd00:96::5")}
+EXTERNAL = {4: parse_address("198.51.100.7"), 6: parse_address("2001:db8:100::7")}
+NODE_PORT = {4: parse_address("169.254.72.4"), 6: parse_address("fd00:4847::4")}
+CLIENT = {4: parse_address("203.0.113.9"), 6: parse_address("2001:db8::9")}
+OUTSIDE = {4: parse_address("192.0.2.77"), 6: parse_address("fd10::77")}
+POD_HAIRPIN = {4: parse_address("169.254.72.3"), 6: parse_address("fd00:4847::3")}
+NODE_HAIRPIN = {4: parse_address("169.254.72.2"), 6: parse_address("fd00:4847::2")}
+LOCAL_MAC = 0x020000000099
+KEY = Key("shop", "web")
+VERSIONS = pytest.mark.parametrize("version", [4, 6])
+
+
+def pod_address(number: int, version: int) -> Net:
+    return parse_address(f"10.0.1.{number}" if version == 4 else f"fd00:1::{number}")
+
+
+def mac(number: int) -> int:
+    return 0x020000000000 | number
+
+
+PODS = tuple(
+    PodBinding(n, f"p{n}", Key("shop", f"pod-{n}"), mac(n), (pod_address(n, 4), pod_address(n, 6))) for n in (1, 2, 3)
+)
+OWN = RoutedNode("n1", None, (parse_network("10.0.1.0/24"), parse_network("fd00:1::/64")), (NODE[4], NODE[6]))
+BINDING = Binding(
+    node_addresses=(NODE[4], NODE[6]), local_mac=LOCAL_MAC, pods=PODS, userspace=True,
+    routing=Routing(NetworkMode.ROUTED, "n1", (OWN,), (parse_network("10.96.0.0/16"), parse_network("fd00:96::/108"))),
+)  # fmt: skip
+
+
+class Frame(NamedTuple):
+    """What a frame says of itself, as far as tests look."""
+
+    port: str
+    source: str
+    target: str
+    sport: int
+    dport: int
+
+
+def read_frame(port: str, frame: bytes) -> Frame:
+    version = frame[14] >> 4
+    start, width = (26, 4) if version == 4 else (22, 16)
+    ends = [Net(version, int.from_bytes(frame[at : at + width], "big"), width * 8) for at in (start, start + width)]
+    sport, dport = struct.unpack_from("!HH", frame, start + 2 * width)
+    return Frame(port, str(ends[0]), str(ends[1]), sport, dport)
+
+
+class Switch:
+    """A bridge of the node n1 with three pods and Services."""
+
+    def __init__(self, ovs: OpenVSwitch) -> None:
+        self.bridge: Bridge = ovs.add_bridge("br0")
+        self.bridge.add_ports({pod.interface: pod.ofport for pod in PODS})
+
+    def install(self, *served: ServedPort, policy: NodePolicy | None = None) -> None:
+        made = FlowSet()
+        groups: list[Group] = []
+        for number, one in enumerate(served, 1):
+            choice = choose(one.service, one.port, one.backends, "n1", "")
+            groups += render_service_port(made, one, choice, PortNumbers(2 * number, 2 * number + 1))
+        text = "".join(f"{format_group(group)}\n" for group in groups)
+        switch, bridge = self.bridge.switch, self.bridge
+        bridge.clear()
+        switch.ofctl("del-groups", bridge.target)
+        if text:
+            switch.ofctl("add-groups", bridge.target, "-", stdin=text)
+        bridge.install([*render(BINDING, policy or NodePolicy({}, ())), *made.flows()])
+
+    def send(
+        self, port: int, source: Net, target: Net, sport: int, dport: int, flags: int = SYN, proto: int = TCP
+    ) -> list[Frame]:
+        """Send from a pod's port, or from the node with port 0. Returns the frames that come out."""
+        made = transport(source, target, proto, sport, dport, flags if proto == TCP else 0)
+        here = replace(made, eth_src=mac(port) if port else LOCAL_MAC, eth_dst=GATEWAY_MAC, hop_limit=60)
+        name = PODS[port - 1].interface if port else "br0"
+        out = self.bridge.inject(name, encode(here))
+        return [read_frame(name, frame) for name, frames in out.items() for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def switch() -> Iterator[Switch]:
+    with open_vswitch() as ovs:
+        yield Switch(ovs)
+
+
+@pytest.fixture(autouse=True)
+def _flush(switch: Switch) -> None:
+    switch.bridge.switch.appctl("dpctl/flush-conntrack")
+
+
+def backend(address: Net, node: str = "n1") -> Backend:
+    return Backend(Endpoint(address, node), 8080)
+
+
+def served(version: int, *backends: Backend, protocol: Protocol = TCP, **fields: Any) -> ServedPort:
+    port = ServicePort("", protocol, 80, 30080)
+    service = Service(KEY, (VIP[version],), (port,), (EXTERNAL[version],))._replace(**fields)
+    found: list[tuple[Frontend, Claim]] = list(frontends(service, port))
+    return ServedPort(service, port, version, tuple((claim.kind, one) for one, claim in found), backends, False)
+
+
+def frame(port: str, source: Net, target: Net, sport: int, dport: int) -> list[Frame]:
+    return [Frame(port, str(source), str(target), sport, dport)]
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+@pytest.mark.parametrize("target", [VIP, EXTERNAL, NODE_PORT, NODE])
+def test_a_pod_reaches_an_endpoint_and_gets_its_answer(
+    switch: Switch, version: int, protocol: Protocol, target: dict[int, Net]
+) -> None:
+    client, endpoint, address = pod_address(1, version), pod_address(2, version), target[version]
+    switch.install(served(version, backend(endpoint), protocol=protocol))
+    number = 30080 if target in (NODE_PORT, NODE) else 80
+    for flags, reply in ((SYN, SYN | ACK), (ACK, ACK)):
+        asked = switch.send(1, client, address, 4000, number, flags, protocol)
+        assert asked == frame("p2", client, endpoint, 4000, 8080)
+        answered = switch.send(2, endpoint, client, 8080, 4000, reply, protocol)
+        assert answered == frame("p1", address, client, number, 4000)
+    # The endpoint itself is reached as ever.
+    asked = switch.send(1, client, endpoint, 4001, 8080, SYN, protocol)
+    assert asked == frame("p2", client, endpoint, 4001, 8080)
+    answered = switch.send(2, endpoint, client, 8080, 4001, SYN | ACK, protocol)
+    assert answered == frame("p1", endpoint, client, 8080, 4001)
+
+
+@VERSIONS
+def test_connections_spread_and_stay(switch: Switch, version: int) -> None:
+    client = pod_address(1, version)
+    switch.install(served(version, *(backend(pod_address(n, version)) for n in (2, 3))))
+    chosen = {sport: switch.send(1, client, VIP[version], sport, 80)[0] for sport in range(5000, 5040)}
+    assert {one.port for one in chosen.values()} == {"p2", "p3"}
+    # With one endpoint gone, its connections stay where they are; new ones go to the other.
+    for sport, one in chosen.items():
+        endpoint = pod_address(int(one.port[1]), version)
+        switch.send(int(one.port[1]), endpoint, client, 8080, sport, SYN | ACK)
+    switch.install(served(version, backend(pod_address(2, version))))
+    for sport, one in chosen.items():
+        assert switch.send(1, client, VIP[version], sport, 80, ACK) == [one]
+        assert switch.send(1, client, VIP[version], sport + 1000, 80)[0].port == "p2"
+
+
+@VERSIONS
+def test_the_most_endpoints_fit_one_message(switch: Switch, version: int) -> None:
+    base = pod_address(2, version)
+    backends = [backend(base._replace(value=base.value + n * 256)) for n in range(MAX_BACKENDS)]
+    one = served(version, *backends)
+    (group,) = render_service_port(FlowSet(), one, choose(one.service, one.port, backends, "n1", ""), PortNumbers(1, 2))
+    assert decode_group(encode_group(group)) == group
+
+
+@VERSIONS
+def test_a_pod_reaches_itself(switch: Switch, version: int) -> None:
+    pod, hairpin, vip = pod_address(1, version), POD_HAIRPIN[version], VIP[version]
+    isolated = NodePolicy({PODS[0].pod: frozenset({Direction.EGRESS, Direction.INGRESS})}, ())
+    switch.install(served(version, backend(pod)), policy=isolated)
+    for flags in (SYN, ACK):
+        assert switch.send(1, pod, vip, 4000, 80, flags) == frame("p1", hairpin, pod, 4000, 8080)
+        assert switch.send(1, pod, hairpin, 8080, 4000, flags | ACK) == frame("p1", vip, pod, 80, 4000)
+    # Nothing else uses that address.
+    assert switch.send(1, pod, hairpin, 8080, 4001, SYN) == []
+    assert switch.send(2, pod_address(2, version), hairpin, 8080, 4000, ACK) == []
+
+
+@VERSIONS
+def test_policy_sees_the_endpoint_and_the_real_source(switch: Switch, version: int) -> None:
+    client, endpoint = pod_address(1, version), pod_address(2, version)
+    one = served(version, backend(endpoint))
+    switch.install(one)
+    assert switch.send(1, client, VIP[version], 4000, 80) == frame("p2", client, endpoint, 4000, 8080)
+    assert switch.send(2, endpoint, client, 8080, 4000, SYN | ACK) != []
+    for pod, direction in ((PODS[0], Direction.EGRESS), (PODS[1], Direction.INGRESS)):
+        switch.install(one, policy=NodePolicy({pod.pod: frozenset({direction})}, ()))
+        # New connections, and both directions of the old one.
+        assert switch.send(1, client, VIP[version], 4100, 80) == []
+        assert switch.send(1, client, VIP[version], 4000, 80, ACK) == []
+        assert switch.send(2, endpoint, client, 8080, 4000, ACK) == []
+
+
+@VERSIONS
+def test_the_node_reaches_pods_and_itself(switch: Switch, version: int) -> None:
+    node, endpoint, vip = NODE[version], pod_address(2, version), VIP[version]
+    switch.install(served(version, backend(endpoint)))
+    assert switch.send(0, node, vip, 4000, 80) == frame("p2", node, endpoint, 4000, 8080)
+    assert switch.send(2, endpoint, node, 8080, 4000, SYN | ACK) == frame("br0", vip, node, 80, 4000)
+    for place in (node, OUTSIDE[version]):  # a hostNetwork pod here, and an API server elsewhere
+        hairpin = NODE_HAIRPIN[version]
+        switch.install(served(version, backend(place)))
+        assert switch.send(0, node, vip, 4001, 80) == frame("br0", hairpin, place, 4001, 8080)
+        assert switch.send(0, place, hairpin, 8080, 4001, SYN | ACK) == frame("br0", vip, node, 80, 4001)
+        switch.bridge.switch.appctl("dpctl/flush-conntrack")
+        client = pod_address(1, version)
+        assert switch.send(1, client, vip, 4002, 80) == frame("br0", client, place, 4002, 8080)
+        assert switch.send(0, place, client, 8080, 4002, SYN | ACK) == frame("p1", vip, client, 80, 4002)
+        switch.bridge.switch.appctl("dpctl/flush-conntrack")
+
+
+@VERSIONS
+def test_a_client_outside_keeps_its_address(switch: Switch, version: int) -> None:
+    client, endpoint, address = CLIENT[version], pod_address(2, version), NODE_PORT[version]
+    for local in (False, True):
+        switch.install(served(version, backend(endpoint), external_local=local))
+        assert switch.send(0, client, address, 4000, 30080) == frame("p2", client, endpoint, 4000, 8080)
+        assert switch.send(2, endpoint, client, 8080, 4000, SYN | ACK) == frame("br0", address, client, 30080, 4000)
+
+
+@VERSIONS
+def test_local_policies_without_an_endpoint_here(switch: Switch, version: int) -> None:
+    elsewhere = backend(OUTSIDE[version], "n2")
+    switch.install(served(version, elsewhere, external_local=True))
+    assert switch.send(0, CLIENT[version], NODE_PORT[version], 4000, 30080) == []
+    assert [one.target for one in switch.send(1, pod_address(1, version), NODE_PORT[version], 4000, 30080)] == [
+        str(OUTSIDE[version])
+    ]
+    switch.install(served(version, elsewhere, internal_local=True))
+    assert switch.send(1, pod_address(1, version), VIP[version], 4000, 80) == []
+
+
+@VERSIONS
+def test_without_endpoints_the_node_gets_it_to_refuse(switch: Switch, version: int) -> None:
+    pod, vip = pod_address(1, version), VIP[version]
+    switch.install(served(version))
+    assert switch.send(1, pod, vip, 4000, 80) == frame("br0", pod, vip, 4000, 80)
+    assert switch.send(0, NODE[version], vip, 4000, 80) == frame("br0", NODE[version], vip, 4000, 80)
+    # No Service has this port.
+    assert switch.send(1, pod, vip, 4000, 81) == frame("br0", pod, vip, 4000, 81)
+    isolated = NodePolicy({PODS[0].pod: frozenset({Direction.EGRESS, Direction.INGRESS})}, ())
+    for policy in (NodePolicy({}, ()), isolated):
+        switch.install(served(version), policy=policy)
+        assert switch.send(0, vip, pod, 80, 4000, RST | ACK) == frame("p1", vip, pod, 80, 4000)
+        # Anything else with such a source is what the node forwards from outside.
+        assert policy is not isolated or switch.send(0, vip, pod, 80, 4000, SYN) == []
+
+
+@VERSIONS
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_nodes_refusal_of_udp_comes_back(switch: Switch, version: int, isolated: bool) -> None:
+    pod, vip = pod_address(1, version), VIP[version]
+    directions = {PODS[0].pod: frozenset({Direction.EGRESS, Direction.INGRESS})}
+    switch.install(served(version, protocol=UDP), policy=NodePolicy(directions if isolated else {}, ()))
+    refused = transport(pod, vip, UDP, 4000, 80)
+    error = icmp_error(NODE[version], replace(refused, hop_limit=60), 3 if version == 4 else 4)
+    made = replace(error, eth_src=LOCAL_MAC, eth_dst=GATEWAY_MAC, hop_limit=60)
+    out = switch.bridge.inject("br0", encode(made))
+    assert list(out) == ["p1"]
+    # Of a client outside, the same is no refusal of the node.
+    assert switch.bridge.inject("br0", encode(replace(made, source=CLIENT[version].value))) == {}
+
+
+@VERSIONS
+def test_sources_of_a_load_balancer(switch: Switch, version: int) -> None:
+    inside = parse_network("203.0.113.0/24" if version == 4 else "2001:db8::/64")
+    other = parse_address("203.0.114.1" if version == 4 else "2001:db8:1::1")
+    balancer: dict[str, Any] = {"ingress_ips": (EXTERNAL[version],), "external_ips": (), "source_ranges": (inside,)}
+    switch.install(served(version, backend(pod_address(2, version)), **balancer))
+    assert len(switch.send(0, CLIENT[version], EXTERNAL[version], 4000, 80)) == 1
+    assert switch.send(0, other, EXTERNAL[version], 4000, 80) == []
+    assert len(switch.send(0, other, NODE_PORT[version], 4000, 30080)) == 1
