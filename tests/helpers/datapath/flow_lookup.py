@@ -13,6 +13,7 @@ from flows.openflow.actions import (
     CheckLength,
     Conjunction,
     Ct,
+    DecTtl,
     LearnReply,
     Load,
     Meter,
@@ -21,6 +22,7 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    SetField,
     ToGroup,
 )
 from flows.openflow.flow import Flow
@@ -232,6 +234,12 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
             nat = action.nat
             if nat is not None and nat.kind is not None and (not action.commit or ether != _ETHER[nat.version]):
                 raise Refused("a translation needs a commit, and an address of the family of the match")
+        case DecTtl() if ether not in _ETHER.values():
+            raise Refused("dec_ttl needs a match on ip or ipv6")
+        case SetField(target, value):
+            places = (Range(target, 0, target.width - 1, ""),)
+            if not 0 <= value <= target.full_mask:
+                raise Refused(f"{value} is wider than {target.name}")
         case Resubmit(table) if table not in tables:
             raise Refused(f"resubmit to unknown table {table}")
         case LearnReply():

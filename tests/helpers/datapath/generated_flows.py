@@ -14,6 +14,7 @@ from flows.openflow.actions import (
     CheckLength,
     Conjunction,
     Ct,
+    DecTtl,
     LearnReply,
     Load,
     Move,
@@ -22,6 +23,7 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    SetField,
 )
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, Term, exactly, masked, match
@@ -138,6 +140,12 @@ def _moves(draw: st.DrawFn) -> Move:
     return Move(source, draw(_RANGES.filter(lambda place: place.width == source.width)))
 
 
+@st.composite
+def _written(draw: st.DrawFn) -> SetField:
+    field = draw(st.sampled_from((oxm.ETH_SRC, oxm.ETH_DST, oxm.TUN_DST, oxm.TUN_IPV6_DST)))
+    return SetField(field, draw(st.integers(0, field.full_mask)))
+
+
 def _simple(table: int) -> st.SearchStrategy[Action]:
     return st.one_of(
         st.builds(Output, _PORTS),
@@ -157,6 +165,8 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
             st.booleans(),
             st.booleans(),
         ),
+        _written(),
+        st.just(DecTtl()),
         st.builds(Push, _RANGES),
         st.builds(Pop, _RANGES),
     )

@@ -14,6 +14,7 @@ from flows.openflow import port_numbers
 from flows.openflow.actions import (
     CheckLength,
     Ct,
+    DecTtl,
     LearnReply,
     Load,
     Meter,
@@ -23,6 +24,7 @@ from flows.openflow.actions import (
     Pop,
     Push,
     Resubmit,
+    SetField,
     ToGroup,
 )
 from flows.openflow.flow import Flow
@@ -34,6 +36,7 @@ from tests.helpers.datapath.conntrack import Commit, Datapath, Tracked, Tracker
 from tests.helpers.datapath.flow_lookup import INDEX, Choose, FlowTable, State, check_flow, check_tables
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet
+from tests.helpers.datapath.rewriting import PORTS, Header, header_in, header_of, set_field, take_hop, with_header
 
 _MAX_DEPTH = 64
 _FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
@@ -42,14 +45,6 @@ _CT = tuple(
     INDEX[one.name]
     for one in (oxm.CT_STATE, oxm.CT_ZONE, oxm.CT_MARK, *sorted(oxm.NEED_CT_STATE, key=lambda one: one.number))
 )
-
-
-_PORTS = {
-    oxm.IP_PROTO_TCP: ("tcp_src", "tcp_dst"),
-    oxm.IP_PROTO_UDP: ("udp_src", "udp_dst"),
-    oxm.IP_PROTO_SCTP: ("sctp_src", "sctp_dst"),
-}
-_Header = tuple[int, int, int, int]  # source, target, sport and dport of a Packet, as actions have changed them
 
 
 class TooDeep(Exception):
@@ -96,14 +91,14 @@ class _Run:
 @dataclass(frozen=True, slots=True)
 class _SendTo:
     port: int
-    header: _Header
+    header: Header
 
 
 @dataclass(frozen=True, slots=True)
 class _TrackAs:
     action: Ct
     registers: tuple[int, ...]
-    header: _Header
+    header: Header
     commit: Commit | None
 
 
@@ -178,6 +173,10 @@ class Interpreter:
             if not flow.actions and flow.goto is None:
                 run.reasons.append(f"table {following} drops it (cookie {flow.cookie:#x})")
             for action in flow.actions:
+                if isinstance(action, DecTtl) and not take_hop(state):
+                    run.reasons.append("no hop is left")
+                    run.depth -= 1
+                    return
                 self._act(run, unit, state, action, operations)
             following = flow.goto
         run.depth -= 1
@@ -191,6 +190,8 @@ class Interpreter:
                 self._send(run, unit, state, value if value < 0xFF00 else 0xFFFF0000 | value, operations)
             case Load(place, value):
                 _write(state, place, value)
+            case SetField(target, value):
+                set_field(state, target, value)
             case Move(source, target):
                 _write(state, target, _read(state, source))
             case CheckLength(most, place):
@@ -207,7 +208,7 @@ class Interpreter:
                 self._to_group(run, unit, state, number, operations)
             case Ct():
                 registers = tuple(state[index] for index in _REGISTERS)
-                operations.append(_TrackAs(action, registers, _header(unit.packet, state), _commit(action, state)))
+                operations.append(_TrackAs(action, registers, header_in(unit.packet, state), _commit(action, state)))
                 for index in _CT:
                     state[index] = 0
             case LearnReply():
@@ -225,7 +226,7 @@ class Interpreter:
         state[:] = before
 
     def _send(self, run: _Run, unit: _Unit, state: State, port: int, operations: list[_Operation]) -> None:
-        header = _header(unit.packet, state)
+        header = header_in(unit.packet, state)
         in_port = state[INDEX[oxm.IN_PORT.name]]
         if port == in_port:
             run.reasons.append("a packet is not sent back to the port it came from")
@@ -294,8 +295,7 @@ class Interpreter:
         turned = self.tracker.translate(zone, unit.packet.whole)
         if turned == unit.packet.whole:
             return unit
-        header = turned.source, turned.target, turned.sport, turned.dport
-        return replace(_changed(unit, header), tracked=unit.tracked, zone=zone)
+        return replace(_changed(unit, header_of(turned)), tracked=unit.tracked, zone=zone)
 
     def _reassemble(self, run: _Run, zone: int, units: list[_Unit]) -> list[_Unit]:
         """Hold fragments back until their train is complete; it then goes on along the way of the last to come.
@@ -354,30 +354,15 @@ def _write(state: State, place: Range, value: int) -> None:
     state[index] = state[index] & ~place.mask | value << place.start
 
 
-def _header(packet: Packet, state: State) -> _Header:
-    """What source, target and ports of a packet are now, apart from what its protocol does not have."""
-    if not packet.version:
-        return packet.source, packet.target, packet.sport, packet.dport
-    source, target = (state[INDEX[f"ipv{packet.version}_{end}"]] for end in ("src", "dst"))
-    ports = _PORTS.get(packet.proto)
-    if ports is None or packet.fragment:
-        return source, target, packet.sport, packet.dport
-    return source, target, state[INDEX[ports[0]]], state[INDEX[ports[1]]]
-
-
-def _changed(unit: _Unit, header: _Header) -> _Unit:
-    """The unit with this header. Earlier results of conntrack are dropped."""
+def _changed(unit: _Unit, header: Header) -> _Unit:
+    """The unit with this header. With other addresses or ports earlier results of conntrack are dropped."""
     packet = unit.packet
-    if header == (packet.source, packet.target, packet.sport, packet.dport):
+    found = header_of(packet)
+    if header == found:
         return unit
-    if packet.fragment:
-        raise NotImplementedError("a fragment with other addresses")
-
-    def turned(one: Packet) -> Packet:
-        source, target, sport, dport = header
-        return replace(one, source=source, target=target, sport=sport, dport=dport)
-
-    return replace(unit, packet=turned(packet), frames=tuple(map(turned, unit.frames)), known={})
+    known = unit.known if header.ends == found.ends else {}
+    frames = tuple(with_header(one, header, found) for one in unit.frames)
+    return replace(unit, packet=with_header(packet, header, found), frames=frames, known=known)
 
 
 def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
@@ -422,8 +407,8 @@ def packet_fields(packet: Packet) -> dict[str, int]:
         values["ip_proto"] = _FRAGMENT_HEADER
     if packet.fragment:
         return values
-    if packet.proto in _PORTS:
-        source, target = _PORTS[packet.proto]
+    if packet.proto in PORTS:
+        source, target = PORTS[packet.proto]
         values |= {source: packet.sport, target: packet.dport}
     if packet.proto == oxm.IP_PROTO_TCP:
         values["tcp_flags"] = packet.flags
