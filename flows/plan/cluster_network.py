@@ -56,6 +56,11 @@ class ClusterNetwork:
         """Whether switches route; in mode `flat` they do not."""
         return self.mode is not NetworkMode.FLAT
 
+    @property
+    def service_cidrs(self) -> tuple[Net, ...]:
+        """The ranges of Services."""
+        return self._service_cidrs
+
     def load(self, cluster: Cluster) -> None:
         """Take all objects of a snapshot."""
         if self.routes:

@@ -16,10 +16,10 @@ from tests.helpers.waiting import WAIT_SECONDS, until
 class RunningSource:
     """Starts with `with`. `posted` has everything that was posted, oldest first."""
 
-    def __init__(self, credentials: Path | str, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(self, credentials: Path | str, silence: float = SILENCE_SECONDS, *, services: bool = False) -> None:
         self.posted: list[ClusterChanged] = []
         self.store = Store(self.posted.append)
-        self.source = KubernetesApi(str(credentials), self.store, silence)
+        self.source = KubernetesApi(str(credentials), self.store, silence, services=services)
 
     def __enter__(self) -> RunningSource:
         self.store.start()
