@@ -90,18 +90,21 @@ apply_network() {
                 HEADGATE_NODE_STATE=$STATE setsid "$SBIN_DIR/headgate-node" apply --wait 86400 \
                     >"$RUN_DIR/node.log" 2>&1 </dev/null &
                 echo $! >"$RUN_DIR/node.pid"
+                # Whoever ends it looks for its name, which the new process has only after a moment.
+                for _ in 1 2 3 4 5 6 7 8 9 10; do is_waiting "$!" && break || sleep 0.2; done
             fi
             ;;
         *) fail "this node's network is not set up: mend what is said above, then run this again" ;;
     esac
 }
 
+# is_waiting PID: whether this is the process that waits for the controller.
+is_waiting() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$SBIN_DIR/headgate-node apply"; }
+
 # End the process that an earlier run left waiting.
 end_waiting() {
     [ -f "$RUN_DIR/node.pid" ] || return 0
     waiting=$(cat "$RUN_DIR/node.pid")
-    if tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$SBIN_DIR/headgate-node apply"; then
-        kill "$waiting" 2>/dev/null || true
-    fi
+    ! is_waiting "$waiting" || kill "$waiting" 2>/dev/null || true
     rm -f "$RUN_DIR/node.pid" "$RUN_DIR/node.log"
 }
