@@ -91,7 +91,7 @@ apply_network() {
                     >"$RUN_DIR/node.log" 2>&1 </dev/null &
                 echo $! >"$RUN_DIR/node.pid"
                 # Whoever ends it looks for its name, which the new process has only after a moment.
-                for _ in 1 2 3 4 5 6 7 8 9 10; do is_waiting "$!" && break || sleep 0.2; done
+                for _ in 1 2 3 4 5 6 7 8 9 10; do is_waiting "$!" || sleep 0.2; done
             fi
             ;;
         *) fail "this node's network is not set up: mend what is said above, then run this again" ;;
