@@ -5,9 +5,11 @@ The caller writes into the OVSDB what the controller writes there.
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,10 @@ def made_cni_node() -> Iterator[CniNode]:
         machine.start()
         yield CniNode(machine)
     finally:
+        waiting = machine.folder / "run" / "node.pid"
+        if waiting.exists():  # the test ended before the undo
+            with suppress(ProcessLookupError):
+                os.kill(int(waiting.read_text()), signal.SIGTERM)
         machine.stop()
 
 

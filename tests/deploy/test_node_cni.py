@@ -58,7 +58,7 @@ def test_before_the_controller_the_rest_is_left_to_a_process_that_ends(node: Cni
     said = node.setup("--wait", "1")
     assert "leaving the rest" in said
     assert not node.list.exists()
-    assert "is it running" in node.answer("missing")
+    assert "the controller has not yet written" in node.answer("missing")
     pid = int((node.run_dir / "node.pid").read_text())
     node.write_facts(pod_cidrs="")  # the kubelet has not registered the Node
     until(lambda: "no pod CIDR" in node.answer("missing"), "the answer that the pod CIDR is missing")
