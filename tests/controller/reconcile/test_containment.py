@@ -124,7 +124,7 @@ def of_first(plan: Any, *_: object) -> bool:
 
 FAULTS = (
     Fault(binding, "_read_port", lambda interface, *_: interface.name.startswith("n1")),
-    Fault(FlowEncoder, "pod", lambda _, one, __: one.pod == BAD_POD),
+    Fault(FlowEncoder, "pod", lambda _, one, *__: one.pod == BAD_POD),
     Fault(bridge_plan, "render_bridge", lambda _, binding: not binding.userspace),
     Fault(BridgePlan, "update", of_first),
     Fault(BridgePlan, "isolate", of_first),
