@@ -17,7 +17,7 @@ from flows.wire.values import Body, FlowKey
 
 ENCODER = FlowEncoder()
 NOBODY = NodePolicy({}, ())
-BOTH_FAMILIES = 10  # flows of a node with a range and an address of each family
+BOTH_FAMILIES = 12
 
 
 def node(number: int, end: int = 0) -> RoutedNode:
