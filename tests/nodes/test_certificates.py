@@ -47,7 +47,10 @@ def test_a_node_with_its_own_certificate_gets_nothing_of_anothers(
         put(run, "deny", DENY)
         # It is first with everything that n1 has but the certificate: OVSDB, OpenFlow session, datapath id and name.
         call(evil, run)
-        until(lambda: "certificate names another node than" in view(run, "evil").get("error", ""), "the Node's name refused")
+        until(
+            lambda: "certificate names another node than" in view(run, "evil").get("error", ""),
+            "the Node's name refused",
+        )
         assert not evil.flows() and not view(run, "evil")["in_sync"]
         call(n1, run)
         until(lambda: view(run, "n1").get("in_sync"), "n1 in sync")
