@@ -41,9 +41,9 @@ COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likew
 FLOOD_CHUNK = Range(_R[7], 0, 9, "the chunk of ports that the flood is sending to")
 # Every commit writes it. Conntrack calls a connection new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection is recorded in the zone")
-CT_MARKS = (RECORDED,)
 # Written where THROUGH_SERVICE may be: replies of the connection are translated back in the Services' zone.
 CONNECTION_OF_SERVICE = Range(oxm.CT_MARK, 1, 1, "the connection was opened to the address of a Service")
+CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
     LOOKED_UP, THROUGH_SERVICE, REFUSAL, TO_NODE,

@@ -19,10 +19,11 @@ REG = oxm.REGISTERS[7]
 
 def test_no_ranges_overlap() -> None:
     check_layout(registers.RANGES)
+    check_layout(registers.CT_MARKS)
     assert len({id(one) for one in registers.RANGES}) == len(registers.RANGES)
     for name, value in vars(registers).items():
         if isinstance(value, Range):
-            assert value in (*registers.RANGES, registers.RECORDED), f"{name} is not checked"
+            assert value in (*registers.RANGES, *registers.CT_MARKS), f"{name} is not checked"
 
 
 @pytest.mark.parametrize(
