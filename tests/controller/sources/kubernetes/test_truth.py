@@ -6,6 +6,7 @@ After each step the world that Headgate reads is the one that manifests give, an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def comparable(cluster: Cluster) -> Cluster:
     return Cluster(
         {name: one for name, one in cluster.namespaces.items() if name in NAMESPACES},
         {key: pod._replace(uid="") for key, pod in cluster.pods.items() if key.namespace in NAMESPACES},
-        {name: one for name, one in cluster.nodes.items() if name in NODES},
+        {name: replace(one, created="") for name, one in cluster.nodes.items() if name in NODES},
         {key: one for key, one in cluster.policies.items() if key.namespace in NAMESPACES},
     )
 
