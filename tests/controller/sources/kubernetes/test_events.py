@@ -114,6 +114,10 @@ def test_rights(api: ApiServer, reader: RunningSource) -> None:
         ("nodes", read),
         ("networkpolicies.networking.k8s.io", read),
         ("networkpolicys.net.alpha.kubernetes.io", read),
+        # Read where the switches route.
+        ("services", read),
+        ("endpointslices.discovery.k8s.io", read),
+        ("servicecidrs.networking.k8s.io", read),
         ("events.events.k8s.io", "create patch"),
     }
 
