@@ -56,7 +56,7 @@ from flows.pipeline.pod_limits import NO_RATES, Rates
 from flows.plan.bridge_plans import ChangedFlows
 from flows.plan.rejected_objects import describe_error
 from flows.plan.world import World
-from flows.render.cache_marks import needs_marks
+from flows.render.cache_marks import mark_use
 
 # When plans are updated again, although nothing changed, after no plan could be updated at all.
 REPLAN_SECONDS = 5.0
@@ -348,7 +348,7 @@ class Reconciler:
         self._marker.note([name])
         plan = self.world.plan_of(name)
         bridge = self.world.bridges[name]
-        switch.cache_marks.needed = needs_marks(bridge.datapath_type, bridge.ovs_version)
+        switch.cache_marks.use = mark_use(bridge.datapath_type, bridge.ovs_version)
         if plan is None:
             switch.release("")
         elif switch.desired is not plan.flows or name in changed:

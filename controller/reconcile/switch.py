@@ -64,6 +64,7 @@ class InFlight:
     meters: MeterChanges = NO_METER_CHANGES
     cache_marks: FlowChanges = NO_FLOW_CHANGES
     groups: dict[int, GroupBody | None] = field(default_factory=dict)
+    repeats_mark: bool = False  # it changes nothing
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ class Switch:
     failures: int = 0
     error: str = ""
     committed_at: float | None = None
+    settled_at: float | None = None  # the last commit, one that only repeats the mark included
     bundles_sent: int = 0
     dumps_sent: int = 0
     # Counters of all flows: the next dump requests them, the dump on its way does, and how many answers had them.
@@ -156,6 +158,7 @@ class Switch:
     def forget_actual(self) -> None:
         """What is known of the switch may be wrong. An answer that is on its way is ignored."""
         self.flows.dump_is_current = self.groups.dump_is_current = False
+        self.cache_marks.forget()
         self.dumping = False
         self.realized_revision = -1
 
@@ -223,8 +226,12 @@ class Switch:
         self.in_flight = None
         if not self.flows.dump_is_current:
             return
+        self.settled_at = now
+        if bundle.repeats_mark:
+            self.cache_marks.done_again(now)
+            return
         self.meters.done(bundle.meters)
-        self.cache_marks.done(bundle.cache_marks)
+        self.cache_marks.done(bundle.cache_marks, now)
         self.flows.record(bundle.flows)
         self.groups.record(bundle.groups)
         self.realized_revision = bundle.revision
@@ -267,7 +274,7 @@ class Switch:
     @property
     def realized(self) -> bool:
         """Whether the switch is known to have exactly the desired flows."""
-        if self.session is None or self.in_flight is not None or self.drifted:
+        if self.session is None or self.drifted or (self.in_flight is not None and not self.in_flight.repeats_mark):
             return False
         return 0 <= self.desired_revision <= self.realized_revision
 
@@ -286,7 +293,10 @@ class Switch:
             return self._command_since() + COMMAND_SECONDS
         if self.desired_revision < 0 and not self.all_counters:
             return None
-        return self.audit_at if self.flows.dump_is_current else self.retry_at
+        if not self.flows.dump_is_current:
+            return self.retry_at
+        repeat_at = self.cache_marks.repeat_at
+        return self.audit_at if repeat_at is None else min(self.audit_at, repeat_at)
 
     def _command_since(self) -> float:
         return self.in_flight.since if self.in_flight is not None else self.dumping_since
@@ -317,6 +327,8 @@ class Switch:
             command_to_send = self._bundle(now)
             if command_to_send is not None:
                 return [command_to_send]
+        if may_send and self.cache_marks.repeat_at is not None and now >= self.cache_marks.repeat_at:
+            return [*self._flush(), *self._repeat_mark(now)]
         return self._flush() + (self._dump(now) if now >= self.audit_at else [])
 
     def _flush(self) -> list[Command]:
@@ -332,6 +344,15 @@ class Switch:
         self.dumping_all_counters, self.all_counters = self.all_counters, False
         desired, groups = self.flows.start_dump(), self.groups.request()
         return [DumpFlows(self.dpid, self.session, self.dumps_sent, desired, self.dumping_all_counters, groups)]
+
+    def _repeat_mark(self, now: float) -> list[Command]:
+        """Write the mark once more: see `flows.render.cache_marks`."""
+        if self.session is None:
+            return []
+        self.bundles_sent += 1
+        self.in_flight = InFlight(self.bundles_sent, {}, self.realized_revision, now, repeats_mark=True)
+        again = self.cache_marks.again()
+        return [SendBundle(self.dpid, self.session, self.bundles_sent, NO_FLOW_CHANGES, cache_marks=again)]
 
     def _bundle(self, now: float) -> Command | None:
         """The difference as one bundle; None when there is none: then the switch is realized already."""

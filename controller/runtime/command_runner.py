@@ -108,12 +108,7 @@ class CommandRunner:
         if isinstance(command, DumpFlows):
             self._openflow.dump(command)
         elif isinstance(command, SendBundle):
-            changes = command.changes
-            counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
-            if command.groups:
-                counts["groups"] = sum(map(len, command.groups))
-            with suppress(Exception):
-                log.info("changing flows", **self._switch_fields(command.dpid), **counts)
+            self._log(command)
             self._openflow.send_bundle(
                 command.dpid, command.session, command.number, command.all_changes, command.meters, command.groups
             )
@@ -129,3 +124,14 @@ class CommandRunner:
             self._openflow.flush_connections(command)
         else:
             self._ovsdb.write_marks(command.ovsdb, command.interfaces)
+
+    def _log(self, command: SendBundle) -> None:
+        """Say what a bundle changes; nothing of one that changes nothing for packets."""
+        changes, groups = command.changes, sum(map(len, command.groups))
+        if not (changes or groups or command.meters):
+            return
+        counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
+        if groups:
+            counts["groups"] = groups
+        with suppress(Exception):
+            log.info("changing flows", **self._switch_fields(command.dpid), **counts)

@@ -156,8 +156,12 @@ class RealizationWait:
 
 
 def _stale_seconds(reconciler: Reconciler, now: float) -> float:
-    commits = [s.committed_at for s in reconciler.switches.values() if s.committed_at is not None]
-    return max(0.0, max(commits, default=-REVALIDATION_SECONDS) + REVALIDATION_SECONDS - now)
+    ends = [
+        s.settled_at + s.cache_marks.remaining_seconds + REVALIDATION_SECONDS
+        for s in reconciler.switches.values()
+        if s.settled_at is not None
+    ]
+    return max(0.0, max(ends, default=now) - now)
 
 
 def _left(deadline: float) -> float:

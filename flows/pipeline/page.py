@@ -17,7 +17,7 @@ A packet enters at `classify`. Policy applies to every packet, in both direction
 direction of its connection (`ct_nw_src`, `ct_tp_dst` and so on), so a reply meets the same rules as the packet that it
 answers, and a changed policy stops or resumes a running connection at its next packet, whichever way that goes.
 A table's miss is its flow of priority {MISS}.
-On the userspace datapath of an Open vSwitch before 3.1.3 each table where packets enter also has a flow at priority
+On the userspace datapath each table where packets enter also has a flow at priority
 65535 that no packet matches, a cache mark (adr/0015-cache-marks.md).
 `ovs-ofctl --names -O OpenFlow14 dump-flows br-int` shows the tables by these names; `headgate flows` adds pods,
 policies and rules.

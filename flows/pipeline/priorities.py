@@ -30,7 +30,7 @@ def _declare(tables: str, number: int, purpose: str) -> int:
 CACHE_MARK = _declare(
     "classify destination direction output",
     65535,
-    "old userspace datapath: a cache mark, which no packet matches",
+    "userspace datapath: a cache mark, which no packet matches",
 )
 
 CLASSIFY_VLAN = _declare("classify", 300, "a frame with a VLAN tag: dropped")

@@ -8,10 +8,16 @@ arrive: allowed traffic stays denied, or the reverse (OVS commit "dpif-netdev: F
 
 So on these versions every bundle moves a mark: a flow above all others in each table where packets enter, which looks
 at one bit of pkt_mark that is never set, and at another bit in the next bundle. See docs/adr/0015.
+
+Every userspace datapath has a second error. It goes through its megaflows after a change of flows, and deletes some
+meanwhile. When they become few, their hash table shrinks, and it misses others. A missed megaflow keeps its old verdict
+until the next time, half a second later. So a mark is written again soon after each bundle: then the datapath goes
+through its megaflows at once. That is what a mark that stays in its place is for.
 """
 
 from __future__ import annotations
 
+import enum
 import re
 from functools import lru_cache
 
@@ -32,18 +38,26 @@ _FIXED_SINCE = (3, 2)
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", re.ASCII)
 
 
+class MarkUse(enum.Enum):
+    """How a switch's mark is used: not at all; it stays, and is written again; or each bundle also moves it."""
+
+    NONE = "none"
+    STAYS = "stays"
+    MOVES = "moves"
+
+
 @lru_cache(maxsize=64)  # called at each change of each bridge; there are few versions
-def needs_marks(datapath_type: str, ovs_version: str) -> bool:
-    """Whether a switch may keep outdated megaflows. A version that cannot be parsed is taken for an old one."""
+def mark_use(datapath_type: str, ovs_version: str) -> MarkUse:
+    """What a switch needs so that no outdated megaflow stays. A version that cannot be parsed counts as old."""
     if datapath_type not in USERSPACE_DATAPATHS:
-        return False
+        return MarkUse.NONE
     found = _VERSION.match(ovs_version)
     if found is None:
-        return True
+        return MarkUse.MOVES
     major, minor, patch = map(int, found.groups())
-    if (major, minor) >= _FIXED_SINCE:
-        return False
-    return patch < _FIXED_RELEASES.get((major, minor), patch + 1)  # other series never got the fix
+    # Series that are neither in the table nor newer never got the fix.
+    fixed = (major, minor) >= _FIXED_SINCE or patch >= _FIXED_RELEASES.get((major, minor), patch + 1)
+    return MarkUse.STAYS if fixed else MarkUse.MOVES
 
 
 def mark_flows(number: int) -> tuple[Flow, ...]:

@@ -7,8 +7,10 @@ from itertools import pairwise
 
 import pytest
 
+from controller.reconcile.cache_marks import REPEAT_SECONDS
 from controller.reconcile.commands import Command, SendBundle
 from controller.reconcile.events import BridgeChanged, ClusterChanged, SwitchDown, Tick
+from flows.bridge.state import BridgeState
 from flows.pipeline.priorities import CACHE_MARK
 from flows.render.cache_marks import ENTRANCES, MARK_COUNT
 from flows.wire.codec import decode_flow
@@ -18,6 +20,7 @@ from tests.helpers.controller.reconcile_driver import Driver, ValueSwitch
 
 OLD = replace(BRIDGE, datapath_type="netdev", ovs_version="3.1.0")
 MENDED = replace(OLD, ovs_version="3.1.3")
+KERNEL = replace(OLD, datapath_type="system")
 
 
 class Marking(Driver):
@@ -83,10 +86,43 @@ def test_a_new_session_or_a_new_controller_changes_nothing(driver: Marking) -> N
 
 
 def test_a_switch_that_needs_none_has_none(driver: Marking) -> None:
-    driver.send(BridgeChanged(MENDED), ClusterChanged(cluster(ALLOW)))
+    driver.send(BridgeChanged(KERNEL), ClusterChanged(cluster(ALLOW)))
     assert marks(driver.switches[7]) == set()
+    assert not repeats(driver)
     driver.send(BridgeChanged(OLD), ClusterChanged(cluster(DENY)))
     assert len(marks(driver.switches[7])) == 1
+
+
+def repeats(driver: Marking) -> list[SendBundle]:
+    """The bundles of the next second without events."""
+    found: list[SendBundle] = []
+    for _ in range(100):
+        driver.now += 0.01
+        found += bundles(driver.send(Tick()))
+    return found
+
+
+@pytest.mark.parametrize("bridge", [OLD, MENDED])
+def test_after_each_bundle_the_mark_is_written_again(driver: Marking, bridge: BridgeState) -> None:
+    driver.send(BridgeChanged(bridge))
+    repeats(driver)
+    switch = driver.switches[7]
+    for policy in (ALLOW, DENY, ALLOW):
+        assert len(bundles(driver.send(ClusterChanged(cluster(policy))))) == 1
+        assert driver.core.switches[7].realized
+        there = marks(switch)
+        again = repeats(driver)
+        assert len(again) == len(REPEAT_SECONDS)
+        assert all(not one.changes and one.cache_marks.modifies for one in again)
+        assert marks(switch) == there
+
+
+def test_a_mark_stays_where_megaflows_change_as_they_should(driver: Marking) -> None:
+    driver.send(BridgeChanged(MENDED), ClusterChanged(cluster(ALLOW)))
+    there = marks(driver.switches[7])
+    driver.send(ClusterChanged(cluster(DENY)))
+    assert marks(driver.switches[7]) == there
+    assert len(there) == 1
 
 
 def test_a_bundle_that_fails_leaves_a_mark_that_moves_later(driver: Marking) -> None:
