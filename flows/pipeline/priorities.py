@@ -119,6 +119,7 @@ DESTINATION_BACK_TO_NODE = _declare("destination", 65, "routing: anything else f
 DESTINATION_ROUTED_ON = _declare("destination", 60, "routing: anything else: to the node, which routes it on")
 
 STATE_REFUSAL = _declare("state", 225, "routing: a reset or ICMP error of the node that refuses: sent")
+STATE_UNKNOWN_TO_TUNNEL = _declare("state", 222, "between node and tunnel, of no recorded connection: sent too")
 STATE_NODE_AND_TUNNEL = _declare("state", 220, "between the node and the tunnel: no policy")
 STATE_STALE_SYN = _declare("state", 210, "userspace datapath: a SYN at odds with an old connection: matched again")
 STATE_BROKEN_UDP = _declare("state", 205, "invalid UDP is broken, for UDP has no state: counted")

@@ -19,6 +19,7 @@ from flows.pipeline.registers import (
     INITIATOR_OFPORT,
     NODE_ITSELF,
     OUTPUT_OFPORT,
+    REFUSAL,
     RESPONDER_OFPORT,
     SOURCE_OFPORT,
 )
@@ -28,7 +29,7 @@ from flows.render.gateway import render_node_gateway
 from flows.render.icmp_errors import render_icmp_errors
 from flows.render.neighbors import NEIGHBOR_SOLICITATION, discovery
 from flows.render.services import render_service_ranges
-from flows.render.terms import IP_FAMILIES, IS_ARP, address_terms
+from flows.render.terms import IP_FAMILIES, IS_ARP, IS_INVALID_AND_TRACKED, address_terms
 
 _OF_NODE = (NODE_ITSELF, BEHIND_NODE)
 
@@ -86,14 +87,16 @@ def _deliver_to_node(flows: FlowSet, binding: Binding) -> None:
 
 
 def _between_node_and_tunnel(flows: FlowSet, binding: Binding) -> None:
-    """No policy applies between the node and other nodes, and what comes through the tunnel ends here."""
+    """No policy applies between the node and other nodes, and what comes through the tunnel ends here. These
+    connections are recorded nowhere, so userspace conntrack calls the replies of TCP invalid: they pass."""
     tunnel = binding.tunnel
     if tunnel is None:
         return
     from_tunnel, to_tunnel = in_range(SOURCE_OFPORT, tunnel), in_range(DESTINATION_OFPORT, tunnel)
     flows.add(tables.DESTINATION, priorities.DESTINATION_FROM_TUNNEL, [from_tunnel])
-    for port in _OF_NODE:
-        passing = [in_range(SOURCE_OFPORT, port), to_tunnel]
-        flows.add(tables.STATE, priorities.STATE_NODE_AND_TUNNEL, passing, goto=tables.OUTPUT)
-    coming = [from_tunnel, in_range(DESTINATION_OFPORT, NODE_ITSELF)]
-    flows.add(tables.STATE, priorities.STATE_NODE_AND_TUNNEL, coming, goto=tables.OUTPUT)
+    ways = [[in_range(SOURCE_OFPORT, port), to_tunnel] for port in _OF_NODE]
+    ways.append([from_tunnel, in_range(DESTINATION_OFPORT, NODE_ITSELF)])
+    for way in ways:
+        flows.add(tables.STATE, priorities.STATE_NODE_AND_TUNNEL, way, goto=tables.OUTPUT)
+        unknown = [*way, IS_INVALID_AND_TRACKED]
+        flows.add(tables.STATE, priorities.STATE_UNKNOWN_TO_TUNNEL, unknown, [Load(REFUSAL, 1)], tables.OUTPUT)

@@ -74,6 +74,27 @@ def test_all_pods_and_nodes_reach_each_other(net: Overlay, family: int) -> None:
     assert not failed
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("source", "target"), [("x/a", "node-2"), ("node-1", "node-2"), ("node-2", "x/a")])
+def test_tcp_to_and_from_another_node_passes(net: Overlay, source: str, target: str, family: int) -> None:
+    """Conntrack has no record of what passes between a node and the tunnel."""
+    (here, _), (there, other) = ends(net)[source], ends(net)[target]
+    address = (other[family], next(PORTS))
+    with netns.inside(there):
+        server = socket.create_server(address, family=socket.AF_INET if family == 4 else socket.AF_INET6)
+    with closing(server):
+        server.settimeout(10)
+        with netns.inside(here):
+            client = socket.create_connection(address, timeout=10)
+        with closing(client):
+            accepted, _ = server.accept()
+            with closing(accepted):
+                client.sendall(b"question")
+                assert accepted.recv(100) == b"question"
+                accepted.sendall(b"answer")
+                assert client.recv(100) == b"answer"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("encap", "underlay"), [("geneve", 6), ("vxlan", 4), ("vxlan", 6)])
 def test_the_same_with_every_encapsulation_and_underlay(encap: str, underlay: int) -> None:
