@@ -75,11 +75,39 @@ class Routing:
 
     @property
     def remotes(self) -> dict[str, RoutedNode]:
-        """The nodes that are reached through a tunnel, by name. None in other modes than `overlay`, and none while the
-        bridge's own node is not known: one of them might be itself."""
-        if self.mode is not NetworkMode.OVERLAY or not self.node:
-            return {}
-        return {one.name: one for one in self.nodes if one.tunnel_end is not None and one.name != self.node}
+        """The nodes that are reached through a tunnel, by name."""
+        return {one.name: one for one in self.nodes if self.is_remote(one)}
+
+    def is_remote(self, node: RoutedNode) -> bool:
+        """Whether a node is reached through a tunnel. None is in other modes than `overlay`, and none while the
+        bridge's own node is not known: it might be itself."""
+        overlay = self.mode is NetworkMode.OVERLAY and self.node != ""
+        return overlay and node.tunnel_end is not None and node.name != self.node
 
 
 FLAT = Routing()
+
+
+class NodeDifference(NamedTuple):
+    """The nodes of one tuple that are not in an earlier one: `gone` by name, and `came`, which are new or differ."""
+
+    gone: tuple[str, ...]
+    came: tuple[RoutedNode, ...]
+
+
+class NodeDifferences:
+    """The difference of two tuples of nodes. The last one is kept: all bridges go from the same tuple to the same one,
+    so a change of nodes costs one walk over them, and not one for each bridge."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[tuple[RoutedNode, ...], tuple[RoutedNode, ...]] = ((), ())
+        self._found = NodeDifference((), ())
+
+    def between(self, old: tuple[RoutedNode, ...], new: tuple[RoutedNode, ...]) -> NodeDifference:
+        """What came and went from `old` to `new`."""
+        if old is not self._asked[0] or new is not self._asked[1]:
+            before, now = ({one.name: one for one in nodes} for nodes in (old, new))
+            gone = tuple([name for name in before if name not in now])
+            came = tuple([one for name, one in now.items() if before.get(name) != one])
+            self._asked, self._found = (old, new), NodeDifference(gone, came)
+        return self._found

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from flows.bridge.routing import NodeDifferences, RoutedNode
 from flows.bridge.state import PodBinding
 from flows.cluster.model import Direction
 from flows.openflow.actions import Conjunction, Output
@@ -21,11 +22,13 @@ from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.rules import Stage
+from flows.render.tunnel import render_remote_node
 from flows.wire.codec import encode_body, encode_key
 from flows.wire.values import Body, FlowKey
 
 CLAUSE_COOKIE = cookie(CookieKind.CLAUSE)
 _CACHED_OUTPUTS = 1 << 16  # an ofport has 16 bits
+_CACHED_NODES = 1 << 13  # nodes times different ofports of tunnels; bridges share what these entries hold
 
 
 class Dimension(NamedTuple):
@@ -36,7 +39,10 @@ class Dimension(NamedTuple):
 
 
 class FlowEncoder:
-    """All bridges share one, and its caches. Its methods raise CodecError where a value does not fit its field."""
+    """All bridges share one, and its caches. Its methods raise CodecError where a value does not fit its field.
+
+    `remote_node(node, tunnel)` gives the flows of another node on a bridge whose tunnel port is `tunnel`.
+    """
 
     def __init__(self) -> None:
         self._bands: dict[tuple[int, int], BandTemplates] = {}  # by table and band
@@ -44,6 +50,8 @@ class FlowEncoder:
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
         self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
+        self.node_differences = NodeDifferences()
+        self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
 
     def flow(self, flow: Flow) -> tuple[FlowKey, Body]:
         """Any flow."""
@@ -66,6 +74,12 @@ class FlowEncoder:
         """Any flows."""
         encoded = [self.flow(flow) for flow in flows.flows()]
         return tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
+
+    def _remote_node(self, node: RoutedNode, tunnel: int) -> EncodedFlows:
+        """The flows of another node on a bridge whose tunnel port is `tunnel`."""
+        flows = FlowSet()
+        render_remote_node(flows, node, tunnel)
+        return self.flows(flows)
 
     def pod(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
         """The flows of a pod's port, in any order. `routes`: the switch routes."""

@@ -1,6 +1,8 @@
 """The flows of the other nodes on one bridge, in mode `overlay`: one piece for each node.
 
-A node that comes, goes, or changes its address or its pod ranges changes its own piece, and no other flow.
+A node that comes, goes, or changes its address or its pod ranges changes its own piece, and no other flow. A change
+costs the nodes that differ: what differs is found once for all bridges (`routing.NodeDifferences`), and bridges whose
+tunnel port has the same ofport share the encoded flows of a node.
 """
 
 from __future__ import annotations
@@ -8,14 +10,12 @@ from __future__ import annotations
 from flows.bridge.routing import FLAT, RoutedNode, Routing
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
-from flows.render.flow_set import FlowSet
-from flows.render.tunnel import render_remote_node
 
 
 class RemoteNodes:
     """Keeps the pieces numbered from `first` on."""
 
-    __slots__ = ("_encoder", "_first", "_free", "_nodes", "_numbers", "_pieces", "_routing", "_tunnel")
+    __slots__ = ("_encoder", "_first", "_free", "_numbers", "_pieces", "_routing", "_tunnel")
 
     def __init__(self, pieces: Pieces, encoder: FlowEncoder, first: int) -> None:
         self._pieces = pieces
@@ -23,28 +23,38 @@ class RemoteNodes:
         self._first = first
         self._free: list[int] = []
         self._numbers: dict[str, int] = {}
-        self._nodes: dict[str, RoutedNode] = {}
         self._routing: Routing = FLAT
         self._tunnel: int | None = None
 
     def set(self, routing: Routing, tunnel: int | None) -> None:
         """The nodes that are reached through port `tunnel` are these now; none without a port."""
-        if (routing.nodes, routing.node, routing.mode, tunnel) == (
-            self._routing.nodes, self._routing.node, self._routing.mode, self._tunnel
-        ):  # fmt: skip
-            return
-        nodes = routing.remotes if tunnel is not None else {}
-        moved, self._tunnel, self._routing = tunnel != self._tunnel, tunnel, routing
-        for name in self._nodes.keys() - nodes.keys():
-            number = self._numbers.pop(name)
+        old, before = self._routing, self._tunnel
+        self._routing, self._tunnel = routing, tunnel
+        if (old.mode, old.node, before) != (routing.mode, routing.node, tunnel):
+            remotes = routing.remotes if tunnel is not None else {}
+            for name in [name for name in self._numbers if name not in remotes]:
+                self._drop(name)
+            for node in remotes.values():
+                self._put(node)
+        elif old.nodes is not routing.nodes:
+            gone, came = self._encoder.node_differences.between(old.nodes, routing.nodes)
+            for name in gone:
+                self._drop(name)
+            for node in came:
+                if routing.is_remote(node):
+                    self._put(node)
+                else:
+                    self._drop(node.name)
+
+    def _put(self, node: RoutedNode) -> None:
+        if self._tunnel is not None:
+            self._pieces.put(self._number(node.name), *self._encoder.remote_node(node, self._tunnel))
+
+    def _drop(self, name: str) -> None:
+        number = self._numbers.pop(name, None)
+        if number is not None:
             self._pieces.drop(number)
             self._free.append(number)
-        for name, node in nodes.items():
-            if tunnel is not None and (moved or self._nodes.get(name) != node):
-                flows = FlowSet()
-                render_remote_node(flows, node, tunnel)
-                self._pieces.put(self._number(name), *self._encoder.flows(flows))
-        self._nodes = nodes
 
     def _number(self, name: str) -> int:
         """The number of a node's piece; those of nodes that are gone are used again."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
-from flows.bridge.routing import NetworkMode, RoutedNode, Routing
+from flows.bridge.routing import NetworkMode, NodeDifferences, RoutedNode, Routing
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import Net, parse_address
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
+from flows.plan.pieces import Pieces
+from flows.plan.remote_nodes import RemoteNodes
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
 from flows.wire.values import Body, FlowKey
@@ -95,3 +98,50 @@ def test_while_the_own_node_is_not_known_nothing_is_tunneled() -> None:
     unknown = replace(view, routing=replace(view.routing, node=""))
     assert unknown.routing.remotes == {}
     assert len(full(unknown)) < len(full(view)) - BOTH_FAMILIES + 1
+
+
+class CountedPieces(Pieces):
+    """Notes which pieces are written or dropped."""
+
+    touched: frozenset[int] = frozenset()
+
+    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[Body]) -> None:
+        self.touched |= {piece}
+        super().put(piece, keys, bodies)
+
+    def drop(self, piece: int) -> None:
+        self.touched |= {piece}
+        super().drop(piece)
+
+
+def test_a_change_of_one_node_touches_one_piece_and_is_found_once_for_all_bridges() -> None:
+    nodes = tuple(node(number) for number in range(1, 200))
+    encoder = FlowEncoder()
+    bridges = [(f"node-{number:03}", CountedPieces()) for number in range(1, 200)]
+    kept = [(name, pieces, RemoteNodes(pieces, encoder, 10)) for name, pieces in bridges]
+    for name, _, remotes in kept:
+        remotes.set(Routing(NetworkMode.OVERLAY, name, nodes), 1)
+    rendered = encoder.remote_node.cache_info().misses
+    assert rendered == len(nodes)
+    for changed in ((*nodes[:100], node(101, 1), *nodes[101:]), (*nodes[:50], *nodes[51:]), (*nodes, node(201))):
+        for _, pieces, _ in kept:
+            pieces.touched = frozenset()
+        differences = set()
+        for name, pieces, remotes in kept:
+            remotes.set(Routing(NetworkMode.OVERLAY, name, changed), 1)
+            differences.add(id(encoder.node_differences.between(nodes, changed)))
+            assert len(pieces.touched) <= 1
+        assert len(differences) == 1
+        for name, _, remotes in kept:
+            remotes.set(Routing(NetworkMode.OVERLAY, name, nodes), 1)
+    assert encoder.remote_node.cache_info().misses == rendered + 2
+
+
+def test_the_difference_of_nodes_names_what_came_and_went() -> None:
+    old, new = (node(1), node(2), node(3)), (node(2), node(3, 1), node(4))
+    differences = NodeDifferences()
+    found = differences.between(old, new)
+    assert found == (("node-001",), (node(3, 1), node(4)))
+    assert differences.between(old, new) is found
+    assert differences.between(new, old) == (("node-004",), (node(1), node(3)))
+    assert differences.between(new, new) == ((), ())
