@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from controller.status.model import PodView, PolicyView, StatusView, SwitchView
+from controller.status.model import NO_CONNECTION, PodView, PolicyView, StatusView, SwitchView
 
 
 class FindingKind(StrEnum):
@@ -48,8 +48,9 @@ def findings(view: StatusView) -> Iterator[Finding]:
         if reason := switch_reason(switch):
             yield Finding(FindingKind.SWITCH, f"{switch.node or switch.ovsdb} {switch.bridge}", reason, switch.node)
     for node in view.nodes:
-        if node.missing:
-            yield Finding(FindingKind.NODE, node.node, "; ".join(node.missing), node.node)
+        words = "; ".join(one for one in node.missing if one != NO_CONNECTION)  # the switch has a finding of its own
+        if words:
+            yield Finding(FindingKind.NODE, node.node, words, node.node)
     yield from (Finding(FindingKind.POLICY, one.key, policy_reason(one)) for one in view.policies if not one.realized)
     yield from (Finding(FindingKind.POD, one.key, pod_reason(one), one.node) for one in view.pods if pod_reason(one))
     for switch in view.switches:

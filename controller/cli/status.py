@@ -60,7 +60,8 @@ def status(
     show whole tables.
 
     With --wait it reads the manifest folder and OVSDB again and exits with 0 as soon as everything in them is realized
-    on every switch concerned. Otherwise it prints what is missing and exits with 1, or 3 if no controller answered.
+    on every switch concerned and, in a network that routes, every node is ready. Otherwise it prints what is missing
+    and exits with 1, or 3 if no controller answered.
 
     \b
     Examples:

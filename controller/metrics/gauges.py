@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from controller.metrics.packet_counters import DeniedLabels, InvalidLabels, LimitedLabels, PacketLabels
@@ -14,9 +15,13 @@ from controller.metrics.registry import Metrics
 from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
 from controller.status.incremental import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
+from controller.status.node_views import lacking
 from controller.status.switch_views import unrealized_bridges
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Cluster, Direction, Key
+
+MAX_NODES = 5000  # with a series, the first by name: whoever may create Nodes may create more
+MAX_NODE_NAME = 253  # characters of the label, as the API server allows
 
 
 class _Switch(NamedTuple):
@@ -34,6 +39,7 @@ class _Counts(NamedTuple):
     """What is read with the lock held: it costs as much as there are bridges."""
 
     switches: dict[tuple[str, str], _Switch]
+    nodes: dict[str, bool]  # whether each is ready
     policies: int
     pods: int
     unrealized: bool
@@ -65,6 +71,7 @@ class Gauges:
         self._count_policy_problems = count_policy_problems
         self._away_reasons = away_reasons
         self._shown: dict[tuple[str, str], _Switch] = {}
+        self._nodes: dict[str, bool] = {}  # as set last
 
     def set(self) -> None:
         """Set them. Raises TimeoutError when the reconciler is busy for longer than READ_TIMEOUT_SECONDS."""
@@ -77,6 +84,7 @@ class Gauges:
         for gone in self._shown.keys() - counts.switches.keys():
             self._metrics.forget_switch(*gone)
         self._shown = counts.switches
+        self._set_nodes(counts.nodes)
         if counts.cluster is not None:
             self._metrics.packets.retire(partial(_exists, counts.cluster))
         unrealized = self._count_policy_problems()
@@ -86,6 +94,14 @@ class Gauges:
         self._metrics.world(counts.policies, unrealized, counts.pods)
         self._metrics.contained(counts.contained)
         self._metrics.connections(counts.openflow, counts.ovsdb)
+
+    def _set_nodes(self, nodes: Mapping[str, bool]) -> None:
+        for node in self._nodes.keys() - nodes.keys():
+            self._metrics.node(node, None)
+        for node, ready in nodes.items():
+            if self._nodes.get(node) is not ready:
+                self._metrics.node(node, ready)
+        self._nodes = dict(nodes)
 
 
 def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> _Counts:
@@ -108,8 +124,10 @@ def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> 
         )
     plans = (world.plan_of(name) for name in world.bridges)
     refused = sum(len(plan.refused) for plan in plans if plan is not None)
+    nodes = islice(lacking(reconciler).items(), MAX_NODES)
     return _Counts(
         switches,
+        {node[:MAX_NODE_NAME]: not missing for node, missing in nodes},
         len(world.cluster.policies) if world.cluster else 0,
         pods,
         bool(unrealized_bridges(reconciler)),

@@ -36,6 +36,7 @@ from controller.metrics.series import (
     FLOW_MODS,
     FOREIGN_FLOWS,
     LOG_DROPPED,
+    NODE_READY,
     OPENFLOW_SESSIONS,
     OVSDB_CONNECTIONS,
     PEERS_REFUSED,
@@ -106,6 +107,13 @@ class Metrics:
         if reason:
             self._away[node, bridge] = reason
             labelled(self._gauges[SWITCH_AWAY], node, bridge, reason).set(1)
+
+    def node(self, node: str, ready: bool | None) -> None:
+        """Whether a node is ready; None for one that is gone, which drops its series."""
+        if ready is None:
+            remove_labelled(self._gauges[NODE_READY], (node,))
+        else:
+            labelled(self._gauges[NODE_READY], node).set(int(ready))
 
     def forget_switch(self, node: str, bridge: str) -> None:
         """Drop all series of a switch that is no longer ours."""

@@ -113,6 +113,12 @@ SWITCH_AWAY = Series(
     "either), rival, contested, no_controller, elsewhere, refused, unreachable, closed, protocol, failed or waiting.",
     ("node", "bridge", "reason"),
 )
+NODE_READY = Series(
+    "headgate_node_ready",
+    Gauge,
+    "1 while the node lacks nothing, in a network that routes: see headgate status --nodes. Of at most 5000 nodes.",
+    ("node",),
+)
 DENIED_PACKETS = Series(
     "headgate_denied_packets",
     Counter,
@@ -151,7 +157,7 @@ DECLARED_SERIES = (
     PORT_TO_PROGRAMMED, RECONCILE_TIME,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES_KNOWN, POLICIES_UNREALIZED, PODS_BOUND, CONTAINED,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    SWITCH_CONNECTED, SWITCH_AWAY, DENIED_PACKETS, ALLOWED_PACKETS, LIMITED_PACKETS, INVALID_PACKETS,
+    SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, DENIED_PACKETS, ALLOWED_PACKETS, LIMITED_PACKETS, INVALID_PACKETS,
 )  # fmt: skip
 
 # The client library's metrics of the process (prometheus_client.ProcessCollector); Linux only.

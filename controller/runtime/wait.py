@@ -3,8 +3,9 @@
 Theory of operation. A wait first has every source and OVSDB read again and all resulting events handled. That yields a
 `WaitGoal`: the sources' generation and the revision of the world that a switch must have realized. Then it compares the
 reconciler with the goal after every batch of events, until nothing is missing or time is up. Missing are (1) lines that
-time can mend, such as a bundle under way, and (2) problems of the sources, which only a change of the sources can mend:
-the wait gives up on those after SOURCE_PROBLEM_SECONDS instead of at the deadline.
+time can mend, such as a bundle under way or a node that has not applied its settings, and (2) problems of the sources,
+which only a change of the sources can mend: the wait gives up on those after SOURCE_PROBLEM_SECONDS instead of at the
+deadline.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from controller.reconcile.reconciler import Reconciler
 from controller.runtime.event_queue import EventQueue
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.sources.store import Store
-from controller.status.missing import first_lines, left_out_problems, source_problem_lines, unrealized_switches
+from controller.status.missing import (
+    first_lines,
+    left_out_problems,
+    nodes_not_ready,
+    source_problem_lines,
+    unrealized_switches,
+)
 from controller.status.model import WaitResult
 from flows.cluster.model import Key
 
@@ -113,10 +120,10 @@ class RealizationWait:
         return WaitGoal(tuple(unread), generation, self._reconciler.revision)
 
     def _progress(self, goal: WaitGoal, deadline: float) -> WaitProgress:
-        """Compare the reconciler with the goal. Costs as much as there are switches."""
+        """Compare the reconciler with the goal. Costs as much as there are switches and nodes."""
 
         def look(reconciler: Reconciler, now: float) -> WaitProgress:
-            lines = [*goal.unread, *unrealized_switches(reconciler, goal.revision)]
+            lines = [*goal.unread, *unrealized_switches(reconciler, goal.revision), *nodes_not_ready(reconciler)]
             if reconciler.generation < goal.generation:
                 lines.append("the newest state of the sources is not handled yet")
             lines += self._uncalled_switches(reconciler, now)

@@ -10,6 +10,8 @@ from itertools import islice
 
 from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
+from controller.status.model import NO_CONNECTION
+from controller.status.node_views import lacking
 from controller.status.policy_views import left_out_reasons
 from controller.status.switch_views import switch_error
 from flows.cluster.model import Key
@@ -20,6 +22,7 @@ MAX_MISSING_LINES = 1000
 def unrealized(reconciler: Reconciler, revision: int) -> Iterator[str]:
     """What is not realized of the world at `revision`, a line each."""
     yield from unrealized_switches(reconciler, revision)
+    yield from nodes_not_ready(reconciler)
     if reconciler.world.cluster is not None:
         yield from source_problem_lines(reconciler.problems, policy_problems(reconciler))
 
@@ -47,6 +50,14 @@ def unrealized_switches(reconciler: Reconciler, revision: int) -> Iterator[str]:
             yield f"{where}: Headgate's tables have flows that Headgate did not make; see headgate flows --foreign"
         elif unwritten.get(bridge.ovsdb):
             yield f"{where}: its ports are not marked as installed yet"
+
+
+def nodes_not_ready(reconciler: Reconciler) -> Iterator[str]:
+    """The nodes of a network that routes which lack anything beside a connection of their switch, a line each."""
+    for node, missing in lacking(reconciler).items():
+        words = "; ".join(one for one in missing if one != NO_CONNECTION)
+        if words:
+            yield f"node {node}: {words}"
 
 
 def policy_problems(reconciler: Reconciler) -> dict[Key, str]:

@@ -82,6 +82,10 @@ class SwitchView:
     answered: tuple[str, ...] = ()
 
 
+# Of `NodeView.missing`: the switch of the node says the same.
+NO_CONNECTION = "its switch has no OpenFlow connection to this controller"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """One node of a network in which switches route; there are none in a flat network.

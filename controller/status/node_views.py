@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from controller.reconcile.reconciler import Reconciler
-from controller.status.model import NodeView
+from controller.status.model import NO_CONNECTION, NodeView
 from flows.bridge.binding import tunnel_of
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.network import REVISION_KEY
@@ -35,29 +35,56 @@ def bridges_by_node(bridges: Iterable[tuple[BridgeName, BridgeState]]) -> Mappin
 
 def node_view(reconciler: Reconciler, node: RoutedNode, bridges: Sequence[BridgeName]) -> NodeView:
     """One node; `bridges` are those that say they are its own."""
-    world = reconciler.world
-    there = [name for name in sorted(bridges) if name in world.bridges]
-    served = next((name for name in there if not world.refusal(name)), None)
-    bridge = world.bridges[served] if served is not None else None
-    missing = list(world.network.problems_of(node.name))
-    if bridge is not None:
-        missing += _missing(reconciler, bridge)
-    else:
-        missing.append(NOT_SERVED if there else NO_SWITCH.format(node.name))
+    bridge = _served(reconciler, bridges)
+    missing = tuple(_missing(reconciler, node, bridge, bridges))
     return NodeView(
         node=node.name,
-        mode=str(world.network.mode),
+        mode=str(reconciler.world.network.mode),
         bridge=bridge.name if bridge is not None else "",
         tunnel_end=str(node.tunnel_end or ""),
         pod_cidrs=tuple(map(str, node.pod_cidrs)),
         addresses=tuple(map(str, node.addresses)),
         ready=not missing,
-        missing=tuple(missing),
+        missing=missing,
     )
 
 
-def _missing(reconciler: Reconciler, bridge: BridgeState) -> Iterator[str]:
+def lacking(reconciler: Reconciler) -> dict[str, tuple[str, ...]]:
+    """What every node lacks, by name; () for a node that is ready. Costs as much as there are nodes and bridges."""
+    world = reconciler.world
+    nodes = world.network.routed_nodes()
+    bridges = bridges_by_node(world.bridges.items()) if nodes else {}
+    found = {}
+    for node in nodes:
+        own = bridges.get(node.name, ())
+        found[node.name] = tuple(_missing(reconciler, node, _served(reconciler, own), own))
+    return found
+
+
+def _served(reconciler: Reconciler, bridges: Sequence[BridgeName]) -> BridgeState | None:
+    """The bridge of a node that is served, None if there is none."""
+    world = reconciler.world
+    served = (name for name in sorted(bridges) if name in world.bridges and not world.refusal(name))
+    return world.bridges.get(next(served, ("", "")))
+
+
+def _missing(
+    reconciler: Reconciler, node: RoutedNode, bridge: BridgeState | None, bridges: Sequence[BridgeName]
+) -> Iterator[str]:
+    world = reconciler.world
+    yield from world.network.problems_of(node.name)
+    if bridge is not None:
+        yield from _missing_on_bridge(reconciler, bridge)
+    else:
+        there = any(name in world.bridges for name in bridges)
+        yield NOT_SERVED if there else NO_SWITCH.format(node.name)
+
+
+def _missing_on_bridge(reconciler: Reconciler, bridge: BridgeState) -> Iterator[str]:
     network = reconciler.world.network
+    switch = reconciler.switch_of((bridge.ovsdb, bridge.name))
+    if switch is None or switch.session is None:
+        yield NO_CONNECTION
     if network.mode is NetworkMode.OVERLAY and tunnel_of(bridge) is None:
         yield NO_TUNNEL_PORT
     if bridge.node_missing:

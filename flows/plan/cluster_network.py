@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import NamedTuple
 
 from flows.bridge.network import NetworkOptions, NodeNetwork, cluster_cidrs, node_network
 from flows.bridge.node_claims import NodeClaims, ReservedNet
@@ -32,6 +33,15 @@ _RESERVED = tuple(
 )
 
 
+class _Settings(NamedTuple):
+    """The settings of a node's bridge, and what they were made of."""
+
+    own: RoutedNode
+    service_cidrs: tuple[Net, ...]
+    clusters: tuple[Net, ...]
+    made: NodeNetwork
+
+
 class ClusterNetwork:
     """What follows from the options and the Node objects. `changed` is set when the routing of any bridge may differ;
     the caller clears it."""
@@ -45,6 +55,7 @@ class ClusterNetwork:
         self._service_cidrs = options.service_cidrs
         self._claims = self._new_claims()
         self._clusters: tuple[Routing | None, tuple[Net, ...]] = (None, ())
+        self._settings: dict[str, _Settings] = {}  # by node
 
     @property
     def mode(self) -> NetworkMode:
@@ -65,6 +76,7 @@ class ClusterNetwork:
         """Take all objects of a snapshot."""
         if self.routes:
             self._nodes = dict(cluster.nodes)
+            self._settings.clear()
             self._service_ranges = dict(cluster.service_cidrs)
             self._api_addresses = _cluster_ips(cluster.services.get(API_SERVICE))
             self._service_cidrs = self._find_service_cidrs()
@@ -82,6 +94,7 @@ class ClusterNetwork:
             self._claims.put(node)
         else:
             self._nodes.pop(name, None)
+            self._settings.pop(name, None)
             self._claims.remove(name)
         self.changed = True
 
@@ -138,12 +151,20 @@ class ClusterNetwork:
         return self._claims.routed()
 
     def network_of(self, bridge: BridgeState) -> NodeNetwork:
-        """The settings that a bridge must have in its OVSDB."""
-        before, clusters = self._clusters
-        if before is None or before.nodes is not bridge.routing.nodes:
-            clusters = cluster_cidrs(self.options, bridge.routing)
-            self._clusters = bridge.routing, clusters
-        return node_network(self.options, bridge.routing, clusters)
+        """The settings that a bridge must have in its OVSDB. Those of a node are kept: status asks for them often."""
+        routing, (before, clusters) = bridge.routing, self._clusters
+        if before is None or before.nodes is not routing.nodes:
+            found = cluster_cidrs(self.options, routing)
+            clusters = clusters if found == clusters else found
+            self._clusters = routing, clusters
+        own = routing.own
+        if own is None:
+            return node_network(self.options, routing, clusters)
+        kept = self._settings.get(own.name)
+        if kept is None or kept[:3] != (own, routing.service_cidrs, clusters):
+            made = node_network(self.options, routing, clusters)
+            kept = self._settings[own.name] = _Settings(own, routing.service_cidrs, clusters, made)
+        return kept.made
 
     def problems_of(self, node: str) -> tuple[str, ...]:
         """Why a node does not have all that it claims, or cannot be reached."""

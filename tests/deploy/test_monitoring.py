@@ -21,7 +21,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 EXPOSED = {series.exposed: series.labels for series in DECLARED_SERIES}
 BUCKETS = {f"{series.exposed}_bucket": (*series.labels, "le") for series in DECLARED_SERIES if series.kind is Histogram}
 KNOWN = EXPOSED | BUCKETS
-OF_NODES = {"HeadgateSwitchNotInSync", "HeadgateSwitchAway", "HeadgateBundlesFail"}
+OF_NODES = {"HeadgateSwitchNotInSync", "HeadgateSwitchAway", "HeadgateNodeNotReady", "HeadgateBundlesFail"}
 METRIC = re.compile(r"headgate_\w+")
 LABELS = re.compile(r"by \(([\w, ]+)\)|\{(\w+)=")
 

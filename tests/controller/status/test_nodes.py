@@ -10,13 +10,15 @@ from controller.cli.findings import findings
 from controller.cli.output import OutputPage
 from controller.cli.status_choice import StatusChoice, of_node
 from controller.cli.status_page import show_summary, show_tables
+from controller.metrics import gauges
 from controller.metrics.registry import Metrics
 from controller.reconcile.commands import Command, SetNetwork
-from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, Event, OvsdbState
+from controller.reconcile.events import BridgeChanged, BridgeGone, ClusterChanged, Event, OvsdbState, SwitchDown
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.status_cache import StatusCache
 from controller.status import node_views as words
-from controller.status.model import NodeView, StatusView
+from controller.status.missing import unrealized
+from controller.status.model import NO_CONNECTION, NodeView, StatusView
 from controller.status.reference import node_views
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.routing import NetworkMode
@@ -45,12 +47,14 @@ class Net(StatusDriver):
     def __init__(self, options: NetworkOptions = OVERLAY) -> None:
         super().__init__()
         self.core = Reconciler(("o1",), 0.0, network=options)
-        self.cache = StatusCache(self, Metrics("1", "native"), lambda: 0)
+        self.metrics = Metrics("1", "native")
+        self.cache = StatusCache(self, self.metrics, lambda: 0)
         self.handled = self.cache.handled
         self.told: list[SetNetwork] = []
         self.nodes({}, node(1), node(2))
         self.bridge_is(bridge(1))
         self.send(OvsdbState("o1", True))
+        self.connect(1)
 
     def send(self, *events: Event) -> list[Command]:
         commands = super().send(*events)
@@ -73,6 +77,11 @@ class Net(StatusDriver):
         views = self.cache._read().nodes
         assert views == node_views(self.core)
         return {one.node: one for one in views}
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
 
 
 def test_a_flat_network_has_no_nodes_to_show_and_tells_nothing() -> None:
@@ -143,6 +152,55 @@ def test_settings_are_told_once_and_again_when_they_differ() -> None:
     assert len(net.told) == 1
     net.nodes({}, node(1, "10.244.9.0/24"), node(2))
     assert len(net.told) == 2
+
+
+def test_a_node_whose_switch_has_no_connection_is_not_ready_and_listed_once(net: Net) -> None:
+    net.apply(1)
+    net.send(SwitchDown(1, 1))
+    assert net.view()["n1"].missing == (NO_CONNECTION,)
+    assert not [one for one in findings(status(net)) if one.name == "n1"]
+    lines = [line for line in unrealized(net.core, net.core.revision) if "n1" in line]
+    assert lines == ["n1 (br-int): the switch has no OpenFlow connection to this controller"]
+
+
+def test_waiting_names_nodes_until_they_are_ready(net: Net) -> None:
+    def waited() -> list[str]:
+        return [line for line in unrealized(net.core, net.core.revision) if line.startswith("node ")]
+
+    assert waited() == [
+        f"node n1: {words.NOT_SET_UP}",
+        "node n2: no Open vSwitch of this node is known: run deploy/node.sh --cni --name n2 there",
+    ]
+    net.apply(1)
+    net.nodes({}, node(1))
+    assert waited() == [f"node n1: {words.OLD_SETTINGS}"]
+    net.apply(1)
+    assert waited() == []
+
+
+def test_a_flat_network_waits_for_no_node() -> None:
+    net = Net(FLAT_NETWORK)
+    assert not [line for line in unrealized(net.core, net.core.revision) if line.startswith("node ")]
+
+
+def ready_series(net: Net) -> dict[str, float]:
+    net.cache._read()
+    net.cache._gauges.set()
+    families = {one.name: one for one in net.metrics.registry.collect()}
+    return {sample.labels["node"]: sample.value for sample in families["headgate_node_ready"].samples}
+
+
+def test_a_series_says_whether_a_node_is_ready_and_goes_with_it(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ready_series(net) == {"n1": 0, "n2": 0}
+    net.apply(1)
+    assert ready_series(net) == {"n1": 1, "n2": 0}
+    net.nodes({}, node(1))
+    net.apply(1)
+    assert ready_series(net) == {"n1": 1}
+    monkeypatch.setattr(gauges, "MAX_NODES", 3)
+    net.nodes({}, *(node(number) for number in range(1, 9)), replace(node(9), name="m" * 2000))
+    assert set(ready_series(net)) == {"m" * 253, "n1", "n2"}
+    assert not ready_series(Net(FLAT_NETWORK))
 
 
 def status(net: Net) -> StatusView:
