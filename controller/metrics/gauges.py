@@ -48,6 +48,8 @@ class _Counts(NamedTuple):
     contained: int
     openflow: int
     ovsdb: int
+    services: int
+    service_problems: int
 
 
 class Gauges:
@@ -92,6 +94,7 @@ class Gauges:
             policies = self._views.policies(self._views.state())
             unrealized = sum(not policy.realized for policy in policies)
         self._metrics.world(counts.policies, unrealized, counts.pods)
+        self._metrics.services(counts.services, counts.service_problems)
         self._metrics.contained(counts.contained)
         self._metrics.connections(counts.openflow, counts.ovsdb)
 
@@ -136,6 +139,8 @@ def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> 
         refused + sum(1 for _ in reconciler.contained_problems()),
         sum(switch.session is not None for switch in reconciler.switches.values()),
         sum(state.synced for state in reconciler.ovsdb.values()),
+        len(world.cluster.services) if world.cluster else 0,
+        len(world.service_problems),
     )
 
 

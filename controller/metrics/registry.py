@@ -45,6 +45,8 @@ from controller.metrics.series import (
     POLICIES_UNREALIZED,
     PORT_TO_PROGRAMMED,
     RECONCILE_TIME,
+    SERVICE_PROBLEMS,
+    SERVICES_KNOWN,
     SOURCE_AGE,
     SOURCE_PROBLEMS,
     SOURCE_SYNCED,
@@ -162,6 +164,11 @@ class Metrics:
         """How many policies there are, how many of them are not realized, and how many pods have a port."""
         for series, value in ((POLICIES_KNOWN, policies), (POLICIES_UNREALIZED, unrealized), (PODS_BOUND, pods)):
             self._gauges[series].set(value)
+
+    def services(self, number: int, with_problems: int) -> None:
+        """How many Services there are, and of how many of them something has no effect."""
+        self._gauges[SERVICES_KNOWN].set(number)
+        self._gauges[SERVICE_PROBLEMS].set(with_problems)
 
     def contained(self, number: int) -> None:
         """How many objects, ports, bridges and rules are left out because handling them failed."""

@@ -74,6 +74,8 @@ POLICIES_UNREALIZED = Series("headgate_policies_unrealized", Gauge, "NetworkPoli
 CONTAINED = Series(
     "headgate_contained", Gauge, "Objects, rules, ports and bridges that are left out because handling them failed."
 )
+SERVICES_KNOWN = Series("headgate_services", Gauge, "Services; none in mode flat, where they are not read.")
+SERVICE_PROBLEMS = Series("headgate_services_with_problems", Gauge, "Services of which something has no effect.")
 PODS_BOUND = Series("headgate_pods", Gauge, "Pods bound to a port.")
 OPENFLOW_SESSIONS = Series("headgate_openflow_sessions", Gauge, "OpenFlow sessions that are up.")
 OVSDB_CONNECTIONS = Series("headgate_ovsdb_connections", Gauge, "OVSDB connections that are up.")
@@ -156,6 +158,7 @@ DECLARED_SERIES = (
     BUILD_INFO, DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, SWITCH_IN_SYNC, BUNDLES, FLOW_MODS, DRIFT,
     PORT_TO_PROGRAMMED, RECONCILE_TIME,
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES_KNOWN, POLICIES_UNREALIZED, PODS_BOUND, CONTAINED,
+    SERVICES_KNOWN, SERVICE_PROBLEMS,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
     SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, DENIED_PACKETS, ALLOWED_PACKETS, LIMITED_PACKETS, INVALID_PACKETS,
 )  # fmt: skip

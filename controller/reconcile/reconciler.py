@@ -399,6 +399,8 @@ class Reconciler:
             yield Problem("the controller", f"{kind} {key}", "", reason)
         for policy, place, reason in self.world.rule_errors():
             yield Problem("the controller", f"NetworkPolicy {policy}", place, reason)
+        for served, reason in self.world.refused_service_ports():
+            yield Problem("the controller", f"Service {served.service.key}", f"port {served.port.number}", reason)
         for name, failure in self.world.failures.items():
             yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
         for subject, reason in self.contained_errors.reasons.items():

@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.service_problems import service_problems
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
@@ -113,7 +114,11 @@ class IncrementalViews:
             bridges={name: (bridge, world.kept_binding(name)) for name, bridge in world.bridges.items()},
             cluster=world.cluster,
             problems=reconciler.problems,
-            contained=(*reconciler.contained_problems(), *reconciler.missing_bridges()),
+            contained=(
+                *reconciler.contained_problems(),
+                *service_problems(world),
+                *reconciler.missing_bridges(),
+            ),
             unknown_switches=(
                 *unknown_switches(reconciler),
                 *foreign_flow_problems(reconciler),

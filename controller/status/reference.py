@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import chain
 
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.service_problems import service_problems
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
@@ -70,8 +71,14 @@ def pods_on_unrealized_bridges(reconciler: Reconciler) -> dict[int, str]:
 
 
 def problem_views(reconciler: Reconciler) -> tuple[ProblemView, ...]:
-    """The problems of the sources, what is left out because handling it failed, unknown switches and foreign flows."""
-    found = chain(reconciler.problems, reconciler.contained_problems(), reconciler.missing_bridges())
+    """The problems of the sources, what is left out because handling it failed, what of Services has no effect, unknown
+    switches and foreign flows."""
+    found = chain(
+        reconciler.problems,
+        reconciler.contained_problems(),
+        service_problems(reconciler.world),
+        reconciler.missing_bridges(),
+    )
     return (
         *(ProblemView(p.where, p.key, p.field, p.reason) for p in found),
         *unknown_switches(reconciler),

@@ -1,8 +1,8 @@
-"""The newest snapshot of the cluster in a policy engine, as far as the engine accepts its objects.
+"""The newest snapshot of the cluster in a policy engine and an index of Services, as far as these accept its objects.
 
-An object whose handling raises is rejected (see `rejected_objects`), and the engine, which may then be between two
-states, is filled again without it. What bridges make of the objects must not live here: only their ports' addresses
-come in, for pods whose status has none.
+An object whose handling raises is rejected (see `rejected_objects`), and both, which may then be between two states,
+are filled again without it. In mode `flat` the index stays empty. What bridges make of the objects must not live here:
+only their ports' addresses come in, for pods whose status has none.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
-from flows.cluster.objects import CLUSTER_KINDS, SERVICE_KINDS, objects_of_kind
+from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
 from flows.plan.rejected_objects import RejectedObjects
 from flows.policy.engine import PolicyEngine
+from flows.services.index import ServiceIndex
 
 MAX_LOAD_ATTEMPTS = 4  # until all objects that cannot be accepted are found
 
@@ -25,12 +26,13 @@ class WorldError(Exception):
 
 
 class AcceptedObjects:
-    """`cluster` is the newest snapshot, None before the first; `engine` has what is accepted of it.
+    """`cluster` is the newest snapshot, None before the first; `engine` and `services` have what is accepted of it.
 
-    While `must_reload`, the engine may be between two states: nothing is put into it until `load`.
+    While `must_reload`, they may be between two states: nothing is put into them until `load`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, with_services: bool = False) -> None:
+        self._with_services = with_services
         self.cluster: Cluster | None = None
         self.rejected = RejectedObjects()
         self.reset()
@@ -38,6 +40,7 @@ class AcceptedObjects:
     def reset(self) -> None:
         """Forget all but the snapshot and the rejected objects."""
         self.engine = PolicyEngine()
+        self.services = ServiceIndex()
         self.leaving = LeavingPods()
         self.node_addresses = NodeAddresses()
         self.must_reload = False
@@ -65,7 +68,7 @@ class AcceptedObjects:
         return again
 
     def load(self) -> None:
-        """Fill an empty engine, without the objects that it cannot accept.
+        """Fill an empty engine and index, without the objects that they cannot accept.
 
         Raises WorldError.
         """
@@ -73,6 +76,10 @@ class AcceptedObjects:
             try:
                 self.engine = PolicyEngine()
                 self.engine.load(self.accepted)
+                self.services = ServiceIndex()
+                for kind in ("Service", "EndpointSlice"):
+                    for name in objects_of_kind(self.accepted, kind):
+                        self._put(kind, name, self.accepted)
                 self.leaving = LeavingPods()
                 self.node_addresses.mark_all_doubtful()
                 for key, pod in self.accepted.pods.items():
@@ -88,12 +95,13 @@ class AcceptedObjects:
 
     def _reject_one_by_one(self) -> bool:
         """Put one object after the other into a new engine, and reject those that raise; whether there was any."""
-        self.engine = engine = PolicyEngine()
+        self.engine = PolicyEngine()
+        self.services = ServiceIndex()
         accepted, count = self.accepted, 0
         for kind in CLUSTER_KINDS:
             for key in list(objects_of_kind(accepted, kind)):
                 try:
-                    self._put(engine, kind, key, accepted)
+                    self._put(kind, key, accepted)
                 except Exception as error:  # noqa: BLE001 - as above
                     self._reject(kind, key, error)
                     count += 1
@@ -105,21 +113,26 @@ class AcceptedObjects:
         self.must_reload = True
 
     def put(self, kind: str, key: Key | str) -> None:
-        """Give the engine an object as it is now, or its absence. It is rejected if that raises."""
+        """Give the engine or the index an object as it is now, or its absence. It is rejected if that raises."""
         try:
-            self._put(self.engine, kind, key, self.accepted)
+            self._put(kind, key, self.accepted)
         except Exception as error:  # noqa: BLE001 - one object must not keep out others
             self._reject(kind, key, error)
 
-    def _put(self, engine: PolicyEngine, kind: str, key: Key | str, cluster: Cluster) -> None:
+    def _put(self, kind: str, key: Key | str, cluster: Cluster) -> None:
+        engine = self.engine
         if isinstance(key, str):
             if kind == "Namespace":
                 namespace = cluster.namespaces.get(key)
                 engine.put_namespace(key, namespace.labels if namespace else None)
         elif kind == "Pod":
             self._put_pod(engine, key, cluster.pods.get(key))
-        elif kind in SERVICE_KINDS:
-            return  # nothing of policy depends on it
+        elif kind == "Service":
+            if self._with_services:
+                self.services.put_service(key, cluster.services.get(key))
+        elif kind == "EndpointSlice":
+            if self._with_services:
+                self.services.put_slice(key, cluster.endpoint_slices.get(key))
         elif (policy := cluster.policies.get(key)) is not None:
             engine.put_policy(policy)
         else:

@@ -3,8 +3,9 @@
 Theory of operation. The flows are made of pieces, each with a number: those that all bridges of a datapath type share,
 those of the bridge itself, one piece for each pod's port (its ofport), one for each chunk of ports that floods go to,
 one flow that sends a flood to all chunks, and one piece for each other node that is reached through a tunnel. Where the
-switch routes there are no floods. The flows of rules come from `rules`. A change renders the pieces that it
-touches, `pieces` works out which flows really differ, and `take` hands those out.
+switch routes there are no floods, and each port of a Service has a piece (`bridge_services`). The flows of rules come
+from `rules`. A change renders the pieces that it touches, `pieces` works out which flows really differ, and `take`
+hands those out.
 
 Example. Pod `x/a` behind ofport 7 becomes isolated for ingress. `isolate(7, {INGRESS})` renders piece 7 again: its keys
 are the same, and the bodies of its default-deny flows differ. `take` returns those keys with the bodies that they had.
@@ -27,6 +28,7 @@ from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
 from flows.plan.bridge_groups import BridgeGroups
+from flows.plan.bridge_services import BridgeServices
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.plan.remote_nodes import RemoteNodes
@@ -45,6 +47,7 @@ _BRIDGE = 0
 _FLOOD = MAX_OFPORT + 1
 _FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
 _REMOTE_NODES = _FLOOD_CHUNKS + MAX_OFPORT + 1  # plus the number of the remote node in this plan
+_SERVICES = 1 << 32  # plus the number of the piece in `cluster_services`
 
 # One object for each of the four sets, since very many ports refer to them.
 _SHARED_ISOLATION = {
@@ -62,13 +65,13 @@ class RenderedPort(NamedTuple):
 class BridgePlan:
     """`flows` are the desired flows: bodies by key; `groups` the desired groups that flows refer to.
 
-    `error` says why all rules are left out, "" when they are not. `refused` has the ports whose flows cannot be made,
-    by ofport, and why.
+    `services` keeps those of Services. `error` says why all rules are left out, "" when they are not. `refused` has the
+    ports whose flows cannot be made, by ofport, and why.
     """
 
     __slots__ = (
         "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "error", "flows", "groups", "refused",
-        "routes", "rules", "userspace",
+        "routes", "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +86,7 @@ class BridgePlan:
         self._pieces = Pieces()
         self.flows = self._pieces.flows
         self.groups = BridgeGroups()
+        self.services = BridgeServices(self._pieces, self.groups, _SERVICES)
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)

@@ -16,6 +16,7 @@ from flows.cluster.model import Key
 from flows.cluster.net import Net
 from flows.plan.accepted_objects import AcceptedObjects
 from flows.plan.bridge_plan import BridgePlan
+from flows.plan.cluster_services import ClusterServices, Place
 from flows.plan.encoder import FlowEncoder
 from flows.plan.plan_failures import PlanFailures
 from flows.plan.pod_ports import PodPorts
@@ -46,6 +47,7 @@ class BridgePlans:
         self._encoder = encoder
         self._failures = failures
         self.by_bridge: dict[BridgeName, BridgePlan] = {}
+        self.services = ClusterServices(encoder)
         self.pod_ports = PodPorts()
         self.distributor = RuleDistributor(self.by_bridge, self.pod_ports, self.fail)
         self.replanned: set[BridgeName] = set(bridges)
@@ -95,14 +97,23 @@ class BridgePlans:
             numbers = {pod.ofport for pod in found.added}
             gone = [pod.ofport for pod in found.removed if pod.ofport not in numbers]
             plan.update(found.bridge, gone, found.added, isolated)
+            self._place_services(name, plan)
             return set()
         userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
         plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name), routes)
         there = self.pod_ports.on(name)
         self.pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.removed)])
         plan.update(found.bridge, (), tuple(there.values()), isolated)
+        self._place_services(name, plan)
         self.by_bridge[name] = plan
         return set(there)
+
+    def _place_services(self, name: BridgeName, plan: BridgePlan) -> None:
+        """Tell a plan the node and the zone that choices of endpoints may depend on."""
+        if plan.routes:
+            node = self._bridges[name].node
+            found = self._objects.accepted.nodes.get(node)
+            plan.services.set_place(self.services, Place(node, found.zone if found is not None else ""))
 
     def _move(self, name: BridgeName, gone: tuple[PodBinding, ...], came: tuple[PodBinding, ...]) -> set[Key]:
         """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
@@ -168,7 +179,20 @@ class BridgePlans:
             for name, ofport in self.pod_ports.of(key):
                 affected.add(name)
                 self._isolate(name, ofport, key)
-        return self._take_changes(affected)
+        return self._take_changes(affected | self._update_services())
+
+    def _update_services(self) -> set[BridgeName]:
+        """Apply what changed in Services to the plans of all bridges that route; returns these bridges."""
+        changes = self.services.refresh(self._objects.services)
+        if changes is None:
+            return set()
+        affected = {name for name, plan in self.by_bridge.items() if plan.routes}
+        for name in affected:
+            try:
+                self.by_bridge[name].services.update(self.services, changes)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self.fail(name, error)
+        return affected
 
     def _isolate(self, name: BridgeName, ofport: int, key: Key) -> None:
         plan = self.by_bridge.get(name)

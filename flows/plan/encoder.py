@@ -22,9 +22,13 @@ from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.rules import Stage
+from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.tunnel import render_remote_node
+from flows.services.choice import Choice
+from flows.services.served import ServedPort
 from flows.wire.codec import encode_body, encode_key
-from flows.wire.values import Body, FlowKey
+from flows.wire.groups import encode_group
+from flows.wire.values import Body, FlowKey, WireGroup
 
 CLAUSE_COOKIE = cookie(CookieKind.CLAUSE)
 _CACHED_OUTPUTS = 1 << 16  # an ofport has 16 bits
@@ -36,6 +40,14 @@ class Dimension(NamedTuple):
 
     conjunction: Conjunction
     alone: Body
+
+
+class EncodedPort(NamedTuple):
+    """The flows of a Service's port, and its groups."""
+
+    keys: tuple[FlowKey, ...] = ()
+    bodies: tuple[Body, ...] = ()
+    groups: tuple[WireGroup, ...] = ()
 
 
 class FlowEncoder:
@@ -90,6 +102,15 @@ class FlowEncoder:
         render_pod_gateway(gateway, pod)
         more_keys, more_bodies = self.flows(gateway)
         return keys + more_keys, bodies + more_bodies
+
+    def service_port(self, served: ServedPort, choice: Choice, numbers: PortNumbers) -> EncodedPort:
+        """The flows and groups of a Service's port with this choice of endpoints.
+
+        Raises MessageTooLong where a group is too long.
+        """
+        flows = FlowSet()
+        groups = tuple([encode_group(group) for group in render_service_port(flows, served, choice, numbers)])
+        return EncodedPort(*self.flows(flows), groups)
 
     def key_templates(self, stage: Stage, band: int) -> BandTemplates:
         """What makes the keys of a stage's rule flows in a band."""

@@ -5,7 +5,7 @@ Nothing here changes the world: `world` does. Bindings and plans are those of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
@@ -16,6 +16,7 @@ from flows.bridge.external_ids import pod_of_interface
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
+from flows.bridge.routing import NetworkMode
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
 from flows.cluster.model import Cluster, Direction, Key, Pod, Policy, Selector
 from flows.cluster.net import Net
@@ -31,6 +32,7 @@ from flows.plan.rejected_objects import RejectedObjects
 from flows.policy.engine import PolicyEngine
 from flows.policy.policy_notes import policy_notes
 from flows.policy.tracked_sets import PodSet, TrackedRule
+from flows.services.served import ServedPort
 
 NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
 
@@ -45,7 +47,7 @@ class WorldState:
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # by datapath id: addresses that the node answered for
         self.flow_encoder = FlowEncoder()
-        self._objects = AcceptedObjects()
+        self._objects = AcceptedObjects(with_services=network.mode is not NetworkMode.FLAT)
         self._failures = PlanFailures()
         self._reset()
 
@@ -140,6 +142,15 @@ class WorldState:
         """Rules that are left out because compiling them raised: policy, place (as `ingress[0]`) and why."""
         failures = self.engine.failures.items()
         return [(ref.policy, f"{ref.direction.value}[{ref.number}]", reason) for ref, reason in failures]
+
+    @property
+    def service_problems(self) -> Mapping[Key, tuple[str, ...]]:
+        """By Service, what of it has no effect, and why."""
+        return self._objects.services.problems
+
+    def refused_service_ports(self) -> Iterator[tuple[ServedPort, str]]:
+        """The ports of Services that are left out because their flows cannot be made, and why."""
+        return self._plans.services.refused()
 
     # -- bridges -----------------------------------------------------------------------------------------------------
 

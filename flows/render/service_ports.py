@@ -14,7 +14,7 @@ from flows.pipeline.group_numbers import check_group, group_id
 from flows.pipeline.registers import BEHIND_NODE, SERVICE_ZONE, SOURCE_OFPORT
 from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
-from flows.render.services import TRANSLATED_ONCE, look_up_address, opens_to, opens_to_node
+from flows.render.services import TRANSLATED_ONCE, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
 from flows.services.frontends import FrontendKind
@@ -29,7 +29,10 @@ class PortNumbers(NamedTuple):
 
 
 def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numbers: PortNumbers) -> list[Group]:
-    """Flows for each frontend of a port. Returns its groups: those that the flows send to, none without endpoints."""
+    """Flows for each frontend of a port. Returns its groups: those that the flows send to, none without endpoints.
+
+    Several ports may share an external address, so that is looked up by flows of its own: see `look_up_address`.
+    """
     protocol = served.port.protocol
     ids = PortNumbers(*(group_id(number, protocol is Protocol.UDP) for number in numbers))
     groups = {
@@ -48,8 +51,6 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
             uses: list[_Way] = [(priorities.SERVICE_PORT, (), local if served.service.internal_local else cluster)]
         else:
             uses = _external(served, kind, cluster, local)
-            if kind is not FrontendKind.NODE_PORT:
-                look_up_address(flows, frontend.address)
         for priority, terms, use in uses:
             _send(flows, opening, priority, terms, use)
             used.add(use.number)

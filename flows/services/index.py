@@ -73,7 +73,12 @@ class ServiceIndex:
         """The Services whose ports differ since the last call."""
         changed = set()
         for key in self._stale:
-            ports = self._serve(key)
+            try:
+                ports = self._serve(key)
+            except Exception as error:  # noqa: BLE001 - it concerns this Service and no other
+                ports = ()
+                reason = f"its ports cannot be worked out, so it has none: {type(error).__name__}: {error}"
+                self.problems[key] = (reason,)
             if ports == self._ports.get(key, ()):
                 continue
             changed.add(key)

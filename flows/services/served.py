@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from flows.cluster.model import EndpointSlice, Service, ServicePort
+from flows.cluster.net import Net
 from flows.services.choice import Backend, depends_on_node
 from flows.services.endpoints import MAX_BACKENDS, merge_slices
 from flows.services.frontends import Claim, Frontend, FrontendKind, frontends
+
+_EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
 
 
 class ServedPort(NamedTuple):
@@ -24,6 +27,21 @@ class ServedPort(NamedTuple):
     frontends: tuple[tuple[FrontendKind, Frontend], ...]
     backends: tuple[Backend, ...]
     by_node: bool
+
+    @property
+    def identity(self) -> bytes:
+        """What tells it from every other port of every Service, in every process."""
+        return f"{self.name}/IPv{self.version}".encode()
+
+    @property
+    def name(self) -> str:
+        """For the operator, such as `shop/web:80/TCP`; the same for both families."""
+        return f"{self.service.key}:{self.port.number}/{self.port.protocol.name}"
+
+    @property
+    def external_addresses(self) -> tuple[Net, ...]:
+        """The addresses of its frontends that are neither cluster IPs nor a node's."""
+        return tuple({one.address: None for kind, one in self.frontends if kind in _EXTERNAL})
 
 
 def serve(

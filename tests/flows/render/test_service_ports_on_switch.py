@@ -19,6 +19,7 @@ from flows.policy.rule import NodePolicy
 from flows.render.flow_set import FlowSet
 from flows.render.reference import render
 from flows.render.service_ports import PortNumbers, render_service_port
+from flows.render.services import look_up_address
 from flows.services.choice import Backend, choose
 from flows.services.endpoints import MAX_BACKENDS
 from flows.services.frontends import Claim, Frontend, frontends
@@ -94,6 +95,8 @@ class Switch:
         for number, one in enumerate(served, 1):
             choice = choose(one.service, one.port, one.backends, "n1", "")
             groups += render_service_port(made, one, choice, PortNumbers(2 * number, 2 * number + 1))
+            for net in one.external_addresses:
+                look_up_address(made, net)
         text = "".join(f"{format_group(group)}\n" for group in groups)
         switch, bridge = self.bridge.switch, self.bridge
         bridge.clear()
