@@ -21,7 +21,8 @@ from flows.bridge.binding import read_bridge
 from flows.bridge.routing import TUNNEL_INTERFACE, NetworkMode, RoutedNode, Routing
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
-from flows.cluster.net import address_text, parse_address, parse_network
+from flows.cluster.net import Net, address_text, parse_address, parse_network
+from flows.openflow.flow import Flow
 from flows.pipeline.gateway import GATEWAY_MAC, SWITCH
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
@@ -71,7 +72,7 @@ class OverlayNode:
 
 class Overlay:
     """Two nodes. `install` makes their flows of the pods and policies that are there; `remote` are the nodes as the
-    others know them, and may be changed."""
+    others know them, and may be changed; `services` are further flows of a node's bridge, by its name."""
 
     def __init__(self, folder: Path, encap: str, underlay: int, mode: NetworkMode = NetworkMode.OVERLAY) -> None:
         self.folder = folder
@@ -79,6 +80,8 @@ class Overlay:
         self.underlay = underlay
         self.mode = mode
         self.policies: tuple[Policy, ...] = ()
+        self.service_cidrs: tuple[Net, ...] = ()
+        self.services: dict[str, list[Flow]] = {}
         self.nodes: dict[str, OverlayNode] = {}
         self.stack = ExitStack()
         self.known: dict[str, RoutedNode] = {}
@@ -184,7 +187,7 @@ class Overlay:
         for pod in node.pods.values():
             ids = MappingProxyType({"iface-id": str(pod.key), "attached-mac": pod.mac})
             interfaces.append(InterfaceState(str(pod.key), f"p{pod.ofport}", pod.ofport, pod.mac, ids))
-        routing = Routing(self.mode, node.name, tuple(sorted(self.known.values())))
+        routing = Routing(self.mode, node.name, tuple(sorted(self.known.values())), self.service_cidrs)
         return BridgeState("db", "br-int", 1, node.name, datapath_type="netdev", interfaces=tuple(interfaces),
                            routing=routing)  # fmt: skip
 
@@ -209,7 +212,8 @@ class Overlay:
         cluster = self.cluster
         for node in self.nodes.values():
             binding = read_bridge(self.state(node), cluster).binding
-            node.bridge.install(render(binding, compile_policy(cluster, [pod.pod for pod in binding.pods])))
+            flows = render(binding, compile_policy(cluster, [pod.pod for pod in binding.pods]))
+            node.bridge.install([*flows, *self.services.get(node.name, ())])
 
 
 @contextmanager
