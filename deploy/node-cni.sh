@@ -4,7 +4,7 @@
 
 CNI_BIN_DIR=${CNI_BIN_DIR:-/opt/cni/bin} CNI_CONF_DIR=${CNI_CONF_DIR:-/etc/cni/net.d}
 SBIN_DIR=${HEADGATE_SBIN_DIR:-/usr/local/sbin} UNIT_DIR=${HEADGATE_UNIT_DIR:-/etc/systemd/system}
-OVS_RUN_DIR=${OVS_RUNDIR:-/run/openvswitch} RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate} UNDERLAY=br-ul
+OVS_RUN_DIR=${OVS_RUNDIR:-/run/openvswitch} RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate} UNDERLAY=br-ul CABLE=headgate-ul-sw
 
 # program ARGUMENT...: headgate-node, from the file beside this script or from the checkout that it is in.
 program() {
@@ -29,19 +29,19 @@ check_cni() {
     [ -z "$underlay" ] || ip link show dev "$underlay" >/dev/null || fail "there is no interface $underlay"
 }
 
-# Open vSwitch keeps the bridge; headgate-node moves the addresses, also at boot. The bridge switches by itself, so that
-# the controller is reached through it.
+# Open vSwitch keeps the bridge; headgate-node makes the cable between it and the interface, and moves the addresses, also
+# at boot. The bridge switches by itself, so that the controller is reached through it.
 make_underlay() {
     [ -n "$underlay" ] || return 0
     on=$(vsctl iface-to-br "$underlay" 2>/dev/null || true)
-    case $on in '' | "$UNDERLAY") ;; *) fail "$underlay is on the bridge $on" ;; esac
-    if [ -z "$on" ]; then
+    [ -z "$on" ] || fail "$underlay is on the bridge $on"
+    if [ "$(vsctl iface-to-br "$CABLE" 2>/dev/null || true)" != "$UNDERLAY" ]; then
         mac=$(ip -o link show dev "$underlay" | sed 's|.*link/ether \([^ ]*\).*|\1|')
         vsctl br-exists "$UNDERLAY" || remember bridge "$UNDERLAY"
-        remember port "$UNDERLAY $underlay"
+        remember port "$UNDERLAY $CABLE"
         vsctl --may-exist add-br "$UNDERLAY" -- set Bridge "$UNDERLAY" fail_mode=standalone \
-            datapath_type="$(value Bridge "$bridge" datapath_type)" "other_config:hwaddr=\"$mac\"" \
-            -- add-port "$UNDERLAY" "$underlay"
+            datapath_type="$(value Bridge "$bridge" datapath_type)" "other_config:hwaddr=\"$mac\""
+        vsctl --no-wait add-port "$UNDERLAY" "$CABLE" # the cable is made next
     fi
 }
 

@@ -7,7 +7,14 @@
 #     --keep-packages   leave Open vSwitch installed
 set -eu
 
-STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
+STATE=${HEADGATE_NODE_STATE:-}
+if [ -z "$STATE" ]; then
+    # A node that is a namespace of a machine may share its files with other nodes (node/host_settings.py).
+    case $(readlink /proc/self/ns/uts) in
+        '' | 'uts:[4026531838]') STATE=/var/lib/headgate-node ;;
+        *) STATE=/var/lib/headgate-node/$(uname -n) ;;
+    esac
+fi
 RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate}
 force=no
 packages=yes
@@ -92,6 +99,8 @@ undo_ssl() {
 
 undo_port() { vsctl --if-exists del-port "${1% *}" "${1#* }"; }
 
+undo_remote() { ovs-appctl -t ovsdb-server ovsdb-server/remove-remote "$1" >/dev/null 2>&1 || true; }
+
 undo_address() { ! has_link "$2" || ip addr del "$1" dev "$2" 2>/dev/null || true; }
 
 # A moved address: from the bridge that has it now back to its interface.
@@ -175,6 +184,7 @@ each program undo_program
 if command -v ovs-vsctl >/dev/null 2>&1; then
     each Manager remove_row Manager Open_vSwitch manager_options
     each Controller remove_row Controller Bridge controller
+    each remote undo_remote
     each ssl undo_ssl
     each address undo_address
     each role undo_role
@@ -190,4 +200,5 @@ fi
 each packages undo_packages
 rm -f "$STATE/undo"
 rmdir "$STATE"
+rmdir /var/lib/headgate-node 2>/dev/null || true # the last of several nodes' folders
 say "done"

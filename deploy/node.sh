@@ -28,9 +28,16 @@
 # configuration as well, or run this again at boot. Open vSwitch and headgate-node keep everything else.
 set -eu
 
-STATE=${HEADGATE_NODE_STATE:-/var/lib/headgate-node}
+STATE=${HEADGATE_NODE_STATE:-}
+if [ -z "$STATE" ]; then
+    # A node that is a namespace of a machine may share its files with other nodes (node/host_settings.py).
+    case $(readlink /proc/self/ns/uts) in
+        '' | 'uts:[4026531838]') STATE=/var/lib/headgate-node ;;
+        *) STATE=/var/lib/headgate-node/$(uname -n) ;;
+    esac
+fi
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
-TAB=$(printf '\t')
+TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
 DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
 controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
@@ -290,6 +297,18 @@ set_tls() {
     fi
 }
 
+# Managers stand in the database, and ovsdb-server reads them there when it was started so, as packages do. A server that
+# was started otherwise is told: run this again after its restart.
+listen_to_managers() {
+    remotes=$(ovs-appctl -t ovsdb-server ovsdb-server/list-remotes 2>/dev/null) || {
+        say "ovsdb-server has no control socket in its folder: make sure that it was started with --remote=$MANAGERS"
+        return 0
+    }
+    ! printf '%s\n' "$remotes" | grep -qxF "$MANAGERS" || return 0
+    remember remote "$MANAGERS"
+    ovs-appctl -t ovsdb-server ovsdb-server/add-remote "$MANAGERS"
+}
+
 # lead KIND TABLE RECORD COLUMN TARGET: ensure exactly one row with the target, and none of an earlier run with another
 # target.
 lead() {
@@ -337,6 +356,7 @@ make_uplink
 [ "$cni" = no ] || prepare_network
 set_up_local
 lead Controller Bridge "$bridge" controller "$scheme:$controller:$openflow_port"
+listen_to_managers
 lead Manager Open_vSwitch . manager_options "$scheme:$controller:$ovsdb_port"
 # Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses

@@ -17,3 +17,4 @@ HAIRPIN_NODE = dict(zip(FAMILIES, ("169.254.72.2", "fd00:4847::2")))  # source o
 NODE_PORTS = dict(zip(FAMILIES, ("169.254.72.4", "fd00:4847::4")))  # destination of node ports on the way to the switch
 OWN_RANGE: dict[int, Cidr] = dict(zip(FAMILIES, map(parse_cidr, ("169.254.72.0/24", "fd00:4847::/64"))))
 UNDERLAY = "br-ul"  # the bridge of the underlay interface, where the userspace datapath needs one
+CABLE = ("headgate-ul", "headgate-ul-sw")  # a veth pair between that interface and the bridge; the second is a port

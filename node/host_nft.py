@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from node.addresses import Cidr, text_of
 from node.facts import BridgeFacts
-from node.host_names import FAMILIES, HAIRPIN_NODE, NODE_PORTS
+from node.host_names import CABLE, FAMILIES, HAIRPIN_NODE, NODE_PORTS
 
 TABLE = "inet headgate"
 UNDERLAY_TABLE = "netdev headgate"
@@ -25,10 +25,17 @@ def remove(table: str) -> str:
 
 
 def underlay_table(interface: str) -> str:
-    """The kernel sees every packet of the underlay interface beside the userspace datapath, and must not answer it
-    a second time (docs.openvswitch.org, "Open vSwitch without Kernel Support", firewall rules)."""
-    rule = f'type filter hook ingress device "{interface}" priority 0; policy drop;'
-    return f"{remove(UNDERLAY_TABLE)}table {UNDERLAY_TABLE} {{\n    chain underlay {{ {rule} }}\n}}\n"
+    """Every packet of the underlay interface goes through the cable to the bridge, and back; the machine's own network
+    stack sees it on the bridge's port only. `node.host_underlay` says why."""
+    ways = {"to_switch": (interface, CABLE[0]), "from_switch": (CABLE[0], interface)}
+    chains = "".join(
+        f"    chain {name} {{\n"
+        f'        type filter hook ingress device "{here}" priority 0; policy drop;\n'
+        f'        fwd to "{there}"\n'
+        f"    }}\n"
+        for name, (here, there) in ways.items()
+    )
+    return f"{remove(UNDERLAY_TABLE)}table {UNDERLAY_TABLE} {{\n{chains}}}\n"
 
 
 def node_table(facts: BridgeFacts, masquerade: bool) -> str:

@@ -20,6 +20,7 @@ STATE_VARIABLE = "HEADGATE_NODE_STATE"
 FILE = "node.json"
 MAX_BYTES = 1 << 20
 NOT_CHANGED = -1
+_UTS, _FIRST_UTS = "/proc/self/ns/uts", "uts:[4026531838]"  # the kernel's number of the first: include/linux/proc_ns.h
 
 
 @dataclass
@@ -51,8 +52,14 @@ class Settings:
 
 
 def state_folder() -> Path:
-    """The folder of the node's state."""
-    return Path(os.environ.get(STATE_VARIABLE) or STATE)
+    """The folder of the node's state. A node that is a namespace of a machine, with a host name of its own, may share
+    the machine's file system with other nodes, so it has a folder of its own. deploy/node.sh has the same rule."""
+    given = os.environ.get(STATE_VARIABLE)
+    if given:
+        return Path(given)
+    own = os.uname().nodename
+    is_namespace = os.path.lexists(_UTS) and os.readlink(_UTS) != _FIRST_UTS
+    return Path(STATE) / own if is_namespace and own not in ("", ".", "..") else Path(STATE)
 
 
 def load(folder: Path) -> Settings:

@@ -3,6 +3,11 @@
 Needed for the userspace datapath, which tunnels only through a bridge of its own that has the tunnel's address
 (docs.openvswitch.org, "Connecting VMs Using Tunnels (Userspace)"). The moved ones are kept in the node's state, so that
 they are there again after a boot where the machine's network configuration does not set them.
+
+The interface itself is no port of the bridge: a cable lies between them, a veth pair, and nftables forwards from the
+one to the other. The userspace datapath takes a packet as it is, and from many interfaces (veth, virtio, those that join
+segments) it is not whole: its checksum is left to hardware that never comes, or it is longer than the MTU. Sending it
+into the cable, the kernel completes it.
 """
 
 from __future__ import annotations
@@ -12,10 +17,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from node.errors import NodeError
-from node.host_names import UNDERLAY
+from node.host_names import CABLE, UNDERLAY
 from node.host_nft import UNDERLAY_TABLE, remove, underlay_table
 from node.host_programs import run
 from node.host_settings import Settings
+from node.links import checksums_in_software, sysctl
 
 _OPTIONS = ("-4", "-6")
 _FLAGS = ("linkdown", "dead", "offload", "rt_offload", "trap", "rt_trap")  # what the kernel says of a route
@@ -35,8 +41,8 @@ def to_bridge(settings: Settings, keep: Callable[[], None]) -> None:
         settings.routes = _joined(settings.routes, _routes(UNDERLAY), routes)
     if addresses:
         keep()
+    _lay_cable(name)
     run(["nft", "-f", "-"], underlay_table(name))
-    run(["ip", "link", "set", "dev", name, "up"])
     run(["ip", "link", "set", "dev", UNDERLAY, "up"])
     for address in settings.addresses:
         if address not in standing:
@@ -58,8 +64,24 @@ def back(settings: Settings, keep: Callable[[], None]) -> None:
             _give(address, name)
         _set_routes(routes, name)
         run(["nft", "-f", "-"], remove(UNDERLAY_TABLE))
+        run(["ip", "link", "set", "dev", name, "promisc", "off"])
+    if _is_there(CABLE[0]):
+        run(["ip", "link", "del", "dev", CABLE[0]])
     settings.underlay, settings.addresses, settings.routes = "", [], []
     keep()
+
+
+def _lay_cable(name: str) -> None:
+    """Make the cable, with the interface's MTU, and set all three up."""
+    if not _is_there(CABLE[0]):
+        run(["ip", "link", "add", CABLE[0], "type", "veth", "peer", "name", CABLE[1]])
+    mtu = str(next(one["mtu"] for one in _json(["ip", "-j", "link", "show", "dev", name])))
+    for end in CABLE:
+        sysctl("ipv6", end, "disable_ipv6", 1)
+        run(["ip", "link", "set", "dev", end, "mtu", mtu, "up"])
+    checksums_in_software(CABLE[0])
+    # The bridge's port has joined the multicast groups, not the interface.
+    run(["ip", "link", "set", "dev", name, "up", "promisc", "on"])
 
 
 def _joined(*lists: list[T]) -> list[T]:

@@ -158,12 +158,15 @@ def test_the_underlay_moves_comes_again_after_a_boot_and_goes_back(node: CniNode
     assert "0a:58:c0:00:02:07" in run("ip", "-br", "link", "show", "dev", "br-ul")
     assert "default via 192.0.2.1 dev br-ul" in run("ip", "route")
     assert "table netdev headgate" in run("nft", "list", "ruleset")
+    assert node.machine.vsctl("list-ports", "br-ul").split() == ["headgate-ul-sw"]
+    assert "tx-checksumming: off" in run("ethtool", "-k", "headgate-ul")
     assert node.machine.vsctl("get", "Bridge", "br-ul", "datapath_type").strip() == "netdev"
     first = node.network()
     node.setup("--underlay", UPLINK)
     assert node.network() == first
     # A boot: all is lost, and the network configuration gives the interface its addresses or it does not.
     run("nft", "flush", "ruleset")
+    run("ip", "link", "del", "headgate-ul")
     run("ip", "addr", "flush", "dev", "br-ul", "scope", "global")
     node.headgate_node("apply")
     assert node.network() == first
@@ -177,6 +180,17 @@ def test_the_underlay_moves_comes_again_after_a_boot_and_goes_back(node: CniNode
     node.undo()
     assert node.machine.everything() == before
     assert node.network() == network
+
+
+def test_managers_are_read_by_a_server_that_was_started_without(node: CniNode) -> None:
+    with_controller(node)
+    remotes = ("ovs-appctl", "-t", "ovsdb-server", "ovsdb-server/list-remotes")
+    from_database = "db:Open_vSwitch,Open_vSwitch,manager_options"
+    node.machine.run("ovs-appctl", "-t", "ovsdb-server", "ovsdb-server/remove-remote", from_database)
+    node.setup()
+    assert from_database in node.machine.run(*remotes).split()
+    node.undo()
+    assert from_database not in node.machine.run(*remotes).split()
 
 
 def test_a_move_that_was_interrupted_is_ended_by_the_next_run(node: CniNode) -> None:
