@@ -5,7 +5,7 @@ Needed for the userspace datapath, which tunnels only through a bridge of its ow
 they are there again after a boot where the machine's network configuration does not set them.
 
 The interface itself is no port of the bridge: a cable lies between them, a veth pair, and nftables forwards from the
-one to the other. The userspace datapath takes a packet as it is, and from many interfaces (veth, virtio, those that join
+one to the other. The userspace datapath takes a packet as it is, and from many interfaces (veth, virtio, any that joins
 segments) it is not whole: its checksum is left to hardware that never comes, or it is longer than the MTU. Sending it
 into the cable, the kernel completes it.
 """
