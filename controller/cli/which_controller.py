@@ -87,13 +87,16 @@ def controller_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.pass_context
     @functools.wraps(function)
     def with_server(ctx: click.Context, /, *, server: str | None, lab: str | None, **more: Any) -> None:
-        ctx.invoke(function, _server_url(ctx, server, lab), **more)
+        ctx.invoke(function, server_url(ctx, server, lab), **more)
 
     return with_server
 
 
-def _server_url(ctx: click.Context, server: str | None, lab: str | None) -> str:
-    """The URL to ask. One that the user did not choose is printed to standard error."""
+def server_url(ctx: click.Context, server: str | None, lab: str | None) -> str:
+    """The URL to ask, by the options of a command and those before it.
+
+    One that the user did not choose is printed to standard error.
+    """
     url, why = _choose(ctx, server, lab)
     if why:
         click.echo(f"headgate: asking {why} at {url}", err=True)

@@ -154,7 +154,8 @@ class Pod(NamedTuple):
     """A Pod, as far as policy and binding need it.
 
     `addresses` are the status's podIPs (single addresses, in the API's order). `finished` is phase Succeeded or Failed.
-    `terminating` is true once metadata.deletionTimestamp is set. `node` and `uid` are empty when unknown.
+    `terminating` is true once metadata.deletionTimestamp is set. `node` and `uid` are empty when unknown. `workload` is
+    `Kind/name` of what made the pod, like `Deployment/web`, "" where nothing did; it is for people only.
     """
 
     key: Key
@@ -166,11 +167,26 @@ class Pod(NamedTuple):
     host_network: bool = False
     finished: bool = False
     terminating: bool = False
+    workload: str = ""
 
     @property
     def networked(self) -> bool:
         """True for a running pod with a network namespace of its own: policies select it as subject and as peer."""
         return not self.host_network and not self.finished
+
+
+class Workload(NamedTuple):
+    """An object that makes pods, as far as its pods can be foretold. A controller that runs has no use for it.
+
+    `template` is the pod that it would make, without an address and by the workload's own name. `owner` is the workload
+    that made this one, as `Kind/name`. `several`: it makes more than one pod.
+    """
+
+    kind: str
+    key: Key
+    template: Pod
+    owner: str = ""
+    several: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from flows.cluster.model import (
     Protocol,
     Service,
     ServiceCidr,
+    Workload,
 )
 from flows.cluster.net import Net
 from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
@@ -35,6 +36,7 @@ from flows.parse.names import port_name_error, subdomain_error
 from flows.parse.network_policy import parse_policy
 from flows.parse.node import parse_node
 from flows.parse.original_api import parse_alpha_policy, parse_beta_policy, parse_isolation
+from flows.parse.owner import owner_at
 from flows.parse.service import parse_service
 from flows.parse.service_cidr import parse_service_cidr
 from flows.parse.untrusted import (
@@ -71,7 +73,7 @@ __all__ = [
     "parse_policy",
 ]
 
-ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy | Service | EndpointSlice | ServiceCidr
+ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy | Service | EndpointSlice | ServiceCidr | Workload
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -103,11 +105,12 @@ def parse_pod(untrusted: object, errors: Errors) -> Pod:
     host_network = spec.get("hostNetwork")
     if host_network is not None and not isinstance(host_network, bool):
         errors.append(FieldError("spec.hostNetwork", f"must be true or false, not {describe(host_network)}"))
+    labels = labels_at(metadata, "labels", "metadata", errors)
     return new_tuple(
         Pod,
         (
             key,
-            labels_at(metadata, "labels", "metadata", errors),
+            labels,
             _node_name(spec, errors),
             _uid(metadata, errors),
             _pod_addresses(status, errors),
@@ -116,6 +119,7 @@ def parse_pod(untrusted: object, errors: Errors) -> Pod:
             host_network is True,
             string_at(status, "phase", "status", errors) in _FINISHED,
             "deletionTimestamp" in metadata and bool(string_at(metadata, "deletionTimestamp", "metadata", errors)),
+            owner_at(metadata, labels, errors),
         ),
     )
 
@@ -204,6 +208,35 @@ def _shared_port(name: str, number: int, protocol: Protocol) -> ContainerPort:
     return ContainerPort(sys.intern(name), number, protocol)
 
 
+def parse_workload(untrusted: object, errors: Errors) -> Workload:
+    """A Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job or CronJob: its name, its own owner,
+    and the pod that its template describes, without an address.
+
+    Raises ParseError when its metadata is not usable, or its template is no object.
+    """
+    whole = require_object(untrusted, "workload")
+    kind = str(whole.get("kind"))
+    metadata, key = namespaced_key(whole, kind)
+    spec = object_at(whole, "spec", "", errors)
+    path = "spec.template"
+    outer = spec
+    if kind == "CronJob":
+        path = "spec.jobTemplate.spec.template"
+        outer = object_at(object_at(spec, "jobTemplate", "spec", errors), "spec", "spec.jobTemplate", errors)
+    template = outer.get("template")
+    if not isinstance(template, dict):
+        reason = "is required" if template is None else f"must be an object, not {describe(template)}"
+        raise ParseError(f"{kind} {key}", (FieldError(path, reason),))
+    inside = object_at(template, "metadata", path, errors)
+    found: Errors = []
+    named = {**inside, "name": key.name, "namespace": key.namespace}
+    pod = parse_pod({"metadata": named, "spec": template.get("spec")}, found)
+    errors.extend(FieldError(f"{path}.{one.field}", one.reason) for one in found)
+    replicas = spec.get("replicas", 1)
+    several = kind == "DaemonSet" or (isinstance(replicas, int) and replicas > 1)
+    return Workload(kind, key, pod, owner_at(metadata, pod.labels, errors), several)
+
+
 def parse_namespace(untrusted: object, errors: Errors) -> Namespace:
     """A Namespace. Invalid labels are left out; errors in labels and isolation annotations are appended to `errors`.
 
@@ -240,6 +273,19 @@ PARSERS_WITH_SERVICES: Parsers = {
 }
 
 
+# With the kinds that make pods: where manifests are read before there are pods.
+PARSERS_WITH_WORKLOADS: Parsers = {
+    **PARSERS,
+    ("apps/v1", "Deployment"): parse_workload,
+    ("apps/v1", "StatefulSet"): parse_workload,
+    ("apps/v1", "DaemonSet"): parse_workload,
+    ("apps/v1", "ReplicaSet"): parse_workload,
+    ("v1", "ReplicationController"): parse_workload,
+    ("batch/v1", "Job"): parse_workload,
+    ("batch/v1", "CronJob"): parse_workload,
+}
+
+
 def parse_object(untrusted: object, parsers: Parsers = PARSERS) -> ParsedObject | None:
     """An object of any kind in `parsers`; None for an object of another kind.
 
@@ -254,7 +300,7 @@ def parse_object(untrusted: object, parsers: Parsers = PARSERS) -> ParsedObject 
         return None
     errors: Errors = []
     value = reader(untrusted, errors)
-    if isinstance(value, (Pod, Policy, Service, EndpointSlice)):
+    if isinstance(value, (Pod, Policy, Service, EndpointSlice, Workload)):
         name: Key | str = value.key
     elif isinstance(value, OriginalPolicy):
         kind, name = value.kind, value.key
