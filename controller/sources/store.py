@@ -28,14 +28,15 @@ from controller.reconcile.events import ClusterChanged
 from controller.reconcile.problem import Problem
 from controller.sources.source import Source, SourceState
 from controller.sources.unit import SourceUnit
-from flows.cluster.model import Cluster, Key, Policy
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster, Key, Policy
 from flows.cluster.original_api import ORIGINAL_KINDS, OriginalPolicyTranslation
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import ClusterObject, ParsedObject
 
 ObjectId = tuple[str, Key | str]  # kind, and key or name
 UnitId = tuple[int, str]  # index of the source, and the unit's name
-PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice", "ServiceCIDR")  # those that pass on as they are
+# Those that pass on as they are, in the order of the fields of Cluster.
+PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice", "ServiceCIDR", CLUSTER_NETWORK_POLICY)
 SOURCE_KINDS = (*PLAIN_KINDS, "NetworkPolicy", *ORIGINAL_KINDS.values())
 GATHER_SECONDS = 0.02  # from the first change to the post, so that a burst makes one snapshot
 OBJECTS_PER_TURN = 1000  # objects merged before other green threads run
@@ -204,8 +205,8 @@ class Store:
             first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
-            namespaces, pods, nodes, *about_services = (self._snapshots[kind] for kind in PLAIN_KINDS)
-            cluster = Cluster(namespaces, pods, nodes, self._policies, *about_services)
+            namespaces, pods, nodes, *others = (self._snapshots[kind] for kind in PLAIN_KINDS)
+            cluster = Cluster(namespaces, pods, nodes, self._policies, *others)
             self._post(ClusterChanged(cluster, problems, self._generation, None if first else references))
 
     def _changed(self) -> dict[str, dict[Any, ClusterObject | None]]:

@@ -17,6 +17,7 @@ from flows.cluster.net import Net
 Labels = Mapping[str, str]
 NO_LABELS: Labels = MappingProxyType({})
 NETWORK_POLICY = "NetworkPolicy"  # the kind in every version of the network policy API
+CLUSTER_NETWORK_POLICY = "ClusterNetworkPolicy"
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 
@@ -33,6 +34,23 @@ class Direction(enum.StrEnum):
 
     INGRESS = "ingress"
     EGRESS = "egress"
+
+
+class Tier(enum.StrEnum):
+    """The tiers of network policy, in the order in which they are evaluated. A ClusterNetworkPolicy is in the first or
+    the last of them."""
+
+    ADMIN = "Admin"
+    NETWORK_POLICY = "NetworkPolicy"
+    BASELINE = "Baseline"
+
+
+class Action(enum.StrEnum):
+    """What a rule of a ClusterNetworkPolicy does with the connections that it matches. Pass leaves the tier."""
+
+    ACCEPT = "Accept"
+    DENY = "Deny"
+    PASS = "Pass"
 
 
 class Operator(enum.StrEnum):
@@ -53,13 +71,13 @@ class OriginalApi(enum.StrEnum):
 
 
 class Key(NamedTuple):
-    """A namespaced name. Its text form is `namespace/name`."""
+    """A namespaced name. Its text form is `namespace/name`, or `name` alone for an object outside namespaces."""
 
     namespace: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 class Requirement(NamedTuple):
@@ -142,6 +160,61 @@ class Policy(NamedTuple):
         return self.ingress if direction is Direction.INGRESS else self.egress
 
 
+class Subject(NamedTuple):
+    """The pods that a ClusterNetworkPolicy selects: those that `pods` matches, in the namespaces that `namespaces`
+    matches."""
+
+    namespaces: Selector = EVERYTHING
+    pods: Selector = EVERYTHING
+
+
+class NodePeer(NamedTuple):
+    """The nodes that a selector matches, by all their addresses."""
+
+    nodes: Selector
+
+
+class ClusterRule(NamedTuple):
+    """One rule of a ClusterNetworkPolicy. Its `peers` are never empty; empty `ports` mean every protocol and port.
+
+    `unreadable` rules could not be parsed, and their peers and ports do not count: with Accept they match nothing, with
+    another action they deny everything. A peer's namespaces are never None here, for there is no namespace of the
+    policy's own.
+    """
+
+    action: Action
+    peers: tuple[Peer | NodePeer, ...] = ()
+    ports: tuple[PortSpec, ...] = ()
+    name: str = ""
+    unreadable: bool = False
+
+
+class ClusterPolicy(NamedTuple):
+    """A ClusterNetworkPolicy, or a policy of an older version of its API as one.
+
+    `key` has no namespace. `kind` is that of the object. `tier` is Admin or Baseline. Lower priorities come first; of
+    equal ones, that with the smaller name. `errors` as in Policy.
+    """
+
+    key: Key
+    kind: str
+    tier: Tier
+    priority: int
+    subject: Subject = Subject()
+    ingress: tuple[ClusterRule, ...] = ()
+    egress: tuple[ClusterRule, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    def rules(self, direction: Direction) -> tuple[ClusterRule, ...]:
+        """The rules of a direction, the first of which to match decides."""
+        return self.ingress if direction is Direction.INGRESS else self.egress
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """What the policies of a tier are sorted by."""
+        return self.priority, self.key.name
+
+
 class ContainerPort(NamedTuple):
     """A named container port, which a policy's port name resolves to. Ports without a name are not kept."""
 
@@ -195,7 +268,8 @@ class Node:
 
     `addresses` are those of type InternalIP, in the API's order. `pod_cidrs` are spec.podCIDRs, at most one of each
     family. `created` is metadata.creationTimestamp, RFC 3339 in UTC, so that its text sorts by time; "" when unknown.
-    `zone` is its label topology.kubernetes.io/zone, "" when absent.
+    `zone` is its label topology.kubernetes.io/zone, "" when absent. `external_addresses` are those of type ExternalIP,
+    which only policies that name nodes look at.
     """
 
     name: str
@@ -203,6 +277,8 @@ class Node:
     pod_cidrs: tuple[Net, ...] = ()
     created: str = ""
     zone: str = ""
+    labels: Labels = field(default_factory=lambda: NO_LABELS)
+    external_addresses: tuple[Net, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +381,7 @@ class Cluster:
     services: Mapping[Key, Service] = field(default_factory=lambda: MappingProxyType({}))
     endpoint_slices: Mapping[Key, EndpointSlice] = field(default_factory=lambda: MappingProxyType({}))
     service_cidrs: Mapping[str, ServiceCidr] = field(default_factory=lambda: MappingProxyType({}))
+    cluster_policies: Mapping[Key, ClusterPolicy] = field(default_factory=lambda: MappingProxyType({}))
 
     def namespace_labels(self, name: str) -> Labels:
         """The labels of a namespace, whether or not it has an object."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster, Key, Pod
 
 ObjectRef = tuple[str, Key | str]  # kind, and key or name
-CLUSTER_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", "Service", "EndpointSlice", "ServiceCIDR")
+CLUSTER_KINDS = (
+    "Namespace", "Pod", "Node", "NetworkPolicy", "Service", "EndpointSlice", "ServiceCIDR", CLUSTER_NETWORK_POLICY,
+)  # fmt: skip
 SERVICE_KINDS = ("Service", "EndpointSlice", "ServiceCIDR")  # nothing of policy depends on these
 
 
@@ -31,6 +33,7 @@ def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:
         cluster.services,
         cluster.endpoint_slices,
         cluster.service_cidrs,
+        cluster.cluster_policies,
     )
     return maps[CLUSTER_KINDS.index(kind)]  # type: ignore[return-value]  # the caller only reads
 

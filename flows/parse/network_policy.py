@@ -22,7 +22,7 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
-from flows.cluster.net import Net, parse_network
+from flows.cluster.net import ADDRESS_BITS, Net, parse_address, parse_network
 from flows.cluster.tuples import new_tuple
 from flows.parse.names import port_name_error
 from flows.parse.selector import selector_at, simple_selector
@@ -215,7 +215,7 @@ def _network_of(value: object, path: str, errors: Errors) -> Net | None:
     if not isinstance(value, str):
         errors.append(FieldError(path, not_a_string(value)))
         return None
-    net = _cidr(value)
+    net = parse_cidr(value)
     if isinstance(net, str):
         errors.append(FieldError(path, f"{quote(value)} {net}"))
         return None
@@ -223,10 +223,11 @@ def _network_of(value: object, path: str, errors: Errors) -> Net | None:
 
 
 @lru_cache(1 << 14)
-def _cidr(text: str) -> Net | str:
+def parse_cidr(text: str, masked: bool = False) -> Net | str:
     """A prefix, or the error in the text.
 
-    Host bits are cleared: newer API servers refuse them in new objects, but stored objects may have them. Leading zeros
+    Host bits are cleared, or are an error if the prefix must be `masked`: newer API servers refuse them in new objects,
+    but stored objects may have them. Leading zeros
     are refused, because programs differ on whether they mean octal. IPv4-mapped IPv6 is refused, because it names IPv4
     addresses, which an IPv6 match misses.
     """
@@ -241,6 +242,8 @@ def _cidr(text: str) -> Net | str:
         return _NO_CIDR
     if _MAPPED.contains(net):
         return "must not be IPv4-mapped IPv6; write the IPv4 prefix"
+    if masked and parse_address(text.partition("/")[0]) != net._replace(prefix=ADDRESS_BITS[net.version]):
+        return f"must have no host bits; write {net}"
     return net
 
 

@@ -16,6 +16,7 @@ from flows.parse.untrusted import (
     cluster_name,
     describe,
     host_address_at,
+    labels_at,
     list_at,
     object_at,
     quote,
@@ -35,20 +36,26 @@ def parse_node(untrusted: object, errors: Errors) -> Node:
     whole = require_object(untrusted, "Node")
     metadata, name = cluster_name(whole, "Node")
     status = object_at(whole, "status", "", errors)
-    addresses = []
+    addresses: dict[str, list[Net]] = {"InternalIP": [], "ExternalIP": []}
     for index, entry in enumerate(list_at(status, "addresses", "status", errors)):
         where = f"status.addresses[{index}]"
         if not isinstance(entry, dict):
             errors.append(FieldError(where, f"must be an object, not {describe(entry)}"))
+            continue
         # Host names and DNS names are of other types. An ExternalIP may be the address of a NAT device in front of the
-        # node, which other hosts share: for policy it is an external address.
-        elif string_at(entry, "type", where, errors) == "InternalIP":
-            found = host_address_at(entry.get("address"), f"{where}.address", errors)
-            if found is not None:
-                addresses.append(found)
+        # node, which other hosts share: it is the node's only for policies that name nodes.
+        kind = string_at(entry, "type", where, errors)
+        found = host_address_at(entry.get("address"), f"{where}.address", errors) if kind in addresses else None
+        if found is not None:
+            addresses[kind].append(found)
     spec = object_at(whole, "spec", "", errors)
-    created, zone = _created(metadata, errors), _zone(metadata)
-    return Node(name, tuple(dict.fromkeys(addresses)), _pod_cidrs(spec, errors), created, zone)
+    internal, external = (tuple(dict.fromkeys(found)) for found in addresses.values())
+    created, zone, labels = (
+        _created(metadata, errors),
+        _zone(metadata),
+        labels_at(metadata, "labels", "metadata", errors),
+    )
+    return Node(name, internal, _pod_cidrs(spec, errors), created, zone, labels, external)
 
 
 def _zone(metadata: JsonObject) -> str:

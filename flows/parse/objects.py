@@ -14,7 +14,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.cluster.model import (
+    CLUSTER_NETWORK_POLICY,
     NAMESPACE_NAME_LABEL,
+    ClusterPolicy,
     ContainerPort,
     EndpointSlice,
     Key,
@@ -30,6 +32,14 @@ from flows.cluster.model import (
 from flows.cluster.net import Net
 from flows.cluster.original_api import ALPHA_API, BETA_API, OriginalPolicy
 from flows.cluster.tuples import new_tuple
+from flows.parse.admin_network_policy import (
+    ADMIN_POLICY,
+    BASELINE_POLICY,
+    V1ALPHA1,
+    parse_admin_policy,
+    parse_baseline_policy,
+)
+from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1, parse_cluster_policy
 from flows.parse.endpoint_slice import parse_endpoint_slice
 from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
@@ -73,7 +83,9 @@ __all__ = [
     "parse_policy",
 ]
 
-ClusterObject = Pod | Namespace | Node | Policy | OriginalPolicy | Service | EndpointSlice | ServiceCidr | Workload
+ClusterObject = (
+    Pod | Namespace | Node | Policy | OriginalPolicy | ClusterPolicy | Service | EndpointSlice | ServiceCidr | Workload
+)
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -261,6 +273,10 @@ PARSERS: Parsers = {
     ("networking.k8s.io/v1", "NetworkPolicy"): parse_policy,
     (ALPHA_API, "NetworkPolicy"): parse_alpha_policy,
     (BETA_API, "NetworkPolicy"): parse_beta_policy,
+    (V1BETA1, CLUSTER_NETWORK_POLICY): parse_cluster_policy,
+    (V1ALPHA2, CLUSTER_NETWORK_POLICY): parse_cluster_policy,
+    (V1ALPHA1, ADMIN_POLICY): parse_admin_policy,
+    (V1ALPHA1, BASELINE_POLICY): parse_baseline_policy,
 }
 
 
@@ -300,8 +316,11 @@ def parse_object(untrusted: object, parsers: Parsers = PARSERS) -> ParsedObject 
         return None
     errors: Errors = []
     value = reader(untrusted, errors)
-    if isinstance(value, (Pod, Policy, Service, EndpointSlice, Workload)):
-        name: Key | str = value.key
+    name: Key | str
+    if isinstance(value, ClusterPolicy):
+        kind, name = CLUSTER_NETWORK_POLICY, value.key
+    elif isinstance(value, (Pod, Policy, Service, EndpointSlice, Workload)):
+        name = value.key
     elif isinstance(value, OriginalPolicy):
         kind, name = value.kind, value.key
     else:

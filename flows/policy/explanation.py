@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from flows.cluster.model import Direction, Key, PortSpec
+from flows.cluster.model import Action, Direction, Key, PortSpec
 from flows.policy.probe import Endpoint, Probe
+from flows.policy.tier_walk import TierStep
 
 
 class Isolation(enum.Enum):
@@ -68,7 +69,9 @@ class NonMatchingRule:
 class EndVerdict:
     """The verdict for one end: the source's egress or the destination's ingress.
 
-    `isolated_by`, `allowed_by` and `not_matching` are empty unless `isolation` is ISOLATED; they are sorted by policy.
+    `isolated_by`, `allowed_by` and `not_matching` are of NetworkPolicies, sorted by policy; they are empty unless
+    `isolation` is ISOLATED. `walk` are the rules of ClusterNetworkPolicies that were looked at, in their order: up to
+    the one that decides. Where a rule of tier Admin decides, NetworkPolicies do not count.
     """
 
     direction: Direction
@@ -77,16 +80,37 @@ class EndVerdict:
     isolated_by: tuple[Key, ...] = ()
     allowed_by: tuple[AllowingRule, ...] = ()
     not_matching: tuple[NonMatchingRule, ...] = ()
+    walk: tuple[TierStep, ...] = ()
+
+    @property
+    def decided_by(self) -> TierStep | None:
+        """The rule of a ClusterNetworkPolicy that accepts or denies; None where none does."""
+        last = self.walk[-1] if self.walk else None
+        return last if last is not None and last.matched and last.action is not Action.PASS else None
 
     @property
     def allowed(self) -> bool:
-        """True when no policy isolates this end, or some rule allows."""
+        """What a rule of a ClusterNetworkPolicy decides; else true when no policy isolates this end, or some rule
+        allows."""
+        decided = self.decided_by
+        if decided is not None:
+            return decided.action is Action.ACCEPT
         return self.isolation is not Isolation.ISOLATED or bool(self.allowed_by)
 
     def explain(self) -> list[str]:
-        """One line; where isolation denies, one more for each rule that does not match."""
+        """One line; where isolation denies, one more for each rule that does not match. Rules of ClusterNetworkPolicies
+        come before, one line each."""
         end = str(self.end.pod) if self.end.pod is not None else str(self.end)
         head = f"{self.direction.value} {'from' if self.direction is Direction.EGRESS else 'to'} {end}: "
+        decided = self.decided_by
+        steps = [f"  {step.explain()}" for step in self.walk if step is not decided]
+        if decided is not None:
+            answer = "accepted" if decided.action is Action.ACCEPT else "denied"
+            return [f"{head}{answer}: {decided.explain()}", *steps]
+        first, *rest = self._explain_isolation(head)
+        return [first, *steps, *rest]
+
+    def _explain_isolation(self, head: str) -> list[str]:
         if self.isolation is not Isolation.ISOLATED:
             return [f"{head}no policy applies: {self.isolation.value}"]
         head += f"isolated by {', '.join(map(str, self.isolated_by))}; "

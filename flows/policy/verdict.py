@@ -1,6 +1,7 @@
-"""The reference semantics of NetworkPolicy: may this connection be opened, and why.
+"""The reference semantics of network policy: may this connection be opened, and why.
 
-The branches follow the NetworkPolicy API documentation, one sentence each. Speed does not matter here. This module
+The branches follow the NetworkPolicy API documentation, one sentence each; those of ClusterNetworkPolicy are in
+`tier_walk`. Speed does not matter here. This module
 knows nothing of flows or switches, and neither imports `rule`, `resolve`, `engine`, `reference` or `pod_index` nor is
 imported by them, so that each checks the other. The question is a `Probe`, the answer a `Verdict` (see `explanation`).
 
@@ -15,13 +16,14 @@ if every pod that has the address 10.0.0.1 has the label `app: web`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flows.cluster.model import Cluster, Direction, IPBlock, Peer, Pod, Policy, PortSpec, Rule
+from flows.cluster.model import Action, Cluster, Direction, IPBlock, Peer, Pod, Policy, PortSpec, Rule, Tier
 from flows.cluster.net import Net
 from flows.cluster.selectors import matches
 from flows.policy.explanation import AllowingRule, EndVerdict, Isolation, Mismatch, NonMatchingRule, Verdict
 from flows.policy.probe import Probe, ProbeError, pods_with_address
+from flows.policy.tier_walk import TierProbe, TierStep, walk_tier
 
 
 def verdict(cluster: Cluster, probe: Probe) -> Verdict:
@@ -48,6 +50,24 @@ def _end_verdict(cluster: Cluster, probe: Probe, direction: Direction) -> EndVer
         return EndVerdict(direction, near, Isolation.ITSELF)
     if _is_own_node(cluster, subject, far.address):
         return EndVerdict(direction, near, Isolation.OWN_NODE)
+    # Tiers in their order: Admin; NetworkPolicy; Baseline for pods that no NetworkPolicy isolates in this direction.
+    tier_probe = TierProbe(cluster, direction, subject, far.address, probe.protocol, probe.port)
+    walk = walk_tier(tier_probe, Tier.ADMIN)
+    end = _network_policy_verdict(cluster, probe, direction, subject)
+    if end.isolation is Isolation.NOT_ISOLATED and not _is_final(walk):
+        walk += walk_tier(tier_probe, Tier.BASELINE)
+    return replace(end, walk=walk)
+
+
+def _is_final(walk: tuple[TierStep, ...]) -> bool:
+    """Accept and Deny end the evaluation; Pass goes on with the next tier."""
+    return bool(walk) and walk[-1].matched and walk[-1].action is not Action.PASS
+
+
+def _network_policy_verdict(cluster: Cluster, probe: Probe, direction: Direction, subject: Pod) -> EndVerdict:
+    near, far = probe.source, probe.destination
+    if direction is Direction.INGRESS:
+        near, far = far, near
     found = (policy for policy in cluster.policies.values() if _isolates(policy, subject, direction))
     isolating = sorted(found, key=lambda policy: policy.key)
     if not isolating:

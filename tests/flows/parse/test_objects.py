@@ -209,7 +209,9 @@ def test_node_addresses() -> None:
         None,
     ]
     read = parse_node({"metadata": {"name": "node-1"}, "status": {"addresses": addresses}}, errors)
-    assert read == Node("node-1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
+    external = (parse_address("198.51.100.1"),)
+    addresses_read = parse_address("192.0.2.1"), parse_address("2001:db8::1")
+    assert read == Node("node-1", addresses_read, external_addresses=external)
     assert [error.field for error in errors] == [
         "status.addresses[4].address",
         "status.addresses[5].type",

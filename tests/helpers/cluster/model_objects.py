@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from flows.cluster.model import (
+    CLUSTER_NETWORK_POLICY,
     NAMESPACE_NAME_LABEL,
+    Action,
     Cluster,
+    ClusterPolicy,
+    ClusterRule,
     ContainerPort,
     Direction,
     IPBlock,
     Key,
     Namespace,
     Node,
+    NodePeer,
     Operator,
     Peer,
     Pod,
@@ -22,6 +28,8 @@ from flows.cluster.model import (
     Requirement,
     Rule,
     Selector,
+    Subject,
+    Tier,
 )
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.policy.explanation import Verdict
@@ -91,6 +99,31 @@ def policy(
         ingress=tuple(ingress or ()),
         egress=tuple(egress or ()),
     )
+
+
+def cluster_rule(action: Action | str, *parts: Peer | NodePeer | PortSpec, name: str = "") -> ClusterRule:
+    """A rule of a ClusterNetworkPolicy from its peers and ports, in any order; without peers any pod is one."""
+    peers = tuple(part for part in parts if not isinstance(part, PortSpec))
+    ports = tuple(part for part in parts if isinstance(part, PortSpec))
+    return ClusterRule(Action(action), peers or (Peer(None, Selector()),), ports, name)
+
+
+def cluster_policy(
+    name: str,
+    subject: Subject | None = None,
+    ingress: list[ClusterRule] | None = None,
+    egress: list[ClusterRule] | None = None,
+    priority: int = 10,
+    tier: Tier = Tier.ADMIN,
+) -> ClusterPolicy:
+    """A ClusterNetworkPolicy on all pods, or on those of `subject`."""
+    rules = tuple(ingress or ()), tuple(egress or ())
+    return ClusterPolicy(Key("", name), CLUSTER_NETWORK_POLICY, tier, priority, subject or Subject(), *rules)
+
+
+def with_cluster_policies(world: Cluster, *policies: ClusterPolicy) -> Cluster:
+    """The same cluster with these ClusterNetworkPolicies."""
+    return replace(world, cluster_policies=MappingProxyType({one.key: one for one in policies}))
 
 
 def pod(
