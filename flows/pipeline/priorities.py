@@ -108,6 +108,7 @@ DESTINATION_LOCAL_FROM_UPLINK = _declare("destination", 140, "from the uplink to
 DESTINATION_CONFIRMED_SCTP = _declare("destination", 121, "userspace datapath: SCTP replies to such an address")
 DESTINATION_CONFIRMED_REPLY = _declare("destination", 120, "replies to an address that the node answered a probe for")
 DESTINATION_FROM_TUNNEL = _declare("destination", 115, "anything else from the tunnel: dropped")
+DESTINATION_SERVED_NODE = _declare("destination", 112, "replies of a Service to another node that came as a client")
 DESTINATION_REMOTE = _declare("destination", 110, "to another node or its pods: through the tunnel")
 DESTINATION_NO_POD = _declare("destination", 105, "routing: to an address of this node's pod ranges: no pod has it")
 DESTINATION_BEHIND_NODE = _declare("destination", 100, "to the bridge's MAC address: to what is behind the node")

@@ -153,7 +153,7 @@ DESTINATION = Table(
     30,
     "destination",
     "Finds the destination port, before policy: a local pod, the node, the uplink or the tunnel.",
-    _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK),
+    _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.CT_MARK, oxm.PKT_MARK),
     ("state", "output"),
     "drop: there is no such destination",
 )

@@ -1,4 +1,5 @@
-"""The flows of one other node, reached through the bridge's tunnel port: one per direction and range or address of it.
+"""The flows of one other node, reached through the bridge's tunnel port: one per direction and range or address of it,
+and one for Services that the node itself uses.
 
 The number of its pods does not matter. A packet is taken from the tunnel only if it comes from the node's tunnel end
 and from an address that is reached through that node; with the address of its pods it is taken from
@@ -11,12 +12,21 @@ from flows.bridge.routing import RoutedNode
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, SetField
-from flows.openflow.match import exactly
+from flows.openflow.match import exactly, in_range
+from flows.openflow.port_numbers import LOCAL_16
 from flows.pipeline import priorities, tables
-from flows.pipeline.registers import DESTINATION_OFPORT, OUTPUT_OFPORT, SOURCE_OFPORT
+from flows.pipeline.registers import (
+    BEHIND_NODE,
+    CONNECTION_OF_SERVICE,
+    DESTINATION_OFPORT,
+    OUTPUT_OFPORT,
+    SOURCE_OFPORT,
+)
 from flows.render.flow_set import FlowSet
 from flows.render.services import look_up_node
-from flows.render.terms import address_terms
+from flows.render.terms import address_terms, ct_state_term
+
+_IS_REPLY = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL)
 
 
 def render_remote_node(flows: FlowSet, node: RoutedNode, tunnel: int) -> None:
@@ -32,8 +42,13 @@ def render_remote_node(flows: FlowSet, node: RoutedNode, tunnel: int) -> None:
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, [*here, *source], load, tables.CONNTRACK)
         target = address_terms("destination", net)
         flows.add(tables.DESTINATION, priorities.DESTINATION_REMOTE, target, send, tables.STATE)
+    # Another node that is a client of a Service here came through our node, which must see the replies. What it sends
+    # through its own switch is translated there.
+    back: list[Action] = [Load(DESTINATION_OFPORT, BEHIND_NODE), Load(OUTPUT_OFPORT, LOCAL_16)]
     for net in node.addresses:
         look_up_node(flows, net)
+        served = [*address_terms("destination", net), _IS_REPLY, in_range(CONNECTION_OF_SERVICE, 1)]
+        flows.add(tables.DESTINATION, priorities.DESTINATION_SERVED_NODE, served, back, tables.STATE)
     for net in node.pod_cidrs:
         # The node's own addresses may reach ours outside the tunnel, as the source of what our node forwards.
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, address_terms("source", net))

@@ -1,0 +1,217 @@
+"""Services of every kind through the whole controller, on real packets: pods, nodes and a client outside connect, and
+learn who answered and which source it saw.
+
+Real switches and `headgate run`; see tests/helpers/lab/service_lab.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.helpers.lab.service_lab import ServiceLab, asked, cluster_ip, service_lab
+from tests.helpers.waiting import until
+from topology.host import netns
+
+pytestmark = [pytest.mark.lab, pytest.mark.process, pytest.mark.slow]
+
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+KINDS = pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
+EXTERNAL = {4: "198.51.100.7", 6: "2001:db8:100::7"}
+BALANCER = {4: "198.51.100.8", 6: "2001:db8:100::8"}
+GATEWAY = {"node-1": {4: "10.244.1.1", 6: "fd00:244:1::1"}, "node-2": {4: "10.244.2.1", 6: "fd00:244:2::1"}}
+NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED = range(10, 20)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[ServiceLab]:
+    """Pods x/a and x/b are on node-1, x/c and x/d on node-2. Tests leave it as they found it."""
+    with service_lab() as made:
+        made.add_service("near", NEAR, ["x/b"], type="NodePort")
+        made.add_service("far", FAR, ["x/c"], type="NodePort")
+        made.add_service("itself", ITSELF, ["x/a"], type="NodePort")
+        made.add_service("empty", EMPTY, [], type="NodePort")
+        made.add_service("internal", INTERNAL, ["x/c"], internalTrafficPolicy="Local")
+        made.add_service("outer", OUTER, ["x/c"], type="NodePort", externalTrafficPolicy="Local")
+        balancer = {"loadBalancer": {"ingress": [{"ip": address} for address in BALANCER.values()]}}
+        external = list(EXTERNAL.values())
+        made.add_service("given", GIVEN, ["x/c"], type="LoadBalancer", externalIPs=external, status=balancer)
+        made.add_service("pair", PAIR, ["x/b", "x/c"])
+        made.add_service("host", HOST, ["node-1"])
+        made.add_service("stopped", STOPPED, [], not_ready=["x/c"])
+        made.apply()
+        yield made
+
+
+def source(lab: ServiceLab, name: str, version: int) -> str:
+    return lab.place(name)[1][version]
+
+
+@FAMILIES
+@KINDS
+@pytest.mark.parametrize("client", ["x/a", "x/d", "node-1", "node-2"])
+def test_a_cluster_ip_reaches_an_endpoint_here_and_elsewhere_from_the_real_source(
+    lab: ServiceLab, client: str, kind: socket.SocketKind, version: int
+) -> None:
+    mine = source(lab, client, version)
+    assert lab.ask(client, cluster_ip(NEAR, version), 80, kind) == f"x/b {mine}"
+    assert lab.ask(client, cluster_ip(FAR, version), 80, kind) == f"x/c {mine}"
+
+
+@FAMILIES
+@KINDS
+@pytest.mark.parametrize("node", ["node-1", "node-2"])
+@pytest.mark.parametrize("client", ["x/a", "x/d", "node-1", "node-2", "client"])
+def test_a_node_port_of_every_node_is_reached_from_everywhere(
+    lab: ServiceLab, client: str, node: str, kind: socket.SocketKind, version: int
+) -> None:
+    address, mine = source(lab, node, version), source(lab, client, version)
+    outside = client != node and not client.startswith("x/")
+    for number, endpoint, home in ((NEAR, "x/b", "node-1"), (FAR, "x/c", "node-2")):
+        # From outside and on to another node: with the address of this node's gateway.
+        seen = GATEWAY[node][version] if outside and node != home else mine
+        assert lab.ask(client, address, 30000 + number, kind) == f"{endpoint} {seen}"
+
+
+@FAMILIES
+@KINDS
+def test_a_pod_reaches_itself(lab: ServiceLab, kind: socket.SocketKind, version: int) -> None:
+    seen = {4: "169.254.72.3", 6: "fd00:4847::3"}[version]
+    assert lab.ask("x/a", cluster_ip(ITSELF, version), 80, kind) == f"x/a {seen}"
+    assert lab.ask("x/a", source(lab, "node-2", version), 30000 + ITSELF, kind) == f"x/a {seen}"
+
+
+@FAMILIES
+@KINDS
+def test_a_node_is_an_endpoint(lab: ServiceLab, kind: socket.SocketKind, version: int) -> None:
+    for client in ("x/a", "x/d"):
+        seen = source(lab, client, version)
+        assert lab.ask(client, cluster_ip(HOST, version), 80, kind) == f"node-1 {seen}"
+    seen = {4: "169.254.72.2", 6: "fd00:4847::2"}[version]
+    assert lab.ask("node-1", cluster_ip(HOST, version), 80, kind) == f"node-1 {seen}"
+
+
+@FAMILIES
+@KINDS
+def test_without_an_endpoint_or_a_port_it_is_refused_at_once(
+    lab: ServiceLab, kind: socket.SocketKind, version: int
+) -> None:
+    """The wait of `ask` would answer `nothing`."""
+    assert lab.ask("x/a", cluster_ip(EMPTY, version), 80, kind) == "refused"
+    assert lab.ask("x/a", source(lab, "node-1", version), 30000 + EMPTY, kind) == "refused"
+    assert lab.ask("client", source(lab, "node-1", version), 30000 + EMPTY, kind) == "refused"
+    assert lab.ask("x/a", cluster_ip(NEAR, version), 81, kind) == "refused"
+    assert lab.ask("x/a", cluster_ip(200, version), 80, kind) == "refused"
+    if kind == TCP:  # docs/cluster.md, "What is not supported", has what UDP lacks
+        assert lab.ask("node-1", cluster_ip(EMPTY, version), 80, kind) == "refused"
+        assert lab.ask("x/a", source(lab, "node-2", version), 30000 + EMPTY, kind) == "refused"
+
+
+@FAMILIES
+@KINDS
+def test_endpoints_that_only_terminate_and_do_not_serve_are_none(
+    lab: ServiceLab, kind: socket.SocketKind, version: int
+) -> None:
+    assert lab.ask("x/a", cluster_ip(STOPPED, version), 80, kind) == "refused"
+
+
+@FAMILIES
+@KINDS
+def test_internal_policy_local_stays_on_the_node(lab: ServiceLab, kind: socket.SocketKind, version: int) -> None:
+    mine = source(lab, "x/d", version)
+    assert lab.ask("x/d", cluster_ip(INTERNAL, version), 80, kind) == f"x/c {mine}"
+    assert lab.ask("x/a", cluster_ip(INTERNAL, version), 80, kind, wait=0.6) == "nothing"
+
+
+@FAMILIES
+@KINDS
+def test_external_policy_local_keeps_the_client_and_its_node(
+    lab: ServiceLab, kind: socket.SocketKind, version: int
+) -> None:
+    port = 30000 + OUTER
+    for client in ("client", "node-1"):
+        mine = source(lab, client, version)
+        assert lab.ask(client, source(lab, "node-2", version), port, kind) == f"x/c {mine}"
+    assert lab.ask("client", source(lab, "node-1", version), port, kind, wait=0.6) == "nothing"
+    # Pods are inside, wherever they are.
+    assert lab.ask("x/a", source(lab, "node-1", version), port, kind) == f"x/c {source(lab, 'x/a', version)}"
+
+
+@FAMILIES
+@KINDS
+@pytest.mark.parametrize("addresses", [EXTERNAL, BALANCER], ids=["external", "balancer"])
+def test_external_addresses_are_reached_from_pods(
+    lab: ServiceLab, addresses: dict[int, str], kind: socket.SocketKind, version: int
+) -> None:
+    for client in ("x/a", "x/d"):
+        assert lab.ask(client, addresses[version], 80, kind) == f"x/c {source(lab, client, version)}"
+
+
+@FAMILIES
+@KINDS
+def test_policy_sees_the_endpoint_and_the_real_source(lab: ServiceLab, kind: socket.SocketKind, version: int) -> None:
+    near, far = cluster_ip(NEAR, version), cluster_ip(FAR, version)
+    mine = source(lab, "x/a", version)
+    try:
+        lab.add_policy("out", "a", "Egress", ["b"])
+        lab.apply()
+        assert lab.ask("x/a", near, 80, kind) == f"x/b {mine}"
+        assert lab.ask("x/a", far, 80, kind, wait=0.6) == "nothing"
+        del lab.objects["policy out"]
+        lab.add_policy("in", "c", "Ingress", ["a"])
+        lab.apply()
+        assert lab.ask("x/a", far, 80, kind) == f"x/c {mine}"
+        assert lab.ask("x/b", far, 80, kind, wait=0.6) == "nothing"
+        assert lab.ask("x/d", far, 80, kind, wait=0.6) == "nothing"
+    finally:
+        lab.objects.pop("policy out", None)
+        lab.objects.pop("policy in", None)
+        lab.apply()
+
+
+@FAMILIES
+def test_udp_goes_to_another_endpoint_once_its_own_is_gone(lab: ServiceLab, version: int) -> None:
+    with netns.inside(lab.place("x/a")[0]):
+        made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, UDP)
+    try:
+        with closing(made):
+            first = asked(made, cluster_ip(PAIR, version), 80).split()[0]
+            assert first in ("x/b", "x/c")
+            assert asked(made, cluster_ip(PAIR, version), 80).split()[0] == first
+            other = "x/c" if first == "x/b" else "x/b"
+            lab.add_service("pair", PAIR, [other])
+            lab.apply()
+            assert asked(made, cluster_ip(PAIR, version), 80).split()[0] == other
+            lab.add_service("pair", PAIR, [])
+            lab.apply()
+            assert asked(made, cluster_ip(PAIR, version), 80) == "refused"
+    finally:
+        lab.add_service("pair", PAIR, ["x/b", "x/c"])
+        lab.apply()
+
+
+def test_connections_are_spread(lab: ServiceLab) -> None:
+    answers = {lab.ask("x/a", cluster_ip(PAIR, 4), 80, TCP).split()[0] for _ in range(40)}
+    assert answers == {"x/b", "x/c"}
+
+
+def test_what_is_not_in_force_is_told_and_harms_nothing_else(lab: ServiceLab) -> None:
+    """Anybody may name the address of another Service."""
+    try:
+        lab.add_service("thief", 30, ["x/d"], externalIPs=[cluster_ip(NEAR, 4)])
+        lab.apply()
+        told = [one["reason"] for one in lab.run.status()["problems"] if one["key"] == "Service x/thief"]
+        assert len(told) == 2 and all("belongs to another Service" in reason for reason in told)
+        until(lambda: lab.run.metric("headgate_services_with_problems") == 1, "the metric")
+        assert lab.ask("x/a", cluster_ip(NEAR, 4), 80, TCP).startswith("x/b")
+        assert lab.ask("x/a", cluster_ip(30, 4), 80, TCP).startswith("x/d")
+    finally:
+        for name in ("service thief", "slice thief-4", "slice thief-6"):
+            del lab.objects[name]
+        lab.apply()
+    assert lab.run.status()["problems"] == []
+    assert lab.ask("x/a", cluster_ip(30, 4), 80, TCP) == "refused"
