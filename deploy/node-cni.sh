@@ -26,6 +26,8 @@ check_cni() {
         [ -x "$CNI_BIN_DIR/$plugin" ] || fail "there is no CNI plugin $CNI_BIN_DIR/$plugin: install the standard" \
             "plugins (package containernetworking-plugins), copied or linked there"
     done
+    command -v iptables >/dev/null 2>&1 ||
+        say "the program iptables is not installed: pods with hostPort need it, unless portmap is release 1.6 or newer"
     [ -z "$underlay" ] || ip link show dev "$underlay" >/dev/null || fail "there is no interface $underlay"
 }
 

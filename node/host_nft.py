@@ -47,7 +47,8 @@ def node_table(facts: BridgeFacts, masquerade: bool) -> str:
         translated = _node_ports(*facts.node_ports)
         lines += _chain("node_ports_in", "type nat hook prerouting priority dstnat;", away + translated)
         lines += _chain("node_ports_out", "type nat hook output priority -100;", translated)
-    lines += _chain("sources", "type nat hook postrouting priority srcnat;", _sources(facts, masquerade))
+    # Before other tables, such as portmap's, whose masquerading would choose any address of the node.
+    lines += _chain("sources", "type nat hook postrouting priority srcnat - 1;", _sources(facts, masquerade))
     body = "".join(f"    {line}\n" for line in lines)
     return f"{remove(TABLE)}table {TABLE} {{\n{body}}}\n"
 

@@ -20,7 +20,7 @@ from topology.host import netns
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT, NODE_IP, POD, SERVICE = "192.0.2.1", "192.0.2.7", "10.244.1.5", "10.96.0.5"
-CLIENT6, NODE_IP6 = "2001:db8:2::1", "2001:db8:2::7"
+CLIENT6, NODE_IP6, SERVICE6 = "2001:db8:2::1", "2001:db8:2::7", "fd00:10:96::5"
 GATEWAY_MAC, POD_MAC = "0a:48:47:00:00:01", "0a:58:0a:f4:01:05"
 
 
@@ -174,6 +174,59 @@ def test_a_service_without_endpoints_is_refused_at_once_to_pods_and_to_the_node(
         asking.send(b"?")
         with pytest.raises(ConnectionRefusedError):
             asking.recv(100)
+
+
+HAIRPIN = {SERVICE: "169.254.72.2", SERVICE6: "fd00:4847::2"}
+
+
+def through_a_service(node: Wired, service: str, endpoint: str) -> list[str]:
+    """The flows of a switch that sends the node's own connection to an endpoint behind the node, or on it."""
+    back, own = node.to_node(same_port=True), NODE_IP if service == SERVICE else NODE_IP6
+    kind, source, target = ("tcp", "nw_src", "nw_dst") if service == SERVICE else ("tcp6", "ipv6_src", "ipv6_dst")
+
+    def rewritten(to_source: str, to_target: str) -> str:
+        fields = ("ip_src", "ip_dst") if service == SERVICE else ("ipv6_src", "ipv6_dst")
+        return f"set_field:{to_source}->{fields[0]},set_field:{to_target}->{fields[1]},{back}"
+
+    hairpin = HAIRPIN[service]
+    return [
+        f"in_port=LOCAL,{kind},{source}={own},{target}={service},actions={rewritten(hairpin, endpoint)}",
+        f"in_port=LOCAL,{kind},{source}={endpoint},{target}={hairpin},actions={rewritten(service, own)}",
+    ]
+
+
+@pytest.mark.parametrize(("service", "endpoint"), [(SERVICE, CLIENT), (SERVICE6, CLIENT6)])
+def test_the_node_reaches_through_a_service_what_is_outside_of_the_cluster(
+    node: Wired, service: str, endpoint: str
+) -> None:
+    """As the API server on another machine. It sees the node's address, for it knows no other way back."""
+    node.flows(*through_a_service(node, service, endpoint))
+    with listening(node.client, endpoint, 80) as server:
+        assert seen_source(node.machine.netns, service, 80, server) == (NODE_IP if service == SERVICE else NODE_IP6)
+
+
+@pytest.mark.parametrize(("service", "endpoint"), [(SERVICE, NODE_IP), (SERVICE6, NODE_IP6)])
+def test_the_node_reaches_itself_through_a_service(node: Wired, service: str, endpoint: str) -> None:
+    node.flows(*through_a_service(node, service, endpoint))
+    with listening(node.machine.netns, endpoint, 80) as server:
+        assert seen_source(node.machine.netns, service, 80, server) == HAIRPIN[service]
+
+
+def test_another_table_does_not_choose_the_address_that_speaks_to_the_switch(node: Wired) -> None:
+    """portmap's masquerading, for one. Its chain has the usual priority; of equal ones the newest is first."""
+    node.machine.run("ip", "addr", "add", "192.0.2.77/24", "dev", "eth9")
+    chain = "chain c { type nat hook postrouting priority srcnat; oifname br-int snat to 192.0.2.77\n}"
+    node.machine.run("nft", f"table ip other {{\n{chain}\n}}")
+    node.flows(f"in_port=pod0,ip,actions={node.to_node()}", f"in_port=LOCAL,ip,nw_dst={POD},actions={node.to_pod()}")
+    with netns.inside(node.machine.netns):
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with listening(node.pod, POD, 8080) as server, made:
+        made.bind(("192.0.2.77", 0))
+        made.settimeout(5)
+        made.connect((POD, 8080))
+        accepted, (source, _) = server.accept()
+        accepted.close()
+    assert source == NODE_IP
 
 
 def test_the_node_speaks_to_the_switch_with_its_internal_address_only(node: Wired) -> None:
