@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.bridge.binding import read_bridge
+from flows.bridge.network import NetworkOptions
+from flows.bridge.routing import TUNNEL_INTERFACE, NetworkMode
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.cluster.model import Cluster, Key
-from flows.cluster.net import Net, parse_address
+from flows.cluster.model import Cluster, Key, Node
+from flows.cluster.net import Net, parse_address, parse_network
 from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
@@ -23,7 +25,7 @@ from flows.policy.reference import compile_policy
 from flows.render import rules
 from flows.render.reference import render
 from flows.wire.values import Body, FlowKey
-from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.cluster.generated_clusters import ROUTED_NODES, clusters
 from tests.helpers.controller.reconcile_driver import port
 
 NODES = ("one", "two")
@@ -54,9 +56,10 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
 class Walk:
     """A world that is walked from one cluster to another, one object or port at a time."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mode: NetworkMode = NetworkMode.FLAT) -> None:
         self.random = random.Random(seed)
-        self.world = World()
+        self.mode = mode
+        self.world = World(NetworkOptions(mode, service_cidrs=(parse_network("10.96.0.0/12"),)))
         self.cluster = Cluster()
         self.seen: dict[tuple[str, str], dict[FlowKey, Body]] = {}
         self.plans: dict[tuple[str, str], BridgePlan] = {}
@@ -88,11 +91,13 @@ class Walk:
             interfaces = [port("uplink", 100, **{"headgate-role": "uplink"})]
             local = InterfaceState(f"uuid-{node}", node, 0xFFFE, f"02:00:00:00:01:0{number}")
             interfaces += self.random.choice(([], [local], [local]))
+            if self.mode is NetworkMode.OVERLAY:
+                interfaces += self.random.choice(([], [port(TUNNEL_INTERFACE, 99)], [port(TUNNEL_INTERFACE, 98)]))
             for ofport, (key, pod) in enumerate(sorted(self.cluster.pods.items()), 1):
                 if pod.node not in ("", node) or self.random.random() < 0.2:
                     continue
                 ids = {}
-                if self.random.random() < 0.5:
+                if self.random.random() < (0.5 if self.mode is NetworkMode.FLAT else 0.9):
                     ids["attached-mac"] = f"02:00:00:00:0{number}:{ofport:02x}"
                 if self.random.random() < 0.5:
                     ids["ip_addresses"] = f"10.99.{number}.{ofport}"
@@ -151,6 +156,33 @@ def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster,
     walk.towards(Cluster())
 
 
+# The nodes of `ROUTED_NODES` after a change: another range, another address, a claim to one that the other has, and one
+# node more.
+_ONE, _TWO = ROUTED_NODES["one"], ROUTED_NODES["two"]
+CHANGED_NODES = MappingProxyType(
+    {
+        "one": replace(_ONE, addresses=(parse_address("2001:db8::1"), parse_address("192.0.2.11"))),
+        "two": replace(_TWO, pod_cidrs=(parse_network("10.0.8.0/24"), *_ONE.pod_cidrs[1:])),
+        "three": Node("three", (parse_address("192.0.2.3"),), (parse_network("10.0.2.0/24"),)),
+    }
+)
+
+
+@pytest.mark.parametrize("mode", [NetworkMode.ROUTED, NetworkMode.OVERLAY])
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=clusters(ROUTED_NODES), second=clusters(CHANGED_NODES), seed=st.integers(0, 1 << 30))
+def test_every_step_equals_it_where_switches_route(
+    mode: NetworkMode, first: Cluster, second: Cluster, seed: int
+) -> None:
+    walk = Walk(seed, mode)
+    walk.towards(first)
+    walk.ports()
+    walk.towards(second)
+    walk.ports()
+    walk.towards(first)
+    walk.towards(Cluster())
+
+
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
@@ -197,11 +229,12 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", [NetworkMode.FLAT, NetworkMode.OVERLAY])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(clusters_=st.lists(clusters(), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
-def test_nothing_that_is_gone_is_kept(clusters_: list[Cluster], seed: int) -> None:
+@given(clusters_=st.lists(clusters(ROUTED_NODES), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
+def test_nothing_that_is_gone_is_kept(mode: NetworkMode, clusters_: list[Cluster], seed: int) -> None:
     """Policies, namespaces, pods, nodes and bridges come and go; then every container has the size that it had."""
-    walk = Walk(seed)
+    walk = Walk(seed, mode)
     before = sizes(walk.world)
     for cluster in clusters_:
         walk.towards(cluster)

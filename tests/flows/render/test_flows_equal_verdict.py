@@ -1,4 +1,5 @@
-"""Rendered flows agree with the verdict: random worlds on two nodes, both kinds of conntrack, packet by packet."""
+"""Rendered flows agree with the verdict: random worlds on two nodes, both kinds of conntrack, every mode of the
+network, packet by packet."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Cluster, Key
 from flows.openflow.flow import Flow
 from flows.pipeline import tables
-from tests.helpers.cluster.generated_clusters import clusters, probes
+from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
+from tests.helpers.cluster.generated_clusters import ROUTED_NODES, Nodes, clusters, probes
 from tests.helpers.datapath.conntrack import Datapath
 from tests.helpers.datapath.conversation import converse
 from tests.helpers.datapath.interpreter import Interpreter
+from tests.helpers.datapath.node_networks import NODES
 from tests.helpers.datapath.packet import Packet
-from tests.helpers.datapath.two_nodes import NODES, TwoNodes, settled
+from tests.helpers.datapath.two_nodes import TwoNodes, settled
 
 TABLES = tuple(table.number for table in tables.TABLES)
 PROBES = 30
@@ -44,9 +48,9 @@ class InterpretedSwitch:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[Cluster, Cluster, Cluster]:
+def histories(draw: st.DrawFn, nodes: Nodes = NODES_OF_A_LINK) -> tuple[Cluster, Cluster, Cluster]:
     """A world, the same pods under other policies and labels, and the first world again."""
-    before, other = settled(draw(clusters())), draw(clusters())
+    before, other = settled(draw(clusters(nodes))), draw(clusters(nodes))
     every = {**before.policies, **{Key(key.namespace, f"new-{key.name}"): one for key, one in other.policies.items()}}
     kept = draw(st.sets(st.sampled_from(sorted(every)), max_size=len(every)))
     policies = {key: every[key]._replace(key=key) for key in kept}
@@ -55,6 +59,16 @@ def histories(draw: st.DrawFn) -> tuple[Cluster, Cluster, Cluster]:
         pods[key] = pods[key]._replace(labels=draw(st.sampled_from([pod.labels for pod in other.pods.values()])))
     after = replace(before, policies=MappingProxyType(policies), pods=MappingProxyType(pods))
     return before, after, before
+
+
+def play(mode: NetworkMode, datapath: Datapath, history: tuple[Cluster, Cluster, Cluster], seed: int) -> int:
+    """Play probes of a history; returns how many."""
+    before, *changes = history
+    chance = random.Random(seed)
+    userspace = datapath is Datapath.USERSPACE
+    network = TwoNodes(before, {node: InterpretedSwitch(datapath, chance) for node in NODES}, userspace, mode)
+    asked = probes(before)
+    return converse(network, chance.sample(asked, min(PROBES, len(asked))), changes, userspace)
 
 
 @pytest.mark.parametrize("datapath", Datapath, ids=lambda one: one.value)
@@ -68,9 +82,19 @@ def histories(draw: st.DrawFn) -> tuple[Cluster, Cluster, Cluster]:
 def test_every_packet_passes_as_the_verdict_says(
     datapath: Datapath, history: tuple[Cluster, Cluster, Cluster], seed: int
 ) -> None:
-    before, *changes = history
-    chance = random.Random(seed)
-    userspace = datapath is Datapath.USERSPACE
-    network = TwoNodes(before, {node: InterpretedSwitch(datapath, chance) for node in NODES}, userspace)
-    asked = probes(before)
-    converse(network, chance.sample(asked, min(PROBES, len(asked))), changes, userspace)
+    play(NetworkMode.FLAT, datapath, history, seed)
+
+
+@pytest.mark.parametrize("mode", [NetworkMode.ROUTED, NetworkMode.OVERLAY])
+@pytest.mark.parametrize("datapath", Datapath, ids=lambda one: one.value)
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=UNSHRUNK,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(history=histories(ROUTED_NODES), seed=st.integers(0, 1 << 16))
+def test_every_packet_passes_so_where_switches_route(
+    datapath: Datapath, mode: NetworkMode, history: tuple[Cluster, Cluster, Cluster], seed: int
+) -> None:
+    play(mode, datapath, history, seed)

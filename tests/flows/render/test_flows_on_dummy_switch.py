@@ -13,8 +13,9 @@ from flows.cluster.model import Cluster
 from tests.flows.render.test_flows_equal_verdict import histories
 from tests.helpers.cluster.generated_clusters import probes
 from tests.helpers.datapath.conversation import converse
+from tests.helpers.datapath.node_networks import NODES
 from tests.helpers.datapath.real_node_switch import RealNodeSwitch
-from tests.helpers.datapath.two_nodes import NODES, TwoNodes, place_pods
+from tests.helpers.datapath.two_nodes import TwoNodes, place_pods
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
 pytestmark = pytest.mark.switch

@@ -115,24 +115,20 @@ def test_what_nobody_may_send_is_dropped(bridge: Bridge, family: int) -> None:
 def test_the_gateway_answers_arp(bridge: Bridge) -> None:
     mac, own = 0x020000000005, A.addresses[0].value
     asked = parse_address("10.244.1.1").value
-    out = bridge.inject("a", encode(arp(ARP_REQUEST, (mac, own), (0, asked))))
-    answer = encode(arp(ARP_REPLY, (GATEWAY_MAC, asked), (mac, own)))
-    (frame,) = out.pop("a")
-    assert not out
-    assert frame[:32] == answer[:32]
-    assert frame[32:42] == mac.to_bytes(6, "big") + own.to_bytes(4, "big")
+    answer = replace(arp(ARP_REPLY, (GATEWAY_MAC, asked), (mac, own)), arp_tha=mac)
+    assert passed(bridge, 5, arp(ARP_REQUEST, (mac, own), (0, asked))) == {"a": [encode(answer)]}
     # Nobody answers a question about the asker's own address, nor one in another's name.
-    assert bridge.inject("a", encode(arp(ARP_REQUEST, (mac, own), (0, own)))) == {}
-    assert bridge.inject("a", encode(arp(ARP_REQUEST, (mac, B.addresses[0].value), (0, asked)))) == {}
-    assert bridge.inject("tunnel", encode(arp(ARP_REQUEST, (mac, own), (0, asked)))) == {}
+    assert passed(bridge, 5, arp(ARP_REQUEST, (mac, own), (0, own))) == {}
+    assert passed(bridge, 5, arp(ARP_REQUEST, (mac, B.addresses[0].value), (0, asked))) == {}
+    assert passed(bridge, TUNNEL, arp(ARP_REQUEST, (mac, own), (0, asked))) == {}
 
 
 def test_the_gateway_answers_solicitations(bridge: Bridge) -> None:
     mac, own, asked = 0x020000000005, A.addresses[1].value, parse_address("fd01::1").value
     group = 0x3333FF000001, (0xFF02 << 112) | 0x1FF000001
-    out = bridge.inject("a", encode(neighbor(NEIGHBOR_SOLICIT, mac, group[0], own, group[1], asked, mac)))
-    (frame,) = out.pop("a")
-    assert not out
-    wanted = bytearray(encode(neighbor(NEIGHBOR_ADVERT, GATEWAY_MAC, mac, asked, own, asked, GATEWAY_MAC)))
-    assert frame[:56] == bytes(wanted[:56]) and frame[58] == 0xE0 and frame[62:86] == bytes(wanted[62:86])
-    assert bridge.inject("a", encode(neighbor(NEIGHBOR_SOLICIT, mac, group[0], 0, group[1], own, None))) == {}
+    for link in (mac, None):
+        question = neighbor(NEIGHBOR_SOLICIT, mac, group[0], own, group[1], asked, mac)
+        advertised = neighbor(NEIGHBOR_ADVERT, GATEWAY_MAC, mac, asked, own, asked, link and GATEWAY_MAC)
+        answer = replace(advertised, nd_flags=0xE0000000)
+        assert passed(bridge, 5, replace(question, nd_link=link)) == {"a": [encode(answer)]}
+    assert passed(bridge, 5, neighbor(NEIGHBOR_SOLICIT, mac, group[0], 0, group[1], own, None)) == {}

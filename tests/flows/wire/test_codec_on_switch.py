@@ -50,7 +50,8 @@ from flows.wire.text import format_flow
 from flows.wire.values import FlowChanges, WireFlow, wire_flow
 from tests.helpers.cluster import generated_clusters
 from tests.helpers.datapath.generated_flows import flows
-from tests.helpers.datapath.two_nodes import NODES, place_pods, settled, view
+from tests.helpers.datapath.node_networks import NODES
+from tests.helpers.datapath.two_nodes import place_pods, settled, view
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 from tests.helpers.ovs.openflow_client import Client, client
 

@@ -7,6 +7,7 @@ connections at the edges of whatever the cluster's policies mention. Nothing is 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
-from flows.cluster.net import ADDRESS_BITS, Net, parse_address
+from flows.cluster.net import ADDRESS_BITS, Net, parse_address, parse_network
 from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe
 
 NAMESPACES = ("x", "y", "z")
@@ -42,11 +43,23 @@ NODES = MappingProxyType(
         "two": Node("two", (parse_address("10.0.2.1"), parse_address("fd00:2::1"), parse_address("192.0.2.2"))),
     }
 )
+# The same where switches route: each has a range of pods, and addresses outside of it.
+ROUTED_NODES = MappingProxyType(
+    {
+        name: Node(
+            name,
+            tuple(map(parse_address, (f"192.0.2.{number}", f"2001:db8::{number}"))),
+            (parse_network(f"10.0.{number}.0/24"), parse_network(f"fd00:{number}::/64")),
+        )
+        for number, name in enumerate(NODES, 1)
+    }
+)
 # The first two lie in the blocks that policies draw, the third beside them, the last far away.
 OUTSIDE = tuple(
     parse_address(text) for text in ("10.0.1.200", "fd00:1::200", "10.0.3.1", "fd00:3::1", "203.0.113.9", "2001:db8::9")
 )
 POD_HOSTS = range(2, 14)  # pods' addresses share prefixes with each other and with their node
+Nodes = Mapping[str, Node]
 PORT_NAMES = ("web", "dns")
 PORT_NUMBERS = (79, 80, 81, 443, 8080)
 PROTOCOLS = tuple(Protocol)
@@ -179,7 +192,7 @@ def container_ports() -> st.SearchStrategy[tuple[ContainerPort, ...]]:
 
 
 @st.composite
-def pods(draw: st.DrawFn, key: Key, host: int, contested: bool) -> Pod:
+def pods(draw: st.DrawFn, key: Key, host: int, contested: bool, nodes: Nodes) -> Pod:
     """A pod of any kind. `contested` gives it host number 2, which other pods then have as well."""
     kind = draw(st.sampled_from(("plain", "plain", "plain", "plain", "plain", "host network", "finished")))
     node = draw(st.sampled_from(("one", "two")))
@@ -188,7 +201,7 @@ def pods(draw: st.DrawFn, key: Key, host: int, contested: bool) -> Pod:
         _pod_address("one" if contested else node, version, 2 if contested else host) for version in families
     )
     if kind == "host network":
-        addresses = tuple(address for address in NODES[node].addresses[:2] if address.version in families)
+        addresses = tuple(address for address in nodes[node].addresses[:2] if address.version in families)
     return Pod(
         key,
         draw(labels()),
@@ -202,24 +215,24 @@ def pods(draw: st.DrawFn, key: Key, host: int, contested: bool) -> Pod:
 
 
 @st.composite
-def _all_pods(draw: st.DrawFn) -> dict[Key, Pod]:
+def _all_pods(draw: st.DrawFn, nodes: Nodes) -> dict[Key, Pod]:
     world = {}
     for number in range(draw(st.integers(4, 8))):
         key = Key(NAMESPACES[number % 3], f"p{number}")
         contested = draw(st.integers(0, 5)) == 0
-        world[key] = draw(pods(key, POD_HOSTS[number + 1], contested))
+        world[key] = draw(pods(key, POD_HOSTS[number + 1], contested, nodes))
     return world
 
 
 @st.composite
-def clusters(draw: st.DrawFn) -> Cluster:
+def clusters(draw: st.DrawFn, nodes: Nodes = NODES) -> Cluster:
     """A whole world: three namespaces (one perhaps without its object), 4 to 8 pods on two nodes, up to 5 policies."""
     namespaces = {}
     for name in NAMESPACES[: draw(st.sampled_from((2, 3)))]:
         namespaces[name] = Namespace(name, MappingProxyType({**draw(labels()), NAMESPACE_NAME_LABEL: name}))
-    world = draw(_all_pods())
+    world = draw(_all_pods(nodes))
     known = {address for pod in world.values() for address in pod.addresses}
-    known.update(OUTSIDE, *(node.addresses for node in NODES.values()))
+    known.update(OUTSIDE, *(node.addresses for node in nodes.values()))
     addresses = tuple(sorted(known))
     known_ports = tuple(sorted({port for pod in world.values() for port in pod.ports}, key=str))
     some_rules = rules(addresses, known_ports)
@@ -229,19 +242,20 @@ def clusters(draw: st.DrawFn) -> Cluster:
     for number in range(draw(st.integers(1, 5))):
         key = Key(draw(st.sampled_from(NAMESPACES)), f"policy{number}")
         drawn[key] = draw(policies(key, draw(st.sampled_from(shared)), some_rules))
-    return Cluster(MappingProxyType(namespaces), MappingProxyType(world), NODES, MappingProxyType(drawn))
+    return Cluster(MappingProxyType(namespaces), MappingProxyType(world), nodes, MappingProxyType(drawn))
 
 
 def endpoints(cluster: Cluster) -> list[Endpoint]:
     """Every end a packet can have: each address of each networked pod, of each node, and some outside.
 
-    Of a contested address there is one for each claimant.
+    Of a contested address there is one for each claimant. Nothing outside has an address of a node's range of pods.
     """
     ends = [
         Endpoint(address, pod=pod.key) for pod in cluster.pods.values() if pod.networked for address in pod.addresses
     ]
     ends += [Endpoint(address, node=node.name) for node in cluster.nodes.values() for address in node.addresses]
-    return ends + [Endpoint(address) for address in OUTSIDE]
+    ranges = [net for node in cluster.nodes.values() for net in node.pod_cidrs]
+    return ends + [Endpoint(one) for one in OUTSIDE if not any(net.contains(one) for net in ranges)]
 
 
 def interesting_ports(cluster: Cluster) -> list[tuple[Protocol, int]]:

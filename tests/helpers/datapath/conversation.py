@@ -120,7 +120,8 @@ class Conversation:
         whole = replace(self.first, flags=self.first.flags and ACK)
         pieces = [self._addressed(one) for one in packets.split(whole, self.first.sport, 2)]
         got = [one for piece in reversed(pieces) for one in self.network.send(self.probe.source, piece)]
-        wanted = [(where(self.probe.destination), piece) for piece in pieces] if allowed else []
+        ends = self.probe.source, self.probe.destination
+        wanted = [(where(ends[1]), self.network.arriving(piece, *ends)) for piece in pieces] if allowed else []
         if self._is_learned and not got:
             return
         if sorted(got, key=str) != sorted(wanted, key=str):
@@ -169,7 +170,8 @@ class Conversation:
     def _expect(self, packet: Packet, source: Endpoint, destination: Endpoint, allowed: bool) -> None:
         packet = self.network.addressed(packet, source, destination)
         got = self.network.send(source, packet)
-        if got != ([(where(destination), packet)] if allowed else []):
+        wanted = [(where(destination), self.network.arriving(packet, source, destination))] if allowed else []
+        if got != wanted:
             self._fail(f"{source} to {destination}", packet, got, allowed)
 
     def _fail(self, what: str, packet: Packet, got: Sequence[object], allowed: bool) -> None:

@@ -29,8 +29,9 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import FlowError, Match, masked, match
 from flows.openflow.register_bits import Range
 
-State = list[int]  # the value of each field, in the order of oxm.ALL_FIELDS
-INDEX = {field.name: number for number, field in enumerate(oxm.ALL_FIELDS)}
+FIELDS = (*oxm.ALL_FIELDS, oxm.ND_RESERVED, oxm.ND_OPTIONS_TYPE)  # the last two are only ever written
+State = list[int]  # the value of each field, in the order of FIELDS
+INDEX = {field.name: number for number, field in enumerate(FIELDS)}
 _CONJ_ID = INDEX[oxm.CONJ_ID.name]
 _LAST_TABLE = 254
 _ETHER = {4: oxm.ETH_IPV4, 6: oxm.ETH_IPV6}

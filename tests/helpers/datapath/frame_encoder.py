@@ -62,7 +62,7 @@ def _body(packet: Packet) -> bytes:
     if packet.eth_type == oxm.ETH_ARP:
         head = struct.pack("!HHBBH", 1, oxm.ETH_IPV4, 6, 4, packet.arp_op)
         sender = packet.arp_sha.to_bytes(6, "big") + packet.source.to_bytes(4, "big")
-        return head + sender + bytes(6) + packet.target.to_bytes(4, "big")
+        return head + sender + packet.arp_tha.to_bytes(6, "big") + packet.target.to_bytes(4, "big")
     if packet.version == 4:
         return _ipv4(packet)
     if packet.version == 6:
@@ -139,7 +139,7 @@ def _icmp(packet: Packet, marker: bytes, length: int) -> bytes:
     elif packet.version == 6 and packet.sport in (135, 136):
         option = 1 if packet.sport == NEIGHBOR_SOLICIT else 2
         link = b"" if packet.nd_link is None else bytes((option, 1)) + packet.nd_link.to_bytes(6, "big")
-        rest = bytes(4) + packet.nd_target.to_bytes(16, "big") + link
+        rest = packet.nd_flags.to_bytes(4, "big") + packet.nd_target.to_bytes(16, "big") + link
     else:
         rest = struct.pack("!HH", packet.ident, 1) + marker.ljust(length - 8, b"\0")
     return _summed(packet, struct.pack("!BBH", packet.sport, packet.dport, 0) + rest, 2)

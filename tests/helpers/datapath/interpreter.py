@@ -33,7 +33,7 @@ from flows.openflow.match import exactly, match
 from flows.openflow.register_bits import Range
 from flows.pipeline import registers
 from tests.helpers.datapath.conntrack import Commit, Datapath, Tracked, Tracker
-from tests.helpers.datapath.flow_lookup import INDEX, Choose, FlowTable, State, check_flow, check_tables
+from tests.helpers.datapath.flow_lookup import FIELDS, INDEX, Choose, FlowTable, State, check_flow, check_tables
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet
 from tests.helpers.datapath.rewriting import PORTS, Header, header_in, header_of, set_field, take_hop, with_header
@@ -366,7 +366,7 @@ def _changed(unit: _Unit, header: Header) -> _Unit:
 
 
 def _state(unit: _Unit, in_port: int, registers: tuple[int, ...]) -> State:
-    state = [0] * len(oxm.ALL_FIELDS)
+    state = [0] * len(FIELDS)
     for name, value in packet_fields(unit.packet).items():
         state[INDEX[name]] = value
     state[INDEX["in_port"]] = in_port
@@ -393,11 +393,17 @@ def packet_fields(packet: Packet) -> dict[str, int]:
     Of every fragment, the first one too, the switch takes ports and ICMP type to be zero (set-frags in ovs-ofctl(8)).
     """
     values = {"eth_src": packet.eth_src, "eth_dst": packet.eth_dst, "eth_type": packet.eth_type}
+    for end, names in (
+        (packet.tunnel_from, ("tun_src", "tun_ipv6_src")),
+        (packet.tunnel_to, ("tun_dst", "tun_ipv6_dst")),
+    ):
+        if end is not None:
+            values[names[end.version == 6]] = end.value
     if packet.vlan is not None:
         values["vlan_vid"] = oxm.VLAN_PRESENT | packet.vlan
     if packet.eth_type == oxm.ETH_ARP:
         values |= {"arp_op": packet.arp_op, "arp_spa": packet.source, "arp_tpa": packet.target}
-        values["arp_sha"] = packet.arp_sha
+        values |= {"arp_sha": packet.arp_sha, "arp_tha": packet.arp_tha}
     if not packet.version:
         return values
     family = f"ipv{packet.version}"
@@ -415,6 +421,6 @@ def packet_fields(packet: Packet) -> dict[str, int]:
     if packet.version == 6 and packet.is_icmp:
         values |= {"icmpv6_type": packet.sport, "icmpv6_code": packet.dport}
         if packet.sport in (135, 136) and not packet.dport:
-            values["nd_target"] = packet.nd_target
+            values |= {"nd_target": packet.nd_target, "nd_reserved": packet.nd_flags}
             values["nd_sll" if packet.sport == 135 else "nd_tll"] = packet.nd_link or 0
     return values

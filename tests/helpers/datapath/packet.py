@@ -25,7 +25,10 @@ class Packet:
 
     A fragment has `pieces` > 1 and its `position` among them; `train` is the IP identification of its siblings too.
     `quoted` is the packet inside an ICMP error. `marker` makes a frame's payload unlike any other's. A `hop_limit` of 0
-    is the family's usual one.
+    is the family's usual one. `nd_flags` are the flags of a neighbor advertisement, in 32 bits.
+
+    `tunnel_from` is the tunnel end that a frame came from, `tunnel_to` the one that it is sent to, None outside of
+    tunnels.
     """
 
     eth_src: int = 0
@@ -44,12 +47,16 @@ class Packet:
     pieces: int = 1
     arp_op: int = 0
     arp_sha: int = 0
+    arp_tha: int = 0
     nd_target: int = 0
     nd_link: int | None = None
+    nd_flags: int = 0
     quoted: Packet | None = None
     corrupt: bool = False
     marker: int = 0
     hop_limit: int = 0
+    tunnel_from: Net | None = None
+    tunnel_to: Net | None = None
 
     @property
     def version(self) -> int:

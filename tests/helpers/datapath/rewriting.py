@@ -1,16 +1,15 @@
-"""What actions change in a packet: addresses, ports, MAC addresses and hops, between a table's state and Packet values.
-
-The answers that turn ARP and neighbor discovery into other messages are not modelled: tests/packets has them.
-"""
+"""What actions change in a packet: addresses, ports, MAC addresses, hops, the tunnel's end, and what a message of ARP
+or neighbor discovery says, between a table's state and Packet values."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import NamedTuple
 
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow import match_fields as oxm
 from tests.helpers.datapath.flow_lookup import INDEX, State
-from tests.helpers.datapath.packet import Packet
+from tests.helpers.datapath.packet import NEIGHBOR_ADVERT, NEIGHBOR_SOLICIT, Packet
 
 PORTS = {
     oxm.IP_PROTO_TCP: ("tcp_src", "tcp_dst"),
@@ -19,33 +18,80 @@ PORTS = {
 }
 _MACS = (INDEX[oxm.ETH_SRC.name], INDEX[oxm.ETH_DST.name])
 _HOPS = INDEX[oxm.IP_TTL.name]
-_WRITTEN = frozenset({oxm.ETH_SRC, oxm.ETH_DST, oxm.TUN_DST, oxm.TUN_IPV6_DST})
+_TUNNEL = {4: INDEX[oxm.TUN_DST.name], 6: INDEX[oxm.TUN_IPV6_DST.name]}
+_OPTION_TYPES = {NEIGHBOR_SOLICIT: 1, NEIGHBOR_ADVERT: 2}  # of the link-layer address (RFC 4861, section 4.6.1)
 
 
 class Header(NamedTuple):
-    """`ends` are source, target, sport and dport of a Packet, `macs` its eth_src and eth_dst, `hops` 0 without IP."""
+    """`ends` are source, target, sport and dport of a Packet, `macs` its eth_src and eth_dst, `hops` 0 without IP.
+
+    `said` is what ARP (arp_op, arp_sha, arp_tha) or neighbor discovery (nd_flags, nd_link) says, as Packet has it.
+    """
 
     ends: tuple[int, int, int, int]
     macs: tuple[int, int]
     hops: int
+    tunnel_to: Net | None = None
+    said: tuple[tuple[str, int | None], ...] = ()
 
 
 def header_of(packet: Packet) -> Header:
     """The header as the packet came."""
     ends = packet.source, packet.target, packet.sport, packet.dport
-    return Header(ends, (packet.eth_src, packet.eth_dst), packet.hops if packet.version else 0)
+    said: tuple[tuple[str, int | None], ...] = ()
+    if packet.eth_type == oxm.ETH_ARP:
+        said = ("arp_op", packet.arp_op), ("arp_sha", packet.arp_sha), ("arp_tha", packet.arp_tha)
+    elif _is_discovery(packet):
+        said = ("nd_flags", packet.nd_flags), ("nd_link", packet.nd_link)
+    macs = packet.eth_src, packet.eth_dst
+    return Header(ends, macs, packet.hops if packet.version else 0, packet.tunnel_to, said)
 
 
 def header_in(packet: Packet, state: State) -> Header:
     """The header of a packet as it is now, apart from what its protocol does not have."""
-    macs = state[_MACS[0]], state[_MACS[1]]
+    found = header_of(packet)._replace(macs=(state[_MACS[0]], state[_MACS[1]]), tunnel_to=_tunnel_in(state))
+    if packet.eth_type == oxm.ETH_ARP:
+        operation, sha, tha, source, target = _values(state, "arp_op", "arp_sha", "arp_tha", "arp_spa", "arp_tpa")
+        return found._replace(
+            ends=(source, target, 0, 0), said=(("arp_op", operation), ("arp_sha", sha), ("arp_tha", tha))
+        )
     if not packet.version:
-        return Header(header_of(packet).ends, macs, 0)
-    source, target = (state[INDEX[f"ipv{packet.version}_{end}"]] for end in ("src", "dst"))
+        return found
+    source, target = _values(state, f"ipv{packet.version}_src", f"ipv{packet.version}_dst")
+    found = found._replace(ends=(source, target, packet.sport, packet.dport), hops=state[_HOPS])
+    if _is_discovery(packet):
+        return _discovery_in(packet, state, found)
     ports = PORTS.get(packet.proto)
     if ports is None or packet.fragment:
-        return Header((source, target, packet.sport, packet.dport), macs, state[_HOPS])
-    return Header((source, target, state[INDEX[ports[0]]], state[INDEX[ports[1]]]), macs, state[_HOPS])
+        return found
+    sport, dport = _values(state, *ports)
+    return found._replace(ends=(source, target, sport, dport))
+
+
+def _values(state: State, *names: str) -> tuple[int, ...]:
+    return tuple([state[INDEX[name]] for name in names])
+
+
+def _is_discovery(packet: Packet) -> bool:
+    of_neighbors = packet.version == 6 and packet.is_icmp and packet.sport in _OPTION_TYPES
+    return of_neighbors and not packet.dport and not packet.fragment
+
+
+def _discovery_in(packet: Packet, state: State, found: Header) -> Header:
+    """A message that became one of the other kind has an option of the other kind, if it has one at all."""
+    (kind,) = _values(state, "icmpv6_type")
+    (link,) = _values(state, "nd_sll" if kind == NEIGHBOR_SOLICIT else "nd_tll")
+    if kind != packet.sport and packet.nd_link is not None:
+        written = state[INDEX[oxm.ND_OPTIONS_TYPE.name]]
+        if written != _OPTION_TYPES[kind]:
+            raise NotImplementedError(f"an option of type {written} in a message of type {kind}")
+    source, target, _, code = found.ends
+    said = ("nd_flags", state[INDEX[oxm.ND_RESERVED.name]]), ("nd_link", None if packet.nd_link is None else link)
+    return found._replace(ends=(source, target, kind, code), said=said)
+
+
+def _tunnel_in(state: State) -> Net | None:
+    return next((Net(v, state[at], ADDRESS_BITS[v]) for v, at in _TUNNEL.items() if state[at]), None)
 
 
 def with_header(packet: Packet, header: Header, before: Header) -> Packet:
@@ -54,14 +100,16 @@ def with_header(packet: Packet, header: Header, before: Header) -> Packet:
         raise NotImplementedError("a fragment with other addresses")
     source, target, sport, dport = header.ends
     hops = packet.hop_limit if header.hops == before.hops else header.hops
-    return replace(packet, source=source, target=target, sport=sport, dport=dport, eth_src=header.macs[0],
-                   eth_dst=header.macs[1], hop_limit=hops)  # fmt: skip
+    changed = replace(packet, source=source, target=target, sport=sport, dport=dport, eth_src=header.macs[0],
+                      eth_dst=header.macs[1], hop_limit=hops, tunnel_to=header.tunnel_to)  # fmt: skip
+    return changed if header.said == before.said else replace(changed, **dict(header.said))  # type: ignore[arg-type]
 
 
 def set_field(state: State, field: oxm.Field, value: int) -> None:
-    """Write a whole field. Raises NotImplementedError for one of ARP or neighbor discovery."""
-    if field not in _WRITTEN:
-        raise NotImplementedError(f"writing {field.name}")
+    """Write a whole field. A tunnel has one end: that of the other family is forgotten."""
+    if field in (oxm.TUN_DST, oxm.TUN_IPV6_DST):
+        for index in _TUNNEL.values():
+            state[index] = 0
     state[INDEX[field.name]] = value
 
 

@@ -1,7 +1,8 @@
-"""Two nodes' switches joined by their uplinks, with the pods of a cluster on their ports, and packets between all ends.
+"""Two nodes' switches, joined as the mode of the network has it, with the pods of a cluster on their ports, and packets
+between all ends.
 
 Whether the switches are interpreters or real ones does not matter here. What should pass is asked of `verdict` by the
-tests; this module only knows where things are.
+tests; this module only knows where things are, and `node_networks` what is between the nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from flows.bridge.binding import read_bridge
+from flows.bridge.routing import NetworkMode
 from flows.bridge.state import Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
@@ -21,15 +23,19 @@ from flows.policy.probe import Endpoint, Probe, pods_with_address
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
 from tests.helpers.datapath import packet as packets
+from tests.helpers.datapath.node_networks import (
+    NODES,
+    OUTSIDE,
+    OUTSIDE_MAC,
+    NodeNetwork,
+    Received,
+    Where,
+    node_network,
+)
 from tests.helpers.datapath.packet import Packet
 
-UPLINK = 1
 FIRST_POD_PORT = 2
 CLIENT_PORTS = 40000  # on from here clients are given theirs
-OUTSIDE_MAC = 0x02FF00000001
-OUTSIDE = "outside"
-Where = Key | str  # a pod, a node's name, or OUTSIDE
-NODES = ("one", "two")
 
 
 class NodeSwitch(Protocol):
@@ -61,10 +67,15 @@ def _node_of(pod: Pod) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Each node's interfaces, and the MAC address of each end."""
+    """Each node's interfaces, the MAC address of each end, and what joins the nodes."""
 
     interfaces: Mapping[str, tuple[InterfaceState, ...]]
-    macs: Mapping[Where, int]
+    network: NodeNetwork
+
+    @property
+    def macs(self) -> Mapping[Where, int]:
+        """The MAC address of each end."""
+        return self.network.macs
 
     def ports(self, node: str) -> dict[int, Where]:
         """The owner of each port of a node's switch, apart from the uplink."""
@@ -76,41 +87,48 @@ class Placement:
         return found
 
 
-def place_pods(cluster: Cluster) -> Placement:
-    """Put every networked pod on a port of its node's bridge. Every fourth port does not tell the pod's MAC address."""
+def place_pods(cluster: Cluster, mode: NetworkMode = NetworkMode.FLAT) -> Placement:
+    """Put every networked pod on a port of its node's bridge. Every fourth port does not tell the pod's MAC address,
+    but every one does where switches route."""
     interfaces: dict[str, list[InterfaceState]] = {}
     macs: dict[Where, int] = {OUTSIDE: OUTSIDE_MAC}
+    network = node_network(cluster, macs, mode)
     for number, node in enumerate(NODES):
         macs[node] = 0x020000000100 + number
         text = macs[node].to_bytes(6, "big").hex(":")
-        uplink = InterfaceState(
-            f"u{node}", "uplink", UPLINK, external_ids=MappingProxyType({"headgate-role": "uplink"})
-        )
-        interfaces[node] = [InterfaceState(f"l{node}", "br-int", 65534, mac_in_use=text), uplink]
+        local = InterfaceState(f"l{node}", "br-int", 65534, mac_in_use=text)
+        interfaces[node] = [local, *(replace(one, uuid=f"{one.uuid}-{node}") for one in network.interfaces())]
     networked = sorted(key for key, pod in cluster.pods.items() if pod.networked)
     for number, key in enumerate(networked):
         macs[key] = 0x020000000001 + number
         ids = {"iface-id": str(key)}
-        if number % 4 != 3:
+        if number % 4 != 3 or mode is not NetworkMode.FLAT:
             ids["attached-mac"] = macs[key].to_bytes(6, "big").hex(":")
         own = interfaces[cluster.pods[key].node]
         port = FIRST_POD_PORT + len(own)
         own.append(InterfaceState(str(key), f"port{number}", port, external_ids=MappingProxyType(ids)))
-    return Placement({node: tuple(found) for node, found in interfaces.items()}, macs)
+    return Placement({node: tuple(found) for node, found in interfaces.items()}, network)
 
 
 def view(cluster: Cluster, placed: Placement, node: str, userspace: bool) -> Binding:
     """What the product reads from this node's bridge."""
     kind = "netdev" if userspace else "system"
-    state = BridgeState(node, "br-int", 1, node, node, kind, interfaces=placed.interfaces[node])
+    routing = placed.network.routing(node)
+    state = BridgeState(node, "br-int", 1, node, node, kind, interfaces=placed.interfaces[node], routing=routing)
     return read_bridge(state, cluster).binding
 
 
 class TwoNodes:
     """The cluster's network. `switches` are by node."""
 
-    def __init__(self, cluster: Cluster, switches: Mapping[str, NodeSwitch], userspace: bool) -> None:
-        self.plan = place_pods(cluster)
+    def __init__(
+        self,
+        cluster: Cluster,
+        switches: Mapping[str, NodeSwitch],
+        userspace: bool,
+        mode: NetworkMode = NetworkMode.FLAT,
+    ) -> None:
+        self.plan = place_pods(cluster, mode)
         self.switches = switches
         self.attached: dict[Key, tuple[Net, ...]] = {}
         self._userspace = userspace
@@ -127,19 +145,28 @@ class TwoNodes:
             self.switches[node].replace_flows(render(seen, policy))
 
     def decidable(self, probe: Probe) -> bool:
-        """False for an address that pods of both nodes claim: there the guards against spoofing come before policy."""
-        return all(
-            len({pod.node for pod in pods_with_address(self.cluster, end.address)}) < 2
-            for end in (probe.source, probe.destination)
-        )
+        """False for an address that pods of both nodes claim: there the guards against spoofing come before policy. And
+        for ends that are kept apart by their addresses."""
+        ends = (probe.source, probe.destination)
+        if not self.plan.network.joins(*ends, self.homes(*ends)):
+            return False
+        return all(len({pod.node for pod in pods_with_address(self.cluster, end.address)}) < 2 for end in ends)
 
     def reachable(self, end: Endpoint) -> bool:
         """Whether a switch gives this end a port with this address."""
         return end.pod is None or end.address in self.attached.get(end.pod, ())
 
     def addressed(self, packet: Packet, source: Endpoint, destination: Endpoint) -> Packet:
-        """The packet with the MAC addresses of its ends."""
-        return replace(packet, eth_src=self.plan.macs[where(source)], eth_dst=self.plan.macs[where(destination)])
+        """The packet with the MAC addresses that it is sent with."""
+        return self.plan.network.addressed(packet, where(source), where(destination))
+
+    def arriving(self, packet: Packet, source: Endpoint, destination: Endpoint) -> Packet:
+        """An addressed packet as its destination gets it."""
+        return self.plan.network.arriving(packet, source, destination, self.homes(source, destination))
+
+    def homes(self, source: Endpoint, destination: Endpoint) -> tuple[str | None, str | None]:
+        """The nodes of two ends."""
+        return self.node_of(source), self.node_of(destination)
 
     def node_of(self, end: Endpoint) -> str | None:
         """The node on whose switch an end is; None for outside."""
@@ -147,23 +174,28 @@ class TwoNodes:
 
     def send(self, source: Endpoint, packet: Packet) -> list[tuple[Where, Packet]]:
         """Let an end send a packet; returns (receiver, packet) pairs. An uplink leads to the other node and outside."""
-        got: list[tuple[Where, Packet]] = []
         home = self.node_of(source)
-        if home is None:
-            pending = [(node, UPLINK, packet) for node in NODES]
-        else:
-            node = home
-            port = next(port for port, owner in self._owners[node].items() if owner == where(source))
-            pending = [(node, port, packet)]
+        port = 0
+        if home is not None:
+            port = next(port for port, owner in self._owners[home].items() if owner == where(source))
+        return self.arrive(home, port, packet)
+
+    def arrive(self, home: str | None, port: int, packet: Packet) -> list[tuple[Where, Packet]]:
+        """Let a packet arrive at a port of a node's switch, or come from outside (None)."""
+        got: list[tuple[Where, Packet]] = []
+        pending = self.plan.network.enter(home, port, packet)
         while pending:
-            node, port, arriving = pending.pop()
-            for out, frame in self.switches[node].send(port, arriving):
-                if out != UPLINK:
-                    got.append((self._owners[node][out], frame))
+            arriving = pending.pop()
+            for out, frame in self.switches[arriving.node].send(arriving.port, arriving.packet):
+                owner = self._owners[arriving.node].get(out)
+                if isinstance(owner, Key):
+                    got.append((owner, replace(frame, tunnel_from=None)))
                     continue
-                if frame.eth_dst == OUTSIDE_MAC:
-                    got.append((OUTSIDE, frame))
-                pending += [(other, UPLINK, frame) for other in NODES if other != node]
+                for one in self.plan.network.onward(arriving.node, out, replace(frame, tunnel_from=None)):
+                    if isinstance(one, Received):
+                        got.append((one.where, one.packet))
+                    else:
+                        pending.append(one)
         return got
 
     def forget_connections(self) -> None:
