@@ -12,17 +12,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
+from debugging_page import debugging
+from pydantic import TypeAdapter
 
 from controller.cli import headgate
 from controller.config import load
 from controller.config.schema import OPTION_GROUPS
 from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
+from flows.explain.model import Explanation
 from flows.pipeline.page import pipeline_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,12 +114,23 @@ def limits() -> str:
     return "\n".join(parts)
 
 
+def _schema(answer: type) -> Callable[[], str]:
+    """The JSON schema (draft 2020-12) of what a command prints with -o json, from the type of its answer."""
+
+    def render() -> str:
+        return json.dumps(TypeAdapter(answer).json_schema(mode="serialization"), indent=2) + "\n"
+
+    return render
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "pipeline.md": pipeline_markdown,
     "cli.md": cli,
     "config.md": config,
     "metrics.md": metric_names,
     "limits.md": limits,
+    "debugging.md": debugging,
+    "schemas/explain.json": _schema(Explanation),
 }
 
 
@@ -136,11 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     differences = []
     for name, render in PAGES.items():
-        path, text = DOCS / name, NOTE + render()
+        path, text = DOCS / name, (NOTE if name.endswith(".md") else "") + render()
         difference = stale(path, text)
         if difference and check:
             differences.append(difference)
         elif difference:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
     if differences:

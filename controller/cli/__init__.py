@@ -41,6 +41,9 @@ COMMANDS = {
     "policy": CommandEntry(
         "controller.cli.policy", "policy", "Show everything about one policy: subjects, peers and hits."
     ),
+    "explain": CommandEntry(
+        "controller.cli.explain", "explain", "Say whether a connection is allowed, and which rule decides."
+    ),
     "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "lab": CommandEntry(
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from controller.cli.errors import CommandFailure, Unreachable, WrongUsage
 from controller.status.detail_model import PodDetail, PolicyDetail, SupportView
 from controller.status.model import FlowsAnswer, FlowView, StatusView, WaitResult
+from flows.explain.model import Explanation
 
 T = TypeVar("T")
 CONTROLLER_ANSWER_SECONDS = 30.0
@@ -23,10 +24,14 @@ _FLOWS = TypeAdapter(list[FlowView])
 _POD = TypeAdapter(PodDetail)
 _POLICY = TypeAdapter(PolicyDetail)
 _SUPPORT = TypeAdapter(SupportView)
+_EXPLANATION = TypeAdapter(Explanation)
 
 
 class Busy(CommandFailure):
     """The controller answers 503: it cannot give this answer now."""
+
+
+_ERRORS = {http.client.SERVICE_UNAVAILABLE: Busy, http.client.BAD_REQUEST: WrongUsage}
 
 
 class ControllerClient:
@@ -55,6 +60,10 @@ class ControllerClient:
         """GET /policies/NAMESPACE/NAME. Raises CommandFailure."""
         return self._call(_POLICY, "GET", f"/policies/{quote(key)}", {})
 
+    def explain(self, **question: str | None) -> Explanation:
+        """GET /explain: source, destination, port and version. Raises CommandFailure."""
+        return self._call(_EXPLANATION, "GET", "/explain", {name: value for name, value in question.items() if value})
+
     def support(self) -> SupportView:
         """GET /support. Raises CommandFailure."""
         return self._call(_SUPPORT, "GET", "/support", {})
@@ -73,7 +82,7 @@ class ControllerClient:
     ) -> T:
         code, body = self._request(method, path, parameters, self._patience if seconds is None else seconds)
         if code != http.client.OK:
-            error = Busy if code == http.client.SERVICE_UNAVAILABLE else CommandFailure
+            error = _ERRORS.get(code, CommandFailure)
             raise error(
                 _reason(body) or f"{self.url}{path} answers {code}; is it the HTTP address of a Headgate controller?"
             )

@@ -32,8 +32,16 @@ from werkzeug.wrappers import Request, Response
 from controller.base.threads import ended_threads, log_ended_threads
 from controller.config.addresses import AddressError, is_loopback, parse_host_port
 from controller.http.long_answers import ListEncoder, StatusEncoder, exposition
-from controller.status.detail_model import DetailedStatusApi, PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.status.detail_model import (
+    BadQuestion,
+    DetailedStatusApi,
+    PodDetail,
+    PolicyDetail,
+    SupportView,
+    UnknownObject,
+)
 from controller.status.model import FlowView, SwitchUnavailable, UnknownNode, WaitResult
+from flows.explain.model import Explanation
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -50,6 +58,7 @@ FLOWS_JSON = TypeAdapter(list[FlowView])
 POD_JSON = TypeAdapter(PodDetail)
 POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
+EXPLANATION_JSON = TypeAdapter(Explanation)
 OBJECT_KEY = "key"  # the parameter with an object's NAMESPACE/NAME, from the path
 
 
@@ -77,6 +86,11 @@ class Application:
             "/metrics": HttpPage(self._metrics, threading.BoundedSemaphore(8)),
             "/wait": HttpPage(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
             "/flows": HttpPage(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
+            "/explain": HttpPage(
+                self._explain,
+                threading.BoundedSemaphore(4),
+                parameters=("source", "destination", "port", "version"),
+            ),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
         }
         # Pages of one object: its NAMESPACE/NAME follows in the path.
@@ -164,6 +178,19 @@ class Application:
             return _json_bytes(POLICY_JSON.dump_json(self._api.policy(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
+
+    def _explain(self, parameters: Mapping[str, str]) -> Response:
+        source, destination = parameters.get("source"), parameters.get("destination")
+        version = parameters.get("version")
+        if not source or not destination or version not in (None, "4", "6"):
+            raise BadRequest("give source and destination, and version 4 or 6 or none")
+        try:
+            found = self._api.explain(
+                source, destination, parameters.get("port", ""), int(version) if version else None
+            )
+        except BadQuestion as error:
+            raise BadRequest(str(error)) from None
+        return _json_bytes(EXPLANATION_JSON.dump_json(found))
 
     def _support(self, _: Mapping[str, str]) -> Response:
         return _json_bytes(SUPPORT_JSON.dump_json(self._api.support()))

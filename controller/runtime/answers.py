@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from controller.base.hub import offload
 from controller.base.version import version
 from controller.config.schema import RunConfig
 from controller.openflow.app import HeadgateApp
@@ -18,7 +19,7 @@ from controller.runtime.status_cache import StatusCache
 from controller.runtime.support import support_view
 from controller.runtime.wait import RealizationWait
 from controller.sources.store import Store
-from controller.status.detail_model import PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.status.detail_model import BadQuestion, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.model import (
     FlowsAnswer,
@@ -30,6 +31,10 @@ from controller.status.model import (
     WaitResult,
 )
 from controller.tls.credentials import Credentials
+from flows.explain.model import Explanation
+from flows.explain.question import explain
+from flows.plan.effective_cluster import EffectiveParts, effective_cluster
+from flows.policy.probe import ProbeError
 
 STATUS_SECONDS = 2.0  # that a request waits for a new status; then it gets the last one
 READINESS_SECONDS = 1.0  # the same for /readyz
@@ -152,10 +157,25 @@ class Answers:
             raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
         return replace(self._reconciler.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
 
+    def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
+        """The verdict on a connection and its reasons. Only what the cluster is made of is copied under the lock.
+
+        Raises BadQuestion.
+        """
+        parts = self._reconciler.read(lambda reconciler, _: reconciler.world.effective_parts())
+        try:
+            return offload(_explain, parts, source, destination, port, version)
+        except ProbeError as error:
+            raise BadQuestion(str(error)) from None
+
     def support(self) -> SupportView:
         """What a support bundle takes from the controller, without secrets."""
         bridges = self._reconciler.read(lambda reconciler, _: list(reconciler.world.bridges.values()))
         return support_view(bridges, self._config)
+
+
+def _explain(parts: EffectiveParts, source: str, destination: str, port: str, version: int | None) -> Explanation:
+    return explain(effective_cluster(parts), source, destination, port, version)
 
 
 def _age(since: float | None, now: float) -> float | None:

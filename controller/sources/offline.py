@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from controller.sources.folder.files import MAX_MANIFEST_BYTES, SUFFIXES
 from controller.sources.folder.manifest import read_manifest
 from controller.sources.unit import SourceUnit
 from flows.cluster.foretold import POD_RANGES, foretell
-from flows.cluster.model import Cluster, Key, Workload
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster, Key, Workload
 from flows.cluster.net import Net
 from flows.cluster.original_api import OriginalPolicy, all_policies
 from flows.parse.objects import PARSERS_WITH_WORKLOADS, ParsedObject
@@ -28,7 +28,16 @@ from flows.parse.objects import PARSERS_WITH_WORKLOADS, ParsedObject
 STANDARD_INPUT = "-"
 MAX_FILES = 10_000  # of one folder, in its subfolders, too
 OBJECTS_PER_PAGE = 500  # in one answer of the API server
-_FIELDS = {"Namespace": "namespaces", "Pod": "pods", "Node": "nodes", "NetworkPolicy": "policies"}
+_FIELDS = {
+    "Namespace": "namespaces",
+    "Pod": "pods",
+    "Node": "nodes",
+    "NetworkPolicy": "policies",
+    "Service": "services",
+    "EndpointSlice": "endpoint_slices",
+    "ServiceCIDR": "service_cidrs",
+    CLUSTER_NETWORK_POLICY: "cluster_policies",
+}
 
 
 class OfflineError(StartError):
@@ -89,19 +98,22 @@ def offline_manifests(paths: Sequence[str], pod_ranges: Collection[Net] = ()) ->
 def offline_api(kubeconfig: str) -> OfflineCluster:
     """The cluster of an API server, read once. Raises OfflineError."""
     from controller.sources.kubernetes.client import Api
-    from controller.sources.kubernetes.resources import RESOURCES
-    from controller.sources.kubernetes.stream import NOT_FOUND, ApiError
+    from controller.sources.kubernetes.resources import RESOURCES, SERVICE_RESOURCES
+    from controller.sources.kubernetes.stream import FORBIDDEN, NOT_FOUND, ApiError
     from controller.sources.source import SourceError
 
     api = Api(kubeconfig)
     units: list[SourceUnit] = []
     try:
         api.load()
-        for resource in RESOURCES:
+        for resource in (*RESOURCES, *SERVICE_RESOURCES):
             try:
                 units.extend(_listed(api, resource))
             except ApiError as error:
-                if error.status != NOT_FOUND or not resource.optional:
+                if error.status == FORBIDDEN and resource in SERVICE_RESOURCES:
+                    reason = f"cannot be listed, so no Service is known: {error.reason}"
+                    units.append(SourceUnit((), (Problem(api.server + resource.path, "", "", reason),)))
+                elif error.status != NOT_FOUND or not resource.optional:
                     raise OfflineError(f"{api.server} does not list {resource.plural}: {error.reason}") from None
     except SourceError as error:
         raise OfflineError(str(error)) from None
@@ -152,7 +164,7 @@ def _foretold(
     if found.without:
         notes.append(f"{found.without} pods have no address, for the ranges are full: nothing reaches them")
     pods: dict[Key, Any] = found.pods
-    return OfflineCluster(Cluster(cluster.namespaces, pods, cluster.nodes, cluster.policies), problems, tuple(notes))
+    return OfflineCluster(replace(cluster, pods=pods), problems, tuple(notes))
 
 
 def _usual_ranges(cluster: Cluster) -> list[Net]:

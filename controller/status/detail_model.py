@@ -1,6 +1,6 @@
 """The JSON contract of `/pods/NS/NAME`, `/policies/NS/NAME` and `/support`: frozen values, served field for field.
 
-The rules of `model` hold here too.
+The rules of `model` hold here too. The answer of `/explain` is `flows.explain.model.Explanation`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.status.model import PodView, PolicyView, StatusApi
+from flows.explain.model import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,15 @@ class UnknownObject(LookupError):
     """There is no such pod or policy; the message names the command that lists them."""
 
 
+class BadQuestion(ValueError):
+    """A question that this cluster has no answer to; the message says what is wrong."""
+
+
 class DetailedStatusApi(StatusApi, Protocol):
     """A StatusApi with details of single objects. Any thread may call every method, several at a time."""
+
+    def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
+        """The verdict on a connection and its reasons; arguments as in `flows.explain.question`. Raises BadQuestion."""
 
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""

@@ -72,10 +72,10 @@ from flows.parse.untrusted import (
 )
 
 __all__ = [
+    "ClusterObject",
     "FieldError",
     "ParseError",
     "ParsedObject",
-    "ClusterObject",
     "parse_namespace",
     "parse_node",
     "parse_object",
@@ -291,7 +291,7 @@ PARSERS_WITH_SERVICES: Parsers = {
 
 # With the kinds that make pods: where manifests are read before there are pods.
 PARSERS_WITH_WORKLOADS: Parsers = {
-    **PARSERS,
+    **PARSERS_WITH_SERVICES,
     ("apps/v1", "Deployment"): parse_workload,
     ("apps/v1", "StatefulSet"): parse_workload,
     ("apps/v1", "DaemonSet"): parse_workload,

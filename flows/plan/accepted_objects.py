@@ -7,13 +7,14 @@ only their ports' addresses come in, for pods whose status has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
+from flows.plan.effective_cluster import EffectiveParts
 from flows.plan.rejected_objects import RejectedObjects
 from flows.policy.engine import PolicyEngine
 from flows.services.index import ServiceIndex
@@ -153,6 +154,10 @@ class AcceptedObjects:
         engine.put_pod(pod)
         self.leaving.mark_doubtful(key, pod.addresses)
         self.node_addresses.mark_doubtful(pod.addresses)
+
+    def effective_parts(self, node_addresses: Mapping[str, tuple[Net, ...]]) -> EffectiveParts:
+        """What the effective cluster is made of, with what bridges add to the addresses of nodes."""
+        return EffectiveParts(self.accepted, dict(self._port_addresses), dict(self.leaving.yielded), node_addresses)
 
     # -- pods' addresses ---------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from flows.plan.accepted_objects import AcceptedObjects
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.bridge_plans import BridgePlans
 from flows.plan.cluster_network import ClusterNetwork
+from flows.plan.effective_cluster import EffectiveParts
 from flows.plan.encoder import FlowEncoder
 from flows.plan.plan_failures import PlanFailure, PlanFailures
 from flows.plan.pod_ports import BridgePorts
@@ -78,6 +79,14 @@ class WorldState:
     def rejected(self) -> RejectedObjects:
         """The objects of the snapshot that are not accepted, because handling them raised."""
         return self._objects.rejected
+
+    def effective_parts(self) -> EffectiveParts:
+        """What `effective_cluster` makes the cluster of that the desired flows follow from; quick to copy."""
+        added: dict[str, tuple[Net, ...]] = {}
+        for name, bridge in self.bridges.items():
+            if bridge.node_addresses and not self.owners.refusal(name):
+                added[bridge.node] = (*added.get(bridge.node, ()), *bridge.node_addresses)
+        return self._objects.effective_parts(added)
 
     def pods_without_address(self) -> list[Key]:
         """Running pods without any address, neither in their status nor on a port."""

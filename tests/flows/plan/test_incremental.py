@@ -18,6 +18,7 @@ from flows.cluster.model import Cluster, Key, Node
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
+from flows.plan.effective_cluster import effective_cluster
 from flows.plan.encoder import FlowEncoder
 from flows.plan.world import World
 from flows.policy import flow_limits, rule_numbers
@@ -129,12 +130,19 @@ class Walk:
         changed = self.world.update_plans()
         self.world.take_replanned()
         self.world.take_bridges_to_show()
+        effective = effective_cluster(self.world.effective_parts())
+        networked = {key: pod.addresses for key, pod in effective.pods.items() if pod.networked}
+        known = {key: self.world.engine.pod(key) for key in networked}
+        assert networked == {key: pod.addresses for key, pod in known.items() if pod is not None}
         expected = full(self.cluster, self.world.bridges)
         for name, flows in expected.items():
             plan = self.world.plan_of(name)
             assert plan is not None
             assert plan.flows == flows
-            assert self.world.binding(name) == read_bridge(self.world.bridges[name], self.cluster)
+            binding = self.world.binding(name)
+            assert binding == read_bridge(self.world.bridges[name], self.cluster)
+            node = effective.nodes.get(self.world.bridges[name].node)
+            assert set(binding.binding.node_addresses) == set(node.addresses if node is not None else ())
             # A new plan (the datapath type changed) is given to the switch as a whole.
             if self.plans.get(name) is plan:
                 before = self.seen.get(name, {})

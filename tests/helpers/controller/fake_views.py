@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from controller.status.detail_model import (
+    BadQuestion,
     BridgeRecord,
     InterfaceRecord,
     IsolationView,
@@ -33,6 +34,10 @@ from controller.status.model import (
     UnknownNode,
     WaitResult,
 )
+from flows.cluster.model import Cluster
+from flows.explain.model import Explanation
+from flows.explain.question import explain
+from flows.policy.probe import ProbeError
 
 STATUS = StatusView(
     version="1.2.3",
@@ -114,6 +119,7 @@ class FakeViews:
         self.broken: Exception | None = None
         self.waits: list[float] = []
         self.away: tuple[str, ...] = ()
+        self.cluster = Cluster()
 
     def status(self) -> StatusView:
         if self.broken is not None:
@@ -150,6 +156,12 @@ class FakeViews:
         if key != POLICY.policy.key:
             raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
         return POLICY
+
+    def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
+        try:
+            return explain(self.cluster, source, destination, port, version)
+        except ProbeError as error:
+            raise BadQuestion(str(error)) from None
 
     def support(self) -> SupportView:
         return SUPPORT

@@ -1,0 +1,99 @@
+"""The answer of `headgate explain`: frozen values, printed field for field as JSON.
+
+A field's name, type and meaning may not change without another EXPLAIN_VERSION and a note in CHANGELOG.md. Objects are
+named `namespace/name`, rules as in `headgate flows`: `ingress[0]`, counted from 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXPLAIN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in a rule that does not fit the connection.
+
+    `kind` is one of `subject`, `direction`, `label`, `namespace`, `address`, `protocol`, `port`, `invalid`. `where` is
+    the place in the rule, like `from[0]` or `ports[1]`; "" for the whole rule.
+    """
+
+    kind: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule on the way to the verdict of one end.
+
+    `tier` is Admin, NetworkPolicy or Baseline. `action` is what the rule does when it matches: Accept, Deny or Pass,
+    and Allow in a NetworkPolicy. `name` is the rule's own, "" for none; `note` is why it denies although its manifest
+    does not say so. `counts` is false for a rule that only nearly takes part: its policy does not select the pod, or
+    does not isolate in this direction. `peer` and `port` say what matched; "" where the rule does not match, or does
+    not restrict. `differences` is empty for a rule that matches and counts; `distance` is the number of things to
+    change before it would, so the smallest is the nearest.
+    """
+
+    tier: str
+    policy: str
+    rule: str
+    action: str
+    matches: bool
+    counts: bool = True
+    name: str = ""
+    note: str = ""
+    peer: str = ""
+    port: str = ""
+    differences: tuple[Difference, ...] = ()
+    distance: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndExplanation:
+    """The verdict of one end: `direction` egress is that of the source, ingress that of the destination.
+
+    `reason` is why nothing restricts this end; "" where something decides. `decided_by` is the rule of a
+    ClusterNetworkPolicy that accepts or denies, "" where none does. `isolated_by` are the NetworkPolicies that isolate
+    this end. `steps` are the rules that were looked at, by tier: of Admin and Baseline in their order, of NetworkPolicy
+    those that allow, or where none does those that do not match, the nearest first. `more_steps` counts those that are
+    left out.
+    """
+
+    direction: str
+    end: str
+    allowed: bool
+    reason: str = ""
+    decided_by: str = ""
+    isolated_by: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    more_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The verdict on one connection between two addresses, by both ends. `port` is None for protocols without ports."""
+
+    source: str
+    source_address: str
+    destination: str
+    destination_address: str
+    protocol: str
+    port: int | None
+    allowed: bool
+    egress: EndExplanation
+    ingress: EndExplanation
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The whole answer. A question may stand for several connections: one for each IP family and endpoint of a Service.
+
+    `allowed` is whether all of them are. `notes` say what the question was taken for, where that is not plain.
+    """
+
+    version: int
+    allowed: bool
+    connections: tuple[Connection, ...]
+    notes: tuple[str, ...] = ()
