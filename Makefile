@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find scripts/packages $(wildcard deploy/*.sh topology/vagrant/*)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find scripts/packages topology/cluster/node-init.sh topology/cluster/build/build $(wildcard deploy/*.sh topology/vagrant/*)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -26,6 +26,21 @@ test: ## run all tests (needs root)
 	@scripts/bootstrap --dev --lab --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: cluster
+cluster: ## real kubelets on this machine, with Headgate as their network; stays up (needs root)
+	@scripts/bootstrap --cluster --root
+	@topology/cluster/build/build --if-missing
+	@$(BIN)/headgate lab cluster up
+
+.PHONY: cluster-down
+cluster-down: ## remove that cluster
+	@scripts/bootstrap
+	@$(BIN)/headgate lab cluster down
+
+.PHONY: cluster-files
+cluster-files: ## build Kubernetes and the images for a cluster into the user's cache (about ten minutes)
+	@topology/cluster/build/build
 
 .PHONY: test-fast
 test-fast: ## the tests that need no root, no switch and no API server (under a minute)

@@ -59,7 +59,7 @@ setup(
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     package_data={
         "node": ["scripts/*"],
-        "topology": ["spec/*.yaml", "scenarios/**/*.yaml", "scenarios/**/*.json", "vagrant/*"],
+        "topology": ["spec/*.yaml", "scenarios/**/*.yaml", "scenarios/**/*.json", "vagrant/*", "cluster/node-init.sh"],
     },
     install_requires=RUN,
     extras_require={"dev": DEVELOP},

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from controller.cli.lab.apply import apply, delete
+from controller.cli.lab.cluster import cluster
 from controller.cli.lab.exec import exec as execute
 from controller.cli.lab.machine import machine
 from controller.cli.lab.probe import probe
@@ -66,7 +67,7 @@ def lab(ctx: click.Context, name: str | None, run_dir: Path) -> None:
 
 
 # In the order of help; up, down and status are defined below.
-for _command in (apply, delete, execute, probe, scenario, machine):
+for _command in (apply, delete, execute, probe, scenario, cluster, machine):
     lab.add_command(_command)
 
 

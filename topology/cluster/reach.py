@@ -1,0 +1,142 @@
+"""Who reaches whom in a cluster, by real connections: pods, nodes and a machine outside, to pods and Services."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from topology.cluster.files import AGNHOST_IMAGE
+from topology.cluster.names import API_SERVICE
+from topology.errors import LabError
+from topology.host import netns
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from topology.cluster.cluster import Cluster
+
+NAMESPACE = "reach"
+_SECONDS = 60.0
+_PORT = 8080
+_CONNECT = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One cell of the table: source and target in words, and whether a connection came about."""
+
+    source: str
+    target: str
+    reached: bool
+
+
+def probe(cluster: Cluster) -> list[Reach]:
+    """Start a web server on each node with a Service before it, and connect from everywhere to everything.
+
+    Raises LabError where the servers do not start.
+    """
+    kubectl = cluster.kubectl
+    kubectl.apply(_manifests())
+    pods = _wait_for_pods(cluster)
+    service = kubectl.get("-n", NAMESPACE, "service", "web")["spec"]
+    targets = {f"pod {node}": [(address, _PORT) for address in addresses] for node, (_, addresses) in pods.items()}
+    targets["ClusterIP"] = [(address, 80) for address in service["clusterIPs"]]
+    node_port = int(service["ports"][0]["nodePort"])
+    for node in cluster.nodes:
+        targets[f"NodePort {node.name}"] = [(address, node_port) for address in node.addresses]
+    targets["API server"] = [(API_SERVICE[0], 443)]
+    sources = [*(f"pod {node}" for node in pods), *(node.name for node in cluster.nodes), "outside"]
+    cells = [(source, target) for source in sources for target in targets if not _outside_only(source, target)]
+
+    def ask(cell: tuple[str, str]) -> Reach:
+        source, target = cell
+        return Reach(source, target, all(_connects(cluster, pods, source, *to) for to in targets[target]))
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(ask, cells))
+
+
+def _outside_only(source: str, target: str) -> bool:
+    """Whether this is not meant to work: only node ports are for machines outside of the cluster."""
+    return source == "outside" and not target.startswith("NodePort")
+
+
+def draw(found: list[Reach], console: Console) -> None:
+    """Print the table. A blank means that it is not meant to work, and was not tried."""
+    targets = list(dict.fromkeys(one.target for one in found))
+    cells = {(one.source, one.target): "✓" if one.reached else "✗" for one in found}
+    table = Table("from \\ to", *targets, box=None, title="Who reaches whom (TCP, IPv4 and IPv6)", title_justify="left")
+    for source in dict.fromkeys(one.source for one in found):
+        table.add_row(source, *(cells.get((source, target), "") for target in targets))
+    console.print(table)
+
+
+def _connects(cluster: Cluster, pods: dict[str, tuple[str, list[str]]], source: str, host: str, port: int) -> bool:
+    if source.startswith("pod "):
+        pod = pods[source.removeprefix("pod ")][0]
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return cluster.kubectl.exec(NAMESPACE, pod, "/agnhost", "connect", "--timeout=3s", where).returncode == 0
+    command = [sys.executable, "-c", _CONNECT, host, str(port)]
+    if source == "outside":
+        with netns.inside(cluster.control.netns):
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    node = next(one for one in cluster.nodes if one.name == source)
+    return node.run(*command).returncode == 0
+
+
+def _wait_for_pods(cluster: Cluster) -> dict[str, tuple[str, list[str]]]:
+    """Name and addresses of the ready pod on each node, by node."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        found = {}
+        for pod in cluster.kubectl.get("-n", NAMESPACE, "pods")["items"]:
+            ready = any(
+                one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", [])
+            )
+            if ready and "deletionTimestamp" not in pod["metadata"]:
+                addresses = [one["ip"] for one in pod["status"]["podIPs"]]
+                found[pod["spec"]["nodeName"]] = (pod["metadata"]["name"], addresses)
+        if len(found) == len(cluster.nodes):
+            return found
+        if time.monotonic() > deadline:
+            events = cluster.kubectl.call("-n", NAMESPACE, "get", "events", "--sort-by=.lastTimestamp").stdout
+            raise LabError("the web servers do not become ready:\n" + "\n".join(events.splitlines()[-8:]))
+        time.sleep(0.3)
+
+
+def _manifests() -> str:
+    """A web server on each node, and a Service of both families before them."""
+    labels = {"app": "web"}
+    container = {
+        "name": "web",
+        "image": AGNHOST_IMAGE,
+        "args": ["netexec", f"--http-port={_PORT}"],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": _PORT}, "periodSeconds": 1},
+    }
+    spec = {
+        "selector": {"matchLabels": labels},
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+        },
+    }
+    service = {
+        "type": "NodePort",
+        "ipFamilyPolicy": "PreferDualStack",
+        "selector": labels,
+        "ports": [{"port": 80, "targetPort": _PORT}],
+    }
+    named = {"namespace": NAMESPACE, "name": "web"}
+    items = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": named, "spec": spec},
+        {"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": service},
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
