@@ -14,6 +14,8 @@ from flows.bridge.state import BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Key
 from flows.pipeline.pod_limits import METERED, meter_number
 
+NO_BANDWIDTH = "its annotations for bandwidth (kubernetes.io/ingress-bandwidth, egress-bandwidth) have no effect here"
+
 
 def pods_on(reconciler: Reconciler, name: BridgeName, pod_bindings: Iterable[PodBinding]) -> dict[Key, PodView]:
     """The pods of these ports of one bridge."""
@@ -41,7 +43,7 @@ def _pod_view(
         isolated=direction_words(reconciler.world.isolation(pod_binding.pod)),
         installed=interface.external_ids.get("headgate-installed") == "true",
         programmed_after=reconciler.ports.realized_after.get((bridge.ovsdb, interface.uuid)),
-        reason=_pod_reason(switch, bridge, pod_binding),
+        reason=_pod_reason(switch, bridge, pod_binding) or _bandwidth_reason(reconciler, pod_binding.pod),
         limited=_limited(switch, pod_binding.ofport),
         invalid=switch.invalid.total(pod_binding.ofport).invalid if switch else 0,
     )
@@ -52,6 +54,13 @@ def _pod_reason(switch: Switch | None, bridge: BridgeState, pod_binding: PodBind
         return "it has no known address yet, so all its traffic is dropped"
     invalid = switch.invalid.traffic(pod_binding.ofport) if switch else None
     return invalid_reason_text(invalid, bridge, pod_binding.interface) if invalid is not None else ""
+
+
+def _bandwidth_reason(reconciler: Reconciler, key: Key) -> str:
+    """In a flat network another CNI plugin attaches pods, and may limit their bandwidth."""
+    world = reconciler.world
+    pod = world.cluster.pods.get(key) if world.cluster is not None and world.network.routes else None
+    return NO_BANDWIDTH if pod is not None and pod.limits_bandwidth else ""
 
 
 def _limited(switch: Switch | None, ofport: int) -> int:

@@ -228,7 +228,8 @@ class Pod(NamedTuple):
 
     `addresses` are the status's podIPs (single addresses, in the API's order). `finished` is phase Succeeded or Failed.
     `terminating` is true once metadata.deletionTimestamp is set. `node` and `uid` are empty when unknown. `workload` is
-    `Kind/name` of what made the pod, like `Deployment/web`, "" where nothing did; it is for people only.
+    `Kind/name` of what made the pod, like `Deployment/web`, "" where nothing did; it is for people only, and so is
+    `limits_bandwidth`: an annotation asks for a bandwidth.
     """
 
     key: Key
@@ -241,6 +242,7 @@ class Pod(NamedTuple):
     finished: bool = False
     terminating: bool = False
     workload: str = ""
+    limits_bandwidth: bool = False
 
     @property
     def networked(self) -> bool:

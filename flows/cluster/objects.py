@@ -14,13 +14,14 @@ SERVICE_KINDS = ("Service", "EndpointSlice", "ServiceCIDR")  # nothing of policy
 
 
 def binding_fields(pod: object) -> object:
-    """The fields of a pod that its binding depends on (see `flows.bridge.binding`), to compare two versions of it.
+    """The fields of a pod that its binding depends on (see `flows.bridge.binding`), or what status shows beside it, to
+    compare two versions of it.
 
     Labels and container ports are not among them. None for a value that is not a Pod.
     """
     if not isinstance(pod, Pod):
         return None
-    return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished
+    return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished, pod.limits_bandwidth
 
 
 def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:

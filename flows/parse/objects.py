@@ -39,6 +39,7 @@ from flows.parse.admin_network_policy import (
     parse_admin_policy,
     parse_baseline_policy,
 )
+from flows.parse.bandwidth import limits_bandwidth
 from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1, parse_cluster_policy
 from flows.parse.endpoint_slice import parse_endpoint_slice
 from flows.parse.misspelt_kinds import group_of, intended_kind
@@ -132,6 +133,7 @@ def parse_pod(untrusted: object, errors: Errors) -> Pod:
             string_at(status, "phase", "status", errors) in _FINISHED,
             "deletionTimestamp" in metadata and bool(string_at(metadata, "deletionTimestamp", "metadata", errors)),
             owner_at(metadata, labels, errors),
+            limits_bandwidth(metadata),
         ),
     )
 

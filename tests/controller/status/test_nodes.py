@@ -19,11 +19,12 @@ from controller.runtime.status_cache import StatusCache
 from controller.status import node_views as words
 from controller.status.missing import unrealized
 from controller.status.model import NO_CONNECTION, NodeView, StatusView
+from controller.status.pod_views import NO_BANDWIDTH
 from controller.status.reference import node_views
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.routing import NetworkMode
 from flows.bridge.state import BridgeState
-from flows.cluster.model import Cluster, Node
+from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import parse_address, parse_network
 from tests.helpers.controller.reconcile_driver import port
 from tests.helpers.controller.status_driver import StatusDriver
@@ -201,6 +202,24 @@ def test_a_series_says_whether_a_node_is_ready_and_goes_with_it(net: Net, monkey
     net.nodes({}, *(node(number) for number in range(1, 9)), replace(node(9), name="m" * 2000))
     assert set(ready_series(net)) == {"m" * 253, "n1", "n2"}
     assert not ready_series(Net(FLAT_NETWORK))
+
+
+def bandwidth_findings(net: Net, limits: bool) -> list[str]:
+    key = Key("x", "a")
+    pod = Pod(key, {}, "n1", "", (parse_address("10.244.1.5"),), limits_bandwidth=limits)
+    net.send(ClusterChanged(Cluster(nodes={"n1": node(1)}, pods={key: pod}), generation=2))
+    ids = {"attached-mac": "02:00:00:00:00:05", "headgate-installed": "true"}
+    net.bridge_is(bridge(1, interfaces=(TUNNEL, port("p1", 7, "x/a", **ids))))
+    views = net.cache._read()
+    assert [one.key for one in views.pods] == ["x/a"]
+    return [one.reason for one in views.pods]
+
+
+def test_a_pod_that_asks_for_a_bandwidth_is_told_that_it_has_none(net: Net) -> None:
+    assert bandwidth_findings(net, False) == [""]
+    assert bandwidth_findings(net, True) == [NO_BANDWIDTH]
+    assert bandwidth_findings(net, False) == [""]
+    assert bandwidth_findings(Net(FLAT_NETWORK), True) == [""]  # another CNI plugin may see to it
 
 
 def status(net: Net) -> StatusView:
