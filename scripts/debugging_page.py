@@ -42,6 +42,38 @@ kubectl prints:
 $ kubectl get ns,po,no,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
 ```
 """
+_CHECK = """\
+## Before applying
+
+`headgate check` reads manifests as they are in a repository: of a workload its template counts, so nothing has to run.
+Of [debugging/shop.yaml](debugging/shop.yaml) it says:
+"""
+_CHECK_MORE = """\
+Each finding has a code that never changes its meaning; `headgate check --codes` lists them. A comment silences one, on
+its line or the line before: `# headgate: ignore HG108`; `# headgate: ignore-file HG108` does so for the file. Pods that
+are in the cluster and not in the repository are given with `--beside`, as kubectl prints them.
+
+Exit codes: 0 nothing found, 1 found (`--fail-on` says from which severity on), 2 nothing to read. `-o json` has the
+schema [schemas/check.json](schemas/check.json). `-o sarif` is for code hosts, `-o junit` for other CI systems:
+
+```yaml
+# GitHub: the findings stand beside the lines of a pull request
+- run: headgate check deploy/ -o sarif >headgate.sarif
+- uses: github/codeql-action/upload-sarif@v3
+  if: always()
+  with: {sarif_file: headgate.sarif}
+```
+
+```yaml
+# GitLab: the findings stand in the merge request
+policies:
+  script: headgate check deploy/ -o junit >headgate.xml
+  artifacts: {when: always, reports: {junit: headgate.xml}}
+```
+
+Before each commit, with [pre-commit](https://pre-commit.com): the hook `headgate-check` of this repository checks all
+manifests of yours; `args: [deploy/]` chooses a folder.
+"""
 
 
 def debugging() -> str:
@@ -57,6 +89,9 @@ def debugging() -> str:
             _BLOCK,
             _run(f"headgate explain 198.51.100.20 tenant-a/backend -p 80 --manifests {blocks}"),
             _INPUT,
+            _CHECK,
+            _run("headgate check docs/debugging/shop.yaml"),
+            _CHECK_MORE,
         ]
     )
 

@@ -22,6 +22,7 @@ from debugging_page import debugging
 from pydantic import TypeAdapter
 
 from controller.cli import headgate
+from controller.cli.check.formats import CheckView
 from controller.config import load
 from controller.config.schema import OPTION_GROUPS
 from controller.metrics import series
@@ -131,6 +132,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "limits.md": limits,
     "debugging.md": debugging,
     "schemas/explain.json": _schema(Explanation),
+    "schemas/check.json": _schema(CheckView),
 }
 
 

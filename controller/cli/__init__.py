@@ -44,6 +44,9 @@ COMMANDS = {
     "explain": CommandEntry(
         "controller.cli.explain", "explain", "Say whether a connection is allowed, and which rule decides."
     ),
+    "check": CommandEntry(
+        "controller.cli.check.command", "check_command", "Check policies in manifests, and assertions about them."
+    ),
     "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "lab": CommandEntry(
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."

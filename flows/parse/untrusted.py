@@ -40,6 +40,7 @@ class FieldError:
 Errors = list[FieldError]
 
 
+_NOT_A_FIELD = "is not a field; known are "
 MAX_ERRORS = 20  # errors of one object that are reported one by one
 
 
@@ -117,9 +118,12 @@ def check_known_fields(fields: JsonObject, names: frozenset[str], path: str, err
     """Append an error for each field whose name is not among `names`."""
     if not fields.keys() <= names:
         for name in sorted(fields.keys() - names, key=str):
-            errors.append(
-                FieldError(f"{path}.{field_name(str(name))}", f"is not a field; known are {', '.join(sorted(names))}")
-            )
+            errors.append(FieldError(f"{path}.{field_name(str(name))}", f"{_NOT_A_FIELD}{', '.join(sorted(names))}"))
+
+
+def known_fields(reason: str) -> tuple[str, ...]:
+    """The known fields in the reason of an error of `check_known_fields`; empty for any other error."""
+    return tuple(reason.removeprefix(_NOT_A_FIELD).split(", ")) if reason.startswith(_NOT_A_FIELD) else ()
 
 
 def each_object(

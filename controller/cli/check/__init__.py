@@ -1,0 +1,1 @@
+"""`headgate check`: `command` is the command, `collect` finds, `silence` reads comments, `formats` prints."""

@@ -1,0 +1,22 @@
+"""All findings about the policies of a cluster, in the order of policies and fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.cluster.model import Cluster
+from flows.lint.codes import Finding
+from flows.lint.meeting import meeting_findings
+from flows.lint.redundant import redundancy_findings
+from flows.lint.selectors import selector_findings
+from flows.lint.world import LintWorld
+
+
+def lint(cluster: Cluster) -> Iterator[Finding]:
+    """What is likely wrong in the policies; what could not be parsed is told by `fields`."""
+    world = LintWorld(cluster)
+    for key in sorted(cluster.policies):
+        policy = cluster.policies[key]
+        yield from selector_findings(world, policy)
+        yield from meeting_findings(world, policy)
+    yield from redundancy_findings(cluster)
