@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 
 def bits_of(numbers: Iterable[int], size: int) -> int:
@@ -11,6 +11,14 @@ def bits_of(numbers: Iterable[int], size: int) -> int:
     for number in numbers:
         buffer[number >> 3] |= 1 << (number & 7)
     return int.from_bytes(buffer, "little")
+
+
+def bits_between(rising: Collection[int]) -> int:
+    """The set of these numbers, which rise. The cost is that of the span from the first to the last."""
+    if not rising:
+        return 0
+    low = next(iter(rising))
+    return bits_of((n - low for n in rising), max(rising) - low) << low
 
 
 def span(first: int, end: int) -> int:

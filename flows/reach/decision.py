@@ -41,6 +41,7 @@ class Decision:
         self._book = RuleBook(cluster, self.ends, self.index)
         self._named = frozenset(n for n, key in enumerate(self._book.rules) if named_ports(key.rule.ports))
         self._regions: dict[RegionKey, Region] = {}
+        self._keys: dict[Direction, dict[int, RegionKey]] = {direction: {} for direction in Direction}
         self._rules_near: dict[tuple[str, int], dict[Direction, tuple[int, ...] | None]] = {}
         self._rules_far: dict[tuple[Direction, str, int], frozenset[int]] = {}
         self._nodes: dict[Net, tuple[str, ...]] = {}
@@ -60,8 +61,13 @@ class Decision:
     def key(self, number: int, direction: Direction) -> RegionKey:
         """What the answer for an end depends on: ends with equal keys have equal answers. EGRESS is about what it
         reaches, INGRESS about who reaches it."""
-        if not self.present >> number & 1:
-            return ()
+        known = self._keys[direction]
+        found = known.get(number)
+        if found is None:
+            found = known[number] = self._key(number, direction) if self._is_present(number) else ()
+        return found
+
+    def _key(self, number: int, direction: Direction) -> RegionKey:
         outside = number >= len(self.ends.addresses)
         near, far = self._near_key(number, direction), self._far_key(number, direction)
         return direction, self.ends.version_of(number), outside, near, far

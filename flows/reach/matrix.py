@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from flows.cluster.model import Direction, Key
-from flows.reach.bits import bits_of, numbers_of, span, text_of
+from flows.reach.bits import bits_between, span, text_of
 from flows.reach.decision import Decision, RegionKey
 from flows.reach.ends import Ends
 from flows.reach.ports import NOTHING, Ports, common
@@ -47,13 +47,13 @@ class Cell(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Every group of `sources` reaches every group of `destinations`, by their numbers.
+    """Every group of `sources` reaches every group of `destinations`: sets of their numbers.
 
     The pair of a group with itself is about different pods of it, so it means nothing for a group of one pod.
     """
 
-    sources: tuple[int, ...]
-    destinations: tuple[int, ...]
+    sources: int
+    destinations: int
     ports: Ports
     complete: bool
 
@@ -70,10 +70,7 @@ class Matrix:
         self._family_counts = {
             version: self._counts(bits & decision.present) for version, bits in decision.ends.families.items()
         }
-        self._having = {
-            version: bits_of((n for n, count in enumerate(counts) if count), len(self.groups))
-            for version, counts in self._family_counts.items()
-        }
+        self._having = {version: bits_between(counts) for version, counts in self._family_counts.items()}
         self._projected: dict[tuple[int, int], tuple[int, int]] = {}
         self._rows: dict[object, tuple[Cell, ...]] = {}
 
@@ -97,13 +94,12 @@ class Matrix:
             cells = self.row(number)
             if cells:
                 merged.setdefault(cells, []).append(number)
-        found = []
-        for cells, sources in merged.items():
-            for cell in cells:
-                ports = cell.ports if asked is None else common(cell.ports, asked)
-                if ports != NOTHING:
-                    found.append(Block(tuple(sources), tuple(numbers_of(cell.groups)), ports, cell.complete))
-        return found
+        return [
+            Block(bits_between(sources), cell.groups, ports, cell.complete)
+            for cells, sources in merged.items()
+            for cell in cells
+            if (ports := cell.ports if asked is None else common(cell.ports, asked)) != NOTHING
+        ]
 
     # -- one row -----------------------------------------------------------------------------------------------------
 
@@ -130,20 +126,23 @@ class Matrix:
         if found is None:
             counts = self._counts(bits)
             family = self._family_counts[version]
-            size = len(self.groups)
-            touched = bits_of((n for n, count in enumerate(counts) if count), size)
-            covered = bits_of((n for n, count in enumerate(counts) if count and count == family[n]), size)
+            touched = bits_between(counts)
+            covered = bits_between([n for n, count in counts.items() if count == family[n]])
             found = self._projected[bits, version] = (touched, covered)
         return found
 
-    def _counts(self, bits: int) -> list[int]:
-        """How many ends of the set each group has."""
-        found = [0] * len(self.groups)
-        text = text_of(bits)
-        place = text.find("1")
+    def _counts(self, bits: int) -> dict[int, int]:
+        """How many ends of the set each group has that has any. The cost is that of the span from its first to its last
+        end: most sets are of one namespace."""
+        found: dict[int, int] = {}
+        if not bits:
+            return found
+        low = (bits & -bits).bit_length() - 1
+        text = text_of(bits >> low)
+        place = 0
         while place >= 0:
-            n = self._group_at[place]
-            end = self.groups[n].end
+            n = self._group_at[low + place]
+            end = self.groups[n].end - low
             found[n] = text.count("1", place, end)
             place = text.find("1", end)
         return found

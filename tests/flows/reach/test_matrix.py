@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.cluster.model import Cluster, Direction
+from flows.reach.bits import numbers_of
 from flows.reach.decision import Decision
 from flows.reach.matrix import Level, Matrix
 from flows.reach.ports import NOTHING, Ports, union
@@ -40,14 +41,14 @@ def with_workloads(cluster: Cluster, names: list[str]) -> Cluster:
     return Cluster(cluster.namespaces, pods, cluster.nodes, cluster.policies)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters(), st.sampled_from([["Deployment/a"], ["Deployment/a", "", "Job/b"]]), st.sampled_from(list(Level)))
 def test_every_cell_is_what_all_its_pairs_are(cluster: Cluster, names: list[str], level: Level) -> None:
     decision = Decision(with_workloads(cluster, names))
     matrix = Matrix(decision, level)
     cells: dict[tuple[int, int], tuple[Ports, bool]] = {}
     for block in matrix.blocks():
-        for pair in product(block.sources, block.destinations):
+        for pair in product(numbers_of(block.sources), numbers_of(block.destinations)):
             assert pair not in cells
             cells[pair] = block.ports, block.complete
     for source, destination in product(range(len(matrix.groups)), repeat=2):
