@@ -128,7 +128,16 @@ CONNTRACK = Table(
     "Looks the connection up in the bridge's conntrack zone; where the switch routes, one to the address of a Service "
     "in the Services' zone first.",
     _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.IPV4_DST, oxm.IPV6_DST) | _REGISTERS,
-    ("hairpin", "service", "conntrack", "sctp_replies", "sctp", "destination"),
+    ("direct", "hairpin", "service", "conntrack", "sctp_replies", "sctp", "destination"),
+    "drop",
+)
+DIRECT = Table(
+    21,
+    "direct",
+    "Where the switch routes: an address of a Service that somebody else may have, too, such as a node's. Connections "
+    "with whoever has it go on; all else is looked up among the Services.",
+    _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.CT_STATE, oxm.CT_MARK),
+    ("service", "destination"),
     "drop",
 )
 SCTP = Table(
@@ -286,7 +295,7 @@ DENY = Table(
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, HAIRPIN, SERVICE, REFUSE, CONNTRACK, SCTP, SCTP_REPLIES,
+    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, HAIRPIN, SERVICE, REFUSE, CONNTRACK, DIRECT, SCTP, SCTP_REPLIES,
     DESTINATION, STATE, MIDSTREAM,
     RELATED, DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
     INVALID, DENY,
@@ -296,7 +305,9 @@ TABLES_BY_NAME = {table.name: table for table in TABLES}
 TABLE_NAMES = {table.number: table.name for table in TABLES}
 
 # Without flows in mode `flat`, their misses included.
-ROUTING_TABLES = frozenset({ND_ANSWER.number, HAIRPIN.number, SERVICE.number, REFUSE.number, SEND.number})
+ROUTING_TABLES = frozenset(
+    {ND_ANSWER.number, HAIRPIN.number, SERVICE.number, REFUSE.number, DIRECT.number, SEND.number}
+)
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
 TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
 

@@ -65,7 +65,7 @@ def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     if routes:
         render_answers(flows)
         render_hops(flows)
-        render_service_stages(flows)
+        render_service_stages(flows, userspace)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_VLAN, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
     guard_discovery(flows)
     _tracking(flows, userspace)

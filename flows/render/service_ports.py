@@ -12,7 +12,6 @@ from flows.openflow.match import Term, in_range
 from flows.pipeline import priorities, tables
 from flows.pipeline.group_numbers import check_group, group_id
 from flows.pipeline.registers import BEHIND_NODE, SERVICE_ZONE, SOURCE_OFPORT
-from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.services import TRANSLATED_ONCE, opens_to, opens_to_node
 from flows.render.terms import address_terms
@@ -31,6 +30,9 @@ class PortNumbers(NamedTuple):
 def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numbers: PortNumbers) -> list[Group]:
     """Flows for each frontend of a port. Returns its groups: those that the flows send to, none without endpoints.
 
+    Without any endpoint there are no flows: `services` refuses what is for an address that only Services have. All else
+    goes on as it came, to wherever its address leads, and policy judges it so: refusing it here would take it to the
+    node past policy, and anybody may name any address in spec.externalIPs.
     Several ports may share an external address, so that is looked up by flows of its own: see `look_up_address`.
     """
     protocol = served.port.protocol
@@ -54,13 +56,14 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
         for priority, terms, use in uses:
             _send(flows, opening, priority, terms, use)
             used.add(use.number)
-        if kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None:
+        of_some = kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None
+        if of_some and choice.anywhere:
             flows.add(tables.SERVICE, priorities.SERVICE_OTHER_SOURCE, opening)
     return [check_group(group, tables.SERVICE) for number, group in groups.items() if number in used]
 
 
 class _Use(NamedTuple):
-    """What a new connection gets: a group, or without one a refusal, or nothing where endpoints are elsewhere."""
+    """What a new connection gets: a group, or without one nothing where endpoints are elsewhere."""
 
     number: int | None
     elsewhere: bool
@@ -84,12 +87,11 @@ def _external(served: ServedPort, kind: FrontendKind, cluster: _Use, local: _Use
 
 def _send(flows: FlowSet, opening: list[Term], priority: int, terms: tuple[Term, ...], use: _Use) -> None:
     actions: list[Action] = []
-    goto: Table | None = None
     if use.number is not None:
         actions = [*TRANSLATED_ONCE, ToGroup(use.number)]
     elif not use.elsewhere:
-        goto = tables.REFUSE
-    flows.add(tables.SERVICE, priority, {*opening, *terms}, actions, goto)
+        return
+    flows.add(tables.SERVICE, priority, {*opening, *terms}, actions)
 
 
 def _group(number: int, targets: tuple[Target, ...]) -> Group:

@@ -28,12 +28,15 @@ from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.gateway import NODE_HAIRPIN, NODE_PORTS, POD_HAIRPIN
 from flows.pipeline.registers import (
     BEHIND_NODE,
+    CLAIMED,
     CONNECTION_OF_SERVICE,
+    CONNTRACK_ZONE,
     DESTINATION_OFPORT,
     HAIRPIN_ZONE,
     LOOKED_UP,
     NODE_ITSELF,
     OUTPUT_OFPORT,
+    RECORDED,
     REFUSAL,
     SERVICE_ZONE,
     SOURCE_OFPORT,
@@ -41,7 +44,15 @@ from flows.pipeline.registers import (
     TO_NODE,
 )
 from flows.render.flow_set import FlowSet
-from flows.render.terms import IP_FAMILIES, IS_INVALID_AND_TRACKED, IS_SYN_WITHOUT_ACK, IS_TCP, address_terms
+from flows.render.terms import (
+    IP_FAMILIES,
+    IS_INVALID_AND_TRACKED,
+    IS_SCTP,
+    IS_SYN_WITHOUT_ACK,
+    IS_TCP,
+    IS_TRACKED,
+    address_terms,
+)
 
 _STATE = oxm.CtState
 # Recorded in the zone just looked at: a later packet of a connection, or an ICMP error about one.
@@ -56,20 +67,21 @@ TRANSLATED_ONCE: tuple[Load, ...] = (Load(LOOKED_UP, 1), Load(THROUGH_SERVICE, 1
 # Written by whatever records a connection in the policy's zone.
 MARK_SERVICE = Move(THROUGH_SERVICE, CONNECTION_OF_SERVICE)
 _LOOK_UP = Ct(SERVICE_ZONE, tables.SERVICE.number, nat=Nat())
-# Without translation: what is sent to a node may also be a reply of a Service, which policy must see as it is.
-_LOOK_UP_NODE = Ct(SERVICE_ZONE, tables.SERVICE.number)
+# Without translation: what is sent to a node or pod may also be a reply of a Service, which policy must see as it is.
+_LOOK_UP_CLAIMED = Ct(SERVICE_ZONE, tables.SERVICE.number)
 
 
-def render_service_stages(flows: FlowSet) -> None:
-    """What is the same on all bridges that route."""
+def render_service_stages(flows: FlowSet, userspace: bool) -> None:
+    """What is the same on all bridges of one kind of datapath that route."""
+    _pass_direct(flows, userspace)
     reply_of_service = in_range(CONNECTION_OF_SERVICE, 1)
     for family in IP_FAMILIES:
         flows.add(tables.SERVICE, priorities.SERVICE_KNOWN, [family, _IS_KNOWN], TRANSLATED_ONCE, tables.CONNTRACK)
-        to_node = [family, in_range(TO_NODE, 1)]
+        claimed = [family, in_range(CLAIMED, 1)]
         translate: list[Action] = [*TRANSLATED_ONCE, Ct(SERVICE_ZONE, tables.CONNTRACK.number, nat=Nat())]
-        flows.add(tables.SERVICE, priorities.SERVICE_KNOWN_TO_NODE, [*to_node, _IS_KNOWN], translate)
-        reply = [*to_node, _IS_REPLY]
-        flows.add(tables.SERVICE, priorities.SERVICE_REPLY_TO_NODE, reply, [Load(LOOKED_UP, 1)], tables.CONNTRACK)
+        flows.add(tables.SERVICE, priorities.SERVICE_KNOWN_CLAIMED, [*claimed, _IS_KNOWN], translate)
+        reply = [*claimed, _IS_REPLY]
+        flows.add(tables.SERVICE, priorities.SERVICE_REPLY_CLAIMED, reply, [Load(LOOKED_UP, 1)], tables.CONNTRACK)
         flows.add(tables.SERVICE, priorities.SERVICE_OTHER, [family], [Load(LOOKED_UP, 1)], tables.CONNTRACK)
         back: list[Action] = [Ct(SERVICE_ZONE, tables.OUTPUT.number, nat=Nat())]
         flows.add(tables.OUTPUT, priorities.OUTPUT_OF_SERVICE, [family, _IS_REPLY, reply_of_service], back)
@@ -80,7 +92,7 @@ def render_service_stages(flows: FlowSet) -> None:
             back_to_node: list[Action] = [*_to_node(IN_PORT_16), Ct(SERVICE_ZONE, tables.OUTPUT.number, nat=Nat())]
             flows.add(tables.HAIRPIN, priorities.HAIRPIN_OF_NODE, of_node, back_to_node)
     for net in NODE_PORTS:
-        look_up_node(flows, net)
+        look_up_range(flows, net, Load(TO_NODE, 1))
         _refuse_others(flows, net)
         _take_resets(flows, net)
     _send_refusals(flows)
@@ -96,7 +108,7 @@ def render_service_stages(flows: FlowSet) -> None:
 def render_service_ranges(flows: FlowSet, binding: Binding) -> None:
     """What depends on the bridge: ranges of cluster IPs, the node's addresses, and the tunnel."""
     for net in binding.routing.service_cidrs:
-        look_up_address(flows, net)
+        look_up_range(flows, net)
         _refuse_others(flows, net)
         _take_resets(flows, net)
     for net in binding.node_addresses:
@@ -120,17 +132,36 @@ def render_pod_hairpin(flows: FlowSet, pod: PodBinding) -> None:
         flows.add(tables.DESTINATION, priorities.DESTINATION_HAIRPIN, own, back, cookie=owner)
 
 
-def look_up_address(flows: FlowSet, net: Net) -> None:
-    """What is sent to these addresses is looked up in the Services' zone first."""
+def look_up_range(flows: FlowSet, net: Net, *loads: Load) -> None:
+    """What is sent to these addresses, which only Services have, is looked up in their zone first, and translated."""
     to_service = [*address_terms("destination", net), _NOT_LOOKED_UP]
-    flows.add(tables.CONNTRACK, priorities.CONNTRACK_SERVICE, to_service, [_LOOK_UP])
+    flows.add(tables.CONNTRACK, priorities.CONNTRACK_SERVICE, to_service, [*loads, _LOOK_UP])
 
 
-def look_up_node(flows: FlowSet, net: Net, cookie: int = cookie(CookieKind.PIPELINE)) -> None:
-    """The same for an address of any node: pods reach a node port of another node without going there, by the policy
-    Cluster, which is theirs in any case."""
-    to_node = [*address_terms("destination", net), _NOT_LOOKED_UP]
-    flows.add(tables.CONNTRACK, priorities.CONNTRACK_SERVICE, to_node, [Load(TO_NODE, 1), _LOOK_UP_NODE], cookie=cookie)
+def look_up_address(flows: FlowSet, net: Net, *loads: Load) -> None:
+    """What is sent to this address, which somebody else may have as well, is looked up in the policy's zone first. What
+    that knows goes on as it is: a Service takes no replies to a port of another, and no connection that stands."""
+    to_anybody = [*address_terms("destination", net), _NOT_LOOKED_UP]
+    look_up: list[Action] = [Load(CLAIMED, 1), *loads, Ct(CONNTRACK_ZONE, tables.DIRECT.number)]
+    flows.add(tables.CONNTRACK, priorities.CONNTRACK_SERVICE, to_anybody, look_up)
+
+
+def look_up_node(flows: FlowSet, net: Net) -> None:
+    """The same for an address of any node, with node ports: pods reach one of another node without going there, by the
+    policy Cluster, which is theirs in any case."""
+    look_up_address(flows, net, Load(TO_NODE, 1))
+
+
+def _pass_direct(flows: FlowSet, userspace: bool) -> None:
+    """What is recorded in the policy's zone was sent to the address itself, or answers what came from there."""
+    table = tables.DIRECT
+    for family in IP_FAMILIES:
+        recorded = [family, in_range(RECORDED, 1), IS_TRACKED]
+        flows.add(table, priorities.DIRECT_RECORDED, recorded, goto=tables.DESTINATION)
+        flows.add(table, priorities.DIRECT_OTHER, [family], [_LOOK_UP_CLAIMED])
+        if userspace:
+            # Userspace conntrack ignores SCTP's ports, so it does not know these connections.
+            flows.add(table, priorities.DIRECT_SCTP, [family, IS_SCTP], [_LOOK_UP_CLAIMED])
 
 
 def _take_resets(flows: FlowSet, net: Net) -> None:

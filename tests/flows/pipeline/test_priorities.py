@@ -59,7 +59,9 @@ def of_a_service() -> list[Flow]:
     balancer = Service(Key("x", "a"), vip, (port,), (), vip, (parse_network("10.0.0.0/8"),), external_local=True)
     found = tuple((claim.kind, one) for one, claim in frontends(balancer, port))
     flows = FlowSet()
-    render_service_port(flows, ServedPort(balancer, port, 4, found, (), False), Choice(), PortNumbers(1, 2))
+    render_service_port(
+        flows, ServedPort(balancer, port, 4, found, (), False), Choice(anywhere=True), PortNumbers(1, 2)
+    )
     return flows.flows()
 
 

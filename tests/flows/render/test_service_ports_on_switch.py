@@ -272,6 +272,38 @@ def test_without_endpoints_the_node_gets_it_to_refuse(switch: Switch, version: i
 
 
 @VERSIONS
+def test_without_endpoints_policy_judges_what_others_may_have(switch: Switch, version: int) -> None:
+    """Anybody may name any address in spec.externalIPs: without an endpoint it is no way past policy to the node."""
+    isolated = NodePolicy({PODS[0].pod: frozenset({Direction.EGRESS})}, ())
+    for policy, passes in ((NodePolicy({}, ()), True), (isolated, False)):
+        for protocol in (TCP, UDP):
+            switch.install(served(version, protocol=protocol), policy=policy)
+            made = transport(pod_address(1, version), EXTERNAL[version], protocol, 4000, 80, SYN)
+            frame_ = replace(made, eth_src=mac(1), eth_dst=GATEWAY_MAC)
+            assert list(switch.bridge.inject("p1", encode(frame_))) == (["br0"] if passes else [])
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_a_service_takes_no_replies_to_an_address_that_it_claims(
+    switch: Switch, version: int, protocol: Protocol
+) -> None:
+    """A Service that names a pod's address gets neither the replies to the pod nor its running connections."""
+    client, server, thief = (pod_address(number, version) for number in (1, 2, 3))
+    switch.install(served(version, backend(thief), protocol=protocol, external_ips=(client, server)))
+    for source, target, sport, dport in ((client, server, 80, 9000), (client, server, 4000, 8080)):
+        for answer in (False, True):
+            ends = (target, source, dport, sport) if answer else (source, target, sport, dport)
+            made = transport(*ends[:2], protocol, *ends[2:], SYN | ACK if answer else SYN)
+            port = "p2" if answer else "p1"
+            out = switch.bridge.inject(
+                port, encode(replace(made, eth_src=mac(2 if answer else 1), eth_dst=GATEWAY_MAC))
+            )
+            assert [read_frame(at, one).source for at, frames in out.items() for one in frames] == [str(ends[0])]
+            assert list(out) == ["p1" if answer else "p2"]
+
+
+@VERSIONS
 @pytest.mark.parametrize("isolated", [False, True])
 def test_the_nodes_refusal_of_udp_comes_back(switch: Switch, version: int, isolated: bool) -> None:
     pod, vip = pod_address(1, version), VIP[version]
