@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Cluster, Key
 from flows.openflow.flow import Flow
+from flows.openflow.group import Group
 from flows.pipeline import tables
 from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
 from tests.helpers.cluster.generated_clusters import ROUTED_NODES, Nodes, clusters, probes
@@ -35,10 +36,13 @@ class InterpretedSwitch:
     """A node's switch that is an interpreter; which of several complete conjunctions acts is left to chance."""
 
     def __init__(self, datapath: Datapath, chance: random.Random) -> None:
-        self._interpreter = Interpreter((), datapath, TABLES, choose=chance.choice)
+        hashed = chance.randrange(1 << 16)
+        self._interpreter = Interpreter(
+            (), datapath, TABLES, choose=chance.choice, hashed=lambda packet: hash((hashed, packet.sport))
+        )
 
-    def replace_flows(self, flows: Sequence[Flow]) -> None:
-        self._interpreter.replace_flows(flows)
+    def replace_flows(self, flows: Sequence[Flow], groups: Sequence[Group] = ()) -> None:
+        self._interpreter.replace_flows(flows, groups)
 
     def send(self, in_port: int, packet: Packet) -> list[tuple[int, Packet]]:
         return list(self._interpreter.receive(in_port, packet).outputs)

@@ -16,9 +16,9 @@ from flows.bridge.node_claims import NodeClaims
 from flows.bridge.routing import FLAT, TUNNEL_INTERFACE, NetworkMode, RoutedNode, Routing
 from flows.bridge.state import InterfaceState
 from flows.cluster.model import Cluster, Key
-from flows.cluster.net import Net
+from flows.cluster.net import Net, parse_network
 from flows.openflow.port_numbers import LOCAL_32
-from flows.pipeline.gateway import GATEWAY_MAC
+from flows.pipeline.gateway import GATEWAY_MAC, NODE_PORTS
 from flows.policy.probe import Endpoint
 from tests.helpers.datapath.packet import Packet
 
@@ -27,6 +27,7 @@ OUTSIDE_MAC = 0x02FF00000001
 OUTSIDE = "outside"
 Where = Key | str  # a pod, a node's name, or OUTSIDE
 NODES = ("one", "two")
+SERVICE_CIDRS = (parse_network("10.96.0.0/16"), parse_network("fd00:96::/112"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class Routers:
         return [InterfaceState("tunnel", TUNNEL_INTERFACE, UPLINK)] if self._mode is NetworkMode.OVERLAY else []
 
     def routing(self, node: str) -> Routing:
-        return Routing(self._mode, node, tuple(sorted(self.nodes.values())))
+        return Routing(self._mode, node, tuple(sorted(self.nodes.values())), SERVICE_CIDRS)
 
     def addressed(self, packet: Packet, source: Where, target: Where) -> Packet:
         return replace(packet, eth_src=self.macs[source], eth_dst=GATEWAY_MAC)
@@ -142,6 +143,8 @@ class Routers:
         if out == UPLINK:
             return [*self._through_tunnel(node, packet)]
         owner = self.owner(packet)
+        if any(net.contains(_target(packet)) for net in (*SERVICE_CIDRS, *NODE_PORTS)):
+            return [Received(node, packet)]  # the node's packet filter refuses it
         if owner is None:
             return [Received(OUTSIDE, packet)]
         address = _target(packet)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from flows.bridge.state import InterfaceState
 from flows.openflow import match_fields as oxm
 from flows.openflow.flow import Flow
+from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
 from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.datapath.packet import Packet
@@ -26,8 +27,9 @@ class RealNodeSwitch:
         self._numbers = {name: number for number, name in self._names.items()}
         self._sent: dict[bytes, Packet] = {}
 
-    def replace_flows(self, flows: Sequence[Flow]) -> None:
-        """Install the difference; learned flows stay."""
+    def replace_flows(self, flows: Sequence[Flow], groups: Sequence[Group] = ()) -> None:
+        """Install the difference; learned flows stay. Groups are not for this switch."""
+        assert not groups
         self._bridge.install(flows)
 
     def send(self, in_port: int, packet: Packet) -> list[tuple[int, Packet]]:

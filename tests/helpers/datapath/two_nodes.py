@@ -18,6 +18,7 @@ from flows.bridge.state import Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.openflow.flow import Flow
+from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
 from flows.policy.probe import Endpoint, Probe, pods_with_address
 from flows.policy.reference import compile_policy
@@ -33,6 +34,7 @@ from tests.helpers.datapath.node_networks import (
     node_network,
 )
 from tests.helpers.datapath.packet import Packet
+from tests.helpers.datapath.service_flows import with_services
 
 FIRST_POD_PORT = 2
 CLIENT_PORTS = 40000  # on from here clients are given theirs
@@ -41,8 +43,8 @@ CLIENT_PORTS = 40000  # on from here clients are given theirs
 class NodeSwitch(Protocol):
     """One node's switch: ofports have 32 bits."""
 
-    def replace_flows(self, flows: Sequence[Flow]) -> None:
-        """Put these flows in the place of all others but learned ones."""
+    def replace_flows(self, flows: Sequence[Flow], groups: Sequence[Group] = ()) -> None:
+        """Put these flows and groups in the place of all others but learned ones."""
 
     def send(self, in_port: int, packet: Packet) -> list[tuple[int, Packet]]:
         """Let a packet arrive and return what goes out where."""
@@ -142,7 +144,8 @@ class TwoNodes:
             seen = view(cluster, self.plan, node, self._userspace)
             self.attached |= {one.pod: one.addresses for one in seen.pods}
             policy = compile_policy(cluster, [one.pod for one in seen.pods])
-            self.switches[node].replace_flows(render(seen, policy))
+            flows, groups = with_services(render(seen, policy), cluster, node)
+            self.switches[node].replace_flows(flows, groups)
 
     def decidable(self, probe: Probe) -> bool:
         """False for an address that pods of both nodes claim: there the guards against spoofing come before policy. And
