@@ -76,6 +76,7 @@ HAIRPIN_OF_NODE = _declare("hairpin", 110, "from the node: back to it")
 HAIRPIN_FROM_TUNNEL = _declare("hairpin", 105, "from the tunnel: to the node")
 HAIRPIN_OF_POD = _declare("hairpin", 100, "from a pod: back to it")
 
+SERVICE_OF_POD = _declare("service", 300, "what a pod opens: through the pod's meter first")
 SERVICE_REPLY_CLAIMED = _declare("service", 220, "to such an address, a reply: on, untranslated: policy comes first")
 SERVICE_KNOWN_CLAIMED = _declare("service", 210, "to such an address, of a known connection: translated")
 SERVICE_KNOWN = _declare("service", 200, "a packet of a known connection: on, translated")

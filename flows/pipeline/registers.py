@@ -28,6 +28,7 @@ LOOKED_UP = Range(_R[4], 6, 6, "the destination was looked up among the addresse
 THROUGH_SERVICE = Range(_R[4], 7, 7, "the destination was translated from the address of a Service")
 REFUSAL = Range(_R[4], 14, 14, "of the node, of an unrecorded connection: sent though invalid")
 CLAIMED = Range(_R[4], 18, 18, "sent to an address of a Service that somebody else may have, too")
+METERED = Range(_R[4], 19, 19, "a new connection of a pod passed the pod's meter on its way to a Service")
 TO_NODE = Range(_R[4], 15, 15, "sent to an address of a node, where Services have their node ports")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
@@ -47,7 +48,7 @@ CONNECTION_OF_SERVICE = Range(oxm.CT_MARK, 1, 1, "the connection was opened to t
 CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
-    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, TO_NODE,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK,

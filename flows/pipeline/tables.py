@@ -109,9 +109,9 @@ SERVICE = Table(
     "service",
     "Where the switch routes: sends a new connection to the address of a Service to one of its endpoints, and its "
     "later packets to the same one.",
-    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC,
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_MARK, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC,
            oxm.CT_IPV6_DST, oxm.CT_TP_DST, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
-    ("refuse", "conntrack"),
+    ("service", "refuse", "conntrack"),
     "drop",
 )  # fmt: skip
 REFUSE = Table(

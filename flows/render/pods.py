@@ -9,7 +9,7 @@ from __future__ import annotations
 from flows.bridge.state import PodBinding
 from flows.cluster.model import Direction
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Action, Load, Meter, Output
+from flows.openflow.actions import Action, Load, Meter, Output, Resubmit
 from flows.openflow.match import Term, exactly, in_range
 from flows.openflow.port_numbers import IN_PORT_16
 from flows.pipeline import priorities, tables
@@ -22,6 +22,7 @@ from flows.pipeline.registers import (
     DESTINATION_INGRESS,
     DESTINATION_OFPORT,
     INITIATOR_OFPORT,
+    METERED,
     OUTPUT_OFPORT,
     RECORDED,
     RESPONDER_OFPORT,
@@ -37,7 +38,7 @@ from flows.render.neighbors import (
     admit_discovery,
     discovery_addresses,
 )
-from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_SCTP, address_terms
+from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_OPENING, IS_SCTP, address_terms
 
 _TO_GATEWAY = exactly(oxm.ETH_DST, GATEWAY_MAC)
 
@@ -53,7 +54,7 @@ def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], 
     _admit_ip(flows, pod, isolated, routes)
     admit_arp(flows, pod, _from(pod), port_cookie)
     admit_discovery(flows, pod, _from(pod), port_cookie)
-    _limit(flows, pod, port_cookie)
+    _limit(flows, pod, port_cookie, routes)
     _deliver(flows, pod, isolated, port_cookie, routes)
     admit_icmp_errors(flows, pod, port_cookie)
     _count_denied(flows, pod)
@@ -88,12 +89,19 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], r
             flows.add(table, priorities.CLASSIFY_OWN_FRAGMENT, [*own, IS_FRAGMENT], metered, onward, sent)
 
 
-def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:
-    """New connections of the pod pass its meter; its learned SCTP associations have a limit of their own."""
+def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int, routes: bool) -> None:
+    """New connections of the pod pass its meter; its learned SCTP associations have a limit of their own. A connection
+    through a Service is recorded before policy, so it passes the meter there, and only there."""
     here = in_range(SOURCE_OFPORT, pod.ofport)
     if Limit.CONNECTIONS in pod.limits:
         unrecorded = [here, IS_NEW, in_range(RECORDED, 0)]
-        through = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
+        through: list[Action] = [Meter(meter_number(Limit.CONNECTIONS, pod.ofport))]
+        if routes:
+            unmetered = in_range(METERED, 0)
+            to_service = [here, IS_OPENING, in_range(RECORDED, 0), unmetered]
+            first: list[Action] = [*through, Load(METERED, 1), Resubmit(tables.SERVICE.number)]
+            flows.add(tables.SERVICE, priorities.SERVICE_OF_POD, to_service, first, cookie=port_cookie)
+            unrecorded.append(unmetered)
         flows.add(tables.LIMIT, priorities.LIMIT_OF_POD, unrecorded, through, tables.COMMIT, port_cookie)
     if Limit.ASSOCIATIONS in pod.limits:
         for family, version in ((IS_IPV4, 4), (IS_IPV6, 6)):

@@ -47,6 +47,7 @@ from flows.render.flow_set import FlowSet
 from flows.render.terms import (
     IP_FAMILIES,
     IS_INVALID_AND_TRACKED,
+    IS_OPENING,
     IS_SCTP,
     IS_SYN_WITHOUT_ACK,
     IS_TCP,
@@ -58,7 +59,6 @@ _STATE = oxm.CtState
 # Recorded in the zone just looked at: a later packet of a connection, or an ICMP error about one.
 _IS_KNOWN = masked(oxm.CT_STATE, _STATE.TRK, _STATE.TRK | _STATE.NEW | _STATE.INV)
 _IS_REPLY = masked(oxm.CT_STATE, _STATE.TRK | _STATE.RPL, _STATE.TRK | _STATE.RPL | _STATE.INV)
-IS_OPENING = masked(oxm.CT_STATE, _STATE.TRK | _STATE.NEW, _STATE.TRK | _STATE.NEW | _STATE.INV)
 _IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
 _NOT_LOOKED_UP = in_range(LOOKED_UP, 0)
 _TRANSLATED = in_range(THROUGH_SERVICE, 1)

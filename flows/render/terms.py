@@ -31,6 +31,8 @@ IS_TRACKED = masked(oxm.CT_STATE, _STATE.TRK, _STATE.TRK | _STATE.INV)
 IS_UNTRACKED = masked(oxm.CT_STATE, 0, _STATE.TRK)
 IS_NEW = masked(oxm.CT_STATE, _STATE.NEW | _STATE.TRK, _STATE.NEW | _STATE.TRK)
 IS_RELATED = masked(oxm.CT_STATE, _STATE.REL | _STATE.TRK, _STATE.REL | _STATE.TRK | _STATE.INV)
+# New and valid, so of a connection that the zone does not have.
+IS_OPENING = masked(oxm.CT_STATE, _STATE.TRK | _STATE.NEW, _STATE.TRK | _STATE.NEW | _STATE.INV)
 # Without TRK: userspace conntrack lets out expired fragments as invalid, but not as tracked.
 IS_INVALID = masked(oxm.CT_STATE, _STATE.INV, _STATE.INV)
 IS_INVALID_AND_TRACKED = masked(oxm.CT_STATE, _STATE.INV | _STATE.TRK, _STATE.INV | _STATE.TRK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from flows.cluster.model import Direction, Endpoint, Key, Protocol, Service, Ser
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.openflow.group import Group
 from flows.pipeline.gateway import GATEWAY_MAC
+from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.rule import NodePolicy
 from flows.render.flow_set import FlowSet
 from flows.render.reference import render
@@ -89,7 +91,7 @@ class Switch:
         self.bridge: Bridge = ovs.add_bridge("br0")
         self.bridge.add_ports({pod.interface: pod.ofport for pod in PODS})
 
-    def install(self, *served: ServedPort, policy: NodePolicy | None = None) -> None:
+    def install(self, *served: ServedPort, policy: NodePolicy | None = None, binding: Binding = BINDING) -> None:
         made = FlowSet()
         groups: list[Group] = []
         for number, one in enumerate(served, 1):
@@ -103,7 +105,7 @@ class Switch:
         switch.ofctl("del-groups", bridge.target)
         if text:
             switch.ofctl("add-groups", bridge.target, "-", stdin=text)
-        bridge.install([*render(BINDING, policy or NodePolicy({}, ())), *made.flows()])
+        bridge.install([*render(binding, policy or NodePolicy({}, ())), *made.flows()])
 
     def send(
         self, port: int, source: Net, target: Net, sport: int, dport: int, flags: int = SYN, proto: int = TCP
@@ -269,6 +271,27 @@ def test_without_endpoints_the_node_gets_it_to_refuse(switch: Switch, version: i
         assert switch.send(0, vip, pod, 80, 4000, RST | ACK) == frame("p1", vip, pod, 80, 4000)
         # Anything else with such a source is what the node forwards from outside.
         assert policy is not isolated or switch.send(0, vip, pod, 80, 4000, SYN) == []
+
+
+@VERSIONS
+@pytest.mark.parametrize("isolated", [False, True])
+def test_what_a_pod_opens_through_a_service_passes_its_meter_once(switch: Switch, version: int, isolated: bool) -> None:
+    """The Services' zone records a connection before policy does: without the meter there, a pod that policy denies
+    everything could fill conntrack."""
+    meter = meter_number(Limit.CONNECTIONS, 1)
+    switch.bridge.add_meters(meter)
+    limited = replace(BINDING, pods=(replace(PODS[0], limits=(Limit.CONNECTIONS,)), *PODS[1:]))
+    policy = NodePolicy({PODS[0].pod: frozenset(Direction)} if isolated else {}, ())
+    switch.install(served(version, backend(pod_address(2, version))), policy=policy, binding=limited)
+    client = pod_address(1, version)
+    for number in range(3):
+        for _ in range(2):  # the second is of the same connection
+            assert bool(switch.send(1, client, VIP[version], 4000 + number, 80)) != isolated
+    assert not isolated or not switch.send(1, client, pod_address(2, version), 5000, 8080)
+    ovs, target = switch.bridge.switch, switch.bridge.target
+    (count,) = re.findall(r"packet_in_count:(\d+)", ovs.ofctl("meter-stats", target, f"meter={meter}"))
+    ovs.ofctl("del-meter", target, f"meter={meter}")
+    assert int(count) == 3
 
 
 @VERSIONS
