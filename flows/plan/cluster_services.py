@@ -46,20 +46,16 @@ class Place(NamedTuple):
 class PlannedPort:
     """A port of a Service in one family, with its numbers; another object when anything of it differs."""
 
-    __slots__ = ("identity", "numbers", "piece", "renderings", "served")
+    __slots__ = ("groups", "identity", "numbers", "piece", "renderings", "served")
 
     def __init__(self, served: ServedPort, identity: bytes, piece: int, number: int) -> None:
         self.served = served
         self.identity = identity
         self.piece = piece
         self.numbers = group_numbers(number)
+        udp = served.port.protocol is Protocol.UDP
+        self.groups = group_id(self.numbers.cluster, udp), group_id(self.numbers.local, udp)  # those that it may have
         self.renderings: dict[Choice, EncodedPort] = {}
-
-    @property
-    def groups(self) -> tuple[int, int]:
-        """The ids of the two groups that it may have."""
-        udp = self.served.port.protocol is Protocol.UDP
-        return group_id(self.numbers.cluster, udp), group_id(self.numbers.local, udp)
 
 
 class LookedUp(NamedTuple):
@@ -104,7 +100,8 @@ class ClusterServices:
         changed = index.take_changes()
         if not changed:
             return None
-        new = {one.identity: one for key in changed for one in index.ports(key)}
+        of_service = {key: {one.identity: one for one in index.ports(key)} for key in changed}
+        new = {name: one for ports in of_service.values() for name, one in ports.items()}
         old = {name: self._ports[name] for key in changed for name in self._of_service.get(key, ())}
         gone = [one for name, one in old.items() if name not in new]
         wanted = {name: one for name, one in new.items() if name not in old or old[name].served != one}
@@ -114,8 +111,10 @@ class ClusterServices:
         pieces_gone = [self._remove(one) for one in gone]
         more_gone, addresses = self._count_addresses([one.served for one in old.values()], new.values())
         ports = tuple(self._put(name, one) for name, one in wanted.items())
-        for key in changed:
-            self._set_ports_of(key, tuple(one.identity for one in index.ports(key)))
+        for key, names in of_service.items():
+            self._set_ports_of(key, tuple(names))
+        if not self._ports and not self._addresses:
+            self._free_pieces.clear()
         kept = {number for name in (*new, *wanted) for number in self._ports[name].groups}
         groups_gone = tuple(sorted(groups_before - kept))
         return ServiceChanges((*pieces_gone, *more_gone), groups_gone, addresses, ports)

@@ -1,11 +1,14 @@
-"""All flows of a bridge from nothing: the reference that `plan` is held to."""
+"""All flows and groups of a bridge from nothing: the reference that `plan` is held to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from flows.bridge.state import Binding
 from flows.openflow.flow import Flow
+from flows.openflow.group import Group
 from flows.openflow.match import Match
 from flows.policy.rule import NodePolicy
 from flows.render.fixed import render_bridge, render_fixed
@@ -14,11 +17,26 @@ from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.pods import render_pod
 from flows.render.rules import render_rules
+from flows.render.service_ports import PortNumbers, render_service_port
+from flows.render.services import look_up_address
 from flows.render.tunnel import render_remote_node
+from flows.services.choice import choose
+from flows.services.served import ServedPort
 
 
-def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
-    """All desired flows of a bridge, for its binding and the policy of its pods.
+class Services(NamedTuple):
+    """The ports of all Services, with the numbers of their groups by their identity, and the zone of the bridge."""
+
+    ports: Sequence[ServedPort]
+    numbers: Mapping[bytes, PortNumbers]
+    zone: str
+
+
+NO_SERVICES = Services((), {}, "")
+
+
+def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICES) -> list[Flow]:
+    """All desired flows of a bridge, for its binding and the policy of its pods; Services only where it routes.
 
     Ports that share a MAC address, with each other or with the bridge, want the same flow: the bridge's is kept, else
     that of the port with the smallest ofport.
@@ -40,8 +58,25 @@ def render(binding: Binding, policy: NodePolicy) -> list[Flow]:
         render_remote_node(piece, node, binding.tunnel or 0)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
+    if routing.routes:
+        pieces.append(_services(services, routing.node)[0])
     found: dict[tuple[int, int, Match], Flow] = {}
     for piece in pieces:
         for flow in piece.flows():
             found.setdefault((flow.table, flow.priority, flow.match), flow)
     return list(found.values())
+
+
+def render_groups(binding: Binding, services: Services) -> list[Group]:
+    """All desired groups of a bridge."""
+    return _services(services, binding.routing.node)[1] if binding.routing.routes else []
+
+
+def _services(services: Services, node: str) -> tuple[FlowSet, list[Group]]:
+    flows, groups = FlowSet(), []
+    for one in services.ports:
+        choice = choose(one.service, one.port, one.backends, node, services.zone)
+        groups += render_service_port(flows, one, choice, services.numbers[one.identity])
+        for net in one.external_addresses:
+            look_up_address(flows, net)
+    return flows, groups

@@ -14,6 +14,10 @@ from flows.services.frontends import Claim, Frontend, FrontendKind, frontends
 _EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
 
 
+# Of one Service, all of its ports together: a port has flows for each address, and for each source that may use it.
+MAX_SERVICE_FLOWS = 1 << 14
+
+
 class ServedPort(NamedTuple):
     """A port of a Service in one family, 4 or 6: what a bridge's flows for it are made of.
 
@@ -58,7 +62,15 @@ def serve(
         problems.append("session affinity is not supported: connections of one client go to any endpoint")
     if service.health_check_port:
         problems.append("the health check node port is not served: a load balancer must check another way")
+    left = MAX_SERVICE_FLOWS
     for port in service.ports:
+        left -= _flows(service, port)
+        if left < 0:
+            problems.append(
+                f"port {port.number}/{port.protocol.name} and those after it are left out: the Service would make more "
+                f"than {MAX_SERVICE_FLOWS} flows"
+            )
+            break
         had: dict[int, list[tuple[FrontendKind, Frontend]]] = {4: [], 6: []}
         for frontend, claim in frontends(service, port):
             if owner(frontend) == claim:
@@ -70,3 +82,10 @@ def serve(
                 of_port = backends.get(((port.name, port.protocol), version), ())
                 by_node = depends_on_node(service, port, of_port)
                 yield ServedPort(service, port, version, tuple(mine), of_port, by_node)
+
+
+def _flows(service: Service, port: ServicePort) -> int:
+    """At most how many flows of a port its addresses make, counted without making any."""
+    sources = 2 * (1 + len(service.source_ranges or ()))
+    balanced = len(service.ingress_ips) * (1 + sources)
+    return len(service.cluster_ips) + 2 * len(service.external_ips) + balanced + (4 if port.node_port else 0)

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
-from flows.openflow.actions import Ct, NatKind
+from flows.openflow.actions import Ct, Load, Move, Nat, NatKind
 from flows.openflow.group import Bucket, Group, NatTarget
 from flows.pipeline.group_numbers import is_our_group
 from flows.wire.actions import decode_actions, encode_actions
@@ -37,16 +38,53 @@ _NOTHING: Mapping[int, GroupBody] = MappingProxyType({})
 
 def encode_group(group: Group) -> WireGroup:
     """The group as the switch will dump it. Raises CodecError; MessageTooLong where its buckets exceed 64 KiB."""
-    parts = [bytes((SELECT,))]
-    for bucket in group.buckets:
-        if not 1 <= bucket.weight <= 0xFFFF:
-            raise CodecError(f"a bucket of group {group.number:#x} has the weight {bucket.weight}")
-        actions = encode_actions(bucket.actions)
-        parts += (_BUCKET.pack(_BUCKET.size + len(actions), bucket.weight, _ANY, _ANY), actions)
-    body = b"".join(parts)
+    body = b"".join((bytes((SELECT,)), *map(_encode_bucket, group.buckets)))
     if len(body) > MOST_BODY_BYTES:
         raise MessageTooLong(f"the {len(group.buckets)} buckets of group {group.number:#x} take {len(body)} bytes")
     return WireGroup(group.number, body)
+
+
+def _encode_bucket(bucket: Bucket) -> bytes:
+    """A bucket. Those that translate to an endpoint are very many and alike: a template has all but the endpoint."""
+    action = bucket.actions[0] if len(bucket.actions) == 1 else None
+    nat = action.nat if isinstance(action, Ct) else None
+    if not isinstance(action, Ct) or nat is None or nat.address is None or nat.port is None:
+        return _encode_any(bucket)
+    zone, table, commit, force, marks = action.zone, action.table, action.commit, action.force, action.marks
+    before, size, after = _translation(bucket.weight, zone, table, commit, force, marks, nat.kind, nat.version)
+    try:
+        return b"".join((before, nat.address.to_bytes(size, "big"), nat.port.to_bytes(2, "big"), after))
+    except OverflowError:
+        raise CodecError(f"no translation to IPv{nat.version} {nat.address:#x}, port {nat.port}") from None
+
+
+def _encode_any(bucket: Bucket) -> bytes:
+    if not 1 <= bucket.weight <= 0xFFFF:
+        raise CodecError(f"a bucket has the weight {bucket.weight}")
+    actions = encode_actions(bucket.actions)
+    return _BUCKET.pack(_BUCKET.size + len(actions), bucket.weight, _ANY, _ANY) + actions
+
+
+@lru_cache(maxsize=256)
+def _translation(
+    weight: int,
+    zone: int,
+    table: int | None,
+    commit: bool,
+    force: bool,
+    marks: tuple[Load | Move, ...],
+    kind: NatKind | None,
+    version: int,
+) -> tuple[bytes, int, bytes]:
+    """The bytes of a bucket before and after the address and port that it translates to, and an address's size."""
+    size = 4 if version == 4 else 16
+    address, port = b"\xa5" * size, b"\x5a\xa5"  # occurs nowhere else
+    nat = Nat(kind, version, int.from_bytes(address, "big"), int.from_bytes(port, "big"))
+    whole = _encode_any(Bucket((Ct(zone, table, commit, force=force, nat=nat, marks=marks),), weight))
+    before, found, after = whole.partition(address + port)
+    if not found or address + port in after:
+        raise CodecError("the template of a translation cannot be made")
+    return before, size, after
 
 
 def decode_group(wire: WireGroup) -> Group:

@@ -17,23 +17,33 @@ from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Node
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.pipeline.pod_limits import Limit
+from flows.plan import cluster_services
 from flows.plan.bridge_plan import BridgePlan
+from flows.plan.cluster_services import group_numbers
 from flows.plan.effective_cluster import effective_cluster
 from flows.plan.encoder import FlowEncoder
 from flows.plan.world import World
 from flows.policy import flow_limits, rule_numbers
 from flows.policy.reference import compile_policy
+from flows.policy.rule_numbers import assign_numbers
 from flows.render import rules
-from flows.render.reference import render
-from flows.wire.values import Body, FlowKey
+from flows.render.reference import Services, render, render_groups
+from flows.services.reference import serve_all
+from flows.wire.groups import encode_group
+from flows.wire.values import Body, FlowKey, GroupBody
 from tests.helpers.cluster.generated_clusters import ROUTED_NODES, clusters
+from tests.helpers.cluster.overlapping_services import clusters_with_services
 from tests.helpers.controller.reconcile_driver import port
 
 NODES = ("one", "two")
+Flows = dict[FlowKey, Body]
+Groups = dict[int, GroupBody]
 
 
-def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[tuple[str, str], dict[FlowKey, Body]]:
-    """Every bridge's flows, from nothing but the snapshot."""
+def full(
+    cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]
+) -> tuple[dict[tuple[str, str], Flows], dict[tuple[str, str], Groups]]:
+    """Every bridge's flows and groups, from nothing but the snapshot."""
     readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
     pods = dict(cluster.pods)
     for name in sorted(readings):
@@ -47,11 +57,17 @@ def full(cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]) -> dict[
         if pod.terminating and key not in placed:
             pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
     whole = replace(cluster, pods=MappingProxyType(pods))
-    found = {}
+    served = [one for ports in serve_all(cluster).values() for one in ports]
+    numbers = assign_numbers((one.identity for one in served), cluster_services.NUMBER_BITS)
+    groups_of = {identity: group_numbers(number) for identity, number in numbers.items()}
+    found, groups = {}, {}
     for name, reading in readings.items():
-        flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.pods]))
+        node = cluster.nodes.get(bridges[name].node)
+        services = Services(served, groups_of, node.zone if node is not None else "")
+        flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.pods]), services)
         found[name] = dict(map(FlowEncoder().flow, flows))
-    return found
+        groups[name] = dict(map(encode_group, render_groups(reading.binding, services)))
+    return found, groups
 
 
 class Walk:
@@ -62,6 +78,7 @@ class Walk:
         self.mode = mode
         self.world = World(NetworkOptions(mode, service_cidrs=(parse_network("10.96.0.0/12"),)))
         self.cluster = Cluster()
+        self.groups: dict[tuple[str, str], Groups] = {}
         self.seen: dict[tuple[str, str], dict[FlowKey, Body]] = {}
         self.plans: dict[tuple[str, str], BridgePlan] = {}
         self.world.set_cluster(self.cluster)
@@ -69,7 +86,7 @@ class Walk:
     def towards(self, goal: Cluster) -> None:
         """Change one object after the other, in random order, until the cluster is `goal`."""
         steps = []
-        for field in ("namespaces", "pods", "nodes", "policies"):
+        for field in ("namespaces", "pods", "nodes", "policies", "services", "endpoint_slices"):
             before, after = getattr(self.cluster, field), getattr(goal, field)
             steps += [(field, key) for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         steps.sort(key=str)
@@ -122,11 +139,11 @@ class Walk:
             self.world.set_answered(self.world.bridges[name].dpid, ())
             self.world.remove_bridge(name)
         self.world.owners.forget("db")
-        self.seen, self.plans = {}, {}
+        self.seen, self.plans, self.groups = {}, {}, {}
         self.check()
 
     def check(self) -> None:
-        """The flows equal the full computation, and exactly the reported flows changed."""
+        """Flows and groups equal the full computation, and exactly the reported ones changed."""
         changed = self.world.update_plans()
         self.world.take_replanned()
         self.world.take_bridges_to_show()
@@ -134,11 +151,14 @@ class Walk:
         networked = {key: pod.addresses for key, pod in effective.pods.items() if pod.networked}
         known = {key: self.world.engine.pod(key) for key in networked}
         assert networked == {key: pod.addresses for key, pod in known.items() if pod is not None}
-        expected = full(self.cluster, self.world.bridges)
+        expected, groups = full(self.cluster, self.world.bridges)
         for name, flows in expected.items():
             plan = self.world.plan_of(name)
             assert plan is not None
             assert plan.flows == flows
+            assert plan.groups.desired == groups[name]
+            assert plan.groups.names.keys() == groups[name].keys()
+            changed_groups = plan.groups.take()
             binding = self.world.binding(name)
             assert binding == read_bridge(self.world.bridges[name], self.cluster)
             node = effective.nodes.get(self.world.bridges[name].node)
@@ -149,8 +169,12 @@ class Walk:
                 differs = {key: before.get(key) for key in before.keys() | flows.keys()}
                 differs = {key: body for key, body in differs.items() if body != flows.get(key)}
                 assert changed.get(name, {}) == differs
+                earlier = self.groups[name]
+                both = earlier.keys() | groups[name].keys()
+                assert changed_groups == {n: earlier.get(n) for n in both if earlier.get(n) != groups[name].get(n)}
+                assert name in changed or not changed_groups
             self.plans[name] = plan
-        self.seen = expected
+        self.seen, self.groups = expected, groups
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -189,6 +213,26 @@ def test_every_step_equals_it_where_switches_route(
     walk.ports()
     walk.towards(first)
     walk.towards(Cluster())
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=clusters_with_services(), second=clusters_with_services(), seed=st.integers(0, 1 << 30))
+def test_every_step_with_services_equals_the_full_computation(
+    bits: int | None, first: Cluster, second: Cluster, seed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if bits is not None:  # then numbers collide
+            patch.setattr(cluster_services, "NUMBER_BITS", bits)
+        walk = Walk(seed, NetworkMode.OVERLAY)
+        before = sizes(walk.world)
+        walk.towards(first)
+        walk.ports()
+        walk.towards(second)
+        walk.ports()
+        walk.towards(Cluster())
+        walk.unplug()
+        assert sizes(walk.world) == before
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from flows.openflow.actions import Ct, Nat, NatKind, Output
+from flows.openflow.actions import Ct, Load, Nat, NatKind, Output
 from flows.openflow.group import Bucket, Group, NatTarget
+from flows.pipeline import registers
 from flows.pipeline.group_numbers import check_group, group_id, is_our_group, is_udp_group
 from flows.pipeline.tables import CONNTRACK, DENY, PipelineError
 from flows.plan.bridge_groups import BridgeGroups
+from flows.wire.actions import encode_actions
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.groups import GroupDump, decode_group, encode_group, nat_targets
 from flows.wire.values import WireGroup
@@ -81,3 +83,18 @@ def test_a_bridge_reports_what_changed_in_its_groups() -> None:
     assert groups.take() == {}
     groups.drop(NUMBER)
     assert (groups.take(), groups.desired, groups.names) == ({NUMBER: b"1"}, {}, {})
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("kind", [NatKind.SOURCE, NatKind.DESTINATION])
+def test_buckets_that_translate_are_encoded_as_their_actions_are(version: int, kind: NatKind) -> None:
+    """Also where an address or a port looks like what the template is cut at."""
+    top = (1 << (32 if version == 4 else 128)) - 1
+    for address in (0, 1, top, top // 0xFF * 0xA5, top // 0xFFFF * 0x5AA5):
+        for port in (1, 0xFFFF, 0x5AA5, 0xA5A5):
+            for marks in ((), (Load(registers.CONNECTION_OF_SERVICE, 1),)):
+                action = Ct(9, 30, True, nat=Nat(kind, version, address, port), marks=marks)
+                group = Group(NUMBER, (Bucket((action,), 7), Bucket((action,), 7)))
+                body = encode_group(group).body
+                assert body.count(encode_actions((action,))) == 2
+                assert decode_group(WireGroup(NUMBER, body)) == group

@@ -27,6 +27,7 @@ from controller.reconcile.events import (
     SwitchUp,
 )
 from controller.reconcile.reconciler import Reconciler
+from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.openflow.actions import ToGroup
 from flows.openflow.group import NatTarget
@@ -123,10 +124,14 @@ class Driver:
     """A reconciler with its switches and OVSDBs; commands are answered until nothing is left to do."""
 
     def __init__(
-        self, ovsdbs: Iterable[str] = ("db",), more_may_come: bool = False, bridges: Iterable[str] = ("br-int",)
+        self,
+        ovsdbs: Iterable[str] = ("db",),
+        more_may_come: bool = False,
+        bridges: Iterable[str] = ("br-int",),
+        network: NetworkOptions = FLAT_NETWORK,
     ) -> None:
         self.now = 0.0
-        self.core = Reconciler(ovsdbs, self.now, more_may_come, bridges=bridges)
+        self.core = Reconciler(ovsdbs, self.now, more_may_come, bridges=bridges, network=network)
         self.switches: dict[int, ValueSwitch] = {}
         self.bridges: dict[str, BridgeState] = {}
         self.marks: list[dict[str, bool]] = []
