@@ -8,7 +8,8 @@ Theory of operation. Changes come in through `set_cluster`, `set_bridge` and the
    status has no address gets those of its port, which may change rules elsewhere;
 3. let the policy engine compile what changed: rules, sets of subjects and peers, isolation;
 4. distribute that to the plans of the bridges that have subjects (`rule_distribution`), and take from each plan the
-   flows that came, went or differ.
+   flows that came, went or differ;
+5. where switches route, give each of them what changed in Services (`cluster_services`).
 
 Example. Pod `x/a` runs on node n1, and a policy lets it reach pod `x/b` on n2. A label of `x/b` changes, so that the
 policy's peers select it no more. `set_cluster` puts `x/b` into the engine, whose set of peers loses 10.0.2.7.
@@ -229,7 +230,7 @@ class World(WorldState):
         self._stale |= self.owners.decide(now)
 
     def _update_once(self) -> ChangedFlows:
-        """Steps 2 to 4 above."""
+        """Steps 2 to 5 above."""
         for _ in range(MAX_LOAD_ATTEMPTS):
             if self._objects.must_reload:
                 self.start_over()
