@@ -156,11 +156,12 @@ def test_services_that_share_an_external_address_share_its_flow() -> None:
     play = Play()
     shared: dict[str, Any] = {"external_ips": (EXTERNAL,)}
     other = service(API, 6, **shared)._replace(ports=(ServicePort("", TCP, 81),))
-    play.step(service(WEB, 5, **shared))
+    slices = slice_of(WEB, 1), slice_of(API, 2)
+    play.step(service(WEB, 5, **shared), *slices)
     alone = len(play.switches[0].flows)
-    play.step(service(WEB, 5, **shared), other)
+    play.step(service(WEB, 5, **shared), other, *slices)
     assert len(play.switches[0].flows) == alone + 2
-    play.step(other)
+    play.step(other, *slices)
     assert len(play.switches[0].flows) == alone
     play.step()
     assert play.switches[0].flows == play.empty[0]
