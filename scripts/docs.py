@@ -29,6 +29,7 @@ from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
 from flows.explain.model import Explanation
 from flows.pipeline.page import pipeline_markdown
+from flows.reach.model import MatrixView
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -133,6 +134,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "debugging.md": debugging,
     "schemas/explain.json": _schema(Explanation),
     "schemas/check.json": _schema(CheckView),
+    "schemas/matrix.json": _schema(MatrixView),
 }
 
 

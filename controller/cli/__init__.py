@@ -48,6 +48,7 @@ COMMANDS = {
         "controller.cli.check.command", "check_command", "Check policies in manifests, and assertions about them."
     ),
     "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
+    "matrix": CommandEntry("controller.cli.matrix", "matrix", "Show who reaches whom, and on which ports."),
     "lab": CommandEntry(
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."
     ),

@@ -11,12 +11,14 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from controller.cli.errors import CommandFailure, Unreachable, WrongUsage
+from controller.status.cluster_model import CLUSTER_VALUES, ClusterValues
 from controller.status.detail_model import PodDetail, PolicyDetail, SupportView
 from controller.status.model import FlowsAnswer, FlowView, StatusView, WaitResult
 from flows.explain.model import Explanation
 
 T = TypeVar("T")
 CONTROLLER_ANSWER_SECONDS = 30.0
+CLUSTER_SECONDS = 120.0  # for an answer that has every pod
 EXAMPLE = "http://127.0.0.1:8080"
 _STATUS = TypeAdapter(StatusView)
 _WAIT = TypeAdapter(WaitResult)
@@ -63,6 +65,10 @@ class ControllerClient:
     def explain(self, **question: str | None) -> Explanation:
         """GET /explain: source, destination, port and version. Raises CommandFailure."""
         return self._call(_EXPLANATION, "GET", "/explain", {name: value for name, value in question.items() if value})
+
+    def cluster(self) -> ClusterValues:
+        """GET /cluster: the effective cluster. Raises CommandFailure."""
+        return self._call(CLUSTER_VALUES, "GET", "/cluster", {}, CLUSTER_SECONDS)
 
     def support(self) -> SupportView:
         """GET /support. Raises CommandFailure."""

@@ -91,6 +91,7 @@ class Application:
                 threading.BoundedSemaphore(4),
                 parameters=("source", "destination", "port", "version"),
             ),
+            "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
         }
         # Pages of one object: its NAMESPACE/NAME follows in the path.
@@ -191,6 +192,9 @@ class Application:
         except BadQuestion as error:
             raise BadRequest(str(error)) from None
         return _json_bytes(EXPLANATION_JSON.dump_json(found))
+
+    def _cluster(self, _: Mapping[str, str]) -> Response:
+        return _json_bytes(self._api.cluster())
 
     def _support(self, _: Mapping[str, str]) -> Response:
         return _json_bytes(SUPPORT_JSON.dump_json(self._api.support()))

@@ -19,6 +19,7 @@ from controller.runtime.status_cache import StatusCache
 from controller.runtime.support import support_view
 from controller.runtime.wait import RealizationWait
 from controller.sources.store import Store
+from controller.status.cluster_model import cluster_json
 from controller.status.detail_model import BadQuestion, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.model import (
@@ -31,9 +32,12 @@ from controller.status.model import (
     WaitResult,
 )
 from controller.tls.credentials import Credentials
+from flows.bridge.network import NetworkOptions
+from flows.bridge.state import BridgeState
 from flows.explain.model import Explanation
 from flows.explain.question import explain
 from flows.plan.effective_cluster import EffectiveParts, effective_cluster
+from flows.plan.world import World
 from flows.policy.probe import ProbeError
 
 STATUS_SECONDS = 2.0  # that a request waits for a new status; then it gets the last one
@@ -168,6 +172,11 @@ class Answers:
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
 
+    def cluster(self) -> bytes:
+        """The effective cluster and the served bridges, encoded outside of the lock."""
+        parts, bridges, network = self._reconciler.read(lambda reconciler, _: _cluster_parts(reconciler.world))
+        return offload(_encoded, parts, bridges, network)
+
     def support(self) -> SupportView:
         """What a support bundle takes from the controller, without secrets."""
         bridges = self._reconciler.read(lambda reconciler, _: list(reconciler.world.bridges.values()))
@@ -176,6 +185,15 @@ class Answers:
 
 def _explain(parts: EffectiveParts, source: str, destination: str, port: str, version: int | None) -> Explanation:
     return explain(effective_cluster(parts), source, destination, port, version)
+
+
+def _cluster_parts(world: World) -> tuple[EffectiveParts, list[BridgeState], NetworkOptions]:
+    served = [bridge for name, bridge in world.bridges.items() if not world.owners.refusal(name)]
+    return world.effective_parts(), served, world.network_options
+
+
+def _encoded(parts: EffectiveParts, bridges: list[BridgeState], network: NetworkOptions) -> bytes:
+    return cluster_json(effective_cluster(parts), bridges, network)
 
 
 def _age(since: float | None, now: float) -> float | None:

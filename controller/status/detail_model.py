@@ -164,5 +164,8 @@ class DetailedStatusApi(StatusApi, Protocol):
     def policy(self, key: str) -> PolicyDetail:
         """Everything about a policy. Raises UnknownObject."""
 
+    def cluster(self) -> bytes:
+        """The effective cluster as `cluster_model` encodes it."""
+
     def support(self) -> SupportView:
         """What a support bundle contains beside status and flows, without secrets."""

@@ -42,7 +42,7 @@ class WorldState:
     """`bridges` are all bridges that OVSDBs have; `owners` says which of them are served."""
 
     def __init__(self, network: NetworkOptions = FLAT_NETWORK) -> None:
-        self._network_options = network
+        self.network_options = network
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
@@ -57,7 +57,7 @@ class WorldState:
         self._objects.reset()
         self._failures.take_new()
         self.nodes = NodeNames()
-        self.network = ClusterNetwork(self._network_options)
+        self.network = ClusterNetwork(self.network_options)
         self._bridges_of_pods = BridgesOfPods()
         self._plans = BridgePlans(self.bridges, self._objects, self.flow_encoder, self._failures)
         self._stale: set[BridgeName] = set(self.bridges)  # bridges to read again

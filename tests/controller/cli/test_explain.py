@@ -63,7 +63,7 @@ def test_standard_input_is_read(capsys: pytest.CaptureFixture[str], monkeypatch:
 @pytest.fixture
 def served() -> Iterator[str]:
     views = FakeViews()
-    views.cluster = offline_manifests([EXAMPLE]).cluster
+    views.snapshot = offline_manifests([EXAMPLE]).cluster
     application = Application(views, Metrics("1", "native").registry, loopback=True)
     server = HttpServer(HostPort("127.0.0.1", 0), application)
     server.start()

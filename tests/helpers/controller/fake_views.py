@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from controller.status.cluster_model import cluster_json
 from controller.status.detail_model import (
     BadQuestion,
     BridgeRecord,
@@ -34,6 +35,7 @@ from controller.status.model import (
     UnknownNode,
     WaitResult,
 )
+from flows.bridge.network import FLAT_NETWORK
 from flows.cluster.model import Cluster
 from flows.explain.model import Explanation
 from flows.explain.question import explain
@@ -119,7 +121,7 @@ class FakeViews:
         self.broken: Exception | None = None
         self.waits: list[float] = []
         self.away: tuple[str, ...] = ()
-        self.cluster = Cluster()
+        self.snapshot = Cluster()
 
     def status(self) -> StatusView:
         if self.broken is not None:
@@ -159,9 +161,12 @@ class FakeViews:
 
     def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
         try:
-            return explain(self.cluster, source, destination, port, version)
+            return explain(self.snapshot, source, destination, port, version)
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
+
+    def cluster(self) -> bytes:
+        return cluster_json(self.snapshot, (), FLAT_NETWORK)
 
     def support(self) -> SupportView:
         return SUPPORT

@@ -1,0 +1,133 @@
+"""The answers of `headgate matrix` and `headgate plan` as values, for JSON and for all ways to show them.
+
+A change of a field's meaning or name is a new version. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flows.reach.ports import Ports, ports_text
+
+MATRIX_VERSION = 1
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PortsView:
+    """Protocols and ports. `text` says it all, like `TCP 80,8080-8090`; `ranges` are [protocol, first, last]; `others`
+    stands for every protocol without ports, like ICMP."""
+
+    text: str
+    ranges: tuple[tuple[str, int, int], ...] = ()
+    others: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A row and column of the matrix. `kind` is pod, workload, namespace or outside; `pods` its number of pods."""
+
+    name: str
+    kind: str
+    namespace: str = ""
+    pods: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockView:
+    """Every group of `sources` reaches every group of `destinations` on these ports; both by their places in `groups`.
+
+    Without `complete`, only some of their pods do, or on some of the ports. A pair of a group with itself is about
+    different pods of it, and means nothing where it has one pod.
+    """
+
+    sources: tuple[int, ...]
+    destinations: tuple[int, ...]
+    ports: PortsView
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixView:
+    """Who reaches whom. Groups that are in no block together do not reach each other.
+
+    `port` is the port that was asked for, "" for any. `notes` say what a reader must know beside it.
+    """
+
+    level: str
+    port: str
+    groups: tuple[GroupView, ...]
+    blocks: tuple[BlockView, ...]
+    notes: tuple[str, ...] = ()
+    version: int = MATRIX_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChange:
+    """An object that the change adds, changes or removes (`action`)."""
+
+    action: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReachChange:
+    """Every one of `sources` reaches every one of `destinations` otherwise than before: on `after` instead of `before`.
+
+    `kind` is added (not reached before), removed or changed. Names are workloads, or namespaces and all pods where the
+    whole of them is meant; a part of a workload has its pods behind it.
+    """
+
+    kind: str
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    before: PortsView
+    after: PortsView
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchChange:
+    """How many flows a switch gets, loses, and has with other actions."""
+
+    node: str
+    bridge: str
+    added: int
+    removed: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTraffic:
+    """A rule that goes, and the packets that its flows have counted since they were last written."""
+
+    policy: str
+    rule: str
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """What a change would do. `switches` has those whose flows change.
+
+    `traffic` has the rules that go, where a running controller was asked: packets are those that opened or
+    continued connections; 0 is a rule that nothing has used.
+    """
+
+    objects: tuple[ObjectChange, ...]
+    reach: tuple[ReachChange, ...]
+    switches: tuple[SwitchChange, ...] = ()
+    traffic: tuple[RuleTraffic, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    version: int = PLAN_VERSION
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything would change: reachability, or a flow."""
+        return bool(self.reach or self.switches)
+
+
+def ports_view(ports: Ports) -> PortsView:
+    """Ports for JSON and people."""
+    ranges = tuple((one.protocol.name, max(one.low, 1), one.high) for one in ports.ranges)
+    return PortsView(ports_text(ports), ranges, ports.others)
