@@ -1,0 +1,79 @@
+"""The ends of connections, numbered: each address of each pod, and the classes of addresses outside.
+
+The numbers follow namespace, workload and pod, so that each of these is a span of numbers. Two snapshots can share one
+numbering, so that what they allow can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.net import ADDRESS_BITS, Net
+from flows.reach.bits import bits_of, span
+from flows.reach.outside import Outside, outside_classes
+
+
+class Ends:
+    """All ends of one or several snapshots. `addresses` has those of pods, with their keys; the classes outside follow.
+
+    A pod without an address has no end: nothing reaches it, and it reaches nothing.
+    """
+
+    def __init__(self, clusters: Sequence[Cluster]) -> None:
+        names: dict[tuple[str, str, Key, Net], None] = {}
+        for cluster in clusters:
+            for pod in cluster.pods.values():
+                if pod.networked:
+                    for address in pod.addresses:
+                        names[pod.key.namespace, workload_of(pod), pod.key, address] = None
+        ordered = sorted(names)
+        self.addresses: list[tuple[Key, Net]] = [(key, address) for _, _, key, address in ordered]
+        self.workloads: list[str] = [workload for _, workload, _, _ in ordered]
+        self.outside: list[Outside] = outside_classes(clusters)
+        self.size = len(self.addresses) + len(self.outside)
+        self._of_pod: dict[Key, list[int]] = {}
+        self._with_address: dict[Net, list[int]] = {}
+        for number, (key, address) in enumerate(self.addresses):
+            self._of_pod.setdefault(key, []).append(number)
+            self._with_address.setdefault(address, []).append(number)
+
+    @property
+    def outside_bits(self) -> int:
+        """All ends that are no pods."""
+        return span(len(self.addresses), self.size)
+
+    @cached_property
+    def families(self) -> dict[int, int]:
+        """The ends of each family."""
+        return {
+            version: bits_of((n for n in range(self.size) if self.version_of(n) == version), self.size)
+            for version in ADDRESS_BITS
+        }
+
+    def version_of(self, number: int) -> int:
+        """The family of an end: 4 or 6."""
+        pods = len(self.addresses)
+        return self.addresses[number][1].version if number < pods else self.outside[number - pods].version
+
+    def of_pods(self, keys: Iterable[Key]) -> int:
+        """The ends of these pods."""
+        get = self._of_pod.get
+        return bits_of((n for key in keys for n in get(key, ())), self.size)
+
+    def with_addresses(self, addresses: Iterable[Net]) -> int:
+        """The pods' ends with one of these addresses."""
+        get = self._with_address.get
+        return bits_of((n for address in addresses for n in get(address, ())), self.size)
+
+    @cached_property
+    def sorted_addresses(self) -> list[Net]:
+        """The addresses that pods have, sorted."""
+        return sorted(self._with_address)
+
+
+def workload_of(pod: Pod) -> str:
+    """The workload of a pod, as `name[Kind]`; a pod that nothing made is its own, of kind Pod."""
+    kind, _, name = pod.workload.partition("/")
+    return f"{name}[{kind}]" if name else f"{pod.key.name}[Pod]"
