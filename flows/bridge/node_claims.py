@@ -4,8 +4,9 @@ A switch sends to a node what goes to the node's ranges of pods and its addresse
 them. A kubelet writes addresses into its own Node, so a claim may be wrong or hostile. Theory of operation: all claims
 of all nodes (`Node.pod_cidrs`, then `Node.addresses`) share one space, in which accepted claims never overlap. A claim
 that overlaps an accepted one is refused, for as long as that one stands: whoever comes later cannot take away what
-another node has. Of claims that come together, as after a start, those of the Node that was created first are decided
-first, then by name. Claims that overlap what is no node's at all (`reserved`) are refused as well.
+another node has. Claims that come together, as after a start, are decided in the order in which the Nodes were created,
+then by name. Of an address that several claimed together, a node that proves it has it before one that does not,
+whatever their age: see `prove`. Claims that overlap what is no node's at all (`reserved`) are refused as well.
 
 Example. node-1 has 10.244.1.0/24. node-2 comes with 10.244.1.0/24 and 192.0.2.2: its range is refused, and
 `problems("node-2")` says whose it is; its address is accepted. node-1 is deleted: node-2 gets the range.
@@ -58,6 +59,9 @@ class NodeClaims:
         self._accepted: dict[str, tuple[Net, ...]] = {}
         self._refused: dict[str, dict[Net, str]] = {}  # by node: the claim, and why
         self._open: set[str] = set()  # nodes with claims to decide
+        self._fresh: set[Net] = set()  # accepted in this round of decisions
+        self.contested: dict[Net, set[str]] = {}  # addresses that several nodes claimed together, and who did
+        self._proven: set[tuple[Net, str]] = set()  # of contested addresses: who proved them
         self._routed: dict[str, RoutedNode] = {}
         self._family: int | None = None  # of the tunnel ends
         self._all: tuple[RoutedNode, ...] | None = None
@@ -71,6 +75,7 @@ class NodeClaims:
         """A Node came or changed."""
         self._nodes[node.name] = node
         claims = set(_claims(node))
+        self._leave_contests(node.name, claims)
         kept = tuple(net for net in self._accepted.get(node.name, ()) if net in claims)
         self._release(node.name, claims)
         self._accepted[node.name] = kept
@@ -81,6 +86,7 @@ class NodeClaims:
     def remove(self, name: str) -> None:
         """A Node is gone."""
         if self._nodes.pop(name, None) is not None:
+            self._leave_contests(name, set())
             self._release(name, set())
             self._accepted.pop(name, None)
             self._refused.pop(name, None)
@@ -88,12 +94,44 @@ class NodeClaims:
             self._open.discard(name)
             self._all = None
 
+    def prove(self, name: str, address: Net) -> None:
+        """A connection that is the node's own comes from this address: whoever has the address let it come.
+
+        That counts for `contested` addresses alone, and for good: a node that is away keeps what it has. It is no
+        certain proof, for a pod's connections come from its node's address too, so one that another node proved as well
+        is decided by age again.
+        """
+        claimants = self.contested.get(address, ())
+        if name not in claimants or (address, name) in self._proven:
+            return
+        self._proven.add((address, name))
+        best = min(claimants, key=lambda one: ((address, one) not in self._proven, *self._age(one)))
+        held = self._holder_of(address)
+        if held is None or held.holder == best or held.holder not in claimants:
+            return
+        loser = held.holder
+        self._accepted[loser] = tuple(net for net in self._accepted[loser] if net != address)
+        self._unhold(address)
+        self._hold(address, best)
+        self._accepted[best] = (*self._accepted[best], address)
+        self._open |= {best, loser}
+        self._all = None
+
+    def _leave_contests(self, name: str, claims: set[Net]) -> None:
+        """The node makes these claims alone now."""
+        for net, claimants in list(self.contested.items()):
+            if name in claimants and net not in claims:
+                claimants.discard(name)
+                self._proven.discard((net, name))
+                if len(claimants) < 2:
+                    self._proven -= {(net, one) for one in claimants}
+                    del self.contested[net]
+
     def _release(self, name: str, kept: set[Net]) -> None:
         """Free the accepted claims that the node does not make any more; those that were refused are decided anew."""
         gone = [net for net in self._accepted.get(name, ()) if net not in kept]
         for net in gone:
-            held = self._held[net.version]
-            del held[bisect_right(held, net.value, key=_first) - 1]
+            self._unhold(net)
         if gone:
             self._open.update(self._refused)
 
@@ -102,6 +140,7 @@ class NodeClaims:
     def routed(self) -> tuple[RoutedNode, ...]:
         """All nodes with what they have, sorted by name; the same tuple until anything changes."""
         if self._all is None:
+            self._fresh = set()
             for name in sorted(self._open, key=self._age):
                 self._decide(self._nodes[name])
             changed, self._open = self._open, set()
@@ -141,7 +180,9 @@ class NodeClaims:
             reason = self._reason_to_refuse(node, net)
             if reason:
                 refused[net] = reason
+                self._contest(net, node)
             else:
+                self._fresh.add(net)
                 self._hold(net, node.name)
                 accepted[net] = None
         self._accepted[node.name] = tuple(accepted)
@@ -149,6 +190,14 @@ class NodeClaims:
             self._refused[node.name] = refused
         else:
             self._refused.pop(node.name, None)
+
+    def _contest(self, net: Net, node: Node) -> None:
+        """Note an address of a node that another node was given just now."""
+        held = self._holder_of(net)
+        if held is not None and held.net == net and net in self._fresh and held.holder != node.name:
+            both = (node, self._nodes[held.holder])
+            if all(net in one.addresses and net not in one.pod_cidrs for one in both):
+                self.contested.setdefault(net, set()).update(one.name for one in both)
 
     def _reason_to_refuse(self, node: Node, net: Net) -> str:
         held = self._holder_of(net)
@@ -184,6 +233,10 @@ class NodeClaims:
 
     def _hold(self, net: Net, holder: str) -> None:
         insort(self._held[net.version], _Held(net.value, _last(net), net, holder))
+
+    def _unhold(self, net: Net) -> None:
+        held = self._held[net.version]
+        del held[bisect_right(held, net.value, key=_first) - 1]
 
     def _holder_of(self, net: Net) -> _Held | None:
         """An accepted claim that overlaps a range. As accepted ones do not overlap, the last one that begins before the

@@ -99,6 +99,10 @@ class Owners:
             self._peers[ovsdb] = peer
             self._mark_bridges_of(ovsdb)
 
+    def peer_of(self, ovsdb: str) -> ConnectionPeer:
+        """The connection peer of an OVSDB, as it was last known."""
+        return self._peers.get(ovsdb, NO_PEER)
+
     def set_away(self, ovsdb: str, away: bool) -> None:
         """An OVSDB's connection ended (`away`), or its contents are complete."""
         if (ovsdb in self._away) != away:

@@ -5,7 +5,7 @@ Which node has which ranges is decided in `flows.bridge.node_claims`. In mode `f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from flows.bridge.node_claims import NodeClaims, ReservedNet
 from flows.bridge.routing import FLAT, NetworkMode, RoutedNode, Routing
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Node, Service, ServiceCidr
-from flows.cluster.net import Net, collapse
+from flows.cluster.net import Net, collapse, parse_address
 
 API_SERVICE = Key("default", "kubernetes")  # the API server's own Service
 MAX_SERVICE_CIDRS = 32  # of all ServiceCIDR objects together
@@ -145,6 +145,22 @@ class ClusterNetwork:
             return FLAT
         found = Routing(self.mode, bridge.node, self._claims.routed(), self._service_cidrs)
         return bridge.routing if bridge.routing == found else found
+
+    @property
+    def contested(self) -> Collection[str]:
+        """The nodes that claimed an address together with another node. Hardly ever any."""
+        self._claims.routed()
+        return set().union(*self._claims.contested.values())
+
+    def prove(self, node: str, host: str) -> None:
+        """A node's own connection comes from this address."""
+        try:
+            address = parse_address(host)
+        except ValueError:
+            return
+        before = self._claims.routed()
+        self._claims.prove(node, address)
+        self.changed |= self._claims.routed() is not before
 
     def routed_nodes(self) -> tuple[RoutedNode, ...]:
         """All nodes with the ranges and addresses that they have."""

@@ -125,8 +125,16 @@ class World(WorldState):
         routing = self.network.routing_of(bridge)
         return bridge if routing is bridge.routing else replace(bridge, routing=routing)
 
+    def _prove_addresses(self) -> None:
+        """Of the addresses that several nodes claim, a node proves the one that its OVSDB's connection comes from."""
+        contested = self.network.contested if self.network.routes else ()
+        for name, bridge in self.bridges.items() if contested else ():
+            if bridge.node in contested and not self.owners.refusal(name):
+                self.network.prove(bridge.node, self.owners.peer_of(name[0]).host)
+
     def _route_bridges(self) -> None:
         """Nodes have other ranges or addresses than before: tell all bridges."""
+        self._prove_addresses()
         for name, old in list(self.bridges.items()) if self.network.changed else ():
             bridge = self._with_routing(old)
             if bridge is not old:

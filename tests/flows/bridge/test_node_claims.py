@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import permutations
 
 from flows.bridge.node_claims import MAX_NODE_CLAIMS, NodeClaims, ReservedNet
@@ -180,3 +181,83 @@ def test_nothing_that_is_accepted_ever_overlaps_and_nothing_is_refused_without_a
         for owner in routed:
             for each in {*there[owner.name].pod_cidrs, *there[owner.name].addresses} - set(owner.nets):
                 assert any(each.contains(other) or other.contains(each) for _, other in held)
+
+
+THIEF = node("thief", "", "192.0.2.9 192.0.2.2", OLD)  # older than n2, and claims its address
+
+
+def test_of_claims_that_came_together_a_proven_one_wins_whatever_its_age() -> None:
+    found = claims(N2, THIEF)
+    assert what_is_routed(found)["n2"] == ["10.244.2.0/24"]
+    found.prove("n2", net("192.0.2.2"))
+    assert what_is_routed(found) == {"n2": ["end 192.0.2.2", "10.244.2.0/24", "192.0.2.2"],
+                                     "thief": ["end 192.0.2.9", "192.0.2.9"]}  # fmt: skip
+    assert found.problems("thief")[0] == "InternalIP 192.0.2.2 is refused: it is that of n2 already"
+    assert not found.problems("n2")
+    # What both prove is decided by age, in whichever order they do.
+    for order in (("n2", "thief"), ("thief", "n2")):
+        for older in ("n2", "thief"):
+            found = claims(*(one_of(each, OLD if each.name == older else NEW) for each in (N2, THIEF)))
+            found.routed()
+            for name in order:
+                found.prove(name, net("192.0.2.2"))
+            assert "192.0.2.2" in what_is_routed(found)[older]
+
+
+def one_of(made: Node, created: str) -> Node:
+    return replace(made, created=created)
+
+
+def test_a_proof_takes_nothing_from_a_node_that_had_it_first() -> None:
+    found = claims(N2)
+    found.routed()
+    found.put(THIEF)
+    before = found.routed()
+    found.prove("thief", net("192.0.2.2"))
+    assert found.routed() is before and not found.contested
+
+
+def test_a_proof_of_another_address_or_by_who_does_not_claim_it_counts_for_nothing() -> None:
+    found = claims(N2, THIEF)
+    before = found.routed()
+    for name, address in (("n2", "192.0.2.9"), ("n2", "192.0.2.77"), ("n1", "192.0.2.2"), ("nobody", "192.0.2.2")):
+        found.prove(name, net(address))
+    assert found.routed() is before
+
+
+def test_a_contest_ends_when_one_is_left() -> None:
+    for end in ("remove", "put"):
+        found = claims(N2, THIEF)
+        found.routed()
+        found.prove("n2", net("192.0.2.2"))
+        assert set(found.contested) == {net("192.0.2.2")}
+        if end == "remove":
+            found.remove("thief")
+        else:
+            found.put(node("thief", "", "192.0.2.9", OLD))
+        assert not found.contested and not found._proven
+        assert what_is_routed(found)["n2"] == ["end 192.0.2.2", "10.244.2.0/24", "192.0.2.2"]
+
+
+def test_whatever_is_claimed_and_proven_nothing_overlaps_and_the_accepted_is_held() -> None:
+    chance = random.Random(7)
+    names = ["a", "b", "c", "d"]
+    for _ in range(60):
+        found = claims()
+        for _ in range(chance.randrange(4, 30)):
+            name = chance.choice(names)
+            addresses = " ".join(sorted({f"192.0.2.{chance.randrange(1, 5)}" for _ in range(chance.randrange(1, 3))}))
+            match chance.randrange(4):
+                case 0:
+                    found.prove(name, net(f"192.0.2.{chance.randrange(1, 5)}"))
+                case 1:
+                    found.remove(name)
+                case 2:
+                    found.routed()
+                case _:
+                    found.put(node(name, "", addresses, chance.choice((OLD, NEW))))
+        had = [one for each in found.routed() for one in each.addresses]
+        claimed = {one for each in found._nodes.values() for one in each.addresses}
+        assert len(had) == len(set(had)) and set(had) == claimed
+        assert sorted(one.net for one in found._held[4]) == sorted(had)
+        assert all(found._holder_of(one).holder == each.name for each in found.routed() for one in each.addresses)  # type: ignore[union-attr]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 
+from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NETWORK_KEYS, NO_NETWORK, NetworkOptions, NodeNetwork
 from flows.bridge.routing import FLAT, NetworkMode
 from flows.bridge.state import BridgeState
@@ -136,6 +138,26 @@ def test_a_node_that_claims_another_nodes_range_and_end_changes_nothing_there() 
     assert after.own == before.own and [one.nets for one in after.nodes if one.name == "a"] == [()]
     assert settings(world, 2)["headgate-pod-cidrs"] == "10.244.2.0/24"
     assert len(world.network.problems_of("a")) == 3
+
+
+def test_after_a_start_the_node_whose_connection_comes_from_an_address_has_it() -> None:
+    victim = replace(node(2), created="2026-06-01T00:00:00Z")
+    thief = replace(node(3), addresses=(*node(3).addresses, *node(2).addresses))
+    world = World(OVERLAY)
+    world.set_cluster(Cluster(nodes={one.name: one for one in (node(1), victim, thief)}))
+    for number in (1, 2, 3):
+        world.set_bridge(bridge_of(number))
+    world.update_plans()
+    routing = world.bridges["o1", "br-int"].routing
+    assert [one.tunnel_end for one in routing.nodes if one.name == "n2"] == [None]
+    world.owners.set_peer("o3", ConnectionPeer("192.0.2.3"))
+    world.owners.set_peer("o2", ConnectionPeer("192.0.2.2"))
+    world.update_plans()
+    for bridge in world.bridges.values():
+        assert {one.name: one.addresses for one in bridge.routing.nodes} == {
+            one.name: one.addresses for one in (node(1), node(2), node(3))
+        }
+    assert "that of n2 already" in world.network.problems_of("n3")[0] and not world.network.problems_of("n2")
 
 
 def test_after_an_error_everything_is_computed_anew_and_equal() -> None:
