@@ -50,16 +50,20 @@ make_underlay() {
 # install_program: the program twice, compiled for the Python here, and its settings. The plugin does nothing until its
 # configuration list is written, which headgate-node does last.
 install_program() {
-    remember program "$SBIN_DIR/headgate-node" "$CNI_BIN_DIR/headgate"
+    remember program "$SBIN_DIR/headgate-node"
+    remember plugin "$CNI_BIN_DIR/headgate"
     program install "$SBIN_DIR/headgate-node" "$CNI_BIN_DIR/headgate"
     program configure "bridge=$bridge" "ovsdb=$OVS_RUN_DIR/db.sock" "run_dir=$RUN_DIR" "masquerade=$masquerade" \
         "cni_bin_dir=$CNI_BIN_DIR" "cni_conf_dir=$CNI_CONF_DIR" ${underlay:+"underlay=$underlay"}
 }
 
-# prepare_network: all that needs no controller.
+# prepare_network: all that needs no controller. The program is there before an interface is taken, so that its addresses
+# do not wait for it. What the controller will write into the bridge goes with the undo.
 prepare_network() {
-    make_underlay
+    remember port "$bridge headgate-tun"
+    remember settings "$bridge"
     install_program
+    make_underlay
     [ -z "$underlay" ] || program underlay
 }
 

@@ -6,6 +6,7 @@
 #     --force           remove the bridge even if it has other ports, for instance those of pods
 #     --keep-packages   leave Open vSwitch installed
 set -eu
+trap '' HUP # a connection over the interface that is moved may end; half a move must not stay
 
 STATE=${HEADGATE_NODE_STATE:-}
 if [ -z "$STATE" ]; then
@@ -19,7 +20,8 @@ RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate}
 force=no
 packages=yes
 
-say() { printf '%s\n' "headgate-node: $*" >&2; }
+# The terminal may be gone, where its connection was on what is being moved.
+say() { printf '%s\n' "headgate-node: $*" >&2 || true; }
 
 fail() {
     say "$@"
@@ -97,7 +99,7 @@ undo_ssl() {
     fi
 }
 
-undo_port() { vsctl --if-exists del-port "${1% *}" "${1#* }"; }
+undo_port() { ! has_bridge "${1% *}" || vsctl --if-exists del-port "${1% *}" "${1#* }"; }
 
 undo_remote() { ovs-appctl -t ovsdb-server ovsdb-server/remove-remote "$1" >/dev/null 2>&1 || true; }
 
@@ -125,8 +127,7 @@ check_bridge() {
     awk -F '\t' '$1 == "bridge" {print $2}' "$STATE/undo" | while read -r bridge; do
         has_bridge "$bridge" || continue
         left=$(vsctl list-ports "$bridge" | while read -r port; do
-            [ "$port" = headgate-tun ] || # the controller's
-                grep -qxF "$(printf 'port\t%s %s\t' "$bridge" "$port")" "$STATE/undo" || printf '%s ' "$port"
+            grep -qxF "$(printf 'port\t%s %s\t' "$bridge" "$port")" "$STATE/undo" || printf '%s ' "$port"
         done)
         [ -z "$left" ] || [ "$force" = yes ] ||
             fail "on $bridge there are still ${left% }: remove them, or say --force"
@@ -139,7 +140,7 @@ undo_fragments() {
     ovs-appctl dpctl/ipf-set-max-nfrags "$1" "${2#* }" >/dev/null 2>&1 || true
 }
 
-# undo_program PROGRAM PLUGIN: first what it set up on the node.
+# undo_program PROGRAM: first what it set up on the node.
 undo_program() {
     waiting=$(cat "$RUN_DIR/node.pid" 2>/dev/null || true)
     if [ -n "$waiting" ] && tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$1 apply"; then
@@ -149,8 +150,19 @@ undo_program() {
     if [ -x "$1" ] && [ -f "$STATE/node.json" ]; then
         HEADGATE_NODE_STATE=$STATE "$1" clear
     fi
-    rm -f "$1" "$2" "$STATE/node.json"
+    rm -f "$1" "$STATE/node.json"
+    rm -rf "$RUN_DIR/attachments" "$RUN_DIR/ipam"
     rmdir "$RUN_DIR" 2>/dev/null || true
+}
+
+undo_plugin() { rm -f "$1"; }
+
+# undo_settings BRIDGE: what the controller wrote for the node.
+undo_settings() {
+    has_bridge "$1" || return 0
+    for key in network encap pod-cidrs cluster-cidrs service-cidrs node-ips mtu node-ports revision; do
+        vsctl remove Bridge "$1" external_ids "headgate-$key"
+    done
 }
 
 undo_unit() {
@@ -181,6 +193,7 @@ undo_packages() {
 ! command -v ovs-vsctl >/dev/null 2>&1 || check_bridge
 each unit undo_unit
 each program undo_program
+each plugin undo_plugin
 if command -v ovs-vsctl >/dev/null 2>&1; then
     each Manager remove_row Manager Open_vSwitch manager_options
     each Controller remove_row Controller Bridge controller
@@ -189,6 +202,7 @@ if command -v ovs-vsctl >/dev/null 2>&1; then
     each address undo_address
     each role undo_role
     each port undo_port
+    each settings undo_settings
     each moved undo_moved
     each route undo_route
     each hwaddr undo_hwaddr

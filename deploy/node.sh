@@ -27,6 +27,8 @@
 # Addresses set by --address and --move-addresses are lost at the next boot: add them to the machine's network
 # configuration as well, or run this again at boot. Open vSwitch and headgate-node keep everything else.
 set -eu
+umask 022   # nobody else may write what the undo reads
+trap '' HUP # a connection over the interface that is moved may end; half a move must not stay
 
 STATE=${HEADGATE_NODE_STATE:-}
 if [ -z "$STATE" ]; then
@@ -43,7 +45,8 @@ controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
 cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
 
-say() { printf '%s\n' "headgate-node: $*" >&2; }
+# The terminal may be gone, where its connection was on what is being moved.
+say() { printf '%s\n' "headgate-node: $*" >&2 || true; }
 
 fail() {
     say "$@"
@@ -170,7 +173,7 @@ make_bridge() {
 fragments() { ovs-appctl dpctl/ipf-get-status "$DATAPATH" 2>/dev/null | sed -n "s/^ *$1: *\([0-9]*\)\$/\1/p"; }
 
 # The userspace datapath drops legal IPv4 fragments of less than 1200 bytes, and keeps 1000 for reassembly. Open vSwitch
-# does not save these two settings: run this again after a restart of ovs-vswitchd.
+# does not save these two settings: run this again after a restart of ovs-vswitchd; with --cni headgate-node's unit does.
 take_fragments() {
     [ "$(value Bridge "$bridge" datapath_type)" = netdev ] || return 0
     least=$(fragments 'min v4 frag size') most=$(fragments 'max num frags (v4\/v6)')

@@ -7,7 +7,8 @@ import sys
 
 
 def main() -> int:
-    """Run the chosen part; its exit code."""
+    """Run the chosen part; its exit code. Nobody else may write what it makes, whatever started it."""
+    os.umask(0o022)
     if "CNI_COMMAND" in os.environ:
         from node import cni
 

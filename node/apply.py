@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from node import host_answer, host_cni, host_nft, host_programs, host_routes, host_sysctl, host_underlay
+from node import host_answer, host_cni, host_fragments, host_nft, host_programs, host_routes, host_sysctl, host_underlay
 from node.errors import NodeError
 from node.facts import ROUTING_MODES, BridgeFacts, read_facts
 from node.host_names import FAMILIES
@@ -105,6 +105,8 @@ def _apply(state: Path, settings: Settings, facts: BridgeFacts) -> None:
     for words in (facts.missing(), host_programs.missing("nft"), host_cni.missing(settings)):
         if words:
             raise NodeError(words)
+    if facts.userspace:
+        host_fragments.take(settings)
     routes = host_routes.wanted(facts)
     ipv6 = any(route.destination.family == FAMILIES[1] for route in routes)
     with Netlink() as netlink:

@@ -62,6 +62,10 @@ class Machine:
         tls += [f"--ca-cert={column},ca_cert"]
         self._daemon("ovsdb-server", [*database, "--remote=db:Open_vSwitch,Open_vSwitch,manager_options", *tls])
         self.vsctl("--no-wait", "init")
+        self.start_switch()
+
+    def start_switch(self) -> None:
+        """Start ovs-vswitchd, again after its end."""
         self._daemon("ovs-vswitchd", [f"unix:{self.folder}/db.sock"])
 
     def stop(self) -> None:

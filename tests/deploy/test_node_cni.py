@@ -7,6 +7,9 @@ OVSDB what the controller writes there.
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,6 +206,68 @@ def test_a_move_that_was_interrupted_is_ended_by_the_next_run(node: CniNode) -> 
     node.headgate_node("underlay")
     node.headgate_node("apply")
     assert node.network() == first
+
+
+def fragments(node: CniNode) -> tuple[str, ...]:
+    said = node.machine.run("ovs-appctl", "dpctl/ipf-get-status", "netdev@ovs-netdev")
+    return tuple(re.findall(r"(?:min v4 frag size|max num frags \(v4/v6\)): (\d+)", said))
+
+
+def test_a_restart_of_the_switch_costs_nothing_after_the_next_apply(node: CniNode) -> None:
+    with_controller(node)
+    node.setup()
+    before = node.network()
+    pid = int((node.machine.folder / "ovs-vswitchd.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the end of ovs-vswitchd")
+    node.machine.start_switch()
+    assert node.network() == before
+    assert fragments(node) == ("1000", "1200")
+    node.headgate_node("apply")
+    assert fragments(node) == ("5000", "400")
+    assert node.network() == before
+
+
+def test_an_interface_is_taken_only_when_the_program_is_there(node: CniNode) -> None:
+    """Else its addresses would wait for a program that could not be installed."""
+    with_controller(node)
+    before = node.machine.everything()
+    node.sbin.write_text("a file where the folder should be")
+    node.setup("--underlay", UPLINK, code=1)
+    now = node.machine.everything()
+    assert [now[key] for key in ("Port", "addresses", "routes")] == [
+        before[key] for key in ("Port", "addresses", "routes")
+    ]
+    node.sbin.unlink()
+    node.setup("--underlay", UPLINK)
+    node.undo()
+    assert node.machine.everything() == before
+
+
+def test_what_is_written_is_for_root_alone_to_change(node: CniNode) -> None:
+    with_controller(node)
+    before = os.umask(0)
+    try:
+        node.setup()
+    finally:
+        os.umask(before)
+    written = [node.machine.state, *node.machine.state.rglob("*"), node.list, node.run_dir, *map(Path, node.files())]
+    assert not [path for path in written if path.stat().st_mode & 0o022 and not path.is_symlink()]
+
+
+def test_the_undo_removes_what_the_controller_wrote_and_pods_left(node: CniNode) -> None:
+    with_controller(node)
+    node.setup()
+    node.machine.vsctl("add-port", "br-int", "headgate-tun", "--", "set", "Interface", "headgate-tun", "type=geneve",
+                       "options:remote_ip=flow")  # fmt: skip
+    node.machine.vsctl("set", "Bridge", "br-int", "external_ids:kept=yes")
+    for folder in ("ipam/headgate", "attachments"):
+        (node.run_dir / folder).mkdir(parents=True)
+        (node.run_dir / folder / "left").write_text("")
+    node.undo()
+    assert node.machine.vsctl("get", "Bridge", "br-int", "external_ids").strip() == "{kept=yes}"
+    assert node.machine.vsctl("list-ports", "br-int").strip() == ""
+    assert not node.run_dir.exists()
 
 
 def test_options_that_do_not_belong_together_are_refused(node: CniNode) -> None:
