@@ -74,6 +74,27 @@ policies:
 Before each commit, with [pre-commit](https://pre-commit.com): the hook `headgate-check` of this repository checks all
 manifests of yours; `args: [deploy/]` chooses a folder.
 """
+_ASSERT = """\
+## What must hold
+
+Lint finds slips; assertions say what is meant. A document of kind `ReachabilityTest` beside the manifests holds them
+([debugging/shop-test.yaml](debugging/shop-test.yaml)):
+
+```yaml
+"""
+_ASSERT_MORE = """\
+```
+
+They are decided for all pods, protocols and ports, and for all addresses: those outside by classes that no policy tells
+apart. So an assertion that holds has no exception, and one that does not names a connection:
+"""
+_ASSERT_END = """\
+`from` and `to` are `outside` (every address that no pod has), `pods`, `anywhere`, or an object with `pod`, `namespace`,
+`namespaceLabels`, `labels` (all must fit), with `addresses` (a prefix) alone, or with `not` alone. `expect` is
+`allowed` (each of the connections), `denied` (none), or `only` (none but those of `from`). Without `ports` an assertion
+is about every protocol and port. A pod with itself and a pod with its own node are not asked, for these are always
+open. Assertions are not decided yet where there are ClusterNetworkPolicies; then each of them fails and says so.
+"""
 
 
 def debugging() -> str:
@@ -92,6 +113,9 @@ def debugging() -> str:
             _CHECK,
             _run("headgate check docs/debugging/shop.yaml"),
             _CHECK_MORE,
+            _ASSERT + (ROOT / "docs/debugging/shop-test.yaml").read_text(encoding="utf-8") + _ASSERT_MORE,
+            _run("headgate check docs/debugging/ --fail-on error"),
+            _ASSERT_END,
         ]
     )
 

@@ -103,10 +103,14 @@ ASSERTION_EMPTY = Code(
     "HG202", Severity.ERROR, "assertion is about nothing", "Nothing matches one of its ends, so it would always hold."
 )
 
+ASSERTION_UNDECIDED = Code(
+    "HG203", Severity.ERROR, "assertion is not decided", "It may hold or not; ask for single connections with explain."
+)
+
 CODES = _codes(
     UNREADABLE, INVALID, UNKNOWN_FIELD, TWICE, UNKNOWN_CODE, SELECTS_NOTHING, PEER_MATCHES_NOTHING,
     UNKNOWN_NAMESPACE_LABEL, DUPLICATE, SHADOWED, UNKNOWN_PORT_NAME, EXCEPT_OUTSIDE, NO_DNS, NO_PORTS, HALVES,
-    NOT_COUNTING, ASSERTION_FAILED, ASSERTION_EMPTY,
+    NOT_COUNTING, ASSERTION_FAILED, ASSERTION_EMPTY, ASSERTION_UNDECIDED,
 )  # fmt: skip
 
 

@@ -118,7 +118,8 @@ def check_known_fields(fields: JsonObject, names: frozenset[str], path: str, err
     """Append an error for each field whose name is not among `names`."""
     if not fields.keys() <= names:
         for name in sorted(fields.keys() - names, key=str):
-            errors.append(FieldError(f"{path}.{field_name(str(name))}", f"{_NOT_A_FIELD}{', '.join(sorted(names))}"))
+            where = f"{path}.{field_name(str(name))}" if path else field_name(str(name))
+            errors.append(FieldError(where, f"{_NOT_A_FIELD}{', '.join(sorted(names))}"))
 
 
 def known_fields(reason: str) -> tuple[str, ...]:

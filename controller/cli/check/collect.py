@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from controller.cli.check.silence import Silenced, silenced_in
 from controller.sources.offline import ManifestText, OfflineCluster, assemble
-from controller.sources.placed import PlacedManifests, PlacedObject, place_manifests
+from controller.sources.placed import ASSERTIONS_KIND, PlacedManifests, PlacedObject, place_manifests
 from controller.sources.unit import SourceUnit
 from flows.cluster.model import Policy, Workload
+from flows.lint.assertion_parse import parse_assertions
+from flows.lint.assertions import failures
 from flows.lint.codes import CODES, TWICE, UNKNOWN_CODE, UNREADABLE, Finding
 from flows.lint.fields import field_finding
 from flows.lint.lint import lint
+from flows.parse.untrusted import Errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ def check(texts: Iterable[ManifestText], beside: Iterable[ManifestText] = ()) ->
     """Check manifests. Objects of `beside` are there too, as those of a cluster, and are not checked themselves."""
     placed, known = place_manifests(texts), place_manifests(beside)
     cluster = assemble(_units((*known.objects, *placed.objects)), ())
-    found = [*_read_findings(placed), *_policy_findings(placed, cluster)]
+    found = [*_read_findings(placed), *_policy_findings(placed, cluster), *_assertion_findings(placed, cluster)]
     comments = {file.name: silenced_in(file.text) for file in placed.files}
     found += [one for file in placed.files for one in _unknown_codes(file.name, comments[file.name])]
     kept = [one for one in found if not _is_silenced(one, comments)]
@@ -81,6 +84,27 @@ def _policy_findings(placed: PlacedManifests, cluster: OfflineCluster) -> Iterat
         place = places.get(finding.key)
         if place is not None:
             yield Located(finding, place.file.name, place.line_of(finding.field))
+
+
+def _assertion_findings(placed: PlacedManifests, cluster: OfflineCluster) -> Iterator[Located]:
+    """The assertions that do not hold, or cannot be read."""
+    for body, place in placed.assertions:
+        errors: Errors = []
+        wanted = parse_assertions(body, errors)
+        for error in errors:
+            finding = field_finding(ASSERTIONS_KIND, _name(body), error)
+            yield Located(finding, place.file.name, place.line_of(error.field))
+        for one in failures(cluster.cluster, wanted):
+            title = f"{one.assertion.name!r}: " if one.assertion.name else ""
+            finding = Finding(one.code, ASSERTIONS_KIND, _name(body), one.assertion.field, f"{title}{one.message}")
+            yield Located(finding, place.file.name, place.line_of(one.assertion.field))
+
+
+def _name(body: object) -> str:
+    """The name of an object of assertions, "" where it has none."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _unknown_codes(file: str, comments: Silenced) -> Iterator[Located]:
