@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from flows.bridge.routing import NetworkMode
-from flows.cluster.model import Direction, Key, Operator, Peer, Policy, Requirement, Rule, Selector
-from flows.cluster.net import parse_address
-from tests.helpers.lab.overlay import MTU, Overlay, heard, listen, overlay
-from topology.host import netns
+from flows.cluster.model import Direction, IPBlock, Key, Operator, Peer, Policy, Requirement, Rule, Selector
+from flows.cluster.net import parse_address, parse_network
+from tests.helpers.lab.overlay import MTU, UNDERLAY_MTU, Overlay, heard, ip, listen, overlay
+from topology.host import links, netns
 
 pytestmark = pytest.mark.lab
 
@@ -26,6 +26,10 @@ PORTS = count(20000)
 FAMILIES = (4, 6)
 IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 IP_RECVTTL, IP_RECVERR, IPV6_RECVERR = 12, 11, 25
+IP_MTU, IPV6_MTU_DISCOVER, IPV6_MTU = 14, 23, 24
+# Of a host behind node-1: the node's address there and its own, by family.
+OUTSIDE = {4: ("198.51.100.1", "198.51.100.2"), 6: ("2001:db8:100::1", "2001:db8:100::2")}
+SMALL_MTU = 1300
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +230,72 @@ def test_a_packet_of_a_pod_loses_one_hop(net: Overlay, source: str, target: str,
             server.recvfrom(100)
         with pytest.raises(OSError, match=r"No route to host|unreachable"):
             client.recvfrom(100)
+
+
+@pytest.fixture
+def outside(net: Overlay) -> Iterator[Path]:
+    """A host behind node-1, which sends larger packets than pods take."""
+    node, host = net.nodes["node-1"].netns, net.folder / "outside"
+    netns.create(host)
+    try:
+        with netns.inside(host):
+            links.quiet_namespace()
+        with netns.inside(node):
+            links.make_veth("world", "eth0", host, UNDERLAY_MTU)
+        ip(node, "link", "set", "world", "up")
+        ip(host, "link", "set", "eth0", "up")
+        for family, (here, there) in OUTSIDE.items():
+            length = 24 if family == 4 else 64
+            ip(node, "address", "add", f"{here}/{length}", "dev", "world", "nodad")
+            ip(host, "address", "add", f"{there}/{length}", "dev", "eth0", "nodad")
+            ip(host, f"-{family}", "route", "add", "default", "via", here)
+        yield host
+    finally:
+        ip(node, "link", "delete", "world")
+        netns.remove(host)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("inward", [True, False])
+def test_path_mtu_errors_come_back_where_policy_allows_the_connection(
+    net: Overlay, outside: Path, family: int, inward: bool
+) -> None:
+    """The node says what fits: to a pod that sends too much for a link beyond, and to a host that does for a pod."""
+    pod, (_, host) = ends(net)["x/a"], OUTSIDE[family]
+    sender, receiver = (outside, pod[0]) if inward else (pod[0], outside)
+    target, fits = (pod[1][family], MTU) if inward else (host, SMALL_MTU)
+    size = (UNDERLAY_MTU if inward else MTU) - (28 if family == 4 else 48)
+    block = IPBlock(parse_network(f"{host}/{32 if family == 4 else 128}"))
+    rule = (Rule((Peer(ip_block=block),)),)
+    isolated = Policy(Key("x", "a"), _named("a"), frozenset(Direction), rule if inward else (), () if inward else rule)
+    level, discover, error, option = (
+        (socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_RECVERR, IP_MTU)
+        if family == 4
+        else (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_MTU)
+    )
+    try:
+        net.policies = (isolated,)
+        net.install()
+        if not inward:
+            ip(net.nodes["node-1"].netns, "link", "set", "world", "mtu", str(SMALL_MTU))
+        port = next(PORTS)
+        with (
+            closing(listen(receiver, family, target, port)) as server,
+            closing(listen(sender, family, "0.0.0.0" if family == 4 else "::", port)) as client,
+        ):
+            client.setsockopt(level, discover, IP_PMTUDISC_DO)
+            client.setsockopt(level, error, 1)
+            client.connect((target, port))
+            client.send(bytes(size))
+            with pytest.raises(OSError, match="Message too long"):
+                client.recv(100)
+            assert client.getsockopt(level, option) == fits
+            header = 28 if family == 4 else 48
+            client.send(bytes(fits - header))
+            assert len(server.recv(65536)) == fits - header
+    finally:
+        net.policies = ()
+        net.install()
 
 
 def test_a_node_that_moves_is_reached_at_its_new_end(net: Overlay) -> None:
