@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from controller.reconcile.switch import AUDIT_SECONDS
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import split
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import split
 from tests.helpers.lab.raw_frames import put
 from tests.helpers.lab.truth_lab import world_lab
 from tests.packets.test_limits import packet

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from flows.interpret.packet import ETHER
 from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.packet import ETHER
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.raw_frames import FrameListener
 from topology.host.netns import in_thread, inside

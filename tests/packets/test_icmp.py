@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import ETHER, ICMP, Packet
 from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import ETHER, ICMP, Packet
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from tests.helpers.waiting import until

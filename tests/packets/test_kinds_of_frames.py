@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.helpers.datapath.frame_encoder import checksum
+from flows.interpret.frame_encoder import checksum
 from tests.helpers.lab.policies import policies
 from tests.helpers.lab.raw_frames import FrameListener, mac, neighbours_of, number, put
 from topology.lab.lab import Lab

@@ -18,10 +18,10 @@ from itertools import cycle, islice
 
 import pytest
 
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import ETHER, Packet, split
 from flows.openflow import match_fields as oxm
 from flows.pipeline.pod_limits import MAX_SCTP_OF_POD, Limit, Rates
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import ETHER, Packet, split
 from tests.helpers.lab.policies import policies
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from tests.helpers.lab.truth_lab import world_lab

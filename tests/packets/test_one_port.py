@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
 from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from topology.lab.lab import Lab

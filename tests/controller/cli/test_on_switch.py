@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from controller.cli import main
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import Packet
 from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, open_vswitch
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import free_port, until

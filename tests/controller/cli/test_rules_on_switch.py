@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from controller.cli import main
+from flows.interpret.frame_encoder import encode
 from tests.controller.cli.test_on_switch import NAMES, Run, syn
-from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 from tests.helpers.waiting import until
 

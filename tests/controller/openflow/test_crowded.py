@@ -10,11 +10,11 @@ import pytest
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Rule
 from flows.cluster.net import ADDRESS_BITS, Net
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import Packet, transport
 from flows.plan.world import World
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import Packet, transport
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
 pytestmark = pytest.mark.switch

@@ -11,6 +11,8 @@ from controller.reconcile.events import BridgeChanged, ClusterChanged
 from flows.bridge.state import Binding, BridgeState, InterfaceState, PodBinding
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import arp
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import FLOOD
 from flows.plan.bridge_plan import BridgePlan
@@ -21,8 +23,6 @@ from flows.render.flow_set import FlowSet
 from flows.wire.codec import decode_flow
 from flows.wire.values import wire_flow
 from tests.helpers.controller.reconcile_driver import Driver
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import arp
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
 BASE, MAC = 0x0A000000, 0x020000000000

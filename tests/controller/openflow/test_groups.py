@@ -9,6 +9,8 @@ import pytest
 from controller.reconcile.commands import DumpFlows, FlushConnections
 from controller.reconcile.events import BundleDone, BundleFailed, FlushRefused, SwitchUp
 from flows.cluster.net import Net, parse_address
+from flows.interpret import packet as packets
+from flows.interpret.frame_encoder import encode
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Ct, Load, Nat, NatKind, Output, ToGroup
 from flows.openflow.flow import Flow
@@ -23,8 +25,6 @@ from flows.wire.values import GroupChanges, WireGroup
 from tests.controller.openflow.test_sessions import DPID, by_key, connect, flow
 from tests.helpers.controller.fake_switch import FakeSwitch, fake_switch, message
 from tests.helpers.controller.openflow_app import AppProcess, controller
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
 from tests.helpers.waiting import until
 

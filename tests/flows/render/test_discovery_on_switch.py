@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
+from flows.interpret.frame_encoder import checksum
 from flows.policy.rule import NodePolicy
 from flows.render.neighbors import LONGEST_REPORT, link_local
 from flows.render.reference import render
-from tests.helpers.datapath.frame_encoder import checksum
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 
 pytestmark = pytest.mark.switch

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Cluster, Key
+from flows.interpret.conntrack import Datapath
+from flows.interpret.interpreter import Interpreter
+from flows.interpret.packet import Packet
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.pipeline import tables
 from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
 from tests.helpers.cluster.generated_clusters import ROUTED_NODES, Nodes, clusters, probes
-from tests.helpers.datapath.conntrack import Datapath
 from tests.helpers.datapath.conversation import converse
-from tests.helpers.datapath.interpreter import Interpreter
 from tests.helpers.datapath.node_networks import NODES
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.datapath.two_nodes import TwoNodes, settled
 
 TABLES = tuple(table.number for table in tables.TABLES)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Key
 from flows.cluster.net import parse_address
+from flows.interpret import packet as packets
+from flows.interpret.frame_encoder import encode
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.frame_encoder import encode
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, ovs
 
 __all__ = ["ovs"]

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from flows.cluster.net import Net, parse_address
+from flows.interpret import packet as packets
+from flows.interpret.packet import ACK, SYN, Packet
 from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers, register_bits
 from flows.openflow.actions import Conjunction, Ct, LearnReply, Load, Move, Output, OutputRegister, Resubmit
@@ -15,9 +17,7 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState, Fragment
 from flows.pipeline import registers
-from tests.helpers.datapath import packet as packets
 from tests.helpers.datapath.interpreter_twin import InterpreterTwin
-from tests.helpers.datapath.packet import ACK, SYN, Packet
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs, ovs
 
 __all__ = ["module_ovs", "ovs"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from flows.cluster.net import parse_address
+from flows.interpret import packet as packets
+from flows.interpret.flow_lookup import Ambiguous, Refused
+from flows.interpret.interpreter import Interpreter
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, exactly, masked, match
 from flows.openflow.match_fields import CtState, Fragment
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.flow_lookup import Ambiguous, Refused
-from tests.helpers.datapath.interpreter import Interpreter
 from tests.helpers.datapath.interpreter_twin import ANY_TABLE
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 

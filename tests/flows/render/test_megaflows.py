@@ -9,11 +9,11 @@ import pytest
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
+from flows.interpret import packet as packets
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import Packet
 from flows.policy.rule import NodePolicy
 from flows.render.reference import render
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.ovs.open_vswitch import open_vswitch
 
 pytestmark = pytest.mark.switch

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import ADDRESS_BITS, Net, parse_address
+from flows.interpret import packet as packets
+from flows.interpret.conntrack import Datapath
+from flows.interpret.packet import Packet
 from flows.openflow.port_numbers import LOCAL_32
 from flows.pipeline.gateway import GATEWAY_MAC, NODE_HAIRPIN, NODE_PORTS, POD_HAIRPIN, SWITCH
 from flows.policy.probe import Endpoint
 from tests.flows.render.test_flows_equal_verdict import UNSHRUNK, InterpretedSwitch
 from tests.helpers.cluster.generated_clusters import OUTSIDE, ROUTED_NODES, clusters
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.conntrack import Datapath
 from tests.helpers.datapath.node_networks import NODES, UPLINK, Routers
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.datapath.two_nodes import TwoNodes, settled
 
 FRAMES = 400

@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 
 from flows.cluster.net import parse_address
+from flows.interpret import packet as packets
+from flows.interpret.flow_lookup import Ambiguous
+from flows.interpret.packet import ACK, SYN, Packet
 from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers, register_bits
 from flows.openflow.actions import Action, Conjunction, Ct, Load, Move, Output, OutputRegister, Resubmit
@@ -16,10 +19,7 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Match, Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.flow_lookup import Ambiguous
 from tests.helpers.datapath.interpreter_twin import InterpreterTwin
-from tests.helpers.datapath.packet import ACK, SYN, Packet
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]

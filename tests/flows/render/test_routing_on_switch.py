@@ -12,16 +12,9 @@ from flows.bridge.routing import NetworkMode, RoutedNode, Routing
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import Net, parse_address, parse_network
-from flows.openflow import match_fields as oxm
-from flows.openflow.flow import Flow
-from flows.openflow.port_numbers import LOCAL_32
-from flows.pipeline.gateway import GATEWAY_MAC
-from flows.pipeline.tables import TABLE_NAMES
-from flows.policy.rule import NodePolicy
-from flows.render.reference import render
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.interpreter import Interpreter
-from tests.helpers.datapath.packet import (
+from flows.interpret.frame_encoder import encode
+from flows.interpret.interpreter import Interpreter
+from flows.interpret.packet import (
     ARP_REPLY,
     ARP_REQUEST,
     NEIGHBOR_ADVERT,
@@ -31,6 +24,13 @@ from tests.helpers.datapath.packet import (
     neighbor,
     transport,
 )
+from flows.openflow import match_fields as oxm
+from flows.openflow.flow import Flow
+from flows.openflow.port_numbers import LOCAL_32
+from flows.pipeline.gateway import GATEWAY_MAC
+from flows.pipeline.tables import TABLE_NAMES
+from flows.policy.rule import NodePolicy
+from flows.render.reference import render
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 
 pytestmark = pytest.mark.switch

@@ -14,6 +14,8 @@ from flows.bridge.routing import NetworkMode, RoutedNode, Routing
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Endpoint, Key, Protocol, Service, ServicePort
 from flows.cluster.net import Net, parse_address, parse_network
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import ACK, RST, SYN, icmp_error, transport
 from flows.openflow.group import Group
 from flows.pipeline.gateway import GATEWAY_MAC
 from flows.pipeline.pod_limits import Limit, meter_number
@@ -28,8 +30,6 @@ from flows.services.frontends import Claim, Frontend, frontends
 from flows.services.served import ServedPort
 from flows.wire.groups import decode_group, encode_group
 from flows.wire.text import format_group
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import ACK, RST, SYN, icmp_error, transport
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
 
 pytestmark = pytest.mark.switch

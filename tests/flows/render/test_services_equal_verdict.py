@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Cluster, Direction, Key, Policy, Protocol, Service
 from flows.cluster.net import ADDRESS_BITS, Net
+from flows.interpret import packet as packets
+from flows.interpret.conntrack import Datapath
+from flows.interpret.packet import ACK, SYN, Packet
 from flows.openflow.port_numbers import LOCAL_32
 from flows.pipeline.gateway import GATEWAY_MAC, NODE_HAIRPIN, NODE_PORTS, POD_HAIRPIN
 from flows.policy.probe import Endpoint, Probe
@@ -23,10 +26,7 @@ from flows.render.services import gateway_of
 from tests.flows.render.test_flows_equal_verdict import UNSHRUNK, InterpretedSwitch
 from tests.helpers.cluster.generated_clusters import ROUTED_NODES, endpoints
 from tests.helpers.cluster.generated_services import worlds_with_services
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.conntrack import Datapath
 from tests.helpers.datapath.node_networks import NODES, OUTSIDE, SERVICE_CIDRS, Routers, Where
-from tests.helpers.datapath.packet import ACK, SYN, Packet
 from tests.helpers.datapath.two_nodes import TwoNodes, settled, where
 
 CONNECTIONS = 60

@@ -7,6 +7,10 @@ from collections import Counter
 import pytest
 
 from flows.cluster.net import Net, parse_address
+from flows.interpret import packet as packets
+from flows.interpret.flow_lookup import Refused
+from flows.interpret.interpreter import Interpreter
+from flows.interpret.packet import ACK, SYN
 from flows.openflow import match_fields as oxm
 from flows.openflow import register_bits
 from flows.openflow.actions import Ct, Load, Move, Nat, NatKind, Output, ToGroup
@@ -15,11 +19,7 @@ from flows.openflow.group import Bucket, Group
 from flows.openflow.match import exactly, in_range, match
 from flows.pipeline import registers
 from flows.pipeline.group_numbers import group_id
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.flow_lookup import Refused
-from tests.helpers.datapath.interpreter import Interpreter
 from tests.helpers.datapath.interpreter_twin import ANY_TABLE, InterpreterTwin
-from tests.helpers.datapath.packet import ACK, SYN
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from flows.cluster.net import Net, parse_address
+from flows.interpret import packet as packets
+from flows.interpret.packet import ACK, SYN
 from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers, register_bits
 from flows.openflow.actions import Ct, Move, Output
@@ -16,9 +18,7 @@ from flows.openflow.match_fields import CtState
 from flows.pipeline import registers
 from flows.render.interpretations import swap_ends
 from flows.render.terms import HAS_NO_SYN, IP_FAMILIES, IS_SCTP, IS_SYN_WITHOUT_ACK, IS_TCP, IS_UDP
-from tests.helpers.datapath import packet as packets
 from tests.helpers.datapath.interpreter_twin import InterpreterTwin
-from tests.helpers.datapath.packet import ACK, SYN
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs, ovs
 
 __all__ = ["module_ovs", "ovs"]

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from flows.cluster.model import Cluster
 from flows.cluster.model import Protocol as Transport
+from flows.interpret import packet as packets
+from flows.interpret.packet import ACK, SYN, Packet
 from flows.policy.explanation import Verdict
 from flows.policy.probe import Endpoint, Probe
 from flows.policy.verdict import verdict
-from tests.helpers.datapath import packet as packets
-from tests.helpers.datapath.packet import ACK, SYN, Packet
 from tests.helpers.datapath.two_nodes import TwoNodes, first_packet, where
 
 _WITHOUT_PORTS_OR_IDENTIFIER = 47

@@ -9,14 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from flows.interpret.flow_lookup import Ambiguous
+from flows.interpret.frame_encoder import encode
+from flows.interpret.interpreter import Interpreter, Result
+from flows.interpret.packet import Packet
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
 from flows.wire.text import format_flow, format_group
-from tests.helpers.datapath.flow_lookup import Ambiguous
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.interpreter import Interpreter, Result
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch
 
 PORTS = (1, 2, 3, 4)

@@ -17,10 +17,10 @@ from flows.bridge.routing import FLAT, TUNNEL_INTERFACE, NetworkMode, RoutedNode
 from flows.bridge.state import InterfaceState
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net, parse_network
+from flows.interpret.packet import Packet
 from flows.openflow.port_numbers import LOCAL_32
 from flows.pipeline.gateway import GATEWAY_MAC, NODE_PORTS
 from flows.policy.probe import Endpoint
-from tests.helpers.datapath.packet import Packet
 
 UPLINK = 1  # or, in mode overlay, the port of all tunnels
 OUTSIDE_MAC = 0x02FF00000001

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows.bridge.state import InterfaceState
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import Packet
 from flows.openflow import match_fields as oxm
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.ovs.open_vswitch import OpenVSwitch
 
 

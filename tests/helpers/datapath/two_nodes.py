@@ -17,13 +17,14 @@ from flows.bridge.routing import NetworkMode
 from flows.bridge.state import Binding, BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net
+from flows.interpret import packet as packets
+from flows.interpret.packet import Packet
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
 from flows.policy.probe import Endpoint, Probe, pods_with_address
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
-from tests.helpers.datapath import packet as packets
 from tests.helpers.datapath.node_networks import (
     NODES,
     OUTSIDE,
@@ -33,7 +34,6 @@ from tests.helpers.datapath.node_networks import (
     Where,
     node_network,
 )
-from tests.helpers.datapath.packet import Packet
 from tests.helpers.datapath.service_flows import with_services
 
 FIRST_POD_PORT = 2

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import (
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import (
     ARP_REPLY,
     ARP_REQUEST,
     ETHER,
@@ -18,6 +17,7 @@ from tests.helpers.datapath.packet import (
     arp,
     neighbor,
 )
+from flows.openflow import match_fields as oxm
 from tests.helpers.lab.raw_frames import mac, number
 from topology.lab.lab import Lab
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import ARP_REQUEST, arp
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import ARP_REQUEST, arp
 from tests.helpers.lab.truth_lab import PLACEMENT
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab

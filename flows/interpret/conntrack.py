@@ -10,10 +10,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
+from flows.interpret.packet import ACK, ECHO_REPLY, ECHO_REQUEST, FIN, ICMP, RST, SYN, UNREACHABLE, Packet
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Nat, NatKind
 from flows.openflow.match_fields import CtState
-from tests.helpers.datapath.packet import ACK, ECHO_REPLY, ECHO_REQUEST, FIN, ICMP, RST, SYN, UNREACHABLE, Packet
 
 
 class Datapath(enum.Enum):

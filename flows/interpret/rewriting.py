@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from flows.cluster.net import ADDRESS_BITS, Net
+from flows.interpret.flow_lookup import INDEX, State
+from flows.interpret.packet import NEIGHBOR_ADVERT, NEIGHBOR_SOLICIT, Packet
 from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.flow_lookup import INDEX, State
-from tests.helpers.datapath.packet import NEIGHBOR_ADVERT, NEIGHBOR_SOLICIT, Packet
 
 PORTS = {
     oxm.IP_PROTO_TCP: ("tcp_src", "tcp_dst"),

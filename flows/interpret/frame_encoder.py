@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
+from flows.interpret.packet import ACK, NEIGHBOR_SOLICIT, SYN, Packet
 from flows.openflow import match_fields as oxm
-from tests.helpers.datapath.packet import ACK, NEIGHBOR_SOLICIT, SYN, Packet
 
 FIRST_SEQUENCE = 1000
 # Fragments but the last carry so many bytes, a multiple of 8. OVS calls smaller ones than 1200 (IPv6: 1280) invalid.

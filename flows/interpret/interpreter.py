@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from flows.interpret.conntrack import Commit, Datapath, Tracked, Tracker
+from flows.interpret.flow_lookup import FIELDS, INDEX, Choose, FlowTable, State, check_flow, check_tables
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import Packet
+from flows.interpret.rewriting import PORTS, Header, header_in, header_of, set_field, take_hop, with_header
 from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers
 from flows.openflow.actions import (
@@ -32,11 +37,6 @@ from flows.openflow.group import Bucket, Group
 from flows.openflow.match import exactly, match
 from flows.openflow.register_bits import Range
 from flows.pipeline import registers
-from tests.helpers.datapath.conntrack import Commit, Datapath, Tracked, Tracker
-from tests.helpers.datapath.flow_lookup import FIELDS, INDEX, Choose, FlowTable, State, check_flow, check_tables
-from tests.helpers.datapath.frame_encoder import encode
-from tests.helpers.datapath.packet import Packet
-from tests.helpers.datapath.rewriting import PORTS, Header, header_in, header_of, set_field, take_hop, with_header
 
 _MAX_DEPTH = 64
 _FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
