@@ -145,9 +145,20 @@ MIDSTREAM_UNKNOWN = _declare("midstream", 10, "the ports do not tell: must be al
 RELATED_ALLOWED = _declare("related", 100, "from the node, the uplink, or a pod about its own connection")
 
 DIRECTION_BROKEN = _declare("direction", 130, "userspace datapath: invalid in the empty zone, so broken: counted")
+DIRECTION_AS_REPLY_TIERED = _declare("direction", 125, "interpreted as a reply, of or to a pod with rules of a tier")
 DIRECTION_AS_REPLY = _declare("direction", 120, "interpreted as a reply: the destination opened")
+DIRECTION_REPLY_TIERED = _declare("direction", 115, "a reply, of or to a pod with rules of a tier")
 DIRECTION_REPLY = _declare("direction", 110, "a reply: the destination opened")
+DIRECTION_ORIGINAL_TIERED = _declare("direction", 105, "anything else, of or to a pod with rules of a tier")
 DIRECTION_ORIGINAL = _declare("direction", 100, "anything else: the source opened")
+
+_TIERS = "admin_egress baseline_egress admin_ingress baseline_ingress"
+TIERS_NODE = _declare("admin_egress", 65400, "the node and its own pods: no policy")
+TIERS_NONE = _declare(_TIERS, 65300, "no rule of the tier selects the subject in this direction")
+TIERS_CLOSED = _declare(_TIERS, 65200, "the rules cannot be rendered: everything is denied")
+# A rule has its order less (`flows.policy.levels`): 64 for each of the priorities 0 to 1001.
+TIERS = _declare(_TIERS, 65000, "the rules, by their order; later ones take the priorities below")
+REFUSED_SAME_PORT = _declare("egress_refused ingress_refused", 10, "a refused reply: looked up in `same_port`")
 
 SAME_PORT_EQUAL = _declare("same_port", 100, "both ports are one, bit by bit: matched again as a packet that opens")
 

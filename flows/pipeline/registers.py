@@ -37,6 +37,13 @@ LONGER_THAN_OPTION = Range(_R[4], 17, 17, "ND: the frame is longer than one with
 INTERPRETATION = Range(
     _R[4], 10, 12, "an Interpretation: how to match a packet whose role in its connection is not known"
 )
+# Of each of these, the lower bit stands for tier Admin and the higher one for tier Baseline: see TierBit.
+SOURCE_EGRESS_TIERS = Range(_R[7], 16, 17, "the tiers with egress rules for the source pod")
+SOURCE_INGRESS_TIERS = Range(_R[7], 18, 19, "the tiers with ingress rules for the source pod")
+DESTINATION_EGRESS_TIERS = Range(_R[7], 20, 21, "the tiers with egress rules for the destination pod")
+DESTINATION_INGRESS_TIERS = Range(_R[7], 22, 23, "the tiers with ingress rules for the destination pod")
+EGRESS_TIERS = Range(_R[7], 24, 25, "the tiers with egress rules for the initiator")
+INGRESS_TIERS = Range(_R[7], 26, 27, "the tiers with ingress rules for the responder")
 OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
 COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's L4 source port, only while it is compared with the other one")
 COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likewise")
@@ -51,7 +58,8 @@ RANGES = (
     LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
-    FLOOD_CHUNK,
+    FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,
+    EGRESS_TIERS, INGRESS_TIERS,
 )  # fmt: skip
 COPIED_BYTES = 128  # of a packet copied to the controller: enough for addresses, ARP or an advertisement
 # The sender of address probes: a locally administered MAC address that no interface has.
@@ -70,6 +78,13 @@ EMPTY_CONNTRACK_ZONE = 0x4848
 SERVICE_ZONE = 0x4849
 # Those of them that would come back to where they came from, with the source that they were given instead.
 HAIRPIN_ZONE = 0x484A
+
+
+class TierBit(enum.IntEnum):
+    """The tiers of ClusterNetworkPolicies, as bits of a range of tiers."""
+
+    ADMIN = 1
+    BASELINE = 2
 
 
 class SctpAssociation(enum.IntEnum):

@@ -197,16 +197,41 @@ DIRECTION = Table(
     "direction",
     "Finds initiator and responder, so that policy applies to both directions of a connection alike.",
     _names(oxm.CT_STATE, oxm.PKT_MARK) | _REGISTERS,
-    ("egress", "invalid"),
+    ("admin_egress", "egress", "invalid"),
     "drop",
 )
-SAME_PORT = Table(
+ADMIN_EGRESS = Table(
+    46,
+    "admin_egress",
+    "ClusterNetworkPolicies of tier Admin: egress rules of the pod that opened the connection, the first of which "
+    "decides. Only connections of pods that some ClusterNetworkPolicy selects come here.",
+    _TUPLE | _REGISTERS,
+    ("baseline_egress", "admin_ingress", "egress_refused", "limit"),
+    "baseline_egress",
+)
+BASELINE_EGRESS = Table(
     47,
-    "same_port",
-    "Matches a denied reply once more, as a packet that opens, if its source and destination port are equal.",
-    _names(oxm.ETH_TYPE, oxm.CONJ_ID) | _REGISTERS,
-    ("direction",),
-    "return to where it was denied",
+    "baseline_egress",
+    "The same for tier Baseline, unless NetworkPolicies isolate the pod for egress, or tier Admin accepted.",
+    _TUPLE | _REGISTERS,
+    ("admin_ingress", "egress_refused"),
+    "admin_ingress",
+)
+ADMIN_INGRESS = Table(
+    48,
+    "admin_ingress",
+    "ClusterNetworkPolicies of tier Admin: ingress rules of the pod to which the connection was opened.",
+    _TUPLE | _REGISTERS,
+    ("baseline_ingress", "egress", "ingress_refused"),
+    "baseline_ingress",
+)
+BASELINE_INGRESS = Table(
+    49,
+    "baseline_ingress",
+    "The same for tier Baseline, unless NetworkPolicies isolate the pod for ingress, or tier Admin accepted.",
+    _TUPLE | _REGISTERS,
+    ("egress", "ingress_refused"),
+    "egress",
 )
 EGRESS = Table(
     50,
@@ -217,6 +242,14 @@ EGRESS = Table(
     ("same_port", "egress_default", "ingress", "limit"),
     "egress_default",
 )
+EGRESS_REFUSED = Table(
+    52,
+    "egress_refused",
+    "What a rule of a ClusterNetworkPolicy denied for egress. Replies between equal ports are matched once more.",
+    _REGISTERS | _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_PROTO, oxm.IP_FRAG),
+    ("same_port", "egress_default"),
+    "egress_default",
+)
 EGRESS_DEFAULT = Table(
     55,
     "egress_default",
@@ -225,12 +258,28 @@ EGRESS_DEFAULT = Table(
     ("deny",),
     "deny",
 )
+SAME_PORT = Table(
+    57,
+    "same_port",
+    "Matches a denied reply once more, as a packet that opens, if its source and destination port are equal.",
+    _names(oxm.ETH_TYPE, oxm.CONJ_ID) | _REGISTERS,
+    ("direction",),
+    "return to where it was denied",
+)
 INGRESS = Table(
     60,
     "ingress",
     "Ingress rules of the pod to which the connection was opened, likewise.",
     _TUPLE | _REGISTERS,
     ("same_port", "ingress_default", "limit"),
+    "ingress_default",
+)
+INGRESS_REFUSED = Table(
+    62,
+    "ingress_refused",
+    "What a rule of a ClusterNetworkPolicy denied for ingress, likewise.",
+    _REGISTERS | _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_PROTO, oxm.IP_FRAG),
+    ("same_port", "ingress_default"),
     "ingress_default",
 )
 INGRESS_DEFAULT = Table(
@@ -297,7 +346,8 @@ DENY = Table(
 TABLES = (
     CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, HAIRPIN, SERVICE, REFUSE, CONNTRACK, DIRECT, SCTP, SCTP_REPLIES,
     DESTINATION, STATE, MIDSTREAM,
-    RELATED, DIRECTION, SAME_PORT, EGRESS, EGRESS_DEFAULT, INGRESS, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
+    RELATED, DIRECTION, ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS, EGRESS_REFUSED,
+    EGRESS_DEFAULT, SAME_PORT, INGRESS, INGRESS_REFUSED, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
     INVALID, DENY,
 )  # fmt: skip
 TABLES_BY_NUMBER = {table.number: table for table in TABLES}
@@ -308,6 +358,8 @@ TABLE_NAMES = {table.number: table.name for table in TABLES}
 ROUTING_TABLES = frozenset(
     {ND_ANSWER.number, HAIRPIN.number, SERVICE.number, REFUSE.number, DIRECT.number, SEND.number}
 )
+# Without flows, their misses included, on bridges without a pod that some ClusterNetworkPolicy selects.
+TIER_TABLES = (ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS_REFUSED, INGRESS_REFUSED)
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
 TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
-from flows.cluster.model import Cluster, Key, Pod
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
 from flows.plan.effective_cluster import EffectiveParts
@@ -126,6 +126,18 @@ class AcceptedObjects:
             if kind == "Namespace":
                 namespace = cluster.namespaces.get(key)
                 engine.put_namespace(key, namespace.labels if namespace else None)
+            elif kind == "Node":
+                node = cluster.nodes.get(key)
+                if node is None:
+                    engine.remove_node(key)
+                else:
+                    engine.put_node(node)
+        elif kind == CLUSTER_NETWORK_POLICY:
+            cluster_policy = cluster.cluster_policies.get(key)
+            if cluster_policy is None:
+                engine.remove_cluster_policy(key)
+            else:
+                engine.put_cluster_policy(cluster_policy)
         elif kind == "Pod":
             self._put_pod(engine, key, cluster.pods.get(key))
         elif kind == "Service":

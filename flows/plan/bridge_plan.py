@@ -23,7 +23,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from flows.bridge.state import Binding, BridgeBinding, PodBinding
-from flows.cluster.model import Direction, Key
+from flows.cluster.model import Key
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
@@ -33,15 +33,18 @@ from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.plan.remote_nodes import RemoteNodes
 from flows.plan.rules import BridgeRules, PeersWatcher
+from flows.plan.tier_flows import TierFlows
+from flows.policy.rule import Applies
 from flows.policy.tracked_sets import TrackedRule
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
 from flows.wire.values import Body, FlowKey
 
-IsolationOf = Callable[[Key], frozenset[Direction]]
+IsolationOf = Callable[[Key], frozenset[Applies]]
 
 # Numbers of pieces; a port's piece has its ofport. Where two pieces have the same flow, the smaller number wins.
+_TIERS = -2  # on bridges with a pod that some ClusterNetworkPolicy selects
 _FIXED = -1  # what all bridges have
 _BRIDGE = 0
 _FLOOD = MAX_OFPORT + 1
@@ -49,17 +52,15 @@ _FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
 _REMOTE_NODES = _FLOOD_CHUNKS + MAX_OFPORT + 1  # plus the number of the remote node in this plan
 _SERVICES = 1 << 32  # plus the number of the piece in `cluster_services`
 
-# One object for each of the four sets, since very many ports refer to them.
-_SHARED_ISOLATION = {
-    one: one for one in map(frozenset, ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction)))
-}
+# One object for each set, since very many ports refer to them: there are at most 64.
+_SHARED_ISOLATION: dict[frozenset[Applies], frozenset[Applies]] = {}
 
 
 class RenderedPort(NamedTuple):
     """A pod's port as it was rendered."""
 
     pod: PodBinding
-    isolated: frozenset[Direction]
+    isolated: frozenset[Applies]
 
 
 class BridgePlan:
@@ -70,8 +71,8 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "error", "flows", "groups", "refused",
-        "routes", "rules", "services", "userspace",
+        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "_tiers", "error", "flows", "groups",
+        "refused", "routes", "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,7 @@ class BridgePlan:
         self.groups = BridgeGroups()
         self.services = BridgeServices(self._pieces, self.groups, _SERVICES)
         self._ports: dict[int, RenderedPort] = {}  # by ofport
+        self._tiers = TierFlows(self._pieces, encoder, _TIERS)
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)
         self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk
@@ -128,7 +130,7 @@ class BridgePlan:
         if not self.routes and (chunks or before is None or before.uplink != bridge.uplink):
             self._render_flood(chunks, before)
 
-    def isolate(self, ofport: int, directions: frozenset[Direction]) -> None:
+    def isolate(self, ofport: int, directions: frozenset[Applies]) -> None:
         """The directions in which policy isolates the pod at a port are these."""
         port = self._ports.get(ofport)
         if port is not None and port.isolated != directions:
@@ -150,9 +152,11 @@ class BridgePlan:
         except (FlowError, PipelineError) as error:
             changed = self.rules.drop()
             self.error = (
-                "policy rules cannot be rendered, so isolated pods get no allow rule and all their packets are denied: "
+                "policy rules cannot be rendered, so isolated pods get no allow rule and all their packets are denied, "
+                "as are those of pods that a ClusterNetworkPolicy selects: "
                 f"{error}"
             )
+        self._tiers.render(closed=bool(self.error))
         self._pieces.write_all(changed)
         return self._pieces.take()
 
@@ -184,9 +188,10 @@ class BridgePlan:
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
-    def _put_port(self, pod: PodBinding, isolated: frozenset[Direction]) -> None:
+    def _put_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         """Make a port's flows. A port whose flows raise has none, so that its packets are dropped."""
-        isolated = _SHARED_ISOLATION[isolated]
+        self._tiers.set_port(pod.ofport, isolated)
+        isolated = _SHARED_ISOLATION.setdefault(isolated, isolated)
         self._ports[pod.ofport] = RenderedPort(pod, isolated)
         try:
             keys, bodies = self._encoder.pod(pod, isolated, self.routes)
@@ -203,6 +208,7 @@ class BridgePlan:
         if self._ports.pop(ofport, None) is not None:
             self.refused.pop(ofport, None)
             self._pieces.drop(ofport)
+            self._tiers.set_port(ofport, frozenset())
             self._set_flooded(ofport, False, chunks)
 
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:

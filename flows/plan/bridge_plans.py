@@ -88,7 +88,7 @@ class BridgePlans:
 
     def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
         """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
-        isolated = self._objects.engine.isolated
+        isolated = self._objects.engine.applying
         plan, routes = self.by_bridge.get(name), found.bridge.routing.routes
         if plan is not None and plan.routes != routes:
             self.drop_plan(name)
@@ -199,7 +199,7 @@ class BridgePlans:
         if plan is None:
             return
         try:
-            plan.isolate(ofport, self._objects.engine.isolated(key))
+            plan.isolate(ofport, self._objects.engine.applying(key))
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self.fail(name, error)
 

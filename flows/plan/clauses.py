@@ -29,12 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from flows.cluster.model import Action
 from flows.cluster.net import Net
 from flows.plan.encoder import Dimension, FlowEncoder
-from flows.plan.key_templates import BandTemplates, Element
+from flows.plan.key_templates import Element, KeyTemplates
 from flows.policy.tracked_sets import TrackedSet
 from flows.render import rules as rule_flows
-from flows.render.rules import Stage
+from flows.render.rules import AnyStage
 from flows.wire.values import Body, FlowKey
 
 # Ofports of subjects, prefixes of peers, or matches of services (of `anything`: None), which never change.
@@ -64,6 +65,7 @@ class Clauses:
     """
 
     __slots__ = (
+        "_actions",
         "_bands_needed",
         "_dirty",
         "_dirty_rules",
@@ -81,11 +83,11 @@ class Clauses:
         "stage",
     )  # fmt: skip
 
-    def __init__(self, stage: Stage, encoder: FlowEncoder) -> None:
+    def __init__(self, stage: AnyStage, encoder: FlowEncoder) -> None:
         self.stage = stage
         self.bands = 1
         self._encoder = encoder
-        self._first_band: BandTemplates | None = None  # nearly always the only one
+        self._first_band: KeyTemplates | None = None  # nearly always the only one
         # By set: the one rule that uses it, as most have, or several.
         self._users: dict[ElementSet, Dimension | SharedClause] = {}
         self._sets_of: dict[Element, ElementSet | SharedClause] = {}
@@ -95,6 +97,7 @@ class Clauses:
         self._bands_needed: dict[SharedClause, int] = {}  # where one is not enough
         self._left_out: dict[SharedClause, frozenset[str]] = {}  # namespaces
         self._namespaces: dict[int, str] = {}  # of rules, by number
+        self._actions: dict[int, Action] = {}  # of those of a tier
         # Changes since the last `take`: elements added to or removed from sets (one set, or a list of them), elements
         # whose flows must be encoded again, and rules added or removed.
         self._toggled: dict[Element, ElementSet | list[ElementSet]] = {}
@@ -103,15 +106,23 @@ class Clauses:
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def add(self, number: int, namespace: str) -> None:
-        """A rule with this number is new."""
+    def add(self, number: int, namespace: str, action: Action | None = None) -> None:
+        """A rule with this number is new; `action` is that of a ClusterNetworkPolicy's rule."""
         self._namespaces[number] = namespace
+        if action is not None:
+            self._actions[number] = action
         self._dirty_rules.add(number)
 
     def remove(self, number: int) -> None:
         """A rule is gone."""
         del self._namespaces[number]
+        self._actions.pop(number, None)
         self._dirty_rules.add(number)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no rule, and all flows were handed out as gone."""
+        return not (self._namespaces or self._dirty_rules or self._dirty or self._toggled)
 
     def uses(self, element_set: ElementSet) -> bool:
         """Whether any rule uses a set."""
@@ -284,7 +295,9 @@ class Clauses:
         if self._dirty_rules:
             for number in self._dirty_rules:
                 found[self._hit_key(number)] = (
-                    self._encoder.hit_body(self.stage, number) if number in self._namespaces else None
+                    self._encoder.hit_body(self.stage, number, self._actions.get(number))
+                    if number in self._namespaces
+                    else None
                 )
             self._dirty_rules = set()
         return found
@@ -333,9 +346,9 @@ class Clauses:
         return self._hit_key(number) if number in self._namespaces else None
 
     def _hit_key(self, number: int) -> FlowKey:
-        return self._templates(number % self.bands).hit.key(number)
+        return self._templates(number % self.bands).hit_key(number)
 
-    def _templates(self, band: int) -> BandTemplates:
+    def _templates(self, band: int) -> KeyTemplates:
         if band:
             return self._encoder.key_templates(self.stage, band)
         if self._first_band is None:
@@ -359,7 +372,9 @@ class Clauses:
         """Note how many bands a shared clause needs."""
         self._forget(shared)
         dimensions = self._dimensions_of(shared)
-        if len(dimensions) > rule_flows.MAX_CONJUNCTIONS:
+        if self.stage.order is not None:
+            rule_flows.check_order(len(dimensions))
+        elif len(dimensions) > rule_flows.MAX_CONJUNCTIONS:
             self._bands_needed[shared] = rule_flows.fewest_bands(dimensions)
 
     def _body(self, one: Dimension | SharedClause, band: int) -> Body | None:

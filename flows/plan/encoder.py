@@ -12,17 +12,19 @@ from typing import NamedTuple
 
 from flows.bridge.routing import NodeDifferences, RoutedNode
 from flows.bridge.state import PodBinding
-from flows.cluster.model import Direction
+from flows.cluster.model import Action
 from flows.openflow.actions import Conjunction, Output
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.plan.key_templates import BandTemplates
+from flows.plan.key_templates import BandTemplates, KeyTemplates, LevelTemplates
 from flows.plan.pod_templates import EncodedFlows, PodTemplates
+from flows.policy.rule import Applies
 from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
-from flows.render.rules import Stage
+from flows.render.rules import AnyStage
 from flows.render.service_ports import PortNumbers, render_service_port
+from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
 from flows.services.served import ServedPort
@@ -61,6 +63,7 @@ class FlowEncoder:
         self._dimensions: dict[int, Dimension] = {}  # the last one for each place
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
+        self._tiers: dict[bool, EncodedFlows] = {}
         self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
         self.node_differences = NodeDifferences()
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
@@ -82,6 +85,15 @@ class FlowEncoder:
             found = self._fixed[userspace, routes] = self.flows(flows)
         return found
 
+    def tier_flows(self, closed: bool) -> EncodedFlows:
+        """The flows that lead to the tables of tiers, see `render_tiers`. Bridges share them."""
+        found = self._tiers.get(closed)
+        if found is None:
+            flows = FlowSet()
+            render_tiers(flows, closed)
+            found = self._tiers[closed] = self.flows(flows)
+        return found
+
     def flows(self, flows: FlowSet) -> EncodedFlows:
         """Any flows."""
         encoded = [self.flow(flow) for flow in flows.flows()]
@@ -93,7 +105,7 @@ class FlowEncoder:
         render_remote_node(flows, node, tunnel)
         return self.flows(flows)
 
-    def pod(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
+    def pod(self, pod: PodBinding, isolated: frozenset[Applies], routes: bool = False) -> EncodedFlows:
         """The flows of a pod's port, in any order. `routes`: the switch routes."""
         keys, bodies = self._pods.flows(pod, isolated, routes)
         if not routes:
@@ -112,8 +124,13 @@ class FlowEncoder:
         groups = tuple([encode_group(group) for group in render_service_port(flows, served, choice, numbers)])
         return EncodedPort(*self.flows(flows), groups)
 
-    def key_templates(self, stage: Stage, band: int) -> BandTemplates:
-        """What makes the keys of a stage's rule flows in a band."""
+    def key_templates(self, stage: AnyStage, band: int) -> KeyTemplates:
+        """What makes the keys of a stage's rule flows in a band, or in the stage's order."""
+        if stage.order is not None:
+            return LevelTemplates(self._band_templates(stage, 0), stage.table.number, stage.priority(0))
+        return self._band_templates(stage, band)
+
+    def _band_templates(self, stage: AnyStage, band: int) -> BandTemplates:
         place = stage.table.number, band
         found = self._bands.get(place)
         if found is None:
@@ -132,6 +149,7 @@ class FlowEncoder:
         """The body of a clause flow that names these conjunctions, in order of their ids."""
         return encode_body(CLAUSE_COOKIE, conjunctions, None)
 
-    def hit_body(self, stage: Stage, number: int) -> Body:
-        """The body of a rule's `conj_id` flow."""
-        return encode_body(cookie(CookieKind.RULE, number), (), stage.onward.number)
+    def hit_body(self, stage: AnyStage, number: int, action: Action | None = None) -> Body:
+        """The body of a rule's `conj_id` flow; `action` is that of a ClusterNetworkPolicy's rule."""
+        actions, onward = stage.hit(action)
+        return encode_body(cookie(CookieKind.RULE, number), actions, onward.number)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow.match import Match, Term, exactly, in_range, match
 from flows.openflow.match_fields import CONJ_ID, CT_TP_DST
-from flows.render.rules import Stage, anything, peer_terms
+from flows.render.rules import AnyStage, anything, peer_terms
 from flows.wire.codec import encode_key
-from flows.wire.values import FlowKey
+from flows.wire.values import KEY_PREFIX, FlowKey
 
 # One element of a dimension: an ofport (subject), a prefix (peer), a match (service), or None (anything).
 Element = int | Net | Match | None
@@ -51,10 +51,39 @@ def key_template(make: Callable[[int], FlowKey], largest: int, size: int) -> Key
     return template
 
 
-class BandTemplates:
-    """The keys of one stage's rule flows in one band of priorities. `hit` makes those of `conj_id` flows."""
+class KeyTemplates(Protocol):
+    """Makes the keys of the rule flows of one stage at one priority."""
 
-    def __init__(self, stage: Stage, band: int) -> None:
+    def keys(self, elements: Collection[Element], /) -> list[FlowKey]:
+        """The keys of elements, in their order."""
+
+    def hit_key(self, number: int, /) -> FlowKey:
+        """The key of the `conj_id` flow of a rule."""
+
+
+class LevelTemplates:
+    """The keys of one order of a tier's rules: those of another priority of the same table, with this one in it."""
+
+    __slots__ = ("_prefix", "_templates")
+
+    def __init__(self, templates: BandTemplates, table: int, priority: int) -> None:
+        self._templates = templates
+        self._prefix = KEY_PREFIX.pack(table, priority)
+
+    def keys(self, elements: Collection[Element]) -> list[FlowKey]:
+        """The keys of elements, in their order."""
+        prefix, size = self._prefix, KEY_PREFIX.size
+        return [prefix + key[size:] for key in self._templates.keys(elements)]
+
+    def hit_key(self, number: int) -> FlowKey:
+        """The key of the `conj_id` flow of a rule."""
+        return self._prefix + self._templates.hit_key(number)[KEY_PREFIX.size :]
+
+
+class BandTemplates:
+    """The keys of one stage's rule flows in one band of priorities."""
+
+    def __init__(self, stage: AnyStage, band: int) -> None:
         self._stage = stage
         table, priority = stage.table.number, stage.priority(band)
         self._key = lru_cache(maxsize=_CACHED_KEYS)(lambda terms: encode_key(table, priority, terms))
@@ -62,12 +91,16 @@ class BandTemplates:
             lambda value: encode_key(table, priority, match(in_range(stage.subject, value))), 0xFFFF, 2
         )
         self._subject = lru_cache(maxsize=_CACHED_KEYS)(subject.key)  # all bridges have pods at the same ofports
-        self.hit = key_template(
+        self._hit = key_template(
             lambda value: encode_key(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4
         )
         self._nets: dict[tuple[int, int], KeyTemplate] = {}  # by IP version and prefix length
         self._ports: dict[tuple[Match, int], KeyTemplate] = {}  # by the other terms and the port's mask
         self._address = lru_cache(maxsize=_CACHED_ADDRESSES)(self._net(4, ADDRESS_BITS[4]).key)
+
+    def hit_key(self, number: int) -> FlowKey:
+        """The key of the `conj_id` flow of a rule."""
+        return self._hit.key(number)
 
     def keys(self, elements: Collection[Element]) -> list[FlowKey]:
         """The keys of elements, in their order."""

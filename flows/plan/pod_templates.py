@@ -17,12 +17,12 @@ from functools import lru_cache
 from struct import Struct
 
 from flows.bridge.state import PodBinding
-from flows.cluster.model import Direction
 from flows.cluster.net import ADDRESS_BITS
 from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import COOKIE_NUMBER_MASK
 from flows.pipeline.pod_limits import Limit, learned_by
+from flows.policy.rule import Applies
 from flows.render.flow_set import FlowSet
 from flows.render.neighbors import link_local
 from flows.render.pods import render_pod
@@ -42,9 +42,9 @@ class PodTemplates:
     """Encodes the flows of pods' ports. All bridges share one."""
 
     def __init__(self) -> None:
-        self._templates: dict[tuple[tuple[int, ...], frozenset[Direction], tuple[Limit, ...], bool], PodTemplate] = {}
+        self._templates: dict[tuple[tuple[int, ...], frozenset[Applies], tuple[Limit, ...], bool], PodTemplate] = {}
 
-    def flows(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
+    def flows(self, pod: PodBinding, isolated: frozenset[Applies], routes: bool = False) -> EncodedFlows:
         """The flows that `render_pod` gives, in any order. Raises what it and the codec raise."""
         values = _values(pod)
         if values is None:
@@ -55,13 +55,13 @@ class PodTemplates:
             template = self._templates[shape] = self._make(pod, isolated, routes)
         return template.fill(pod.ofport, values)
 
-    def plain(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> EncodedFlows:
+    def plain(self, pod: PodBinding, isolated: frozenset[Applies], routes: bool = False) -> EncodedFlows:
         """The same, rendered and encoded flow by flow."""
         flows = _rendered(pod, isolated, routes)
         keys = tuple([encode_key(flow.table, flow.priority, flow.match) for flow in flows])
         return keys, tuple([encode_body(flow.cookie, flow.actions, flow.goto) for flow in flows])
 
-    def _make(self, pod: PodBinding, isolated: frozenset[Direction], routes: bool) -> PodTemplate:
+    def _make(self, pod: PodBinding, isolated: frozenset[Applies], routes: bool) -> PodTemplate:
         """The template of pods like this one. Raises ValueError where flows differ in more than values."""
         sample, other = _sample(pod, _FIRST_SAMPLE), _sample(pod, _SECOND_SAMPLE)
         values, others = _values(sample), _values(other)
@@ -118,7 +118,7 @@ class PodTemplate:
         return keys, tuple([bodies[which] for which in self._which])
 
 
-def _rendered(pod: PodBinding, isolated: frozenset[Direction], routes: bool) -> list[Flow]:
+def _rendered(pod: PodBinding, isolated: frozenset[Applies], routes: bool) -> list[Flow]:
     flows = FlowSet()
     render_pod(flows, pod, isolated, routes)
     return flows.flows()

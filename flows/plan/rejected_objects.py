@@ -1,8 +1,9 @@
 """Objects that are rejected because handling them raised an exception, with the reason. All others are unaffected.
 
 A rejected policy still isolates the pods that it selects, in its directions, and allows nothing. If that raises too, it
-isolates all pods of its namespace; if that raises as well, the policy is left out. A rejected pod has no port. An
-object is tried again when it changes. `describe_error` puts every contained exception into words.
+isolates all pods of its namespace; if that raises as well, the policy is left out. A rejected ClusterNetworkPolicy
+denies everything to the pods that it selects, then to all pods, as if its rules could not be read. A rejected pod has
+no port. An object is tried again when it changes. `describe_error` puts every contained exception into words.
 """
 
 from __future__ import annotations
@@ -10,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from flows.cluster.model import EVERYTHING, Cluster, Key, Policy
+from flows.cluster.model import (
+    CLUSTER_NETWORK_POLICY,
+    EVERYTHING,
+    NETWORK_POLICY,
+    Cluster,
+    ClusterPolicy,
+    ClusterRule,
+    Direction,
+    Key,
+    Policy,
+    Subject,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -78,14 +90,27 @@ class RejectedObjects:
             _Overlay(cluster.policies, instead.get("NetworkPolicy", {})),  # type: ignore[arg-type]
             _Overlay(cluster.services, instead.get("Service", {})),  # type: ignore[arg-type]
             _Overlay(cluster.endpoint_slices, instead.get("EndpointSlice", {})),  # type: ignore[arg-type]
+            cluster.service_cidrs,
+            _Overlay(cluster.cluster_policies, instead.get(CLUSTER_NETWORK_POLICY, {})),  # type: ignore[arg-type]
         )
 
-    def _instead(self, kind: str, key: Key | str, cluster: Cluster) -> Policy | None:
-        policy = cluster.policies.get(key) if kind == "NetworkPolicy" and isinstance(key, Key) else None
-        if policy is None:
-            return None
+    def _instead(self, kind: str, key: Key | str, cluster: Cluster) -> Policy | ClusterPolicy | None:
         attempts = self._attempts[kind, key]
-        if attempts > 2:
+        if attempts > 2 or not isinstance(key, Key):
+            return None
+        if kind == CLUSTER_NETWORK_POLICY:
+            found = cluster.cluster_policies.get(key)
+            if found is None:
+                return None
+            ingress, egress = (tuple([_unreadable(one) for one in found.rules(direction)]) for direction in Direction)
+            subject = found.subject if attempts == 1 else Subject()
+            return found._replace(ingress=ingress, egress=egress, subject=subject)
+        policy = cluster.policies.get(key) if kind == NETWORK_POLICY else None
+        if policy is None:
             return None
         isolating = policy._replace(ingress=(), egress=())
         return isolating if attempts == 1 else isolating._replace(subjects=EVERYTHING)
+
+
+def _unreadable(rule: ClusterRule) -> ClusterRule:
+    return ClusterRule(rule.action, name=rule.name, unreadable=True)

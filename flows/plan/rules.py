@@ -25,6 +25,7 @@ from bisect import insort
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 
+from flows.cluster.model import Direction, Tier
 from flows.cluster.net import Net
 from flows.openflow.match import match
 from flows.plan.clauses import Clauses, ElementSet
@@ -33,10 +34,11 @@ from flows.plan.key_templates import Element
 from flows.policy import flow_limits
 from flows.policy.service_ranges import ServiceRanges
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
-from flows.render.rules import STAGES, service_terms
+from flows.render.rules import STAGES, TIER_STAGES, TierStage, allows, service_terms
 from flows.wire.values import Body, FlowKey
 
 PeersWatcher = Callable[[NetSet, bool], None]
+LevelPlace = tuple[Tier, Direction, int]  # the order last
 _ANYTHING: frozenset[Element] = frozenset({None})
 
 
@@ -49,7 +51,8 @@ class BridgeRules:
 
     # An event looks at little of each of many bridges, and their memory is far apart: slots save a step to each.
     __slots__ = (
-        "_changed", "_encoder", "_out", "_ports", "_rules", "_stages", "_watch", "_weight", "_weights", "userspace",
+        "_changed", "_encoder", "_levels", "_out", "_ports", "_rules", "_stages", "_users", "_watch", "_weight",
+        "_weights", "userspace",
     )  # fmt: skip
 
     def __init__(self, userspace: bool, encoder: FlowEncoder, watch: PeersWatcher | None = None) -> None:
@@ -59,6 +62,8 @@ class BridgeRules:
         self._ports: dict[PodSet, list[int]] = {}  # ofports here by set of subjects, sorted
         self._rules: dict[bytes, TrackedRule] = {}  # by identity
         self._stages = {stage.direction: Clauses(stage, encoder) for stage in STAGES}
+        self._levels: dict[LevelPlace, Clauses] = {}  # of the rules of tiers
+        self._users: dict[ElementSet, dict[Clauses, None]] = {}  # the levels that use a set of subjects or peers
         self._changed: dict[Clauses, None] = {}  # the stages with changes that were not taken, in order
         self._weights: dict[str, int] = {}  # flows of the rules, by namespace
         self._weight = 0
@@ -73,7 +78,13 @@ class BridgeRules:
     def hit_flow(self, identity: bytes) -> FlowKey | None:
         """The key of a rule's `conj_id` flow, which counts what it allows here; None where it has no flows."""
         rule = self._rules.get(identity)
-        return None if rule is None else self._stages[rule.direction].hit_flow(rule.number)
+        clauses = None if rule is None else self._clauses(rule)
+        return None if rule is None or clauses is None else clauses.hit_flow(rule.number)
+
+    def _clauses(self, rule: TrackedRule) -> Clauses | None:
+        if rule.level is None:
+            return self._stages[rule.direction]
+        return self._levels.get((rule.level.tier, rule.direction, rule.level.order))
 
     @property
     def subjects(self) -> Collection[PodSet]:
@@ -133,6 +144,9 @@ class BridgeRules:
             if stage.uses(elements_of):
                 stage.toggle(elements_of, elements)
                 self._changed[stage] = None
+        for stage in self._users.get(elements_of, ()) if self._users else ():
+            stage.toggle(elements_of, elements)
+            self._changed[stage] = None
 
     def put(self, rule: TrackedRule) -> None:
         """A rule is new or has changed."""
@@ -146,8 +160,9 @@ class BridgeRules:
             self.remove(rule.identity)
         self._rules[rule.identity] = rule
         namespace = rule.namespace
-        self._weights[namespace] = self._weights.get(namespace, 0) + rule.weight
-        self._weight += rule.weight
+        if rule.level is None:
+            self._weights[namespace] = self._weights.get(namespace, 0) + rule.weight
+            self._weight += rule.weight
         if namespace not in self._out:
             self._add_flows(rule)
 
@@ -157,34 +172,50 @@ class BridgeRules:
         if rule is None:
             return
         namespace = rule.namespace
-        self._weight -= rule.weight
-        self._weights[namespace] -= rule.weight
-        if not self._weights[namespace]:
-            del self._weights[namespace]
+        if rule.level is None:
+            self._weight -= rule.weight
+            self._weights[namespace] -= rule.weight
+            if not self._weights[namespace]:
+                del self._weights[namespace]
         if namespace not in self._out:
             self._remove_flows(rule)
 
     def _add_flows(self, rule: TrackedRule) -> None:
-        stage, peers = self._stages[rule.direction], rule.peers
+        stage, peers, level = self._clauses(rule), rule.peers, rule.level
+        if stage is None and level is not None:
+            place = level.tier, rule.direction, level.order
+            of_tier = next(one for one in TIER_STAGES if (one.tier, one.direction) == place[:2])
+            stage = self._levels[place] = Clauses(of_tier._replace(order=level.order), self._encoder)
+        if stage is None:
+            return
         self._changed[stage] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, True)
-        stage.add(rule.number, rule.namespace)
+        stage.add(rule.number, rule.namespace, None if level is None else level.action)
         dimensions = list(self._dimensions(rule))
-        for place, (elements_of, elements) in enumerate(dimensions, 1):
-            stage.use(elements_of, elements, self._encoder.dimension(rule.number, place, len(dimensions)))
+        for place_of_set, (elements_of, elements) in enumerate(dimensions, 1):
+            stage.use(elements_of, elements, self._encoder.dimension(rule.number, place_of_set, len(dimensions)))
+            if level is not None and not isinstance(elements_of, frozenset):
+                self._users.setdefault(elements_of, {})[stage] = None
 
     def _remove_flows(self, rule: TrackedRule) -> None:
-        stage, peers = self._stages[rule.direction], rule.peers
+        stage, peers = self._clauses(rule), rule.peers
+        if stage is None:
+            return
         self._changed[stage] = None
         stage.remove(rule.number)
         for elements_of, elements in self._dimensions(rule):
             stage.leave(elements_of, elements, rule.number)
+            if rule.level is not None and not isinstance(elements_of, frozenset) and not stage.uses(elements_of):
+                users = self._users[elements_of]
+                del users[stage]
+                if not users:
+                    del self._users[elements_of]
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, False)
 
     def _uses(self, peers: NetSet) -> bool:
-        return any(stage.uses(peers) for stage in self._stages.values())
+        return peers in self._users or any(stage.uses(peers) for stage in self._stages.values())
 
     def _dimensions(self, rule: TrackedRule) -> Iterator[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""
@@ -192,7 +223,7 @@ class BridgeRules:
         if rule.peers is not None:
             yield rule.peers, rule.peers.members
         if rule.services is not None:
-            matches = _service_matches(rule.services, self.userspace)
+            matches = _service_matches(rule.services, self.userspace, allows(rule.level))
             yield matches, matches
         elif rule.peers is None:
             yield _ANYTHING, _ANYTHING  # a conjunction has at least two dimensions
@@ -208,11 +239,14 @@ class BridgeRules:
         for stage in changed:
             taken = stage.take()
             found = {**found, **taken} if found else taken
+            order = stage.stage.order
+            if order is not None and stage.is_empty and isinstance(stage.stage, TierStage):
+                del self._levels[stage.stage.tier, stage.stage.direction, order]
         return found
 
     def drop(self) -> dict[FlowKey, Body | None]:
         """All flows, as gone: they cannot be rendered. The next `take` tries all of them again."""
-        self._changed = dict.fromkeys(self._stages.values())
+        self._changed = dict.fromkeys([*self._stages.values(), *self._levels.values()])
         return {key: body for stage in self._changed for key, body in stage.drop().items()}
 
     def _choose_namespaces(self) -> None:
@@ -226,5 +260,5 @@ class BridgeRules:
 
 
 @lru_cache(maxsize=65536)
-def _service_matches(services: ServiceRanges, userspace: bool) -> frozenset[Element]:
-    return frozenset(match(*terms) for terms in service_terms(services, userspace))
+def _service_matches(services: ServiceRanges, userspace: bool, allowed: bool) -> frozenset[Element]:
+    return frozenset(match(*terms) for terms in service_terms(services, userspace, allowed))

@@ -23,11 +23,11 @@ from flows.policy.tracked_sets import ChangeLog, DerivedSet, NetSet, PodSet, Pol
 
 T = TypeVar("T", int, Net)
 S = TypeVar("S", PodSet, NetSet)
-PeersKey = tuple[frozenset[Group], frozenset[IPBlock]]
+PeersKey = tuple[frozenset[NetSet], frozenset[IPBlock]]
 
 
 class PeerUnion(NetSet):
-    """The addresses of several groups, and the prefixes of ipBlocks."""
+    """The addresses of several groups, of pods or nodes, and the prefixes of ipBlocks."""
 
     __slots__ = ("blocks", "groups", "key", "masks")
 

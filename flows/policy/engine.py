@@ -29,19 +29,35 @@ from bisect import insort
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from flows.cluster.model import Cluster, Direction, Key, Labels, Pod, Policy, Selector
+from flows.cluster.model import (
+    Action,
+    Cluster,
+    ClusterPolicy,
+    Direction,
+    Key,
+    Labels,
+    Node,
+    Pod,
+    Policy,
+    Selector,
+    Tier,
+)
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
 from flows.policy.flow_limits import rule_weight
 from flows.policy.groups import Group
+from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange, SubjectChange
 from flows.policy.resolve import rule_identity
-from flows.policy.rule import RuleKey, RuleRef, policy_rules
+from flows.policy.rule import NO_STAGES, Applies, RuleKey, RuleRef, TierStage, applying, policy_rules
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from flows.policy.service_ranges import ServiceRanges
+from flows.policy.tier_policies import PlacedChange, PlacedPolicy, TierPolicies
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
+
+PoliciesOfGroups = dict[Group, Key | dict[Key, None]]  # one policy mostly
 
 
 class UnnumberedRule(NamedTuple):
@@ -60,13 +76,19 @@ class PolicyEngine:
 
     def __init__(self) -> None:
         self.index = PodIndex()
-        self._sets = RuleSets(self.index)
+        self.nodes = NodeIndex(self.index.changed_sets)
+        self.tiers = TierPolicies()
+        self._sets = RuleSets(self.index, self.nodes)
         self._policies: dict[Key, Policy] = {}
         self._rules: dict[RuleKey, PolicyRule] = {}
         self._numbers = RuleNumbers()
         self._rule_of: dict[bytes, PolicyRule] = {}  # by the identities of its tracked rules
         # The policies that isolate a group, by direction: mostly one.
-        self._isolating: dict[Direction, dict[Group, Key | dict[Key, None]]] = {one: {} for one in Direction}
+        self._isolating: dict[Direction, PoliciesOfGroups] = {one: {} for one in Direction}
+        # The same for ClusterNetworkPolicies that have rules in a direction, by tier.
+        self._tiered: dict[TierStage, PoliciesOfGroups] = {
+            (tier, one): {} for tier in (Tier.ADMIN, Tier.BASELINE) for one in Direction
+        }
         # To be computed again, in the order of the changes, so that rules that come together are close in memory.
         self._affected: dict[PolicyRule, None] = {}
         self._failed: dict[PolicyRule, str] = {}
@@ -75,8 +97,11 @@ class PolicyEngine:
     def load(self, cluster: Cluster) -> None:
         """Load a snapshot into an empty engine. Namespaces and pods come first, so that each group is computed once."""
         self.index.load(cluster)
+        for node in cluster.nodes.values():
+            self.nodes.put_node(node)
         for policy in cluster.policies.values():
             self.put_policy(policy)
+        self._replace_placed(self.tiers.load(cluster.cluster_policies.values()))
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +117,34 @@ class PolicyEngine:
         """A pod is deleted."""
         self.index.remove_pod(key)
 
+    def put_node(self, node: Node) -> None:
+        """A node is new or has changed."""
+        self.nodes.put_node(node)
+
+    def remove_node(self, name: str) -> None:
+        """A node is deleted."""
+        self.nodes.remove_node(name)
+
+    def put_cluster_policy(self, policy: ClusterPolicy) -> None:
+        """A ClusterNetworkPolicy is new or has changed."""
+        self._replace_placed(self.tiers.put(policy))
+
+    def remove_cluster_policy(self, key: Key) -> None:
+        """A ClusterNetworkPolicy is deleted."""
+        self._replace_placed(self.tiers.remove(key))
+
+    def _replace_placed(self, changes: Iterable[PlacedChange]) -> None:
+        for key, old, new in changes:
+            self._replace_rules(old.rules, new.rules)
+            before, after = _selections(old), _selections(new)
+            for stage, namespaces, pods in [one for one in after if one not in before]:
+                self._set_isolating(self._tiered[stage], self.index.group(namespaces, pods), key, True)
+            for stage, namespaces, pods in [one for one in before if one not in after]:
+                group = self.index.group(namespaces, pods)
+                self._set_isolating(self._tiered[stage], group, key, False)
+                self.index.release(group)  # held by this call, and since it was selected
+                self.index.release(group)
+
     def put_policy(self, policy: Policy) -> None:
         """A policy is new or has changed."""
         old = self._policies.get(policy.key)
@@ -103,8 +156,13 @@ class PolicyEngine:
         self._replace_policy(self._policies.pop(key, None), None)
 
     def _replace_policy(self, old: Policy | None, new: Policy | None) -> None:
-        before = {ref: key for key, ref in policy_rules(old)} if old else {}
-        for key, ref in policy_rules(new) if new else ():
+        self._replace_rules(policy_rules(old) if old else (), policy_rules(new) if new else ())
+        if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
+            self._replace_isolation(old, new)
+
+    def _replace_rules(self, old: Iterable[tuple[RuleKey, RuleRef]], new: Iterable[tuple[RuleKey, RuleRef]]) -> None:
+        before = {ref: key for key, ref in old}
+        for key, ref in new:
             previous = before.pop(ref, None) if before else None
             if previous != key:
                 self._add_owner(key, ref)
@@ -112,8 +170,6 @@ class PolicyEngine:
                     self._remove_owner(previous, ref)
         for ref, key in before.items():
             self._remove_owner(key, ref)
-        if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
-            self._replace_isolation(old, new)
 
     def _add_owner(self, key: RuleKey, ref: RuleRef) -> None:
         rule = self._rules.get(key)
@@ -133,11 +189,11 @@ class PolicyEngine:
         if old is not None and before is not None:
             for direction in old.isolates:
                 if before is not after or new is None or direction not in new.isolates:
-                    self._set_isolating(direction, before, old.key, False)
+                    self._set_isolating(self._isolating[direction], before, old.key, False)
         if new is not None and after is not None:
             for direction in new.isolates:
                 if before is not after or old is None or direction not in old.isolates:
-                    self._set_isolating(direction, after, new.key, True)
+                    self._set_isolating(self._isolating[direction], after, new.key, True)
         if before is not None:  # held twice: since the old policy was added, and by the call above
             self.index.release(before)
             self.index.release(before)
@@ -149,8 +205,7 @@ class PolicyEngine:
             return None
         return self.index.group(policy.key.namespace, policy.subjects)
 
-    def _set_isolating(self, direction: Direction, group: Group, policy: Key, isolates: bool) -> None:
-        groups = self._isolating[direction]
+    def _set_isolating(self, groups: PoliciesOfGroups, group: Group, policy: Key, isolates: bool) -> None:
         policies = groups.get(group)
         if isinstance(policies, dict):
             if isolates:
@@ -202,7 +257,7 @@ class PolicyEngine:
         log = self.index.changed_sets
         subjects, peers = [], []
         pods, removed_pods = self.index.pods, self.index.removed_pods
-        ingress, egress = self._isolating.values()
+        selecting = [groups for groups in (*self._isolating.values(), *self._tiered.values()) if groups]
         for tracked in log:
             added, removed = tracked.take_changes()
             if not added and not removed:
@@ -213,7 +268,7 @@ class PolicyEngine:
             elif self._failed:
                 self._affected.update(dict.fromkeys(self._failed.keys() & tracked.rules))
             if isinstance(tracked, PodSet):
-                if tracked in ingress or tracked in egress:
+                if any(tracked in groups for groups in selecting):
                     self._isolation_changed |= added | removed
                 if tracked.rules:
                     keys = [
@@ -227,12 +282,16 @@ class PolicyEngine:
         return tuple(subjects), tuple(peers)
 
     def _compute_or_fail(self, rule: PolicyRule) -> list[UnnumberedRule]:
-        """As `_compute`. A rule that cannot be computed allows nothing until one of its sets changes."""
+        """As `_compute`. A rule that cannot be computed allows nothing until one of its sets changes: with an action
+        that is not Accept it denies everything to its subjects."""
         try:
             computed = self._compute(rule)
         except Exception as error:  # noqa: BLE001 - any exception concerns this rule and no other
-            self._failed[rule] = f"cannot be computed, so it allows nothing: {type(error).__name__}: {error}"
-            return []
+            denies = rule.key.level is not None and rule.key.level.action is not Action.ACCEPT
+            does = "denies everything" if denies else "allows nothing"
+            self._failed[rule] = f"cannot be computed, so it {does}: {type(error).__name__}: {error}"
+            denial = UnnumberedRule(rule_identity(rule.key, ()), rule.group, None, None, 1)
+            return [denial] if denies and rule.group.members else []
         if self._failed:
             self._failed.pop(rule, None)
         return computed
@@ -276,14 +335,18 @@ class PolicyEngine:
         """Set the tracked rules of a rule. Yields what differs."""
         before = {one.identity: one for one in rule.compiled}
         owners = tuple(rule.owners)
-        direction = rule.key.direction
+        direction, level = rule.key.direction, rule.key.level
+        if level is not None and rule in self._failed:
+            level = level._replace(action=Action.DENY)
         compiled = []
         renumbered = self._numbers.renumbered
         for (identity, subjects, peers, services, weight), number in zip(unnumbered, numbers, strict=True):
             old = before.pop(identity, None)
             if identity in renumbered:
                 number = self._numbers.number(identity)
-            new = new_tuple(TrackedRule, (identity, number, direction, subjects, peers, services, owners, weight))
+            new = new_tuple(
+                TrackedRule, (identity, number, direction, subjects, peers, services, owners, weight, level)
+            )
             compiled.append(new)
             if new != old:
                 yield RuleChange(old, new)
@@ -313,7 +376,8 @@ class PolicyEngine:
     def tracked_rules_of(self, policy: Key) -> list[TrackedRule]:
         """The tracked rules of a policy as of the last `compute_changes`; a rule that can allow nothing has none."""
         known = self._policies.get(policy)
-        rules = [self._rules.get(key) for key, _ in policy_rules(known)] if known is not None else []
+        pairs = policy_rules(known) if known is not None else self.tiers.placed(policy).rules
+        rules = [self._rules.get(key) for key, _ in pairs]
         return [one for rule in rules if rule is not None for one in rule.compiled]
 
     @property
@@ -358,6 +422,20 @@ class PolicyEngine:
         groups = list(self.index.groups_of(n))
         return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
 
+    def tiered(self, pod: Key) -> frozenset[TierStage]:
+        """The tiers and directions in which some rule of a ClusterNetworkPolicy selects the pod."""
+        n = self.index.numbers.get(pod)
+        if n is None or not any(self._tiered.values()):
+            return NO_STAGES
+        groups = list(self.index.groups_of(n))
+        return frozenset(
+            [stage for stage, selecting in self._tiered.items() if not selecting.keys().isdisjoint(groups)]
+        )
+
+    def applying(self, pod: Key) -> frozenset[Applies]:
+        """The directions in which NetworkPolicies isolate the pod, and the tiers that apply to it."""
+        return applying(self.isolated(pod), self.tiered(pod))
+
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
         """The names of the policies that isolate each of these pods in each direction, sorted.
 
@@ -381,3 +459,12 @@ class PolicyEngine:
 
 def _each(policies: Key | dict[Key, None]) -> Iterable[Key]:
     return policies if isinstance(policies, dict) else (policies,)
+
+
+def _selections(placed: PlacedPolicy) -> set[tuple[TierStage, Selector, Selector]]:
+    """What the rules of a ClusterNetworkPolicy select, by tier and direction."""
+    found = set()
+    for (direction, namespaces, pods, _, level), _ in placed.rules:
+        if level is not None and isinstance(namespaces, Selector):
+            found.add(((level.tier, direction), namespaces, pods))
+    return found

@@ -17,17 +17,24 @@ Label = tuple[str, str]
 class Group(PodSet):
     """The pods that one selector selects in one scope. `holders` counts its users; without any it is forgotten.
 
-    `addresses` are the addresses that belong to these pods and to no pod outside the group; None until first asked for.
+    `addresses` are the addresses that belong to these pods and to no pod outside the group; `contested` those that
+    several pods claim, at least one of these among them. Both are None until first asked for.
     """
 
-    __slots__ = ("addresses", "holders", "scope", "selector")
+    __slots__ = ("addresses", "contested", "holders", "scope", "selector")
 
     def __init__(self, log: ChangeLog, scope: NamespaceScope, selector: Selector, members: set[int]) -> None:
         super().__init__(log, members)
         self.scope = scope
         self.selector = selector
         self.addresses: NetSet | None = None
+        self.contested: NetSet | None = None
         self.holders = 0
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether addresses of its pods are kept."""
+        return self.addresses is not None or self.contested is not None
 
 
 class NamespaceScope:

@@ -163,6 +163,16 @@ class PodIndex:
             group.addresses = NetSet(self.changed_sets, self.addresses(group))
         return group.addresses
 
+    def contested_addresses(self, group: Group) -> set[Net]:
+        """The addresses that several pods claim, at least one of them in the group."""
+        return {address for address, claimants in self.contested.items() if not claimants.isdisjoint(group.members)}
+
+    def tracked_contested(self, group: Group) -> NetSet:
+        """As `contested_addresses`, kept up to date as long as the group is."""
+        if group.contested is None:
+            group.contested = NetSet(self.changed_sets, self.contested_addresses(group))
+        return group.contested
+
     def groups_of(self, n: int) -> Iterator[Group]:
         """Every held group that a pod is in; a group may come more than once."""
         pod = self.pods[n]
@@ -260,7 +270,7 @@ class PodIndex:
             pods = list(self._search(name, group.selector, narrowest_term(group.selector)))
             for n in pods:
                 group.set_member(n, entering)
-            if group.addresses is not None:
+            if group.has_addresses:
                 for n in pods:
                     self._update_addresses((group,), self.pods[n].addresses)
 
@@ -377,9 +387,9 @@ class PodIndex:
                 was, now = n in group.members, new is not None and matches(group.selector, after)
                 if was != now:
                     group.set_member(n, now)
-                    if group.addresses is not None:
+                    if group.has_addresses:
                         self._update_addresses((group,), changed or addresses)
-                elif changed and now and group.addresses is not None:
+                elif changed and now and group.has_addresses:
                     self._update_addresses((group,), changed)
 
     def _update_addresses(self, groups: Iterable[Group], addresses: Iterable[Net]) -> None:
@@ -392,3 +402,5 @@ class PodIndex:
                     members = group.members
                     present = one in members if several is None else several <= members
                     group.addresses.set_member(address, present)
+                if group.contested is not None:
+                    group.contested.set_member(address, several is not None and not several.isdisjoint(group.members))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from flows.cluster.model import Cluster, Direction, Key, Selector
+from flows.cluster.model import Cluster, ClusterPolicy, Direction, Key, Selector, Tier
 from flows.policy.flow_limits import peer_weight, rule_weight
+from flows.policy.levels import place_policies
+from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.resolve import ResolvedRule, RuleResolver, rule_identity
-from flows.policy.rule import CompiledRule, NodePolicy, RuleKey, RuleRef, policy_rules
+from flows.policy.rule import CompiledRule, NodePolicy, RuleKey, RuleRef, TierStage, policy_rules
 from flows.policy.rule_numbers import assign_numbers
 
 
@@ -18,7 +20,11 @@ class PolicyCompiler:
 
     def __init__(self, cluster: Cluster) -> None:
         self.index = PodIndex(cluster)
-        self._resolver = RuleResolver(self.index)
+        nodes = NodeIndex(self.index.changed_sets)
+        for node in cluster.nodes.values():
+            nodes.put_node(node)
+        self._resolver = RuleResolver(self.index, nodes)
+        self._tiers: dict[int, set[TierStage]] = defaultdict(set)
         self._isolation: dict[int, set[Direction]] = defaultdict(set)
         self._owners: dict[RuleKey, list[RuleRef]] = defaultdict(list)
         self._of_pod: dict[int, list[bytes]] = defaultdict(list)
@@ -36,6 +42,7 @@ class PolicyCompiler:
         for namespace, selector, direction in isolating:
             for n in self.index.select(namespace, selector):
                 self._isolation[n].add(direction)
+        self._read_tiers(cluster)
         for rule in self._owners:
             for resolved in self._resolver.resolve(self._resolver.select(rule)):
                 identity = rule_identity(rule, resolved.services)
@@ -43,19 +50,35 @@ class PolicyCompiler:
                 for n in resolved.subjects:
                     self._of_pod[n].append(identity)
 
+    def _read_tiers(self, cluster: Cluster) -> None:
+        levels: dict[tuple[Tier, int], list[ClusterPolicy]] = defaultdict(list)
+        for policy in cluster.cluster_policies.values():
+            levels[policy.tier, policy.priority].append(policy)
+        for (tier, _), policies in levels.items():
+            for placed in place_policies(policies).values():
+                for rule, ref in placed.rules:
+                    self._owners[rule].append(ref)
+                    for n in self._resolver.subjects(rule.namespace, rule.subjects):
+                        self._tiers[n].add((tier, rule.direction))
+        for refs in self._owners.values():
+            refs.sort()
+
     def for_pods(self, pods: Collection[Key]) -> NodePolicy:
         """The policy of a switch that has these pods. Unknown, finished and hostNetwork pods are no subjects."""
         local = frozenset(n for n in map(self.index.numbers.get, pods) if n is not None)
         identities = dict.fromkeys(one for n in local for one in self._of_pod.get(n, ()))
         rules = [self._rule(self._numbers[one], *self._resolved[one], local) for one in identities]
         isolated = {self.index.pods[n].key: frozenset(self._isolation[n]) for n in local if n in self._isolation}
-        return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)))
+        tiered = {self.index.pods[n].key: frozenset(self._tiers[n]) for n in local if n in self._tiers}
+        return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)), tiered)
 
     def _rule(self, number: int, key: RuleKey, resolved: ResolvedRule, local: frozenset[int]) -> CompiledRule:
         subjects = frozenset(self.index.pods[n].key for n in resolved.subjects & local)
         weight = rule_weight(peer_weight(key.rule), resolved.services)
         owners = tuple(self._owners[key])
-        return CompiledRule(number, key.direction, subjects, resolved.peers, resolved.services, owners, weight)
+        return CompiledRule(
+            number, key.direction, subjects, resolved.peers, resolved.services, owners, weight, key.level
+        )
 
 
 def compile_policy(cluster: Cluster, pods: Iterable[Key]) -> NodePolicy:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from flows.cluster.net import Net, collapse, subtract
 from flows.cluster.tuples import new_tuple
 from flows.policy.groups import Group
 from flows.policy.named_ports import common_services, named_ports, resolve_port_names
+from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.rule import RuleKey
 from flows.policy.service_ranges import ServiceRanges, normalize, numbered_services
@@ -44,18 +45,20 @@ class ResolvedRule(NamedTuple):
 
 
 class SelectedRule(NamedTuple):
-    """A rule with the pods that its selectors select."""
+    """A rule with the pods that its selectors select, and the addresses of its nodes."""
 
     key: RuleKey
     subjects: frozenset[int]
     peers: list[Group]
+    nodes: frozenset[Net] = frozenset()
 
 
 class RuleResolver:
-    """Resolves rules over one index, which must not change meanwhile."""
+    """Resolves rules over one index of pods and one of nodes, which must not change meanwhile."""
 
-    def __init__(self, index: PodIndex) -> None:
+    def __init__(self, index: PodIndex, nodes: NodeIndex) -> None:
         self.index = index
+        self.nodes = nodes
         self._blocks: dict[Peer, tuple[Net, ...]] = {}
         self._addresses: dict[Group, frozenset[Net]] = {}
 
@@ -84,7 +87,14 @@ class RuleResolver:
             for peer in key.rule.peers
             if peer.ip_block is None
         ]
-        return SelectedRule(key, frozenset(self.index.select(key.namespace, key.subjects)), peers)
+        nodes = [address for one in (key.level.nodes if key.level else ()) for address in self.nodes.addresses(one)]
+        return SelectedRule(key, frozenset(self.subjects(key.namespace, key.subjects)), peers, frozenset(nodes))
+
+    def subjects(self, where: str | Selector, selector: Selector) -> Collection[int]:
+        """The pods that a policy selects in a namespace, or in those that a selector matches."""
+        if isinstance(where, str):
+            return self.index.select(where, selector)
+        return self.index.group(where, selector).members
 
     def _ingress(self, rule: SelectedRule, numbered: ServiceRanges, names: tuple[PortSpec, ...]) -> list[ResolvedRule]:
         """Ingress: the destination is the subject, so a port's name is resolved in each subject."""
@@ -146,14 +156,16 @@ class RuleResolver:
 
     def _peer_nets(self, rule: SelectedRule) -> frozenset[Net] | None:
         """The rule's peers as prefixes; None when it names no peers, which means every peer."""
-        peers = rule.key.rule.peers
-        if not peers:
+        peers, level = rule.key.rule.peers, rule.key.level
+        if not rule.key.has_peers:
             return None
+        if level is not None and level.doubt:
+            return frozenset[Net]().union(*[self.index.contested_addresses(group) for group in rule.peers])
         found = [self._addresses_of(group) for group in rule.peers]
-        if len(found) == len(peers) == 1:
+        if len(found) == len(peers) == 1 and not rule.nodes:
             return found[0]
         blocks = [net for peer in peers for net in self._block_nets(peer)]
-        return frozenset(collapse(blocks)).union(*found)
+        return frozenset(collapse(blocks)).union(rule.nodes, *found)
 
     def _addresses_of(self, group: Group) -> frozenset[Net]:
         found = self._addresses.get(group)
@@ -178,7 +190,9 @@ def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
     versions, because conjunction ids are derived from it. The text around the namespace is cached, because many
     namespaces have the same rules.
     """
-    direction, namespace, subjects, rule = key
+    direction, namespace, subjects, rule, level = key
+    if level is not None:
+        return f"[{_json(key)}, {'null' if services is None else _json(services)}]".encode()
     before, after = _around_namespace(direction, subjects, rule)
     return f"{before}{_json(namespace)}{after}{'null' if services is None else _json(services)}]".encode()
 

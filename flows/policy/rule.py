@@ -8,10 +8,11 @@ is in `resolve` (from nothing) and `engine` (incremental); how it becomes flows 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
-from flows.cluster.model import Direction, Key, Policy, Rule, Selector
+from flows.cluster.model import Action, Direction, Key, Policy, Rule, Selector, Tier
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
 from flows.policy.service_ranges import ServiceRanges
@@ -23,18 +24,61 @@ class RuleRef(NamedTuple):
     policy: Key
     direction: Direction
     number: int
+    doubt: bool = False  # its companion: see `levels`
 
     def __str__(self) -> str:
-        return f"{self.policy} {self.direction.value}[{self.number}]"
+        return f"{self.policy} {self.direction.value}[{self.number}]{' in doubt' if self.doubt else ''}"
+
+
+class Level(NamedTuple):
+    """What a rule of a ClusterNetworkPolicy does, and when: rules of a tier with a smaller `order` come first (see
+    `levels`).
+
+    `nodes` are peers beside those of the rule: nodes that a selector matches. `doubt`: the rule's peers are only the
+    addresses that several pods claim, at least one of which is a peer.
+    """
+
+    tier: Tier
+    order: int
+    action: Action
+    nodes: tuple[Selector, ...] = ()
+    doubt: bool = False
+
+
+TierStage = tuple[Tier, Direction]
+NO_STAGES: frozenset[TierStage] = frozenset()
+# What applies to a pod: a direction in which NetworkPolicies isolate it, or a tier and direction with rules for it.
+Applies = Direction | TierStage
+
+
+def applying(isolated: frozenset[Direction], tiered: frozenset[TierStage]) -> frozenset[Applies]:
+    """What applies to a pod. Tier Baseline does not where a NetworkPolicy isolates the pod in the direction."""
+    if not tiered:
+        return isolated
+    return isolated.union([stage for stage in tiered if stage[0] is Tier.ADMIN or stage[1] not in isolated])
 
 
 class RuleKey(NamedTuple):
-    """What a rule says. Equal keys mean equal rules, whichever policies have them."""
+    """What a rule says. Equal keys mean equal rules, whichever policies have them.
+
+    `namespace` is that of the policy; with a `level` it selects the subjects' namespaces.
+    """
 
     direction: Direction
-    namespace: str
+    namespace: str | Selector
     subjects: Selector
     rule: Rule
+    level: Level | None = None
+
+    @property
+    def home(self) -> str:
+        """The namespace of the policy, "" of a ClusterNetworkPolicy."""
+        return self.namespace if isinstance(self.namespace, str) else ""
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether the rule restricts its peers."""
+        return bool(self.rule.peers) or (self.level is not None and bool(self.level.nodes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +97,22 @@ class CompiledRule:
     services: ServiceRanges | None
     owners: tuple[RuleRef, ...]
     weight: int = 1
+    level: Level | None = None
 
     @property
     def namespace(self) -> str:
-        """The namespace of the rule's policies and subjects."""
+        """The namespace of the rule's policies and subjects; "" with a level."""
         return self.owners[0].policy.namespace if self.owners else ""
 
 
 @dataclass(frozen=True, slots=True)
 class NodePolicy:
-    """The policy for the pods of one switch. Pods that no policy isolates are not in `isolated`."""
+    """The policy for the pods of one switch. Pods that no policy isolates are not in `isolated`, pods that no rule of a
+    ClusterNetworkPolicy selects not in `tiered`."""
 
     isolated: Mapping[Key, frozenset[Direction]]
     rules: tuple[CompiledRule, ...]
+    tiered: Mapping[Key, frozenset[TierStage]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
@@ -73,5 +120,5 @@ def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
     for direction in policy.isolates:
         for number, rule in enumerate(policy.rules(direction)):
             if rule is not None:
-                key = new_tuple(RuleKey, (direction, policy.key.namespace, policy.subjects, rule))
-                yield key, new_tuple(RuleRef, (policy.key, direction, number))
+                key = new_tuple(RuleKey, (direction, policy.key.namespace, policy.subjects, rule, None))
+                yield key, new_tuple(RuleRef, (policy.key, direction, number, False))

@@ -17,6 +17,7 @@ from flows.policy.combined_sets import (
 )
 from flows.policy.groups import Group, PortName
 from flows.policy.named_ports import named_ports
+from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.rule import RuleKey
 from flows.policy.service_ranges import ServiceRanges, numbered_services
@@ -30,8 +31,9 @@ DestinationsByPortKey = tuple[NetSet | None, tuple[PortSpec, ...], ServiceRanges
 class RuleSets:
     """Creates and releases the sets of rules over one index."""
 
-    def __init__(self, index: PodIndex) -> None:
+    def __init__(self, index: PodIndex, nodes: NodeIndex) -> None:
         self.index = index
+        self.nodes = nodes
         self._unions: dict[PeersKey, PeerUnion] = {}
         self._subjects_by_port: dict[SubjectsByPortKey, SubjectsByPort] = {}
         self._subjects_by_port_of: dict[Group, list[SubjectsByPort]] = {}
@@ -65,16 +67,20 @@ class RuleSets:
 
     def _peers(self, key: RuleKey) -> NetSet | None:
         """The addresses and prefixes of a rule's peers; None when it has no peers, which means every peer."""
-        peers = key.rule.peers
-        if not peers:
+        if not key.has_peers:
             return None
-        groups = dict.fromkeys(self._peer_groups(key))
-        if len(groups) == len(peers) == 1:
-            return self.index.tracked_addresses(next(iter(groups)))
-        union_key = frozenset(groups), frozenset([peer.ip_block for peer in peers if peer.ip_block is not None])
+        level = key.level
+        track = self.index.tracked_contested if level is not None and level.doubt else self.index.tracked_addresses
+        found: list[NetSet] = [track(group) for group in self._peer_groups(key)]
+        if level is not None:
+            found += [self.nodes.group(selector) for selector in level.nodes]
+        sources = list(dict.fromkeys(found))
+        blocks = frozenset([peer.ip_block for peer in key.rule.peers if peer.ip_block is not None])
+        if len(sources) == 1 and not blocks:
+            return sources[0]
+        union_key = frozenset(sources), blocks
         union = self._unions.get(union_key)
         if union is None:
-            sources = [self.index.tracked_addresses(group) for group in groups]
             union = self._unions[union_key] = PeerUnion(self.index.changed_sets, union_key, sources)
             subscribe(union, *sources)
         return union
@@ -180,6 +186,10 @@ class RuleSets:
             if isinstance(rule.peers, PeerUnion) and not rule.peers.rules:
                 del self._unions[rule.peers.key]
                 unsubscribe(rule.peers, *rule.peers.groups)
+        for selector in key.level.nodes if key.level is not None else ():
+            nodes = self.nodes.group(selector)  # held by the rule, and once more by this call
+            self.nodes.release(nodes)
+            self.nodes.release(nodes)
         for peer in self._peer_groups(key):
             self._release_peer(peer)
         self.index.release(group)  # type: ignore[arg-type]  # a Group, as `acquire` set it
@@ -187,9 +197,10 @@ class RuleSets:
     def _release_peer(self, group: Group) -> None:
         """Release a group twice: for the rule, and for `_peer_groups`, which held it once more."""
         self.index.release(group)
-        nets = group.addresses
-        if nets is not None and not nets.rules and not nets.derived:
+        if _unused(group.addresses):
             group.addresses = None
+        if _unused(group.contested):
+            group.contested = None
         self.index.release(group)
 
     def _release_subjects_by_port(self, rule: PolicyRule, names: tuple[PortSpec, ...]) -> None:
@@ -212,3 +223,7 @@ class RuleSets:
             if rule.peers is not None:
                 unsubscribe(found, rule.peers)
             self._unwatch_port_names(found)
+
+
+def _unused(nets: NetSet | None) -> bool:
+    return nets is not None and not nets.rules and not nets.derived

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from flows.cluster.model import Direction
 from flows.cluster.net import Net
-from flows.policy.rule import RuleKey, RuleRef
+from flows.policy.rule import Level, RuleKey, RuleRef
 from flows.policy.service_ranges import ServiceRanges
 
 T = TypeVar("T")
@@ -94,7 +94,8 @@ class TrackedRule(NamedTuple):
     in these.
 
     `number` is the conjunction id, derived from `identity`, which is the same in every process. `weight` is about how
-    many flows the rule's text makes, whatever pods there are.
+    many flows the rule's text makes, whatever pods there are. `level` is that of a ClusterNetworkPolicy's rule, None
+    for a NetworkPolicy's, which allows.
     """
 
     identity: bytes
@@ -105,10 +106,11 @@ class TrackedRule(NamedTuple):
     services: ServiceRanges | None
     owners: tuple[RuleRef, ...]
     weight: int
+    level: Level | None = None
 
     @property
     def namespace(self) -> str:
-        """The namespace of the rule's policies and subjects."""
+        """The namespace of the rule's policies and subjects; "" with a level."""
         return self.owners[0].policy.namespace
 
 

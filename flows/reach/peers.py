@@ -43,7 +43,7 @@ class PeerRules:
             elif peer.pods is not None or peer.namespaces is not None:
                 pods = peer.pods if peer.pods is not None else EVERYTHING
                 if peer.namespaces is None:
-                    self._local.setdefault(key.namespace, SelectorTable()).add(pods, number)
+                    self._local.setdefault(key.home, SelectorTable()).add(pods, number)
                 else:
                     self._wide.setdefault(peer.namespaces, SelectorTable()).add(pods, number)
 

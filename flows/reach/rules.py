@@ -87,7 +87,7 @@ class RuleBook:
     def subjects(self, number: int) -> int:
         """The ends of the subjects of a rule."""
         key = self.rules[number]
-        alike = (key.namespace, key.subjects)
+        alike = (key.home, key.subjects)
         found = self._subjects.get(alike)
         if found is None:
             found = self._subjects[alike] = self._ends_of(self.index.select(*alike))
@@ -100,7 +100,7 @@ class RuleBook:
             return (1 << self.ends.size) - 1
         found = 0
         for peer in key.rule.peers:
-            alike = (key.namespace if peer.namespaces is None else "", peer)
+            alike = (key.home if peer.namespaces is None else "", peer)
             bits = self._peers.get(alike)
             if bits is None:
                 bits = self._peers[alike] = self._peer(key, peer)

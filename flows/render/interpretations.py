@@ -70,6 +70,19 @@ TRANSPORT_PORTS = {
     oxm.IP_PROTO_UDP: (oxm.UDP_SRC, oxm.UDP_DST),
     oxm.IP_PROTO_SCTP: (oxm.SCTP_SRC, oxm.SCTP_DST),
 }
+# Initiator and responder of a reply, and of any other packet.
+REPLYING = (
+    Move(DESTINATION_OFPORT, INITIATOR_OFPORT),
+    Move(SOURCE_OFPORT, RESPONDER_OFPORT),
+    Move(DESTINATION_EGRESS, EGRESS_APPLIES),
+    Move(SOURCE_INGRESS, INGRESS_APPLIES),
+)
+OPENING = (
+    Move(SOURCE_OFPORT, INITIATOR_OFPORT),
+    Move(DESTINATION_OFPORT, RESPONDER_OFPORT),
+    Move(SOURCE_EGRESS, EGRESS_APPLIES),
+    Move(DESTINATION_INGRESS, INGRESS_APPLIES),
+)
 MATCH_AGAIN = Ct(EMPTY_CONNTRACK_ZONE, tables.DIRECTION.number)  # with the tuple that the headers have now
 
 
@@ -122,24 +135,12 @@ def render_midstream(flows: FlowSet) -> None:
 def render_direction(flows: FlowSet) -> None:
     """Initiator and responder of the connection: the initiator is a reply's destination, any other packet's source.
     Egress isolation of the initiator applies, and ingress isolation of the responder."""
-    replies = [
-        Move(DESTINATION_OFPORT, INITIATOR_OFPORT),
-        Move(SOURCE_OFPORT, RESPONDER_OFPORT),
-        Move(DESTINATION_EGRESS, EGRESS_APPLIES),
-        Move(SOURCE_INGRESS, INGRESS_APPLIES),
-    ]
-    opens = [
-        Move(SOURCE_OFPORT, INITIATOR_OFPORT),
-        Move(DESTINATION_OFPORT, RESPONDER_OFPORT),
-        Move(SOURCE_EGRESS, EGRESS_APPLIES),
-        Move(DESTINATION_INGRESS, INGRESS_APPLIES),
-    ]
     table, tracked = tables.DIRECTION, ct_state_term(0, 0)
     as_reply = [tracked, interpreted(Interpretation.AS_REPLY)]
     flows.add(tables.STATE, priorities.STATE_TRACKED, [tracked], goto=table)
-    flows.add(table, priorities.DIRECTION_AS_REPLY, as_reply, replies, tables.EGRESS)
-    flows.add(table, priorities.DIRECTION_REPLY, [ct_state_term(_STATE.RPL, _STATE.RPL)], replies, tables.EGRESS)
-    flows.add(table, priorities.DIRECTION_ORIGINAL, [tracked], opens, tables.EGRESS)
+    flows.add(table, priorities.DIRECTION_AS_REPLY, as_reply, REPLYING, tables.EGRESS)
+    flows.add(table, priorities.DIRECTION_REPLY, [ct_state_term(_STATE.RPL, _STATE.RPL)], REPLYING, tables.EGRESS)
+    flows.add(table, priorities.DIRECTION_ORIGINAL, [tracked], OPENING, tables.EGRESS)
 
 
 def render_allowed_interpretations(flows: FlowSet, userspace: bool) -> None:

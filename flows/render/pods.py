@@ -7,7 +7,7 @@ rules (`rules`), and which neighbor messages may be sent (`neighbors`).
 from __future__ import annotations
 
 from flows.bridge.state import PodBinding
-from flows.cluster.model import Direction
+from flows.cluster.model import Direction, Tier
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Meter, Output, Resubmit
 from flows.openflow.match import Term, exactly, in_range
@@ -19,7 +19,9 @@ from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
 from flows.pipeline.registers import (
     BROKEN,
     DESTINATION_EGRESS,
+    DESTINATION_EGRESS_TIERS,
     DESTINATION_INGRESS,
+    DESTINATION_INGRESS_TIERS,
     DESTINATION_OFPORT,
     INITIATOR_OFPORT,
     METERED,
@@ -27,9 +29,13 @@ from flows.pipeline.registers import (
     RECORDED,
     RESPONDER_OFPORT,
     SOURCE_EGRESS,
+    SOURCE_EGRESS_TIERS,
     SOURCE_INGRESS,
+    SOURCE_INGRESS_TIERS,
     SOURCE_OFPORT,
+    TierBit,
 )
+from flows.policy.rule import Applies
 from flows.render.flow_set import FlowSet
 from flows.render.icmp_errors import admit_icmp_errors
 from flows.render.neighbors import (
@@ -43,8 +49,9 @@ from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_OPENING
 _TO_GATEWAY = exactly(oxm.ETH_DST, GATEWAY_MAC)
 
 
-def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False) -> None:
-    """Admission from and delivery to one pod's port. A pod without addresses passes nothing.
+def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], routes: bool = False) -> None:
+    """Admission from and delivery to one pod's port. A pod without addresses passes nothing. `isolated` is what policy
+    applies to the pod: the directions in which it is isolated, and tiers with rules for it.
 
     Where the switch `routes`, the pod sends to its gateway, and is found by its address; its MAC address is written in
     `gateway`.
@@ -71,13 +78,16 @@ def _from(pod: PodBinding) -> list[Term]:
     return here if pod.mac is None else [*here, exactly(oxm.ETH_SRC, pod.mac)]
 
 
-def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], routes: bool) -> None:
+def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], routes: bool) -> None:
     port_cookie, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
     actions: list[Action] = [Load(SOURCE_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(SOURCE_EGRESS, 1))
     if Direction.INGRESS in isolated:
         actions.append(Load(SOURCE_INGRESS, 1))
+    for direction, place in ((Direction.EGRESS, SOURCE_EGRESS_TIERS), (Direction.INGRESS, SOURCE_INGRESS_TIERS)):
+        if bits := _tiers(isolated, direction):
+            actions.append(Load(place, bits))
     table, onward = tables.CLASSIFY, tables.CONNTRACK
     for net in pod.addresses:
         source = address_terms("source", net)
@@ -109,13 +119,21 @@ def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int, routes: bool) -> N
             flows.add(tables.COMMIT, priorities.COMMIT_SCTP_OF_POD, sctp, opening, cookie=port_cookie)
 
 
-def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], port_cookie: int, routes: bool) -> None:
+def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], port_cookie: int, routes: bool) -> None:
     """To the port of the pod that has the address. Packets with another MAC address are not for the pod."""
     actions: list[Action] = [Load(DESTINATION_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(DESTINATION_EGRESS, 1))
     if Direction.INGRESS in isolated:
         actions.append(Load(DESTINATION_INGRESS, 1))
+    itself = list(actions)
+    for direction, place, of_source in (
+        (Direction.EGRESS, DESTINATION_EGRESS_TIERS, SOURCE_EGRESS_TIERS),
+        (Direction.INGRESS, DESTINATION_INGRESS_TIERS, SOURCE_INGRESS_TIERS),
+    ):
+        if bits := _tiers(isolated, direction):
+            actions.append(Load(place, bits))
+            itself.append(Load(of_source, 0))  # a pod is no subject of a tier towards itself
     table, onward = tables.DESTINATION, tables.STATE
     mac = [] if pod.mac is None or routes else [exactly(oxm.ETH_DST, pod.mac)]
     for net in pod.addresses:
@@ -125,12 +143,18 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Direction], po
             flows.add(table, priorities.DESTINATION_OTHER_MAC, target, cookie=port_cookie)
     # OVS sends a packet back to its own port only as IN_PORT: so a pod reaches itself.
     out, in_port = Load(OUTPUT_OFPORT, pod.ofport), Load(OUTPUT_OFPORT, IN_PORT_16)
-    back = [*(action for action in actions if action != out), in_port]
+    back = [*(action for action in itself if action != out), in_port]
     for net in pod.addresses:
         terms = [in_range(SOURCE_OFPORT, pod.ofport), *address_terms("destination", net), *mac]
         flows.add(table, priorities.DESTINATION_ITSELF, terms, back, onward, port_cookie)
-    itself = [in_range(INITIATOR_OFPORT, pod.ofport), in_range(RESPONDER_OFPORT, pod.ofport)]
-    flows.add(tables.EGRESS, priorities.RULES_ITSELF, itself, goto=tables.LIMIT, cookie=port_cookie)
+    both_ends = [in_range(INITIATOR_OFPORT, pod.ofport), in_range(RESPONDER_OFPORT, pod.ofport)]
+    flows.add(tables.EGRESS, priorities.RULES_ITSELF, both_ends, goto=tables.LIMIT, cookie=port_cookie)
+
+
+def _tiers(applies: frozenset[Applies], direction: Direction) -> int:
+    """The tiers that have rules for the pod in a direction, as bits."""
+    admin = TierBit.ADMIN if (Tier.ADMIN, direction) in applies else 0
+    return admin | (TierBit.BASELINE if (Tier.BASELINE, direction) in applies else 0)
 
 
 def _count_denied(flows: FlowSet, pod: PodBinding) -> None:

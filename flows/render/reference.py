@@ -7,10 +7,11 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from flows.bridge.state import Binding
+from flows.cluster.model import Direction
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.match import Match
-from flows.policy.rule import NodePolicy
+from flows.policy.rule import NO_STAGES, NodePolicy, applying
 from flows.render.fixed import render_bridge, render_fixed
 from flows.render.flood import render_flood
 from flows.render.flow_set import FlowSet
@@ -19,6 +20,7 @@ from flows.render.pods import render_pod
 from flows.render.rules import render_rules
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.services import look_up_address
+from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import choose
 from flows.services.served import ServedPort
@@ -48,14 +50,21 @@ def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICE
     if not routing.routes:
         render_flood(whole, binding)
     pieces = [whole]
+    tiered = False
     for pod_binding in sorted(binding.pods, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
-        render_pod(piece, pod_binding, policy.isolated.get(pod_binding.pod, frozenset()), routing.routes)
+        key = pod_binding.pod
+        applies = applying(policy.isolated.get(key, frozenset()), policy.tiered.get(key, NO_STAGES))
+        tiered |= any(not isinstance(one, Direction) for one in applies)
+        render_pod(piece, pod_binding, applies, routing.routes)
         if routing.routes:
             render_pod_gateway(piece, pod_binding)
     for node in routing.remotes.values() if binding.tunnel is not None else ():
         pieces.append(piece := FlowSet())
         render_remote_node(piece, node, binding.tunnel or 0)
+    if tiered:
+        pieces.append(tiers := FlowSet())
+        render_tiers(tiers)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     if routing.routes:

@@ -27,25 +27,29 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flows.bridge.state import Binding
-from flows.cluster.model import Direction, Key, Protocol
+from flows.cluster.model import Action as RuleAction
+from flows.cluster.model import Direction, Key, Protocol, Tier
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Conjunction
-from flows.openflow.match import Match, Term, exactly, in_range, masked, match
+from flows.openflow.actions import Action, Conjunction, Load
+from flows.openflow.match import FlowError, Match, Term, exactly, in_range, masked, match
 from flows.openflow.register_bits import Range
 from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.registers import (
     EGRESS_APPLIES,
+    EGRESS_TIERS,
     INGRESS_APPLIES,
+    INGRESS_TIERS,
     INITIATOR_OFPORT,
     RESPONDER_OFPORT,
     SCTP_ASSOCIATION,
     SctpAssociation,
+    TierBit,
 )
 from flows.pipeline.tables import Table
 from flows.policy.flow_limits import namespaces_over_limit
-from flows.policy.rule import CompiledRule, NodePolicy
+from flows.policy.rule import CompiledRule, Level, NodePolicy
 from flows.policy.service_ranges import ServiceRange, ServiceRanges, port_masks
 from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES, IS_RELATED, IS_TRACKED, address_terms
@@ -65,16 +69,67 @@ class Stage(NamedTuple):
     applies: Range
     peer: str
     onward: Table
+    order: int | None = None  # always None: see TierStage
 
     def priority(self, band: int) -> int:
         """The priority of a band of rules."""
         return priorities.RULES - band
+
+    def hit(self, _: RuleAction | None) -> tuple[tuple[Action, ...], Table]:
+        """What a rule does with what it matches, and the next table."""
+        return (), self.onward
+
+
+class TierStage(NamedTuple):
+    """The tables and registers of one tier and direction, and one order of its rules (see `flows.policy.levels`).
+
+    `onward` is where packets go that no rule matches, `accepted` where those go that one accepts; what it denies goes
+    to `refused`. `isolated` is the register that says whether NetworkPolicies isolate the subject.
+    """
+
+    tier: Tier
+    direction: Direction
+    table: Table
+    subject: Range
+    applies: Range
+    bit: TierBit
+    peer: str
+    onward: Table
+    accepted: Table
+    refused: Table
+    isolated: Range
+    order: int | None = None
+
+    def priority(self, _: int) -> int:
+        """The priority of the rules of this order; there are no bands."""
+        return priorities.TIERS - (self.order or 0)
+
+    def hit(self, action: RuleAction | None) -> tuple[tuple[Action, ...], Table]:
+        """What a rule with this action does with what it matches, and the next table."""
+        if action is RuleAction.DENY:
+            return (), self.refused
+        if action is RuleAction.PASS:
+            return (), self.onward
+        # No NetworkPolicy has a say after Accept; tier Baseline applies to pods only that none isolates.
+        return ((Load(self.isolated, 0),) if self.tier is Tier.ADMIN else ()), self.accepted
 
 
 STAGES = (
     Stage(Direction.EGRESS, tables.EGRESS, INITIATOR_OFPORT, EGRESS_APPLIES, "responder", tables.INGRESS),
     Stage(Direction.INGRESS, tables.INGRESS, RESPONDER_OFPORT, INGRESS_APPLIES, "initiator", tables.LIMIT),
 )
+_EGRESS = (Direction.EGRESS, INITIATOR_OFPORT, EGRESS_TIERS, "responder", tables.EGRESS_REFUSED, EGRESS_APPLIES)
+_INGRESS = (Direction.INGRESS, RESPONDER_OFPORT, INGRESS_TIERS, "initiator", tables.INGRESS_REFUSED, INGRESS_APPLIES)
+TIER_STAGES = tuple(
+    TierStage(tier, direction, table, subject, applies, TierBit[tier.name], peer, onward, accepted, refused, isolated)
+    for (direction, subject, applies, peer, refused, isolated), tier, table, onward, accepted in (
+        (_EGRESS, Tier.ADMIN, tables.ADMIN_EGRESS, tables.BASELINE_EGRESS, tables.ADMIN_INGRESS),
+        (_EGRESS, Tier.BASELINE, tables.BASELINE_EGRESS, tables.ADMIN_INGRESS, tables.ADMIN_INGRESS),
+        (_INGRESS, Tier.ADMIN, tables.ADMIN_INGRESS, tables.BASELINE_INGRESS, tables.EGRESS),
+        (_INGRESS, Tier.BASELINE, tables.BASELINE_INGRESS, tables.EGRESS, tables.EGRESS),
+    )
+)
+AnyStage = Stage | TierStage
 
 
 def render_stages(flows: FlowSet) -> None:
@@ -90,16 +145,27 @@ def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
         ports[pod_binding.pod].append(pod_binding.ofport)
     weights: Counter[str] = Counter()
     for rule in policy.rules:
-        if any(ports.get(key) for key in rule.subjects):
+        if rule.level is None and any(ports.get(key) for key in rule.subjects):
             weights[rule.namespace] += rule.weight
     excluded = namespaces_over_limit(weights)
+    levels: dict[tuple[Tier, Direction, int], list[CompiledRule]] = defaultdict(list)
+    for rule in policy.rules:
+        if rule.level is not None:
+            levels[rule.level.tier, rule.direction, rule.level.order].append(rule)
     for stage in STAGES:
-        rules = [rule for rule in policy.rules if rule.direction is stage.direction and rule.namespace not in excluded]
+        rules = [
+            rule
+            for rule in policy.rules
+            if rule.level is None and rule.direction is stage.direction and rule.namespace not in excluded
+        ]
         _render_stage(flows, stage, rules, ports, binding.userspace)
+    by_stage = {(one.tier, one.direction): one for one in TIER_STAGES}
+    for (tier, direction, order), rules in levels.items():
+        _render_stage(flows, by_stage[tier, direction]._replace(order=order), rules, ports, binding.userspace)
 
 
 def _render_stage(
-    flows: FlowSet, stage: Stage, rules: Iterable[CompiledRule], ports: dict[Key, list[int]], userspace: bool
+    flows: FlowSet, stage: AnyStage, rules: Iterable[CompiledRule], ports: dict[Key, list[int]], userspace: bool
 ) -> None:
     clauses: dict[Match, list[Conjunction]] = defaultdict(list)
     rendered: list[CompiledRule] = []
@@ -114,7 +180,7 @@ def _render_stage(
             conjunction = Conjunction(rule.conj_id, clause, len(dimensions))
             for terms in members:
                 clauses[match(*terms)].append(conjunction)
-    bands = _bands(clauses.values())
+    bands = _bands(stage, clauses.values())
     namespaces = {rule.conj_id: rule.namespace for rule in rendered}
     for terms_of_flow, conjunctions in clauses.items():
         for band, part in _split(conjunctions, bands).items():
@@ -125,7 +191,8 @@ def _render_stage(
     for rule in rendered:
         rule_cookie = cookie(CookieKind.RULE, rule.conj_id)
         hit = [exactly(oxm.CONJ_ID, rule.conj_id)]
-        flows.add(stage.table, stage.priority(rule.conj_id % bands), hit, goto=stage.onward, cookie=rule_cookie)
+        does, onward = stage.hit(rule.level.action if rule.level is not None else None)
+        flows.add(stage.table, stage.priority(rule.conj_id % bands), hit, does, onward, rule_cookie)
 
 
 def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tuple[Term, ...]]]:
@@ -135,8 +202,13 @@ def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tup
     if rule.peers is not None:
         found.append([peer_terms(peer, net) for net in sorted(rule.peers)])
     if rule.services is not None:
-        found.append(list(service_terms(rule.services, userspace)))
+        found.append(list(service_terms(rule.services, userspace, allows(rule.level))))
     return found or [[anything()]]
+
+
+def allows(level: Level | None) -> bool:
+    """Whether a rule with this level lets pass what it matches: that of a NetworkPolicy, which has none, does."""
+    return level is None or level.action is RuleAction.ACCEPT
 
 
 def anything() -> tuple[Term, ...]:
@@ -149,9 +221,9 @@ def peer_terms(role: str, net: Net) -> tuple[Term, ...]:
     return (IS_TRACKED, *address_terms(role, net))
 
 
-def service_terms(services: ServiceRanges, userspace: bool) -> Iterator[tuple[Term, ...]]:
-    """Terms for each (value, mask) of the services' port ranges."""
-    if userspace and any(service.protocol is Protocol.SCTP for service in services):
+def service_terms(services: ServiceRanges, userspace: bool, allowed: bool = True) -> Iterator[tuple[Term, ...]]:
+    """Terms for each (value, mask) of the services' port ranges. `allowed`: the rule lets them pass."""
+    if allowed and userspace and any(service.protocol is Protocol.SCTP for service in services):
         # An ICMP error about an association tells only the addresses there: any port is allowed.
         yield IS_RELATED, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_SCTP)
     for service in services:
@@ -180,9 +252,20 @@ def _sctp_terms(service: ServiceRange) -> Iterator[tuple[Term, ...]]:
                 yield (*packet, masked(field, value, mask)) if mask else packet
 
 
-def _bands(clauses: Iterable[list[Conjunction]]) -> int:
-    """The number of bands that the longest flow needs."""
+def _bands(stage: AnyStage, clauses: Iterable[list[Conjunction]]) -> int:
+    """The number of bands that the longest flow needs. Raises FlowError for a tier, whose orders have no bands."""
+    if stage.order is not None:
+        for members in clauses:
+            check_order(len(members))
+        return 1
     return max([fewest_bands([one.conj_id for one in members]) for members in clauses], default=1)
+
+
+def check_order(count: int) -> None:
+    """Raises FlowError where one flow would name more rules of a tier's order than a message can hold: none of them can
+    be left out, for another could then decide."""
+    if count > MAX_CONJUNCTIONS:
+        raise FlowError(f"{count:,} rules of ClusterNetworkPolicies of one priority share a peer, a pod or a port")
 
 
 def fewest_bands(numbers: Collection[int]) -> int:

@@ -22,6 +22,7 @@ from flows.pipeline.registers import (
     Interpretation,
     SctpAssociation,
 )
+from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.interpretations import MATCH_AGAIN, TRANSPORT_PORTS, whole_field
 from flows.render.terms import IP_FAMILIES, IS_NO_FRAGMENT, IS_SCTP, IS_UDP, IS_UNTRACKED, ct_state_term
@@ -31,7 +32,10 @@ SAME_PORT_CONJUNCTION = 1  # the only one in its table
 
 def render_same_port(flows: FlowSet) -> None:
     """Look a denied reply up in `same_port`, and match it as a packet that opens where both ports are one."""
-    _look_up(flows)
+    for table, default in ((tables.EGRESS, tables.EGRESS_DEFAULT), (tables.INGRESS, tables.INGRESS_DEFAULT)):
+        # ct() in `same_port` sends a copy on, to be matched again, and leaves this one untracked: only the copy counts.
+        flows.add(default, priorities.DEFAULT_MATCHED_AGAIN, [IS_UNTRACKED])
+        look_up_same_port(flows, table, priorities.RULES_SAME_PORT, default)
     bits = range(COMPARED_SOURCE_PORT.width)
     for bit in bits:
         for value in (0, 1 << bit):
@@ -51,18 +55,15 @@ def render_same_port(flows: FlowSet) -> None:
         flows.add(tables.SAME_PORT, priorities.SAME_PORT_EQUAL, equal, as_opening)
 
 
-def _look_up(flows: FlowSet) -> None:
+def look_up_same_port(flows: FlowSet, table: Table, priority: int, default: Table) -> None:
+    """Replies that come here are denied: look them up in `same_port`, then go on to `default`."""
     reply = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL | oxm.CtState.REL)
-    for table, default in ((tables.EGRESS, tables.EGRESS_DEFAULT), (tables.INGRESS, tables.INGRESS_DEFAULT)):
-        # ct() in `same_port` sends a copy on, to be matched again, and leaves this one untracked: only the copy counts.
-        flows.add(default, priorities.DEFAULT_MATCHED_AGAIN, [IS_UNTRACKED])
-        for family in IP_FAMILIES:
-            for protocol in (IS_UDP, IS_SCTP):
-                source, target = map(whole_field, TRANSPORT_PORTS[protocol.value])
-                compared: list[Action] = [
-                    Move(source, COMPARED_SOURCE_PORT),
-                    Move(target, COMPARED_DESTINATION_PORT),
-                    Resubmit(tables.SAME_PORT.number),
-                ]
-                denied = [reply, family, protocol, IS_NO_FRAGMENT]
-                flows.add(table, priorities.RULES_SAME_PORT, denied, compared, default)
+    for family in IP_FAMILIES:
+        for protocol in (IS_UDP, IS_SCTP):
+            source, target = map(whole_field, TRANSPORT_PORTS[protocol.value])
+            compared: list[Action] = [
+                Move(source, COMPARED_SOURCE_PORT),
+                Move(target, COMPARED_DESTINATION_PORT),
+                Resubmit(tables.SAME_PORT.number),
+            ]
+            flows.add(table, priority, [reply, family, protocol, IS_NO_FRAGMENT], compared, default)

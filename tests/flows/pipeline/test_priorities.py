@@ -17,7 +17,9 @@ from flows.policy.rule import NodePolicy
 from flows.render.cache_marks import mark_flows
 from flows.render.flow_set import FlowSet
 from flows.render.reference import render
+from flows.render.rules import TIER_STAGES
 from flows.render.service_ports import PortNumbers, render_service_port
+from flows.render.tiers import render_tiers
 from flows.services.choice import Choice
 from flows.services.frontends import frontends
 from flows.services.served import ServedPort
@@ -38,7 +40,15 @@ def rendered() -> set[tuple[str, int]]:
             found.add((TABLE_NAMES[flow.table], flow.priority))
             learned = (action for action in flow.actions if isinstance(action, LearnReply))
             found |= {(TABLE_NAMES[action.table], action.priority) for action in learned}
-    return found | routed()
+    return found | routed() | of_tiers()
+
+
+def of_tiers() -> set[tuple[str, int]]:
+    """The same of the tables of tiers, with one rule in each."""
+    flows = FlowSet()
+    render_tiers(flows, closed=True)
+    found = {(TABLE_NAMES[flow.table], flow.priority) for flow in flows.flows()}
+    return found | {(stage.table.name, stage._replace(order=0).priority(0)) for stage in TIER_STAGES}
 
 
 def routed() -> set[tuple[str, int]]:

@@ -31,11 +31,20 @@ from flows.render.reference import Services, render, render_groups
 from flows.services.reference import serve_all
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey, GroupBody
-from tests.helpers.cluster.generated_clusters import ROUTED_NODES, clusters
+from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
+from tests.helpers.cluster.generated_clusters import ROUTED_NODES, Nodes, clusters
+from tests.helpers.cluster.generated_tiers import tiered_clusters
 from tests.helpers.cluster.overlapping_services import clusters_with_services
 from tests.helpers.controller.reconcile_driver import port
 
 NODES = ("one", "two")
+
+
+def worlds(nodes: Nodes = NODES_OF_A_LINK) -> st.SearchStrategy[Cluster]:
+    """Worlds with and without ClusterNetworkPolicies."""
+    return st.one_of(clusters(nodes), tiered_clusters(nodes), tiered_clusters(nodes))
+
+
 Flows = dict[FlowKey, Body]
 Groups = dict[int, GroupBody]
 
@@ -86,7 +95,7 @@ class Walk:
     def towards(self, goal: Cluster) -> None:
         """Change one object after the other, in random order, until the cluster is `goal`."""
         steps = []
-        for field in ("namespaces", "pods", "nodes", "policies", "services", "endpoint_slices"):
+        for field in ("namespaces", "pods", "nodes", "policies", "cluster_policies", "services", "endpoint_slices"):
             before, after = getattr(self.cluster, field), getattr(goal, field)
             steps += [(field, key) for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         steps.sort(key=str)
@@ -178,7 +187,7 @@ class Walk:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30))
+@given(first=worlds(), second=worlds(), seed=st.integers(0, 1 << 30))
 def test_every_step_equals_the_full_computation(first: Cluster, second: Cluster, seed: int) -> None:
     walk = Walk(seed)
     walk.towards(first)
@@ -202,7 +211,7 @@ CHANGED_NODES = MappingProxyType(
 
 @pytest.mark.parametrize("mode", [NetworkMode.ROUTED, NetworkMode.OVERLAY])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(first=clusters(ROUTED_NODES), second=clusters(CHANGED_NODES), seed=st.integers(0, 1 << 30))
+@given(first=worlds(ROUTED_NODES), second=worlds(CHANGED_NODES), seed=st.integers(0, 1 << 30))
 def test_every_step_equals_it_where_switches_route(
     mode: NetworkMode, first: Cluster, second: Cluster, seed: int
 ) -> None:
@@ -238,7 +247,7 @@ def test_every_step_with_services_equals_the_full_computation(
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    first=clusters(),
+    first=clusters(),  # an order of a tier has no bands: see test_tiers
     second=clusters(),
     seed=st.integers(0, 1 << 30),
     narrow=st.sampled_from([(8, 2, 32, 1 << 20), (32, 1, 32, 1 << 20), (8, 1, 2, 1 << 20), (9, 2, 4, 20)]),
@@ -283,7 +292,7 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [NetworkMode.FLAT, NetworkMode.OVERLAY])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(clusters_=st.lists(clusters(ROUTED_NODES), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
+@given(clusters_=st.lists(worlds(ROUTED_NODES), min_size=1, max_size=2), seed=st.integers(0, 1 << 30))
 def test_nothing_that_is_gone_is_kept(mode: NetworkMode, clusters_: list[Cluster], seed: int) -> None:
     """Policies, namespaces, pods, nodes and bridges come and go; then every container has the size that it had."""
     walk = Walk(seed, mode)
@@ -297,7 +306,7 @@ def test_nothing_that_is_gone_is_kept(mode: NetworkMode, clusters_: list[Cluster
         order()
     assert sizes(walk.world) == before
     # And with the policies alone gone, nothing of them is kept for the pods that are there.
-    bare = replace(clusters_[0], policies=MappingProxyType({}))
+    bare = replace(clusters_[0], policies=MappingProxyType({}), cluster_policies=MappingProxyType({}))
     walk.towards(bare)
     before = sizes(walk.world)
     walk.towards(clusters_[0])

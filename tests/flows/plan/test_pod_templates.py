@@ -23,6 +23,7 @@ from flows.plan import pod_templates
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pod_templates import PodTemplates
+from flows.policy.rule import Applies
 from flows.render.flow_set import FlowSet
 from flows.render.neighbors import link_local
 from flows.render.pods import render_pod
@@ -60,13 +61,13 @@ PODS = st.builds(
 )
 
 
-def rendered(one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+def rendered(one: PodBinding, isolated: frozenset[Applies]) -> dict[bytes, Body]:
     found, encoder = FlowSet(), FlowEncoder()
     render_pod(found, one, isolated)
     return dict(map(encoder.flow, found.flows()))
 
 
-def filled(templates: PodTemplates, one: PodBinding, isolated: frozenset[Direction]) -> dict[bytes, Body]:
+def filled(templates: PodTemplates, one: PodBinding, isolated: frozenset[Applies]) -> dict[bytes, Body]:
     keys, bodies = templates.flows(one, isolated)
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, bodies, strict=True))
@@ -74,7 +75,7 @@ def filled(templates: PodTemplates, one: PodBinding, isolated: frozenset[Directi
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(one=PODS, isolated=st.sampled_from(ISOLATED))
-def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, isolated: frozenset[Direction]) -> None:
+def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, isolated: frozenset[Applies]) -> None:
     assert filled(TEMPLATES, one, isolated) == rendered(one, isolated)
 
 
@@ -82,7 +83,7 @@ def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, 
 def test_every_kind_of_ordinary_pod_is_filled_in() -> None:
     class Filled(PodTemplates):
         def plain(
-            self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False
+            self, pod: PodBinding, isolated: frozenset[Applies], routes: bool = False
         ) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
             assert pod.ofport not in (1, MAX_OFPORT)  # only samples are rendered
             return super().plain(pod, isolated, routes)
@@ -122,7 +123,7 @@ def test_what_cannot_be_rendered_is_refused_alike(one: PodBinding) -> None:
 
 @pytest.mark.parametrize("what", ["match", "action"])
 def test_flows_that_differ_in_more_than_values_have_no_template(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    def odd(flows: FlowSet, one: PodBinding, isolated: frozenset[Direction], routes: bool) -> None:
+    def odd(flows: FlowSet, one: PodBinding, isolated: frozenset[Applies], routes: bool) -> None:
         render_pod(flows, one, isolated, routes)
         # The number beside the ofport is no value of the pod.
         matched, loaded = (1, 0) if what == "match" else (0, 1)
@@ -137,7 +138,7 @@ class Plain(FlowEncoder):
     """Renders every pod flow by flow."""
 
     def pod(
-        self, pod: PodBinding, isolated: frozenset[Direction], routes: bool = False
+        self, pod: PodBinding, isolated: frozenset[Applies], routes: bool = False
     ) -> tuple[tuple[bytes, ...], tuple[Body, ...]]:
         found = rendered(pod, isolated)
         return tuple(found), tuple(found.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from flows.cluster.model import (
     EVERYTHING,
     Cluster,
+    ClusterPolicy,
     ContainerPort,
     Direction,
     Key,
+    Node,
     Peer,
     Pod,
     Policy,
@@ -26,11 +29,13 @@ from flows.cluster.selectors import matches
 from flows.policy.engine import PolicyEngine
 from flows.policy.policy_changes import PolicyChanges
 from flows.policy.reference import PolicyCompiler
-from flows.policy.rule import RuleRef
+from flows.policy.rule import Applies, RuleRef
 from flows.policy.tracked_sets import TrackedRule, TrackedSet, tracked_rules_on
 from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.cluster.generated_tiers import tiered_clusters
 from tests.helpers.cluster.model_objects import block, tcp
 
+NOTHING: frozenset[Applies] = frozenset()
 RuleValues = set[tuple[object, ...]]
 
 
@@ -43,7 +48,7 @@ class Walk:
         self.cluster = Cluster()
         self.rules: dict[bytes, TrackedRule] = {}
         self.sets: dict[TrackedSet[Any], set[Any]] = {}  # the sets' members by what was reported
-        self.isolated: dict[Key, frozenset[Direction]] = {}
+        self.applying: dict[Key, frozenset[Applies]] = {}
 
     def load(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -51,7 +56,7 @@ class Walk:
 
     def walk_to(self, goal: Cluster) -> None:
         """Change one object after another in random order, some deleted in between, until the cluster is `goal`."""
-        sections = ("namespaces", "pods", "policies")
+        sections = ("namespaces", "pods", "policies", "nodes", "cluster_policies")
         steps: list[tuple[str, object, object]] = []
         for section in sections:
             before, after = getattr(self.cluster, section), getattr(goal, section)
@@ -73,8 +78,7 @@ class Walk:
         objects.pop(key, None)
         if value is not None:
             objects[key] = value
-        sections = {one: getattr(self.cluster, one) for one in ("namespaces", "pods", "nodes", "policies")}
-        self.cluster = Cluster(**{**sections, section: MappingProxyType(objects)})
+        self.cluster = replace(self.cluster, **{section: MappingProxyType(objects)})
         if section == "namespaces":
             namespace = self.cluster.namespaces.get(str(key))
             self.engine.put_namespace(str(key), namespace.labels if namespace else None)
@@ -82,6 +86,14 @@ class Walk:
             self.engine.put_pod(value)
         elif isinstance(value, Policy):
             self.engine.put_policy(value)
+        elif isinstance(value, ClusterPolicy):
+            self.engine.put_cluster_policy(value)
+        elif isinstance(value, Node):
+            self.engine.put_node(value)
+        elif section == "nodes":
+            self.engine.remove_node(str(key))
+        elif section == "cluster_policies" and isinstance(key, Key):
+            self.engine.remove_cluster_policy(key)
         elif isinstance(key, Key):
             (self.engine.remove_pod if section == "pods" else self.engine.remove_policy)(key)
 
@@ -101,10 +113,14 @@ class Walk:
             for one in self.rules.values()
         }
         assert tracked == {
-            (r.conj_id, r.direction, r.subjects, r.peers, r.services, r.owners, r.weight) for r in everything.rules
+            (r.conj_id, r.direction, r.subjects, r.peers, r.services, r.owners, r.weight, r.level)
+            for r in everything.rules
         }
         isolated = {key: found for key in self.cluster.pods if (found := self.engine.isolated(key))}
         assert isolated == everything.isolated
+        tiered = {key: stages for key in self.cluster.pods if (stages := self.engine.tiered(key))}
+        assert tiered == everything.tiered
+        applying = {key: self.engine.applying(key) for key in self.cluster.pods}
         by: dict[tuple[Key, Direction], list[str]] = {}
         for policy in self.cluster.policies.values():
             for pod in self.cluster.pods.values():
@@ -114,9 +130,10 @@ class Walk:
         assert self.engine.isolating_policies(self.cluster.pods) == {
             one: tuple(sorted(names)) for one, names in by.items()
         }
-        keys = isolated.keys() | self.isolated.keys()
-        assert {key for key in keys if isolated.get(key) != self.isolated.get(key)} <= changes.isolation
-        self.isolated = isolated
+        keys = applying.keys() | self.applying.keys()
+        differ = {key for key in keys if applying.get(key, NOTHING) != self.applying.get(key, NOTHING)}
+        assert differ <= changes.isolation
+        self.applying = applying
         for key in self.cluster.pods:
             n = self.engine.pod_numbers.get(key)
             expected = {one.subjects for one in self.rules.values() if n in one.subjects.members}
@@ -158,7 +175,12 @@ class Walk:
 
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
-@given(first=clusters(), second=clusters(), seed=st.integers(0, 1 << 30), loaded=st.booleans())
+@given(
+    first=st.one_of(clusters(), tiered_clusters()),
+    second=st.one_of(clusters(), tiered_clusters()),
+    seed=st.integers(0, 1 << 30),
+    loaded=st.booleans(),
+)
 def test_after_any_changes_the_engine_equals_the_reference(
     first: Cluster, second: Cluster, seed: int, loaded: bool
 ) -> None:
@@ -172,6 +194,8 @@ def test_after_any_changes_the_engine_equals_the_reference(
     walk.walk_to(Cluster())
     assert not walk.rules
     assert not walk.engine._rules  # rules of deleted policies are released
+    assert not walk.engine.nodes._groups
+    assert not walk.engine.index._selector_scopes
 
 
 def allow(name: str, *rules: Rule) -> Policy:

@@ -22,6 +22,7 @@ from flows.openflow.group import Group
 from flows.pipeline import tables
 from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
 from tests.helpers.cluster.generated_clusters import ROUTED_NODES, Nodes, clusters, probes
+from tests.helpers.cluster.generated_tiers import tiered_clusters
 from tests.helpers.datapath.conversation import converse
 from tests.helpers.datapath.node_networks import NODES
 from tests.helpers.datapath.two_nodes import TwoNodes, settled
@@ -52,16 +53,22 @@ class InterpretedSwitch:
 
 
 @st.composite
-def histories(draw: st.DrawFn, nodes: Nodes = NODES_OF_A_LINK) -> tuple[Cluster, Cluster, Cluster]:
+def histories(draw: st.DrawFn, nodes: Nodes = NODES_OF_A_LINK, tiers: bool = False) -> tuple[Cluster, Cluster, Cluster]:
     """A world, the same pods under other policies and labels, and the first world again."""
-    before, other = settled(draw(clusters(nodes))), draw(clusters(nodes))
+    worlds = tiered_clusters(nodes) if tiers else clusters(nodes)
+    before, other = settled(draw(worlds)), draw(worlds)
     every = {**before.policies, **{Key(key.namespace, f"new-{key.name}"): one for key, one in other.policies.items()}}
     kept = draw(st.sets(st.sampled_from(sorted(every)), max_size=len(every)))
     policies = {key: every[key]._replace(key=key) for key in kept}
     pods = dict(before.pods)
     for key in draw(st.sets(st.sampled_from(sorted(pods)), max_size=2)):
         pods[key] = pods[key]._replace(labels=draw(st.sampled_from([pod.labels for pod in other.pods.values()])))
-    after = replace(before, policies=MappingProxyType(policies), pods=MappingProxyType(pods))
+    after = replace(
+        before,
+        policies=MappingProxyType(policies),
+        pods=MappingProxyType(pods),
+        cluster_policies=other.cluster_policies,
+    )
     return before, after, before
 
 
@@ -102,3 +109,19 @@ def test_every_packet_passes_so_where_switches_route(
     datapath: Datapath, mode: NetworkMode, history: tuple[Cluster, Cluster, Cluster], seed: int
 ) -> None:
     play(mode, datapath, history, seed)
+
+
+@pytest.mark.parametrize("mode", [NetworkMode.FLAT, NetworkMode.OVERLAY])
+@pytest.mark.parametrize("datapath", Datapath, ids=lambda one: one.value)
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=UNSHRUNK,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(data=st.data(), seed=st.integers(0, 1 << 16))
+def test_every_packet_passes_so_with_tiers(
+    datapath: Datapath, mode: NetworkMode, data: st.DataObject, seed: int
+) -> None:
+    nodes = NODES_OF_A_LINK if mode is NetworkMode.FLAT else ROUTED_NODES
+    play(mode, datapath, data.draw(histories(nodes, True)), seed)

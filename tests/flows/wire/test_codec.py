@@ -225,7 +225,7 @@ def test_rule_flows_in_bulk_equal_those_one_by_one(
         owner = cookies.cookie(cookies.CookieKind.RULE, number)
         hit = Flow(*place, match(exactly(oxm.CONJ_ID, number)), (), stage.onward.number, owner)
         assert wire_flow(
-            encoder.key_templates(stage, band).hit.key(number), encoder.hit_body(stage, number)
+            encoder.key_templates(stage, band).hit_key(number), encoder.hit_body(stage, number)
         ) == encode_flow(hit)
 
 

@@ -16,6 +16,7 @@ from flows.cluster.model import (
     EVERYTHING,
     NAMESPACE_NAME_LABEL,
     Cluster,
+    ClusterRule,
     ContainerPort,
     Direction,
     IPBlock,
@@ -261,13 +262,17 @@ def endpoints(cluster: Cluster) -> list[Endpoint]:
 def interesting_ports(cluster: Cluster) -> list[tuple[Protocol, int]]:
     """Both edges, from inside and outside, of every port that a policy or a pod of this world mentions."""
     edges: set[tuple[Protocol, int]] = {(protocol, 80) for protocol in PROTOCOLS}
+    rules_of: list[Rule | ClusterRule | None] = []
     for policy in cluster.policies.values():
-        for rule in (*policy.ingress, *policy.egress):
-            for spec in rule.ports if rule is not None else ():
-                if isinstance(spec.port, int):
-                    last = spec.port if spec.end_port is None else spec.end_port
-                    edges |= {(spec.protocol, n) for n in (spec.port - 1, spec.port, last, last + 1)}
-                    edges |= {(other, spec.port) for other in PROTOCOLS}
+        rules_of += [*policy.ingress, *policy.egress]
+    for cluster_policy in cluster.cluster_policies.values():
+        rules_of += [*cluster_policy.ingress, *cluster_policy.egress]
+    for rule in rules_of:
+        for spec in rule.ports if rule is not None else ():
+            if isinstance(spec.port, int):
+                last = spec.port if spec.end_port is None else spec.end_port
+                edges |= {(spec.protocol, n) for n in (spec.port - 1, spec.port, last, last + 1)}
+                edges |= {(other, spec.port) for other in PROTOCOLS}
     for pod in cluster.pods.values():
         edges |= {(port.protocol, port.number) for port in pod.ports}
     return sorted((protocol, number) for protocol, number in edges if 0 < number <= 65535)
