@@ -29,7 +29,7 @@ from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
 from flows.explain.model import Explanation
 from flows.pipeline.page import pipeline_markdown
-from flows.reach.model import MatrixView
+from flows.reach.model import MatrixView, PlanView
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -135,6 +135,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "schemas/explain.json": _schema(Explanation),
     "schemas/check.json": _schema(CheckView),
     "schemas/matrix.json": _schema(MatrixView),
+    "schemas/plan.json": _schema(PlanView),
 }
 
 
