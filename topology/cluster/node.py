@@ -17,7 +17,7 @@ from topology.cluster.files import PAUSE_IMAGE
 from topology.cluster.names import CONTROL, PREFIXES, NodeName
 from topology.errors import LabError
 from topology.host import netns, process
-from topology.host.links import quiet_namespace, sysctl
+from topology.host.links import quiet_namespace, remove_link, sysctl
 from topology.host.machine import Datapath, ovs_schema, program
 
 DAEMONS = ("ovsdb-server", "ovs-vswitchd", "containerd", "kubelet")
@@ -77,6 +77,8 @@ class ClusterNode:
         for role in sorted(role for role in roles if role.startswith(f"{self.name}/")):
             process.end(self.control.folder, role, signal.SIGKILL)
         netns.remove(self.netns)
+        with netns.inside(self.control.netns):
+            remove_link(f"to-{self.name}")  # the namespace takes it along, but only some time later
         cgroups.remove(self.group)
 
     def _make_network(self) -> None:
@@ -158,8 +160,11 @@ class ClusterNode:
             self._start(name, self._kubelet())
 
     def stop_daemon(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """End one of DAEMONS."""
-        process.end(self.control.folder, f"{self.name}/{name}", how)
+        """End one of DAEMONS, and nothing that it has started: pods outlive their container runtime. Raises LabError."""
+        for found in process.find(self.control.folder, f"{self.name}/{name}"):
+            if Path(f"/proc/{found.pid}/comm").read_text(encoding="utf-8").strip() == name:
+                os.kill(found.pid, how)
+                self._wait(f"the end of {name}", lambda pid=found.pid: not os.path.exists(f"/proc/{pid}/exe"))  # type: ignore[misc]
 
     def load_images(self) -> None:
         """Import the images, as there is no registry. Raises LabError."""
