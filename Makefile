@@ -38,6 +38,14 @@ cluster-down: ## remove that cluster
 	@scripts/bootstrap
 	@$(BIN)/headgate lab cluster down
 
+# CLUSTER_TEST is all (some 15 minutes) or short (3 minutes).
+CLUSTER_TEST ?= all
+
+.PHONY: cluster-test
+cluster-test: ## end-to-end specs on real kubelets: CLUSTER_TEST=all|short (needs root)
+	@scripts/bootstrap --dev --cluster --root
+	@HEADGATE_CLUSTER_TEST=$(CLUSTER_TEST) $(BIN)/python -m pytest -n 0 -v tests/cluster
+
 .PHONY: cluster-files
 cluster-files: ## build Kubernetes and the images for a cluster into the user's cache (about ten minutes)
 	@topology/cluster/build/build

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import settings
 
 # Markers of tests that the fast tier leaves out.
-NEEDS_MORE = frozenset({"switch", "lab", "api", "process", "slow"})
+NEEDS_MORE = frozenset({"switch", "lab", "api", "process", "slow", "cluster"})
 # Folders that have none but such tests: importing them alone costs seconds.
-WITHOUT_FAST_TESTS = ("hubs", "nodes", "packets", "vagrant")
+WITHOUT_FAST_TESTS = ("cluster", "hubs", "nodes", "packets", "vagrant")
 # Programs of a switch, of network namespaces and of an API server, and those that take seconds to start.
 FORBIDDEN = re.compile(r"ovs-.*|ovsdb-.*|unshare|nsenter|ip|etcd|kube-apiserver|kubectl|python[\d.]*|headgate")
 EXAMPLES = 5

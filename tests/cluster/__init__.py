@@ -1,0 +1,1 @@
+"""End-to-end specs on a cluster with real kubelets: `make cluster-test`."""
