@@ -160,7 +160,7 @@ class ClusterNode:
             self._start(name, self._kubelet())
 
     def stop_daemon(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """End one of DAEMONS, and nothing that it has started: pods outlive their container runtime. Raises LabError."""
+        """End one of DAEMONS, and nothing that it has started: pods outlive their runtime. Raises LabError."""
         for found in process.find(self.control.folder, f"{self.name}/{name}"):
             if Path(f"/proc/{found.pid}/comm").read_text(encoding="utf-8").strip() == name:
                 os.kill(found.pid, how)
