@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find scripts/packages topology/cluster/node-init.sh topology/cluster/build/build $(wildcard deploy/*.sh topology/vagrant/*)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -30,7 +30,7 @@ test: ## run all tests (needs root)
 .PHONY: cluster
 cluster: ## real kubelets on this machine, with Headgate as their network; stays up (needs root)
 	@scripts/bootstrap --cluster --root
-	@topology/cluster/build/build --if-missing
+	@scripts/cluster-files/build --if-missing
 	@$(BIN)/headgate lab cluster up
 
 .PHONY: cluster-down
@@ -48,7 +48,7 @@ cluster-test: ## end-to-end specs on real kubelets: CLUSTER_TEST=all|short (need
 
 .PHONY: cluster-files
 cluster-files: ## build Kubernetes and the images for a cluster into the user's cache (about ten minutes)
-	@topology/cluster/build/build
+	@scripts/cluster-files/build
 
 .PHONY: test-fast
 test-fast: ## the tests that need no root, no switch and no API server (under a minute)

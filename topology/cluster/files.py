@@ -1,6 +1,6 @@
 """The programs and images of a cluster: where they are, unpacked into the user's cache.
 
-Looked for in HEADGATE_CLUSTER_FILES, then in `shared/cluster` beside the checkout, then in what topology/cluster/build
+Looked for in HEADGATE_CLUSTER_FILES, then in `shared/cluster` beside the checkout, then in what scripts/cluster-files
 made. A folder of packed files has `bin/hyper.xz` (all of Kubernetes as one program, which acts by its name) and
 `img/*.tar.xz`; etcd is `bin/etcd.xz` there, or `envtest/bin/etcd.xz` beside that folder.
 """

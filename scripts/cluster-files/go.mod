@@ -1,4 +1,4 @@
-module headgate/topology/cluster/build
+module headgate/scripts/cluster-files
 
 go 1.26.0
 
