@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from controller.base.printable import printable
-from controller.cli.names import Namespaced
+from controller.cli.names import Namespaced, PolicyName
 from controller.cli.which_controller import QUICK_SECONDS, server_for_completion
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CompletedName(click.types.StringParamType):
 def with_names(command: click.Command) -> click.Command:
     """Give the parameters `node`, `pod` and `policy` of a command completion of names."""
     for parameter in command.params:
-        if parameter.name in NAMES and type(parameter.type) in (click.types.StringParamType, Namespaced):
+        if parameter.name in NAMES and type(parameter.type) in (click.types.StringParamType, Namespaced, PolicyName):
             parameter.type = CompletedName(parameter.name)
     return command
 

@@ -7,7 +7,7 @@ from itertools import groupby
 import click
 
 from controller.cli.client import ControllerClient
-from controller.cli.names import Namespaced, first_names
+from controller.cli.names import Namespaced, PolicyName, first_names
 from controller.cli.output import JSON, WIDE, OutputPage, Row, dim, print_json, wide_output_option
 from controller.cli.which_controller import controller_options
 from controller.status.model import FlowView
@@ -28,7 +28,7 @@ DISCOVERY_MATCHES = ("arp", "icmp6")
 @click.option(
     "--policy",
     metavar="NAMESPACE/NAME",
-    type=Namespaced(),
+    type=PolicyName(),
     help="Only flows of this policy: its rules, and the isolation of its subjects.",
 )
 @click.option("--table", metavar="NAME", help="Only this table of the pipeline, by name or number.")

@@ -21,6 +21,16 @@ class Namespaced(click.ParamType[str]):
         return value
 
 
+class PolicyName(Namespaced):
+    """The same, or the name alone of a ClusterNetworkPolicy."""
+
+    name = "[NAMESPACE/]NAME"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text unchanged. Fails unless it is one of the two."""
+        return value if value and "/" not in value else super().convert(value, param, ctx)
+
+
 def first_names(names: Sequence[str], shown: int = MAX_NAMES_SHOWN, total: int | None = None) -> str:
     """The first `shown` names, and the number of the others."""
     total = len(names) if total is None else total

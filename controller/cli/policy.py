@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from controller.cli.client import ControllerClient
-from controller.cli.names import Namespaced
+from controller.cli.names import PolicyName
 from controller.cli.output import JSON, WIDE, OutputPage, mark, print_json, wide_output_option
 from controller.cli.rules import show_rules
 from controller.cli.which_controller import controller_options
@@ -17,7 +17,7 @@ SHOWN_SWITCHES = 10
 
 @click.command()
 @wide_output_option
-@click.argument("policy", metavar="NAMESPACE/NAME", type=Namespaced())
+@click.argument("policy", metavar="[NAMESPACE/]NAME", type=PolicyName())
 @controller_options
 def policy(server: str, output: str, policy: str) -> None:
     """Show everything about one policy: the pods that it selects, its rules with their resolved peers and hits, and the
@@ -29,6 +29,7 @@ def policy(server: str, output: str, policy: str) -> None:
     \b
     Examples:
       headgate policy tenant-a/pol1
+      headgate policy cluster-wide-deny
       headgate policy tenant-a/pol1 -o json | jq '.rules[].peers'
     """
     found = ControllerClient(server).policy(policy)
@@ -47,7 +48,11 @@ def show_policy(found: PolicyDetail, wide: bool = False) -> None:
         page.line(f"  reason      {one.reason}")
     for note in one.notes:
         page.line(f"  note        {note}")
-    page.line(f"  isolates    {', '.join(one.isolates) or 'nothing'}")
+    if one.tier:
+        page.line(f"  tier        {one.tier}, priority {one.priority}")
+        page.line(f"  directions  {', '.join(one.isolates) or 'none'}")
+    else:
+        page.line(f"  isolates    {', '.join(one.isolates) or 'nothing'}")
     page.line(f"  pods        {one.pods:,}")
     shown = len(found.switches) if wide else SHOWN_SWITCHES
     # Switches without the policy first.

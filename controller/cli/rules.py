@@ -25,8 +25,9 @@ def _many(rules: Sequence[RuleView]) -> bool:
 
 def _row(rule: RuleView, wide: bool) -> Row:
     counted = (count_text(rule.packets), *((count_text(rule.bytes),) if wide else ()))
+    of_tier = f" ({rule.tier}, {rule.action})" if rule.tier else ""
     return (
-        first_names(rule.rules, SHOWN_RULES),
+        first_names(rule.rules, SHOWN_RULES) + of_tier,
         *counted,
         _ports(rule.ports),
         _peers(rule, ALL if wide else MAX_NAMES_SHOWN),

@@ -98,7 +98,9 @@ def _policy_rows(view: StatusView, wide: bool) -> list[Row]:
 
 def _policy(one: PolicyView) -> Row:
     reason = "; ".join(filter(None, (policy_reason(one), *one.notes)))
-    return one.key, mark(one.realized), ", ".join(one.isolates) or "-", str(one.pods), reason or "-"
+    directions = ", ".join(one.isolates) or "-"
+    what = f"{one.tier} {one.priority}: {directions}" if one.tier else directions
+    return one.key, mark(one.realized), what, str(one.pods), reason or "-"
 
 
 def _pod_rows(view: StatusView, wide: bool) -> list[Row]:

@@ -106,13 +106,16 @@ def offline_api(kubeconfig: str) -> OfflineCluster:
     units: list[SourceUnit] = []
     try:
         api.load()
-        for resource in (*RESOURCES, *SERVICE_RESOURCES):
+        resources = [*RESOURCES, *SERVICE_RESOURCES]
+        for resource in resources:
             try:
                 units.extend(_listed(api, resource))
             except ApiError as error:
                 if error.status == FORBIDDEN and resource in SERVICE_RESOURCES:
                     reason = f"cannot be listed, so no Service is known: {error.reason}"
                     units.append(SourceUnit((), (Problem(api.server + resource.path, "", "", reason),)))
+                elif error.status == NOT_FOUND and resource.older is not None:
+                    resources.append(resource.older)
                 elif error.status != NOT_FOUND or not resource.optional:
                     raise OfflineError(f"{api.server} does not list {resource.plural}: {error.reason}") from None
     except SourceError as error:

@@ -27,7 +27,8 @@ class RuleView:
     `rules` are its places in manifests: several policies may have equal rules. `peers` and `ports` are None
     where the rule does not restrict; `peers` holds at most MAX_LISTED of the `peer_count` there are. `packets` and
     `bytes` are of both directions of the connections, of all subjects on these switches; None where no
-    switch has dumped counters.
+    switch has dumped counters. `tier` and `action` are those of a ClusterNetworkPolicy's rule, which counts what it
+    matches, whatever it does.
     """
 
     direction: str
@@ -37,6 +38,8 @@ class RuleView:
     ports: tuple[str, ...] | None = None
     packets: int | None = None
     bytes: int | None = None
+    tier: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

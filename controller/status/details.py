@@ -23,7 +23,7 @@ from controller.status.detail_model import (
 from controller.status.model import PodView, PolicyView
 from controller.status.switch_views import switch_error
 from flows.bridge.claim_contest import BridgeName
-from flows.cluster.model import Direction, Key, Pod
+from flows.cluster.model import Action, Direction, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.policy.service_ranges import MAX_PORT, ServiceRange
@@ -46,9 +46,9 @@ NO_HIT_COUNTS = HitCounts(None, None)
 
 
 def parse_key(text: str) -> Key:
-    """The key of `namespace/name`."""
-    namespace, _, name = text.partition("/")
-    return Key(namespace, name)
+    """The key of `namespace/name`, or of a name outside namespaces."""
+    namespace, slash, name = text.partition("/")
+    return Key(namespace, name) if slash else Key("", text)
 
 
 # -- isolation ------- ---------------------------------------------------------------------------------------------
@@ -162,7 +162,15 @@ def _subject(reconciler: Reconciler, pod: Pod) -> SubjectView:
 
 
 def _left_out(reconciler: Reconciler, key: Key, parts: Iterable[TrackedRule]) -> Iterator[str]:
-    policy = reconciler.world.cluster.policies.get(key) if reconciler.world.cluster else None
+    cluster = reconciler.world.cluster
+    cluster_policy = cluster.cluster_policies.get(key) if cluster else None
+    if cluster_policy is not None:
+        for direction in Direction:
+            for number, cluster_rule in enumerate(cluster_policy.rules(direction)):
+                if cluster_rule.unreadable:
+                    does = "accepts nothing" if cluster_rule.action is Action.ACCEPT else "denies everything"
+                    yield f"{direction.value}[{number}]: it could not be understood, so it {does}"
+    policy = cluster.policies.get(key) if cluster else None
     if policy is None:
         return
     there = {(owner.direction, owner.number) for part in parts for owner in part.owners if owner.policy == key}
@@ -217,13 +225,29 @@ def _rule(reconciler: Reconciler, part: TrackedRule, bridges: Collection[BridgeN
     services = part.services
     return RuleView(
         direction=part.direction.value,
-        rules=tuple(map(str, part.owners)),
+        rules=rule_names(reconciler, part),
         peers=listed,
         peer_count=len(peers or ()),
         ports=None if services is None else tuple(map(_service, services)),
         packets=hits.packets,
         bytes=hits.bytes,
+        tier=part.level.tier.value if part.level else "",
+        action=part.level.action.value if part.level else "",
     )
+
+
+def rule_names(reconciler: Reconciler, part: TrackedRule) -> tuple[str, ...]:
+    """The places of a rule in manifests; those of a ClusterNetworkPolicy with the rule's name, where it has one."""
+    cluster = reconciler.world.cluster
+    if part.level is None or cluster is None:
+        return tuple(map(str, part.owners))
+    found = []
+    for owner in part.owners:
+        policy = cluster.cluster_policies.get(owner.policy)
+        rules = policy.rules(owner.direction) if policy is not None else ()
+        name = rules[owner.number].name if owner.number < len(rules) else ""
+        found.append(f"{owner} {name!r}" if name else str(owner))
+    return tuple(found)
 
 
 def _peer(reconciler: Reconciler, net: Net) -> PeerView:

@@ -34,7 +34,7 @@ from controller.reconcile.service_problems import service_problems
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
-from controller.status.policy_views import policy_view
+from controller.status.policy_views import cluster_policy_view, policy_view
 from controller.status.problem_views import flush_problems, foreign_flow_problems, unknown_switches
 from controller.status.switch_views import UnboundPorts, ports_of, switch_view, unrealized_bridges
 from flows.bridge.binding import read_bridge
@@ -216,7 +216,14 @@ class IncrementalViews:
         cluster = state.cluster
         if cluster is None:
             return ()
-        depends = (cluster.policies, cluster.pods, cluster.namespaces, state.revision, state.unrealized)
+        depends = (
+            cluster.policies,
+            cluster.cluster_policies,
+            cluster.pods,
+            cluster.namespaces,
+            state.revision,
+            state.unrealized,
+        )
         if _same(depends, self._policies_depend_on):
             return self._policies
         unrealized = self._pods_on_unrealized(state)
@@ -226,7 +233,11 @@ class IncrementalViews:
             out = reconciler.world.left_out()
             views.extend(policy_view(reconciler, cluster.policies[key], unrealized, out) for key in part)
 
+        def look_at_tiers(reconciler: Reconciler, part: Sequence[Key]) -> None:
+            views.extend(cluster_policy_view(reconciler, cluster.cluster_policies[key], unrealized) for key in part)
+
         self._read_few(sorted(cluster.policies), look)
+        self._read_few(sorted(cluster.cluster_policies), look_at_tiers)
         self._policies, self._policies_depend_on = tuple(views), depends
         return self._policies
 

@@ -12,7 +12,7 @@ from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.status.model import NO_CONNECTION
 from controller.status.node_views import lacking
-from controller.status.policy_views import left_out_reasons
+from controller.status.policy_views import cluster_policy_errors, left_out_reasons
 from controller.status.switch_views import switch_error
 from flows.cluster.model import Key
 
@@ -64,6 +64,10 @@ def policy_problems(reconciler: Reconciler) -> dict[Key, str]:
     """Policies that cannot be wholly realized as they are written, and why."""
     policies = reconciler.world.cluster.policies.values() if reconciler.world.cluster else ()
     found = {policy.key: "; ".join(policy.errors) for policy in policies if policy.errors}
+    cluster_policies = reconciler.world.cluster.cluster_policies if reconciler.world.cluster else {}
+    for policy_of_cluster in cluster_policies.values():
+        if errors := cluster_policy_errors(reconciler, policy_of_cluster):
+            found[policy_of_cluster.key] = "; ".join(errors)
     for key, reason in left_out_problems(reconciler).items():
         found[key] = f"{found[key]}; {reason}" if key in found else reason
     return found

@@ -108,7 +108,8 @@ class NodeView:
 @dataclass(frozen=True, slots=True)
 class PolicyView:
     """One NetworkPolicy. `key` is `namespace/name`, `isolates` holds "ingress" and "egress", `pods` counts the pods it
-    selects.
+    selects. A ClusterNetworkPolicy has a name alone as `key`, a `tier` and a `priority`; `isolates` are the directions
+    in which it has rules.
 
     `reason` is why it is not wholly realized; `notes` are parts of it that have no effect now, such as a peer that
     selects no pod, the first few.
@@ -120,6 +121,8 @@ class PolicyView:
     isolates: tuple[str, ...] = ()
     pods: int = 0
     notes: tuple[str, ...] = ()
+    tier: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

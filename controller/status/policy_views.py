@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Set
 from controller.reconcile.reconciler import Reconciler
 from controller.status.model import PolicyView
 from flows.bridge.claim_contest import BridgeName
-from flows.cluster.model import Direction, Key, Policy
+from flows.cluster.model import ClusterPolicy, Direction, Key, Policy
 
 MAX_NODES_NAMED = 10  # nodes named in a reason
 
@@ -31,6 +31,29 @@ def policy_view(
     notes = reconciler.world.notes_on_policy(policy)
     isolates = direction_words(policy.isolates)
     return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
+
+
+def cluster_policy_view(reconciler: Reconciler, policy: ClusterPolicy, unrealized: Mapping[int, str]) -> PolicyView:
+    """One ClusterNetworkPolicy; parameters as in `policy_view`."""
+    world = reconciler.world
+    members, placed = world.engine.subject_pods(policy.subject), world.placed(policy.key)
+    reasons = cluster_policy_errors(reconciler, policy)
+    reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
+    notes = [] if members else ["selects no pod"]
+    if placed.tied:
+        names = ", ".join(placed.tied)
+        notes.append(f"has the same priority as {names}, whose rules come first where both select a pod")
+    directions = direction_words(frozenset([one for one in Direction if policy.rules(one)]))
+    return PolicyView(
+        str(policy.key), not reasons, "; ".join(reasons), directions, len(members), tuple(notes), policy.tier.value,
+        policy.priority,
+    )  # fmt: skip
+
+
+def cluster_policy_errors(reconciler: Reconciler, policy: ClusterPolicy) -> list[str]:
+    """What of a ClusterNetworkPolicy cannot be in force as it is written."""
+    placed = reconciler.world.placed(policy.key)
+    return [*policy.errors, *([placed.error] if placed.error else [])]
 
 
 def left_out_reasons(reconciler: Reconciler, key: Key, left_out: Mapping[str, Set[BridgeName]]) -> list[str]:

@@ -31,6 +31,7 @@ from flows.plan.plan_failures import PlanFailure, PlanFailures
 from flows.plan.pod_ports import BridgePorts
 from flows.plan.rejected_objects import RejectedObjects
 from flows.policy.engine import PolicyEngine
+from flows.policy.levels import PlacedPolicy
 from flows.policy.policy_notes import policy_notes
 from flows.policy.tracked_sets import PodSet, TrackedRule
 from flows.services.served import ServedPort
@@ -117,6 +118,9 @@ class WorldState:
 
     def subjects_of_policy(self, key: Key) -> list[Pod]:
         """The pods that a policy selects, in any order; none for an unknown policy."""
+        cluster_policy = self.cluster.cluster_policies.get(key) if self.cluster else None
+        if cluster_policy is not None:
+            return self.engine.pods_with(self.engine.subject_pods(cluster_policy.subject))
         policy = self.cluster.policies.get(key) if self.cluster else None
         if policy is None:
             return []
@@ -146,6 +150,10 @@ class WorldState:
         """What in a policy has no effect now. None is known of a rejected policy."""
         rejected = ("NetworkPolicy", policy.key) in self.rejected.reasons
         return () if rejected else policy_notes(self.engine, policy)
+
+    def placed(self, policy: Key) -> PlacedPolicy:
+        """The rules of a ClusterNetworkPolicy with their levels."""
+        return self.engine.tiers.placed(policy)
 
     def rule_errors(self) -> list[tuple[Key, str, str]]:
         """Rules that are left out because compiling them raised: policy, place (as `ingress[0]`) and why."""

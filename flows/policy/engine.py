@@ -40,6 +40,7 @@ from flows.cluster.model import (
     Pod,
     Policy,
     Selector,
+    Subject,
     Tier,
 )
 from flows.cluster.net import Net
@@ -398,6 +399,12 @@ class PolicyEngine:
     def selected_pods(self, namespace: str, selector: Selector) -> Collection[int]:
         """The numbers of the pods that `selector` selects in a namespace. Not to be changed, nor kept up to date."""
         return self.index.select(namespace, selector)
+
+    def subject_pods(self, subject: Subject) -> Collection[int]:
+        """The numbers of the pods that a ClusterNetworkPolicy's subject selects. Not to be changed."""
+        group = self.index.group(subject.namespaces, subject.pods)
+        self.index.release(group)
+        return group.members
 
     def pods_with_address(self, address: Net) -> list[Pod]:
         """The pods that have this address, in the order of their numbers; several when it is contested."""

@@ -27,6 +27,7 @@ from flows.cluster.model import Key
 
 EVENTS_API = "events.k8s.io/v1"
 CONTROLLER = "headgate.dev/controller"
+NO_NAMESPACE = "default"  # where the API keeps events on objects outside namespaces
 REASON, ACTION = "NotInForce", "Enforce"
 MAX_NOTE = 1024  # bytes, a limit of the API
 MAX_NAME = 200  # characters of the policy's name in the event's
@@ -42,7 +43,7 @@ log = structlog.get_logger("headgate")
 
 
 class ObjectReference(NamedTuple):
-    """The object that an event is about."""
+    """The object that an event is about; `namespace` is "" for one outside namespaces."""
 
     version: str
     kind: str
@@ -178,7 +179,7 @@ class EventWriter:
 
     def _send(self, policy: ObjectReference, reason: str, count: int) -> None:
         """Create an event, or raise the count of an existing one: it has the same name after a restart of Headgate."""
-        path = f"/apis/{EVENTS_API}/namespaces/{policy.namespace}/events"
+        path = f"/apis/{EVENTS_API}/namespaces/{policy.namespace or NO_NAMESPACE}/events"
         event = self._event(policy, reason)
         name = event["metadata"]["name"]
         if count == 1:
@@ -202,7 +203,7 @@ class EventWriter:
             "apiVersion": EVENTS_API,
             "kind": "Event",
             "metadata": {
-                "namespace": policy.namespace,
+                "namespace": policy.namespace or NO_NAMESPACE,
                 "name": f"{policy.name[:MAX_NAME].rstrip('.-')}.{digest}",
             },
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
@@ -215,7 +216,7 @@ class EventWriter:
             "regarding": {
                 "apiVersion": policy.version,
                 "kind": policy.kind,
-                "namespace": policy.namespace,
+                **({"namespace": policy.namespace} if policy.namespace else {}),
                 "name": policy.name,
                 "uid": policy.uid,
             },

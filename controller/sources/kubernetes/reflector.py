@@ -84,13 +84,15 @@ class Reflector:
     """Lists and watches one resource, in a thread of its own.
 
     A watch without a line for `silence` seconds counts as dead; the server sends a bookmark about once a minute.
-    `current_at` is the time.monotonic() of the server's last answer or line, None before the first; `reason` says why
-    the resource cannot be read, "" when it can; `unavailable` means that the server does not answer or rejects the
-    credentials.
+    `served` is the version of the resource that the server has, as far as is known. `current_at` is the
+    time.monotonic() of the server's last answer or line, None before the first; `reason` says why the resource cannot
+    be read, "" when it can; `unavailable` means that the server does not answer or rejects the credentials.
     """
 
     def __init__(self, resource: Resource, api: Api, owner: ReflectorOwner, silence: float) -> None:
         self.resource = resource
+        self.served = resource  # the version of it that is asked for
+        self._missing = 0  # answers in a row that the server does not have it
         self.progress = WatchProgress()
         self.current_at: float | None = None
         self.reason = f"{resource.plural}: not read yet"
@@ -145,7 +147,7 @@ class Reflector:
         while True:
             left = min(CHECKPOINT_SECONDS, max(0.1, deadline - time.monotonic()))
             try:
-                page = list_page(self._api.get(self.resource.path, query, METADATA, left))
+                page = list_page(self._api.get(self.served.path, query, METADATA, left))
             except ApiError as error:
                 if error.status == NOT_FOUND and self.resource.optional:
                     return None
@@ -214,12 +216,23 @@ class Reflector:
             self._owner.watch_lost(self, False)
             return 0.0 if failures == 1 else _pause(failures)
         if error.status == NOT_FOUND and self.resource.optional:
-            return self._absent()
+            return 0.0 if self._try_other_version() else self._absent()
         self.reason = f"{self.resource.plural}: {error.reason}"
         self.unavailable = error.status in (0, UNAUTHORIZED)
         self._owner.failed(self, error)
         self._owner.watch_lost(self, error.status == 0)
         return _pause(failures, LONGEST_UNAVAILABLE_PAUSE if self.unavailable else LONGEST_RETRY_PAUSE)
+
+    def _try_other_version(self) -> bool:
+        """The server does not have the resource in this version: ask for the other one next. False after both."""
+        older = self.resource.older
+        if older is None:
+            return False
+        self._missing += 1
+        self.served = older if self.served is self.resource else self.resource
+        self.progress.record((), None)  # versions of objects are the same in both: only what differs is passed on
+        self._owner.watch_lost(self, False)
+        return self._missing % 2 == 1
 
     def _absent(self) -> float:
         """The server does not have this optional resource: its objects are deleted after ABSENT_SECONDS. Until then
@@ -248,6 +261,7 @@ class Reflector:
         changes += [ObjectChange(name, before[name], None) for name in before.keys() - versions.keys()]
         self._apply(changes, number)
         self._absent_since = None
+        self._missing = 0
         self._set_current()
         self._owner.listed(self)
 
@@ -255,9 +269,9 @@ class Reflector:
         versions: dict[str, Version] = {}
         changes: list[ObjectChange] = []
         while True:
-            page = list_page(self._api.get(self.resource.path, query))
+            page = list_page(self._api.get(self.served.path, query))
             versions.update(read_versions(page))
-            changes += offload(read_items, self.resource, self._api.server, page, self.progress.versions)
+            changes += offload(read_items, self.served, self._api.server, page, self.progress.versions)
             if not page.token:
                 return versions, changes, page.number
             query["continue"] = page.token
@@ -268,7 +282,7 @@ class Reflector:
             "resourceVersion": str(self.progress.resource_version),
             "timeoutSeconds": str(random.randint(*WATCH_TIMEOUT_SECONDS)),
         }
-        stream = self._api.watch(self.resource.path, query, min(WATCH_OPEN_SECONDS, self._silence), self._silence)
+        stream = self._api.watch(self.served.path, query, min(WATCH_OPEN_SECONDS, self._silence), self._silence)
         self._stream = stream
         try:
             if self._reopen:
@@ -278,7 +292,7 @@ class Reflector:
             got_lines = False
             for lines in stream:
                 got_lines = True
-                self._apply_events(read_events(self.resource, self._api.server, lines))
+                self._apply_events(read_events(self.served, self._api.server, lines))
                 self._set_current()
             if not got_lines and not self._reopen and time.monotonic() - began < STEADY_SECONDS:
                 raise ApiError(0, "the watch ended at once")

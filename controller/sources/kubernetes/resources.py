@@ -10,18 +10,23 @@ from controller.base.printable import printable
 from controller.reconcile.problem import Problem
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.unit import SourceUnit
+from flows.cluster.model import CLUSTER_NETWORK_POLICY
 from flows.cluster.original_api import ALPHA_API
+from flows.parse.admin_network_policy import ADMIN_POLICY, BASELINE_POLICY, V1ALPHA1
+from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1
 from flows.parse.objects import PARSERS_WITH_SERVICES, ParseError, parse_object
 
 
 class Resource(NamedTuple):
-    """One kind of object. `optional`: a server without it is no problem."""
+    """One kind of object. `optional`: a server without it is no problem. `older` is the same kind in the version that
+    is read where the server does not have this one."""
 
     group: str  # the beginning of its path
     plural: str
     version: str
     kind: str
     optional: bool = False
+    older: Resource | None = None
 
     @property
     def path(self) -> str:
@@ -36,12 +41,22 @@ class Resource(NamedTuple):
 
 POLICY_RESOURCE = Resource("/apis/networking.k8s.io/v1", "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy")
 ORIGINAL_POLICY_RESOURCE = Resource(f"/apis/{ALPHA_API}", "networkpolicys", ALPHA_API, "NetworkPolicy", optional=True)
+CLUSTER_POLICY_RESOURCE = Resource(
+    f"/apis/{V1BETA1}", "clusternetworkpolicies", V1BETA1, CLUSTER_NETWORK_POLICY, optional=True,
+    older=Resource(f"/apis/{V1ALPHA2}", "clusternetworkpolicies", V1ALPHA2, CLUSTER_NETWORK_POLICY, optional=True),
+)  # fmt: skip
+ADMIN_POLICY_RESOURCE = Resource(f"/apis/{V1ALPHA1}", "adminnetworkpolicies", V1ALPHA1, ADMIN_POLICY, optional=True)
+BASELINE_POLICY_RESOURCE = Resource(
+    f"/apis/{V1ALPHA1}", "baselineadminnetworkpolicies", V1ALPHA1, BASELINE_POLICY, optional=True
+)
+CLUSTER_POLICY_RESOURCES = (CLUSTER_POLICY_RESOURCE, ADMIN_POLICY_RESOURCE, BASELINE_POLICY_RESOURCE)
 RESOURCES = (
     Resource("/api/v1", "namespaces", "v1", "Namespace"),
     Resource("/api/v1", "nodes", "v1", "Node"),
     Resource("/api/v1", "pods", "v1", "Pod"),
     POLICY_RESOURCE,
     ORIGINAL_POLICY_RESOURCE,
+    *CLUSTER_POLICY_RESOURCES,
 )
 # Read only where the switches translate Services.
 SERVICE_RESOURCES = (

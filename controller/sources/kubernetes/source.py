@@ -15,6 +15,7 @@ from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 from controller.sources.kubernetes.problem_log import ReadProblemLog
 from controller.sources.kubernetes.reflector import Reflector
 from controller.sources.kubernetes.resources import (
+    CLUSTER_POLICY_RESOURCES,
     ORIGINAL_POLICY_RESOURCE,
     POLICY_RESOURCE,
     RESOURCES,
@@ -23,7 +24,7 @@ from controller.sources.kubernetes.resources import (
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.source import SourceState
 from controller.sources.store import Store
-from flows.cluster.model import Key, OriginalApi
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Key, OriginalApi
 
 SILENCE_SECONDS = 75.0  # bookmarks come about once a minute
 SUSPECT_SECONDS = 1.0  # between two times that all watches are opened again
@@ -114,6 +115,8 @@ class KubernetesApi:
 
     def find(self, key: Key) -> ObjectReference | None:
         """The API object of a policy in the snapshot, None when this API server has none of that name."""
+        if not key.namespace:
+            return self._find_cluster_policy(key.name)
         alpha = key.name.startswith(f"{OriginalApi.ALPHA}:")
         resource = ORIGINAL_POLICY_RESOURCE if alpha else POLICY_RESOURCE
         name = key.name.removeprefix(f"{OriginalApi.ALPHA}:")
@@ -122,6 +125,16 @@ class KubernetesApi:
                 version := reflector.progress.versions.get(f"{key.namespace}/{name}")
             ):
                 return ObjectReference(resource.version, resource.kind, key.namespace, name, version.uid)
+        return None
+
+    def _find_cluster_policy(self, name: str) -> ObjectReference | None:
+        """The same of a policy outside namespaces; the names of older kinds have a prefix (`admin_network_policy`)."""
+        prefix, colon, own = name.rpartition(":")
+        kind = prefix if colon else CLUSTER_NETWORK_POLICY.lower()
+        for reflector in self._reflectors:
+            if reflector.resource in CLUSTER_POLICY_RESOURCES and reflector.resource.kind.lower() == kind:
+                served, version = reflector.served, reflector.progress.versions.get(own)
+                return None if version is None else ObjectReference(served.version, served.kind, "", own, version.uid)
         return None
 
     # -- reports of the reflectors -----------------------------------------------------------------------------------

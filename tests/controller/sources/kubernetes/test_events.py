@@ -17,6 +17,7 @@ from tests.helpers.paths import ROOT
 
 PLACE = "events"
 CRD = ROOT / "deploy/kubernetes/crd-networkpolicys.net.alpha.kubernetes.io.yaml"
+CLUSTER_POLICIES = ("clusternetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies")
 ALPHA: dict[str, Any] = {
     "apiVersion": "net.alpha.kubernetes.io/v1alpha1",
     "kind": "NetworkPolicy",
@@ -114,6 +115,8 @@ def test_rights(api: ApiServer, reader: RunningSource) -> None:
         ("nodes", read),
         ("networkpolicies.networking.k8s.io", read),
         ("networkpolicys.net.alpha.kubernetes.io", read),
+        *((f"{plural}.policy.networking.k8s.io", read) for plural in CLUSTER_POLICIES),
+        *((f"{plural}.policy.networking.k8s.io/status", "patch") for plural in CLUSTER_POLICIES),
         # Read where the switches route.
         ("services", read),
         ("endpointslices.discovery.k8s.io", read),

@@ -1,0 +1,101 @@
+"""ClusterNetworkPolicies from an API server: their definition may be absent at first, come later, be older, and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.cluster.model import ClusterPolicy, Key, Tier
+from tests.helpers.api_server.server import ApiServer
+from tests.helpers.controller.kubernetes_source import RunningSource
+
+pytestmark = [pytest.mark.api, pytest.mark.slow]
+CRDS = Path(__file__).parents[3] / "helpers/api_server/crds"
+NEW = CRDS / "clusternetworkpolicies.yaml"
+OLD = sorted(CRDS.glob("policy.*.yaml"))
+GROUP = "policy.networking.k8s.io"
+PEERS: list[dict[str, Any]] = [{"namespaces": {}}]
+POLICY: dict[str, Any] = {
+    "apiVersion": f"{GROUP}/v1beta1",
+    "kind": "ClusterNetworkPolicy",
+    "metadata": {"name": "deny"},
+    "spec": {
+        "tier": "Admin",
+        "priority": 0,
+        "subject": {"namespaces": {}},
+        "ingress": [{"action": "Deny", "from": PEERS}],
+    },
+}
+ADMIN: dict[str, Any] = {
+    "apiVersion": f"{GROUP}/v1alpha1",
+    "kind": "AdminNetworkPolicy",
+    "metadata": {"name": "deny"},
+    "spec": {"priority": 5, "subject": {"namespaces": {}}, "egress": [{"action": "Allow", "to": PEERS}]},
+}
+
+
+@pytest.fixture
+def clean(api: ApiServer) -> Iterator[ApiServer]:
+    """No definition is left behind."""
+    yield api
+    for path in (NEW, *OLD):
+        api.try_kubectl("delete", "--ignore-not-found", "-f", str(path))
+
+
+def install(api: ApiServer, definition: dict[str, Any]) -> None:
+    api.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump(definition))
+    api.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", definition["metadata"]["name"])
+
+
+def definition(path: Path) -> dict[str, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def read(reader: RunningSource) -> dict[Key, ClusterPolicy]:
+    return dict(reader.reread().cluster_policies)
+
+
+def test_a_definition_that_comes_later_and_goes(clean: ApiServer, reader: RunningSource) -> None:
+    assert read(reader) == {}
+    install(clean, definition(NEW))
+    clean.apply([POLICY])
+    (found,) = read(reader).values()
+    assert (found.key, found.tier, found.priority, found.errors) == (Key("", "deny"), Tier.ADMIN, 0, ())
+    assert reader.source.find(found.key) is not None
+    clean.kubectl("delete", "-f", str(NEW))
+    reader.until(lambda: not reader.cluster.cluster_policies)
+    assert reader.source.state().reason == ""
+
+
+def test_a_definition_of_the_older_version_alone(clean: ApiServer, tmp_path: Path) -> None:
+    older = definition(NEW)
+    older["spec"]["versions"] = [
+        {**one, "storage": True} for one in older["spec"]["versions"] if one["name"] == "v1alpha2"
+    ]
+    install(clean, older)
+    clean.apply([{**POLICY, "apiVersion": f"{GROUP}/v1alpha2"}])
+    with RunningSource(clean.credentials(tmp_path)) as reader:
+        reader.wait_synced()
+        (found,) = read(reader).values()
+        reference = reader.source.find(found.key)
+        assert found.key == Key("", "deny") and reference is not None
+        assert reference.version == f"{GROUP}/v1alpha2"
+        assert not reader.posted[-1].problems
+
+
+def test_the_policies_that_came_before(clean: ApiServer, tmp_path: Path) -> None:
+    for path in OLD:
+        install(clean, definition(path))
+    clean.apply([ADMIN])
+    with RunningSource(clean.credentials(tmp_path)) as reader:
+        reader.wait_synced()
+        (found,) = read(reader).values()
+        assert (found.key, found.kind) == (Key("", "adminnetworkpolicy:deny"), "AdminNetworkPolicy")
+        reference = reader.source.find(found.key)
+        assert reference is not None and reference.name == "deny"
