@@ -35,6 +35,7 @@ MAX_AFFINITY_SECONDS = 86400
 MAX_PORTS = 1000
 MAX_ADDRESSES = 100  # external addresses, and addresses of load balancers
 MAX_SOURCE_RANGES = 500
+MAX_FRONTENDS = 2000  # ports times addresses of one kind: each costs a flow on every bridge
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 _LINK_LOCAL = ((4, 0xA9FE, 16), (6, 0xFE80 >> 6, 118))  # version, first bits, how many bits follow
 _HEADLESS = "None"
@@ -56,12 +57,15 @@ def parse_service(untrusted: object, errors: Errors) -> Service:
     if kind not in _TYPES[:3] or not addresses:
         return Service(key, proxied=proxied)
     of_balancer = kind == "LoadBalancer"
+    ports = _ports(spec, kind != "ClusterIP", errors)
+    external = _addresses(spec, "externalIPs", "spec", errors)
+    ingress = _ingress_ips(whole, errors) if of_balancer else ()
     return Service(
         key,
         addresses,
-        _ports(spec, kind != "ClusterIP", errors),
-        _addresses(spec, "externalIPs", "spec", errors),
-        _ingress_ips(whole, errors) if of_balancer else (),
+        ports,
+        _affordable(external, len(ports), "spec.externalIPs", errors),
+        _affordable(ingress, len(ports), "status.loadBalancer.ingress", errors),
         _source_ranges(spec, errors) if of_balancer else None,
         _is_local(spec, "internalTrafficPolicy", errors),
         _is_local(spec, "externalTrafficPolicy", errors),
@@ -139,6 +143,14 @@ def _addresses(parent: JsonObject, name: str, path: str, errors: Errors) -> tupl
     entries = limited(list_at(parent, name, path, errors), MAX_ADDRESSES, f"{path}.{name}", errors)
     read = (proxy_address(entry, f"{path}.{name}[{index}]", errors) for index, entry in enumerate(entries))
     return tuple(dict.fromkeys(address for address in read if address is not None))
+
+
+def _affordable(addresses: tuple[Net, ...], ports: int, path: str, errors: Errors) -> tuple[Net, ...]:
+    """The addresses, or the first of them where they would have too many ports together."""
+    most = MAX_FRONTENDS // max(ports, 1)
+    if len(addresses) > most:
+        errors.append(FieldError(path, f"has {len(addresses)} addresses; with {ports} ports the first {most} count"))
+    return addresses[:most]
 
 
 def _ports(spec: JsonObject, has_node_ports: bool, errors: Errors) -> tuple[ServicePort, ...]:

@@ -10,6 +10,8 @@ from flows.services.choice import Backend
 
 # Of one port and family; the rest is left out and told. So many buckets fit the 64 KiB of an OpenFlow message.
 MAX_BACKENDS = 500
+# Of one Service, over all ports and families: each is a bucket on every bridge.
+MAX_SERVICE_BACKENDS = 20_000
 
 PortName = tuple[str, Protocol]
 Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and family 4 or 6
@@ -33,12 +35,18 @@ def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> 
                 place = endpoint.address, port.number
                 if (other := known.get(place)) is None or _rank(endpoint) > _rank(other):
                     known[place] = endpoint
-    left_out = sum(max(0, len(known) - MAX_BACKENDS) for known in found.values())
+    most = backends_of_port(len(found))
+    left_out = sum(max(0, len(known) - most) for known in found.values())
     backends = {
-        key: tuple(Backend(endpoint, number) for (_, number), endpoint in sorted(known.items())[:MAX_BACKENDS])
+        key: tuple(Backend(endpoint, number) for (_, number), endpoint in sorted(known.items())[:most])
         for key, known in found.items()
     }
     return backends, left_out
+
+
+def backends_of_port(ports: int) -> int:
+    """How many backends each port of a Service may have in one family, where so many of both have any."""
+    return min(MAX_BACKENDS, MAX_SERVICE_BACKENDS // max(ports, 1))
 
 
 def _rank(endpoint: Endpoint) -> tuple[bool, bool, bool, Endpoint]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from flows.cluster.model import EndpointSlice, Service, ServicePort
 from flows.cluster.net import Net
 from flows.services.choice import Backend, depends_on_node
-from flows.services.endpoints import MAX_BACKENDS, merge_slices
+from flows.services.endpoints import backends_of_port, merge_slices
 from flows.services.frontends import Claim, Frontend, FrontendKind, frontends
 
 _EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
@@ -57,7 +57,8 @@ def serve(
     """
     backends, left_out = merge_slices(slices, ((port.name, port.protocol) for port in service.ports))
     if left_out:
-        problems.append(f"{left_out} endpoints are left out: a port has more than {MAX_BACKENDS} of one family")
+        most = backends_of_port(len(backends))
+        problems.append(f"{left_out} endpoints are left out: a port has more than {most} of one family")
     if service.affinity_seconds:
         problems.append("session affinity is not supported: connections of one client go to any endpoint")
     if service.health_check_port:

@@ -217,6 +217,10 @@ def test_how_many_there_may_be() -> None:
     many = [{"port": number, "name": f"p{number}"} for number in range(1, service.MAX_PORTS + 2)]
     found, errors = read({"clusterIP": "10.96.0.5", "ports": many})
     assert (len(found.ports), errors) == (service.MAX_PORTS, ["spec.ports"])
+    addresses = [f"203.0.113.{number}" for number in range(service.MAX_ADDRESSES)]
+    for ports, kept in ((1, len(addresses)), (100, service.MAX_FRONTENDS // 100)):
+        found, errors = read({"clusterIP": "10.96.0.5", "ports": many[:ports], "externalIPs": addresses})
+        assert len(found.external_ips) == kept and errors == ([] if kept == len(addresses) else ["spec.externalIPs"])
     endpoints = [{"addresses": [f"10.0.{n >> 8}.{n & 255}"]} for n in range(endpoint_slice.MAX_ENDPOINTS + 1)]
     slice_, errors = read_slice(endpoints=endpoints)
     assert (len(slice_.endpoints), errors) == (endpoint_slice.MAX_ENDPOINTS, ["endpoints"])

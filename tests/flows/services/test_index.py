@@ -123,6 +123,18 @@ def test_too_many_endpoints_are_left_out_and_told() -> None:
     assert index.problems == {WEB: ("8500 endpoints are left out: a port has more than 500 of one family",)}
 
 
+def test_the_endpoints_of_many_ports_are_bounded_together() -> None:
+    """Each is a bucket on every bridge, and a slice gives all its endpoints to all ports."""
+    ports = tuple(ServicePort(f"p{number}", TCP, number) for number in range(1, 101))
+    many = slice_of(WEB, *(f"10.0.{n >> 8}.{n & 255}" for n in range(300)))
+    index = ServiceIndex()
+    index.put_service(WEB, service(ports=ports))
+    index.put_slice(WEB, many._replace(ports=tuple(EndpointPort(one.name, TCP, 8080) for one in ports)))
+    index.take_changes()
+    assert sum(len(port.backends) for port in index.ports(WEB)) == endpoints.MAX_SERVICE_BACKENDS
+    assert index.problems == {WEB: ("10000 endpoints are left out: a port has more than 200 of one family",)}
+
+
 def test_what_is_not_supported_is_told() -> None:
     index = ServiceIndex()
     index.put_service(WEB, service(affinity_seconds=60, health_check_port=31000))
