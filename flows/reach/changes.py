@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from flows.cluster.model import Cluster, ClusterPolicy, Direction, Key, Namespace, Node, Pod, Policy
+from flows.cluster.model import Cluster, ClusterPolicy, Direction, Key, Namespace, Node, NodePeer, Pod, Policy
 from flows.cluster.objects import ObjectRef, changed_objects, objects_of_kind
 from flows.cluster.selectors import matches
 from flows.reach.bits import bits_of, numbers_of
@@ -100,6 +100,9 @@ def _affected(cluster: Cluster, value: object) -> Iterator[Key]:
         yield from (pod.key for pod in pods if pod.key.namespace == value.name)
     elif isinstance(value, Node):
         yield from (pod.key for pod in pods if pod.node == value.name)
+        for policy in cluster.cluster_policies.values():
+            if any(isinstance(peer, NodePeer) for rule in (*policy.ingress, *policy.egress) for peer in rule.peers):
+                yield from _affected(cluster, policy)
     elif isinstance(value, Policy):
         space = value.key.namespace
         yield from (pod.key for pod in pods if pod.key.namespace == space and matches(value.subjects, pod.labels))

@@ -6,8 +6,8 @@ the rules that name the near end's address. `_near` and `_far` make a region of 
     row(x/a) = (egress rules of x/a, for all whom they name) met with
                (ingress rules that name x/a's address, for all their subjects)
 
-An end that nothing isolates allows everything. Rules are a union, so their order does not matter: `regions.region_of`
-puts both halves together, and is the one place where rules of tiers, which decide in order, would be walked. Ends with
+An end that nothing isolates allows everything. Rules of NetworkPolicies are a union, so their order does not matter.
+The ordered rules of the tiers before and after them are walked in `tiers`; `_tiered` is where the tiers meet. Ends with
 the same rules have the same answer, which is computed once.
 
 Not asked here: the connection of a pod with itself, which is always open, and that of two ends outside.
@@ -15,17 +15,18 @@ Not asked here: the connection of a pod with itself, which is always open, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
-from flows.cluster.model import Cluster, Direction, Pod
+from flows.cluster.model import Cluster, Direction, Pod, Tier
 from flows.cluster.net import Net
 from flows.policy.named_ports import named_ports
 from flows.policy.pod_index import PodIndex
 from flows.reach.bits import bits_of
 from flows.reach.ends import Ends
 from flows.reach.ports import EVERYTHING
-from flows.reach.regions import Allowance, Region, meet, region_of
+from flows.reach.regions import Allowance, Region, meet, only, region_of
 from flows.reach.rules import RuleBook
+from flows.reach.tiers import Step, TierBook, walk
 
 RegionKey = tuple[object, ...]
 _OTHER = {Direction.INGRESS: Direction.EGRESS, Direction.EGRESS: Direction.INGRESS}
@@ -39,6 +40,7 @@ class Decision:
         self.ends = ends or Ends([cluster])
         self.index = index or PodIndex(cluster)
         self._book = RuleBook(cluster, self.ends, self.index)
+        self._tiers = TierBook(self._book)
         self._named = frozenset(n for n, key in enumerate(self._book.rules) if named_ports(key.rule.ports))
         self._regions: dict[RegionKey, Region] = {}
         self._keys: dict[Direction, dict[int, RegionKey]] = {direction: {} for direction in Direction}
@@ -116,7 +118,9 @@ class Decision:
             rules = self._rules_near[alike] = self._isolating_rules(pod)
         found = rules[direction]
         by_name = direction is Direction.INGRESS and any(n in self._named for n in found or ())
-        return found, pod.ports if by_name else (), pod.node if self._node_ends(pod.node) else ""
+        by_name = by_name or self._tiers.by_name
+        tiered = self._tiers.near_key(number, direction)
+        return found, tiered, pod.ports if by_name else (), pod.node if self._node_ends(pod.node) else ""
 
     def _isolating_rules(self, pod: Pod) -> dict[Direction, tuple[int, ...] | None]:
         """The rules that count for a pod, by direction; None where no policy isolates it."""
@@ -145,7 +149,9 @@ class Decision:
         by_name = direction is Direction.INGRESS and not self._named.isdisjoint(found)
         # A class outside is asked without the nodes that may be in it: each reaches its own pods besides.
         nodes = self._nodes.get(address, ()) if claimants else ()
-        return found, tuple(pod.ports for pod in claimants) if by_name else (), nodes
+        by_name = by_name or self._tiers.by_name
+        tiered = self._tiers.far_key(number, _OTHER[direction])
+        return found, tiered, tuple(pod.ports for pod in claimants) if by_name else (), nodes
 
     def address_of(self, number: int) -> Net:
         """The address of an end; of a class outside, one of them."""
@@ -162,34 +168,45 @@ class Decision:
     def _near(self, number: int, direction: Direction) -> Region:
         """What the policies of the end itself allow it."""
         pod = self._pod(number)
-        rules = None if pod is None else self._isolating_rules(pod)[direction]
-        if pod is None or rules is None:
+        if pod is None:
             return {EVERYTHING: self._everyone}
-        found: list[Allowance] = [(EVERYTHING, self._node_ends(pod.node))]
-        for n in rules:
-            peers = self._book.peer_ends(n)
+        rules = self._isolating_rules(pod)[direction]
+        found: list[Allowance] = []
+        for n in rules or ():
+            peers, specs = self._book.peer_ends(n), self._book.rules[n].rule.ports
             if direction is Direction.EGRESS:
-                found += self._book.allowances(n, peers, subjects=False)
+                found += self._book.allowances(specs, peers, subjects=False)
             else:
-                found.append((self._book.ports_at(n, [pod]), peers))
-        return region_of(found)
+                found.append((self._book.ports_at(specs, [pod]), peers))
+        isolated = 0 if rules is None else self._everyone
+        steps = {tier: self._tiers.near_steps(tier, direction, number, pod) for tier in Tier}
+        return self._tiered(isolated, region_of(found), steps, self._node_ends(pod.node))
 
     def _far(self, number: int, direction: Direction, rules: frozenset[int]) -> Region:
         """What the policies of all others allow them with this end."""
         other = _OTHER[direction]
-        found: list[Allowance] = [
-            (EVERYTHING, self._everyone & ~self._book.isolated(other)),
-        ]
+        found: list[Allowance] = []
         claimants = self._claimants(number)
-        if claimants:
-            found.append((EVERYTHING, self._pods_on(self._nodes.get(self.address_of(number), ()))))
         for n in sorted(rules):
-            subjects = self._book.subjects(n)
+            subjects, specs = self._book.subjects(n), self._book.rules[n].rule.ports
             if other is Direction.INGRESS:
-                found += self._book.allowances(n, subjects, subjects=True)
+                found += self._book.allowances(specs, subjects, subjects=True)
             else:
-                found.append((self._book.ports_at(n, claimants), subjects))
-        return region_of(found)
+                found.append((self._book.ports_at(specs, claimants), subjects))
+        steps = {tier: self._tiers.far_steps(tier, other, number, claimants) for tier in Tier}
+        on_node = self._pods_on(self._nodes.get(self.address_of(number), ())) if claimants else 0
+        return self._tiered(self._book.isolated(other), region_of(found), steps, on_node)
+
+    def _tiered(self, isolated: int, allowed: Region, steps: Mapping[Tier, Iterable[Step]], nodes: int) -> Region:
+        """All tiers in their order: Admin; NetworkPolicy, which allows `allowed` where an end is `isolated`; Baseline
+        for the others; then everything. `nodes` are pods with their own node, which policy does not part."""
+        undecided: Region = {EVERYTHING: self._everyone}
+        if not self._tiers:
+            return region_of([*allowed.items(), (EVERYTHING, self._everyone & ~isolated | nodes)])
+        accepted, undecided = walk(steps[Tier.ADMIN], undecided)
+        found = [*accepted.items(), *meet(undecided, allowed, isolated).items(), (EVERYTHING, nodes)]
+        accepted, undecided = walk(steps[Tier.BASELINE], only(undecided, ~isolated))
+        return region_of([*found, *accepted.items(), *undecided.items()])
 
     def _pods_on(self, nodes: tuple[str, ...]) -> int:
         """The ends of the pods on these nodes."""

@@ -6,7 +6,7 @@ numbering, so that what they allow can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 from flows.cluster.model import Cluster, Key, Pod
@@ -66,6 +66,11 @@ class Ends:
         """The pods' ends with one of these addresses."""
         get = self._with_address.get
         return bits_of((n for address in addresses for n in get(address, ())), self.size)
+
+    def outside_in(self, contains: Callable[[Net], bool]) -> int:
+        """The classes outside whose addresses are in a set that has all of a class or none."""
+        first = len(self.addresses)
+        return bits_of((first + n for n, one in enumerate(self.outside) if contains(one.sample)), self.size)
 
     @cached_property
     def sorted_addresses(self) -> list[Net]:

@@ -7,11 +7,11 @@ end, with the ranges of addresses that it has. There are at most twice as many a
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from flows.cluster.model import Cluster, IPBlock
+from flows.cluster.model import Cluster, IPBlock, NodePeer
 from flows.cluster.net import ADDRESS_BITS, Net, address_text, subtract
 
 AddressRange = tuple[int, int]  # first and last address
@@ -44,15 +44,7 @@ class Outside(NamedTuple):
 def outside_classes(clusters: Iterable[Cluster]) -> list[Outside]:
     """All addresses outside, in classes, those of IPv4 first. Ranges in which every address is a pod's are left out."""
     clusters = list(clusters)
-    blocks = {
-        peer.ip_block
-        for cluster in clusters
-        for policy in cluster.policies.values()
-        for rule in (*policy.ingress, *policy.egress)
-        if rule is not None
-        for peer in rule.peers
-        if peer.ip_block is not None
-    }
+    blocks = {block for cluster in clusters for block in _blocks(cluster)}
     pods = {
         (address.version, address.value)
         for cluster in clusters
@@ -69,6 +61,26 @@ def outside_classes(clusters: Iterable[Cluster]) -> list[Outside]:
             sorted(value for family, value in pods if family == version),
         )
     ]
+
+
+def _blocks(cluster: Cluster) -> Iterator[IPBlock]:
+    """The address blocks of all rules. A rule that names nodes tells their addresses apart, each as a block."""
+    for policy in cluster.policies.values():
+        for rule in (*policy.ingress, *policy.egress):
+            for peer in rule.peers if rule is not None else ():
+                if peer.ip_block is not None:
+                    yield peer.ip_block
+    by_nodes = False
+    for tiered in cluster.cluster_policies.values():
+        for one in (*tiered.ingress, *tiered.egress):
+            for other in one.peers:
+                if isinstance(other, NodePeer):
+                    by_nodes = True
+                elif other.ip_block is not None:
+                    yield other.ip_block
+    if by_nodes:
+        for node in cluster.nodes.values():
+            yield from map(IPBlock, (*node.addresses, *node.external_addresses))
 
 
 def _classes(version: int, blocks: list[IPBlock], pods: list[int]) -> list[Outside]:

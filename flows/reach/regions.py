@@ -1,14 +1,14 @@
 """Regions: for a set of ends, which ports each is reached on. A dict from Ports to the ends that have exactly these.
 
 Ends that are not in a region are not reached at all. The sets of a region never overlap. How rules become regions is in
-`ends`; the order in which rules of tiers decide belongs there, too.
+`decision`, and the order in which rules of tiers decide in `tiers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.reach.ports import EVERYTHING, NOTHING, Ports, common, union
+from flows.reach.ports import EVERYTHING, NOTHING, Ports, common, union, without
 
 Region = dict[Ports, int]
 Allowance = tuple[Ports, int]  # these ports, for these ends
@@ -63,6 +63,29 @@ def meet(one: Region, other: Region, within: int) -> Region:
             if (both := bits & part) and (joined := common(ports, more)) != NOTHING:
                 found[joined] = found.get(joined, 0) | both
     return found
+
+
+def take(region: Region, ports: Ports, bits: int) -> tuple[Region, Region]:
+    """What of a region is on these ports of these ends, and the rest."""
+    taken: Region = {}
+    rest: Region = {}
+    for other, part in region.items():
+        both = part & bits
+        shared = common(other, ports) if both else NOTHING
+        if shared == NOTHING:
+            rest[other] = rest.get(other, 0) | part
+            continue
+        taken[shared] = taken.get(shared, 0) | both
+        if part != both:
+            rest[other] = rest.get(other, 0) | (part & ~both)
+        if (left := without(other, ports)) != NOTHING:
+            rest[left] = rest.get(left, 0) | both
+    return taken, rest
+
+
+def only(region: Region, bits: int) -> Region:
+    """A region without all other ends."""
+    return {ports: both for ports, part in region.items() if (both := part & bits)}
 
 
 def at(region: Region, number: int) -> Ports:

@@ -16,11 +16,10 @@ from flows.policy.named_ports import common_services, named_ports, resolve_port_
 from flows.policy.pod_index import PodIndex
 from flows.policy.rule import RuleKey, policy_rules
 from flows.policy.service_ranges import ServiceRanges, numbered_services
-from flows.reach.bits import bits_of
 from flows.reach.ends import Ends
 from flows.reach.peers import PeerRules
 from flows.reach.ports import EVERYTHING as EVERY_CONNECTION
-from flows.reach.ports import Ports, some_ports
+from flows.reach.ports import NOTHING, Ports, some_ports
 from flows.reach.regions import Allowance
 from flows.reach.selected_by import SelectorTable
 
@@ -100,38 +99,36 @@ class RuleBook:
             return (1 << self.ends.size) - 1
         found = 0
         for peer in key.rule.peers:
-            alike = (key.home if peer.namespaces is None else "", peer)
-            bits = self._peers.get(alike)
-            if bits is None:
-                bits = self._peers[alike] = self._peer(key, peer)
-            found |= bits
+            found |= self.ends_of_peer(key.home, peer)
         return found
 
-    def fixed_ports(self, number: int) -> Ports:
-        """The ports of a rule without those that it names."""
-        ports = self.rules[number].rule.ports
-        return some_ports(numbered_services(ports)) if ports else EVERY_CONNECTION
+    def ends_of_peer(self, namespace: str, peer: Peer) -> int:
+        """The ends of one peer of a policy in `namespace`. Of an address, all pods that claim it must be selected."""
+        alike = (namespace if peer.namespaces is None else "", peer)
+        found = self._peers.get(alike)
+        if found is None:
+            found = self._peers[alike] = self._peer(namespace, peer)
+        return found
 
-    def ports_at(self, number: int, pods: Iterable[Pod]) -> Ports:
+    def ports_at(self, specs: tuple[PortSpec, ...], pods: Iterable[Pod]) -> Ports:
         """The ports of a rule where these pods are the destination: a name is what it is in all of them."""
-        specs = self.rules[number].rule.ports
-        fixed, names = self.fixed_ports(number), named_ports(specs)
+        names = named_ports(specs)
         if not names:
-            return fixed
-        resolved = [resolve_port_names(names, pod) for pod in pods]
-        return some_ports((*fixed.ranges, *_in_all(resolved)))
+            return _fixed_ports(specs)
+        return some_ports((*numbered_services(specs), *_in_all([resolve_port_names(names, pod) for pod in pods])))
 
-    def allowances(self, number: int, bits: int, *, subjects: bool) -> list[Allowance]:
-        """A rule for these destinations, which may have different numbers for one name. `subjects` says that they are
-        the rule's subjects, each asked by itself; else they are peers, of which all claimants of an address count."""
-        found: list[Allowance] = [(self.fixed_ports(number), bits)]
-        names = named_ports(self.rules[number].rule.ports)
+    def allowances(self, specs: tuple[PortSpec, ...], bits: int, *, subjects: bool) -> list[Allowance]:
+        """The ports of a rule at these destinations, which may have different numbers for one name. `subjects` says
+        that they are the rule's subjects, each asked by itself; else they are peers, of which all claimants of an
+        address count."""
+        found: list[Allowance] = [(_fixed_ports(specs), bits)]
+        names = named_ports(specs)
         if names:
             named = self._named.get((names, subjects))
             if named is None:
                 named = self._named[names, subjects] = self._named_ends(names, subjects)
             found += [(some_ports(services), bits & ends) for services, ends in named if bits & ends]
-        return [(ports, ends) for ports, ends in found if ports.ranges or ports.others]
+        return [(ports, ends) for ports, ends in found if ports != NOTHING and ends]
 
     # -- sets --------------------------------------------------------------------------------------------------------
 
@@ -139,12 +136,12 @@ class RuleBook:
         pods = self.index.pods
         return self.ends.of_pods([pods[n].key for n in numbers])
 
-    def _peer(self, key: RuleKey, peer: Peer) -> int:
+    def _peer(self, namespace: str, peer: Peer) -> int:
         if peer.ip_block is not None:
             return self._block(peer.ip_block)
         if peer.namespaces is None and peer.pods is None:
             return 0
-        where = key.namespace if peer.namespaces is None else peer.namespaces
+        where = namespace if peer.namespaces is None else peer.namespaces
         group = self.index.group(where, peer.pods if peer.pods is not None else EVERYTHING)
         try:
             return self.ends.with_addresses(self.index.addresses(group))
@@ -158,9 +155,7 @@ class RuleBook:
         last = Net(cidr.version, cidr.value | (1 << (ADDRESS_BITS[cidr.version] - cidr.prefix)) - 1, 1 << 8)
         low = bisect_left(addresses, Net(cidr.version, cidr.value, 0))
         inside = (one for one in addresses[low : bisect_left(addresses, last)] if _in_block(block, one))
-        first = len(self.ends.addresses)
-        outside = (first + n for n, one in enumerate(self.ends.outside) if _in_block(block, one.sample))
-        return self.ends.with_addresses(inside) | bits_of(outside, self.ends.size)
+        return self.ends.with_addresses(inside) | self.ends.outside_in(lambda sample: _in_block(block, sample))
 
     def _named_ends(self, names: tuple[PortSpec, ...], subjects: bool) -> list[tuple[ServiceRanges, int]]:
         """The ends with ports of these names, by the numbers that the names have there."""
@@ -177,6 +172,11 @@ class RuleBook:
             services = _in_all([resolve_port_names(names, pods[n]) for n in claimants])
             nets.setdefault(services, set()).add(address)
         return [(services, self.ends.with_addresses(found)) for services, found in nets.items() if services]
+
+
+def _fixed_ports(specs: tuple[PortSpec, ...]) -> Ports:
+    """The ports of a rule without those that it names."""
+    return some_ports(numbered_services(specs)) if specs else EVERY_CONNECTION
 
 
 def _in_block(block: IPBlock, address: Net) -> bool:

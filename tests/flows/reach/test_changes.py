@@ -12,15 +12,19 @@ from flows.reach.changes import affected_pods, differences, reach_changes
 from flows.reach.decision import Decision
 from flows.reach.ends import Ends
 from flows.reach.regions import at
-from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.cluster.generated_tiers import tiered_clusters
+
+SECTIONS = ("namespaces", "pods", "policies", "cluster_policies", "nodes")
 
 
 @st.composite
 def changed(draw: st.DrawFn) -> tuple[Cluster, Cluster]:
     """A cluster, and one with some objects of another, or without some."""
-    before, other = draw(clusters()), draw(clusters())
+    before, other = draw(tiered_clusters()), draw(tiered_clusters())
     after = before
-    for field in draw(st.sets(st.sampled_from(["namespaces", "pods", "policies"]), min_size=1)):
+    for field in draw(
+        st.sets(st.sampled_from(["namespaces", "pods", "policies", "cluster_policies", "nodes"]), min_size=1)
+    ):
         objects = dict(getattr(before, field))
         for key in draw(st.lists(st.sampled_from(sorted({*objects, *getattr(other, field)}, key=str)), max_size=3)):
             objects.pop(key, None)
@@ -30,7 +34,7 @@ def changed(draw: st.DrawFn) -> tuple[Cluster, Cluster]:
     return before, after
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changed())
 def test_nothing_else_changes_and_each_change_is_told(clusters: tuple[Cluster, Cluster]) -> None:
     before, after = clusters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows.cluster.model import Cluster, Direction
 from flows.policy.probe import Probe
@@ -11,6 +12,7 @@ from flows.reach.decision import Decision
 from flows.reach.ports import contains
 from flows.reach.regions import at
 from tests.helpers.cluster.generated_clusters import clusters, probes
+from tests.helpers.cluster.generated_tiers import tiered_clusters
 
 
 def number_of(decision: Decision, probe: Probe, *, source: bool) -> int:
@@ -27,8 +29,8 @@ def number_of(decision: Decision, probe: Probe, *, source: bool) -> int:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(clusters())
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(clusters(), tiered_clusters()))
 def test_every_pair_and_port_is_as_the_verdict_says(cluster: Cluster) -> None:
     decision = Decision(cluster)
     for probe in probes(cluster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,9 @@ from flows.reach.matrix import Level, Matrix
 from flows.reach.ports import NOTHING, Ports, union
 from flows.reach.regions import at
 from tests.helpers.cluster.generated_clusters import clusters
+from tests.helpers.cluster.generated_tiers import tiered_clusters
+
+WORKLOADS = (["Deployment/a"], ["Deployment/a", "", "Job/b"])
 
 
 def by_pairs(decision: Decision, matrix: Matrix, source: int, destination: int) -> tuple[Ports, bool]:
@@ -38,11 +42,15 @@ def with_workloads(cluster: Cluster, names: list[str]) -> Cluster:
     pods = {
         key: pod._replace(workload=names[n % len(names)]) for n, (key, pod) in enumerate(sorted(cluster.pods.items()))
     }
-    return Cluster(cluster.namespaces, pods, cluster.nodes, cluster.policies)
+    return replace(cluster, pods=pods)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(clusters(), st.sampled_from([["Deployment/a"], ["Deployment/a", "", "Job/b"]]), st.sampled_from(list(Level)))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.one_of(clusters(), tiered_clusters()),
+    st.sampled_from(WORKLOADS),
+    st.sampled_from(list(Level)),
+)
 def test_every_cell_is_what_all_its_pairs_are(cluster: Cluster, names: list[str], level: Level) -> None:
     decision = Decision(with_workloads(cluster, names))
     matrix = Matrix(decision, level)
