@@ -225,7 +225,7 @@ def test_every_step_equals_it_where_switches_route(
 
 
 @pytest.mark.parametrize("bits", [None, 4])
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=clusters_with_services(), second=clusters_with_services(), seed=st.integers(0, 1 << 30))
 def test_every_step_with_services_equals_the_full_computation(
     bits: int | None, first: Cluster, second: Cluster, seed: int
