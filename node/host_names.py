@@ -11,6 +11,7 @@ import socket
 from node.addresses import Cidr, parse_address, parse_cidr
 
 GATEWAY_MAC = "0a:48:47:00:00:01"
+REFUSED_MAC = "0a:48:47:00:00:02"  # the source of what the switch has the node refuse
 FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
 NEXT_HOP = dict(zip(FAMILIES, map(parse_address, ("169.254.72.1", "fe80::4847:1"))))  # the switch
 HAIRPIN_NODE = dict(zip(FAMILIES, ("169.254.72.2", "fd00:4847::2")))  # source of a node's request that comes back

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from node.addresses import Cidr, text_of
 from node.facts import BridgeFacts
-from node.host_names import CABLE, FAMILIES, HAIRPIN_NODE, NODE_PORTS
+from node.host_names import CABLE, FAMILIES, HAIRPIN_NODE, NODE_PORTS, REFUSED_MAC
 
 TABLE = "inet headgate"
 UNDERLAY_TABLE = "netdev headgate"
@@ -57,7 +57,6 @@ def _sets(facts: BridgeFacts, family: int) -> Iterable[str]:
     number = _LONG[family][-1]
     yield from _set(f"own_pods_{number}", family, facts.pod_cidrs)
     yield from _set(f"cluster_pods_{number}", family, (*facts.cluster_cidrs, *facts.pod_cidrs))
-    yield from _set(f"services_{number}", family, facts.service_cidrs)
 
 
 def _set(name: str, family: int, cidrs: Iterable[Cidr]) -> Iterable[str]:
@@ -71,15 +70,14 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
 
 
 def _refusals(bridge: str) -> list[str]:
-    """The switch hands over what asks for a Service without endpoints. Before the node's own connection tracking, so
-    that the answer belongs to the connection that asked, and not to one of its own."""
-    rules = [f'iifname != "{bridge}" return']
-    for family in FAMILIES:
-        to = f"{_SHORT[family]} daddr"
-        for which in (f"@services_{_LONG[family][-1]}", NODE_PORTS[family]):
-            rules.append(f"{to} {which} meta l4proto tcp reject with tcp reset")
-            rules.append(f"{to} {which} reject with icmpx type port-unreachable")
-    return rules
+    """The switch hands over what asks for a Service without endpoints, at whatever address, and marks it by its source
+    MAC address. Before the node's own connection tracking, so that the answer belongs to the connection that asked, and
+    not to one of its own."""
+    refused = f'iifname "{bridge}" ether saddr {REFUSED_MAC}'
+    return [
+        f"{refused} meta l4proto tcp reject with tcp reset",
+        f"{refused} reject with icmpx type port-unreachable",
+    ]
 
 
 def _node_ports(first: int, last: int) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.reconcile.endpoint_flows import EndpointChanges
 from controller.reconcile.flow_state import SwitchState
 from flows.openflow.group import NatTarget
 from flows.pipeline.group_numbers import is_udp_group
@@ -55,12 +56,14 @@ class GroupState(SwitchState[int, GroupBody]):
         left = any(body is not None for body in self.differences.values())
         self.suspected = left or any(body is not None and may_use_group(body.instructions) for body in flows.values())
 
-    def changes(self) -> tuple[GroupChanges, dict[int, GroupBody | None]]:
-        """What makes the actual groups the desired ones; and the same as what the switch has afterwards."""
+    def changes(self, endpoints: EndpointChanges) -> tuple[GroupChanges, dict[int, GroupBody | None]]:
+        """What makes the actual groups the desired ones; and the same as what the switch has afterwards. `endpoints`
+        are those of ports without a group: a port may come to have one, and lose it."""
         adds: list[WireGroup] = []
         modifies: list[WireGroup] = []
         deletes: list[int] = []
         after: dict[int, GroupBody | None] = {}
+        self._note_stale(endpoints)
         if not self.dump_is_current:
             return GroupChanges((), (), ()), after
         for number, actual in self.differences.items():
@@ -69,9 +72,16 @@ class GroupState(SwitchState[int, GroupBody]):
                 deletes.append(number)
             else:
                 (adds if actual is None else modifies).append(WireGroup(number, body))
-            if actual is not None and is_udp_group(number):
-                self.stale |= nat_targets(WireGroup(number, actual)) - nat_targets(WireGroup(number, body or b""))
         return GroupChanges(tuple(adds), tuple(modifies), tuple(deletes)), after
+
+    def _note_stale(self, endpoints: EndpointChanges) -> None:
+        """Note the endpoints of UDP that are on the switch and no more desired."""
+        actual = self.differences if self.dump_is_current else {}
+        for number in {*filter(is_udp_group, actual), *endpoints.before}:
+            had = nat_targets(WireGroup(number, actual.get(number) or b"")) | endpoints.before.get(number, set())
+            if had:
+                wanted = nat_targets(WireGroup(number, self.desired.get(number, b"")))
+                self.stale |= had - wanted - endpoints.after.get(number, set())
 
     def take_stale(self) -> tuple[NatTarget, ...]:
         """The endpoints whose connections are to be flushed now, each once; port 0 and address 0 are all of a zone."""

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 
 from controller.reconcile.cache_marks import MarkLedger
 from controller.reconcile.commands import Command, DumpFlows, FlushConnections, SendBundle
+from controller.reconcile.endpoint_flows import udp_endpoints
 from controller.reconcile.events import BundleDone, BundleFailed, DumpFailed, FlowsDrifted, FlowsDumped, FlushRefused
 from controller.reconcile.flow_state import FlowState
 from controller.reconcile.group_state import GroupState
@@ -357,7 +358,7 @@ class Switch:
     def _bundle(self, now: float) -> Command | None:
         """The difference as one bundle; None when there is none: then the switch is realized already."""
         changes, flows_after = self.flows.bundle_changes()
-        groups, groups_after = self.groups.changes()
+        groups, groups_after = self.groups.changes(udp_endpoints(self.flows.differences, self.flows.desired))
         meters, cache_marks = self.meters.changes(), self.cache_marks.next(changes, always=bool(groups))
         if not (changes or meters or cache_marks or groups) or self.session is None:
             self.realized_revision = self.desired_revision

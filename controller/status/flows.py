@@ -16,7 +16,7 @@ from flows.cluster.net import address_text
 from flows.openflow.actions import Conjunction, ToGroup
 from flows.openflow.flow import Flow
 from flows.openflow.match_fields import IN_PORT, REGISTERS
-from flows.pipeline.cookies import CookieKind, cookie, read_cookie
+from flows.pipeline.cookies import COOKIE_NUMBER_MASK, CookieKind, cookie, read_cookie
 from flows.pipeline.registers import SOURCE_OFPORT
 from flows.pipeline.tables import TABLE_NAMES
 from flows.policy.tracked_sets import TrackedRule
@@ -24,7 +24,7 @@ from flows.wire import text
 from flows.wire.actions import may_use_group
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
-from flows.wire.groups import nat_targets
+from flows.wire.groups import nat_targets, nat_targets_of_flow
 from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, WireGroup, wire_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
@@ -90,11 +90,20 @@ def _deniers(reconciler: Reconciler, pod_bindings: Collection[PodBinding]) -> di
 
 def _with_groups(view: FlowView, wire: WireFlow, groups: GroupState, names: Mapping[int, str]) -> FlowView:
     """The view with the name and endpoints of the groups that the flow sends to."""
+    if view.kind == CookieKind.ENDPOINT.name.lower() and not view.note:
+        return replace(view, note=_describe_endpoint(wire, names))
     if not may_use_group(wire.instructions) or view.note:
         return view
     actions = decode_flow(wire).actions
     notes = [_describe_group(action.number, groups, names) for action in actions if isinstance(action, ToGroup)]
     return replace(view, note="; ".join(notes))
+
+
+def _describe_endpoint(wire: WireFlow, names: Mapping[int, str]) -> str:
+    number = wire.cookie & COOKIE_NUMBER_MASK
+    name = names.get(number, f"port {number:#x} of a Service")
+    texts = [_endpoint_text(*target[1:]) for target in nat_targets_of_flow(wire.instructions)]
+    return f"{name}: {', '.join(texts) or 'any endpoint'}"
 
 
 def _describe_group(number: int, groups: GroupState, names: Mapping[int, str]) -> str:

@@ -14,10 +14,12 @@ from flows.openflow.actions import (
     Conjunction,
     Ct,
     DecTtl,
-    LearnReply,
+    FromPacket,
+    Learn,
     Load,
     Meter,
     Move,
+    Multipath,
     OutputRegister,
     Pop,
     Push,
@@ -243,11 +245,12 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
                 raise Refused(f"{value} is wider than {target.name}")
         case Resubmit(table) if table not in tables:
             raise Refused(f"resubmit to unknown table {table}")
-        case LearnReply():
-            if ether != _ETHER[action.version] or exact.get(oxm.IP_PROTO.name) != oxm.IP_PROTO_SCTP:
-                raise Refused("learning an SCTP reply needs a match on sctp of the same IP version")
-            if action.table not in tables:
-                raise Refused(f"learn into unknown table {action.table}")
+        case Learn():
+            _check_learn(action, exact, tables)
+        case Multipath(_, links, place):
+            places = (place,)
+            if not 1 <= links <= 1 << place.width:
+                raise Refused(f"{links} links do not fit {place.width} bits")
         case Load(place, value):
             places = (place,)
             if value < 0 or value >> place.width:
@@ -269,6 +272,20 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
             raise Refused(f"{place.register.name} needs a match on what comes before it")
         if not 0 <= place.start <= place.end < place.register.width:
             raise Refused(f"bits {place.start}..{place.end} are not in {place.register.name}")
+
+
+def _check_learn(action: Learn, exact: dict[str, int], tables: frozenset[int]) -> None:
+    """The fields of the packet need terms of the flow that learns, those of the learned flow earlier terms of it."""
+    learned: dict[str, int] = {}
+    for term in action.terms:
+        field = term.learned if isinstance(term, FromPacket) else term.field
+        needed = [(field, learned), *([(term.packet, exact)] if isinstance(term, FromPacket) else [])]
+        if any(there.get(name) not in values for one, there in needed for name, values in one.needs):
+            raise Refused(f"{field.name} cannot be learned where its prerequisites are not known")
+        if not isinstance(term, FromPacket):
+            learned[field.name] = term.value
+    if action.table not in tables:
+        raise Refused(f"learn into unknown table {action.table}")
 
 
 def check_tables(tables: frozenset[int]) -> None:

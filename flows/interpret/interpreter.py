@@ -20,10 +20,12 @@ from flows.openflow.actions import (
     CheckLength,
     Ct,
     DecTtl,
-    LearnReply,
+    FromPacket,
+    Learn,
     Load,
     Meter,
     Move,
+    Multipath,
     Output,
     OutputRegister,
     Pop,
@@ -211,8 +213,10 @@ class Interpreter:
                 operations.append(_TrackAs(action, registers, header_in(unit.packet, state), _commit(action, state)))
                 for index in _CT:
                     state[index] = 0
-            case LearnReply():
-                self._learn(unit.packet, action)
+            case Multipath(_, links, place):
+                _write(state, place, self._hashed(unit.packet) % links)
+            case Learn():
+                self._learn(state, action)
 
     def _to_group(self, run: _Run, unit: _Unit, state: State, number: int, operations: list[_Operation]) -> None:
         """What a bucket changes ends with the bucket."""
@@ -239,16 +243,12 @@ class Interpreter:
         else:
             operations.append(_SendTo(port, header))
 
-    def _learn(self, packet: Packet, action: LearnReply) -> None:
-        ports = (0, 0) if packet.fragment & oxm.Fragment.LATER else (packet.sport, packet.dport)
-        source, target = (oxm.IPV4_SRC, oxm.IPV4_DST) if action.version == 4 else (oxm.IPV6_SRC, oxm.IPV6_DST)
-        flow = Flow(
-            action.table, action.priority,
-            match(exactly(oxm.ETH_TYPE, packet.eth_type), exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP),
-                  exactly(source, packet.target), exactly(target, packet.source),
-                  exactly(oxm.SCTP_SRC, ports[1]), exactly(oxm.SCTP_DST, ports[0])),
-            (Load(registers.SCTP_ASSOCIATION, action.association),), cookie=action.cookie,
-        )  # fmt: skip
+    def _learn(self, state: State, action: Learn) -> None:
+        terms = [
+            exactly(term.learned, state[INDEX[term.packet.name]]) if isinstance(term, FromPacket) else term
+            for term in action.terms
+        ]
+        flow = Flow(action.table, action.priority, match(*terms), action.loads, cookie=action.cookie)
         learned = self.learned.setdefault(action.table, {})
         key = (flow.priority, flow.match)
         if key not in learned and sum(one.cookie == flow.cookie for one in learned.values()) >= action.limit > 0:

@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flows.openflow.match import Term
 from flows.openflow.match_fields import Field
 from flows.openflow.register_bits import Range
 
@@ -149,20 +150,38 @@ class Conjunction(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LearnReply:
-    """The learn action for the reverse of this SCTP packet: addresses and ports swapped, `version` 4 or 6.
+class Multipath:
+    """Write a number below `links` (1 to 65536) into register bits (NXAST_MULTIPATH): a hash of the packet's addresses,
+    protocol and ports (symmetric_l3l4+udp), modulo `links`. With another `basis`, 16 bits, it is another hash."""
 
-    The learned flow, in `table`, loads `association` into `pipeline.registers.SCTP_ASSOCIATION`. It replaces an earlier
-    flow of the same match. `idle_timeout` is in seconds; `limit` is the most flows with this cookie in the table.
+    basis: int
+    links: int
+    place: Range
+
+
+class FromPacket(NamedTuple):
+    """A term of a learned flow: it matches, in field `learned`, what the packet that is learned from has in `packet`.
+    Both fields have one width."""
+
+    learned: Field
+    packet: Field
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Make a flow in `table` that matches `terms`, all of them exact, and carries out `loads` (NXAST_LEARN2).
+
+    It replaces an earlier flow of the same match, and ends when no packet has hit it for `idle_timeout` seconds, 1 to
+    65535. `limit` is the most flows with this cookie in the table; nothing is learned beyond it.
     """
 
     table: int
-    version: int
-    association: int
-    cookie: int
     priority: int
+    cookie: int
     idle_timeout: int
     limit: int
+    terms: tuple[Term | FromPacket, ...]
+    loads: tuple[Load, ...]
 
 
 Action = (
@@ -180,5 +199,6 @@ Action = (
     | CheckLength
     | Resubmit
     | Conjunction
-    | LearnReply
+    | Multipath
+    | Learn
 )

@@ -11,6 +11,10 @@ from flows.cluster.net import Net, parse_address
 # The MAC address of every gateway: of each pod's, and of the next hop of the node's routes. Locally administered.
 GATEWAY_MAC = 0x0A4847000001
 
+# The source MAC address of what the node is to refuse; all else has GATEWAY_MAC. It is seen on any datapath, as a mark
+# of the packet is not, and any address may be refused so without a rule for it on the node.
+REFUSED_MAC = 0x0A4847000002
+
 
 def _both(ipv4: str, ipv6: str) -> tuple[Net, Net]:
     return parse_address(ipv4), parse_address(ipv6)

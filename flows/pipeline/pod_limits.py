@@ -12,11 +12,13 @@ import enum
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from flows.openflow.actions import Action, Ct, LearnReply
+from flows.openflow import match_fields as oxm
+from flows.openflow.actions import Action, Ct, FromPacket, Learn, Load
+from flows.openflow.match import Term, exactly
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.priorities import SCTP_REPLIES_LEARNED
-from flows.pipeline.registers import CONNTRACK_ZONE, SctpAssociation
+from flows.pipeline.registers import CONNTRACK_ZONE, SCTP_ASSOCIATION, SctpAssociation
 from flows.pipeline.tables import OUTPUT, SCTP_REPLIES
 
 # A meter number has a Limit in its upper and an ofport in its lower 16 bits; other meters are never changed. OpenFlow's
@@ -118,13 +120,22 @@ def learned_by(ofport: int) -> int:
     return cookie(CookieKind.LEARNED, ofport << _LEARNED_PORT_SHIFT | SctpAssociation.REPLY)
 
 
+def sctp_reply(version: int) -> tuple[Term | FromPacket, ...]:
+    """The terms of a learned flow that matches the reverse of an SCTP packet: addresses and ports swapped."""
+    ether, source, target = oxm.ETH_IPV4, oxm.IPV4_SRC, oxm.IPV4_DST
+    if version == 6:
+        ether, source, target = oxm.ETH_IPV6, oxm.IPV6_SRC, oxm.IPV6_DST
+    swapped = ((source, target), (target, source), (oxm.SCTP_SRC, oxm.SCTP_DST), (oxm.SCTP_DST, oxm.SCTP_SRC))
+    fixed = exactly(oxm.ETH_TYPE, ether), exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
+    return (*fixed, *(FromPacket(*pair) for pair in swapped))
+
+
 def sctp_opening(version: int, ofport: int | None = None) -> list[Action]:
     """Learn a flow for the replies of this SCTP packet, under the limit of the pod at `ofport` (None: the bridge's),
     and record the packet in conntrack. `version` is 4 or 6."""
     owner, limit = cookie(CookieKind.LEARNED, SctpAssociation.REPLY), MAX_SCTP_OF_BRIDGE
     if ofport is not None:
         owner, limit = learned_by(ofport), MAX_SCTP_OF_POD
-    learn = LearnReply(
-        SCTP_REPLIES.number, version, SctpAssociation.REPLY, owner, SCTP_REPLIES_LEARNED, SCTP_IDLE_SECONDS, limit
-    )
+    is_reply, reply = (Load(SCTP_ASSOCIATION, SctpAssociation.REPLY),), sctp_reply(version)
+    learn = Learn(SCTP_REPLIES.number, SCTP_REPLIES_LEARNED, owner, SCTP_IDLE_SECONDS, limit, reply, is_reply)
     return [learn, Ct(CONNTRACK_ZONE, OUTPUT.number, commit=True)]

@@ -86,6 +86,13 @@ SERVICE_OTHER_SOURCE = _declare("service", 90, "to a load balancer from a source
 SERVICE_NO_PORT = _declare("service", 20, "to no port of a Service, in a range that only Services have: refused")
 SERVICE_OTHER = _declare("service", 10, "anything else: on, untranslated")
 
+AFFINITY_LEARNED = _declare("affinity", 100, "a learned flow: the endpoint of one client of one port")
+
+KEPT_ENDPOINT_SENT = _declare("kept_endpoint", 100, "to an endpoint that the port still has: translated")
+KEPT_ENDPOINT_NONE = _declare("kept_endpoint", 10, "the client has no endpoint that the port still has: hashed")
+
+HASHED_ENDPOINT_SENT = _declare("hashed_endpoint", 100, "to one endpoint of a port: translated")
+
 REFUSE_TO_NODE = _declare("refuse", 100, "from the node: back to it, which refuses it")
 REFUSE_OF_OTHERS = _declare("refuse", 10, "anything else: to the node, which refuses it")
 
@@ -187,6 +194,7 @@ COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
 OUTPUT_MASQUERADED = _declare("output", 95, "routing: from outside through a Service to another node: gets our source")
 OUTPUT_OF_SERVICE = _declare("output", 90, "routing: a reply of a Service: its source becomes the Service's address")
+OUTPUT_REFUSED = _declare("output", 80, "routing: to no endpoint: to the node, which refuses it")
 OUTPUT_ROUTED = _declare("output", 60, "routing: gets the MAC addresses of its next hop")
 
 SEND_AS_IT_IS = _declare("send", 100, "from the node or the tunnel: sent with the hops that it has")

@@ -30,6 +30,7 @@ REFUSAL = Range(_R[4], 14, 14, "of the node, of an unrecorded connection: sent t
 CLAIMED = Range(_R[4], 18, 18, "sent to an address of a Service that somebody else may have, too")
 METERED = Range(_R[4], 19, 19, "a new connection of a pod passed the pod's meter on its way to a Service")
 TO_NODE = Range(_R[4], 15, 15, "sent to an address of a node, where Services have their node ports")
+REFUSED = Range(_R[4], 20, 20, "to no endpoint: the node refuses it")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
@@ -48,6 +49,17 @@ OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
 COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's L4 source port, only while it is compared with the other one")
 COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likewise")
 FLOOD_CHUNK = Range(_R[7], 0, 9, "the chunk of ports that the flood is sending to")
+# While a connection's endpoint is looked up, and zero again before conntrack: what differs there is a flow of its own
+# in the datapath.
+SERVICE_PORT = Range(_R[8], 0, 31, "the port of a Service that is connected to, as the id of a group of it")
+ENDPOINT_PORT = Range(_R[9], 0, 15, "the endpoint that the client was given before: its port, 0 for none")
+ENDPOINT_INDEX = Range(_R[9], 16, 31, "the endpoint that the connection was hashed to: its place in the sorted list")
+ENDPOINT_ADDRESS = (
+    Range(_R[10], 0, 31, "the endpoint that the client was given before: its IPv4 address, or 32 bits of an IPv6 one"),
+    Range(_R[11], 0, 31, "the next 32 bits of an IPv6 address"),
+    Range(_R[12], 0, 31, "likewise"),
+    Range(_R[13], 0, 31, "likewise"),
+)
 # Every commit writes it. Conntrack calls a connection new until it is answered; this tells whether it is recorded.
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection is recorded in the zone")
 # Written where THROUGH_SERVICE may be: replies of the connection are translated back in the Services' zone.
@@ -55,11 +67,12 @@ CONNECTION_OF_SERVICE = Range(oxm.CT_MARK, 1, 1, "the connection was opened to t
 CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
-    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,
     EGRESS_TIERS, INGRESS_TIERS,
+    SERVICE_PORT, ENDPOINT_PORT, ENDPOINT_INDEX, *ENDPOINT_ADDRESS,
 )  # fmt: skip
 COPIED_BYTES = 128  # of a packet copied to the controller: enough for addresses, ARP or an advertisement
 # The sender of address probes: a locally administered MAC address that no interface has.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Ct, Resubmit
+from flows.openflow.actions import Ct, Learn, Resubmit
 from flows.openflow.flow import Flow
 from flows.pipeline.registers import FLOOD_CHUNK
 
@@ -87,6 +87,24 @@ ND_ANSWER = Table(
     (),
     "drop",
 )
+HAIRPIN = Table(
+    13,
+    "hairpin",
+    "Where the switch routes: replies to a source that the switch gave; their source becomes the Service's address.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE) | _REGISTERS,
+    ("destination", "output"),
+    "drop: it answers nothing",
+)
+SERVICE = Table(
+    14,
+    "service",
+    "Where the switch routes: sends a new connection to the address of a Service to one of its endpoints, and its "
+    "later packets to the same one.",
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_MARK, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC,
+           oxm.CT_IPV6_DST, oxm.CT_TP_DST, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
+    ("service", "affinity", "kept_endpoint", "hashed_endpoint", "refuse", "conntrack"),
+    "drop",
+)  # fmt: skip
 FLOOD = Table(
     15,
     "flood",
@@ -96,24 +114,32 @@ FLOOD = Table(
     ("flood",),
     "call every chunk, then send to the node and the uplink",
 )
-HAIRPIN = Table(
-    17,
-    "hairpin",
-    "Where the switch routes: replies to a source that the switch gave; their source becomes the Service's address.",
-    _names(oxm.ETH_TYPE, oxm.CT_STATE) | _REGISTERS,
-    ("destination", "output"),
-    "drop: it answers nothing",
+AFFINITY = Table(
+    16,
+    "affinity",
+    "Where the switch routes: one learned flow for each client of a Service with session affinity, which names the "
+    "endpoint that the client was given.",
+    _names(oxm.ETH_TYPE, oxm.IPV4_SRC, oxm.IPV6_SRC) | _REGISTERS,
+    (),
+    "return to service",
 )
-SERVICE = Table(
-    18,
-    "service",
-    "Where the switch routes: sends a new connection to the address of a Service to one of its endpoints, and its "
-    "later packets to the same one.",
-    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_MARK, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC,
-           oxm.CT_IPV6_DST, oxm.CT_TP_DST, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
-    ("service", "refuse", "conntrack"),
+KEPT_ENDPOINT = Table(
+    17,
+    "kept_endpoint",
+    "Where the switch routes: sends a client to the endpoint that `affinity` named, if the Service still has it.",
+    _names(oxm.ETH_TYPE) | _REGISTERS,
+    ("hashed_endpoint", "conntrack"),
     "drop",
-)  # fmt: skip
+)
+HASHED_ENDPOINT = Table(
+    18,
+    "hashed_endpoint",
+    "Where the switch routes: sends a connection to the endpoint that it was hashed to, and has the switch learn it "
+    "for the client's next connections where the Service has session affinity.",
+    _names(oxm.ETH_TYPE) | _REGISTERS,
+    ("conntrack",),
+    "drop",
+)
 REFUSE = Table(
     19,
     "refuse",
@@ -344,8 +370,8 @@ DENY = Table(
 )
 
 TABLES = (
-    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, FLOOD, HAIRPIN, SERVICE, REFUSE, CONNTRACK, DIRECT, SCTP, SCTP_REPLIES,
-    DESTINATION, STATE, MIDSTREAM,
+    CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, HAIRPIN, SERVICE, FLOOD, AFFINITY, KEPT_ENDPOINT, HASHED_ENDPOINT, REFUSE,
+    CONNTRACK, DIRECT, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM,
     RELATED, DIRECTION, ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS, EGRESS_REFUSED,
     EGRESS_DEFAULT, SAME_PORT, INGRESS, INGRESS_REFUSED, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
     INVALID, DENY,
@@ -356,12 +382,15 @@ TABLE_NAMES = {table.number: table.name for table in TABLES}
 
 # Without flows in mode `flat`, their misses included.
 ROUTING_TABLES = frozenset(
-    {ND_ANSWER.number, HAIRPIN.number, SERVICE.number, REFUSE.number, DIRECT.number, SEND.number}
+    table.number
+    for table in (ND_ANSWER, HAIRPIN, SERVICE, AFFINITY, KEPT_ENDPOINT, HASHED_ENDPOINT, REFUSE, DIRECT, SEND)
 )
 # Without flows, their misses included, on bridges without a pod that some ClusterNetworkPolicy selects.
 TIER_TABLES = (ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS_REFUSED, INGRESS_REFUSED)
+# Their flows are the switch's own, made by learn actions.
+LEARNED_TABLES = frozenset({SCTP_REPLIES.number, AFFINITY.number})
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
-TABLES_WITHOUT_MISS = frozenset({SCTP_REPLIES.number, SAME_PORT.number, FLOOD.number})
+TABLES_WITHOUT_MISS = LEARNED_TABLES | {SAME_PORT.number, FLOOD.number}
 
 
 def check_flow(flow: Flow) -> Flow:
@@ -370,6 +399,8 @@ def check_flow(flow: Flow) -> Flow:
     for action in flow.actions:
         if isinstance(action, Ct | Resubmit) and action.table is not None:
             targets.append(action.table)
+        elif isinstance(action, Learn) and action.table not in LEARNED_TABLES:
+            raise PipelineError(f"nothing may be learned in table {TABLE_NAMES.get(action.table, action.table)}")
     _check_shape(flow.table, tuple(term.field.name for term in flow.match), tuple(targets))
     return flow
 

@@ -51,5 +51,7 @@ class BridgeServices:
             body = bodies_by_id.get(number)
             if body is None:
                 self._groups.drop(number)
+                if port.served.has_endpoint_flows:
+                    self._groups.names[number] = f"Service {port.served.name}"
             else:
                 self._groups.put(number, body, f"Service {port.served.name}")

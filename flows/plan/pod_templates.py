@@ -18,7 +18,7 @@ from struct import Struct
 
 from flows.bridge.state import PodBinding
 from flows.cluster.net import ADDRESS_BITS
-from flows.openflow.actions import Action, LearnReply, Load, Meter, Output
+from flows.openflow.actions import Action, Learn, Load, Meter, Output
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import COOKIE_NUMBER_MASK
 from flows.pipeline.pod_limits import Limit, learned_by
@@ -166,7 +166,7 @@ def _action_of_port(action: Action, old: int, new: int) -> Action:
         return Load(action.place, new)
     if isinstance(action, Meter):
         return Meter(action.number - old + new)
-    if isinstance(action, LearnReply):
+    if isinstance(action, Learn):
         return replace(action, cookie=learned_by(new))
     return Output(new) if isinstance(action, Output) and action.port == old else action
 

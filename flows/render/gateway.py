@@ -20,8 +20,8 @@ from flows.openflow.port_numbers import IN_PORT_32, LOCAL_32
 from flows.openflow.register_bits import Range
 from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.pipeline.gateway import GATEWAY_MAC
-from flows.pipeline.registers import BEHIND_NODE, DESTINATION_OFPORT, NODE_ITSELF, OUTPUT_OFPORT, SOURCE_OFPORT
+from flows.pipeline.gateway import GATEWAY_MAC, REFUSED_MAC
+from flows.pipeline.registers import BEHIND_NODE, DESTINATION_OFPORT, NODE_ITSELF, OUTPUT_OFPORT, REFUSED, SOURCE_OFPORT
 from flows.render.flow_set import FlowSet
 from flows.render.neighbors import (
     NEIGHBOR_ADVERTISEMENT,
@@ -96,6 +96,9 @@ def render_node_gateway(flows: FlowSet, binding: Binding) -> None:
         for port in behind:
             there = [in_range(DESTINATION_OFPORT, port)]
             flows.add(tables.OUTPUT, priorities.OUTPUT_ROUTED, there, [*to_node, OutputRegister(OUTPUT_OFPORT)])
+        refuse: list[Action] = [SetField(oxm.ETH_DST, binding.local_mac), SetField(oxm.ETH_SRC, REFUSED_MAC)]
+        refused = [in_range(REFUSED, 1), in_range(DESTINATION_OFPORT, BEHIND_NODE)]
+        flows.add(tables.OUTPUT, priorities.OUTPUT_REFUSED, refused, [*refuse, OutputRegister(OUTPUT_OFPORT)])
         for family in IP_FAMILIES:
             for hops in (0, 1):
                 expired = [family, exactly(oxm.IP_TTL, hops)]

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from flows.cluster.model import Protocol
-from flows.openflow.actions import Action, Ct, Nat, NatKind, ToGroup
+from flows.cluster.model import Protocol, Service
+from flows.openflow.actions import Action, Load, ToGroup
 from flows.openflow.group import Bucket, Group
 from flows.openflow.match import Term, in_range
 from flows.pipeline import priorities, tables
 from flows.pipeline.group_numbers import check_group, group_id
-from flows.pipeline.registers import BEHIND_NODE, SERVICE_ZONE, SOURCE_OFPORT
+from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFPORT
+from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
+from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
 from flows.render.services import TRANSLATED_ONCE, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
+from flows.services.endpoints import has_endpoint_flows
 from flows.services.frontends import FrontendKind
-from flows.services.served import ServedPort
+from flows.services.served import EXTERNAL, ServedPort
 
 
 class PortNumbers(NamedTuple):
@@ -28,23 +31,19 @@ class PortNumbers(NamedTuple):
 
 
 def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numbers: PortNumbers) -> list[Group]:
-    """Flows for each frontend of a port. Returns its groups: those that the flows send to, none without endpoints.
+    """Flows for each frontend of a port. Returns its groups: those that the flows send to, none without endpoints, nor
+    where the endpoints have flows (`service_endpoints`).
 
-    Without any endpoint there are no flows: `services` refuses what is for an address that only Services have. All else
-    goes on as it came, to wherever its address leads, and policy judges it so: refusing it here would take it to the
-    node past policy, and anybody may name any address in spec.externalIPs.
+    Without any endpoint a connection is refused. To an address that only Services have `services` sees to that. Another
+    may be somebody's, and anybody may name it in spec.externalIPs: the packet goes on as it came, policy judges it so,
+    and only what would leave the cluster through the node is refused there.
     Several ports may share an external address, so that is looked up by flows of its own: see `look_up_address`.
     """
     protocol = served.port.protocol
     ids = PortNumbers(*(group_id(number, protocol is Protocol.UDP) for number in numbers))
-    groups = {
-        number: _group(number, targets)
-        for number, targets in ((ids.cluster, choice.cluster), (ids.local, choice.local))
-        if targets
-    }
-    cluster = _Use(ids.cluster if choice.cluster else None, choice.anywhere)
-    local = _Use(ids.local if choice.local else None, choice.anywhere)
-    used: set[int | None] = set()
+    cluster = _Use(ids.cluster, choice.cluster, choice.anywhere, served.service)
+    local = _Use(ids.local, choice.local, choice.anywhere, served.service)
+    used: dict[int, _Use] = {}
     for kind, frontend in served.frontends:
         opening = opens_to(frontend.address, protocol, frontend.number)
         if kind is FrontendKind.NODE_PORT:
@@ -54,19 +53,33 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
         else:
             uses = _external(served, kind, cluster, local)
         for priority, terms, use in uses:
-            _send(flows, opening, priority, terms, use)
-            used.add(use.number)
+            _send(flows, opening, kind, priority, terms, use)
+            used[use.number] = use
         of_some = kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None
         if of_some and choice.anywhere:
             flows.add(tables.SERVICE, priorities.SERVICE_OTHER_SOURCE, opening)
-    return [check_group(group, tables.SERVICE) for number, group in groups.items() if number in used]
+    groups = []
+    for use in used.values():
+        if use.has_flows:
+            render_endpoints(flows, use.number, use.targets, use.service.affinity_seconds)
+        elif use.targets:
+            groups.append(_group(use.number, use.targets))
+    return groups
 
 
 class _Use(NamedTuple):
-    """What a new connection gets: a group, or without one nothing where endpoints are elsewhere."""
+    """What a new connection gets: one of the targets, or without any a refusal, or nothing where `elsewhere` there are
+    some. `number` is the id of the group."""
 
-    number: int | None
+    number: int
+    targets: tuple[Target, ...]
     elsewhere: bool
+    service: Service
+
+    @property
+    def has_flows(self) -> bool:
+        """Whether each target has flows, in place of a bucket of the group."""
+        return has_endpoint_flows(self.service, len(self.targets))
 
 
 _Way = tuple[int, tuple[Term, ...], _Use]  # a priority, further terms, and what such a connection gets
@@ -85,19 +98,24 @@ def _external(served: ServedPort, kind: FrontendKind, cluster: _Use, local: _Use
     return uses
 
 
-def _send(flows: FlowSet, opening: list[Term], priority: int, terms: tuple[Term, ...], use: _Use) -> None:
+def _send(
+    flows: FlowSet, opening: list[Term], kind: FrontendKind, priority: int, terms: tuple[Term, ...], use: _Use
+) -> None:
     actions: list[Action] = []
-    if use.number is not None:
-        actions = [*TRANSLATED_ONCE, ToGroup(use.number)]
+    goto: Table | None = None
+    if use.has_flows:
+        actions, goto = to_endpoints(use.number, use.targets, bool(use.service.affinity_seconds))
+    elif use.targets:
+        actions = [ToGroup(use.number)]
     elif not use.elsewhere:
+        if kind in EXTERNAL:
+            to_refusal = [Load(LOOKED_UP, 1), Load(REFUSED, 1)]
+            flows.add(tables.SERVICE, priority, {*opening, *terms}, to_refusal, tables.CONNTRACK)
         return
-    flows.add(tables.SERVICE, priority, {*opening, *terms}, actions)
+    flows.add(tables.SERVICE, priority, {*opening, *terms}, [*TRANSLATED_ONCE, *actions] if actions else [], goto)
 
 
 def _group(number: int, targets: tuple[Target, ...]) -> Group:
     """One bucket for each target: it records the connection in the Services' zone, and sends it on."""
-    buckets = []
-    for address, port in targets:
-        nat = Nat(NatKind.DESTINATION, address.version, address.value, port)
-        buckets.append(Bucket((Ct(SERVICE_ZONE, tables.CONNTRACK.number, commit=True, nat=nat),)))
-    return Group(number, tuple(buckets))
+    group = Group(number, tuple([Bucket((translate(target),)) for target in targets]))
+    return check_group(group, tables.SERVICE)

@@ -38,6 +38,7 @@ from flows.pipeline.registers import (
     OUTPUT_OFPORT,
     RECORDED,
     REFUSAL,
+    REFUSED,
     SERVICE_ZONE,
     SOURCE_OFPORT,
     THROUGH_SERVICE,
@@ -100,9 +101,10 @@ def render_service_stages(flows: FlowSet, userspace: bool) -> None:
         _look_up_hairpin(flows, net)
     for source in _OF_NODE:
         from_node = [in_range(SOURCE_OFPORT, source)]
-        flows.add(tables.REFUSE, priorities.REFUSE_TO_NODE, from_node, _to_node(IN_PORT_16), tables.OUTPUT)
+        back = [*_to_node(IN_PORT_16), Load(REFUSED, 1)]
+        flows.add(tables.REFUSE, priorities.REFUSE_TO_NODE, from_node, back, tables.OUTPUT)
     # Anything but the node: to the port of the node. `refuse` has no other flows, so its miss would drop.
-    flows.add(tables.REFUSE, priorities.REFUSE_OF_OTHERS, [], _to_node(LOCAL_16), tables.OUTPUT)
+    flows.add(tables.REFUSE, priorities.REFUSE_OF_OTHERS, [], [*_to_node(LOCAL_16), Load(REFUSED, 1)], tables.OUTPUT)
 
 
 def render_service_ranges(flows: FlowSet, binding: Binding) -> None:

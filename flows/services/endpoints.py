@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.cluster.model import Endpoint, EndpointSlice, Protocol
+from flows.cluster.model import Endpoint, EndpointSlice, Protocol, Service
 from flows.cluster.net import Net
 from flows.services.choice import Backend
 
-# Of one port and family; the rest is left out and told. So many buckets fit the 64 KiB of an OpenFlow message.
-MAX_BACKENDS = 500
-# Of one Service, over all ports and families: each is a bucket on every bridge.
+# Of one port and family; the rest is left out and told. Who may write EndpointSlices can name as many.
+MAX_BACKENDS = 10_000
+# Of one Service, over all ports and families: on every bridge each is a bucket, or one to four flows.
 MAX_SERVICE_BACKENDS = 20_000
+# So many fit one group, whose buckets must fit the 64 KiB of an OpenFlow message.
+MAX_BUCKETS = 500
 
 PortName = tuple[str, Protocol]
 Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and family 4 or 6
+
+
+def has_endpoint_flows(service: Service, endpoints: int) -> bool:
+    """Whether so many endpoints of a port have flows in place of a group: see `flows.render.service_endpoints`."""
+    return endpoints > (0 if service.affinity_seconds else MAX_BUCKETS)
 
 
 def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> tuple[Backends, int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from flows.cluster.model import EndpointSlice, Service, ServicePort
+from flows.cluster.model import EndpointSlice, Protocol, Service, ServicePort
 from flows.cluster.net import Net
+from flows.pipeline.affinity import MOST_SECONDS
 from flows.services.choice import Backend, depends_on_node
-from flows.services.endpoints import backends_of_port, merge_slices
+from flows.services.endpoints import backends_of_port, has_endpoint_flows, merge_slices
 from flows.services.frontends import Claim, Frontend, FrontendKind, frontends
 
-_EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
+EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
 
 
 # Of one Service, all of its ports together: a port has flows for each address, and for each source that may use it.
@@ -43,9 +44,14 @@ class ServedPort(NamedTuple):
         return f"{self.service.key}:{self.port.number}/{self.port.protocol.name}"
 
     @property
+    def has_endpoint_flows(self) -> bool:
+        """Whether its endpoints may have flows in place of a group: see `flows.render.service_endpoints`."""
+        return has_endpoint_flows(self.service, len(self.backends))
+
+    @property
     def external_addresses(self) -> tuple[Net, ...]:
         """The addresses of its frontends that are neither cluster IPs nor a node's."""
-        return tuple({one.address: None for kind, one in self.frontends if kind in _EXTERNAL})
+        return tuple({one.address: None for kind, one in self.frontends if kind in EXTERNAL})
 
 
 def serve(
@@ -59,8 +65,12 @@ def serve(
     if left_out:
         most = backends_of_port(len(backends))
         problems.append(f"{left_out} endpoints are left out: a port has more than {most} of one family")
-    if service.affinity_seconds:
-        problems.append("session affinity is not supported: connections of one client go to any endpoint")
+    if service.affinity_seconds > MOST_SECONDS:
+        problems.append(
+            f"session affinity ends {MOST_SECONDS} s after a client's last connection, the switch's longest"
+        )
+    if any(port.protocol is Protocol.SCTP for port in service.ports):
+        problems.append("SCTP is served on the kernel's datapath only: nodes with the userspace datapath refuse it")
     if service.health_check_port:
         problems.append("the health check node port is not served: a load balancer must check another way")
     left = MAX_SERVICE_FLOWS

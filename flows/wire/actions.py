@@ -20,10 +20,11 @@ from flows.openflow.actions import (
     Conjunction,
     Ct,
     DecTtl,
-    LearnReply,
+    Learn,
     Load,
     Meter,
     Move,
+    Multipath,
     Output,
     OutputRegister,
     Pop,
@@ -37,6 +38,7 @@ from flows.pipeline import registers
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.learn import decode_learn, encode_learn
 from flows.wire.matches import oxm_number
+from flows.wire.multipath import NXAST_MULTIPATH, decode_multipath, encode_multipath
 from flows.wire.nat import NXAST_NAT, decode_nat, encode_nat
 from flows.wire.set_field import SET_FIELD, decode_set_field, encode_set_field
 
@@ -233,7 +235,7 @@ def _conjunction(action: Conjunction) -> bytes:
     return _CONJUNCT.pack(_EXPERIMENTER, 16, NICIRA, _CONJUNCTION, clause - 1, clauses, conj_id)
 
 
-def _learn(action: LearnReply) -> bytes:
+def _learn(action: Learn) -> bytes:
     body = encode_learn(action)
     return _ACTION_HEAD.pack(_EXPERIMENTER, len(body) + 10, NICIRA, _LEARN2) + body
 
@@ -241,8 +243,8 @@ def _learn(action: LearnReply) -> bytes:
 # By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
-    CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, LearnReply: _learn, Push: _push,
-    Pop: _pop, ToGroup: _to_group, SetField: encode_set_field, DecTtl: _dec_ttl,
+    CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, Learn: _learn, Push: _push,
+    Pop: _pop, Multipath: encode_multipath, ToGroup: _to_group, SetField: encode_set_field, DecTtl: _dec_ttl,
 }  # fmt: skip
 
 
@@ -321,6 +323,8 @@ def _decode_action(kind: int, wire: bytes) -> Action:
         if subtype == _CHECK_LARGER:
             *_, most, start, number = _CHECK.unpack(wire)
             return CheckLength(most, _range(number, start, 1))
+        if subtype == NXAST_MULTIPATH:
+            return decode_multipath(wire)
         if subtype == _LEARN2:
             return decode_learn(wire[_ACTION_HEAD.size :])
     raise CodecError(f"unknown action {kind}, subtype {subtype}")

@@ -18,7 +18,7 @@ from flows.pipeline.cookies import (
     CookieKind,
 )
 from flows.pipeline.priorities import MISS
-from flows.pipeline.tables import SCTP_REPLIES, TABLE_NAMES, TABLES_WITHOUT_MISS
+from flows.pipeline.tables import LEARNED_TABLES, TABLE_NAMES, TABLES_WITHOUT_MISS
 from flows.wire.errors import CodecError
 from flows.wire.values import KEY_PREFIX, Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, wire_flow
 
@@ -46,7 +46,7 @@ def is_ours(cookie: int) -> bool:
 
 def is_learned(table: int, cookie: int) -> bool:
     """Whether a learn action of Headgate made the flow. In other tables such a cookie means nothing."""
-    return table == SCTP_REPLIES.number and cookie & (COOKIE_MASK | _KIND_MASK) == _OURS | _LEARNED
+    return table in LEARNED_TABLES and cookie & (COOKIE_MASK | _KIND_MASK) == _OURS | _LEARNED
 
 
 def affects_pipeline(table: int, priority: int) -> bool:

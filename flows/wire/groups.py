@@ -15,14 +15,14 @@ Example: a group of one bucket `output:5` has the body
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from flows.openflow.actions import Ct, Load, Move, Nat, NatKind
+from flows.openflow.actions import Action, Ct, Load, Move, Nat, NatKind
 from flows.openflow.group import Bucket, Group, NatTarget
 from flows.pipeline.group_numbers import is_our_group
-from flows.wire.actions import decode_actions, encode_actions
+from flows.wire.actions import decode_actions, decode_instructions, encode_actions
 from flows.wire.errors import CodecError, MessageTooLong
 from flows.wire.values import GroupBody, WireGroup
 
@@ -112,7 +112,18 @@ def nat_targets(wire: WireGroup) -> set[NatTarget]:
         group = decode_group(wire)
     except CodecError:
         return set()
-    actions = (action for bucket in group.buckets for action in bucket.actions)
+    return _nat_targets(action for bucket in group.buckets for action in bucket.actions)
+
+
+def nat_targets_of_flow(instructions: bytes) -> set[NatTarget]:
+    """The endpoints that a flow translates to; none of one that Headgate never writes."""
+    try:
+        return _nat_targets(decode_instructions(instructions)[0])
+    except CodecError:
+        return set()
+
+
+def _nat_targets(actions: Iterable[Action]) -> set[NatTarget]:
     found = ((action.zone, action.nat) for action in actions if isinstance(action, Ct) and action.nat is not None)
     return {
         NatTarget(zone, nat.version, nat.address, nat.port)

@@ -17,10 +17,12 @@ from flows.openflow.actions import (
     Conjunction,
     Ct,
     DecTtl,
-    LearnReply,
+    FromPacket,
+    Learn,
     Load,
     Meter,
     Move,
+    Multipath,
     Nat,
     Output,
     OutputRegister,
@@ -243,7 +245,9 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"resubmit(,{_name(table, tables)})"
         case Conjunction(conj_id, clause, clauses):
             return f"conjunction({conj_id},{clause}/{clauses})"
-        case LearnReply():
+        case Multipath(basis, links, place):
+            return f"multipath(symmetric_l3l4+udp,{basis},modulo_n,{links},0,{_bits(place)})"
+        case Learn():
             return _learn(action, tables)
 
 
@@ -267,13 +271,14 @@ def _nat(nat: Nat) -> str:
     return f"nat({nat.kind.value}={address})"
 
 
-def _learn(action: LearnReply, tables: Names) -> str:
-    ether = oxm.ETH_IPV4 if action.version == 4 else oxm.ETH_IPV6
+def _learn(action: Learn, tables: Names) -> str:
     words = [f"table={_name(action.table, tables)}", f"idle_timeout={action.idle_timeout}",
-             f"priority={action.priority}", f"cookie={action.cookie:#x}", f"limit={action.limit}",
-             f"eth_type={ether:#x}", f"nw_proto={oxm.IP_PROTO_SCTP}"]  # fmt: skip
-    address = "NXM_OF_IP" if action.version == 4 else "NXM_NX_IPV6"
-    for prefix in (address, "OXM_OF_SCTP"):
-        words += [f"{prefix}_SRC[]={prefix}_DST[]", f"{prefix}_DST[]={prefix}_SRC[]"]
-    words.append(f"load:{action.association:#x}->{_bits(registers.SCTP_ASSOCIATION)}")
+             f"priority={action.priority}", f"cookie={action.cookie:#x}", f"limit={action.limit}"]  # fmt: skip
+    for term in action.terms:
+        if isinstance(term, FromPacket):
+            learned, packet = (_bits(register_bits.Range(field, 0, field.width - 1, "")) for field in term)
+            words.append(learned if learned == packet else f"{learned}={packet}")
+        else:
+            words.append(f"nw_proto={term.value}" if term.field is oxm.IP_PROTO else _term(term, NO_NAMES))
+    words += [f"load:{load.value:#x}->{_bits(load.place)}" for load in action.loads]
     return f"learn({','.join(words)})"

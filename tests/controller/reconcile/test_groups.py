@@ -11,12 +11,17 @@ from controller.reconcile.commands import Command, DumpFlows, FlushConnections, 
 from controller.reconcile.events import FlowsDrifted
 from controller.reconcile.group_state import MOST_STALE
 from controller.reconcile.switch import Switch
+from flows.cluster.net import Net
 from flows.openflow.actions import Ct, Nat, NatKind, ToGroup
 from flows.openflow.flow import Flow
 from flows.openflow.group import Bucket, Group, NatTarget
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.group_numbers import group_id
+from flows.pipeline.registers import SERVICE_ZONE
 from flows.plan.bridge_groups import BridgeGroups
+from flows.render.flow_set import FlowSet
+from flows.render.service_endpoints import render_endpoints, translate
+from flows.services.choice import Target
 from flows.wire.codec import encode_flow
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey
@@ -234,3 +239,44 @@ def test_a_session_that_ends_within_a_bundle_is_dumped_with_its_groups() -> None
     commands = one.switch.next_commands(one.now, True)
     assert isinstance(commands[0], DumpFlows)
     assert commands[0].groups == one.groups.desired
+
+
+def want_endpoints(one: OneSwitch, number: int, *ports: int) -> None:
+    """These ports of 10.0.0.1 are the endpoints of a port of a Service, each with a flow; no group is desired."""
+    before = dict(one.flows)
+    one.flows.clear()
+    targets = [Target(Net(4, 0x0A000001, 32), port) for port in ports]
+    render_endpoints(made := FlowSet(), number, targets, 60)
+    one.flows.update((wire.key, wire.body) for wire in map(encode_flow, made.flows()))
+    changed = {key: before.get(key) for key in before.keys() | one.flows.keys()}
+    one.revision += 1
+    one.switch.set_groups(one.groups.desired, one.groups.take())
+    one.switch.set_desired(one.flows, {k: b for k, b in changed.items() if one.flows.get(k) != b}, one.revision)
+    one.run()
+
+
+def test_connections_to_an_endpoint_that_has_flows_are_flushed_alike() -> None:
+    one = OneSwitch()
+    want_endpoints(one, UDP, 53, 54, 55)
+    want_endpoints(one, UDP, 52, 53, 55)  # all have another place now
+    assert one.remote.flushed == [NatTarget(SERVICE_ZONE, 4, 0x0A000001, 54)]
+    later = OneSwitch(one.remote)
+    want_endpoints(later, UDP, 53, 55)
+    assert later.right
+    assert one.remote.flushed[1:] == [NatTarget(SERVICE_ZONE, 4, 0x0A000001, 52)]
+    want_endpoints(later, TCP, 53, 55)
+    assert len(one.remote.flushed) == 4
+    want_endpoints(later, TCP, 53)
+    assert len(one.remote.flushed) == 4
+
+
+def test_a_port_that_comes_to_have_a_group_keeps_its_connections() -> None:
+    one = OneSwitch()
+    want_endpoints(one, UDP, 53, 54)
+    buckets = tuple(Bucket((translate(Target(Net(4, 0x0A000001, 32), port)),)) for port in (53, 55))
+    one.want({UDP: encode_group(Group(UDP, buckets)).body})
+    assert one.right
+    assert one.remote.flushed == [NatTarget(SERVICE_ZONE, 4, 0x0A000001, 54)]
+    one.groups.drop(UDP)
+    want_endpoints(one, UDP, 55)
+    assert one.remote.flushed[1:] == [NatTarget(SERVICE_ZONE, 4, 0x0A000001, 53)]

@@ -8,7 +8,7 @@ from flows.bridge.routing import NetworkMode, RoutedNode, Routing
 from flows.bridge.state import Binding, PodBinding
 from flows.cluster.model import Direction, Key, Protocol, Service, ServicePort
 from flows.cluster.net import parse_address, parse_network
-from flows.openflow.actions import LearnReply
+from flows.openflow.actions import Learn
 from flows.openflow.flow import Flow
 from flows.pipeline.pod_limits import Limit
 from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
@@ -20,7 +20,7 @@ from flows.render.reference import render
 from flows.render.rules import TIER_STAGES
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.tiers import render_tiers
-from flows.services.choice import Choice
+from flows.services.choice import Choice, Target
 from flows.services.frontends import frontends
 from flows.services.served import ServedPort
 
@@ -36,10 +36,7 @@ def rendered() -> set[tuple[str, int]]:
         pod = PodBinding(5, "p5", Key("x", "p5"), mac, addresses, LIMITS)
         node, probed = (parse_address("10.1.0.1"), parse_address("fd01::1")), (parse_address("192.0.2.9"),)
         binding = Binding(node, mac and mac + 1, uplink, (pod,), userspace, probed)
-        for flow in render(binding, NodePolicy({pod.pod: frozenset(Direction)}, ())):
-            found.add((TABLE_NAMES[flow.table], flow.priority))
-            learned = (action for action in flow.actions if isinstance(action, LearnReply))
-            found |= {(TABLE_NAMES[action.table], action.priority) for action in learned}
+        found |= of_flows(render(binding, NodePolicy({pod.pod: frozenset(Direction)}, ())))
     return found | routed() | of_tiers()
 
 
@@ -51,6 +48,18 @@ def of_tiers() -> set[tuple[str, int]]:
     return found | {(stage.table.name, stage._replace(order=0).priority(0)) for stage in TIER_STAGES}
 
 
+def of_flows(flows: list[Flow]) -> set[tuple[str, int]]:
+    """Table and priority of each flow, and of those that it has the switch learn."""
+    learned = [action for flow in flows for action in flow.actions if isinstance(action, Learn)]
+    return {
+        (TABLE_NAMES[table], priority)
+        for table, priority in [
+            *((flow.table, flow.priority) for flow in flows),
+            *((one.table, one.priority) for one in learned),
+        ]
+    }
+
+
 def routed() -> set[tuple[str, int]]:
     """The same of a bridge that routes."""
     addresses = tuple(map(parse_address, ("10.0.0.5", "fd00::5")))
@@ -58,8 +67,7 @@ def routed() -> set[tuple[str, int]]:
     nodes = tuple(RoutedNode(name, end, (end,), (end,)) for name, end in zip("ab", addresses, strict=True))
     routing = Routing(NetworkMode.OVERLAY, "a", nodes)
     binding = Binding(addresses, 6, None, (pod,), True, (), routing, 2)
-    flows = render(binding, NodePolicy({}, ()))
-    return {(TABLE_NAMES[flow.table], flow.priority) for flow in [*flows, *of_a_service()]}
+    return of_flows([*render(binding, NodePolicy({}, ())), *of_a_service()])
 
 
 def of_a_service() -> list[Flow]:
@@ -72,7 +80,10 @@ def of_a_service() -> list[Flow]:
     render_service_port(
         flows, ServedPort(balancer, port, 4, found, (), False), Choice(anywhere=True), PortNumbers(1, 2)
     )
-    return flows.flows()
+    sticky = balancer._replace(affinity_seconds=60)
+    choice = Choice((Target(vip[0], 80),), (), True)
+    render_service_port(more := FlowSet(), ServedPort(sticky, port, 4, found, (), False), choice, PortNumbers(3, 4))
+    return flows.flows() + more.flows()
 
 
 def test_declared_priorities_are_those_that_flows_have() -> None:

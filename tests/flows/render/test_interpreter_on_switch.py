@@ -12,12 +12,13 @@ from flows.interpret import packet as packets
 from flows.interpret.packet import ACK, SYN, Packet
 from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers, register_bits
-from flows.openflow.actions import Conjunction, Ct, LearnReply, Load, Move, Output, OutputRegister, Resubmit
+from flows.openflow.actions import Conjunction, Ct, Load, Move, Output, OutputRegister, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import Term, exactly, in_range, masked, match
 from flows.openflow.match_fields import CtState, Fragment
 from flows.pipeline import registers
 from tests.helpers.datapath.interpreter_twin import InterpreterTwin
+from tests.helpers.datapath.learning import learn_reply
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs, ovs
 
 __all__ = ["module_ovs", "ovs"]
@@ -220,8 +221,8 @@ def test_ports_of_fragments_are_not_seen(module_ovs: OpenVSwitch) -> None:
 def test_learned_replies(module_ovs: OpenVSwitch, version: int) -> None:
     here, there = (A4, B4) if version == 4 else (A6, B6)
     sctp = [IP[version == 6], exactly(oxm.IP_PROTO, SCTP)]
-    allowed = LearnReply(25, version, 1, 0x1111, 100, 600, 2)
-    denied = LearnReply(25, version, 2, 0x2222, 100, 600, 100)
+    allowed = learn_reply(version, 1, 0x1111, 2)
+    denied = learn_reply(version, 2, 0x2222, 100)
     twin = InterpreterTwin(module_ovs, [
         flow(0, 10, sctp, Resubmit(25), goto=1),
         flow(0, 1, [], Output(port_numbers.LOCAL_32)),

@@ -9,11 +9,12 @@ from flows.interpret import packet as packets
 from flows.interpret.flow_lookup import Ambiguous, Refused
 from flows.interpret.interpreter import Interpreter
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
+from flows.openflow.actions import Conjunction, Ct, Output, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match, exactly, masked, match
 from flows.openflow.match_fields import CtState, Fragment
 from tests.helpers.datapath.interpreter_twin import ANY_TABLE
+from tests.helpers.datapath.learning import learn_reply
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, module_ovs
 
 __all__ = ["module_ovs"]
@@ -44,8 +45,8 @@ def bare(table: int, terms: Match, *actions: object, goto: int | None = None) ->
         bare(5, (), goto=5),
         bare(5, (), goto=3),
         bare(5, (IP[0],), Ct(7, 255)),
-        bare(5, (IP[0],), LearnReply(25, 4, 1, 0, 1, 1, 1)),
-        bare(5, (IP[1], exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)), LearnReply(25, 4, 1, 0, 1, 1, 1)),
+        bare(5, (IP[0],), learn_reply(4)),
+        bare(5, (IP[1], exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)), learn_reply(4)),
     ],
     ids=lambda one: str(one.actions or one.goto)[:40],
 )

@@ -3,119 +3,51 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from flows.bridge.routing import NetworkMode, RoutedNode, Routing
-from flows.bridge.state import Binding, PodBinding
-from flows.cluster.model import Direction, Endpoint, Key, Protocol, Service, ServicePort
+from flows.cluster.model import Direction, Protocol
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ACK, RST, SYN, icmp_error, transport
-from flows.openflow.group import Group
 from flows.pipeline.gateway import GATEWAY_MAC
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.policy.rule import NodePolicy
 from flows.render.flow_set import FlowSet
-from flows.render.reference import render
 from flows.render.service_ports import PortNumbers, render_service_port
-from flows.render.services import look_up_address
-from flows.services.choice import Backend, choose
-from flows.services.endpoints import MAX_BACKENDS
-from flows.services.frontends import Claim, Frontend, frontends
-from flows.services.served import ServedPort
+from flows.services.choice import choose
+from flows.services.endpoints import MAX_BUCKETS
 from flows.wire.groups import decode_group, encode_group
-from flows.wire.text import format_group
-from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
+from tests.helpers.datapath.service_switch import (
+    BINDING,
+    CLIENT,
+    EXTERNAL,
+    LOCAL_MAC,
+    NODE,
+    NODE_HAIRPIN,
+    NODE_PORT,
+    OUTSIDE,
+    POD_HAIRPIN,
+    PODS,
+    TCP,
+    UDP,
+    VIP,
+    Switch,
+    backend,
+    frame,
+    mac,
+    pod_address,
+    read_frame,
+    served,
+)  # fmt: skip
+from tests.helpers.ovs.open_vswitch import open_vswitch
 
 pytestmark = pytest.mark.switch
 
-TCP, UDP = Protocol.TCP, Protocol.UDP
-NODE = {4: parse_address("192.0.2.1"), 6: parse_address("fd10::1")}
-VIP = {4: parse_address("10.96.0.5"), 6: parse_address("fd00:96::5")}
-EXTERNAL = {4: parse_address("198.51.100.7"), 6: parse_address("2001:db8:100::7")}
-NODE_PORT = {4: parse_address("169.254.72.4"), 6: parse_address("fd00:4847::4")}
-CLIENT = {4: parse_address("203.0.113.9"), 6: parse_address("2001:db8::9")}
-OUTSIDE = {4: parse_address("192.0.2.77"), 6: parse_address("fd10::77")}
-POD_HAIRPIN = {4: parse_address("169.254.72.3"), 6: parse_address("fd00:4847::3")}
-NODE_HAIRPIN = {4: parse_address("169.254.72.2"), 6: parse_address("fd00:4847::2")}
-LOCAL_MAC = 0x020000000099
-KEY = Key("shop", "web")
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
-
-
-def pod_address(number: int, version: int) -> Net:
-    return parse_address(f"10.0.1.{number}" if version == 4 else f"fd00:1::{number}")
-
-
-def mac(number: int) -> int:
-    return 0x020000000000 | number
-
-
-PODS = tuple(
-    PodBinding(n, f"p{n}", Key("shop", f"pod-{n}"), mac(n), (pod_address(n, 4), pod_address(n, 6))) for n in (1, 2, 3)
-)
-OWN = RoutedNode("n1", None, (parse_network("10.0.1.0/24"), parse_network("fd00:1::/64")), (NODE[4], NODE[6]))
-BINDING = Binding(
-    node_addresses=(NODE[4], NODE[6]), local_mac=LOCAL_MAC, pods=PODS, userspace=True,
-    routing=Routing(NetworkMode.ROUTED, "n1", (OWN,), (parse_network("10.96.0.0/16"), parse_network("fd00:96::/108"))),
-)  # fmt: skip
-
-
-class Frame(NamedTuple):
-    """What a frame says of itself, as far as tests look."""
-
-    port: str
-    source: str
-    target: str
-    sport: int
-    dport: int
-
-
-def read_frame(port: str, frame: bytes) -> Frame:
-    version = frame[14] >> 4
-    start, width = (26, 4) if version == 4 else (22, 16)
-    ends = [Net(version, int.from_bytes(frame[at : at + width], "big"), width * 8) for at in (start, start + width)]
-    sport, dport = struct.unpack_from("!HH", frame, start + 2 * width)
-    return Frame(port, str(ends[0]), str(ends[1]), sport, dport)
-
-
-class Switch:
-    """A bridge of the node n1 with three pods and Services."""
-
-    def __init__(self, ovs: OpenVSwitch) -> None:
-        self.bridge: Bridge = ovs.add_bridge("br0")
-        self.bridge.add_ports({pod.interface: pod.ofport for pod in PODS})
-
-    def install(self, *served: ServedPort, policy: NodePolicy | None = None, binding: Binding = BINDING) -> None:
-        made = FlowSet()
-        groups: list[Group] = []
-        for number, one in enumerate(served, 1):
-            choice = choose(one.service, one.port, one.backends, "n1", "")
-            groups += render_service_port(made, one, choice, PortNumbers(2 * number, 2 * number + 1))
-            for net in one.external_addresses:
-                look_up_address(made, net)
-        text = "".join(f"{format_group(group)}\n" for group in groups)
-        switch, bridge = self.bridge.switch, self.bridge
-        bridge.clear()
-        switch.ofctl("del-groups", bridge.target)
-        if text:
-            switch.ofctl("add-groups", bridge.target, "-", stdin=text)
-        bridge.install([*render(binding, policy or NodePolicy({}, ())), *made.flows()])
-
-    def send(
-        self, port: int, source: Net, target: Net, sport: int, dport: int, flags: int = SYN, proto: int = TCP
-    ) -> list[Frame]:
-        """Send from a pod's port, or from the node with port 0. Returns the frames that come out."""
-        made = transport(source, target, proto, sport, dport, flags if proto == TCP else 0)
-        here = replace(made, eth_src=mac(port) if port else LOCAL_MAC, eth_dst=GATEWAY_MAC, hop_limit=60)
-        name = PODS[port - 1].interface if port else "br0"
-        out = self.bridge.inject(name, encode(here))
-        return [read_frame(name, frame) for name, frames in out.items() for frame in frames]
 
 
 @pytest.fixture(scope="module")
@@ -127,21 +59,6 @@ def switch() -> Iterator[Switch]:
 @pytest.fixture(autouse=True)
 def _flush(switch: Switch) -> None:
     switch.bridge.switch.appctl("dpctl/flush-conntrack")
-
-
-def backend(address: Net, node: str = "n1") -> Backend:
-    return Backend(Endpoint(address, node), 8080)
-
-
-def served(version: int, *backends: Backend, protocol: Protocol = TCP, **fields: Any) -> ServedPort:
-    port = ServicePort("", protocol, 80, 30080)
-    service = Service(KEY, (VIP[version],), (port,), (EXTERNAL[version],))._replace(**fields)
-    found: list[tuple[Frontend, Claim]] = list(frontends(service, port))
-    return ServedPort(service, port, version, tuple((claim.kind, one) for one, claim in found), backends, False)
-
-
-def frame(port: str, source: Net, target: Net, sport: int, dport: int) -> list[Frame]:
-    return [Frame(port, str(source), str(target), sport, dport)]
 
 
 @VERSIONS
@@ -184,7 +101,7 @@ def test_connections_spread_and_stay(switch: Switch, version: int) -> None:
 @VERSIONS
 def test_the_most_endpoints_fit_one_message(switch: Switch, version: int) -> None:
     base = pod_address(2, version)
-    backends = [backend(base._replace(value=base.value + n * 256)) for n in range(MAX_BACKENDS)]
+    backends = [backend(base._replace(value=base.value + n * 256)) for n in range(MAX_BUCKETS)]
     one = served(version, *backends)
     (group,) = render_service_port(FlowSet(), one, choose(one.service, one.port, backends, "n1", ""), PortNumbers(1, 2))
     assert decode_group(encode_group(group)) == group

@@ -115,12 +115,12 @@ def test_the_stronger_claim_has_a_frontend() -> None:
 def test_too_many_endpoints_are_left_out_and_told() -> None:
     index = ServiceIndex()
     index.put_service(WEB, service())
-    for number in range(9):
+    for number in range(12):
         key = Key("shop", f"web-{number}")
         index.put_slice(key, slice_of(key, *(f"10.{number}.{n >> 8}.{n & 255}" for n in range(1000))))
     index.take_changes()
     assert len(index.ports(WEB)[0].backends) == endpoints.MAX_BACKENDS
-    assert index.problems == {WEB: ("8500 endpoints are left out: a port has more than 500 of one family",)}
+    assert index.problems == {WEB: ("2000 endpoints are left out: a port has more than 10000 of one family",)}
 
 
 def test_the_endpoints_of_many_ports_are_bounded_together() -> None:
@@ -137,12 +137,17 @@ def test_the_endpoints_of_many_ports_are_bounded_together() -> None:
 
 def test_what_is_not_supported_is_told() -> None:
     index = ServiceIndex()
-    index.put_service(WEB, service(affinity_seconds=60, health_check_port=31000))
+    sctp = (ServicePort("sip", Protocol.SCTP, 5060),)
+    index.put_service(WEB, service(affinity_seconds=86400, health_check_port=31000, ports=sctp))
     index.take_changes()
-    assert [line.partition(" is not ")[0] for line in index.problems[WEB]] == [
-        "session affinity",
+    assert [line.partition(" is ")[0] for line in index.problems[WEB]] == [
+        "session affinity ends 65535 s after a client's last connection, the switch's longest",
+        "SCTP",
         "the health check node port",
     ]
+    index.put_service(WEB, service(affinity_seconds=65535))
+    index.take_changes()
+    assert index.problems == {}
 
 
 ADDRESSES = st.sampled_from([parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1")])

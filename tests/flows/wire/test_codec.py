@@ -20,7 +20,7 @@ from controller.openflow.messages import BundleControl, FlowModCommand
 from flows.cluster.model import Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Conjunction, Ct, LearnReply, Output, Resubmit
+from flows.openflow.actions import Conjunction, Ct, Learn, Output, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline.tables import SCTP_REPLIES
@@ -73,7 +73,7 @@ def test_os_ken_reads_and_writes_the_same_match(flow: Flow) -> None:
     assert bytes(written) == wire
 
 
-@given(flows().filter(lambda flow: not any(isinstance(action, LearnReply) for action in flow.actions)))
+@given(flows().filter(lambda flow: not any(isinstance(action, Learn) for action in flow.actions)))
 def test_os_ken_reads_and_writes_the_same_instructions(flow: Flow) -> None:
     wire = encode_flow(flow).instructions
     written, offset = bytearray(), 0

@@ -22,10 +22,12 @@ from flows.openflow.actions import (
     Conjunction,
     Ct,
     DecTtl,
-    LearnReply,
+    FromPacket,
+    Learn,
     Load,
     Meter,
     Move,
+    Multipath,
     Nat,
     NatKind,
     Output,
@@ -50,6 +52,7 @@ from flows.wire.text import format_flow
 from flows.wire.values import FlowChanges, WireFlow, wire_flow
 from tests.helpers.cluster import generated_clusters
 from tests.helpers.datapath.generated_flows import flows
+from tests.helpers.datapath.learning import learn_reply
 from tests.helpers.datapath.node_networks import NODES
 from tests.helpers.datapath.two_nodes import place_pods, settled, view
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
@@ -149,6 +152,18 @@ EVERY_FIELD: list[Match] = [
           exactly(oxm.CT_TP_DST, 5)),
     match(IS_IPV6, UDP, masked(oxm.UDP_SRC, 1 << 15, 1 << 15), exactly(oxm.UDP_DST, 5)),
 ]  # fmt: skip
+
+
+def learn_client(ether: int, source: oxm.Field) -> Learn:
+    """Learn what this packet's source is to have, as session affinity does."""
+    terms = exactly(oxm.ETH_TYPE, ether), exactly(oxm.REGISTERS[8], GROUP), FromPacket(source, source)
+    loads = (
+        Load(registers.ENDPOINT_INDEX, 8080),
+        *(Load(place, 0xFFFFFFFF - n) for n, place in enumerate(registers.ENDPOINT_ADDRESS)),
+    )
+    return Learn(16, 100, COOKIE, 65535, 7, terms, loads)
+
+
 EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (
         match(),
@@ -208,8 +223,11 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
         7,
     ),
     (match(IS_IPV6), (Conjunction(5, 1, 2), Conjunction(0xFFFFFFFF, 64, 64)), None),
-    (match(IS_IPV4, SCTP), (LearnReply(25, 4, 1, COOKIE, 100, 60, 1000),), 5),
-    (match(IS_IPV6, SCTP), (LearnReply(25, 6, 2, COOKIE, 100, 60, 1000),), 5),
+    (match(IS_IPV4, SCTP), (learn_reply(4, 1, COOKIE, 1000),), 5),
+    (match(IS_IPV6, SCTP), (learn_reply(6, 2, COOKIE, 1000),), 5),
+    (match(IS_IPV4), (learn_client(oxm.ETH_IPV4, oxm.IPV4_SRC),), 5),
+    (match(IS_IPV6), (learn_client(oxm.ETH_IPV6, oxm.IPV6_SRC),), 5),
+    (match(), (Multipath(0xFFFF, 1 << 16, registers.ENDPOINT_INDEX), Multipath(0, 1, registers.ENDPOINT_INDEX)), 5),
 ]
 
 

@@ -15,9 +15,10 @@ from flows.openflow.actions import (
     Conjunction,
     Ct,
     DecTtl,
-    LearnReply,
+    Learn,
     Load,
     Move,
+    Multipath,
     Output,
     OutputRegister,
     Pop,
@@ -29,6 +30,7 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import Match, Term, exactly, masked, match
 from flows.openflow.register_bits import Range
 from flows.pipeline import cookies, registers
+from flows.pipeline.pod_limits import sctp_reply
 
 _ANYWHERE = (oxm.IN_PORT, oxm.ETH_SRC, oxm.ETH_DST, *oxm.REGISTERS, oxm.PKT_MARK)
 _IP = (oxm.CT_ZONE, oxm.CT_MARK, oxm.IP_TTL, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.CONJ_ID)
@@ -115,9 +117,9 @@ def _transport(draw: st.DrawFn, ether: int, protocol: int | None, ports: bool) -
     return fixed, []
 
 
-_RANGES = st.one_of(
-    st.sampled_from(registers.RANGES), st.sampled_from([Range(register, 0, 31, "") for register in oxm.REGISTERS])
-)
+_DECLARED = {(one.register, one.start, one.end) for one in registers.RANGES}
+_WHOLE = [Range(register, 0, 31, "") for register in oxm.REGISTERS if (register, 0, 31) not in _DECLARED]
+_RANGES = st.one_of(st.sampled_from(registers.RANGES), st.sampled_from(_WHOLE))
 _PORTS = st.sampled_from(
     [1, 2, 500, 0xFEFF, port_numbers.LOCAL_32, port_numbers.IN_PORT_32, port_numbers.CONTROLLER_32]
 )
@@ -169,14 +171,17 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
         st.just(DecTtl()),
         st.builds(Push, _RANGES),
         st.builds(Pop, _RANGES),
+        st.builds(Multipath, st.integers(0, 0xFFFF), st.integers(1, 0x10000), st.just(registers.ENDPOINT_INDEX)),
     )
 
 
 @st.composite
-def _learns(draw: st.DrawFn, version: int) -> LearnReply:
+def _learns(draw: st.DrawFn, version: int) -> Learn:
     cookie = cookies.cookie(cookies.CookieKind.LEARNED, draw(st.integers(0, 99)))
-    return LearnReply(draw(st.integers(0, 254)), version, draw(st.integers(0, 3)), cookie, draw(st.integers(0, 0xFFFF)),
-                      draw(st.integers(0, 0xFFFF)), draw(st.integers(1, 0xFFFFFFFF)))  # fmt: skip
+    some = draw(st.lists(st.sampled_from(oxm.REGISTERS), unique=True))
+    terms = (*sctp_reply(version), *[exactly(one, draw(st.integers(0, one.full_mask))) for one in some])
+    return Learn(draw(st.integers(0, 254)), draw(st.integers(0, 0xFFFF)), cookie, draw(st.integers(0, 0xFFFF)),
+                 draw(st.integers(1, 0xFFFFFFFF)), terms, tuple(draw(st.lists(_loads(), max_size=6))))  # fmt: skip
 
 
 @st.composite
