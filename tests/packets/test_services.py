@@ -22,9 +22,10 @@ FAMILIES = pytest.mark.parametrize("version", [4, 6])
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 KINDS = pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
 EXTERNAL = {4: "198.51.100.7", 6: "2001:db8:100::7"}
+UNUSED = {4: "198.51.100.9", 6: "2001:db8:100::9"}
 BALANCER = {4: "198.51.100.8", 6: "2001:db8:100::8"}
 GATEWAY = {"node-1": {4: "10.244.1.1", 6: "fd00:244:1::1"}, "node-2": {4: "10.244.2.1", 6: "fd00:244:2::1"}}
-NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED = range(10, 20)
+NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED, BARE, KEEPING = range(10, 22)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,11 @@ def lab() -> Iterator[ServiceLab]:
         made.add_service("outer", OUTER, ["x/c"], type="NodePort", externalTrafficPolicy="Local")
         balancer = {"loadBalancer": {"ingress": [{"ip": address} for address in BALANCER.values()]}}
         external = list(EXTERNAL.values())
+        made.add_service("bare", BARE, [], type="LoadBalancer", externalIPs=list(UNUSED.values()))
         made.add_service("given", GIVEN, ["x/c"], type="LoadBalancer", externalIPs=external, status=balancer)
         made.add_service("pair", PAIR, ["x/b", "x/c"])
         made.add_service("host", HOST, ["node-1"])
+        made.add_service("keeping", KEEPING, ["x/b", "x/c", "x/d"], type="NodePort", sessionAffinity="ClientIP")
         made.add_service("stopped", STOPPED, [], not_ready=["x/c"])
         made.apply()
         yield made
@@ -106,6 +109,8 @@ def test_without_an_endpoint_or_a_port_it_is_refused_at_once(
     assert lab.ask("client", source(lab, "node-1", version), 30000 + EMPTY, kind) == "refused"
     assert lab.ask("x/a", cluster_ip(NEAR, version), 81, kind) == "refused"
     assert lab.ask("x/a", cluster_ip(200, version), 80, kind) == "refused"
+    for client in ("x/a", "x/d"):
+        assert lab.ask(client, UNUSED[version], 80, kind) == "refused"
     assert lab.ask("x/a", source(lab, "node-2", version), 30000 + EMPTY, kind) == "refused"
     if (kind, version) != (UDP, 4):  # the node's kernel sends itself no error in the name of another address
         assert lab.ask("node-1", cluster_ip(EMPTY, version), 80, kind) == "refused"
@@ -192,6 +197,42 @@ def test_udp_goes_to_another_endpoint_once_its_own_is_gone(lab: ServiceLab, vers
     finally:
         lab.add_service("pair", PAIR, ["x/b", "x/c"])
         lab.apply()
+
+
+@FAMILIES
+@KINDS
+@pytest.mark.parametrize("client", ["x/a", "x/c", "node-1", "client"])
+def test_a_client_keeps_its_endpoint(lab: ServiceLab, client: str, kind: socket.SocketKind, version: int) -> None:
+    address, number = cluster_ip(KEEPING, version), 80
+    if client == "client":
+        address, number = source(lab, "node-1", version), 30000 + KEEPING
+    answers = {lab.ask(client, address, number, kind) for _ in range(20)}
+    (kept,) = answers
+    if (client, kind) == ("x/a", TCP):
+        # A controller that starts anew finds what the switch learned, and lets it be.
+        lab.run.restart()
+        lab.wait()
+        assert {lab.ask(client, address, number, kind) for _ in range(10)} == {kept}
+        counted = [line for line in lab.run.get("/metrics").splitlines() if line.startswith("headgate_drift_total")]
+        assert all(float(line.split()[-1]) == 0 for line in counted), counted
+
+
+@FAMILIES
+def test_a_client_whose_endpoint_goes_gets_another_one_and_keeps_it(lab: ServiceLab, version: int) -> None:
+    name, address = "keeping", cluster_ip(KEEPING, version)
+    everyone = ["x/b", "x/c", "x/d"]
+    first = lab.ask("x/a", address, 80, TCP).split()[0]
+    try:
+        lab.add_service(
+            name, KEEPING, [one for one in everyone if one != first], type="NodePort", sessionAffinity="ClientIP"
+        )
+        lab.apply()
+        (second,) = {lab.ask("x/a", address, 80, TCP).split()[0] for _ in range(10)}
+        assert second != first
+    finally:
+        lab.add_service(name, KEEPING, everyone, type="NodePort", sessionAffinity="ClientIP")
+        lab.apply()
+    assert {lab.ask("x/a", address, 80, TCP).split()[0] for _ in range(10)} == {second}
 
 
 def test_connections_are_spread(lab: ServiceLab) -> None:

@@ -156,9 +156,19 @@ class Headgate:
         command = [sys.executable, "-m", program, "run", "--hub", hub, "--manifests", str(folder / "manifests")]
         command += ["--http", f"{HOST}:0", "--openflow-listen", f"{method}:{HOST}:{self.openflow}"]
         command += ["--ovsdb-listen", f"{method}:{HOST}:{self.ovsdb}"] if listen else []
-        with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen([*command, *arguments], cwd=ROOT, stderr=log, stdout=log)
+        self._command = [*command, *arguments]
+        self.process = self._run()
         self.url = ""
+
+    def _run(self) -> subprocess.Popen[bytes]:
+        with self.log_file.open("wb") as log:
+            return subprocess.Popen(self._command, cwd=ROOT, stderr=log, stdout=log)
+
+    def restart(self) -> None:
+        """Kill it, and start it again as it was; its log begins anew."""
+        self.stop()
+        self.process = self._run()
+        self.start()
 
     def start(self) -> None:
         found = until(lambda: re.search(r"headgate runs.*http=(\S+)", self._running_log()), "headgate run")
