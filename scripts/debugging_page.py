@@ -42,6 +42,17 @@ kubectl prints:
 $ kubectl get ns,po,no,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
 ```
 """
+_SWITCHES = """\
+## Is it really in force?
+
+A running controller answers twice: with policy's verdict, and with the way of the first packet through the flows that
+the switches of both ends have now. It lists every table that the packet passes, the flow that it matches, what that
+flow is for (the rule, or the policies that isolate), and how many packets it has counted. A switch that does not do
+what policy says comes first, and the exit code is 4: a foreign flow in the way, or flows that are not committed yet.
+
+Flows are read from the switches for each question. The packet is not sent; no connection is taken to be known, and no
+limit to be reached. `--policy-only` leaves the switches alone.
+"""
 _CHECK = """\
 ## Before applying
 
@@ -110,6 +121,7 @@ def debugging() -> str:
             _BLOCK,
             _run(f"headgate explain 198.51.100.20 tenant-a/backend -p 80 --manifests {blocks}"),
             _INPUT,
+            _SWITCHES,
             _CHECK,
             _run("headgate check docs/debugging/shop.yaml"),
             _CHECK_MORE,

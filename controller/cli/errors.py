@@ -8,6 +8,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1  # tried without success: not realized, could not start
 EXIT_USAGE = 2  # the command line or the configuration is wrong
 EXIT_UNREACHABLE = 3  # the controller does not answer
+EXIT_DISAGREES = 4  # a switch does not do what policy says
 
 
 class CommandFailure(click.ClickException):

@@ -10,11 +10,11 @@ import click
 
 from controller.cli.client import ControllerClient
 from controller.cli.cluster_choice import cluster_options
-from controller.cli.errors import EXIT_FAILED, EXIT_OK, CommandFailure, WrongUsage
+from controller.cli.errors import EXIT_DISAGREES, EXIT_FAILED, EXIT_OK, CommandFailure, WrongUsage
 from controller.cli.output import BAD, DIM, GOOD, JSON, OutputPage, output_option, print_json
 from controller.sources.offline import OfflineCluster
 from flows.cluster.model import Tier
-from flows.explain.model import Connection, EndExplanation, Explanation, Step
+from flows.explain.model import Connection, EndExplanation, Explanation, Hit, Step, SwitchWalk
 from flows.explain.question import explain as explain_here
 from flows.policy.probe import ProbeError
 
@@ -25,6 +25,7 @@ from flows.policy.probe import ProbeError
 @click.argument("destination", metavar="DST")
 @click.option("-p", "--port", metavar="PORT[/PROTO]", default="", help="Like 80, 53/UDP or icmp.")
 @click.option("--ip-version", type=click.Choice(["4", "6"]), help="Only this family.  [default: each that both have]")
+@click.option("--policy-only", is_flag=True, help="Do not look at the flows on the switches.")
 @cluster_options
 def explain(
     server: str,
@@ -35,6 +36,7 @@ def explain(
     destination: str,
     port: str,
     ip_version: str | None,
+    policy_only: bool,
 ) -> None:
     """Say whether SRC may open connections to DST, and why.
 
@@ -55,12 +57,13 @@ def explain(
       headgate explain shop/web shop/db -p 5432 --manifests deploy/
       kubectl get ns,po,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
     """
-    found = _ask(server, source, destination, port, ip_version, offline)
+    found = _ask(server, source, destination, port, ip_version, offline, not policy_only)
     if output == JSON:
         print_json(found)
     else:
         show_explanation(found)
-    click.get_current_context().exit(EXIT_OK if found.allowed else EXIT_FAILED)
+    code = EXIT_OK if found.allowed else EXIT_FAILED
+    click.get_current_context().exit(code if found.agrees else EXIT_DISAGREES)
 
 
 def _ask(
@@ -70,12 +73,15 @@ def _ask(
     port: str,
     version: str | None,
     here: OfflineCluster | None,
+    switches: bool,
 ) -> Explanation:
     """The explanation, from the cluster that was read, else from the controller. Raises WrongUsage."""
     try:
         if here is not None:
             return explain_here(here.cluster, source, destination, port, int(version) if version else None)
-        return ControllerClient(server).explain(source=source, destination=destination, port=port, version=version)
+        return ControllerClient(server).explain(
+            source=source, destination=destination, port=port, version=version, switches=str(int(switches))
+        )
     except ProbeError as error:
         raise WrongUsage(str(error)) from None
     except CommandFailure as error:
@@ -87,12 +93,22 @@ def _ask(
 def show_explanation(found: Explanation) -> None:
     """Print an explanation: the answer first, then the reasons. Families with equal reasons are shown together."""
     page = OutputPage()
+    for one in found.connections:
+        if one.switches is not None and not one.switches.agrees:
+            page.line(f"The switches DISAGREE with policy: {_disagreement(one, one.switches)}", BAD)
     for note in found.notes:
         page.line(note, DIM)
     for number, group in enumerate(_alike(found.connections)):
         if number or found.notes:
             page.line()
         _show_connections(page, group)
+
+
+def _disagreement(one: Connection, walk: SwitchWalk) -> str:
+    ends = f"{one.source_address} to {one.destination_address}"
+    if walk.delivered:
+        return f"policy denies {ends}, and the packet is delivered"
+    return f"policy allows {ends}, and the packet is not delivered: {walk.reason}"
 
 
 def _alike(connections: tuple[Connection, ...]) -> Iterator[list[Connection]]:
@@ -105,7 +121,7 @@ def _without_addresses(one: Connection) -> Connection:
     if one.source == one.source_address or one.destination == one.destination_address:
         return one  # two addresses are two questions
     protocol = one.protocol.replace("ICMPv6", "ICMP")
-    return replace(one, source_address="", destination_address="", protocol=protocol)
+    return replace(one, source_address="", destination_address="", protocol=protocol, switches=None)
 
 
 def _show_connections(page: OutputPage, group: list[Connection]) -> None:
@@ -118,6 +134,32 @@ def _show_connections(page: OutputPage, group: list[Connection]) -> None:
         page.line(f"  {pairs}", DIM)
     for end in (one.egress, one.ingress):
         _show_end(page, end)
+    for same in group:
+        if same.switches is not None:
+            _show_walk(page, same.switches)
+
+
+def _show_walk(page: OutputPage, walk: SwitchWalk) -> None:
+    """The way through the switches' flows, table by table."""
+    where = ", ".join(walk.arrived)
+    answer = f"arrives at {where}" if walk.delivered else f"is not delivered: {walk.reason}"
+    page.line(f"  on the switches the first packet {answer}", "" if walk.agrees else BAD)
+    rows = [
+        (hit.node or "-", f"{hit.table} {hit.table_name}", str(hit.packets) if hit.kind else "-", _what(hit))
+        for hit in walk.hits
+    ]
+    page.table("Flows that it matches", ("NODE", "TABLE", "PACKETS", "FLOW"), rows, right="PACKETS", terms="FLOW")
+    if walk.note:
+        page.line(f"  note: {walk.note}", DIM)
+
+
+def _what(hit: Hit) -> str:
+    """What a flow is for, its match and its actions."""
+    if not hit.kind:
+        return "no flow matches"
+    names = ", ".join(hit.rules or hit.policies)
+    purpose = f"{hit.kind.replace('_', ' ')}{f' of {names}' if names else ''}: "
+    return f"{purpose}{hit.match or 'any'} -> {hit.actions or 'drop'}"
 
 
 def _show_end(page: OutputPage, end: EndExplanation) -> None:

@@ -89,7 +89,7 @@ class Application:
             "/explain": HttpPage(
                 self._explain,
                 threading.BoundedSemaphore(4),
-                parameters=("source", "destination", "port", "version"),
+                parameters=("source", "destination", "port", "version", "switches"),
             ),
             "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
@@ -182,13 +182,12 @@ class Application:
 
     def _explain(self, parameters: Mapping[str, str]) -> Response:
         source, destination = parameters.get("source"), parameters.get("destination")
-        version = parameters.get("version")
-        if not source or not destination or version not in (None, "4", "6"):
-            raise BadRequest("give source and destination, and version 4 or 6 or none")
+        version, switches = parameters.get("version"), parameters.get("switches", "1")
+        if not source or not destination or version not in (None, "4", "6") or switches not in ("0", "1"):
+            raise BadRequest("give source and destination, version 4 or 6 or none, and switches 0 or 1")
+        family = int(version) if version else None
         try:
-            found = self._api.explain(
-                source, destination, parameters.get("port", ""), int(version) if version else None
-            )
+            found = self._api.explain(source, destination, parameters.get("port", ""), family, switches == "1")
         except BadQuestion as error:
             raise BadRequest(str(error)) from None
         return _json_bytes(EXPLANATION_JSON.dump_json(found))

@@ -13,6 +13,7 @@ from controller.base.version import version
 from controller.config.schema import RunConfig
 from controller.openflow.app import HeadgateApp
 from controller.ovsdb.service import Ovsdb
+from controller.runtime.explanations import Explanations
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.runtime.status_cache import StatusCache
@@ -20,7 +21,7 @@ from controller.runtime.support import support_view
 from controller.runtime.wait import RealizationWait
 from controller.sources.store import Store
 from controller.status.cluster_model import cluster_json
-from controller.status.detail_model import BadQuestion, PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.status.detail_model import PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.model import (
     FlowsAnswer,
@@ -35,10 +36,8 @@ from controller.tls.credentials import Credentials
 from flows.bridge.network import NetworkOptions
 from flows.bridge.state import BridgeState
 from flows.explain.model import Explanation
-from flows.explain.question import explain
 from flows.plan.effective_cluster import EffectiveParts, effective_cluster
 from flows.plan.world import World
-from flows.policy.probe import ProbeError
 
 STATUS_SECONDS = 2.0  # that a request waits for a new status; then it gets the last one
 READINESS_SECONDS = 1.0  # the same for /readyz
@@ -73,6 +72,7 @@ class Answers:
         self._tls = tls
         self._realization = realization
         self._dumps = dumps
+        self._explanations = Explanations(reconciler, dumps)
 
     def status(self) -> StatusView:
         """The status now, or the last one while the controller is busy."""
@@ -161,16 +161,14 @@ class Answers:
             raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
         return replace(self._reconciler.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
 
-    def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
-        """The verdict on a connection and its reasons. Only what the cluster is made of is copied under the lock.
+    def explain(
+        self, source: str, destination: str, port: str, version: int | None, switches: bool = True
+    ) -> Explanation:
+        """The verdict on a connection and its reasons, and with `switches` what the switches do with it.
 
         Raises BadQuestion.
         """
-        parts = self._reconciler.read(lambda reconciler, _: reconciler.world.effective_parts())
-        try:
-            return offload(_explain, parts, source, destination, port, version)
-        except ProbeError as error:
-            raise BadQuestion(str(error)) from None
+        return self._explanations.explain(source, destination, port, version, switches)
 
     def cluster(self) -> bytes:
         """The effective cluster and the served bridges, encoded outside of the lock."""
@@ -181,10 +179,6 @@ class Answers:
         """What a support bundle takes from the controller, without secrets."""
         bridges = self._reconciler.read(lambda reconciler, _: list(reconciler.world.bridges.values()))
         return support_view(bridges, self._config)
-
-
-def _explain(parts: EffectiveParts, source: str, destination: str, port: str, version: int | None) -> Explanation:
-    return explain(effective_cluster(parts), source, destination, port, version)
 
 
 def _cluster_parts(world: World) -> tuple[EffectiveParts, list[BridgeState], NetworkOptions]:

@@ -158,8 +158,11 @@ class BadQuestion(ValueError):
 class DetailedStatusApi(StatusApi, Protocol):
     """A StatusApi with details of single objects. Any thread may call every method, several at a time."""
 
-    def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
-        """The verdict on a connection and its reasons; arguments as in `flows.explain.question`. Raises BadQuestion."""
+    def explain(
+        self, source: str, destination: str, port: str, version: int | None, switches: bool = True
+    ) -> Explanation:
+        """The verdict on a connection and its reasons; arguments as in `flows.explain.question`. With `switches` also
+        what the switches do with it. Raises BadQuestion."""
 
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""

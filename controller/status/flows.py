@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from controller.reconcile.group_state import GroupState
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.switch import Switch
 from controller.status.details import DENY_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
@@ -25,7 +26,7 @@ from flows.wire.actions import may_use_group
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
 from flows.wire.groups import nat_targets, nat_targets_of_flow
-from flows.wire.values import FlowCounters, ForeignFlow, WireFlow, WireGroup, wire_flow
+from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, WireGroup, wire_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
              CookieKind.BROKEN)  # fmt: skip
@@ -36,10 +37,27 @@ MAX_ENDPOINTS_SHOWN = 10  # of a group
 
 def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
     """The flows of one bridge as last dumped, by table, highest priority first."""
-    bridge = reconciler.world.bridges[name]
     switch = reconciler.switch_of(name)
     if switch is None:
         return []
+    bridge = reconciler.world.bridges[name]
+    views = list(_views(reconciler, name, switch, switch.actual_flows() or ()).values())
+    views += [_foreign_view(bridge.node, bridge.name, one) for one in switch.foreign_flows]
+    return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
+
+
+def flow_views_of(reconciler: Reconciler, name: BridgeName, flows: Mapping[FlowKey, Body]) -> dict[FlowKey, FlowView]:
+    """The views of some flows of one bridge, with counters as last dumped. Foreign flows have none, nor has anything
+    on a bridge without a switch."""
+    switch = reconciler.switch_of(name)
+    ours = [(key, body) for key, body in flows.items() if read_cookie(body.cookie) is not None]
+    return {} if switch is None else _views(reconciler, name, switch, ours)
+
+
+def _views(
+    reconciler: Reconciler, name: BridgeName, switch: Switch, flows: Iterable[tuple[FlowKey, Body]]
+) -> dict[FlowKey, FlowView]:
+    bridge = reconciler.world.bridges[name]
     plan = reconciler.world.plan_of(name)
     rules = plan.rules_by_number() if plan else {}
     pod_bindings = plan.binding.pods if plan else ()
@@ -48,17 +66,13 @@ def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
     deniers = _deniers(reconciler, pod_bindings)
     nothing = FlowCounters(0, 0, 0)
     names = plan.groups.names if plan else {}
-    views = [
-        _with_groups(_isolated(view, deniers), wire_flow(*one), switch.groups, names)
-        for one in switch.actual_flows() or ()
-        for view in [
-            _flow_view(
-                bridge.node, bridge.name, wire_flow(*one), switch.counters.get(one[0], nothing), rules, pods, ports
-            )
-        ]
-    ]
-    views += [_foreign_view(bridge.node, bridge.name, one) for one in switch.foreign_flows]
-    return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
+    found = {}
+    for key, body in flows:
+        wire = wire_flow(key, body)
+        counters = switch.counters.get(key, nothing)
+        view = _flow_view(bridge.node, bridge.name, wire, counters, rules, pods, ports)
+        found[key] = _with_groups(_isolated(view, deniers), wire, switch.groups, names)
+    return found
 
 
 def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:

@@ -72,8 +72,51 @@ class EndExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Hit:
+    """A flow that the packet matched on a switch, in the order of its way. `packets` are all that it counted so far.
+
+    `match` and `actions` are as ovs-ofctl writes them. `kind` is the kind of its cookie, and `rules`, `policies` and
+    `pods` are what the cookie, the conjunction and the ports stand for. A table in which nothing matched has an empty
+    `kind`.
+    """
+
+    node: str
+    bridge: str
+    table: int
+    table_name: str
+    priority: int = 0
+    match: str = ""
+    actions: str = ""
+    kind: str = ""
+    packets: int = 0
+    rules: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchWalk:
+    """The first packet of the connection through the flows that the switches of both ends have now.
+
+    `agrees` is whether it is delivered as policy says. `arrived` names who got it, `reason` why it is not delivered,
+    and `note` what was not looked at: counters that are old, flows that are not Headgate's.
+    """
+
+    delivered: bool
+    agrees: bool
+    hits: tuple[Hit, ...] = ()
+    arrived: tuple[str, ...] = ()
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """The verdict on one connection between two addresses, by both ends. `port` is None for protocols without ports."""
+    """The verdict on one connection between two addresses, by both ends. `port` is None for protocols without ports.
+
+    `switches` is what the switches do with it; None where they were not asked, or none has part in it.
+    """
 
     source: str
     source_address: str
@@ -84,6 +127,7 @@ class Connection:
     allowed: bool
     egress: EndExplanation
     ingress: EndExplanation
+    switches: SwitchWalk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +141,8 @@ class Explanation:
     allowed: bool
     connections: tuple[Connection, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """False where some switch does not do what policy says."""
+        return all(one.switches is None or one.switches.agrees for one in self.connections)

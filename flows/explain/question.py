@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from flows.cluster.model import Cluster, Key, Service
 from flows.cluster.net import Net
@@ -10,7 +11,14 @@ from flows.explain.ends import ask, find_end, parse_wanted, slices_of
 from flows.explain.model import EXPLAIN_VERSION, Explanation
 from flows.explain.scope import concerning
 from flows.explain.walk import explain_connection
-from flows.policy.probe import EndpointName
+from flows.policy.probe import EndpointName, Probe
+
+
+class Answer(NamedTuple):
+    """An explanation, and the probe of each of its connections."""
+
+    explanation: Explanation
+    probes: tuple[Probe, ...]
 
 
 def explain(cluster: Cluster, source: str, destination: str, port: str = "", version: int | None = None) -> Explanation:
@@ -19,6 +27,11 @@ def explain(cluster: Cluster, source: str, destination: str, port: str = "", ver
     `port` is as in `parse_wanted`, "" for the only port of a Service. `version` is 4 or 6, None for each family that
     both ends have. Costs one pass over the cluster's pods and policies. Raises ProbeError.
     """
+    return answer(cluster, source, destination, port, version).explanation
+
+
+def answer(cluster: Cluster, source: str, destination: str, port: str = "", version: int | None = None) -> Answer:
+    """The same with the probes, for whoever has the switches to ask, too."""
     wanted = parse_wanted(port or "1")
     ends = [find_end(cluster, text) for text in (source, destination)]
     part = concerning(
@@ -28,7 +41,8 @@ def explain(cluster: Cluster, source: str, destination: str, port: str = "", ver
     )
     question = ask(part, source, destination, wanted if port else wanted._replace(port=None), version)
     connections = tuple(explain_connection(part, probe) for probe in question.probes)
-    return Explanation(EXPLAIN_VERSION, all(one.allowed for one in connections), connections, question.notes)
+    allowed = all(one.allowed for one in connections)
+    return Answer(Explanation(EXPLAIN_VERSION, allowed, connections, question.notes), question.probes)
 
 
 def _addresses(cluster: Cluster, end: EndpointName | Service) -> Iterator[Net]:

@@ -222,3 +222,48 @@ def test_a_bundle_has_everything_but_secrets(run: Run, capsys: pytest.CaptureFix
     for name, text in texts.items():
         for part in TOKEN.split("."):
             assert part not in text, name
+
+
+def explained(run: Run, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(["--server", run.url, "explain", *arguments])
+    return code, capsys.readouterr().out
+
+
+def walked(run: Run, capsys: pytest.CaptureFixture[str], source: str) -> Any:
+    _, text = explained(run, capsys, source, "shop/db", "-p", "80", "-o", "json")
+    return json.loads(text)["connections"][0]["switches"]
+
+
+def test_an_allowed_packet_arrives_through_the_flows(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80")
+    assert code == 0 and text.startswith("ALLOWED")
+    assert "on the switches the first packet arrives at pod shop/db" in text
+    walk = walked(run, capsys, "shop/web")
+    assert walk["agrees"] and walk["arrived"] == ["pod shop/db"]
+    (hit,) = [one for one in walk["hits"] if one["table_name"] == "ingress"]
+    assert hit["rules"] == ["shop/only-web ingress[0]"] and hit["packets"] == TRIES and hit["node"] == "one"
+
+
+def test_a_denied_packet_ends_at_the_isolation(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = explained(run, capsys, "shop/other", "shop/db", "-p", "80")
+    assert code == 1 and "on the switches the first packet is not delivered" in text
+    walk = walked(run, capsys, "shop/other")
+    assert walk["agrees"] and not walk["delivered"]
+    (hit,) = [one for one in walk["hits"] if one["table_name"] == "ingress_default"]
+    assert hit["kind"] == "deny_ingress" and {"shop/only-web", "shop/shut"} <= set(hit["policies"])
+    assert walk["hits"][-1]["table_name"] == "deny"
+
+
+def test_a_foreign_flow_in_the_way_is_a_disagreement(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    bridge = run.ovs.bridges["br-int"]
+    run.ovs.ofctl("add-flow", bridge.target, "table=0,priority=65535,in_port=1,actions=drop")
+    try:
+        code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80")
+        assert code == 4
+        assert text.startswith("The switches DISAGREE with policy: policy allows 10.0.0.1 to 10.0.0.2")
+        assert "foreign: in_port=1 -> drop" in text
+        code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80", "--policy-only")
+        assert code == 0 and "DISAGREE" not in text
+    finally:
+        run.ovs.ofctl("--strict", "del-flows", bridge.target, "table=0,priority=65535,in_port=1")

@@ -37,7 +37,7 @@ from controller.status.model import (
 )
 from flows.bridge.network import FLAT_NETWORK
 from flows.cluster.model import Cluster
-from flows.explain.model import Explanation
+from flows.explain.model import Explanation, SwitchWalk
 from flows.explain.question import explain
 from flows.policy.probe import ProbeError
 
@@ -122,6 +122,7 @@ class FakeViews:
         self.waits: list[float] = []
         self.away: tuple[str, ...] = ()
         self.snapshot = Cluster()
+        self.walk: SwitchWalk | None = None
 
     def status(self) -> StatusView:
         if self.broken is not None:
@@ -159,11 +160,16 @@ class FakeViews:
             raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
         return POLICY
 
-    def explain(self, source: str, destination: str, port: str, version: int | None) -> Explanation:
+    def explain(
+        self, source: str, destination: str, port: str, version: int | None, switches: bool = True
+    ) -> Explanation:
         try:
-            return explain(self.snapshot, source, destination, port, version)
+            found = explain(self.snapshot, source, destination, port, version)
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
+        if self.walk is None or not switches:
+            return found
+        return replace(found, connections=tuple(replace(one, switches=self.walk) for one in found.connections))
 
     def cluster(self) -> bytes:
         return cluster_json(self.snapshot, (), FLAT_NETWORK)
