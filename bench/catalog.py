@@ -40,6 +40,8 @@ CATALOG: dict[str, Measure] = {
     "changes": Measure("bench.plan_cost", "measure_changes", (), "one object changes in world A with 500 bridges"),
     "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod that 1,000 policies for all namespaces contain"),
     "collisions": Measure("bench.wide_cost", "measure_collisions", (), "rules whose numbers collide, among 10,000"),
+    "matrix": Measure("bench.reach_cost", "measure_matrix", (), "who reaches whom: 2,000 pods, 20,000 by workload"),
+    "plan": Measure("bench.reach_cost", "measure_plan", (), "what one changed policy would do in world A"),
     "store": Measure("bench.source_cost", "measure_store", (), "world A through the store, and one change of it"),
     "bulk": Measure("bench.switch_cost", "measure_bulk", (), "100,000 flows to a switch; reconnect; against ovs-ofctl"),
     "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules too large for one flow message, on a switch"),
