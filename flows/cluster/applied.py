@@ -65,7 +65,9 @@ def applied(
     addressless = {key for key, pod in cluster.pods.items() if pod.networked and not pod.addresses}
     waiting = {key: pods.pop(key) for key in addressless & pods.keys()}  # they are as they are
     found = foretell(pods, workloads, pod_ranges)
-    return replace(cluster, **objects, pods={**found.pods, **waiting}), found
+    changed: dict[str, Any] = {**objects, "pods": {**found.pods, **waiting}}
+    # A mapping that does not differ stays the same one, by which others see that nothing has to be computed anew.
+    return replace(cluster, **{name: one for name, one in changed.items() if one != getattr(cluster, name)}), found
 
 
 def _delete_namespace(objects: dict[str, dict[Any, Any]], pods: dict[Key, Pod], name: str) -> None:

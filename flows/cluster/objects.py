@@ -43,6 +43,8 @@ def changed_objects(old: Cluster, new: Cluster) -> Iterable[ObjectRef]:
     """The objects that may differ between two snapshots: those that are not the same Python object in both."""
     for kind in CLUSTER_KINDS:
         before, after = objects_of_kind(old, kind), objects_of_kind(new, kind)
+        if before is after:
+            continue
         for key in before.keys() | after.keys():
             if before.get(key) is not after.get(key):
                 yield kind, key

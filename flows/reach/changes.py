@@ -40,7 +40,7 @@ def reach_changes(before: Cluster, after: Cluster) -> tuple[ReachChange, ...]:
     if not affected:
         return ()
     ends = Ends([before, after])
-    decisions = (Decision(before, ends), Decision(after, ends))
+    decisions = _decisions(before, after, ends, affected)
     names = EndNames(ends)
     touched = ends.of_pods(affected)
     sets: dict[tuple[Difference, str], dict[int, int]] = {}
@@ -56,6 +56,15 @@ def reach_changes(before: Cluster, after: Cluster) -> tuple[ReachChange, ...]:
                     merged = sets.setdefault((difference, direction), {})
                     merged[far] = merged.get(far, 0) | near
     return _in_words(sets, names)
+
+
+def _decisions(before: Cluster, after: Cluster, ends: Ends, affected: set[Key]) -> tuple[Decision, Decision]:
+    """The decisions about both snapshots, which have most of the work in common where only policies differ."""
+    about = {key.namespace for key in affected}
+    first = Decision(before, ends, about)
+    if before.pods is after.pods and {kind for kind, _ in _differing(before, after)} <= {"NetworkPolicy"}:
+        return first, first.with_policies(after, affected, about)
+    return first, Decision(after, ends, about)
 
 
 def affected_pods(before: Cluster, after: Cluster) -> set[Key]:

@@ -15,13 +15,12 @@ Not asked here: the connection of a pod with itself, which is always open, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from flows.cluster.model import Cluster, Direction, Pod, Tier
+from flows.cluster.model import Cluster, Direction, Key, Pod, Tier
 from flows.cluster.net import Net
 from flows.policy.named_ports import named_ports
 from flows.policy.pod_index import PodIndex
-from flows.reach.bits import bits_of
 from flows.reach.ends import Ends
 from flows.reach.ports import EVERYTHING
 from flows.reach.regions import Allowance, Region, meet, only, region_of
@@ -33,13 +32,21 @@ _OTHER = {Direction.INGRESS: Direction.EGRESS, Direction.EGRESS: Direction.INGRE
 
 
 class Decision:
-    """All connections of one snapshot. `index` has its pods; without it one is made."""
+    """All connections of one snapshot. With `about`, only ends of pods in these namespaces may be asked; it then costs
+    less."""
 
-    def __init__(self, cluster: Cluster, ends: Ends | None = None, index: PodIndex | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        ends: Ends | None = None,
+        about: Collection[str] | None = None,
+        index: PodIndex | None = None,
+    ) -> None:
+        """`index` has the pods of the cluster; without it one is made."""
         self.cluster = cluster
         self.ends = ends or Ends([cluster])
         self.index = index or PodIndex(cluster)
-        self._book = RuleBook(cluster, self.ends, self.index)
+        self._book = RuleBook(cluster, self.ends, self.index, about)
         self._tiers = TierBook(self._book)
         self._named = frozenset(n for n, key in enumerate(self._book.rules) if named_ports(key.rule.ports))
         self._regions: dict[RegionKey, Region] = {}
@@ -50,15 +57,15 @@ class Decision:
         for name, node in cluster.nodes.items():
             for address in node.addresses:
                 self._nodes[address] = (*self._nodes.get(address, ()), name)
-        self.present = bits_of(filter(self._is_present, range(self.ends.size)), self.ends.size)
-        self._everyone = self.present
+        self.present = self._everyone = self.ends.present_in(cluster)
 
-    def _is_present(self, number: int) -> bool:
-        if number >= len(self.ends.addresses):
-            return True
-        key, address = self.ends.addresses[number]
-        pod = self.cluster.pods.get(key)
-        return pod is not None and pod.networked and address in pod.addresses
+    def with_policies(self, cluster: Cluster, affected: Collection[Key], about: Collection[str]) -> Decision:
+        """The decision about a snapshot with the same pods, namespaces and nodes, whose NetworkPolicies select these
+        pods otherwise."""
+        found = Decision(cluster, self.ends, about, self.index)
+        pods = [pod for key in affected if (pod := cluster.pods.get(key)) is not None]
+        found._book.take_isolated(self._book, self.ends.of_pods(affected), pods)
+        return found
 
     def key(self, number: int, direction: Direction) -> RegionKey:
         """What the answer for an end depends on: ends with equal keys have equal answers. EGRESS is about what it
@@ -66,7 +73,7 @@ class Decision:
         known = self._keys[direction]
         found = known.get(number)
         if found is None:
-            found = known[number] = self._key(number, direction) if self._is_present(number) else ()
+            found = known[number] = self._key(number, direction) if self.present >> number & 1 else ()
         return found
 
     def _key(self, number: int, direction: Direction) -> RegionKey:

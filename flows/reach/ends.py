@@ -23,8 +23,10 @@ class Ends:
 
     def __init__(self, clusters: Sequence[Cluster]) -> None:
         names: dict[tuple[str, str, Key, Net], None] = {}
-        for cluster in clusters:
-            for pod in cluster.pods.values():
+        snapshots = {id(cluster.pods): cluster.pods for cluster in clusters}
+        self._only = next(iter(snapshots.values())) if len(snapshots) == 1 else None
+        for pods in snapshots.values():
+            for pod in pods.values():
                 if pod.networked:
                     for address in pod.addresses:
                         names[pod.key.namespace, workload_of(pod), pod.key, address] = None
@@ -47,10 +49,23 @@ class Ends:
     @cached_property
     def families(self) -> dict[int, int]:
         """The ends of each family."""
+        versions = [address.version for _, address in self.addresses] + [one.version for one in self.outside]
         return {
-            version: bits_of((n for n in range(self.size) if self.version_of(n) == version), self.size)
+            version: bits_of((n for n, one in enumerate(versions) if one == version), self.size)
             for version in ADDRESS_BITS
         }
+
+    def present_in(self, cluster: Cluster) -> int:
+        """The ends that a snapshot has; those outside are in all."""
+        if cluster.pods is self._only:
+            return span(0, self.size)
+        pods = cluster.pods
+        found = (
+            n
+            for n, (key, address) in enumerate(self.addresses)
+            if (pod := pods.get(key)) is not None and pod.networked and address in pod.addresses
+        )
+        return bits_of(found, self.size) | self.outside_bits
 
     def version_of(self, number: int) -> int:
         """The family of an end: 4 or 6."""

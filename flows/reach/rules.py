@@ -7,10 +7,22 @@ Selection is that of `PodIndex`; what a rule allows to an end is put together in
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from flows.cluster.model import EVERYTHING, Cluster, Direction, IPBlock, Key, Labels, Peer, Pod, PortSpec, Selector
+from flows.cluster.model import (
+    EVERYTHING,
+    Cluster,
+    Direction,
+    IPBlock,
+    Key,
+    Labels,
+    Peer,
+    Pod,
+    PortSpec,
+    Rule,
+    Selector,
+)
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.policy.named_ports import common_services, named_ports, resolve_port_names
 from flows.policy.pod_index import PodIndex
@@ -35,8 +47,9 @@ class SubjectPolicy(NamedTuple):
 class RuleBook:
     """All rules of one snapshot. Sets are computed when they are first asked for."""
 
-    def __init__(self, cluster: Cluster, ends: Ends, index: PodIndex) -> None:
-        """`index` has the pods of `cluster`."""
+    def __init__(self, cluster: Cluster, ends: Ends, index: PodIndex, about: Collection[str] | None = None) -> None:
+        """`index` has the pods of `cluster`. `about` says that only ends of pods in these namespaces are asked, and
+        those outside not: then rules that name no such pod are left out."""
         self.cluster = cluster
         self.ends = ends
         self.index = index
@@ -54,12 +67,17 @@ class RuleBook:
         }
         for policy in cluster.policies.values():
             namespace = policy.key.namespace
-            if policy.isolates and namespace in self.namespace_labels:
+            if not policy.isolates or namespace not in self.namespace_labels:
+                continue
+            for direction in policy.isolates:
+                self._isolating[direction].add((namespace, policy.subjects))
+            if about is None or namespace in about:
                 numbers = tuple(self._number(key) for key, _ in policy_rules(policy))
                 table = self._policies.setdefault(namespace, SelectorTable())
                 table.add(policy.subjects, SubjectPolicy(policy.key, policy.isolates, numbers))
-                for direction in policy.isolates:
-                    self._isolating[direction].add((namespace, policy.subjects))
+            elif not all(_is_local(rule) for rule in (*policy.ingress, *policy.egress) if rule is not None):
+                for key, _ in policy_rules(policy):
+                    self._number(key)
 
     def _number(self, key: RuleKey) -> int:
         number = self._numbers.get(key)
@@ -82,6 +100,13 @@ class RuleBook:
             numbers = {n for namespace, selector in groups for n in self.index.select(namespace, selector)}
             found = self._isolated[direction] = self._ends_of(numbers)
         return found
+
+    def take_isolated(self, other: RuleBook, touched: int, pods: Iterable[Pod]) -> None:
+        """Take the isolated ends of another book, which has all pods alike but these, with the ends `touched`."""
+        own = list(pods)
+        for direction in Direction:
+            isolated = [pod.key for pod in own if any(direction in policy.isolates for policy in self.policies_of(pod))]
+            self._isolated[direction] = other.isolated(direction) & ~touched | self.ends.of_pods(isolated)
 
     def subjects(self, number: int) -> int:
         """The ends of the subjects of a rule."""
@@ -172,6 +197,11 @@ class RuleBook:
             services = _in_all([resolve_port_names(names, pods[n]) for n in claimants])
             nets.setdefault(services, set()).add(address)
         return [(services, self.ends.with_addresses(found)) for services, found in nets.items() if services]
+
+
+def _is_local(rule: Rule) -> bool:
+    """Whether a rule can name pods of its policy's own namespace only."""
+    return bool(rule.peers) and all(peer.namespaces is None and peer.ip_block is None for peer in rule.peers)
 
 
 def _fixed_ports(specs: tuple[PortSpec, ...]) -> Ports:
