@@ -6,7 +6,8 @@ numbering, so that what they allow can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from flows.cluster.model import Cluster, Key, Pod
@@ -82,10 +83,24 @@ class Ends:
         get = self._with_address.get
         return bits_of((n for address in addresses for n in get(address, ())), self.size)
 
-    def outside_in(self, contains: Callable[[Net], bool]) -> int:
-        """The classes outside whose addresses are in a set that has all of a class or none."""
+    def outside_in(self, nets: Iterable[Net]) -> int:
+        """The classes outside within these prefixes, which have all of a class or none."""
+        starts = self._outside_starts
+        found: set[int] = set()
+        for net in nets:
+            first = bisect_left(starts, (net.version, net.value, 0))
+            last = net.value + (1 << (ADDRESS_BITS[net.version] - net.prefix)) - 1
+            end = bisect_left(starts, (net.version, last + 1, 0))
+            found.update(number for _, _, number in starts[first:end])
+        return bits_of(found, self.size)
+
+    @cached_property
+    def _outside_starts(self) -> list[tuple[int, int, int]]:
+        """Family, first address and number of the class of each range outside, sorted."""
         first = len(self.addresses)
-        return bits_of((first + n for n, one in enumerate(self.outside) if contains(one.sample)), self.size)
+        return sorted(
+            (one.version, low, number) for number, one in enumerate(self.outside, first) for low, _ in one.ranges
+        )
 
     @cached_property
     def sorted_addresses(self) -> list[Net]:

@@ -23,7 +23,7 @@ from flows.cluster.model import (
     Rule,
     Selector,
 )
-from flows.cluster.net import ADDRESS_BITS, Net
+from flows.cluster.net import ADDRESS_BITS, Net, subtract
 from flows.policy.named_ports import common_services, named_ports, resolve_port_names
 from flows.policy.pod_index import PodIndex
 from flows.policy.rule import RuleKey, policy_rules
@@ -180,7 +180,7 @@ class RuleBook:
         last = Net(cidr.version, cidr.value | (1 << (ADDRESS_BITS[cidr.version] - cidr.prefix)) - 1, 1 << 8)
         low = bisect_left(addresses, Net(cidr.version, cidr.value, 0))
         inside = (one for one in addresses[low : bisect_left(addresses, last)] if _in_block(block, one))
-        return self.ends.with_addresses(inside) | self.ends.outside_in(lambda sample: _in_block(block, sample))
+        return self.ends.with_addresses(inside) | self.ends.outside_in(subtract(block.cidr, block.excepts))
 
     def _named_ends(self, names: tuple[PortSpec, ...], subjects: bool) -> list[tuple[ServiceRanges, int]]:
         """The ends with ports of these names, by the numbers that the names have there."""

@@ -74,7 +74,7 @@ class TierBook:
         nodes = [one for one in self._book.cluster.nodes.values() if matches(peer.nodes, one.labels)]
         addresses = {address for one in nodes for address in (*one.addresses, *one.external_addresses)}
         ends = self._book.ends
-        return ends.with_addresses(addresses) | ends.outside_in(addresses.__contains__)
+        return ends.with_addresses(addresses) | ends.outside_in(addresses)
 
     def _doubt(self, rule: ClusterRule) -> int:
         """The ends with an address that several pods claim, any of which the rule selects."""
