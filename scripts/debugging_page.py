@@ -108,8 +108,38 @@ open. Assertions are not decided yet where there are ClusterNetworkPolicies; the
 """
 
 
+_MATRIX = """\
+## Who reaches whom
+
+`headgate matrix` asks about everybody at once, by pod, workload or namespace, and the addresses outside:
+"""
+_MATRIX_MORE = """\
+`-o connections` prints a line for each pair, in the form of other analyzers, so that two answers can be compared with
+diff; each range of addresses outside has its own. `-o html --file matrix.html` writes one page to search and filter,
+which loads nothing; `-o json` has the schema [schemas/matrix.json](schemas/matrix.json). `(some)` says that a cell
+holds for some of the pods, or on some of the ports. Not shown are a pod and itself, and a pod and its own node, which
+are always open, and pods on the host's network, which are part of their nodes.
+
+Manifests have no addresses, but address blocks in rules count for pods too. So pods without an address get one of
+10.244.0.0/14; where the cluster's range is another, `--pod-cidr` says so.
+"""
+_PLAN = """\
+## What would it change?
+
+`headgate plan` says what applying files would do, or deleting those of `--delete`: connections that come and go, by
+workload, and how many flows of each switch. Nothing is applied. Another policy for the example of named ports:
+"""
+_PLAN_MORE = """\
+Of a running controller it also says what the rules that go have counted. Exit codes: 0 nothing would change, 1
+something would, 2 a file cannot be read, 3 the controller does not answer. `-o markdown` is for a merge request;
+`-o json` has the schema [schemas/plan.json](schemas/plan.json). A pod that is applied keeps its addresses and node. The
+pods of a workload that is applied get its labels and ports.
+"""
+
+
 def debugging() -> str:
     """The page."""
+    deny = "docs/examples/01-default-deny/manifests/policy.yaml"
     ports, blocks = "docs/examples/05-named-ports/manifests", "docs/examples/06-ip-block-with-except/manifests"
     return "\n".join(
         [
@@ -128,6 +158,12 @@ def debugging() -> str:
             _ASSERT + (ROOT / "docs/debugging/shop-test.yaml").read_text(encoding="utf-8") + _ASSERT_MORE,
             _run("headgate check docs/debugging/ --fail-on error"),
             _ASSERT_END,
+            _MATRIX,
+            _run(f"headgate matrix --manifests {ports}"),
+            _MATRIX_MORE,
+            _PLAN,
+            _run(f"headgate plan {deny} --manifests {ports}"),
+            _PLAN_MORE,
         ]
     )
 
