@@ -27,6 +27,7 @@ from controller.config import load
 from controller.config.schema import OPTION_GROUPS
 from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
+from controller.status.verify_model import VerifyView
 from flows.explain.model import Explanation
 from flows.pipeline.page import pipeline_markdown
 from flows.reach.model import MatrixView, PlanView
@@ -133,6 +134,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "limits.md": limits,
     "debugging.md": debugging,
     "schemas/explain.json": _schema(Explanation),
+    "schemas/verify.json": _schema(VerifyView),
     "schemas/check.json": _schema(CheckView),
     "schemas/matrix.json": _schema(MatrixView),
     "schemas/plan.json": _schema(PlanView),

@@ -44,6 +44,9 @@ COMMANDS = {
     "explain": CommandEntry(
         "controller.cli.explain", "explain", "Say whether a connection is allowed, and which rule decides."
     ),
+    "verify": CommandEntry(
+        "controller.cli.verify", "verify", "Compare policy with what the switches really do, over many connections."
+    ),
     "check": CommandEntry(
         "controller.cli.check.command", "check_command", "Check policies in manifests, and assertions about them."
     ),

@@ -14,10 +14,12 @@ from controller.cli.errors import CommandFailure, Unreachable, WrongUsage
 from controller.status.cluster_model import CLUSTER_VALUES, ClusterValues
 from controller.status.detail_model import PodDetail, PolicyDetail, SupportView
 from controller.status.model import FlowsAnswer, FlowView, StatusView, WaitResult
+from controller.status.verify_model import VerifyView
 from flows.explain.model import Explanation
 
 T = TypeVar("T")
 CONTROLLER_ANSWER_SECONDS = 30.0
+VERIFY_ANSWER_SECONDS = 90.0  # for dumps of some switches, decoding them, and the comparison
 CLUSTER_SECONDS = 120.0  # for an answer that has every pod
 EXAMPLE = "http://127.0.0.1:8080"
 _STATUS = TypeAdapter(StatusView)
@@ -27,6 +29,7 @@ _POD = TypeAdapter(PodDetail)
 _POLICY = TypeAdapter(PolicyDetail)
 _SUPPORT = TypeAdapter(SupportView)
 _EXPLANATION = TypeAdapter(Explanation)
+_VERIFY = TypeAdapter(VerifyView)
 
 
 class Busy(CommandFailure):
@@ -69,6 +72,11 @@ class ControllerClient:
     def cluster(self) -> ClusterValues:
         """GET /cluster: the effective cluster. Raises CommandFailure."""
         return self._call(CLUSTER_VALUES, "GET", "/cluster", {}, CLUSTER_SECONDS)
+
+    def verify(self, **question: str | None) -> VerifyView:
+        """GET /verify: node, count and seed. Raises CommandFailure."""
+        parameters = {name: value for name, value in question.items() if value}
+        return self._call(_VERIFY, "GET", "/verify", parameters, VERIFY_ANSWER_SECONDS)
 
     def support(self) -> SupportView:
         """GET /support. Raises CommandFailure."""

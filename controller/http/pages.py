@@ -41,6 +41,7 @@ from controller.status.detail_model import (
     UnknownObject,
 )
 from controller.status.model import FlowView, SwitchUnavailable, UnknownNode, WaitResult
+from controller.status.verify_model import MAX_CONNECTIONS, VerifyView
 from flows.explain.model import Explanation
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ POD_JSON = TypeAdapter(PodDetail)
 POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
 EXPLANATION_JSON = TypeAdapter(Explanation)
+VERIFY_JSON = TypeAdapter(VerifyView)
+MAX_DIGITS = 10  # of a number in a question
 OBJECT_KEY = "key"  # the parameter with an object's NAMESPACE/NAME, from the path
 
 
@@ -92,6 +95,7 @@ class Application:
                 parameters=("source", "destination", "port", "version", "switches"),
             ),
             "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
+            "/verify": HttpPage(self._verify, threading.BoundedSemaphore(1), parameters=("node", "count", "seed")),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
         }
         # Pages of one object: its NAMESPACE/NAME follows in the path.
@@ -195,6 +199,16 @@ class Application:
     def _cluster(self, _: Mapping[str, str]) -> Response:
         return _json_bytes(self._api.cluster())
 
+    def _verify(self, parameters: Mapping[str, str]) -> Response:
+        count, seed = (_number(parameters, name, default) for name, default in (("count", 500), ("seed", 0)))
+        try:
+            found = self._api.verify(parameters.get("node"), min(count, MAX_CONNECTIONS), seed)
+        except BadQuestion as error:
+            raise NotFound(str(error)) from None
+        except SwitchUnavailable as error:
+            raise ServiceUnavailable(str(error)) from None
+        return _json_bytes(VERIFY_JSON.dump_json(found))
+
     def _support(self, _: Mapping[str, str]) -> Response:
         return _json_bytes(SUPPORT_JSON.dump_json(self._api.support()))
 
@@ -265,6 +279,13 @@ def _timeout(text: str | None) -> float:
     if not 0 <= seconds < math.inf:
         raise BadRequest(f"timeout is a number of seconds from 0 to {MAX_WAIT:.0f}")
     return min(seconds, MAX_WAIT)
+
+
+def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
+    text = parameters.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+        raise BadRequest(f"{name} is a number of at most {MAX_DIGITS} digits")
+    return int(text)
 
 
 def _namespaced(parameters: Mapping[str, str], name: str) -> str | None:

@@ -18,6 +18,7 @@ from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.runtime.status_cache import StatusCache
 from controller.runtime.support import support_view
+from controller.runtime.verification import Verification
 from controller.runtime.wait import RealizationWait
 from controller.sources.store import Store
 from controller.status.cluster_model import cluster_json
@@ -32,6 +33,7 @@ from controller.status.model import (
     TlsView,
     WaitResult,
 )
+from controller.status.verify_model import VerifyView
 from controller.tls.credentials import Credentials
 from flows.bridge.network import NetworkOptions
 from flows.bridge.state import BridgeState
@@ -73,6 +75,7 @@ class Answers:
         self._realization = realization
         self._dumps = dumps
         self._explanations = Explanations(reconciler, dumps)
+        self._verification = Verification(reconciler, dumps)
 
     def status(self) -> StatusView:
         """The status now, or the last one while the controller is busy."""
@@ -169,6 +172,10 @@ class Answers:
         Raises BadQuestion.
         """
         return self._explanations.explain(source, destination, port, version, switches)
+
+    def verify(self, node: str | None, count: int, seed: int) -> VerifyView:
+        """Policy compared with switches over `count` connections. Raises BadQuestion or SwitchUnavailable."""
+        return self._verification.verify(node, count, seed)
 
     def cluster(self) -> bytes:
         """The effective cluster and the served bridges, encoded outside of the lock."""

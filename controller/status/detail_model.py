@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.status.model import PodView, PolicyView, StatusApi
+from controller.status.verify_model import VerifyView
 from flows.explain.model import Explanation
 
 
@@ -163,6 +164,9 @@ class DetailedStatusApi(StatusApi, Protocol):
     ) -> Explanation:
         """The verdict on a connection and its reasons; arguments as in `flows.explain.question`. With `switches` also
         what the switches do with it. Raises BadQuestion."""
+
+    def verify(self, node: str | None, count: int, seed: int) -> VerifyView:
+        """Policy compared with switches over `count` connections. Raises BadQuestion or SwitchUnavailable."""
 
     def pod(self, key: str) -> PodDetail:
         """Everything about a pod. Raises UnknownObject."""

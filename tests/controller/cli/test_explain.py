@@ -17,6 +17,7 @@ from controller.http.pages import Application
 from controller.http.server import HttpServer
 from controller.metrics.registry import Metrics
 from controller.sources.offline import offline_manifests
+from flows.explain.model import Hit, SwitchWalk
 from tests.helpers.controller.fake_views import FakeViews
 from tests.helpers.paths import ROOT
 
@@ -61,8 +62,12 @@ def test_standard_input_is_read(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 @pytest.fixture
-def served() -> Iterator[str]:
-    views = FakeViews()
+def views() -> FakeViews:
+    return FakeViews()
+
+
+@pytest.fixture
+def served(views: FakeViews) -> Iterator[str]:
     views.snapshot = offline_manifests([EXAMPLE]).cluster
     application = Application(views, Metrics("1", "native").registry, loopback=True)
     server = HttpServer(HostPort("127.0.0.1", 0), application)
@@ -82,3 +87,25 @@ def test_a_controller_answers_the_same(served: str, capsys: pytest.CaptureFixtur
     assert main(["explain", "tenant-a/none", "tenant-a/api-1", "-p", "80", "--server", served]) == 2
     assert "there is no pod tenant-a/none" in capsys.readouterr().err
     assert main(["explain", "a/b", "c/d", "-p", "80", "--server", "http://127.0.0.1:9"]) == 3
+
+
+def test_a_disagreement_comes_first_and_has_its_own_code(
+    views: FakeViews, served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hit = Hit("node-1", "br-int", 60, "ingress", 100, "tcp", "goto_table:65", "rule", 7, ("tenant-a/p ingress[0]",))
+    views.walk = SwitchWalk(True, False, (hit, Hit("node-1", "br-int", 65, "ingress_default")), ("pod tenant-a/api-1",))
+    question = ["--server", served, "explain", "tenant-a/frontend", "tenant-a/api-1", "-p", "80"]
+    assert main(question) == 4
+    text = capsys.readouterr().out
+    assert text.startswith("The switches DISAGREE with policy: policy denies 10.10.1.1 to 10.10.1.4")
+    assert "rule of tenant-a/p ingress[0]: tcp -> goto_table:65" in text and "no flow matches" in text
+    assert main([*question, "--policy-only"]) == 1
+
+
+def test_verify_tells_numbers_and_differences(served: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--server", served, "--sample", "8", "--seed", "77"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("0 of 8 connections differ: 3 are allowed and 5 denied")
+    assert "node-1 (br-int); a sample of 77, repeated by --seed 77" in text
+    assert main(["verify", "--server", served, "--node", "none"]) == 1
+    assert main(["verify", "--server", served, "--sample", "0"]) == 2

@@ -235,6 +235,20 @@ def walked(run: Run, capsys: pytest.CaptureFixture[str], source: str) -> Any:
     return json.loads(text)["connections"][0]["switches"]
 
 
+def verified(run: Run, capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+    capsys.readouterr()
+    code = main(["--server", run.url, "verify", "--everything", "-o", "json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_all_connections_are_as_policy_says(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = verified(run, capsys)
+    assert code == 0 and found["complete"] and not found["differ"]
+    assert found["allowed"] and found["denied"] and found["bridges"] == ["one (br-int)"]
+    text = told(run, capsys, "verify", "--sample", "10", "--seed", "5")
+    assert text.startswith("0 of 10 connections differ") and "repeated by --seed 5" in text
+
+
 def test_an_allowed_packet_arrives_through_the_flows(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80")
     assert code == 0 and text.startswith("ALLOWED")
@@ -265,5 +279,8 @@ def test_a_foreign_flow_in_the_way_is_a_disagreement(run: Run, capsys: pytest.Ca
         assert "foreign: in_port=1 -> drop" in text
         code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80", "--policy-only")
         assert code == 0 and "DISAGREE" not in text
+        code, found = verified(run, capsys)
+        assert code == 4 and found["differ"] == found["asked"] - found["allowed"] - found["denied"] > 0
+        assert {one["source"] for one in found["differences"]} == {"pod shop/web"}
     finally:
         run.ovs.ofctl("--strict", "del-flows", bridge.target, "table=0,priority=65535,in_port=1")

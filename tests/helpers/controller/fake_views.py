@@ -35,6 +35,7 @@ from controller.status.model import (
     UnknownNode,
     WaitResult,
 )
+from controller.status.verify_model import VerifyView
 from flows.bridge.network import FLAT_NETWORK
 from flows.cluster.model import Cluster
 from flows.explain.model import Explanation, SwitchWalk
@@ -107,6 +108,9 @@ SUPPORT = SupportView(
 )  # fmt: skip
 
 
+VERIFIED = VerifyView(1, ("node-1 (br-int)",), 0, 0, 3, 5, 0, complete=False)
+
+
 class FakeViews:
     """A controller whose state a test sets.
 
@@ -173,6 +177,11 @@ class FakeViews:
 
     def cluster(self) -> bytes:
         return cluster_json(self.snapshot, (), FLAT_NETWORK)
+
+    def verify(self, node: str | None, count: int, seed: int) -> VerifyView:
+        if node is not None and node not in [switch.node for switch in self.state.switches]:
+            raise BadQuestion(f"there is no switch of node {node}")
+        return replace(VERIFIED, possible=seed, asked=count)
 
     def support(self) -> SupportView:
         return SUPPORT

@@ -1,0 +1,133 @@
+"""Compares policy with the switches over many connections: a sample, or all between the pods of some bridges.
+
+Policy's answer is `flows.policy.verdict`, the switches' that of `walks`. Which connections are asked follows from a
+seed alone, so that an answer can be had again. Nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import product
+
+from controller.status.verify_model import MAX_CONNECTIONS, VERIFY_VERSION, DifferenceView, VerifyView
+from controller.status.walks import Switches, SwitchParts
+from flows.cluster.model import Cluster, Protocol
+from flows.cluster.net import Net, host_address_error
+from flows.explain.scope import concerning
+from flows.explain.walk import end_name
+from flows.interpret.journey import Journey
+from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe, protocol_name
+from flows.policy.verdict import verdict
+from flows.reach.outside import outside_classes
+
+MAX_DIFFERENCES = 50  # that are named; all are counted
+MAX_OUTSIDE, MAX_PORTS = 20, 200  # classes of addresses outside, and ports, that are asked
+Port = tuple[int, int | None]  # protocol and port; None for ICMP of the family
+
+
+def compare(
+    cluster: Cluster, parts: Sequence[SwitchParts], count: int, seed: int, in_time: Callable[[], bool]
+) -> VerifyView:
+    """Compare `count` connections, or all where there are no more, until `in_time` is false. Raises Unwalkable."""
+    switches = Switches(parts)
+    ends = _ends(cluster, parts)
+    part = concerning(cluster, [end.pod for end in ends if end.pod], [end.address for end in ends])
+    ports = _ports(part)
+    possible = len(ends) ** 2 * len(ports)
+    wanted = min(count, possible, MAX_CONNECTIONS)
+    allowed = denied = differ = asked = 0
+    named: list[DifferenceView] = []
+    for probe in _probes(ends, ports, wanted, possible, seed):
+        if asked == wanted or not in_time():
+            break
+        journey = switches.travel(probe)
+        expected = verdict(part, probe).allowed
+        asked += 1
+        allowed += expected and journey.delivered
+        denied += not expected and not journey.delivered
+        if expected != journey.delivered:
+            differ += 1
+            if len(named) < MAX_DIFFERENCES:
+                named.append(_difference(probe, expected, journey))
+    names = tuple(f"{part.node or part.name[0]} ({part.name[1]})" for part in parts)
+    notes = (switches.note,) if switches.note else ()
+    complete = wanted == possible and in_time()
+    return VerifyView(VERIFY_VERSION, names, possible, asked, allowed, denied, differ, complete, tuple(named), notes)
+
+
+def _difference(probe: Probe, allowed: bool, journey: Journey) -> DifferenceView:
+    return DifferenceView(
+        end_name(probe.source),
+        str(probe.source.address),
+        end_name(probe.destination),
+        str(probe.destination.address),
+        protocol_name(probe.protocol),
+        probe.port,
+        allowed,
+        journey.delivered,
+        journey.reason,
+    )
+
+
+def _ends(cluster: Cluster, parts: Sequence[SwitchParts]) -> list[Endpoint]:
+    """Each address of each pod with a port on these bridges, and addresses outside that policies tell apart."""
+    found = [
+        Endpoint(address, pod=one.pod)
+        for part in parts
+        for one in part.binding.pods
+        if (pod := cluster.pods.get(one.pod)) is not None and pod.networked
+        for address in one.addresses
+    ]
+    taken = {address for node in cluster.nodes.values() for address in node.addresses}
+    taken |= {end.address for end in found} | {one for pod in cluster.pods.values() for one in pod.addresses}
+    ranges = [net for part in parts for node in part.binding.routing.nodes for net in node.nets]
+    outside = [one.sample for one in outside_classes([cluster])]
+    return found + [
+        Endpoint(address)
+        for address in [_possible(one) for one in outside][:MAX_OUTSIDE]
+        if address is not None and address not in taken and not any(net.contains(address) for net in ranges)
+    ]
+
+
+def _possible(net: Net) -> Net | None:
+    """An address that a machine outside can have: not that of a network itself, 0.0.0.0 for one."""
+    return None if host_address_error(net) else net
+
+
+def _ports(cluster: Cluster) -> list[Port]:
+    """Both edges of each port that a policy or a pod names, one of each protocol, and ICMP."""
+    found: set[tuple[int, int]] = {(int(protocol), 80) for protocol in Protocol}
+    for policy in cluster.policies.values():
+        for rule in (*policy.ingress, *policy.egress):
+            for spec in rule.ports if rule is not None else ():
+                if isinstance(spec.port, int):
+                    last = spec.end_port or spec.port
+                    found |= {(int(spec.protocol), n) for n in (spec.port - 1, spec.port, last, last + 1)}
+    found |= {(int(port.protocol), port.number) for pod in cluster.pods.values() for port in pod.ports}
+    kept: list[Port] = [(protocol, port) for protocol, port in sorted(found) if 1 <= port <= 65535]
+    return [*kept[:MAX_PORTS], (ICMP, None)]
+
+
+def _probes(ends: Sequence[Endpoint], ports: Sequence[Port], wanted: int, possible: int, seed: int) -> Iterator[Probe]:
+    """All connections where as many are wanted as there are, else some; those that make no sense are left out."""
+    if wanted == possible:
+        choices: Iterator[tuple[Endpoint, Endpoint, Port]] = product(ends, ends, ports)
+    else:
+        choices = _chosen(ends, ports, wanted, seed)
+    for source, destination, (protocol, port) in choices:
+        family = source.address.version
+        if source.pod == destination.pod or family != destination.address.version:
+            continue
+        yield Probe(source, destination, ICMPV6 if protocol == ICMP and family == 6 else protocol, port)
+
+
+def _chosen(
+    ends: Sequence[Endpoint], ports: Sequence[Port], wanted: int, seed: int
+) -> Iterator[tuple[Endpoint, Endpoint, Port]]:
+    """Choices by chance; twice as many as wanted, for some make no sense."""
+    for number in range(2 * wanted):
+        chance = int.from_bytes(blake2b(f"{seed} {number}".encode(), digest_size=16).digest(), "big")
+        chance, first = divmod(chance, len(ends))
+        chance, second = divmod(chance, len(ends))
+        yield ends[first], ends[second], ports[chance % len(ports)]
