@@ -27,10 +27,11 @@ _ONLY_POLICIES = frozenset({"NetworkPolicy"})
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What is now: the cluster, and its bridges and network where a controller was asked."""
+    """What is now: the cluster, and its bridges and network where a controller was asked. Without `bridges`, each node
+    is taken to have one."""
 
     cluster: Cluster
-    bridges: Sequence[BridgeState] = ()
+    bridges: Sequence[BridgeState] | None = None
     network: NetworkOptions = FLAT_NETWORK
     client: ControllerClient | None = None
 

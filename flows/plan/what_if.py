@@ -30,14 +30,14 @@ class FlowChange(NamedTuple):
 def flow_changes(
     before: Cluster,
     after: Cluster,
-    bridges: Iterable[BridgeState] = (),
+    bridges: Iterable[BridgeState] | None = None,
     network: NetworkOptions = FLAT_NETWORK,
     nodes: Collection[str] | None = None,
 ) -> list[FlowChange]:
     """The bridges whose flows differ. `nodes` says that only their flows can: then all others are left out, and so are
     the policies that select no pod there."""
     world = World(network)
-    for state in list(bridges) or made_up_bridges(before, after):
+    for state in made_up_bridges(before, after) if bridges is None else bridges:
         if nodes is None or state.node in nodes:
             world.set_bridge(state)
     if nodes is not None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import compress
+
+_DENSE = 10  # of how many numbers one must be in a set for it to be cheaper to look at all of them
+_DIGITS = bytes.maketrans(b"01", b"\0\1")
 
 
 def bits_of(numbers: Iterable[int], size: int) -> int:
@@ -28,10 +32,19 @@ def span(first: int, end: int) -> int:
 
 def numbers_of(bits: int) -> Iterator[int]:
     """The numbers of a set, in rising order."""
-    text = text_of(bits)
+    if not bits:
+        return iter(())
+    low = (bits & -bits).bit_length() - 1
+    text = text_of(bits >> low)
+    if bits.bit_count() * _DENSE > len(text):
+        return compress(range(low, low + len(text)), text.encode().translate(_DIGITS))
+    return _each(text, low)
+
+
+def _each(text: str, low: int) -> Iterator[int]:
     place = text.find("1")
     while place >= 0:
-        yield place
+        yield low + place
         place = text.find("1", place + 1)
 
 
