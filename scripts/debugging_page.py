@@ -53,6 +53,9 @@ what policy says comes first, and the exit code is 4: a foreign flow in the way,
 Flows are read from the switches for each question. The packet is not sent; no connection is taken to be known, and no
 limit to be reached. `--policy-only` leaves the switches alone.
 
+Two addresses out of a log are enough for a question, also when a pod is gone: the controller remembers the last 10,000
+that were deleted, and explains them as they were, with the policies of now.
+
 `headgate verify` asks the same of many connections at once, between the pods of up to eight switches and with addresses
 outside, on both sides of every port that a policy names: `--sample N` of them, or `--everything`. It prints how many
 are allowed and denied by both, and names those that differ; `--seed` asks the same sample again.

@@ -35,7 +35,13 @@ def _policies(view: StatusView) -> Iterable[str]:
     return (one.key for one in view.policies)
 
 
-NAMES: Mapping[str, Callable[[StatusView], Iterable[str]]] = {"node": _nodes, "pod": _pods, "policy": _policies}
+NAMES: Mapping[str, Callable[[StatusView], Iterable[str]]] = {
+    "node": _nodes,
+    "pod": _pods,
+    "policy": _policies,
+    "source": _pods,
+    "destination": _pods,
+}
 
 
 class CompletedName(click.types.StringParamType):

@@ -43,6 +43,7 @@ from controller.reconcile.events import (
     SwitchUp,
     Tick,
 )
+from controller.reconcile.gone_pods import GonePods
 from controller.reconcile.meters import MeterLedger
 from controller.reconcile.network_settings import NetworkSettings
 from controller.reconcile.port_marking import PortMarker
@@ -87,6 +88,7 @@ class Reconciler:
         self.revision = 0  # of the plans
         self.ovsdb: dict[str, OvsdbState] = {}
         self.contained_errors = ContainedErrors()
+        self.gone_pods = GonePods()
         self._cache_marks = CacheMarks(self.world.flow_encoder)
         self._rates = rates
         self._bridge_names = ", ".join(bridges)
@@ -195,6 +197,8 @@ class Reconciler:
         if isinstance(event, ClusterChanged):
             self.problems = event.problems
             self.generation = max(self.generation, event.generation)
+            if event.changed is not None and (old := self.world.cluster) is not None:
+                self.gone_pods.note(event.changed, event.cluster, old, self.world.engine, now)
             self._stale |= self.world.set_cluster(event.cluster, event.changed)
         elif isinstance(event, OvsdbEvent):
             self._take_ovsdb(event, now)

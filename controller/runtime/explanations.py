@@ -25,12 +25,15 @@ from controller.status.walks import (
     switch_walk,
 )
 from flows.bridge.claim_contest import BridgeName
+from flows.cluster.model import Pod
 from flows.explain.model import Explanation
+from flows.explain.past import with_gone
 from flows.explain.question import Answer, answer
 from flows.interpret.journey import Journey
 from flows.plan.effective_cluster import EffectiveParts, effective_cluster
 from flows.policy.probe import Probe, ProbeError
 
+GONE = "is gone"
 MAX_WALKS = 8  # connections of one question that are walked; a Service has one for each endpoint
 
 
@@ -46,12 +49,14 @@ class Explanations:
 
         Raises BadQuestion.
         """
-        parts = self._reconciler.read(lambda reconciler, _: reconciler.world.effective_parts())
+        parts, gone = self._reconciler.read(partial(_parts_and_gone, (source, destination)))
         try:
-            found = offload(_answer, parts, source, destination, port, version)
+            found = offload(_answer, parts, gone, source, destination, port, version)
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
-        return self._with_switches(found) if switches else found.explanation
+        # A pod that is gone has no port: nothing would arrive, whatever the flows were.
+        walked = switches and not any(GONE in note for note in found.explanation.notes)
+        return self._with_switches(found) if walked else found.explanation
 
     def _with_switches(self, found: Answer) -> Explanation:
         """The explanation with the walks of its first connections, and a note where they cannot be walked."""
@@ -74,8 +79,31 @@ class Explanations:
         return replace(explanation, connections=(*walked, *explanation.connections[len(walked) :]))
 
 
-def _answer(parts: EffectiveParts, source: str, destination: str, port: str, version: int | None) -> Answer:
-    return answer(effective_cluster(parts), source, destination, port, version)
+def _parts_and_gone(
+    ends: tuple[str, str], reconciler: Reconciler, now: float
+) -> tuple[EffectiveParts, list[tuple[Pod, float]]]:
+    gone = reconciler.gone_pods.named(ends)
+    return reconciler.world.effective_parts(), [(one.pod, now - one.at) for one in gone]
+
+
+def _answer(
+    parts: EffectiveParts,
+    gone: Sequence[tuple[Pod, float]],
+    source: str,
+    destination: str,
+    port: str,
+    version: int | None,
+) -> Answer:
+    """The answer, with pods that are gone put back where the question names them."""
+    cluster, back = with_gone(effective_cluster(parts), [pod for pod, _ in gone])
+    found = answer(cluster, source, destination, port, version)
+    ages = {pod.key: age for pod, age in gone}
+    notes = []
+    for key in back:
+        addresses = ", ".join(map(str, cluster.pods[key].addresses))
+        what = "it is explained as it was, with the policies of now"
+        notes.append(f"pod {key} ({addresses}) {GONE} since {ages[key]:.0f} s: {what}")
+    return found._replace(explanation=replace(found.explanation, notes=(*notes, *found.explanation.notes)))
 
 
 def _switch_parts(names: Sequence[BridgeName], reconciler: Reconciler, _: float) -> list[SwitchParts]:

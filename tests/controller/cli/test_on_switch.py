@@ -284,3 +284,16 @@ def test_a_foreign_flow_in_the_way_is_a_disagreement(run: Run, capsys: pytest.Ca
         assert {one["source"] for one in found["differences"]} == {"pod shop/web"}
     finally:
         run.ovs.ofctl("--strict", "del-flows", bridge.target, "table=0,priority=65535,in_port=1")
+
+
+def test_a_pod_that_is_gone_is_explained_by_its_address(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    extra = run.folder / "gone.yaml"
+    extra.write_text(POD.format(name="gone", number=9))
+    question = ["10.0.0.9", "10.0.0.2", "-p", "80", "--policy-only"]
+    until(lambda: "from pod shop/gone" in explained(run, capsys, *question)[1], "the pod")
+    extra.unlink()
+    until(lambda: explained(run, capsys, *question)[1].startswith("pod shop/gone"), "its end")
+    code, text = explained(run, capsys, "10.0.0.9", "10.0.0.2", "-p", "80")
+    assert code == 1 and "pod shop/gone (10.0.0.9) is gone since" in text
+    assert "pod shop/gone has app=gone, not app=web" in text
+    assert explained(run, capsys, "shop/gone", "shop/db", "-p", "80")[0] == 1
