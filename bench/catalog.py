@@ -38,6 +38,7 @@ CATALOG: dict[str, Measure] = {
     "rules": Measure("bench.plan_cost", "measure_rules", (), "100 rules x 500 addresses → flows: sums, not products"),
     "node": Measure("bench.plan_cost", "measure_node", (), "desired flows of one node in world A"),
     "changes": Measure("bench.plan_cost", "measure_changes", (), "one object changes in world A with 500 bridges"),
+    "tiers": Measure("bench.tiers_cost", "measure_tiers", (), "1,000 ClusterNetworkPolicies of 25 rules, 10,000 pods"),
     "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod that 1,000 policies for all namespaces contain"),
     "collisions": Measure("bench.wide_cost", "measure_collisions", (), "rules whose numbers collide, among 10,000"),
     "matrix": Measure("bench.reach_cost", "measure_matrix", (), "who reaches whom: 2,000 pods, 20,000 by workload"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.result import Result, cpu, memory, most_memory
 from bench.worlds import world
-from flows.cluster.model import Cluster
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster
 from flows.parse.objects import parse_object
 from flows.policy.engine import PolicyEngine
 from flows.policy.policy_changes import PolicyChanges
@@ -22,7 +22,7 @@ from flows.policy.tracked_sets import TrackedRule
 BARS = {"A": (4.0, 1200, 2.5, 700), "B": (2.6, 1000, 1.0, 1000), "C": (2.8, 900, 0.5, 900), "D": (4.0, None, 1.0, None)}
 # By world: the same of the best comparable product, in Go, which makes no flows: seconds on a similar machine, MB.
 PEER_FIGURES = {"A": (6.6, 2000), "B": (2.6, 1000), "C": (2.8, 900), "D": (15.7, None)}
-KINDS_READ = ("Namespace", "Pod", "Node", "NetworkPolicy")
+KINDS_READ = ("Namespace", "Pod", "Node", "NetworkPolicy", CLUSTER_NETWORK_POLICY)
 NodeRules = dict[str, list[TrackedRule]]
 
 
@@ -34,7 +34,8 @@ def parsed(objects: list[dict[str, Any]]) -> Cluster:
         one = parse_object(objects.pop())
         if one is not None:
             found[one.kind][one.name] = one.value
-    return Cluster(found["Namespace"], found["Pod"], found["Node"], found["NetworkPolicy"])
+    namespaces, pods, nodes, policies, cluster_policies = found.values()
+    return Cluster(namespaces, pods, nodes, policies, cluster_policies=cluster_policies)
 
 
 def compiled(cluster: Cluster) -> tuple[PolicyEngine, PolicyChanges, NodeRules]:

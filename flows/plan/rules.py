@@ -238,7 +238,10 @@ class BridgeRules:
         changed, self._changed = self._changed, {}
         for stage in changed:
             taken = stage.take()
-            found = {**found, **taken} if found else taken
+            if found:
+                found.update(taken)  # `take` made it for us
+            else:
+                found = taken
             order = stage.stage.order
             if order is not None and stage.is_empty and isinstance(stage.stage, TierStage):
                 del self._levels[stage.stage.tier, stage.stage.direction, order]

@@ -20,6 +20,8 @@ from tests.helpers.truth.layout import NAMESPACES, OUTSIDE, PODS, Manifest, Trut
 
 TABLES = ROOT / "tests/truth"
 POLICY_API = "networking.k8s.io/v1"
+TIERS_API = "policy.networking.k8s.io/v1beta1"
+POLICY_KINDS = ("NetworkPolicy", "ClusterNetworkPolicy")
 FAMILIES = (4, 6)
 
 
@@ -84,7 +86,7 @@ class Case:
     def steps(self, world: TruthLayout) -> Iterator[Step]:
         """The steps in `world`. Raises CaseError where the table is wrong."""
         for raw in self.raw:
-            unknown = set(raw) - {"why", "policies", "labels", "delete", "expect"}
+            unknown = set(raw) - {"why", "policies", "tiers", "labels", "delete", "expect"}
             if unknown:
                 raise CaseError(f"{self}: what is {', '.join(sorted(unknown))}?")
             yield Step(
@@ -100,12 +102,12 @@ class Case:
         changed: set[str] = set()
         for step in self.steps(world):
             policies -= {_path(one) for one in step.delete}
-            policies |= {_path(one) for one in step.apply if one["kind"] == "NetworkPolicy"}
-            changed |= {_path(one) for one in step.apply if one["kind"] != "NetworkPolicy"}
+            policies |= {_path(one) for one in step.apply if one["kind"] in POLICY_KINDS}
+            changed |= {_path(one) for one in step.apply if one["kind"] not in POLICY_KINDS}
         return Step(
             why="back to the beginning",
             apply=tuple(one for one in world.manifests() if _path(one) in changed),
-            delete=tuple(_policy(path.removeprefix("NetworkPolicy ")) for path in sorted(policies)),
+            delete=tuple(_policy(path.rpartition(" ")[2]) for path in sorted(policies)),
             checks=(),
         )
 
@@ -128,6 +130,9 @@ def _ends(text: str) -> Iterator[str]:
 
 
 def _policy(name: str, spec: Mapping[str, Any] | None = None) -> Manifest:
+    if "/" not in name:
+        of_cluster: Manifest = {"apiVersion": TIERS_API, "kind": "ClusterNetworkPolicy", "metadata": {"name": name}}
+        return of_cluster if spec is None else {**of_cluster, "spec": dict(spec)}
     namespace, name = name.split("/")
     manifest: Manifest = {
         "apiVersion": POLICY_API,
@@ -140,8 +145,9 @@ def _policy(name: str, spec: Mapping[str, Any] | None = None) -> Manifest:
 def _applied(raw: Mapping[str, Any], world: TruthLayout) -> Iterator[Manifest]:
     for name, labels in raw.get("labels", {}).items():
         yield namespace_manifest(name, labels) if name in NAMESPACES else world.pod_manifest(name, labels)
-    for name, spec in raw.get("policies", {}).items():
-        yield _policy(name, spec)
+    for section in ("policies", "tiers"):
+        for name, spec in raw.get(section, {}).items():
+            yield _policy(name, spec)
 
 
 def _checks(raw: Any) -> Iterator[Check]:

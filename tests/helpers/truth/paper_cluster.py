@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from flows.cluster.model import Cluster, Key, Namespace, Node, Pod, Policy
+from flows.cluster.model import Cluster, ClusterPolicy, Key, Namespace, Node, Pod, Policy
 from flows.parse.objects import parse_object
 from tests.helpers.truth.layout import Manifest
 
@@ -18,6 +18,7 @@ class PaperCluster:
         self._pods: dict[Key, Pod] = {}
         self._nodes: dict[str, Node] = {}
         self._policies: dict[Key, Policy] = {}
+        self._cluster_policies: dict[Key, ClusterPolicy] = {}
         for manifest in manifests:
             self.apply(manifest)
 
@@ -31,17 +32,22 @@ class PaperCluster:
             self._pods[value.key] = value
         elif isinstance(value, Policy):
             self._policies[value.key] = value
+        elif isinstance(value, ClusterPolicy):
+            self._cluster_policies[value.key] = value
         elif isinstance(value, Node):
             self._nodes[value.name] = value
         elif isinstance(value, Namespace):
             self._namespaces[value.name] = value
         else:
-            raise ValueError(f"{manifest}: the tables are of networking.k8s.io/v1 alone")
+            raise ValueError(f"{manifest}: the tables have no such objects")
 
     def delete_policy(self, manifest: Manifest) -> None:
         """Take one policy away. Raises KeyError when it is not there."""
         meta = manifest["metadata"]
-        del self._policies[Key(meta["namespace"], meta["name"])]
+        if "namespace" in meta:
+            del self._policies[Key(meta["namespace"], meta["name"])]
+        else:
+            del self._cluster_policies[Key("", meta["name"])]
 
     def snapshot(self) -> Cluster:
         """The cluster as it is now."""
@@ -50,4 +56,5 @@ class PaperCluster:
             MappingProxyType(dict(self._pods)),
             MappingProxyType(dict(self._nodes)),
             MappingProxyType(dict(self._policies)),
+            cluster_policies=MappingProxyType(dict(self._cluster_policies)),
         )
