@@ -85,7 +85,7 @@ def measure_tiers(scale: float) -> list[Result]:
     del engine, nodes
     gc.enable()
     made = planned(cluster, bridges(cluster, "node-1", 100))
-    (changed,) = parsed([policy(7, 8000)]).cluster_policies.values()
+    (changed,) = parsed([policy(1, 8000)]).cluster_policies.values()
     objects_now = {**cluster.cluster_policies, changed.key: changed}
     after = replace(cluster, cluster_policies=objects_now)
 

@@ -71,6 +71,7 @@ class Controller:
             count_policy_problems=lambda: len(event_log.policy_problems),
             set_other_gauges=self._set_source_gauges,
             away_reasons=self._ovsdb.away,
+            report_conditions=kubernetes.conditions.report if kubernetes else None,
         )
         self._loop = EventLoop(
             events,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection
 
 from controller.sources.kubernetes.client import Api
+from controller.sources.kubernetes.condition_writer import ConditionWriter, FoundObject
 from controller.sources.kubernetes.event_writer import EventWriter, ObjectReference
 from controller.sources.kubernetes.ordering import ChangeBuffer, Units
 from controller.sources.kubernetes.problem_log import ReadProblemLog
@@ -56,6 +57,7 @@ class KubernetesApi:
         self._stopping = False
         self.lists = 0  # complete lists so far, of all kinds
         self.events = EventWriter(self._api, self.find)
+        self.conditions = ConditionWriter(self._api, self._find_cluster_policy)
         store.add(self)
 
     def start(self) -> None:
@@ -68,6 +70,7 @@ class KubernetesApi:
             self._buffer.watch_lost(reflector)
         self._buffer.start()
         self.events.start()
+        self.conditions.start()
         for reflector in self._reflectors:
             reflector.start()
 
@@ -79,6 +82,7 @@ class KubernetesApi:
             reflector.stop()
         self._buffer.stop()
         self.events.stop()
+        self.conditions.stop()
         for reflector in self._reflectors:
             reflector.join(deadline)
 
@@ -116,7 +120,8 @@ class KubernetesApi:
     def find(self, key: Key) -> ObjectReference | None:
         """The API object of a policy in the snapshot, None when this API server has none of that name."""
         if not key.namespace:
-            return self._find_cluster_policy(key.name)
+            found = self._find_cluster_policy(key)
+            return found.reference if found is not None else None
         alpha = key.name.startswith(f"{OriginalApi.ALPHA}:")
         resource = ORIGINAL_POLICY_RESOURCE if alpha else POLICY_RESOURCE
         name = key.name.removeprefix(f"{OriginalApi.ALPHA}:")
@@ -127,14 +132,16 @@ class KubernetesApi:
                 return ObjectReference(resource.version, resource.kind, key.namespace, name, version.uid)
         return None
 
-    def _find_cluster_policy(self, name: str) -> ObjectReference | None:
+    def _find_cluster_policy(self, key: Key) -> FoundObject | None:
         """The same of a policy outside namespaces; the names of older kinds have a prefix (`admin_network_policy`)."""
-        prefix, colon, own = name.rpartition(":")
+        prefix, colon, own = key.name.rpartition(":")
         kind = prefix if colon else CLUSTER_NETWORK_POLICY.lower()
         for reflector in self._reflectors:
             if reflector.resource in CLUSTER_POLICY_RESOURCES and reflector.resource.kind.lower() == kind:
                 served, version = reflector.served, reflector.progress.versions.get(own)
-                return None if version is None else ObjectReference(served.version, served.kind, "", own, version.uid)
+                if version is None:
+                    return None
+                return FoundObject(ObjectReference(served.version, served.kind, "", own, version.uid), version.number)
         return None
 
     # -- reports of the reflectors -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.sources.kubernetes.condition_writer import ConditionWriter
+from controller.status.policy_conditions import PolicyConditions
 from flows.cluster.model import ClusterPolicy, Key, Tier
 from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.kubernetes_source import RunningSource
@@ -71,6 +74,36 @@ def test_a_definition_that_comes_later_and_goes(clean: ApiServer, reader: Runnin
     clean.kubectl("delete", "-f", str(NEW))
     reader.until(lambda: not reader.cluster.cluster_policies)
     assert reader.source.state().reason == ""
+
+
+def conditions(api: ApiServer) -> dict[str, Any]:
+    found = api.get("clusternetworkpolicy", "deny")["status"].get("conditions") or []
+    return {one["type"]: one for one in found}
+
+
+def test_conditions_are_written_when_they_change(clean: ApiServer, reader: RunningSource) -> None:
+    """Those of others stay, and equal ones are not written again, after a restart neither."""
+    install(clean, definition(NEW))
+    clean.apply([POLICY])
+    other = {"type": "Other", "status": "True", "reason": "r", "message": ""}
+    patch = json.dumps({"status": {"conditions": [{**other, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}})
+    clean.kubectl("patch", "clusternetworkpolicy", "deny", "--subresource=status", "--type=merge", "-p", patch)
+    read(reader)
+    (key,) = reader.cluster.cluster_policies
+    reader.source.conditions.report({key: PolicyConditions("", "not yet realized on one")})
+    reader.until(lambda: conditions(clean).keys() == {"Other", "Accepted", "Realized"})
+    first = conditions(clean)
+    assert (first["Accepted"]["status"], first["Realized"]["status"]) == ("True", "False")
+    assert first["Realized"]["message"] == "not yet realized on one"
+    reader.source.conditions.report({key: PolicyConditions()})
+    reader.until(lambda: conditions(clean)["Realized"]["status"] == "True")
+    version = clean.get("clusternetworkpolicy", "deny")["metadata"]["resourceVersion"]
+    again = ConditionWriter(reader.source._api, reader.source._find_cluster_policy)
+    again.start()
+    again.report({key: PolicyConditions()})
+    reader.until(lambda: again._known.get(key, ("", 0))[1] == int(version))
+    again.stop()
+    assert clean.get("clusternetworkpolicy", "deny")["metadata"]["resourceVersion"] == version
 
 
 def test_a_definition_of_the_older_version_alone(clean: ApiServer, tmp_path: Path) -> None:
