@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from flows.cluster.model import (
@@ -61,7 +62,7 @@ class RuleBook:
         self._isolated: dict[Direction, int] = {}
         self._subjects: dict[tuple[str, Selector], int] = {}
         self._peers: dict[tuple[str, Peer], int] = {}
-        self._named: dict[tuple[tuple[PortSpec, ...], bool], list[tuple[ServiceRanges, int]]] = {}
+        self._named: dict[tuple[tuple[PortSpec, ...], bool], list[Allowance]] = {}
         self.namespace_labels: Mapping[str, Labels] = {
             name: cluster.namespace_labels(name) for name in {key.namespace for key in cluster.pods}
         }
@@ -152,7 +153,7 @@ class RuleBook:
             named = self._named.get((names, subjects))
             if named is None:
                 named = self._named[names, subjects] = self._named_ends(names, subjects)
-            found += [(some_ports(services), bits & ends) for services, ends in named if bits & ends]
+            found += [(ports, bits & ends) for ports, ends in named if bits & ends]
         return [(ports, ends) for ports, ends in found if ports != NOTHING and ends]
 
     # -- sets --------------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class RuleBook:
         inside = (one for one in addresses[low : bisect_left(addresses, last)] if _in_block(block, one))
         return self.ends.with_addresses(inside) | self.ends.outside_in(subtract(block.cidr, block.excepts))
 
-    def _named_ends(self, names: tuple[PortSpec, ...], subjects: bool) -> list[tuple[ServiceRanges, int]]:
+    def _named_ends(self, names: tuple[PortSpec, ...], subjects: bool) -> list[Allowance]:
         """The ends with ports of these names, by the numbers that the names have there."""
         pods = self.index.pods
         having = self.index.with_port(names)
@@ -190,13 +191,13 @@ class RuleBook:
             keys: dict[ServiceRanges, list[Key]] = {}
             for n in having:
                 keys.setdefault(resolve_port_names(names, pods[n]), []).append(pods[n].key)
-            return [(services, self.ends.of_pods(some)) for services, some in keys.items()]
+            return [(some_ports(services), self.ends.of_pods(some)) for services, some in keys.items()]
         nets: dict[ServiceRanges, set[Net]] = {}
         for address in {address for n in having for address in pods[n].addresses}:
             claimants = self.index.claimants(address)
             services = _in_all([resolve_port_names(names, pods[n]) for n in claimants])
             nets.setdefault(services, set()).add(address)
-        return [(services, self.ends.with_addresses(found)) for services, found in nets.items() if services]
+        return [(some_ports(one), self.ends.with_addresses(found)) for one, found in nets.items() if one]
 
 
 def _is_local(rule: Rule) -> bool:
@@ -204,6 +205,7 @@ def _is_local(rule: Rule) -> bool:
     return bool(rule.peers) and all(peer.namespaces is None and peer.ip_block is None for peer in rule.peers)
 
 
+@lru_cache(1 << 14)
 def _fixed_ports(specs: tuple[PortSpec, ...]) -> Ports:
     """The ports of a rule without those that it names."""
     return some_ports(numbered_services(specs)) if specs else EVERY_CONNECTION
