@@ -13,7 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from node import host_answer, host_cni, host_fragments, host_nft, host_programs, host_routes, host_sysctl, host_underlay
+from node import (
+    host_answer,
+    host_cni,
+    host_conntrack,
+    host_fragments,
+    host_nft,
+    host_programs,
+    host_routes,
+    host_sysctl,
+    host_underlay,
+)
 from node.errors import NodeError
 from node.facts import ROUTING_MODES, BridgeFacts, read_facts
 from node.host_names import FAMILIES
@@ -107,6 +117,7 @@ def _apply(state: Path, settings: Settings, facts: BridgeFacts) -> None:
             raise NodeError(words)
     if facts.userspace:
         host_fragments.take(settings)
+        host_conntrack.end_sequence_check(settings, lambda: save(state, settings))
     routes = host_routes.wanted(facts)
     ipv6 = any(route.destination.family == FAMILIES[1] for route in routes)
     with Netlink() as netlink:
@@ -128,6 +139,7 @@ def _clear(state: Path, settings: Settings) -> None:
         if link is not None:
             host_routes.remove(netlink, link)
     host_sysctl.restore(settings)
+    host_conntrack.restore_sequence_check(settings)
     if settings.mtu_request != NOT_CHANGED and Path(settings.ovsdb).exists():
         host_answer.request_mtu(settings, settings.mtu_request)
         settings.mtu_request = NOT_CHANGED

@@ -29,7 +29,8 @@ class Settings:
 
     Folders and the socket are full paths. `underlay` is the interface that is on the bridge UNDERLAY, "" if none is.
     The rest is how to undo: `sysctls` has the earlier value of each kernel setting that was changed, by its path under
-    /proc/sys/net; `mtu_request` is the earlier one of the bridge's own port (0: none); `addresses` and `routes` are
+    /proc/sys/net; `mtu_request` is the earlier one of the bridge's own port (0: none); `checked_sequences`:
+    conntrack checked TCP sequence numbers; `addresses` and `routes` are
     those that moved from the underlay interface, in the words of `ip`.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     underlay: str = ""
     sysctls: dict[str, str] = field(default_factory=dict)
     mtu_request: int = NOT_CHANGED
+    checked_sequences: bool = False
     addresses: list[str] = field(default_factory=list)
     routes: list[list[str]] = field(default_factory=list)
 

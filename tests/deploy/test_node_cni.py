@@ -213,6 +213,20 @@ def fragments(node: CniNode) -> tuple[str, ...]:
     return tuple(re.findall(r"(?:min v4 frag size|max num frags \(v4/v6\)): (\d+)", said))
 
 
+def checks_sequences(node: CniNode) -> bool:
+    return "enabled" in node.machine.run("ovs-appctl", "dpctl/ct-get-tcp-seq-chk", "netdev@ovs-netdev")
+
+
+def test_conntrack_takes_all_sequence_numbers_until_that_is_undone(node: CniNode) -> None:
+    with_controller(node)
+    assert checks_sequences(node)
+    node.setup()
+    assert not checks_sequences(node)
+    node.headgate_node("apply")
+    node.headgate_node("clear")
+    assert checks_sequences(node)
+
+
 def test_a_restart_of_the_switch_costs_nothing_after_the_next_apply(node: CniNode) -> None:
     with_controller(node)
     node.setup()
@@ -223,7 +237,9 @@ def test_a_restart_of_the_switch_costs_nothing_after_the_next_apply(node: CniNod
     node.machine.start_switch()
     assert node.network() == before
     assert fragments(node) == ("1000", "1200")
+    assert checks_sequences(node)
     node.headgate_node("apply")
+    assert not checks_sequences(node)
     assert fragments(node) == ("5000", "400")
     assert node.network() == before
 

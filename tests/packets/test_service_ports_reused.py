@@ -86,13 +86,13 @@ def connect(where: Path, family: int, port: int) -> socket.socket:
     raise AssertionError(f"port {port} is still in use")
 
 
-def connect_once(where: Path, family: int, port: int) -> socket.socket:
+def connect_once(where: Path, family: int, port: int, there: tuple[str, int] | None = None) -> socket.socket:
     with netns.inside(where):
         made = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.settimeout(5)
     made.bind(("0.0.0.0" if family == 4 else "::", port))
-    made.connect((VIP[family], PORT))
+    made.connect(there or (VIP[family], PORT))
     return made
 
 
@@ -149,3 +149,25 @@ def test_a_port_that_is_used_again_reaches_an_endpoint_that_there_is(
             assert source == pod(net, "x/a").addresses[family]
             talk(here, there)
             end(here, there)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("direct_first", [True, False])
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_port_connects_both_directly_and_through_a_service(
+    net: Overlay, name: str, direct_first: bool, family: int
+) -> None:
+    """Both are the same connection to the server, which still remembers the first one when the second one comes."""
+    client, server = pod(net, "x/a").netns, pod(net, name)
+    serve(net, family, name)
+    direct = (server.addresses[family], 8080)
+    with closing(listen(server.netns, family, server.addresses[family], 8080, socket.SOCK_STREAM)) as listening:
+        listening.settimeout(5)
+        for _ in range(4):
+            port = next(CLIENT_PORTS)
+            for there in (direct, None) if direct_first else (None, direct):
+                here = connect_once(client, family, port, there)
+                accepted, _ = listening.accept()
+                accepted.settimeout(5)
+                talk(here, accepted)
+                end_with_fin(here, accepted)

@@ -111,6 +111,7 @@ class Overlay:
         ovs.vsctl("add-br", "br-ul", "--", "set", "Bridge", "br-ul", "datapath_type=netdev", "--", "add-port", "br-ul",
                   f"ul{number}", "--", "set", "Interface", "br-ul", f"mtu_request={UNDERLAY_MTU}")  # fmt: skip
         bridge = ovs.add_bridge("br-int", "netdev")
+        ovs.appctl("dpctl/ct-disable-tcp-seq-chk")  # as node/host_conntrack.py does
         ovs.vsctl("set", "Interface", "br-int", f"mtu_request={MTU}")
         if self.mode is NetworkMode.OVERLAY:
             ovs.vsctl("add-port", "br-int", TUNNEL_INTERFACE, "--", "set", "Interface", TUNNEL_INTERFACE,
