@@ -21,11 +21,7 @@ def concerning(cluster: Cluster, pods: Collection[Key], addresses: Collection[Ne
     Costs one pass over all pods and policies; nodes, namespaces and Services stay as they are.
     """
     wanted, places = frozenset(pods), frozenset(addresses)
-    kept = {
-        key: pod
-        for key, pod in cluster.pods.items()
-        if key in wanted or any(address in places for address in pod.addresses)
-    }
+    kept = {key: pod for key, pod in cluster.pods.items() if not places.isdisjoint(pod.addresses) or key in wanted}
     namespaces = {key.namespace for key in kept}
     policies = {key: policy for key, policy in cluster.policies.items() if key.namespace in namespaces}
     return replace(cluster, pods=MappingProxyType(kept), policies=MappingProxyType(policies))
