@@ -14,6 +14,7 @@ from controller.metrics.packet_counters import (
     InvalidLabels,
     LimitedLabels,
     PacketLabels,
+    TierLabels,
 )
 from controller.metrics.registry import Metrics
 from controller.reconcile.commands import Command, SendBundle
@@ -33,6 +34,7 @@ from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction
 from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.pipeline.pod_limits import METERED, Limit, read_meter
+from flows.policy.tracked_sets import TrackedRule
 
 MAX_POLICIES_IN_LABEL = 3  # in a label
 _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}
@@ -106,8 +108,7 @@ class EventCounters:
                 counts = (InvalidLabels(*pods[number], _INVALID[kind].value),)
             elif kind is CookieKind.RULE and number in parts:
                 # Equal rules of several policies share the flow, and each counts all its packets.
-                owners = parts[number].owners
-                counts = tuple([AllowedLabels(*one.policy, one.direction.value, one.number) for one in owners])
+                counts = _rule_labels(reconciler, parts[number])
             if counts:
                 source = parts[number].identity if kind is CookieKind.RULE else key
                 samples[key] = CounterSample(counts, counters.packets, counters.duration, source)
@@ -117,6 +118,21 @@ class EventCounters:
                 limited = (LimitedLabels(*pods[ofport], limit.word),)
                 samples[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
         self.metrics.packets.observe(reconciler.world.bridges[name].node, name[1], samples)
+
+
+def _rule_labels(reconciler: Reconciler, part: TrackedRule) -> tuple[PacketLabels, ...]:
+    """The labels of a rule's flow, for each policy that has the rule."""
+    level, cluster = part.level, reconciler.world.cluster
+    if level is None:
+        return tuple([AllowedLabels(*one.policy, one.direction.value, one.number) for one in part.owners])
+    found = []
+    for one in part.owners:
+        policy = cluster.cluster_policies.get(one.policy) if cluster else None
+        rules = policy.rules(one.direction) if policy is not None else ()
+        name = rules[one.number].name if one.number < len(rules) else ""
+        tier, action = level.tier.value, level.action.value
+        found.append(TierLabels(tier, one.policy.name, one.direction.value, one.number, name, action))
+    return tuple(found)
 
 
 def _named(policies: Sequence[str]) -> str:

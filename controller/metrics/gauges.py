@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from controller.metrics.packet_counters import DeniedLabels, InvalidLabels, LimitedLabels, PacketLabels
+from controller.metrics.packet_counters import DeniedLabels, InvalidLabels, LimitedLabels, PacketLabels, TierLabels
 from controller.metrics.registry import Metrics
 from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
@@ -131,7 +131,7 @@ def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> 
     return _Counts(
         switches,
         {node[:MAX_NODE_NAME]: not missing for node, missing in nodes},
-        len(world.cluster.policies) if world.cluster else 0,
+        len(world.cluster.policies) + len(world.cluster.cluster_policies) if world.cluster else 0,
         pods,
         bool(unrealized_bridges(reconciler)),
         bool(world.left_out()),
@@ -154,6 +154,10 @@ def _exists(cluster: Cluster, counts: PacketLabels) -> bool:
     """Whether the pod, or the policy with this rule, still exists."""
     if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels):
         return Key(counts.namespace, counts.pod) in cluster.pods
+    if isinstance(counts, TierLabels):
+        of_cluster = cluster.cluster_policies.get(Key("", counts.policy))
+        tiered = of_cluster.rules(Direction(counts.direction)) if of_cluster is not None else ()
+        return counts.rule < len(tiered) and tiered[counts.rule].name == counts.name
     policy = cluster.policies.get(Key(counts.namespace, counts.policy))
     rules = policy.rules(Direction(counts.direction)) if policy is not None else ()
     return counts.rule < len(rules)

@@ -23,7 +23,14 @@ from typing import NamedTuple
 from prometheus_client import Counter
 
 from controller.metrics.labelled import labelled, remove_labelled
-from controller.metrics.series import ALLOWED_PACKETS, DENIED_PACKETS, INVALID_PACKETS, LIMITED_PACKETS, Series
+from controller.metrics.series import (
+    ALLOWED_PACKETS,
+    DENIED_PACKETS,
+    INVALID_PACKETS,
+    LIMITED_PACKETS,
+    TIER_PACKETS,
+    Series,
+)
 
 
 class DeniedLabels(NamedTuple):
@@ -44,6 +51,17 @@ class AllowedLabels(NamedTuple):
     rule: int
 
 
+class TierLabels(NamedTuple):
+    """Labels of a flow of a ClusterNetworkPolicy's rule; `rule` is its index in the manifest, `name` its name or ""."""
+
+    tier: str
+    policy: str
+    direction: str
+    rule: int
+    name: str
+    action: str
+
+
 class LimitedLabels(NamedTuple):
     """Labels of a meter; `kind` is what it limits."""
 
@@ -60,10 +78,11 @@ class InvalidLabels(NamedTuple):
     reason: str
 
 
-PacketLabels = DeniedLabels | AllowedLabels | LimitedLabels | InvalidLabels
+PacketLabels = DeniedLabels | AllowedLabels | TierLabels | LimitedLabels | InvalidLabels
 _SERIES_OF: dict[type[PacketLabels], Series] = {
     DeniedLabels: DENIED_PACKETS,
     AllowedLabels: ALLOWED_PACKETS,
+    TierLabels: TIER_PACKETS,
     LimitedLabels: LIMITED_PACKETS,
     InvalidLabels: INVALID_PACKETS,
 }

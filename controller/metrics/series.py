@@ -136,6 +136,15 @@ ALLOWED_PACKETS = Series(
     ("namespace", "policy", "direction", "rule"),
 )
 
+TIER_PACKETS = Series(
+    "headgate_tier_packets",
+    Counter,
+    "Packets that a rule of a ClusterNetworkPolicy matched, in both directions of the connections: accepted, denied or "
+    "passed to the next tier, as `action` says; Deny also where the rule denies for it cannot be read. Equal rules of "
+    "several policies share flows, and each counts all packets of these.",
+    ("tier", "policy", "direction", "rule", "name", "action"),
+)
+
 LIMITED_PACKETS = Series(
     "headgate_limited_packets",
     Counter,
@@ -160,7 +169,8 @@ DECLARED_SERIES = (
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES_KNOWN, POLICIES_UNREALIZED, PODS_BOUND, CONTAINED,
     SERVICES_KNOWN, SERVICE_PROBLEMS,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, DENIED_PACKETS, ALLOWED_PACKETS, LIMITED_PACKETS, INVALID_PACKETS,
+    SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, LIMITED_PACKETS,
+    INVALID_PACKETS,
 )  # fmt: skip
 
 # The client library's metrics of the process (prometheus_client.ProcessCollector); Linux only.

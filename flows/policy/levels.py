@@ -106,7 +106,7 @@ def _place(
         others = [max(taken[action], own[action]) for action in Action if action is not item.action]
         slot = max(item.least, max(others) + 1)
         if slot >= LAST_SLOT:
-            error = f"{direction.value}[{item.number}] {_FULL}"
+            error = error or f"{direction.value}[{item.number}] {_FULL}"
             if item.action is Action.ACCEPT:
                 continue
             slot, item = LAST_SLOT, _Item(item.number, 0, Action.DENY, _DENY_ALL, doubt=item.doubt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,20 @@ def rename_namespace(lab: Lab, label: str) -> None:
     lab.wait()
 
 
+def tier(direction: str) -> str:
+    """A ClusterNetworkPolicy of tier Admin that denies x to talk with y, as responder or as initiator."""
+    subject, peer, word = ("x", "y", "from") if direction == "ingress" else ("y", "x", "to")
+    denial = {"action": "Deny", word: [{"namespaces": {"matchLabels": {"ns": peer}}}]}
+    spec = {
+        "tier": "Admin",
+        "priority": 0,
+        "subject": {"namespaces": {"matchLabels": {"ns": subject}}},
+        direction: [denial],
+    }
+    api = "policy.networking.k8s.io/v1beta1"
+    return json.dumps({"apiVersion": api, "kind": "ClusterNetworkPolicy", "metadata": {"name": "no"}, "spec": spec})
+
+
 @dataclass
 class Talk:
     """Connections under way in both directions or one, and what arrives of them at each end."""
@@ -101,6 +116,8 @@ WAYS: dict[str, tuple[Change, Change]] = {
     "the policy goes": (lambda lab: lab.delete(rule()), lambda lab: lab.apply(rule())),
     "the clients' labels change": (lambda lab: relabel(lab, "d"), lambda lab: relabel(lab, None)),
     "their namespace's label changes": (lambda lab: rename_namespace(lab, "w"), lambda lab: rename_namespace(lab, "y")),
+    "a tier denies what comes in": (lambda lab: lab.apply(tier("ingress")), lambda lab: lab.delete(tier("ingress"))),
+    "a tier denies what goes out": (lambda lab: lab.apply(tier("egress")), lambda lab: lab.delete(tier("egress"))),
     "the ports change": (lambda lab: lab.apply(rule(443, 443)), lambda lab: lab.apply(rule())),
 }
 
