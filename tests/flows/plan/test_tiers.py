@@ -1,0 +1,114 @@
+"""Bridges with and without pods that a ClusterNetworkPolicy selects, and rules that cannot be rendered."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.bridge.state import BridgeState
+from flows.cluster.model import Action, Cluster, Direction, Key, Peer, Pod, Policy, Rule, Selector, Subject
+from flows.cluster.net import parse_address
+from flows.pipeline import tables
+from flows.plan.bridge_plan import BridgePlan
+from flows.plan.world import World
+from flows.render import rules
+from flows.wire.values import KEY_PREFIX
+from tests.helpers.cluster.model_objects import cluster_policy, cluster_rule, labels, tcp, with_cluster_policies
+from tests.helpers.controller.reconcile_driver import port
+
+TIER_TABLES = {table.number for table in tables.TIER_TABLES}
+PLACE = ("db", "one")
+A, B = Key("x", "a"), Key("x", "b")
+ALLOW = Policy(Key("x", "p"), isolates=frozenset({Direction.INGRESS}), ingress=(Rule((Peer(pods=Selector()),)),))
+BARE = Cluster(
+    pods={
+        key: Pod(key, {"app": key.name}, "one", addresses=(parse_address(f"10.0.0.{n}"),))
+        for n, key in enumerate((A, B), 1)
+    },
+    policies={ALLOW.key: ALLOW},
+)
+ON_A = Subject(pods=labels(app="a"))
+DENY = cluster_policy("deny", ON_A, ingress=[cluster_rule(Action.DENY)])
+
+
+def planned(cluster: Cluster) -> World:
+    world = World()
+    world.set_cluster(cluster)
+    ports = (port("a", 1, str(A)), port("b", 2, str(B)))
+    world.set_bridge(BridgeState("db", "one", 1, "one", interfaces=ports))
+    world.update_plans()
+    return world
+
+
+def plan_of(world: World) -> BridgePlan:
+    plan = world.plan_of(PLACE)
+    assert plan is not None
+    return plan
+
+
+def in_tiers(plan: BridgePlan) -> set[tuple[int, int]]:
+    """Table and priority of the flows in tables of tiers."""
+    places = (KEY_PREFIX.unpack_from(key) for key in plan.flows)
+    return {(table, priority) for table, priority in places if table in TIER_TABLES}
+
+
+def test_a_bridge_without_selected_pods_has_the_flows_that_it_had() -> None:
+    world = planned(BARE)
+    before = dict(plan_of(world).flows)
+    assert not in_tiers(plan_of(world))
+    on_others = cluster_policy("others", Subject(pods=labels(app="c")), ingress=[cluster_rule(Action.DENY)])
+    world.set_cluster(with_cluster_policies(BARE, on_others))
+    world.update_plans()
+    assert plan_of(world).flows == before
+    world.set_cluster(with_cluster_policies(BARE, DENY))
+    world.update_plans()
+    assert in_tiers(plan_of(world))
+    world.set_cluster(BARE)
+    world.update_plans()
+    assert plan_of(world).flows == before
+
+
+def test_a_change_of_one_policy_changes_its_own_flows_alone() -> None:
+    other = cluster_policy("other", ON_A, ingress=[cluster_rule(Action.ACCEPT, tcp(80))], priority=11)
+    world = planned(with_cluster_policies(BARE, DENY, other))
+    changed = other._replace(ingress=(cluster_rule(Action.ACCEPT, tcp(81)),))
+    world.set_cluster(with_cluster_policies(BARE, DENY, changed))
+    (flows,) = world.update_plans().values()
+    assert {KEY_PREFIX.unpack_from(key) for key in flows} == {(tables.ADMIN_INGRESS.number, 65000 - 11 * 64)}
+
+
+def test_rules_that_fit_no_flow_deny_what_tiers_would_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MAX_CONJUNCTIONS", 2)
+    many = [
+        cluster_policy(f"p{number}", ON_A, ingress=[cluster_rule(Action.ACCEPT, tcp(80 + number))])
+        for number in range(3)
+    ]
+    world = planned(with_cluster_policies(BARE, *many))
+    plan = plan_of(world)
+    assert "as are those of pods that a ClusterNetworkPolicy selects" in plan.error
+    assert (tables.ADMIN_INGRESS.number, 65200) in in_tiers(plan)
+    world.set_cluster(with_cluster_policies(BARE, *many[:2]))
+    world.update_plans()
+    assert not plan.error and (tables.ADMIN_INGRESS.number, 65200) not in in_tiers(plan)
+
+
+def test_a_rule_that_cannot_be_computed_denies_unless_it_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.policy.engine import PolicyEngine
+
+    compute = PolicyEngine._compute
+
+    def broken(self: PolicyEngine, rule: object) -> object:
+        if getattr(rule, "key").level is not None:  # noqa: B009 - any rule
+            raise RuntimeError("no")
+        return compute(self, rule)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PolicyEngine, "_compute", broken)
+    accept = cluster_policy("accept", ON_A, ingress=[cluster_rule(Action.ACCEPT)], priority=1)
+    passing = cluster_policy("pass", ON_A, ingress=[cluster_rule(Action.PASS)], priority=2)
+    world = planned(with_cluster_policies(BARE, accept, passing))
+    assert world.rules_of_policy(accept.key) == []
+    found = [one for one in world.rules_of_policy(passing.key) if one.level is not None]
+    assert found and all(one.level and one.level.action is Action.DENY and one.peers is None for one in found)
+    assert {reason for _, _, reason in world.rule_errors()} == {
+        "cannot be computed, so it allows nothing: RuntimeError: no",
+        "cannot be computed, so it denies everything: RuntimeError: no",
+    }
