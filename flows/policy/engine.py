@@ -41,24 +41,21 @@ from flows.cluster.model import (
     Policy,
     Selector,
     Subject,
-    Tier,
 )
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
 from flows.policy.flow_limits import rule_weight
-from flows.policy.groups import Group
 from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange, SubjectChange
 from flows.policy.resolve import rule_identity
-from flows.policy.rule import NO_STAGES, Applies, RuleKey, RuleRef, TierStage, applying, policy_rules
+from flows.policy.rule import Applies, RuleKey, RuleRef, TierStage, applying, policy_rules
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
+from flows.policy.selecting_policies import SelectingPolicies
 from flows.policy.service_ranges import ServiceRanges
-from flows.policy.tier_policies import PlacedChange, PlacedPolicy, TierPolicies
+from flows.policy.tier_policies import PlacedChange, TierPolicies
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
-
-PoliciesOfGroups = dict[Group, Key | dict[Key, None]]  # one policy mostly
 
 
 class UnnumberedRule(NamedTuple):
@@ -84,16 +81,10 @@ class PolicyEngine:
         self._rules: dict[RuleKey, PolicyRule] = {}
         self._numbers = RuleNumbers()
         self._rule_of: dict[bytes, PolicyRule] = {}  # by the identities of its tracked rules
-        # The policies that isolate a group, by direction: mostly one.
-        self._isolating: dict[Direction, PoliciesOfGroups] = {one: {} for one in Direction}
-        # The same for ClusterNetworkPolicies that have rules in a direction, by tier.
-        self._tiered: dict[TierStage, PoliciesOfGroups] = {
-            (tier, one): {} for tier in (Tier.ADMIN, Tier.BASELINE) for one in Direction
-        }
+        self._selecting = SelectingPolicies(self.index)
         # To be computed again, in the order of the changes, so that rules that come together are close in memory.
         self._affected: dict[PolicyRule, None] = {}
         self._failed: dict[PolicyRule, str] = {}
-        self._isolation_changed: set[int] = set()  # pods whose isolating policies may have changed
 
     def load(self, cluster: Cluster) -> None:
         """Load a snapshot into an empty engine. Namespaces and pods come first, so that each group is computed once."""
@@ -137,14 +128,7 @@ class PolicyEngine:
     def _replace_placed(self, changes: Iterable[PlacedChange]) -> None:
         for key, old, new in changes:
             self._replace_rules(old.rules, new.rules)
-            before, after = _selections(old), _selections(new)
-            for stage, namespaces, pods in [one for one in after if one not in before]:
-                self._set_isolating(self._tiered[stage], self.index.group(namespaces, pods), key, True)
-            for stage, namespaces, pods in [one for one in before if one not in after]:
-                group = self.index.group(namespaces, pods)
-                self._set_isolating(self._tiered[stage], group, key, False)
-                self.index.release(group)  # held by this call, and since it was selected
-                self.index.release(group)
+            self._selecting.replace_placed(key, old, new)
 
     def put_policy(self, policy: Policy) -> None:
         """A policy is new or has changed."""
@@ -159,7 +143,7 @@ class PolicyEngine:
     def _replace_policy(self, old: Policy | None, new: Policy | None) -> None:
         self._replace_rules(policy_rules(old) if old else (), policy_rules(new) if new else ())
         if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
-            self._replace_isolation(old, new)
+            self._selecting.replace(old, new)
 
     def _replace_rules(self, old: Iterable[tuple[RuleKey, RuleRef]], new: Iterable[tuple[RuleKey, RuleRef]]) -> None:
         before = {ref: key for key, ref in old}
@@ -184,50 +168,6 @@ class PolicyEngine:
         rule.owners.remove(ref)
         self._affected[rule] = None
 
-    def _replace_isolation(self, old: Policy | None, new: Policy | None) -> None:
-        """Isolate the pods of the new policy instead of those of the old one. A policy holds its group once."""
-        after, before = self._isolated_group(new), self._isolated_group(old)
-        if old is not None and before is not None:
-            for direction in old.isolates:
-                if before is not after or new is None or direction not in new.isolates:
-                    self._set_isolating(self._isolating[direction], before, old.key, False)
-        if new is not None and after is not None:
-            for direction in new.isolates:
-                if before is not after or old is None or direction not in old.isolates:
-                    self._set_isolating(self._isolating[direction], after, new.key, True)
-        if before is not None:  # held twice: since the old policy was added, and by the call above
-            self.index.release(before)
-            self.index.release(before)
-
-    def _isolated_group(self, policy: Policy | None) -> Group | None:
-        """The group that a policy isolates. Each call acquires it, even one for a policy that holds it already: a group
-        that no one holds is deleted. The caller releases what it does not keep."""
-        if policy is None or not policy.isolates:
-            return None
-        return self.index.group(policy.key.namespace, policy.subjects)
-
-    def _set_isolating(self, groups: PoliciesOfGroups, group: Group, policy: Key, isolates: bool) -> None:
-        policies = groups.get(group)
-        if isinstance(policies, dict):
-            if isolates:
-                policies[policy] = None
-            else:
-                del policies[policy]
-                if len(policies) == 1:
-                    (groups[group],) = policies
-            return
-        if policies is not None and isolates:
-            groups[group] = {policies: None, policy: None}
-            return
-        if isolates:
-            groups[group] = policy
-        else:
-            del groups[group]
-        if group.members or group in self.index.changed_sets:
-            # Also the pods added or removed since the last `compute_changes`: when it reads the log, no policy may
-            # isolate the group any more.
-            self._isolation_changed.update(group.members, group.changed())
-
     # -- results -----------------------------------------------------------------------------------------------------
 
     def compute_changes(self) -> PolicyChanges:
@@ -247,8 +187,7 @@ class PolicyEngine:
                 self._sets.release(rule)
         self._sets.drop_empty_sets()
         pods, removed_pods = self.index.pods, self.index.removed_pods
-        isolation = frozenset([pods[n].key if n in pods else removed_pods[n] for n in self._isolation_changed])
-        self._isolation_changed = set()
+        isolation = frozenset([pods[n].key if n in pods else removed_pods[n] for n in self._selecting.take_changed()])
         self.index.removed_pods = {}
         return PolicyChanges(tuple(changes), subjects, peers, isolation)
 
@@ -258,7 +197,7 @@ class PolicyEngine:
         log = self.index.changed_sets
         subjects, peers = [], []
         pods, removed_pods = self.index.pods, self.index.removed_pods
-        selecting = [groups for groups in (*self._isolating.values(), *self._tiered.values()) if groups]
+        selecting = self._selecting.groups()
         for tracked in log:
             added, removed = tracked.take_changes()
             if not added and not removed:
@@ -270,7 +209,7 @@ class PolicyEngine:
                 self._affected.update(dict.fromkeys(self._failed.keys() & tracked.rules))
             if isinstance(tracked, PodSet):
                 if any(tracked in groups for groups in selecting):
-                    self._isolation_changed |= added | removed
+                    self._selecting.changed |= added | removed
                 if tracked.rules:
                     keys = [
                         tuple([pods[n].key if n in pods else removed_pods[n] for n in numbers])
@@ -423,55 +362,16 @@ class PolicyEngine:
 
     def isolated(self, pod: Key) -> frozenset[Direction]:
         """The directions in which at least one policy isolates the pod."""
-        n = self.index.numbers.get(pod)
-        if n is None:
-            return frozenset()
-        groups = list(self.index.groups_of(n))
-        return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
+        return self._selecting.isolated(pod)
 
     def tiered(self, pod: Key) -> frozenset[TierStage]:
         """The tiers and directions in which some rule of a ClusterNetworkPolicy selects the pod."""
-        n = self.index.numbers.get(pod)
-        if n is None or not any(self._tiered.values()):
-            return NO_STAGES
-        groups = list(self.index.groups_of(n))
-        return frozenset(
-            [stage for stage, selecting in self._tiered.items() if not selecting.keys().isdisjoint(groups)]
-        )
+        return self._selecting.tiered(pod)
 
     def applying(self, pod: Key) -> frozenset[Applies]:
         """The directions in which NetworkPolicies isolate the pod, and the tiers that apply to it."""
         return applying(self.isolated(pod), self.tiered(pod))
 
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
-        """The names of the policies that isolate each of these pods in each direction, sorted.
-
-        Pods and directions without isolation are left out. Pods that the same policies isolate share one tuple.
-        """
-        found: dict[tuple[Key, Direction], tuple[str, ...]] = {}
-        known: dict[tuple[Direction, frozenset[Group]], tuple[str, ...]] = {}
-        for pod in pods:
-            n = self.index.numbers.get(pod)
-            groups = frozenset(self.index.groups_of(n)) if n is not None else frozenset()
-            for direction, isolated in self._isolating.items():
-                isolating = frozenset(isolated.keys() & groups)
-                if not isolating:
-                    continue
-                key = direction, isolating
-                if key not in known:
-                    known[key] = tuple(sorted({str(one) for group in isolating for one in _each(isolated[group])}))
-                found[pod, direction] = known[key]
-        return found
-
-
-def _each(policies: Key | dict[Key, None]) -> Iterable[Key]:
-    return policies if isinstance(policies, dict) else (policies,)
-
-
-def _selections(placed: PlacedPolicy) -> set[tuple[TierStage, Selector, Selector]]:
-    """What the rules of a ClusterNetworkPolicy select, by tier and direction."""
-    found = set()
-    for (direction, namespaces, pods, _, level), _ in placed.rules:
-        if level is not None and isinstance(namespaces, Selector):
-            found.add(((level.tier, direction), namespaces, pods))
-    return found
+        """As `SelectingPolicies.isolating_policies`."""
+        return self._selecting.isolating_policies(pods)

@@ -1,0 +1,147 @@
+"""Which policies select a pod in a direction: NetworkPolicies that isolate it, and ClusterNetworkPolicies with rules.
+
+Kept by groups of pods. What rules say is not known here; see `engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flows.cluster.model import Direction, Key, Policy, Selector, Tier
+from flows.policy.groups import Group
+from flows.policy.levels import PlacedPolicy
+from flows.policy.pod_index import PodIndex
+from flows.policy.rule import NO_STAGES, TierStage
+
+PoliciesOfGroups = dict[Group, Key | dict[Key, None]]  # one policy mostly
+
+
+class SelectingPolicies:
+    """`changed` are the pods, by number, for which something here may have changed since `take_changed`."""
+
+    def __init__(self, index: PodIndex) -> None:
+        self._index = index
+        self.changed: set[int] = set()
+        self._isolating: dict[Direction, PoliciesOfGroups] = {one: {} for one in Direction}
+        self._tiered: dict[TierStage, PoliciesOfGroups] = {
+            (tier, one): {} for tier in (Tier.ADMIN, Tier.BASELINE) for one in Direction
+        }
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def take_changed(self) -> set[int]:
+        """The pods in `changed`, once."""
+        found, self.changed = self.changed, set()
+        return found
+
+    def groups(self) -> list[PoliciesOfGroups]:
+        """The groups that policies select, as several mappings of which none is empty."""
+        return [groups for groups in (*self._isolating.values(), *self._tiered.values()) if groups]
+
+    def replace_placed(self, policy: Key, old: PlacedPolicy, new: PlacedPolicy) -> None:
+        """The rules of a ClusterNetworkPolicy are others. It holds its group once for each tier and direction."""
+        before, after = _selections(old), _selections(new)
+        for stage, namespaces, pods in after - before:
+            self._set(self._tiered[stage], self._index.group(namespaces, pods), policy, True)
+        for stage, namespaces, pods in before - after:
+            group = self._index.group(namespaces, pods)
+            self._set(self._tiered[stage], group, policy, False)
+            self._index.release(group)  # held by this call, and since it was selected
+            self._index.release(group)
+
+    def replace(self, old: Policy | None, new: Policy | None) -> None:
+        """Isolate the pods of the new policy instead of those of the old one. A policy holds its group once."""
+        after, before = self._isolated_group(new), self._isolated_group(old)
+        if old is not None and before is not None:
+            for direction in old.isolates:
+                if before is not after or new is None or direction not in new.isolates:
+                    self._set(self._isolating[direction], before, old.key, False)
+        if new is not None and after is not None:
+            for direction in new.isolates:
+                if before is not after or old is None or direction not in old.isolates:
+                    self._set(self._isolating[direction], after, new.key, True)
+        if before is not None:  # held twice: since the old policy was added, and by the call above
+            self._index.release(before)
+            self._index.release(before)
+
+    def _isolated_group(self, policy: Policy | None) -> Group | None:
+        """The group that a policy isolates. Each call acquires it, even one for a policy that holds it already: a group
+        that no one holds is deleted. The caller releases what it does not keep."""
+        if policy is None or not policy.isolates:
+            return None
+        return self._index.group(policy.key.namespace, policy.subjects)
+
+    def _set(self, groups: PoliciesOfGroups, group: Group, policy: Key, isolates: bool) -> None:
+        policies = groups.get(group)
+        if isinstance(policies, dict):
+            if isolates:
+                policies[policy] = None
+            else:
+                del policies[policy]
+                if len(policies) == 1:
+                    (groups[group],) = policies
+            return
+        if policies is not None and isolates:
+            groups[group] = {policies: None, policy: None}
+            return
+        if isolates:
+            groups[group] = policy
+        else:
+            del groups[group]
+        if group.members or group in self._index.changed_sets:
+            # Also the pods added or removed since the last `compute_changes`: when it reads the log, no policy may
+            # isolate the group any more.
+            self.changed.update(group.members, group.changed())
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def isolated(self, pod: Key) -> frozenset[Direction]:
+        """The directions in which at least one policy isolates the pod."""
+        n = self._index.numbers.get(pod)
+        if n is None:
+            return frozenset()
+        groups = list(self._index.groups_of(n))
+        return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
+
+    def tiered(self, pod: Key) -> frozenset[TierStage]:
+        """The tiers and directions in which some rule of a ClusterNetworkPolicy selects the pod."""
+        n = self._index.numbers.get(pod)
+        if n is None or not any(self._tiered.values()):
+            return NO_STAGES
+        groups = list(self._index.groups_of(n))
+        return frozenset(
+            [stage for stage, selecting in self._tiered.items() if not selecting.keys().isdisjoint(groups)]
+        )
+
+    def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
+        """The names of the policies that isolate each of these pods in each direction, sorted.
+
+        Pods and directions without isolation are left out. Pods that the same policies isolate share one tuple.
+        """
+        found: dict[tuple[Key, Direction], tuple[str, ...]] = {}
+        known: dict[tuple[Direction, frozenset[Group]], tuple[str, ...]] = {}
+        for pod in pods:
+            n = self._index.numbers.get(pod)
+            groups = frozenset(self._index.groups_of(n)) if n is not None else frozenset()
+            for direction, isolated in self._isolating.items():
+                isolating = frozenset(isolated.keys() & groups)
+                if not isolating:
+                    continue
+                key = direction, isolating
+                if key not in known:
+                    known[key] = tuple(sorted({str(one) for group in isolating for one in _each(isolated[group])}))
+                found[pod, direction] = known[key]
+        return found
+
+
+def _each(policies: Key | dict[Key, None]) -> Iterable[Key]:
+    return policies if isinstance(policies, dict) else (policies,)
+
+
+def _selections(placed: PlacedPolicy) -> set[tuple[TierStage, Selector, Selector]]:
+    """What the rules of a ClusterNetworkPolicy select, by tier and direction."""
+    found = set()
+    for (direction, namespaces, pods, _, level), _ in placed.rules:
+        if level is not None and isinstance(namespaces, Selector):
+            found.add(((level.tier, direction), namespaces, pods))
+    return found
