@@ -23,6 +23,7 @@ from topology.lab.lab import Lab
 from topology.lab.manifests import cluster_objects
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
+DEFINITIONS = Path(__file__).parents[3] / "helpers/api_server/crds/clusternetworkpolicies.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +35,15 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lab(api: ApiServer, credentials: Path) -> Iterator[Lab]:
     """A lab of the tables' world whose objects are in the API server."""
-    with world_lab(cluster=api.cluster(credentials)) as one:
-        yield one
-        objects = cluster_objects(one.topology, one.endpoints)
-        one.objects.delete(item for item in objects if item["kind"] != "Namespace")
+    api.kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+    api.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(DEFINITIONS))
+    try:
+        with world_lab(cluster=api.cluster(credentials)) as one:
+            yield one
+            objects = cluster_objects(one.topology, one.endpoints)
+            one.objects.delete(item for item in objects if item["kind"] != "Namespace")
+    finally:
+        api.kubectl("delete", "-f", str(DEFINITIONS))
 
 
 @pytest.fixture(scope="module")
