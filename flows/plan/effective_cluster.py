@@ -41,7 +41,7 @@ def effective_cluster(parts: EffectiveParts) -> Cluster:
     nodes: dict[str, Node] = {}
     for name, added in parts.node_addresses.items():
         node = cluster.nodes.get(name) or Node(name)
-        more = tuple(net for net in added if net not in node.addresses)
+        more = tuple(net for net in dict.fromkeys(added) if net not in node.addresses)
         if more:
             nodes[name] = replace(node, addresses=(*node.addresses, *more))
     if pods:

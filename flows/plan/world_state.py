@@ -86,7 +86,10 @@ class WorldState:
         added: dict[str, tuple[Net, ...]] = {}
         for name, bridge in self.bridges.items():
             if bridge.node_addresses and not self.owners.refusal(name):
-                added[bridge.node] = (*added.get(bridge.node, ()), *bridge.node_addresses)
+                # A port of the bridge may give a pod an address that the bridge says is its node's: it is the pod's.
+                kept = self.kept_binding(name)
+                counted = bridge.node_addresses if kept is None else kept.binding.node_addresses
+                added[bridge.node] = (*added.get(bridge.node, ()), *counted)
         return self._objects.effective_parts(added)
 
     def pods_without_address(self) -> list[Key]:
