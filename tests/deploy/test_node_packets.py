@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from node.host_names import REFUSED_MAC
 from node.links import checksums_in_software
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
 from topology.host import netns
@@ -76,6 +77,10 @@ class Wired(CniNode):
 
     def to_pod(self) -> str:
         return f"mod_dl_src:{GATEWAY_MAC},mod_dl_dst:{POD_MAC},output:pod0"
+
+    def refused(self, same_port: bool = False) -> str:
+        """To the node, marked as what it is to refuse."""
+        return f"mod_dl_src:{REFUSED_MAC},mod_dl_dst:{self.mac},{'in_port' if same_port else 'LOCAL'}"
 
     def to_node(self, same_port: bool = False) -> str:
         return f"mod_dl_src:{GATEWAY_MAC},mod_dl_dst:{self.mac},{'in_port' if same_port else 'LOCAL'}"
@@ -150,7 +155,7 @@ def test_a_node_port_reaches_the_switch_with_the_clients_address(node: Wired) ->
 def test_a_node_port_without_endpoints_is_refused_at_once(node: Wired, address: str) -> None:
     four = "169.254.72.4" if address == NODE_IP else "fd00:4847::4"
     field = "ip,nw_dst" if address == NODE_IP else "ipv6,ipv6_dst"
-    node.flows(f"in_port=LOCAL,{field}={four},actions={node.to_node(same_port=True)}")
+    node.flows(f"in_port=LOCAL,{field}={four},actions={node.refused(same_port=True)}")
     with pytest.raises(ConnectionRefusedError):
         connect(node.client, address, 30081)
 
@@ -158,9 +163,9 @@ def test_a_node_port_without_endpoints_is_refused_at_once(node: Wired, address: 
 def test_a_service_without_endpoints_is_refused_at_once_to_pods_and_to_the_node(node: Wired) -> None:
     hairpin = "169.254.72.2"
     node.flows(
-        f"in_port=pod0,ip,nw_dst={SERVICE},actions={node.to_node()}",
+        f"in_port=pod0,ip,nw_dst={SERVICE},actions={node.refused()}",
         f"in_port=LOCAL,ip,nw_dst={POD},actions={node.to_pod()}",
-        f"in_port=LOCAL,ip,nw_src={NODE_IP},nw_dst={SERVICE},actions=mod_nw_src:{hairpin},{node.to_node(same_port=True)}",
+        f"in_port=LOCAL,ip,nw_src={NODE_IP},nw_dst={SERVICE},actions=mod_nw_src:{hairpin},{node.refused(same_port=True)}",
         f"in_port=LOCAL,ip,nw_dst={hairpin},actions=mod_nw_dst:{NODE_IP},{node.to_node(same_port=True)}",
     )
     for place in (node.pod, node.machine.netns):

@@ -123,7 +123,7 @@ def test_the_json_of_status_is_that_of_the_page(url: str, capsys: Captured) -> N
         (["status", "--wait", "--watch"], "exclude each other"),
         (["status", "--node", "x", "--policies"], "does not belong to one node"),
         (["flows", "--table", "nope"], "there are classify"),
-        (["flows", "--policy", "pol1"], "NAMESPACE/NAME"),
+        (["flows", "--policy", "a/b/c"], "NAMESPACE/NAME"),
         (["pod", "backend-1"], "NAMESPACE/NAME"),
         (["policy", "a/b/c"], "NAMESPACE/NAME"),
         (["pod"], "NAMESPACE/NAME"),
