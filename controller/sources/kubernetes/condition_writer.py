@@ -7,7 +7,6 @@ and nothing waits for it.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,9 +16,11 @@ from typing import Any, NamedTuple
 import structlog
 
 from controller.base.threads import watched
+from controller.peers.token_bucket import TokenBucket
 from controller.sources.kubernetes.client import Api
 from controller.sources.kubernetes.event_writer import ObjectReference
-from controller.sources.kubernetes.stream import FORBIDDEN, NOT_FOUND, ApiError
+from controller.sources.kubernetes.stream import NOT_FOUND, ApiError
+from controller.sources.kubernetes.write_pause import WritePause
 from controller.status.policy_conditions import PolicyConditions
 from flows.cluster.model import Key
 
@@ -27,7 +28,6 @@ MANAGER = "headgate"
 MAX_MESSAGE = 1024  # bytes; the API takes 32 KiB
 MAX_BURST, WRITES_PER_SECOND = 50, 5.0  # a token bucket: its size, and its rate
 LOOK_SECONDS = 30.0  # without a report, between two looks for objects that others changed
-FIRST_PAUSE, LONGEST_PAUSE, FORBIDDEN_PAUSE = 1.0, 60.0, 300.0
 APPLY = "application/apply-patch+yaml"
 
 log = structlog.get_logger("headgate")
@@ -49,8 +49,8 @@ class ConditionWriter:
         self._condition = threading.Condition()
         self._wanted: dict[Key, PolicyConditions] = {}
         self._known: dict[Key, tuple[PolicyConditions, int]] = {}  # as written or found, with the resourceVersion
-        self._tokens, self._filled_at = float(MAX_BURST), time.monotonic()
-        self._failures = 0
+        self._bucket = TokenBucket(MAX_BURST, WRITES_PER_SECOND, time.monotonic())
+        self._pause = WritePause()
         self._stopping = False
         self._thread = watched("kubernetes-conditions", self._run)
 
@@ -85,7 +85,8 @@ class ConditionWriter:
                     continue
             pause = 0.0
             for key, wanted, found in due:
-                pause = max(self._token_pause(), self._write(key, wanted, found))
+                self._bucket.spend(1)
+                pause = max(self._write(key, wanted, found), self._bucket.wait(time.monotonic()))
                 if pause:
                     break
             if pause:
@@ -102,13 +103,6 @@ class ConditionWriter:
                 found.append((key, wanted, there))
         return found
 
-    def _token_pause(self) -> float:
-        now = time.monotonic()
-        self._tokens = min(float(MAX_BURST), self._tokens + (now - self._filled_at) * WRITES_PER_SECOND)
-        self._filled_at = now
-        self._tokens -= 1
-        return max(0.0, -self._tokens / WRITES_PER_SECOND)
-
     def _write(self, key: Key, wanted: PolicyConditions, found: FoundObject) -> float:
         """Write the conditions of one policy where they differ. Returns the seconds to wait before the next."""
         try:
@@ -118,17 +112,15 @@ class ConditionWriter:
                 return self._failed(error)
         except Exception as error:  # noqa: BLE001 - without this thread no condition would be written ever again
             return self._failed(ApiError(0, f"an error in Headgate, please report it: {type(error).__name__}: {error}"))
-        self._failures = 0
+        self._pause.succeeded()
         with self._condition:
             self._known[key] = wanted, found.version
         return 0.0
 
     def _failed(self, error: ApiError) -> float:
-        if self._failures == 0:
+        if not self._pause.failing:
             log.warning("conditions of policies cannot be written", reason=error.reason)
-        self._failures += 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)
-        return FORBIDDEN_PAUSE if error.status == FORBIDDEN else max(pause, error.retry_after or 0.0)
+        return self._pause.failed(error)
 
     def _apply(self, wanted: PolicyConditions, policy: ObjectReference) -> None:
         path = f"/apis/{policy.version}/{policy.kind.lower().removesuffix('y')}ies/{policy.name}"

@@ -8,7 +8,6 @@ other part of Headgate waits for it.
 from __future__ import annotations
 
 import hashlib
-import random
 import socket
 import threading
 import time
@@ -22,7 +21,8 @@ import structlog
 
 from controller.base.threads import watched
 from controller.sources.kubernetes.client import Api
-from controller.sources.kubernetes.stream import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError
+from controller.sources.kubernetes.stream import CONFLICT, NOT_FOUND, ApiError
+from controller.sources.kubernetes.write_pause import WritePause
 from flows.cluster.model import Key
 
 EVENTS_API = "events.k8s.io/v1"
@@ -35,8 +35,6 @@ MAX_BURST, EVENTS_PER_SECOND = 20, 0.5  # a token bucket: its size, and its rate
 RECUR_SECONDS = 60.0  # after which a reason that ceased and recurred is written again
 POLICY_SECONDS = 10.0  # between two events on one policy
 REPEAT_SECONDS = 1800.0  # after which a lasting reason is written again: the server keeps events for an hour
-FORBIDDEN_SECONDS = 300.0
-FIRST_WRITE_PAUSE, LONGEST_WRITE_PAUSE = 1.0, 60.0
 MAX_REMEMBERED_REASONS = 4096  # reasons
 
 log = structlog.get_logger("headgate")
@@ -73,7 +71,7 @@ class EventWriter:
         self._written: OrderedDict[tuple[Key, str], _Written] = OrderedDict()
         self._last: dict[Key, float] = {}
         self._tokens, self._filled_at = float(MAX_BURST), time.monotonic()
-        self._failures = 0
+        self._pause = WritePause()
         self._not_before = 0.0
         self._writing = False
         self._stopping = False
@@ -158,7 +156,7 @@ class EventWriter:
         except Exception as error:  # noqa: BLE001 - without this thread no event would be written ever again
             self._failed(ApiError(0, f"an error in Headgate, please report it: {type(error).__name__}: {error}"))
             return
-        self._failures = 0
+        self._pause.succeeded()
         now = time.monotonic()
         with self._condition:
             self._last[key] = now
@@ -168,14 +166,9 @@ class EventWriter:
                 self._written.popitem(last=False)
 
     def _failed(self, error: ApiError) -> None:
-        if self._failures == 0:
+        if not self._pause.failing:
             log.warning("events on policies cannot be written", reason=error.reason)
-        self._failures += 1
-        pause = min(LONGEST_WRITE_PAUSE, FIRST_WRITE_PAUSE * 2.0 ** min(self._failures - 1, 10)) * random.uniform(
-            0.5, 1.0
-        )
-        pause = FORBIDDEN_SECONDS if error.status == FORBIDDEN else max(pause, error.retry_after or 0.0)
-        self._not_before = time.monotonic() + pause
+        self._not_before = time.monotonic() + self._pause.failed(error)
 
     def _send(self, policy: ObjectReference, reason: str, count: int) -> None:
         """Create an event, or raise the count of an existing one: it has the same name after a restart of Headgate."""
