@@ -11,9 +11,8 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -22,7 +21,6 @@ from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
     MethodNotAllowed,
-    MisdirectedRequest,
     NotFound,
     RequestEntityTooLarge,
     ServiceUnavailable,
@@ -30,8 +28,18 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from controller.base.threads import ended_threads, log_ended_threads
-from controller.config.addresses import AddressError, is_loopback, parse_host_port
 from controller.http.long_answers import ListEncoder, StatusEncoder, exposition
+from controller.http.requests import (
+    MAX_PARAMETER,
+    HttpPage,
+    check_host,
+    error_answer,
+    json_answer,
+    json_bytes,
+    read_number,
+    read_parameters,
+    slot,
+)
 from controller.status.detail_model import (
     BadQuestion,
     DetailedStatusApi,
@@ -51,7 +59,6 @@ log = logging.getLogger(__name__)
 
 MAX_WAIT = 600.0  # seconds; a client that wants to wait longer asks again
 DEFAULT_WAIT = 30.0
-MAX_PARAMETER = 600  # characters; a namespace and a pod name have at most 63 and 253
 MISSING_HEADER = "Headgate-Missing"  # header of /flows: a JSON list of switches that did not answer, and why
 MAX_MISSING_BYTES = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
@@ -61,24 +68,27 @@ POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
 EXPLANATION_JSON = TypeAdapter(Explanation)
 VERIFY_JSON = TypeAdapter(VerifyView)
-MAX_DIGITS = 10  # of a number in a question
 OBJECT_KEY = "key"  # the parameter with an object's NAMESPACE/NAME, from the path
 
 
-class HttpPage(NamedTuple):
-    """One path: its handler, how many requests it serves at once, its methods and query parameters."""
+class MorePages(Protocol):
+    """Pages that look after their requests themselves: those for a browser."""
 
-    handler: Callable[[Mapping[str, str]], Response]
-    slots: threading.BoundedSemaphore
-    methods: tuple[str, ...] = ("GET", "HEAD")
-    parameters: tuple[str, ...] = ()
+    def takes(self, path: str) -> bool:
+        """Whether a path is one of them."""
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request, whose Host header was checked. Raises HTTPException."""
 
 
 class Application:
-    """The WSGI application. `loopback`: the server listens on a loopback address only."""
+    """The WSGI application. `loopback`: the server listens on loopback only. `ui` are the pages for a browser."""
 
-    def __init__(self, api: DetailedStatusApi, registry: CollectorRegistry, loopback: bool) -> None:
+    def __init__(
+        self, api: DetailedStatusApi, registry: CollectorRegistry, loopback: bool, ui: MorePages | None = None
+    ) -> None:
         self._api = api
+        self._ui = ui
         self._registry = registry
         self._loopback = loopback
         self._encoder = StatusEncoder()
@@ -110,17 +120,19 @@ class Application:
         try:
             response = self._answer(request)
         except HTTPException as error:
-            response = _error(error)
+            response = error_answer(error)
         except Exception:
             # The client gets no internals; the log has them.
             log.exception("request for %s failed", request.path)
-            response = _json({"error": "internal error; see the controller's log"}, 500)
+            response = json_answer({"error": "internal error; see the controller's log"}, 500)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
-        _check_host(request.environ.get("HTTP_HOST", ""), self._loopback)
+        check_host(request.environ.get("HTTP_HOST", ""), self._loopback)
+        if self._ui is not None and self._ui.takes(request.path):
+            return self._ui.answer(request)
         if request.environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
             raise RequestEntityTooLarge("requests must not have a body")
         page, named = self._pages.get(request.path), dict[str, str]()
@@ -132,28 +144,29 @@ class Application:
             raise NotFound(f"no such page; the pages are {', '.join(paths)}")
         if request.method not in page.methods:
             raise MethodNotAllowed(page.methods, f"{request.path} takes {', '.join(page.methods)}")
-        parameters = _parameters(request, page.parameters)
-        with _slot(page.slots):
+        parameters = read_parameters(request, page.parameters)
+        with slot(page.slots):
             return page.handler(parameters | named)
 
     def _healthz(self, _: Mapping[str, str]) -> Response:
         log_ended_threads()
         missed = ended_threads()
-        return _json({"status": "failed", "gone": list(missed)} if missed else {"status": "ok"}, 503 if missed else 200)
+        found = {"status": "failed", "gone": list(missed)} if missed else {"status": "ok"}
+        return json_answer(found, 503 if missed else 200)
 
     def _readyz(self, _: Mapping[str, str]) -> Response:
         missing = self._api.ready()
-        return _json({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)
+        return json_answer({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)
 
     def _status(self, _: Mapping[str, str]) -> Response:
-        return _json_bytes(self._encoder.encode(self._api.status()))
+        return json_bytes(self._encoder.encode(self._api.status()))
 
     def _metrics(self, _: Mapping[str, str]) -> Response:
         encode, content_type = choose_encoder("")
         return Response(exposition(self._registry, encode), content_type=content_type)
 
     def _wait(self, parameters: Mapping[str, str]) -> Response:
-        return _json_bytes(WAIT_JSON.dump_json(self._api.wait(_timeout(parameters.get("timeout")))))
+        return json_bytes(WAIT_JSON.dump_json(self._api.wait(_timeout(parameters.get("timeout")))))
 
     def _flows(self, parameters: Mapping[str, str]) -> Response:
         pod, policy = (_namespaced(parameters, name) for name in ("pod", "policy"))
@@ -167,20 +180,20 @@ class Application:
         wanted = [
             flow for flow in flows if (pod is None or pod in flow.pods) and (policy is None or policy in flow.policies)
         ]
-        response = _json_bytes(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
+        response = json_bytes(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
         if missing:
             response.headers[MISSING_HEADER] = json.dumps(_shortened(missing))
         return response
 
     def _pod(self, parameters: Mapping[str, str]) -> Response:
         try:
-            return _json_bytes(POD_JSON.dump_json(self._api.pod(parameters[OBJECT_KEY])))
+            return json_bytes(POD_JSON.dump_json(self._api.pod(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
 
     def _policy(self, parameters: Mapping[str, str]) -> Response:
         try:
-            return _json_bytes(POLICY_JSON.dump_json(self._api.policy(parameters[OBJECT_KEY])))
+            return json_bytes(POLICY_JSON.dump_json(self._api.policy(parameters[OBJECT_KEY])))
         except UnknownObject as error:
             raise NotFound(str(error)) from None
 
@@ -194,23 +207,23 @@ class Application:
             found = self._api.explain(source, destination, parameters.get("port", ""), family, switches == "1")
         except BadQuestion as error:
             raise BadRequest(str(error)) from None
-        return _json_bytes(EXPLANATION_JSON.dump_json(found))
+        return json_bytes(EXPLANATION_JSON.dump_json(found))
 
     def _cluster(self, _: Mapping[str, str]) -> Response:
-        return _json_bytes(self._api.cluster())
+        return json_bytes(self._api.cluster())
 
     def _verify(self, parameters: Mapping[str, str]) -> Response:
-        count, seed = (_number(parameters, name, default) for name, default in (("count", 500), ("seed", 0)))
+        count, seed = (read_number(parameters, name, default) for name, default in (("count", 500), ("seed", 0)))
         try:
             found = self._api.verify(parameters.get("node"), min(count, MAX_CONNECTIONS), seed)
         except BadQuestion as error:
             raise NotFound(str(error)) from None
         except SwitchUnavailable as error:
             raise ServiceUnavailable(str(error)) from None
-        return _json_bytes(VERIFY_JSON.dump_json(found))
+        return json_bytes(VERIFY_JSON.dump_json(found))
 
     def _support(self, _: Mapping[str, str]) -> Response:
-        return _json_bytes(SUPPORT_JSON.dump_json(self._api.support()))
+        return json_bytes(SUPPORT_JSON.dump_json(self._api.support()))
 
     def _check_known(self, pod: str | None, policy: str | None) -> None:
         if pod is None and policy is None:
@@ -220,32 +233,6 @@ class Application:
             raise NotFound(f"no switch has a port of pod {pod}; `headgate status` lists all pods")
         if policy is not None and all(policy != one.key for one in status.policies):
             raise NotFound(f"there is no policy {policy}; `headgate status` lists all policies")
-
-
-def _check_host(host: str, loopback: bool) -> None:
-    """On loopback, accept only this machine's names: a web page could otherwise reach us by DNS rebinding."""
-    if not loopback or not host:
-        return
-    try:
-        name = parse_host_port(host, "127.0.0.1:8080", default_port=80).host
-    except AddressError:
-        raise BadRequest("the Host header is not HOST[:PORT]") from None
-    if not is_loopback(name):
-        raise MisdirectedRequest("use the address that Headgate listens on, like 127.0.0.1")
-
-
-def _parameters(request: Request, known: tuple[str, ...]) -> dict[str, str]:
-    parameters: dict[str, str] = {}
-    for name, values in request.args.lists():
-        if name not in known:
-            raise BadRequest(f"unknown parameter; {request.path} takes {', '.join(known) or 'none'}")
-        if len(values) > 1:
-            raise BadRequest(f"the parameter {name} is given twice")
-        if len(values[0]) > MAX_PARAMETER:
-            raise BadRequest(f"the parameter {name} is too long")
-        if values[0]:
-            parameters[name] = values[0]
-    return parameters
 
 
 def _shortened(lines: tuple[str, ...]) -> list[str]:
@@ -281,13 +268,6 @@ def _timeout(text: str | None) -> float:
     return min(seconds, MAX_WAIT)
 
 
-def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
-    text = parameters.get(name, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
-        raise BadRequest(f"{name} is a number of at most {MAX_DIGITS} digits")
-    return int(text)
-
-
 def _namespaced(parameters: Mapping[str, str], name: str) -> str | None:
     value = parameters.get(name)
     if value is None:
@@ -296,29 +276,3 @@ def _namespaced(parameters: Mapping[str, str], name: str) -> str | None:
     if not (namespace and slash and rest) or "/" in rest:
         raise BadRequest(f"{name} must be NAMESPACE/NAME")
     return value
-
-
-@contextmanager
-def _slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
-    if not slots.acquire(blocking=False):
-        raise ServiceUnavailable("too many requests of this kind at once; try again", retry_after=1)
-    try:
-        yield
-    finally:
-        slots.release()
-
-
-def _error(error: HTTPException) -> Response:
-    response = _json({"error": error.description or error.name}, error.code or 500)
-    for name, value in error.get_headers():
-        if name.lower() not in {"content-type", "content-length"}:
-            response.headers[name] = value
-    return response
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return _json_bytes(json.dumps(value).encode(), status)
-
-
-def _json_bytes(body: bytes, status: int = 200) -> Response:
-    return Response(body + b"\n", status, content_type="application/json")
