@@ -17,7 +17,7 @@ from controller.sources.offline import OfflineCluster
 from flows.cluster.model import Cluster
 from flows.reach.answer import PortError, matrix_view
 from flows.reach.matrix import Level
-from flows.reach.model import BlockView, MatrixView
+from flows.reach.model import BlockView, MatrixView, narrowed
 
 CONNECTIONS, HTML = "connections", "html"
 MAX_GRID_GROUPS = 24  # more are shown as a list
@@ -98,20 +98,12 @@ def _only(view: MatrixView, namespaces: tuple[str, ...]) -> MatrixView:
     inside = {n for n, group in enumerate(view.groups) if group.namespace in namespaces}
     if not inside:
         raise WrongUsage(f"no pod has an address in {', '.join(namespaces)}")
-    blocks: list[BlockView] = []
-    for one in view.blocks:
-        own = tuple(n for n in one.sources if n in inside)
-        others = tuple(n for n in one.sources if n not in inside)
-        into = tuple(n for n in one.destinations if n in inside)
-        for sources, destinations in ((own, one.destinations), (others, into)):
-            if sources and destinations:
-                blocks.append(BlockView(sources, destinations, one.ports, one.complete))
-    return MatrixView(view.level, view.port, view.groups, tuple(blocks), view.notes)
+    return narrowed(view, inside)
 
 
 def _text(view: MatrixView, output: str) -> str:
     if output == HTML:
-        from controller.cli.matrix_page import matrix_page
+        from controller.status.matrix_page import matrix_page
 
         return matrix_page(view)
     if output == JSON:

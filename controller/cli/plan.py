@@ -10,8 +10,9 @@ from controller.cli.client import ControllerClient
 from controller.cli.cluster_choice import cluster_options
 from controller.cli.errors import EXIT_FAILED, EXIT_OK, WrongUsage
 from controller.cli.output import BAD, DIM, GOOD, HUMAN, JSON, OutputPage, print_json
-from controller.cli.plan_answer import Present, plan_view, present_of
+from controller.cli.plan_answer import present_of, read_changes
 from controller.sources.offline import OfflineCluster, OfflineError
+from controller.status.plans import Present, plan_view
 from flows.reach.model import PlanView, ReachChange
 
 MARKDOWN = "markdown"
@@ -68,7 +69,7 @@ def plan(
         client = ControllerClient(server)
         present = present_of(client.cluster(), client)
     try:
-        found = plan_view(present, changes, deleted)
+        found = plan_view(present, read_changes(changes, deleted))
     except OfflineError as error:
         raise WrongUsage(str(error)) from None
     if output == JSON:

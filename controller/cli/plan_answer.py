@@ -1,118 +1,37 @@
-"""From a cluster and files of changes to the answer of `headgate plan`. Nothing is printed here."""
+"""From a controller, or a cluster that was read offline, and files of changes to the answer of `headgate plan`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
-from controller.base.printable import printable
 from controller.cli.client import ControllerClient
 from controller.cli.errors import CommandFailure, Unreachable
 from controller.sources.offline import parse_manifest_texts, read_manifest_texts
-from controller.sources.unit import SourceUnit
 from controller.status.cluster_model import ClusterValues
-from flows.bridge.network import FLAT_NETWORK, NetworkOptions
-from flows.bridge.state import BridgeState
-from flows.cluster.applied import ObjectValue, applied
-from flows.cluster.foretold import POD_RANGES, Foretold
-from flows.cluster.model import Cluster, Policy
-from flows.plan.what_if import flow_changes
-from flows.policy.rule import policy_rules
-from flows.reach.changes import affected_pods, object_changes, reach_changes
-from flows.reach.model import ObjectChange, PlanView, RuleTraffic, SwitchChange
-
-MAX_TRAFFIC_POLICIES = 20  # of a change whose counters are read
-_ONLY_POLICIES = frozenset({"NetworkPolicy"})
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What is now: the cluster, and its bridges and network where a controller was asked. Without `bridges`, each node
-    is taken to have one."""
-
-    cluster: Cluster
-    bridges: Sequence[BridgeState] | None = None
-    network: NetworkOptions = FLAT_NETWORK
-    client: ControllerClient | None = None
+from controller.status.detail_model import PolicyDetail
+from controller.status.plans import Changes, Present
 
 
 def present_of(values: ClusterValues, client: ControllerClient) -> Present:
     """What a running controller has."""
-    return Present(values.cluster(), values.bridges, values.network, client)
+    return Present(values.cluster(), values.bridges, values.network, partial(_policy, client))
 
 
-def plan_view(present: Present, put: Sequence[str], deleted: Sequence[str]) -> PlanView:
-    """What applying the objects of some files, and deleting those of others, would do. Raises OfflineError."""
-    before = present.cluster
+def _policy(client: ControllerClient, key: str) -> PolicyDetail:
+    try:
+        return client.policy(key)
+    except Unreachable:
+        raise
+    except CommandFailure as error:
+        raise LookupError(error.message) from None
+
+
+def read_changes(put: Sequence[str], deleted: Sequence[str]) -> Changes:
+    """The objects in files that are to be applied or deleted. Raises OfflineError."""
     put_units, deleted_units = (parse_manifest_texts(read_manifest_texts(paths)) for paths in (put, deleted))
-    families = {address.version for pod in before.pods.values() for address in pod.addresses} or {4}
-    ranges = [one for one in POD_RANGES if one.version in families]
-    after, made = applied(before, _objects(put_units), _objects(deleted_units), ranges)
-    objects = object_changes(before, after)
-    nodes = None
-    if {one.kind for one in objects} <= _ONLY_POLICIES:
-        affected = affected_pods(before, after)
-        nodes = {pod.node for pod in before.pods.values() if pod.key in affected}
-    flows = flow_changes(before, after, present.bridges, present.network, nodes)
-    traffic, notes = _traffic(present, after, objects)
-    problems = [
-        f"{printable(one.where)}: {one.key}: {one.field}: {one.reason}"
-        for unit in (*put_units, *deleted_units)
-        for one in unit.problems
-    ]
-    return PlanView(
-        objects,
-        reach_changes(before, after),
-        tuple(SwitchChange(*one) for one in flows),
-        traffic,
-        (*problems, *_made_up(made), *notes),
+    return Changes(
+        tuple((one.name, one.value) for unit in put_units for one in unit.objects),
+        tuple((one.name, one.value) for unit in deleted_units for one in unit.objects),
+        tuple(problem for unit in (*put_units, *deleted_units) for problem in unit.problems),
     )
-
-
-def _objects(units: Iterable[SourceUnit]) -> list[ObjectValue]:
-    return [(one.name, one.value) for unit in units for one in unit.objects]
-
-
-def _made_up(made: Foretold) -> list[str]:
-    found = []
-    if made.made:
-        found.append(
-            f"{made.made} pods stand for workloads that come; they have no node, so no switch has flows for them"
-        )
-    if made.addressed:
-        found.append(f"{made.addressed} addresses of pods that come were made up")
-    return found
-
-
-def _traffic(
-    present: Present, after: Cluster, objects: Iterable[ObjectChange]
-) -> tuple[tuple[RuleTraffic, ...], list[str]]:
-    """The rules that go, with the packets that they counted; and why some are not known."""
-    names = {one.name for one in objects if one.kind == "NetworkPolicy" and one.action != "added"}
-    changed = [policy for key, policy in present.cluster.policies.items() if str(key) in names]
-    if present.client is None:
-        return (), []
-    found: list[RuleTraffic] = []
-    notes: list[str] = []
-    if len(changed) > MAX_TRAFFIC_POLICIES:
-        notes.append(f"counters were read of the first {MAX_TRAFFIC_POLICIES} of {len(changed)} changed policies")
-    for policy in changed[:MAX_TRAFFIC_POLICIES]:
-        gone = _rules_that_go(policy, after.policies.get(policy.key))
-        if not gone:
-            continue
-        try:
-            detail = present.client.policy(str(policy.key))
-        except Unreachable:
-            raise
-        except CommandFailure as error:
-            notes.append(f"counters of {policy.key}: {error.message}")
-            continue
-        for rule in detail.rules:
-            found += [RuleTraffic(str(policy.key), one, rule.packets or 0) for one in rule.rules if one in gone]
-    return tuple(sorted(found, key=lambda one: (-one.packets, one.rule))), notes
-
-
-def _rules_that_go(old: Policy, new: Policy | None) -> set[str]:
-    """The places of rules that say what no rule of the new version says."""
-    kept = {key for key, _ in policy_rules(new)} if new is not None else set()
-    return {str(ref) for key, ref in policy_rules(old) if key not in kept}

@@ -5,6 +5,7 @@ A change of a field's meaning or name is a new version. Nothing is computed here
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from flows.reach.ports import Ports, ports_text
@@ -125,6 +126,19 @@ class PlanView:
     def changes(self) -> bool:
         """Whether anything would change: reachability, or a flow."""
         return bool(self.reach or self.switches)
+
+
+def narrowed(view: MatrixView, inside: Collection[int]) -> MatrixView:
+    """The blocks with an end among these groups, cut to the pairs that have one."""
+    blocks: list[BlockView] = []
+    for one in view.blocks:
+        own = tuple(n for n in one.sources if n in inside)
+        others = tuple(n for n in one.sources if n not in inside)
+        into = tuple(n for n in one.destinations if n in inside)
+        for sources, destinations in ((own, one.destinations), (others, into)):
+            if sources and destinations:
+                blocks.append(BlockView(sources, destinations, one.ports, one.complete))
+    return MatrixView(view.level, view.port, view.groups, tuple(blocks), view.notes)
 
 
 def ports_view(ports: Ports) -> PortsView:

@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from flows.reach.model import MatrixView
 
@@ -33,14 +34,21 @@ def _notes(view: MatrixView) -> str:
 
 
 def _data(view: MatrixView) -> str:
-    values = {
+    # No text can end the element, or begin a comment in it.
+    return json.dumps(matrix_values(view), separators=(",", ":")).replace("<", "\\u003c")
+
+
+def matrix_values(view: MatrixView) -> dict[str, Any]:
+    """A matrix in short: groups as [name, kind, namespace, pods], blocks with spans of groups."""
+    return {
+        "level": view.level,
+        "port": view.port,
+        "notes": list(view.notes),
         "groups": [[one.name, one.kind, one.namespace, one.pods] for one in view.groups],
         "blocks": [
             [_spans(one.sources), _spans(one.destinations), one.ports.text, int(one.complete)] for one in view.blocks
         ],
     }
-    # No text can end the element, or begin a comment in it.
-    return json.dumps(values, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _spans(numbers: Iterable[int]) -> list[list[int]]:
