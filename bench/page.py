@@ -60,6 +60,11 @@ is rendered once: the first plans of 500 bridges with 20 pods each took 2.8 s CP
 version above, whose bridges had fewer flows. A rule's 500 addresses cost a key of bytes and a place in two dictionaries
 each.
 
+`headgate plan` of one policy in world A takes 0.61 of the CPU time of the version before for connections and 0.38 for
+flows (0.98 and 0.24 s, in turns, medians of three, a load of 18): flows are those of a part of the cluster, the
+policies on the nodes concerned and the pods that these name. What is left is one pass over all pods and policies, to
+number their addresses and to know who is isolated.
+
 A pod that 1,000 policies with `namespaceSelector: {{}}` contain costs a flow on each bridge that has subjects of any of
 them, and nothing for each policy: 14.1 ms on 500 bridges (5,000 pods, 2.6 million flows, a load of 9), where comparing
 whole sets took 1,123 ms in other minutes. `headgate bench wide collisions` measures this, and rules whose numbers

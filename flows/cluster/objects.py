@@ -45,6 +45,9 @@ def changed_objects(old: Cluster, new: Cluster) -> Iterable[ObjectRef]:
         before, after = objects_of_kind(old, kind), objects_of_kind(new, kind)
         if before is after:
             continue
-        for key in before.keys() | after.keys():
-            if before.get(key) is not after.get(key):
+        # Not the union of their keys: most often few of very many differ.
+        for key, value in after.items():
+            if before.get(key) is not value:
                 yield kind, key
+        for key in before.keys() - after.keys():
+            yield kind, key

@@ -7,13 +7,12 @@ would have: what policy and pods need is the same on every bridge.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.cluster.model import Cluster, Key, Labels
-from flows.cluster.selectors import matches
+from flows.cluster.model import Cluster, Key
+from flows.plan.part_of_cluster import parts_on
 from flows.plan.world import World
 
 
@@ -34,14 +33,16 @@ def flow_changes(
     network: NetworkOptions = FLAT_NETWORK,
     nodes: Collection[str] | None = None,
 ) -> list[FlowChange]:
-    """The bridges whose flows differ. `nodes` says that only their flows can: then all others are left out, and so are
-    the policies that select no pod there."""
-    world = World(network)
-    for state in made_up_bridges(before, after) if bridges is None else bridges:
-        if nodes is None or state.node in nodes:
-            world.set_bridge(state)
+    """The bridges whose flows differ. `nodes` says that only NetworkPolicies differ and only flows of these nodes can:
+    then all others are left out, and so is what cannot matter to these."""
+    if bridges is None:
+        bridges = made_up_bridges(before, after, nodes=nodes)
+    bridges = [state for state in bridges if nodes is None or state.node in nodes]
     if nodes is not None:
-        before, after = (_only_policies_on(cluster, nodes) for cluster in (before, after))
+        before, after = parts_on((before, after), nodes, bridges)
+    world = World(network)
+    for state in bridges:
+        world.set_bridge(state)
     world.set_cluster(before)
     world.update_plans()
     world.set_cluster(after)
@@ -57,27 +58,12 @@ def flow_changes(
     return sorted(found)
 
 
-def _only_policies_on(cluster: Cluster, nodes: Collection[str]) -> Cluster:
-    labels: dict[str, set[int]] = {}
-    shared: dict[int, Labels] = {}
-    for pod in cluster.pods.values():
-        if pod.node in nodes:
-            labels.setdefault(pod.key.namespace, set()).add(id(pod.labels))
-            shared[id(pod.labels)] = pod.labels
-    policies = {
-        key: policy
-        for key, policy in cluster.policies.items()
-        if any(matches(policy.subjects, shared[one]) for one in labels.get(key.namespace, ()))
-    }
-    return replace(cluster, policies=policies)
-
-
-def made_up_bridges(*clusters: Cluster) -> list[BridgeState]:
-    """A bridge for each node that has pods in one of the snapshots, with ports for them."""
+def made_up_bridges(*clusters: Cluster, nodes: Collection[str] | None = None) -> list[BridgeState]:
+    """A bridge for each node, or for each of `nodes`, that has pods in one of the snapshots, with ports for them."""
     pods: dict[str, dict[Key, None]] = {}
-    for cluster in clusters:
-        for pod in cluster.pods.values():
-            if pod.networked and pod.node:
+    for by_key in {id(cluster.pods): cluster.pods for cluster in clusters}.values():
+        for pod in by_key.values():
+            if pod.node and (nodes is None or pod.node in nodes) and pod.networked:
                 pods.setdefault(pod.node, {})[pod.key] = None
     found = []
     for number, (node, keys) in enumerate(sorted(pods.items()), 1):

@@ -97,6 +97,13 @@ class PodIndex:
         group = scope.groups.get(selector) if scope is not None else None
         return group.members if group is not None else set(self._search(namespace, selector, narrowest_term(selector)))
 
+    def select_any(self, groups: Iterable[tuple[str, Selector]]) -> set[int]:
+        """The pods that at least one of these selectors selects, each in its namespace."""
+        found: set[int] = set()
+        for namespace, selector in groups:
+            found.update(self._search(namespace, selector, narrowest_term(selector)))
+        return found
+
     def find_group(self, where: str | Selector, selector: Selector) -> Group | None:
         """The group of `selector` if it is held, else None. Parameters as in `group`; the caller does not hold it."""
         scope = self._namespace_scopes.get(where) if isinstance(where, str) else self._selector_scopes.get(where)

@@ -62,8 +62,10 @@ def _decisions(before: Cluster, after: Cluster, ends: Ends, affected: set[Key]) 
     """The decisions about both snapshots, which have most of the work in common where only policies differ."""
     about = {key.namespace for key in affected}
     first = Decision(before, ends, about)
-    if before.pods is after.pods and {kind for kind, _ in _differing(before, after)} <= {"NetworkPolicy"}:
-        return first, first.with_policies(after, affected, about)
+    differing = list(_differing(before, after)) if before.pods is after.pods else []
+    policies = [key for kind, key in differing if kind == "NetworkPolicy" and isinstance(key, Key)]
+    if policies and len(policies) == len(differing):
+        return first, first.with_policies(after, policies, affected, about)
     return first, Decision(after, ends, about)
 
 

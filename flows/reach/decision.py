@@ -41,12 +41,13 @@ class Decision:
         ends: Ends | None = None,
         about: Collection[str] | None = None,
         index: PodIndex | None = None,
+        book: RuleBook | None = None,
     ) -> None:
-        """`index` has the pods of the cluster; without it one is made."""
+        """`index` has the pods of the cluster, and `book` its rules; without them they are made."""
         self.cluster = cluster
         self.ends = ends or Ends([cluster])
         self.index = index or PodIndex(cluster)
-        self._book = RuleBook(cluster, self.ends, self.index, about)
+        self._book = book or RuleBook(cluster, self.ends, self.index, about)
         self._tiers = TierBook(self._book)
         self._named = frozenset(n for n, key in enumerate(self._book.rules) if named_ports(key.rule.ports))
         self._regions: dict[RegionKey, Region] = {}
@@ -59,13 +60,15 @@ class Decision:
                 self._nodes[address] = (*self._nodes.get(address, ()), name)
         self.present = self._everyone = self.ends.present_in(cluster)
 
-    def with_policies(self, cluster: Cluster, affected: Collection[Key], about: Collection[str]) -> Decision:
-        """The decision about a snapshot with the same pods, namespaces and nodes, whose NetworkPolicies select these
-        pods otherwise."""
-        found = Decision(cluster, self.ends, about, self.index)
+    def with_policies(
+        self, cluster: Cluster, changed: Collection[Key], affected: Collection[Key], about: Collection[str]
+    ) -> Decision:
+        """The decision about a snapshot with the same pods, namespaces and nodes, of which these NetworkPolicies have
+        changed, which select these pods before or now."""
+        book = self._book.with_policies(cluster, changed, about)
         pods = [pod for key in affected if (pod := cluster.pods.get(key)) is not None]
-        found._book.take_isolated(self._book, self.ends.of_pods(affected), pods)
-        return found
+        book.take_isolated(self._book, self.ends.of_pods(affected), pods)
+        return Decision(cluster, self.ends, about, self.index, book)
 
     def key(self, number: int, direction: Direction) -> RegionKey:
         """What the answer for an end depends on: ends with equal keys have equal answers. EGRESS is about what it

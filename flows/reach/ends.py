@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import groupby
 
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import ADDRESS_BITS, Net
@@ -23,15 +24,15 @@ class Ends:
     """
 
     def __init__(self, clusters: Sequence[Cluster]) -> None:
-        names: dict[tuple[str, str, Key, Net], None] = {}
+        names: list[tuple[str, str, Key, Net]] = []
         snapshots = {id(cluster.pods): cluster.pods for cluster in clusters}
         self._only = next(iter(snapshots.values())) if len(snapshots) == 1 else None
         for pods in snapshots.values():
             for pod in pods.values():
                 if pod.networked:
                     for address in pod.addresses:
-                        names[pod.key.namespace, workload_of(pod), pod.key, address] = None
-        ordered = sorted(names)
+                        names.append((pod.key.namespace, workload_of(pod), pod.key, address))
+        ordered = [one for one, _ in groupby(sorted(names))]
         self.addresses: list[tuple[Key, Net]] = [(key, address) for _, _, key, address in ordered]
         self.workloads: list[str] = [workload for _, workload, _, _ in ordered]
         self.outside: list[Outside] = outside_classes(clusters)

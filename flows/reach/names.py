@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from flows.cluster.model import Key
-from flows.reach.bits import numbers_of
+from flows.reach.bits import numbers_of, span, text_of
 from flows.reach.ends import Ends
 
 ALL_PODS = "all pods"
 MAX_PODS_NAMED = 3  # of a workload of which only a part is meant
 MANY = 4  # workloads; a whole namespace of fewer is told by their names
+
+
+class _Space(NamedTuple):
+    """A namespace: its ends from `first` up to and without `end`, and how many workloads they are of."""
+
+    name: str
+    first: int
+    end: int
+    workloads: int
 
 
 class EndNames:
@@ -17,11 +29,9 @@ class EndNames:
     def __init__(self, ends: Ends) -> None:
         self._ends = ends
         self._of: dict[int, tuple[str, ...]] = {}
-        self._workloads: dict[tuple[str, str], set[Key]] = {}
-        self._namespaces: dict[str, set[str]] = {}
-        for (key, _), workload in zip(ends.addresses, ends.workloads, strict=True):
-            self._workloads.setdefault((key.namespace, workload), set()).add(key)
-            self._namespaces.setdefault(key.namespace, set()).add(workload)
+        self._spaces = _spaces_of(ends)
+        self._several = sum(one.workloads for one in self._spaces) >= MANY
+        self._pods: dict[int, dict[str, set[Key]]] = {}
 
     def without_itself(self, near: int, far: int) -> int:
         """`far` without the pod of `near`, where that is one pod only: it always reaches itself."""
@@ -36,36 +46,68 @@ class EndNames:
         return found
 
     def _names(self, bits: int) -> tuple[str, ...]:
-        ends = self._ends
-        pods: dict[tuple[str, str], set[Key]] = {}
-        outside: list[str] = []
-        for n in numbers_of(bits):
-            if n >= len(ends.addresses):
-                outside += ends.outside[n - len(ends.addresses)].range_texts()
+        pods = len(self._ends.addresses)
+        found = self._pod_names(text_of(bits & span(0, pods)))
+        for n in numbers_of(bits >> pods):
+            found += self._ends.outside[n].range_texts()
+        return tuple(found)
+
+    def _pod_names(self, text: str) -> list[str]:
+        """The names of the pods in a set, given as text: one of few or of most namespaces costs little."""
+        names: list[str] = []
+        complete = 0  # namespaces
+        for space in self._spaces:
+            count = text.count("1", space.first, space.end)
+            if not count:
+                continue
+            pods = None if count == space.end - space.first else self._in(space, text)
+            if pods is not None and pods != self._in(space):
+                names += self._named(space, pods)
+                continue
+            complete += 1
+            if space.workloads >= MANY:
+                names.append(f"namespace {space.name}")
             else:
-                key = ends.addresses[n][0]
-                pods.setdefault((key.namespace, ends.workloads[n]), set()).add(key)
-        return (*self._pod_names(pods), *outside)
+                names += self._named(space, self._in(space))
+        return [ALL_PODS] if complete == len(self._spaces) and self._several else sorted(names)
 
-    def _pod_names(self, pods: dict[tuple[str, str], set[Key]]) -> list[str]:
-        whole = {one for one, keys in pods.items() if keys == self._workloads[one]}
-        if len(whole) == len(self._workloads) >= MANY:
-            return [ALL_PODS]
-        spaces: dict[str, set[str]] = {}
-        for namespace, workload in whole:
-            spaces.setdefault(namespace, set()).add(workload)
-        complete = {
-            one for one, found in spaces.items() if found == self._namespaces[one] and len(found) >= MANY
-        }  # fmt: skip
-        names = [f"namespace {one}" for one in complete]
-        for (namespace, workload), keys in pods.items():
-            if (namespace, workload) not in whole:
-                names.append(f"{namespace}/{workload} ({self._part(keys, (namespace, workload))})")
-            elif namespace not in complete:
-                names.append(f"{namespace}/{workload}")
-        return sorted(names)
+    def _named(self, space: _Space, pods: dict[str, set[Key]]) -> Iterator[str]:
+        whole = self._in(space)
+        for workload, keys in pods.items():
+            name = f"{space.name}/{workload}"
+            yield name if keys == whole[workload] else f"{name} ({self._part(keys, whole[workload])})"
 
-    def _part(self, keys: set[Key], workload: tuple[str, str]) -> str:
+    def _in(self, space: _Space, text: str = "") -> dict[str, set[Key]]:
+        """The pods of a namespace by workload: all, or those in a set."""
+        if not text and space.first in self._pods:
+            return self._pods[space.first]
+        found: dict[str, set[Key]] = {}
+        for n in range(space.first, space.end):
+            if not text or text[n : n + 1] == "1":
+                found.setdefault(self._ends.workloads[n], set()).add(self._ends.addresses[n][0])
+        if not text:
+            self._pods[space.first] = found
+        return found
+
+    @staticmethod
+    def _part(keys: set[Key], whole: set[Key]) -> str:
         named = ", ".join(sorted(key.name for key in keys)[:MAX_PODS_NAMED])
         more = ", ..." if len(keys) > MAX_PODS_NAMED else ""
-        return f"{len(keys)} of {len(self._workloads[workload])} pods: {named}{more}"
+        return f"{len(keys)} of {len(whole)} pods: {named}{more}"
+
+
+def _spaces_of(ends: Ends) -> list[_Space]:
+    """The namespaces of pods, in the order of their ends."""
+    found: list[_Space] = []
+    name, workload, first, workloads = "", "", 0, 0
+    for n, ((key, _), of) in enumerate(zip(ends.addresses, ends.workloads, strict=True)):
+        if key.namespace != name:
+            if n:
+                found.append(_Space(name, first, n, workloads))
+            name, workload, first, workloads = key.namespace, of, n, 1
+        elif of != workload:
+            workload = of
+            workloads += 1
+    if ends.addresses:
+        found.append(_Space(name, first, len(ends.addresses), workloads))
+    return found

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from flows.cluster.model import Cluster, IPBlock, NodePeer
+from flows.cluster.model import Cluster, IPBlock, NodePeer, Policy
 from flows.cluster.net import ADDRESS_BITS, Net, address_text, subtract
 
 AddressRange = tuple[int, int]  # first and last address
@@ -44,32 +44,38 @@ class Outside(NamedTuple):
 def outside_classes(clusters: Iterable[Cluster]) -> list[Outside]:
     """All addresses outside, in classes, those of IPv4 first. Ranges in which every address is a pod's are left out."""
     clusters = list(clusters)
-    blocks = {block for cluster in clusters for block in _blocks(cluster)}
-    pods = {
-        (address.version, address.value)
-        for cluster in clusters
-        for pod in cluster.pods.values()
-        if pod.networked
-        for address in pod.addresses
-    }
+    policies = {id(policy): policy for cluster in clusters for policy in cluster.policies.values()}
+    blocks = set(_blocks_of_policies(policies.values()))
+    pods: dict[int, set[int]] = {version: set() for version in ADDRESS_BITS}
+    for cluster in clusters:
+        blocks.update(_blocks_of_tiers(cluster))
+    for snapshot in {id(cluster.pods): cluster.pods for cluster in clusters}.values():
+        for pod in snapshot.values():
+            if pod.networked:
+                for address in pod.addresses:
+                    pods[address.version].add(address.value)
     return [
         one
         for version in ADDRESS_BITS
         for one in _classes(
             version,
             [block for block in blocks if block.cidr.version == version],
-            sorted(value for family, value in pods if family == version),
+            sorted(pods[version]),
         )
     ]
 
 
-def _blocks(cluster: Cluster) -> Iterator[IPBlock]:
-    """The address blocks of all rules. A rule that names nodes tells their addresses apart, each as a block."""
-    for policy in cluster.policies.values():
+def _blocks_of_policies(policies: Iterable[Policy]) -> Iterator[IPBlock]:
+    for policy in policies:
         for rule in (*policy.ingress, *policy.egress):
             for peer in rule.peers if rule is not None else ():
                 if peer.ip_block is not None:
                     yield peer.ip_block
+
+
+def _blocks_of_tiers(cluster: Cluster) -> Iterator[IPBlock]:
+    """The address blocks of ClusterNetworkPolicies. A rule that names nodes tells their addresses apart, each as a
+    block."""
     by_nodes = False
     for tiered in cluster.cluster_policies.values():
         for one in (*tiered.ingress, *tiered.egress):

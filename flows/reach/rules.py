@@ -20,6 +20,7 @@ from flows.cluster.model import (
     Labels,
     Peer,
     Pod,
+    Policy,
     PortSpec,
     Rule,
     Selector,
@@ -48,9 +49,18 @@ class SubjectPolicy(NamedTuple):
 class RuleBook:
     """All rules of one snapshot. Sets are computed when they are first asked for."""
 
-    def __init__(self, cluster: Cluster, ends: Ends, index: PodIndex, about: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        ends: Ends,
+        index: PodIndex,
+        about: Collection[str] | None = None,
+        labels: Mapping[str, Labels] | None = None,
+        policies: Iterable[Policy] | None = None,
+    ) -> None:
         """`index` has the pods of `cluster`. `about` says that only ends of pods in these namespaces are asked, and
-        those outside not: then rules that name no such pod are left out."""
+        those outside not: then rules that name no such pod are left out. `labels` are those of the namespaces with
+        pods, and `policies` those that may count, where somebody knows."""
         self.cluster = cluster
         self.ends = ends
         self.index = index
@@ -63,22 +73,34 @@ class RuleBook:
         self._subjects: dict[tuple[str, Selector], int] = {}
         self._peers: dict[tuple[str, Peer], int] = {}
         self._named: dict[tuple[tuple[PortSpec, ...], bool], list[Allowance]] = {}
-        self.namespace_labels: Mapping[str, Labels] = {
-            name: cluster.namespace_labels(name) for name in {key.namespace for key in cluster.pods}
-        }
-        for policy in cluster.policies.values():
-            namespace = policy.key.namespace
-            if not policy.isolates or namespace not in self.namespace_labels:
-                continue
-            for direction in policy.isolates:
-                self._isolating[direction].add((namespace, policy.subjects))
-            if about is None or namespace in about:
-                numbers = tuple(self._number(key) for key, _ in policy_rules(policy))
-                table = self._policies.setdefault(namespace, SelectorTable())
-                table.add(policy.subjects, SubjectPolicy(policy.key, policy.isolates, numbers))
-            elif not all(_is_local(rule) for rule in (*policy.ingress, *policy.egress) if rule is not None):
-                for key, _ in policy_rules(policy):
-                    self._number(key)
+        self.namespace_labels = labels if labels is not None else _labels_of_namespaces(cluster)
+        self._counted: list[Key] = []  # the policies with rules that are not left out
+        for policy in cluster.policies.values() if policies is None else policies:
+            self._add(policy, about)
+
+    def _add(self, policy: Policy, about: Collection[str] | None) -> None:
+        namespace = policy.key.namespace
+        if not policy.isolates or namespace not in self.namespace_labels:
+            return
+        for direction in policy.isolates:
+            self._isolating[direction].add((namespace, policy.subjects))
+        if about is None or namespace in about:
+            numbers = tuple(self._number(key) for key, _ in policy_rules(policy))
+            table = self._policies.setdefault(namespace, SelectorTable())
+            table.add(policy.subjects, SubjectPolicy(policy.key, policy.isolates, numbers))
+        elif not all(_is_local(rule) for rule in (*policy.ingress, *policy.egress) if rule is not None):
+            for key, _ in policy_rules(policy):
+                self._number(key)
+        else:
+            return
+        self._counted.append(policy.key)
+
+    def with_policies(self, cluster: Cluster, changed: Collection[Key], about: Collection[str]) -> RuleBook:
+        """The book of a snapshot that differs in these NetworkPolicies only. It does not know who is isolated: see
+        `take_isolated`."""
+        kept = (key for key in self._counted if key not in changed)
+        policies = [cluster.policies[key] for key in (*kept, *changed) if key in cluster.policies]
+        return RuleBook(cluster, self.ends, self.index, about, self.namespace_labels, policies)
 
     def _number(self, key: RuleKey) -> int:
         number = self._numbers.get(key)
@@ -97,8 +119,7 @@ class RuleBook:
         """The ends of all pods that are isolated in a direction."""
         found = self._isolated.get(direction)
         if found is None:
-            groups = self._isolating[direction]
-            numbers = {n for namespace, selector in groups for n in self.index.select(namespace, selector)}
+            numbers = self.index.select_any(self._isolating[direction])
             found = self._isolated[direction] = self._ends_of(numbers)
         return found
 
@@ -198,6 +219,11 @@ class RuleBook:
             services = _in_all([resolve_port_names(names, pods[n]) for n in claimants])
             nets.setdefault(services, set()).add(address)
         return [(some_ports(one), self.ends.with_addresses(found)) for one, found in nets.items() if one]
+
+
+def _labels_of_namespaces(cluster: Cluster) -> Mapping[str, Labels]:
+    """The labels of each namespace that has pods."""
+    return {name: cluster.namespace_labels(name) for name in {key.namespace for key in cluster.pods}}
 
 
 def _is_local(rule: Rule) -> bool:

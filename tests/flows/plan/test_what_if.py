@@ -1,0 +1,70 @@
+"""The flows that a change of policies changes are the same from the part of the cluster that matters to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule, Selector
+from flows.cluster.net import parse_address, parse_network
+from flows.plan.part_of_cluster import parts_on
+from flows.plan.what_if import flow_changes, made_up_bridges
+from flows.reach.changes import affected_pods
+from tests.helpers.cluster.generated_clusters import clusters
+
+
+@st.composite
+def other_policies(draw: st.DrawFn) -> tuple[Cluster, Cluster]:
+    """A cluster, and one with some policies of another, or without some."""
+    before, other = draw(clusters()), draw(clusters())
+    policies = dict(before.policies)
+    for key in draw(st.lists(st.sampled_from(sorted({*policies, *other.policies}) or [Key("a", "b")]), min_size=1, max_size=4)):
+        policies.pop(key, None)
+        if key in other.policies:
+            policies[key] = other.policies[key]
+    return before, replace(before, policies=policies)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(other_policies())
+def test_a_part_gives_the_same_changes_of_flows(clusters: tuple[Cluster, Cluster]) -> None:
+    before, after = clusters
+    nodes = {before.pods[key].node for key in affected_pods(before, after) if key in before.pods}
+    told = {(one.node, one.bridge): one[2:] for one in flow_changes(before, after)}
+    assert {(one.node, one.bridge): one[2:] for one in flow_changes(before, after, nodes=nodes)} == told
+
+
+def _pod(namespace: str, name: str, address: str, node: str) -> Pod:
+    return Pod(Key(namespace, name), {"app": name}, node, addresses=(parse_address(address),))
+
+
+def _cluster(peer: Peer, ports: tuple[PortSpec, ...] = ()) -> Cluster:
+    """Pod x/a on node-1, whose policy allows `peer`; x/b and y/c on node-2, and z/d with the address of x/b."""
+    pods = [
+        _pod("x", "a", "10.0.0.1", "node-1"),
+        _pod("x", "b", "10.0.0.2", "node-2"),
+        _pod("y", "c", "10.0.0.3", "node-2"),
+        _pod("z", "d", "10.0.0.2", "node-2"),
+    ]
+    key = Key("x", "p")
+    policy = Policy(key, Selector(), frozenset(Direction), ingress=(Rule((peer,), ()),), egress=(Rule((peer,), ports),))
+    return Cluster(pods={one.key: one for one in pods}, policies={key: policy})
+
+
+def _kept(cluster: Cluster) -> set[str]:
+    nodes = {"node-1"}
+    (found,) = parts_on((cluster,), nodes, made_up_bridges(cluster, nodes=nodes))
+    return {str(key) for key in found.pods}
+
+
+def test_pods_of_other_namespaces_are_left_out_unless_they_claim_an_address() -> None:
+    assert _kept(_cluster(Peer(pods=Selector()))) == {"x/a", "x/b", "z/d"}
+    assert _kept(_cluster(Peer(namespaces=Selector()))) == {"x/a", "x/b", "y/c", "z/d"}
+
+
+def test_a_port_by_name_towards_addresses_keeps_all_pods() -> None:
+    block = Peer(ip_block=IPBlock(parse_network("10.0.0.0/8")))
+    assert _kept(_cluster(block)) == {"x/a", "x/b", "z/d"}
+    assert _kept(_cluster(block, (PortSpec(Protocol.TCP, "web"),))) == {"x/a", "x/b", "y/c", "z/d"}
