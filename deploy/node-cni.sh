@@ -67,21 +67,33 @@ prepare_network() {
     [ -z "$underlay" ] || program underlay
 }
 
-install_unit() {
+install_units() {
     [ -d /run/systemd/system ] || return 0
-    unit=$here/systemd/headgate-node.service
-    [ -f "$unit" ] || unit=$here/headgate-node.service
-    remember unit headgate-node "$UNIT_DIR/headgate-node.service"
-    sed -e "s|/usr/local/sbin/|$SBIN_DIR/|" -e "s|/var/lib/headgate-node|$STATE|" "$unit" \
-        >"$UNIT_DIR/headgate-node.service"
+    for name in headgate-node.service headgate-health.service headgate-health.socket; do
+        unit=$here/systemd/$name
+        [ -f "$unit" ] || unit=$here/$name
+        remember unit "$name" "$UNIT_DIR/$name"
+        sed -e "s|/usr/local/sbin/|$SBIN_DIR/|" -e "s|/var/lib/headgate-node|$STATE|" "$unit" >"$UNIT_DIR/$name"
+    done
     systemctl daemon-reload
-    systemctl --quiet enable headgate-node
+    systemctl --quiet enable headgate-node.service
+    systemctl --quiet enable --now headgate-health.socket
+}
+
+# What answers checks of health check node ports: systemd starts it with the first one, elsewhere it runs. One that runs
+# already is left alone: it holds the port.
+answer_health_checks() {
+    [ ! -d /run/systemd/system ] || return 0
+    mkdir -p "$RUN_DIR"
+    setsid "$SBIN_DIR/headgate-node" health "$RUN_DIR/health.pid" >/dev/null 2>&1 </dev/null &
+    for _ in 1 2 3 4 5 6 7 8 9 10; do [ -f "$RUN_DIR/health.pid" ] || sleep 0.2; done
 }
 
 # apply_network: make what the controller wrote. What it has not written yet is left to the unit, or without systemd to
 # a process that ends when it is done.
 apply_network() {
-    install_unit
+    install_units
+    answer_health_checks
     code=0
     program apply --wait "$patience" >&2 || code=$?
     case $code in

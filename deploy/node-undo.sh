@@ -146,7 +146,11 @@ undo_program() {
     if [ -n "$waiting" ] && tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$1 apply"; then
         kill "$waiting" 2>/dev/null || true
     fi
-    rm -f "$RUN_DIR/node.pid" "$RUN_DIR/node.log"
+    waiting=$(cat "$RUN_DIR/health.pid" 2>/dev/null || true)
+    if [ -n "$waiting" ] && tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$1 health"; then
+        kill "$waiting" 2>/dev/null || true
+    fi
+    rm -f "$RUN_DIR/node.pid" "$RUN_DIR/node.log" "$RUN_DIR/health.pid"
     if [ -x "$1" ] && [ -f "$STATE/node.json" ]; then
         HEADGATE_NODE_STATE=$STATE "$1" clear
     fi

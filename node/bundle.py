@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 START = b"import sys\n\nfrom node.__main__ import main\n\nsys.exit(main())\n"
-SCRIPTS = ("node.sh", "node-cni.sh", "node-undo.sh", "headgate-node.service")  # of deploy/: they set up a node
+# Of deploy/: they set up a node.
+UNITS = ("headgate-node.service", "headgate-health.socket", "headgate-health.service")
+SCRIPTS = ("node.sh", "node-cni.sh", "node-undo.sh", *UNITS)
 ANY_PYTHON = "/usr/bin/env python3"
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the same sources give the same bytes
 _PYC_HEADER = b"\1\0\0\0" + bytes(8)  # "unchecked hash": the sources are in the same archive, which is never changed

@@ -6,6 +6,7 @@
     headgate-node underlay             only move the underlay interface's addresses to its bridge (`apply` does it too)
     headgate-node clear                undo what `apply` did
     headgate-node install FILE...      write this program to each FILE, compiled for the Python here
+    headgate-node health [FILE]        answer checks of health check node ports; FILE gets the process' number
     headgate-node configure KEY=TEXT.. keep settings of this node (node.sh does it)
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the controller has not yet written what the node needs.
@@ -37,6 +38,11 @@ def main(arguments: Sequence[str]) -> int:
             return _script("node.sh" if name == "setup" else "node-undo.sh", rest)
         if name == "install" and rest:
             install([Path(path) for path in rest])
+            return OK
+        if name == "health" and len(rest) < 2:
+            from node.health import serve
+
+            serve(Path(rest[0]) if rest else None)
             return OK
         if name in ("apply", "clear", "configure", "underlay"):
             return _node(name, rest)

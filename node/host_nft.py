@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from node.addresses import Cidr, text_of
 from node.facts import BridgeFacts
-from node.host_names import CABLE, FAMILIES, HAIRPIN_NODE, NODE_PORTS, REFUSED_MAC
+from node.host_names import CABLE, FAMILIES, HAIRPIN_NODE, HEALTH, HEALTH_PORT, NODE_PORTS, REFUSED_MAC
 
 TABLE = "inet headgate"
 UNDERLAY_TABLE = "netdev headgate"
@@ -45,6 +45,7 @@ def node_table(facts: BridgeFacts, masquerade: bool) -> str:
     if facts.node_ports:
         away = [f'iifname "{facts.name}" return']  # pods' requests to node ports are the switch's alone
         translated = _node_ports(*facts.node_ports)
+        lines += _chain("health_checks", "type nat hook prerouting priority dstnat;", _health_checks(facts.name))
         lines += _chain("node_ports_in", "type nat hook prerouting priority dstnat;", away + translated)
         lines += _chain("node_ports_out", "type nat hook output priority -100;", translated)
     # Before other tables, such as portmap's, whose masquerading would choose any address of the node.
@@ -87,6 +88,16 @@ def _node_ports(first: int, last: int) -> list[str]:
         short = _SHORT[family]
         local = f"fib daddr type local {short} daddr != {_LOOPBACK[family]} meta l4proto {{ tcp, udp, sctp }}"
         rules.append(f"{local} th dport {first}-{last} dnat {short} to {NODE_PORTS[family]}")
+    return rules
+
+
+def _health_checks(bridge: str) -> list[str]:
+    """A check of a health check node port, as the switch sends it back, goes to what answers it (`node.health`)."""
+    rules = []
+    for family in FAMILIES:
+        to = f"[{HEALTH[family]}]" if ":" in HEALTH[family] else HEALTH[family]
+        check = f'iifname "{bridge}" {_SHORT[family]} daddr {HEALTH[family]} meta l4proto tcp'
+        rules.append(f"{check} dnat {_SHORT[family]} to {to}:{HEALTH_PORT}")
     return rules
 
 

@@ -5,11 +5,11 @@ The next hop is the switch, a neighbour that is set for good: the switch routes,
 
 from __future__ import annotations
 
-from node.addresses import Cidr, parse_cidr, text_of
+from node.addresses import Cidr, parse_address, parse_cidr, text_of
 from node.errors import NodeError
 from node.facts import BridgeFacts
-from node.host_names import FAMILIES, GATEWAY_MAC, NEXT_HOP, OWN_RANGE
-from node.links import Link, get_link, list_addresses, list_links, set_up
+from node.host_names import FAMILIES, GATEWAY_MAC, HEALTH, NEXT_HOP, OWN_RANGE
+from node.links import Link, add_address, get_link, list_addresses, list_links, remove_address, set_up
 from node.netlink import Netlink
 from node.routes import Route, list_routes, put_neighbour, put_route, remove_neighbour, remove_route
 
@@ -49,7 +49,8 @@ def _check(cidr: Cidr, facts: BridgeFacts) -> None:
 
 
 def apply(netlink: Netlink, facts: BridgeFacts) -> None:
-    """Set the bridge's own port up, with the mode's MTU, neighbours and routes; remove older routes to the switch.
+    """Set the bridge's own port up, with the mode's MTU, neighbours, routes, and the address at which health checks are
+    answered; remove older routes to the switch.
 
     Raises NodeError, also where an InternalIP is on no interface of this machine.
     """
@@ -60,6 +61,9 @@ def apply(netlink: Netlink, facts: BridgeFacts) -> None:
     routes = wanted(facts)
     for family in sorted({route.destination.family for route in routes}):
         put_neighbour(netlink, link, NEXT_HOP[family], GATEWAY_MAC)
+        answers = parse_address(HEALTH[family])
+        if (answers, 8 * len(answers)) not in list_addresses(netlink, link):
+            add_address(netlink, link, answers, 8 * len(answers), as_source=False)
     standing = _standing(netlink, link)
     for route in routes:
         if route not in standing:
@@ -71,7 +75,9 @@ def apply(netlink: Netlink, facts: BridgeFacts) -> None:
 
 
 def remove(netlink: Netlink, link: Link) -> None:
-    """Remove every route to the switch, and forget the switch as a neighbour."""
+    """Remove every route to the switch and the address for health checks, and forget the switch as a neighbour."""
+    for answers in map(parse_address, HEALTH.values()):
+        remove_address(netlink, link, answers, 8 * len(answers))
     for route in _standing(netlink, link):
         remove_route(netlink, link, route)
     for address in NEXT_HOP.values():

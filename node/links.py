@@ -30,7 +30,9 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_CACHEINFO, _FOR_EVER = 6, 0xFFFFFFFF
 _IFA_F_NODAD = 0x02
+_RT_SCOPE_LINK = 253
 _IFF_UP = 0x1
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBi")  # ifaddrmsg: family, prefix, flags, scope, index
@@ -105,11 +107,15 @@ def remove_link(netlink: Netlink, name: str) -> bool:
     return True
 
 
-def add_address(netlink: Netlink, link: Link, address: bytes, prefix: int) -> None:
-    """Give an interface an address, usable at once (no duplicate address detection). Idempotent."""
+def add_address(netlink: Netlink, link: Link, address: bytes, prefix: int, as_source: bool = True) -> None:
+    """Give an interface an address, usable at once (no duplicate address detection). Without `as_source` nothing is
+    sent with it that does not ask for it. Idempotent."""
     flags = _IFA_F_NODAD if len(address) == 16 else 0
-    body = _ADDRESS.pack(family_of(address), prefix, flags, 0, link.ifindex)
+    scope = 0 if as_source or len(address) == 16 else _RT_SCOPE_LINK
+    body = _ADDRESS.pack(family_of(address), prefix, flags, scope, link.ifindex)
     body += attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address)
+    if not as_source and len(address) == 16:
+        body += attribute(_IFA_CACHEINFO, struct.pack("=IIII", 0, _FOR_EVER, 0, 0))  # deprecated: RFC 6724, rule 3
     what = f"cannot give {link.name} the address {text_of(address)}"
     netlink.change(_RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE, what)
 

@@ -28,3 +28,7 @@ NODE_HAIRPIN = _both("169.254.72.2", "fd00:4847::2")
 POD_HAIRPIN = _both("169.254.72.3", "fd00:4847::3")
 # What the node turns its own addresses into, where the port is a node port.
 NODE_PORTS = _both("169.254.72.4", "fd00:4847::4")
+# The node's own program that answers checks of health check node ports (node/health.py). The port that a check is sent
+# to tells it how many ready endpoints the Service has on the node.
+HEALTH = _both("169.254.72.5", "fd00:4847::5")
+NO_ENDPOINTS = 0xFFFF  # the port that says none

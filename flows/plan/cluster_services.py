@@ -28,7 +28,7 @@ from flows.policy.rule_numbers import RuleNumbers
 from flows.render.flow_set import FlowSet
 from flows.render.service_ports import PortNumbers
 from flows.render.services import look_up_address
-from flows.services.choice import Choice, choose
+from flows.services.choice import Choice
 from flows.services.index import ServiceIndex
 from flows.services.served import ServedPort
 
@@ -201,7 +201,7 @@ class ClusterServices:
         if found is not None:
             return found
         try:
-            choice = choose(served.service, served.port, served.backends, *place)
+            choice = served.choose(*place)
             shared = choice if served.by_node else _ANYWHERE
             found = port.renderings.get(shared)
             if found is None:

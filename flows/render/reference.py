@@ -22,7 +22,6 @@ from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.services import look_up_address
 from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
-from flows.services.choice import choose
 from flows.services.served import ServedPort
 
 
@@ -84,7 +83,7 @@ def render_groups(binding: Binding, services: Services) -> list[Group]:
 def _services(services: Services, node: str) -> tuple[FlowSet, list[Group]]:
     flows, groups = FlowSet(), []
     for one in services.ports:
-        choice = choose(one.service, one.port, one.backends, node, services.zone)
+        choice = one.choose(node, services.zone)
         groups += render_service_port(flows, one, choice, services.numbers[one.identity])
         for net in one.external_addresses:
             look_up_address(flows, net)

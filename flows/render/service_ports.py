@@ -15,7 +15,7 @@ from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFP
 from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
-from flows.render.services import TRANSLATED_ONCE, opens_to, opens_to_node
+from flows.render.services import OF_NODE, TRANSLATED_ONCE, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
 from flows.services.endpoints import has_endpoint_flows
@@ -39,6 +39,9 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
     and only what would leave the cluster through the node is refused there.
     Several ports may share an external address, so that is looked up by flows of its own: see `look_up_address`.
     """
+    if served.health:
+        _answer_checks(flows, served, choice)
+        return []
     protocol = served.port.protocol
     ids = PortNumbers(*(group_id(number, protocol is Protocol.UDP) for number in numbers))
     cluster = _Use(ids.cluster, choice.cluster, choice.anywhere, served.service)
@@ -65,6 +68,16 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
         elif use.targets:
             groups.append(_group(use.number, use.targets))
     return groups
+
+
+def _answer_checks(flows: FlowSet, served: ServedPort, choice: Choice) -> None:
+    """What the node sent to a health check node port, for itself or for a client outside, goes back to the node, where
+    a program answers. Pods' own requests do not come here: see `node.host_nft`."""
+    for _, frontend in served.frontends:
+        for source in OF_NODE:
+            check = [*opens_to(frontend.address, frontend.protocol, frontend.number), in_range(SOURCE_OFPORT, source)]
+            for target in choice.local:
+                flows.add(tables.SERVICE, priorities.SERVICE_PORT, check, [*TRANSLATED_ONCE, translate(target)])
 
 
 class _Use(NamedTuple):

@@ -63,7 +63,7 @@ _IS_REPLY = masked(oxm.CT_STATE, _STATE.TRK | _STATE.RPL, _STATE.TRK | _STATE.RP
 _IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
 _NOT_LOOKED_UP = in_range(LOOKED_UP, 0)
 _TRANSLATED = in_range(THROUGH_SERVICE, 1)
-_OF_NODE = (NODE_ITSELF, BEHIND_NODE)
+OF_NODE = (NODE_ITSELF, BEHIND_NODE)
 TRANSLATED_ONCE: tuple[Load, ...] = (Load(LOOKED_UP, 1), Load(THROUGH_SERVICE, 1))
 # Written by whatever records a connection in the policy's zone.
 MARK_SERVICE = Move(THROUGH_SERVICE, CONNECTION_OF_SERVICE)
@@ -88,7 +88,7 @@ def render_service_stages(flows: FlowSet, userspace: bool) -> None:
         flows.add(tables.OUTPUT, priorities.OUTPUT_OF_SERVICE, [family, _IS_REPLY, reply_of_service], back)
         back_to_pod: list[Action] = [Ct(SERVICE_ZONE, tables.DESTINATION.number, nat=Nat())]
         flows.add(tables.HAIRPIN, priorities.HAIRPIN_OF_POD, [family, _IS_REPLY], back_to_pod)
-        for source in _OF_NODE:
+        for source in OF_NODE:
             of_node = [family, _IS_REPLY, in_range(SOURCE_OFPORT, source)]
             back_to_node: list[Action] = [*_to_node(IN_PORT_16), Ct(SERVICE_ZONE, tables.OUTPUT.number, nat=Nat())]
             flows.add(tables.HAIRPIN, priorities.HAIRPIN_OF_NODE, of_node, back_to_node)
@@ -99,7 +99,7 @@ def render_service_stages(flows: FlowSet, userspace: bool) -> None:
     _send_refusals(flows)
     for net in (*NODE_HAIRPIN, *POD_HAIRPIN):
         _look_up_hairpin(flows, net)
-    for source in _OF_NODE:
+    for source in OF_NODE:
         from_node = [in_range(SOURCE_OFPORT, source)]
         back = [*_to_node(IN_PORT_16), Load(REFUSED, 1)]
         flows.add(tables.REFUSE, priorities.REFUSE_TO_NODE, from_node, back, tables.OUTPUT)
@@ -200,7 +200,7 @@ def _return_to_node(flows: FlowSet, binding: Binding) -> None:
     """What the node sends through a Service to itself, or to what is reached through it, gets the source NODE_HAIRPIN:
     the node's network stack takes no packet from outside that has its own address as source."""
     table = tables.DESTINATION
-    for source in _OF_NODE:
+    for source in OF_NODE:
         from_node = [in_range(SOURCE_OFPORT, source), _TRANSLATED]
         for net in binding.node_addresses:
             actions = [*_to_node(IN_PORT_16), _with_source(_of_family(NODE_HAIRPIN, net.version))]

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from flows.cluster.model import Endpoint, Service, ServicePort
 from flows.cluster.net import Net
+from flows.pipeline.gateway import HEALTH, NO_ENDPOINTS
 
 
 class Backend(NamedTuple):
@@ -79,6 +80,13 @@ def choose(service: Service, port: ServicePort, backends: Sequence[Backend], nod
         local = _targets(here, _is_ready) or _targets(here, _still_serves)
         anywhere = anywhere or any(_is_ready(one.endpoint) or _still_serves(one.endpoint) for one in backends)
     return Choice(cluster, local, anywhere)
+
+
+def health_target(backends: Sequence[Backend], version: int, node: str) -> Target:
+    """Where a check of a health check node port goes at a node: to what answers, at the port that is the number of the
+    Service's ready endpoints there. kube-proxy counts addresses likewise (pkg/proxy/endpointsmap.go)."""
+    ready = {one.endpoint.address for one in backends if node and one.endpoint.node == node and one.endpoint.ready}
+    return Target(HEALTH[version == 6], len(ready) or NO_ENDPOINTS)
 
 
 def depends_on_node(service: Service, port: ServicePort, backends: Sequence[Backend]) -> bool:

@@ -25,7 +25,8 @@ class FrontendKind(enum.IntEnum):
     CLUSTER_IP = 0
     LOAD_BALANCER = 1
     NODE_PORT = 2
-    EXTERNAL_IP = 3
+    HEALTH_CHECK = 3
+    EXTERNAL_IP = 4
 
 
 class Frontend(NamedTuple):
@@ -46,6 +47,21 @@ class Claim(NamedTuple):
     kind: FrontendKind
     service: Key
     port: int
+
+
+def claims_of(service: Service) -> Iterator[tuple[Frontend, Claim]]:
+    """All that a Service claims; one frontend may be claimed twice."""
+    for port in service.ports:
+        yield from frontends(service, port)
+    yield from health_frontends(service)
+
+
+def health_frontends(service: Service) -> Iterator[tuple[Frontend, Claim]]:
+    """Where load balancers ask whether a node has ready endpoints of a Service: with the external policy Local only."""
+    if service.health_check_port and service.external_local:
+        claim = Claim(FrontendKind.HEALTH_CHECK, service.key, service.health_check_port)
+        for version in sorted({address.version for address in service.cluster_ips}):
+            yield Frontend(_NODE_PORT_ADDRESSES[version], Protocol.TCP, service.health_check_port), claim
 
 
 def frontends(service: Service, port: ServicePort) -> Iterator[tuple[Frontend, Claim]]:

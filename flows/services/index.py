@@ -13,7 +13,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator
 
 from flows.cluster.model import EndpointSlice, Key, Service
-from flows.services.frontends import Claim, Frontend, frontends
+from flows.services.frontends import Claim, Frontend, claims_of
 from flows.services.served import ServedPort, serve
 
 
@@ -128,7 +128,6 @@ def _claims(service: Service | None) -> Iterable[tuple[Frontend, Claim]]:
     if service is None or not service.proxied:
         return ()
     found: dict[Frontend, Claim] = {}
-    for port in service.ports:
-        for frontend, claim in frontends(service, port):
-            found[frontend] = min(claim, found.get(frontend, claim))
+    for frontend, claim in claims_of(service):
+        found[frontend] = min(claim, found.get(frontend, claim))
     return found.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.cluster.model import Cluster, EndpointSlice, Key
-from flows.services.frontends import Claim, Frontend, frontends
+from flows.services.frontends import Claim, Frontend, claims_of
 from flows.services.served import ServedPort, serve
 
 
@@ -11,9 +11,8 @@ def serve_all(cluster: Cluster) -> dict[Key, tuple[ServedPort, ...]]:
     """The ports of each Service that has any."""
     claims: dict[Frontend, list[Claim]] = {}
     for service in cluster.services.values():
-        for port in service.ports if service.proxied else ():
-            for frontend, claim in frontends(service, port):
-                claims.setdefault(frontend, []).append(claim)
+        for frontend, claim in claims_of(service) if service.proxied else ():
+            claims.setdefault(frontend, []).append(claim)
     owners = {frontend: min(found) for frontend, found in claims.items()}
     slices: dict[Key, list[EndpointSlice]] = {}
     for key, one in cluster.endpoint_slices.items():

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from flows.cluster.model import EndpointSlice, Protocol, Service, ServicePort
 from flows.cluster.net import Net
 from flows.pipeline.affinity import MOST_SECONDS
-from flows.services.choice import Backend, depends_on_node
-from flows.services.endpoints import backends_of_port, has_endpoint_flows, merge_slices
-from flows.services.frontends import Claim, Frontend, FrontendKind, frontends
+from flows.services.choice import Backend, Choice, choose, depends_on_node, health_target
+from flows.services.endpoints import Backends, backends_of_port, has_endpoint_flows, merge_slices
+from flows.services.frontends import Claim, Frontend, FrontendKind, frontends, health_frontends
 
 EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
 
@@ -23,7 +23,8 @@ class ServedPort(NamedTuple):
     """A port of a Service in one family, 4 or 6: what a bridge's flows for it are made of.
 
     `frontends` are those that the Service has, not those that a stronger claim took. `by_node` says that the choice of
-    backends may differ between nodes.
+    backends may differ between nodes. `health`: it is the Service's health check node port, and `backends` are those of
+    all its ports.
     """
 
     service: Service
@@ -32,6 +33,13 @@ class ServedPort(NamedTuple):
     frontends: tuple[tuple[FrontendKind, Frontend], ...]
     backends: tuple[Backend, ...]
     by_node: bool
+    health: bool = False
+
+    def choose(self, node: str, zone: str) -> Choice:
+        """Where connections go at a node in a zone ("" for none)."""
+        if not self.health:
+            return choose(self.service, self.port, self.backends, node, zone)
+        return Choice(local=(health_target(self.backends, self.version, node),), anywhere=True)
 
     @property
     def identity(self) -> bytes:
@@ -41,12 +49,13 @@ class ServedPort(NamedTuple):
     @property
     def name(self) -> str:
         """For the operator, such as `shop/web:80/TCP`; the same for both families."""
-        return f"{self.service.key}:{self.port.number}/{self.port.protocol.name}"
+        health = "health check " if self.health else ""
+        return f"{self.service.key}:{health}{self.port.number}/{self.port.protocol.name}"
 
     @property
     def has_endpoint_flows(self) -> bool:
         """Whether its endpoints may have flows in place of a group: see `flows.render.service_endpoints`."""
-        return has_endpoint_flows(self.service, len(self.backends))
+        return not self.health and has_endpoint_flows(self.service, len(self.backends))
 
     @property
     def external_addresses(self) -> tuple[Net, ...]:
@@ -71,8 +80,6 @@ def serve(
         )
     if any(port.protocol is Protocol.SCTP for port in service.ports):
         problems.append("SCTP is served on the kernel's datapath only: nodes with the userspace datapath refuse it")
-    if service.health_check_port:
-        problems.append("the health check node port is not served: a load balancer must check another way")
     left = MAX_SERVICE_FLOWS
     for port in service.ports:
         left -= _flows(service, port)
@@ -93,6 +100,20 @@ def serve(
                 of_port = backends.get(((port.name, port.protocol), version), ())
                 by_node = depends_on_node(service, port, of_port)
                 yield ServedPort(service, port, version, tuple(mine), of_port, by_node)
+    for frontend, claim in health_frontends(service):
+        if owner(frontend) == claim:
+            yield _health_port(service, frontend, claim, backends)
+        else:
+            problems.append(f"{frontend} belongs to another Service, so no health check is answered there")
+
+
+def _health_port(service: Service, frontend: Frontend, claim: Claim, backends: Backends) -> ServedPort:
+    """The health check node port in one family, with the backends of all ports."""
+    version = frontend.address.version
+    found = {one for (_, family), of_port in backends.items() if family == version for one, _ in of_port}
+    port = ServicePort("", frontend.protocol, frontend.number)
+    both = tuple(Backend(endpoint, 0) for endpoint in sorted(found))
+    return ServedPort(service, port, version, ((claim.kind, frontend),), both, by_node=True, health=True)
 
 
 def _flows(service: Service, port: ServicePort) -> int:

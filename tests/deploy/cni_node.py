@@ -83,13 +83,14 @@ class CniNode:
         """All that headgate-node sets in the kernel."""
         run = self.machine.run
         link = "br-int" in run("ip", "-br", "link")
+        listed = run("ip", "-br", "addr", "show", "scope", "global")
         return {
             "nft": run("nft", "list", "ruleset"),
             "routes": run("ip", "-4", "route") + run("ip", "-6", "route", "show", "proto", "static"),
             "neighbours": run("ip", "neigh", "show", "dev", "br-int", "nud", "permanent") if link else "",
             "sysctls": " ".join(run("cat", f"/proc/sys/net/{key}").strip() for key in SYSCTLS),
             "addresses": "\n".join(
-                sorted(line for line in run("ip", "-br", "addr", "show", "scope", "global").splitlines() if "/" in line)
+                sorted(" ".join((name, *nets)) for name, _, *nets in map(str.split, listed.splitlines()) if nets)
             ),
         }
 
@@ -113,10 +114,11 @@ def made_cni_node() -> Iterator[CniNode]:
         machine.start()
         yield CniNode(machine)
     finally:
-        waiting = machine.folder / "run" / "node.pid"
-        if waiting.exists():  # the test ended before the undo
-            with suppress(ProcessLookupError):
-                os.kill(int(waiting.read_text()), signal.SIGTERM)
+        for name in ("node.pid", "health.pid"):
+            running = machine.folder / "run" / name
+            if running.exists():  # the test ended before the undo
+                with suppress(ProcessLookupError):
+                    os.kill(int(running.read_text()), signal.SIGTERM)
         machine.stop()
 
 

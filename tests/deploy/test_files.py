@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from controller.config.schema import RunConfig
+from node.host_names import FAMILIES, HEALTH, HEALTH_PORT
 from tests.deploy.documents import DEPLOY, deployment
 
 ROOT = DEPLOY.parent
@@ -71,6 +72,19 @@ def test_the_nodes_unit_is_understood_and_does_not_hold_up_the_kubelet(tmp_path:
     command = ["systemd-analyze", "verify", "--man=no", str(checked)]
     verify = subprocess.run(command, capture_output=True, text=True, check=False)
     assert [line for line in verify.stderr.splitlines() if "headgate" in line] == []
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_units_of_health_checks_are_understood_and_fit_the_program(tmp_path: Path) -> None:
+    names = ["headgate-health.socket", "headgate-health.service"]
+    for name in names:
+        text = (NODE_UNIT.parent / name).read_text()
+        (tmp_path / name).write_text(text.replace("/usr/local/sbin/headgate-node", "/bin/true"))
+    command = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in names)]
+    verify = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert [line for line in verify.stderr.splitlines() if "headgate" in line] == []
+    listens = re.findall(r"ListenStream=(\S+)", (NODE_UNIT.parent / names[0]).read_text())
+    assert listens == [f"{HEALTH[FAMILIES[0]]}:{HEALTH_PORT}", f"[{HEALTH[FAMILIES[1]]}]:{HEALTH_PORT}"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ EXTERNAL = {4: "198.51.100.7", 6: "2001:db8:100::7"}
 UNUSED = {4: "198.51.100.9", 6: "2001:db8:100::9"}
 BALANCER = {4: "198.51.100.8", 6: "2001:db8:100::8"}
 GATEWAY = {"node-1": {4: "10.244.1.1", 6: "fd00:244:1::1"}, "node-2": {4: "10.244.2.1", 6: "fd00:244:2::1"}}
-NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED, BARE, KEEPING = range(10, 22)
+NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED, BARE, KEEPING, CHECKED = range(10, 23)
+HEALTH_PORT = 32100
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,16 @@ def lab() -> Iterator[ServiceLab]:
         made.add_service("pair", PAIR, ["x/b", "x/c"])
         made.add_service("host", HOST, ["node-1"])
         made.add_service("keeping", KEEPING, ["x/b", "x/c", "x/d"], type="NodePort", sessionAffinity="ClientIP")
+        made.add_service("checked", CHECKED, ["x/c", "x/d"], **of_balancer())
         made.add_service("stopped", STOPPED, [], not_ready=["x/c"])
         made.apply()
         yield made
+
+
+def of_balancer() -> dict[str, Any]:
+    return {
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": HEALTH_PORT
+    }  # fmt: skip
 
 
 def source(lab: ServiceLab, name: str, version: int) -> str:
@@ -144,6 +153,30 @@ def test_external_policy_local_keeps_the_client_and_its_node(
     assert lab.ask("client", source(lab, "node-1", version), port, kind, wait=0.6) == "nothing"
     # Pods are inside, wherever they are.
     assert lab.ask("x/a", source(lab, "node-1", version), port, kind) == f"x/c {source(lab, 'x/a', version)}"
+
+
+@FAMILIES
+def test_load_balancers_learn_which_nodes_have_ready_endpoints(lab: ServiceLab, version: int) -> None:
+    here, there = source(lab, "node-1", version), source(lab, "node-2", version)
+    for client in ("client", "node-1", "node-2"):
+        assert lab.check_health(client, here, HEALTH_PORT) == (503, {"localEndpoints": 0, "serviceProxyHealthy": True})
+        assert lab.check_health(client, there, HEALTH_PORT) == (200, {"localEndpoints": 2, "serviceProxyHealthy": True})
+        assert lab.check_health(client, there, HEALTH_PORT + 1) == (0, {})
+    assert lab.check_health("x/a", here, HEALTH_PORT) == (0, {})  # pods are no load balancers
+    try:
+        lab.add_service("checked", CHECKED, ["x/b"], not_ready=["x/d"], **of_balancer())
+        lab.apply()
+        assert lab.check_health("client", here, HEALTH_PORT)[0] == 200
+        assert lab.check_health("client", there, HEALTH_PORT)[0] == 503
+        lab.run.restart()
+        assert lab.check_health("client", here, HEALTH_PORT)[0] == 200
+        lab.wait()
+        del lab.objects["service checked"]
+        lab.apply()
+        assert lab.check_health("client", here, HEALTH_PORT) == (0, {})
+    finally:
+        lab.add_service("checked", CHECKED, ["x/c", "x/d"], **of_balancer())
+        lab.apply()
 
 
 @FAMILIES

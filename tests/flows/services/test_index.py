@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flows.cluster.model import Cluster, Endpoint, EndpointPort, EndpointSlice, Key, Protocol, Service, ServicePort
 from flows.cluster.net import parse_address
 from flows.services import endpoints
+from flows.services.choice import Target
 from flows.services.frontends import Frontend, FrontendKind
 from flows.services.index import ServiceIndex
 from flows.services.reference import serve_all
@@ -135,15 +136,38 @@ def test_the_endpoints_of_many_ports_are_bounded_together() -> None:
     assert index.problems == {WEB: ("10000 endpoints are left out: a port has more than 200 of one family",)}
 
 
+def test_a_health_check_counts_the_ready_endpoints_of_all_ports_at_a_node() -> None:
+    ports = ServicePort("a", TCP, 80, 30080), ServicePort("b", TCP, 81, 30081)
+    balancer = service(ports=ports, external_local=True, health_check_port=31000)
+    here = slice_of(WEB, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+    named = [one._replace(node="n1", ready=number < 2) for number, one in enumerate(here.endpoints)]
+    index = ServiceIndex()
+    index.put_service(WEB, balancer)
+    index.put_slice(
+        WEB, here._replace(endpoints=tuple(named), ports=(EndpointPort("a", TCP, 1), EndpointPort("b", TCP, 2)))
+    )
+    index.take_changes()
+    (health,) = [port for port in index.ports(WEB) if port.health]
+    assert [str(one) for _, one in health.frontends] == ["169.254.72.4:31000/TCP"]
+    assert health.choose("n1", "").local == (Target(parse_address("169.254.72.5"), 2),)
+    assert health.choose("n2", "").local == (Target(parse_address("169.254.72.5"), 65535),)
+    # Of a node port with the same number only one answers.
+    index.put_service(API, service(API, "10.96.0.6", ports=(ServicePort("", TCP, 80, 31000),)))
+    index.take_changes()
+    assert not any(port.health for port in index.ports(WEB))
+    assert index.problems[WEB] == (
+        "169.254.72.4:31000/TCP belongs to another Service, so no health check is answered there",
+    )
+
+
 def test_what_is_not_supported_is_told() -> None:
     index = ServiceIndex()
     sctp = (ServicePort("sip", Protocol.SCTP, 5060),)
-    index.put_service(WEB, service(affinity_seconds=86400, health_check_port=31000, ports=sctp))
+    index.put_service(WEB, service(affinity_seconds=86400, ports=sctp))
     index.take_changes()
     assert [line.partition(" is ")[0] for line in index.problems[WEB]] == [
         "session affinity ends 65535 s after a client's last connection, the switch's longest",
         "SCTP",
-        "the health check node port",
     ]
     index.put_service(WEB, service(affinity_seconds=65535))
     index.take_changes()
@@ -160,7 +184,8 @@ SERVICES = st.builds(
     Service, KEYS, VIPS, PORTS,
     external_ips=st.sampled_from([(), (EXTERNAL,), (VIP, EXTERNAL)]),
     ingress_ips=st.sampled_from([(), (EXTERNAL,)]),
-    external_local=st.booleans(), proxied=st.sampled_from([True, True, False]),
+    external_local=st.booleans(), health_check_port=st.sampled_from([0, 31000, 30080]),
+    proxied=st.sampled_from([True, True, False]),
 )  # fmt: skip
 ENDPOINTS = st.builds(Endpoint, ADDRESSES, st.sampled_from(["", "n1"]), st.booleans(), st.booleans(), st.booleans())
 SLICES = st.builds(

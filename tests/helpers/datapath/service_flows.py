@@ -10,7 +10,6 @@ from flows.openflow.group import Group
 from flows.render.flow_set import FlowSet
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.services import look_up_address
-from flows.services.choice import choose
 from flows.services.reference import serve_all
 
 
@@ -21,7 +20,7 @@ def with_services(flows: Iterable[Flow], cluster: Cluster, node: str) -> tuple[l
     served = [port for _, ports in sorted(serve_all(cluster).items()) for port in ports]
     for number, one in enumerate(served):
         piece = FlowSet()
-        choice = choose(one.service, one.port, one.backends, node, cluster.nodes[node].zone)
+        choice = one.choose(node, cluster.nodes[node].zone)
         groups += render_service_port(piece, one, choice, PortNumbers(2 * number, 2 * number + 1))
         for net in one.external_addresses:
             look_up_address(piece, net)

@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from flows.cluster.net import address_text
 from flows.pipeline.gateway import SWITCH
 from node.addresses import parse_address, parse_cidr
 from node.facts import BridgeFacts
-from node.host_names import FAMILIES, OWN_RANGE
+from node.host_names import FAMILIES, HEALTH, OWN_RANGE
 from node.host_nft import node_table
 from tests.helpers.controller.headgate_process import HOST, Headgate
 from tests.helpers.lab.overlay import MTU, Overlay, OverlayNode, OverlayPod, ip
@@ -139,6 +140,8 @@ class ServiceLab(Overlay):
             # Else the node sends a client no more than one ICMP error a second (icmp(7)).
             links.sysctl("ipv4.icmp_ratelimit", 0)
             links.sysctl("ipv6.icmp.ratelimit", 0)
+        for version, address in zip((4, 6), HEALTH.values(), strict=True):
+            ip(node.netns, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "br-int")
         for version, family, services in ((4, FAMILIES[0], SERVICES[0]), (6, FAMILIES[1], SERVICES[1])):
             hop = address_text(version, SWITCH[version == 6].value)
             for to in (services, str(OWN_RANGE[family])):
@@ -151,6 +154,9 @@ class ServiceLab(Overlay):
             tuple(map(parse_address, node.addresses.values())), MTU, (30000, 32767), "",
         )  # fmt: skip
         with netns.inside(node.netns):
+            health = subprocess.Popen([*END_WITH_PARENT, sys.executable, "-m", "node", "health"], cwd=ROOT)
+            self.stack.callback(health.wait)
+            self.stack.callback(health.kill)
             subprocess.run(["nft", "-f", "-"], input=node_table(facts, True), text=True, check=True)
 
     def _answer(self, node: OverlayNode) -> None:
@@ -291,6 +297,23 @@ class ServiceLab(Overlay):
             made = socket.socket(family, kind)
         with closing(made):
             return asked(made, to, number, wait)
+
+    def check_health(self, source: str, to: str, number: int) -> tuple[int, dict[str, Any]]:
+        """Status and body of a health check; 0 where nothing listens."""
+        with netns.inside(self.place(source)[0]):
+            made = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_STREAM)
+        connection = HTTPConnection(to, number)
+        with closing(connection):
+            made.settimeout(5)
+            connection.sock = made
+            try:
+                made.connect((to, number))
+            except ConnectionRefusedError:
+                made.close()
+                return 0, {}
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            return answer.status, json.load(answer)
 
 
 def asked(made: socket.socket, to: str, number: int, wait: float = 2.0) -> str:
