@@ -20,7 +20,8 @@ def other_policies(draw: st.DrawFn) -> tuple[Cluster, Cluster]:
     """A cluster, and one with some policies of another, or without some."""
     before, other = draw(clusters()), draw(clusters())
     policies = dict(before.policies)
-    for key in draw(st.lists(st.sampled_from(sorted({*policies, *other.policies}) or [Key("a", "b")]), min_size=1, max_size=4)):
+    names = sorted({*policies, *other.policies}) or [Key("a", "b")]
+    for key in draw(st.lists(st.sampled_from(names), min_size=1, max_size=4)):
         policies.pop(key, None)
         if key in other.policies:
             policies[key] = other.policies[key]
