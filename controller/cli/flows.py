@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 
 import click
 
 from controller.cli.client import ControllerClient
+from controller.cli.flow_lines import raw_lines, show_stages, watch_flows
 from controller.cli.names import Namespaced, PolicyName, first_names
 from controller.cli.output import JSON, WIDE, OutputPage, Row, dim, print_json, wide_output_option
 from controller.cli.which_controller import controller_options
-from controller.status.model import FlowView
-from flows.pipeline.tables import TABLE_NAMES
+from controller.status.model import FlowsAnswer, FlowView
+from flows.pipeline.priorities import DECLARED_PRIORITIES, MISS
+from flows.pipeline.tables import TABLE_NAMES, TABLES
 
 MAX_OWNERS_SHOWN = 3  # rules or policies of one flow that are shown; -o json has all
 FOREIGN_KIND = "foreign"  # the kind of foreign flows
+PIPELINE_KIND = "pipeline"  # of flows in which no pod and no policy is; what they are for is declared by priority
+WATCH_SECONDS = 2.0
 # Tables that decide come first, in the order in which a packet passes them; then all others; discovery last.
 DECIDING_TABLES = ("egress", "egress_default", "ingress", "ingress_default", "deny", "state", "invalid")
 DISCOVERY_TABLES = ("nd_guard", "neighbor", "flood")
 DISCOVERY_MATCHES = ("arp", "icmp6")
+
+
+def _purposes() -> dict[tuple[str, int], str]:
+    """What the flows of a table and priority are for; of a priority that is declared twice, both."""
+    found = {(one.name, MISS): f"nothing else matched: {one.miss}" for one in TABLES}
+    for one in DECLARED_PRIORITIES:
+        for table in one.tables:
+            before = found.get((table, one.number))
+            found[table, one.number] = f"{before}; or {one.purpose}" if before else one.purpose
+    return found
+
+
+PURPOSES = _purposes()
 
 
 @click.command()
@@ -35,6 +53,14 @@ DISCOVERY_MATCHES = ("arp", "icmp6")
 @click.option("--denied", is_flag=True, help="Only flows that deny packets because of isolation.")
 @click.option("--nonzero", is_flag=True, help="Only flows that packets have matched.")
 @click.option("--foreign", is_flag=True, help="Only flows that are not Headgate's.")
+@click.option("--stages", is_flag=True, help="The tables in the order of the pipeline, with their flows and packets.")
+@click.option("--raw", is_flag=True, help="Lines as ovs-ofctl prints them.")
+@click.option("--watch", is_flag=True, help="Which flows count now, and how many packets a second.")
+@click.option(
+    "--every", metavar="SECONDS", type=click.FloatRange(0.2, 3600), default=WATCH_SECONDS, show_default=True,
+    help="Between readings of --watch.",
+)  # fmt: skip
+@click.option("--rounds", metavar="N", type=click.IntRange(1), help="End --watch after so many readings.")
 @controller_options
 def flows(
     server: str,
@@ -44,12 +70,18 @@ def flows(
     pod: str | None,
     policy: str | None,
     table: str | None,
-    **only: bool,
+    every: float,
+    rounds: int | None,
+    **flags: bool,
 ) -> None:
     """Show the flows on the switches: match, actions, counters, and the pod, policy and rule of each.
 
     They are read from the switches now. Matches and actions have the syntax of ovs-ofctl. Foreign flows come first,
     then the flows that decide about packets, then the others; neighbor discovery (ARP, ND) comes last.
+
+    --raw prints what `ovs-ofctl -O OpenFlow14 --names --no-stats dump-flows` does, byte for byte. Not among the flows
+    are those that the switch has learned, cache marks, and foreign flows that no packet of the pipeline can match;
+    timeouts of foreign flows are not printed.
 
     \b
     Examples:
@@ -57,23 +89,42 @@ def flows(
       headgate flows --policy tenant-a/pol1
       headgate flows --pod tenant-a/backend-1 --denied --nonzero
       headgate flows --table ingress -o json | jq '.[].rules'
+      headgate flows --pod tenant-a/backend-1 --watch
+      headgate flows --node node-1 --raw | grep table=ingress
     """
     number = None if table is None else _table(table)
-    answer = ControllerClient(server).flows(node=node, pod=pod, policy=policy)
-    found = [
-        one
-        for one in answer.flows
-        if (number is None or one.table == number)
-        and (one.kind.startswith("deny_") or not only["denied"])
-        and (one.packets or not only["nonzero"])
-        and (one.kind == FOREIGN_KIND or not only["foreign"])
-    ]
+    if sum(flags[name] for name in ("stages", "raw", "watch")) + (output == JSON and flags["raw"]) > 1:
+        raise click.UsageError("--stages, --raw and --watch exclude each other, and --raw is text")
+    client = ControllerClient(server)
+
+    def read() -> FlowsAnswer:
+        answer = client.flows(node=node, pod=pod, policy=policy)
+        return answer._replace(flows=[one for one in answer.flows if _chosen(one, number, flags)])
+
+    if flags["watch"]:
+        watch_flows(read, every, rounds, output, purpose)
+        return
+    found, missing = read()
     if output == JSON:
         print_json(found)
+    elif flags["raw"]:
+        for line in raw_lines(found):
+            click.echo(line)
+    elif flags["stages"]:
+        show_stages(found)
     else:
         show_flows(found, output == WIDE)
-    for line in answer.missing:
+    for line in missing:
         click.echo(f"headgate: {line}", err=True)
+
+
+def _chosen(one: FlowView, table: int | None, flags: Mapping[str, bool]) -> bool:
+    return (
+        (table is None or one.table == table)
+        and (one.kind.startswith("deny_") or not flags["denied"])
+        and (bool(one.packets) or not flags["nonzero"])
+        and (one.kind == FOREIGN_KIND or not flags["foreign"])
+    )
 
 
 def _table(text: str) -> int:
@@ -143,4 +194,6 @@ def purpose(one: FlowView) -> str:
         names = [f"policy {first_names(one.policies, MAX_OWNERS_SHOWN)}"] if one.policies else []
     names.append(f"pod {first_names(one.pods, MAX_OWNERS_SHOWN)}" if one.pods else "")
     names.append(one.note)
+    if one.kind == PIPELINE_KIND and not any(names):
+        return PURPOSES.get((one.table_name, one.priority), one.kind)
     return "; ".join(filter(None, names)) or one.kind

@@ -55,6 +55,12 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(plain, indent=2))
 
 
+def print_json_line(value: Any) -> None:
+    """Print plain values as one line of JSON, at once."""
+    click.echo(json.dumps(value))
+    sys.stdout.flush()
+
+
 def mark(good: bool, yes: str = "yes", no: str = "no") -> Styled:
     """`yes` in green or `no` in red."""
     return Styled(yes, GOOD) if good else Styled(no, BAD)

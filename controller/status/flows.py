@@ -12,7 +12,7 @@ from controller.status.details import DENY_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
 from flows.bridge.claim_contest import BridgeName
-from flows.bridge.state import PodBinding
+from flows.bridge.state import BridgeState, PodBinding
 from flows.cluster.net import address_text
 from flows.openflow.actions import Conjunction, ToGroup
 from flows.openflow.flow import Flow
@@ -42,7 +42,8 @@ def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
         return []
     bridge = reconciler.world.bridges[name]
     views = list(_views(reconciler, name, switch, switch.actual_flows() or ()).values())
-    views += [_foreign_view(bridge.node, bridge.name, one) for one in switch.foreign_flows]
+    ports = _port_names(bridge)
+    views += [_foreign_view(bridge.node, bridge.name, one, ports) for one in switch.foreign_flows]
     return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
 
 
@@ -62,7 +63,7 @@ def _views(
     rules = plan.rules_by_number() if plan else {}
     pod_bindings = plan.binding.pods if plan else ()
     pods = {a.ofport: str(a.pod) for a in pod_bindings}
-    ports = {i.ofport: i.name for i in bridge.interfaces if i.ofport is not None}
+    ports = _port_names(bridge)
     deniers = _deniers(reconciler, pod_bindings)
     nothing = FlowCounters(0, 0, 0)
     names = plan.groups.names if plan else {}
@@ -75,9 +76,13 @@ def _views(
     return found
 
 
-def _foreign_view(node: str, bridge: str, found: ForeignFlow) -> FlowView:
+def _port_names(bridge: BridgeState) -> dict[int, str]:
+    return {one.ofport: one.name for one in bridge.interfaces if one.ofport is not None}
+
+
+def _foreign_view(node: str, bridge: str, found: ForeignFlow, ports: Mapping[int, str]) -> FlowView:
     """A flow that Headgate did not make."""
-    match, actions = describe_foreign(found.flow)
+    match, actions = describe_foreign(found.flow, ports)
     return FlowView(
         node=node,
         bridge=bridge,

@@ -16,20 +16,27 @@ from controller.base.printable import printable
 from flows.pipeline.tables import TABLE_NAMES
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
-from flows.wire.text import format_actions, format_match
+from flows.wire.text import NO_NAMES, Names, format_actions, format_match
 from flows.wire.values import WireFlow
 
 MAX_FOREIGN_TEXT = 300  # characters of a match or of actions that the codec cannot decode
 
 
-@lru_cache(maxsize=4096)
-def describe_foreign(flow: WireFlow) -> tuple[str, str]:
-    """Match and actions of any flow, as text. Never raises."""
+def describe_foreign(flow: WireFlow, ports: Names = NO_NAMES) -> tuple[str, str]:
+    """Match and actions of any flow, as text, with these names of ports. Never raises."""
     try:
-        ours = decode_flow(flow)
-        return format_match(ours.match), format_actions(ours.actions, ours.goto, TABLE_NAMES)
+        ours = _decoded(flow)
+        return format_match(ours.match, ports), format_actions(ours.actions, ours.goto, TABLE_NAMES, ports)
     except (CodecError, ValueError, KeyError):
-        return _parsed(_match, flow.match), _parsed(_instructions, flow.instructions)
+        return _parsed_texts(flow)
+
+
+_decoded = lru_cache(maxsize=4096)(decode_flow)
+
+
+@lru_cache(maxsize=4096)
+def _parsed_texts(flow: WireFlow) -> tuple[str, str]:
+    return _parsed(_match, flow.match), _parsed(_instructions, flow.instructions)
 
 
 def _parsed(read: Callable[[bytes], str], data: bytes) -> str:

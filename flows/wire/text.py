@@ -5,6 +5,7 @@ For `headgate flows`, log lines, and tests that pass flows to ovs-ofctl. Nothing
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -111,8 +112,16 @@ def format_actions(
     return ",".join(parts) or "drop"
 
 
+def quoted(name: str) -> str:
+    """A name of a port or table as ovs-ofctl prints and reads it: in quotes where it has other characters than ASCII
+    letters and digits, or begins with another than a letter."""
+    plain = name.isascii() and name.isalnum() and name[0].isalpha()
+    return name if plain else json.dumps(name, ensure_ascii=False)
+
+
 def _name(number: int, names: Names) -> str:
-    return names.get(number, str(number))
+    name = names.get(number)
+    return quoted(name) if name is not None else str(number)
 
 
 def _port(number: int, ports: Names) -> str:
@@ -218,7 +227,7 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             word = _port(port, ports)
             if port == port_numbers.CONTROLLER_32:
                 return f"CONTROLLER:{registers.COPIED_BYTES}"
-            return word if word in ("LOCAL", "IN_PORT") else f"output:{word}"
+            return word if port in _PORT_WORDS else f"output:{word}"
         case OutputRegister(source):
             return f"output:{_bits(source)}"
         case Load(place, value):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from controller.cli import main
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import Packet
 from flows.openflow import match_fields as oxm
+from tests.helpers.ovs.flow_dumps import without_cache_mark
 from tests.helpers.ovs.open_vswitch import OpenVSwitch, open_vswitch
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import free_port, until
@@ -181,6 +183,21 @@ def test_denied_flows_carry_the_policies(run: Run, capsys: pytest.CaptureFixture
     until(lambda: re.search(rf'denied_packets_total{{direction="ingress",{labels}}} 4\.0', run.metrics()), "the metric")
 
 
+def test_raw_flows_are_the_lines_of_ovs_ofctl(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    bridge = run.ovs.bridges["br-int"]
+    foreign = "table=60,priority=9,in_port=2,tcp,tp_dst=80"
+    run.ovs.ofctl("-O", "OpenFlow14", "add-flow", bridge.target, f"{foreign},actions=output:1")
+    try:
+        raw = told(run, capsys, "flows", "--raw").splitlines()
+        text = run.ovs.ofctl("-O", "OpenFlow14", "--names", "--no-stats", "dump-flows", bridge.target)
+        marked = told(run, capsys, "flows", "--foreign")
+    finally:
+        run.ovs.ofctl("-O", "OpenFlow14", "--strict", "del-flows", bridge.target, foreign)
+    printed = [line for line in text.splitlines() if line.startswith(" ")]
+    assert sorted(raw) == without_cache_mark(printed) and any('in_port="p-db"' in line for line in raw)
+    assert "table 60 ingress: foreign flows" in marked and 'in_port="p-db"' in marked
+
+
 def test_an_object_that_is_not_there_is_code_1(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("pod", "policy"):
         assert main(["--server", run.url, command, "shop/nobody"]) == 1
@@ -297,3 +314,27 @@ def test_a_pod_that_is_gone_is_explained_by_its_address(run: Run, capsys: pytest
     assert code == 1 and "pod shop/gone (10.0.0.9) is gone since" in text
     assert "pod shop/gone has app=gone, not app=web" in text
     assert explained(run, capsys, "shop/gone", "shop/db", "-p", "80")[0] == 1
+
+
+def test_what_counts_now(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Frames pass while it watches; rates name the rule that they match. Last here, for others count packets."""
+    bridge, stop = run.ovs.bridges["br-int"], threading.Event()
+
+    def send() -> None:
+        number = 30_000
+        while not stop.wait(0.05):
+            number += 1
+            bridge.inject("p-web", encode(syn(1, number)))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        line = told(
+            run, capsys, "flows", "--watch", "--every", "1", "--rounds", "1", "--table", "ingress", "-o", "json"
+        )
+    finally:
+        stop.set()
+        sender.join()
+    (rate,) = [one for one in json.loads(line) if one["flow"]["kind"] == "rule"]
+    assert rate["packets_per_second"] > 0 and rate["flow"]["rules"] == ["shop/only-web ingress[0]"]
+    bridge.settle()

@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from controller.cli import main
+from controller.cli.flow_lines import flow_rates
 from controller.cli.flows import show_flows
 from controller.config.addresses import HostPort
 from controller.http.pages import Application
@@ -235,12 +236,34 @@ def test_what_decides_comes_first_and_discovery_last(capsys: Captured) -> None:
             flow(200, "200", "foreign"),
         ]
     )  # fmt: skip
-    found = re.findall(r"table (.*)", capsys.readouterr().out)
+    found = re.findall(r", table (.*)", capsys.readouterr().out)
     assert found == [
         "20 conntrack: foreign flows", "200 200: foreign flows", "50 egress", "65 ingress_default", "40 state",
         "0 classify", "20 conntrack", "80 output", "0 classify (discovery)", "5 nd_guard (discovery)",
         "10 neighbor (discovery)", "15 flood (discovery)",
     ]  # fmt: skip
+
+
+def test_stages_come_in_the_order_of_the_pipeline(
+    views: FakeViews, url: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [flow(60, "ingress", packets=4), flow(60, "ingress", "foreign", "tcp", 3), flow(0, "classify", packets=9)]
+    monkeypatch.setattr(views, "flows", lambda node: FlowsAnswer(there))
+    _, _, *rows = told(url, capsys, "flows", "--stages").splitlines()
+    assert [re.split(r"  +", row)[:4] for row in rows] == [["0 classify", "1", "-", "9"], ["60 ingress", "2", "1", "7"]]
+
+
+def test_rates_are_of_flows_that_counted() -> None:
+    before = [flow(60, "ingress", match="a", packets=4), flow(60, "ingress", match="b", packets=4)]
+    after = [flow(60, "ingress", match="a", packets=4), flow(60, "ingress", match="b", packets=2),
+             flow(60, "ingress", match="c", packets=8)]  # fmt: skip
+    assert [(one.packets_per_second, one.flow.match) for one in flow_rates(before, after, 2.0)] == [(4, "c"), (1, "b")]
+
+
+def test_forms_of_flows_exclude_each_other(url: str, capsys: Captured) -> None:
+    for wrong in (("--raw", "--watch"), ("--stages", "--raw"), ("--raw", "-o", "json")):
+        assert main(["--server", url, "flows", *wrong]) == 2
+        assert "exclude each other" in capsys.readouterr().err
 
 
 def test_flows_are_chosen(views: FakeViews, url: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

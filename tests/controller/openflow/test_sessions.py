@@ -176,7 +176,7 @@ def test_who_changes_flows_by_hand_is_told_at_once_and_our_own_bundles_are_not(a
     bridge.switch.ofctl("add-flow", bridge.target, "table=0,priority=0,actions=NORMAL")  # nothing comes to it
     assert app.drifted.get(timeout=10) == FlowsDrifted(DPID, up.session, foreign=1)
     (found,) = app.dump(up).foreign_flows
-    assert describe_foreign(found.flow) == ("", "output:NORMAL")
+    assert describe_foreign(found.flow) == ("", "NORMAL")
     assert app.drifted.empty()
 
 
