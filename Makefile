@@ -23,7 +23,7 @@ demo: ## watch a policy take effect on real packets (needs root)
 
 .PHONY: test
 test: ## run all tests (needs root)
-	@scripts/bootstrap --dev --lab --root
+	@scripts/bootstrap --dev --lab --browser --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 

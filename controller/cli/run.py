@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from controller.config.schema import RunConfig
     from controller.metrics.registry import Metrics
     from controller.status.detail_model import DetailedStatusApi
+    from controller.status.page_model import PageApi
 
 CONTROLLER_STOP_SECONDS = 3.0  # for connections to close in order
 KILL_SECONDS = 4.5  # after SIGTERM, until the interpreter ends the process; it must end within 5 s
 KERNEL_KILL_SECONDS = 4.8  # until the kernel ends it: writing to the log may block
 FLUSH_SECONDS = 0.5  # for the last lines of the log
+MIN_TOKEN, MAX_TOKEN = 16, 256  # characters of the page's token
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 RUN_INTRO = """Run the controller beside your switches.
@@ -82,6 +84,10 @@ class RunnableController(Protocol):
     @property
     def answers(self) -> DetailedStatusApi:
         """What HTTP asks."""
+
+    @property
+    def page(self) -> PageApi:
+        """What the page for a browser asks."""
 
     @property
     def metrics(self) -> Metrics:
@@ -209,13 +215,17 @@ def run_until_signal(config: RunConfig, make_core: Callable[[RunConfig], Runnabl
     from controller.config.addresses import is_loopback
     from controller.http.pages import Application
     from controller.http.server import HttpServer
+    from controller.http.ui.pages import UiPages
     from controller.peers.descriptors import raise_descriptor_limit
 
     raise_descriptor_limit()
     with _signals() as wait_for_signal:
         try:
+            token = _read_token(config.ui_token_file)
             core = make_core(config)
-            application = Application(core.answers, core.metrics.registry, is_loopback(config.http_address.host))
+            loopback = is_loopback(config.http_address.host)
+            ui = UiPages(core.page, loopback, token)
+            application = Application(core.answers, core.metrics.registry, loopback, ui)
             http = HttpServer(config.http_address, application)
             core.start()
         except StartError as error:
@@ -226,6 +236,23 @@ def run_until_signal(config: RunConfig, make_core: Callable[[RunConfig], Runnabl
         core.stop(CONTROLLER_STOP_SECONDS)
         http.stop()
     _end()
+
+
+def _read_token(file: Path | None) -> str | None:
+    """The token of the page for a browser. Raises StartError."""
+    if file is None:
+        return None
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII text"
+        raise StartError(f"the token of --ui-token-file {file} cannot be read: {reason}") from None
+    if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not token.isprintable() or " " in token:
+        raise StartError(
+            f"--ui-token-file {file} must have {MIN_TOKEN} to {MAX_TOKEN} characters without spaces, as "
+            "`openssl rand -hex 32` writes them"
+        )
+    return token
 
 
 def _log_start(config: RunConfig, http: str) -> None:

@@ -193,6 +193,11 @@ class RunConfig(BaseModel):
         "behind a proxy that asks for one.",
         HTTP_EXAMPLE,
     )  # fmt: skip
+    ui_token_file: Path | None = _option(
+        PROCESS_OPTIONS, "FILE",
+        "File with the token that the page for a browser, /ui, asks for: 16 to 256 letters, digits and signs. Without "
+        "it, the page is served on loopback only.",
+    )  # fmt: skip
     hub: Literal["eventlet", "native"] = _option(
         PROCESS_OPTIONS, "HUB",
         "Threads that connections run in: eventlet's green threads, or native threads of the operating system.",

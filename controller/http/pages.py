@@ -77,6 +77,9 @@ class MorePages(Protocol):
     def takes(self, path: str) -> bool:
         """Whether a path is one of them."""
 
+    def body_limit(self, method: str, path: str) -> int:
+        """How many bytes the body of a request may have."""
+
     def answer(self, request: Request) -> Response:
         """Answer a request, whose Host header was checked. Raises HTTPException."""
 
@@ -128,6 +131,10 @@ class Application:
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response(environ, start_response)
+
+    def body_limit(self, method: str, path: str) -> int:
+        """How many bytes the body of a request may have: 0 but for the one that the page for a browser sends."""
+        return self._ui.body_limit(method, path) if self._ui is not None else 0
 
     def _answer(self, request: Request) -> Response:
         check_host(request.environ.get("HTTP_HOST", ""), self._loopback)

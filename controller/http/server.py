@@ -28,6 +28,7 @@ REQUEST_SECONDS = 10.0  # for a request to arrive completely
 RESPONSE_SECONDS = 60.0  # for the client to take the response
 WRITE_CHUNK_BYTES = 64 << 10
 MAX_REQUEST_BYTES = 16 << 10  # request line and headers
+MAX_LENGTH_DIGITS = 10
 POLL_SECONDS = 0.2
 ACCEPT_RETRY_SECONDS = 0.1  # before the next attempt when accept fails
 PROBE_PATHS = ("/healthz", "/readyz")  # of liveness and readiness probes, which are always answered
@@ -55,6 +56,11 @@ class _BoundedReader(io.BufferedIOBase):
         line: bytes = self._stream.readline(most) if most else b""
         self._left -= len(line)
         return line
+
+    def read_body(self, size: int) -> bytes:
+        """This many bytes after the headers, less where the client ends earlier. They do not count for the bound."""
+        found: bytes = self._stream.read(size)
+        return found
 
     def close(self) -> None:
         """Close the stream too."""
@@ -105,13 +111,23 @@ class _Handler(WSGIRequestHandler):
 
     def run_wsgi(self) -> None:
         """The request has arrived: answer it, if a slot is free."""
+        body = self._body()
         if not self.server.may_answer(self.connection, self.path.partition("?")[0] in PROBE_PATHS):
             self.wfile.write(_BUSY)
             return
-        # No request has a body, and werkzeug would go on reading after the response as long as the client sends.
+        # Of what was not read werkzeug would go on reading after the response as long as the client sends.
         self.rfile.close()
-        self.rfile = io.BytesIO()
+        self.rfile = io.BytesIO(body)
         super().run_wsgi()
+
+    def _body(self) -> bytes:
+        """The body of a request that may have one; "" where it is longer than it may be, which is refused later."""
+        limit = self.server.application.body_limit(self.command, self.path.partition("?")[0])
+        text = self.headers.get("Content-Length", "")
+        if not limit or not (text.isascii() and text.isdecimal() and len(text) < MAX_LENGTH_DIGITS):
+            return b""
+        reader = cast("_BoundedReader", self.rfile)
+        return reader.read_body(int(text)) if int(text) <= limit else b""
 
     def version_string(self) -> str:
         """The Server header, without the versions of werkzeug and Python."""
@@ -131,6 +147,7 @@ class _Server(ThreadedWSGIServer):
     def __init__(self, address: HostPort, application: Application, listener: socket.socket) -> None:
         self._slots = ConnectionSlots()
         self._slot_of: dict[socket.socket, ConnectionSlot] = {}
+        self.application = application
         super().__init__(address.host, address.port, application, _Handler, fd=listener.fileno())
 
     def get_request(self) -> Any:

@@ -29,6 +29,8 @@ from controller.runtime.event_queue import EventQueue
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.runtime.loop import EventLoop
+from controller.runtime.page import Page
+from controller.runtime.page_feed import PageFeed
 from controller.runtime.status_cache import StatusCache
 from controller.runtime.wait import RealizationWait
 from controller.sources.folder.source import ManifestFolder
@@ -83,6 +85,7 @@ class Controller:
             status=self._status,
             report_policies=kubernetes.events.report if kubernetes else lambda problems: None,
         )
+        dumps = FlowDumps(self.reconciler, events)
         self.answers = Answers(
             config,
             started,
@@ -100,7 +103,11 @@ class Controller:
                 policy_problems=lambda: event_log.policy_problems,
                 switches_call_since=started if config.ovsdb_listen is not None else None,
             ),
-            dumps=FlowDumps(self.reconciler, events),
+            dumps=dumps,
+        )
+        self._feed = PageFeed(self._status)
+        self.page = Page(
+            self.answers, self._feed, reconciler=self.reconciler, dumps=dumps, packets=self.metrics.packets
         )
 
     def _open_switch_channels(self, config: RunConfig, events: EventQueue) -> None:
@@ -138,10 +145,12 @@ class Controller:
             raise StartError(reason_of(error)) from error
         self._loop.start()
         self._status.start()
+        self._feed.start()
 
     def stop(self, timeout: float) -> None:
         """Stop all threads within `timeout` seconds. The flows on the switches stay."""
         deadline = time.monotonic() + timeout
+        self._feed.stop()
         self._status.stop()
         self._loop.stop()
         self._store.stop()

@@ -52,7 +52,7 @@ def test_texts_that_yaml_would_read_as_something_else_stay_texts() -> None:
     assert read["metadata"]["name"] == "null"
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(clusters())
 def test_what_is_written_is_read_as_the_same_policy(cluster) -> None:  # type: ignore[no-untyped-def]
     for policy in cluster.policies.values():

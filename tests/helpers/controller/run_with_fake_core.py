@@ -43,6 +43,7 @@ def make_core(behaviour: str) -> types.ModuleType:
     class Controller:
         def __init__(self, config: RunConfig) -> None:
             self.answers = FakeViews()
+            self.page = None  # nobody asks for it
             self.metrics = Metrics("1", config.hub)
             self._stopping = threading.Event()
             self._thread = threading.Thread(target=self._stopping.wait)

@@ -1,0 +1,1 @@
+"""Tests of `controller.runtime`, as far as it is not tested with the whole."""

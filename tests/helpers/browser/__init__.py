@@ -1,0 +1,1 @@
+"""Helpers of tests that look at the page in a real browser."""
