@@ -17,7 +17,7 @@ from flows.policy.verdict import verdict
 MAX_STEPS = 20  # of one end and tier; the authors of policies decide how many there are
 MAX_DIFFERENCES = 20  # of one rule
 ALLOW = "Allow"  # what a rule of a NetworkPolicy does; those of other tiers have their own words
-_NO_SUBJECT = (Isolation.NOT_A_POD, Isolation.NOT_A_SUBJECT, Isolation.ITSELF, Isolation.OWN_NODE)
+_NO_SUBJECT = (Isolation.NOT_A_POD, Isolation.NOT_A_SUBJECT, Isolation.ITSELF)
 
 
 def explain_connection(cluster: Cluster, probe: Probe) -> Connection:

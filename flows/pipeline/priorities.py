@@ -160,8 +160,9 @@ DIRECTION_ORIGINAL_TIERED = _declare("direction", 105, "anything else, of or to 
 DIRECTION_ORIGINAL = _declare("direction", 100, "anything else: the source opened")
 
 _TIERS = "admin_egress baseline_egress admin_ingress baseline_ingress"
-TIERS_NODE = _declare("admin_egress", 65400, "the node and its own pods: no policy")
+TIERS_NODE = _declare("admin_egress", 65400, "the node opens it to its own pods: no policy")
 TIERS_NONE = _declare(_TIERS, 65300, "no rule of the tier selects the subject in this direction")
+TIERS_UNSEEN_PORTS = _declare(_TIERS, 65250, "userspace datapath: a fragment of SCTP, whose ports are not seen: denied")
 TIERS_CLOSED = _declare(_TIERS, 65200, "the rules cannot be rendered: everything is denied")
 # A rule has its order less (`flows.policy.levels`): 64 for each of the priorities 0 to 1001.
 TIERS = _declare(_TIERS, 65000, "the rules, by their order; later ones take the priorities below")

@@ -89,7 +89,7 @@ class BridgePlan:
         self.groups = BridgeGroups()
         self.services = BridgeServices(self._pieces, self.groups, _SERVICES)
         self._ports: dict[int, RenderedPort] = {}  # by ofport
-        self._tiers = TierFlows(self._pieces, encoder, _TIERS)
+        self._tiers = TierFlows(self._pieces, encoder, _TIERS, userspace)
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)
         self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk

@@ -63,7 +63,7 @@ class FlowEncoder:
         self._dimensions: dict[int, Dimension] = {}  # the last one for each place
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
-        self._tiers: dict[bool, EncodedFlows] = {}
+        self._tiers: dict[tuple[bool, bool], EncodedFlows] = {}
         self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
         self.node_differences = NodeDifferences()
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
@@ -85,13 +85,13 @@ class FlowEncoder:
             found = self._fixed[userspace, routes] = self.flows(flows)
         return found
 
-    def tier_flows(self, closed: bool) -> EncodedFlows:
+    def tier_flows(self, userspace: bool, closed: bool) -> EncodedFlows:
         """The flows that lead to the tables of tiers, see `render_tiers`. Bridges share them."""
-        found = self._tiers.get(closed)
+        found = self._tiers.get((userspace, closed))
         if found is None:
             flows = FlowSet()
-            render_tiers(flows, closed)
-            found = self._tiers[closed] = self.flows(flows)
+            render_tiers(flows, userspace, closed)
+            found = self._tiers[userspace, closed] = self.flows(flows)
         return found
 
     def flows(self, flows: FlowSet) -> EncodedFlows:

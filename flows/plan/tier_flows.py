@@ -14,12 +14,13 @@ from flows.policy.rule import Applies
 class TierFlows:
     """They are the piece with this number."""
 
-    __slots__ = ("_encoder", "_number", "_pieces", "_ports", "_shown")
+    __slots__ = ("_encoder", "_number", "_pieces", "_ports", "_shown", "_userspace")
 
-    def __init__(self, pieces: Pieces, encoder: FlowEncoder, number: int) -> None:
+    def __init__(self, pieces: Pieces, encoder: FlowEncoder, number: int, userspace: bool) -> None:
         self._pieces = pieces
         self._encoder = encoder
         self._number = number
+        self._userspace = userspace
         self._ports: set[int] = set()  # the ofports of pods with rules of a tier
         self._shown: bool | None = None  # whether the flows that are there are `closed`; None where there are none
 
@@ -38,5 +39,5 @@ class TierFlows:
         if wanted is None:
             self._pieces.drop(self._number)
         else:
-            self._pieces.put(self._number, *self._encoder.tier_flows(closed))
+            self._pieces.put(self._number, *self._encoder.tier_flows(self._userspace, closed))
         self._shown = wanted

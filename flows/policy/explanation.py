@@ -22,7 +22,7 @@ class Isolation(enum.Enum):
     NOT_A_POD = "it is not a pod"
     NOT_A_SUBJECT = "it uses the host's network or has finished, so no policy selects it"
     ITSELF = "a pod always reaches itself"
-    OWN_NODE = "a pod and its own node always reach each other"
+    OWN_NODE = "no NetworkPolicy applies between a pod and its own node"
 
 
 @dataclass(frozen=True, slots=True)

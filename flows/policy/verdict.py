@@ -48,7 +48,8 @@ def _end_verdict(cluster: Cluster, probe: Probe, direction: Direction) -> EndVer
         return EndVerdict(direction, near, Isolation.NOT_A_SUBJECT)
     if near.pod == far.pod:
         return EndVerdict(direction, near, Isolation.ITSELF)
-    if _is_own_node(cluster, subject, far.address):
+    own_node = _is_own_node(cluster, subject, far.address)
+    if own_node and direction is Direction.INGRESS:
         return EndVerdict(direction, near, Isolation.OWN_NODE)
     # Tiers in their order: Admin; NetworkPolicy; Baseline for pods that no NetworkPolicy isolates in this direction.
     tier_probe = TierProbe(cluster, direction, subject, far.address, probe.protocol, probe.port)
@@ -56,6 +57,8 @@ def _end_verdict(cluster: Cluster, probe: Probe, direction: Direction) -> EndVer
     end = _network_policy_verdict(cluster, probe, direction, subject)
     if end.isolation is Isolation.NOT_ISOLATED and not _is_final(walk):
         walk += walk_tier(tier_probe, Tier.BASELINE)
+    if own_node:  # NetworkPolicies do not apply; rules of tiers do, for their peers can be nodes
+        end = EndVerdict(direction, near, Isolation.OWN_NODE)
     return replace(end, walk=walk)
 
 
@@ -90,7 +93,8 @@ def _network_policy_verdict(cluster: Cluster, probe: Probe, direction: Direction
 
 
 def _is_own_node(cluster: Cluster, pod: Pod, address: Net) -> bool:
-    """The kubelet must reach its pods, and they the kubelet. A node's addresses are those of its Node object."""
+    """The kubelet must reach its pods, whatever policies there are, and no NetworkPolicy keeps them from it. A node's
+    addresses are those of its Node object."""
     node = cluster.nodes.get(pod.node)
     return node is not None and address in node.addresses
 

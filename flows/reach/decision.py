@@ -190,7 +190,7 @@ class Decision:
                 found.append((self._book.ports_at(specs, [pod]), peers))
         isolated = 0 if rules is None else self._everyone
         steps = {tier: self._tiers.near_steps(tier, direction, number, pod) for tier in Tier}
-        return self._tiered(isolated, region_of(found), steps, self._node_ends(pod.node))
+        return self._tiered(direction, isolated, region_of(found), steps, self._node_ends(pod.node))
 
     def _far(self, number: int, direction: Direction, rules: frozenset[int]) -> Region:
         """What the policies of all others allow them with this end."""
@@ -205,16 +205,20 @@ class Decision:
                 found.append((self._book.ports_at(specs, claimants), subjects))
         steps = {tier: self._tiers.far_steps(tier, other, number, claimants) for tier in Tier}
         on_node = self._pods_on(self._nodes.get(self.address_of(number), ())) if claimants else 0
-        return self._tiered(self._book.isolated(other), region_of(found), steps, on_node)
+        return self._tiered(other, self._book.isolated(other), region_of(found), steps, on_node)
 
-    def _tiered(self, isolated: int, allowed: Region, steps: Mapping[Tier, Iterable[Step]], nodes: int) -> Region:
+    def _tiered(
+        self, direction: Direction, isolated: int, allowed: Region, steps: Mapping[Tier, Iterable[Step]], nodes: int
+    ) -> Region:
         """All tiers in their order: Admin; NetworkPolicy, which allows `allowed` where an end is `isolated`; Baseline
-        for the others; then everything. `nodes` are pods with their own node, which policy does not part."""
+        for the others; then everything. `nodes` are pods with their own node, which no NetworkPolicy parts, and what
+        comes from the node no tier either."""
         undecided: Region = {EVERYTHING: self._everyone}
         if not self._tiers:
             return region_of([*allowed.items(), (EVERYTHING, self._everyone & ~isolated | nodes)])
         accepted, undecided = walk(steps[Tier.ADMIN], undecided)
-        found = [*accepted.items(), *meet(undecided, allowed, isolated).items(), (EVERYTHING, nodes)]
+        found = [*accepted.items(), *meet(undecided, allowed, isolated).items()]
+        found += [(EVERYTHING, nodes)] if direction is Direction.INGRESS else only(undecided, isolated & nodes).items()
         accepted, undecided = walk(steps[Tier.BASELINE], only(undecided, ~isolated))
         return region_of([*found, *accepted.items(), *undecided.items()])
 

@@ -63,7 +63,7 @@ def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICE
         render_remote_node(piece, node, binding.tunnel or 0)
     if tiered:
         pieces.append(tiers := FlowSet())
-        render_tiers(tiers)
+        render_tiers(tiers, binding.userspace)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     if routing.routes:

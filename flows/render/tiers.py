@@ -7,13 +7,15 @@ connection through the four tables of tiers where there are rules for either end
 
 Accept of tier Admin clears the register that says that NetworkPolicies isolate the subject, and passes over Baseline.
 Deny goes to `egress_refused` or `ingress_refused`. Anything else goes on with the next table. The verdict is that of
-both ends, so the order of the two directions does not matter.
+both ends, so the order of the two directions does not matter. What the node opens to its own pods has no policy; what
+they open to it has that of tiers alone.
 
 A bridge without a pod that has such rules has none of these flows. The rules themselves are in `rules`.
 """
 
 from __future__ import annotations
 
+from flows.cluster.model import Tier
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Move
 from flows.openflow.match import Term, in_range, masked
@@ -26,7 +28,6 @@ from flows.pipeline.registers import (
     INGRESS_TIERS,
     INITIATOR_OFPORT,
     NODE_ITSELF,
-    RESPONDER_OFPORT,
     SOURCE_EGRESS_TIERS,
     SOURCE_INGRESS_TIERS,
     Interpretation,
@@ -36,17 +37,21 @@ from flows.render.flow_set import FlowSet
 from flows.render.interpretations import OPENING, REPLYING, interpreted
 from flows.render.rules import TIER_STAGES
 from flows.render.same_port import look_up_same_port
-from flows.render.terms import ct_state_term
+from flows.render.terms import IP_FAMILIES, IS_FRAGMENT, IS_SCTP, ct_state_term
 
 
-def render_tiers(flows: FlowSet, closed: bool = False) -> None:
+def render_tiers(flows: FlowSet, userspace: bool, closed: bool = False) -> None:
     """All of them. `closed`: whatever a rule might decide is denied, for the rules cannot be rendered."""
     _direct(flows)
-    for side in (INITIATOR_OFPORT, RESPONDER_OFPORT):
-        node = [in_range(side, NODE_ITSELF)]
-        flows.add(tables.ADMIN_EGRESS, priorities.TIERS_NODE, node, goto=tables.LIMIT)
+    of_node = [in_range(INITIATOR_OFPORT, NODE_ITSELF)]
+    flows.add(tables.ADMIN_EGRESS, priorities.TIERS_NODE, of_node, goto=tables.LIMIT)
     for stage in TIER_STAGES:
         flows.add(stage.table, priorities.TIERS_NONE, [tier_term(stage.applies, stage.bit, 0)], goto=stage.onward)
+        if userspace:
+            # Ports of SCTP are not seen in a fragment there, so a rule that denies some of them would not match.
+            unseen = [IS_SCTP, IS_FRAGMENT, *([in_range(stage.isolated, 0)] if stage.tier is Tier.BASELINE else [])]
+            for family in IP_FAMILIES:
+                flows.add(stage.table, priorities.TIERS_UNSEEN_PORTS, [family, *unseen], goto=stage.refused)
         if closed:
             flows.add(stage.table, priorities.TIERS_CLOSED, (), goto=stage.refused)
         flows.add(stage.table, priorities.MISS, (), goto=stage.onward)

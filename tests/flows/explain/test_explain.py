@@ -180,7 +180,7 @@ def test_names_of_pods_nodes_and_addresses() -> None:
     for source in ("x/api", "pod:x/api", "10.0.0.3"):
         assert explain(world, source, "x/db", "80", 4).connections[0].source == "pod x/api"
     assert explain(world, "one", "x/db", "80").connections[0].ingress.reason == (
-        "a pod and its own node always reach each other"
+        "no NetworkPolicy applies between a pod and its own node"
     )
     assert explain(world, "node:two", "x/db", "80").connections[0].source == "node two"
 

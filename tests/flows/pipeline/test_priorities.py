@@ -43,7 +43,7 @@ def rendered() -> set[tuple[str, int]]:
 def of_tiers() -> set[tuple[str, int]]:
     """The same of the tables of tiers, with one rule in each."""
     flows = FlowSet()
-    render_tiers(flows, closed=True)
+    render_tiers(flows, userspace=True, closed=True)
     found = {(TABLE_NAMES[flow.table], flow.priority) for flow in flows.flows()}
     return found | {(stage.table.name, stage._replace(order=0).priority(0)) for stage in TIER_STAGES}
 

@@ -73,7 +73,7 @@ CLUSTER = cluster(
             """
             allowed: protocol 47 from node one (192.0.2.1) to x/b (10.0.0.2)
             egress from node one (192.0.2.1): no policy applies: it is not a pod
-            ingress to x/b: no policy applies: a pod and its own node always reach each other
+            ingress to x/b: no policy applies: no NetworkPolicy applies between a pod and its own node
             """,
         ),
     ],

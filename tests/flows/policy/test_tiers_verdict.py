@@ -223,8 +223,8 @@ ROWS = [
     Row(
         "nodes match by label and all addresses",
         [from_x(cluster_rule(DENY, NodePeer(ALL)))],
-        "x/a > y/a, x/a > 192.0.2.1",
-        "x/b > 192.0.2.1, x/a > 192.0.2.2, x/a > 198.51.100.2",
+        "x/a > y/a, node:one > x/a",
+        "x/a > 192.0.2.1, x/b > 192.0.2.1, x/a > 192.0.2.2, x/a > 198.51.100.2",
     ),
     Row(
         "nodes without the label do not match",
@@ -237,6 +237,24 @@ ROWS = [
         [on_x(cluster_rule(DENY, *EVERYWHERE), cluster_rule(DENY))],
         "node:one > x/a",
         "node:two > x/a",
+    ),
+    Row(
+        "rules of tiers keep a pod from its own node, as its peer or its address",
+        [from_x(cluster_rule(ACCEPT, *EVERYWHERE, udp(53)), cluster_rule(DENY, *EVERYWHERE))],
+        "x/a > 192.0.2.1 UDP 53, node:one > x/a",
+        "x/a > 192.0.2.1, x/a > 192.0.2.1 ICMP, x/a > 2001:db8::1",
+    ),
+    Row(
+        "a NetworkPolicy does not, and keeps Baseline from it",
+        [from_x(cluster_rule(DENY, NodePeer(ALL)), tier=BASELINE), policy("x/p", labels(pod="a"), egress=[])],
+        "x/a > 192.0.2.1",
+        "x/a > 192.0.2.2",
+    ),
+    Row(
+        "without one, Baseline does",
+        [from_x(cluster_rule(DENY, NodePeer(ALL)), tier=BASELINE), policy("x/p", labels(pod="b"), egress=[])],
+        "x/b > 192.0.2.2",
+        "x/a > 192.0.2.1, x/b > 192.0.2.1",
     ),
     Row(
         "a pod reaches itself",
