@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find tests/upstream/build tests/upstream/without-sctp scripts/find-go scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -45,6 +45,24 @@ CLUSTER_TEST ?= all
 cluster-test: ## end-to-end specs on real kubelets: CLUSTER_TEST=all|short (needs root)
 	@scripts/bootstrap --dev --cluster --root
 	@HEADGATE_CLUSTER_TEST=$(CLUSTER_TEST) $(BIN)/python -m pytest -n 0 -v tests/cluster
+
+# FOCUS is a regular expression of specs, PROCS in how many processes they run.
+FOCUS ?= \[sig-network\] (Netpol|Services)
+PROCS ?= 1
+
+.PHONY: e2e
+e2e: ## Kubernetes' own end-to-end specs on real kubelets: FOCUS=REGEX PROCS=4 (needs root; the first time half an hour more)
+	@scripts/bootstrap --dev --cluster --root
+	@tests/upstream/build --if-missing e2e
+	@$(MAKE) cluster
+	@$(BIN)/python -m tests.upstream e2e --focus '$(FOCUS)' --procs $(PROCS)
+
+.PHONY: conformance
+conformance: ## the suite of network-policy-api on real kubelets; writes its report into build/ (needs root)
+	@scripts/bootstrap --dev --cluster --root
+	@tests/upstream/build --if-missing conformance
+	@$(MAKE) cluster
+	@$(BIN)/python -m tests.upstream conformance
 
 .PHONY: cluster-files
 cluster-files: ## build Kubernetes and the images for a cluster into the user's cache (about ten minutes)

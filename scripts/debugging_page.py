@@ -110,8 +110,8 @@ _ASSERT_END = """\
 `from` and `to` are `outside` (every address that no pod has), `pods`, `anywhere`, or an object with `pod`, `namespace`,
 `namespaceLabels`, `labels` (all must fit), with `addresses` (a prefix) alone, or with `not` alone. `expect` is
 `allowed` (each of the connections), `denied` (none), or `only` (none but those of `from`). Without `ports` an assertion
-is about every protocol and port. A pod with itself and a pod with its own node are not asked, for these are always
-open. Assertions are not decided yet where there are ClusterNetworkPolicies; then each of them fails and says so.
+is about every protocol and port. A pod with itself and a pod with its own node are not asked, for no NetworkPolicy
+parts these. Assertions are not decided yet where there are ClusterNetworkPolicies; then each of them fails and says so.
 """
 
 
@@ -125,7 +125,7 @@ _MATRIX_MORE = """\
 diff; each range of addresses outside has its own. `-o html --file matrix.html` writes one page to search and filter,
 which loads nothing; `-o json` has the schema [schemas/matrix.json](schemas/matrix.json). `(some)` says that a cell
 holds for some of the pods, or on some of the ports. Not shown are a pod and itself, and a pod and its own node, which
-are always open, and pods on the host's network, which are part of their nodes.
+no NetworkPolicy parts, and pods on the host's network, which are part of their nodes.
 
 Manifests have no addresses, but address blocks in rules count for pods too. So pods without an address get one of
 10.244.0.0/14; where the cluster's range is another, `--pod-cidr` says so.

@@ -25,6 +25,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 _INIT = Path(__file__).with_name("node-init.sh")
 _ENTER = 'for file in $FILES; do echo $$ >"$file" || exit 1; done; exec "$@"'
 _SECONDS = 30.0
+_CTR = ("ctr", "--address", "/run/containerd/containerd.sock")
 _UNDERLAY = "eth0"
 _CONTAINERD = """version = 2
 root = "/var/lib/containerd"
@@ -169,9 +170,15 @@ class ClusterNode:
     def load_images(self) -> None:
         """Import the images, as there is no registry. Raises LabError."""
         for image in self.control.files.images:
-            done = self._ctr("-n", "k8s.io", "images", "import", str(image))
-            if done.returncode != 0:
-                raise LabError(f"{self.name}: containerd does not take {image}: {done.stderr.strip()}")
+            self.import_images(image)
+
+    def import_images(self, archive: Path) -> None:
+        """Import the images of an archive, instead of others with their names. Raises LabError."""
+        with archive.open("rb") as file:  # it need not be in a folder that the node sees
+            command = self.enter_command(*_CTR, "-n", "k8s.io", "images", "import", "-")
+            done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False, env=_environment())
+        if done.returncode != 0:
+            raise LabError(f"{self.name}: containerd does not take {archive}: {done.stderr.strip()}")
 
     def join(self) -> None:
         """Run deploy/node.sh on it, as a user does. Raises LabError with what the script says."""
@@ -248,7 +255,7 @@ class ClusterNode:
         return done.stdout
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("ctr", "--address", "/run/containerd/containerd.sock", *arguments)
+        return self.run(*_CTR, *arguments)
 
     def _first_process(self) -> int:
         for found in process.find(self.control.folder, f"{self.name}/init"):
