@@ -29,8 +29,8 @@ _FEATURES = struct.Struct("!I")
 _CONFIG = struct.Struct("!HHI")
 _COUNTERS = struct.Struct("!IH6xIQQII")
 _BODY = 16  # offset of the body in a multipart reply
-# Headgate's meters that one switch may report: two for each possible ofport.
-_MOST = 1 << 17
+# Headgate's meters that one switch may report: four for each possible ofport.
+_MOST = 1 << 18
 METER_MOD_FAILED = 12
 # The meter exists already, or does not exist: another controller changed it. The next dump shows the meters.
 _TRANSIENT = frozenset({1, 3})

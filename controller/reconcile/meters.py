@@ -133,7 +133,7 @@ class MeterLedger:
 
     def _desired_band(self, number: int) -> MeterBand | None:
         found = read_meter(number)
-        return self.rates.band(found[0]) if found and number in self.references else None
+        return self.rates.band(*found) if found and number in self.references else None
 
     def done(self, changes: MeterChanges) -> None:
         """The switch has made these changes."""

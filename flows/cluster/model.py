@@ -62,6 +62,14 @@ class Operator(enum.StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
+class AuditMode(enum.StrEnum):
+    """What is reported of a pod's connections, as an annotation or an option says."""
+
+    OFF = "off"
+    DENIED = "denied"  # what is dropped, and why
+    ALL = "all"  # and connections that open
+
+
 class OriginalApi(enum.StrEnum):
     """The versions of the original network policy API (before `networking.k8s.io`), in which a namespace isolates its
     pods."""
@@ -143,7 +151,8 @@ class Policy(NamedTuple):
     """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
 
     `errors` are the parse errors, each with the path of its field; empty when the whole policy can be realized. A rule
-    with an error is None: it allows nothing, its pods stay isolated, and the other rules keep their numbers.
+    with an error is None: it allows nothing, its pods stay isolated, and the other rules keep their numbers. `audit` is
+    what its annotation wants audited of the pods that it isolates.
     """
 
     key: Key
@@ -152,6 +161,7 @@ class Policy(NamedTuple):
     ingress: tuple[Rule | None, ...] = ()
     egress: tuple[Rule | None, ...] = ()
     errors: tuple[str, ...] = ()
+    audit: AuditMode = AuditMode.OFF
 
     def rules(self, direction: Direction) -> tuple[Rule | None, ...]:
         """The rules that count in `direction`; none where the policy does not isolate."""
@@ -193,7 +203,7 @@ class ClusterPolicy(NamedTuple):
     """A ClusterNetworkPolicy, or a policy of an older version of its API as one.
 
     `key` has no namespace. `kind` is that of the object. `tier` is Admin or Baseline. Lower priorities come first; of
-    equal ones, that with the smaller name. `errors` as in Policy.
+    equal ones, that with the smaller name. `errors` and `audit` as in Policy.
     """
 
     key: Key
@@ -204,6 +214,7 @@ class ClusterPolicy(NamedTuple):
     ingress: tuple[ClusterRule, ...] = ()
     egress: tuple[ClusterRule, ...] = ()
     errors: tuple[str, ...] = ()
+    audit: AuditMode = AuditMode.OFF
 
     def rules(self, direction: Direction) -> tuple[ClusterRule, ...]:
         """The rules of a direction, the first of which to match decides."""
@@ -229,7 +240,7 @@ class Pod(NamedTuple):
     `addresses` are the status's podIPs (single addresses, in the API's order). `finished` is phase Succeeded or Failed.
     `terminating` is true once metadata.deletionTimestamp is set. `node` and `uid` are empty when unknown. `workload` is
     `Kind/name` of what made the pod, like `Deployment/web`, "" where nothing did; it is for people only, and so is
-    `limits_bandwidth`: an annotation asks for a bandwidth.
+    `limits_bandwidth`: an annotation asks for a bandwidth. `audit` is None without an annotation.
     """
 
     key: Key
@@ -243,6 +254,7 @@ class Pod(NamedTuple):
     terminating: bool = False
     workload: str = ""
     limits_bandwidth: bool = False
+    audit: AuditMode | None = None
 
     @property
     def networked(self) -> bool:
@@ -287,12 +299,14 @@ class Node:
 class Namespace:
     """A Namespace with its labels, which always include NAMESPACE_NAME_LABEL, as on the API server.
 
-    `isolation` has the versions of the original API whose annotation isolates its pods for ingress.
+    `isolation` has the versions of the original API whose annotation isolates its pods for ingress. `audit` is None
+    without an annotation.
     """
 
     name: str
     labels: Labels = field(default_factory=lambda: NO_LABELS)
     isolation: frozenset[OriginalApi] = frozenset()
+    audit: AuditMode | None = None
 
 
 class ServicePort(NamedTuple):

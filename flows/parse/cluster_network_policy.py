@@ -28,6 +28,7 @@ from flows.cluster.model import (
     Tier,
 )
 from flows.cluster.net import Net
+from flows.parse.audit import audit_at
 from flows.parse.cluster_policy_ports import only_field, protocol_entry
 from flows.parse.network_policy import parse_cidr
 from flows.parse.selector import selector_at
@@ -79,7 +80,7 @@ def parse_cluster_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
     Raises ParseError when metadata is not usable.
     """
     whole = require_object(untrusted, CLUSTER_NETWORK_POLICY)
-    _, name = cluster_name(whole, CLUSTER_NETWORK_POLICY)
+    metadata, name = cluster_name(whole, CLUSTER_NETWORK_POLICY)
     found: Errors = []
     spec = spec_at(whole, _SPEC, found)
     tier = _TIERS.get(value) if isinstance(value := spec.get("tier"), str) else None
@@ -87,7 +88,9 @@ def parse_cluster_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
         reason = "is required" if value is None else f"must be Admin or Baseline, not {describe(value)}"
         found.append(FieldError("spec.tier", reason))
     priority = priority_at(spec, found)
-    return cluster_policy(Key("", name), CLUSTER_NETWORK_POLICY, (tier, priority), spec, _DIALECT, found, errors)
+    policy = cluster_policy(Key("", name), CLUSTER_NETWORK_POLICY, (tier, priority), spec, _DIALECT, found, errors)
+    audit = audit_at(metadata, errors)
+    return policy if audit is None else policy._replace(audit=audit)
 
 
 def spec_at(whole: JsonObject, known: frozenset[str], errors: Errors) -> JsonObject:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from flows.cluster.model import (
     EVERYTHING,
     NETWORK_POLICY,
+    AuditMode,
     Direction,
     IPBlock,
     Peer,
@@ -24,6 +25,7 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import ADDRESS_BITS, Net, parse_address, parse_network
 from flows.cluster.tuples import new_tuple
+from flows.parse.audit import audit_at
 from flows.parse.names import port_name_error
 from flows.parse.selector import selector_at, simple_selector
 from flows.parse.untrusted import (
@@ -68,7 +70,7 @@ def parse_policy(untrusted: object, errors: Errors) -> Policy:
     Raises ParseError when metadata is not usable.
     """
     whole = require_object(untrusted, NETWORK_POLICY)
-    _, key = namespaced_key(whole, NETWORK_POLICY)
+    metadata, key = namespaced_key(whole, NETWORK_POLICY)
     spec = whole.get("spec")
     found: Errors = []
     if spec is None:
@@ -90,10 +92,12 @@ def parse_policy(untrusted: object, errors: Errors) -> Policy:
         # meant stays open.
         found = list(first_errors(found))
         texts = tuple(map(str, found)) if found else ()
-        policy = new_tuple(Policy, (key, subjects or EVERYTHING, isolates, ingress, egress, texts))
+        fields = (key, subjects or EVERYTHING, isolates, ingress, egress, texts, AuditMode.OFF)
+        policy = new_tuple(Policy, fields)
         policy = _with_bounded_flows(policy, found)
     errors.extend(found)
-    return policy
+    audit = audit_at(metadata, errors)
+    return policy if audit is None else policy._replace(audit=audit)
 
 
 def _with_bounded_flows(policy: Policy, errors: Errors) -> Policy:

@@ -39,6 +39,7 @@ from flows.parse.admin_network_policy import (
     parse_admin_policy,
     parse_baseline_policy,
 )
+from flows.parse.audit import audit_at
 from flows.parse.bandwidth import limits_bandwidth
 from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1, parse_cluster_policy
 from flows.parse.endpoint_slice import parse_endpoint_slice
@@ -134,6 +135,7 @@ def parse_pod(untrusted: object, errors: Errors) -> Pod:
             "deletionTimestamp" in metadata and bool(string_at(metadata, "deletionTimestamp", "metadata", errors)),
             owner_at(metadata, labels, errors),
             limits_bandwidth(metadata),
+            audit_at(metadata, errors) if "annotations" in metadata else None,
         ),
     )
 
@@ -261,7 +263,7 @@ def parse_namespace(untrusted: object, errors: Errors) -> Namespace:
     # The API server sets this label to the namespace's name, whatever was given.
     if labels.get(NAMESPACE_NAME_LABEL) != name:
         labels = MappingProxyType({**labels, NAMESPACE_NAME_LABEL: name})
-    return Namespace(name, labels, parse_isolation(metadata, errors))
+    return Namespace(name, labels, parse_isolation(metadata, errors), audit_at(metadata, errors))
 
 
 Parser = Callable[[object, Errors], ClusterObject]

@@ -27,6 +27,7 @@ class CookieKind(enum.IntEnum):
     SENT = 7  # an ofport: admission of IP from its own addresses, whose counters say how much it sends
     INVALID = 8  # an ofport: packets of it that conntrack called invalid, without broken ones
     BROKEN = 9  # an ofport: packets of it that are broken, as with a wrong checksum
+    AUDIT = 11  # copies audited packets to the controller; number 0
     ENDPOINT = 10  # a group id: an endpoint of that port of a Service, which no group has
 
 

@@ -108,6 +108,7 @@ def _cookies() -> list[str]:
         cookies.CookieKind.SENT: "an ofport: admits and counts IP from its own addresses",
         cookies.CookieKind.INVALID: "an ofport: drops and counts its invalid packets",
         cookies.CookieKind.BROKEN: "an ofport: likewise its broken packets, as with a wrong checksum",
+        cookies.CookieKind.AUDIT: "copies of audited packets to the controller; number 0",
         cookies.CookieKind.ENDPOINT: "a group id: sends to an endpoint of that port of a Service, which needs no group",
     }
     lines += ["", "| kind | name | number |", "|---|---|---|"]

@@ -42,14 +42,22 @@ class Limit(enum.IntEnum):
     CONNECTIONS = 0x4847
     FRAGMENTS = 0x4848
     COPIES = 0x4849  # of the bridge: copies to the controller; the lower half is a CopyReason
+    SENT_REPORTS = 0x484A  # copies of audited packets that a pod sent
+    RECEIVED_REPORTS = 0x484B  # copies of audited packets for a pod, from elsewhere
 
     @property
     def word(self) -> str:
         """Its name in metrics and in `status`."""
-        return {Limit.FRAGMENTS: "fragments", Limit.COPIES: "questions"}.get(self, "new_connections")
+        return {
+            Limit.FRAGMENTS: "fragments",
+            Limit.COPIES: "questions",
+            Limit.SENT_REPORTS: "reports",
+            Limit.RECEIVED_REPORTS: "reports",
+        }.get(self, "new_connections")
 
 
 METERED = (Limit.CONNECTIONS, Limit.FRAGMENTS)
+REPORTS = (Limit.SENT_REPORTS, Limit.RECEIVED_REPORTS)
 
 
 class CopyReason(enum.IntEnum):
@@ -57,6 +65,7 @@ class CopyReason(enum.IntEnum):
 
     REFUSED = 0  # policy denied a packet of the node
     ANSWER = 1  # the node answered a probe
+    AUDITED = 2  # of or to an audited pod; those of all pods of the bridge
 
 
 class MeterBand(NamedTuple):
@@ -67,10 +76,12 @@ class MeterBand(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Packets a second that one pod may send of each kind; 0 is no limit."""
+    """Packets a second that one pod may send of each kind; 0 is no limit. `reports` are copies of audited packets, of
+    one pod; their limit is never off."""
 
     connections: int = 1000
     fragments: int = 40
+    reports: int = 5
 
     def of(self, limit: Limit) -> int:
         """The rate of one kind."""
@@ -81,20 +92,23 @@ class Rates(NamedTuple):
         """The kinds that have a limit."""
         return tuple(limit for limit in METERED if self.of(limit))
 
-    def band(self, limit: Limit) -> MeterBand:
-        """The band of a meter of this kind. That of copies is fixed."""
+    def band(self, limit: Limit, reason: int = 0) -> MeterBand:
+        """The band of a meter of this kind. Those of copies are fixed, by CopyReason."""
         if limit is Limit.COPIES:
-            return COPY_BAND
+            return REPORT_BAND if reason == CopyReason.AUDITED else COPY_BAND
+        if limit in REPORTS:
+            return MeterBand(self.reports, self.reports * BURST_SECONDS)
         return MeterBand(self.of(limit), self.of(limit) * BURST_SECONDS)
 
 
 NO_RATES = Rates(0, 0)
 COPY_BAND = MeterBand(20, 60)
+REPORT_BAND = MeterBand(200, 400)  # of all audited pods of a bridge
 
 
 def meter_number(limit: Limit, ofport: int) -> int:
     """The number of a pod's meter, or of the meter of a CopyReason (as `ofport`). Raises ValueError for others."""
-    if limit not in (*METERED, Limit.COPIES) or not 0 <= ofport <= _PORT_MASK:
+    if limit not in (*METERED, *REPORTS, Limit.COPIES) or not 0 <= ofport <= _PORT_MASK:
         raise ValueError(f"there is no meter of {limit!r} for port {ofport}")
     return limit << _PORT_BITS | ofport
 
@@ -104,14 +118,15 @@ def read_meter(number: int) -> tuple[Limit, int] | None:
     kind, ofport = number >> _PORT_BITS, number & _PORT_MASK
     if kind == Limit.COPIES:
         return (Limit.COPIES, ofport) if ofport in CopyReason.__members__.values() else None
-    if kind not in (Limit.CONNECTIONS, Limit.FRAGMENTS) or ofport > MAX_OFPORT:
+    if kind not in (*METERED, *REPORTS) or ofport > MAX_OFPORT:
         return None
     return Limit(kind), ofport
 
 
 def limits_of(metered: Iterable[Limit], userspace: bool) -> tuple[Limit, ...]:
-    """The limits of a bridge's pods. The userspace datapath learns SCTP associations, which are limited too."""
-    pods = (limit for limit in metered if limit is not Limit.COPIES)
+    """The limits of a bridge's pods. The userspace datapath learns SCTP associations, which are limited too. Where the
+    bridge has a meter for copies, pods have some for theirs."""
+    pods = [one for limit in metered for one in (REPORTS if limit is Limit.COPIES else (limit,))]
     return (*((Limit.ASSOCIATIONS,) if userspace else ()), *pods)
 
 

@@ -42,6 +42,7 @@ CLASSIFY_OUTSIDE_DISCOVERY = _declare("classify", 215, "other ND and MLD from th
 CLASSIFY_OTHER_DISCOVERY = _declare("classify", 210, "any other ND and MLD: dropped")
 CLASSIFY_OWN_FRAGMENT = _declare("classify", 205, "a fragment from a pod's own address: through the pod's meter")
 CLASSIFY_OWN_ADDRESS = _declare("classify", 200, "IP and ARP of a pod or the node from its own address: let in")
+CLASSIFY_AUDITED = _declare("classify", 102, "anything else from the port of an audited pod: reported, and dropped")
 CLASSIFY_SPOOFED = _declare("classify", 100, "IP and ARP from these addresses at any other port: dropped")
 CLASSIFY_CONFIRMED_ADDRESS = _declare("classify", 60, "IP of the node from an address that it answered a probe for")
 CLASSIFY_OUTSIDE = _declare("classify", 50, "other IP and ARP from the uplink or the node: let in")
@@ -122,6 +123,7 @@ DESTINATION_CONFIRMED_REPLY = _declare("destination", 120, "replies to an addres
 DESTINATION_FROM_TUNNEL = _declare("destination", 115, "anything else from the tunnel: dropped")
 DESTINATION_SERVED_NODE = _declare("destination", 112, "replies of a Service to another node that came as a client")
 DESTINATION_REMOTE = _declare("destination", 110, "to another node or its pods: through the tunnel")
+DESTINATION_NO_POD_AUDITED = _declare("destination", 106, "routing: likewise, where pods are audited: reported")
 DESTINATION_NO_POD = _declare("destination", 105, "routing: to an address of this node's pod ranges: no pod has it")
 DESTINATION_BEHIND_NODE = _declare("destination", 100, "to the bridge's MAC address: to what is behind the node")
 DESTINATION_FROM_UPLINK = _declare("destination", 90, "anything else from the uplink: dropped")
@@ -130,6 +132,8 @@ DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 DESTINATION_SERVICE_BEHIND_NODE = _declare("destination", 66, "from the node through a Service to what is behind it")
 DESTINATION_BACK_TO_NODE = _declare("destination", 65, "routing: anything else from the node: dropped")
 DESTINATION_ROUTED_ON = _declare("destination", 60, "routing: anything else: to the node, which routes it on")
+
+DESTINATION_NOBODY = _declare("destination", 5, "where pods are audited: there is no such destination: reported")
 
 STATE_REFUSAL = _declare("state", 225, "routing: a reset or ICMP error of the node that refuses: sent")
 STATE_UNKNOWN_TO_TUNNEL = _declare("state", 222, "between node and tunnel, of no recorded connection: sent too")
@@ -184,6 +188,7 @@ LIMIT_UNRECORDED = _declare("limit", 300, "an interpreted packet is never record
 LIMIT_SCTP = _declare("limit", 200, "userspace datapath: SCTP always looks new, and its flows are limited: no meter")
 LIMIT_OF_POD = _declare("limit", 100, "what a pod opens: through the pod's meter")
 
+COMMIT_AUDITED = _declare("commit", 310, "opens a connection of an audited pod: recorded and sent, then reported")
 COMMIT_INTERPRETED = _declare("commit", 300, "an interpreted packet: sent, matched the other way too, or put in place")
 COMMIT_NEW_FRAGMENT = _declare("commit", 200, "a fragment that opens: reassembled, and recorded")
 COMMIT_FRAGMENT = _declare("commit", 190, "any other fragment: reassembled")
@@ -206,6 +211,9 @@ INVALID_BROKEN = _declare("invalid", 110, "broken packets of one pod: counted, a
 INVALID_OF_POD = _declare("invalid", 100, "other invalid packets of one pod: counted, and dropped")
 
 DENY_COPY = _declare("deny", 100, "of the node, from an address that nobody has: copied to the controller")
+
+AUDIT_OF_SENDER = _declare("audit", 100, "what a pod sent: through the pod's meter")
+AUDIT_OF_RECEIVER = _declare("audit", 50, "anything else that is for an audited pod: through that pod's meter")
 
 # A table's miss flow stands at priority 1, not 0: a bridge made without a controller has a foreign NORMAL flow at 0.
 MISS = 1

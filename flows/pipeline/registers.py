@@ -45,6 +45,7 @@ DESTINATION_EGRESS_TIERS = Range(_R[7], 20, 21, "the tiers with egress rules for
 DESTINATION_INGRESS_TIERS = Range(_R[7], 22, 23, "the tiers with ingress rules for the destination pod")
 EGRESS_TIERS = Range(_R[7], 24, 25, "the tiers with egress rules for the initiator")
 INGRESS_TIERS = Range(_R[7], 26, 27, "the tiers with ingress rules for the responder")
+AUDITED = Range(_R[4], 21, 24, "why a copy of the packet goes to the controller: an Audited")
 OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
 COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's L4 source port, only while it is compared with the other one")
 COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likewise")
@@ -67,7 +68,7 @@ CONNECTION_OF_SERVICE = Range(oxm.CT_MARK, 1, 1, "the connection was opened to t
 CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
-    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED, AUDITED,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,
@@ -98,6 +99,22 @@ class TierBit(enum.IntEnum):
 
     ADMIN = 1
     BASELINE = 2
+
+
+class Audited(enum.IntEnum):
+    """Why the controller gets a copy of an audited packet."""
+
+    NOT = 0
+    DENIED_EGRESS = 1  # by egress rules of the pod that opened the connection
+    DENIED_INGRESS = 2  # by ingress rules of the pod that it was opened to
+    FORGED = 3  # not from an address of the sender's own, or from another pod's
+    INVALID = 4  # at odds with its connection
+    BROKEN = 5  # invalid by itself
+    NOBODY = 6  # nobody has the destination
+    OPENED = 7  # allowed: the first packet of a connection
+    # For policies that are staged: allowed, and would be denied.
+    WOULD_DENY_EGRESS = 8
+    WOULD_DENY_INGRESS = 9
 
 
 class SctpAssociation(enum.IntEnum):

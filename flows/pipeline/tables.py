@@ -58,7 +58,7 @@ CLASSIFY = Table(
     | _IP
     | _ND
     | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC, oxm.TCP_FLAGS),
-    ("neighbor", "nd_guard", "conntrack"),
+    ("neighbor", "nd_guard", "conntrack", "audit"),
     "drop: nothing passes from other ports",
 )
 ND_GUARD = Table(
@@ -189,7 +189,7 @@ DESTINATION = Table(
     "destination",
     "Finds the destination port, before policy: a local pod, the node, the uplink or the tunnel.",
     _L2 | _IP | _REGISTERS | _names(oxm.CT_STATE, oxm.CT_MARK, oxm.PKT_MARK),
-    ("state", "output"),
+    ("state", "output", "audit"),
     "drop: there is no such destination",
 )
 STATE = Table(
@@ -281,7 +281,7 @@ EGRESS_DEFAULT = Table(
     "egress_default",
     "Drops what no egress rule allowed, and counts it for each isolated pod.",
     _REGISTERS | _names(oxm.CT_STATE),
-    ("deny",),
+    ("deny", "audit"),
     "deny",
 )
 SAME_PORT = Table(
@@ -313,7 +313,7 @@ INGRESS_DEFAULT = Table(
     "ingress_default",
     "Drops what no ingress rule allowed, and counts it for each isolated pod.",
     _REGISTERS | _names(oxm.CT_STATE),
-    ("deny",),
+    ("deny", "audit"),
     "deny",
 )
 LIMIT = Table(
@@ -330,8 +330,8 @@ COMMIT = Table(
     "commit",
     "Records new connections in conntrack, so that their replies are recognized; sends fragments through reassembly "
     "once more, and swaps back the ends of packets that were swapped to be matched.",
-    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
-    ("direction", "output"),
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_MARK, oxm.IP_FRAG, oxm.IP_PROTO) | _REGISTERS,
+    ("direction", "commit", "output", "audit"),
     "output",
 )
 OUTPUT = Table(
@@ -356,7 +356,7 @@ INVALID = Table(
     "invalid",
     "Drops what conntrack calls invalid, and counts it for each pod; broken packets are counted apart.",
     _REGISTERS,
-    (),
+    ("audit",),
     "drop",
 )
 DENY = Table(
@@ -368,13 +368,30 @@ DENY = Table(
     (),
     "drop",
 )
+AUDIT = Table(
+    95,
+    "audit",
+    "Where pods are audited: sends what is to be reported through a meter of the pod that sent it, or else of the pod "
+    "that it is for, so that what one pod sends does not hide what others do.",
+    _names(oxm.IN_PORT) | _REGISTERS,
+    ("report",),
+    "report",
+)
+REPORT = Table(
+    96,
+    "report",
+    "Where pods are audited: copies the packet to the controller, through a meter of the bridge.",
+    frozenset(),
+    (),
+    "copied to the controller",
+)
 
 TABLES = (
     CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, HAIRPIN, SERVICE, FLOOD, AFFINITY, KEPT_ENDPOINT, HASHED_ENDPOINT, REFUSE,
     CONNTRACK, DIRECT, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM,
     RELATED, DIRECTION, ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS, EGRESS_REFUSED,
     EGRESS_DEFAULT, SAME_PORT, INGRESS, INGRESS_REFUSED, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
-    INVALID, DENY,
+    INVALID, DENY, AUDIT, REPORT,
 )  # fmt: skip
 TABLES_BY_NUMBER = {table.number: table for table in TABLES}
 TABLES_BY_NAME = {table.name: table for table in TABLES}
@@ -387,6 +404,9 @@ ROUTING_TABLES = frozenset(
 )
 # Without flows, their misses included, on bridges without a pod that some ClusterNetworkPolicy selects.
 TIER_TABLES = (ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS_REFUSED, INGRESS_REFUSED)
+# Likewise on bridges without a pod that is audited.
+AUDIT_TABLES = (AUDIT, REPORT)
+OPTIONAL_TABLES = (*TIER_TABLES, *AUDIT_TABLES)
 # Their flows are the switch's own, made by learn actions.
 LEARNED_TABLES = frozenset({SCTP_REPLIES.number, AFFINITY.number})
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
-from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster, Key, Pod
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, AuditMode, Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
 from flows.plan.effective_cluster import EffectiveParts
@@ -32,15 +32,16 @@ class AcceptedObjects:
     While `must_reload`, they may be between two states: nothing is put into them until `load`.
     """
 
-    def __init__(self, with_services: bool = False) -> None:
+    def __init__(self, with_services: bool = False, audit: AuditMode = AuditMode.OFF) -> None:
         self._with_services = with_services
+        self._audit = audit
         self.cluster: Cluster | None = None
         self.rejected = RejectedObjects()
         self.reset()
 
     def reset(self) -> None:
         """Forget all but the snapshot and the rejected objects."""
-        self.engine = PolicyEngine()
+        self.engine = PolicyEngine(self._audit)
         self.services = ServiceIndex()
         self.leaving = LeavingPods()
         self.node_addresses = NodeAddresses()
@@ -75,7 +76,7 @@ class AcceptedObjects:
         """
         for _ in range(MAX_LOAD_ATTEMPTS):
             try:
-                self.engine = PolicyEngine()
+                self.engine = PolicyEngine(self._audit)
                 self.engine.load(self.accepted)
                 self.services = ServiceIndex()
                 for kind in ("Service", "EndpointSlice"):
@@ -96,7 +97,7 @@ class AcceptedObjects:
 
     def _reject_one_by_one(self) -> bool:
         """Put one object after the other into a new engine, and reject those that raise; whether there was any."""
-        self.engine = PolicyEngine()
+        self.engine = PolicyEngine(self._audit)
         self.services = ServiceIndex()
         accepted, count = self.accepted, 0
         for kind in CLUSTER_KINDS:
@@ -125,7 +126,7 @@ class AcceptedObjects:
         if isinstance(key, str):
             if kind == "Namespace":
                 namespace = cluster.namespaces.get(key)
-                engine.put_namespace(key, namespace.labels if namespace else None)
+                engine.put_namespace(key, *((namespace.labels, namespace.audit) if namespace else (None, None)))
             elif kind == "Node":
                 node = cluster.nodes.get(key)
                 if node is None:

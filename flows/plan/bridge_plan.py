@@ -34,8 +34,9 @@ from flows.plan.pieces import Pieces
 from flows.plan.remote_nodes import RemoteNodes
 from flows.plan.rules import BridgeRules, PeersWatcher
 from flows.plan.tier_flows import TierFlows
-from flows.policy.rule import Applies
+from flows.policy.rule import Applies, Watch
 from flows.policy.tracked_sets import TrackedRule
+from flows.render.audit import is_audited, render_audit
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
@@ -44,6 +45,7 @@ from flows.wire.values import Body, FlowKey
 IsolationOf = Callable[[Key], frozenset[Applies]]
 
 # Numbers of pieces; a port's piece has its ofport. Where two pieces have the same flow, the smaller number wins.
+_AUDIT = -3  # on bridges with an audited pod
 _TIERS = -2  # on bridges with a pod that some ClusterNetworkPolicy selects
 _FIXED = -1  # what all bridges have
 _BRIDGE = 0
@@ -52,7 +54,7 @@ _FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
 _REMOTE_NODES = _FLOOD_CHUNKS + MAX_OFPORT + 1  # plus the number of the remote node in this plan
 _SERVICES = 1 << 32  # plus the number of the piece in `cluster_services`
 
-# One object for each set, since very many ports refer to them: there are at most 64.
+# One object for each set, since very many ports refer to them: there are at most 2,048.
 _SHARED_ISOLATION: dict[frozenset[Applies], frozenset[Applies]] = {}
 
 
@@ -71,8 +73,8 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "_tiers", "error", "flows", "groups",
-        "refused", "routes", "rules", "services", "userspace",
+        "_audited", "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "_tiers", "error", "flows",
+        "groups", "refused", "routes", "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +92,7 @@ class BridgePlan:
         self.services = BridgeServices(self._pieces, self.groups, _SERVICES)
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._tiers = TierFlows(self._pieces, encoder, _TIERS, userspace)
+        self._audited: set[int] = set()  # the ofports of audited pods
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)
         self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk
@@ -123,6 +126,8 @@ class BridgePlan:
                 self._pieces.put(_FIXED, *self._encoder.fixed_flows(self.userspace, self.routes))
             if before is None or _without_nodes(before) != _without_nodes(bridge):
                 self._render(_BRIDGE, partial(render_bridge, binding=self.binding))
+                if self._audited:
+                    self._render_audit()
             self._remotes.set(bridge.routing, bridge.tunnel)
         for pod in came:
             self._put_port(pod, isolated(pod.pod))
@@ -133,7 +138,7 @@ class BridgePlan:
     def isolate(self, ofport: int, directions: frozenset[Applies]) -> None:
         """The directions in which policy isolates the pod at a port are these."""
         port = self._ports.get(ofport)
-        if port is not None and port.isolated != directions:
+        if port is not None and port.isolated - {Watch.SENDER} != directions:
             # The keys do not depend on isolation, only the bodies do.
             chunks: set[int] = set()
             self._put_port(port.pod, directions)
@@ -169,6 +174,16 @@ class BridgePlan:
         own, mac, uplink, answered, routing, tunnel = self._bridge or BridgeBinding()
         return Binding(own, mac, uplink, tuple(pods), self.userspace, answered, routing, tunnel)
 
+    @property
+    def audited_pods(self) -> int:
+        """How many of the bridge's pods are audited."""
+        return len(self._audited)
+
+    def pod_at(self, ofport: int) -> Key | None:
+        """The pod behind a port; None for any other port."""
+        port = self._ports.get(ofport)
+        return port.pod.pod if port is not None else None
+
     def port_flows(self, ofport: int) -> tuple[FlowKey, ...]:
         """The keys of the flows of a pod's port; none for any other port, and for a port in `refused`."""
         return self._pieces.keys(ofport)
@@ -191,6 +206,33 @@ class BridgePlan:
     def _put_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         """Make a port's flows. A port whose flows raise has none, so that its packets are dropped."""
         self._tiers.set_port(pod.ofport, isolated)
+        self._set_audited(pod.ofport, is_audited(isolated))
+        if self._audited:
+            isolated |= {Watch.SENDER}
+        self._make_port(pod, isolated)
+
+    def _set_audited(self, ofport: int, audited: bool) -> None:
+        """Whether the pod at a port is audited. With the first and the last one the flows of all ports differ."""
+        before = bool(self._audited)
+        if audited:
+            self._audited.add(ofport)
+        else:
+            self._audited.discard(ofport)
+        if before == bool(self._audited):
+            return
+        self._render_audit()
+        for other, port in self._ports.items():
+            if other != ofport:
+                sender = {Watch.SENDER}
+                self._make_port(port.pod, port.isolated | sender if audited else port.isolated - sender)
+
+    def _render_audit(self) -> None:
+        if self._audited and self._bridge is not None:
+            self._render(_AUDIT, partial(render_audit, routing=self._bridge.routing))
+        else:
+            self._pieces.drop(_AUDIT)
+
+    def _make_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         isolated = _SHARED_ISOLATION.setdefault(isolated, isolated)
         self._ports[pod.ofport] = RenderedPort(pod, isolated)
         try:
@@ -209,6 +251,7 @@ class BridgePlan:
             self.refused.pop(ofport, None)
             self._pieces.drop(ofport)
             self._tiers.set_port(ofport, frozenset())
+            self._set_audited(ofport, False)
             self._set_flooded(ofport, False, chunks)
 
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:

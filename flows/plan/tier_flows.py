@@ -5,7 +5,6 @@ Which flows these are is decided in `flows.render.tiers`.
 
 from __future__ import annotations
 
-from flows.cluster.model import Direction
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pieces import Pieces
 from flows.policy.rule import Applies
@@ -26,7 +25,7 @@ class TierFlows:
 
     def set_port(self, ofport: int, applies: frozenset[Applies]) -> None:
         """What applies to the pod at a port is this now; nothing where it is gone."""
-        if any(not isinstance(one, Direction) for one in applies):
+        if any(isinstance(one, tuple) for one in applies):
             self._ports.add(ofport)
         elif self._ports:
             self._ports.discard(ofport)

@@ -18,13 +18,14 @@ from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
 from flows.bridge.routing import NetworkMode
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
-from flows.cluster.model import Cluster, Direction, Key, Pod, Policy, Selector
+from flows.cluster.model import AuditMode, Cluster, Direction, Key, Pod, Policy, Selector
 from flows.cluster.net import Net
 from flows.pipeline.pod_limits import Limit
 from flows.plan.accepted_objects import AcceptedObjects
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.bridge_plans import BridgePlans
 from flows.plan.cluster_network import ClusterNetwork
+from flows.plan.connection_scope import ConnectionScope, connection_scope
 from flows.plan.effective_cluster import EffectiveParts
 from flows.plan.encoder import FlowEncoder
 from flows.plan.plan_failures import PlanFailure, PlanFailures
@@ -42,14 +43,15 @@ NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
 class WorldState:
     """`bridges` are all bridges that OVSDBs have; `owners` says which of them are served."""
 
-    def __init__(self, network: NetworkOptions = FLAT_NETWORK) -> None:
+    def __init__(self, network: NetworkOptions = FLAT_NETWORK, audit: AuditMode = AuditMode.OFF) -> None:
+        """`audit` is what is audited of pods without an annotation."""
         self.network_options = network
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # by datapath id: addresses that the node answered for
         self.flow_encoder = FlowEncoder()
-        self._objects = AcceptedObjects(with_services=network.mode is not NetworkMode.FLAT)
+        self._objects = AcceptedObjects(network.mode is not NetworkMode.FLAT, audit)
         self._failures = PlanFailures()
         self._reset()
 
@@ -86,11 +88,20 @@ class WorldState:
         added: dict[str, tuple[Net, ...]] = {}
         for name, bridge in self.bridges.items():
             if bridge.node_addresses and not self.owners.refusal(name):
-                # A port of the bridge may give a pod an address that the bridge says is its node's: it is the pod's.
-                kept = self.kept_binding(name)
-                counted = bridge.node_addresses if kept is None else kept.binding.node_addresses
-                added[bridge.node] = (*added.get(bridge.node, ()), *counted)
+                added[bridge.node] = (*added.get(bridge.node, ()), *self._counted_addresses(name))
         return self._objects.effective_parts(added)
+
+    def connection_scope(self, name: BridgeName, keys: Iterable[Key], addresses: Iterable[Net]) -> ConnectionScope:
+        """What the verdict depends on at an end on this bridge, of connections between these pods and addresses."""
+        bridge = self.bridges[name]
+        added = {bridge.node: self._counted_addresses(name)} if bridge.node_addresses else {}
+        return connection_scope(self._objects.accepted, self.engine, keys, addresses, added)
+
+    def _counted_addresses(self, name: BridgeName) -> tuple[Net, ...]:
+        """The addresses that a bridge adds to those of its node."""
+        # A port of the bridge may give a pod an address that the bridge says is its node's: it is the pod's.
+        kept = self.kept_binding(name)
+        return self.bridges[name].node_addresses if kept is None else kept.binding.node_addresses
 
     def pods_without_address(self) -> list[Key]:
         """Running pods without any address, neither in their status nor on a port."""

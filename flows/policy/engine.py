@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 from flows.cluster.model import (
     Action,
+    AuditMode,
     Cluster,
     ClusterPolicy,
     Direction,
@@ -44,12 +45,13 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
+from flows.policy.audited_pods import AuditedPods
 from flows.policy.flow_limits import rule_weight
 from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange, SubjectChange
 from flows.policy.resolve import rule_identity
-from flows.policy.rule import Applies, RuleKey, RuleRef, TierStage, applying, policy_rules
+from flows.policy.rule import Applies, RuleKey, RuleRef, TierStage, Watch, applying, policy_rules
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from flows.policy.selecting_policies import SelectingPolicies
@@ -72,7 +74,8 @@ class PolicyEngine:
     """The rules of all policies, kept as objects change: call `put_*` and `remove_*` for every change, then
     `compute_changes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: AuditMode = AuditMode.OFF) -> None:
+        """`audit` is what is audited of pods without an annotation."""
         self.index = PodIndex()
         self.nodes = NodeIndex(self.index.changed_sets)
         self.tiers = TierPolicies()
@@ -81,7 +84,9 @@ class PolicyEngine:
         self._rules: dict[RuleKey, PolicyRule] = {}
         self._numbers = RuleNumbers()
         self._rule_of: dict[bytes, PolicyRule] = {}  # by the identities of its tracked rules
+        self._cluster_policies: dict[Key, ClusterPolicy] = {}  # those that are audited
         self._selecting = SelectingPolicies(self.index)
+        self._audited = AuditedPods(self.index, self._selecting, audit)
         # To be computed again, in the order of the changes, so that rules that come together are close in memory.
         self._affected: dict[PolicyRule, None] = {}
         self._failed: dict[PolicyRule, str] = {}
@@ -89,25 +94,37 @@ class PolicyEngine:
     def load(self, cluster: Cluster) -> None:
         """Load a snapshot into an empty engine. Namespaces and pods come first, so that each group is computed once."""
         self.index.load(cluster)
+        for namespace in cluster.namespaces.values():
+            self._audited.put_namespace(namespace.name, namespace.audit)
+        for pod in cluster.pods.values():
+            if pod.audit is not None:
+                self._audited.put_pod(pod)
         for node in cluster.nodes.values():
             self.nodes.put_node(node)
         for policy in cluster.policies.values():
             self.put_policy(policy)
         self._replace_placed(self.tiers.load(cluster.cluster_policies.values()))
+        for cluster_policy in cluster.cluster_policies.values():
+            self._audit_cluster_policy(cluster_policy.key, cluster_policy)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def put_namespace(self, name: str, labels: Labels | None) -> None:
-        """A namespace has these labels now; None when its object is deleted."""
+    def put_namespace(self, name: str, labels: Labels | None, audit: AuditMode | None = None) -> None:
+        """A namespace has these labels and this annotation now; None when its object is deleted."""
         self.index.put_namespace(name, labels)
+        self._audited.put_namespace(name, audit)
 
     def put_pod(self, pod: Pod) -> None:
         """A pod is new or has changed."""
-        self.index.put_pod(pod)
+        with self._audited.noting(pod.key):
+            self.index.put_pod(pod)
+            self._audited.put_pod(pod)
 
     def remove_pod(self, key: Key) -> None:
         """A pod is deleted."""
-        self.index.remove_pod(key)
+        with self._audited.noting(key):
+            self.index.remove_pod(key)
+            self._audited.remove_pod(key)
 
     def put_node(self, node: Node) -> None:
         """A node is new or has changed."""
@@ -120,10 +137,21 @@ class PolicyEngine:
     def put_cluster_policy(self, policy: ClusterPolicy) -> None:
         """A ClusterNetworkPolicy is new or has changed."""
         self._replace_placed(self.tiers.put(policy))
+        self._audit_cluster_policy(policy.key, policy)
 
     def remove_cluster_policy(self, key: Key) -> None:
         """A ClusterNetworkPolicy is deleted."""
+        self._audit_cluster_policy(key, None)
         self._replace_placed(self.tiers.remove(key))
+
+    def _audit_cluster_policy(self, key: Key, new: ClusterPolicy | None) -> None:
+        old = self._cluster_policies.pop(key, None)
+        if new is not None and new.audit is not AuditMode.OFF:
+            self._cluster_policies[key] = new
+        audited = [one for one in (old, new) if one is not None and one.audit is not AuditMode.OFF]
+        if audited:
+            subjects = {n for one in audited for n in self.subject_pods(one.subject)}
+            self._audited.replace_cluster_policy(old, new, subjects)
 
     def _replace_placed(self, changes: Iterable[PlacedChange]) -> None:
         for key, old, new in changes:
@@ -144,6 +172,8 @@ class PolicyEngine:
         self._replace_rules(policy_rules(old) if old else (), policy_rules(new) if new else ())
         if old is None or new is None or (old.subjects, old.isolates) != (new.subjects, new.isolates):
             self._selecting.replace(old, new)
+        if (old is not None and old.audit is not AuditMode.OFF) or (new is not None and new.audit is not AuditMode.OFF):
+            self._audited.replace_policy(old, new)
 
     def _replace_rules(self, old: Iterable[tuple[RuleKey, RuleRef]], new: Iterable[tuple[RuleKey, RuleRef]]) -> None:
         before = {ref: key for key, ref in old}
@@ -368,9 +398,13 @@ class PolicyEngine:
         """The tiers and directions in which some rule of a ClusterNetworkPolicy selects the pod."""
         return self._selecting.tiered(pod)
 
+    def watched(self, pod: Key) -> frozenset[Watch]:
+        """What of the pod's packets is audited."""
+        return self._audited.watched(pod)
+
     def applying(self, pod: Key) -> frozenset[Applies]:
-        """The directions in which NetworkPolicies isolate the pod, and the tiers that apply to it."""
-        return applying(self.isolated(pod), self.tiered(pod))
+        """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, and its audit."""
+        return applying(self.isolated(pod), self.tiered(pod), self.watched(pod))
 
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
         """As `SelectingPolicies.isolating_policies`."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from flows.cluster.model import Cluster, ClusterPolicy, Direction, Key, Selector, Tier
+from flows.cluster.model import AuditMode, Cluster, ClusterPolicy, Direction, Key, Selector, Tier
+from flows.policy.audited_pods import WATCHED, watched_by
 from flows.policy.flow_limits import peer_weight, rule_weight
 from flows.policy.levels import place_policies
 from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.resolve import ResolvedRule, RuleResolver, rule_identity
-from flows.policy.rule import CompiledRule, NodePolicy, RuleKey, RuleRef, TierStage, policy_rules
+from flows.policy.rule import CompiledRule, NodePolicy, RuleKey, RuleRef, TierStage, Watch, policy_rules
 from flows.policy.rule_numbers import assign_numbers
 
 
 class PolicyCompiler:
     """Compiles one snapshot, for any number of switches; peer sets are computed once and shared."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, audit: AuditMode = AuditMode.OFF) -> None:
         self.index = PodIndex(cluster)
         nodes = NodeIndex(self.index.changed_sets)
         for node in cluster.nodes.values():
@@ -29,7 +30,9 @@ class PolicyCompiler:
         self._owners: dict[RuleKey, list[RuleRef]] = defaultdict(list)
         self._of_pod: dict[int, list[bytes]] = defaultdict(list)
         self._resolved: dict[bytes, tuple[RuleKey, ResolvedRule]] = {}
+        self._watched: dict[int, set[Watch]] = defaultdict(set)
         self._read(cluster)
+        self._read_audit(cluster, audit)
         self._numbers = assign_numbers(self._resolved)
 
     def _read(self, cluster: Cluster) -> None:
@@ -60,8 +63,19 @@ class PolicyCompiler:
                     self._owners[rule].append(ref)
                     for n in self._resolver.subjects(rule.namespace, rule.subjects):
                         self._tiers[n].add((tier, rule.direction))
+                        self._watched[n].update(watched_by(cluster.cluster_policies[ref.policy].audit, rule.direction))
         for refs in self._owners.values():
             refs.sort()
+
+    def _read_audit(self, cluster: Cluster, default: AuditMode) -> None:
+        for n, pod in self.index.pods.items():
+            namespace = cluster.namespaces.get(pod.key.namespace)
+            of_namespace = namespace.audit if namespace is not None else None
+            self._watched[n].update(WATCHED[pod.audit or of_namespace or default])
+        for key, policy in cluster.policies.items():
+            for n in self.index.select(key.namespace, policy.subjects):
+                for direction in policy.isolates:
+                    self._watched[n].update(watched_by(policy.audit, direction))
 
     def for_pods(self, pods: Collection[Key]) -> NodePolicy:
         """The policy of a switch that has these pods. Unknown, finished and hostNetwork pods are no subjects."""
@@ -70,7 +84,8 @@ class PolicyCompiler:
         rules = [self._rule(self._numbers[one], *self._resolved[one], local) for one in identities]
         isolated = {self.index.pods[n].key: frozenset(self._isolation[n]) for n in local if n in self._isolation}
         tiered = {self.index.pods[n].key: frozenset(self._tiers[n]) for n in local if n in self._tiers}
-        return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)), tiered)
+        watched = {self.index.pods[n].key: frozenset(self._watched[n]) for n in local if self._watched[n]}
+        return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)), tiered, watched)
 
     def _rule(self, number: int, key: RuleKey, resolved: ResolvedRule, local: frozenset[int]) -> CompiledRule:
         subjects = frozenset(self.index.pods[n].key for n in resolved.subjects & local)
@@ -81,6 +96,6 @@ class PolicyCompiler:
         )
 
 
-def compile_policy(cluster: Cluster, pods: Iterable[Key]) -> NodePolicy:
-    """The policy of a switch that has `pods`."""
-    return PolicyCompiler(cluster).for_pods(tuple(pods))
+def compile_policy(cluster: Cluster, pods: Iterable[Key], audit: AuditMode = AuditMode.OFF) -> NodePolicy:
+    """The policy of a switch that has `pods`; `audit` is what is audited of pods without an annotation."""
+    return PolicyCompiler(cluster, audit).for_pods(tuple(pods))

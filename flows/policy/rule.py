@@ -7,6 +7,7 @@ is in `resolve` (from nothing) and `engine` (incremental); how it becomes flows 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -47,15 +48,31 @@ class Level(NamedTuple):
 
 TierStage = tuple[Tier, Direction]
 NO_STAGES: frozenset[TierStage] = frozenset()
-# What applies to a pod: a direction in which NetworkPolicies isolate it, or a tier and direction with rules for it.
-Applies = Direction | TierStage
 
 
-def applying(isolated: frozenset[Direction], tiered: frozenset[TierStage]) -> frozenset[Applies]:
+class Watch(enum.Enum):
+    """What of a pod's packets is audited."""
+
+    EGRESS = "denied by egress rules of the pod"
+    INGRESS = "denied by ingress rules of the pod"
+    DROPS = "dropped for other reasons, of those that the pod sends"
+    OPENED = "the first of each connection with the pod"
+    SENDER = "nothing of its own: other pods of its bridge are audited, and it may send to them"
+
+
+NO_WATCH: frozenset[Watch] = frozenset()
+# What applies to a pod: a direction in which NetworkPolicies isolate it, a tier and direction with rules for it, or an
+# audit of its packets.
+Applies = Direction | TierStage | Watch
+
+
+def applying(
+    isolated: frozenset[Direction], tiered: frozenset[TierStage], watched: frozenset[Watch] = NO_WATCH
+) -> frozenset[Applies]:
     """What applies to a pod. Tier Baseline does not where a NetworkPolicy isolates the pod in the direction."""
     if not tiered:
-        return isolated
-    return isolated.union([stage for stage in tiered if stage[0] is Tier.ADMIN or stage[1] not in isolated])
+        return isolated | watched if watched else isolated
+    return isolated.union([stage for stage in tiered if stage[0] is Tier.ADMIN or stage[1] not in isolated], watched)
 
 
 class RuleKey(NamedTuple):
@@ -108,11 +125,12 @@ class CompiledRule:
 @dataclass(frozen=True, slots=True)
 class NodePolicy:
     """The policy for the pods of one switch. Pods that no policy isolates are not in `isolated`, pods that no rule of a
-    ClusterNetworkPolicy selects not in `tiered`."""
+    ClusterNetworkPolicy selects not in `tiered`, and pods that are not audited not in `watched`."""
 
     isolated: Mapping[Key, frozenset[Direction]]
     rules: tuple[CompiledRule, ...]
     tiered: Mapping[Key, frozenset[TierStage]] = field(default_factory=lambda: MappingProxyType({}))
+    watched: Mapping[Key, frozenset[Watch]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:

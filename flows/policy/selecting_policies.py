@@ -5,7 +5,7 @@ Kept by groups of pods. What rules say is not known here; see `engine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from flows.cluster.model import Direction, Key, Policy, Selector, Tier
 from flows.policy.groups import Group
@@ -112,6 +112,15 @@ class SelectingPolicies:
         return frozenset(
             [stage for stage, selecting in self._tiered.items() if not selecting.keys().isdisjoint(groups)]
         )
+
+    def policies_of(self, pod: Key) -> Iterator[tuple[Direction, Iterable[Key]]]:
+        """The policies that isolate a pod or have rules for it, by direction; a direction may come several times."""
+        n = self._index.numbers.get(pod)
+        groups = frozenset(self._index.groups_of(n)) if n is not None else frozenset()
+        stages = ((stage[1], selecting) for stage, selecting in self._tiered.items())
+        for direction, selecting in (*self._isolating.items(), *stages):
+            for group in selecting.keys() & groups:
+                yield direction, _each(selecting[group])
 
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
         """The names of the policies that isolate each of these pods in each direction, sorted.

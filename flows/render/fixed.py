@@ -102,7 +102,7 @@ def _misses(flows: FlowSet, routes: bool) -> None:
     onward |= {tables.EGRESS_DEFAULT: tables.DENY, tables.INGRESS_DEFAULT: tables.DENY, tables.COMMIT: tables.OUTPUT}
     onward[tables.LIMIT] = tables.COMMIT
     for table in tables.TABLES:
-        if table in tables.TIER_TABLES or (table.number in tables.ROUTING_TABLES and not routes):
+        if table in tables.OPTIONAL_TABLES or (table.number in tables.ROUTING_TABLES and not routes):
             continue
         if table is tables.OUTPUT:
             # Where the switch routes, every destination has a flow of its own there.

@@ -33,9 +33,11 @@ from flows.pipeline.registers import (
     SOURCE_INGRESS,
     SOURCE_INGRESS_TIERS,
     SOURCE_OFPORT,
+    Audited,
     TierBit,
 )
-from flows.policy.rule import Applies
+from flows.policy.rule import Applies, Watch
+from flows.render.audit import render_pod_audit, reported, watched
 from flows.render.flow_set import FlowSet
 from flows.render.icmp_errors import admit_icmp_errors
 from flows.render.neighbors import (
@@ -59,13 +61,16 @@ def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], ro
     port_cookie = cookie(CookieKind.PORT, pod.ofport)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_OTHER_OF_POD, [exactly(oxm.IN_PORT, pod.ofport)], cookie=port_cookie)
     _admit_ip(flows, pod, isolated, routes)
+    _drop_forged(flows, pod, watched(pod, isolated), port_cookie)
     admit_arp(flows, pod, _from(pod), port_cookie)
     admit_discovery(flows, pod, _from(pod), port_cookie)
     _limit(flows, pod, port_cookie, routes)
     _deliver(flows, pod, isolated, port_cookie, routes)
     admit_icmp_errors(flows, pod, port_cookie)
-    _count_denied(flows, pod)
-    _count_invalid(flows, pod)
+    watch = watched(pod, isolated)
+    _count_denied(flows, pod, watch)
+    _count_invalid(flows, pod, watch)
+    render_pod_audit(flows, pod, watch, port_cookie)
     if routes:
         _ignore_own_questions(flows, pod, port_cookie)
     else:
@@ -79,7 +84,7 @@ def _from(pod: PodBinding) -> list[Term]:
 
 
 def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], routes: bool) -> None:
-    port_cookie, sent = cookie(CookieKind.PORT, pod.ofport), cookie(CookieKind.SENT, pod.ofport)
+    sent = cookie(CookieKind.SENT, pod.ofport)
     actions: list[Action] = [Load(SOURCE_OFPORT, pod.ofport)]
     if Direction.EGRESS in isolated:
         actions.append(Load(SOURCE_EGRESS, 1))
@@ -93,10 +98,18 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], rou
         source = address_terms("source", net)
         own = [*_from(pod), *source, *([_TO_GATEWAY] if routes else [])]
         flows.add(table, priorities.CLASSIFY_OWN_ADDRESS, own, actions, onward, sent)
-        flows.add(table, priorities.CLASSIFY_SPOOFED, source, cookie=port_cookie)
         if Limit.FRAGMENTS in pod.limits:
             metered = [Meter(meter_number(Limit.FRAGMENTS, pod.ofport)), *actions]
             flows.add(table, priorities.CLASSIFY_OWN_FRAGMENT, [*own, IS_FRAGMENT], metered, onward, sent)
+
+
+def _drop_forged(flows: FlowSet, pod: PodBinding, watch: frozenset[Watch], port_cookie: int) -> None:
+    """What any other port sends from the pod's addresses."""
+    reports = Watch.DROPS in watch
+    actions, goto = (reported(Audited.FORGED), tables.AUDIT) if reports else ([], None)
+    for net in pod.addresses:
+        source = address_terms("source", net)
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_SPOOFED, source, actions, goto, port_cookie)
 
 
 def _limit(flows: FlowSet, pod: PodBinding, port_cookie: int, routes: bool) -> None:
@@ -157,22 +170,29 @@ def _tiers(applies: frozenset[Applies], direction: Direction) -> int:
     return admin | (TierBit.BASELINE if (Tier.BASELINE, direction) in applies else 0)
 
 
-def _count_denied(flows: FlowSet, pod: PodBinding) -> None:
+def _count_denied(flows: FlowSet, pod: PodBinding, watch: frozenset[Watch]) -> None:
     """One counter for each direction. The flows are always there; packets reach them only while the pod is isolated."""
-    for table, subject, kind in (
-        (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS),
-        (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS),
+    for table, subject, kind, audit, reason in (
+        (tables.EGRESS_DEFAULT, INITIATOR_OFPORT, CookieKind.DENY_EGRESS, Watch.EGRESS, Audited.DENIED_EGRESS),
+        (tables.INGRESS_DEFAULT, RESPONDER_OFPORT, CookieKind.DENY_INGRESS, Watch.INGRESS, Audited.DENIED_INGRESS),
     ):
         denied, counter = [in_range(subject, pod.ofport)], cookie(kind, pod.ofport)
-        flows.add(table, priorities.DEFAULT_OF_POD, denied, goto=tables.DENY, cookie=counter)
+        actions: list[Action] = []
+        goto = tables.DENY
+        if audit in watch:
+            actions, goto = [*reported(reason), Resubmit(goto.number)], tables.AUDIT
+        flows.add(table, priorities.DEFAULT_OF_POD, denied, actions, goto, counter)
 
 
-def _count_invalid(flows: FlowSet, pod: PodBinding) -> None:
+def _count_invalid(flows: FlowSet, pod: PodBinding, watch: frozenset[Watch]) -> None:
     """Drop and count what conntrack calls invalid from this pod; broken packets are counted apart."""
-    here, broken = in_range(SOURCE_OFPORT, pod.ofport), in_range(BROKEN, 1)
-    table, counter = tables.INVALID, cookie(CookieKind.BROKEN, pod.ofport)
-    flows.add(table, priorities.INVALID_OF_POD, [here], cookie=cookie(CookieKind.INVALID, pod.ofport))
-    flows.add(table, priorities.INVALID_BROKEN, [here, broken], cookie=counter)
+    here = in_range(SOURCE_OFPORT, pod.ofport)
+    for priority, terms, kind, reason in (
+        (priorities.INVALID_OF_POD, [here], CookieKind.INVALID, Audited.INVALID),
+        (priorities.INVALID_BROKEN, [here, in_range(BROKEN, 1)], CookieKind.BROKEN, Audited.BROKEN),
+    ):
+        actions, goto = (reported(reason), tables.AUDIT) if Watch.DROPS in watch else ([], None)
+        flows.add(tables.INVALID, priority, terms, actions, goto, cookie(kind, pod.ofport))
 
 
 def _ignore_own_questions(flows: FlowSet, pod: PodBinding, port_cookie: int) -> None:

@@ -7,11 +7,11 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from flows.bridge.state import Binding
-from flows.cluster.model import Direction
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.match import Match
-from flows.policy.rule import NO_STAGES, NodePolicy, applying
+from flows.policy.rule import NO_STAGES, NO_WATCH, NodePolicy, Watch, applying
+from flows.render.audit import is_audited, render_audit
 from flows.render.fixed import render_bridge, render_fixed
 from flows.render.flood import render_flood
 from flows.render.flow_set import FlowSet
@@ -50,11 +50,13 @@ def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICE
         render_flood(whole, binding)
     pieces = [whole]
     tiered = False
+    audited = any(map(is_audited, policy.watched.values()))
     for pod_binding in sorted(binding.pods, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
         key = pod_binding.pod
-        applies = applying(policy.isolated.get(key, frozenset()), policy.tiered.get(key, NO_STAGES))
-        tiered |= any(not isinstance(one, Direction) for one in applies)
+        watch = policy.watched.get(key, NO_WATCH) | ({Watch.SENDER} if audited else NO_WATCH)
+        applies = applying(policy.isolated.get(key, frozenset()), policy.tiered.get(key, NO_STAGES), watch)
+        tiered |= any(isinstance(one, tuple) for one in applies)
         render_pod(piece, pod_binding, applies, routing.routes)
         if routing.routes:
             render_pod_gateway(piece, pod_binding)
@@ -64,6 +66,9 @@ def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICE
     if tiered:
         pieces.append(tiers := FlowSet())
         render_tiers(tiers, binding.userspace)
+    if audited:
+        pieces.append(audit := FlowSet())
+        render_audit(audit, routing)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     if routing.routes:

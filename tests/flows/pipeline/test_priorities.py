@@ -10,10 +10,10 @@ from flows.cluster.model import Direction, Key, Protocol, Service, ServicePort
 from flows.cluster.net import parse_address, parse_network
 from flows.openflow.actions import Learn
 from flows.openflow.flow import Flow
-from flows.pipeline.pod_limits import Limit
+from flows.pipeline.pod_limits import REPORTS, Limit
 from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
 from flows.pipeline.tables import TABLE_NAMES, TABLES, TABLES_BY_NAME
-from flows.policy.rule import NodePolicy
+from flows.policy.rule import NodePolicy, Watch
 from flows.render.cache_marks import mark_flows
 from flows.render.flow_set import FlowSet
 from flows.render.reference import render
@@ -24,7 +24,7 @@ from flows.services.choice import Choice, Target
 from flows.services.frontends import frontends
 from flows.services.served import ServedPort
 
-LIMITS = (Limit.FRAGMENTS, Limit.CONNECTIONS, Limit.ASSOCIATIONS)
+LIMITS = (Limit.FRAGMENTS, Limit.CONNECTIONS, Limit.ASSOCIATIONS, *REPORTS)
 DECLARED = {(name, one.number) for one in DECLARED_PRIORITIES for name in one.tables}
 
 
@@ -36,7 +36,8 @@ def rendered() -> set[tuple[str, int]]:
         pod = PodBinding(5, "p5", Key("x", "p5"), mac, addresses, LIMITS)
         node, probed = (parse_address("10.1.0.1"), parse_address("fd01::1")), (parse_address("192.0.2.9"),)
         binding = Binding(node, mac and mac + 1, uplink, (pod,), userspace, probed)
-        found |= of_flows(render(binding, NodePolicy({pod.pod: frozenset(Direction)}, ())))
+        policy = NodePolicy({pod.pod: frozenset(Direction)}, (), watched={pod.pod: frozenset(Watch)})
+        found |= of_flows(render(binding, policy))
     return found | routed() | of_tiers()
 
 
@@ -67,7 +68,8 @@ def routed() -> set[tuple[str, int]]:
     nodes = tuple(RoutedNode(name, end, (end,), (end,)) for name, end in zip("ab", addresses, strict=True))
     routing = Routing(NetworkMode.OVERLAY, "a", nodes)
     binding = Binding(addresses, 6, None, (pod,), True, (), routing, 2)
-    return of_flows([*render(binding, NodePolicy({}, ())), *of_a_service()])
+    policy = NodePolicy({}, (), watched={pod.pod: frozenset(Watch)})
+    return of_flows([*render(binding, policy), *of_a_service()])
 
 
 def of_a_service() -> list[Flow]:

@@ -23,13 +23,14 @@ from flows.plan import pod_templates
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.encoder import FlowEncoder
 from flows.plan.pod_templates import PodTemplates
-from flows.policy.rule import Applies
+from flows.policy.rule import Applies, Watch
 from flows.render.flow_set import FlowSet
 from flows.render.neighbors import link_local
 from flows.render.pods import render_pod
 from flows.wire.values import Body
 
 ISOLATED = [frozenset(one) for one in ((), (Direction.EGRESS,), (Direction.INGRESS,), tuple(Direction))]
+APPLYING = st.builds(frozenset.union, st.sampled_from(ISOLATED), st.frozensets(st.sampled_from(Watch)))
 MAC = 0x020000000102
 TEMPLATES: PodTemplates = PodTemplates()  # one for all tests, so that templates are used again
 
@@ -74,7 +75,7 @@ def filled(templates: PodTemplates, one: PodBinding, isolated: frozenset[Applies
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
-@given(one=PODS, isolated=st.sampled_from(ISOLATED))
+@given(one=PODS, isolated=APPLYING)
 def test_pods_that_are_filled_in_equal_those_that_are_rendered(one: PodBinding, isolated: frozenset[Applies]) -> None:
     assert filled(TEMPLATES, one, isolated) == rendered(one, isolated)
 

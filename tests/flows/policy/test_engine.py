@@ -81,7 +81,7 @@ class Walk:
         self.cluster = replace(self.cluster, **{section: MappingProxyType(objects)})
         if section == "namespaces":
             namespace = self.cluster.namespaces.get(str(key))
-            self.engine.put_namespace(str(key), namespace.labels if namespace else None)
+            self.engine.put_namespace(str(key), *((namespace.labels, namespace.audit) if namespace else (None, None)))
         elif isinstance(value, Pod):
             self.engine.put_pod(value)
         elif isinstance(value, Policy):
@@ -120,6 +120,8 @@ class Walk:
         assert isolated == everything.isolated
         tiered = {key: stages for key in self.cluster.pods if (stages := self.engine.tiered(key))}
         assert tiered == everything.tiered
+        watched = {key: watch for key in self.engine.pod_numbers if (watch := self.engine.watched(key))}
+        assert watched == everything.watched
         applying = {key: self.engine.applying(key) for key in self.cluster.pods}
         by: dict[tuple[Key, Direction], list[str]] = {}
         for policy in self.cluster.policies.values():

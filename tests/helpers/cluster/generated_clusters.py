@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flows.cluster.model import (
     EVERYTHING,
     NAMESPACE_NAME_LABEL,
+    AuditMode,
     Cluster,
     ClusterRule,
     ContainerPort,
@@ -71,6 +72,11 @@ _OTHER_PROTOCOL = 47  # GRE stands for everything that is neither TCP, UDP, SCTP
 def _pod_address(node: str, version: int, host: int) -> Net:
     number = 1 if node == "one" else 2
     return parse_address(f"10.0.{number}.{host}" if version == 4 else f"fd00:{number}::{host:x}")
+
+
+def audits() -> st.SearchStrategy[AuditMode | None]:
+    """What an annotation wants audited; mostly there is none."""
+    return st.sampled_from((None, None, None, *AuditMode))
 
 
 def labels() -> st.SearchStrategy[Labels]:
@@ -181,6 +187,7 @@ def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.Searc
         ingress=ingress,
         egress=egress,
         errors=("spec: a rule is left out",) if None in (*ingress, *egress) else (),
+        audit=draw(audits()) or AuditMode.OFF,
     )
 
 
@@ -212,6 +219,7 @@ def pods(draw: st.DrawFn, key: Key, host: int, contested: bool, nodes: Nodes) ->
         host_network=kind == "host network",
         finished=kind == "finished",
         terminating=draw(st.integers(0, 3)) == 0,
+        audit=draw(audits()),
     )
 
 
@@ -230,7 +238,8 @@ def clusters(draw: st.DrawFn, nodes: Nodes = NODES) -> Cluster:
     """A whole world: three namespaces (one perhaps without its object), 4 to 8 pods on two nodes, up to 5 policies."""
     namespaces = {}
     for name in NAMESPACES[: draw(st.sampled_from((2, 3)))]:
-        namespaces[name] = Namespace(name, MappingProxyType({**draw(labels()), NAMESPACE_NAME_LABEL: name}))
+        given = MappingProxyType({**draw(labels()), NAMESPACE_NAME_LABEL: name})
+        namespaces[name] = Namespace(name, given, audit=draw(audits()))
     world = draw(_all_pods(nodes))
     known = {address for pod in world.values() for address in pod.addresses}
     known.update(OUTSIDE, *(node.addresses for node in nodes.values()))

@@ -11,6 +11,7 @@ from flows.cluster.model import (
     CLUSTER_NETWORK_POLICY,
     EVERYTHING,
     Action,
+    AuditMode,
     Cluster,
     ClusterPolicy,
     ClusterRule,
@@ -28,6 +29,7 @@ from tests.helpers.cluster.generated_clusters import (
     NODES,
     OUTSIDE,
     Nodes,
+    audits,
     clusters,
     labels,
     namespace_selectors,
@@ -80,7 +82,8 @@ def cluster_policies(
     )
     subject = Subject(draw(st.one_of(st.just(EVERYTHING), namespace_selectors())), draw(selectors()))
     tier, priority = draw(st.sampled_from(TIERS)), draw(st.sampled_from((0, 0, 1, 1000)))
-    return ClusterPolicy(Key("", name), CLUSTER_NETWORK_POLICY, tier, priority, subject, ingress, egress)
+    audit = draw(audits()) or AuditMode.OFF
+    return ClusterPolicy(Key("", name), CLUSTER_NETWORK_POLICY, tier, priority, subject, ingress, egress, audit=audit)
 
 
 @st.composite
