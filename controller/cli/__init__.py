@@ -50,6 +50,10 @@ COMMANDS = {
     "check": CommandEntry(
         "controller.cli.check.command", "check_command", "Check policies in manifests, and assertions about them."
     ),
+    "audit": CommandEntry(
+        "controller.cli.audit", "audit", "Show connections that were denied, dropped or opened, as they are."
+    ),
+    "drops": CommandEntry("controller.cli.drops", "drops", "Show what is dropped, with its cause."),
     "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "matrix": CommandEntry("controller.cli.matrix", "matrix", "Show who reaches whom, and on which ports."),
     "plan": CommandEntry("controller.cli.plan", "plan", "Say what applying or deleting objects would do."),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from controller.cli.errors import CommandFailure, Unreachable, WrongUsage
+from controller.status.audit_model import AuditAnswer, AuditEvent, DropsAnswer
 from controller.status.cluster_model import CLUSTER_VALUES, ClusterValues
 from controller.status.detail_model import PodDetail, PolicyDetail, SupportView
 from controller.status.model import FlowsAnswer, FlowView, StatusView, WaitResult
@@ -20,6 +21,7 @@ from flows.explain.model import Explanation
 T = TypeVar("T")
 CONTROLLER_ANSWER_SECONDS = 30.0
 VERIFY_ANSWER_SECONDS = 90.0  # for dumps of some switches, decoding them, and the comparison
+FOLLOW_SILENCE_SECONDS = 20.0  # a stream without events has an empty line every 5 s
 CLUSTER_SECONDS = 120.0  # for an answer that has every pod
 EXAMPLE = "http://127.0.0.1:8080"
 _STATUS = TypeAdapter(StatusView)
@@ -30,6 +32,9 @@ _POLICY = TypeAdapter(PolicyDetail)
 _SUPPORT = TypeAdapter(SupportView)
 _EXPLANATION = TypeAdapter(Explanation)
 _VERIFY = TypeAdapter(VerifyView)
+_AUDIT = TypeAdapter(AuditAnswer)
+_DROPS = TypeAdapter(DropsAnswer)
+_EVENT = TypeAdapter(AuditEvent)
 
 
 class Busy(CommandFailure):
@@ -78,6 +83,40 @@ class ControllerClient:
         parameters = {name: value for name, value in question.items() if value}
         return self._call(_VERIFY, "GET", "/verify", parameters, VERIFY_ANSWER_SECONDS)
 
+    def audit(self, **question: str | None) -> AuditAnswer:
+        """GET /audit: after, limit, pod, verdict and since. Raises CommandFailure."""
+        return self._call(_AUDIT, "GET", "/audit", {name: value for name, value in question.items() if value})
+
+    def drops(self, **question: str | None) -> DropsAnswer:
+        """GET /drops: pod and since. Raises CommandFailure."""
+        return self._call(_DROPS, "GET", "/drops", {name: value for name, value in question.items() if value})
+
+    def follow_audit(self, after: int, **question: str | None) -> Iterator[AuditEvent]:
+        """GET /audit with `follow`, again and again: events as they come. Raises CommandFailure."""
+        parameters = {name: value for name, value in question.items() if value}
+        while True:
+            for line in self._lines("/audit", parameters | {"follow": "lines", "after": str(after)}):
+                if line.strip():
+                    event = _EVENT.validate_json(line)
+                    after = event.number
+                    yield event
+
+    def _lines(self, path: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
+        """The lines of one long answer."""
+        connection = self._connect(FOLLOW_SILENCE_SECONDS)
+        try:
+            connection.request("GET", f"{self._parts.path.rstrip('/')}{path}?{urlencode(parameters)}")
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                error = _ERRORS.get(answer.status, CommandFailure)
+                raise error(_reason(answer.read()) or f"{self.url}{path} answers {answer.status}")
+            while line := answer.readline():
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"the controller at {self.url} does not answer any more: {error}") from None
+        finally:
+            connection.close()
+
     def support(self) -> SupportView:
         """GET /support. Raises CommandFailure."""
         return self._call(_SUPPORT, "GET", "/support", {})
@@ -108,10 +147,13 @@ class ControllerClient:
                 f"`headgate run`?"
             ) from None
 
-    def _request(self, method: str, path: str, parameters: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
+    def _connect(self, seconds: float) -> http.client.HTTPConnection:
         secure = self._parts.scheme == "https"
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = connect(self._parts.hostname or "", self._parts.port, timeout=seconds)
+        return connect(self._parts.hostname or "", self._parts.port, timeout=seconds)
+
+    def _request(self, method: str, path: str, parameters: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
+        connection = self._connect(seconds)
         query = f"?{urlencode(parameters)}" if parameters else ""
         try:
             connection.request(method, f"{self._parts.path.rstrip('/')}{path}{query}")

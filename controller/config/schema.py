@@ -22,6 +22,7 @@ from controller.config.addresses import (
     parse_host_port,
     parse_listen,
 )
+from controller.config.audit import check_syslog
 from controller.config.network import (
     NODE_PORTS_EXAMPLE,
     normal_node_ports,
@@ -32,6 +33,7 @@ from controller.config.network import (
 from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
 from flows.bridge.network import NetworkOptions
 from flows.bridge.routing import NetworkMode
+from flows.cluster.model import AuditMode
 from flows.pipeline.pod_limits import Rates
 
 ENV_PREFIX = "HEADGATE_"
@@ -40,8 +42,11 @@ SWITCH_OPTIONS = "Switches"
 TLS_OPTIONS = "TLS, for addresses that begin with ssl:"
 NETWORK_OPTIONS = "The network of the cluster"
 LIMIT_OPTIONS = "Limits of one pod"
+AUDIT_OPTIONS = "Audit of connections"
 PROCESS_OPTIONS = "The process itself"
-OPTION_GROUPS = (SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS)
+OPTION_GROUPS = (
+    SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, AUDIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS,
+)  # fmt: skip
 
 HTTP_EXAMPLE = "127.0.0.1:8080"
 IN_CLUSTER = "in-cluster"  # instead of a kubeconfig: the service account of the pod that Headgate runs in
@@ -164,6 +169,31 @@ class RunConfig(BaseModel):
         "IP fragments per second that one pod may send, with bursts of six times as many; more are dropped and "
         "counted. Open vSwitch keeps at most 1000 fragments of a node for reassembly, for 15 seconds. 0: no limit.",
         Rates().fragments,
+    )  # fmt: skip
+    audit: Literal["off", "denied", "all"] = _option(
+        AUDIT_OPTIONS, "MODE",
+        "What is reported of pods whose annotation headgate.io/audit, or whose namespace's, says nothing else. denied: "
+        "connections that policy denies and other packets that are dropped. all: connections that open, too.",
+        "off",
+    )  # fmt: skip
+    audit_per_pod: Annotated[int, Field(ge=1, le=100)] = _option(
+        AUDIT_OPTIONS, "NUMBER",
+        "Packets per second that are reported of one pod, with bursts of six times as many; more are counted. Of one "
+        "node at most 200.",
+        Rates().reports,
+    )  # fmt: skip
+    audit_events: Annotated[int, Field(ge=100, le=1_000_000)] = _option(
+        AUDIT_OPTIONS, "NUMBER", "Events that are kept in memory, the last ones.", 10_000,
+    )  # fmt: skip
+    audit_file: Path | None = _option(
+        AUDIT_OPTIONS, "FILE",
+        "File that gets every event as a line of JSON. At its greatest size it is renamed to FILE.1, and so on to 5.",
+    )  # fmt: skip
+    audit_file_bytes: Annotated[int, Field(ge=65_536, le=1 << 40)] = _option(
+        AUDIT_OPTIONS, "BYTES", "Greatest size of the audit file.", 100_000_000,
+    )  # fmt: skip
+    audit_syslog: Annotated[str, AfterValidator(check_syslog)] | None = _option(
+        AUDIT_OPTIONS, "ADDRESS", "Syslog that gets every event: unix:SOCKET, like unix:/dev/log, or udp:HOST:PORT.",
     )  # fmt: skip
     private_key: Path | None = _option(
         TLS_OPTIONS, "FILE",
@@ -294,7 +324,12 @@ class RunConfig(BaseModel):
     @property
     def rates(self) -> Rates:
         """The limits of one pod."""
-        return Rates(self.new_connections_per_pod, self.fragments_per_pod)
+        return Rates(self.new_connections_per_pod, self.fragments_per_pod, self.audit_per_pod)
+
+    @property
+    def audit_mode(self) -> AuditMode:
+        """What is audited of pods without an annotation."""
+        return AuditMode(self.audit)
 
     @property
     def openflow_address(self) -> HostPort:

@@ -28,6 +28,7 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from controller.base.threads import ended_threads, log_ended_threads
+from controller.http.audit_pages import AUDIT_PARAMETERS, DROPS_PARAMETERS, LAST_EVENT_ID, AuditPages
 from controller.http.long_answers import ListEncoder, StatusEncoder, exposition
 from controller.http.requests import (
     MAX_PARAMETER,
@@ -95,6 +96,7 @@ class Application:
         self._registry = registry
         self._loopback = loopback
         self._encoder = StatusEncoder()
+        audit = AuditPages(lambda: api.audit)
         self._pages = {
             "/healthz": HttpPage(self._healthz, threading.BoundedSemaphore(64)),
             "/readyz": HttpPage(self._readyz, threading.BoundedSemaphore(64)),
@@ -110,6 +112,8 @@ class Application:
             "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
             "/verify": HttpPage(self._verify, threading.BoundedSemaphore(1), parameters=("node", "count", "seed")),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
+            "/audit": HttpPage(audit.audit, threading.BoundedSemaphore(4), ("GET",), AUDIT_PARAMETERS),
+            "/drops": HttpPage(audit.drops, threading.BoundedSemaphore(2), parameters=DROPS_PARAMETERS),
         }
         # Pages of one object: its NAMESPACE/NAME follows in the path.
         self._objects = {
@@ -152,6 +156,8 @@ class Application:
         if request.method not in page.methods:
             raise MethodNotAllowed(page.methods, f"{request.path} takes {', '.join(page.methods)}")
         parameters = read_parameters(request, page.parameters)
+        if "after" in page.parameters and (last := request.headers.get("Last-Event-ID")):
+            parameters[LAST_EVENT_ID] = last
         with slot(page.slots):
             return page.handler(parameters | named)
 

@@ -24,10 +24,13 @@ from controller.metrics.labelled import labelled, remove_labelled
 from controller.metrics.packet_counters import PacketCounters
 from controller.metrics.series import (
     ACTUAL_FLOWS,
+    AUDIT_EVENTS,
+    AUDIT_UNREPORTED,
     BUNDLE_RESULTS,
     BUNDLES,
     CONTAINED,
     DECLARED_SERIES,
+    DENIED_PACKETS,
     DESIRED_FLOWS,
     DRIFT,
     DRIFT_CHANGES,
@@ -35,6 +38,8 @@ from controller.metrics.series import (
     FLOW_MOD_CHANGES,
     FLOW_MODS,
     FOREIGN_FLOWS,
+    INVALID_PACKETS,
+    LIMITED_PACKETS,
     LOG_DROPPED,
     NODE_READY,
     OPENFLOW_SESSIONS,
@@ -178,6 +183,25 @@ class Metrics:
         """How many OpenFlow sessions and OVSDB connections are up."""
         self._gauges[OPENFLOW_SESSIONS].set(openflow)
         self._gauges[OVSDB_CONNECTIONS].set(ovsdb)
+
+    def audited(self, events: Mapping[str, int], unreported: Mapping[str, int]) -> None:
+        """Audit events by verdict, and packets that no event stands for by cause."""
+        for verdict, number in events.items():
+            self._counters[AUDIT_EVENTS].labels(verdict).inc(number)
+        for cause, number in unreported.items():
+            if number:
+                self._counters[AUDIT_UNREPORTED].labels(cause).inc(number)
+
+    def dropped(self) -> list[tuple[str, dict[str, str], float]]:
+        """Packets of pods that were dropped: the cause, the labels of the series, and how many."""
+        causes = {"policy": DENIED_PACKETS, "invalid": INVALID_PACKETS, "limit": LIMITED_PACKETS}
+        return [
+            (cause, sample.labels, sample.value)
+            for cause, series in causes.items()
+            for metric in self._counters[series].collect()
+            for sample in metric.samples
+            if sample.value
+        ]
 
     def log_dropped(self, total: int) -> None:
         """How many log lines were dropped since the start."""

@@ -121,6 +121,19 @@ NODE_READY = Series(
     "1 while the node lacks nothing, in a network that routes: see headgate status --nodes. Of at most 5000 nodes.",
     ("node",),
 )
+AUDIT_EVENTS = Series(
+    "headgate_audit_events",
+    Counter,
+    "Audit events, by verdict: denied, dropped, allowed, would-deny.",
+    ("verdict",),
+)
+AUDIT_UNREPORTED = Series(
+    "headgate_audit_unreported",
+    Counter,
+    "Packets of audited pods that no event stands for. meter: beyond what is reported of a pod or a node, as of the "
+    "last dump. controller: beyond what the controller reports. repeated: of a connection that was reported already.",
+    ("cause",),
+)
 DENIED_PACKETS = Series(
     "headgate_denied_packets",
     Counter,
@@ -169,7 +182,9 @@ DECLARED_SERIES = (
     SOURCE_SYNCED, SOURCE_PROBLEMS, SOURCE_AGE, POLICIES_KNOWN, POLICIES_UNREALIZED, PODS_BOUND, CONTAINED,
     SERVICES_KNOWN, SERVICE_PROBLEMS,
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
-    SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, LIMITED_PACKETS,
+    SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, AUDIT_EVENTS,
+    AUDIT_UNREPORTED,
+    DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, LIMITED_PACKETS,
     INVALID_PACKETS,
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ from os_ken.ofproto import ofproto_v1_4
 from controller.base.hub import log_exceptions, run_until
 from controller.base.threads import watched
 from controller.config.addresses import HostPort
+from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import ClaimProblem, DatapathClaims, peer_identity
 from controller.openflow.flush_messages import flush_message
 from controller.openflow.listener import OpenFlowListener
@@ -90,7 +91,9 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._tls = setup.tls
         self._closed = threading.Event()
         self.claims = DatapathClaims(post, setup.limits, setup.refused)
-        self._shared = SharedResources(MemoryBudget(setup.limits.dump_share, setup.limits.dumps_pot), FifoLock())
+        self.audit_inbox = AuditInbox()
+        budget = MemoryBudget(setup.limits.dump_share, setup.limits.dumps_pot)
+        self._shared = SharedResources(budget, FifoLock(), self.audit_inbox)
         self.listeners: list[OpenFlowListener] = []
         try:
             for where in listen:

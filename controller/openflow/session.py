@@ -38,6 +38,8 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSH
 
 from controller.config.addresses import canonical_address
 from controller.openflow import group_messages, messages, meter_messages
+from controller.openflow.audit_copies import is_audit_copy
+from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
 from controller.openflow.flush_messages import FLUSH_XID
@@ -74,10 +76,12 @@ _numbers = itertools.count(1)
 
 
 class SharedResources(NamedTuple):
-    """What all sessions share: the memory for flow dumps, and the lock for turns of busy sessions."""
+    """What all sessions share: the memory for flow dumps, the lock for turns of busy sessions, and the place for copies
+    of audited packets."""
 
     budget: MemoryBudget
     turns: FifoLock
+    audit: AuditInbox
 
 
 class SwitchSession(Datapath):  # type: ignore[misc]
@@ -113,6 +117,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._clock = clock
         self._post = post
         self._budget = shared.budget
+        self._audit = shared.audit
         self._outbox = Outbox(limits.unsent_bytes)
         self._requests: SwitchRequests | None = None
         self._monitor: FlowMonitor | None = None
@@ -311,6 +316,9 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         elif kind == MessageType.MULTIPART_REPLY:
             self._multipart(version, xid, message)
         elif kind == MessageType.PACKET_IN and self._requests is not None:
+            if is_audit_copy(message):
+                self._audit.put(self.id, message)
+                return
             with contextlib.suppress(CodecError):  # a malformed packet-in is ignored
                 self._prober.packet_in(message)
 

@@ -53,6 +53,7 @@ from controller.reconcile.startup import Startup
 from controller.reconcile.switch import Switch
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
+from flows.cluster.model import AuditMode
 from flows.pipeline.pod_limits import NO_RATES, Rates
 from flows.plan.bridge_plans import ChangedFlows
 from flows.plan.rejected_objects import describe_error
@@ -68,7 +69,7 @@ class Reconciler:
 
     `expected` are the OVSDBs that the configuration names; `more_may_come` says that others may connect; `rates` are
     the limits of one pod that meters enforce; `bridges` are the names of the bridges that Headgate programs; `network`
-    is what the operator decides of the cluster's network.
+    is what the operator decides of the cluster's network, `audit` what is audited of pods without an annotation.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class Reconciler:
         rates: Rates = NO_RATES,
         bridges: Iterable[str] = (),
         network: NetworkOptions = FLAT_NETWORK,
+        audit: AuditMode = AuditMode.OFF,
     ) -> None:
-        self.world = World(network)
+        self.world = World(network, audit)
         self.switches: dict[int, Switch] = {}  # by datapath id
         self.ports = PortLedger()
         self.problems: tuple[Problem, ...] = ()  # of the sources

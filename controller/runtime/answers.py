@@ -13,6 +13,7 @@ from controller.base.version import version
 from controller.config.schema import RunConfig
 from controller.openflow.app import HeadgateApp
 from controller.ovsdb.service import Ovsdb
+from controller.runtime.audit_answers import AuditAnswers
 from controller.runtime.explanations import Explanations
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
@@ -62,6 +63,7 @@ class Answers:
         tls: Credentials | None,
         realization: RealizationWait,
         dumps: FlowDumps,
+        audit: AuditAnswers,
     ) -> None:
         """`started` is a monotonic clock."""
         self._config = config
@@ -74,6 +76,7 @@ class Answers:
         self._tls = tls
         self._realization = realization
         self._dumps = dumps
+        self.audit = audit
         self._explanations = Explanations(reconciler, dumps)
         self._verification = Verification(reconciler, dumps)
 

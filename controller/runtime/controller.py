@@ -16,6 +16,7 @@ from controller.base.errors import StartError, reason_of
 from controller.base.garbage_collector import GC_THRESHOLDS
 from controller.base.version import version
 from controller.config.addresses import is_tls
+from controller.config.audit import syslog_address
 from controller.config.schema import RunConfig
 from controller.metrics.event_counters import EventCounters
 from controller.metrics.registry import Metrics
@@ -23,6 +24,10 @@ from controller.openflow.app import OpenFlowSetup, open_app
 from controller.ovsdb.service import Ovsdb, OvsdbBounds
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.answers import Answers
+from controller.runtime.audit import AuditCollector
+from controller.runtime.audit_answers import AuditAnswers
+from controller.runtime.audit_log import AuditLog
+from controller.runtime.audit_writers import AuditWriters
 from controller.runtime.command_runner import CommandRunner
 from controller.runtime.event_log import EventLog, switch_fields
 from controller.runtime.event_queue import EventQueue
@@ -64,6 +69,7 @@ class Controller:
             config.rates,
             config.bridge,
             config.network_options,
+            config.audit_mode,
         )
         event_log = EventLog(reconciler, metered=bool(config.rates.metered))
         self.reconciler = LockedReconciler(reconciler)
@@ -75,6 +81,10 @@ class Controller:
             away_reasons=self._ovsdb.away,
             report_conditions=kubernetes.conditions.report if kubernetes else None,
         )
+        syslog = syslog_address(config.audit_syslog) if config.audit_syslog else None
+        self._audit_writers = AuditWriters(config.audit_file, config.audit_file_bytes, syslog)
+        audit_log = AuditLog(config.audit_events, self._audit_writers.write)
+        self._audit = AuditCollector(self.openflow.audit_inbox, self.reconciler, audit_log, self.metrics)
         self._loop = EventLoop(
             events,
             reconciler,
@@ -104,6 +114,7 @@ class Controller:
                 switches_call_since=started if config.ovsdb_listen is not None else None,
             ),
             dumps=dumps,
+            audit=AuditAnswers(audit_log, self.reconciler, self.metrics),
         )
         self._feed = PageFeed(self._status)
         self.page = Page(
@@ -146,11 +157,15 @@ class Controller:
         self._loop.start()
         self._status.start()
         self._feed.start()
+        self._audit_writers.start()
+        self._audit.start()
 
     def stop(self, timeout: float) -> None:
         """Stop all threads within `timeout` seconds. The flows on the switches stay."""
         deadline = time.monotonic() + timeout
         self._feed.stop()
+        self._audit.stop()
+        self._audit_writers.stop()
         self._status.stop()
         self._loop.stop()
         self._store.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from controller.status.audit_model import AuditApi
 from controller.status.model import PodView, PolicyView, StatusApi
 from controller.status.verify_model import VerifyView
 from flows.explain.model import Explanation
@@ -158,6 +159,10 @@ class BadQuestion(ValueError):
 
 class DetailedStatusApi(StatusApi, Protocol):
     """A StatusApi with details of single objects. Any thread may call every method, several at a time."""
+
+    @property
+    def audit(self) -> AuditApi:
+        """Events of audited pods, and what is dropped."""
 
     def explain(
         self, source: str, destination: str, port: str, version: int | None, switches: bool = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from controller.runtime.audit_log import AuditLog
+from controller.status.audit_model import AuditAnswer, AuditEnd, AuditEvent, DropsAnswer, DropTotal, ForeignDrop
 from controller.status.cluster_model import cluster_json
 from controller.status.detail_model import (
     BadQuestion,
@@ -111,6 +113,29 @@ SUPPORT = SupportView(
 VERIFIED = VerifyView(1, ("node-1 (br-int)",), 0, 0, 3, 5, 0, complete=False)
 
 
+EVENT = AuditEvent(
+    0, "2026-11-29T12:00:00.250Z", "denied", "policy", "node-1", "ingress is isolated by tenant-a/pol1", "ingress",
+    "TCP", AuditEnd("pod", "tenant-a/frontend-1", "10.0.0.2", 40000, "Deployment/frontend"),
+    AuditEnd("pod", "tenant-a/backend-1", "10.0.0.3", 80), ("tenant-a/pol1",),
+)  # fmt: skip
+TOTAL = DropTotal("tenant-a/backend-1", "policy", "ingress", 7, "tenant-a/pol1")
+
+
+class FakeAudit:
+    """Audit of a made-up controller: a real log, to which a test appends."""
+
+    def __init__(self) -> None:
+        self.log = AuditLog(100)
+        self.problems: tuple[str, ...] = ()
+
+    def audit(self, after: int, most: int, wait: float = 0.0) -> AuditAnswer:
+        return replace(self.log.after(after, most, wait), audited=3, problems=self.problems)
+
+    def drops(self, pod: str | None, most: int) -> DropsAnswer:
+        totals = (TOTAL,) if pod in (None, TOTAL.pod) else ()
+        return DropsAnswer(totals, (ForeignDrop("node-1", "ingress", "ip", "drop", 9),), self.log.after(0, most).events)
+
+
 class FakeViews:
     """A controller whose state a test sets.
 
@@ -127,6 +152,7 @@ class FakeViews:
         self.away: tuple[str, ...] = ()
         self.snapshot = Cluster()
         self.walk: SwitchWalk | None = None
+        self.audit = FakeAudit()
 
     def status(self) -> StatusView:
         if self.broken is not None:

@@ -1,0 +1,70 @@
+"""`headgate drops`: every kind of dropped packet, with its cause."""
+
+from __future__ import annotations
+
+import click
+
+from controller.base.printable import printable
+from controller.cli.audit import follow_events, show_events
+from controller.cli.client import ControllerClient
+from controller.cli.durations import Duration
+from controller.cli.names import Namespaced
+from controller.cli.output import BAD, DIM, JSON, OutputPage, output_option, print_json
+from controller.cli.which_controller import controller_options
+from controller.status.audit_model import DropsAnswer
+
+DROPPED = "denied,dropped,unreported"
+
+
+@click.command()
+@output_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with events as they come, until interrupted.")
+@click.option("--pod", metavar="NAMESPACE/NAME", type=Namespaced(), help="Only what concerns this pod.")
+@click.option("--since", type=Duration(), help="Only events of the last DURATION, like 10m; totals are not cut.")
+@controller_options
+def drops(server: str, output: str, follow: bool, pod: str | None, since: int | None) -> None:
+    """Show what is dropped and why: by policy, forged, invalid, for nobody, by a limit, or by a foreign flow.
+
+    Totals are counted for every pod, as of the last dump of its switch, at most a minute ago. Single packets are shown
+    of pods that are audited (`headgate audit --help`). With -o json and --follow every event is a line of JSON.
+
+    \b
+    Causes:
+      policy   the policies that isolate a pod, or a rule that denies
+      forged   not sent from an address of the pod's own
+      invalid  conntrack refuses it: checksum, mid-stream or sequence
+      nobody   nobody has the destination
+      limit    more new connections or fragments than a pod may have
+      foreign  a flow that Headgate did not make took it; what became of it is not known here
+    """
+    client = ControllerClient(server)
+    first = client.audit(limit="0").next - 1
+    found = client.drops(pod=pod, since=None if since is None else str(since))
+    if output == JSON and not follow:
+        print_json(found)
+    elif output == JSON:
+        show_events(found.events, output)
+    else:
+        show_drops(found)
+    if follow:
+        follow_events(client, first, output, pod=pod, verdict=DROPPED)
+
+
+def show_drops(found: DropsAnswer) -> None:
+    """Totals, foreign flows, events."""
+    page = OutputPage()
+    for problem in found.problems:
+        page.line(printable(problem), DIM)
+    rows = [(one.pod, one.cause, one.detail, f"{one.packets:,}", one.policies or "-") for one in found.totals]
+    page.table("Dropped since the controller started", ("POD", "CAUSE", "DETAIL", "PACKETS", "POLICIES"), rows,
+               right="PACKETS")  # fmt: skip
+    foreign = [
+        (one.node, one.table, f"{one.packets:,}", f"{one.match or 'any'} -> {one.actions or 'drop'}")
+        for one in found.foreign
+    ]
+    page.table("Foreign flows with packets", ("NODE", "TABLE", "PACKETS", "FLOW"), foreign, right="PACKETS")
+    if not (found.totals or foreign or found.events):
+        page.line("Nothing was dropped that Headgate knows of.")
+    if found.events:
+        page.line("Packets of audited pods", BAD)
+        show_events(found.events, "human")

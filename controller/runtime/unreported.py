@@ -1,0 +1,80 @@
+"""How many copies of audited packets the meters of switches dropped, from the counters that dumps bring."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from controller.reconcile.meters import MeterCounters
+from controller.reconcile.reconciler import Reconciler
+from controller.status.audit_model import AuditEnd, AuditEvent
+from flows.cluster.model import Key
+from flows.pipeline.pod_limits import REPORTS, CopyReason, Limit, read_meter
+
+
+class Unreported(NamedTuple):
+    """Packets of one pod, or of a bridge's pods together (None), that were not reported. `sent`: that the pod sent."""
+
+    node: str
+    pod: Key | None
+    sent: bool
+    packets: int
+
+    def event(self, time: str) -> AuditEvent:
+        """As an event, without a number."""
+        end = AuditEnd("pod", str(self.pod)) if self.pod is not None else AuditEnd("node", self.node)
+        whose = f"pod {self.pod}" if self.pod is not None else "pods of this node together"
+        text = f"more packets than are reported, {'from' if self.sent else 'to'} {whose}"
+        source, destination = (end, AuditEnd()) if self.sent else (AuditEnd(), end)
+        return AuditEvent(
+            0, time, "unreported", "meter", self.node, text, "", "", source, destination, packets=self.packets
+        )
+
+
+class UnreportedCopies:
+    """Remembers the counters that it has seen. For one thread."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, dict[int, MeterCounters]] = {}  # by datapath id and meter
+
+    def count(self, reconciler: Reconciler) -> list[Unreported]:
+        """What came since the last call. Costs nothing for a switch that was not dumped since, and that has no such
+        meter. Called under the lock."""
+        found = []
+        for dpid, switch in reconciler.switches.items():
+            counters = (
+                {number: one for number, one in switch.meters.dropped.items() if _is_of_audit(number)}
+                if switch.meters.dropped
+                else {}
+            )
+            before = self._last.get(dpid, {})
+            if counters != before:
+                found += _grown(reconciler, dpid, before, counters)
+                self._last[dpid] = counters
+        for dpid in self._last.keys() - reconciler.switches.keys():
+            del self._last[dpid]
+        return found
+
+
+def _is_of_audit(number: int) -> bool:
+    limit, place = read_meter(number) or (Limit.ASSOCIATIONS, 0)
+    return limit in REPORTS or (limit is Limit.COPIES and place == CopyReason.AUDITED)
+
+
+def _grown(
+    reconciler: Reconciler, dpid: int, before: dict[int, MeterCounters], now: dict[int, MeterCounters]
+) -> list[Unreported]:
+    name = reconciler.bridge_of(dpid)
+    plan = reconciler.world.plan_of(name) if name is not None else None
+    if name is None or plan is None:
+        return []
+    found = []
+    for number, counters in now.items():
+        last = before.get(number)
+        goes_on = last is not None and counters.duration >= last.duration and counters.packets >= last.packets
+        packets = counters.packets - (last.packets if last is not None and goes_on else 0)
+        limit, place = read_meter(number) or (Limit.ASSOCIATIONS, 0)
+        if packets:
+            pod = plan.pod_at(place) if limit in REPORTS else None
+            sent = limit is not Limit.RECEIVED_REPORTS
+            found.append(Unreported(reconciler.world.bridges[name].node, pod, sent, packets))
+    return found
