@@ -27,6 +27,7 @@ from controller.config import load
 from controller.config.schema import OPTION_GROUPS
 from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
+from controller.status.audit_model import AuditEvent, DropsAnswer
 from controller.status.verify_model import VerifyView
 from flows.explain.model import Explanation
 from flows.pipeline.page import pipeline_markdown
@@ -138,6 +139,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "schemas/check.json": _schema(CheckView),
     "schemas/matrix.json": _schema(MatrixView),
     "schemas/plan.json": _schema(PlanView),
+    "schemas/audit.json": _schema(AuditEvent),
+    "schemas/drops.json": _schema(DropsAnswer),
 }
 
 

@@ -25,6 +25,8 @@ from controller.reconcile.commands import Command, DumpFlows, WriteMarks
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, FlowsDumped, OvsdbState, SwitchUp
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.answers import Answers
+from controller.runtime.audit_answers import AuditAnswers
+from controller.runtime.audit_log import AuditLog
 from controller.runtime.event_log import EventLog
 from controller.runtime.event_queue import EventQueue
 from controller.runtime.flow_dumps import FlowDumps
@@ -82,7 +84,7 @@ class PageWorld(Driver):
         self.answers = Answers(
             RunConfig(manifests=Path("/nowhere"), ovsdb=("tcp:127.0.0.1:6640",)), self.began, reconciler=self.locked,
             status=self.status, store=nothing, ovsdb=nothing, openflow=nothing, tls=None, realization=nothing,
-            dumps=self.dumps,
+            dumps=self.dumps, audit=AuditAnswers(AuditLog(100), self.locked, self.metrics),
         )  # fmt: skip
         self.feed = PageFeed(self.status)
         self.page = Page(
