@@ -141,10 +141,10 @@ export async function explainView({from = '', to = '', port = '', ip = ''}, {sig
   h('button', {type: 'submit', class: 'primary'}, 'Explain'));
   const command = (near, far) => `headgate explain ${shell(near)} ${shell(far)}${port ? ` -p ${shell(port)}` : ""}${ip ? ` --ip-version ${ip}` : ""}`;
   const top = h('div');
-  const drawHead = text => top.replaceChildren(head('Explain', {command: text, more: from && to && a('explain', {from: to, to: from, port}, 'The other way')}));
+  const drawHead = text => top.replaceChildren(head('Explain', {command: text, more: from && to && [h('button', {type: 'button', onclick: () => request()}, 'Ask again'), a('explain', {from: to, to: from, port}, 'The other way')]}));
   drawHead(from && to ? command(from, to) : 'headgate explain SRC DST -p PORT');
-  if (from && to) {
-    result.append(h('p', {class: 'empty'}, 'Asking policy and switches…'));
+  function request() {
+    put(result, h('p', {class: 'empty'}, 'Asking policy and switches…'));
     ask('explain', {source: from, destination: to, port, version: ip}, signal).then(found => {
       put(result, found.notes.map(text => h('p', {class: 'note'}, text)), found.connections.map(one => connectionBlock(one, signal)));
       // A row of the matrix stands for one of its pods, which the command can name.
@@ -153,7 +153,9 @@ export async function explainView({from = '', to = '', port = '', ip = ''}, {sig
       document.title = `${found.allowed ? 'Allowed' : 'Denied'}: ${from} to ${to} - Headgate`;
       result.dataset.done = 'true';
     }).catch(error => { if (error.name !== 'AbortError') result.replaceChildren(failed(error)); });
-  } else {
+  }
+  if (from && to) request();
+  else {
     result.append(h('p', {class: 'empty'}, 'Name two ends and a port: pods, nodes, addresses or Services, also of pods that are gone.'));
   }
   return h('div', {}, top, form, result);

@@ -69,16 +69,27 @@ function tail(name) {
   return name.length > 22 ? `…${name.slice(-21)}` : name;
 }
 
+/** A span of the grid, made without the cost of attributes that nobody reads. */
+function span(role, kind, text, x, y) {
+  const made = document.createElement('span');
+  made.setAttribute('role', role);
+  made.className = kind;
+  made.textContent = text;
+  made.style.transform = `translate(${x}px, ${y}px)`;
+  return made;
+}
+
 /** A grid of `rows` and `columns`: names, with `cell(row, column)` giving {text, kind, label}. */
 export function grid(caption, rows, columns, cell, onopen) {
-  const width = LEFT + columns.length * COLUMN, height = TOP + rows.length * ROW;
   const layer = h('div', {class: 'layer', role: 'rowgroup'}), tops = h('div', {class: 'tops', role: 'row', 'aria-rowindex': '1'}), sides = h('div', {class: 'sides', role: 'presentation'});
-  const size = h('div', {class: 'size'}, tops, sides, layer, h('div', {class: 'corner', 'aria-hidden': 'true'}, h('span', {}, 'to'), h('span', {}, 'from')));
+  const here = h('span', {class: 'here', id: 'cell-here', role: 'gridcell', hidden: true});
+  const size = h('div', {class: 'size'}, tops, sides, layer, h('div', {class: 'heres'}, here), h('div', {class: 'corner', 'aria-hidden': 'true'}, h('span', {}, 'to'), h('span', {}, 'from')));
   const area = h('div', {class: 'grid', role: 'grid', tabindex: '0', 'aria-label': caption, 'aria-rowcount': rows.length + 1, 'aria-colcount': columns.length + 1}, size);
-  size.style.width = `${width}px`;
-  size.style.height = `${height}px`;
-  let at = [0, 0], over = [-1, -1], drawn = '';
+  size.style.width = `${LEFT + columns.length * COLUMN}px`;
+  size.style.height = `${TOP + rows.length * ROW}px`;
+  let at = [0, 0], over = [-1, -1], drawn = '', heads = new Map(), names = new Map();
 
+  /** Draw the cells that are seen. */
   function draw(force) {
     const firstRow = Math.max(0, Math.floor(area.scrollTop / ROW) - 2), firstColumn = Math.max(0, Math.floor(area.scrollLeft / COLUMN) - 1);
     const lastRow = Math.min(rows.length, firstRow + Math.ceil((area.clientHeight - TOP) / ROW) + 5);
@@ -86,33 +97,47 @@ export function grid(caption, rows, columns, cell, onopen) {
     const now = `${firstRow} ${lastRow} ${firstColumn} ${lastColumn}`;
     if (!force && now === drawn) return;
     drawn = now;
-    const focused = document.activeElement === area;
-    const lines = [], heads = [], names = [];
+    heads = new Map();
+    names = new Map();
     for (let column = firstColumn; column < lastColumn; column++) {
-      const made = h('span', {role: 'columnheader', 'aria-colindex': column + 2, class: column === over[1] || (focused && column === at[1]) ? 'on' : '', title: columns[column].name}, h('i', {}, tail(columns[column].name)));
-      made.style.transform = `translateX(${LEFT + column * COLUMN}px)`;
-      heads.push(made);
+      const made = span('columnheader', '', '', LEFT + column * COLUMN, 0);
+      made.append(h('i', {}, tail(columns[column].name)));
+      made.title = columns[column].name;
+      made.setAttribute('aria-colindex', column + 2);
+      heads.set(column, made);
     }
+    const lines = [];
     for (let row = firstRow; row < lastRow; row++) {
+      const name = span('rowheader', '', rows[row].name, 0, TOP + row * ROW);
+      name.title = rows[row].name;
+      names.set(row, name);
       const line = h('div', {role: 'row', 'aria-rowindex': row + 2});
-      const name = h('span', {role: 'rowheader', 'aria-colindex': '1', class: row === over[0] || (focused && row === at[0]) ? 'on' : '', title: rows[row].name, id: `row-${row}`}, rows[row].name);
-      name.style.transform = `translateY(${TOP + row * ROW}px)`;
-      names.push(name);
       for (let column = firstColumn; column < lastColumn; column++) {
         const found = cell(row, column);
-        const here = focused && row === at[0] && column === at[1];
-        if (!found && !here) continue;
-        const made = h('span', {role: 'gridcell', class: `${found ? found.kind : 'none'}${here ? ' here' : ''}`, id: here ? 'cell-here' : null,
-          'aria-colindex': column + 2, 'aria-label': here ? describe(row, column) : null, title: found ? found.label : null}, found ? found.text : '');
-        made.style.transform = `translate(${LEFT + column * COLUMN}px, ${TOP + row * ROW}px)`;
+        if (!found) continue;
+        const made = span('gridcell', found.kind, found.text, LEFT + column * COLUMN, TOP + row * ROW);
+        made.setAttribute('aria-colindex', column + 2);
         line.append(made);
       }
       lines.push(line);
     }
-    tops.replaceChildren(...heads);
-    sides.replaceChildren(...names);
+    tops.replaceChildren(...heads.values());
+    sides.replaceChildren(...names.values());
     layer.replaceChildren(...lines);
-    if (focused) area.setAttribute('aria-activedescendant', 'cell-here');
+    mark();
+  }
+
+  /** Mark the row and column of the pointer, or of the keyboard. */
+  function mark() {
+    const focused = document.activeElement === area && rows.length > 0 && columns.length > 0;
+    const [row, column] = over[0] >= 0 ? over : focused ? at : over;
+    for (const [n, one] of heads) one.classList.toggle('on', n === column);
+    for (const [n, one] of names) one.classList.toggle('on', n === row);
+    here.hidden = !focused;
+    if (!focused) { area.removeAttribute('aria-activedescendant'); return; }
+    here.style.transform = `translate(${LEFT + at[1] * COLUMN}px, ${TOP + at[0] * ROW}px)`;
+    here.setAttribute('aria-label', describe(...at));
+    area.setAttribute('aria-activedescendant', 'cell-here');
   }
 
   function describe(row, column) {
@@ -129,37 +154,30 @@ export function grid(caption, rows, columns, cell, onopen) {
   }
 
   function move(row, column) {
+    if (!rows.length || !columns.length) return;
     at = [Math.max(0, Math.min(rows.length - 1, row)), Math.max(0, Math.min(columns.length - 1, column))];
+    over = [-1, -1];
     const top = at[0] * ROW, left = at[1] * COLUMN;
     if (top < area.scrollTop) area.scrollTop = top;
-    if (top + TOP + ROW > area.scrollTop + area.clientHeight) area.scrollTop = top + TOP + ROW - area.clientHeight;
+    else if (top + TOP + ROW > area.scrollTop + area.clientHeight) area.scrollTop = top + TOP + ROW - area.clientHeight;
     if (left < area.scrollLeft) area.scrollLeft = left;
-    if (left + LEFT + COLUMN > area.scrollLeft + area.clientWidth) area.scrollLeft = left + LEFT + COLUMN - area.clientWidth;
-    draw(true);
+    else if (left + LEFT + COLUMN > area.scrollLeft + area.clientWidth) area.scrollLeft = left + LEFT + COLUMN - area.clientWidth;
+    mark();
     say(describe(...at));
   }
 
   area.addEventListener('scroll', () => requestAnimationFrame(() => draw(false)), {passive: true});
-  area.addEventListener('focus', () => draw(true));
-  area.addEventListener('blur', () => draw(true));
+  area.addEventListener('focus', mark);
+  area.addEventListener('blur', mark);
   area.addEventListener('mousemove', event => {
     const now = place(event) || [-1, -1];
-    if (now[0] !== over[0] || now[1] !== over[1]) {
-      over = now;
-      for (const one of area.querySelectorAll('.on')) one.classList.remove('on');
-      if (now[0] < 0) return;
-      tops.children[now[1] - Number(tops.firstChild?.getAttribute('aria-colindex')) + 2]?.classList.add('on');
-      document.getElementById(`row-${now[0]}`)?.classList.add('on');
-    }
+    if (now[0] === over[0] && now[1] === over[1]) return;
+    over = now;
+    area.title = now[0] < 0 ? '' : describe(...now);
+    mark();
   });
-  // No click: the focus that comes with a press draws the cells anew, and a browser sends no click to what is gone.
-  let pressed = null;
-  area.addEventListener('mousedown', event => { pressed = event.button === 0 ? place(event) : null; if (pressed) at = pressed; });
-  area.addEventListener('mouseup', event => {
-    const now = place(event);
-    if (now && pressed && now[0] === pressed[0] && now[1] === pressed[1]) onopen(...now);
-    pressed = null;
-  });
+  area.addEventListener('mouseleave', () => { over = [-1, -1]; mark(); });
+  area.addEventListener('click', event => { const now = place(event); if (now) { at = now; onopen(...now); } });
   area.addEventListener('keydown', event => {
     const page = Math.max(1, Math.floor((area.clientHeight - TOP) / ROW) - 1);
     const steps = {ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1], PageDown: [page, 0], PageUp: [-page, 0],
@@ -229,6 +247,7 @@ export async function matrixView(parameters, {signal}) {
   }
 
   const change = later((name, value, reload) => {
+    if (signal.aborted) return; // the address is another view's by now
     asked[name] = value;
     keep({[name]: value});
     if (reload) load();

@@ -17,7 +17,7 @@ export function nodesView(_, {on}) {
     ['Error', 'minmax(8rem,3fr)', one => one.error],
   ], wanted(), {onopen: one => { location.hash = link('node', {name: one.node}).slice(1); }});
   on('state', () => rows.set(wanted()));
-  return h('div', {}, head('Nodes', {command: 'headgate status --wide'}), rows);
+  return h('div', {}, head('Nodes', {command: 'headgate status --switches'}), rows);
 }
 
 /** The pipeline as a strip of named stages. `hits` marks those that a packet passed. */
@@ -56,14 +56,17 @@ export async function nodeView({name, table: wanted = ''}, {signal, on}) {
   const found = await ask('node', {name}, signal);
   look(name);
   const used = found.stages.filter(one => one.flows > 0), rest = found.stages.filter(one => !one.flows);
-  const flows = h('div'), about = h('div');
+  const flows = h('div'), about = h('div'), top = h('div');
+  const drawHead = table => top.replaceChildren(head(`Node ${name}`, {command: `headgate flows --node ${shell(name)} ${table ? `--table ${shell(table)}` : '--stages'}`}));
+  drawHead(wanted);
   const choose = async one => {
     keep({table: one.name});
+    drawHead(one.name);
     for (const button of list.buttons.values()) button.setAttribute('aria-pressed', String(button.dataset.stage === one.name));
     for (const button of list.buttons.values()) button.classList.toggle('next', one.leads_to.includes(button.dataset.stage));
     about.replaceChildren(h('h3', {}, `Table ${one.number}, ${one.name}`), h('p', {}, one.does),
       h('p', {class: 'dim'}, `Without a match: ${one.miss}. Leads to: ${one.leads_to.join(', ') || 'nowhere'}.`));
-    flows.replaceChildren(await flowsTable(name, {table: one.name, signal}));
+    flows.replaceChildren(await flowsTable(name, {table: one.name, signal, on}));
   };
   const list = strip(used, {chosen: wanted, onchoose: choose});
   const age = h('p', {class: 'note', role: 'status'});
@@ -77,7 +80,7 @@ export async function nodeView({name, table: wanted = ''}, {signal, on}) {
   on('rates', counts);
   const first = used.find(one => one.name === wanted);
   if (first) choose(first);
-  return h('div', {}, head(`Node ${name}`, {command: `headgate flows --node ${shell(name)}`}),
+  return h('div', {}, top,
     table('Switches', [['Bridge'], ['Datapath id'], ['State'], ['Flows', 'number'], ['Desired', 'number'], ['Foreign', 'number'], ['Datapath'], ['Uplink'], ['Last commit', 'number'], ['Error']],
       found.switches.map(one => [one.bridge, h('code', {}, one.dpid), h('span', {class: one.in_sync && one.openflow_connected ? 'good' : 'bad'}, !one.openflow_connected ? 'away' : one.in_sync ? 'realized' : 'not realized'),
         count(one.actual_flows), count(one.desired_flows), count(one.foreign_flows), `${one.datapath_type || '-'} ${one.ovs_version}`, one.uplink || '-', ago(one.commit_age), one.error])),

@@ -62,7 +62,7 @@ export async function podView({key}, {signal, on}) {
   drawRates();
   on('state', drawFacts);
   on('rates', drawRates);
-  flowsTable(one.node, {text: key, signal}).then(made => live.replaceChildren(made));
+  flowsTable(one.node, {text: key, signal, on}).then(made => live.replaceChildren(made));
   const name = key.split('/')[1];
   return h('div', {}, head(`Pod ${key}`, {command: `headgate pod ${shell(key)}`, note: detail.note,
     more: h('span', {}, a('explain', {from: key}, 'What may it reach?'), ' ', a('explain', {to: key}, 'Who may reach it?'))}),

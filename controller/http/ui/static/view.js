@@ -105,7 +105,7 @@ export function longTable(caption, columns, rows, {onopen} = {}) {
 /** A search field that calls `changed` with its text. */
 export function filter(label, value, changed) {
   return h('label', {class: 'field'}, label,
-    h('input', {type: 'search', value: value || '', autocomplete: 'off', oninput: later(event => changed(event.target.value))}));
+    h('input', {type: 'search', value: value || '', autocomplete: 'off', oninput: later(event => { if (event.target.isConnected) changed(event.target.value); })}));
 }
 
 /** Change the parameters of the address without a new view. */
