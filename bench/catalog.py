@@ -41,6 +41,7 @@ CATALOG: dict[str, Measure] = {
     "tiers": Measure("bench.tiers_cost", "measure_tiers", (), "1,000 ClusterNetworkPolicies of 25 rules, 10,000 pods"),
     "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod that 1,000 policies for all namespaces contain"),
     "collisions": Measure("bench.wide_cost", "measure_collisions", (), "rules whose numbers collide, among 10,000"),
+    "services": Measure("bench.service_cost", "measure_services", (), "10,000 Services of 10 endpoints on a switch"),
     "matrix": Measure("bench.reach_cost", "measure_matrix", (), "who reaches whom: 2,000 pods, 20,000 by workload"),
     "plan": Measure("bench.reach_cost", "measure_plan", (), "what one changed policy would do in world A"),
     "store": Measure("bench.source_cost", "measure_store", (), "world A through the store, and one change of it"),
@@ -48,6 +49,7 @@ CATALOG: dict[str, Measure] = {
     "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules too large for one flow message, on a switch"),
     "run": Measure("bench.run_cost", "measure_run", (), "headgate run: change → commit; memory, echo in world A"),
     "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, during floods of echoes"),
+    "cluster-traffic": Measure("bench.service_traffic", "measure_service_traffic", (), "ClusterIP, tunnel; needs root"),
     "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab, compared with NORMAL; needs root"),
 }  # fmt: skip
 
