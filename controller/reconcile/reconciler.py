@@ -59,6 +59,7 @@ from flows.plan.bridge_plans import ChangedFlows
 from flows.plan.rejected_objects import describe_error
 from flows.plan.world import World
 from flows.render.cache_marks import mark_use
+from flows.services.frontends import object_of
 
 # When plans are updated again, although nothing changed, after no plan could be updated at all.
 REPLAN_SECONDS = 5.0
@@ -406,7 +407,7 @@ class Reconciler:
         for policy, place, reason in self.world.rule_errors():
             yield Problem("the controller", f"NetworkPolicy {policy}", place, reason)
         for served, reason in self.world.refused_service_ports():
-            yield Problem("the controller", f"Service {served.service.key}", f"port {served.port.number}", reason)
+            yield Problem("the controller", object_of(served.service.key), f"port {served.port.number}", reason)
         for name, failure in self.world.failures.items():
             yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
         for subject, reason in self.contained_errors.reasons.items():

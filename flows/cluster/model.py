@@ -234,6 +234,16 @@ class ContainerPort(NamedTuple):
     protocol: Protocol
 
 
+class HostPort(NamedTuple):
+    """A port of a pod's node that leads to `container_port` of the pod: at `address`, where 0.0.0.0 and :: are all of
+    their family, or at all addresses (None)."""
+
+    protocol: Protocol
+    number: int
+    container_port: int
+    address: Net | None = None
+
+
 class Pod(NamedTuple):
     """A Pod, as far as policy and binding need it.
 
@@ -255,6 +265,7 @@ class Pod(NamedTuple):
     workload: str = ""
     limits_bandwidth: bool = False
     audit: AuditMode | None = None
+    host_ports: tuple[HostPort, ...] = ()
 
     @property
     def networked(self) -> bool:

@@ -43,6 +43,7 @@ from flows.parse.audit import audit_at
 from flows.parse.bandwidth import limits_bandwidth
 from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1, parse_cluster_policy
 from flows.parse.endpoint_slice import parse_endpoint_slice
+from flows.parse.host_ports import host_ports
 from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
 from flows.parse.network_policy import parse_policy
@@ -136,6 +137,7 @@ def parse_pod(untrusted: object, errors: Errors) -> Pod:
             owner_at(metadata, labels, errors),
             limits_bandwidth(metadata),
             audit_at(metadata, errors) if "annotations" in metadata else None,
+            () if host_network is True else host_ports(spec, errors),
         ),
     )
 

@@ -31,6 +31,7 @@ CLAIMED = Range(_R[4], 18, 18, "sent to an address of a Service that somebody el
 METERED = Range(_R[4], 19, 19, "a new connection of a pod passed the pod's meter on its way to a Service")
 TO_NODE = Range(_R[4], 15, 15, "sent to an address of a node, where Services have their node ports")
 REFUSED = Range(_R[4], 20, 20, "to no endpoint: the node refuses it")
+FROM_BEHIND_NODE = Range(_R[4], 25, 25, "came in through the node from elsewhere")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
@@ -65,10 +66,12 @@ ENDPOINT_ADDRESS = (
 RECORDED = Range(oxm.CT_MARK, 0, 0, "the connection is recorded in the zone")
 # Written where THROUGH_SERVICE may be: replies of the connection are translated back in the Services' zone.
 CONNECTION_OF_SERVICE = Range(oxm.CT_MARK, 1, 1, "the connection was opened to the address of a Service")
-CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE)
+# Written where FROM_BEHIND_NODE may be: its replies go back to the node, also to an address that a tunnel leads to.
+OPENED_BEHIND_NODE = Range(oxm.CT_MARK, 2, 2, "the connection was opened from behind the node")
+CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE, OPENED_BEHIND_NODE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
-    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED, AUDITED,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED, AUDITED, FROM_BEHIND_NODE,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,

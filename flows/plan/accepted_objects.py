@@ -42,12 +42,23 @@ class AcceptedObjects:
     def reset(self) -> None:
         """Forget all but the snapshot and the rejected objects."""
         self.engine = PolicyEngine(self._audit)
-        self.services = ServiceIndex()
+        self._node_addresses: Mapping[str, tuple[Net, ...]] = {}
+        self.services = self._new_index()
         self.leaving = LeavingPods()
         self.node_addresses = NodeAddresses()
         self.must_reload = False
         self._accepted: Cluster | None = None
         self._port_addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
+
+    def _new_index(self) -> ServiceIndex:
+        index = ServiceIndex()
+        index.set_node_addresses(self._node_addresses)
+        return index
+
+    def set_node_addresses(self, addresses: Mapping[str, tuple[Net, ...]]) -> None:
+        """The addresses that nodes have for each other: where host ports are."""
+        self._node_addresses = addresses
+        self.services.set_node_addresses(addresses)
 
     @property
     def accepted(self) -> Cluster:
@@ -78,7 +89,7 @@ class AcceptedObjects:
             try:
                 self.engine = PolicyEngine(self._audit)
                 self.engine.load(self.accepted)
-                self.services = ServiceIndex()
+                self.services = self._new_index()
                 for kind in ("Service", "EndpointSlice"):
                     for name in objects_of_kind(self.accepted, kind):
                         self._put(kind, name, self.accepted)
@@ -87,6 +98,8 @@ class AcceptedObjects:
                 for key, pod in self.accepted.pods.items():
                     if pod.terminating:
                         self.leaving.set_pod(key, pod)
+                    if pod.host_ports and self._with_services:
+                        self.services.put_pod(key, pod)
                 self.must_reload = False
                 return
             except Exception:  # noqa: BLE001 - one object must not keep out all others
@@ -98,7 +111,7 @@ class AcceptedObjects:
     def _reject_one_by_one(self) -> bool:
         """Put one object after the other into a new engine, and reject those that raise; whether there was any."""
         self.engine = PolicyEngine(self._audit)
-        self.services = ServiceIndex()
+        self.services = self._new_index()
         accepted, count = self.accepted, 0
         for kind in CLUSTER_KINDS:
             for key in list(objects_of_kind(accepted, kind)):
@@ -159,12 +172,15 @@ class AcceptedObjects:
         self.node_addresses.mark_doubtful(before)
         if pod is None:
             engine.remove_pod(key)
+            self.services.put_pod(key, None)
             return
         if not pod.addresses and key in self._port_addresses:
             pod = pod._replace(addresses=self._port_addresses[key])
         if yielded := self.leaving.yielded.get(key):
             pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
         engine.put_pod(pod)
+        if self._with_services:
+            self.services.put_pod(key, pod)
         self.leaving.mark_doubtful(key, pod.addresses)
         self.node_addresses.mark_doubtful(pod.addresses)
 

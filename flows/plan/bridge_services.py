@@ -52,6 +52,6 @@ class BridgeServices:
             if body is None:
                 self._groups.drop(number)
                 if port.served.has_endpoint_flows:
-                    self._groups.names[number] = f"Service {port.served.name}"
+                    self._groups.names[number] = port.served.title
             else:
-                self._groups.put(number, body, f"Service {port.served.name}")
+                self._groups.put(number, body, port.served.title)

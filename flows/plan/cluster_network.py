@@ -139,6 +139,10 @@ class ClusterNetwork:
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
+    def node_addresses(self) -> dict[str, tuple[Net, ...]]:
+        """The addresses of each node that are its own, as all nodes reach them."""
+        return {one.name: one.addresses for one in self._claims.routed()}
+
     def routing_of(self, bridge: BridgeState) -> Routing:
         """What a bridge must know to route. All bridges share one tuple of nodes."""
         if not self.routes:

@@ -15,7 +15,7 @@ A port that cannot be rendered is left out and told (`refused`): its cluster IP 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from flows.policy.rule_numbers import RuleNumbers
 from flows.render.flow_set import FlowSet
 from flows.render.service_ports import PortNumbers
 from flows.render.services import look_up_address
+from flows.services.budget import ServiceBudget
 from flows.services.choice import Choice
 from flows.services.index import ServiceIndex
 from flows.services.served import ServedPort
@@ -84,6 +85,7 @@ class ClusterServices:
 
     def __init__(self, encoder: FlowEncoder) -> None:
         self._encoder = encoder
+        self._budget = ServiceBudget()
         self._numbers = RuleNumbers(NUMBER_BITS)
         self._ports: dict[bytes, PlannedPort] = {}  # by identity
         self._of_service: dict[Key, tuple[bytes, ...]] = {}
@@ -100,9 +102,9 @@ class ClusterServices:
         changed = index.take_changes()
         if not changed:
             return None
-        of_service = {key: {one.identity: one for one in index.ports(key)} for key in changed}
+        of_service = self._with_room(index, changed)
         new = {name: one for ports in of_service.values() for name, one in ports.items()}
-        old = {name: self._ports[name] for key in changed for name in self._of_service.get(key, ())}
+        old = {name: self._ports[name] for key in of_service for name in self._of_service.get(key, ())}
         gone = [one for name, one in old.items() if name not in new]
         wanted = {name: one for name, one in new.items() if name not in old or old[name].served != one}
         renumbered = self._renumber(old.keys() - new.keys(), new.keys() - old.keys())
@@ -118,6 +120,13 @@ class ClusterServices:
         kept = {number for name in (*new, *wanted) for number in self._ports[name].groups}
         groups_gone = tuple(sorted(groups_before - kept))
         return ServiceChanges((*pieces_gone, *more_gone), groups_gone, addresses, ports)
+
+    def _with_room(self, index: ServiceIndex, changed: AbstractSet[Key]) -> dict[Key, dict[bytes, ServedPort]]:
+        """The ports that the changed Services have, by identity, and those that have room now; none where all together
+        are too many."""
+        room = self._budget.change({key: sum([port.cost for port in index.ports(key)]) for key in changed})
+        keys = [*changed, *room.resumed]
+        return {key: {one.identity: one for one in index.ports(key) if key not in room.refused} for key in keys}
 
     def _renumber(self, gone: AbstractSet[bytes], came: AbstractSet[bytes]) -> list[PlannedPort]:
         """Ports are gone, others came; returns the planned ones that have another number now."""
@@ -211,6 +220,10 @@ class ClusterServices:
             self._refused[port.identity] = reason
             return EncodedPort()
         return found
+
+    def without_room(self) -> Sequence[Key]:
+        """The Services and pods with host ports that are left out, because all together are too many."""
+        return self._budget.waiting
 
     def refused(self) -> Iterator[tuple[ServedPort, str]]:
         """The ports that are left out where their flows cannot be made, and why."""

@@ -135,6 +135,8 @@ class World(WorldState):
     def _route_bridges(self) -> None:
         """Nodes have other ranges or addresses than before: tell all bridges."""
         self._prove_addresses()
+        if self.network.changed and self.network.routes:
+            self._objects.set_node_addresses(self.network.node_addresses())
         for name, old in list(self.bridges.items()) if self.network.changed else ():
             bridge = self._with_routing(old)
             if bridge is not old:

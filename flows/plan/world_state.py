@@ -5,7 +5,7 @@ Nothing here changes the world: `world` does. Bindings and plans are those of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -178,6 +178,11 @@ class WorldState:
     def service_problems(self) -> Mapping[Key, tuple[str, ...]]:
         """By Service, what of it has no effect, and why."""
         return self._objects.services.problems
+
+    @property
+    def services_without_room(self) -> Sequence[Key]:
+        """The Services, and pods with host ports, that no bridge has, because all together are too many."""
+        return self._plans.services.without_room()
 
     def refused_service_ports(self) -> Iterator[tuple[ServedPort, str]]:
         """The ports of Services that are left out because their flows cannot be made, and why."""

@@ -42,7 +42,7 @@ from flows.render.node import render_neighbors, render_node
 from flows.render.routing import render_routed_bridge
 from flows.render.rules import render_stages
 from flows.render.same_port import render_same_port
-from flows.render.services import MARK_SERVICE, render_service_stages
+from flows.render.services import CONNECTION_MARKS, render_service_stages
 from flows.render.terms import (
     IP_FAMILIES,
     IS_ARP,
@@ -61,7 +61,7 @@ from flows.render.terms import (
 def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     """The flows that all bridges of one kind of datapath have. `routes`: the switch routes."""
     _misses(flows, routes)
-    marks = (MARK_SERVICE,) if routes else ()
+    marks = CONNECTION_MARKS if routes else ()
     if routes:
         render_answers(flows)
         render_hops(flows)

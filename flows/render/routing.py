@@ -16,6 +16,7 @@ from flows.pipeline import priorities, tables
 from flows.pipeline.registers import (
     BEHIND_NODE,
     DESTINATION_OFPORT,
+    FROM_BEHIND_NODE,
     INITIATOR_OFPORT,
     NODE_ITSELF,
     OUTPUT_OFPORT,
@@ -53,7 +54,7 @@ def _admit_node(flows: FlowSet, binding: Binding) -> None:
     flows.add(table, priorities.CLASSIFY_OUTSIDE, [here, IS_ARP], goto=tables.NEIGHBOR)
     question = [here, *discovery(NEIGHBOR_SOLICITATION)]
     flows.add(table, priorities.CLASSIFY_OUTSIDE_DISCOVERY, question, goto=tables.NEIGHBOR)
-    behind = [Load(SOURCE_OFPORT, BEHIND_NODE)]
+    behind = [Load(SOURCE_OFPORT, BEHIND_NODE), Load(FROM_BEHIND_NODE, 1)]
     for family in IP_FAMILIES:
         flows.add(table, priorities.CLASSIFY_OUTSIDE, [here, family], behind, tables.CONNTRACK)
     itself = [Load(SOURCE_OFPORT, NODE_ITSELF)]

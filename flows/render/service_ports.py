@@ -15,12 +15,12 @@ from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFP
 from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
-from flows.render.services import OF_NODE, TRANSLATED_ONCE, opens_to, opens_to_node
+from flows.render.services import OF_NODE, TRANSLATED_ONCE, begins, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
 from flows.services.endpoints import has_endpoint_flows
 from flows.services.frontends import FrontendKind
-from flows.services.served import EXTERNAL, ServedPort
+from flows.services.served import EXTERNAL, PortUse, ServedPort
 
 
 class PortNumbers(NamedTuple):
@@ -39,7 +39,7 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
     and only what would leave the cluster through the node is refused there.
     Several ports may share an external address, so that is looked up by flows of its own: see `look_up_address`.
     """
-    if served.health:
+    if served.use is PortUse.HEALTH_CHECK:
         _answer_checks(flows, served, choice)
         return []
     protocol = served.port.protocol
@@ -51,11 +51,9 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
         opening = opens_to(frontend.address, protocol, frontend.number)
         if kind is FrontendKind.NODE_PORT:
             opening = opens_to_node(served.version, protocol, frontend.number)
-        if kind is FrontendKind.CLUSTER_IP:
-            uses: list[_Way] = [(priorities.SERVICE_PORT, (), local if served.service.internal_local else cluster)]
-        else:
-            uses = _external(served, kind, cluster, local)
-        for priority, terms, use in uses:
+        elif kind is FrontendKind.HOST_PORT:
+            opening += begins(protocol)
+        for priority, terms, use in _ways(served, kind, cluster, local):
             _send(flows, opening, kind, priority, terms, use)
             used[use.number] = use
         of_some = kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None
@@ -96,6 +94,14 @@ class _Use(NamedTuple):
 
 
 _Way = tuple[int, tuple[Term, ...], _Use]  # a priority, further terms, and what such a connection gets
+
+
+def _ways(served: ServedPort, kind: FrontendKind, cluster: _Use, local: _Use) -> list[_Way]:
+    if kind is FrontendKind.CLUSTER_IP:
+        return [(priorities.SERVICE_PORT, (), local if served.service.internal_local else cluster)]
+    if kind is FrontendKind.HOST_PORT:
+        return [(priorities.SERVICE_HOST_PORT, (), cluster)]
+    return _external(served, kind, cluster, local)
 
 
 def _external(served: ServedPort, kind: FrontendKind, cluster: _Use, local: _Use) -> list[_Way]:

@@ -32,9 +32,11 @@ from flows.pipeline.registers import (
     CONNECTION_OF_SERVICE,
     CONNTRACK_ZONE,
     DESTINATION_OFPORT,
+    FROM_BEHIND_NODE,
     HAIRPIN_ZONE,
     LOOKED_UP,
     NODE_ITSELF,
+    OPENED_BEHIND_NODE,
     OUTPUT_OFPORT,
     RECORDED,
     REFUSAL,
@@ -66,7 +68,7 @@ _TRANSLATED = in_range(THROUGH_SERVICE, 1)
 OF_NODE = (NODE_ITSELF, BEHIND_NODE)
 TRANSLATED_ONCE: tuple[Load, ...] = (Load(LOOKED_UP, 1), Load(THROUGH_SERVICE, 1))
 # Written by whatever records a connection in the policy's zone.
-MARK_SERVICE = Move(THROUGH_SERVICE, CONNECTION_OF_SERVICE)
+CONNECTION_MARKS = (Move(THROUGH_SERVICE, CONNECTION_OF_SERVICE), Move(FROM_BEHIND_NODE, OPENED_BEHIND_NODE))
 _LOOK_UP = Ct(SERVICE_ZONE, tables.SERVICE.number, nat=Nat())
 # Without translation: what is sent to a node or pod may also be a reply of a Service, which policy must see as it is.
 _LOOK_UP_CLAIMED = Ct(SERVICE_ZONE, tables.SERVICE.number)
@@ -259,8 +261,12 @@ def opens_to(address: Net, protocol: int, number: int) -> list[Term]:
 def opens_to_node(version: int, protocol: int, number: int) -> list[Term]:
     """A new connection to a node port. TCP has to begin with a SYN: other packets may answer a port of the node."""
     family = IP_FAMILIES[0] if version == 4 else IP_FAMILIES[1]
-    begins = [IS_TCP, IS_SYN_WITHOUT_ACK] if protocol == oxm.IP_PROTO_TCP else []
-    return [IS_OPENING, family, in_range(TO_NODE, 1), *begins, *_to_port(protocol, number)]
+    return [IS_OPENING, family, in_range(TO_NODE, 1), *begins(protocol), *_to_port(protocol, number)]
+
+
+def begins(protocol: int) -> list[Term]:
+    """TCP to an address that a node has too begins with a SYN."""
+    return [IS_TCP, IS_SYN_WITHOUT_ACK] if protocol == oxm.IP_PROTO_TCP else []
 
 
 def _to_port(protocol: int, number: int) -> list[Term]:

@@ -17,8 +17,8 @@ from flows.openflow.port_numbers import LOCAL_16
 from flows.pipeline import priorities, tables
 from flows.pipeline.registers import (
     BEHIND_NODE,
-    CONNECTION_OF_SERVICE,
     DESTINATION_OFPORT,
+    OPENED_BEHIND_NODE,
     OUTPUT_OFPORT,
     SOURCE_OFPORT,
 )
@@ -42,12 +42,12 @@ def render_remote_node(flows: FlowSet, node: RoutedNode, tunnel: int) -> None:
         flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, [*here, *source], load, tables.CONNTRACK)
         target = address_terms("destination", net)
         flows.add(tables.DESTINATION, priorities.DESTINATION_REMOTE, target, send, tables.STATE)
-    # Another node that is a client of a Service here came through our node, which must see the replies. What it sends
-    # through its own switch is translated there.
+    # Another node that opened a connection here came through our node, by a node port or a host port, and it must see
+    # the replies. What it sends through its own switch comes out of the tunnel.
     back: list[Action] = [Load(DESTINATION_OFPORT, BEHIND_NODE), Load(OUTPUT_OFPORT, LOCAL_16)]
     for net in node.addresses:
         look_up_node(flows, net)
-        served = [*address_terms("destination", net), _IS_REPLY, in_range(CONNECTION_OF_SERVICE, 1)]
+        served = [*address_terms("destination", net), _IS_REPLY, in_range(OPENED_BEHIND_NODE, 1)]
         flows.add(tables.DESTINATION, priorities.DESTINATION_SERVED_NODE, served, back, tables.STATE)
     for net in node.pod_cidrs:
         # The node's own addresses may reach ours outside the tunnel, as the source of what our node forwards.

@@ -6,14 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from flows.cluster.model import Endpoint, EndpointSlice, Protocol, Service
 from flows.cluster.net import Net
+from flows.services import limits
 from flows.services.choice import Backend
-
-# Of one port and family; the rest is left out and told. Who may write EndpointSlices can name as many.
-MAX_BACKENDS = 10_000
-# Of one Service, over all ports and families: on every bridge each is a bucket, or one to four flows.
-MAX_SERVICE_BACKENDS = 20_000
-# So many fit one group, whose buckets must fit the 64 KiB of an OpenFlow message.
-MAX_BUCKETS = 500
 
 PortName = tuple[str, Protocol]
 Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and family 4 or 6
@@ -21,7 +15,7 @@ Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and fa
 
 def has_endpoint_flows(service: Service, endpoints: int) -> bool:
     """Whether so many endpoints of a port have flows in place of a group: see `flows.render.service_endpoints`."""
-    return endpoints > (0 if service.affinity_seconds else MAX_BUCKETS)
+    return endpoints > (0 if service.affinity_seconds else limits.MAX_BUCKETS)
 
 
 def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> tuple[Backends, int]:
@@ -53,7 +47,7 @@ def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> 
 
 def backends_of_port(ports: int) -> int:
     """How many backends each port of a Service may have in one family, where so many of both have any."""
-    return min(MAX_BACKENDS, MAX_SERVICE_BACKENDS // max(ports, 1))
+    return min(limits.MAX_BACKENDS, limits.MAX_SERVICE_BACKENDS // max(ports, 1))
 
 
 def _rank(endpoint: Endpoint) -> tuple[bool, bool, bool, Endpoint]:

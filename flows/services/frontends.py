@@ -19,6 +19,21 @@ from flows.pipeline.gateway import NODE_PORTS
 _NODE_PORT_ADDRESSES = {address.version: address for address in NODE_PORTS}
 
 
+_POD = "pod "  # no Service has a blank in its name
+
+
+def host_port_key(pod: Key) -> Key:
+    """The key under which a pod's host ports stand among Services."""
+    return Key(pod.namespace, _POD + pod.name)
+
+
+def object_of(key: Key) -> str:
+    """The object that a key among Services stands for, such as `Service x/web` or `Pod x/web`."""
+    if key.name.startswith(_POD):
+        return f"Pod {Key(key.namespace, key.name.removeprefix(_POD))}"
+    return f"Service {key}"
+
+
 class FrontendKind(enum.IntEnum):
     """Kinds of addresses, the stronger claim first."""
 
@@ -26,7 +41,8 @@ class FrontendKind(enum.IntEnum):
     LOAD_BALANCER = 1
     NODE_PORT = 2
     HEALTH_CHECK = 3
-    EXTERNAL_IP = 4
+    HOST_PORT = 4
+    EXTERNAL_IP = 5
 
 
 class Frontend(NamedTuple):

@@ -10,11 +10,15 @@ marks `shop/web`; `take_changes` merges its two slices and returns `{shop/web}`,
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from flows.cluster.model import EndpointSlice, Key, Service
-from flows.services.frontends import Claim, Frontend, claims_of
+from flows.cluster.model import EndpointSlice, Key, Pod, Service
+from flows.cluster.net import Net
+from flows.services.frontends import Claim, Frontend, claims_of, host_port_key
+from flows.services.host_ports import has_host_ports, host_port_claims, serve_host_ports
 from flows.services.served import ServedPort, serve
+
+Claims = Mapping[Frontend, Claim]
 
 
 class ServiceIndex:
@@ -23,6 +27,9 @@ class ServiceIndex:
     def __init__(self) -> None:
         self.problems: dict[Key, tuple[str, ...]] = {}
         self._services: dict[Key, Service] = {}
+        self._pods: dict[Key, Pod] = {}  # with host ports, by the key that stands for them
+        self._pods_on: dict[str, set[Key]] = {}  # their keys by node
+        self._node_addresses: Mapping[str, tuple[Net, ...]] = {}
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}  # by the key of the Service, then by their own
         self._service_of: dict[Key, Key] = {}  # of slices
         self._claims: dict[Frontend, list[Claim]] = {}  # sorted; the first has the frontend
@@ -39,12 +46,13 @@ class ServiceIndex:
 
     def put_service(self, key: Key, service: Service | None) -> None:
         """A Service is new or has changed, or is gone (None)."""
-        before = dict(_claims(self._services.get(key)))
-        after = dict(_claims(service))
-        if service is None:
-            self._services.pop(key, None)
-        else:
+        before = self._services.pop(key, None)
+        if service is not None:
             self._services[key] = service
+        self._claim_anew(key, _claims(before), _claims(service))
+
+    def _claim_anew(self, key: Key, before: Claims, after: Claims) -> None:
+        """An object's claims are these now."""
         for frontend, claim in before.items():
             if after.get(frontend) != claim:
                 self._release(frontend, claim)
@@ -52,6 +60,34 @@ class ServiceIndex:
             if before.get(frontend) != claim:
                 self._claim(frontend, claim)
         self._stale.add(key)
+
+    def set_node_addresses(self, addresses: Mapping[str, tuple[Net, ...]]) -> None:
+        """The addresses of all nodes that there are."""
+        before, self._node_addresses = self._node_addresses, addresses
+        if before is addresses:
+            return
+        for node, keys in self._pods_on.items():
+            if before.get(node, ()) != addresses.get(node, ()):
+                for key in keys:
+                    pod = self._pods[key]
+                    self._claim_anew(key, _pod_claims(pod, before), _pod_claims(pod, addresses))
+
+    def put_pod(self, key: Key, pod: Pod | None) -> None:
+        """A pod is new or has changed, with the addresses that count, or is gone (None)."""
+        key = host_port_key(key)
+        pod = pod if has_host_ports(pod) else None
+        before = self._pods.pop(key, None)
+        if before is not None:
+            there = self._pods_on[before.node]
+            there.discard(key)
+            if not there:
+                del self._pods_on[before.node]
+        if pod is not None:
+            self._pods[key] = pod
+            self._pods_on.setdefault(pod.node, set()).add(key)
+        if before is not None or pod is not None:
+            addresses = self._node_addresses
+            self._claim_anew(key, _pod_claims(before, addresses), _pod_claims(pod, addresses))
 
     def put_slice(self, key: Key, found: EndpointSlice | None) -> None:
         """A slice is new or has changed, or is gone (None)."""
@@ -107,12 +143,13 @@ class ServiceIndex:
     # -- ports -------------------------------------------------------------------------------------------------------
 
     def _serve(self, key: Key) -> tuple[ServedPort, ...]:
-        service = self._services.get(key)
-        if service is None or not service.proxied or not service.cluster_ips:
-            self.problems.pop(key, None)
-            return ()
+        service, pod = self._services.get(key), self._pods.get(key)
         problems: list[str] = []
-        ports = tuple(serve(service, self._slices.get(key, {}).values(), self._owner, problems))
+        ports: tuple[ServedPort, ...] = ()
+        if pod is not None:
+            ports = tuple(serve_host_ports(pod, self._node_addresses.get(pod.node, ()), self._owner, problems))
+        elif service is not None and service.proxied and service.cluster_ips:
+            ports = tuple(serve(service, self._slices.get(key, {}).values(), self._owner, problems))
         if problems:
             self.problems[key] = tuple(problems)
         else:
@@ -123,11 +160,18 @@ class ServiceIndex:
         return self._claims[frontend][0]
 
 
-def _claims(service: Service | None) -> Iterable[tuple[Frontend, Claim]]:
+def _claims(service: Service | None) -> Claims:
     """What a Service claims: of one frontend its strongest claim only, as an external address may repeat another."""
-    if service is None or not service.proxied:
-        return ()
+    return _strongest(claims_of(service)) if service is not None and service.proxied else {}
+
+
+def _pod_claims(pod: Pod | None, nodes: Mapping[str, tuple[Net, ...]]) -> Claims:
+    """What a pod's host ports claim, likewise."""
+    return _strongest(host_port_claims(pod, nodes.get(pod.node, ()))) if pod is not None else {}
+
+
+def _strongest(claims: Iterable[tuple[Frontend, Claim]]) -> Claims:
     found: dict[Frontend, Claim] = {}
-    for frontend, claim in claims_of(service):
+    for frontend, claim in claims:
         found[frontend] = min(claim, found.get(frontend, claim))
-    return found.items()
+    return found

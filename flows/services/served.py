@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from flows.cluster.model import EndpointSlice, Protocol, Service, ServicePort
 from flows.cluster.net import Net
 from flows.pipeline.affinity import MOST_SECONDS
-from flows.services.choice import Backend, Choice, choose, depends_on_node, health_target
+from flows.services import limits
+from flows.services.choice import Backend, Choice, choose, depends_on_node, health_target, uses_cluster, uses_local
 from flows.services.endpoints import Backends, backends_of_port, has_endpoint_flows, merge_slices
-from flows.services.frontends import Claim, Frontend, FrontendKind, frontends, health_frontends
+from flows.services.frontends import Claim, Frontend, FrontendKind, frontends, health_frontends, object_of
 
 EXTERNAL = (FrontendKind.LOAD_BALANCER, FrontendKind.EXTERNAL_IP)
 
 
-# Of one Service, all of its ports together: a port has flows for each address, and for each source that may use it.
-MAX_SERVICE_FLOWS = 1 << 14
+class PortUse(enum.StrEnum):
+    """What a served port is; the value stands in its name."""
+
+    SERVICE = ""
+    HEALTH_CHECK = "health check "
+    HOST_PORT = "host port "
 
 
 class ServedPort(NamedTuple):
     """A port of a Service in one family, 4 or 6: what a bridge's flows for it are made of.
 
     `frontends` are those that the Service has, not those that a stronger claim took. `by_node` says that the choice of
-    backends may differ between nodes. `health`: it is the Service's health check node port, and `backends` are those of
-    all its ports.
+    backends may differ between nodes. A health check node port has the `backends` of all ports of its Service.
     """
 
     service: Service
@@ -33,29 +38,44 @@ class ServedPort(NamedTuple):
     frontends: tuple[tuple[FrontendKind, Frontend], ...]
     backends: tuple[Backend, ...]
     by_node: bool
-    health: bool = False
+    use: PortUse = PortUse.SERVICE
 
     def choose(self, node: str, zone: str) -> Choice:
         """Where connections go at a node in a zone ("" for none)."""
-        if not self.health:
+        if self.use is not PortUse.HEALTH_CHECK:
             return choose(self.service, self.port, self.backends, node, zone)
         return Choice(local=(health_target(self.backends, self.version, node),), anywhere=True)
 
     @property
     def identity(self) -> bytes:
         """What tells it from every other port of every Service, in every process."""
-        return f"{self.name}/IPv{self.version}".encode()
+        # A pod may have one host port twice, at two addresses.
+        inner = f"/{self.port.name}" if self.use is PortUse.HOST_PORT else ""
+        return f"{self.name}{inner}/IPv{self.version}".encode()
 
     @property
     def name(self) -> str:
         """For the operator, such as `shop/web:80/TCP`; the same for both families."""
-        health = "health check " if self.health else ""
-        return f"{self.service.key}:{health}{self.port.number}/{self.port.protocol.name}"
+        return f"{self.service.key}:{self.use}{self.port.number}/{self.port.protocol.name}"
+
+    @property
+    def title(self) -> str:
+        """For the operator, with the kind of the object: `Service shop/web:80/TCP`."""
+        return f"{object_of(self.service.key)}:{self.use}{self.port.number}/{self.port.protocol.name}"
 
     @property
     def has_endpoint_flows(self) -> bool:
         """Whether its endpoints may have flows in place of a group: see `flows.render.service_endpoints`."""
-        return not self.health and has_endpoint_flows(self.service, len(self.backends))
+        return self.use is not PortUse.HEALTH_CHECK and has_endpoint_flows(self.service, len(self.backends))
+
+    @property
+    def cost(self) -> int:
+        """At most how many flows, groups and buckets it is on a bridge."""
+        if self.use is not PortUse.SERVICE:
+            return len(self.frontends) * 2 + 2
+        groups = uses_cluster(self.service, self.port) + uses_local(self.service, self.port)
+        of_each = 2 if self.service.affinity_seconds else 1
+        return _flows(self.service, self.port) + groups * (1 + of_each * len(self.backends))
 
     @property
     def external_addresses(self) -> tuple[Net, ...]:
@@ -80,13 +100,13 @@ def serve(
         )
     if any(port.protocol is Protocol.SCTP for port in service.ports):
         problems.append("SCTP is served on the kernel's datapath only: nodes with the userspace datapath refuse it")
-    left = MAX_SERVICE_FLOWS
+    left = limits.MAX_SERVICE_FLOWS
     for port in service.ports:
         left -= _flows(service, port)
         if left < 0:
             problems.append(
                 f"port {port.number}/{port.protocol.name} and those after it are left out: the Service would make more "
-                f"than {MAX_SERVICE_FLOWS} flows"
+                f"than {limits.MAX_SERVICE_FLOWS} flows"
             )
             break
         had: dict[int, list[tuple[FrontendKind, Frontend]]] = {4: [], 6: []}
@@ -113,7 +133,7 @@ def _health_port(service: Service, frontend: Frontend, claim: Claim, backends: B
     found = {one for (_, family), of_port in backends.items() if family == version for one, _ in of_port}
     port = ServicePort("", frontend.protocol, frontend.number)
     both = tuple(Backend(endpoint, 0) for endpoint in sorted(found))
-    return ServedPort(service, port, version, ((claim.kind, frontend),), both, by_node=True, health=True)
+    return ServedPort(service, port, version, ((claim.kind, frontend),), both, by_node=True, use=PortUse.HEALTH_CHECK)
 
 
 def _flows(service: Service, port: ServicePort) -> int:

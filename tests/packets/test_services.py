@@ -27,7 +27,7 @@ UNUSED = {4: "198.51.100.9", 6: "2001:db8:100::9"}
 BALANCER = {4: "198.51.100.8", 6: "2001:db8:100::8"}
 GATEWAY = {"node-1": {4: "10.244.1.1", 6: "fd00:244:1::1"}, "node-2": {4: "10.244.2.1", 6: "fd00:244:2::1"}}
 NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED, BARE, KEEPING, CHECKED = range(10, 23)
-HEALTH_PORT = 32100
+HEALTH_PORT, HOST_PORT = 32100, 8088
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,8 @@ def lab() -> Iterator[ServiceLab]:
         made.add_service("host", HOST, ["node-1"])
         made.add_service("keeping", KEEPING, ["x/b", "x/c", "x/d"], type="NodePort", sessionAffinity="ClientIP")
         made.add_service("checked", CHECKED, ["x/c", "x/d"], **of_balancer())
+        made.add_host_port("x/b", HOST_PORT)
+        made.add_host_port("x/c", HOST_PORT + 1, source(made, "node-2", 4))
         made.add_service("stopped", STOPPED, [], not_ready=["x/c"])
         made.apply()
         yield made
@@ -153,6 +155,41 @@ def test_external_policy_local_keeps_the_client_and_its_node(
     assert lab.ask("client", source(lab, "node-1", version), port, kind, wait=0.6) == "nothing"
     # Pods are inside, wherever they are.
     assert lab.ask("x/a", source(lab, "node-1", version), port, kind) == f"x/c {source(lab, 'x/a', version)}"
+
+
+@FAMILIES
+@KINDS
+@pytest.mark.parametrize("client", ["x/a", "x/d", "node-1", "node-2", "client"])
+def test_a_host_port_is_reached_from_everywhere_with_the_real_source(
+    lab: ServiceLab, client: str, kind: socket.SocketKind, version: int
+) -> None:
+    node, mine = source(lab, "node-1", version), source(lab, client, version)
+    assert lab.ask(client, node, HOST_PORT, kind) == f"x/b {mine}"
+    assert lab.ask(client, source(lab, "node-2", version), HOST_PORT, kind) == "refused"  # no pod of that node
+    other = source(lab, "node-2", version)
+    assert lab.ask(client, other, HOST_PORT + 1, kind) == (f"x/c {mine}" if version == 4 else "refused")
+
+
+@FAMILIES
+@KINDS
+def test_policy_sees_the_pod_behind_a_host_port(lab: ServiceLab, kind: socket.SocketKind, version: int) -> None:
+    node = source(lab, "node-1", version)
+    mine = source(lab, "x/d", version)
+    assert lab.ask("x/b", node, HOST_PORT, kind) == f"x/b { ({4: '169.254.72.3', 6: 'fd00:4847::3'}[version]) }"
+    try:
+        lab.add_policy("out", "d", "Egress", ["b"])
+        lab.add_policy("in", "b", "Ingress", ["d"])
+        lab.apply()
+        assert lab.ask("x/d", node, HOST_PORT, kind) == f"x/b {mine}"
+        assert lab.ask("x/a", node, HOST_PORT, kind, wait=0.6) == "nothing"
+        assert lab.ask("node-2", node, HOST_PORT, kind, wait=0.6) == "nothing"
+        lab.add_policy("out", "d", "Egress", ["a"])
+        lab.apply()
+        assert lab.ask("x/d", node, HOST_PORT, kind, wait=0.6) == "nothing"
+    finally:
+        lab.objects.pop("policy out", None)
+        lab.objects.pop("policy in", None)
+        lab.apply()
 
 
 @FAMILIES

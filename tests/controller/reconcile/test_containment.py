@@ -241,7 +241,7 @@ class Play:
 
     def check(self, spared: Cluster, *bridges: tuple[str, str]) -> None:
         """These bridges' switches have what the full computation says."""
-        expected, _ = full(spared, self.bridges)
+        expected, _, _ = full(spared, self.bridges)
         for name in bridges:
             assert self.driver.switches[BRIDGES[name].dpid].flows == expected[name], name
 

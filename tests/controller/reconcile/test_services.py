@@ -26,6 +26,7 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.plan.encoder import EncodedPort, FlowEncoder
+from flows.services import limits
 from flows.services.index import ServiceIndex
 from flows.services.served import ServedPort
 from flows.wire import groups as wire_groups
@@ -211,6 +212,24 @@ def test_a_service_with_too_many_flows_is_cut_and_told() -> None:
     assert play.targets() == ["10.0.0.9:8080"]
     (problem,) = service_problems(play.driver.core.world)
     assert (problem.key, "more than 16384 flows" in problem.reason) == ("Service shop/web", True)
+
+
+def test_what_all_services_cost_together_is_limited_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes later takes nothing away, and gets room when there is some."""
+    monkeypatch.setattr(limits, "MAX_COST_OF_NEW", 5)  # one port of two endpoints costs four
+    monkeypatch.setattr(limits, "MAX_COST", 6)
+    play = Play()
+    web = service(WEB, 5), slice_of(WEB, 1, 2)
+    play.step(*web)
+    play.step(*web, service(API, 6), slice_of(API, 3))
+    assert play.targets(0) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+    (problem,) = service_problems(play.driver.core.world)
+    assert (problem.key, problem.reason.partition(":")[0]) == ("Service shop/api", "nothing of it is served")
+    play.step(service(WEB, 5), slice_of(WEB, 1, 2, 4), service(API, 6), slice_of(API, 3))
+    assert len(play.targets(0)) == 3
+    play.step(service(API, 6), slice_of(API, 3))
+    assert play.targets(0) == play.targets(1) == ["10.0.0.3:8080"]
+    assert list(service_problems(play.driver.core.world)) == []
 
 
 def test_only_the_first_problems_are_listed() -> None:

@@ -21,7 +21,7 @@ from flows.render.rules import TIER_STAGES
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.tiers import render_tiers
 from flows.services.choice import Choice, Target
-from flows.services.frontends import frontends
+from flows.services.frontends import Frontend, FrontendKind, frontends
 from flows.services.served import ServedPort
 
 LIMITS = (Limit.FRAGMENTS, Limit.CONNECTIONS, Limit.ASSOCIATIONS, *REPORTS)
@@ -85,6 +85,10 @@ def of_a_service() -> list[Flow]:
     sticky = balancer._replace(affinity_seconds=60)
     choice = Choice((Target(vip[0], 80),), (), True)
     render_service_port(more := FlowSet(), ServedPort(sticky, port, 4, found, (), False), choice, PortNumbers(3, 4))
+    at_host = ((FrontendKind.HOST_PORT, Frontend(vip[0], Protocol.TCP, 80)),)
+    render_service_port(
+        more, ServedPort(Service(Key("x", "b")), port, 4, at_host, (), False), choice, PortNumbers(5, 6)
+    )
     return flows.flows() + more.flows()
 
 

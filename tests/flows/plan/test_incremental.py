@@ -14,8 +14,9 @@ from flows.bridge.binding import read_bridge
 from flows.bridge.network import NetworkOptions
 from flows.bridge.routing import TUNNEL_INTERFACE, NetworkMode
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.cluster.model import Cluster, Key, Node
+from flows.cluster.model import Cluster, Key, Node, Protocol
 from flows.cluster.net import Net, parse_address, parse_network
+from flows.pipeline.group_numbers import group_id
 from flows.pipeline.pod_limits import Limit
 from flows.plan import cluster_services
 from flows.plan.bridge_plan import BridgePlan
@@ -51,8 +52,9 @@ Groups = dict[int, GroupBody]
 
 def full(
     cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]
-) -> tuple[dict[tuple[str, str], Flows], dict[tuple[str, str], Groups]]:
-    """Every bridge's flows and groups, from nothing but the snapshot."""
+) -> tuple[dict[tuple[str, str], Flows], dict[tuple[str, str], Groups], set[int]]:
+    """Every bridge's flows and groups, from nothing but the snapshot, and the ids that stand for endpoints with flows
+    in place of a group."""
     readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
     pods = dict(cluster.pods)
     for name in sorted(readings):
@@ -66,7 +68,8 @@ def full(
         if pod.terminating and key not in placed:
             pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
     whole = replace(cluster, pods=MappingProxyType(pods))
-    served = [one for ports in serve_all(cluster).values() for one in ports]
+    known = next((bridge.routing.nodes for bridge in bridges.values() if bridge.routing.routes), ())
+    served = [one for ports in serve_all(whole, {one.name: one.addresses for one in known}).values() for one in ports]
     numbers = assign_numbers((one.identity for one in served), cluster_services.NUMBER_BITS)
     groups_of = {identity: group_numbers(number) for identity, number in numbers.items()}
     found, groups = {}, {}
@@ -76,7 +79,11 @@ def full(
         flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.pods]), services)
         found[name] = dict(map(FlowEncoder().flow, flows))
         groups[name] = dict(map(encode_group, render_groups(reading.binding, services)))
-    return found, groups
+    with_flows = {
+        group_id(number, one.port.protocol is Protocol.UDP)
+        for one in served if one.has_endpoint_flows for number in groups_of[one.identity]
+    }  # fmt: skip
+    return found, groups, with_flows
 
 
 class Walk:
@@ -160,13 +167,13 @@ class Walk:
         networked = {key: pod.addresses for key, pod in effective.pods.items() if pod.networked}
         known = {key: self.world.engine.pod(key) for key in networked}
         assert networked == {key: pod.addresses for key, pod in known.items() if pod is not None}
-        expected, groups = full(self.cluster, self.world.bridges)
+        expected, groups, with_flows = full(self.cluster, self.world.bridges)
         for name, flows in expected.items():
             plan = self.world.plan_of(name)
             assert plan is not None
             assert plan.flows == flows
             assert plan.groups.desired == groups[name]
-            assert plan.groups.names.keys() == groups[name].keys()
+            assert plan.groups.names.keys() == groups[name].keys() | (with_flows if plan.routes else set())
             changed_groups = plan.groups.take()
             binding = self.world.binding(name)
             assert binding == read_bridge(self.world.bridges[name], self.cluster)

@@ -19,7 +19,7 @@ from flows.policy.rule import NodePolicy
 from flows.render.flow_set import FlowSet
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.services.choice import choose
-from flows.services.endpoints import MAX_BUCKETS
+from flows.services.limits import MAX_BUCKETS
 from flows.wire.groups import decode_group, encode_group
 from tests.helpers.datapath.service_switch import (
     BINDING,

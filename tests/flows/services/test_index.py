@@ -8,13 +8,25 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.cluster.model import Cluster, Endpoint, EndpointPort, EndpointSlice, Key, Protocol, Service, ServicePort
+from flows.cluster.model import (
+    Cluster,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    HostPort,
+    Key,
+    Pod,
+    Protocol,
+    Service,
+    ServicePort,
+)
 from flows.cluster.net import parse_address
-from flows.services import endpoints
+from flows.services import limits
 from flows.services.choice import Target
 from flows.services.frontends import Frontend, FrontendKind
 from flows.services.index import ServiceIndex
 from flows.services.reference import serve_all
+from flows.services.served import PortUse
 
 VIP, OTHER_VIP, EXTERNAL = map(parse_address, ("10.96.0.5", "10.96.0.6", "192.0.2.1"))
 TCP = Protocol.TCP
@@ -120,7 +132,7 @@ def test_too_many_endpoints_are_left_out_and_told() -> None:
         key = Key("shop", f"web-{number}")
         index.put_slice(key, slice_of(key, *(f"10.{number}.{n >> 8}.{n & 255}" for n in range(1000))))
     index.take_changes()
-    assert len(index.ports(WEB)[0].backends) == endpoints.MAX_BACKENDS
+    assert len(index.ports(WEB)[0].backends) == limits.MAX_BACKENDS
     assert index.problems == {WEB: ("2000 endpoints are left out: a port has more than 10000 of one family",)}
 
 
@@ -132,7 +144,7 @@ def test_the_endpoints_of_many_ports_are_bounded_together() -> None:
     index.put_service(WEB, service(ports=ports))
     index.put_slice(WEB, many._replace(ports=tuple(EndpointPort(one.name, TCP, 8080) for one in ports)))
     index.take_changes()
-    assert sum(len(port.backends) for port in index.ports(WEB)) == endpoints.MAX_SERVICE_BACKENDS
+    assert sum(len(port.backends) for port in index.ports(WEB)) == limits.MAX_SERVICE_BACKENDS
     assert index.problems == {WEB: ("10000 endpoints are left out: a port has more than 200 of one family",)}
 
 
@@ -147,17 +159,56 @@ def test_a_health_check_counts_the_ready_endpoints_of_all_ports_at_a_node() -> N
         WEB, here._replace(endpoints=tuple(named), ports=(EndpointPort("a", TCP, 1), EndpointPort("b", TCP, 2)))
     )
     index.take_changes()
-    (health,) = [port for port in index.ports(WEB) if port.health]
+    (health,) = [port for port in index.ports(WEB) if port.use is PortUse.HEALTH_CHECK]
     assert [str(one) for _, one in health.frontends] == ["169.254.72.4:31000/TCP"]
     assert health.choose("n1", "").local == (Target(parse_address("169.254.72.5"), 2),)
     assert health.choose("n2", "").local == (Target(parse_address("169.254.72.5"), 65535),)
     # Of a node port with the same number only one answers.
     index.put_service(API, service(API, "10.96.0.6", ports=(ServicePort("", TCP, 80, 31000),)))
     index.take_changes()
-    assert not any(port.health for port in index.ports(WEB))
+    assert not any(port.use is PortUse.HEALTH_CHECK for port in index.ports(WEB))
     assert index.problems[WEB] == (
         "169.254.72.4:31000/TCP belongs to another Service, so no health check is answered there",
     )
+
+
+def test_host_ports_lead_to_their_pod_at_its_nodes_addresses() -> None:
+    node = tuple(map(parse_address, ("192.0.2.7", "192.0.2.8", "2001:db8::7")))
+    ports = (
+        HostPort(TCP, 80, 8080),
+        HostPort(TCP, 81, 8081, parse_address("192.0.2.8")),
+        HostPort(TCP, 82, 8082, parse_address("::")),
+        HostPort(TCP, 83, 8083, parse_address("127.0.0.1")),
+    )
+    addresses = tuple(map(parse_address, ("10.0.0.1", "fd00::1")))
+    pod = Pod(Key("x", "a"), node="n1", addresses=addresses, host_ports=ports)
+    index = ServiceIndex()
+    index.put_pod(pod.key, pod)
+    index.set_node_addresses({"n1": node, "n2": (parse_address("192.0.2.9"),)})
+    (key,) = index.take_changes()
+
+    def led() -> set[str]:
+        return {
+            f"{frontend} to {backend.endpoint.address}:{backend.number}"
+            for port in index.ports(key) for _, frontend in port.frontends for backend in port.backends
+        }  # fmt: skip
+
+    assert led() == {
+        "192.0.2.7:80/TCP to 10.0.0.1:8080",
+        "192.0.2.8:80/TCP to 10.0.0.1:8080",
+        "[2001:db8::7]:80/TCP to fd00::1:8080",
+        "192.0.2.8:81/TCP to 10.0.0.1:8081",
+        "[2001:db8::7]:82/TCP to fd00::1:8082",
+    }
+    # An external address of a Service, which anybody may write, takes no host port; another pod's claim is told.
+    index.put_service(WEB, service(external_ips=(parse_address("192.0.2.7"),)))
+    index.put_pod(Key("x", "b"), pod._replace(key=Key("x", "b"), host_ports=ports[:1]))
+    index.take_changes()
+    assert index.problems[WEB] == ("192.0.2.7:80/TCP belongs to another Service, so nothing of it comes here",)
+    assert index.problems[Key("x", "pod b")][0] == "host port 192.0.2.7:80/TCP leads to Pod x/a already"
+    index.put_pod(pod.key, pod._replace(host_network=True))
+    assert index.take_changes() == {key, Key("x", "pod b")}
+    assert index.ports(key) == ()
 
 
 def test_what_is_not_supported_is_told() -> None:
@@ -193,13 +244,25 @@ SLICES = st.builds(
     st.sampled_from([(EndpointPort("", TCP, 8080),), (EndpointPort("a", TCP, 1), EndpointPort("b", TCP, 2))]),
     st.sampled_from([True, True, False]),
 )  # fmt: skip
-STEPS = st.tuples(st.booleans(), KEYS, SERVICES | SLICES)
+NODES = {"n1": (EXTERNAL, parse_address("2001:db8::1")), "n2": (OTHER_VIP,)}
+HOST_PORTS = st.builds(
+    HostPort, st.just(TCP), st.sampled_from([80, 81]), st.sampled_from([1, 2]),
+    st.sampled_from([None, None, EXTERNAL, parse_address("::")]),
+)  # fmt: skip
+PODS = st.builds(
+    Pod, KEYS, node=st.sampled_from(["", "n1", "n1", "n2", "n3"]), addresses=st.lists(ADDRESSES, max_size=2).map(tuple),
+    host_ports=st.lists(HOST_PORTS, max_size=3).map(tuple), finished=st.sampled_from([False, False, True]),
+)  # fmt: skip
+STEPS = st.tuples(st.booleans(), KEYS, SERVICES | SLICES | PODS)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=20))
-def test_index_equals_reference(steps: list[tuple[bool, Key, Service | EndpointSlice]]) -> None:
+def test_index_equals_reference(steps: list[tuple[bool, Key, Service | EndpointSlice | Pod]]) -> None:
     index = ServiceIndex()
+    nodes = dict(NODES)
+    index.set_node_addresses(nodes)
+    pods: dict[Key, Pod] = {}
     services: dict[Key, Service] = {}
     slices: dict[Key, EndpointSlice] = {}
     known: dict[Key, object] = {}
@@ -208,14 +271,23 @@ def test_index_equals_reference(steps: list[tuple[bool, Key, Service | EndpointS
         if isinstance(value, Service):
             index.put_service(key, value if there else None)
             services = {**services, key: value} if there else {k: v for k, v in services.items() if k != key}
+        elif isinstance(value, Pod):
+            index.put_pod(key, value if there else None)
+            pods = {**pods, key: value} if there else {k: v for k, v in pods.items() if k != key}
+            nodes = {**nodes, "n1": nodes["n1"][::-1][: 1 + number % 2] or NODES["n1"]}
+            index.set_node_addresses(nodes)
         else:
             index.put_slice(key, value if there else None)
             slices = {**slices, key: value} if there else {k: v for k, v in slices.items() if k != key}
         if number % 2:
             continue  # several changes together
         changed = index.take_changes()
-        whole = Cluster(services=MappingProxyType(services), endpoint_slices=MappingProxyType(slices))
-        expected = serve_all(whole)
+        whole = Cluster(
+            pods=MappingProxyType(pods),
+            services=MappingProxyType(services),
+            endpoint_slices=MappingProxyType(slices),
+        )
+        expected = serve_all(whole, nodes)
         assert {one: index.ports(one) for one in index} == expected
         assert changed == {one for one in known.keys() | expected.keys() if known.get(one) != expected.get(one)}
         known = dict(expected)

@@ -12,6 +12,7 @@ from flows.cluster.model import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
+    HostPort,
     Key,
     Protocol,
     Service,
@@ -30,6 +31,7 @@ _PORTS = (
     (ServicePort("a", Protocol.TCP, 80, 30080), ServicePort("b", Protocol.UDP, 80, 30080)),
     (ServicePort("a", Protocol.SCTP, 80), ServicePort("b", Protocol.TCP, 81, 30081)),
 )
+_HOST_PORTS = (HostPort(Protocol.TCP, 80, 8080), HostPort(Protocol.UDP, 30080, 53), HostPort(Protocol.SCTP, 81, 81))
 _KEYS = st.sampled_from([Key("x", "a"), Key("x", "b"), Key("y", "a")])
 _RANGES = st.sampled_from([None, None, (parse_network("10.0.0.0/8"), parse_network("fd00::/8")), ()])
 
@@ -42,7 +44,7 @@ def services() -> st.SearchStrategy[Service]:
         external_ips=st.sampled_from([(), (), _EXTERNAL, _VIPS[1:], _NODES_OWN]),
         ingress_ips=st.sampled_from([(), _EXTERNAL[:1]]),
         source_ranges=_RANGES, internal_local=st.booleans(), external_local=st.booleans(),
-        affinity_seconds=st.sampled_from([0, 0, 10800]), health_check_port=st.just(0),
+        affinity_seconds=st.sampled_from([0, 0, 10800]), health_check_port=st.sampled_from([0, 0, 30081]),
         proxied=st.sampled_from([True, True, True, False]),
     )  # fmt: skip
 
@@ -77,10 +79,13 @@ def clusters_with_services(draw: st.DrawFn) -> Cluster:
     cluster = draw(clusters(ROUTED_NODES))
     zones = st.sampled_from(["", "east", "west"])
     nodes = {name: replace(node, zone=draw(zones)) for name, node in cluster.nodes.items()}
+    host_ports = st.lists(st.sampled_from(_HOST_PORTS), max_size=2).map(tuple)
+    pods = {key: pod._replace(host_ports=draw(host_ports)) for key, pod in cluster.pods.items()}
     made = {one.key: one for one in draw(st.lists(services(), max_size=3))}
     several = {one.key: one for one in draw(st.lists(slices(), max_size=4))}
     return replace(
         cluster,
+        pods=MappingProxyType(pods),
         nodes=MappingProxyType(nodes),
         services=MappingProxyType(made),
         endpoint_slices=MappingProxyType(several),

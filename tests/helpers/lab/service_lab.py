@@ -94,6 +94,7 @@ class ServiceLab(Overlay):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "geneve", 4, NetworkMode.OVERLAY)
         self.objects: dict[str, Document] = {}
+        self.host_ports: dict[str, list[Document]] = {}  # ports of a pod's container, by its name
         self.servers = Servers()
         self.client = folder / "client"
 
@@ -211,8 +212,13 @@ class ServiceLab(Overlay):
                 addresses = [{"ip": address} for address in pod.addresses.values()]
                 one = _namespaced("Pod", "v1", pod.key.name, pod.key.namespace)
                 one["metadata"]["labels"] = {"name": pod.key.name}
+                containers = [{"name": "c", "ports": self.host_ports.get(str(pod.key), [])}]
                 documents.append(
-                    one | {"spec": {"nodeName": node.name}, "status": {"phase": "Running", "podIPs": addresses}}
+                    one
+                    | {
+                        "spec": {"nodeName": node.name, "containers": containers},
+                        "status": {"phase": "Running", "podIPs": addresses},
+                    }
                 )
         documents += self.objects.values()
         whole = self.folder / "manifests" / "all.yaml"
@@ -256,6 +262,28 @@ class ServiceLab(Overlay):
             self.objects[f"slice {name}-{version}"] = made | {
                 "addressType": f"IPv{version}", "endpoints": entries, "ports": of
             }  # fmt: skip
+
+    def add_host_port(self, pod: str, number: int, host_ip: str = "") -> None:
+        """A host port of TCP and UDP, with what the standard plugin portmap makes of it on the pod's node."""
+        extra = {"hostIP": host_ip} if host_ip else {}
+        self.host_ports.setdefault(pod, []).extend(
+            {"protocol": protocol, "containerPort": SERVER_PORT, "hostPort": number, **extra}
+            for protocol in ("TCP", "UDP")
+        )
+        where = next(node for node in self.nodes.values() if any(str(key) == pod for key in node.pods))
+        rules = []
+        for version, address in self.pod(pod).addresses.items():
+            short, to = ("ip", address) if version == 4 else ("ip6", f"[{address}]")
+            if not host_ip or (":" in host_ip) == (version == 6):
+                only = f"{short} daddr {host_ip} " if host_ip else ""
+                matched = f"fib daddr type local {only}meta l4proto {{ tcp, udp }} th dport {number}"
+                rules.append(f"meta nfproto ipv{version} {matched} dnat {short} to {to}:{SERVER_PORT}")
+        chains = "".join(
+            f"chain {hook}_{number} {{ type nat hook {hook} priority -100; {'; '.join(rules)}; }}\n"
+            for hook in ("prerouting", "output")
+        )
+        with netns.inside(where.netns):
+            subprocess.run(["nft", "-f", "-"], input=f"table inet portmap {{ {chains} }}", text=True, check=True)
 
     def _endpoint(self, name: str, version: int, ready: bool) -> Document:
         where = next(node for node in self.nodes.values() if name == node.name or name in map(str, node.pods))
