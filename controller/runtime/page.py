@@ -20,6 +20,7 @@ from controller.runtime.page_ends import stand_in
 from controller.runtime.page_feed import PageFeed, listed_problems
 from controller.runtime.page_matrices import Matrices, pod_workload
 from controller.runtime.page_rates import RateMeter
+from controller.status.audit_model import AuditApi
 from controller.status.details import parse_key
 from controller.status.model import FlowView, UnknownNode
 from controller.status.page_model import (
@@ -63,6 +64,11 @@ class Page:
         self._reconciler = reconciler
         self._rates = RateMeter(reconciler, dumps, packets)
         self._matrices = Matrices(reconciler, answers.policy)
+
+    @property
+    def audit(self) -> AuditApi:
+        """Events of audited pods, and what is dropped."""
+        return self._answers.audit
 
     def state(self) -> PageState:
         """The whole state; never waits for a switch."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from controller.status.audit_model import AuditApi
 from controller.status.detail_model import PodDetail, PolicyDetail
 from controller.status.model import FlowView, NodeView, PodView, PolicyView, ProblemView, SourceView, SwitchView
 from flows.explain.model import Explanation
@@ -220,6 +221,10 @@ class PagePlan:
 
 class PageApi(Protocol):
     """The questions of the page. Any thread may call every method, several at a time."""
+
+    @property
+    def audit(self) -> AuditApi:
+        """Events of audited pods, and what is dropped."""
 
     def state(self) -> PageState:
         """The whole state; never waits for a switch."""

@@ -25,6 +25,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Request, Response
 
+from controller.http.audit_pages import AUDIT_PARAMETERS, DROPS_PARAMETERS, AuditPages
 from controller.http.requests import HttpPage, json_bytes, read_number, read_parameters, slot
 from controller.http.ui.events import event_stream
 from controller.http.ui.files import INDEX, file_answer, read_files
@@ -67,6 +68,7 @@ class UiPages:
         self._off = not loopback and token is None
         self._files = read_files()
         self._streams = threading.BoundedSemaphore(MAX_STREAMS)
+        audit = AuditPages(lambda: api.audit)
         matrix = ("by", "port", *_CHOICE)
         self._pages = {
             "state": _page(self._state, 8),
@@ -78,6 +80,8 @@ class UiPages:
             "node": _page(self._node, 4, "name"),
             "flows": _page(self._flows, 2, "node", "table", "text"),
             "find": _page(self._find, 2, "text"),
+            "audit": _page(audit.audit, 4, *AUDIT_PARAMETERS),
+            "drops": _page(audit.drops, 2, *DROPS_PARAMETERS),
         }
         self._plans = threading.BoundedSemaphore(1)
 

@@ -81,10 +81,11 @@ class PageWorld(Driver):
         )  # fmt: skip
         nothing: Any = _Nothing()
         self.dumps = FlowDumps(self.locked, self.events)
+        self.audit_log = AuditLog(100)
         self.answers = Answers(
             RunConfig(manifests=Path("/nowhere"), ovsdb=("tcp:127.0.0.1:6640",)), self.began, reconciler=self.locked,
             status=self.status, store=nothing, ovsdb=nothing, openflow=nothing, tls=None, realization=nothing,
-            dumps=self.dumps, audit=AuditAnswers(AuditLog(100), self.locked, self.metrics),
+            dumps=self.dumps, audit=AuditAnswers(self.audit_log, self.locked, self.metrics),
         )  # fmt: skip
         self.feed = PageFeed(self.status)
         self.page = Page(

@@ -1,12 +1,13 @@
 // The cluster as a graph: namespaces as boxes, workloads in them, what counts now as edges, what policy drops as marks.
 
-import {h, svg, a, put, count, rate, link, say} from './dom.js';
+import {h, svg, a, put, later, count, rate, link, say} from './dom.js';
 import {ask} from './api.js';
 import {store} from './store.js';
 import {head, section, empty, keep} from './view.js';
 import {Reach, somePort} from './matrix.js';
+import {follow} from './audit.js';
 
-const BOX = 172, LINE = 26, PAD = 10, TITLE = 28, GAP = 34, MAX_SHOWN = 1200, MAX_EDGES = 400, MAX_LIST = 200;
+const BOX = 172, LINE = 26, PAD = 10, TITLE = 28, GAP = 34, MAX_SHOWN = 1200, MAX_EDGES = 400, MAX_LIST = 200, RECENT = 30000;
 
 /** Namespaces in columns, the shortest column first, so that a reload draws the same picture. */
 function arrange(spaces, width) {
@@ -51,7 +52,7 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
     total += names.length;
   }
   const drawing = svg('svg', {class: 'graph', role: 'group', 'aria-label': 'Workloads by namespace'});
-  const defs = svg('defs', {}, ['live', 'out', 'in'].map(kind => svg('marker', {id: `arrow-${kind}`, class: `arrow ${kind}`, viewBox: '0 0 8 8', refX: 7, refY: 4, markerUnits: 'userSpaceOnUse', markerWidth: 9, markerHeight: 9, orient: 'auto'}, svg('path', {d: 'M0,0 L8,4 L0,8 z'}))));
+  const defs = svg('defs', {}, ['live', 'out', 'in', 'denied'].map(kind => svg('marker', {id: `arrow-${kind}`, class: `arrow ${kind}`, viewBox: '0 0 8 8', refX: 7, refY: 4, markerUnits: 'userSpaceOnUse', markerWidth: 9, markerHeight: 9, orient: 'auto'}, svg('path', {d: 'M0,0 L8,4 L0,8 z'}))));
   const edges = svg('g', {class: 'edges', 'aria-hidden': 'true'}), boxes = svg('g', {}), chosenEdges = svg('g', {class: 'edges', 'aria-hidden': 'true'});
   drawing.append(defs, boxes, edges, chosenEdges);
   const items = new Map();
@@ -140,6 +141,23 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
   }
 
   let chosenSets = [new Map(), new Map()];
+  const recent = new Map();
+
+  /** A workload as the matrix names it. */
+  const group = one => {
+    const [kind, name] = one.workload.split('/');
+    const [space, own] = one.name.split('/');
+    return one.kind === 'pod' ? `${space}/${name ? `${name}[${kind}]` : `${own}[Pod]`}` : '';
+  };
+
+  follow({verdict: 'denied'}, {signal, take: event => {
+    const from = group(event.source), to = group(event.destination);
+    recent.delete(`${from} ${to}`);
+    recent.set(`${from} ${to}`, {at: performance.now(), from, to, text: event.text});
+    if (recent.size > MAX_EDGES) recent.delete(recent.keys().next().value);
+    drawSoon();
+  }});
+
 
   function listed(title, names, way) {
     const rows = [...names].slice(0, MAX_LIST);
@@ -153,7 +171,7 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
     if (!chosen) {
       const {rates} = store;
       put(side, h('p', {class: 'note'}, 'Choose a workload to see whom it reaches and who reaches it. Lines show rules that let packets pass now; red marks show what policy drops.'),
-        h('dl', {class: 'keys'}, [['live', 'a rule that counts now'], ['out', 'may be reached'], ['in', 'may reach it'], ['drop', 'policy drops packets now']].map(([kind, text]) => h('div', {}, h('dt', {class: kind}), h('dd', {}, text)))),
+        h('dl', {class: 'keys'}, [['live', 'a rule that counts now'], ['out', 'may be reached'], ['in', 'may reach it'], ['drop', 'policy drops packets now'], ['denied', 'a connection denied lately (audited pods)']].map(([kind, text]) => h('div', {}, h('dt', {class: kind}), h('dd', {}, text)))),
         rates && h('p', {class: 'note'}, `${count(rates.rules.length)} rules count; ${count(rates.denied.length)} pods lose packets; ${rates.covered} of ${rates.of} switches counted.`));
       return;
     }
@@ -179,6 +197,11 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
       }
     }
     for (const one of rates?.denied || []) lost.set(one.workload, (lost.get(one.workload) || 0) + one.rate);
+    const now = performance.now();
+    for (const [pair, {at, from, to, text}] of recent) {
+      if (now - at > RECENT) recent.delete(pair);
+      else if (places.has(from) && places.has(to)) lines.push(svg('path', {class: 'edge denied', d: curve(places.get(from), places.get(to)), 'marker-end': 'url(#arrow-denied)'}, svg('title', {}, text)));
+    }
     edges.replaceChildren(...lines);
     for (const [name, one] of items) {
       const dropped = lost.get(name);
@@ -188,6 +211,7 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
     if (!chosen) drawSide();
   }
 
+  const drawSoon = later(drawLive, 200);
   const listing = [...spaces.keys()].sort();
   const pick = h('label', {class: 'field'}, 'Namespace', h('select', {onchange: event => { location.hash = link('graph', {namespace: event.target.value}).slice(1); }},
     ['', ...new Set([...[...store.pods.keys()].map(key => key.split('/')[0]), ...listing])].sort().map(name => h('option', {value: name, selected: name === namespace}, name || 'all'))));

@@ -9,6 +9,7 @@ import pytest
 
 from controller.cli import main as headgate_main
 from controller.http.server import HttpServer
+from controller.status.audit_model import AuditEnd, AuditEvent
 from tests.helpers.browser.chromium import Chromium, find_browser
 from tests.helpers.cluster.page_cluster import page_cluster
 from tests.helpers.controller.page_world import PageWorld, serve
@@ -78,7 +79,7 @@ VIEWS = {
     "#/policy?key=shop-00%2Fdb": "As Headgate understood it",
     "#/nodes": "node-1",
     "#/node?name=node-1": "ingress_default",
-    "#/audit": "Denied now",
+    "#/audit": "Nothing is audited until somebody asks",
     "#/whatif": "Nothing is applied",
 }
 
@@ -90,11 +91,11 @@ def test_every_view_has_a_link_a_command_and_an_export_and_nothing_fails(site: S
     site.browser.wait(f"document.querySelector('main').innerText.includes({VIEWS[place]!r})")
     tools = site.text(".head")
     assert "Copy link" in tools and "Export" in tools
-    if place != "#/audit":
-        program, *arguments = shlex.split(site.text("[data-command]"))
-        assert program == "headgate"
-        if not {"FILE", "SRC"} & set(arguments):
-            assert headgate_main(["--server", f"http://{site.server.address}", *arguments]) == 0
+    program, *arguments = shlex.split(site.text("[data-command]"))
+    assert program == "headgate"
+    if not {"FILE", "SRC"} & set(arguments):
+        once = [one for one in arguments if one != "--follow"]
+        assert headgate_main(["--server", f"http://{site.server.address}", *once]) == 0
     assert site.browser.errors == []
     # A link to the same place opens the same view.
     site.browser.open("about:blank")
@@ -196,6 +197,35 @@ def test_rates_are_live_on_a_node(site: Site) -> None:
     site.browser.wait("[...document.querySelectorAll('.stage .rate')].some(one => /[1-9].*[/]s/.test(one.textContent))")
 
 
+def _denied(source: str, destination: str, workload: str = "Deployment/api") -> AuditEvent:
+    return AuditEvent(
+        number=0,
+        time="2026-11-29T10:00:00.123Z",
+        verdict="denied",
+        cause="policy",
+        node="node-1",
+        text=f"{source} to {destination} was denied",
+        direction="ingress",
+        protocol="TCP",
+        source=AuditEnd("pod", source, "10.0.0.2", 40000, workload),
+        destination=AuditEnd("pod", destination, "10.0.0.3", 5432, "Deployment/db"),
+        policies=("shop-00/db",),
+    )
+
+
+def test_denied_connections_arrive_and_lead_to_their_explanation(site: Site) -> None:
+    pods = {one.key.split("/")[1].split("-")[0]: one.key for one in site.world.page.state().pods}
+    site.go("#/audit?verdict=denied")
+    site.world.audit_log.append([_denied(pods["cache"], pods["db"])])
+    site.browser.wait("document.querySelector('.long .body .line')?.innerText.includes('shop-00/cache-')")
+    site.browser.run("[...document.querySelectorAll('.long .body a')].find(one => one.innerText === 'explain').click()")
+    site.browser.wait("document.querySelector('main').innerText.includes('Denied by policy')")
+    site.go("#/graph")
+    site.browser.wait("document.querySelector('.workload')")
+    site.world.audit_log.append([_denied(pods["api"], pods["db"])])
+    site.browser.wait("document.querySelector('.edge.denied')")
+
+
 def test_an_export_is_one_file_that_nothing_runs_in(site: Site) -> None:
     site.go("#/policy?key=shop-00%2Fdb")
     text = site.browser.run("import('./export.js').then(one => one.exportText('Policy'))")
@@ -212,6 +242,7 @@ def test_hostile_names_stay_text(browser: Chromium) -> None:
         browser.errors.clear()
         browser.open(found.url)
         browser.wait("document.querySelector('main h1')")
+        world.audit_log.append([_denied(f"shop-00/{HOSTILE}", HOSTILE, f"Deployment/{HOSTILE}")])
         pod = next(iter(world.page.state().pods)).key
         for place in (*VIEWS, f"#/pod?key={pod}".replace("/s", "%2Fs")):
             found.go(place.replace("[", "%5B"))

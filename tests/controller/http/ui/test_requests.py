@@ -104,6 +104,7 @@ def test_a_wrong_token_is_refused(world: PageWorld, given: str | None) -> None:
     assert visitor.get("/ui/").status_code == 200  # the page itself asks for it
     assert visitor.get("/ui/api/state", headers=headers).status_code == 401
     assert visitor.get("/ui/api/events", headers=headers).status_code == 401
+    assert visitor.get("/ui/api/audit", headers=headers).status_code == 401
     assert visitor.post("/ui/api/plan", json={"apply": DENY}, headers=headers).status_code == 401
 
 
