@@ -23,6 +23,7 @@ CONTROLLER_ANSWER_SECONDS = 30.0
 VERIFY_ANSWER_SECONDS = 90.0  # for dumps of some switches, decoding them, and the comparison
 FOLLOW_SILENCE_SECONDS = 20.0  # a stream without events has an empty line every 5 s
 CLUSTER_SECONDS = 120.0  # for an answer that has every pod
+ACT_HEADER = "Headgate-Act"  # see `controller.http.requests.check_act`
 EXAMPLE = "http://127.0.0.1:8080"
 _STATUS = TypeAdapter(StatusView)
 _WAIT = TypeAdapter(WaitResult)
@@ -73,6 +74,11 @@ class ControllerClient:
     def explain(self, **question: str | None) -> Explanation:
         """GET /explain: source, destination, port and version. Raises CommandFailure."""
         return self._call(_EXPLANATION, "GET", "/explain", {name: value for name, value in question.items() if value})
+
+    def probe(self, **question: str | None) -> Explanation:
+        """POST /probe: source, destination, port, version and deliver. Raises CommandFailure."""
+        parameters = {name: value for name, value in question.items() if value}
+        return self._call(_EXPLANATION, "POST", "/probe", parameters)
 
     def cluster(self) -> ClusterValues:
         """GET /cluster: the effective cluster. Raises CommandFailure."""
@@ -156,7 +162,8 @@ class ControllerClient:
         connection = self._connect(seconds)
         query = f"?{urlencode(parameters)}" if parameters else ""
         try:
-            connection.request(method, f"{self._parts.path.rstrip('/')}{path}{query}")
+            headers = {ACT_HEADER: "1"} if method == "POST" else {}
+            connection.request(method, f"{self._parts.path.rstrip('/')}{path}{query}", headers=headers)
             answer = connection.getresponse()
             self._headers = dict(answer.headers.items())
             return answer.status, answer.read()

@@ -14,7 +14,7 @@ from controller.cli.errors import EXIT_DISAGREES, EXIT_FAILED, EXIT_OK, CommandF
 from controller.cli.output import BAD, DIM, GOOD, JSON, OutputPage, output_option, print_json
 from controller.sources.offline import OfflineCluster
 from flows.cluster.model import Tier
-from flows.explain.model import Connection, EndExplanation, Explanation, Hit, Step, SwitchWalk
+from flows.explain.model import Connection, EndExplanation, Explanation, Hit, LiveProbe, Step, SwitchWalk
 from flows.explain.question import explain as explain_here
 from flows.policy.probe import ProbeError
 
@@ -26,6 +26,8 @@ from flows.policy.probe import ProbeError
 @click.option("-p", "--port", metavar="PORT[/PROTO]", default="", help="Like 80, 53/UDP or icmp.")
 @click.option("--ip-version", type=click.Choice(["4", "6"]), help="Only this family.  [default: each that both have]")
 @click.option("--policy-only", is_flag=True, help="Do not look at the flows on the switches.")
+@click.option("--live", is_flag=True, help="Send one packet through the real tables; no pod sees it.")
+@click.option("--deliver", is_flag=True, help="With --live: the destination gets the packet if the switches let it.")
 @cluster_options
 def explain(
     server: str,
@@ -37,6 +39,8 @@ def explain(
     port: str,
     ip_version: str | None,
     policy_only: bool,
+    live: bool,
+    deliver: bool,
 ) -> None:
     """Say whether SRC may open connections to DST, and why.
 
@@ -46,8 +50,13 @@ def explain(
     Where policy denies, the rules that do not match follow with what differs in each, the nearest first. A rule in
     brackets does not count for this pod: its policy does not select it, or does not isolate in this direction.
 
+    --live has the switches take one packet (a SYN, a datagram, an echo request) as if SRC, a pod, had sent it, and
+    shows where each switch would send it or where it was dropped. It is not recorded, passes no meter and no link, and
+    rules that it meets count it. What it cannot tell is in docs/debugging.md.
+
     The running controller is asked, unless manifests or a cluster's API are to be read. Exit codes: 0 allowed; 1
-    denied; 2 wrong usage, or no answer possible; 3 the controller does not answer.
+    denied; 2 wrong usage, or no answer possible; 3 the controller does not answer; 4 a switch does not do what policy
+    says.
 
     \b
     Examples:
@@ -55,9 +64,15 @@ def explain(
       headgate explain 10.0.1.7 kube-system/dns -p 53/UDP
       headgate explain tenant-a/frontend 203.0.113.10 -p icmp --ip-version 4
       headgate explain shop/web shop/db -p 5432 --manifests deploy/
+      headgate explain shop/web shop/db -p 5432 --live
       kubectl get ns,po,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
     """
-    found = _ask(server, source, destination, port, ip_version, offline, not policy_only)
+    if (deliver and not live) or (live and (policy_only or offline is not None)):
+        raise click.UsageError("--live asks the switches of a running controller, and --deliver goes with --live")
+    if live:
+        found = _probe(server, source, destination, port, ip_version, deliver)
+    else:
+        found = _ask(server, source, destination, port, ip_version, offline, not policy_only)
     if output == JSON:
         print_json(found)
     else:
@@ -90,12 +105,26 @@ def _ask(
         raise WrongUsage(error.message) from None  # 1 says that policy denies
 
 
+def _probe(server: str, source: str, destination: str, port: str, version: str | None, deliver: bool) -> Explanation:
+    """The explanation with a live packet. Raises WrongUsage, or Unreachable."""
+    try:
+        return ControllerClient(server).probe(
+            source=source, destination=destination, port=port, version=version, deliver=str(int(deliver))
+        )
+    except CommandFailure as error:
+        if error.exit_code != EXIT_FAILED:
+            raise
+        raise WrongUsage(error.message) from None
+
+
 def show_explanation(found: Explanation) -> None:
     """Print an explanation: the answer first, then the reasons. Families with equal reasons are shown together."""
     page = OutputPage()
     for one in found.connections:
         if one.switches is not None and not one.switches.agrees:
             page.line(f"The switches DISAGREE with policy: {_disagreement(one, one.switches)}", BAD)
+        if one.live is not None and not one.live.agrees:
+            page.line(f"A live packet DISAGREES with policy: {_live_disagreement(one, one.live)}", BAD)
     for note in found.notes:
         page.line(note, DIM)
     for number, group in enumerate(_alike(found.connections)):
@@ -111,6 +140,27 @@ def _disagreement(one: Connection, walk: SwitchWalk) -> str:
     return f"policy allows {ends}, and the packet is not delivered: {walk.reason}"
 
 
+def _live_disagreement(one: Connection, live: LiveProbe) -> str:
+    ends = f"{one.source_address} to {one.destination_address}"
+    if live.delivered:
+        return f"policy denies {ends}, and the packet would be delivered"
+    return f"policy allows {ends}, and the packet is not delivered: {live.reason}"
+
+
+def _show_live(page: OutputPage, live: LiveProbe) -> None:
+    """What the switches did with the packet that was sent."""
+    if not live.sent:
+        page.line(f"  live: {live.reason}", BAD)
+    elif live.delivered:
+        page.line(f"  live: the packet came through{', and the pod got it' if live.shown else '; no pod saw it'}")
+    else:
+        page.line(f"  live: the packet did not come through: {live.reason}")
+    rows = [(leg.node or "-", leg.entered, leg.table or "-", leg.to) for leg in live.legs]
+    page.table("Where the live packet went", ("NODE", "ENTERED AT", "TO TABLE", "WHICH WOULD SEND IT TO"), rows)
+    for note in live.notes:
+        page.line(f"  note: {note}", DIM)
+
+
 def _alike(connections: tuple[Connection, ...]) -> Iterator[list[Connection]]:
     """Neighbors that differ by their addresses alone."""
     for _, group in groupby(connections, key=_without_addresses):
@@ -121,7 +171,7 @@ def _without_addresses(one: Connection) -> Connection:
     if one.source == one.source_address or one.destination == one.destination_address:
         return one  # two addresses are two questions
     protocol = one.protocol.replace("ICMPv6", "ICMP")
-    return replace(one, source_address="", destination_address="", protocol=protocol, switches=None)
+    return replace(one, source_address="", destination_address="", protocol=protocol, switches=None, live=None)
 
 
 def _show_connections(page: OutputPage, group: list[Connection]) -> None:
@@ -137,6 +187,8 @@ def _show_connections(page: OutputPage, group: list[Connection]) -> None:
     for same in group:
         if same.switches is not None:
             _show_walk(page, same.switches)
+        if same.live is not None:
+            _show_live(page, same.live)
 
 
 def _show_walk(page: OutputPage, walk: SwitchWalk) -> None:

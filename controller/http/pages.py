@@ -33,6 +33,7 @@ from controller.http.long_answers import ListEncoder, StatusEncoder, exposition
 from controller.http.requests import (
     MAX_PARAMETER,
     HttpPage,
+    check_act,
     check_host,
     error_answer,
     json_answer,
@@ -44,6 +45,7 @@ from controller.http.requests import (
 from controller.status.detail_model import (
     BadQuestion,
     DetailedStatusApi,
+    Live,
     PodDetail,
     PolicyDetail,
     SupportView,
@@ -109,6 +111,13 @@ class Application:
                 threading.BoundedSemaphore(4),
                 parameters=("source", "destination", "port", "version", "switches"),
             ),
+            "/probe": HttpPage(
+                self._probe,
+                threading.BoundedSemaphore(1),
+                ("POST",),
+                ("source", "destination", "port", "version", "deliver"),
+                acts=True,
+            ),
             "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
             "/verify": HttpPage(self._verify, threading.BoundedSemaphore(1), parameters=("node", "count", "seed")),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
@@ -155,6 +164,8 @@ class Application:
             raise NotFound(f"no such page; the pages are {', '.join(paths)}")
         if request.method not in page.methods:
             raise MethodNotAllowed(page.methods, f"{request.path} takes {', '.join(page.methods)}")
+        if page.acts:
+            check_act(request, self._loopback)
         parameters = read_parameters(request, page.parameters)
         if "after" in page.parameters and (last := request.headers.get("Last-Event-ID")):
             parameters[LAST_EVENT_ID] = last
@@ -211,15 +222,23 @@ class Application:
             raise NotFound(str(error)) from None
 
     def _explain(self, parameters: Mapping[str, str]) -> Response:
+        return self._explained(parameters, _flag(parameters, "switches", "1"), Live.NO)
+
+    def _probe(self, parameters: Mapping[str, str]) -> Response:
+        return self._explained(parameters, True, Live.DELIVER if _flag(parameters, "deliver", "0") else Live.PROBE)
+
+    def _explained(self, parameters: Mapping[str, str], switches: bool, live: Live) -> Response:
         source, destination = parameters.get("source"), parameters.get("destination")
-        version, switches = parameters.get("version"), parameters.get("switches", "1")
-        if not source or not destination or version not in (None, "4", "6") or switches not in ("0", "1"):
-            raise BadRequest("give source and destination, version 4 or 6 or none, and switches 0 or 1")
+        version = parameters.get("version")
+        if not source or not destination or version not in (None, "4", "6"):
+            raise BadRequest("give source and destination, and version 4 or 6 or none")
         family = int(version) if version else None
         try:
-            found = self._api.explain(source, destination, parameters.get("port", ""), family, switches == "1")
+            found = self._api.explain(source, destination, parameters.get("port", ""), family, switches, live)
         except BadQuestion as error:
             raise BadRequest(str(error)) from None
+        except SwitchUnavailable as error:
+            raise ServiceUnavailable(str(error)) from None
         return json_bytes(EXPLANATION_JSON.dump_json(found))
 
     def _cluster(self, _: Mapping[str, str]) -> Response:
@@ -246,6 +265,13 @@ class Application:
             raise NotFound(f"no switch has a port of pod {pod}; `headgate status` lists all pods")
         if policy is not None and all(policy != one.key for one in status.policies):
             raise NotFound(f"there is no policy {policy}; `headgate status` lists all policies")
+
+
+def _flag(parameters: Mapping[str, str], name: str, default: str) -> bool:
+    text = parameters.get(name, default)
+    if text not in ("0", "1"):
+        raise BadRequest(f"{name} is 0 or 1")
+    return text == "1"
 
 
 def _shortened(lines: tuple[str, ...]) -> list[str]:

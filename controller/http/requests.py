@@ -8,22 +8,34 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from werkzeug.exceptions import BadRequest, HTTPException, MisdirectedRequest, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MisdirectedRequest, ServiceUnavailable
 from werkzeug.wrappers import Request, Response
 
 from controller.config.addresses import AddressError, is_loopback, parse_host_port
 
 MAX_PARAMETER = 600  # characters; a namespace and a pod name have at most 63 and 253
+ACT_HEADER = "Headgate-Act"  # header of requests that have something done
 MAX_DIGITS = 10  # of a number in a question
 
 
 class HttpPage(NamedTuple):
-    """One path: its handler, how many requests it serves at once, its methods and query parameters."""
+    """One path: its handler, how many requests it serves at once, its methods and query parameters. `acts`: it does
+    something, so that `check_act` decides who may ask."""
 
     handler: Callable[[Mapping[str, str]], Response]
     slots: threading.BoundedSemaphore
     methods: tuple[str, ...] = ("GET", "HEAD")
     parameters: tuple[str, ...] = ()
+    acts: bool = False
+
+
+def check_act(request: Request, loopback: bool) -> None:
+    """Let only programs of this machine ask for what does something: on loopback, and with a header that no page of
+    another site can have a browser send. Raises Forbidden."""
+    if not loopback:
+        raise Forbidden(f"{request.path} is answered only where --http listens on a loopback address")
+    if not request.headers.get(ACT_HEADER):
+        raise Forbidden(f"{request.path} needs the header {ACT_HEADER}, with any value")
 
 
 def check_host(host: str, loopback: bool) -> None:

@@ -30,6 +30,7 @@ from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import ClaimProblem, DatapathClaims, peer_identity
 from controller.openflow.flush_messages import flush_message
 from controller.openflow.listener import OpenFlowListener
+from controller.openflow.live_copies import LiveCopies
 from controller.openflow.session import SharedResources, SwitchSession
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
@@ -92,8 +93,9 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         self._closed = threading.Event()
         self.claims = DatapathClaims(post, setup.limits, setup.refused)
         self.audit_inbox = AuditInbox()
+        self.live = LiveCopies()
         budget = MemoryBudget(setup.limits.dump_share, setup.limits.dumps_pot)
-        self._shared = SharedResources(budget, FifoLock(), self.audit_inbox)
+        self._shared = SharedResources(budget, FifoLock(), self.audit_inbox, self.live)
         self.listeners: list[OpenFlowListener] = []
         try:
             for where in listen:
@@ -201,6 +203,11 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         found = self._find(command.dpid, command.session)
         if found is not None:
             found.send(b"".join(map(flush_message, command.targets)))
+
+    def send_packet(self, dpid: int, session: int, message: bytes) -> bool:
+        """Send a packet-out to a switch. False where this session has ended."""
+        found = self._find(dpid, session)
+        return found is not None and found.send(message)
 
     def _find(self, dpid: int, session: int) -> SwitchSession | None:
         found = self.claims.find(dpid)

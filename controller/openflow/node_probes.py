@@ -54,24 +54,27 @@ _LINK_LOCAL = link_local(PROBE_MAC).value.to_bytes(16, "big")
 
 
 class PacketIn(NamedTuple):
-    """A frame from the switch, the cookie of the flow that sent it, and its ingress port (0 if not given)."""
+    """A frame from the switch, the cookie of the flow that sent it, and its ingress port (0 if not given). `match` has
+    the fields of the packet's metadata, as bytes."""
 
     cookie: int
     in_port: int
     frame: bytes
+    table: int = 0
+    match: bytes = b""
 
 
 def read_packet_in(message: bytes) -> PacketIn:
     """Read an OFPT_PACKET_IN, header included. Raises CodecError for a length that is not valid."""
     if len(message) < OPENFLOW_HEADER.size + _PACKET_IN.size:
         raise CodecError("a packet-in is truncated")
-    _, _, _, _, cookie, _, length = _PACKET_IN.unpack_from(message, OPENFLOW_HEADER.size)
+    _, _, _, table, cookie, _, length = _PACKET_IN.unpack_from(message, OPENFLOW_HEADER.size)
     fields = OPENFLOW_HEADER.size + _PACKET_IN.size
     frame = fields - _MATCH_HEAD + (length + 7 & ~7) + 2
     if length < _MATCH_HEAD or frame > len(message):
         raise CodecError(f"a packet-in with a match of {length} bytes")
     in_port = int.from_bytes(message[fields + 4 : fields + 8], "big") if message[fields:].startswith(_IN_PORT) else 0
-    return PacketIn(cookie, in_port, message[frame:])
+    return PacketIn(cookie, in_port, message[frame:], table, message[fields : fields - _MATCH_HEAD + length])
 
 
 def packet_out(frame: bytes, xid: int, port: int = LOCAL_32, in_port: int = CONTROLLER_32) -> bytes:

@@ -43,6 +43,7 @@ from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import PeerIdentity, peer_identity
 from controller.openflow.flow_monitor import FlowMonitor
 from controller.openflow.flush_messages import FLUSH_XID
+from controller.openflow.live_copies import LIVE_XID, LiveCopies
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType, MultipartKind
 from controller.openflow.node_probes import PROBE_XID, NodeProber
 from controller.openflow.os_ken_handlers import to_os_ken
@@ -76,12 +77,13 @@ _numbers = itertools.count(1)
 
 
 class SharedResources(NamedTuple):
-    """What all sessions share: the memory for flow dumps, the lock for turns of busy sessions, and the place for copies
-    of audited packets."""
+    """What all sessions share: the memory for flow dumps, the lock for turns of busy sessions, the place for copies of
+    audited packets, and the packet of `headgate explain --live` that is under way."""
 
     budget: MemoryBudget
     turns: FifoLock
     audit: AuditInbox
+    live: LiveCopies
 
 
 class SwitchSession(Datapath):  # type: ignore[misc]
@@ -118,6 +120,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._post = post
         self._budget = shared.budget
         self._audit = shared.audit
+        self._live = shared.live
         self._outbox = Outbox(limits.unsent_bytes)
         self._requests: SwitchRequests | None = None
         self._monitor: FlowMonitor | None = None
@@ -320,7 +323,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
                 self._audit.put(self.id, message)
                 return
             with contextlib.suppress(CodecError):  # a malformed packet-in is ignored
-                self._prober.packet_in(message)
+                if not self._live.packet_in(self.id, self.number, message):
+                    self._prober.packet_in(message)
 
     def _multipart(self, version: int, xid: int, message: bytes) -> None:
         if len(message) < OPENFLOW_HEADER.size + 8:
@@ -349,6 +353,9 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             return
         if xid == PROBE_XID:
             return  # the node will not answer either
+        if xid == LIVE_XID:
+            self._live.refused(self.id, self.number, messages.error_text(message))
+            return
         if xid == FLUSH_XID:
             words = f"the switch does not flush connections as Open vSwitch 3.1 does ({messages.error_text(message)})"
             self._post(FlushRefused(self.id, self.number, words))

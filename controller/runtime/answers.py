@@ -16,6 +16,7 @@ from controller.ovsdb.service import Ovsdb
 from controller.runtime.audit_answers import AuditAnswers
 from controller.runtime.explanations import Explanations
 from controller.runtime.flow_dumps import FlowDumps
+from controller.runtime.live_probe import LiveProbes
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.runtime.status_cache import StatusCache
 from controller.runtime.support import support_view
@@ -23,7 +24,7 @@ from controller.runtime.verification import Verification
 from controller.runtime.wait import RealizationWait
 from controller.sources.store import Store
 from controller.status.cluster_model import cluster_json
-from controller.status.detail_model import PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.status.detail_model import Live, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.model import (
     FlowsAnswer,
@@ -77,7 +78,7 @@ class Answers:
         self._realization = realization
         self._dumps = dumps
         self.audit = audit
-        self._explanations = Explanations(reconciler, dumps)
+        self._explanations = Explanations(reconciler, dumps, LiveProbes(openflow))
         self._verification = Verification(reconciler, dumps)
 
     def status(self) -> StatusView:
@@ -168,13 +169,20 @@ class Answers:
         return replace(self._reconciler.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
 
     def explain(
-        self, source: str, destination: str, port: str, version: int | None, switches: bool = True
+        self,
+        source: str,
+        destination: str,
+        port: str,
+        version: int | None,
+        switches: bool = True,
+        live: Live = Live.NO,
     ) -> Explanation:
-        """The verdict on a connection and its reasons, and with `switches` what the switches do with it.
+        """The verdict on a connection and its reasons, and with `switches` what the switches do with it; with `live`
+        also what they do with a packet that is sent.
 
-        Raises BadQuestion.
+        Raises BadQuestion, and SwitchUnavailable while another packet is under way.
         """
-        return self._explanations.explain(source, destination, port, version, switches)
+        return self._explanations.explain(source, destination, port, version, switches, live)
 
     def verify(self, node: str | None, count: int, seed: int) -> VerifyView:
         """Policy compared with switches over `count` connections. Raises BadQuestion or SwitchUnavailable."""

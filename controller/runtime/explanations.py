@@ -12,8 +12,10 @@ from functools import partial
 from controller.base.hub import offload
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.flow_dumps import FlowDumps
+from controller.runtime.live_probe import Busy, LiveProbes, OpenSwitch, holds_back
 from controller.runtime.locked_reconciler import LockedReconciler
-from controller.status.detail_model import BadQuestion
+from controller.status.detail_model import BadQuestion, Live
+from controller.status.model import SwitchUnavailable
 from controller.status.walks import (
     Switches,
     SwitchParts,
@@ -26,7 +28,7 @@ from controller.status.walks import (
 )
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Pod
-from flows.explain.model import Explanation
+from flows.explain.model import Connection, Explanation
 from flows.explain.past import with_gone
 from flows.explain.question import Answer, answer
 from flows.interpret.journey import Journey
@@ -34,20 +36,25 @@ from flows.plan.effective_cluster import EffectiveParts, effective_cluster
 from flows.policy.probe import Probe, ProbeError
 
 GONE = "is gone"
+MAX_LIVE = 2  # connections of one question of which a packet is sent: one of each family
 MAX_WALKS = 8  # connections of one question that are walked; a Service has one for each endpoint
 
 
 class Explanations:
     """Every method may be called from any thread of the hub."""
 
-    def __init__(self, reconciler: LockedReconciler, dumps: FlowDumps) -> None:
+    def __init__(self, reconciler: LockedReconciler, dumps: FlowDumps, live: LiveProbes) -> None:
         self._reconciler = reconciler
         self._dumps = dumps
+        self._live = live
 
-    def explain(self, source: str, destination: str, port: str, version: int | None, switches: bool) -> Explanation:
-        """The verdict on a connection and its reasons, and with `switches` what the switches do with it.
+    def explain(
+        self, source: str, destination: str, port: str, version: int | None, switches: bool, live: Live = Live.NO
+    ) -> Explanation:
+        """The verdict on a connection and its reasons, and with `switches` what the switches do with it; with `live`
+        also what they do with a packet that is sent.
 
-        Raises BadQuestion.
+        Raises BadQuestion, and SwitchUnavailable while another live probe is under way.
         """
         parts, gone = self._reconciler.read(partial(_parts_and_gone, (source, destination)))
         try:
@@ -56,9 +63,9 @@ class Explanations:
             raise BadQuestion(str(error)) from None
         # A pod that is gone has no port: nothing would arrive, whatever the flows were.
         walked = switches and not any(GONE in note for note in found.explanation.notes)
-        return self._with_switches(found) if walked else found.explanation
+        return self._with_switches(found, live) if walked else found.explanation
 
-    def _with_switches(self, found: Answer) -> Explanation:
+    def _with_switches(self, found: Answer, live: Live) -> Explanation:
         """The explanation with the walks of its first connections, and a note where they cannot be walked."""
         explanation, probes = found.explanation, found.probes[:MAX_WALKS]
         names = self._reconciler.read(lambda reconciler, _: bridges_of(reconciler, probes))
@@ -67,16 +74,38 @@ class Explanations:
         note = self._dumps.refresh_counters(names)
         parts = self._reconciler.read(partial(_switch_parts, names))
         try:
-            note, journeys = offload(_journeys, parts, probes, note)
+            known, journeys = offload(_journeys, parts, probes)
         except Unwalkable as error:
             return replace(explanation, notes=(*explanation.notes, f"the switches are not looked at: {error}"))
         met = [met_flows(one) for one in journeys]
         views = self._reconciler.read(lambda reconciler, _: [describe_met(reconciler, one) for one in met])
+        note = "; ".join(filter(None, (note, known.note)))
         walked = [
             replace(one, switches=switch_walk(journey, one.allowed, view, note))
             for one, journey, view in zip(explanation.connections, journeys, views, strict=False)
         ]
+        if live is not Live.NO:
+            walked = [*self._probed(walked[:MAX_LIVE], known, parts, probes, live), *walked[MAX_LIVE:]]
         return replace(explanation, connections=(*walked, *explanation.connections[len(walked) :]))
+
+    def _probed(
+        self,
+        connections: Sequence[Connection],
+        known: Switches,
+        parts: Sequence[SwitchParts],
+        probes: Sequence[Probe],
+        live: Live,
+    ) -> list[Connection]:
+        """These connections with what the switches did with a packet of each."""
+        ready = [part.name for part in parts if holds_back(part)]
+        switches = self._reconciler.read(lambda reconciler, _: _open_switches(reconciler, ready))
+        allowed = [one.allowed for one in connections]
+        asked = probes[: len(connections)]
+        try:
+            found = self._live.send(known.sites(), switches, asked, allowed, live is Live.DELIVER)
+        except Busy as error:
+            raise SwitchUnavailable(str(error)) from None
+        return [replace(one, live=live) for one, live in zip(connections, found, strict=True)]
 
 
 def _parts_and_gone(
@@ -110,7 +139,16 @@ def _switch_parts(names: Sequence[BridgeName], reconciler: Reconciler, _: float)
     return [switch_parts(reconciler, name) for name in names if name in reconciler.world.bridges]
 
 
-def _journeys(parts: Sequence[SwitchParts], probes: Sequence[Probe], note: str) -> tuple[str, list[Journey]]:
+def _journeys(parts: Sequence[SwitchParts], probes: Sequence[Probe]) -> tuple[Switches, list[Journey]]:
     switches = Switches(parts)
-    journeys = [switches.travel(probe) for probe in probes]
-    return "; ".join(filter(None, (note, switches.note))), journeys
+    return switches, [switches.travel(probe) for probe in probes]
+
+
+def _open_switches(reconciler: Reconciler, names: Sequence[BridgeName]) -> dict[BridgeName, OpenSwitch]:
+    """Where packets for these bridges are sent; those whose switch is away are left out."""
+    found = {}
+    for name in names:
+        switch = reconciler.switch_of(name)
+        if switch is not None and switch.session is not None:
+            found[name] = OpenSwitch(switch.dpid, switch.session)
+    return found

@@ -5,6 +5,7 @@ The rules of `model` hold here too. The answer of `/explain` is `flows.explain.m
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -157,6 +158,15 @@ class BadQuestion(ValueError):
     """A question that this cluster has no answer to; the message says what is wrong."""
 
 
+class Live(enum.StrEnum):
+    """Whether a question about a connection has a packet of it sent: none, one that no pod sees, or one that is
+    delivered where the switches let it through."""
+
+    NO = "no"
+    PROBE = "probe"
+    DELIVER = "deliver"
+
+
 class DetailedStatusApi(StatusApi, Protocol):
     """A StatusApi with details of single objects. Any thread may call every method, several at a time."""
 
@@ -165,10 +175,17 @@ class DetailedStatusApi(StatusApi, Protocol):
         """Events of audited pods, and what is dropped."""
 
     def explain(
-        self, source: str, destination: str, port: str, version: int | None, switches: bool = True
+        self,
+        source: str,
+        destination: str,
+        port: str,
+        version: int | None,
+        switches: bool = True,
+        live: Live = Live.NO,
     ) -> Explanation:
         """The verdict on a connection and its reasons; arguments as in `flows.explain.question`. With `switches` also
-        what the switches do with it. Raises BadQuestion."""
+        what the switches do with it, and with `live` what they do with a packet that is sent. Raises BadQuestion, and
+        SwitchUnavailable while another packet is under way."""
 
     def verify(self, node: str | None, count: int, seed: int) -> VerifyView:
         """Policy compared with switches over `count` connections. Raises BadQuestion or SwitchUnavailable."""

@@ -117,9 +117,13 @@ class Switches:
     def travel(self, probe: Probe) -> Journey:
         """The way of the first packet of a connection, as if no switch had seen it before. Raises Unwalkable."""
         try:
-            return travel([self._site(part) for part in self._parts], probe)
+            return travel(self.sites(), probe)
         except Refused as error:
             raise Unwalkable(f"the flows cannot be walked: {error}") from None
+
+    def sites(self) -> list[Site]:
+        """The bridges as if they had seen no packet yet."""
+        return [self._site(part) for part in self._parts]
 
     def _site(self, part: SwitchParts) -> Site:
         """The bridge as if it had seen no packet yet."""

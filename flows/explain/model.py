@@ -112,10 +112,42 @@ class SwitchWalk:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveLeg:
+    """What one switch did with a live probe: the table where it ended, "output" where it would have been sent; "" where
+    no copy came back. `to` says where it would have gone, or why it did not."""
+
+    node: str
+    bridge: str
+    entered: str
+    table: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveProbe:
+    """One real packet through the real tables of the switches of both ends.
+
+    `delivered` is whether the destination's port, or the way to a destination that is not behind a switch, was reached;
+    `agrees` whether policy says so too. `shown` says that the pod got the packet (`--deliver`). `reason` is why it was
+    not delivered, or not sent; `notes` say what is not known by it.
+    """
+
+    sent: bool
+    delivered: bool
+    agrees: bool
+    shown: bool = False
+    source_port: int = 0
+    legs: tuple[LiveLeg, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """The verdict on one connection between two addresses, by both ends. `port` is None for protocols without ports.
 
-    `switches` is what the switches do with it; None where they were not asked, or none has part in it.
+    `switches` is what the switches do with it; None where they were not asked, or none has part in it. `live` is what
+    they did with a packet of it that was sent; None where none was asked for.
     """
 
     source: str
@@ -128,6 +160,7 @@ class Connection:
     egress: EndExplanation
     ingress: EndExplanation
     switches: SwitchWalk | None = None
+    live: LiveProbe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +178,7 @@ class Explanation:
     @property
     def agrees(self) -> bool:
         """False where some switch does not do what policy says."""
-        return all(one.switches is None or one.switches.agrees for one in self.connections)
+        return all(
+            (one.switches is None or one.switches.agrees) and (one.live is None or one.live.agrees)
+            for one in self.connections
+        )

@@ -60,7 +60,9 @@ class Journey(NamedTuple):
     reason: str = ""
 
 
-class _Arrival(NamedTuple):
+class Arrival(NamedTuple):
+    """A packet that enters a bridge at a port."""
+
     site: Site
     port: int
     packet: Packet
@@ -68,7 +70,7 @@ class _Arrival(NamedTuple):
 
 def travel(sites: Sequence[Site], probe: Probe) -> Journey:
     """The way of the packet that opens a connection. `sites` are the bridges of both ends, each once."""
-    started = _start(sites, probe)
+    started = start(sites, probe)
     if isinstance(started, str):
         return Journey((), (), False, started)
     pending, legs, arrived = [started], list[Leg](), list[Endpoint]()
@@ -81,11 +83,11 @@ def travel(sites: Sequence[Site], probe: Probe) -> Journey:
             continue
         legs.append(Leg(at.site, at.port, result))
         for port, packet in result.outputs:
-            onward = _onward(sites, probe, at.site, port, packet)
-            if isinstance(onward, _Arrival):
-                pending.append(onward)
-            elif onward is not None:
-                arrived.append(onward)
+            next_one = onward(sites, probe, at.site, port, packet)
+            if isinstance(next_one, Arrival):
+                pending.append(next_one)
+            elif next_one is not None:
+                arrived.append(next_one)
     delivered = any(_same(one, probe.destination) for one in arrived)
     return Journey(tuple(legs), tuple(arrived), delivered, "" if delivered else _why(legs))
 
@@ -101,29 +103,30 @@ def _same(one: Endpoint, other: Endpoint) -> bool:
     return (one.pod, one.node) == (other.pod, other.node)
 
 
-def _start(sites: Sequence[Site], probe: Probe) -> _Arrival | str:
-    """Where the packet enters its first bridge, or why it enters none."""
+def start(sites: Sequence[Site], probe: Probe, client_port: int = CLIENT_PORT) -> Arrival | str:
+    """Where the packet enters its first bridge, or why it enters none. `client_port` is its source port, or of an echo
+    request its identifier."""
     source, target = _site(sites, probe.source), _site(sites, probe.destination)
     first = source or target
     if first is None:
         return "no known bridge has an end of the connection"
     routing = first.binding.routing
-    packet = _first_packet(probe)
+    packet = _first_packet(probe, client_port)
     packet = replace(packet, eth_dst=GATEWAY_MAC if routing.routes else _mac(target, probe.destination))
     packet = replace(packet, eth_src=_mac(source, probe.source))
     if probe.source.pod is not None:
         if source is None or (here := source.pod(probe.source)) is None:
             return f"{probe.source.pod} has no port on a known bridge"
-        return _Arrival(source, here.ofport, packet)
+        return Arrival(source, here.ofport, packet)
     if probe.source.node is not None and source is not None and _enters_at_home(source, target):
-        return _Arrival(source, LOCAL_32, packet)
+        return Arrival(source, LOCAL_32, packet)
     if target is None:
         return "no known bridge has the destination"
     if routing.routes:  # its node got the packet from the network, and hands it to its bridge
-        return _Arrival(target, LOCAL_32, replace(packet, eth_src=target.binding.local_mac or UNKNOWN_MAC))
+        return Arrival(target, LOCAL_32, replace(packet, eth_src=target.binding.local_mac or UNKNOWN_MAC))
     if target.binding.uplink is None:
         return f"the bridge of {target.node} has no uplink"
-    return _Arrival(target, target.binding.uplink, packet)
+    return Arrival(target, target.binding.uplink, packet)
 
 
 def _enters_at_home(source: Site, target: Site | None) -> bool:
@@ -144,14 +147,14 @@ def _mac(site: Site | None, end: Endpoint) -> int:
     return OUTSIDE_MAC if site is None else site.binding.local_mac or UNKNOWN_MAC
 
 
-def _first_packet(probe: Probe) -> Packet:
+def _first_packet(probe: Probe, client_port: int) -> Packet:
     source, target = probe.source.address, probe.destination.address
     if probe.protocol in packets.ICMP.values():
-        return packets.echo(source, target, 1)
-    return packets.transport(source, target, probe.protocol, CLIENT_PORT, probe.port or 0, packets.SYN)
+        return packets.echo(source, target, client_port)
+    return packets.transport(source, target, probe.protocol, client_port, probe.port or 0, packets.SYN)
 
 
-def _onward(sites: Sequence[Site], probe: Probe, site: Site, port: int, packet: Packet) -> _Arrival | Endpoint | None:
+def onward(sites: Sequence[Site], probe: Probe, site: Site, port: int, packet: Packet) -> Arrival | Endpoint | None:
     """Where a packet that a bridge sends arrives: at a bridge, at an end, or None for nowhere that is known."""
     binding = site.binding
     address = Net(packet.version, packet.target, ADDRESS_BITS[packet.version]) if packet.version else None
@@ -168,18 +171,18 @@ def _onward(sites: Sequence[Site], probe: Probe, site: Site, port: int, packet: 
         far, own = ends.get(packet.tunnel_to), binding.routing.own
         if far is None or far.binding.tunnel is None or own is None:
             return None
-        return _Arrival(far, far.binding.tunnel, replace(packet, tunnel_to=None, tunnel_from=own.tunnel_end))
+        return Arrival(far, far.binding.tunnel, replace(packet, tunnel_to=None, tunnel_from=own.tunnel_end))
     if port == binding.uplink:
         if target is None:
             return Endpoint(address)
         if target is not site and target.binding.uplink is not None:
-            return _Arrival(target, target.binding.uplink, packet)
+            return Arrival(target, target.binding.uplink, packet)
     return None
 
 
 def _from_node(
     site: Site, target: Site | None, packet: Packet, beyond: Endpoint, destination: Endpoint
-) -> _Arrival | Endpoint:
+) -> Arrival | Endpoint:
     """What a bridge hands to its node: it is for the node itself, or where the switch routes, for somebody `beyond`."""
     itself = replace(beyond, node=site.node)
     if not site.binding.routing.routes or destination.node == site.node or target is site:
@@ -189,4 +192,4 @@ def _from_node(
     if destination.node is not None:
         return replace(beyond, node=destination.node)
     mac = target.binding.local_mac or UNKNOWN_MAC
-    return _Arrival(target, LOCAL_32, replace(packet, eth_src=mac, eth_dst=GATEWAY_MAC))
+    return Arrival(target, LOCAL_32, replace(packet, eth_src=mac, eth_dst=GATEWAY_MAC))

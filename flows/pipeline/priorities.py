@@ -77,6 +77,7 @@ HAIRPIN_OF_NODE = _declare("hairpin", 110, "from the node: back to it")
 HAIRPIN_FROM_TUNNEL = _declare("hairpin", 105, "from the tunnel: to the node")
 HAIRPIN_OF_POD = _declare("hairpin", 100, "from a pod: back to it")
 
+SERVICE_PROBED = _declare("service", 400, "a live probe: to the controller; Services are not probed")
 SERVICE_OF_POD = _declare("service", 300, "what a pod opens: through the pod's meter first")
 SERVICE_REPLY_CLAIMED = _declare("service", 220, "to such an address, a reply: on, untranslated: policy comes first")
 SERVICE_KNOWN_CLAIMED = _declare("service", 210, "to such an address, of a known connection: translated")
@@ -133,6 +134,7 @@ DESTINATION_UPLINK = _declare("destination", 70, "anything else: to the uplink")
 DESTINATION_SERVICE_BEHIND_NODE = _declare("destination", 66, "from the node through a Service to what is behind it")
 DESTINATION_BACK_TO_NODE = _declare("destination", 65, "routing: anything else from the node: dropped")
 DESTINATION_ROUTED_ON = _declare("destination", 60, "routing: anything else: to the node, which routes it on")
+DESTINATION_PROBED = _declare("destination", 8, "a live probe that has no destination: to the controller")
 
 DESTINATION_NOBODY = _declare("destination", 5, "where pods are audited: there is no such destination: reported")
 
@@ -182,13 +184,16 @@ RULES_NOT_ISOLATED = _declare("egress ingress", 28000, "nothing isolates the sub
 RULES = _declare("egress ingress", 20000, "the rules; bands of them take the priorities below")
 RULES_SAME_PORT = _declare("egress ingress", 10, "a refused reply of UDP or SCTP: looked up in `same_port`")
 
+DEFAULT_PROBED = _declare("egress_default ingress_default", 900, "a denied live probe: to the controller, not counted")
 DEFAULT_MATCHED_AGAIN = _declare("egress_default ingress_default", 200, "matched again elsewhere: not counted here")
 DEFAULT_OF_POD = _declare("egress_default ingress_default", 100, "what the isolation of one pod drops: counted")
 
+LIMIT_PROBED = _declare("limit", 500, "a live probe: no meter")
 LIMIT_UNRECORDED = _declare("limit", 300, "an interpreted packet is never recorded: no meter")
 LIMIT_SCTP = _declare("limit", 200, "userspace datapath: SCTP always looks new, and its flows are limited: no meter")
 LIMIT_OF_POD = _declare("limit", 100, "what a pod opens: through the pod's meter")
 
+COMMIT_PROBED = _declare("commit", 400, "a live probe: never recorded")
 COMMIT_AUDITED = _declare("commit", 310, "opens a connection of an audited pod: recorded and sent, then reported")
 COMMIT_INTERPRETED = _declare("commit", 300, "an interpreted packet: sent, matched the other way too, or put in place")
 COMMIT_NEW_FRAGMENT = _declare("commit", 200, "a fragment that opens: reassembled, and recorded")
@@ -198,6 +203,7 @@ COMMIT_SCTP_OF_POD = _declare("commit", 155, "userspace datapath: SCTP of a pod,
 COMMIT_SCTP = _declare("commit", 150, "userspace datapath: other SCTP, learned under the bridge's limit")
 COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 
+OUTPUT_PROBED = _declare("output", 110, "a live probe: to the controller instead of its port")
 OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
 OUTPUT_MASQUERADED = _declare("output", 95, "routing: from outside through a Service to another node: gets our source")
 OUTPUT_OF_SERVICE = _declare("output", 90, "routing: a reply of a Service: its source becomes the Service's address")
@@ -208,6 +214,7 @@ SEND_AS_IT_IS = _declare("send", 100, "from the node or the tunnel: sent with th
 SEND_EXPIRED = _declare("send", 90, "of a pod, with no hop left: to the node, which answers with an ICMP error")
 SEND_ROUTED = _declare("send", 80, "of a pod: sent with one hop less")
 
+INVALID_PROBED = _declare("invalid", 200, "an invalid live probe: to the controller, not counted")
 INVALID_BROKEN = _declare("invalid", 110, "broken packets of one pod: counted, and dropped")
 INVALID_OF_POD = _declare("invalid", 100, "other invalid packets of one pod: counted, and dropped")
 

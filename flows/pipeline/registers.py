@@ -50,6 +50,7 @@ AUDITED = Range(_R[4], 21, 24, "why a copy of the packet goes to the controller:
 OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
 COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's L4 source port, only while it is compared with the other one")
 COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likewise")
+PROBED = Range(_R[7], 31, 31, "a packet of the controller's own, that `headgate explain --live` sent: not delivered")
 FLOOD_CHUNK = Range(_R[7], 0, 9, "the chunk of ports that the flood is sending to")
 # While a connection's endpoint is looked up, and zero again before conntrack: what differs there is a flow of its own
 # in the datapath.
@@ -75,7 +76,7 @@ RANGES = (
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,
-    EGRESS_TIERS, INGRESS_TIERS,
+    EGRESS_TIERS, INGRESS_TIERS, PROBED,
     SERVICE_PORT, ENDPOINT_PORT, ENDPOINT_INDEX, *ENDPOINT_ADDRESS,
 )  # fmt: skip
 COPIED_BYTES = 128  # of a packet copied to the controller: enough for addresses, ARP or an advertisement

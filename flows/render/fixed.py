@@ -37,6 +37,7 @@ from flows.render.interpretations import (
     render_sctp_replies,
     render_stale_syns,
 )
+from flows.render.live_probes import render_live_probes
 from flows.render.neighbors import DISCOVERY_TYPES, discovery, guard_discovery
 from flows.render.node import render_neighbors, render_node
 from flows.render.routing import render_routed_bridge
@@ -81,6 +82,7 @@ def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     if userspace:
         _recording_sctp(flows)
     render_stages(flows)
+    render_live_probes(flows, routes)
 
 
 def render_bridge(flows: FlowSet, binding: Binding) -> None:

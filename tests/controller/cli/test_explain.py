@@ -17,7 +17,8 @@ from controller.http.pages import Application
 from controller.http.server import HttpServer
 from controller.metrics.registry import Metrics
 from controller.sources.offline import offline_manifests
-from flows.explain.model import Hit, SwitchWalk
+from controller.status.detail_model import Live
+from flows.explain.model import Hit, LiveLeg, LiveProbe, SwitchWalk
 from tests.helpers.controller.fake_views import FakeViews
 from tests.helpers.paths import ROOT
 
@@ -100,6 +101,34 @@ def test_a_disagreement_comes_first_and_has_its_own_code(
     assert text.startswith("The switches DISAGREE with policy: policy denies 10.10.1.1 to 10.10.1.4")
     assert "rule of tenant-a/p ingress[0]: tcp -> goto_table:65" in text and "no flow matches" in text
     assert main([*question, "--policy-only"]) == 1
+
+
+def test_a_live_packet_is_asked_for_by_a_program_and_shown(
+    views: FakeViews, served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leg = LiveLeg(
+        "node-1", "br-int", "port of pod tenant-a/frontend", "ingress_default", "dropped in table ingress_default"
+    )
+    views.probed = LiveProbe(
+        True, False, True, source_port=61_000, legs=(leg,), reason="dropped in table ingress_default"
+    )
+    question = ["--server", served, "explain", "tenant-a/frontend", "tenant-a/api-1", "-p", "80"]
+    assert main([*question, "--live"]) == 1
+    assert views.live == [Live.PROBE]
+    text = capsys.readouterr().out
+    assert "live: the packet did not come through: dropped in table ingress_default" in text
+    views.probed = LiveProbe(True, True, False, True, 61_000, (leg,), notes=("a note",))
+    assert main([*question, "--live", "--deliver"]) == 4
+    assert views.live[-1] is Live.DELIVER
+    text = capsys.readouterr().out
+    assert text.startswith("A live packet DISAGREES with policy: policy denies 10.10.1.1 to 10.10.1.4")
+    assert "came through, and the pod got it" in text and "note: a note" in text
+
+
+@pytest.mark.parametrize("wrong", [["--deliver"], ["--live", "--policy-only"], ["--live", "--manifests", EXAMPLE]])
+def test_a_live_packet_needs_switches(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "tenant-a/frontend", "tenant-a/api-1", "-p", "80", *wrong]) == 2
+    assert "--live asks the switches of a running controller" in capsys.readouterr().err
 
 
 def test_verify_tells_numbers_and_differences(served: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from werkzeug.test import Client, TestResponse
 from controller.base import threads
 from controller.http.pages import MAX_WAIT, Application
 from controller.metrics.registry import Metrics
+from controller.status.detail_model import Live
 from tests.helpers.controller.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
 
 PAGES = (
@@ -211,3 +212,17 @@ def test_costly_pages_are_bounded_at_once() -> None:
     for thread in threads:
         thread.join()
     assert asked.post("/wait").status_code == 200
+
+
+def test_what_acts_is_for_programs_of_this_machine() -> None:
+    """A live probe: not for a page of another site, not over a network, not by a link."""
+    views = FakeViews()
+    path = "/probe?source=10.0.0.1&destination=10.0.0.2&port=80"
+    assert client(views).post(path).status_code == 403
+    assert client(views).get(path, headers={"Headgate-Act": "1"}).status_code == 405
+    assert client(views, loopback=False).post(path, headers={"Headgate-Act": "1"}).status_code == 403
+    assert views.live == []
+    assert client(views).post(path, headers={"Headgate-Act": "1"}).status_code == 200
+    assert client(views).post(f"{path}&deliver=1", headers={"Headgate-Act": "1"}).status_code == 200
+    assert client(views).post(f"{path}&deliver=2", headers={"Headgate-Act": "1"}).status_code == 400
+    assert views.live == [Live.PROBE, Live.DELIVER]

@@ -13,6 +13,7 @@ from controller.status.detail_model import (
     BridgeRecord,
     InterfaceRecord,
     IsolationView,
+    Live,
     PeerView,
     PodDetail,
     PolicyDetail,
@@ -40,7 +41,7 @@ from controller.status.model import (
 from controller.status.verify_model import VerifyView
 from flows.bridge.network import FLAT_NETWORK
 from flows.cluster.model import Cluster
-from flows.explain.model import Explanation, SwitchWalk
+from flows.explain.model import Explanation, LiveProbe, SwitchWalk
 from flows.explain.question import explain
 from flows.policy.probe import ProbeError
 
@@ -153,6 +154,8 @@ class FakeViews:
         self.snapshot = Cluster()
         self.walk: SwitchWalk | None = None
         self.audit = FakeAudit()
+        self.probed = LiveProbe(True, True, True)
+        self.live: list[Live] = []  # of each question
 
     def status(self) -> StatusView:
         if self.broken is not None:
@@ -191,12 +194,22 @@ class FakeViews:
         return POLICY
 
     def explain(
-        self, source: str, destination: str, port: str, version: int | None, switches: bool = True
+        self,
+        source: str,
+        destination: str,
+        port: str,
+        version: int | None,
+        switches: bool = True,
+        live: Live = Live.NO,
     ) -> Explanation:
+        self.live.append(live)
         try:
             found = explain(self.snapshot, source, destination, port, version)
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
+        if live is not Live.NO:
+            probed = (replace(one, live=self.probed) for one in found.connections)
+            return replace(found, connections=tuple(probed))
         if self.walk is None or not switches:
             return found
         return replace(found, connections=tuple(replace(one, switches=self.walk) for one in found.connections))
