@@ -53,11 +53,11 @@ what policy says comes first, and the exit code is 4: a foreign flow in the way,
 Flows are read from the switches for each question. The packet is not sent; no connection is taken to be known, and no
 limit to be reached. `--policy-only` leaves the switches alone.
 
-`--live` sends one: a SYN, a datagram or an echo request, given to the first switch as if the pod had sent it, and then to
-the other node's. Where a switch would send it, or drops it, the controller gets it instead, and `explain` shows the
-table and the port; no pod sees it. With `--deliver` the destination does, where both switches let it through. The packet
-is not recorded and passes no meter, so real connections and limits are left alone; rules that it meets count it. What it
-cannot tell: links between nodes, Services, packets of nodes and of the outside, and any packet but the first
+`--live` sends one: a SYN, a datagram or an echo request, given to the first switch as if the pod had sent it, and then
+to the other node's. Where a switch would send it, or drops it, the controller gets it instead, and `explain` shows the
+table and the port; no pod sees it. With `--deliver` the destination does, where both switches let it through. The
+packet is not recorded and passes no meter, so real connections and limits are left alone; rules that it meets count it.
+What it cannot tell: links between nodes, Services, packets of nodes and of the outside, and any packet but the first
 ([ADR 23](adr/0023-live-probes.md)).
 
 Two addresses out of a log are enough for a question, also when a pod is gone: the controller remembers the last 10,000

@@ -1,6 +1,7 @@
 """The action that writes a whole field (OFPAT_SET_FIELD) in bytes: OpenFlow 1.4.1, section 7.2.5.
 
-The fields are those that the gateway and tunnels write; OVS dumps them with the same OXM headers as in matches.
+The fields are those that the gateway and tunnels write, and live probes that are to look as if they had come from a
+tunnel; OVS dumps them with the same OXM headers as in matches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from flows.wire.matches import size_of
 SET_FIELD = 25
 WRITABLE = (
     oxm.ETH_SRC, oxm.ETH_DST, oxm.ARP_OP, oxm.ARP_SHA, oxm.ICMPV6_TYPE, oxm.ND_TLL, oxm.ND_RESERVED,
-    oxm.ND_OPTIONS_TYPE, oxm.TUN_DST, oxm.TUN_IPV6_DST,
+    oxm.ND_OPTIONS_TYPE, oxm.TUN_DST, oxm.TUN_IPV6_DST, oxm.TUN_SRC, oxm.TUN_IPV6_SRC,
 )  # fmt: skip
 _HEAD = struct.Struct("!HHHBB")
 _FIELDS = {(field.oxm_class, field.number << 1, size_of(field)): field for field in WRITABLE}

@@ -12,7 +12,7 @@ from controller.openflow.live_copies import MAX_KEPT, Copy, LiveCopies, into_tab
 from controller.openflow.messages import OPENFLOW_HEADER
 from flows.cluster.net import parse_address
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Load, Output, Resubmit, SetField
+from flows.openflow.actions import Action, Load, Output, Resubmit, SetField
 from flows.pipeline import tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.registers import PROBED
@@ -34,7 +34,7 @@ def packet_in(
     return OPENFLOW_HEADER.pack(5, 10, OPENFLOW_HEADER.size + len(body), 0) + body
 
 
-def actions_of(message: bytes) -> object:
+def actions_of(message: bytes) -> tuple[Action, ...]:
     length = struct.unpack_from("!H", message, 16)[0]
     assert message.endswith(FRAME) and len(message) == struct.unpack_from("!H", message, 2)[0]
     return decode_actions(message[24 : 24 + length])
@@ -42,12 +42,11 @@ def actions_of(message: bytes) -> object:
 
 def test_the_packet_passes_the_tables_with_the_mark() -> None:
     load, look_up = Load(PROBED, 1), Resubmit(tables.CLASSIFY.number)
-    plain = actions_of(into_tables(FRAME, 3, None))
-    (marked, resubmitted) = plain  # type: ignore[misc]
+    marked, resubmitted = actions_of(into_tables(FRAME, 3, None))
+    assert isinstance(marked, Load) and resubmitted == look_up
     assert (marked.place.register, marked.place.start, marked.value) == (PROBED.register, PROBED.start, load.value)
-    assert resubmitted == look_up
     end = parse_address("192.0.2.1")
-    assert SetField(oxm.TUN_SRC, end.value) in actions_of(into_tables(FRAME, 3, end))  # type: ignore[operator]
+    assert SetField(oxm.TUN_SRC, end.value) in actions_of(into_tables(FRAME, 3, end))
     assert actions_of(out_of_port(FRAME, 5, 3)) == (Output(5),)
 
 
