@@ -17,7 +17,7 @@ from flows.cluster.selectors import matches
 from flows.explain.model import Connection, EndExplanation
 from flows.explain.walk import explain_connection
 from flows.lint.assertion_parse import Assertion, End, Expect, PortRange
-from flows.lint.codes import ASSERTION_EMPTY, ASSERTION_FAILED, ASSERTION_UNDECIDED, Code
+from flows.lint.codes import ASSERTION_EMPTY, ASSERTION_FAILED, Code
 from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe
 from flows.policy.service_ranges import ServiceRange
 from flows.reach.bits import bits_of, numbers_of, span
@@ -38,10 +38,6 @@ def failures(cluster: Cluster, assertions: Iterable[Assertion]) -> Iterator[Fail
     """The assertions that do not hold for a cluster."""
     wanted = list(assertions)
     if not wanted:
-        return
-    if cluster.cluster_policies:
-        text = "the cluster has ClusterNetworkPolicies, which assertions are not decided with"
-        yield from (Failure(ASSERTION_UNDECIDED, one, text) for one in wanted)
         return
     judge = _Judge(cluster)
     for one in wanted:
@@ -214,6 +210,8 @@ def _reason(found: Connection) -> str:
 
 def _end_reason(end: EndExplanation) -> str:
     name = f"{end.direction} of {end.end}"
+    if end.decided_by:
+        return f"{name}: {'allowed' if end.allowed else 'denied'} by {end.decided_by}"
     if end.reason:
         return f"{name}: {end.reason}"
     if end.allowed:

@@ -96,6 +96,18 @@ HALVES = Code(
 NOT_COUNTING = Code(
     "HG111", Severity.WARNING, "rules do not count", "Add the direction to policyTypes, or remove the rules."
 )
+NEVER_DECIDES = Code(
+    "HG112",
+    Severity.WARNING,
+    "rule never decides",
+    "Rules of a tier decide in their order: move it up, or remove it.",
+)
+DENIED_BY_TIER = Code(
+    "HG113",
+    Severity.WARNING,
+    "ClusterNetworkPolicies deny all of the rule",
+    "A tier decides before it, or at the other end: `headgate explain` tells which rule.",
+)
 ASSERTION_FAILED = Code(
     "HG201", Severity.ERROR, "assertion does not hold", "`headgate explain` tells which rule decides."
 )
@@ -103,14 +115,10 @@ ASSERTION_EMPTY = Code(
     "HG202", Severity.ERROR, "assertion is about nothing", "Nothing matches one of its ends, so it would always hold."
 )
 
-ASSERTION_UNDECIDED = Code(
-    "HG203", Severity.ERROR, "assertion is not decided", "It may hold or not; ask for single connections with explain."
-)
-
 CODES = _codes(
     UNREADABLE, INVALID, UNKNOWN_FIELD, TWICE, UNKNOWN_CODE, SELECTS_NOTHING, PEER_MATCHES_NOTHING,
     UNKNOWN_NAMESPACE_LABEL, DUPLICATE, SHADOWED, UNKNOWN_PORT_NAME, EXCEPT_OUTSIDE, NO_DNS, NO_PORTS, HALVES,
-    NOT_COUNTING, ASSERTION_FAILED, ASSERTION_EMPTY, ASSERTION_UNDECIDED,
+    NOT_COUNTING, NEVER_DECIDES, DENIED_BY_TIER, ASSERTION_FAILED, ASSERTION_EMPTY,
 )  # fmt: skip
 
 

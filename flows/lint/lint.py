@@ -9,6 +9,7 @@ from flows.lint.codes import Finding
 from flows.lint.meeting import meeting_findings
 from flows.lint.redundant import redundancy_findings
 from flows.lint.selectors import selector_findings
+from flows.lint.tiers import tier_findings
 from flows.lint.world import LintWorld
 
 
@@ -20,3 +21,4 @@ def lint(cluster: Cluster) -> Iterator[Finding]:
         yield from selector_findings(world, policy)
         yield from meeting_findings(world, policy)
     yield from redundancy_findings(cluster)
+    yield from tier_findings(world)

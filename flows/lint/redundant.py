@@ -52,13 +52,13 @@ def _among(rules: list[_Placed]) -> Iterator[Finding]:
 def _covers(wide: _Placed, narrow: _Placed) -> bool:
     """Whether whatever `narrow` allows is allowed by `wide`, too."""
     return (
-        _selects_all_of(wide.policy.subjects, narrow.policy.subjects)
+        selects_all_of(wide.policy.subjects, narrow.policy.subjects)
         and _peers_cover(wide.rule.peers, narrow.rule.peers)
-        and _ports_cover(wide.rule.ports, narrow.rule.ports)
+        and ports_cover(wide.rule.ports, narrow.rule.ports)
     )
 
 
-def _selects_all_of(wide: Selector | None, narrow: Selector | None) -> bool:
+def selects_all_of(wide: Selector | None, narrow: Selector | None) -> bool:
     """Requirements are all needed, so fewer of them select more."""
     if wide is None or narrow is None:
         return wide is narrow
@@ -66,17 +66,18 @@ def _selects_all_of(wide: Selector | None, narrow: Selector | None) -> bool:
 
 
 def _peers_cover(wide: tuple[Peer, ...], narrow: tuple[Peer, ...]) -> bool:
-    return not wide or (bool(narrow) and all(any(_peer_covers(one, other) for one in wide) for other in narrow))
+    return not wide or (bool(narrow) and all(any(peer_covers(one, other) for one in wide) for other in narrow))
 
 
-def _peer_covers(wide: Peer, narrow: Peer) -> bool:
+def peer_covers(wide: Peer, narrow: Peer) -> bool:
+    """Whether whatever `narrow` names is named by `wide`, too."""
     if wide.ip_block is not None or narrow.ip_block is not None:
         return (
             wide.ip_block is not None and narrow.ip_block is not None and _block_covers(wide.ip_block, narrow.ip_block)
         )
-    if not _selects_all_of(wide.namespaces, narrow.namespaces):
+    if not selects_all_of(wide.namespaces, narrow.namespaces):
         return False
-    return wide.pods is None or not wide.pods.requirements or _selects_all_of(wide.pods, narrow.pods)
+    return wide.pods is None or not wide.pods.requirements or selects_all_of(wide.pods, narrow.pods)
 
 
 def _block_covers(wide: IPBlock, narrow: IPBlock) -> bool:
@@ -86,7 +87,8 @@ def _block_covers(wide: IPBlock, narrow: IPBlock) -> bool:
     )
 
 
-def _ports_cover(wide: tuple[PortSpec, ...], narrow: tuple[PortSpec, ...]) -> bool:
+def ports_cover(wide: tuple[PortSpec, ...], narrow: tuple[PortSpec, ...]) -> bool:
+    """Whether all that the ports of a rule mean, the narrow ones, is in the wide ones; none are all."""
     return not wide or (bool(narrow) and all(any(_port_covers(one, other) for one in wide) for other in narrow))
 
 

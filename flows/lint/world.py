@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from flows.cluster.model import Cluster, ContainerPort, Direction, Labels, Peer, Pod, Policy, PortSpec, Rule
 from flows.cluster.net import Net
 from flows.cluster.selectors import matches
 from flows.policy.service_ranges import MAX_PORT
+from flows.reach.bits import numbers_of
+from flows.reach.decision import Decision
+from flows.reach.ports import NOTHING, Ports, common
 
 
 class PodClass(NamedTuple):
@@ -46,6 +49,27 @@ class LintWorld:
         self._policies: dict[str, list[Policy]] = {}
         for name in sorted(cluster.policies):
             self._policies.setdefault(name.namespace, []).append(cluster.policies[name])
+
+    @cached_property
+    def _decision(self) -> Decision:
+        return Decision(self.cluster)
+
+    @property
+    def has_tiers(self) -> bool:
+        """Whether there are ClusterNetworkPolicies: then only `reached` knows what is allowed."""
+        return bool(self.cluster.cluster_policies)
+
+    def reached(self, source: PodClass, targets: Iterable[PodClass] | None, ports: Ports) -> bool:
+        """Whether a pod of one class reaches one of others, or of None anybody, on one of these ports at least; both
+        ends and all tiers considered."""
+        ends = self._decision.ends
+        within = -1 if targets is None else ends.with_addresses(net for one in targets for net in one.addresses)
+        own = ends.with_addresses(source.addresses)
+        return any(
+            bits & within & ~own and common(allowed, ports) != NOTHING
+            for number in numbers_of(own)
+            for allowed, bits in self._decision.region(number, Direction.EGRESS).items()
+        )
 
     def subjects(self, policy: Policy) -> list[PodClass]:
         """The pods that a policy selects."""

@@ -9,7 +9,7 @@ from controller.cli.check.silence import Silenced, silenced_in
 from controller.sources.offline import ManifestText, OfflineCluster, assemble
 from controller.sources.placed import ASSERTIONS_KIND, PlacedManifests, PlacedObject, place_manifests
 from controller.sources.unit import SourceUnit
-from flows.cluster.model import Policy, Workload
+from flows.cluster.model import ClusterPolicy, Policy, Workload
 from flows.lint.assertion_parse import parse_assertions
 from flows.lint.assertions import failures
 from flows.lint.codes import CODES, TWICE, UNKNOWN_CODE, UNREADABLE, Finding
@@ -47,7 +47,7 @@ def check(texts: Iterable[ManifestText], beside: Iterable[ManifestText] = ()) ->
     found += [one for file in placed.files for one in _unknown_codes(file.name, comments[file.name])]
     kept = [one for one in found if not _is_silenced(one, comments)]
     kept.sort(key=lambda one: (one.file, one.line, one.finding.code.number, one.finding.field))
-    policies = sum(isinstance(one.parsed.value, Policy) for one in placed.objects)
+    policies = sum(isinstance(one.parsed.value, Policy | ClusterPolicy) for one in placed.objects)
     return Checked(tuple(dict.fromkeys(kept)), len(found) - len(kept), len(placed.files), policies, cluster)
 
 
@@ -79,9 +79,16 @@ def _identity(one: PlacedObject) -> str:
 
 def _policy_findings(placed: PlacedManifests, cluster: OfflineCluster) -> Iterator[Located]:
     """What is likely wrong in the policies that are checked; the last of two of one name counts."""
-    places = {str(one.parsed.value.key): one.place for one in placed.objects if isinstance(one.parsed.value, Policy)}
+    places = {
+        (
+            one.parsed.kind if isinstance(one.parsed.value, Policy) else one.parsed.value.kind,
+            str(one.parsed.value.key),
+        ): one.place
+        for one in placed.objects
+        if isinstance(one.parsed.value, Policy | ClusterPolicy)
+    }
     for finding in lint(cluster.cluster):
-        place = places.get(finding.key)
+        place = places.get((finding.kind, finding.key))
         if place is not None:
             yield Located(finding, place.file.name, place.line_of(finding.field))
 

@@ -84,10 +84,12 @@ def test_protocols_without_ports_count_where_no_port_is_named() -> None:
     assert "on 1/UDP" in found.message or "on 1/SCTP" in found.message
 
 
-def test_cluster_network_policies_are_not_decided() -> None:
+def test_cluster_network_policies_decide_first() -> None:
     world = with_cluster_policies(_world(), cluster_policy("p", ingress=[cluster_rule("Deny")]))
-    (found,) = _judge(world, **{"from": WEB, "to": DB, "expect": "denied"})
-    assert found.code.number == "HG203"
+    assert not _judge(world, **{"from": WEB, "to": DB, "expect": "denied"})
+    (found,) = _judge(world, **{"from": WEB, "to": DB, "ports": ["5432/TCP"], "expect": "allowed"})
+    assert "x/web (10.0.0.2) does not reach x/db (10.0.0.3) on 5432/TCP" in found.message
+    assert "denied by" in found.message and "p ingress[0]" in found.message
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from flows.lint.codes import ASSERTION_EMPTY, ASSERTION_FAILED
 from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe
 from flows.policy.verdict import verdict
 from tests.helpers.cluster.generated_clusters import OUTSIDE, clusters, interesting_ports
+from tests.helpers.cluster.generated_tiers import tiered_clusters
 
 ENDS = (
     End("outside"),
@@ -58,7 +59,7 @@ def _probes(cluster: Cluster, ports: tuple[PortRange, ...], one: Endpoint, other
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    cluster=clusters(),
+    cluster=st.one_of(clusters(), tiered_clusters()),
     source=st.sampled_from(ENDS),
     destination=st.sampled_from(ENDS),
     expect=st.sampled_from(Expect),
