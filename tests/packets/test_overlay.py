@@ -9,15 +9,22 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from itertools import count, permutations
 from pathlib import Path
 
 import pytest
 
+from controller.openflow.live_copies import Copy, LiveCopies, into_tables
 from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Direction, IPBlock, Key, Operator, Peer, Policy, Requirement, Rule, Selector
-from flows.cluster.net import parse_address, parse_network
-from tests.helpers.lab.overlay import MTU, UNDERLAY_MTU, Overlay, heard, ip, listen, overlay
+from flows.cluster.net import Net, parse_address, parse_network
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import SYN, transport
+from flows.pipeline import tables
+from flows.pipeline.gateway import GATEWAY_MAC
+from tests.helpers.lab.overlay import MTU, UNDERLAY_MTU, Overlay, OverlayNode, heard, ip, listen, overlay
+from tests.helpers.ovs.openflow_client import client
 from topology.host import links, netns
 
 pytestmark = pytest.mark.lab
@@ -325,3 +332,32 @@ def test_a_node_that_goes_is_not_reached(net: Overlay) -> None:
         net.known["node-2"] = known
         net.install()
     assert exchange(net, "x/a", "x/c", 4)
+
+
+def _live(node: OverlayNode, frame: bytes, in_port: int, tunnel_from: Net | None, seconds: float = 10.0) -> Copy | None:
+    """What a live probe comes to on one switch (`headgate explain --live`)."""
+    awaited = LiveCopies()
+    awaited.expect(1, 1, frame)
+    with client(node.bridge.target) as switch:
+        switch.ask_for_copies()
+        switch.send(into_tables(frame, in_port, tunnel_from))
+        message = switch.packet_in(seconds)
+        if message is None:
+            return None
+        assert awaited.packet_in(1, 1, message)
+    ((copy,), _) = awaited.received()
+    return copy
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_live_probe_goes_through_the_tunnel_by_hand(net: Overlay, family: int) -> None:
+    one, two = net.nodes.values()
+    source, target = next(iter(one.pods.values())), next(iter(two.pods.values()))
+    here, there = (parse_address(end.addresses[family]) for end in (source, target))
+    packet = transport(here, there, 6, 61_234, 80, SYN)
+    frame = encode(replace(packet, eth_src=int(source.mac.replace(":", ""), 16), eth_dst=GATEWAY_MAC))
+    ends = [parse_address(node.addresses[net.underlay]) for node in (one, two)]
+    assert _live(one, frame, source.ofport, None) == Copy(tables.OUTPUT.number, 1, ends[1])
+    found = _live(two, frame, 1, ends[0])
+    assert found is not None and (found.table, found.port) == (tables.OUTPUT.number, target.ofport)
+    assert _live(two, frame, 1, parse_address("192.0.2.99"), 0.5) is None  # from a tunnel that nobody has

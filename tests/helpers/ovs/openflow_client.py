@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from controller.openflow import messages
 from controller.openflow.messages import OPENFLOW_HEADER, BundleControl, MessageType
 from flows.wire.dump import FlowDump
 from flows.wire.values import FlowChanges
+
+SET_CONFIG = struct.Struct("!BBHIHH")  # header, flags, miss_send_len (OpenFlow 1.4.1 section 7.3.2)
 
 
 class Client:
@@ -50,6 +53,28 @@ class Client:
         last = BundleControl.DISCARD_REQUEST if errors else BundleControl.COMMIT_REQUEST
         self._socket.sendall(messages.bundle_control(last, 1, 3))
         return errors + self._wait(3, changes)
+
+    def ask_for_copies(self, length: int = 128) -> None:
+        """Have the switch send packet-ins, which a management socket does not get by itself."""
+        self._socket.sendall(SET_CONFIG.pack(messages.OPENFLOW_VERSION, 9, SET_CONFIG.size, 4, 0, length))
+
+    def send(self, message: bytes) -> None:
+        """Send a message as it is."""
+        self._socket.sendall(message)
+
+    def packet_in(self, seconds: float) -> bytes | None:
+        """The next packet-in, None where none comes within so many seconds."""
+        self._socket.settimeout(seconds)
+        try:
+            while True:
+                kind, _, message = self._receive()
+                assert kind != MessageType.ERROR, messages.error_text(message)
+                if kind == MessageType.PACKET_IN:
+                    return message
+        except TimeoutError:
+            return None
+        finally:
+            self._socket.settimeout(60)
 
     def _wait(self, xid: int, changes: FlowChanges) -> list[str]:
         errors = []
