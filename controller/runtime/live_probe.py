@@ -26,7 +26,7 @@ from flows.interpret.frame_encoder import encode
 from flows.interpret.interpreter import TooDeep
 from flows.interpret.journey import MAX_LEGS, Arrival, Site, onward, start
 from flows.openflow.actions import Output
-from flows.openflow.port_numbers import IN_PORT_16, LOCAL_16, LOCAL_32
+from flows.openflow.port_numbers import CONTROLLER_32, IN_PORT_16, LOCAL_16, LOCAL_32
 from flows.pipeline.cookies import read_cookie
 from flows.pipeline.tables import OUTPUT, SEND, SERVICE, TABLE_NAMES
 from flows.policy.probe import Endpoint, Probe
@@ -184,7 +184,8 @@ def _way_out(at: Arrival) -> str:
     for table, flow in hits:
         if flow is not None and read_cookie(flow.cookie) is None:
             return "a foreign flow is in its way, and could deliver it"
-        if flow is not None and table not in _AFTER_COPIES and any(isinstance(one, Output) for one in flow.actions):
+        ports = [one.port for one in flow.actions if isinstance(one, Output)] if flow is not None else []
+        if table not in _AFTER_COPIES and any(port != CONTROLLER_32 for port in ports):
             return f"table {TABLE_NAMES.get(table, table)} would deliver it"
     return ""
 
