@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from controller.base.hub import offload
 from controller.base.threads import watched
 from controller.runtime.page_history import PodHistory
 from controller.runtime.status_cache import CachedStatus, StatusCache
@@ -109,14 +110,15 @@ class PageFeed:
         if new is old:
             return
         now = time.monotonic()
-        pods = {one.key: one for one in new.pods} if old is None or new.pods is not old.pods else self._pods
+        same = old is not None and new.pods is old.pods
+        pods = self._pods if same else offload(_by, new.pods, _pod_key)
         if old is None:
             self._pods = pods
             with self._condition:
                 self._last, self._serial = new, 1
                 self._condition.notify_all()
             return
-        changed, gone = _changed(self._pods, pods)
+        changed, gone = ([], []) if same else offload(_changed, self._pods, pods)
         for key in (*changed, *gone):
             self._history.note(self._pods.get(key), pods.get(key), now)
         delta = self._delta(old, new, [pods[key] for key in changed], gone)
@@ -162,6 +164,10 @@ class PageFeed:
     @staticmethod
     def _listed(status: CachedStatus) -> list[str]:
         return [one.key for one in status.pods[:MAX_PODS_LISTED]]
+
+
+def _pod_key(one: PodView) -> str:
+    return one.key
 
 
 def switch_name(one: SwitchView) -> str:

@@ -56,6 +56,13 @@ function endBlock(one) {
     one.more_steps > 0 && h('p', {class: 'note'}, `and ${count(one.more_steps)} more rules`));
 }
 
+/** The rules that nearly matched, at the table where no rule did. */
+function nearly(connection, hit) {
+  const {egress, ingress} = connection;
+  const end = {egress_default: egress, egress_refused: egress, ingress_default: ingress, ingress_refused: ingress}[hit.table_name];
+  return end && !end.allowed ? end.steps.filter(step => !(step.matches && step.counts)).slice(0, 5) : [];
+}
+
 function walk(one) {
   const {switches} = one;
   if (!switches) return h('p', {class: 'empty'}, 'No switch has an end of it, or none could be asked.');
@@ -63,11 +70,13 @@ function walk(one) {
   let last = '';
   for (const hit of switches.hits) {
     if (hit.node !== last) { chips.push(h('li', {class: 'where'}, h('b', {}, hit.node || hit.bridge))); last = hit.node; }
-    const rules = hit.rules.length ? hit.rules : [];
+    const rules = hit.rules, near = nearly(one, hit);
     chips.push(h('li', {class: `hit ${hit.kind ? '' : 'miss'}${rules.length ? ' rule' : ''}`}, h('details', {},
-      h('summary', {}, h('b', {}, hit.table_name), h('small', {}, hit.kind ? `${count(hit.packets)} packets` : 'no match')),
+      h('summary', {}, h('b', {}, hit.table_name), h('small', {}, hit.kind ? `${count(hit.packets)} packets` : 'no match'),
+        rules.slice(0, 2).map(text => h('small', {class: 'good'}, `✓ ${text}`)), near.slice(0, 2).map(step => h('small', {class: 'bad'}, `✗ nearly ${step.policy} ${step.rule}`))),
       h('div', {class: 'flow'}, hit.kind ? [h('p', {}, h('code', {}, `priority ${hit.priority} ${hit.match || 'any'}`)), h('p', {}, '→ ', h('code', {}, hit.actions || 'drop'))] : 'Nothing matched here.',
-        rules.map(text => h('p', {}, 'rule ', policyOf(text))), hit.pods.length > 0 && h('p', {}, 'port of ', hit.pods.map(key => [pod(key), ' '])), hit.note && h('p', {class: 'dim'}, hit.note)))));
+        rules.map(text => h('p', {}, 'rule ', policyOf(text))),
+        near.map(step => h('p', {}, 'nearly ', policyOf(`${step.policy} ${step.rule}`), `: ${step.differences.map(difference => difference.text).slice(0, 3).join('; ')}`)), hit.pods.length > 0 && h('p', {}, 'port of ', hit.pods.map(key => [pod(key), ' '])), hit.note && h('p', {class: 'dim'}, hit.note)))));
   }
   chips.push(h('li', {class: `where ${switches.delivered ? 'good' : 'bad'}`}, h('b', {}, switches.delivered ? `arrives at ${switches.arrived.join(', ')}` : `dropped: ${switches.reason || 'no flow lets it pass'}`)));
   return h('div', {}, h('div', {class: 'beside'},

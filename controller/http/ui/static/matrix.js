@@ -64,9 +64,10 @@ export function somePort(ports) {
   return found[1] === 'TCP' ? found[2] : `${found[2]}/${found[1]}`;
 }
 
-/** The end of a long name, where names of one workload differ. */
+/** A name without its kind; of a long one the end, where names of one workload differ. */
 function tail(name) {
-  return name.length > 22 ? `…${name.slice(-21)}` : name;
+  const own = name.replace(/\[\w+\]$/, '');
+  return own.length > 22 ? `…${own.slice(-21)}` : own;
 }
 
 /** A span of the grid, made without the cost of attributes that nobody reads. */
