@@ -4,6 +4,8 @@ nobody else's; and what is not audited has the flows that it always has."""
 from __future__ import annotations
 
 import json
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -189,3 +191,29 @@ def test_without_audit_flows_are_those_of_before_and_nothing_is_reported(lab: La
     assert any(table >= AUDIT.number for table, *_ in flows())
     audit_namespace(lab, None)
     assert flows() == plain
+
+
+@pytest.mark.usefixtures("isolated")
+def test_the_page_has_the_event_the_rates_and_the_walk(lab: Lab) -> None:
+    audit_namespace(lab, "denied")
+    try:
+        after = last(lab)
+        assert tries(lab, NEIGHBOR, A) is not Outcome.ALLOWED
+        event = one_event(lab, after, verdict="denied")
+        assert event in lab.product.get(f"/ui/api/audit?after={after}")["events"]
+        ends = {"source": event["source"]["name"], "destination": event["destination"]["name"], "port": "80"}
+        found = lab.product.get(f"/ui/api/explain?{urllib.parse.urlencode(ends)}")
+        assert not found["allowed"] and all(one["switches"]["agrees"] for one in found["connections"])
+        state = lab.product.get("/ui/api/state")
+        url = f"{lab.product.server}/ui/api/events?after={state['serial']}&rates=1&node={event['node']}"
+        with urllib.request.urlopen(url, timeout=60) as stream:
+            for line in stream:
+                rates = (
+                    json.loads(line.removeprefix(b"data: ")) if line.startswith(b'data: {"nodes"') else {"nodes": []}
+                )
+                if any(one["tables"]["deny"]["rate"] is not None for one in rates["nodes"]):
+                    break
+            else:
+                raise AssertionError("the stream ended without a rate")
+    finally:
+        audit_namespace(lab, None)

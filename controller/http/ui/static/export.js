@@ -26,7 +26,10 @@ const escaped = text => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').re
 /** The whole file, for a view that is on the page. */
 export async function exportText(title) {
   const style = await (await fetch('style.css')).text();
-  const main = document.getElementById('main').cloneNode(true);
+  const shown = document.getElementById('main'), main = shown.cloneNode(true);
+  // What draws only the rows that are seen is written as a whole.
+  const drawn = [...shown.querySelectorAll('.grid, .long')];
+  [...main.querySelectorAll('.grid, .long')].forEach((one, n) => one.replaceWith(drawn[n].asTable()));
   for (const one of main.querySelectorAll('button, input, select, textarea, form, .no-export')) {
     if (one.tagName === 'TEXTAREA') one.replaceWith(h('pre', {}, document.getElementById(one.id)?.value || ''));
     else one.remove();

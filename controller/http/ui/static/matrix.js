@@ -7,7 +7,7 @@ import {head, failed, keep} from './view.js';
 import {saveText, fileName} from './export.js';
 
 export const ROW = 24, COLUMN = 46, TOP = 150;
-const LEFT = 300;
+const LEFT = 300, EXPORTED_ROWS = 300, EXPORTED_COLUMNS = 100;
 
 /** A matrix as the controller writes it, to look cells up in. */
 export class Reach {
@@ -186,6 +186,15 @@ export function grid(caption, rows, columns, cell, onopen) {
     if (steps) { event.preventDefault(); move(at[0] + steps[0], at[1] + steps[1]); }
     else if (event.key === 'Enter' && rows.length && columns.length) onopen(...at);
   });
+  area.asTable = () => {
+    const shownRows = rows.slice(0, EXPORTED_ROWS), shownColumns = columns.slice(0, EXPORTED_COLUMNS);
+    return h('div', {class: 'scroll'}, h('table', {class: 'matrix-table'}, h('caption', {}, rows.length > shownRows.length || columns.length > shownColumns.length ? `${caption}; a part of it` : caption),
+      h('thead', {}, h('tr', {}, h('th', {scope: 'col'}, 'from \\ to'), shownColumns.map(one => h('th', {scope: 'col'}, one.name)))),
+      h('tbody', {}, shownRows.map((one, row) => h('tr', {}, h('th', {scope: 'row'}, one.name), shownColumns.map((_, column) => {
+        const found = cell(row, column);
+        return h('td', {class: found?.kind}, found?.text);
+      }))))));
+  };
   new ResizeObserver(() => draw(true)).observe(area);
   return area;
 }

@@ -1,6 +1,6 @@
 // What every view has: a heading with a link, the terminal's command and an export; and tables of many rows.
 
-import {h, say, later} from './dom.js';
+import {h, say, later, table} from './dom.js';
 import {exportView} from './export.js';
 
 /** The head of a view. `command` is what gives the same answer in a terminal; `more` are controls. */
@@ -40,7 +40,7 @@ export function failed(error) {
   return h('p', {class: 'failed', role: 'alert'}, error.message || String(error));
 }
 
-const ROW = 30;
+const ROW = 30, MAX_EXPORTED = 5000;
 
 /** A table that draws the rows which are seen. `columns` are [heading, width, cell(row)]; `set(rows)` shows others. */
 export function longTable(caption, columns, rows, {onopen} = {}) {
@@ -99,6 +99,7 @@ export function longTable(caption, columns, rows, {onopen} = {}) {
   new ResizeObserver(() => draw(true)).observe(area);
   set(rows);
   area.set = set;
+  area.asTable = () => table(caption, columns.map(([name]) => [name]), shown.slice(0, MAX_EXPORTED).map(row => columns.map(([, , cell]) => cell(row))));
   return area;
 }
 

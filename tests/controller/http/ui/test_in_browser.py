@@ -178,6 +178,8 @@ def test_what_if_shows_the_matrix_before_and_after(site: Site) -> None:
         "[...document.querySelectorAll('.grid .added, .grid .removed')].map(one => one.className).sort()"
     )
     assert kinds == ["added", "removed"]
+    text = site.browser.run("import('./export.js').then(one => one.exportText('What if'))")
+    assert 'class="added">+5432<' in text and 'class="removed">\u22125432<' in text
 
 
 def test_changes_arrive_by_themselves(site: Site) -> None:
@@ -231,6 +233,9 @@ def test_an_export_is_one_file_that_nothing_runs_in(site: Site) -> None:
     text = site.browser.run("import('./export.js').then(one => one.exportText('Policy'))")
     assert "default-src 'none'; style-src 'sha256-" in text
     assert "<script" not in text and "app: worker" in text
+    site.go("#/pods")
+    text = site.browser.run("import('./export.js').then(one => one.exportText('Pods'))")
+    assert all(one.key in text for one in site.world.page.state().pods)
 
 
 def test_hostile_names_stay_text(browser: Chromium) -> None:
