@@ -72,6 +72,15 @@ def show_pod(found: PodDetail, wide: bool = False) -> None:
     show_rules(page, "Rules that allow", found.rules, wide)
     if not found.rules and any(one.policies for one in found.isolation):
         page.line("No rule allows anything in the isolated directions.")
+    if found.learned:
+        page.table(
+            "Addresses learned from DNS",
+            ("NAME", "ADDRESS", "NEW CONNECTIONS"),
+            [
+                (one.name, one.address, "none" if one.seconds is None else f"for {one.seconds:.0f} s")
+                for one in found.learned
+            ],
+        )
     if found.note:
         page.line(f"Note: {found.note}")
 

@@ -5,9 +5,14 @@ The one place where they are parsed. Every error shows what to write instead.
 
 from __future__ import annotations
 
-from flows.cluster.net import Net, parse_network, pod_range_error
+from controller.config.addresses import parse_host_port
+from flows.cluster.model import Key
+from flows.cluster.net import Net, host_address_error, parse_address, parse_network, pod_range_error
 
 NODE_PORTS_EXAMPLE = "30000-32767"
+DNS_SERVER_EXAMPLE = "10.96.0.10, 10.96.0.10:5353 or [fd00:10:96::a]:53"
+DNS_PORT = 53
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 def parse_range(text: str) -> Net:
@@ -42,3 +47,37 @@ def normal_node_ports(text: str) -> str:
     """FIRST-LAST in its normal form. Raises ValueError."""
     first, last = parse_node_ports(text)
     return f"{first}-{last}"
+
+
+def parse_dns_server(text: str) -> tuple[Net, int]:
+    """The address and port of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT. Raises ValueError."""
+    try:
+        address, port = parse_address(text.removeprefix("[").removesuffix("]")), DNS_PORT
+    except ValueError:
+        host, port = parse_host_port(text, DNS_SERVER_EXAMPLE, DNS_PORT)
+        try:
+            address = parse_address(host)
+        except ValueError:
+            raise ValueError(f"{text!r} is no address of a DNS server; write it like {DNS_SERVER_EXAMPLE}") from None
+    if error := host_address_error(address) or ("" if port else "port 0 is none"):
+        raise ValueError(error)
+    return address, port
+
+
+def normal_dns_server(text: str) -> str:
+    """ADDRESS:PORT in its normal form. Raises ValueError."""
+    address, port = parse_dns_server(text)
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def parse_service_name(text: str) -> Key:
+    """The Service that NAMESPACE/NAME names. Raises ValueError."""
+    namespace, _, name = text.partition("/")
+    if not all(part and len(part) <= 63 and not set(part) - _NAME_CHARACTERS for part in (namespace, name)):
+        raise ValueError(f"{text!r} is no name of a Service; write it like kube-system/kube-dns")
+    return Key(namespace, name)
+
+
+def normal_service(text: str) -> str:
+    """NAMESPACE/NAME. Raises ValueError."""
+    return str(parse_service_name(text))

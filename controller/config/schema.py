@@ -25,15 +25,19 @@ from controller.config.addresses import (
 from controller.config.audit import check_syslog
 from controller.config.network import (
     NODE_PORTS_EXAMPLE,
+    normal_dns_server,
     normal_node_ports,
     normal_range,
+    normal_service,
+    parse_dns_server,
     parse_node_ports,
     parse_range,
+    parse_service_name,
 )
 from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
-from flows.bridge.network import NetworkOptions
+from flows.bridge.network import DNS_SERVICE, NetworkOptions
 from flows.bridge.routing import NetworkMode
-from flows.cluster.model import AuditMode
+from flows.cluster.model import AuditMode, Key
 from flows.pipeline.pod_limits import Rates
 
 ENV_PREFIX = "HEADGATE_"
@@ -43,9 +47,11 @@ TLS_OPTIONS = "TLS, for addresses that begin with ssl:"
 NETWORK_OPTIONS = "The network of the cluster"
 LIMIT_OPTIONS = "Limits of one pod"
 AUDIT_OPTIONS = "Audit of connections"
+DNS_OPTIONS = "Domain names in policies"
 PROCESS_OPTIONS = "The process itself"
 OPTION_GROUPS = (
-    SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, AUDIT_OPTIONS, TLS_OPTIONS, PROCESS_OPTIONS,
+    SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, DNS_OPTIONS, AUDIT_OPTIONS, TLS_OPTIONS,
+    PROCESS_OPTIONS,
 )  # fmt: skip
 
 HTTP_EXAMPLE = "127.0.0.1:8080"
@@ -83,6 +89,7 @@ def _option(group: str, metavar: str, description: str, default: Any = None) -> 
 
 Remote = Annotated[str, AfterValidator(normal_remote)]
 Bridge = Annotated[str, AfterValidator(_check_bridge)]
+DnsServerText = Annotated[str, AfterValidator(normal_dns_server)]
 Cidr = Annotated[str, AfterValidator(normal_range)]
 ONLY_ROUTING = ("encap", "pod_cidr", "service_cidr", "mtu", "node_ports")  # options that mean nothing in mode flat
 
@@ -169,6 +176,23 @@ class RunConfig(BaseModel):
         "IP fragments per second that one pod may send, with bursts of six times as many; more are dropped and "
         "counted. Open vSwitch keeps at most 1000 fragments of a node for reassembly, for 15 seconds. 0: no limit.",
         Rates().fragments,
+    )  # fmt: skip
+    dns_service: Annotated[str, AfterValidator(normal_service)] = _option(
+        DNS_OPTIONS, "NAMESPACE/NAME",
+        "The Service whose answers count for the domain names in ClusterNetworkPolicies: its cluster addresses and its "
+        "endpoints, at its port 53.",
+        str(DNS_SERVICE),
+    )  # fmt: skip
+    dns_server: Annotated[tuple[DnsServerText, ...], AfterValidator(_unique)] = _option(
+        DNS_OPTIONS, "ADDRESS[:PORT]",
+        "A DNS server whose answers count, too, such as a cache on the nodes. Whoever can send packets from such an "
+        "address decides what the names stand for.",
+        (),
+    )  # fmt: skip
+    dns_min_ttl: Annotated[int, Field(ge=1, le=86400)] = _option(
+        DNS_OPTIONS, "SECONDS",
+        "The least time that a learned address is open to new connections, whatever time to live the answer has.",
+        30,
     )  # fmt: skip
     audit: Literal["off", "denied", "all"] = _option(
         AUDIT_OPTIONS, "MODE",
@@ -319,7 +343,14 @@ class RunConfig(BaseModel):
             service_cidrs=tuple(map(parse_range, self.service_cidr)),
             mtu=self.mtu,
             node_ports=parse_node_ports(self.node_ports),
+            dns_servers=tuple(map(parse_dns_server, self.dns_server)),
+            dns_service=self.dns_service_key,
         )
+
+    @property
+    def dns_service_key(self) -> Key:
+        """The Service whose answers count."""
+        return parse_service_name(self.dns_service)
 
     @property
     def rates(self) -> Rates:

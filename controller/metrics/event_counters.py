@@ -45,6 +45,7 @@ class EventCounters:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
+        self._waiting = self._learned = 0
         # By datapath id: the number of the bundle without a reply, and its adds, modifies and deletes.
         self._sent: dict[int, tuple[int, tuple[int, int, int]]] = {}
 
@@ -66,6 +67,11 @@ class EventCounters:
                 adds, modifies, deletes = map(len, command.changes)
                 self._sent[command.dpid] = command.number, (adds, modifies, deletes)
                 self.metrics.reconciled(seconds)
+        held = reconciler.held_answers
+        if held.counts or held.waiting != self._waiting or reconciler.world.learned.size != self._learned:
+            self._waiting, self._learned = held.waiting, reconciler.world.learned.size
+            self.metrics.dns(held.counts, self._waiting, self._learned, reconciler.world.learned.refused)
+            held.counts.clear()
         for duration in reconciler.ports.durations:
             self.metrics.port_programmed(duration)
         reconciler.ports.durations.clear()
@@ -114,7 +120,7 @@ class EventCounters:
                 samples[key] = CounterSample(counts, counters.packets, counters.duration, source)
         for number, dropped in (event.meters.dropped if event.meters else {}).items():
             limit, ofport = read_meter(number) or (Limit.ASSOCIATIONS, 0)
-            if limit in METERED and ofport in pods:
+            if limit in (*METERED, Limit.DNS) and ofport in pods:
                 limited = (LimitedLabels(*pods[ofport], limit.word),)
                 samples[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
         self.metrics.packets.observe(reconciler.world.bridges[name].node, name[1], samples)

@@ -32,6 +32,10 @@ from controller.metrics.series import (
     DECLARED_SERIES,
     DENIED_PACKETS,
     DESIRED_FLOWS,
+    DNS_LEARNED,
+    DNS_PACKETS,
+    DNS_REFUSED,
+    DNS_WAITING,
     DRIFT,
     DRIFT_CHANGES,
     DURATION_BUCKETS,
@@ -81,6 +85,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.packets = PacketCounters(self._counters)
         self._log_dropped = 0
+        self._dns_refused = 0
         self._away: dict[tuple[str, str], str] = {}  # by switch: the reason of its headgate_switch_away series
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
@@ -202,6 +207,15 @@ class Metrics:
             for sample in metric.samples
             if sample.value
         ]
+
+    def dns(self, packets: Mapping[str, int], waiting: int, learned: int, refused: int) -> None:
+        """Packets of DNS by result since the last call, those that wait, and addresses: all now, and refused so far."""
+        for result, number in packets.items():
+            self._counters[DNS_PACKETS].labels(result).inc(number)
+        self._gauges[DNS_WAITING].set(waiting)
+        self._gauges[DNS_LEARNED].set(learned)
+        more, self._dns_refused = max(0, refused - self._dns_refused), refused
+        self._counters[DNS_REFUSED].inc(more)
 
     def log_dropped(self, total: int) -> None:
         """How many log lines were dropped since the start."""

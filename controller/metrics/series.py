@@ -172,7 +172,20 @@ INVALID_PACKETS = Series(
     ("namespace", "pod", "reason"),
 )
 
+DNS_PACKETS = Series(
+    "headgate_dns_packets",
+    Counter,
+    "Packets of DNS that switches handed over for rules with domain names, by what became of them. learned: held until "
+    "what they say was open. released: nothing to learn. unasked: an answer to no query of the pod. dropped: too many, "
+    "or out of order.",
+    ("result",),
+)
+DNS_WAITING = Series("headgate_dns_waiting_packets", Gauge, "Packets of DNS that are held now.")
+DNS_LEARNED = Series("headgate_dns_learned_addresses", Gauge, "Addresses that pods learned, those that expired too.")
+DNS_REFUSED = Series("headgate_dns_refused_addresses", Counter, "Addresses in answers for which a limit left no room.")
+
 BUNDLE_RESULTS = ("committed", "failed")
+DNS_RESULTS = ("learned", "released", "unasked", "dropped")
 DRIFT_CHANGES = ("removed", "modified", "added", "foreign")
 FLOW_MOD_CHANGES = ("add", "modify", "delete")
 
@@ -185,7 +198,7 @@ DECLARED_SERIES = (
     SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, AUDIT_EVENTS,
     AUDIT_UNREPORTED,
     DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, LIMITED_PACKETS,
-    INVALID_PACKETS,
+    INVALID_PACKETS, DNS_PACKETS, DNS_WAITING, DNS_LEARNED, DNS_REFUSED,
 )  # fmt: skip
 
 # The client library's metrics of the process (prometheus_client.ProcessCollector); Linux only.

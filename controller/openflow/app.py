@@ -28,6 +28,7 @@ from controller.base.threads import watched
 from controller.config.addresses import HostPort
 from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import ClaimProblem, DatapathClaims, peer_identity
+from controller.openflow.dns_packets import listening_message, release_message
 from controller.openflow.flush_messages import flush_message
 from controller.openflow.listener import OpenFlowListener
 from controller.openflow.live_copies import LiveCopies
@@ -35,7 +36,7 @@ from controller.openflow.session import SharedResources, SwitchSession
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.commands import DumpFlows, FlushConnections, ProbeNode
+from controller.reconcile.commands import DumpFlows, FlushConnections, KeepListening, ProbeNode, ReleasePackets
 from controller.reconcile.events import BundleFailed, Event
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from controller.tls.credentials import Credentials
@@ -197,6 +198,18 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         found = self._find(command.dpid, command.session)
         if found is not None:
             found.probe_node(command.addresses)
+
+    def release_packets(self, command: ReleasePackets) -> None:
+        """Let packets that a switch handed over go on."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.send(b"".join(map(release_message, command.packets)))
+
+    def keep_listening(self, command: KeepListening) -> None:
+        """Renew the flow by which a switch hands over packets of DNS."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.send(listening_message())
 
     def flush_connections(self, command: FlushConnections) -> None:
         """Have a switch flush connections. FlushRefused follows if it cannot."""

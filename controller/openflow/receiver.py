@@ -69,6 +69,7 @@ class Receiver:
         self.heard_at = now
         self.messages_handled = 0
         self._unsolicited = TokenBucket(limits.burst, limits.rate, now)
+        self._packets = TokenBucket(limits.packet_burst, limits.packet_rate, now)
         self._unqueued = TokenBucket(limits.turn, limits.unqueued_rate, now, debt=limits.turn)
         self._handshake_messages = self._handshake_bytes = 0
 
@@ -82,7 +83,7 @@ class Receiver:
         checked = self._clock()
         whole = False  # whether the buffer may still hold a whole message
         while not self._stopped:
-            rest = self._unsolicited.wait(self._clock())
+            rest = max(self._unsolicited.wait(self._clock()), self._packets.wait(self._clock()))
             data = b""
             if rest > 0:
                 time.sleep(min(rest, self._limits.tick))
@@ -135,6 +136,8 @@ class Receiver:
             self._unqueued.spend(units)
             if self.requests is None:
                 self._count_handshake(length)
+            elif kind == MessageType.PACKET_IN:
+                self._packets.spend(units)
             elif kind != MessageType.MULTIPART_REPLY or not self.requests.waits_for(xid):
                 self._unsolicited.spend(units)
             self._handler.handle(version, kind, xid, bytes(buffer[offset : offset + length]))

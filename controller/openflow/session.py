@@ -41,6 +41,7 @@ from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.audit_copies import is_audit_copy
 from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import PeerIdentity, peer_identity
+from controller.openflow.dns_packets import DNS_XID, is_dns_packet, read_dns_packet
 from controller.openflow.flow_monitor import FlowMonitor
 from controller.openflow.flush_messages import FLUSH_XID
 from controller.openflow.live_copies import LIVE_XID, LiveCopies
@@ -323,7 +324,9 @@ class SwitchSession(Datapath):  # type: ignore[misc]
                 self._audit.put(self.id, message)
                 return
             with contextlib.suppress(CodecError):  # a malformed packet-in is ignored
-                if not self._live.packet_in(self.id, self.number, message):
+                if is_dns_packet(message):
+                    self._post(read_dns_packet(message, self.id, self.number))
+                elif not self._live.packet_in(self.id, self.number, message):
                     self._prober.packet_in(message)
 
     def _multipart(self, version: int, xid: int, message: bytes) -> None:
@@ -351,8 +354,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         if self._requests is None:
             self.end(f"the switch refused the handshake: {messages.error_text(message)}", fault=True)
             return
-        if xid == PROBE_XID:
-            return  # the node will not answer either
+        if xid in (PROBE_XID, DNS_XID):
+            return  # the node will not answer either; a pod asks again
         if xid == LIVE_XID:
             self._live.refused(self.id, self.number, messages.error_text(message))
             return

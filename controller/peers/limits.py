@@ -63,6 +63,8 @@ class OpenFlowLimits:
     )
     burst: int = limit(50_000, "units", "of unsolicited messages handled at once")
     rate: int = limit(1_000, "units per second", "of unsolicited messages after that; the rest stays unread")
+    packet_burst: int = limit(20_000, "units", "of packets that a switch hands over, handled at once")
+    packet_rate: int = limit(10_000, "units per second", "of such packets after that; the rest stays unread")
     unsent_bytes: int = limit(MIB, "bytes", "queued for a peer that does not read")
     queued_requests: int = limit(16, "requests", "queued for a switch")
     dump_flows: int = limit(2_000_000, "flows", "in one flow dump")

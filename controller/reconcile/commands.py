@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller.reconcile.events import DnsPacket
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NodeNetwork
@@ -112,4 +113,32 @@ class FlushConnections:
     targets: tuple[NatTarget, ...]
 
 
-Command = DumpFlows | SendBundle | WriteMarks | SetNetwork | ServePeer | ForgetOvsdb | ProbeNode | FlushConnections
+@dataclass(frozen=True, slots=True)
+class ReleasePackets:
+    """Let packets that a switch handed over go on: each passes the pipeline again, marked as released."""
+
+    dpid: int
+    session: int
+    packets: tuple[DnsPacket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepListening:
+    """Renew the flow by which a switch hands over packets of DNS. It ends by itself after LISTENING_SECONDS."""
+
+    dpid: int
+    session: int
+
+
+Command = (
+    DumpFlows
+    | SendBundle
+    | WriteMarks
+    | SetNetwork
+    | ServePeer
+    | ForgetOvsdb
+    | ProbeNode
+    | FlushConnections
+    | ReleasePackets
+    | KeepListening
+)

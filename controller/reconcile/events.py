@@ -188,6 +188,23 @@ class NodeAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsPacket:
+    """A switch handed over a packet of DNS (`flows.render.answers`): the copy of a pod's query, or what a server sends
+    to a pod, which goes on only by ReleasePackets.
+
+    `ofport` is the pod's, `in_port` (32 bits) where the packet came in, and `tunnel` the other end of the tunnel that
+    it came through.
+    """
+
+    dpid: int
+    session: int
+    ofport: int
+    in_port: int
+    frame: bytes
+    tunnel: Net | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MarksFailed:
     """WriteMarks failed: these marks, by row uuid of the Interface, were not written."""
 
@@ -210,6 +227,7 @@ OpenFlowEvent = (
     | DumpFailed
     | FlushRefused
     | NodeAnswered
+    | DnsPacket
 )
 OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | MarksWritten | MarksFailed
 Event = ClusterChanged | OvsdbEvent | OpenFlowEvent | Tick

@@ -104,7 +104,7 @@ class MeterLedger:
     @property
     def kinds(self) -> tuple[Limit, ...]:
         """The limits for which the switch has meters."""
-        return (*self.rates.metered, Limit.COPIES) if self.most and not self.refused else ()
+        return (*self.rates.metered, Limit.COPIES, Limit.DNS) if self.most and not self.refused else ()
 
     @property
     def problem(self) -> str:

@@ -28,6 +28,7 @@ from controller.reconcile.events import (
     BridgeGone,
     BundleDone,
     ClusterChanged,
+    DnsPacket,
     DumpFailed,
     Event,
     FlowsDrifted,
@@ -44,6 +45,7 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.gone_pods import GonePods
+from controller.reconcile.held_answers import HeldAnswers
 from controller.reconcile.meters import MeterLedger
 from controller.reconcile.network_settings import NetworkSettings
 from controller.reconcile.port_marking import PortMarker
@@ -63,6 +65,7 @@ from flows.services.frontends import object_of
 
 # When plans are updated again, although nothing changed, after no plan could be updated at all.
 REPLAN_SECONDS = 5.0
+DNS_MIN_TTL = 30.0  # seconds that an answer of DNS counts at least
 
 
 class Reconciler:
@@ -70,7 +73,8 @@ class Reconciler:
 
     `expected` are the OVSDBs that the configuration names; `more_may_come` says that others may connect; `rates` are
     the limits of one pod that meters enforce; `bridges` are the names of the bridges that Headgate programs; `network`
-    is what the operator decides of the cluster's network, `audit` what is audited of pods without an annotation.
+    is what the operator decides of the cluster's network, `audit` what is audited of pods without an annotation, and
+    `dns_min_ttl` the least time in seconds that an answer of DNS counts.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Reconciler:
         bridges: Iterable[str] = (),
         network: NetworkOptions = FLAT_NETWORK,
         audit: AuditMode = AuditMode.OFF,
+        dns_min_ttl: float = DNS_MIN_TTL,
     ) -> None:
         self.world = World(network, audit)
         self.switches: dict[int, Switch] = {}  # by datapath id
@@ -92,8 +97,10 @@ class Reconciler:
         self.ovsdb: dict[str, OvsdbState] = {}
         self.contained_errors = ContainedErrors()
         self.gone_pods = GonePods()
+        self.held_answers = HeldAnswers(self.world, dns_min_ttl)
         self._cache_marks = CacheMarks(self.world.flow_encoder)
         self._rates = rates
+        self._dns_min_ttl = dns_min_ttl
         self._bridge_names = ", ".join(bridges)
         self._startup = Startup(expected, now, more_may_come)
         self._away = AwayOvsdbs(self._startup.configured)
@@ -129,6 +136,7 @@ class Reconciler:
         failed = [event for event in events if not self._try_event(event, now)]
         if failed:
             self.start_over()
+        self._stale |= self.world.learned.expire(now)
         may_send = self._startup.is_over(self.world, self.is_synced, now)
         if may_send and (self._stale or self._replan_is_due(now)):
             self._update_plans(now)
@@ -141,7 +149,14 @@ class Reconciler:
             if name is not None:
                 commands.extend(self._switch_commands(self.switches[dpid], name, now, may_send))
         others, self._other_commands = self._other_commands, []
-        return commands + others + self._mark_ports(now)
+        return commands + others + self._mark_ports(now) + self._dns_commands(now, may_send)
+
+    def _dns_commands(self, now: float, may_send: bool) -> list[Command]:
+        """Release held packets whose switch is as far as they need, and keep switches listening."""
+        held = self.held_answers
+        held.sweep(now)
+        listening = held.listening(now, self.switches.get) if may_send else []
+        return [*held.releases(now, self.switches.get), *listening]
 
     def _try_event(self, event: Event, now: float) -> bool:
         """Take one event; False where that raised."""
@@ -183,7 +198,7 @@ class Reconciler:
     def due(self, now: float) -> float | None:
         """Seconds until `handle` should be called although no event comes; None if never."""
         times = [switch.due_at() for switch in self.switches.values()]
-        times.append(self._startup.due_at(self.world))
+        times += [self._startup.due_at(self.world), self.held_answers.due_at(), self.world.learned.due_at()]
         if self._startup.over:
             times += [self._replan_at, self.world.retry_at()]
         known = [at for at in times if at is not None]
@@ -260,6 +275,11 @@ class Reconciler:
         return any(switch is not None and switch.session is not None for switch in switches)
 
     def _take_openflow(self, event: OpenFlowEvent, now: float) -> None:
+        if isinstance(event, DnsPacket):
+            self._stale |= self.held_answers.take(event, now)
+            return
+        if isinstance(event, SwitchUp | SwitchDown):
+            self.held_answers.forget(event.dpid)
         if isinstance(event, SwitchUp):
             self._switch(event.dpid).on_switch_up(event.session)
             self._set_session(event, now)
@@ -276,6 +296,8 @@ class Reconciler:
             self._drop_unused(event.dpid)
         elif isinstance(event, FlowsDumped):
             switch.on_flows_dumped(event, now)
+            if switch.flows.dump_is_current:
+                self._stale |= self.world.restore_names(event.dpid, event.flows, now + self._dns_min_ttl)
         elif isinstance(event, FlowsDrifted):
             switch.on_flows_drifted(event, now)
         elif isinstance(event, DumpFailed):
@@ -347,6 +369,7 @@ class Reconciler:
         dpid = self._serving.pop(name)
         if dpid in self.switches:
             self.switches[dpid].release("")
+            self.held_answers.set_listening(dpid, False)
             self._drop_unused(dpid)
 
     def _set_desired(self, dpid: int, name: BridgeName, changed: ChangedFlows) -> None:
@@ -359,6 +382,7 @@ class Reconciler:
         if plan is None:
             switch.release("")
         elif switch.desired is not plan.flows or name in changed:
+            self.held_answers.set_listening(dpid, bool(plan.answers.ports))
             switch.set_groups(plan.groups.desired, plan.groups.take())
             switch.set_desired(plan.flows, changed.get(name, {}), self.revision)
 

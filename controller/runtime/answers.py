@@ -152,7 +152,7 @@ class Answers:
             self._reconciler.read(lambda reconciler, _: pod_bridges(reconciler, wanted))
         )
         view = next((one for one in self._status.fresh(STATUS_SECONDS).pods if one.key == key), None)
-        found = self._reconciler.read(lambda reconciler, _: pod_detail(reconciler, wanted, view))
+        found = self._reconciler.read(lambda reconciler, now: pod_detail(reconciler, wanted, view, now))
         if found is None:
             raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
         return replace(found, note=note)

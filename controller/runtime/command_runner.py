@@ -17,7 +17,9 @@ from controller.reconcile.commands import (
     DumpFlows,
     FlushConnections,
     ForgetOvsdb,
+    KeepListening,
     ProbeNode,
+    ReleasePackets,
     SendBundle,
     ServePeer,
     SetNetwork,
@@ -27,6 +29,9 @@ from controller.reconcile.meters import MeterChanges
 from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NodeNetwork
 from flows.wire.values import FlowChanges, GroupChanges
+
+# Commands without an answer: the reconciler does not wait for them.
+_UNANSWERED = ServePeer | ForgetOvsdb | ProbeNode | SetNetwork | FlushConnections | ReleasePackets | KeepListening
 
 log = structlog.get_logger("headgate")
 
@@ -53,6 +58,12 @@ class OpenFlowCommands(Protocol):
 
     def flush_connections(self, command: FlushConnections) -> None:
         """Have a switch delete connections from its conntrack."""
+
+    def release_packets(self, command: ReleasePackets) -> None:
+        """Let held packets go on."""
+
+    def keep_listening(self, command: KeepListening) -> None:
+        """Have a switch go on handing over packets of DNS."""
 
     def ask_node(self, command: ProbeNode) -> None:
         """Probe whether a switch's node has addresses."""
@@ -95,7 +106,7 @@ class CommandRunner:
             reason = f"it could not be sent: {type(error).__name__}: {error}"
             if isinstance(command, DumpFlows):
                 self._post(DumpFailed(command.dpid, command.session, command.number, reason))
-            elif isinstance(command, ServePeer | ForgetOvsdb | ProbeNode | SetNetwork | FlushConnections):
+            elif isinstance(command, _UNANSWERED):
                 pass  # the reconciler does not wait for it
             elif isinstance(command, SendBundle):
                 self._post(BundleFailed(command.dpid, command.session, command.number, reason))
@@ -122,6 +133,10 @@ class CommandRunner:
             self._ovsdb.set_network(command.ovsdb, command.bridge, command.network)
         elif isinstance(command, FlushConnections):
             self._openflow.flush_connections(command)
+        elif isinstance(command, ReleasePackets):
+            self._openflow.release_packets(command)
+        elif isinstance(command, KeepListening):
+            self._openflow.keep_listening(command)
         else:
             self._ovsdb.write_marks(command.ovsdb, command.interfaces)
 

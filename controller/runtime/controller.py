@@ -57,9 +57,11 @@ class Controller:
         events = EventQueue()
         self._store = Store(events.post)
         if config.manifests:
-            ManifestFolder(config.manifests, self._store, services=config.routes)
+            ManifestFolder(config.manifests, self._store, services=config.routes, dns_service=config.dns_service_key)
         kubernetes = (
-            KubernetesApi(config.kubeconfig, self._store, services=config.routes) if config.kubeconfig else None
+            KubernetesApi(config.kubeconfig, self._store, services=config.routes, dns_service=config.dns_service_key)
+            if config.kubeconfig
+            else None
         )
         self._open_switch_channels(config, events)
         reconciler = Reconciler(
@@ -70,6 +72,7 @@ class Controller:
             config.bridge,
             config.network_options,
             config.audit_mode,
+            config.dns_min_ttl,
         )
         event_log = EventLog(reconciler, metered=bool(config.rates.metered))
         self.reconciler = LockedReconciler(reconciler)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 
-from controller.reconcile.events import Event, Tick
+from controller.reconcile.events import DnsPacket, Event, Tick
 
 MAX_BATCH = 10_000  # events that are handled at once
+MAX_PACKETS = 4_096  # of one switch that wait here; more are dropped
 
 
 class DrainMark:
@@ -22,9 +24,16 @@ class EventQueue:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Event | DrainMark] = queue.Queue()
+        self._packets: Counter[int] = Counter()  # by datapath id
+        self._lock = threading.Lock()
 
     def post(self, event: Event) -> None:
-        """Append an event. Never blocks."""
+        """Append an event. Never blocks. A packet is dropped where too many of its switch wait."""
+        if isinstance(event, DnsPacket):
+            with self._lock:
+                if self._packets[event.dpid] >= MAX_PACKETS:
+                    return
+                self._packets[event.dpid] += 1
         self._queue.put(event)
 
     def drain(self, timeout: float) -> bool:
@@ -43,4 +52,8 @@ class EventQueue:
         except queue.Empty:
             pass
         events = [item for item in found if not isinstance(item, DrainMark)]
+        packets = Counter([event.dpid for event in events if isinstance(event, DnsPacket)])
+        if packets:
+            with self._lock:
+                self._packets -= packets
         return events or [Tick()], [item for item in found if isinstance(item, DrainMark)]

@@ -7,13 +7,14 @@ Between a controller and a command of the same version, so there is no published
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.state import BridgeState
-from flows.cluster.model import Cluster, ClusterPolicy, Namespace, Node, Pod, Policy
+from flows.cluster.domain_names import LearnedAddress
+from flows.cluster.model import Cluster, ClusterPolicy, Key, Namespace, Node, Pod, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class ClusterValues:
     cluster_policies: list[ClusterPolicy]
     bridges: list[BridgeState]
     network: NetworkOptions = FLAT_NETWORK
+    learned: list[tuple[Key, tuple[LearnedAddress, ...]]] = field(default_factory=list)
 
     def cluster(self) -> Cluster:
         """The objects as a snapshot."""
@@ -36,6 +38,7 @@ class ClusterValues:
             {one.name: one for one in self.nodes},
             {one.key: one for one in self.policies},
             cluster_policies={one.key: one for one in self.cluster_policies},
+            learned=dict(self.learned),
         )
 
 
@@ -52,6 +55,7 @@ def cluster_json(cluster: Cluster, bridges: Iterable[BridgeState], network: Netw
         list(cluster.cluster_policies.values()),
         list(bridges),
         network,
+        list(cluster.learned.items()),
     )
     return CLUSTER_VALUES.dump_json(
         values, fallback=dict, warnings=False

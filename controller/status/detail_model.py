@@ -56,11 +56,23 @@ class IsolationView:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedView:
+    """An address that a DNS answer gave the pod for a name that its rules have.
+
+    New connections may be opened to it for so many `seconds` more; None: only those that run go on.
+    """
+
+    name: str
+    address: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PodDetail:
     """Everything about one pod.
 
     `bridge` is empty where it has no port. `in_force`: its switch has all desired flows; `note` is why counters are
-    missing or old.
+    missing or old. `learned` has at most 1000 addresses.
     """
 
     pod: PodView
@@ -74,6 +86,7 @@ class PodDetail:
     isolation: tuple[IsolationView, ...] = ()
     rules: tuple[RuleView, ...] = ()
     note: str = ""
+    learned: tuple[LearnedView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

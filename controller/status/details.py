@@ -13,6 +13,7 @@ from typing import NamedTuple
 from controller.reconcile.reconciler import Reconciler
 from controller.status.detail_model import (
     IsolationView,
+    LearnedView,
     PeerView,
     PodDetail,
     PolicyDetail,
@@ -67,8 +68,9 @@ def pod_bridges(reconciler: Reconciler, key: Key) -> list[BridgeName]:
     return [name for name, _ in reconciler.world.ports_of(key)]
 
 
-def pod_detail(reconciler: Reconciler, key: Key, view: PodView | None) -> PodDetail | None:
-    """Everything about a pod; `view` is its view in the status, if it has one. None for an unknown pod."""
+def pod_detail(reconciler: Reconciler, key: Key, view: PodView | None, now: float = 0.0) -> PodDetail | None:
+    """Everything about a pod; `view` is its view in the status, if it has one. None for an unknown pod. `now` is the
+    time of the reconciler's clock."""
     pod = reconciler.world.cluster.pods.get(key) if reconciler.world.cluster else None
     if pod is None and view is None:
         return None
@@ -94,7 +96,19 @@ def pod_detail(reconciler: Reconciler, key: Key, view: PodView | None) -> PodDet
         in_force=name is not None and _in_force(reconciler, name) and shown.installed,
         isolation=tuple(_isolation(reconciler, name, ofport, d, names.get((key, d), ())) for d in Direction),
         rules=tuple(_rules(reconciler, parts, [name] if name else [])),
+        learned=tuple(_learned(reconciler, key, now)),
     )
+
+
+def _learned(reconciler: Reconciler, key: Key, now: float) -> list[LearnedView]:
+    learned = reconciler.world.learned
+    until = learned.until(key)
+    found = [
+        LearnedView(name, str(address), round(max(0.0, until[name, address] - now), 1) if live else None)
+        for address, names in learned.of(key).items()
+        for name, live in names.items()
+    ]
+    return sorted(found, key=lambda one: (one.seconds is None, one.name, one.address))[:MAX_LISTED]
 
 
 def _without_port(reconciler: Reconciler, pod: Pod | None) -> str:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.bridge.routing import NetworkMode, Routing
+from flows.cluster.model import Key
 from flows.cluster.net import Net, collapse
 
 LINK_MTU = 1500  # of the network between the nodes, unless the operator says otherwise
@@ -20,6 +21,7 @@ LINK_MTU = 1500  # of the network between the nodes, unless the operator says ot
 # tunnel's own header (8, for Geneve without options and for VXLAN) and the inner Ethernet header (14).
 TUNNEL_OVERHEAD = {4: 50, 6: 70}
 NODE_PORTS = (30000, 32767)  # the API server's default of --service-node-port-range
+DNS_SERVICE = Key("kube-system", "kube-dns")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -27,7 +29,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 class NetworkOptions:
     """`pod_cidrs` are the ranges of all pods of the cluster, empty when the operator does not say; `service_cidrs`
     those of ClusterIPs, empty to find them in the API. `mtu` is that of pods, None for the mode's own. `encap` is the
-    tunnels' OVS type. `node_ports` are the first and the last."""
+    tunnels' OVS type. `node_ports` are the first and the last. Answers of DNS count that come from `dns_servers`, each
+    an address and a port, or from the Service `dns_service`."""
 
     mode: NetworkMode = NetworkMode.FLAT
     encap: str = "geneve"
@@ -35,6 +38,8 @@ class NetworkOptions:
     service_cidrs: tuple[Net, ...] = ()
     mtu: int | None = None
     node_ports: tuple[int, int] = NODE_PORTS
+    dns_servers: tuple[tuple[Net, int], ...] = ()
+    dns_service: Key = DNS_SERVICE
 
 
 FLAT_NETWORK = NetworkOptions()

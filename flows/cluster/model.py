@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.net import Net
 
 Labels = Mapping[str, str]
@@ -184,6 +185,12 @@ class NodePeer(NamedTuple):
     nodes: Selector
 
 
+class DomainPeer(NamedTuple):
+    """The addresses that DNS answers gave the subject for the names that `pattern` stands for (`domain_names`)."""
+
+    pattern: str
+
+
 class ClusterRule(NamedTuple):
     """One rule of a ClusterNetworkPolicy. Its `peers` are never empty; empty `ports` mean every protocol and port.
 
@@ -193,7 +200,7 @@ class ClusterRule(NamedTuple):
     """
 
     action: Action
-    peers: tuple[Peer | NodePeer, ...] = ()
+    peers: tuple[Peer | NodePeer | DomainPeer, ...] = ()
     ports: tuple[PortSpec, ...] = ()
     name: str = ""
     unreadable: bool = False
@@ -399,7 +406,11 @@ class ServiceCidr(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One consistent snapshot. A namespace without an object may have pods and policies; its only label is its name."""
+    """One consistent snapshot. A namespace without an object may have pods and policies; its only label is its name.
+
+    `learned` has the addresses that DNS answers gave pods, by the pod that got them. No object has these; they are in
+    the effective cluster only.
+    """
 
     namespaces: Mapping[str, Namespace] = field(default_factory=lambda: MappingProxyType({}))
     pods: Mapping[Key, Pod] = field(default_factory=lambda: MappingProxyType({}))
@@ -409,6 +420,7 @@ class Cluster:
     endpoint_slices: Mapping[Key, EndpointSlice] = field(default_factory=lambda: MappingProxyType({}))
     service_cidrs: Mapping[str, ServiceCidr] = field(default_factory=lambda: MappingProxyType({}))
     cluster_policies: Mapping[Key, ClusterPolicy] = field(default_factory=lambda: MappingProxyType({}))
+    learned: Mapping[Key, tuple[LearnedAddress, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def namespace_labels(self, name: str) -> Labels:
         """The labels of a namespace, whether or not it has an object."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from flows.cluster.domain_names import matches_name
 from flows.cluster.model import (
     Cluster,
     ClusterRule,
     Direction,
+    DomainPeer,
     IPBlock,
     Labels,
     NodePeer,
@@ -85,7 +87,7 @@ def _invalid_text(policy: Policy, direction: Direction, number: int) -> str:
 # -- peers ------------------------------------------------------------------------------------------------------------
 
 
-def peers_gap(side: Side, home: str, peers: Sequence[Peer | NodePeer]) -> Gap:
+def peers_gap(side: Side, home: str, peers: Sequence[Peer | NodePeer | DomainPeer]) -> Gap:
     """One matching peer is enough; else every peer says what differs, and the nearest gives the distance."""
     word = "from" if side.direction is Direction.INGRESS else "to"
     pods = side.remote_pods if peers else ()
@@ -101,9 +103,11 @@ def peers_gap(side: Side, home: str, peers: Sequence[Peer | NodePeer]) -> Gap:
     return Gap(tuple(one for gap in nearest for one in gap.differences), nearest[0].distance)
 
 
-def _peer_gap(side: Side, home: str, peer: Peer | NodePeer, pods: Sequence[Pod], where: str) -> Gap:
+def _peer_gap(side: Side, home: str, peer: Peer | NodePeer | DomainPeer, pods: Sequence[Pod], where: str) -> Gap:
     if isinstance(peer, NodePeer):
         return _node_gap(side, peer, where)
+    if isinstance(peer, DomainPeer):
+        return _name_gap(side, peer, where)
     if peer.ip_block is not None:
         text = _block_text(peer.ip_block, side.remote)
         return Gap((Difference("address", where, text),), FOREIGN - 1) if text else NO_GAP
@@ -112,6 +116,18 @@ def _peer_gap(side: Side, home: str, peer: Peer | NodePeer, pods: Sequence[Pod],
         return Gap((Difference("address", where, text),), FOREIGN)
     differences = [one for pod in pods for one in _selector_differences(side.cluster, home, peer, pod, where)]
     return Gap(tuple(differences), len(differences))
+
+
+def _name_gap(side: Side, peer: DomainPeer, where: str) -> Gap:
+    """A peer that names domains: the subject must have learned the address for such a name."""
+    learned = side.cluster.learned.get(side.subject.key, ())
+    names = [one for one in learned if one.address == side.remote and matches_name(peer.pattern, one.name)]
+    if any(one.live for one in names):
+        return NO_GAP
+    text = f"no DNS answer to {side.subject.key} gave {side.remote} for {peer.pattern}"
+    if names:
+        text = f"the DNS answer to {side.subject.key} that gave {side.remote} for {names[0].name} has expired"
+    return Gap((Difference("address", where, text),), FOREIGN - 1)
 
 
 def _node_gap(side: Side, peer: NodePeer, where: str) -> Gap:

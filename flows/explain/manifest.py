@@ -16,6 +16,7 @@ from flows.cluster.model import (
     ClusterPolicy,
     ClusterRule,
     Direction,
+    DomainPeer,
     NodePeer,
     Operator,
     Peer,
@@ -153,7 +154,9 @@ def _cluster_rule(
     return found
 
 
-def _cluster_peer(peer: Peer | NodePeer) -> dict[str, Any]:
+def _cluster_peer(peer: Peer | NodePeer | DomainPeer) -> dict[str, Any]:
+    if isinstance(peer, DomainPeer):
+        return {"domainNames": [peer.pattern]}
     if isinstance(peer, NodePeer):
         return {"nodes": _selector(peer.nodes)}
     if peer.ip_block is not None:

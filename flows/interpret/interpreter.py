@@ -21,11 +21,13 @@ from flows.openflow.actions import (
     Ct,
     DecTtl,
     FromPacket,
+    HandOver,
     Learn,
     Load,
     Meter,
     Move,
     Multipath,
+    Note,
     Output,
     OutputRegister,
     Pop,
@@ -198,6 +200,10 @@ class Interpreter:
                 _write(state, target, _read(state, source))
             case CheckLength(most, place):
                 _write(state, place, int(len(encode(unit.packet)) > most))
+            case HandOver():
+                run.reasons.append("the controller gets it")
+            case Note():
+                pass
             case Meter():
                 pass  # no time passes here, so nothing is ever too fast
             case Push(source):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from flows.cluster.model import ClusterPolicy, ClusterRule, Direction, NodePeer, Peer, Tier
+from flows.cluster.model import ClusterPolicy, ClusterRule, Direction, DomainPeer, NodePeer, Peer, Tier
 from flows.cluster.selectors import matches
 from flows.lint.codes import NEVER_DECIDES, PEER_MATCHES_NOTHING, SELECTS_NOTHING, UNKNOWN_PORT_NAME, Code, Finding
 from flows.lint.redundant import MAX_COMPARED, peer_covers, ports_cover, selects_all_of
@@ -66,7 +66,9 @@ def _selection(world: LintWorld, policy: ClusterPolicy) -> Iterator[Finding]:
             yield from _port_names(one, at)
 
 
-def _matches_nothing(world: LintWorld, peer: Peer | NodePeer) -> bool:
+def _matches_nothing(world: LintWorld, peer: Peer | NodePeer | DomainPeer) -> bool:
+    if isinstance(peer, DomainPeer):
+        return False  # what a name stands for is not known here
     if isinstance(peer, NodePeer):
         nodes = world.cluster.nodes.values()
         return bool(nodes) and not any(matches(peer.nodes, node.labels) for node in nodes)
@@ -75,7 +77,7 @@ def _matches_nothing(world: LintWorld, peer: Peer | NodePeer) -> bool:
 
 def _destinations(world: LintWorld, rule: ClusterRule) -> list[PodClass]:
     """The pods that an egress rule may be about; all where it has addresses or nodes."""
-    if any(isinstance(peer, NodePeer) or peer.ip_block is not None for peer in rule.peers):
+    if any(not isinstance(peer, Peer) or peer.ip_block is not None for peer in rule.peers):
         return world.classes
     return [one for peer in rule.peers if isinstance(peer, Peer) for one in world.matched("", peer)]
 
@@ -110,7 +112,9 @@ def _takes_all(first: _Placed, later: _Placed) -> bool:
     )
 
 
-def _peer_covers(wide: Peer | NodePeer, narrow: Peer | NodePeer) -> bool:
+def _peer_covers(wide: Peer | NodePeer | DomainPeer, narrow: Peer | NodePeer | DomainPeer) -> bool:
+    if isinstance(wide, DomainPeer) or isinstance(narrow, DomainPeer):
+        return wide == narrow
     if isinstance(wide, NodePeer) or isinstance(narrow, NodePeer):
         both = isinstance(wide, NodePeer) and isinstance(narrow, NodePeer)
         return both and selects_all_of(wide.nodes, narrow.nodes)  # type: ignore[union-attr]  # both are NodePeer

@@ -21,6 +21,18 @@ class Output(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """Send the packet to the controller, whole (OFPAT_OUTPUT to OFPP_CONTROLLER, without a limit of its length)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Does nothing, and carries bytes, the last of which is not 0 (NXAST_NOTE, ovs-actions(7) `note`)."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OutputRegister:
     """Send to the ofport in register bits (NXAST_OUTPUT_REG, ovs-actions(7) `output`)."""
 
@@ -186,6 +198,8 @@ class Learn:
 
 Action = (
     Output
+    | HandOver
+    | Note
     | OutputRegister
     | Load
     | SetField

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from flows.cluster.domain_names import normal_pattern
 from flows.cluster.model import (
     CLUSTER_NETWORK_POLICY,
     EVERYTHING,
@@ -19,6 +20,7 @@ from flows.cluster.model import (
     ClusterPolicy,
     ClusterRule,
     Direction,
+    DomainPeer,
     IPBlock,
     Key,
     NodePeer,
@@ -59,19 +61,21 @@ _PODS = frozenset({"namespaceSelector", "podSelector"})
 _INGRESS_PEER = frozenset({"namespaces", "pods"})
 _EGRESS_PEER = frozenset({"namespaces", "pods", "nodes", "networks", "domainNames"})
 _TIERS = {"Admin": Tier.ADMIN, "Baseline": Tier.BASELINE}
-AnyPeer = Peer | NodePeer
+AnyPeer = Peer | NodePeer | DomainPeer
 PortReader = Callable[[JsonObject, str, Errors], tuple[PortSpec, ...]]
 
 
 class Dialect(NamedTuple):
     """In what the versions of the API differ: the actions by name, the field of a rule's ports and what reads one entry
-    of it, the most rules, peers and ports, and whether networks may have host bits."""
+    of it, the most rules, peers and ports, and whether networks may have host bits; and whether domain names may be
+    peers, as in tier Admin."""
 
     actions: dict[str, Action]
     ports_field: str
     read_port: PortReader
     most: int = MAX_ENTRIES
     unmasked: bool = False
+    names: bool = True
 
 
 def parse_cluster_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
@@ -129,6 +133,7 @@ def cluster_policy(
     subject = _subject(spec, found)
     readable = not found
     tier, priority = place
+    dialect = dialect._replace(names=tier is not Tier.BASELINE)
     rules = {one: _rules(spec, one, dialect, readable, found) for one in Direction}
     if not readable and any(found for found in rules.values()):
         # What the author meant is not known, so it comes before all that is.
@@ -219,7 +224,11 @@ def _rule(untrusted: object, direction: Direction, dialect: Dialect, path: str, 
     ports = [port for fields, where in protocols for port in dialect.read_port(fields, where, errors)]
     named = any(isinstance(port.port, str) for port in ports)
     if direction is Direction.EGRESS and named and not all(_selects_pods(peer) for peer in found):
-        errors.append(FieldError(path, "must not name a port beside nodes or networks, which have no named ports"))
+        errors.append(
+            FieldError(path, "must not name a port beside nodes, networks or domain names, which have no named ports")
+        )
+    if any(isinstance(peer, DomainPeer) for peer in found) and action not in (Action.ACCEPT, None):
+        errors.append(FieldError(path, f"must not name domains with {action}: only Accept may"))
     if len(errors) != before or action is None:
         return ClusterRule(action or Action.DENY, (), (), name, unreadable=True)
     return ClusterRule(action, tuple(dict.fromkeys(found)), tuple(dict.fromkeys(ports)), name)
@@ -259,9 +268,30 @@ def _peers(fields: JsonObject, direction: Direction, dialect: Dialect, path: str
         nets = _networks(fields, dialect, f"{path}.networks", errors)
         return [Peer(ip_block=IPBlock(net)) for net in nets]
     if given == "domainNames":
-        errors.append(FieldError(f"{path}.domainNames", "is not supported"))
+        return _domain_names(fields, dialect, f"{path}.domainNames", errors)
     pods = _pods(fields, given, path, errors)
     return [] if pods is None else [pods]
+
+
+def _domain_names(fields: JsonObject, dialect: Dialect, path: str, errors: Errors) -> list[AnyPeer]:
+    if not dialect.names:
+        errors.append(FieldError(path, "is for policies of tier Admin only"))
+        return []
+    items = fields["domainNames"]
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_ENTRIES:
+        errors.append(FieldError(path, f"must be a list of 1 to {MAX_ENTRIES} domain names"))
+        return []
+    found: list[AnyPeer] = []
+    for index, item in enumerate(items):
+        try:
+            if not isinstance(item, str):
+                raise ValueError(not_a_string(item))
+            found.append(DomainPeer(normal_pattern(item)))
+        except ValueError as error:
+            errors.append(
+                FieldError(f"{path}[{index}]", f"{quote(item)} {error}" if isinstance(item, str) else str(error))
+            )
+    return found
 
 
 def _networks(fields: JsonObject, dialect: Dialect, path: str, errors: Errors) -> list[Net]:

@@ -42,7 +42,7 @@ from flows.parse.admin_network_policy import (
 from flows.parse.audit import audit_at
 from flows.parse.bandwidth import limits_bandwidth
 from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1, parse_cluster_policy
-from flows.parse.endpoint_slice import parse_endpoint_slice
+from flows.parse.endpoint_slice import SERVICE_NAME_LABEL, parse_endpoint_slice
 from flows.parse.host_ports import host_ports
 from flows.parse.misspelt_kinds import group_of, intended_kind
 from flows.parse.names import port_name_error, subdomain_error
@@ -268,7 +268,7 @@ def parse_namespace(untrusted: object, errors: Errors) -> Namespace:
     return Namespace(name, labels, parse_isolation(metadata, errors), audit_at(metadata, errors))
 
 
-Parser = Callable[[object, Errors], ClusterObject]
+Parser = Callable[[object, Errors], ClusterObject | None]  # None for an object that is not wanted
 Parsers = Mapping[tuple[str, str], Parser]  # by apiVersion and kind
 
 # The parsers of the kinds that policy needs, by apiVersion and kind.
@@ -293,6 +293,28 @@ PARSERS_WITH_SERVICES: Parsers = {
     ("discovery.k8s.io/v1", "EndpointSlice"): parse_endpoint_slice,
     ("networking.k8s.io/v1", "ServiceCIDR"): parse_service_cidr,
 }
+
+
+def parsers_with_service(wanted: Key) -> Parsers:
+    """With what is of one Service. Where the switches translate none, only that of DNS is read."""
+
+    def service(untrusted: object, errors: Errors) -> Service | None:
+        return parse_service(untrusted, errors) if _names_of(untrusted)[0] == wanted else None
+
+    def endpoint_slice(untrusted: object, errors: Errors) -> EndpointSlice | None:
+        return parse_endpoint_slice(untrusted, errors) if _names_of(untrusted)[1] == wanted else None
+
+    return {**PARSERS, ("v1", "Service"): service, ("discovery.k8s.io/v1", "EndpointSlice"): endpoint_slice}
+
+
+def _names_of(untrusted: object) -> tuple[Key, Key]:
+    """The key of an object, and that of the Service that its label names; empty parts where there is none."""
+    metadata = untrusted.get("metadata") if isinstance(untrusted, dict) else None
+    metadata = metadata if isinstance(metadata, dict) else {}
+    labels = metadata.get("labels")
+    service = labels.get(SERVICE_NAME_LABEL) if isinstance(labels, dict) else None
+    namespace = str(metadata.get("namespace") or "default")
+    return Key(namespace, str(metadata.get("name") or "")), Key(namespace, str(service or ""))
 
 
 # With the kinds that make pods: where manifests are read before there are pods.
@@ -322,6 +344,8 @@ def parse_object(untrusted: object, parsers: Parsers = PARSERS) -> ParsedObject 
         return None
     errors: Errors = []
     value = reader(untrusted, errors)
+    if value is None:
+        return None
     name: Key | str
     if isinstance(value, ClusterPolicy):
         kind, name = CLUSTER_NETWORK_POLICY, value.key

@@ -29,6 +29,8 @@ class CookieKind(enum.IntEnum):
     BROKEN = 9  # an ofport: packets of it that are broken, as with a wrong checksum
     AUDIT = 11  # copies audited packets to the controller; number 0
     ENDPOINT = 10  # a group id: an endpoint of that port of a Service, which no group has
+    DNS = 12  # an ofport: hands DNS packets of that pod over to the controller
+    NAMES = 13  # an ofport: remembers what that pod learned from DNS answers
 
 
 def cookie(kind: CookieKind, number: int = 0) -> int:

@@ -44,6 +44,7 @@ class Limit(enum.IntEnum):
     COPIES = 0x4849  # of the bridge: copies to the controller; the lower half is a CopyReason
     SENT_REPORTS = 0x484A  # copies of audited packets that a pod sent
     RECEIVED_REPORTS = 0x484B  # copies of audited packets for a pod, from elsewhere
+    DNS = 0x484C  # packets of DNS that the controller gets of one pod; fixed
 
     @property
     def word(self) -> str:
@@ -53,6 +54,7 @@ class Limit(enum.IntEnum):
             Limit.COPIES: "questions",
             Limit.SENT_REPORTS: "reports",
             Limit.RECEIVED_REPORTS: "reports",
+            Limit.DNS: "dns",
         }.get(self, "new_connections")
 
 
@@ -93,9 +95,11 @@ class Rates(NamedTuple):
         return tuple(limit for limit in METERED if self.of(limit))
 
     def band(self, limit: Limit, reason: int = 0) -> MeterBand:
-        """The band of a meter of this kind. Those of copies are fixed, by CopyReason."""
+        """The band of a meter of this kind. Those of copies are fixed, by CopyReason, and so is that of DNS."""
         if limit is Limit.COPIES:
             return REPORT_BAND if reason == CopyReason.AUDITED else COPY_BAND
+        if limit is Limit.DNS:
+            return DNS_BAND
         if limit in REPORTS:
             return MeterBand(self.reports, self.reports * BURST_SECONDS)
         return MeterBand(self.of(limit), self.of(limit) * BURST_SECONDS)
@@ -104,11 +108,12 @@ class Rates(NamedTuple):
 NO_RATES = Rates(0, 0)
 COPY_BAND = MeterBand(20, 60)
 REPORT_BAND = MeterBand(200, 400)  # of all audited pods of a bridge
+DNS_BAND = MeterBand(1000, 2000)  # queries and answers of a pod together
 
 
 def meter_number(limit: Limit, ofport: int) -> int:
     """The number of a pod's meter, or of the meter of a CopyReason (as `ofport`). Raises ValueError for others."""
-    if limit not in (*METERED, *REPORTS, Limit.COPIES) or not 0 <= ofport <= _PORT_MASK:
+    if limit not in (*METERED, *REPORTS, Limit.COPIES, Limit.DNS) or not 0 <= ofport <= _PORT_MASK:
         raise ValueError(f"there is no meter of {limit!r} for port {ofport}")
     return limit << _PORT_BITS | ofport
 
@@ -118,15 +123,16 @@ def read_meter(number: int) -> tuple[Limit, int] | None:
     kind, ofport = number >> _PORT_BITS, number & _PORT_MASK
     if kind == Limit.COPIES:
         return (Limit.COPIES, ofport) if ofport in CopyReason.__members__.values() else None
-    if kind not in (*METERED, *REPORTS) or ofport > MAX_OFPORT:
+    if kind not in (*METERED, *REPORTS, Limit.DNS) or ofport > MAX_OFPORT:
         return None
     return Limit(kind), ofport
 
 
 def limits_of(metered: Iterable[Limit], userspace: bool) -> tuple[Limit, ...]:
     """The limits of a bridge's pods. The userspace datapath learns SCTP associations, which are limited too. Where the
-    bridge has a meter for copies, pods have some for theirs."""
-    pods = [one for limit in metered for one in (REPORTS if limit is Limit.COPIES else (limit,))]
+    bridge has a meter for copies, pods have some for theirs. That of DNS is no limit of every pod."""
+    of_pods = (limit for limit in metered if limit is not Limit.DNS)
+    pods = [one for limit in of_pods for one in (REPORTS if limit is Limit.COPIES else (limit,))]
     return (*((Limit.ASSOCIATIONS,) if userspace else ()), *pods)
 
 

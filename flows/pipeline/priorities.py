@@ -205,10 +205,18 @@ COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 
 OUTPUT_PROBED = _declare("output", 110, "a live probe: to the controller instead of its port")
 OUTPUT_INVALID = _declare("output", 100, "an expired fragment: dropped")
+OUTPUT_DNS = _declare("output", 98, "DNS of a configured server, once: looked at in `answers`")
 OUTPUT_MASQUERADED = _declare("output", 95, "routing: from outside through a Service to another node: gets our source")
 OUTPUT_OF_SERVICE = _declare("output", 90, "routing: a reply of a Service: its source becomes the Service's address")
 OUTPUT_REFUSED = _declare("output", 80, "routing: to no endpoint: to the node, which refuses it")
 OUTPUT_ROUTED = _declare("output", 60, "routing: gets the MAC addresses of its next hop")
+
+ANSWERS_HELD = _declare("answers", 100, "an answer to a pod with rules for names: to the controller, which releases it")
+ANSWERS_QUERY = _declare("answers", 90, "a query of such a pod: copied to the controller")
+
+LISTENING_NOW = _declare("listening", 100, "while the controller listens")
+
+NAMES_LEARNED = _declare("names", 100, "what one pod learned of one address, as a note")
 
 SEND_AS_IT_IS = _declare("send", 100, "from the node or the tunnel: sent with the hops that it has")
 SEND_EXPIRED = _declare("send", 90, "of a pod, with no hop left: to the node, which answers with an ICMP error")

@@ -32,6 +32,8 @@ METERED = Range(_R[4], 19, 19, "a new connection of a pod passed the pod's meter
 TO_NODE = Range(_R[4], 15, 15, "sent to an address of a node, where Services have their node ports")
 REFUSED = Range(_R[4], 20, 20, "to no endpoint: the node refuses it")
 FROM_BEHIND_NODE = Range(_R[4], 25, 25, "came in through the node from elsewhere")
+RELEASED = Range(_R[4], 26, 26, "a DNS packet that was looked at here, or that the controller held and released")
+HEARD = Range(_R[4], 27, 27, "a DNS packet, while the controller listens to these")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
@@ -72,7 +74,7 @@ OPENED_BEHIND_NODE = Range(oxm.CT_MARK, 2, 2, "the connection was opened from be
 CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE, OPENED_BEHIND_NODE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
-    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED, AUDITED, FROM_BEHIND_NODE,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED, AUDITED, FROM_BEHIND_NODE, RELEASED, HEARD,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,

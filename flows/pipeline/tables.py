@@ -231,7 +231,7 @@ ADMIN_EGRESS = Table(
     "admin_egress",
     "ClusterNetworkPolicies of tier Admin: egress rules of the pod that opened the connection, the first of which "
     "decides. Only connections of pods that some ClusterNetworkPolicy selects come here.",
-    _TUPLE | _REGISTERS,
+    _TUPLE | _REGISTERS | _names(oxm.CT_MARK),
     ("baseline_egress", "admin_ingress", "egress_refused", "limit"),
     "baseline_egress",
 )
@@ -239,7 +239,7 @@ BASELINE_EGRESS = Table(
     47,
     "baseline_egress",
     "The same for tier Baseline, unless NetworkPolicies isolate the pod for egress, or tier Admin accepted.",
-    _TUPLE | _REGISTERS,
+    _TUPLE | _REGISTERS | _names(oxm.CT_MARK),
     ("admin_ingress", "egress_refused"),
     "admin_ingress",
 )
@@ -339,15 +339,50 @@ OUTPUT = Table(
     "output",
     "Sends the packet to the port that `destination` chose. Drops expired fragments. Where the switch routes, the "
     "packet gets the MAC addresses of its next hop here.",
-    _REGISTERS | _names(oxm.CT_STATE, oxm.PKT_MARK, oxm.CT_MARK, oxm.ETH_TYPE),
-    ("send", "output"),
+    _REGISTERS
+    | _names(
+        oxm.CT_STATE,
+        oxm.PKT_MARK,
+        oxm.CT_MARK,
+        oxm.ETH_TYPE,
+        oxm.CT_NW_PROTO,
+        oxm.CT_NW_DST,
+        oxm.CT_IPV6_DST,
+        oxm.CT_TP_DST,
+    ),
+    ("answers", "listening", "send", "output"),
     "output; where the switch routes: drop",
+)
+ANSWERS = Table(
+    81,
+    "answers",
+    "DNS between a server and a pod that some rule with domain names selects: the controller gets copies of queries, "
+    "and holds answers until it has opened what they say.",
+    _REGISTERS | _names(oxm.CT_STATE, oxm.CT_NW_PROTO),
+    ("output",),
+    "output",
 )
 SEND = Table(
     82,
     "send",
     "Where the switch routes: sends the packet with one hop less.",
     _REGISTERS | _names(oxm.ETH_TYPE, oxm.IP_TTL),
+    (),
+    "drop",
+)
+LISTENING = Table(
+    83,
+    "listening",
+    "Has a flow while the controller listens to DNS: it must be renewed, so it ends soon after the controller is away.",
+    _REGISTERS,
+    (),
+    "return to output",
+)
+NAMES = Table(
+    84,
+    "names",
+    "No packet comes here. The flows remember what pods learned from DNS answers, for the next controller.",
+    _REGISTERS | _names(oxm.ETH_TYPE, oxm.IPV4_DST, oxm.IPV6_DST),
     (),
     "drop",
 )
@@ -390,8 +425,8 @@ TABLES = (
     CLASSIFY, ND_GUARD, NEIGHBOR, ND_ANSWER, HAIRPIN, SERVICE, FLOOD, AFFINITY, KEPT_ENDPOINT, HASHED_ENDPOINT, REFUSE,
     CONNTRACK, DIRECT, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM,
     RELATED, DIRECTION, ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS, EGRESS_REFUSED,
-    EGRESS_DEFAULT, SAME_PORT, INGRESS, INGRESS_REFUSED, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, SEND,
-    INVALID, DENY, AUDIT, REPORT,
+    EGRESS_DEFAULT, SAME_PORT, INGRESS, INGRESS_REFUSED, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, ANSWERS,
+    SEND, LISTENING, NAMES, INVALID, DENY, AUDIT, REPORT,
 )  # fmt: skip
 TABLES_BY_NUMBER = {table.number: table for table in TABLES}
 TABLES_BY_NAME = {table.name: table for table in TABLES}
@@ -406,9 +441,11 @@ ROUTING_TABLES = frozenset(
 TIER_TABLES = (ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS_REFUSED, INGRESS_REFUSED)
 # Likewise on bridges without a pod that is audited.
 AUDIT_TABLES = (AUDIT, REPORT)
-OPTIONAL_TABLES = (*TIER_TABLES, *AUDIT_TABLES)
-# Their flows are the switch's own, made by learn actions.
-LEARNED_TABLES = frozenset({SCTP_REPLIES.number, AFFINITY.number})
+# Likewise, without a pod that some rule with domain names selects.
+NAME_TABLES = (ANSWERS, NAMES)
+OPTIONAL_TABLES = (*TIER_TABLES, *AUDIT_TABLES, *NAME_TABLES)
+# Their flows are the switch's own, made by learn actions, or end by themselves. They are never compared.
+LEARNED_TABLES = frozenset({SCTP_REPLIES.number, AFFINITY.number, LISTENING.number})
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
 TABLES_WITHOUT_MISS = LEARNED_TABLES | {SAME_PORT.number, FLOOD.number}
 

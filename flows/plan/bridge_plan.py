@@ -24,18 +24,22 @@ from typing import NamedTuple
 
 from flows.bridge.state import Binding, BridgeBinding, PodBinding
 from flows.cluster.model import Key
+from flows.cluster.net import Net
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
+from flows.plan.answer_flows import AnswerFlows
 from flows.plan.bridge_groups import BridgeGroups
 from flows.plan.bridge_services import BridgeServices
 from flows.plan.encoder import FlowEncoder
+from flows.plan.named_peers import Learned
 from flows.plan.pieces import Pieces
 from flows.plan.remote_nodes import RemoteNodes
 from flows.plan.rules import BridgeRules, PeersWatcher
 from flows.plan.tier_flows import TierFlows
 from flows.policy.rule import Applies, Watch
 from flows.policy.tracked_sets import TrackedRule
+from flows.render.answers import DnsServer
 from flows.render.audit import is_audited, render_audit
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
@@ -52,6 +56,7 @@ _BRIDGE = 0
 _FLOOD = MAX_OFPORT + 1
 _FLOOD_CHUNKS = _FLOOD + 1  # plus the chunk's number
 _REMOTE_NODES = _FLOOD_CHUNKS + MAX_OFPORT + 1  # plus the number of the remote node in this plan
+_ANSWERS = 1 << 24  # plus one and an ofport
 _SERVICES = 1 << 32  # plus the number of the piece in `cluster_services`
 
 # One object for each set, since very many ports refer to them: there are at most 2,048.
@@ -73,18 +78,24 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_audited", "_bridge", "_chunks", "_encoder", "_pieces", "_ports", "_remotes", "_tiers", "error", "flows",
-        "groups", "refused", "routes", "rules", "services", "userspace",
+        "_audited", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes", "_tiers", "answers",
+        "dns_servers", "error", "flows", "groups", "refused", "routes", "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
-        self, encoder: FlowEncoder, userspace: bool, watch: PeersWatcher | None = None, routes: bool = False
+        self,
+        encoder: FlowEncoder,
+        userspace: bool,
+        watch: PeersWatcher | None = None,
+        routes: bool = False,
+        learned: Callable[[Key], Learned] = lambda _: {},
     ) -> None:
         self.userspace = userspace
         self.routes = routes
         self.error = ""
         self.refused: dict[int, str] = {}
-        self.rules = BridgeRules(userspace, encoder, watch)
+        self._learned = learned
+        self.rules = BridgeRules(userspace, encoder, watch, self._learned_at)
         self._encoder = encoder
         self._pieces = Pieces()
         self.flows = self._pieces.flows
@@ -93,6 +104,8 @@ class BridgePlan:
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._tiers = TierFlows(self._pieces, encoder, _TIERS, userspace)
         self._audited: set[int] = set()  # the ofports of audited pods
+        self.answers = AnswerFlows(self._pieces, encoder, _ANSWERS)
+        self.dns_servers: tuple[DnsServer, ...] | None = None  # None where answers cannot be held
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)
         self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk
@@ -131,6 +144,7 @@ class BridgePlan:
             self._remotes.set(bridge.routing, bridge.tunnel)
         for pod in came:
             self._put_port(pod, isolated(pod.pod))
+            self.update_names(pod.ofport, None)
             self._set_flooded(pod.ofport, bool(pod.addresses) and pod.ofport not in self.refused, chunks)
         if not self.routes and (chunks or before is None or before.uplink != bridge.uplink):
             self._render_flood(chunks, before)
@@ -151,6 +165,8 @@ class BridgePlan:
 
         With each is the body before, None where there was no flow.
         """
+        if self.rules.names_changed:
+            self.answers.hold(self.rules.named_ports(), self.dns_servers)
         try:
             changed = self.rules.take()
             self.error = ""
@@ -163,7 +179,25 @@ class BridgePlan:
             )
         self._tiers.render(closed=bool(self.error))
         self._pieces.write_all(changed)
+        self._pieces.write_all(self.answers.take())
         return self._pieces.take()
+
+    def set_dns(self, servers: tuple[DnsServer, ...] | None) -> None:
+        """The servers whose answers are held; None where they cannot be, because the switch has no meters."""
+        if servers != self.dns_servers:
+            self.dns_servers = servers
+            self.rules.names_changed = True
+
+    def update_names(self, ofport: int, addresses: Collection[Net] | None) -> None:
+        """The pod at a port learned or lost something: of these addresses, or any for None."""
+        port = self._ports.get(ofport)
+        if port is not None:
+            self.rules.update_names(ofport, addresses)
+            self.answers.remember(port.pod, self._learned(port.pod.pod), addresses)
+
+    def _learned_at(self, ofport: int) -> Learned:
+        port = self._ports.get(ofport)
+        return self._learned(port.pod.pod) if port is not None else {}
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -252,6 +286,8 @@ class BridgePlan:
             self._pieces.drop(ofport)
             self._tiers.set_port(ofport, frozenset())
             self._set_audited(ofport, False)
+            self.answers.forget(ofport)
+            self.rules.update_names(ofport)
             self._set_flooded(ofport, False, chunks)
 
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:

@@ -14,13 +14,16 @@ from flows.bridge.reader import BindingChange, BindingReader
 from flows.bridge.state import USERSPACE_DATAPATHS, BindingResult, BridgeState, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import Net
+from flows.pipeline.pod_limits import Limit
 from flows.plan.accepted_objects import AcceptedObjects
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.cluster_services import ClusterServices, Place
 from flows.plan.encoder import FlowEncoder
+from flows.plan.learned_names import LearnedNames
 from flows.plan.plan_failures import PlanFailures
 from flows.plan.pod_ports import PodPorts
 from flows.plan.rule_distribution import RuleDistributor
+from flows.render.answers import DnsServer
 from flows.wire.values import Body, FlowKey
 
 # Of each bridge whose flows or groups changed: the bodies before the change by flow key, None where there was no flow.
@@ -41,11 +44,14 @@ class BridgePlans:
         objects: AcceptedObjects,
         encoder: FlowEncoder,
         failures: PlanFailures,
+        learned: LearnedNames,
     ) -> None:
         self._bridges = bridges
         self._objects = objects
         self._encoder = encoder
         self._failures = failures
+        self._learned = learned
+        self.dns_servers: tuple[DnsServer, ...] = ()
         self.by_bridge: dict[BridgeName, BridgePlan] = {}
         self.services = ClusterServices(encoder)
         self.pod_ports = PodPorts()
@@ -96,17 +102,30 @@ class BridgePlans:
         if plan is not None:
             numbers = {pod.ofport for pod in found.added}
             gone = [pod.ofport for pod in found.removed if pod.ofport not in numbers]
+            plan.set_dns(self._dns_servers_at(name))
             plan.update(found.bridge, gone, found.added, isolated)
             self._place_services(name, plan)
             return set()
         userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
-        plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name), routes)
+        plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name), routes, self._learned.of)
+        plan.set_dns(self._dns_servers_at(name))
         there = self.pod_ports.on(name)
         self.pod_ports.forget_reported(name, [*there, *(pod.pod for pod in found.removed)])
         plan.update(found.bridge, (), tuple(there.values()), isolated)
         self._place_services(name, plan)
         self.by_bridge[name] = plan
         return set(there)
+
+    def _dns_servers_at(self, name: BridgeName) -> tuple[DnsServer, ...] | None:
+        """The servers whose answers a bridge holds; None where it has no meters to limit what the controller gets."""
+        return self.dns_servers if Limit.DNS in self._bridges[name].metered else None
+
+    def set_dns_servers(self, servers: tuple[DnsServer, ...]) -> set[BridgeName]:
+        """The servers whose answers count are others. Returns the bridges that are affected."""
+        self.dns_servers = servers
+        for name, plan in self.by_bridge.items():
+            plan.set_dns(self._dns_servers_at(name))
+        return set(self.by_bridge)
 
     def _place_services(self, name: BridgeName, plan: BridgePlan) -> None:
         """Tell a plan the node and the zone that choices of endpoints may depend on."""
@@ -175,6 +194,7 @@ class BridgePlans:
         engine = self._objects.engine
         changes = engine.compute_changes()
         affected = set(read) | self.distributor.distribute(changes, moved, engine)
+        affected |= self._update_names()
         for key in changes.isolation:
             for name, ofport in self.pod_ports.of(key):
                 affected.add(name)
@@ -192,6 +212,24 @@ class BridgePlans:
                 self.by_bridge[name].services.update(self.services, changes)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self.fail(name, error)
+        return affected
+
+    def _update_names(self) -> set[BridgeName]:
+        """Apply what pods learned from DNS answers, or lost, to the plans of their bridges; returns these."""
+        learned = self._learned
+        if not learned.changes:
+            return set()
+        changes, learned.changes = learned.changes, {}
+        affected = set()
+        for key, addresses in changes.items():
+            for name, ofport in self.pod_ports.of(key):
+                if (plan := self.by_bridge.get(name)) is None:
+                    continue
+                affected.add(name)
+                try:
+                    plan.update_names(ofport, addresses)
+                except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                    self.fail(name, error)
         return affected
 
     def _isolate(self, name: BridgeName, ofport: int, key: Key) -> None:

@@ -33,13 +33,15 @@ from flows.cluster.model import Action
 from flows.cluster.net import Net
 from flows.plan.encoder import Dimension, FlowEncoder
 from flows.plan.key_templates import Element, KeyTemplates
+from flows.plan.named_peers import NamedPeers
 from flows.policy.tracked_sets import TrackedSet
 from flows.render import rules as rule_flows
 from flows.render.rules import AnyStage
 from flows.wire.values import Body, FlowKey
 
-# Ofports of subjects, prefixes of peers, or matches of services (of `anything`: None), which never change.
-ElementSet = TrackedSet[int] | TrackedSet[Net] | frozenset[Element]
+# Ofports of subjects, prefixes of peers, addresses that subjects learned for names, or matches of services (of
+# `anything`: None), which never change.
+ElementSet = TrackedSet[int] | TrackedSet[Net] | frozenset[Element] | NamedPeers
 
 
 class SharedClause:

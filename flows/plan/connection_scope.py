@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
+from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.model import Cluster, Key, Node, Pod, Policy
 from flows.cluster.net import Net
 from flows.policy.engine import PolicyEngine
@@ -19,12 +20,13 @@ from flows.policy.engine import PolicyEngine
 
 class ConnectionScope(NamedTuple):
     """Taken under the world's lock. `cluster` is the accepted snapshot; `pods` have their effective addresses;
-    `node_addresses` is what bridges add to the addresses of nodes."""
+    `node_addresses` is what bridges add to the addresses of nodes, `learned` what these pods learned from DNS."""
 
     cluster: Cluster
     pods: Mapping[Key, Pod]
     policies: Mapping[Key, Policy]
     node_addresses: Mapping[str, tuple[Net, ...]] = MappingProxyType({})
+    learned: Mapping[Key, tuple[LearnedAddress, ...]] = MappingProxyType({})
 
 
 def connection_scope(
@@ -60,4 +62,4 @@ def scoped_cluster(scope: ConnectionScope) -> Cluster:
     whole = scope.cluster.nodes
     if nodes:
         whole = ChainMap(nodes, cast("dict[str, Node]", whole))
-    return replace(scope.cluster, pods=scope.pods, policies=scope.policies, nodes=whole)
+    return replace(scope.cluster, pods=scope.pods, policies=scope.policies, nodes=whole, learned=scope.learned)

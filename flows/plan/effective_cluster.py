@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.model import Cluster, Key, Node, Pod
 from flows.cluster.net import Net
 
@@ -19,13 +20,15 @@ class EffectiveParts(NamedTuple):
     """What the effective cluster is made of; nothing in it changes any more.
 
     `cluster` has the accepted objects. `port_addresses` are those of pods whose status has none, `yielded` those that
-    terminating pods gave up, and `node_addresses` what bridges add to the addresses of their node.
+    terminating pods gave up, `node_addresses` what bridges add to the addresses of their node, and `learned` what pods
+    learned from DNS answers.
     """
 
     cluster: Cluster
     port_addresses: Mapping[Key, tuple[Net, ...]]
     yielded: Mapping[Key, frozenset[Net]]
     node_addresses: Mapping[str, tuple[Net, ...]]
+    learned: Mapping[Key, tuple[LearnedAddress, ...]] = MappingProxyType({})
 
 
 def effective_cluster(parts: EffectiveParts) -> Cluster:
@@ -48,4 +51,6 @@ def effective_cluster(parts: EffectiveParts) -> Cluster:
         cluster = replace(cluster, pods=MappingProxyType({**cluster.pods, **pods}))
     if nodes:
         cluster = replace(cluster, nodes=MappingProxyType({**cluster.nodes, **nodes}))
+    if parts.learned:
+        cluster = replace(cluster, learned=MappingProxyType(dict(parts.learned)))
     return cluster

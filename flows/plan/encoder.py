@@ -19,6 +19,7 @@ from flows.pipeline.cookies import CookieKind, cookie
 from flows.plan.key_templates import BandTemplates, KeyTemplates, LevelTemplates
 from flows.plan.pod_templates import EncodedFlows, PodTemplates
 from flows.policy.rule import Applies
+from flows.render.answers import render_held_answers
 from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
@@ -64,6 +65,7 @@ class FlowEncoder:
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
         self._tiers: dict[tuple[bool, bool], EncodedFlows] = {}
+        self._held = lru_cache(maxsize=_CACHED_OUTPUTS)(self._held_answers)
         self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
         self.node_differences = NodeDifferences()
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
@@ -94,10 +96,19 @@ class FlowEncoder:
             found = self._tiers[userspace, closed] = self.flows(flows)
         return found
 
+    def held_answers(self, ofport: int) -> EncodedFlows:
+        """The flows that hold DNS answers to the pod at a port. Bridges share them."""
+        return self._held(ofport)
+
     def flows(self, flows: FlowSet) -> EncodedFlows:
         """Any flows."""
         encoded = [self.flow(flow) for flow in flows.flows()]
         return tuple([key for key, _ in encoded]), tuple([body for _, body in encoded])
+
+    def _held_answers(self, ofport: int) -> EncodedFlows:
+        flows = FlowSet()
+        render_held_answers(flows, ofport)
+        return self.flows(flows)
 
     def _remote_node(self, node: RoutedNode, tunnel: int) -> EncodedFlows:
         """The flows of another node on a bridge whose tunnel port is `tunnel`."""

@@ -31,6 +31,7 @@ from flows.openflow.match import match
 from flows.plan.clauses import Clauses, ElementSet
 from flows.plan.encoder import FlowEncoder
 from flows.plan.key_templates import Element
+from flows.plan.named_peers import Learned, LearnedAt, NamedPeers
 from flows.policy import flow_limits
 from flows.policy.service_ranges import ServiceRanges
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
@@ -40,23 +41,38 @@ from flows.wire.values import Body, FlowKey
 PeersWatcher = Callable[[NetSet, bool], None]
 LevelPlace = tuple[Tier, Direction, int]  # the order last
 _ANYTHING: frozenset[Element] = frozenset({None})
+_NOTHING: Learned = {}
+
+
+def _nothing_learned(_: int) -> Learned:
+    return _NOTHING
 
 
 class BridgeRules:
     """`take` hands out the flows that may have changed since the last call: bodies by key, None where one is gone.
 
     `watch` is called with a set of peers and whether any rule here uses it, when that changes. The owner must report
-    changes of these sets through `update_peers`, before changes of rules.
+    changes of these sets through `update_peers`, before changes of rules. `learned` tells what the pod at an ofport
+    learned from DNS answers; its changes come through `update_names`.
     """
 
     # An event looks at little of each of many bridges, and their memory is far apart: slots save a step to each.
     __slots__ = (
-        "_changed", "_encoder", "_levels", "_out", "_ports", "_rules", "_stages", "_users", "_watch", "_weight",
-        "_weights", "userspace",
+        "_changed", "_encoder", "_learned", "_levels", "_named", "_out", "_ports", "_rules", "_stages", "_users",
+        "_watch", "_weight", "_weights", "names_changed", "userspace",
     )  # fmt: skip
 
-    def __init__(self, userspace: bool, encoder: FlowEncoder, watch: PeersWatcher | None = None) -> None:
+    def __init__(
+        self,
+        userspace: bool,
+        encoder: FlowEncoder,
+        watch: PeersWatcher | None = None,
+        learned: LearnedAt = _nothing_learned,
+    ) -> None:
         self.userspace = userspace
+        self._learned = learned
+        self.names_changed = False  # `named_ports` may be others
+        self._named: dict[bytes, NamedPeers] = {}  # of rules with names, by identity
         self._encoder = encoder
         self._watch = watch
         self._ports: dict[PodSet, list[int]] = {}  # ofports here by set of subjects, sorted
@@ -114,6 +130,9 @@ class BridgeRules:
         if ofport not in ports:
             self._toggle(subjects, (ofport,))
         insort(ports, ofport)
+        if self._named:
+            self.names_changed = True
+            self.update_names(ofport)
 
     def leave(self, subjects: PodSet, ofport: int) -> bool:
         """A pod of these subjects has this port no more. Without any port the subjects' rules are removed.
@@ -129,6 +148,9 @@ class BridgeRules:
         ports.remove(ofport)
         if ofport not in ports:
             self._toggle(subjects, (ofport,))
+        if self._named:
+            self.names_changed = True
+            self.update_names(ofport)
         return True
 
     def forget(self, subjects: PodSet) -> None:
@@ -138,6 +160,22 @@ class BridgeRules:
     def update_peers(self, peers: NetSet, prefixes: Collection[Net]) -> None:
         """Each of these prefixes came to a set of peers, or went from it."""
         self._toggle(peers, prefixes)
+
+    def update_names(self, ofport: int, addresses: Collection[Net] | None = None) -> None:
+        """The pod at an ofport is another, or it learned something: of these addresses, or any for None."""
+        for identity, named in self._named.items():
+            rule = self._rules[identity]
+            clauses = self._clauses(rule)
+            here = ofport in self._ports[rule.subjects]
+            toggled = named.update(ofport, self._learned(ofport) if here else _NOTHING, addresses)
+            if toggled and clauses is not None:
+                clauses.toggle(named, toggled)
+                self._changed[clauses] = None
+
+    def named_ports(self) -> set[int]:
+        """The ofports of pods that rules with names select."""
+        self.names_changed = False
+        return {ofport for identity in self._named for ofport in self._ports[self._rules[identity].subjects]}
 
     def _toggle(self, elements_of: ElementSet, elements: Collection[Element]) -> None:
         for stage in self._stages.values():
@@ -197,6 +235,13 @@ class BridgeRules:
             stage.use(elements_of, elements, self._encoder.dimension(rule.number, place_of_set, len(dimensions)))
             if level is not None and not isinstance(elements_of, frozenset):
                 self._users.setdefault(elements_of, {})[stage] = None
+        if level is not None and level.names:
+            self.names_changed = True
+            named = self._named[rule.identity] = NamedPeers(level.names, stage.stage)
+            for ofport in set(self._ports[rule.subjects]):
+                named.update(ofport, self._learned(ofport))
+            # They are peers too: the second dimension.
+            stage.use(named, named.elements, self._encoder.dimension(rule.number, 2, len(dimensions)))
 
     def _remove_flows(self, rule: TrackedRule) -> None:
         stage, peers = self._clauses(rule), rule.peers
@@ -204,6 +249,9 @@ class BridgeRules:
             return
         self._changed[stage] = None
         stage.remove(rule.number)
+        if (named := self._named.pop(rule.identity, None)) is not None:
+            self.names_changed = True
+            stage.leave(named, named.elements, rule.number)
         for elements_of, elements in self._dimensions(rule):
             stage.leave(elements_of, elements, rule.number)
             if rule.level is not None and not isinstance(elements_of, frozenset) and not stage.uses(elements_of):

@@ -22,7 +22,7 @@ planned has no plan for a while (`plan_failures`); the others go on. No input or
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from flows.bridge.claim_contest import BridgeName
@@ -33,9 +33,15 @@ from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error
 from flows.cluster.objects import SERVICE_KINDS, ObjectRef, binding_fields, changed_objects, objects_of_kind
 from flows.pipeline.pod_limits import Limit
+from flows.pipeline.tables import NAMES
 from flows.plan.accepted_objects import MAX_LOAD_ATTEMPTS, WorldError
 from flows.plan.bridge_plans import ChangedFlows
+from flows.plan.dns_servers import concerns_dns, dns_servers
 from flows.plan.world_state import WorldState
+from flows.render.name_memory import read_memory
+from flows.wire.codec import decode_flow
+from flows.wire.errors import CodecError
+from flows.wire.values import Body, FlowKey, wire_flow
 
 
 class World(WorldState):
@@ -65,6 +71,7 @@ class World(WorldState):
         """
         old = self._objects.set_snapshot(cluster)
         if old is None:
+            self._dns_stale = True
             if not self._objects.must_reload:
                 self._objects.load()
             self._load_nodes(cluster)
@@ -80,6 +87,7 @@ class World(WorldState):
         before, after = objects_of_kind(old, kind).get(key), objects_of_kind(new, kind).get(key)
         if before == after:
             return False
+        self._dns_stale |= concerns_dns((kind, key), new, old, self.network_options)
         readmitted = self._objects.readmit(kind, key)
         if kind == "Node" and isinstance(key, str):
             self.network.set_node(key, after)
@@ -91,6 +99,8 @@ class World(WorldState):
         elif kind == "Pod" and isinstance(key, Key) and (readmitted or binding_fields(before) != binding_fields(after)):
             self._stale.update(self._bridges_of_pods.of(key))
             self._rebound.add(key)
+            if isinstance(before, Pod) and (not isinstance(after, Pod) or _identity(before) != _identity(after)):
+                self.learned.forget(key)
             self.nodes.update_pod(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
         elif kind in SERVICE_KINDS:
             self.network.set_service_object(kind, key, after)
@@ -210,6 +220,22 @@ class World(WorldState):
             self._objects.node_addresses.update_bridge(name, old, self.bridges[name])
         return True
 
+    def restore_names(self, dpid: int, flows: Mapping[FlowKey, Body | None], until: float) -> bool:
+        """A switch has these flows that nobody here desires: those that remember what pods learned count again, live
+        ones until a time. Returns whether there was any."""
+        found = False
+        for key, body in flows.items():
+            if body is None or key[0] != NAMES.number:
+                continue
+            try:
+                memory = read_memory(decode_flow(wire_flow(key, body)))
+            except CodecError:
+                continue
+            if memory is not None and self.pod_at(dpid, memory[0]) == memory[1]:
+                for entry in memory[2]:
+                    found |= self.learned.restore(memory[1], entry, until)
+        return found
+
     def _bridges_with(self, dpid: int) -> list[BridgeName]:
         """All bridges that claim a datapath id, served or not."""
         return [name for name, bridge in self.bridges.items() if bridge.dpid == dpid]
@@ -245,6 +271,9 @@ class World(WorldState):
             if self._objects.must_reload:
                 self.start_over()
             self._route_bridges()
+            if self._dns_stale and self.cluster is not None:
+                self._dns_stale = False
+                self._answering |= self._plans.set_dns_servers(dns_servers(self.cluster, self.network_options))
             self._count_node_addresses()
             moved, read = self._read_ports()
             self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
@@ -253,7 +282,8 @@ class World(WorldState):
                 more, again = self._read_ports()
                 moved, read = moved | more, read | again
             if not self._objects.must_reload:
-                return self._plans.apply_policy(moved, read)
+                answering, self._answering = self._answering, set()
+                return self._plans.apply_policy(moved, read | answering)
         raise WorldError("objects could not be accepted together with the addresses that ports give them")
 
     def _count_node_addresses(self) -> None:
@@ -296,3 +326,8 @@ class World(WorldState):
         """The bridges whose pods and flows may differ from what status showed after the last call."""
         found, self._plans.to_show = self._plans.to_show, set()
         return found
+
+
+def _identity(pod: Pod) -> tuple[str, str, bool]:
+    """What makes it the same pod, with what it learned."""
+    return pod.uid, pod.node, pod.networked

@@ -26,8 +26,10 @@ from flows.plan.bridge_plan import BridgePlan
 from flows.plan.bridge_plans import BridgePlans
 from flows.plan.cluster_network import ClusterNetwork
 from flows.plan.connection_scope import ConnectionScope, connection_scope
+from flows.plan.dns_servers import dns_servers
 from flows.plan.effective_cluster import EffectiveParts
 from flows.plan.encoder import FlowEncoder
+from flows.plan.learned_names import LearnedNames
 from flows.plan.plan_failures import PlanFailure, PlanFailures
 from flows.plan.pod_ports import BridgePorts
 from flows.plan.rejected_objects import RejectedObjects
@@ -35,6 +37,7 @@ from flows.policy.engine import PolicyEngine
 from flows.policy.levels import PlacedPolicy
 from flows.policy.policy_notes import policy_notes
 from flows.policy.tracked_sets import PodSet, TrackedRule
+from flows.render.answers import DnsServer
 from flows.services.served import ServedPort
 
 NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
@@ -50,6 +53,7 @@ class WorldState:
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # by datapath id: addresses that the node answered for
+        self.learned = LearnedNames()
         self.flow_encoder = FlowEncoder()
         self._objects = AcceptedObjects(network.mode is not NetworkMode.FLAT, audit)
         self._failures = PlanFailures()
@@ -62,7 +66,10 @@ class WorldState:
         self.nodes = NodeNames()
         self.network = ClusterNetwork(self.network_options)
         self._bridges_of_pods = BridgesOfPods()
-        self._plans = BridgePlans(self.bridges, self._objects, self.flow_encoder, self._failures)
+        self._plans = BridgePlans(self.bridges, self._objects, self.flow_encoder, self._failures, self.learned)
+        self._plans.dns_servers = dns_servers(self.cluster or Cluster(), self.network_options)
+        self._dns_stale = False  # the servers whose DNS answers count may be others
+        self._answering: set[BridgeName] = set()  # bridges that were told of others
         self._stale: set[BridgeName] = set(self.bridges)  # bridges to read again
         self._rebound: set[Key] = set()  # pods that may be bound differently since ports were read
 
@@ -89,13 +96,14 @@ class WorldState:
         for name, bridge in self.bridges.items():
             if bridge.node_addresses and not self.owners.refusal(name):
                 added[bridge.node] = (*added.get(bridge.node, ()), *self._counted_addresses(name))
-        return self._objects.effective_parts(added)
+        return self._objects.effective_parts(added)._replace(learned=self.learned.snapshot())
 
     def connection_scope(self, name: BridgeName, keys: Iterable[Key], addresses: Iterable[Net]) -> ConnectionScope:
         """What the verdict depends on at an end on this bridge, of connections between these pods and addresses."""
         bridge = self.bridges[name]
         added = {bridge.node: self._counted_addresses(name)} if bridge.node_addresses else {}
-        return connection_scope(self._objects.accepted, self.engine, keys, addresses, added)
+        scope = connection_scope(self._objects.accepted, self.engine, keys, addresses, added)
+        return scope._replace(learned={key: self.learned.of_pod(key) for key in scope.pods if key in self.learned})
 
     def _counted_addresses(self, name: BridgeName) -> tuple[Net, ...]:
         """The addresses that a bridge adds to those of its node."""
@@ -187,6 +195,37 @@ class WorldState:
     def refused_service_ports(self) -> Iterator[tuple[ServedPort, str]]:
         """The ports of Services that are left out because their flows cannot be made, and why."""
         return self._plans.services.refused()
+
+    # -- domain names ------------------------------------------------------------------------------------------------
+
+    @property
+    def dns_servers(self) -> Collection[DnsServer]:
+        """The servers whose answers count."""
+        return self._plans.dns_servers
+
+    def pod_at(self, dpid: int, ofport: int) -> Key | None:
+        """The pod at a port of a switch, if it is one of that node's: a node speaks for no others."""
+        name = self.owners.served(dpid)
+        plan = self._plans.by_bridge.get(name) if name is not None else None
+        bound = plan.pod_at(ofport) if plan is not None else None
+        pod = self.engine.pod(bound) if bound is not None else None
+        return pod.key if pod is not None and name is not None and pod.node == self.bridges[name].node else None
+
+    def addresses_of(self, pod: Key) -> tuple[Net, ...]:
+        """A pod's addresses."""
+        found = self.engine.pod(pod)
+        return found.addresses if found is not None else ()
+
+    def name_patterns(self, pod: Key) -> tuple[str, ...]:
+        """The patterns of domain names in the rules that select a pod."""
+        found = [
+            pattern
+            for subjects in self.engine.subjects_of(pod)
+            for rule in subjects.rules
+            if rule.owners
+            for pattern in rule.key.names
+        ]
+        return tuple(dict.fromkeys(found))
 
     # -- bridges -----------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from flows.cluster.model import (
     ClusterPolicy,
     ClusterRule,
     Direction,
+    DomainPeer,
     NodePeer,
     Operator,
     Peer,
@@ -64,6 +65,7 @@ class _Item(NamedTuple):
     rule: Rule
     nodes: tuple[Selector, ...] = ()
     doubt: bool = False
+    names: tuple[str, ...] = ()
 
 
 _Slots = dict[Action, int]  # the last slot with a rule of each action
@@ -111,7 +113,7 @@ def _place(
                 continue
             slot, item = LAST_SLOT, _Item(item.number, 0, Action.DENY, _DENY_ALL, doubt=item.doubt)
         own[item.action] = max(own[item.action], slot)
-        level = Level(policy.tier, policy.priority * SLOTS + slot, item.action, item.nodes, item.doubt)
+        level = Level(policy.tier, policy.priority * SLOTS + slot, item.action, item.nodes, item.doubt, item.names)
         key = RuleKey(direction, subject.namespaces, subject.pods, item.rule, level)
         rules.append((key, RuleRef(policy.key, direction, item.number, item.doubt)))
     tied = [name for _, names in over for name in names]
@@ -134,7 +136,8 @@ def _items_of(rule: ClusterRule, number: int, direction: Direction) -> Iterator[
         return
     peers = tuple([peer for peer in rule.peers if isinstance(peer, Peer)])
     nodes = tuple([peer.nodes for peer in rule.peers if isinstance(peer, NodePeer)])
-    yield _Item(number, number, rule.action, Rule(peers, rule.ports), nodes)
+    names = tuple([peer.pattern for peer in rule.peers if isinstance(peer, DomainPeer)])
+    yield _Item(number, number, rule.action, Rule(peers, rule.ports), nodes, names=names)
     selecting = tuple([peer for peer in peers if peer.ip_block is None])
     if selecting and rule.action is not Action.ACCEPT:
         # At egress a name may stand for different ports in the pods that claim an address.

@@ -31,6 +31,7 @@ class PolicyCompiler:
         self._of_pod: dict[int, list[bytes]] = defaultdict(list)
         self._resolved: dict[bytes, tuple[RuleKey, ResolvedRule]] = {}
         self._watched: dict[int, set[Watch]] = defaultdict(set)
+        self._learned = cluster.learned
         self._read(cluster)
         self._read_audit(cluster, audit)
         self._numbers = assign_numbers(self._resolved)
@@ -85,7 +86,9 @@ class PolicyCompiler:
         isolated = {self.index.pods[n].key: frozenset(self._isolation[n]) for n in local if n in self._isolation}
         tiered = {self.index.pods[n].key: frozenset(self._tiers[n]) for n in local if n in self._tiers}
         watched = {self.index.pods[n].key: frozenset(self._watched[n]) for n in local if self._watched[n]}
-        return NodePolicy(isolated, tuple(sorted(rules, key=lambda rule: rule.conj_id)), tiered, watched)
+        learned = {key: self._learned[key] for key in pods if key in self._learned}
+        rules.sort(key=lambda rule: rule.conj_id)
+        return NodePolicy(isolated, tuple(rules), tiered, watched, learned)
 
     def _rule(self, number: int, key: RuleKey, resolved: ResolvedRule, local: frozenset[int]) -> CompiledRule:
         subjects = frozenset(self.index.pods[n].key for n in resolved.subjects & local)

@@ -74,7 +74,9 @@ class RuleResolver:
             found = self._ingress(rule, numbered_services(ports), named_ports(ports))
         else:
             found = self._egress(rule, numbered_services(ports), named_ports(ports))
-        return [one for one in found if (one.peers is None or one.peers) and one.services != ()]
+        # What subjects learn for names is no part of the rule: with names it can allow something at any time.
+        named = bool(rule.key.names)
+        return [one for one in found if (one.peers is None or one.peers or named) and one.services != ()]
 
     def select(self, key: RuleKey) -> SelectedRule:
         """The rule with its pods. A peer without a namespaceSelector means pods of the policy's namespace; without a
@@ -192,7 +194,9 @@ def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
     """
     direction, namespace, subjects, rule, level = key
     if level is not None:
-        return f"[{_json(key)}, {'null' if services is None else _json(services)}]".encode()
+        # As before there were names, where there is none.
+        text = _json(key if level.names else (direction, namespace, subjects, rule, level[:5]))
+        return f"[{text}, {'null' if services is None else _json(services)}]".encode()
     before, after = _around_namespace(direction, subjects, rule)
     return f"{before}{_json(namespace)}{after}{'null' if services is None else _json(services)}]".encode()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.model import Action, Direction, Key, Policy, Rule, Selector, Tier
 from flows.cluster.net import Net
 from flows.cluster.tuples import new_tuple
@@ -36,7 +37,8 @@ class Level(NamedTuple):
     `levels`).
 
     `nodes` are peers beside those of the rule: nodes that a selector matches. `doubt`: the rule's peers are only the
-    addresses that several pods claim, at least one of which is a peer.
+    addresses that several pods claim, at least one of which is a peer. `names` are peers too: patterns of domain names,
+    which stand for the addresses that each subject learned for them.
     """
 
     tier: Tier
@@ -44,6 +46,7 @@ class Level(NamedTuple):
     action: Action
     nodes: tuple[Selector, ...] = ()
     doubt: bool = False
+    names: tuple[str, ...] = ()
 
 
 TierStage = tuple[Tier, Direction]
@@ -95,7 +98,12 @@ class RuleKey(NamedTuple):
     @property
     def has_peers(self) -> bool:
         """Whether the rule restricts its peers."""
-        return bool(self.rule.peers) or (self.level is not None and bool(self.level.nodes))
+        return bool(self.rule.peers) or (self.level is not None and bool(self.level.nodes or self.level.names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The patterns of domain names among its peers."""
+        return () if self.level is None else self.level.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +111,9 @@ class CompiledRule:
     """One conjunction: these subjects may talk with these peers over these services, as responder (ingress) or as
     initiator (egress).
 
-    `peers` and `services` are None where they do not restrict; neither is ever empty. `conj_id` is unique in the
-    cluster. `weight` is about how many flows the rule's text makes, whatever pods there are.
+    `peers` and `services` are None where they do not restrict; neither is ever empty, but for the `peers` of a rule
+    whose level has `names`. `conj_id` is unique in the cluster. `weight` is about how many flows the rule's text makes,
+    whatever pods there are.
     """
 
     conj_id: int
@@ -125,12 +134,14 @@ class CompiledRule:
 @dataclass(frozen=True, slots=True)
 class NodePolicy:
     """The policy for the pods of one switch. Pods that no policy isolates are not in `isolated`, pods that no rule of a
-    ClusterNetworkPolicy selects not in `tiered`, and pods that are not audited not in `watched`."""
+    ClusterNetworkPolicy selects not in `tiered`, and pods that are not audited not in `watched`. `learned` has what its
+    pods learned from DNS answers."""
 
     isolated: Mapping[Key, frozenset[Direction]]
     rules: tuple[CompiledRule, ...]
     tiered: Mapping[Key, frozenset[TierStage]] = field(default_factory=lambda: MappingProxyType({}))
     watched: Mapping[Key, frozenset[Watch]] = field(default_factory=lambda: MappingProxyType({}))
+    learned: Mapping[Key, tuple[LearnedAddress, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flows.cluster.domain_names import matches_name
 from flows.cluster.model import (
     Action,
     Cluster,
@@ -18,6 +19,7 @@ from flows.cluster.model import (
     ClusterRule,
     ContainerPort,
     Direction,
+    DomainPeer,
     IPBlock,
     Key,
     NodePeer,
@@ -144,8 +146,12 @@ def _remote_pods(probe: TierProbe) -> tuple[Pod, ...]:
     return pods_with_address(probe.cluster, probe.remote)
 
 
-def _matches_peer(probe: TierProbe, peer: Peer | NodePeer) -> bool:
+def _matches_peer(probe: TierProbe, peer: Peer | NodePeer | DomainPeer) -> bool:
     cluster, remote = probe.cluster, probe.remote
+    if isinstance(peer, DomainPeer):
+        # Names match the addresses that DNS answers gave the subject itself for them, until these expire.
+        known = cluster.learned.get(probe.subject.key, ())
+        return any(one.live and one.address == remote and matches_name(peer.pattern, one.name) for one in known)
     if isinstance(peer, NodePeer):
         # Nodes are selected by their labels, and matched by all addresses in their status.
         return any(

@@ -90,8 +90,8 @@ class NetSet(TrackedSet[Net]):
 
 class TrackedRule(NamedTuple):
     """One conjunction of a policy rule: its subjects may talk with its peers over its services. `peers` and `services`
-    are None where they do not restrict; no set is empty. Two values are equal if they have the same sets, whatever is
-    in these.
+    are None where they do not restrict; no set is empty, but for the peers of a rule whose level has names. Two values
+    are equal if they have the same sets, whatever is in these.
 
     `number` is the conjunction id, derived from `identity`, which is the same in every process. `weight` is about how
     many flows the rule's text makes, whatever pods there are. `level` is that of a ClusterNetworkPolicy's rule, None
@@ -141,7 +141,9 @@ class PolicyRule:
     def resolve(self) -> list[tuple[PodSet, NetSet | None, ServiceRanges | None]]:
         """The (subjects, peers, services) that the rule compiles to now; combinations with an empty set are omitted."""
         group, peers = self.group, self.peers
-        if not self.owners or not group.members or (peers is not None and not peers.members):
+        if not self.owners or not group.members:
+            return []
+        if peers is not None and not peers.members and not self.key.names:
             return []
         if not self.key.rule.ports:
             return [(group, peers, None)]

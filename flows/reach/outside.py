@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from flows.cluster.model import Cluster, IPBlock, NodePeer, Policy
+from flows.cluster.model import Cluster, DomainPeer, IPBlock, NodePeer, Policy
 from flows.cluster.net import ADDRESS_BITS, Net, address_text, subtract
 
 AddressRange = tuple[int, int]  # first and last address
@@ -74,19 +74,23 @@ def _blocks_of_policies(policies: Iterable[Policy]) -> Iterator[IPBlock]:
 
 
 def _blocks_of_tiers(cluster: Cluster) -> Iterator[IPBlock]:
-    """The address blocks of ClusterNetworkPolicies. A rule that names nodes tells their addresses apart, each as a
-    block."""
-    by_nodes = False
+    """The address blocks of ClusterNetworkPolicies. A rule that names nodes, or domains, tells their addresses apart,
+    each as a block."""
+    by_nodes = by_names = False
     for tiered in cluster.cluster_policies.values():
         for one in (*tiered.ingress, *tiered.egress):
             for other in one.peers:
                 if isinstance(other, NodePeer):
                     by_nodes = True
+                elif isinstance(other, DomainPeer):
+                    by_names = True
                 elif other.ip_block is not None:
                     yield other.ip_block
     if by_nodes:
         for node in cluster.nodes.values():
             yield from map(IPBlock, (*node.addresses, *node.external_addresses))
+    if by_names:
+        yield from (IPBlock(one.address) for learned in cluster.learned.values() for one in learned)
 
 
 def _classes(version: int, blocks: list[IPBlock], pods: list[int]) -> list[Outside]:

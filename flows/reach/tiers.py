@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from flows.cluster.model import Action, ClusterPolicy, ClusterRule, Direction, NodePeer, Peer, Pod, Tier
+from flows.cluster.domain_names import matches_any
+from flows.cluster.model import Action, ClusterPolicy, ClusterRule, Direction, DomainPeer, NodePeer, Peer, Pod, Tier
 from flows.cluster.selectors import matches
 from flows.policy.named_ports import named_ports
 from flows.reach.ports import EVERYTHING, NOTHING
@@ -63,10 +64,22 @@ class TierBook:
             for rule in policy.rules(direction):
                 peers = doubt = 0
                 for peer in rule.peers:
-                    peers |= self._peer(peer)
+                    peers |= self._peer(peer) if not isinstance(peer, DomainPeer) else 0
                 if rule.action is not Action.ACCEPT:
                     doubt = self._doubt(rule)
-                self.rules[policy.tier, direction].append(TierRule(subjects, rule, peers, doubt))
+                into = self.rules[policy.tier, direction]
+                into.append(TierRule(subjects, rule, peers, doubt))
+                into += self._of_names(rule, subjects)
+
+    def _of_names(self, rule: ClusterRule, subjects: int) -> Iterator[TierRule]:
+        """The same rule for each subject that learned addresses for its names, with these as its peers."""
+        patterns = tuple([peer.pattern for peer in rule.peers if isinstance(peer, DomainPeer)])
+        ends = self._book.ends
+        for key, learned in self._book.cluster.learned.items() if patterns else ():
+            subject = ends.of_pods([key]) & subjects if key in self._book.index.numbers else 0
+            addresses = {one.address for one in learned if one.live and matches_any(patterns, one.name)}
+            if subject and addresses:
+                yield TierRule(subject, rule, ends.with_addresses(addresses) | ends.outside_in(addresses), 0)
 
     def _peer(self, peer: Peer | NodePeer) -> int:
         if isinstance(peer, Peer):

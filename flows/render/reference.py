@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
 from flows.bridge.state import Binding
+from flows.cluster.net import Net
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.match import Match
 from flows.policy.rule import NO_STAGES, NO_WATCH, NodePolicy, Watch, applying
+from flows.render.answers import DnsServer, render_dns_servers, render_held_answers
 from flows.render.audit import is_audited, render_audit
 from flows.render.fixed import render_bridge, render_fixed
 from flows.render.flood import render_flood
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
+from flows.render.name_memory import render_memory
 from flows.render.pods import render_pod
 from flows.render.rules import render_rules
 from flows.render.service_ports import PortNumbers, render_service_port
@@ -36,8 +40,14 @@ class Services(NamedTuple):
 NO_SERVICES = Services((), {}, "")
 
 
-def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICES) -> list[Flow]:
-    """All desired flows of a bridge, for its binding and the policy of its pods; Services only where it routes.
+def render(
+    binding: Binding,
+    policy: NodePolicy,
+    services: Services = NO_SERVICES,
+    dns_servers: Sequence[DnsServer] | None = None,
+) -> list[Flow]:
+    """All desired flows of a bridge, for its binding and the policy of its pods; Services only where it routes. Answers
+    of `dns_servers` are held; None where they cannot be.
 
     Ports that share a MAC address, with each other or with the bridge, want the same flow: the bridge's is kept, else
     that of the port with the smallest ofport.
@@ -69,6 +79,8 @@ def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICE
     if audited:
         pieces.append(audit := FlowSet())
         render_audit(audit, routing)
+    pieces.append(names := FlowSet())
+    _names(names, binding, policy, dns_servers)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     if routing.routes:
@@ -78,6 +90,22 @@ def render(binding: Binding, policy: NodePolicy, services: Services = NO_SERVICE
         for flow in piece.flows():
             found.setdefault((flow.table, flow.priority, flow.match), flow)
     return list(found.values())
+
+
+def _names(flows: FlowSet, binding: Binding, policy: NodePolicy, dns_servers: Sequence[DnsServer] | None) -> None:
+    """What holds DNS answers to the pods that rules with names select, and what all pods learned."""
+    named = {key for rule in policy.rules if rule.level is not None and rule.level.names for key in rule.subjects}
+    held = [one.ofport for one in binding.pods if one.pod in named]
+    if held and dns_servers is not None:
+        render_dns_servers(flows, dns_servers)
+        for ofport in held:
+            render_held_answers(flows, ofport)
+    for one in binding.pods:
+        names: dict[Net, dict[str, bool]] = defaultdict(dict)
+        for entry in policy.learned.get(one.pod, ()):
+            names[entry.address][entry.name] = entry.live
+        for address, of_address in names.items():
+            render_memory(flows, one.ofport, one.pod, address, of_address)
 
 
 def render_groups(binding: Binding, services: Services) -> list[Group]:

@@ -23,10 +23,12 @@ with the most rules in that flow is left out of it: a rule that lacks a member o
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.bridge.state import Binding
+from flows.cluster.domain_names import LearnedAddress, liveness
 from flows.cluster.model import Action as RuleAction
 from flows.cluster.model import Direction, Key, Protocol, Tier
 from flows.cluster.net import Net
@@ -42,8 +44,11 @@ from flows.pipeline.registers import (
     INGRESS_APPLIES,
     INGRESS_TIERS,
     INITIATOR_OFPORT,
+    INTERPRETATION,
+    RECORDED,
     RESPONDER_OFPORT,
     SCTP_ASSOCIATION,
+    Interpretation,
     SctpAssociation,
     TierBit,
 )
@@ -58,6 +63,7 @@ from flows.render.terms import IP_FAMILIES, IS_RELATED, IS_TRACKED, address_term
 MAX_CONJUNCTIONS = 3500
 # Each band may add a copy of each flow. So many hold some 100,000 rules of one subject, peer or service.
 MAX_BANDS = 32
+NOTHING_LEARNED: Mapping[Key, Sequence[LearnedAddress]] = MappingProxyType({})
 
 
 class Stage(NamedTuple):
@@ -161,11 +167,17 @@ def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
         _render_stage(flows, stage, rules, ports, binding.userspace)
     by_stage = {(one.tier, one.direction): one for one in TIER_STAGES}
     for (tier, direction, order), rules in levels.items():
-        _render_stage(flows, by_stage[tier, direction]._replace(order=order), rules, ports, binding.userspace)
+        of_order = by_stage[tier, direction]._replace(order=order)
+        _render_stage(flows, of_order, rules, ports, binding.userspace, policy.learned)
 
 
 def _render_stage(
-    flows: FlowSet, stage: AnyStage, rules: Iterable[CompiledRule], ports: dict[Key, list[int]], userspace: bool
+    flows: FlowSet,
+    stage: AnyStage,
+    rules: Iterable[CompiledRule],
+    ports: dict[Key, list[int]],
+    userspace: bool,
+    learned: Mapping[Key, Sequence[LearnedAddress]] = NOTHING_LEARNED,
 ) -> None:
     clauses: dict[Match, list[Conjunction]] = defaultdict(list)
     rendered: list[CompiledRule] = []
@@ -176,6 +188,10 @@ def _render_stage(
         rendered.append(rule)
         dimensions: list[list[tuple[Term, ...]]] = [[(subject,) for subject in subjects]]
         dimensions += _dimensions(rule, stage.peer, userspace)
+        patterns = rule.level.names if rule.level is not None else ()
+        for key in sorted(rule.subjects) if patterns else ():
+            for port in ports.get(key, ()):
+                dimensions[1] += learned_terms(stage, port, patterns, learned.get(key, ()))
         for clause, members in enumerate(dimensions, 1):
             conjunction = Conjunction(rule.conj_id, clause, len(dimensions))
             for terms in members:
@@ -204,6 +220,28 @@ def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tup
     if rule.services is not None:
         found.append(list(service_terms(rule.services, userspace, allows(rule.level))))
     return found or [[anything()]]
+
+
+def learned_terms(
+    stage: AnyStage, ofport: int, patterns: tuple[str, ...], learned: Iterable[LearnedAddress]
+) -> Iterator[tuple[Term, ...]]:
+    """Terms for each address that the pod at an ofport learned for names that the patterns stand for."""
+    names: dict[Net, list[tuple[str, bool]]] = defaultdict(list)
+    for one in learned:
+        names[one.address].append((one.name, one.live))
+    for address, known in names.items():
+        live = liveness(patterns, known)
+        if live is not None:
+            yield named_peer_terms(stage, ofport, address, live)
+
+
+def named_peer_terms(stage: AnyStage, ofport: int, address: Net, live: bool) -> tuple[Term, ...]:
+    """Terms that match what the subject at an ofport sends to an address that it learned. One that is not live matches
+    connections only that are recorded, which policy allowed while it was."""
+    terms = (in_range(stage.subject, ofport), *peer_terms(stage.peer, address))
+    if live:
+        return terms
+    return *terms, in_range(RECORDED, 1), in_range(INTERPRETATION, Interpretation.AS_TRACKED)
 
 
 def allows(level: Level | None) -> bool:

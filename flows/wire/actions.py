@@ -20,11 +20,13 @@ from flows.openflow.actions import (
     Conjunction,
     Ct,
     DecTtl,
+    HandOver,
     Learn,
     Load,
     Meter,
     Move,
     Multipath,
+    Note,
     Output,
     OutputRegister,
     Pop,
@@ -45,6 +47,7 @@ from flows.wire.set_field import SET_FIELD, decode_set_field, encode_set_field
 NICIRA = 0x00002320
 _EXPERIMENTER, _OUTPUT, _GROUP = 0xFFFF, 0, 22
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
+_NOTE = 8
 _STACK_PUSH, _STACK_POP = 27, 28
 _CHECK_LARGER = 49
 _GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
@@ -130,6 +133,23 @@ def _number(place: Range) -> int:
 def _output(action: Output) -> bytes:
     most = registers.COPIED_BYTES if action.port == port_numbers.CONTROLLER_32 else 0
     return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, most)
+
+
+_HAND_OVER = _PLAIN_OUTPUT.pack(_OUTPUT, 16, port_numbers.CONTROLLER_32, _MAX_LENGTH)
+
+
+def _hand_over(_: HandOver) -> bytes:
+    return _HAND_OVER
+
+
+def _note(action: Note) -> bytes:
+    data = action.data
+    if not data or not data[-1]:
+        raise CodecError("a note must not be empty, nor end with a zero byte")
+    data += bytes(-(_ACTION_HEAD.size + len(data)) % 8)
+    if _ACTION_HEAD.size + len(data) > _MAX_LENGTH:
+        raise MessageTooLong(f"a note of {len(data)} bytes")
+    return _ACTION_HEAD.pack(_EXPERIMENTER, _ACTION_HEAD.size + len(data), NICIRA, _NOTE) + data
 
 
 def _output_register(action: OutputRegister) -> bytes:
@@ -242,7 +262,8 @@ def _learn(action: Learn) -> bytes:
 
 # By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
-    Output: _output, OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
+    Output: _output, HandOver: _hand_over, Note: _note,
+    OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
     CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, Learn: _learn, Push: _push,
     Pop: _pop, Multipath: encode_multipath, ToGroup: _to_group, SetField: encode_set_field, DecTtl: _dec_ttl,
 }  # fmt: skip
@@ -290,6 +311,8 @@ def decode_actions(wire: bytes) -> tuple[Action, ...]:
 
 
 def _decode_action(kind: int, wire: bytes) -> Action:
+    if wire == _HAND_OVER:
+        return HandOver()
     if kind == _OUTPUT:
         return Output(_PLAIN_OUTPUT.unpack(wire)[2])
     if kind == _GROUP:
@@ -320,6 +343,8 @@ def _decode_action(kind: int, wire: bytes) -> Action:
             return Conjunction(conj_id, clause + 1, clauses)
         if subtype == _CT:
             return _decode_ct(wire)
+        if subtype == _NOTE:
+            return Note(wire[_ACTION_HEAD.size :].rstrip(b"\0"))
         if subtype == _CHECK_LARGER:
             *_, most, start, number = _CHECK.unpack(wire)
             return CheckLength(most, _range(number, start, 1))

@@ -19,12 +19,14 @@ from flows.openflow.actions import (
     Ct,
     DecTtl,
     FromPacket,
+    HandOver,
     Learn,
     Load,
     Meter,
     Move,
     Multipath,
     Nat,
+    Note,
     Output,
     OutputRegister,
     Pop,
@@ -228,6 +230,10 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             if port == port_numbers.CONTROLLER_32:
                 return f"CONTROLLER:{registers.COPIED_BYTES}"
             return word if port in _PORT_WORDS else f"output:{word}"
+        case HandOver():
+            return "CONTROLLER:65535"
+        case Note(data):
+            return f"note:{(data + bytes(-(len(data) + 10) % 8)).hex('.')}"
         case OutputRegister(source):
             return f"output:{_bits(source)}"
         case Load(place, value):

@@ -27,7 +27,8 @@ from controller.sources.folder.manifest import OTHER_KINDS
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
 from controller.sources.unit import SourceUnit
-from flows.parse.objects import PARSERS, PARSERS_WITH_SERVICES
+from flows.cluster.model import Key
+from flows.parse.objects import PARSERS, PARSERS_WITH_SERVICES, parsers_with_service
 
 RESCAN_SECONDS = 10.0  # between scans without a notification: inotify does not see the targets of symlinks change
 FOLDER_CHANGED = -1  # a request for a scan that no caller waits for
@@ -50,11 +51,17 @@ class _Result:
 class ManifestFolder:
     """A Source (see `source`). It adds itself to `store`, which starts and stops it.
 
-    With `services`, Services and EndpointSlices are read, too.
+    With `services`, Services and EndpointSlices are read, too; else only those of `dns_service`.
     """
 
     def __init__(
-        self, path: Path | str, store: Store, rescan: float = RESCAN_SECONDS, *, services: bool = False
+        self,
+        path: Path | str,
+        store: Store,
+        rescan: float = RESCAN_SECONDS,
+        *,
+        services: bool = False,
+        dns_service: Key | None = None,
     ) -> None:
         self.path = str(path)
         self._store = store
@@ -64,7 +71,8 @@ class ManifestFolder:
         self._requests = unpatched("queue").SimpleQueue()
         self._no_request = unpatched("queue").Empty
         self._results: Mailbox[_Result] = Mailbox()
-        self._folder = FolderReader(self.path, self._stopping.is_set, PARSERS_WITH_SERVICES if services else PARSERS)
+        parsers = parsers_with_service(dns_service) if dns_service is not None else PARSERS
+        self._folder = FolderReader(self.path, self._stopping.is_set, PARSERS_WITH_SERVICES if services else parsers)
         self._natives: list[Watched] = []
         self._receiver: Watched | None = None
         self._numbers = itertools.count(1)

@@ -143,7 +143,7 @@ class Reflector:
         Raises ApiError.
         """
         versions: dict[str, int] = {}
-        query = {"limit": str(OBJECTS_PER_PAGE)}
+        query = {"limit": str(OBJECTS_PER_PAGE), **self.served.query}
         while True:
             left = min(CHECKPOINT_SECONDS, max(0.1, deadline - time.monotonic()))
             try:
@@ -269,7 +269,7 @@ class Reflector:
         versions: dict[str, Version] = {}
         changes: list[ObjectChange] = []
         while True:
-            page = list_page(self._api.get(self.served.path, query))
+            page = list_page(self._api.get(self.served.path, {**query, **self.served.query}))
             versions.update(read_versions(page))
             changes += offload(read_items, self.served, self._api.server, page, self.progress.versions)
             if not page.token:
@@ -281,6 +281,7 @@ class Reflector:
         query = {
             "resourceVersion": str(self.progress.resource_version),
             "timeoutSeconds": str(random.randint(*WATCH_TIMEOUT_SECONDS)),
+            **self.served.query,
         }
         stream = self._api.watch(self.served.path, query, min(WATCH_OPEN_SECONDS, self._silence), self._silence)
         self._stream = stream

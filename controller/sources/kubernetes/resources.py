@@ -10,10 +10,11 @@ from controller.base.printable import printable
 from controller.reconcile.problem import Problem
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.unit import SourceUnit
-from flows.cluster.model import CLUSTER_NETWORK_POLICY
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, Key
 from flows.cluster.original_api import ALPHA_API
 from flows.parse.admin_network_policy import ADMIN_POLICY, BASELINE_POLICY, V1ALPHA1
 from flows.parse.cluster_network_policy import V1ALPHA2, V1BETA1
+from flows.parse.endpoint_slice import SERVICE_NAME_LABEL
 from flows.parse.objects import PARSERS_WITH_SERVICES, ParseError, parse_object
 
 
@@ -27,16 +28,29 @@ class Resource(NamedTuple):
     kind: str
     optional: bool = False
     older: Resource | None = None
+    namespace: str = ""  # only objects of this one are read, and
+    selector: tuple[str, str] = ("", "")  # of these only some: a parameter of lists and watches, and its value
 
     @property
     def path(self) -> str:
+        """The path of the objects of all namespaces, or of the one that is read."""
+        return f"{self.group}/namespaces/{self.namespace}/{self.plural}" if self.namespace else self.all_path
+
+    @property
+    def all_path(self) -> str:
         """The path of the objects of all namespaces."""
         return f"{self.group}/{self.plural}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters that lists and watches have."""
+        parameter, value = self.selector
+        return {parameter: value} if parameter else {}
 
     def object_path(self, name: str) -> str:
         """The path of one object; `name` is `namespace/name`, or `name` for objects without a namespace."""
         namespace, slash, last = name.rpartition("/")
-        return f"{self.group}/namespaces/{namespace}/{self.plural}/{last}" if slash else f"{self.path}/{last}"
+        return f"{self.group}/namespaces/{namespace}/{self.plural}/{last}" if slash else f"{self.all_path}/{last}"
 
 
 POLICY_RESOURCE = Resource("/apis/networking.k8s.io/v1", "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy")
@@ -65,6 +79,15 @@ SERVICE_RESOURCES = (
     # Served since Kubernetes 1.33; before, the operator says the range.
     Resource("/apis/networking.k8s.io/v1", "servicecidrs", "networking.k8s.io/v1", "ServiceCIDR", optional=True),
 )
+
+
+def resources_of_service(service: Key) -> tuple[Resource, ...]:
+    """What is read of the DNS Service where no other Service is read."""
+    namespace, name = service
+    return (
+        SERVICE_RESOURCES[0]._replace(namespace=namespace, selector=("fieldSelector", f"metadata.name={name}")),
+        SERVICE_RESOURCES[1]._replace(namespace=namespace, selector=("labelSelector", f"{SERVICE_NAME_LABEL}={name}")),
+    )
 
 
 class Version(NamedTuple):

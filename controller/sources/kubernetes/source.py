@@ -21,6 +21,7 @@ from controller.sources.kubernetes.resources import (
     POLICY_RESOURCE,
     RESOURCES,
     SERVICE_RESOURCES,
+    resources_of_service,
 )
 from controller.sources.kubernetes.stream import ApiError
 from controller.sources.source import SourceState
@@ -37,18 +38,25 @@ class KubernetesApi:
     """A Source (see `source`). It adds itself to `store`, which starts and stops it.
 
     `credentials` is a kubeconfig file or IN_CLUSTER. A watch that is silent for `silence` seconds is opened again.
-    With `services`, Services and EndpointSlices are read, too.
+    With `services`, Services and EndpointSlices are read, too; else only those of `dns_service`.
     """
 
     def __init__(
-        self, credentials: str, store: Store, silence: float = SILENCE_SECONDS, *, services: bool = False
+        self,
+        credentials: str,
+        store: Store,
+        silence: float = SILENCE_SECONDS,
+        *,
+        services: bool = False,
+        dns_service: Key | None = None,
     ) -> None:
         self.name = credentials
         self._store = store
         self._api = Api(credentials)
         self._problem_log = ReadProblemLog()
         self._buffer = ChangeBuffer(self._apply, self._catch_up, self._released)
-        resources = (*RESOURCES, *SERVICE_RESOURCES) if services else RESOURCES
+        of_dns = resources_of_service(dns_service) if dns_service is not None else ()
+        resources = (*RESOURCES, *(SERVICE_RESOURCES if services else of_dns))
         self._reflectors = [Reflector(resource, self._api, self, silence) for resource in resources]
         self._unlisted = set(self._reflectors)  # not listed yet
         self._synced = False

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller.reconcile.commands import DumpFlows, FlushConnections, ProbeNode, SendBundle
+from controller.reconcile.commands import (
+    DumpFlows,
+    FlushConnections,
+    KeepListening,
+    ProbeNode,
+    ReleasePackets,
+    SendBundle,
+)
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, FlowsDumped, SwitchUp, Tick
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.port_marks import REWRITE_MARK_SECONDS
@@ -70,6 +77,12 @@ class Hands:
 
     def forget(self, ovsdb: str) -> None:
         """No test here has managers."""
+
+    def release_packets(self, command: ReleasePackets) -> None:
+        """No test here holds packets."""
+
+    def keep_listening(self, command: KeepListening) -> None:
+        """No test here listens."""
 
     def ask_node(self, command: ProbeNode) -> None:
         """No node here was asked before."""

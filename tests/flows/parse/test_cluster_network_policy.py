@@ -11,6 +11,7 @@ from flows.cluster.model import (
     Action,
     ClusterPolicy,
     ClusterRule,
+    DomainPeer,
     IPBlock,
     Key,
     NodePeer,
@@ -161,10 +162,43 @@ def test_a_rule_that_cannot_be_read_keeps_its_action_and_its_place(what: str, ac
     assert value.errors == tuple(map(str, found.errors))
 
 
-def test_domain_names_are_not_supported() -> None:
-    found = value_of(policy(spec(egress=[rule(to=[{"domainNames": ["kubernetes.io"]}])])))
+def test_domain_names_are_read_in_their_normal_form() -> None:
+    found = value_of(policy(spec(egress=[rule(to=[{"domainNames": ["Kubernetes.io.", "*.Example.com"]}])])))
+    assert found.egress == (ClusterRule(Action.ACCEPT, (DomainPeer("kubernetes.io"), DomainPeer("*.example.com"))),)
+    assert found.errors == ()
+
+
+LONG_LABEL = f"{'a' * 64}.example.com"
+LONG_NAME = ".".join(["a" * 60] * 5)
+
+
+@pytest.mark.parametrize(
+    "name", ["example", "*", "*.com", "a.*.com", "*a.example.com", "-a.example.com", "a..b", "", 5, LONG_LABEL,
+             LONG_NAME, "exämple.com", "a.example.com\n", "*.*.example.com"],
+)  # fmt: skip
+def test_a_domain_name_that_cannot_be_read_accepts_nothing(name: Any) -> None:
+    found = value_of(policy(spec(egress=[rule(to=[{"domainNames": ["kubernetes.io", name]}])])))
     assert found.egress == (ClusterRule(Action.ACCEPT, unreadable=True),)
-    assert found.errors == ("spec.egress[0].to[0].domainNames: is not supported",)
+    assert found.errors[0].startswith("spec.egress[0].to[0].domainNames[1]: ")
+
+
+@pytest.mark.parametrize("action", ["Deny", "Pass"])
+def test_domain_names_are_for_accept_only(action: str) -> None:
+    found = value_of(policy(spec(egress=[rule(action, to=[{"domainNames": ["kubernetes.io"]}])])))
+    assert found.egress == (ClusterRule(Action(action), unreadable=True),)
+    assert found.errors == (f"spec.egress[0]: must not name domains with {action}: only Accept may",)
+
+
+def test_domain_names_are_for_egress_of_tier_admin_only() -> None:
+    names = {"domainNames": ["kubernetes.io"]}
+    baseline = value_of(policy(spec(tier="Baseline", egress=[rule(to=[names])])))
+    assert baseline.egress == (ClusterRule(Action.ACCEPT, unreadable=True),)
+    assert baseline.errors == ("spec.egress[0].to[0].domainNames: is for policies of tier Admin only",)
+    ingress = value_of(policy(spec(ingress=[{"action": "Accept", "from": [names]}])))
+    assert ingress.ingress == (ClusterRule(Action.ACCEPT, unreadable=True),)
+    named = {"tcp": {"destinationNamedPort": "web"}}
+    by_name = value_of(policy(spec(egress=[rule(to=[names], protocols=[named])])))
+    assert by_name.egress == (ClusterRule(Action.ACCEPT, unreadable=True),)
 
 
 @pytest.mark.parametrize("action", ["Allow", "", None, 5])

@@ -14,8 +14,10 @@ from flows.pipeline.pod_limits import REPORTS, Limit
 from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
 from flows.pipeline.tables import TABLE_NAMES, TABLES, TABLES_BY_NAME
 from flows.policy.rule import NodePolicy, Watch
+from flows.render.answers import DnsServer, listening_flow, render_dns_servers, render_held_answers
 from flows.render.cache_marks import mark_flows
 from flows.render.flow_set import FlowSet
+from flows.render.name_memory import render_memory
 from flows.render.reference import render
 from flows.render.rules import TIER_STAGES
 from flows.render.service_ports import PortNumbers, render_service_port
@@ -38,7 +40,7 @@ def rendered() -> set[tuple[str, int]]:
         binding = Binding(node, mac and mac + 1, uplink, (pod,), userspace, probed)
         policy = NodePolicy({pod.pod: frozenset(Direction)}, (), watched={pod.pod: frozenset(Watch)})
         found |= of_flows(render(binding, policy))
-    return found | routed() | of_tiers()
+    return found | routed() | of_tiers() | of_names()
 
 
 def of_tiers() -> set[tuple[str, int]]:
@@ -47,6 +49,15 @@ def of_tiers() -> set[tuple[str, int]]:
     render_tiers(flows, userspace=True, closed=True)
     found = {(TABLE_NAMES[flow.table], flow.priority) for flow in flows.flows()}
     return found | {(stage.table.name, stage._replace(order=0).priority(0)) for stage in TIER_STAGES}
+
+
+def of_names() -> set[tuple[str, int]]:
+    """The same of what rules with domain names need."""
+    flows = FlowSet()
+    render_dns_servers(flows, [DnsServer(parse_address("10.0.0.53"))])
+    render_held_answers(flows, 5)
+    render_memory(flows, 5, Key("x", "p5"), parse_address("192.0.2.7"), {"www.example.com": True})
+    return of_flows([*flows.flows(), listening_flow()])
 
 
 def of_flows(flows: list[Flow]) -> set[tuple[str, int]]:

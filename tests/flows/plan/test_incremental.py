@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ from flows.bridge.binding import read_bridge
 from flows.bridge.network import NetworkOptions
 from flows.bridge.routing import TUNNEL_INTERFACE, NetworkMode
 from flows.bridge.state import BridgeState, InterfaceState
+from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.model import Cluster, Key, Node, Protocol
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.pipeline.group_numbers import group_id
@@ -28,6 +30,7 @@ from flows.policy import flow_limits, rule_numbers
 from flows.policy.reference import compile_policy
 from flows.policy.rule_numbers import assign_numbers
 from flows.render import rules
+from flows.render.answers import DnsServer
 from flows.render.reference import Services, render, render_groups
 from flows.services.reference import serve_all
 from flows.wire.groups import encode_group
@@ -39,6 +42,7 @@ from tests.helpers.cluster.overlapping_services import clusters_with_services
 from tests.helpers.controller.reconcile_driver import port
 
 NODES = ("one", "two")
+DNS_SERVERS = (DnsServer(parse_address("10.0.1.3")), DnsServer(parse_address("fd00:1::53"), 5353))
 
 
 def worlds(nodes: Nodes = NODES_OF_A_LINK) -> st.SearchStrategy[Cluster]:
@@ -76,7 +80,9 @@ def full(
     for name, reading in readings.items():
         node = cluster.nodes.get(bridges[name].node)
         services = Services(served, groups_of, node.zone if node is not None else "")
-        flows = render(reading.binding, compile_policy(whole, [a.pod for a in reading.binding.pods]), services)
+        policy = compile_policy(whole, [a.pod for a in reading.binding.pods])
+        servers = DNS_SERVERS if Limit.DNS in bridges[name].metered else None
+        flows = render(reading.binding, policy, services, servers)
         found[name] = dict(map(FlowEncoder().flow, flows))
         groups[name] = dict(map(encode_group, render_groups(reading.binding, services)))
     with_flows = {
@@ -91,8 +97,10 @@ class Walk:
 
     def __init__(self, seed: int, mode: NetworkMode = NetworkMode.FLAT) -> None:
         self.random = random.Random(seed)
+        self.now = 0.0
         self.mode = mode
-        self.world = World(NetworkOptions(mode, service_cidrs=(parse_network("10.96.0.0/12"),)))
+        ranges = (parse_network("10.96.0.0/12"),)
+        self.world = World(NetworkOptions(mode, service_cidrs=ranges, dns_servers=DNS_SERVERS))
         self.cluster = Cluster()
         self.groups: dict[tuple[str, str], Groups] = {}
         self.seen: dict[tuple[str, str], dict[FlowKey, Body]] = {}
@@ -118,6 +126,24 @@ class Walk:
                 self.cluster = replace(self.cluster, **{field: MappingProxyType(objects)})
             self.world.set_cluster(self.cluster)
             self.check()
+        self.learn(goal.learned)
+
+    def learn(self, wanted: Mapping[Key, tuple[LearnedAddress, ...]]) -> None:
+        """Let pods learn this, one after the other, and some forget what they learned."""
+        self.now += 1.0
+        self.world.learned.expire(self.now)
+        self.check()
+        for key in list(self.world.learned.pods()):
+            if self.random.random() < 0.5:
+                self.world.learned.forget(key)
+        for key, entries in wanted.items():
+            for one in entries:
+                until = self.now + (0.5 if one.live else -0.5)
+                self.world.learned.learn(key, one.name, [(one.address, until)])
+            if self.random.random() < 0.5:
+                self.check()
+        self.world.learned.expire(self.now)
+        self.check()
 
     def ports(self) -> None:
         """Give each node's bridge ports for a random part of the pods, some with addresses and MACs of their own."""
@@ -143,7 +169,8 @@ class Walk:
             bridge = BridgeState("db", node, number, node, datapath_type=datapath, interfaces=tuple(interfaces))
             self.world.set_bridge(replace(bridge, node_addresses_text=said))
             self.check()
-            self.world.set_metered(number, self.random.choice(((), (Limit.COPIES,), (Limit.COPIES,))))
+            metered = self.random.choice(((), (Limit.COPIES,), (Limit.COPIES, Limit.DNS), (Limit.COPIES, Limit.DNS)))
+            self.world.set_metered(number, metered)
             answered = self.random.choice(("", "192.0.2.8", "192.0.2.7 10.99.2.1 10.0.1.4 fd00:1::5"))
             self.world.set_answered(number, map(parse_address, answered.split()))
             self.check()
@@ -167,7 +194,8 @@ class Walk:
         networked = {key: pod.addresses for key, pod in effective.pods.items() if pod.networked}
         known = {key: self.world.engine.pod(key) for key in networked}
         assert networked == {key: pod.addresses for key, pod in known.items() if pod is not None}
-        expected, groups, with_flows = full(self.cluster, self.world.bridges)
+        learned = replace(self.cluster, learned=effective.learned)
+        expected, groups, with_flows = full(learned, self.world.bridges)
         for name, flows in expected.items():
             plan = self.world.plan_of(name)
             assert plan is not None

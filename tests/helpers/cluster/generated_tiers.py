@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from hypothesis import strategies as st
 
+from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.model import (
     CLUSTER_NETWORK_POLICY,
     EVERYTHING,
@@ -17,6 +18,7 @@ from flows.cluster.model import (
     ClusterRule,
     ContainerPort,
     Direction,
+    DomainPeer,
     IPBlock,
     Key,
     NodePeer,
@@ -38,6 +40,8 @@ from tests.helpers.cluster.generated_clusters import (
 )
 
 TIERS = (Tier.ADMIN, Tier.BASELINE)
+NAMES = ("www.example.com", "a.b.example.com", "example.com", "example.net")
+PATTERNS = ("*.example.com", "example.com", "www.example.com", "*.b.example.com")
 
 
 @st.composite
@@ -63,9 +67,11 @@ def _rules(
     if draw(st.integers(0, 15)) == 0:
         return ClusterRule(action, unreadable=True)
     only_pods = direction is Direction.INGRESS or draw(st.booleans())
-    peers: st.SearchStrategy[Peer | NodePeer] = _pods()
+    peers: st.SearchStrategy[Peer | NodePeer | DomainPeer] = _pods()
     if not only_pods:
         peers = st.one_of(_pods(), _networks(addresses), st.builds(NodePeer, selectors()))
+        if direction is Direction.EGRESS and action is Action.ACCEPT:
+            peers = st.one_of(peers, st.builds(DomainPeer, st.sampled_from(PATTERNS)))
     ports = draw(st.lists(port_specs(known), max_size=2))
     if not only_pods:
         ports = [port for port in ports if not isinstance(port.port, str)]
@@ -87,6 +93,18 @@ def cluster_policies(
 
 
 @st.composite
+def learned_by(
+    draw: st.DrawFn, pods: tuple[Key, ...], addresses: tuple[Net, ...]
+) -> dict[Key, tuple[LearnedAddress, ...]]:
+    """What some of these pods learned from DNS answers, each address once for a name."""
+    entries = st.builds(LearnedAddress, st.sampled_from(NAMES), st.sampled_from(addresses), st.booleans())
+    found = {}
+    for key in draw(st.lists(st.sampled_from(pods), max_size=3, unique=True)) if pods else ():
+        found[key] = tuple(draw(st.lists(entries, min_size=1, max_size=4, unique_by=lambda one: one[:2])))
+    return found
+
+
+@st.composite
 def tiered_clusters(draw: st.DrawFn, nodes: Nodes = NODES) -> Cluster:
     """A world as `clusters` draws it, with up to five ClusterNetworkPolicies, and labels on its nodes."""
     found = draw(clusters(nodes))
@@ -101,4 +119,10 @@ def tiered_clusters(draw: st.DrawFn, nodes: Nodes = NODES) -> Cluster:
         name: replace(node, labels=draw(labels()), external_addresses=(parse_address("203.0.113.9"),))
         for name, node in found.nodes.items()
     }
-    return replace(found, cluster_policies=MappingProxyType(policies), nodes=MappingProxyType(labelled))
+    learned = draw(learned_by(tuple(found.pods), tuple(sorted(known))))
+    return replace(
+        found,
+        cluster_policies=MappingProxyType(policies),
+        nodes=MappingProxyType(labelled),
+        learned=MappingProxyType(learned),
+    )

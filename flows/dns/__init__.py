@@ -1,0 +1,1 @@
+"""DNS as pods and servers send it: messages and the packets around them, read from untrusted bytes."""
