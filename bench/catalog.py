@@ -50,6 +50,7 @@ CATALOG: dict[str, Measure] = {
     "run": Measure("bench.run_cost", "measure_run", (), "headgate run: change → commit; memory, echo in world A"),
     "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, during floods of echoes"),
     "cluster-traffic": Measure("bench.service_traffic", "measure_service_traffic", (), "ClusterIP, tunnel; needs root"),
+    "dns": Measure("bench.dns_cost", "measure_dns", (), "headgate run: DNS answers that switches hold, 2,000 a second"),
     "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab, compared with NORMAL; needs root"),
 }  # fmt: skip
 

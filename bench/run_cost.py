@@ -159,7 +159,7 @@ def _write(path: Path, objects: list[ApiObject]) -> None:
 def _with_world(scale: float) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="hg-bench-") as name:
         folder = Path(name)
-        http, openflow = _free_port(), _free_port()
+        http, openflow = free_port(), free_port()
         command = [sys.executable, "-W", "ignore", "-m", "controller", "run", "--manifests", name,
                    "--http", f"127.0.0.1:{http}", "--openflow-listen", f"tcp:127.0.0.1:{openflow}",
                    "--ovsdb-listen", "tcp:127.0.0.1:0"]  # fmt: skip
@@ -266,7 +266,8 @@ def _resident(pid: int, what: str = "VmRSS") -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of loopback that nobody has now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

@@ -23,6 +23,7 @@ from flows.openflow.actions import (
     Ct,
     DecTtl,
     FromPacket,
+    HandOver,
     Learn,
     Load,
     Meter,
@@ -30,6 +31,7 @@ from flows.openflow.actions import (
     Multipath,
     Nat,
     NatKind,
+    Note,
     Output,
     OutputRegister,
     Resubmit,
@@ -185,6 +187,7 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
         7,
     ),
     (match(), (Load(register_bits.Range(oxm.REGISTERS[6], 0, 31, ""), 0xFFFFFFFF), Resubmit(9)), None),
+    (match(), (HandOver(), Note(b"x/a\x00+www.example.com."), Note(b"even")), 7),
     (match(), (Meter(METER), CheckLength(86, registers.LONGER_THAN_OPTION), Load(registers.SOURCE_OFPORT, 5)), 7),
     (match(), (Meter(METER),), 9),
     (
