@@ -58,7 +58,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     package_data={
-        "controller": ["http/ui/static/*"],
+        "controller": ["http/ui/static/*", "cli/help_topics.json"],
         "node": ["scripts/*"],
         "topology": ["spec/*.yaml", "scenarios/**/*.yaml", "scenarios/**/*.json", "vagrant/*", "cluster/node-init.sh"],
     },

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 from debugging_page import debugging
+from help_topics import help_topics
 from pydantic import TypeAdapter
 
 from controller.cli import headgate
@@ -139,6 +140,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "schemas/check.json": _schema(CheckView),
     "schemas/matrix.json": _schema(MatrixView),
     "schemas/plan.json": _schema(PlanView),
+    "../controller/cli/help_topics.json": help_topics,
     "schemas/audit.json": _schema(AuditEvent),
     "schemas/drops.json": _schema(DropsAnswer),
 }
@@ -147,7 +149,7 @@ PAGES: dict[str, Callable[[], str]] = {
 def stale(path: Path, text: str) -> str:
     """The difference between a page and its generated text, as a unified diff; empty when they are equal."""
     have = path.read_text(encoding="utf-8") if path.exists() else ""
-    name = str(path.relative_to(ROOT))
+    name = str(path.resolve().relative_to(ROOT))
     difference = difflib.unified_diff(
         have.splitlines(), text.splitlines(), name, f"{name} (from the code)", lineterm=""
     )
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif difference:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            print(f"wrote {path.relative_to(ROOT)}")
+            print(f"wrote {path.resolve().relative_to(ROOT)}")
     if differences:
         print("\n".join(differences))
         print(f"\n{len(differences)} stale of {len(PAGES)} generated pages: run `make docs` and commit the result")

@@ -67,6 +67,7 @@ COMMANDS = {
     "completion": CommandEntry(
         "controller.cli.completion", "completion", "Print a shell script that completes headgate's commands."
     ),
+    "help": CommandEntry("controller.cli.topics", "help_command", "Say what a word, a table or a code means."),
     "support-bundle": CommandEntry(
         "controller.cli.support",
         "support_bundle",

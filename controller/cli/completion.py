@@ -1,4 +1,5 @@
-"""`headgate completion`: shell completion, with the names of nodes, pods and policies from the running controller.
+"""`headgate completion`: shell completion, with the names of nodes, pods, policies and namespaces from
+the running controller.
 
 Completion shows no errors and does not wait: without a quick answer from the controller there are no names.
 """
@@ -35,17 +36,23 @@ def _policies(view: StatusView) -> Iterable[str]:
     return (one.key for one in view.policies)
 
 
+def _namespaces(view: StatusView) -> Iterable[str]:
+    keys = (*_pods(view), *_policies(view))
+    return (key.partition("/")[0] for key in keys if "/" in key)
+
+
 NAMES: Mapping[str, Callable[[StatusView], Iterable[str]]] = {
     "node": _nodes,
     "pod": _pods,
     "policy": _policies,
+    "namespace": _namespaces,
     "source": _pods,
     "destination": _pods,
 }
 
 
 class CompletedName(click.types.StringParamType):
-    """A parameter type that completes names of nodes, pods or policies of the controller."""
+    """A parameter type that completes names of nodes, pods, policies or namespaces of the controller."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -63,7 +70,7 @@ class CompletedName(click.types.StringParamType):
 
 
 def with_names(command: click.Command) -> click.Command:
-    """Give the parameters `node`, `pod` and `policy` of a command completion of names."""
+    """Give the parameters of a command that are named like one of NAMES completion of names."""
     for parameter in command.params:
         if parameter.name in NAMES and type(parameter.type) in (click.types.StringParamType, Namespaced, PolicyName):
             parameter.type = CompletedName(parameter.name)
@@ -75,7 +82,7 @@ def with_names(command: click.Command) -> click.Command:
 def completion(shell: str) -> None:
     """Print a shell script that completes headgate's commands, options and names.
 
-    Names of nodes, pods and policies come from the running controller, those of a lab from the lab.
+    Names of nodes, pods, policies and namespaces come from the running controller, those of a lab from the lab.
 
     \b
     For this shell only:

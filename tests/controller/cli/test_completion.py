@@ -71,6 +71,8 @@ def test_commands_options_and_choices(environment: dict[str, str]) -> None:
     assert "--openflow-listen" in values(complete(environment, "headgate run --openflow-"))
     assert values(complete(environment, "headgate lab ex")) == ["exec"]
     assert values(complete(environment, "headgate completion ")) == list(SHELLS)
+    assert values(complete(environment, "headgate help ingress_r")) == ["ingress_refused"]
+    assert values(complete(environment, "headgate help iso")) == ["isolated"]
 
 
 def test_names_come_from_the_controller(environment: dict[str, str], url: str) -> None:
@@ -83,6 +85,7 @@ def test_names_come_from_the_controller(environment: dict[str, str], url: str) -
     assert values(complete(environment, f"headgate --server {url} status --node ")) == ["node-1", "node-2"]
     assert values(complete(environment, f"headgate pod --server {url} ")) == ["tenant-a/backend-1", "tenant-a/lost"]
     assert values(complete(environment, f"headgate --server {url} policy tenant-a/p")) == ["tenant-a/pol1"]
+    assert values(complete(environment, f"headgate --server {url} matrix --namespace ten")) == ["tenant-a"]
     assert complete(environment, f"{asked} --node ", "zsh")[:2] == ["plain", "node-1"]
     assert complete(environment, f"{asked} --node ", "fish") == ["plain,node-1", "plain,node-2"]
 
