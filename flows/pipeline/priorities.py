@@ -82,6 +82,7 @@ SERVICE_OF_POD = _declare("service", 300, "what a pod opens: through the pod's m
 SERVICE_REPLY_CLAIMED = _declare("service", 220, "to such an address, a reply: on, untranslated: policy comes first")
 SERVICE_KNOWN_CLAIMED = _declare("service", 210, "to such an address, of a known connection: translated")
 SERVICE_KNOWN = _declare("service", 200, "a packet of a known connection: on, translated")
+SERVICE_FROM_TUNNEL = _declare("service", 190, "a new connection from the tunnel: on: its own switch has translated it")
 SERVICE_FROM_OUTSIDE = _declare("service", 110, "policy Local: from outside, to an endpoint here, or dropped")
 SERVICE_PORT = _declare("service", 100, "a new connection to a port of a Service: to its endpoints, or dropped")
 SERVICE_HOST_PORT = _declare("service", 95, "a new connection to a host port: to its pod")

@@ -120,6 +120,11 @@ def render_service_ranges(flows: FlowSet, binding: Binding) -> None:
     _return_to_node(flows, binding)
     if binding.tunnel is not None:
         _masquerade(flows, binding, binding.tunnel)
+        for family in IP_FAMILIES:
+            # The sender's own switch has looked it up, or an endpoint that is an address of another Service would be
+            # translated twice, and answered under the wrong one.
+            opened = [family, in_range(SOURCE_OFPORT, binding.tunnel), IS_OPENING]
+            flows.add(tables.SERVICE, priorities.SERVICE_FROM_TUNNEL, opened, [Load(LOOKED_UP, 1)], tables.CONNTRACK)
 
 
 def render_pod_hairpin(flows: FlowSet, pod: PodBinding) -> None:

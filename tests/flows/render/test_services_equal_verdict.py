@@ -194,3 +194,38 @@ def test_policy_sees_the_chosen_endpoint_and_the_real_source(
     datapath: Datapath, mode: NetworkMode, cluster: Cluster, seed: int
 ) -> None:
     play(cluster, mode, datapath, seed)
+
+
+def with_sctp(cluster: Cluster) -> Cluster:
+    """The same cluster, whose Services are all of SCTP."""
+    services = {
+        key: one._replace(ports=tuple(port._replace(protocol=Protocol.SCTP) for port in one.ports))
+        for key, one in cluster.services.items()
+    }
+    slices = {
+        key: one._replace(ports=tuple(port._replace(protocol=Protocol.SCTP) for port in one.ports))
+        for key, one in cluster.endpoint_slices.items()
+    }
+    return replace(cluster, services=MappingProxyType(services), endpoint_slices=MappingProxyType(slices))
+
+
+@settings(max_examples=8, deadline=None, phases=UNSHRUNK, suppress_health_check=list(HealthCheck))
+@given(
+    cluster=worlds_with_services(ROUTED_NODES).map(settled).map(with_sctp),
+    mode=st.sampled_from([NetworkMode.ROUTED, NetworkMode.OVERLAY]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_the_same_holds_for_sctp_on_the_kernels_datapath(cluster: Cluster, mode: NetworkMode, seed: int) -> None:
+    play(cluster, mode, Datapath.KERNEL, seed)
+
+
+@settings(max_examples=4, deadline=None, phases=UNSHRUNK, suppress_health_check=list(HealthCheck))
+@given(cluster=worlds_with_services(ROUTED_NODES).map(settled).map(with_sctp), seed=st.integers(0, 1 << 16))
+def test_the_userspace_datapath_refuses_sctp_to_cluster_ips(cluster: Cluster, seed: int) -> None:
+    """Its conntrack ignores SCTP's ports, so no endpoint could be kept for an association."""
+    world = Services(cluster, NetworkMode.OVERLAY, Datapath.USERSPACE, random.Random(seed))
+    for one in world.connections(CONNECTIONS):
+        if not any(net.contains(one.address) for net in (*SERVICE_CIDRS, *NODE_PORTS)):
+            continue
+        for who, packet in world.forward(one, one.first):
+            assert (who, _address(packet, packet.target)) == (one.client_node, one.address)  # to be refused
