@@ -45,6 +45,15 @@ def test_node_port(pods: Workload, policy: str) -> None:
             assert client in pods.ask("", address, port, "/clientip"), "the client keeps its address"
 
 
+def test_load_balancers_learn_which_node_has_endpoints(pods: Workload) -> None:
+    found = pods.service("server", "server", type="LoadBalancer", externalTrafficPolicy="Local")
+    port, (here, there) = found["healthCheckNodePort"], pods.cluster.nodes
+    for address in here.addresses:
+        eventually(lambda to=address: '"localEndpoints": 1' in pods.ask("", to, port, "/healthz"), "the answer")
+        assert '"localEndpoints": 1' in pods.ask("n2", address, port, "/healthz")
+    assert [pods.ask("", address, port, "/healthz") for address in there.addresses] == ["", ""]  # 503 is no answer
+
+
 def test_headless_and_external_name_have_no_address(pods: Workload) -> None:
     assert pods.service("headless", "server", clusterIP="None")["clusterIP"] == "None"
     assert pods.reaches("two", pods.addresses("server")[0], WEB)
@@ -73,9 +82,12 @@ def test_host_port_and_host_network(work: Workload) -> None:
     own = ["netexec", "--http-port=18090", "--udp-port=18091"]
     work.pod("host", "n1", hostNetwork=True, container={"args": own, "readinessProbe": None})
     work.pod("client", "n2")
+    work.pod("neighbor", "n1")
     work.wait_ready()
     for address in work.cluster.nodes[0].addresses:
-        for client in ("n1", ""):
+        for client in ("n1", "n2", ""):
             assert work.ask(client, address, 18080, "/hostname") == "server", f"hostPort at {address} from {client}"
+        for pod in ("client", "neighbor", "server"):
+            eventually(lambda pod=pod, to=address: work.reaches(pod, to, 18080), f"hostPort at {address} from {pod}")
         assert work.reaches("client", address, 18090), f"hostNetwork at {address}"
     assert work.reaches("host", work.addresses("client")[0], WEB), "hostNetwork as a client"
