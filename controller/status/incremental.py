@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from controller.reconcile.name_problems import name_problems
 from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.service_problems import service_problems
@@ -117,6 +118,7 @@ class IncrementalViews:
             contained=(
                 *reconciler.contained_problems(),
                 *service_problems(world),
+                *name_problems(world),
                 *reconciler.missing_bridges(),
             ),
             unknown_switches=(

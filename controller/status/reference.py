@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+from controller.reconcile.name_problems import name_problems
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.service_problems import service_problems
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
@@ -71,12 +72,13 @@ def pods_on_unrealized_bridges(reconciler: Reconciler) -> dict[int, str]:
 
 
 def problem_views(reconciler: Reconciler) -> tuple[ProblemView, ...]:
-    """The problems of the sources, what is left out because handling it failed, what of Services has no effect, unknown
-    switches and foreign flows."""
+    """The problems of the sources, what is left out because handling it failed, what of Services and of domain
+    names has no effect, unknown switches and foreign flows."""
     found = chain(
         reconciler.problems,
         reconciler.contained_problems(),
         service_problems(reconciler.world),
+        name_problems(reconciler.world),
         reconciler.missing_bridges(),
     )
     return (

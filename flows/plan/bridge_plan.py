@@ -195,6 +195,11 @@ class BridgePlan:
             self.rules.update_names(ofport, addresses)
             self.answers.remember(port.pod, self._learned(port.pod.pod), addresses)
 
+    @property
+    def has_names(self) -> bool:
+        """Whether some rule with domain names selects a pod here."""
+        return self.rules.has_names
+
     def _learned_at(self, ofport: int) -> Learned:
         port = self._ports.get(ofport)
         return self._learned(port.pod.pod) if port is not None else {}

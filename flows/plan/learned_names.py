@@ -43,6 +43,7 @@ class LearnedNames:
         self._until: dict[Key, dict[_Entry, float]] = {}  # of live entries
         self._past: dict[Key, dict[_Entry, None]] = {}  # of others, the oldest first
         self._names: dict[Key, dict[str, int]] = {}  # live addresses by name
+        self._values: dict[Key, tuple[LearnedAddress, ...]] = {}  # `of_pod`, where it was asked for
         self._due: list[tuple[float, Key, str, Net]] = []  # a heap: when to look at an entry, which may be gone
 
     def of(self, pod: Key) -> Learned:
@@ -62,8 +63,15 @@ class LearnedNames:
 
     def of_pod(self, pod: Key) -> tuple[LearnedAddress, ...]:
         """What a pod learned, as values."""
-        of = self._of.get(pod, _NOTHING)
-        return tuple([LearnedAddress(name, net, live) for net, names in of.items() for name, live in names.items()])
+        found = self._values.get(pod)
+        if found is None:
+            of = self._of.get(pod, _NOTHING)
+            found = tuple(
+                [LearnedAddress(name, net, live) for net, names in of.items() for name, live in names.items()]
+            )
+            if of:
+                self._values[pod] = found
+        return found
 
     def snapshot(self) -> dict[Key, tuple[LearnedAddress, ...]]:
         """Everything, as values."""
@@ -144,7 +152,7 @@ class LearnedNames:
         if gone is None:
             return
         self.size -= sum(map(len, gone.values()))
-        for part in (self._until, self._past, self._names):
+        for part in (self._until, self._past, self._names, self._values):
             part.pop(pod, None)
         self.changes[pod] = None
 
@@ -157,6 +165,7 @@ class LearnedNames:
         self._note(pod, address)
 
     def _note(self, pod: Key, address: Net) -> None:
+        self._values.pop(pod, None)
         noted = self.changes.setdefault(pod, set())
         if noted is not None:
             noted.add(address)

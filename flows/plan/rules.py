@@ -172,6 +172,11 @@ class BridgeRules:
                 clauses.toggle(named, toggled)
                 self._changed[clauses] = None
 
+    @property
+    def has_names(self) -> bool:
+        """Whether some rule here has domain names."""
+        return bool(self._named)
+
     def named_ports(self) -> set[int]:
         """The ofports of pods that rules with names select."""
         self.names_changed = False

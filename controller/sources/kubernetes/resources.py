@@ -84,9 +84,10 @@ SERVICE_RESOURCES = (
 def resources_of_service(service: Key) -> tuple[Resource, ...]:
     """What is read of the DNS Service where no other Service is read."""
     namespace, name = service
-    return (
-        SERVICE_RESOURCES[0]._replace(namespace=namespace, selector=("fieldSelector", f"metadata.name={name}")),
-        SERVICE_RESOURCES[1]._replace(namespace=namespace, selector=("labelSelector", f"{SERVICE_NAME_LABEL}={name}")),
+    selectors = (("fieldSelector", f"metadata.name={name}"), ("labelSelector", f"{SERVICE_NAME_LABEL}={name}"))
+    return tuple(
+        one._replace(namespace=namespace, selector=selector, optional=True)
+        for one, selector in zip(SERVICE_RESOURCES, selectors, strict=False)
     )
 
 

@@ -16,6 +16,7 @@ from controller.reconcile.commands import Command, DumpFlows, KeepListening, Rel
 from controller.reconcile.dns_traffic import MAX_QUERIES, PARKED_SECONDS, QUERY_SECONDS
 from controller.reconcile.events import ClusterChanged, DnsPacket, Event, FlowsDumped, SwitchDown, Tick
 from controller.reconcile.meters import MeterReport
+from controller.reconcile.name_problems import NO_METERS, NO_SERVER, name_problems
 from controller.reconcile.reconciler import DNS_MIN_TTL, Reconciler
 from flows.bridge.network import NetworkOptions
 from flows.bridge.state import BridgeState
@@ -45,6 +46,7 @@ SERVER, OTHER = "10.0.0.53", "10.0.0.54"
 A, B, C = Key("x", "a"), Key("x", "b"), Key("y", "c")
 ADDRESS = {A: "10.0.0.1", B: "10.0.0.2", C: "10.0.0.3"}
 OFPORT = {A: 1, B: 2, C: 3}
+WITH_SERVER = NetworkOptions(dns_servers=((parse_address(SERVER), 53),))
 METERS = MeterReport(1000, {}, {})
 POLICY = ClusterPolicy(
     Key("", "names"),
@@ -65,8 +67,9 @@ def cluster(policy: ClusterPolicy | None = POLICY) -> Cluster:
 class Holding(Driver):
     """A node with three pods, two of which a rule with names selects. `late`: bundles are not answered."""
 
-    def __init__(self) -> None:
-        super().__init__(network=NetworkOptions(dns_servers=((parse_address(SERVER), 53),)))
+    def __init__(self, network: NetworkOptions = WITH_SERVER, meters: MeterReport = METERS) -> None:
+        super().__init__(network=network)
+        self.meters = meters
         self.late: list[SendBundle] | None = None
         self.released: list[DnsPacket] = []
         self.listened = 0
@@ -88,7 +91,7 @@ class Holding(Driver):
             return []
         answers = super()._answer(command)
         if isinstance(command, DumpFlows):
-            return [replace(one, meters=METERS) for one in answers if isinstance(one, FlowsDumped)]
+            return [replace(one, meters=self.meters) for one in answers if isinstance(one, FlowsDumped)]
         return answers
 
     def commit(self) -> None:
@@ -268,6 +271,17 @@ def test_it_listens_while_a_rule_has_names_and_no_longer() -> None:
     found.tick(10)
     assert found.listened == before
     assert not any(key[0] in (NAMES.number, 81) for key in found.switches[1].flows)
+
+
+def test_it_is_told_where_names_open_nothing() -> None:
+    assert not list(name_problems(Holding().core.world))
+    found = Holding(meters=MeterReport(0, {}, {}))
+    assert [one.reason for one in name_problems(found.core.world)] == [NO_METERS]
+    assert not found.listened
+    bare = Holding(NetworkOptions())
+    assert [one.reason for one in name_problems(bare.core.world)] == [NO_SERVER]
+    bare.send(ClusterChanged(cluster(None)))
+    assert not list(name_problems(bare.core.world))
 
 
 def test_a_pod_that_goes_takes_along_what_it_learned() -> None:
