@@ -13,6 +13,7 @@ from flows.cluster.model import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
+    HostPort,
     Key,
     Protocol,
     Service,
@@ -22,6 +23,11 @@ from flows.cluster.net import Net, parse_address
 from tests.helpers.cluster.generated_clusters import NAMESPACES, OUTSIDE, PORT_NUMBERS, Nodes, clusters
 
 FIRST_NODE_PORT = 30000
+HOST_PORT = 8443
+_HOST_PORTS = tuple(HostPort(protocol, HOST_PORT, 80) for protocol in (Protocol.TCP, Protocol.UDP))
+
+
+_SOME_HOST_PORTS = st.sampled_from([(), (), _HOST_PORTS])
 
 
 @st.composite
@@ -38,8 +44,10 @@ def _slices(draw: st.DrawFn, key: Key, ends: list[Endpoint]) -> EndpointSlice:
 
 @st.composite
 def worlds_with_services(draw: st.DrawFn, nodes: Nodes) -> Cluster:
-    """A cluster with up to four Services of one port each."""
+    """A cluster with up to four Services of one port each, and pods with host ports."""
     cluster = draw(clusters(nodes))
+    of_pods = {key: pod._replace(host_ports=draw(_SOME_HOST_PORTS)) for key, pod in cluster.pods.items()}
+    cluster = replace(cluster, pods=MappingProxyType(of_pods))
     pods = [Endpoint(net, pod.node or "one") for pod in cluster.pods.values() if pod.networked for net in pod.addresses]
     of_nodes = [Endpoint(net, node.name) for node in cluster.nodes.values() for net in node.addresses]
     ends = [*pods, *pods, *of_nodes, *map(Endpoint, OUTSIDE)]

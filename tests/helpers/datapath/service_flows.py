@@ -17,7 +17,8 @@ def with_services(flows: Iterable[Flow], cluster: Cluster, node: str) -> tuple[l
     """The flows and those of the cluster's Services, and their groups. Of two with one match the earlier counts."""
     found = {(flow.table, flow.priority, flow.match): flow for flow in flows}
     groups: list[Group] = []
-    served = [port for _, ports in sorted(serve_all(cluster).items()) for port in ports]
+    addresses = {name: one.addresses for name, one in cluster.nodes.items()}
+    served = [port for _, ports in sorted(serve_all(cluster, addresses).items()) for port in ports]
     for number, one in enumerate(served):
         piece = FlowSet()
         choice = one.choose(node, cluster.nodes[node].zone)
