@@ -139,6 +139,9 @@ which loads nothing; `-o json` has the schema [schemas/matrix.json](schemas/matr
 holds for some of the pods, or on some of the ports. Not shown are a pod and itself, and a pod and its own node, which
 no NetworkPolicy parts, and pods on the host's network, which are part of their nodes.
 
+`--exposure` asks about pods that need not exist yet: what the policies of each workload allow any pod, and pods of the
+labels that rules name. What policies such pods would have themselves is not known.
+
 Manifests have no addresses, but address blocks in rules count for pods too. So pods without an address get one of
 10.244.0.0/14; where the cluster's range is another, `--pod-cidr` says so.
 """

@@ -16,6 +16,7 @@ from controller.cli.output import HUMAN, JSON, OutputPage, print_json
 from controller.sources.offline import OfflineCluster
 from flows.cluster.model import Cluster
 from flows.reach.answer import PortError, matrix_view
+from flows.reach.exposure import exposures
 from flows.reach.matrix import Level
 from flows.reach.model import BlockView, MatrixView, narrowed
 
@@ -43,6 +44,7 @@ MAX_NAMES = 12  # of one line of the list; -o connections has all
 )
 @click.option("-p", "--port", default="", metavar="PORT", help="Only this port: 80, 53/UDP, 8000-8080/TCP, TCP, other.")
 @click.option("-n", "--namespace", multiple=True, metavar="NAME", help="Only what has an end in this namespace.")
+@click.option("--exposure", is_flag=True, help="What workloads are open to from pods that need not exist yet.")
 @click.option("--file", "path", metavar="FILE", help="Write there instead of standard output.")
 @cluster_options
 def matrix(
@@ -53,12 +55,16 @@ def matrix(
     level: str,
     port: str,
     namespace: tuple[str, ...],
+    exposure: bool,
     path: str | None,
 ) -> None:
     """Show who reaches whom: pods, workloads or namespaces, and addresses outside, with the ports.
 
     A pod always reaches itself and its own node; neither is shown. `some` marks a pair where it holds for some of the
     pods, or of the ports, only: ask by pod for the exact answer.
+
+    --exposure shows instead what the policies of each workload allow with pods that may come: any pod, and pods of the
+    labels that rules name. What policies those pods would have is not known.
 
     \b
     Examples:
@@ -71,7 +77,12 @@ def matrix(
     \b
     Exit codes: 0 shown; 2 wrong usage, or what was to be read is no cluster; 3 the controller does not answer.
     """
+    if exposure and (port or output in (HTML, CONNECTIONS) or path is not None or level != Level.WORKLOAD.value):
+        raise click.UsageError("--exposure is by workload and for any port, as a table or as JSON")
     cluster = offline.cluster if offline else ControllerClient(server).cluster().cluster()
+    if exposure:
+        _show_exposure(cluster, namespace, output)
+        return
     found = _only(ask(cluster, level, port), namespace)
     for note in found.notes:
         click.echo(f"headgate: {note}", err=True)
@@ -81,6 +92,19 @@ def matrix(
         print_json(found)
     else:
         _write(path, _text(found, output))
+
+
+def _show_exposure(cluster: Cluster, namespaces: tuple[str, ...], output: str) -> None:
+    found = [one for one in exposures(cluster) if not namespaces or one.workload.partition("/")[0] in namespaces]
+    if output == JSON:
+        print_json(found)
+        return
+    page = OutputPage()
+    if not found:
+        page.line("No workload is open to pods that may come.")
+    for direction, title in (("ingress", "Open to"), ("egress", "May open connections to")):
+        rows = [(one.workload, one.peer, one.ports) for one in found if one.direction == direction]
+        page.table(title, ("WORKLOAD", "PODS THAT MAY COME", "PORTS"), rows)
 
 
 def ask(cluster: Cluster, level: str, port: str) -> MatrixView:

@@ -105,6 +105,11 @@ class Decision:
             found = self._regions[whole] = meet(one, other, within)
         return found
 
+    def own(self, number: int, direction: Direction) -> Region:
+        """What the policies of an end itself allow it, whatever those of the other ends say."""
+        near = self._near_key(number, direction)
+        return self._once((direction, "near", near), lambda: self._near(number, direction))
+
     # -- what the answer depends on ----------------------------------------------------------------------------------
 
     def _pod(self, number: int) -> Pod | None:

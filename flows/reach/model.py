@@ -145,3 +145,14 @@ def ports_view(ports: Ports) -> PortsView:
     """Ports for JSON and people."""
     ranges = tuple((one.protocol.name, max(one.low, 1), one.high) for one in ports.ranges)
     return PortsView(ports_text(ports), ranges, ports.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What the policies of a workload allow in a direction with pods that need not exist: `peer` says which, and
+    `ports` is as in PortsView."""
+
+    workload: str
+    direction: str
+    peer: str
+    ports: str
