@@ -28,6 +28,7 @@ from controller.status.walks import (
 )
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Pod
+from flows.cluster.net import parse_address
 from flows.explain.model import Connection, Explanation
 from flows.explain.past import with_gone
 from flows.explain.question import Answer, answer
@@ -57,10 +58,14 @@ class Explanations:
         Raises BadQuestion, and SwitchUnavailable while another live probe is under way.
         """
         parts, gone = self._reconciler.read(partial(_parts_and_gone, (source, destination)))
+        answered = self._reconciler.read(partial(_answered, source))
         try:
             found = offload(_answer, parts, gone, source, destination, port, version)
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
+        found = found._replace(
+            explanation=replace(found.explanation, notes=(*found.explanation.notes, *map(_of_node, answered)))
+        )
         # A pod that is gone has no port: nothing would arrive, whatever the flows were.
         walked = switches and not any(GONE in note for note in found.explanation.notes)
         return self._with_switches(found, live) if walked else found.explanation
@@ -113,6 +118,22 @@ def _parts_and_gone(
 ) -> tuple[EffectiveParts, list[tuple[Pod, float]]]:
     gone = reconciler.gone_pods.named(ends)
     return reconciler.world.effective_parts(), [(one.pod, now - one.at) for one in gone]
+
+
+def _answered(source: str, reconciler: Reconciler, _: float) -> list[str]:
+    """The nodes that answered probes for an address, which their Node objects need not have."""
+    try:
+        net = parse_address(source)
+    except ValueError:
+        return []
+    return sorted(one.node for one in reconciler.world.bridges.values() if net in one.confirmed_addresses)
+
+
+def _of_node(node: str) -> str:
+    return (
+        f"node {node} has answered for this source: what it sends from it to its own pods passes, as from its other "
+        f"addresses; the answer here is for everybody else"
+    )
 
 
 def _answer(

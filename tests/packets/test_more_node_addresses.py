@@ -197,6 +197,9 @@ def test_the_node_is_known_by_what_its_stack_answers_for(unnamed: Lab) -> None:
     switches = {switch["node"]: switch for switch in unnamed.product.get("/status")["switches"]}
     assert set(switches["one"]["answered"]) == {SECOND, CACHE, SECOND6}
     assert switches["two"]["answered"] == []
+    told = unnamed.product.call(["explain", SECOND, "x/a", "-p", "80"])
+    assert told.returncode == 1 and "node one has answered for this source" in told.stdout
+    assert "has answered" not in unnamed.product.call(["explain", "172.31.0.2", "x/a", "-p", "80"]).stdout
     # What the node forwards is not the node's, though it is a proxy for it.
     for _ in range(3):
         assert not connects(place, "172.31.0.2", pod)
