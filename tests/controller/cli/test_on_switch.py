@@ -286,6 +286,14 @@ def test_a_denied_packet_ends_at_the_isolation(run: Run, capsys: pytest.CaptureF
     assert walk["hits"][-1]["table_name"] == "deny"
 
 
+def test_a_live_packet_ends_where_policy_says(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for source, table in (("shop/web", "output"), ("shop/other", "ingress_default")):
+        code, text = explained(run, capsys, source, "shop/db", "-p", "80", "--live", "-o", "json")
+        (live,) = [one["live"] for one in json.loads(text)["connections"]]
+        (leg,) = live["legs"]
+        assert leg["table"] == table and live["agrees"] and code == (0 if live["delivered"] else 1), live
+
+
 def test_a_foreign_flow_in_the_way_is_a_disagreement(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     bridge = run.ovs.bridges["br-int"]
     run.ovs.ofctl("add-flow", bridge.target, "table=0,priority=65535,in_port=1,actions=drop")
