@@ -14,7 +14,16 @@ from controller.cli.errors import EXIT_DISAGREES, EXIT_FAILED, EXIT_OK, CommandF
 from controller.cli.output import BAD, DIM, GOOD, JSON, OutputPage, output_option, print_json
 from controller.sources.offline import OfflineCluster
 from flows.cluster.model import Tier
-from flows.explain.model import Connection, EndExplanation, Explanation, Hit, LiveProbe, Step, SwitchWalk
+from flows.explain.model import (
+    Connection,
+    EndExplanation,
+    Explanation,
+    Hit,
+    LiveProbe,
+    Promotion,
+    Step,
+    SwitchWalk,
+)
 from flows.explain.question import explain as explain_here
 from flows.policy.probe import ProbeError
 
@@ -184,11 +193,22 @@ def _show_connections(page: OutputPage, group: list[Connection]) -> None:
         page.line(f"  {pairs}", DIM)
     for end in (one.egress, one.ingress):
         _show_end(page, end)
+    if one.promoted is not None:
+        _show_promotion(page, one, one.promoted)
     for same in group:
         if same.switches is not None:
             _show_walk(page, same.switches)
         if same.live is not None:
             _show_live(page, same.live)
+
+
+def _show_promotion(page: OutputPage, one: Connection, then: Promotion) -> None:
+    """The verdict once staged policies are promoted, and the ends where it differs."""
+    answer = "allowed" if then.allowed else "denied"
+    page.line(f"  once staged policies are promoted: {answer}", "" if then.allowed is one.allowed else BAD)
+    for end, now in ((then.egress, one.egress), (then.ingress, one.ingress)):
+        if end != now:
+            _show_end(page, end)
 
 
 def _show_walk(page: OutputPage, walk: SwitchWalk) -> None:

@@ -8,7 +8,7 @@ from controller.cli.client import ControllerClient
 from controller.cli.findings import dropped_by_limits, pod_reason
 from controller.cli.names import Namespaced, count_text
 from controller.cli.output import JSON, WIDE, OutputPage, Row, dim, print_json, seconds, wide_output_option
-from controller.cli.rules import show_rules
+from controller.cli.rules import show_rules, show_staged
 from controller.cli.which_controller import controller_options
 from controller.status.detail_model import IsolationView, PodDetail
 
@@ -69,6 +69,7 @@ def show_pod(found: PodDetail, wide: bool = False) -> None:
         [_isolation(one) for one in found.isolation],
         right="DENIED",
     )
+    show_staged(page, found.staged)
     show_rules(page, "Rules that allow", found.rules, wide)
     if not found.rules and any(one.policies for one in found.isolation):
         page.line("No rule allows anything in the isolated directions.")

@@ -7,7 +7,7 @@ import click
 from controller.cli.client import ControllerClient
 from controller.cli.names import PolicyName
 from controller.cli.output import JSON, WIDE, OutputPage, mark, print_json, wide_output_option
-from controller.cli.rules import show_rules
+from controller.cli.rules import show_rules, show_staged
 from controller.cli.which_controller import controller_options
 from controller.status.detail_model import PolicyDetail
 
@@ -68,6 +68,7 @@ def show_policy(found: PolicyDetail, wide: bool = False) -> None:
         whole="POD NODE PORT",
     )
     _print_rest(page, one.pods - min(shown, len(found.subjects)))
+    show_staged(page, found.staged)
     show_rules(page, "Rules", found.rules, wide)
     if found.left_out:
         page.line()

@@ -1,4 +1,4 @@
-"""The table of rules that `headgate pod` and `headgate policy` share."""
+"""The tables that `headgate pod` and `headgate policy` share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controller.cli.names import MAX_NAMES_SHOWN, count_text, first_names
 from controller.cli.output import OutputPage, Row
-from controller.status.detail_model import PeerView, RuleView
+from controller.status.detail_model import PeerView, RuleView, StagedView
 
 SHOWN_RULES = 3  # names of one rule that are shown: several policies may have the same rule
 ALL = 1_000_000
@@ -17,6 +17,17 @@ def show_rules(page: OutputPage, title: str, rules: Sequence[RuleView], wide: bo
     columns = ("RULE", "PACKETS", *(("BYTES",) if wide else ()), "PORTS", "PEERS")
     rows = [_row(rule, wide) for rule in rules]
     page.table(title, columns, rows, right="PACKETS BYTES", whole="" if wide else "PORTS" * (not _many(rules)))
+
+
+def show_staged(page: OutputPage, staged: Sequence[StagedView]) -> None:
+    """Print what the promotion of staged policies would change, where any is."""
+    if staged:
+        columns = ("DIRECTION", "DENIED", "ALLOWED", "POLICIES")
+        rows: list[Row] = [
+            (one.direction, count_text(one.would_deny), count_text(one.would_allow), ", ".join(one.policies) or "-")
+            for one in staged
+        ]
+        page.table("Packets that promotion of staged policies would change", columns, rows, right="DENIED ALLOWED")
 
 
 def _many(rules: Sequence[RuleView]) -> bool:

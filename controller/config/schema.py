@@ -110,6 +110,12 @@ class RunConfig(BaseModel):
         f"{IN_CLUSTER} means the service account of the pod that Headgate runs in, which is the default in a pod "
         "when no source is given.",
     )  # fmt: skip
+    mode: Literal["enforce", "audit"] = _option(
+        SOURCE_OPTIONS, "MODE",
+        "audit: all NetworkPolicies are staged, as if each had the annotation headgate.io/mode: audit. Nothing of them "
+        "is in force; what they would deny is counted. ClusterNetworkPolicies stay in force.",
+        "enforce",
+    )  # fmt: skip
     ovsdb: Annotated[tuple[Remote, ...], AfterValidator(_unique)] = _option(
         SWITCH_OPTIONS, "REMOTE",
         "OVSDB server of a switch to connect to, as ovs-vsctl's --db takes it: unix:FILE, ssl:HOST:PORT or "

@@ -14,6 +14,7 @@ from controller.metrics.packet_counters import (
     InvalidLabels,
     LimitedLabels,
     PacketLabels,
+    StagedLabels,
     TierLabels,
 )
 from controller.metrics.registry import Metrics
@@ -29,11 +30,12 @@ from controller.reconcile.events import (
 )
 from controller.reconcile.invalid_packets import InvalidReason
 from controller.reconcile.reconciler import Reconciler
-from controller.status.details import isolating_policies
+from controller.status.details import STAGED_KINDS, isolating_policies
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction
 from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.pipeline.pod_limits import METERED, Limit, read_meter
+from flows.policy.rule import STAGED
 from flows.policy.tracked_sets import TrackedRule
 
 MAX_POLICIES_IN_LABEL = 3  # in a label
@@ -110,6 +112,8 @@ class EventCounters:
                 direction = Direction.EGRESS if kind is CookieKind.DENY_EGRESS else Direction.INGRESS
                 names = _named(isolated.get((pods[number], direction), ()))
                 counts = (DeniedLabels(*pods[number], direction.value, names),)
+            elif kind in STAGED_KINDS and number in pods:
+                counts = (StagedLabels(*pods[number], *STAGED_KINDS[kind]),)
             elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
                 counts = (InvalidLabels(*pods[number], _INVALID[kind].value),)
             elif kind is CookieKind.RULE and number in parts:
@@ -129,6 +133,8 @@ class EventCounters:
 def _rule_labels(reconciler: Reconciler, part: TrackedRule) -> tuple[PacketLabels, ...]:
     """The labels of a rule's flow, for each policy that has the rule."""
     level, cluster = part.level, reconciler.world.cluster
+    if level == STAGED:
+        return ()  # it allows nothing; what it would change is counted by pod
     if level is None:
         return tuple([AllowedLabels(*one.policy, one.direction.value, one.number) for one in part.owners])
     found = []

@@ -10,7 +10,14 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from controller.metrics.packet_counters import DeniedLabels, InvalidLabels, LimitedLabels, PacketLabels, TierLabels
+from controller.metrics.packet_counters import (
+    DeniedLabels,
+    InvalidLabels,
+    LimitedLabels,
+    PacketLabels,
+    StagedLabels,
+    TierLabels,
+)
 from controller.metrics.registry import Metrics
 from controller.reconcile.reconciler import Reconciler
 from controller.status.away_reasons import CONTESTED, OVSDB, WAITING
@@ -152,7 +159,7 @@ def _reason(reconciler: Reconciler, name: BridgeName, away: Mapping[BridgeName, 
 
 def _exists(cluster: Cluster, counts: PacketLabels) -> bool:
     """Whether the pod, or the policy with this rule, still exists."""
-    if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels):
+    if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels | StagedLabels):
         return Key(counts.namespace, counts.pod) in cluster.pods
     if isinstance(counts, TierLabels):
         of_cluster = cluster.cluster_policies.get(Key("", counts.policy))

@@ -28,6 +28,7 @@ from controller.metrics.series import (
     DENIED_PACKETS,
     INVALID_PACKETS,
     LIMITED_PACKETS,
+    STAGED_PACKETS,
     TIER_PACKETS,
     Series,
 )
@@ -49,6 +50,15 @@ class AllowedLabels(NamedTuple):
     policy: str
     direction: str
     rule: int
+
+
+class StagedLabels(NamedTuple):
+    """Labels of a flow that counts what the promotion of staged policies would change; `change` is deny or allow."""
+
+    namespace: str
+    pod: str
+    direction: str
+    change: str
 
 
 class TierLabels(NamedTuple):
@@ -78,9 +88,10 @@ class InvalidLabels(NamedTuple):
     reason: str
 
 
-PacketLabels = DeniedLabels | AllowedLabels | TierLabels | LimitedLabels | InvalidLabels
+PacketLabels = DeniedLabels | AllowedLabels | StagedLabels | TierLabels | LimitedLabels | InvalidLabels
 _SERIES_OF: dict[type[PacketLabels], Series] = {
     DeniedLabels: DENIED_PACKETS,
+    StagedLabels: STAGED_PACKETS,
     AllowedLabels: ALLOWED_PACKETS,
     TierLabels: TIER_PACKETS,
     LimitedLabels: LIMITED_PACKETS,

@@ -158,6 +158,14 @@ TIER_PACKETS = Series(
     ("tier", "policy", "direction", "rule", "name", "action"),
 )
 
+STAGED_PACKETS = Series(
+    "headgate_staged_packets",
+    Counter,
+    "Packets of the pod that the promotion of staged policies would change, by what it would do: deny what passes now, "
+    "or allow what the pod's isolation denies now.",
+    ("namespace", "pod", "direction", "change"),
+)
+
 LIMITED_PACKETS = Series(
     "headgate_limited_packets",
     Counter,
@@ -197,7 +205,7 @@ DECLARED_SERIES = (
     OPENFLOW_SESSIONS, OVSDB_CONNECTIONS, TLS_REFUSED, PEERS_REFUSED, TLS_BROKEN, TLS_EXPIRES, LOG_DROPPED,
     SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, AUDIT_EVENTS,
     AUDIT_UNREPORTED,
-    DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, LIMITED_PACKETS,
+    DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, STAGED_PACKETS, LIMITED_PACKETS,
     INVALID_PACKETS, DNS_PACKETS, DNS_WAITING, DNS_LEARNED, DNS_REFUSED,
 )  # fmt: skip
 

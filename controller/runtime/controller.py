@@ -55,7 +55,7 @@ class Controller:
         files = config.tls_files
         self._tls = Credentials(files, config.allowed_switch, self.metrics) if files else None
         events = EventQueue()
-        self._store = Store(events.post)
+        self._store = Store(events.post, stage_all=config.mode == "audit")
         if config.manifests:
             ManifestFolder(config.manifests, self._store, services=config.routes, dns_service=config.dns_service_key)
         kubernetes = (

@@ -46,11 +46,14 @@ MAX_LISTED_PROBLEMS = 10_000  # of all sources; the rest is only counted
 class Store:
     """The objects of all sources. Thread-safe for threads of the hub (see `controller.base.native_threads`).
 
-    `post` must not block. It is called in the order of generations.
+    `post` must not block. It is called in the order of generations. `stage_all` stages every NetworkPolicy.
     """
 
-    def __init__(self, post: Callable[[ClusterChanged], None], delay: float = GATHER_SECONDS) -> None:
+    def __init__(
+        self, post: Callable[[ClusterChanged], None], delay: float = GATHER_SECONDS, stage_all: bool = False
+    ) -> None:
         self._post = post
+        self._stage_all = stage_all
         self._delay = delay
         self._sources: list[Source] = []
         self._unsynced: set[int] = set()  # indexes of sources
@@ -225,6 +228,8 @@ class Store:
         """Make new snapshots of the kinds that changed; returns kind and name of each changed object."""
         policies: dict[Key, Policy | None] = dict(changed.get("NetworkPolicy", {}))
         policies.update(self._original.update(changed))
+        if self._stage_all:
+            policies = {key: None if policy is None else policy.stage() for key, policy in policies.items()}
         self._policies = self._policies.updated(policies) if policies else self._policies
         references: list[tuple[str, Key | str]] = [("NetworkPolicy", key) for key in policies]
         for kind in PLAIN_KINDS:

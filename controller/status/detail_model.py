@@ -68,6 +68,17 @@ class LearnedView:
 
 
 @dataclass(frozen=True, slots=True)
+class StagedView:
+    """What the promotion of staged policies would change in a direction: these policies, the packets that pass now and
+    would be denied, and those that isolation denies now and would pass this end."""
+
+    direction: str
+    policies: tuple[str, ...] = ()
+    would_deny: int | None = None
+    would_allow: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PodDetail:
     """Everything about one pod.
 
@@ -84,6 +95,7 @@ class PodDetail:
     finished: bool = False
     in_force: bool = False
     isolation: tuple[IsolationView, ...] = ()
+    staged: tuple[StagedView, ...] = ()
     rules: tuple[RuleView, ...] = ()
     note: str = ""
     learned: tuple[LearnedView, ...] = ()
@@ -123,6 +135,7 @@ class PolicyDetail:
     left_out: tuple[str, ...] = ()
     switches: tuple[PolicySwitchView, ...] = ()
     note: str = ""
+    staged: tuple[StagedView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

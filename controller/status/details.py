@@ -19,6 +19,7 @@ from controller.status.detail_model import (
     PolicyDetail,
     PolicySwitchView,
     RuleView,
+    StagedView,
     SubjectView,
 )
 from controller.status.model import PodView, PolicyView
@@ -27,6 +28,7 @@ from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Action, Direction, Key, Pod
 from flows.cluster.net import Net
 from flows.pipeline.cookies import CookieKind, read_cookie
+from flows.policy.rule import STAGED
 from flows.policy.service_ranges import MAX_PORT, ServiceRange
 from flows.policy.tracked_sets import TrackedRule, tracked_rules_on
 from flows.wire.values import FlowCounters, FlowKey
@@ -34,6 +36,13 @@ from flows.wire.values import FlowCounters, FlowKey
 MAX_LISTED = 1000  # peers of a rule, subjects of a policy: a selector may match every pod
 MAX_PODS_PER_ADDRESS = 10  # named for one address
 DENY_KINDS = {Direction.EGRESS: CookieKind.DENY_EGRESS, Direction.INGRESS: CookieKind.DENY_INGRESS}
+# What the promotion of staged policies would change, by direction and change.
+STAGED_KINDS = {
+    CookieKind.STAGED_DENY_EGRESS: (Direction.EGRESS.value, "deny"),
+    CookieKind.STAGED_DENY_INGRESS: (Direction.INGRESS.value, "deny"),
+    CookieKind.STAGED_ALLOW_EGRESS: (Direction.EGRESS.value, "allow"),
+    CookieKind.STAGED_ALLOW_INGRESS: (Direction.INGRESS.value, "allow"),
+}
 
 
 class HitCounts(NamedTuple):
@@ -83,7 +92,7 @@ def pod_detail(reconciler: Reconciler, key: Key, view: PodView | None, now: floa
     if plan is not None and ofport in plan.refused:
         shown = replace(shown, reason=plan.refused[ofport])
     subjects = reconciler.world.subject_sets_of(key) if name is not None else []
-    parts = [part for one in subjects for part in tracked_rules_on(one)]
+    parts = [part for one in subjects for part in tracked_rules_on(one) if part.level != STAGED]
     names = isolating_policies(reconciler, [key])
     return PodDetail(
         pod=shown,
@@ -95,6 +104,7 @@ def pod_detail(reconciler: Reconciler, key: Key, view: PodView | None, now: floa
         finished=pod.finished if pod else False,
         in_force=name is not None and _in_force(reconciler, name) and shown.installed,
         isolation=tuple(_isolation(reconciler, name, ofport, d, names.get((key, d), ())) for d in Direction),
+        staged=tuple(_staged(reconciler, name, ofport, key)),
         rules=tuple(_rules(reconciler, parts, [name] if name else [])),
         learned=tuple(_learned(reconciler, key, now)),
     )
@@ -128,16 +138,29 @@ def _without_port(reconciler: Reconciler, pod: Pod | None) -> str:
 def _isolation(
     reconciler: Reconciler, name: BridgeName | None, ofport: int, direction: Direction, policies: tuple[str, ...]
 ) -> IsolationView:
-    hits = _denied(reconciler, name, ofport, direction) if name is not None and policies else NO_HIT_COUNTS
+    hits = _hits_of(reconciler, name, ofport, DENY_KINDS[direction]) if name is not None and policies else NO_HIT_COUNTS
     return IsolationView(direction.value, policies, hits.packets, hits.bytes)
 
 
-def _denied(reconciler: Reconciler, name: BridgeName, ofport: int, direction: Direction) -> HitCounts:
-    """The counters of the flow that drops a pod's packets in a direction."""
+def _staged(reconciler: Reconciler, name: BridgeName | None, ofport: int, key: Key) -> Iterator[StagedView]:
+    """What the promotion of staged policies that select a pod would change."""
+    for direction in Direction:
+        policies = reconciler.world.engine.staged_policies(key, direction)
+        if policies:
+            hits = {
+                change: _hits_of(reconciler, name, ofport, kind) if name is not None else NO_HIT_COUNTS
+                for kind, (of, change) in STAGED_KINDS.items()
+                if of == direction.value
+            }
+            yield StagedView(direction.value, policies, hits["deny"].packets, hits["allow"].packets)
+
+
+def _hits_of(reconciler: Reconciler, name: BridgeName, ofport: int, kind: CookieKind) -> HitCounts:
+    """The counters of a pod's flow of this kind, such as the one that drops its packets in a direction."""
     plan = reconciler.world.plan_of(name)
     if plan is None:
         return NO_HIT_COUNTS
-    wanted = (DENY_KINDS[direction], ofport)
+    wanted = (kind, ofport)
     keys = [
         key for key in plan.port_flows(ofport) if key in plan.flows and read_cookie(plan.flows[key].cookie) == wanted
     ]
@@ -166,8 +189,29 @@ def policy_detail(reconciler: Reconciler, key: Key, view: PolicyView) -> PolicyD
         subjects=tuple(_subject(reconciler, pod) for pod in pods[:MAX_LISTED]),
         rules=tuple(_rules(reconciler, parts, sorted(counts))),
         left_out=tuple(_left_out(reconciler, key, parts)),
+        staged=tuple(_staged_of_policy(reconciler, key, pods)),
         switches=tuple(_switch(reconciler, name, counts[name]) for name in sorted(counts)),
     )
+
+
+def _staged_of_policy(reconciler: Reconciler, key: Key, pods: Iterable[Pod]) -> Iterator[StagedView]:
+    """What promotion would change for all pods that a staged policy selects."""
+    world = reconciler.world
+    policy = world.cluster.policies.get(key) if world.cluster else None
+    if policy is None or policy.staged is None:
+        return
+    found = [view for pod in pods for name, ofport in world.ports_of(pod.key) for view in
+             _staged(reconciler, name, ofport, pod.key)]  # fmt: skip
+    for direction in sorted(policy.isolates | policy.staged.isolates):
+        views = [view for view in found if view.direction == direction]
+        names = tuple(sorted({name for view in views for name in view.policies}))
+        denied, allowed = ([getattr(view, name) for view in views] for name in ("would_deny", "would_allow"))
+        yield StagedView(direction.value, names, _total(denied), _total(allowed))
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    known = [one for one in counts if one is not None]
+    return sum(known) if known else None
 
 
 def _subject(reconciler: Reconciler, pod: Pod) -> SubjectView:

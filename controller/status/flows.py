@@ -8,11 +8,12 @@ from dataclasses import replace
 from controller.reconcile.group_state import GroupState
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
-from controller.status.details import DENY_KINDS, isolating_policies
+from controller.status.details import DENY_KINDS, STAGED_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import BridgeState, PodBinding
+from flows.cluster.model import Direction
 from flows.cluster.net import address_text
 from flows.openflow.actions import Conjunction, ToGroup
 from flows.openflow.flow import Flow
@@ -29,7 +30,7 @@ from flows.wire.groups import nat_targets, nat_targets_of_flow
 from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, WireGroup, wire_flow
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
-             CookieKind.BROKEN)  # fmt: skip
+             CookieKind.BROKEN, *STAGED_KINDS)  # fmt: skip
 
 
 MAX_ENDPOINTS_SHOWN = 10  # of a group
@@ -101,10 +102,18 @@ def _foreign_view(node: str, bridge: str, found: ForeignFlow, ports: Mapping[int
 
 
 def _deniers(reconciler: Reconciler, pod_bindings: Collection[PodBinding]) -> dict[int, tuple[str, ...]]:
-    """The policies that isolate each pod in each direction, by the cookie of the flow that drops its packets."""
+    """The policies that isolate each pod in each direction, by the cookie of the flow that drops its packets; and the
+    staged ones that select it, by the cookies of the flows that count what they would change."""
     ofports = {pod_binding.pod: pod_binding.ofport for pod_binding in pod_bindings}
     found = isolating_policies(reconciler, ofports)
-    return {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
+    deniers = {cookie(DENY_KINDS[direction], ofports[pod]): names for (pod, direction), names in found.items()}
+    staged = reconciler.world.engine.staged_policies
+    for pod, ofport in ofports.items():
+        for direction in Direction:
+            if names := staged(pod, direction):
+                kinds = [kind for kind, (of, _) in STAGED_KINDS.items() if of == direction.value]
+                deniers.update((cookie(kind, ofport), names) for kind in kinds)
+    return deniers
 
 
 def _with_groups(view: FlowView, wire: WireFlow, groups: GroupState, names: Mapping[int, str]) -> FlowView:

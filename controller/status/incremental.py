@@ -35,7 +35,7 @@ from controller.reconcile.service_problems import service_problems
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
-from controller.status.policy_views import cluster_policy_view, policy_view
+from controller.status.policy_views import cluster_policy_view, policy_view, what_is_left_out
 from controller.status.problem_views import flush_problems, foreign_flow_problems, unknown_switches
 from controller.status.switch_views import UnboundPorts, ports_of, switch_view, unrealized_bridges
 from flows.bridge.binding import read_bridge
@@ -232,7 +232,7 @@ class IncrementalViews:
         views: list[PolicyView] = []
 
         def look(reconciler: Reconciler, part: Sequence[Key]) -> None:
-            out = reconciler.world.left_out()
+            out = what_is_left_out(reconciler)
             views.extend(policy_view(reconciler, cluster.policies[key], unrealized, out) for key in part)
 
         def look_at_tiers(reconciler: Reconciler, part: Sequence[Key]) -> None:

@@ -111,6 +111,7 @@ class PolicyView:
     selects. A ClusterNetworkPolicy has a name alone as `key`, a `tier` and a `priority`; `isolates` are the directions
     in which it has rules.
 
+    `mode` is audit for a staged policy, audit-deletion for one whose deletion is staged, else "".
     `reason` is why it is not wholly realized; `notes` are parts of it that have no effect now, such as a peer that
     selects no pod, the first few.
     """
@@ -123,6 +124,7 @@ class PolicyView:
     notes: tuple[str, ...] = ()
     tier: str = ""
     priority: int = 0
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

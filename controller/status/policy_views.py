@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
+from typing import NamedTuple
 
 from controller.reconcile.reconciler import Reconciler
 from controller.status.model import PolicyView
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import ClusterPolicy, Direction, Key, Policy
+from flows.parse.staging import AUDIT, AUDIT_DELETION
 
 MAX_NODES_NAMED = 10  # nodes named in a reason
 
@@ -17,20 +19,51 @@ def direction_words(found: frozenset[Direction]) -> tuple[str, ...]:
     return tuple(sorted(direction.value for direction in found))
 
 
-def policy_view(
-    reconciler: Reconciler, policy: Policy, unrealized: Mapping[int, str], left_out: Mapping[str, Set[BridgeName]]
-) -> PolicyView:
+class LeftOut(NamedTuple):
+    """The bridges that leave out rules, by namespace, and those that count nothing for staged policies."""
+
+    namespaces: Mapping[str, Set[BridgeName]]
+    staged: frozenset[BridgeName]
+
+
+def what_is_left_out(reconciler: Reconciler) -> LeftOut:
+    """What bridges leave out now. Costs one pass over the bridges."""
+    return LeftOut(reconciler.world.left_out(), reconciler.world.staged_left_out())
+
+
+def policy_view(reconciler: Reconciler, policy: Policy, unrealized: Mapping[int, str], left_out: LeftOut) -> PolicyView:
     """One policy.
 
-    `unrealized` holds the pods on bridges that do not have all desired flows yet, by number, and the node of each;
-    `left_out` the bridges that leave out rules, by namespace (`World.left_out`).
+    `unrealized` holds the pods on bridges that do not have all desired flows yet, by number, and the node of each.
     """
     members = reconciler.world.selected_pods(policy.key.namespace, policy.subjects)
-    reasons = [*policy.errors, *left_out_reasons(reconciler, policy.key, left_out)]
+    reasons = [*policy.errors, *left_out_reasons(reconciler, policy.key, left_out.namespaces)]
     reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
     notes = reconciler.world.notes_on_policy(policy)
     isolates = direction_words(policy.isolates)
-    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes)
+    mode = ""
+    if policy.staged is not None:
+        mode = AUDIT if policy.staged.isolates or not policy.isolates else AUDIT_DELETION
+        notes = (_staged_note(policy), *_not_counted(reconciler, policy, left_out.staged), *notes)
+    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes, mode=mode)
+
+
+def _not_counted(reconciler: Reconciler, policy: Policy, bridges: frozenset[BridgeName]) -> list[str]:
+    """Where nothing is counted for a staged policy."""
+    if not bridges:
+        return []
+    places = {name for pod in reconciler.world.subjects_of_policy(policy.key) for name, _ in
+              reconciler.world.ports_of(pod.key)}  # fmt: skip
+    nodes = _first_nodes({reconciler.world.bridges[name].node or name[0] for name in places & bridges})
+    return [f"too many flows: what it would change is not counted on {', '.join(nodes)}"] if nodes else []
+
+
+def _staged_note(policy: Policy) -> str:
+    """What a staged policy is to become."""
+    will = " and ".join(direction_words(policy.promoted.isolates))
+    if policy.isolates:
+        return "staged for deletion: in force until it is deleted"
+    return f"staged: not in force; once promoted it isolates {f'for {will}' if will else 'nothing'}"
 
 
 def cluster_policy_view(reconciler: Reconciler, policy: ClusterPolicy, unrealized: Mapping[int, str]) -> PolicyView:
@@ -62,9 +95,7 @@ def left_out_reasons(reconciler: Reconciler, key: Key, left_out: Mapping[str, Se
     found = reconciler.world.bridges_with_subjects_of(key) & bridges if bridges else ()
     if not found:
         return []
-    nodes = sorted({reconciler.world.bridges[name].node or name[0] for name in found})
-    more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
-    where = ", ".join(nodes[:MAX_NODES_NAMED] + more)
+    where = ", ".join(_first_nodes({reconciler.world.bridges[name].node or name[0] for name in found}))
     return [f"its namespace needs too many flows on {where}: some of its rules are left out there"]
 
 
@@ -73,6 +104,11 @@ def _unrealized_nodes(members: Collection[int], unrealized: Mapping[int, str]) -
     if not unrealized:
         return []
     smaller, larger = (unrealized, members) if len(unrealized) < len(members) else (members, unrealized)
-    nodes = sorted({unrealized[number] for number in smaller if number in larger})
+    return _first_nodes({unrealized[number] for number in smaller if number in larger})
+
+
+def _first_nodes(found: Set[str]) -> list[str]:
+    """The first nodes by name, and how many more there are."""
+    nodes = sorted(found)
     more = [f"{len(nodes) - MAX_NODES_NAMED} more nodes"] if len(nodes) > MAX_NODES_NAMED else []
     return nodes[:MAX_NODES_NAMED] + more

@@ -13,7 +13,7 @@ from controller.reconcile.service_problems import service_problems
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
 from controller.status.node_views import bridges_by_node, node_view
 from controller.status.pod_views import pods_on, pods_without_port
-from controller.status.policy_views import cluster_policy_view, policy_view
+from controller.status.policy_views import cluster_policy_view, policy_view, what_is_left_out
 from controller.status.problem_views import flush_problems, foreign_flow_problems, unknown_switches
 from controller.status.switch_views import ports_of, switch_view, unrealized_bridges
 from flows.cluster.model import Key
@@ -54,7 +54,7 @@ def policy_views(reconciler: Reconciler) -> tuple[PolicyView, ...]:
     cluster = reconciler.world.cluster
     if cluster is None:
         return ()
-    unrealized, left_out = pods_on_unrealized_bridges(reconciler), reconciler.world.left_out()
+    unrealized, left_out = pods_on_unrealized_bridges(reconciler), what_is_left_out(reconciler)
     found = [policy_view(reconciler, cluster.policies[key], unrealized, left_out) for key in sorted(cluster.policies)]
     of_cluster = sorted(cluster.cluster_policies.values(), key=lambda one: one.key)
     return (*found, *(cluster_policy_view(reconciler, one, unrealized) for one in of_cluster))

@@ -148,8 +148,20 @@ class Rule(NamedTuple):
     ports: tuple[PortSpec, ...] = ()
 
 
+class StagedPolicy(NamedTuple):
+    """What a staged NetworkPolicy is to say once it is promoted; the fields are those of Policy. A staged deletion says
+    nothing."""
+
+    isolates: frozenset[Direction] = frozenset()
+    ingress: tuple[Rule | None, ...] = ()
+    egress: tuple[Rule | None, ...] = ()
+
+
 class Policy(NamedTuple):
     """A NetworkPolicy. A direction's rules count only when the policy isolates in that direction.
+
+    All fields say what is in force. So a policy that is staged isolates nothing here and has no rule: `staged` has what
+    it will say, None for a policy that is not staged.
 
     `errors` are the parse errors, each with the path of its field; empty when the whole policy can be realized. A rule
     with an error is None: it allows nothing, its pods stay isolated, and the other rules keep their numbers. `audit` is
@@ -163,12 +175,31 @@ class Policy(NamedTuple):
     egress: tuple[Rule | None, ...] = ()
     errors: tuple[str, ...] = ()
     audit: AuditMode = AuditMode.OFF
+    staged: StagedPolicy | None = None
 
     def rules(self, direction: Direction) -> tuple[Rule | None, ...]:
         """The rules that count in `direction`; none where the policy does not isolate."""
         if direction not in self.isolates:
             return ()
         return self.ingress if direction is Direction.INGRESS else self.egress
+
+    def stage(self) -> Policy:
+        """The same policy, staged: nothing of it is in force. Nor will be anything of one whose deletion is staged."""
+        said = self.staged or self
+        staged = StagedPolicy(said.isolates, said.ingress, said.egress)
+        return self._replace(isolates=frozenset(), ingress=(), egress=(), staged=staged)
+
+    def stage_deletion(self) -> Policy:
+        """The same policy, in force, whose deletion is staged."""
+        return self._replace(staged=StagedPolicy())
+
+    @property
+    def promoted(self) -> Policy:
+        """The policy as it is once its staging ends: itself where it is not staged."""
+        staged = self.staged
+        if staged is None:
+            return self
+        return self._replace(isolates=staged.isolates, ingress=staged.ingress, egress=staged.egress, staged=None)
 
 
 class Subject(NamedTuple):

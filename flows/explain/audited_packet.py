@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from flows.cluster.model import Cluster, Direction, Protocol
 from flows.cluster.net import Net
+from flows.cluster.staging import promoted
 from flows.pipeline.registers import Audited
 from flows.policy.explanation import EndVerdict
 from flows.policy.probe import Endpoint, Probe
@@ -21,6 +22,8 @@ DENIED = {
     Audited.WOULD_DENY_EGRESS: Direction.EGRESS,
     Audited.WOULD_DENY_INGRESS: Direction.INGRESS,
 }
+
+WOULD_DENY = frozenset({Audited.WOULD_DENY_EGRESS, Audited.WOULD_DENY_INGRESS})
 
 
 class AuditedPacket(NamedTuple):
@@ -62,12 +65,15 @@ def probe_of(packet: AuditedPacket, source: Endpoint, destination: Endpoint) -> 
 
 
 def reasons(cluster: Cluster, packet: AuditedPacket, probe: Probe) -> Reasons:
-    """What policy says: of the end that denied, or of both where the connection is allowed. Raises ProbeError."""
-    found = verdict(cluster, probe)
+    """What policy says: of the end that denied, or of both where the connection is allowed. What staged policies would
+    deny is asked of policy as it is once they are promoted. Raises ProbeError."""
+    staged = packet.reason in WOULD_DENY
+    found = verdict(promoted(cluster) if staged else cluster, probe)
     direction = DENIED.get(packet.reason)
     if direction is None:
         return _joined([_allowed(end) for end in (found.egress, found.ingress)])
-    return _denied(found.egress if direction is Direction.EGRESS else found.ingress)
+    reason = _denied(found.egress if direction is Direction.EGRESS else found.ingress)
+    return reason._replace(text=f"once staged policies are promoted: {reason.text}") if staged else reason
 
 
 def _denied(end: EndVerdict) -> Reasons:

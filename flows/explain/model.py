@@ -112,6 +112,15 @@ class SwitchWalk:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """The verdict on a connection as it is once all staged policies are promoted, by both ends."""
+
+    allowed: bool
+    egress: EndExplanation
+    ingress: EndExplanation
+
+
+@dataclass(frozen=True, slots=True)
 class LiveLeg:
     """What one switch did with a live probe: the table where it ended, "output" where it would have been sent; "" where
     no copy came back. `to` says where it would have gone, or why it did not."""
@@ -147,7 +156,8 @@ class Connection:
     """The verdict on one connection between two addresses, by both ends. `port` is None for protocols without ports.
 
     `switches` is what the switches do with it; None where they were not asked, or none has part in it. `live` is what
-    they did with a packet of it that was sent; None where none was asked for.
+    they did with a packet of it that was sent; None where none was asked for. `promoted` is the verdict once staged
+    policies are promoted; None where no staged policy selects either end.
     """
 
     source: str
@@ -161,6 +171,7 @@ class Connection:
     ingress: EndExplanation
     switches: SwitchWalk | None = None
     live: LiveProbe | None = None
+    promoted: Promotion | None = None
 
 
 @dataclass(frozen=True, slots=True)

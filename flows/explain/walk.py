@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from flows.cluster.model import Cluster, Direction, Policy, Tier
 from flows.cluster.selectors import matches
+from flows.cluster.staging import promoted
 from flows.explain.differences import Side, cluster_rule_gap, rule_gap, unmet_texts
-from flows.explain.model import Connection, Difference, EndExplanation, Step
+from flows.explain.model import Connection, Difference, EndExplanation, Promotion, Step
 from flows.explain.scope import concerning
 from flows.policy.explanation import AllowingRule, EndVerdict, Isolation, port_text
 from flows.policy.probe import Endpoint, Probe, protocol_name
@@ -38,7 +39,23 @@ def explain_connection(cluster: Cluster, probe: Probe) -> Connection:
         allowed=found.allowed,
         egress=_explain_end(part, probe, found.egress),
         ingress=_explain_end(part, probe, found.ingress),
+        promoted=_explain_promotion(part, probe),
     )
+
+
+def _explain_promotion(cluster: Cluster, probe: Probe) -> Promotion | None:
+    """The verdict once staged policies are promoted, where one selects either end."""
+    pods = [cluster.pods[end.pod] for end in (probe.source, probe.destination) if end.pod is not None]
+    selected = any(
+        policy.staged is not None and key.namespace == pod.key.namespace and matches(policy.subjects, pod.labels)
+        for key, policy in cluster.policies.items()
+        for pod in pods
+    )
+    if not selected:
+        return None
+    part = promoted(cluster)
+    found = verdict(part, probe)
+    return Promotion(found.allowed, _explain_end(part, probe, found.egress), _explain_end(part, probe, found.ingress))
 
 
 def end_name(end: Endpoint) -> str:

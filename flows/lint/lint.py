@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from types import MappingProxyType
 
 from flows.cluster.model import Cluster
 from flows.lint.codes import Finding
@@ -14,7 +16,10 @@ from flows.lint.world import LintWorld
 
 
 def lint(cluster: Cluster) -> Iterator[Finding]:
-    """What is likely wrong in the policies; what could not be parsed is told by `fields`."""
+    """What is likely wrong in the policies, staged ones as they will be; what could not be parsed is told by
+    `fields`."""
+    policies = {key: one.promoted if one.staged and not one.isolates else one for key, one in cluster.policies.items()}
+    cluster = replace(cluster, policies=MappingProxyType(policies))
     world = LintWorld(cluster)
     for key in sorted(cluster.policies):
         policy = cluster.policies[key]

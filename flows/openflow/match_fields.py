@@ -115,7 +115,7 @@ TCP_FLAGS = Field("tcp_flags", EXPERIMENTER, 42, 12, FieldKind.TCP_FLAGS, True, 
 ND_RESERVED = Field("nd_reserved", ERICSSON, 1, 32, FieldKind.DECIMAL, False, _ND)
 ND_OPTIONS_TYPE = Field("nd_options_type", ERICSSON, 2, 8, FieldKind.DECIMAL, False, _ND)
 
-REGISTERS = tuple(_nicira(f"reg{n}", n, 32, FieldKind.HEX, True) for n in range(14))
+REGISTERS = tuple(_nicira(f"reg{n}", n, 32, FieldKind.HEX, True) for n in range(16))
 IP_FRAG = _nicira("ip_frag", 26, 8, FieldKind.FRAGMENT, True, _IP)
 IP_TTL = _nicira("ip_ttl", 29, 8, FieldKind.DECIMAL, False, _IP)
 # The outer addresses of a tunneled packet.

@@ -28,6 +28,7 @@ from flows.cluster.tuples import new_tuple
 from flows.parse.audit import audit_at
 from flows.parse.names import port_name_error
 from flows.parse.selector import selector_at, simple_selector
+from flows.parse.staging import staged_by_annotation
 from flows.parse.untrusted import (
     EMPTY_OBJECT,
     Errors,
@@ -92,9 +93,11 @@ def parse_policy(untrusted: object, errors: Errors) -> Policy:
         # meant stays open.
         found = list(first_errors(found))
         texts = tuple(map(str, found)) if found else ()
-        fields = (key, subjects or EVERYTHING, isolates, ingress, egress, texts, AuditMode.OFF)
+        fields = (key, subjects or EVERYTHING, isolates, ingress, egress, texts, AuditMode.OFF, None)
         policy = new_tuple(Policy, fields)
         policy = _with_bounded_flows(policy, found)
+    if "annotations" in metadata:
+        policy = staged_by_annotation(policy, metadata, found)
     errors.extend(found)
     audit = audit_at(metadata, errors)
     return policy if audit is None else policy._replace(audit=audit)

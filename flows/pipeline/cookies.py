@@ -31,6 +31,10 @@ class CookieKind(enum.IntEnum):
     ENDPOINT = 10  # a group id: an endpoint of that port of a Service, which no group has
     DNS = 12  # an ofport: hands DNS packets of that pod over to the controller
     NAMES = 13  # an ofport: remembers what that pod learned from DNS answers
+    STAGED_DENY_EGRESS = 16  # an ofport: what passes, and its egress denies once staged policies are promoted
+    STAGED_DENY_INGRESS = 17  # an ofport: the same for its ingress
+    STAGED_ALLOW_EGRESS = 18  # an ofport: what its egress denies, and allows once staged policies are promoted
+    STAGED_ALLOW_INGRESS = 19  # an ofport: the same for its ingress
 
 
 def cookie(kind: CookieKind, number: int = 0) -> int:

@@ -160,6 +160,9 @@ MIDSTREAM_UNKNOWN = _declare("midstream", 10, "the ports do not tell: must be al
 RELATED_ALLOWED = _declare("related", 100, "from the node, the uplink, or a pod about its own connection")
 
 DIRECTION_BROKEN = _declare("direction", 130, "userspace datapath: invalid in the empty zone, so broken: counted")
+DIRECTION_AS_REPLY_STAGED = _declare("direction", 128, "as a reply, with staged policies: looked up in `staged_egress`")
+DIRECTION_REPLY_STAGED = _declare("direction", 127, "a reply, with staged policies for either end: likewise")
+DIRECTION_ORIGINAL_STAGED = _declare("direction", 126, "anything else with staged policies for either end: likewise")
 DIRECTION_AS_REPLY_TIERED = _declare("direction", 125, "interpreted as a reply, of or to a pod with rules of a tier")
 DIRECTION_AS_REPLY = _declare("direction", 120, "interpreted as a reply: the destination opened")
 DIRECTION_REPLY_TIERED = _declare("direction", 115, "a reply, of or to a pod with rules of a tier")
@@ -176,6 +179,12 @@ TIERS_CLOSED = _declare(_TIERS, 65200, "the rules cannot be rendered: everything
 TIERS = _declare(_TIERS, 65000, "the rules, by their order; later ones take the priorities below")
 REFUSED_SAME_PORT = _declare("egress_refused ingress_refused", 10, "a refused reply: looked up in `same_port`")
 
+STAGED_NODE = _declare("staged_egress", 29000, "the node and its own pods: no policy")
+STAGED_NOT_ISOLATED = _declare("staged_egress staged_ingress", 28000, "nothing isolates the subject once promoted")
+STAGED_RULES = _declare("staged_egress staged_ingress", 20000, "the rules; bands of them take the priorities below")
+STAGED_DENIED = _declare("staged_egress staged_ingress", 10, "no rule allows it: noted")
+STAGED_OF_POD = _declare("staged_change", 100, "what promotion would change for one pod: counted")
+
 SAME_PORT_EQUAL = _declare("same_port", 100, "both ports are one, bit by bit: matched again as a packet that opens")
 
 RULES_ITSELF = _declare("egress", 30000, "a pod always reaches itself")
@@ -187,9 +196,13 @@ RULES_SAME_PORT = _declare("egress ingress", 10, "a refused reply of UDP or SCTP
 
 DEFAULT_PROBED = _declare("egress_default ingress_default", 900, "a denied live probe: to the controller, not counted")
 DEFAULT_MATCHED_AGAIN = _declare("egress_default ingress_default", 200, "matched again elsewhere: not counted here")
+DEFAULT_STAGED = _declare(
+    "egress_default ingress_default", 150, "promotion of staged policies would allow it: looked up in `staged_change`"
+)
 DEFAULT_OF_POD = _declare("egress_default ingress_default", 100, "what the isolation of one pod drops: counted")
 
 LIMIT_PROBED = _declare("limit", 500, "a live probe: no meter")
+LIMIT_STAGED = _declare("limit", 400, "promotion of staged policies would deny it: looked up in `staged_change`")
 LIMIT_UNRECORDED = _declare("limit", 300, "an interpreted packet is never recorded: no meter")
 LIMIT_SCTP = _declare("limit", 200, "userspace datapath: SCTP always looks new, and its flows are limited: no meter")
 LIMIT_OF_POD = _declare("limit", 100, "what a pod opens: through the pod's meter")

@@ -49,6 +49,19 @@ DESTINATION_INGRESS_TIERS = Range(_R[7], 22, 23, "the tiers with ingress rules f
 EGRESS_TIERS = Range(_R[7], 24, 25, "the tiers with egress rules for the initiator")
 INGRESS_TIERS = Range(_R[7], 26, 27, "the tiers with ingress rules for the responder")
 AUDITED = Range(_R[4], 21, 24, "why a copy of the packet goes to the controller: an Audited")
+# Of each of these, the lower bit says that a staged policy selects the pod, the higher one that the pod is isolated
+# once all staged policies are promoted: see StagedBit.
+SOURCE_EGRESS_STAGED = Range(_R[15], 0, 1, "what staged policies mean for egress of the source pod")
+SOURCE_INGRESS_STAGED = Range(_R[15], 2, 3, "the same for its ingress")
+DESTINATION_EGRESS_STAGED = Range(_R[15], 4, 5, "the same for egress of the destination pod")
+DESTINATION_INGRESS_STAGED = Range(_R[15], 6, 7, "the same for its ingress")
+EGRESS_STAGED = Range(_R[15], 8, 9, "the same for egress of the initiator")
+INGRESS_STAGED = Range(_R[15], 10, 11, "the same for ingress of the responder")
+STAGED_LOOKED_UP = Range(_R[15], 12, 12, "the packet was matched with the rules as they are once promoted")
+STAGED_DENIES_EGRESS = Range(_R[15], 13, 13, "once all is promoted, egress of the initiator is denied")
+STAGED_DENIES_INGRESS = Range(_R[15], 14, 14, "once all is promoted, ingress of the responder is denied")
+STAGED_COUNTED = Range(_R[15], 15, 15, "what promotion would change for the packet was counted")
+STAGED_CHANGE = Range(_R[15], 16, 18, "while it is counted: a StagedChange")
 OUTPUT_OFPORT = Range(_R[5], 0, 15, "the ofport to send to")
 COMPARED_SOURCE_PORT = Range(_R[6], 0, 15, "the packet's L4 source port, only while it is compared with the other one")
 COMPARED_DESTINATION_PORT = Range(_R[6], 16, 31, "its L4 destination port, likewise")
@@ -79,6 +92,9 @@ RANGES = (
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,
     EGRESS_TIERS, INGRESS_TIERS, PROBED,
+    SOURCE_EGRESS_STAGED, SOURCE_INGRESS_STAGED, DESTINATION_EGRESS_STAGED, DESTINATION_INGRESS_STAGED,
+    EGRESS_STAGED, INGRESS_STAGED, STAGED_LOOKED_UP, STAGED_DENIES_EGRESS, STAGED_DENIES_INGRESS, STAGED_COUNTED,
+    STAGED_CHANGE,
     SERVICE_PORT, ENDPOINT_PORT, ENDPOINT_INDEX, *ENDPOINT_ADDRESS,
 )  # fmt: skip
 COPIED_BYTES = 128  # of a packet copied to the controller: enough for addresses, ARP or an advertisement
@@ -121,6 +137,22 @@ class Audited(enum.IntEnum):
     # For policies that are staged: allowed, and would be denied.
     WOULD_DENY_EGRESS = 8
     WOULD_DENY_INGRESS = 9
+
+
+class StagedBit(enum.IntEnum):
+    """What staged policies mean for a pod in a direction."""
+
+    SELECTED = 1
+    ISOLATED = 2
+
+
+class StagedChange(enum.IntEnum):
+    """What the promotion of staged policies would change for a packet."""
+
+    EGRESS_DENIED = 1  # it passes now
+    INGRESS_DENIED = 2
+    EGRESS_ALLOWED = 3  # it is denied now, at this end
+    INGRESS_ALLOWED = 4
 
 
 class SctpAssociation(enum.IntEnum):

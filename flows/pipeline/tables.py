@@ -223,8 +223,33 @@ DIRECTION = Table(
     "direction",
     "Finds initiator and responder, so that policy applies to both directions of a connection alike.",
     _names(oxm.CT_STATE, oxm.PKT_MARK) | _REGISTERS,
-    ("admin_egress", "egress", "invalid"),
+    ("admin_egress", "egress", "invalid", "staged_egress", "direction"),
     "drop",
+)
+STAGED_EGRESS = Table(
+    92,
+    "staged_egress",
+    "The egress rules as they are once all staged policies are promoted, for pods that one selects. Notes what they "
+    "deny; nothing is dropped.",
+    _TUPLE | _REGISTERS,
+    ("staged_ingress",),
+    "return to direction",
+)
+STAGED_INGRESS = Table(
+    93,
+    "staged_ingress",
+    "The ingress rules, likewise.",
+    _TUPLE | _REGISTERS,
+    ("staged_change",),
+    "return to direction",
+)
+STAGED_CHANGE = Table(
+    94,
+    "staged_change",
+    "Counts for each pod what the promotion of staged policies would deny or allow, and reports what it would deny.",
+    _REGISTERS,
+    ("audit",),
+    "return to where it was looked up",
 )
 ADMIN_EGRESS = Table(
     46,
@@ -281,7 +306,7 @@ EGRESS_DEFAULT = Table(
     "egress_default",
     "Drops what no egress rule allowed, and counts it for each isolated pod.",
     _REGISTERS | _names(oxm.CT_STATE),
-    ("deny", "audit"),
+    ("deny", "audit", "staged_change", "egress_default"),
     "deny",
 )
 SAME_PORT = Table(
@@ -313,7 +338,7 @@ INGRESS_DEFAULT = Table(
     "ingress_default",
     "Drops what no ingress rule allowed, and counts it for each isolated pod.",
     _REGISTERS | _names(oxm.CT_STATE),
-    ("deny", "audit"),
+    ("deny", "audit", "staged_change", "ingress_default"),
     "deny",
 )
 LIMIT = Table(
@@ -322,7 +347,7 @@ LIMIT = Table(
     "Sends new connections of a pod through the pod's meter, which drops those above its rate. Packets of recorded "
     "connections pass no meter.",
     _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.CT_STATE, oxm.CT_MARK) | _REGISTERS,
-    ("commit",),
+    ("commit", "staged_change", "limit"),
     "commit",
 )
 COMMIT = Table(
@@ -426,7 +451,7 @@ TABLES = (
     CONNTRACK, DIRECT, SCTP, SCTP_REPLIES, DESTINATION, STATE, MIDSTREAM,
     RELATED, DIRECTION, ADMIN_EGRESS, BASELINE_EGRESS, ADMIN_INGRESS, BASELINE_INGRESS, EGRESS, EGRESS_REFUSED,
     EGRESS_DEFAULT, SAME_PORT, INGRESS, INGRESS_REFUSED, INGRESS_DEFAULT, LIMIT, COMMIT, OUTPUT, ANSWERS,
-    SEND, LISTENING, NAMES, INVALID, DENY, AUDIT, REPORT,
+    SEND, LISTENING, NAMES, INVALID, DENY, STAGED_EGRESS, STAGED_INGRESS, STAGED_CHANGE, AUDIT, REPORT,
 )  # fmt: skip
 TABLES_BY_NUMBER = {table.number: table for table in TABLES}
 TABLES_BY_NAME = {table.name: table for table in TABLES}
@@ -444,10 +469,12 @@ AUDIT_TABLES = (AUDIT, REPORT)
 # Likewise, without a pod that some rule with domain names selects.
 NAME_TABLES = (ANSWERS, NAMES)
 OPTIONAL_TABLES = (*TIER_TABLES, *AUDIT_TABLES, *NAME_TABLES)
+# Without flows on bridges without a pod that some staged policy selects.
+STAGED_TABLES = frozenset({STAGED_EGRESS.number, STAGED_INGRESS.number, STAGED_CHANGE.number})
 # Their flows are the switch's own, made by learn actions, or end by themselves. They are never compared.
 LEARNED_TABLES = frozenset({SCTP_REPLIES.number, AFFINITY.number, LISTENING.number})
 # Reached by resubmit only: a packet without a match returns to the table that resubmitted it.
-TABLES_WITHOUT_MISS = LEARNED_TABLES | {SAME_PORT.number, FLOOD.number}
+TABLES_WITHOUT_MISS = LEARNED_TABLES | STAGED_TABLES | {SAME_PORT.number, FLOOD.number}
 
 
 def check_flow(flow: Flow) -> Flow:

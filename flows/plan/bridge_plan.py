@@ -31,13 +31,13 @@ from flows.pipeline.tables import PipelineError
 from flows.plan.answer_flows import AnswerFlows
 from flows.plan.bridge_groups import BridgeGroups
 from flows.plan.bridge_services import BridgeServices
+from flows.plan.concerning_flows import ConcerningFlows
 from flows.plan.encoder import FlowEncoder
 from flows.plan.named_peers import Learned
 from flows.plan.pieces import Pieces
 from flows.plan.remote_nodes import RemoteNodes
 from flows.plan.rules import BridgeRules, PeersWatcher
-from flows.plan.tier_flows import TierFlows
-from flows.policy.rule import Applies, Watch
+from flows.policy.rule import Applies, Watch, of_staged, of_tiers
 from flows.policy.tracked_sets import TrackedRule
 from flows.render.answers import DnsServer
 from flows.render.audit import is_audited, render_audit
@@ -49,6 +49,7 @@ from flows.wire.values import Body, FlowKey
 IsolationOf = Callable[[Key], frozenset[Applies]]
 
 # Numbers of pieces; a port's piece has its ofport. Where two pieces have the same flow, the smaller number wins.
+_STAGED = -4  # on bridges with a pod that some staged policy selects
 _AUDIT = -3  # on bridges with an audited pod
 _TIERS = -2  # on bridges with a pod that some ClusterNetworkPolicy selects
 _FIXED = -1  # what all bridges have
@@ -59,7 +60,7 @@ _REMOTE_NODES = _FLOOD_CHUNKS + MAX_OFPORT + 1  # plus the number of the remote 
 _ANSWERS = 1 << 24  # plus one and an ofport
 _SERVICES = 1 << 32  # plus the number of the piece in `cluster_services`
 
-# One object for each set, since very many ports refer to them: there are at most 2,048.
+# One object for each set, since very many ports refer to them: there are at most 18,432.
 _SHARED_ISOLATION: dict[frozenset[Applies], frozenset[Applies]] = {}
 
 
@@ -78,8 +79,8 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_audited", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes", "_tiers", "answers",
-        "dns_servers", "error", "flows", "groups", "refused", "routes", "rules", "services", "userspace",
+        "_audited", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes", "_staged", "_tiers",
+        "answers", "dns_servers", "error", "flows", "groups", "refused", "routes", "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -102,7 +103,8 @@ class BridgePlan:
         self.groups = BridgeGroups()
         self.services = BridgeServices(self._pieces, self.groups, _SERVICES)
         self._ports: dict[int, RenderedPort] = {}  # by ofport
-        self._tiers = TierFlows(self._pieces, encoder, _TIERS, userspace)
+        self._tiers = ConcerningFlows(self._pieces, _TIERS, of_tiers, partial(encoder.tier_flows, userspace))
+        self._staged = ConcerningFlows(self._pieces, _STAGED, of_staged, lambda _: encoder.staged_flows())
         self._audited: set[int] = set()  # the ofports of audited pods
         self.answers = AnswerFlows(self._pieces, encoder, _ANSWERS)
         self.dns_servers: tuple[DnsServer, ...] | None = None  # None where answers cannot be held
@@ -153,7 +155,7 @@ class BridgePlan:
         """The directions in which policy isolates the pod at a port are these."""
         port = self._ports.get(ofport)
         if port is not None and port.isolated - {Watch.SENDER} != directions:
-            # The keys do not depend on isolation, only the bodies do.
+            # Mostly the keys do not depend on isolation, only the bodies do.
             chunks: set[int] = set()
             self._put_port(port.pod, directions)
             self._set_flooded(ofport, bool(port.pod.addresses) and ofport not in self.refused, chunks)
@@ -177,7 +179,8 @@ class BridgePlan:
                 "as are those of pods that a ClusterNetworkPolicy selects: "
                 f"{error}"
             )
-        self._tiers.render(closed=bool(self.error))
+        self._tiers.show(bool(self.error))
+        self._staged.show(None if self.error or self.rules.staged_left_out else True)
         self._pieces.write_all(changed)
         self._pieces.write_all(self.answers.take())
         return self._pieces.take()
@@ -245,6 +248,7 @@ class BridgePlan:
     def _put_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         """Make a port's flows. A port whose flows raise has none, so that its packets are dropped."""
         self._tiers.set_port(pod.ofport, isolated)
+        self._staged.set_port(pod.ofport, isolated)
         self._set_audited(pod.ofport, is_audited(isolated))
         if self._audited:
             isolated |= {Watch.SENDER}
@@ -293,6 +297,7 @@ class BridgePlan:
             self._set_audited(ofport, False)
             self.answers.forget(ofport)
             self.rules.update_names(ofport)
+            self._staged.set_port(ofport, frozenset())
             self._set_flooded(ofport, False, chunks)
 
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:

@@ -48,6 +48,9 @@ def connection_scope(
         policy = accepted.policies.get(Key(namespace, rest))
         if policy is not None:
             policies[policy.key] = policy
+    for key in {key for pod in pods for key in engine.promoted_policies(pod)}:
+        if key in accepted.policies:
+            policies[key] = accepted.policies[key]
     return ConnectionScope(accepted, pods, policies, node_addresses)
 
 

@@ -25,6 +25,7 @@ from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.rules import AnyStage
 from flows.render.service_ports import PortNumbers, render_service_port
+from flows.render.staged import render_staged
 from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
@@ -66,6 +67,7 @@ class FlowEncoder:
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
         self._tiers: dict[tuple[bool, bool], EncodedFlows] = {}
         self._held = lru_cache(maxsize=_CACHED_OUTPUTS)(self._held_answers)
+        self._staged: EncodedFlows | None = None
         self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
         self.node_differences = NodeDifferences()
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
@@ -99,6 +101,14 @@ class FlowEncoder:
     def held_answers(self, ofport: int) -> EncodedFlows:
         """The flows that hold DNS answers to the pod at a port. Bridges share them."""
         return self._held(ofport)
+
+    def staged_flows(self) -> EncodedFlows:
+        """The flows that look up what promotion would change, see `render_staged`. Bridges share them."""
+        if self._staged is None:
+            flows = FlowSet()
+            render_staged(flows)
+            self._staged = self.flows(flows)
+        return self._staged
 
     def flows(self, flows: FlowSet) -> EncodedFlows:
         """Any flows."""

@@ -33,9 +33,10 @@ from flows.plan.encoder import FlowEncoder
 from flows.plan.key_templates import Element
 from flows.plan.named_peers import Learned, LearnedAt, NamedPeers
 from flows.policy import flow_limits
+from flows.policy.rule import STAGED, Level
 from flows.policy.service_ranges import ServiceRanges
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
-from flows.render.rules import STAGES, TIER_STAGES, TierStage, allows, service_terms
+from flows.render.rules import STAGED_STAGES, STAGES, TIER_STAGES, AnyStage, TierStage, allows, service_terms
 from flows.wire.values import Body, FlowKey
 
 PeersWatcher = Callable[[NetSet, bool], None]
@@ -58,8 +59,8 @@ class BridgeRules:
 
     # An event looks at little of each of many bridges, and their memory is far apart: slots save a step to each.
     __slots__ = (
-        "_changed", "_encoder", "_learned", "_levels", "_named", "_out", "_ports", "_rules", "_stages", "_users",
-        "_watch", "_weight", "_weights", "names_changed", "userspace",
+        "_changed", "_encoder", "_learned", "_levels", "_named", "_out", "_ports", "_promoted", "_rules", "_stages",
+        "_users", "_watch", "_weight", "_weights", "names_changed", "staged_left_out", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +84,9 @@ class BridgeRules:
         self._changed: dict[Clauses, None] = {}  # the stages with changes that were not taken, in order
         self._weights: dict[str, int] = {}  # flows of the rules, by namespace
         self._weight = 0
+        self._promoted = 0  # flows of the rules as they are once staged policies are promoted
         self._out: frozenset[str] = frozenset()  # namespaces that are left out as a whole
+        self.staged_left_out = False  # because these rules would be too many flows beside those in force
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -100,7 +103,7 @@ class BridgeRules:
     def _clauses(self, rule: TrackedRule) -> Clauses | None:
         if rule.level is None:
             return self._stages[rule.direction]
-        return self._levels.get((rule.level.tier, rule.direction, rule.level.order))
+        return self._levels.get(_place(rule.direction, rule.level))
 
     @property
     def subjects(self) -> Collection[PodSet]:
@@ -206,7 +209,9 @@ class BridgeRules:
         if rule.level is None:
             self._weights[namespace] = self._weights.get(namespace, 0) + rule.weight
             self._weight += rule.weight
-        if namespace not in self._out:
+        elif rule.level == STAGED:
+            self._promoted += rule.weight
+        if not self._is_out(rule):
             self._add_flows(rule)
 
     def remove(self, identity: bytes) -> None:
@@ -220,15 +225,19 @@ class BridgeRules:
             self._weights[namespace] -= rule.weight
             if not self._weights[namespace]:
                 del self._weights[namespace]
-        if namespace not in self._out:
+        elif rule.level == STAGED:
+            self._promoted -= rule.weight
+        if not self._is_out(rule):
             self._remove_flows(rule)
+
+    def _is_out(self, rule: TrackedRule) -> bool:
+        """Whether a rule is left out of the flows."""
+        return self.staged_left_out if rule.level == STAGED else rule.namespace in self._out
 
     def _add_flows(self, rule: TrackedRule) -> None:
         stage, peers, level = self._clauses(rule), rule.peers, rule.level
         if stage is None and level is not None:
-            place = level.tier, rule.direction, level.order
-            of_tier = next(one for one in TIER_STAGES if (one.tier, one.direction) == place[:2])
-            stage = self._levels[place] = Clauses(of_tier._replace(order=level.order), self._encoder)
+            stage = self._levels[_place(rule.direction, level)] = Clauses(_stage(rule.direction, level), self._encoder)
         if stage is None:
             return
         self._changed[stage] = None
@@ -287,6 +296,8 @@ class BridgeRules:
         """The flows that may have changed since the last call. Raises what rendering raises."""
         if self._out or self._weight > flow_limits.MAX_BRIDGE_FLOWS:
             self._choose_namespaces()
+        if self._promoted or self.staged_left_out:
+            self._choose_staged()
         found: dict[FlowKey, Body | None] = {}
         changed, self._changed = self._changed, {}
         for stage in changed:
@@ -295,9 +306,10 @@ class BridgeRules:
                 found.update(taken)  # `take` made it for us
             else:
                 found = taken
-            order = stage.stage.order
-            if order is not None and stage.is_empty and isinstance(stage.stage, TierStage):
-                del self._levels[stage.stage.tier, stage.stage.direction, order]
+            if stage.is_empty and stage not in self._stages.values():
+                of_level = stage.stage
+                tier = of_level.tier if isinstance(of_level, TierStage) else STAGED.tier
+                del self._levels[tier, of_level.direction, of_level.order or 0]
         return found
 
     def drop(self) -> dict[FlowKey, Body | None]:
@@ -311,8 +323,29 @@ class BridgeRules:
         differ, self._out = out ^ self._out, out
         if differ:
             for rule in self._rules.values():
-                if rule.namespace in differ:
+                if rule.namespace in differ and rule.level != STAGED:
                     (self._remove_flows if rule.namespace in out else self._add_flows)(rule)
+
+    def _choose_staged(self) -> None:
+        """Leave out all rules as they are once promoted, where they and those in force would be too many flows."""
+        out = self._weight + self._promoted > flow_limits.MAX_BRIDGE_FLOWS
+        if out != self.staged_left_out:
+            self.staged_left_out = out
+            for rule in self._rules.values():
+                if rule.level == STAGED:
+                    (self._remove_flows if out else self._add_flows)(rule)
+
+
+def _place(direction: Direction, level: Level) -> LevelPlace:
+    return level.tier, direction, level.order
+
+
+def _stage(direction: Direction, level: Level) -> AnyStage:
+    """The stage of the rules of a level."""
+    if level == STAGED:
+        return next(one for one in STAGED_STAGES if one.direction is direction)
+    of_tier = next(one for one in TIER_STAGES if (one.tier, one.direction) == (level.tier, direction))
+    return of_tier._replace(order=level.order)
 
 
 @lru_cache(maxsize=65536)

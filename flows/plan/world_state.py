@@ -286,6 +286,10 @@ class WorldState:
                 found.setdefault(namespace, set()).add(name)
         return found
 
+    def staged_left_out(self) -> frozenset[BridgeName]:
+        """The bridges that have no room to count what the promotion of staged policies would change."""
+        return frozenset([name for name, plan in self._plans.by_bridge.items() if plan.rules.staged_left_out])
+
     def bridges_with_subjects_of(self, policy: Key) -> set[BridgeName]:
         """The bridges that have ports of subjects of a policy's rules."""
         return self._plans.distributor.bridges_with(self.rules_of_policy(policy))

@@ -51,11 +51,22 @@ from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange, SubjectChange
 from flows.policy.resolve import rule_identity
-from flows.policy.rule import Applies, RuleKey, RuleRef, TierStage, Watch, applying, policy_rules
+from flows.policy.rule import (
+    NOT_STAGED,
+    Applies,
+    RuleKey,
+    RuleRef,
+    Staged,
+    TierStage,
+    Watch,
+    applying,
+    policy_rules,
+)
 from flows.policy.rule_numbers import RuleNumbers
 from flows.policy.rule_sets import RuleSets
 from flows.policy.selecting_policies import SelectingPolicies
 from flows.policy.service_ranges import ServiceRanges
+from flows.policy.staged_policies import StagedPolicies
 from flows.policy.tier_policies import PlacedChange, TierPolicies
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
 
@@ -79,6 +90,7 @@ class PolicyEngine:
         self.index = PodIndex()
         self.nodes = NodeIndex(self.index.changed_sets)
         self.tiers = TierPolicies()
+        self._promoted = StagedPolicies()
         self._sets = RuleSets(self.index, self.nodes)
         self._policies: dict[Key, Policy] = {}
         self._rules: dict[RuleKey, PolicyRule] = {}
@@ -98,7 +110,8 @@ class PolicyEngine:
             self._audited.put_namespace(namespace.name, namespace.audit)
         for pod in cluster.pods.values():
             if pod.audit is not None:
-                self._audited.put_pod(pod)
+                with self._audited.noting(pod.key):
+                    self._audited.put_pod(pod)
         for node in cluster.nodes.values():
             self.nodes.put_node(node)
         for policy in cluster.policies.values():
@@ -174,6 +187,9 @@ class PolicyEngine:
             self._selecting.replace(old, new)
         if (old is not None and old.audit is not AuditMode.OFF) or (new is not None and new.audit is not AuditMode.OFF):
             self._audited.replace_policy(old, new)
+        for key, before, after in self._promoted.replace(old, new):
+            self._replace_rules(before.rules, after.rules)
+            self._selecting.replace_promoted(key, before, after)
 
     def _replace_rules(self, old: Iterable[tuple[RuleKey, RuleRef]], new: Iterable[tuple[RuleKey, RuleRef]]) -> None:
         before = {ref: key for key, ref in old}
@@ -399,12 +415,26 @@ class PolicyEngine:
         return self._selecting.tiered(pod)
 
     def watched(self, pod: Key) -> frozenset[Watch]:
-        """What of the pod's packets is audited."""
-        return self._audited.watched(pod)
+        """What of the pod's packets is audited. Staging a policy is asking for what it would deny."""
+        found = self._audited.watched(pod)
+        return found | {Watch.STAGED} if self.staged(pod) else found
+
+    def staged(self, pod: Key) -> frozenset[Staged]:
+        """What staged policies mean for the pod, in the directions in which one selects it."""
+        return self._selecting.staged(pod) if self._promoted.any else NOT_STAGED
 
     def applying(self, pod: Key) -> frozenset[Applies]:
-        """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, and its audit."""
-        return applying(self.isolated(pod), self.tiered(pod), self.watched(pod))
+        """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, its audit, and what
+        staged policies mean for it."""
+        return applying(self.isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
+
+    def promoted_policies(self, pod: Key) -> set[Key]:
+        """As `SelectingPolicies.promoted_policies`."""
+        return self._selecting.promoted_policies(pod) if self._promoted.any else set()
+
+    def staged_policies(self, pod: Key, direction: Direction) -> tuple[str, ...]:
+        """The names of the staged policies that select a pod in a direction, sorted."""
+        return self._selecting.staged_policies(pod, direction)
 
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
         """As `SelectingPolicies.isolating_policies`."""

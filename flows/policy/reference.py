@@ -12,8 +12,9 @@ from flows.policy.levels import place_policies
 from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
 from flows.policy.resolve import ResolvedRule, RuleResolver, rule_identity
-from flows.policy.rule import CompiledRule, NodePolicy, RuleKey, RuleRef, TierStage, Watch, policy_rules
+from flows.policy.rule import CompiledRule, NodePolicy, RuleKey, RuleRef, Staged, TierStage, Watch, policy_rules
 from flows.policy.rule_numbers import assign_numbers
+from flows.policy.staged_policies import promote
 
 
 class PolicyCompiler:
@@ -26,6 +27,7 @@ class PolicyCompiler:
             nodes.put_node(node)
         self._resolver = RuleResolver(self.index, nodes)
         self._tiers: dict[int, set[TierStage]] = defaultdict(set)
+        self._promoted: dict[int, set[Staged]] = defaultdict(set)
         self._isolation: dict[int, set[Direction]] = defaultdict(set)
         self._owners: dict[RuleKey, list[RuleRef]] = defaultdict(list)
         self._of_pod: dict[int, list[bytes]] = defaultdict(list)
@@ -46,6 +48,7 @@ class PolicyCompiler:
         for namespace, selector, direction in isolating:
             for n in self.index.select(namespace, selector):
                 self._isolation[n].add(direction)
+        self._read_promoted(cluster)
         self._read_tiers(cluster)
         for rule in self._owners:
             for resolved in self._resolver.resolve(self._resolver.select(rule)):
@@ -53,6 +56,26 @@ class PolicyCompiler:
                 self._resolved[identity] = rule, resolved
                 for n in resolved.subjects:
                     self._of_pod[n].append(identity)
+
+    def _read_promoted(self, cluster: Cluster) -> None:
+        """The rules as they are once staged policies are promoted, in the namespaces that have one."""
+        namespaces = {key.namespace for key, policy in cluster.policies.items() if policy.staged is not None}
+        for key, policy in cluster.policies.items():
+            if key.namespace not in namespaces:
+                continue
+            found = promote(policy)
+            for rule, ref in found.rules:
+                self._owners[rule].append(ref)
+            for n in self.index.select(key.namespace, policy.subjects):
+                self._promoted[n].update(Staged(one, False) for one in found.selects)
+                self._promoted[n].update(Staged(one, True) for one in found.isolates)
+                if found.selects:
+                    self._watched[n].add(Watch.STAGED)
+
+    def _staged(self, n: int) -> frozenset[Staged]:
+        found = self._promoted.get(n, set())
+        selected = [one.direction for one in found if not one.isolated]
+        return frozenset([Staged(one, Staged(one, True) in found) for one in selected])
 
     def _read_tiers(self, cluster: Cluster) -> None:
         levels: dict[tuple[Tier, int], list[ClusterPolicy]] = defaultdict(list)
@@ -87,8 +110,9 @@ class PolicyCompiler:
         tiered = {self.index.pods[n].key: frozenset(self._tiers[n]) for n in local if n in self._tiers}
         watched = {self.index.pods[n].key: frozenset(self._watched[n]) for n in local if self._watched[n]}
         learned = {key: self._learned[key] for key in pods if key in self._learned}
+        staged = {self.index.pods[n].key: found for n in local if (found := self._staged(n))}
         rules.sort(key=lambda rule: rule.conj_id)
-        return NodePolicy(isolated, tuple(rules), tiered, watched, learned)
+        return NodePolicy(isolated, tuple(rules), tiered, watched, learned, staged)
 
     def _rule(self, number: int, key: RuleKey, resolved: ResolvedRule, local: frozenset[int]) -> CompiledRule:
         subjects = frozenset(self.index.pods[n].key for n in resolved.subjects & local)

@@ -27,9 +27,11 @@ class RuleRef(NamedTuple):
     direction: Direction
     number: int
     doubt: bool = False  # its companion: see `levels`
+    staged: bool = False  # as it is once promoted: see `staged_policies`
 
     def __str__(self) -> str:
-        return f"{self.policy} {self.direction.value}[{self.number}]{' in doubt' if self.doubt else ''}"
+        what = (" in doubt" if self.doubt else "") + (" once promoted" if self.staged else "")
+        return f"{self.policy} {self.direction.value}[{self.number}]{what}"
 
 
 class Level(NamedTuple):
@@ -49,6 +51,9 @@ class Level(NamedTuple):
     names: tuple[str, ...] = ()
 
 
+# The level of the rules of NetworkPolicies as they are once staged ones are promoted. They decide nothing.
+STAGED = Level(Tier.NETWORK_POLICY, 0, Action.ACCEPT)
+
 TierStage = tuple[Tier, Direction]
 NO_STAGES: frozenset[TierStage] = frozenset()
 
@@ -60,22 +65,51 @@ class Watch(enum.Enum):
     INGRESS = "denied by ingress rules of the pod"
     DROPS = "dropped for other reasons, of those that the pod sends"
     OPENED = "the first of each connection with the pod"
+    STAGED = "what staged policies would deny"
     SENDER = "nothing of its own: other pods of its bridge are audited, and it may send to them"
 
 
+class Staged(NamedTuple):
+    """A staged policy selects the pod in this direction; `isolated` tells whether the pod is isolated once all staged
+    policies are promoted."""
+
+    direction: Direction
+    isolated: bool
+
+
 NO_WATCH: frozenset[Watch] = frozenset()
-# What applies to a pod: a direction in which NetworkPolicies isolate it, a tier and direction with rules for it, or an
-# audit of its packets.
-Applies = Direction | TierStage | Watch
+NOT_STAGED: frozenset[Staged] = frozenset()
+# What applies to a pod: a direction in which NetworkPolicies isolate it, a tier and direction with rules for it, an
+# audit of its packets, or what staged policies mean for it.
+Applies = Direction | TierStage | Watch | Staged
 
 
 def applying(
-    isolated: frozenset[Direction], tiered: frozenset[TierStage], watched: frozenset[Watch] = NO_WATCH
+    isolated: frozenset[Direction],
+    tiered: frozenset[TierStage],
+    watched: frozenset[Watch] = NO_WATCH,
+    staged: frozenset[Staged] = NOT_STAGED,
 ) -> frozenset[Applies]:
-    """What applies to a pod. Tier Baseline does not where a NetworkPolicy isolates the pod in the direction."""
-    if not tiered:
-        return isolated | watched if watched else isolated
-    return isolated.union([stage for stage in tiered if stage[0] is Tier.ADMIN or stage[1] not in isolated], watched)
+    """What applies to a pod. Tier Baseline does not where a NetworkPolicy isolates the pod in the direction.
+
+    Where a staged deletion would leave the verdict to tier Baseline, what it changes cannot be told.
+    """
+    found: frozenset[Applies] = isolated | watched if watched else isolated
+    if tiered:
+        found = found.union([stage for stage in tiered if stage[0] is Tier.ADMIN or stage[1] not in isolated])
+    if staged:
+        found = found.union([one for one in staged if one.isolated or (Tier.BASELINE, one.direction) not in tiered])
+    return found
+
+
+def of_tiers(applies: frozenset[Applies]) -> bool:
+    """Whether some tier has rules for the pod."""
+    return any(isinstance(one, tuple) and not isinstance(one, Staged) for one in applies)
+
+
+def of_staged(applies: frozenset[Applies]) -> bool:
+    """Whether some staged policy selects the pod."""
+    return any(isinstance(one, Staged) for one in applies)
 
 
 class RuleKey(NamedTuple):
@@ -134,14 +168,15 @@ class CompiledRule:
 @dataclass(frozen=True, slots=True)
 class NodePolicy:
     """The policy for the pods of one switch. Pods that no policy isolates are not in `isolated`, pods that no rule of a
-    ClusterNetworkPolicy selects not in `tiered`, and pods that are not audited not in `watched`. `learned` has what its
-    pods learned from DNS answers."""
+    ClusterNetworkPolicy selects not in `tiered`, pods that are not audited not in `watched`, and pods that no staged
+    policy selects not in `staged`. `learned` has what its pods learned from DNS answers."""
 
     isolated: Mapping[Key, frozenset[Direction]]
     rules: tuple[CompiledRule, ...]
     tiered: Mapping[Key, frozenset[TierStage]] = field(default_factory=lambda: MappingProxyType({}))
     watched: Mapping[Key, frozenset[Watch]] = field(default_factory=lambda: MappingProxyType({}))
     learned: Mapping[Key, tuple[LearnedAddress, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    staged: Mapping[Key, frozenset[Staged]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
@@ -150,4 +185,4 @@ def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
         for number, rule in enumerate(policy.rules(direction)):
             if rule is not None:
                 key = new_tuple(RuleKey, (direction, policy.key.namespace, policy.subjects, rule, None))
-                yield key, new_tuple(RuleRef, (policy.key, direction, number, False))
+                yield key, new_tuple(RuleRef, (policy.key, direction, number, False, False))

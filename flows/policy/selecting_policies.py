@@ -1,19 +1,24 @@
-"""Which policies select a pod in a direction: NetworkPolicies that isolate it, and ClusterNetworkPolicies with rules.
+"""Which policies select a pod in a direction: NetworkPolicies that isolate it, ClusterNetworkPolicies with rules, and
+staged NetworkPolicies.
 
 Kept by groups of pods. What rules say is not known here; see `engine`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from flows.cluster.model import Direction, Key, Policy, Selector, Tier
 from flows.policy.groups import Group
 from flows.policy.levels import PlacedPolicy
 from flows.policy.pod_index import PodIndex
-from flows.policy.rule import NO_STAGES, TierStage
+from flows.policy.rule import NO_STAGES, NOT_STAGED, Staged, TierStage
+from flows.policy.staged_policies import PromotedPolicy
 
 PoliciesOfGroups = dict[Group, Key | dict[Key, None]]  # one policy mostly
+Place = TypeVar("Place")
+_Selections = set[tuple[Place, str | Selector, Selector]]
 
 
 class SelectingPolicies:
@@ -26,6 +31,10 @@ class SelectingPolicies:
         self._tiered: dict[TierStage, PoliciesOfGroups] = {
             (tier, one): {} for tier in (Tier.ADMIN, Tier.BASELINE) for one in Direction
         }
+        # By what staged policies mean: those that are staged, and all that isolate once they are promoted.
+        self._staged: dict[Staged, PoliciesOfGroups] = {
+            Staged(one, isolated): {} for one in Direction for isolated in (False, True)
+        }
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -36,16 +45,29 @@ class SelectingPolicies:
 
     def groups(self) -> list[PoliciesOfGroups]:
         """The groups that policies select, as several mappings of which none is empty."""
-        return [groups for groups in (*self._isolating.values(), *self._tiered.values()) if groups]
+        every = (*self._isolating.values(), *self._tiered.values(), *self._staged.values())
+        return [groups for groups in every if groups]
 
     def replace_placed(self, policy: Key, old: PlacedPolicy, new: PlacedPolicy) -> None:
         """The rules of a ClusterNetworkPolicy are others. It holds its group once for each tier and direction."""
-        before, after = _selections(old), _selections(new)
-        for stage, namespaces, pods in after - before:
-            self._set(self._tiered[stage], self._index.group(namespaces, pods), policy, True)
-        for stage, namespaces, pods in before - after:
-            group = self._index.group(namespaces, pods)
-            self._set(self._tiered[stage], group, policy, False)
+        self._replace_selections(self._tiered, policy, _selections(old), _selections(new))
+
+    def replace_promoted(self, policy: Key, old: PromotedPolicy, new: PromotedPolicy) -> None:
+        """A NetworkPolicy gives this to the promoted rules. It holds its group once for each entry."""
+        self._replace_selections(self._staged, policy, _of_promoted(policy, old), _of_promoted(policy, new))
+
+    def _replace_selections(
+        self,
+        places: Mapping[Place, PoliciesOfGroups],
+        policy: Key,
+        before: _Selections[Place],
+        after: _Selections[Place],
+    ) -> None:
+        for place, where, pods in after - before:
+            self._set(places[place], self._index.group(where, pods), policy, True)
+        for place, where, pods in before - after:
+            group = self._index.group(where, pods)
+            self._set(places[place], group, policy, False)
             self._index.release(group)  # held by this call, and since it was selected
             self._index.release(group)
 
@@ -122,6 +144,33 @@ class SelectingPolicies:
             for group in selecting.keys() & groups:
                 yield direction, _each(selecting[group])
 
+    def staged(self, pod: Key) -> frozenset[Staged]:
+        """What staged policies mean for the pod, in the directions in which one selects it."""
+        n = self._index.numbers.get(pod)
+        if n is None or not any(self._staged.values()):
+            return NOT_STAGED
+        groups = list(self._index.groups_of(n))
+        selected = {one for one, found in self._staged.items() if not found.keys().isdisjoint(groups)}
+        return frozenset(
+            [Staged(one, Staged(one, True) in selected) for one in Direction if Staged(one, False) in selected]
+        )
+
+    def staged_policies(self, pod: Key, direction: Direction) -> tuple[str, ...]:
+        """The names of the staged policies that select a pod in a direction, sorted."""
+        n = self._index.numbers.get(pod)
+        selecting = self._staged[Staged(direction, False)]
+        if n is None or not selecting:
+            return ()
+        found = [selecting[group] for group in self._index.groups_of(n) if group in selecting]
+        return tuple(sorted({str(one) for policies in found for one in _each(policies)}))
+
+    def promoted_policies(self, pod: Key) -> set[Key]:
+        """The policies that select a pod once staged ones are promoted, and the staged ones that do."""
+        n = self._index.numbers.get(pod)
+        groups = list(self._index.groups_of(n)) if n is not None else []
+        found = [selecting[group] for selecting in self._staged.values() for group in groups if group in selecting]
+        return {one for policies in found for one in _each(policies)}
+
     def isolating_policies(self, pods: Iterable[Key]) -> dict[tuple[Key, Direction], tuple[str, ...]]:
         """The names of the policies that isolate each of these pods in each direction, sorted.
 
@@ -147,9 +196,16 @@ def _each(policies: Key | dict[Key, None]) -> Iterable[Key]:
     return policies if isinstance(policies, dict) else (policies,)
 
 
-def _selections(placed: PlacedPolicy) -> set[tuple[TierStage, Selector, Selector]]:
+def _of_promoted(policy: Key, promoted: PromotedPolicy) -> _Selections[Staged]:
+    """What a NetworkPolicy selects, by what it means: `isolated` False stands for a staged policy."""
+    here = policy.namespace, promoted.subjects
+    staged: _Selections[Staged] = {(Staged(one, False), *here) for one in promoted.selects}
+    return staged | {(Staged(one, True), *here) for one in promoted.isolates}
+
+
+def _selections(placed: PlacedPolicy) -> _Selections[TierStage]:
     """What the rules of a ClusterNetworkPolicy select, by tier and direction."""
-    found = set()
+    found: _Selections[TierStage] = set()
     for (direction, namespaces, pods, _, level), _ in placed.rules:
         if level is not None and isinstance(namespaces, Selector):
             found.add(((level.tier, direction), namespaces, pods))

@@ -19,8 +19,10 @@ from flows.pipeline.pod_limits import Limit, meter_number, sctp_opening
 from flows.pipeline.registers import (
     BROKEN,
     DESTINATION_EGRESS,
+    DESTINATION_EGRESS_STAGED,
     DESTINATION_EGRESS_TIERS,
     DESTINATION_INGRESS,
+    DESTINATION_INGRESS_STAGED,
     DESTINATION_INGRESS_TIERS,
     DESTINATION_OFPORT,
     INITIATOR_OFPORT,
@@ -29,14 +31,19 @@ from flows.pipeline.registers import (
     RECORDED,
     RESPONDER_OFPORT,
     SOURCE_EGRESS,
+    SOURCE_EGRESS_STAGED,
     SOURCE_EGRESS_TIERS,
     SOURCE_INGRESS,
+    SOURCE_INGRESS_STAGED,
     SOURCE_INGRESS_TIERS,
     SOURCE_OFPORT,
+    STAGED_CHANGE,
     Audited,
+    StagedBit,
+    StagedChange,
     TierBit,
 )
-from flows.policy.rule import Applies, Watch
+from flows.policy.rule import Applies, Staged, Watch
 from flows.render.audit import render_pod_audit, reported, watched
 from flows.render.flow_set import FlowSet
 from flows.render.icmp_errors import admit_icmp_errors
@@ -48,6 +55,18 @@ from flows.render.neighbors import (
 )
 from flows.render.terms import IS_FRAGMENT, IS_IPV4, IS_IPV6, IS_NEW, IS_OPENING, IS_SCTP, address_terms
 
+STAGED_EGRESS_COUNTERS = {
+    StagedChange.EGRESS_DENIED: CookieKind.STAGED_DENY_EGRESS,
+    StagedChange.EGRESS_ALLOWED: CookieKind.STAGED_ALLOW_EGRESS,
+}
+STAGED_INGRESS_COUNTERS = {
+    StagedChange.INGRESS_DENIED: CookieKind.STAGED_DENY_INGRESS,
+    StagedChange.INGRESS_ALLOWED: CookieKind.STAGED_ALLOW_INGRESS,
+}
+WOULD_DENY = {
+    StagedChange.EGRESS_DENIED: Audited.WOULD_DENY_EGRESS,
+    StagedChange.INGRESS_DENIED: Audited.WOULD_DENY_INGRESS,
+}
 _TO_GATEWAY = exactly(oxm.ETH_DST, GATEWAY_MAC)
 
 
@@ -69,6 +88,7 @@ def render_pod(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], ro
     admit_icmp_errors(flows, pod, port_cookie)
     watch = watched(pod, isolated)
     _count_denied(flows, pod, watch)
+    _count_staged(flows, pod, isolated, watch)
     _count_invalid(flows, pod, watch)
     render_pod_audit(flows, pod, watch, port_cookie)
     if routes:
@@ -92,6 +112,9 @@ def _admit_ip(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], rou
         actions.append(Load(SOURCE_INGRESS, 1))
     for direction, place in ((Direction.EGRESS, SOURCE_EGRESS_TIERS), (Direction.INGRESS, SOURCE_INGRESS_TIERS)):
         if bits := _tiers(isolated, direction):
+            actions.append(Load(place, bits))
+    for direction, place in ((Direction.EGRESS, SOURCE_EGRESS_STAGED), (Direction.INGRESS, SOURCE_INGRESS_STAGED)):
+        if bits := _staged(isolated, direction):
             actions.append(Load(place, bits))
     table, onward = tables.CLASSIFY, tables.CONNTRACK
     for net in pod.addresses:
@@ -140,13 +163,15 @@ def _deliver(flows: FlowSet, pod: PodBinding, isolated: frozenset[Applies], port
     if Direction.INGRESS in isolated:
         actions.append(Load(DESTINATION_INGRESS, 1))
     itself = list(actions)
-    for direction, place, of_source in (
-        (Direction.EGRESS, DESTINATION_EGRESS_TIERS, SOURCE_EGRESS_TIERS),
-        (Direction.INGRESS, DESTINATION_INGRESS_TIERS, SOURCE_INGRESS_TIERS),
+    for bits_of, direction, place, of_source in (
+        (_tiers, Direction.EGRESS, DESTINATION_EGRESS_TIERS, SOURCE_EGRESS_TIERS),
+        (_tiers, Direction.INGRESS, DESTINATION_INGRESS_TIERS, SOURCE_INGRESS_TIERS),
+        (_staged, Direction.EGRESS, DESTINATION_EGRESS_STAGED, SOURCE_EGRESS_STAGED),
+        (_staged, Direction.INGRESS, DESTINATION_INGRESS_STAGED, SOURCE_INGRESS_STAGED),
     ):
-        if bits := _tiers(isolated, direction):
+        if bits := bits_of(isolated, direction):
             actions.append(Load(place, bits))
-            itself.append(Load(of_source, 0))  # a pod is no subject of a tier towards itself
+            itself.append(Load(of_source, 0))  # a pod is no subject of a tier towards itself, nor of a staged policy
     table, onward = tables.DESTINATION, tables.STATE
     mac = [] if pod.mac is None or routes else [exactly(oxm.ETH_DST, pod.mac)]
     for net in pod.addresses:
@@ -168,6 +193,30 @@ def _tiers(applies: frozenset[Applies], direction: Direction) -> int:
     """The tiers that have rules for the pod in a direction, as bits."""
     admin = TierBit.ADMIN if (Tier.ADMIN, direction) in applies else 0
     return admin | (TierBit.BASELINE if (Tier.BASELINE, direction) in applies else 0)
+
+
+def _staged(applies: frozenset[Applies], direction: Direction) -> int:
+    """What staged policies mean for the pod in a direction, as bits."""
+    if Staged(direction, True) in applies:
+        return StagedBit.SELECTED | StagedBit.ISOLATED
+    return StagedBit.SELECTED if Staged(direction, False) in applies else 0
+
+
+def _count_staged(flows: FlowSet, pod: PodBinding, applies: frozenset[Applies], watch: frozenset[Watch]) -> None:
+    """Counters of what the promotion of staged policies that select the pod would change; what they would deny is
+    reported, too. The packet then goes on as if it was not."""
+    for direction, subject, counters in (
+        (Direction.EGRESS, INITIATOR_OFPORT, STAGED_EGRESS_COUNTERS),
+        (Direction.INGRESS, RESPONDER_OFPORT, STAGED_INGRESS_COUNTERS),
+    ):
+        if _staged(applies, direction):
+            for change, kind in counters.items():
+                terms = [in_range(subject, pod.ofport), in_range(STAGED_CHANGE, change)]
+                counter = cookie(kind, pod.ofport)
+                actions: list[Action] = []
+                if Watch.STAGED in watch and change in WOULD_DENY:
+                    actions = [*reported(WOULD_DENY[change]), Resubmit(tables.AUDIT.number), *reported(Audited.NOT)]
+                flows.add(tables.STAGED_CHANGE, priorities.STAGED_OF_POD, terms, actions, cookie=counter)
 
 
 def _count_denied(flows: FlowSet, pod: PodBinding, watch: frozenset[Watch]) -> None:

@@ -12,7 +12,7 @@ from flows.cluster.net import Net
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.match import Match
-from flows.policy.rule import NO_STAGES, NO_WATCH, NodePolicy, Watch, applying
+from flows.policy.rule import NO_STAGES, NO_WATCH, NOT_STAGED, NodePolicy, Watch, applying, of_staged, of_tiers
 from flows.render.answers import DnsServer, render_dns_servers, render_held_answers
 from flows.render.audit import is_audited, render_audit
 from flows.render.fixed import render_bridge, render_fixed
@@ -21,9 +21,10 @@ from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.name_memory import render_memory
 from flows.render.pods import render_pod
-from flows.render.rules import render_rules
+from flows.render.rules import has_room_for_staged, render_rules
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.services import look_up_address
+from flows.render.staged import render_staged
 from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.served import ServedPort
@@ -59,14 +60,20 @@ def render(
     if not routing.routes:
         render_flood(whole, binding)
     pieces = [whole]
-    tiered = False
+    tiered = staged = False
     audited = any(map(is_audited, policy.watched.values()))
     for pod_binding in sorted(binding.pods, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
         key = pod_binding.pod
         watch = policy.watched.get(key, NO_WATCH) | ({Watch.SENDER} if audited else NO_WATCH)
-        applies = applying(policy.isolated.get(key, frozenset()), policy.tiered.get(key, NO_STAGES), watch)
-        tiered |= any(isinstance(one, tuple) for one in applies)
+        applies = applying(
+            policy.isolated.get(key, frozenset()),
+            policy.tiered.get(key, NO_STAGES),
+            watch,
+            policy.staged.get(key, NOT_STAGED),
+        )
+        tiered |= of_tiers(applies)
+        staged |= of_staged(applies)
         render_pod(piece, pod_binding, applies, routing.routes)
         if routing.routes:
             render_pod_gateway(piece, pod_binding)
@@ -81,6 +88,9 @@ def render(
         render_audit(audit, routing)
     pieces.append(names := FlowSet())
     _names(names, binding, policy, dns_servers)
+    if staged and has_room_for_staged(policy, {pod.pod for pod in binding.pods}):
+        pieces.append(looked_up := FlowSet())
+        render_staged(looked_up)
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     if routing.routes:

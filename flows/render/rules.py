@@ -40,21 +40,26 @@ from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.registers import (
     EGRESS_APPLIES,
+    EGRESS_STAGED,
     EGRESS_TIERS,
     INGRESS_APPLIES,
+    INGRESS_STAGED,
     INGRESS_TIERS,
     INITIATOR_OFPORT,
     INTERPRETATION,
     RECORDED,
     RESPONDER_OFPORT,
     SCTP_ASSOCIATION,
+    STAGED_DENIES_EGRESS,
+    STAGED_DENIES_INGRESS,
     Interpretation,
     SctpAssociation,
     TierBit,
 )
 from flows.pipeline.tables import Table
+from flows.policy import flow_limits
 from flows.policy.flow_limits import namespaces_over_limit
-from flows.policy.rule import CompiledRule, Level, NodePolicy
+from flows.policy.rule import STAGED, CompiledRule, Level, NodePolicy
 from flows.policy.service_ranges import ServiceRange, ServiceRanges, port_masks
 from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES, IS_RELATED, IS_TRACKED, address_terms
@@ -90,7 +95,8 @@ class TierStage(NamedTuple):
     """The tables and registers of one tier and direction, and one order of its rules (see `flows.policy.levels`).
 
     `onward` is where packets go that no rule matches, `accepted` where those go that one accepts; what it denies goes
-    to `refused`. `isolated` is the register that says whether NetworkPolicies isolate the subject.
+    to `refused`. `isolated` is the register that says whether NetworkPolicies isolate the subject, `staged` the one
+    that says whether they deny once staged ones are promoted.
     """
 
     tier: Tier
@@ -104,6 +110,7 @@ class TierStage(NamedTuple):
     accepted: Table
     refused: Table
     isolated: Range
+    staged: Range
     order: int | None = None
 
     def priority(self, _: int) -> int:
@@ -112,23 +119,41 @@ class TierStage(NamedTuple):
 
     def hit(self, action: RuleAction | None) -> tuple[tuple[Action, ...], Table]:
         """What a rule with this action does with what it matches, and the next table."""
-        if action is RuleAction.DENY:
-            return (), self.refused
         if action is RuleAction.PASS:
             return (), self.onward
-        # No NetworkPolicy has a say after Accept; tier Baseline applies to pods only that none isolates.
-        return ((Load(self.isolated, 0),) if self.tier is Tier.ADMIN else ()), self.accepted
+        denies = action is RuleAction.DENY
+        # What tier Admin decides, NetworkPolicies do not, nor do staged ones once promoted; tier Baseline applies to
+        # pods only that none isolates.
+        decided = (Load(self.staged, 1 if denies else 0),) if self.tier is Tier.ADMIN else ()
+        if denies:
+            return decided, self.refused
+        return ((Load(self.isolated, 0), *decided) if self.tier is Tier.ADMIN else ()), self.accepted
 
 
 STAGES = (
     Stage(Direction.EGRESS, tables.EGRESS, INITIATOR_OFPORT, EGRESS_APPLIES, "responder", tables.INGRESS),
     Stage(Direction.INGRESS, tables.INGRESS, RESPONDER_OFPORT, INGRESS_APPLIES, "initiator", tables.LIMIT),
 )
-_EGRESS = (Direction.EGRESS, INITIATOR_OFPORT, EGRESS_TIERS, "responder", tables.EGRESS_REFUSED, EGRESS_APPLIES)
-_INGRESS = (Direction.INGRESS, RESPONDER_OFPORT, INGRESS_TIERS, "initiator", tables.INGRESS_REFUSED, INGRESS_APPLIES)
+# Of the rules as they are once staged policies are promoted. They only spare a packet the note of `render.staged`.
+STAGED_STAGES = (
+    Stage(Direction.EGRESS, tables.STAGED_EGRESS, INITIATOR_OFPORT, EGRESS_STAGED, "responder", tables.STAGED_INGRESS),
+    Stage(
+        Direction.INGRESS, tables.STAGED_INGRESS, RESPONDER_OFPORT, INGRESS_STAGED, "initiator", tables.STAGED_CHANGE
+    ),
+)
+_EGRESS = (
+    Direction.EGRESS, INITIATOR_OFPORT, EGRESS_TIERS, "responder", tables.EGRESS_REFUSED, EGRESS_APPLIES,
+    STAGED_DENIES_EGRESS,
+)  # fmt: skip
+_INGRESS = (
+    Direction.INGRESS, RESPONDER_OFPORT, INGRESS_TIERS, "initiator", tables.INGRESS_REFUSED, INGRESS_APPLIES,
+    STAGED_DENIES_INGRESS,
+)  # fmt: skip
 TIER_STAGES = tuple(
-    TierStage(tier, direction, table, subject, applies, TierBit[tier.name], peer, onward, accepted, refused, isolated)
-    for (direction, subject, applies, peer, refused, isolated), tier, table, onward, accepted in (
+    TierStage(
+        tier, direction, table, subject, applies, TierBit[tier.name], peer, onward, accepted, refused, isolated, staged
+    )
+    for (direction, subject, applies, peer, refused, isolated, staged), tier, table, onward, accepted in (
         (_EGRESS, Tier.ADMIN, tables.ADMIN_EGRESS, tables.BASELINE_EGRESS, tables.ADMIN_INGRESS),
         (_EGRESS, Tier.BASELINE, tables.BASELINE_EGRESS, tables.ADMIN_INGRESS, tables.ADMIN_INGRESS),
         (_INGRESS, Tier.ADMIN, tables.ADMIN_INGRESS, tables.BASELINE_INGRESS, tables.EGRESS),
@@ -156,7 +181,7 @@ def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
     excluded = namespaces_over_limit(weights)
     levels: dict[tuple[Tier, Direction, int], list[CompiledRule]] = defaultdict(list)
     for rule in policy.rules:
-        if rule.level is not None:
+        if rule.level is not None and rule.level != STAGED:
             levels[rule.level.tier, rule.direction, rule.level.order].append(rule)
     for stage in STAGES:
         rules = [
@@ -165,10 +190,21 @@ def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
             if rule.level is None and rule.direction is stage.direction and rule.namespace not in excluded
         ]
         _render_stage(flows, stage, rules, ports, binding.userspace)
+    for stage in STAGED_STAGES if has_room_for_staged(policy, ports) else ():
+        promoted = [one for one in policy.rules if one.level == STAGED and one.direction is stage.direction]
+        _render_stage(flows, stage, promoted, ports, binding.userspace)
     by_stage = {(one.tier, one.direction): one for one in TIER_STAGES}
     for (tier, direction, order), rules in levels.items():
         of_order = by_stage[tier, direction]._replace(order=order)
         _render_stage(flows, of_order, rules, ports, binding.userspace, policy.learned)
+
+
+def has_room_for_staged(policy: NodePolicy, pods: Collection[Key]) -> bool:
+    """Whether a bridge with these pods has room for the rules as they are once staged policies are promoted, beside
+    those in force."""
+    here = [one for one in policy.rules if not one.subjects.isdisjoint(pods)]
+    weight = sum(one.weight for one in here if one.level is None or one.level == STAGED)
+    return weight <= flow_limits.MAX_BRIDGE_FLOWS
 
 
 def _render_stage(

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from hypothesis import HealthCheck, given, settings
 
 from flows.cluster.model import Cluster, Direction, Policy, Rule
+from flows.cluster.staging import promoted
 from flows.lint.codes import DUPLICATE, HALVES, PEER_MATCHES_NOTHING, SELECTS_NOTHING, SHADOWED, Finding
 from flows.lint.lint import lint
 from flows.policy.verdict import verdict
@@ -36,7 +37,7 @@ def _without(cluster: Cluster, found: Finding) -> Cluster:
 
 
 @_quick
-@given(clusters())
+@given(clusters().map(promoted))
 def test_redundant_rules_change_nothing(cluster: Cluster) -> None:
     for found in lint(cluster):
         if found.code in (DUPLICATE, SHADOWED):
@@ -46,7 +47,7 @@ def test_redundant_rules_change_nothing(cluster: Cluster) -> None:
 
 
 @_quick
-@given(clusters())
+@given(clusters().map(promoted))
 def test_rules_whose_halves_do_not_meet_change_nothing_between_pods(cluster: Cluster) -> None:
     for found in lint(cluster):
         if found.code is HALVES:
@@ -57,7 +58,7 @@ def test_rules_whose_halves_do_not_meet_change_nothing_between_pods(cluster: Clu
 
 
 @_quick
-@given(clusters())
+@given(clusters().map(promoted))
 def test_what_matches_nothing_matches_no_pod(cluster: Cluster) -> None:
     for found in lint(cluster):
         policy = next(policy for key, policy in cluster.policies.items() if str(key) == found.key)

@@ -13,7 +13,7 @@ from flows.openflow.flow import Flow
 from flows.pipeline.pod_limits import REPORTS, Limit
 from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
 from flows.pipeline.tables import TABLE_NAMES, TABLES, TABLES_BY_NAME
-from flows.policy.rule import NodePolicy, Watch
+from flows.policy.rule import NodePolicy, Staged, Watch
 from flows.render.answers import DnsServer, listening_flow, render_dns_servers, render_held_answers
 from flows.render.cache_marks import mark_flows
 from flows.render.flow_set import FlowSet
@@ -38,7 +38,9 @@ def rendered() -> set[tuple[str, int]]:
         pod = PodBinding(5, "p5", Key("x", "p5"), mac, addresses, LIMITS)
         node, probed = (parse_address("10.1.0.1"), parse_address("fd01::1")), (parse_address("192.0.2.9"),)
         binding = Binding(node, mac and mac + 1, uplink, (pod,), userspace, probed)
-        policy = NodePolicy({pod.pod: frozenset(Direction)}, (), watched={pod.pod: frozenset(Watch)})
+        staged = {pod.pod: frozenset(Staged(direction, True) for direction in Direction)}
+        watched = {pod.pod: frozenset(Watch)}
+        policy = NodePolicy({pod.pod: frozenset(Direction)}, (), watched=watched, staged=staged)
         found |= of_flows(render(binding, policy))
     return found | routed() | of_tiers() | of_names()
 
@@ -105,7 +107,7 @@ def of_a_service() -> list[Flow]:
 
 def test_declared_priorities_are_those_that_flows_have() -> None:
     found = {(name, priority) for name, priority in rendered() if priority != MISS}
-    rules = {(name, 20000) for name in ("egress", "ingress")}
+    rules = {(name, 20000) for name in ("egress", "ingress", "staged_egress", "staged_ingress")}
     assert found | rules == DECLARED
 
 

@@ -177,10 +177,11 @@ _ISOLATES = (_BOTH, _BOTH, frozenset({Direction.INGRESS}), frozenset({Direction.
 
 @st.composite
 def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.SearchStrategy[Rule | None]) -> Policy:
-    """A policy. It may have rules for directions that it does not isolate; those must not count."""
+    """A policy, now and then a staged one. It may have rules for directions that it does not isolate; those must not
+    count."""
     some = st.lists(some_rules, max_size=2).map(tuple)
     ingress, egress = draw(some), draw(some)
-    return Policy(
+    policy = Policy(
         key,
         subjects,
         isolates=draw(st.sampled_from(_ISOLATES)),
@@ -189,6 +190,7 @@ def policies(draw: st.DrawFn, key: Key, subjects: Selector, some_rules: st.Searc
         errors=("spec: a rule is left out",) if None in (*ingress, *egress) else (),
         audit=draw(audits()) or AuditMode.OFF,
     )
+    return draw(st.sampled_from((policy, policy, policy, policy.stage(), policy.stage_deletion())))
 
 
 def container_ports() -> st.SearchStrategy[tuple[ContainerPort, ...]]:

@@ -1,0 +1,31 @@
+"""Whether a NetworkPolicy is staged, by its annotation `headgate.io/mode`.
+
+Fails closed: a policy whose annotation cannot be read is in force.
+"""
+
+from __future__ import annotations
+
+from flows.cluster.model import Policy
+from flows.parse.untrusted import Errors, FieldError, JsonObject, describe
+
+MODE_ANNOTATION = "headgate.io/mode"
+AUDIT = "audit"
+AUDIT_DELETION = "audit-deletion"
+ENFORCE = "enforce"
+_PATH = f"metadata.annotations[{MODE_ANNOTATION}]"
+
+
+def staged_by_annotation(policy: Policy, metadata: JsonObject, errors: Errors) -> Policy:
+    """The policy as its annotation stages it. An unknown value is appended to `errors`, and noted in the policy."""
+    annotations = metadata.get("annotations")
+    mode = annotations.get(MODE_ANNOTATION, ENFORCE) if isinstance(annotations, dict) else ENFORCE
+    if mode == ENFORCE:
+        return policy
+    if mode == AUDIT:
+        return policy.stage()
+    if mode == AUDIT_DELETION:
+        return policy.stage_deletion()
+    said = f"must be {AUDIT}, {AUDIT_DELETION} or {ENFORCE}, not {describe(mode)}; the policy is in force"
+    error = FieldError(_PATH, said)
+    errors.append(error)
+    return policy._replace(errors=(*policy.errors, str(error)))
