@@ -10,6 +10,7 @@ from flows.cluster.model import Direction, Key, Protocol, Service, ServicePort
 from flows.cluster.net import parse_address, parse_network
 from flows.openflow.actions import Learn
 from flows.openflow.flow import Flow
+from flows.pipeline import priorities
 from flows.pipeline.pod_limits import REPORTS, Limit
 from flows.pipeline.priorities import CACHE_MARK, DECLARED_PRIORITIES, MISS
 from flows.pipeline.tables import TABLE_NAMES, TABLES, TABLES_BY_NAME
@@ -117,3 +118,15 @@ def test_a_table_lists_its_priorities_highest_first() -> None:
         assert numbers == sorted(numbers, reverse=True)
         assert all(MISS < number <= CACHE_MARK for number in numbers)
     assert {name for name, _ in DECLARED} <= TABLES_BY_NAME.keys()
+
+
+def test_live_probes_are_held_back_before_anything_else() -> None:
+    """In the tables that record, meter, count or send, no flow may come before theirs: see docs/adr/0023."""
+    probed = {
+        "limit": priorities.LIMIT_PROBED, "commit": priorities.COMMIT_PROBED, "output": priorities.OUTPUT_PROBED,
+        "egress_default": priorities.DEFAULT_PROBED, "ingress_default": priorities.DEFAULT_PROBED,
+        "invalid": priorities.INVALID_PROBED, "service": priorities.SERVICE_PROBED,
+    }  # fmt: skip
+    for one in priorities.DECLARED_PRIORITIES:
+        for table in one.tables:
+            assert one.number in (priorities.CACHE_MARK, probed.get(table)) or one.number < probed.get(table, 1 << 16)
