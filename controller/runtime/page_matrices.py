@@ -57,9 +57,7 @@ class Matrices:
 
     def matrix(self, by: str, port: str, choice: Choice) -> dict[str, Any]:
         """The rows and columns that are wanted. Raises BadQuestion."""
-        found, wanted = self._chosen(by, port, choice)
-        if (count := len(found.groups if wanted is None else wanted)) > MAX_GROUPS:
-            raise BadQuestion(f"{count:,} rows are too many for a page: choose a namespace, a node or a label")
+        found, wanted = self._chosen(by, port, choice, MAX_GROUPS)
         return offload(_values, found, wanted)
 
     def matrix_file(self, by: str, port: str, choice: Choice) -> str:
@@ -68,10 +66,17 @@ class Matrices:
         text: str = offload(lambda: matrix_page(found if wanted is None else narrowed(found, wanted)))
         return text
 
-    def _chosen(self, by: str, port: str, choice: Choice) -> tuple[MatrixView, set[int] | None]:
+    def _chosen(
+        self, by: str, port: str, choice: Choice, most: int | None = None
+    ) -> tuple[MatrixView, set[int] | None]:
+        """The matrix, and the numbers of the groups that are wanted; None for all. Raises BadQuestion, where more than
+        `most` are wanted before anything is computed."""
         if by not in list(Level):
             raise BadQuestion(f"a matrix is by {', '.join(Level)}")
         cluster = self.cluster()
+        names = offload(_wanted_names, cluster, by, choice)
+        if most is not None and len(names) > most:
+            raise BadQuestion(f"{len(names):,} rows are too many for a page: choose a namespace, a node or a label")
         view = self._kept.get((by, port))
         if view is None:
             try:
@@ -83,7 +88,7 @@ class Matrices:
                     self._kept[by, port] = view
                     while len(self._kept) > MAX_KEPT:
                         self._kept.popitem(last=False)
-        return view, None if choice == Choice() else offload(_wanted, cluster, view, by, choice)
+        return view, None if choice == Choice() else _wanted(view, names, choice)
 
     def plan(self, applied: str, deleted: str) -> PagePlan:
         """What applying and deleting the objects of two manifests would do. Raises BadQuestion."""
@@ -136,15 +141,21 @@ def _group(pod: Pod, level: str) -> str:
     return f"{pod.key.namespace}/{workload_of(pod)}" if level == Level.WORKLOAD else str(pod.key)
 
 
-def _wanted(cluster: Cluster, view: MatrixView, by: str, choice: Choice) -> set[int]:
-    """The groups that are wanted: those with a pod that has everything that was asked for."""
-    names = {_group(pod, by) for pod in cluster.pods.values() if _fits(pod, choice)}
+def _wanted_names(cluster: Cluster, by: str, choice: Choice) -> set[str]:
+    """The names of the groups with a pod that has everything that was asked for."""
+    text = choice.text.lower()
+    fitting = (pod for pod in cluster.pods.values() if pod.networked and pod.addresses and _fits(pod, choice))
+    return {name for pod in fitting if text in (name := _group(pod, by)).lower()}
+
+
+def _wanted(view: MatrixView, names: set[str], choice: Choice) -> set[int]:
+    """The numbers of these groups; where only a text was asked for, addresses outside that have it, too."""
     text = choice.text.lower()
     only_text = choice == Choice(text=choice.text)
     return {
         n
         for n, one in enumerate(view.groups)
-        if text in one.name.lower() and (one.name in names or (only_text and one.kind == "outside"))
+        if one.name in names or (only_text and one.kind == "outside" and text in one.name)
     }
 
 

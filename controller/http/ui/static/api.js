@@ -63,8 +63,25 @@ export async function send(name, value, signal) {
   return response.json();
 }
 
-/** Read server-sent events until the stream ends; `take` gets the name, the value and the number of each. */
+/** Until the tab is seen: a browser has few connections for one address, and hidden tabs need none. */
+export async function seen() {
+  while (document.hidden) await new Promise(done => document.addEventListener('visibilitychange', done, {once: true}));
+}
+
+/** Read server-sent events until the stream ends; `take` gets the name, the value and the number of each. Fails with an
+    AbortError when the tab is hidden. */
 export async function stream(name, parameters, take, signal) {
+  const hidden = new AbortController();
+  const stop = () => { if (document.hidden) hidden.abort(); };
+  document.addEventListener('visibilitychange', stop);
+  try {
+    await read(name, parameters, take, AbortSignal.any([signal, hidden.signal]));
+  } finally {
+    document.removeEventListener('visibilitychange', stop);
+  }
+}
+
+async function read(name, parameters, take, signal) {
   const response = await fetch(`api/${name}${query(parameters)}`, {headers: headers(), signal, cache: 'no-store'});
   if (!response.ok) throw await refusal(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

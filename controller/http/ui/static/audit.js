@@ -1,7 +1,7 @@
 // Connections as they are denied, dropped or opened, one by one; and everything that is dropped, in numbers.
 
 import {h, put, pod, policy, count, table, shell, link, later} from './dom.js';
-import {ask, stream} from './api.js';
+import {ask, seen, stream} from './api.js';
 import {store} from './store.js';
 import {head, section, empty, longTable, keep} from './view.js';
 import {counting, deniedTable} from './overview.js';
@@ -13,6 +13,7 @@ const KINDS = {denied: 'bad', dropped: 'bad', 'would-deny': 'warn', unreported: 
 /** Follow audit events until the signal. `take` gets each; `first` gets the answer to the first question. */
 export async function follow(parameters, {signal, take, first}) {
   while (!signal.aborted) {
+    await seen();
     try {
       const found = await ask('audit', {...parameters, limit: String(FIRST)}, signal);
       first?.(found);
@@ -24,7 +25,8 @@ export async function follow(parameters, {signal, take, first}) {
         }, signal);
       }
     } catch (error) {
-      if (signal.aborted || error.name === 'AbortError') return;
+      if (signal.aborted) return;
+      if (error.name === 'AbortError') continue; // the tab was hidden
       await new Promise(done => setTimeout(done, RETRY)); // a controller that was started again counts anew
     }
   }

@@ -1,6 +1,6 @@
 // What the page knows of the cluster, kept up to date by the deltas of the stream. Views listen; nothing is drawn here.
 
-import {ask, stream, Refused} from './api.js';
+import {ask, seen, stream, Refused} from './api.js';
 
 const RETRY = 2000; // milliseconds
 const MAX_RETRY = 15000;
@@ -52,6 +52,7 @@ export function look(node) {
 export async function follow(needsToken) {
   let pause = RETRY;
   for (;;) {
+    await seen();
     try {
       if (!store.state) take(await ask('state'));
       const ended = new AbortController();

@@ -194,6 +194,26 @@ def test_changes_arrive_by_themselves(site: Site) -> None:
     site.browser.wait("document.querySelector('main').innerText.includes('shop-00/frontend')")
 
 
+def test_a_hidden_tab_holds_no_connection_and_catches_up(site: Site) -> None:
+    hide = (
+        "Object.defineProperty(document, 'hidden', {{value: {0}, configurable: true}});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    site.go("#/policies")
+    site.browser.run(hide.format("true"))
+    cluster = site.world.cluster
+    kept = {key: one for key, one in cluster.policies.items() if key.name != "frontend"}
+    site.world.change(type(cluster)(cluster.namespaces, cluster.pods, cluster.nodes, kept))
+    try:
+        until(lambda: all(one.key != "shop-00/frontend" for one in site.world.page.state().policies))
+        assert site.browser.run("document.querySelector('main').innerText.includes('shop-00/frontend')")
+        site.browser.run(hide.format("false"))
+        site.browser.wait("!document.querySelector('main').innerText.includes('shop-00/frontend')")
+    finally:
+        site.world.change(cluster)
+    site.browser.wait("document.querySelector('main').innerText.includes('shop-00/frontend')")
+
+
 def test_rates_are_live_on_a_node(site: Site) -> None:
     site.go("#/node?name=node-1")
     site.browser.wait("[...document.querySelectorAll('.stage .rate')].some(one => /[1-9].*[/]s/.test(one.textContent))")
