@@ -374,6 +374,7 @@ OUTPUT = Table(
         oxm.CT_NW_DST,
         oxm.CT_IPV6_DST,
         oxm.CT_TP_DST,
+        oxm.IP_FRAG,
     ),
     ("answers", "listening", "send", "output"),
     "output; where the switch routes: drop",

@@ -25,7 +25,7 @@ from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import Limit, meter_number
 from flows.pipeline.registers import DESTINATION_OFPORT, HEARD, RELEASED, SOURCE_OFPORT
 from flows.render.flow_set import FlowSet
-from flows.render.terms import IS_TRACKED, address_terms, ct_state_term
+from flows.render.terms import IS_NO_FRAGMENT, IS_TRACKED, address_terms, ct_state_term
 
 LISTENING_SECONDS = 10  # how long the flow in table `listening` lasts
 
@@ -38,11 +38,13 @@ class DnsServer(NamedTuple):
 
 
 def render_dns_servers(flows: FlowSet, servers: Iterable[DnsServer]) -> None:
-    """What is looked at: DNS with any of these servers. The connection's original direction is from pod to server."""
+    """What is looked at: DNS with any of these servers. The connection's original direction is from pod to server.
+    Fragments are not: one that was held would not find the others in the reassembly behind it."""
     for server in servers:
         for protocol in (Protocol.TCP, Protocol.UDP):
             terms = [
                 IS_TRACKED,
+                IS_NO_FRAGMENT,
                 in_range(RELEASED, 0),
                 *address_terms("responder", server.address),
                 exactly(oxm.CT_NW_PROTO, protocol),

@@ -126,6 +126,13 @@ def test_a_hundred_addresses_come_over_tcp(lab: Lab) -> None:
         assert pod.connects(address, PORT), address
 
 
+def test_an_answer_in_fragments_comes_and_opens_nothing(lab: Lab) -> None:
+    pod = resolver(lab, "x/b")
+    TABLE["parts.example.com"] = ADDRESSES[20:]
+    assert len(pod.ask("parts.example.com", payload=4096)) == 180
+    assert not pod.connects(ADDRESSES[199], PORT)
+
+
 def test_running_connections_outlive_the_answer(lab: Lab) -> None:
     pod, address = resolver(lab, "x/a"), ADDRESSES[110]
     TABLE["short.example.com"] = [address]

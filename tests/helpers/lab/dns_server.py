@@ -22,7 +22,7 @@ TTL = 60
 
 
 def answer_to(wire: bytes, table: Table, ttl: int = TTL, whole: bool = True) -> bytes:
-    """The answer to a query. Without `whole` one that does not fit into 512 bytes is truncated."""
+    """The answer to a query. Without `whole` one that is longer than the client takes is truncated."""
     query = dns.message.from_wire(wire)
     answer = dns.message.make_response(query)
     question = query.question[0]
@@ -43,7 +43,7 @@ def answer_to(wire: bytes, table: Table, ttl: int = TTL, whole: bool = True) -> 
     else:
         answer.set_rcode(dns.rcode.SERVFAIL)
     encoded: bytes = answer.to_wire(max_size=65535)
-    if not whole and len(encoded) > 512:
+    if not whole and len(encoded) > (query.payload if query.edns >= 0 else 512):
         answer.answer.clear()
         answer.flags |= dns.flags.TC
         encoded = answer.to_wire()
@@ -116,9 +116,10 @@ class Resolver:
     def __init__(self, place: Path, server: str, port: int = 53) -> None:
         self._place, self._server = place, (server, port)
 
-    def ask(self, name: str, kind: str = "A", timeout: float = 3.0) -> list[str]:
-        """The addresses of a name, in the order of the answer. Raises TimeoutError."""
-        query = dns.message.make_query(name, kind)
+    def ask(self, name: str, kind: str = "A", timeout: float = 3.0, payload: int | None = None) -> list[str]:
+        """The addresses of a name, in the order of the answer. `payload` is the longest answer over UDP, 512 bytes
+        without it. Raises TimeoutError."""
+        query = dns.message.make_query(name, kind, use_edns=0 if payload else False, payload=payload)
         answer = self._udp(query.to_wire(), query.id, timeout)
         if answer.flags & dns.flags.TC:
             answer = self._tcp(query.to_wire(), timeout)
