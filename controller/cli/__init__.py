@@ -57,6 +57,9 @@ COMMANDS = {
     "flows": CommandEntry("controller.cli.flows", "flows", "Show the flows on the switches, with names and counters."),
     "matrix": CommandEntry("controller.cli.matrix", "matrix", "Show who reaches whom, and on which ports."),
     "plan": CommandEntry("controller.cli.plan", "plan", "Say what applying or deleting objects would do."),
+    "recommend": CommandEntry(
+        "controller.cli.recommend", "recommend_policies", "Write the least policies that allow what was seen."
+    ),
     "lab": CommandEntry(
         "controller.cli.lab.group", "lab", "Build a small cluster of network namespaces and try policies in it."
     ),
