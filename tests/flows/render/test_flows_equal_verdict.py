@@ -20,6 +20,7 @@ from flows.interpret.packet import Packet
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.pipeline import tables
+from flows.pipeline.pod_limits import Limit
 from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
 from tests.helpers.cluster.generated_clusters import ROUTED_NODES, Nodes, clusters, probes
 from tests.helpers.cluster.generated_tiers import tiered_clusters
@@ -77,7 +78,8 @@ def play(mode: NetworkMode, datapath: Datapath, history: tuple[Cluster, Cluster,
     before, *changes = history
     chance = random.Random(seed)
     userspace = datapath is Datapath.USERSPACE
-    network = TwoNodes(before, {node: InterpretedSwitch(datapath, chance) for node in NODES}, userspace, mode)
+    switches = {node: InterpretedSwitch(datapath, chance) for node in NODES}
+    network = TwoNodes(before, switches, userspace, mode, metered=(Limit.COPIES,))
     asked = probes(before)
     return converse(network, chance.sample(asked, min(PROBES, len(asked))), changes, userspace)
 

@@ -22,6 +22,7 @@ from flows.interpret.packet import Packet
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
 from flows.openflow.port_numbers import LOCAL_32
+from flows.pipeline.pod_limits import Limit
 from flows.policy.probe import Endpoint, Probe, pods_with_address
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
@@ -112,16 +113,19 @@ def place_pods(cluster: Cluster, mode: NetworkMode = NetworkMode.FLAT) -> Placem
     return Placement({node: tuple(found) for node, found in interfaces.items()}, network)
 
 
-def view(cluster: Cluster, placed: Placement, node: str, userspace: bool) -> Binding:
+def view(cluster: Cluster, placed: Placement, node: str, userspace: bool, metered: tuple[Limit, ...] = ()) -> Binding:
     """What the product reads from this node's bridge."""
     kind = "netdev" if userspace else "system"
     routing = placed.network.routing(node)
-    state = BridgeState(node, "br-int", 1, node, node, kind, interfaces=placed.interfaces[node], routing=routing)
+    state = BridgeState(
+        node, "br-int", 1, node, node, kind, interfaces=placed.interfaces[node], routing=routing, metered=metered
+    )  # fmt: skip
     return read_bridge(state, cluster).binding
 
 
 class TwoNodes:
-    """The cluster's network. `switches` are by node."""
+    """The cluster's network. `switches` are by node. Where they have meters for `metered`, pods that ask for it are
+    audited, which changes nothing for their packets."""
 
     def __init__(
         self,
@@ -129,8 +133,10 @@ class TwoNodes:
         switches: Mapping[str, NodeSwitch],
         userspace: bool,
         mode: NetworkMode = NetworkMode.FLAT,
+        metered: tuple[Limit, ...] = (),
     ) -> None:
         self.plan = place_pods(cluster, mode)
+        self._metered = metered
         self.switches = switches
         self.attached: dict[Key, tuple[Net, ...]] = {}
         self._userspace = userspace
@@ -141,7 +147,7 @@ class TwoNodes:
         """Render the cluster's policies to both switches; pods stay where they are."""
         self.cluster = cluster
         for node in NODES:
-            seen = view(cluster, self.plan, node, self._userspace)
+            seen = view(cluster, self.plan, node, self._userspace, self._metered)
             self.attached |= {one.pod: one.addresses for one in seen.pods}
             policy = compile_policy(cluster, [one.pod for one in seen.pods])
             flows, groups = with_services(render(seen, policy), cluster, node)
