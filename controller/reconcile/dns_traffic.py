@@ -1,4 +1,4 @@
-"""The DNS of one pod, as the controller sees it: its open queries, and what waits for a part or for its query.
+"""The DNS of one pod, as the controller sees it: its open queries, and what waits for its query.
 
 A server's answer counts only as the answer to a query of this pod: same ends, same id, same question (UDP). Over TCP
 the numbers of the bytes say so, from the first segment of the connection on. Everything here is bounded, and a pod can
@@ -7,19 +7,17 @@ fill its own share only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from controller.reconcile.events import DnsPacket
 from flows.cluster.net import Net
-from flows.dns.assembly import Fragments, Stream
+from flows.dns.assembly import Stream
 from flows.dns.message import DnsAnswer, DnsQuery
 
 QUERY_SECONDS = 15.0  # in which a query may be answered
 PARKED_SECONDS = 1.0  # that an answer waits for the copy of its query
-PART_SECONDS = 2.0  # that fragments wait for the others
 STREAM_SECONDS = 120.0  # that a TCP connection may be silent
-MAX_QUERIES, MAX_PARKED, MAX_ASSEMBLIES, MAX_STREAMS = 1024, 64, 4, 16
+MAX_QUERIES, MAX_PARKED, MAX_STREAMS = 1024, 64, 16
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -82,14 +80,6 @@ class Dated(Generic[K, V]):
         return gone
 
 
-@dataclass(slots=True)
-class Assembly:
-    """Fragments of one datagram, and the packets that they came in."""
-
-    fragments: Fragments = field(default_factory=Fragments)
-    packets: list[DnsPacket] = field(default_factory=list)
-
-
 class Parked(NamedTuple):
     """An answer whose query has not come yet."""
 
@@ -100,12 +90,11 @@ class Parked(NamedTuple):
 class PodTraffic:
     """What is open of one pod."""
 
-    __slots__ = ("assemblies", "parked", "queries", "streams")
+    __slots__ = ("parked", "queries", "streams")
 
     def __init__(self) -> None:
         self.queries: Dated[QueryKey, int] = Dated(MAX_QUERIES, QUERY_SECONDS)  # how many were not answered
         self.parked: Dated[QueryKey, Parked] = Dated(MAX_PARKED, PARKED_SECONDS)
-        self.assemblies: Dated[tuple[Net, Net, int, int], Assembly] = Dated(MAX_ASSEMBLIES, PART_SECONDS)
         self.streams: Dated[Ends, Stream] = Dated(MAX_STREAMS, STREAM_SECONDS)
 
     def asked(self, key: QueryKey, now: float) -> Parked | None:
@@ -124,9 +113,9 @@ class PodTraffic:
 
     def forget_old(self, now: float) -> int:
         """Forget what is too old. Returns how many answers nobody had asked for."""
-        for dated in (self.queries, self.assemblies, self.streams):
+        for dated in (self.queries, self.streams):
             dated.forget_old(now)
         return len(self.parked.forget_old(now))
 
     def __bool__(self) -> bool:
-        return bool(self.queries or self.parked or self.assemblies or self.streams)
+        return bool(self.queries or self.parked or self.streams)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from controller.reconcile.commands import KeepListening, ReleasePackets
-from controller.reconcile.dns_traffic import Assembly, Ends, Parked, PodTraffic
+from controller.reconcile.dns_traffic import Ends, Parked, PodTraffic
 from controller.reconcile.events import DnsPacket
 from controller.reconcile.switch import Switch
 from flows.cluster.domain_names import matches_any
@@ -26,7 +26,7 @@ from flows.cluster.model import Key, Protocol
 from flows.cluster.net import host_address_error
 from flows.dns.assembly import opened_stream
 from flows.dns.message import DnsAnswer, DnsError, read_answer, read_query
-from flows.dns.packet import Datagram, Fragment, PacketError, read_packet
+from flows.dns.packet import Datagram, PacketError, read_packet
 from flows.plan.world import World
 from flows.render.answers import LISTENING_SECONDS, DnsServer
 
@@ -72,12 +72,6 @@ class HeldAnswers:
             traffic = self._pods[packet.dpid, packet.ofport] = PodTraffic()
         try:
             found = read_packet(packet.frame)
-            packets = [packet]
-            if isinstance(found, Fragment):
-                whole = _assemble(traffic, found, packet, now)
-                if whole is None:
-                    return False
-                found, packets = whole
         except PacketError:
             self._release([packet], now)
             return False
@@ -85,11 +79,11 @@ class HeldAnswers:
         if DnsServer(found.target, found.dport) in servers and found.source in self._world.addresses_of(pod):
             return self._query(traffic, pod, found, now)
         if DnsServer(found.source, found.sport) not in servers:
-            self._release(packets, now)
+            self._release([packet], now)
             return False
         if found.protocol is Protocol.TCP:
-            return self._segment(traffic, pod, found, packets, now)
-        return self._answer(traffic, pod, found, packets, now)
+            return self._segment(traffic, pod, found, [packet], now)
+        return self._answer(traffic, pod, found, [packet], now)
 
     def _query(self, traffic: PodTraffic, pod: Key, found: Datagram, now: float) -> bool:
         """The copy of a query, which is on its way to the server already."""
@@ -249,24 +243,3 @@ class HeldAnswers:
             if switch is not None and switch.session is not None:
                 found.append(KeepListening(dpid, switch.session))
         return found
-
-
-def _assemble(
-    traffic: PodTraffic, part: Fragment, packet: DnsPacket, now: float
-) -> tuple[Datagram, list[DnsPacket]] | None:
-    """The datagram that a fragment completes, with all its packets; None where it completes none."""
-    key = part.source, part.target, part.protocol, part.number
-    assembly = traffic.assemblies.get(key)
-    if assembly is None:
-        assembly = Assembly()
-        traffic.assemblies.set(key, assembly, now)
-    assembly.packets.append(packet)
-    try:
-        whole = assembly.fragments.add(part)
-    except PacketError:
-        traffic.assemblies.pop(key)
-        return None
-    if whole is None:
-        return None
-    traffic.assemblies.pop(key)
-    return whole, assembly.packets

@@ -1,4 +1,4 @@
-"""Puts together what DNS servers send in parts: IP fragments of one datagram, and TCP segments with messages in them.
+"""Puts together what DNS servers send in parts: TCP segments with messages in them.
 
 Everything is untrusted and bounded. What comes out of order in TCP is not kept: the server sends it again, and the pod
 cannot read past the gap meanwhile.
@@ -9,40 +9,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from flows.dns.packet import SYN, Datagram, Fragment, PacketError, transport
+from flows.dns.packet import SYN, Datagram, PacketError
 
-MAX_DATAGRAM = 0xFFFF
-MAX_FRAGMENTS = 64
 _LENGTH = struct.Struct("!H")
 _WRAP = 1 << 32
-
-
-@dataclass(slots=True)
-class Fragments:
-    """The fragments of one datagram so far, by their offsets."""
-
-    parts: dict[int, Fragment] = field(default_factory=dict)
-
-    def add(self, part: Fragment) -> Datagram | None:
-        """One more; the datagram once it is whole. Raises PacketError where they do not fit together."""
-        if part.offset + len(part.data) > MAX_DATAGRAM or len(self.parts) >= MAX_FRAGMENTS:
-            raise PacketError("too many or too long fragments")
-        if self.parts.setdefault(part.offset, part) != part:
-            raise PacketError("fragments that overlap")
-        place, body = 0, b""
-        for offset in sorted(self.parts):
-            if offset < place:
-                raise PacketError("fragments that overlap")
-            if offset > place:
-                return None
-            one = self.parts[offset]
-            body += one.data
-            place += len(one.data)
-            if not one.more:
-                if len(self.parts) > 1 and offset != max(self.parts):
-                    raise PacketError("a fragment behind the last")
-                return transport(part.protocol, part.source, part.target, body)
-        return None
 
 
 @dataclass(slots=True)

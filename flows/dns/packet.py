@@ -1,7 +1,7 @@
 """Frames with DNS in them: from Ethernet to the bytes of UDP or TCP. Everything is untrusted.
 
 Only what the pipeline lets through comes here: IPv4 and IPv6 without VLAN tags, whose addresses it has checked, and
-whose connection it knows. Fragments are read as such; joining them is not this module's.
+whose connection it knows. Fragments do not come (`flows.render.answers`), and are refused.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _IPV6 = struct.Struct("!IHBB16s16s")
 _UDP = struct.Struct("!HHHH")
 _TCP = struct.Struct("!HHIIBBHHH")
-_FRAGMENT = struct.Struct("!BBHI")
-_FRAGMENT_HEADER = 44
 _SKIPPED = frozenset({0, 43, 60})  # hop-by-hop options, routing, destination options
 MAX_EXTENSIONS = 8
 SYN, FIN, RST = 2, 1, 4
@@ -42,19 +40,7 @@ class Datagram(NamedTuple):
     flags: int = 0
 
 
-class Fragment(NamedTuple):
-    """A part of a packet: what identifies the whole, where in it the part is, and whether more follow."""
-
-    source: Net
-    target: Net
-    protocol: int
-    number: int
-    offset: int
-    more: bool
-    data: bytes
-
-
-def read_packet(frame: bytes) -> Datagram | Fragment:
+def read_packet(frame: bytes) -> Datagram:
     """The packet in an Ethernet frame. Raises PacketError."""
     if len(frame) < _ETHERNET:
         raise PacketError("a frame without a header")
@@ -66,21 +52,19 @@ def read_packet(frame: bytes) -> Datagram | Fragment:
     raise PacketError("a frame that is not IP")
 
 
-def _ipv4(packet: bytes) -> Datagram | Fragment:
+def _ipv4(packet: bytes) -> Datagram:
     if len(packet) < _IPV4.size:
         raise PacketError("IPv4 without a header")
-    first, _, total, number, flags, _, protocol, _, source, target = _IPV4.unpack_from(packet)
+    first, _, total, _, flags, _, protocol, _, source, target = _IPV4.unpack_from(packet)
     head = (first & 15) * 4
     if first >> 4 != 4 or head < _IPV4.size or not head <= total <= len(packet):
         raise PacketError("IPv4 with a wrong length")
-    ends = _net(source), _net(target)
-    offset, more = (flags & 0x1FFF) * 8, bool(flags & 0x2000)
-    if offset or more:
-        return Fragment(*ends, protocol, number, offset, more, packet[head:total])
-    return transport(protocol, *ends, packet[head:total])
+    if flags & 0x3FFF:
+        raise PacketError("a fragment")
+    return transport(protocol, _net(source), _net(target), packet[head:total])
 
 
-def _ipv6(packet: bytes) -> Datagram | Fragment:
+def _ipv6(packet: bytes) -> Datagram:
     if len(packet) < _IPV6.size:
         raise PacketError("IPv6 without a header")
     first, length, following, _, source, target = _IPV6.unpack_from(packet)
@@ -89,11 +73,6 @@ def _ipv6(packet: bytes) -> Datagram | Fragment:
     ends = _net(source), _net(target)
     body = packet[_IPV6.size : _IPV6.size + length]
     for _ in range(MAX_EXTENSIONS):
-        if following == _FRAGMENT_HEADER:
-            if len(body) < _FRAGMENT.size:
-                raise PacketError("a fragment without a header")
-            following, _, place, number = _FRAGMENT.unpack_from(body)
-            return Fragment(*ends, following, number, place & 0xFFF8, bool(place & 1), body[_FRAGMENT.size :])
         if following not in _SKIPPED:
             break
         if len(body) < 8 or len(body) < body[1] * 8 + 8:

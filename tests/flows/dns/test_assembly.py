@@ -1,8 +1,7 @@
-"""Packets around DNS: frames of scapy are read, fragments and segments put together, and nothing else is believed."""
+"""Packets around DNS: frames of scapy are read, fragments are refused, segments put together."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from scapy.layers.l2 import Ether
 
 from flows.cluster.model import Protocol
 from flows.cluster.net import parse_address
-from flows.dns.assembly import Fragments, Stream, opened_stream
-from flows.dns.packet import SYN, Datagram, Fragment, PacketError, read_packet
+from flows.dns.assembly import Stream, opened_stream
+from flows.dns.packet import SYN, Datagram, PacketError, read_packet
 
 ENDS = {4: ("10.0.0.53", "10.0.0.7"), 6: ("fd00::53", "fd00::7")}
 
@@ -38,7 +37,7 @@ def test_a_datagram_is_read(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_fragments_in_any_order_are_one_datagram(version: int) -> None:
+def test_fragments_are_refused(version: int) -> None:
     data = bytes(range(256)) * 16
     if version == 4:
         parts = fragment(udp(4, data), 1400)  # type: ignore[no-untyped-call]
@@ -46,38 +45,9 @@ def test_fragments_in_any_order_are_one_datagram(version: int) -> None:
         source, target = ENDS[6]
         header = IPv6(src=source, dst=target) / IPv6ExtHdrFragment()
         parts = fragment6(header / UDP(sport=53, dport=40000) / data, 1400)  # type: ignore[no-untyped-call]
-    for seed in range(6):
-        random.Random(seed).shuffle(parts)
-        whole = Fragments()
-        found = []
-        for part in parts:
-            read = read_packet(bytes(Ether() / part))
-            assert isinstance(read, Fragment)
-            found.append(whole.add(read))
-        assert found[:-1] == [None] * (len(parts) - 1)
-        assert found[-1] is not None
-        assert found[-1].data == data
-
-
-def piece(offset: int, data: bytes, more: bool) -> Fragment:
-    source, target = map(parse_address, ENDS[4])
-    return Fragment(source, target, 17, 1, offset, more, data)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        [piece(0, bytes(16), True), piece(8, bytes(16), False)],
-        [piece(0, bytes(16), True), piece(0, b"1" * 16, True)],
-        [piece(8, bytes(8), False), piece(16, bytes(8), True), piece(0, bytes(8), True)],
-        [piece(65528, bytes(16), False)],
-    ],
-)
-def test_fragments_that_do_not_fit_are_refused(parts: list[Fragment]) -> None:
-    whole = Fragments()
-    with pytest.raises(PacketError):
-        for part in parts:
-            assert whole.add(part) is None
+    for part in parts:
+        with pytest.raises(PacketError):
+            read_packet(bytes(Ether() / part))
 
 
 @settings(max_examples=200, deadline=None)
