@@ -3,7 +3,7 @@
 # and controller targets. Idempotent; deploy/node-undo.sh undoes exactly what it did.
 #
 #   deploy/node.sh --controller HOST [options]
-#     --controller HOST     name or address of the controller node
+#     --controller HOST     name or address of the controller node; repeat it for each replica of the controller
 #     --name NAME           the Node's name in Kubernetes   (default: the kubelet's, by its certificate; else what Open
 #                           vSwitch has, unless that is the host name as its own scripts write it; else the host name
 #                           in small letters, as the kubelet makes it)
@@ -41,7 +41,7 @@ fi
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
 DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
-controller='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
+controllers='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
 cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -68,7 +68,14 @@ while [ $# -gt 0 ]; do
     esac
     [ $# -ge 2 ] || fail "$1 needs a value, or is unknown (see --help)"
     case $1 in
-        --controller) controller=$2 ;;
+        --controller)
+            case $2 in
+                '' | *[[:space:]]*) fail "--controller needs one name or address" ;;
+                \[*) controllers="$controllers $2" ;;
+                *:*) controllers="$controllers [$2]" ;;
+                *) controllers="$controllers $2" ;;
+            esac
+            ;;
         --name) name=$2 ;;
         --bridge) bridge=$2 ;;
         --datapath) datapath=$2 ;;
@@ -86,7 +93,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-[ -n "$controller" ] || fail "give the controller with --controller HOST"
+[ -n "$controllers" ] || fail "give the controller with --controller HOST"
 [ "$move" = no ] || [ -n "$uplink" ] || fail "--move-addresses needs --uplink INTERFACE"
 [ "$cni" = yes ] || [ "$underlay$masquerade" = yes ] || fail "--underlay and --no-masquerade need --cni"
 [ "$cni" = no ] || [ -z "$uplink" ] || fail "--uplink is for a flat network: with --cni it is --underlay"
@@ -103,10 +110,6 @@ case $ca$certificate$key in
         ;;
 esac
 [ -n "$mode" ] || { [ "$move" = yes ] && mode=in-band || mode=out-of-band; }
-case $controller in
-    \[*) ;;
-    *:*) controller="[$controller]" ;;
-esac
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
 
 # remember KIND NAME [VALUE]: save how to undo the next step. The value of the first run is kept on later runs.
@@ -312,19 +315,37 @@ listen_to_managers() {
     ovs-appctl -t ovsdb-server ovsdb-server/add-remote "$MANAGERS"
 }
 
-# lead KIND TABLE RECORD COLUMN TARGET: ensure exactly one row with the target, and none of an earlier run with another
-# target.
-lead() {
+# targets PORT: the target on each controller, one a line.
+targets() {
+    for host in $controllers; do
+        printf '%s\n' "$scheme:$host:$1"
+    done
+}
+
+# lead_all KIND TABLE RECORD COLUMN PORT: ensure exactly one row for each controller, and none of an earlier run with
+# another target.
+lead_all() {
+    drop_others "$@"
+    for one in $(targets "$5"); do
+        lead "$1" "$2" "$3" "$4" "$one"
+    done
+}
+
+drop_others() {
     [ ! -f "$STATE/undo" ] || awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$STATE/undo" >"$STATE/targets"
     if [ -f "$STATE/targets" ]; then
         while read -r old; do
-            if [ "$old" != "$3 $5" ]; then
+            if [ "${old%% *}" != "$3" ] || ! targets "$5" | grep -qxF "${old#* }"; then
                 drop_row "$2" "${old%% *}" "$4" "${old#* }"
                 forget "$1" "$old"
             fi
         done <"$STATE/targets"
         rm "$STATE/targets"
     fi
+}
+
+# lead KIND TABLE RECORD COLUMN TARGET: ensure exactly one row with the target.
+lead() {
     row=$(find_row "$1" "$2" "$3" "$4" "$5")
     if [ -z "$row" ]; then
         remember "$1" "$3 $5"
@@ -358,10 +379,10 @@ take_fragments
 make_uplink
 [ "$cni" = no ] || prepare_network
 set_up_local
-lead Controller Bridge "$bridge" controller "$scheme:$controller:$openflow_port"
+lead_all Controller Bridge "$bridge" controller "$openflow_port"
 listen_to_managers
-lead Manager Open_vSwitch . manager_options "$scheme:$controller:$ovsdb_port"
+lead_all Manager Open_vSwitch . manager_options "$ovsdb_port"
 # Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses
 [ "$cni" = no ] || apply_network
-say "$(value Open_vSwitch . external_ids:hostname) is ready: $bridge leads to $scheme:$controller"
+say "$(value Open_vSwitch . external_ids:hostname) is ready: $bridge leads to $scheme:$(printf '%s' "$controllers" | sed 's/^ //; s/ /, /g')"

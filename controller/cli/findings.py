@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from controller.status.model import NO_CONNECTION, PodView, PolicyView, StatusView, SwitchView
+from controller.status.model import NO_CONNECTION, PodView, PolicyView, ReplicaView, StatusView, SwitchView
 
 
 class FindingKind(StrEnum):
@@ -14,6 +14,7 @@ class FindingKind(StrEnum):
 
     SOURCE = "source"
     OVSDB = "ovsdb"
+    REPLICA = "replica"
     SWITCH = "switch"
     NODE = "node"
     POLICY = "policy"
@@ -44,6 +45,9 @@ def findings(view: StatusView) -> Iterator[Finding]:
         if not (one.connected and one.synced):
             name = f"{one.remote} (listening)" if one.listening else one.remote
             yield Finding(FindingKind.OVSDB, name, one.reason or ("not read yet" if one.connected else "not connected"))
+    for replica in view.replicas:
+        if reason := replica_reason(replica):
+            yield Finding(FindingKind.REPLICA, replica.name, reason)
     for switch in view.switches:
         if reason := switch_reason(switch):
             yield Finding(FindingKind.SWITCH, f"{switch.node or switch.ovsdb} {switch.bridge}", reason, switch.node)
@@ -64,6 +68,15 @@ def findings(view: StatusView) -> Iterator[Finding]:
         name = ": ".join(filter(None, (problem.where, problem.key)))
         yield Finding(FindingKind.OBJECT, name, ": ".join(filter(None, (problem.field, problem.reason))))
     yield from _tls(view)
+
+
+def replica_reason(one: ReplicaView) -> str:
+    """What is wrong with a replica, "" if nothing."""
+    if one.reason:
+        return f"it does not answer: {one.reason}"
+    if not one.alive:
+        return "its Lease is not renewed" + ("" if one.member else "; the others have taken over from it")
+    return "" if one.member else "it is no member yet, so it owns no switch"
 
 
 def switch_reason(one: SwitchView) -> str:

@@ -29,6 +29,7 @@ def _list_option(name: str, text: str) -> Callable[[Callable[..., None]], Callab
 @click.command()
 @wide_output_option
 @_list_option("problems", "List all problems with their reasons.")
+@_list_option("replicas", "List the replicas of the controller.")
 @_list_option("switches", "List the switches.")
 @_list_option("nodes", "List the nodes of a network in which the switches route, and what they lack.")
 @_list_option("policies", "List the policies.")
@@ -148,8 +149,9 @@ def _without_ages(view: StatusView | str) -> StatusView | str:
     if isinstance(view, str):
         return view
     sources = tuple(replace(one, age=None) for one in view.sources)
-    switches = tuple(replace(one, commit_age=None) for one in view.switches)
-    return replace(view, uptime=0.0, sources=sources, switches=switches)
+    switches = tuple(replace(one, commit_age=None, owned_for=None) for one in view.switches)
+    replicas = tuple(replace(one, age=0.0) for one in view.replicas)
+    return replace(view, uptime=0.0, sources=sources, switches=switches, replicas=replicas)
 
 
 def _wait(server: ControllerClient, timeout: float) -> WaitResult:

@@ -38,6 +38,7 @@ def show_summary(page: OutputPage, view: StatusView, chosen: StatusChoice) -> No
         page.line(line)
     draw_findings(page, found, chosen.node, _left(page))
     for table in (
+        STATUS_TABLES["replicas"],
         STATUS_TABLES["switches"],
         STATUS_TABLES["nodes"],
         STATUS_TABLES["policies"],
@@ -82,6 +83,10 @@ def _counts(view: StatusView, node: str) -> list[str]:
         ignored = sum(sum(source.ignored.values()) for source in view.sources)
         tally = {"synced": synced, f"object{'s' * (problems != 1)} not taken": problems, "passed over": ignored}
         lines.append(_count("sources", len(view.sources), tally))
+    if view.replicas:
+        members, alive = sum(one.member for one in view.replicas), sum(one.alive for one in view.replicas)
+        tally = {"members": members, "alive": alive}
+        lines.append(_count("replicas", len(view.replicas), tally) + f", epoch {view.epoch}; this is {view.replica}")
     realized, away = sum(s.in_sync for s in switches), sum(not s.openflow_connected for s in switches)
     lines.append(_count("switches", len(switches), {"realized": realized, "away": away}, ("realized",)))
     if view.nodes:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.cli.findings import dropped_by_limits, findings, pod_reason, policy_reason, switch_reason
+from controller.cli.findings import (
+    dropped_by_limits,
+    findings,
+    pod_reason,
+    policy_reason,
+    replica_reason,
+    switch_reason,
+)
 from controller.cli.output import BAD, OutputPage, Row, Styled, dim, mark, seconds
-from controller.status.model import NodeView, PodView, PolicyView, SourceView, StatusView, SwitchView
+from controller.status.model import NodeView, PodView, PolicyView, ReplicaView, SourceView, StatusView, SwitchView
+
+OF_REPLICAS = frozenset({"OWNER", "GENERATION", "OWNED FOR"})  # columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +33,14 @@ class StatusTable:
     right: str = ""
     whole: str = ""
 
+    def shown(self, view: StatusView, wide: bool) -> tuple[str, ...]:
+        """The columns that are shown: those about replicas only where there are any."""
+        columns = self.wide if wide else self.columns
+        return columns if view.replicas else tuple(name for name in columns if name not in OF_REPLICAS)
+
     def draw(self, page: OutputPage, view: StatusView, wide: bool) -> None:
         """Print the table; nothing when it has no rows."""
-        columns = self.wide if wide else self.columns
+        columns = self.shown(view, wide)
         page.table(self.title, columns, self.rows(view, wide), right=self.right, whole=self.whole)
 
 
@@ -48,7 +62,7 @@ def _ignored_rows(view: StatusView, wide: bool) -> list[Row]:
 
 
 def _switch_rows(view: StatusView, wide: bool) -> list[Row]:
-    shown = SWITCHES_TABLE.wide if wide else SWITCHES_TABLE.columns
+    shown = SWITCHES_TABLE.shown(view, wide)
     return [_shown_cells(_switch(one), SWITCHES_TABLE.wide, shown) for one in view.switches]
 
 
@@ -69,8 +83,29 @@ def _switch(one: SwitchView) -> Row:
         str(one.foreign_flows) if not one.foreign_flows else Styled(str(one.foreign_flows), BAD),
         str(len(one.unbound_ports)),
         "-" if one.commit_age is None else f"{seconds(one.commit_age)} ago",
+        one.owner or "-",
+        one.generation or "-",
+        seconds(one.owned_for),
         mark(one.in_sync, "realized", "not realized"),
         reason or "-",
+    )
+
+
+def _replica_rows(view: StatusView, wide: bool) -> list[Row]:
+    return [_replica(one) for one in view.replicas]
+
+
+def _replica(one: ReplicaView) -> Row:
+    return (
+        one.name,
+        mark(one.member, "member", "no member"),
+        mark(one.alive, "renewed", "not renewed"),
+        f"{seconds(one.age)} ago",
+        one.version or "-",
+        one.http or "-",
+        str(one.owned),
+        str(one.primary),
+        replica_reason(one) or "-",
     )
 
 
@@ -146,7 +181,7 @@ IGNORED_TABLE = StatusTable(
 )
 SWITCHES_TABLE = StatusTable(
     "Switches",
-    ("NODE", "BRIDGE", "OPENFLOW", "FLOWS", "FOREIGN", "STATE", "REASON"),
+    ("NODE", "BRIDGE", "OPENFLOW", "FLOWS", "FOREIGN", "OWNER", "STATE", "REASON"),
     (
         "NODE",
         "BRIDGE",
@@ -161,12 +196,23 @@ SWITCHES_TABLE = StatusTable(
         "FOREIGN",
         "UNBOUND",
         "LAST COMMIT",
+        "OWNER",
+        "GENERATION",
+        "OWNED FOR",
         "STATE",
         "REASON",
     ),
     _switch_rows,
     right="FLOWS FOREIGN UNBOUND",
-    whole="NODE BRIDGE OPENFLOW OVSDB STATE",
+    whole="NODE BRIDGE OPENFLOW OVSDB OWNER STATE",
+)
+REPLICAS_TABLE = StatusTable(
+    "Replicas",
+    ("REPLICA", "VIEW", "LEASE", "SEEN", "VERSION", "HTTP", "OWNS", "SERVES", "REASON"),
+    ("REPLICA", "VIEW", "LEASE", "SEEN", "VERSION", "HTTP", "OWNS", "SERVES", "REASON"),
+    _replica_rows,
+    right="OWNS SERVES",
+    whole="REPLICA VIEW LEASE SEEN",
 )
 NODES_TABLE = StatusTable(
     "Nodes",
@@ -196,6 +242,7 @@ PROBLEMS_TABLE = StatusTable(
 )
 STATUS_TABLES = {
     "problems": PROBLEMS_TABLE,
+    "replicas": REPLICAS_TABLE,
     "switches": SWITCHES_TABLE,
     "nodes": NODES_TABLE,
     "policies": POLICIES_TABLE,

@@ -34,6 +34,14 @@ from controller.config.network import (
     parse_range,
     parse_service_name,
 )
+from controller.config.replicas import (
+    ReplicaOptions,
+    check_duration,
+    check_lease,
+    check_replica,
+    default_replica,
+    parse_duration,
+)
 from controller.tls.files import CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, TlsFiles
 from flows.bridge.network import DNS_SERVICE, NetworkOptions
 from flows.bridge.routing import NetworkMode
@@ -43,6 +51,7 @@ from flows.pipeline.pod_limits import Rates
 ENV_PREFIX = "HEADGATE_"
 SOURCE_OPTIONS = "Where the Kubernetes objects come from"
 SWITCH_OPTIONS = "Switches"
+REPLICA_OPTIONS = "Several replicas, with --kubeconfig"
 TLS_OPTIONS = "TLS, for addresses that begin with ssl:"
 NETWORK_OPTIONS = "The network of the cluster"
 LIMIT_OPTIONS = "Limits of one pod"
@@ -50,7 +59,8 @@ AUDIT_OPTIONS = "Audit of connections"
 DNS_OPTIONS = "Domain names in policies"
 PROCESS_OPTIONS = "The process itself"
 OPTION_GROUPS = (
-    SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, DNS_OPTIONS, AUDIT_OPTIONS, TLS_OPTIONS,
+    SOURCE_OPTIONS, SWITCH_OPTIONS, NETWORK_OPTIONS, LIMIT_OPTIONS, DNS_OPTIONS, AUDIT_OPTIONS, REPLICA_OPTIONS,
+    TLS_OPTIONS,
     PROCESS_OPTIONS,
 )  # fmt: skip
 
@@ -90,6 +100,8 @@ def _option(group: str, metavar: str, description: str, default: Any = None) -> 
 Remote = Annotated[str, AfterValidator(normal_remote)]
 Bridge = Annotated[str, AfterValidator(_check_bridge)]
 DnsServerText = Annotated[str, AfterValidator(normal_dns_server)]
+Replica = Annotated[str, AfterValidator(check_replica)]
+Duration = Annotated[str, AfterValidator(check_duration)]
 Cidr = Annotated[str, AfterValidator(normal_range)]
 ONLY_ROUTING = ("encap", "pod_cidr", "service_cidr", "mtu", "node_ports")  # options that mean nothing in mode flat
 
@@ -225,6 +237,20 @@ class RunConfig(BaseModel):
     audit_syslog: Annotated[str, AfterValidator(check_syslog)] | None = _option(
         AUDIT_OPTIONS, "ADDRESS", "Syslog that gets every event: unix:SOCKET, like unix:/dev/log, or udp:HOST:PORT.",
     )  # fmt: skip
+    replica: Replica | None = _option(
+        REPLICA_OPTIONS, "NAME",
+        "This replica's name, different for each. Replicas find each other by Leases in Headgate's namespace, and "
+        "divide the switches among them. Without it, the pod's name (POD_NAME) or the host's.",
+    )  # fmt: skip
+    lease_duration: Duration = _option(
+        REPLICA_OPTIONS, "DURATION",
+        "After so long without a sign of life the others take over a replica's switches. Give all the same.",
+        "5s",
+    )  # fmt: skip
+    renew_interval: Duration = _option(
+        REPLICA_OPTIONS, "DURATION", "How often a replica gives a sign of life, and looks for those of the others.",
+        "1s",
+    )  # fmt: skip
     private_key: Path | None = _option(
         TLS_OPTIONS, "FILE",
         "The controller's private key, PEM. The three files may change at any time: new connections use the new ones.",
@@ -298,6 +324,11 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _leases_last(self) -> RunConfig:
+        check_lease(self.lease_duration, self.renew_interval)
+        return self
+
+    @model_validator(mode="after")
     def _has_what_tls_needs(self) -> RunConfig:
         flags = {"private_key": "--private-key", "certificate": "--certificate", "ca_cert": "--ca-cert"}
         missing = [flag for name, flag in flags.items() if getattr(self, name) is None and self.pki_dir is None]
@@ -338,6 +369,14 @@ class RunConfig(BaseModel):
     def routes(self) -> bool:
         """Whether switches route and translate Services."""
         return self.network != "flat"
+
+    @property
+    def replica_options(self) -> ReplicaOptions | None:
+        """How this controller takes part among replicas; None where there can be no others."""
+        if self.kubeconfig is None:
+            return None
+        lease, renew = parse_duration(self.lease_duration), parse_duration(self.renew_interval)
+        return ReplicaOptions(self.replica or default_replica(), lease, renew)
 
     @property
     def network_options(self) -> NetworkOptions:

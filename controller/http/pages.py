@@ -102,9 +102,11 @@ class Application:
         self._pages = {
             "/healthz": HttpPage(self._healthz, threading.BoundedSemaphore(64)),
             "/readyz": HttpPage(self._readyz, threading.BoundedSemaphore(64)),
-            "/status": HttpPage(self._status, threading.BoundedSemaphore(8)),
+            "/status": HttpPage(self._status, threading.BoundedSemaphore(8), parameters=("local",)),
             "/metrics": HttpPage(self._metrics, threading.BoundedSemaphore(8)),
-            "/wait": HttpPage(self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout",)),
+            "/wait": HttpPage(
+                self._wait, threading.BoundedSemaphore(64), ("GET", "HEAD", "POST"), ("timeout", "local")
+            ),
             "/flows": HttpPage(self._flows, threading.BoundedSemaphore(4), parameters=("node", "pod", "policy")),
             "/explain": HttpPage(
                 self._explain,
@@ -182,15 +184,16 @@ class Application:
         missing = self._api.ready()
         return json_answer({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)
 
-    def _status(self, _: Mapping[str, str]) -> Response:
-        return json_bytes(self._encoder.encode(self._api.status()))
+    def _status(self, parameters: Mapping[str, str]) -> Response:
+        return json_bytes(self._encoder.encode(self._api.status(_is_local(parameters))))
 
     def _metrics(self, _: Mapping[str, str]) -> Response:
         encode, content_type = choose_encoder("")
         return Response(exposition(self._registry, encode), content_type=content_type)
 
     def _wait(self, parameters: Mapping[str, str]) -> Response:
-        return json_bytes(WAIT_JSON.dump_json(self._api.wait(_timeout(parameters.get("timeout")))))
+        found = self._api.wait(_timeout(parameters.get("timeout")), _is_local(parameters))
+        return json_bytes(WAIT_JSON.dump_json(found))
 
     def _flows(self, parameters: Mapping[str, str]) -> Response:
         pod, policy = (_namespaced(parameters, name) for name in ("pod", "policy"))
@@ -305,6 +308,13 @@ def _timeout(text: str | None) -> float:
     if not 0 <= seconds < math.inf:
         raise BadRequest(f"timeout is a number of seconds from 0 to {MAX_WAIT:.0f}")
     return min(seconds, MAX_WAIT)
+
+
+def _is_local(parameters: Mapping[str, str]) -> bool:
+    """Whether only this replica is asked for its part: what replicas ask of each other."""
+    if (text := parameters.get("local", "0")) not in ("0", "1"):
+        raise BadRequest("local is 0 or 1")
+    return text == "1"
 
 
 def _namespaced(parameters: Mapping[str, str], name: str) -> str | None:

@@ -77,6 +77,9 @@ class EventCounters:
         for duration in reconciler.ports.durations:
             self.metrics.port_programmed(duration)
         reconciler.ports.durations.clear()
+        for duration in reconciler.roles.takeovers:
+            self.metrics.taken_over(duration)
+        reconciler.roles.takeovers.clear()
 
     def _bundle(self, reconciler: Reconciler, event: BundleDone | BundleFailed) -> None:
         number, changes = self._sent.get(event.dpid, (None, (0, 0, 0)))

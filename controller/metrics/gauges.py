@@ -40,6 +40,8 @@ class _Switch(NamedTuple):
     in_sync: bool
     connected: bool
     away: str  # why it is not connected, as one word
+    owned: bool = True  # by this replica
+    primary: bool = False
 
 
 class _Counts(NamedTuple):
@@ -87,7 +89,11 @@ class Gauges:
         counts = self._reconciler.read(partial(_count, self._away_reasons()), READ_TIMEOUT_SECONDS)
         for where, values in counts.switches.items():
             if self._shown.get(where) != values:
-                self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
+                if values.owned:
+                    self._metrics.switch(*where, values.desired, values.actual, values.foreign, values.in_sync)
+                else:
+                    self._metrics.forget_flows(*where)
+                self._metrics.primary(*where, values.primary)
                 self._metrics.connected(*where, values.connected)
                 self._metrics.away(*where, values.away)
         for gone in self._shown.keys() - counts.switches.keys():
@@ -131,6 +137,8 @@ def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> 
             switch is not None and switch.realized,
             switch is not None and switch.session is not None,
             "" if switch and switch.session is not None else _reason(reconciler, name, away),
+            reconciler.roles.owns(name),
+            switch is not None and reconciler.roles.may_write(switch.dpid) and switch.session is not None,
         )
     plans = (world.plan_of(name) for name in world.bridges)
     refused = sum(len(plan.refused) for plan in plans if plan is not None)

@@ -43,6 +43,7 @@ from controller.metrics.series import (
     FLOW_MODS,
     FOREIGN_FLOWS,
     INVALID_PACKETS,
+    LEASE_AGE,
     LIMITED_PACKETS,
     LOG_DROPPED,
     NODE_READY,
@@ -54,6 +55,10 @@ from controller.metrics.series import (
     POLICIES_UNREALIZED,
     PORT_TO_PROGRAMMED,
     RECONCILE_TIME,
+    REPLICA_EPOCH,
+    REPLICA_MEMBERS,
+    REPLICAS_ALIVE,
+    ROLES_LOST,
     SERVICE_PROBLEMS,
     SERVICES_KNOWN,
     SOURCE_AGE,
@@ -62,6 +67,10 @@ from controller.metrics.series import (
     SWITCH_AWAY,
     SWITCH_CONNECTED,
     SWITCH_IN_SYNC,
+    SWITCH_PRIMARY,
+    SWITCHES_OWNED,
+    TAKEOVER_TIME,
+    TAKEOVERS_WAITING,
     TLS_BROKEN,
     TLS_EXPIRES,
     TLS_REFUSED,
@@ -107,6 +116,33 @@ class Metrics:
             if value is not None:
                 labelled(self._gauges[series], node, bridge).set(value)
 
+    def primary(self, node: str, bridge: str, primary: bool) -> None:
+        """Whether this replica is the primary of a switch."""
+        labelled(self._gauges[SWITCH_PRIMARY], node, bridge).set(int(primary))
+
+    def forget_flows(self, node: str, bridge: str) -> None:
+        """Another replica serves the switch, and has the series of its flows."""
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, SWITCH_IN_SYNC):
+            remove_labelled(self._gauges[series], (node, bridge))
+
+    def replicas(self, members: int, alive: int, epoch: int, lease_age: float) -> None:
+        """How many replicas are members and alive, the epoch of their view, and seconds since the Lease was renewed."""
+        for series, value in (
+            (REPLICA_MEMBERS, members), (REPLICAS_ALIVE, alive), (REPLICA_EPOCH, epoch), (LEASE_AGE, lease_age),
+        ):  # fmt: skip
+            self._gauges[series].set(value)
+
+    def roles(self, owned: int, waiting: int, refused: int) -> None:
+        """How many switches belong to this replica, how many it has still to take over, and how many roles were
+        refused or taken away since the last call."""
+        self._gauges[SWITCHES_OWNED].set(owned)
+        self._gauges[TAKEOVERS_WAITING].set(waiting)
+        self._counters[ROLES_LOST].inc(refused)
+
+    def taken_over(self, seconds: float) -> None:
+        """A switch was taken over: its flows were realized `seconds` after that began."""
+        self._histograms[TAKEOVER_TIME].observe(seconds)
+
     def connected(self, node: str, bridge: str, connected: bool) -> None:
         """Whether a switch has an OpenFlow session now."""
         self._gauges[SWITCH_CONNECTED].labels(node, bridge).set(int(connected))
@@ -130,7 +166,7 @@ class Metrics:
     def forget_switch(self, node: str, bridge: str) -> None:
         """Drop all series of a switch that is no longer ours."""
         self.away(node, bridge, "")
-        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, SWITCH_IN_SYNC, SWITCH_CONNECTED):
+        for series in (DESIRED_FLOWS, ACTUAL_FLOWS, FOREIGN_FLOWS, SWITCH_IN_SYNC, SWITCH_CONNECTED, SWITCH_PRIMARY):
             remove_labelled(self._gauges[series], (node, bridge))
         for result in BUNDLE_RESULTS:
             remove_labelled(self._counters[BUNDLES], (node, bridge, result))

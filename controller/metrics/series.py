@@ -191,6 +191,36 @@ DNS_PACKETS = Series(
 DNS_WAITING = Series("headgate_dns_waiting_packets", Gauge, "Packets of DNS that are held now.")
 DNS_LEARNED = Series("headgate_dns_learned_addresses", Gauge, "Addresses that pods learned, those that expired too.")
 DNS_REFUSED = Series("headgate_dns_refused_addresses", Counter, "Addresses in answers for which a limit left no room.")
+SWITCH_PRIMARY = Series(
+    "headgate_switch_primary",
+    Gauge,
+    "1 while this replica serves the switch. The sum over all replicas is 1 for each switch; alone, a replica serves "
+    "each switch that has a session with it.",
+    ("node", "bridge"),
+)
+REPLICA_MEMBERS = Series("headgate_replica_members", Gauge, "Replicas that own switches; 0 without replicas.")
+REPLICAS_ALIVE = Series("headgate_replicas_alive", Gauge, "Replicas whose Lease is renewed; 0 without replicas.")
+REPLICA_EPOCH = Series(
+    "headgate_replica_epoch", Gauge, "The number of the view that this replica knows: equal on all, but for moments."
+)
+LEASE_AGE = Series(
+    "headgate_lease_age_seconds", Gauge, "Seconds since this replica's Lease was renewed; 0 without replicas."
+)
+SWITCHES_OWNED = Series("headgate_switches_owned", Gauge, "Switches that belong to this replica.")
+TAKEOVERS_WAITING = Series(
+    "headgate_takeovers_waiting", Gauge, "Switches that belong to this replica, and that it has still to take over."
+)
+TAKEOVER_TIME = Series(
+    "headgate_takeover_seconds",
+    Histogram,
+    "Time to take a switch over: from planning its flows to having compared or corrected them.",
+)
+ROLES_LOST = Series(
+    "headgate_roles_lost",
+    Counter,
+    "Roles that switches refused to this replica, or took away, because another one serves them. Some for each change "
+    "of the replicas.",
+)
 
 BUNDLE_RESULTS = ("committed", "failed")
 DNS_RESULTS = ("learned", "released", "unasked", "dropped")
@@ -207,6 +237,8 @@ DECLARED_SERIES = (
     AUDIT_UNREPORTED,
     DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, STAGED_PACKETS, LIMITED_PACKETS,
     INVALID_PACKETS, DNS_PACKETS, DNS_WAITING, DNS_LEARNED, DNS_REFUSED,
+    SWITCH_PRIMARY, REPLICA_MEMBERS, REPLICAS_ALIVE, REPLICA_EPOCH, LEASE_AGE, SWITCHES_OWNED, TAKEOVERS_WAITING,
+    TAKEOVER_TIME, ROLES_LOST,
 )  # fmt: skip
 
 # The client library's metrics of the process (prometheus_client.ProcessCollector); Linux only.

@@ -36,7 +36,14 @@ from controller.openflow.session import SharedResources, SwitchSession
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
-from controller.reconcile.commands import DumpFlows, FlushConnections, KeepListening, ProbeNode, ReleasePackets
+from controller.reconcile.commands import (
+    DumpFlows,
+    FlushConnections,
+    KeepListening,
+    ProbeNode,
+    ReleasePackets,
+    RequestRole,
+)
 from controller.reconcile.events import BundleFailed, Event
 from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges
 from controller.tls.credentials import Credentials
@@ -192,6 +199,12 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
             self._post(BundleFailed(dpid, session, number, "the session has ended"))
         else:
             found.requests.send_bundle(number, changes, meter_changes, groups)
+
+    def request_role(self, command: RequestRole) -> None:
+        """Request a role of a switch. RoleChanged or RoleRefused follows."""
+        found = self._find(command.dpid, command.session)
+        if found is not None:
+            found.request_role(command.generation)
 
     def ask_node(self, command: ProbeNode) -> None:
         """Probe a switch's node for these addresses. NodeAnswered reports those that it does not confirm."""

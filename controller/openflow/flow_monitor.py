@@ -64,7 +64,10 @@ def read_updates(message: bytes) -> Iterator[FlowUpdate]:
 
 
 class FlowMonitor:
-    """Counts the changes of one switch's flows by others. Methods may be called from any thread."""
+    """Counts the changes of one switch's flows by others. Methods may be called from any thread.
+
+    While `paused`, another replica serves the switch, and its changes are no drift.
+    """
 
     def __init__(self, dpid: int, session: int, post: Callable[[Event], None], clock: Callable[[], float]) -> None:
         self._dpid, self._session = dpid, session
@@ -73,12 +76,14 @@ class FlowMonitor:
         self._counts = dict.fromkeys(("removed", "modified", "added", "foreign"), 0)
         self._unknown = False
         self._posted: float | None = None
+        self.paused = False
 
     def add(self, message: bytes) -> None:
         """Count the updates of one reply, and post them if it is time. Raises CodecError."""
         with self._lock:
             for update in read_updates(message):
-                self._count(update)
+                if not self.paused:
+                    self._count(update)
         self.flush()
 
     def flush(self) -> None:

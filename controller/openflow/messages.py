@@ -30,6 +30,7 @@ _FLOW_REQUEST = struct.Struct("!BBHIHH4xB3xII4xQQHH4x")
 # Header, kind, flags; monitor id, out port and group, flags, table, command (0 adds a monitor); an empty match.
 _MONITOR_REQUEST = struct.Struct("!BBHIHH4xIIIHBBHH4x")
 _MONITOR_ID = 1
+_MONITOR_DELETE = 2  # the command that removes a monitor
 _MONITOR_ADD, _MONITOR_REMOVED, _MONITOR_MODIFY = 2, 4, 8
 _CONTROL = struct.Struct("!BBHIIHH")
 # OFPT_BUNDLE_ADD_MESSAGE (header, bundle id, flags) and in it an OFPT_FLOW_MOD up to its match: header, cookie and
@@ -61,6 +62,9 @@ class MessageType(enum.IntEnum):
     FLOW_MOD = 14
     MULTIPART_REQUEST = 18
     MULTIPART_REPLY = 19
+    ROLE_REQUEST = 24
+    ROLE_REPLY = 25
+    ROLE_STATUS = 30
     BUNDLE_CONTROL = 33
     BUNDLE_ADD_MESSAGE = 34
 
@@ -163,6 +167,14 @@ def flow_monitor_request(xid: int) -> bytes:
     return _MONITOR_REQUEST.pack(
         OPENFLOW_VERSION, MessageType.MULTIPART_REQUEST, _MONITOR_REQUEST.size, xid, MultipartKind.FLOW_MONITOR, 0,
         _MONITOR_ID, _ANY, _ANY, flags, _ANY_TABLE, 0, 1, 4,
+    )  # fmt: skip
+
+
+def end_flow_monitor_request(xid: int) -> bytes:
+    """A request to report changes of flows no more."""
+    return _MONITOR_REQUEST.pack(
+        OPENFLOW_VERSION, MessageType.MULTIPART_REQUEST, _MONITOR_REQUEST.size, xid, MultipartKind.FLOW_MONITOR, 0,
+        _MONITOR_ID, _ANY, _ANY, 0, _ANY_TABLE, _MONITOR_DELETE, 1, 4,
     )  # fmt: skip
 
 

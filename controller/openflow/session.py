@@ -50,6 +50,7 @@ from controller.openflow.node_probes import PROBE_XID, NodeProber
 from controller.openflow.os_ken_handlers import to_os_ken
 from controller.openflow.outbox import Outbox
 from controller.openflow.receiver import MessageHandler, Receiver
+from controller.openflow.role_requests import RoleRequests
 from controller.openflow.sender import Sender
 from controller.openflow.switch_requests import SwitchRequests
 from controller.peers.fifo_lock import FifoLock
@@ -125,6 +126,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._outbox = Outbox(limits.unsent_bytes)
         self._requests: SwitchRequests | None = None
         self._monitor: FlowMonitor | None = None
+        self._roles: RoleRequests | None = None
         self._prober = NodeProber(self._outbox.put, self._post_node_addresses, clock, limits)
         self._reason = ""
         self._ending = threading.Lock()
@@ -174,6 +176,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
                 self.id, self.number, self._outbox, self._post, self._clock, self._limits, self._budget
             )
             self._monitor = FlowMonitor(self.id, self.number, self._post, self._clock)
+            self._roles = RoleRequests(self.id, self.number, self._outbox.put, self._post, self._set_primary)
             self._outbox.put(messages.flow_monitor_request(_MONITOR_XID))
         super().set_state(state)
 
@@ -207,6 +210,21 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         """End a session that may not serve its datapath id. The datapath id itself is not at fault."""
         self.counts_against_address = True
         self.end(f"refused: {reason}")
+
+    def request_role(self, generation: int | None) -> None:
+        """Ask for the role PRIMARY in a generation, or for SECONDARY (None)."""
+        if self._roles is None:
+            return
+        if generation is None:
+            self._set_primary(False)
+        self._roles.request(generation)
+
+    def _set_primary(self, primary: bool) -> None:
+        """Only the primary is told of changes to flows: what others change concerns nobody else."""
+        if self._monitor is not None:
+            self._monitor.paused = not primary
+        request = messages.flow_monitor_request if primary else messages.end_flow_monitor_request
+        self._outbox.put(request(_MONITOR_XID))
 
     def probe_node(self, addresses: tuple[Net, ...]) -> None:
         """Probe the node soon for addresses that it confirmed in an earlier session."""
@@ -319,6 +337,10 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             self._requests.barrier_reply(xid)
         elif kind == MessageType.MULTIPART_REPLY:
             self._multipart(version, xid, message)
+        elif kind == MessageType.ROLE_REPLY and self._roles is not None:
+            self._roles.reply(xid, message)
+        elif kind == MessageType.ROLE_STATUS and self._roles is not None:
+            self._roles.status(message)
         elif kind == MessageType.PACKET_IN and self._requests is not None:
             if is_audit_copy(message):
                 self._audit.put(self.id, message)
@@ -353,6 +375,8 @@ class SwitchSession(Datapath):  # type: ignore[misc]
     def _error(self, xid: int, message: bytes) -> None:
         if self._requests is None:
             self.end(f"the switch refused the handshake: {messages.error_text(message)}", fault=True)
+            return
+        if self._roles is not None and self._roles.error(xid, message):
             return
         if xid in (PROBE_XID, DNS_XID):
             return  # the node will not answer either; a pod asks again

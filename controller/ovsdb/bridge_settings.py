@@ -88,32 +88,48 @@ def plan_bridge(bridge: BridgeSettings, names: Mapping[int, str]) -> list[Operat
     return operations
 
 
-def plan_controller(bridge: BridgeSettings, target: str, leads: Callable[[str], bool], add: bool) -> list[Operation]:
-    """Operations after which the bridge has exactly one Controller for this Headgate. Rows of the operator are kept.
+def plan_controller(
+    bridge: BridgeSettings, target: str, leads: Callable[[str], bool], add: bool, others: Sequence[str] = ()
+) -> list[Operation]:
+    """Operations after which the bridge has exactly one Controller for this Headgate, and one for each of the `others`,
+    the targets of its replicas. Rows of the operator are kept.
 
     `target` is this Headgate's; `leads` recognises an operator's target as this Headgate; `add` allows a row of its own
     beside the operator's.
     """
-    ours = sorted((row for row in bridge.controllers if row.ours), key=lambda row: row.uuid)
+    ours = sorted((row for row in bridge.controllers if row.ours), key=lambda row: (row.target != target, row.uuid))
     theirs = [row for row in bridge.controllers if not row.ours]
-    keep = None if any(leads(row.target) for row in theirs) else next(iter(ours), None)
-    surplus = [["uuid", row.uuid] for row in ours if row is not keep]
+    led = any(leads(row.target) for row in theirs)
+    has_own = not led and (add or not theirs or len(_only(ours, target, others)) > 0)
+    wanted = [*([target] if has_own else []), *(one for one in others if all(row.target != one for row in theirs))]
+    kept: dict[str, ControllerRow] = {}
+    for row in ours:
+        if row.target in wanted:
+            kept.setdefault(row.target, row)
+    spare = [row for row in ours if row not in kept.values()]
+    missing = [one for one in wanted if one not in kept]
     operations = []
+    surplus = [["uuid", row.uuid] for row in spare[len(missing) :]]
     if surplus:
         operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "delete", ["set", surplus]]))
-    if keep is not None:
-        if keep.target != target:
-            operations.append(update_row("Controller", keep.uuid, {"target": target}))
-    elif not any(leads(row.target) for row in theirs) and (add or not theirs):
-        row = {
-            "target": target,
+    for row, one in zip(spare, missing, strict=False):
+        operations.append(update_row("Controller", row.uuid, {"target": one}))
+    for number, one in enumerate(missing[len(spare) :]):
+        label = f"ours{number or ''}"
+        new = {
+            "target": one,
             # In-band control, OVS's default, adds hidden flows for the controller's address that bypass the pipeline.
             "connection_mode": "out-of-band",
             "external_ids": ["map", [list(CONTROLLER_EXTERNAL_ID)]],
         }
-        operations.append({"op": "insert", "table": "Controller", "uuid-name": "ours", "row": row})
-        operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "insert", ["named-uuid", "ours"]]))
+        operations.append({"op": "insert", "table": "Controller", "uuid-name": label, "row": new})
+        operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "insert", ["named-uuid", label]]))
     return operations
+
+
+def _only(ours: Sequence[ControllerRow], target: str, others: Sequence[str]) -> list[ControllerRow]:
+    """Headgate's rows that are this replica's: none of another's, but perhaps with an address that it had before."""
+    return [row for row in ours if row.target == target or row.target not in others]
 
 
 def controller_patience(controllers: Sequence[ControllerRow], grace: float = CONTROLLER_GRACE) -> float:

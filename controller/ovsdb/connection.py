@@ -10,7 +10,8 @@ Until the replica has the contents, `_wait_for_contents` bounds the time. Then e
 1. `_claim`: when rows changed, find out which database this is. The registry returns the `Database` to publish
    through, or a reason to stay on standby (another connection serves the same database).
 2. `_holds_lock`: the OVSDB lock (RFC 7047, section 4.1.8) that every Headgate requests. While another one has it, this
-   connection neither publishes nor writes.
+   connection neither publishes nor writes. Replicas of one cluster (`sharing`) all publish; the one that owns the
+   switch requests the lock, and writes.
 3. `_publish`: read the bridges that changed. The first change is published at once, later ones at most every
    `PUBLISH_INTERVAL`, and after a long reading `PUBLISH_IDLE_FACTOR` times as long is waited.
 4. `BridgeWriter.turn`: write settings and marks, at most one transaction at a time.
@@ -54,6 +55,7 @@ PUBLISH_IDLE_FACTOR = (
 )
 MAX_PUBLISH_INTERVAL = 2.0  # seconds between two readings, at most
 CHALLENGE_SECONDS = 3.0  # to answer an echo when a newer connection reports the same database
+STEAL_SECONDS = 1.0  # that a replica waits for the lock of a switch of its own before it takes it
 STATUS_QUERY_INTERVAL = 2.0  # seconds between two queries of Controller.status, while a switch does not connect
 
 
@@ -112,6 +114,8 @@ class DatabaseConnection:
         self._challenge: tuple[BarrierRequest, float] | None = None  # the echo, and its deadline
         self._status_queried_at = 0.0
         self._lock_name = "headgate_" + re.sub(r"[^A-Za-z0-9]", "_", "_".join(sorted(config.bridges)))
+        self._stale_lock_at: float | None = None  # since when another replica has the lock of a switch that is ours
+        self._holding = False  # whether it had the lock in the last round, among replicas
         self._serves = False  # whether the registry lets this connection serve its database
         self._thread = threading.Thread(target=self._main, name=f"ovsdb {name}", daemon=True)
 
@@ -221,12 +225,13 @@ class DatabaseConnection:
         if self._changed:
             self._claim(replica)
         database = self.database
-        holds_lock = self._holds_lock(replica, writer)
+        shared = self._config.sharing.shared
+        holds_lock = self._holds_shared_lock(replica, writer) if shared else self._holds_lock(replica, writer)
         self._barriers.send_new(session, bool(self.standby), self.rival)
-        if database is not None and self._serves and not self.standby and holds_lock:
+        if database is not None and self._serves and not self.standby and (holds_lock or shared):
             now = time.monotonic()
             self._publish(session, replica, writer, database, now)
-            delay = writer.turn(self, database)
+            delay = writer.turn(self, database) if holds_lock else None
             self._query_controller_status(session, writer, now)
             self.notes, self.away = writer.notes, writer.away
             self.last_error = writer.error
@@ -304,6 +309,35 @@ class DatabaseConnection:
             self._barriers.fail(rival)
         return False
 
+    def _holds_shared_lock(self, replica: Replica, writer: BridgeWriter) -> bool:
+        """Whether this connection may write, and has the lock: the switch is this replica's, not another one's.
+
+        The lock of a replica that was stopped is taken from it once the switch has said who is its primary now.
+        """
+        name = self.database.name if self.database is not None else ""
+        wanted = self._serves and not self.standby and self._config.sharing.may_write(name)
+        if replica.lock_name != (self._lock_name if wanted else None):
+            replica.set_lock(self._lock_name if wanted else None)
+        self.rival = ""
+        holding, now = wanted and replica.has_lock, time.monotonic()
+        if holding != self._holding:
+            self._holding, self._changed = holding, True
+            if not holding:
+                writer.stop()
+            elif self.database is not None:
+                self.database.writer_changed()
+        if not (wanted and replica.is_lock_contended and self._config.sharing.may_steal(name)):
+            self._stale_lock_at = None
+        elif self._stale_lock_at is None:
+            self._stale_lock_at = now
+        elif now - self._stale_lock_at >= STEAL_SECONDS:
+            log.warning("taking the OVSDB's lock: its owner does not serve this switch any more", peer=self.name)
+            replica.steal_lock()
+            self._stale_lock_at = None
+        if self._stale_lock_at is not None:
+            self._poller.timer_wait(1000 * STEAL_SECONDS)
+        return holding
+
     def _query_controller_status(self, session: FramedSession, writer: BridgeWriter, now: float) -> None:
         """While a switch does not connect, query Controller.status now and then. The column is not monitored, because
         it changes every few seconds on every node.
@@ -336,7 +370,7 @@ class DatabaseConnection:
             log.warning("ovsdb away", peer=self.name, reason=reason)
         if self.synced:
             self.since = time.time()
-        self.connected = self.synced = self._serves = False
+        self.connected = self.synced = self._serves = self._holding = False
         self.standby = self.rival = ""
         self.last_error = reason
         if self.database is not None:

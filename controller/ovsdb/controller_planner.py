@@ -19,7 +19,8 @@ from functools import partial
 from controller.config.addresses import canonical_address
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.settings_rows import ControllerStatus
-from controller.ovsdb.targets import controller_target, is_this_controller
+from controller.ovsdb.sharing import Sharing
+from controller.ovsdb.targets import controller_target, is_numeric, is_this_controller, same_endpoint
 from controller.peers.backoff import Backoff
 from controller.status import away_reasons
 
@@ -38,7 +39,7 @@ class BridgeConfig:
     `openflow` is the listener's (host, port), `method` tcp or ssl; without `openflow` no Controller is written.
     `connected` returns the session number of a datapath id, 0 without a session, from any thread. `grace` is in
     seconds. `routes`: the bridges route, and get the settings of the network that their database has for them; else
-    they lose such settings.
+    they lose such settings. `sharing`: what is written, and which controllers the other replicas are.
     """
 
     bridges: frozenset[str]
@@ -48,12 +49,25 @@ class BridgeConfig:
     grace: float = bridge_settings.CONTROLLER_GRACE
     method: str = "tcp"
     routes: bool = False
+    sharing: Sharing = field(default_factory=Sharing)
 
     def target(self, local: str) -> str:
         """The OpenFlow target for a switch whose OVSDB connection has this local address; empty without a listener."""
         if self.openflow is None:
             return ""
         return controller_target(self.openflow, canonical_address(local) if local else "", self.method)
+
+
+def others_to_add(bridge: bridge_settings.BridgeSettings, others: Collection[str]) -> list[str]:
+    """The other replicas' targets, apart from those that the operator's rows lead to.
+
+    None where the operator has a row with a host name: it may lead to any replica, and a second row would give the
+    switch two sessions with it.
+    """
+    theirs = [row.target for row in bridge.controllers if not row.ours and row.target.startswith(("tcp:", "ssl:"))]
+    if not all(map(is_numeric, theirs)):
+        return []
+    return [one for one in others if not any(same_endpoint(one, row) for row in theirs)]
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,8 @@ class ControllerPlanner:
         target = self._config.target(local)
         leads_here = partial(is_this_controller, ours=target, listen=listen)
         session = self._config.connected(dpid) if dpid else 0
-        rival = "" if session else self._rival(bridge, target, leads_here)
+        shared = self._config.sharing.shared  # then the OVSDB's lock tells who may write
+        rival = "" if session or shared else self._rival(bridge, target, leads_here)
         if rival:
             return ControllerPlan(again=1.0, notes=(rival,), away=away_reasons.RIVAL)
         theirs = [row for row in bridge.controllers if not row.ours]
@@ -122,10 +137,12 @@ class ControllerPlanner:
             again = None if add else SESSION_POLL_SECONDS
         else:
             self._watched.pop(bridge.uuid, None)
-        operations = bridge_settings.plan_controller(bridge, target, leads_here, add)
+        others = self._config.sharing.others
+        operations = bridge_settings.plan_controller(bridge, target, leads_here, add, others_to_add(bridge, others))
         if operations and (wait := self._backoff.left(bridge.uuid, now)):
             return ControllerPlan(again=wait, away="" if session else away_reasons.RIVAL)
-        self._count_overwrites(now, bridge, target)
+        if not shared:  # replicas write each other's rows; their lock, not this pause, keeps them from fighting
+            self._count_overwrites(now, bridge, target)
         if session or not dpid:
             return ControllerPlan(operations, again)
         self.session_missing = True

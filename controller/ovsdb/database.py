@@ -100,6 +100,13 @@ class Database:
             if written:
                 self._post(MarksWritten(self.name, dict(written)))
 
+    def writer_changed(self) -> None:
+        """Another replica may have written since marks were queued here: have them asked for anew."""
+        with self._lock:
+            self._marks.clear()
+            if self.synced:
+                self._post_state(True, self.reason)
+
     def set_network(self, bridge: str, network: NodeNetwork | None) -> None:
         """The settings of the network that a bridge must have from now on; None leaves them as they are."""
         with self._lock:

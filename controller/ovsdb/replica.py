@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import ovs.db.idl
+import ovs.jsonrpc
 
 from controller.ovsdb.contents_size import ContentsSize
 from controller.ovsdb.schema import monitored_schema
@@ -28,6 +29,7 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
     """An Idl over a given session. `changed` is called with the uuid of each row that was added, changed or deleted."""
 
     _session: Any
+    lock_name: Any
 
     def __init__(self, session: FramedSession, changed: Callable[[object], None], contents: ContentsSize) -> None:
         # The Idl makes a session of its own from a remote's name; that one is never run, so it never connects.
@@ -53,3 +55,13 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
         self._rows += 1
         if self._rows % _YIELD_EVERY == 0:
             time.sleep(0)
+
+    def steal_lock(self) -> None:
+        """Take the lock from the client that has it (RFC 7047, section 4.1.9). The Idl takes the reply as its own."""
+        name: str | None = self.lock_name
+        self.set_lock(None)  # the server takes no second request for a lock before the first is withdrawn
+        if name is None or not self._session.is_connected():
+            return
+        message = ovs.jsonrpc.Message.create_request("steal", [name])
+        self._session.send(message)
+        self.lock_name, self._lock_request_id = name, message.id

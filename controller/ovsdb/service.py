@@ -33,6 +33,7 @@ from controller.ovsdb.database import Database
 from controller.ovsdb.listener import OvsdbListener
 from controller.ovsdb.rows import DatabaseIdentity
 from controller.ovsdb.session import FramedSession, MessageBounds
+from controller.ovsdb.sharing import Sharing
 from controller.ovsdb.targets import absolute_remote
 from controller.peers.connection_limiter import AcceptedConnection, ConnectionLimiter, TooManyConnections
 from controller.peers.limits import ConnectionLimits, OvsdbLimits
@@ -62,8 +63,9 @@ class Ovsdb:
     has the flow tables' names by id. `openflow` is the bound address (host, port) of the OpenFlow listener,
     `openflow_tls` says that it uses TLS, and `connected` returns the OpenFlow session number of a datapath id, from
     any thread, 0 without one. `tls` is for addresses that begin with ssl. With `routes`, bridges get the settings of
-    `set_network`; else they lose such settings. A database's BridgeChanged events come
-    before its OvsdbState(synced); a remote whose database another connection serves counts as synced, with the reason.
+    `set_network`; else they lose such settings. With `shared` nothing is written before `write_to`. A database's
+    BridgeChanged events come before its OvsdbState(synced); a remote whose database another connection serves counts as
+    synced, with the reason.
     Raises ValueError for an invalid remote, address or name, and OSError if it cannot listen.
     """
 
@@ -82,13 +84,17 @@ class Ovsdb:
         openflow_tls: bool = False,
         bounds: OvsdbBounds | None = None,
         routes: bool = False,
+        shared: bool = False,
     ) -> None:
         bridge_settings.check_table_names(tables or {})
         for address in (*remotes, *([listen] if listen else [])):
             if is_tls(address) and tls is None:
                 raise ValueError(f"{address} needs a private key, a certificate and a CA certificate")
         method = "ssl" if openflow_tls else "tcp"
-        self._config = BridgeConfig(frozenset(bridges), dict(tables or {}), openflow, connected, grace, method, routes)
+        self._sharing = Sharing(shared)
+        self._config = BridgeConfig(
+            frozenset(bridges), dict(tables or {}), openflow, connected, grace, method, routes, self._sharing
+        )
         self._post = post
         self._lock = threading.RLock()
         self._closed = False
@@ -148,6 +154,21 @@ class Ovsdb:
         if database is not None:  # else it is read anew when it comes, and set then
             database.set_network(bridge, network)
             _wake_owner(database)
+
+    def write_to(self, ovsdbs: frozenset[str] | None, primary: frozenset[str] = frozenset()) -> None:
+        """From now on write to these OVSDBs only, None: to all. Of those in `primary` the lock may be taken."""
+        self._sharing.write_to(ovsdbs, primary)
+        self._wake_all()
+
+    def set_replicas(self, targets: Collection[str]) -> None:
+        """The OpenFlow targets of the other replicas, which switches are to connect to as well."""
+        if self._sharing.set_others(targets):
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            for connection in self._connections:
+                connection.wake()
 
     def forget(self, ovsdb: str) -> None:
         """Forget a database without a manager connection, by its name in events. A connected one stays."""

@@ -51,6 +51,16 @@ def is_this_controller(target: str, ours: str, listen: tuple[str, int]) -> bool:
     return listen[0] in _WILDCARDS and port == listen[1] and _is_own_address(host)
 
 
+def same_endpoint(one: str, other: str) -> bool:
+    """Whether two targets are the same address, however it is written."""
+    return one == other or (_endpoint(one) is not None and _endpoint(one) == _endpoint(other))
+
+
+def is_numeric(target: str) -> bool:
+    """Whether a target has an address, and no name that may stand for any."""
+    return _endpoint(target) is not None
+
+
 def _endpoint(target: str) -> tuple[str, int] | None:
     method, _, rest = target.partition(":")
     if method not in ("tcp", "ssl"):

@@ -78,6 +78,11 @@ class BridgeWriter:
         delays = [self._write_marks(now, owner, database), self._write_settings(now, database)]
         return min((delay for delay in delays if delay is not None), default=None)
 
+    def stop(self) -> None:
+        """Another replica writes from now on. A transaction under way fails, or the rows will show what it changed."""
+        self._pending = None
+        self.error, self.notes, self.away = "", (), {}
+
     def _finish(self, write: PendingWrite) -> bool:
         """Handle the reply to the transaction. False while there is none."""
         status = write.transaction.commit()

@@ -130,6 +130,26 @@ class KeepListening:
     session: int
 
 
+@dataclass(frozen=True, slots=True)
+class RequestRole:
+    """Request the role PRIMARY in this generation, or SECONDARY (None). Ends in RoleChanged or RoleRefused."""
+
+    dpid: int
+    session: int
+    generation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTo:
+    """From now on write to these OVSDBs only; None: to all.
+
+    The switches of those in `primary` have said that this replica is their primary.
+    """
+
+    ovsdbs: frozenset[str] | None
+    primary: frozenset[str] = frozenset()
+
+
 Command = (
     DumpFlows
     | SendBundle
@@ -141,4 +161,6 @@ Command = (
     | FlushConnections
     | ReleasePackets
     | KeepListening
+    | RequestRole
+    | WriteTo
 )

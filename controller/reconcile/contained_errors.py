@@ -14,6 +14,7 @@ from controller.reconcile.events import (
     MarksWritten,
     OvsdbPeer,
     OvsdbState,
+    ReplicasChanged,
     Tick,
 )
 from flows.plan.rejected_objects import describe_error
@@ -56,4 +57,6 @@ def event_subject(event: Event) -> str:
         return f"bridge {event.name} at {event.ovsdb}"
     if isinstance(event, OvsdbPeer | OvsdbState | MarksWritten | MarksFailed):
         return f"OVSDB {event.ovsdb}"
+    if isinstance(event, ReplicasChanged):
+        return "the replicas"
     return "time" if isinstance(event, Tick) else f"switch {event.dpid:016x}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.reconcile.meters import MeterReport
+from controller.reconcile.ownership import Member, View
 from controller.reconcile.problem import Problem
 from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
 from flows.bridge.state import BridgeState
@@ -213,6 +214,42 @@ class MarksFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicasChanged:
+    """The view of the replicas was read, or could not be; `me` is this process.
+
+    `view` is the newest that is known, None before the first. `read_at` is when the reading of it began, and until
+    `ask_until` switches may be asked for roles (both of a monotonic clock). `alone`: there are no other replicas, and
+    no roles.
+    """
+
+    me: Member
+    view: View | None
+    read_at: float = 0.0
+    ask_until: float = 0.0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """The switch says which role this session has, and the generation of the last role request that it took."""
+
+    dpid: int
+    session: int
+    primary: bool
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRefused:
+    """The switch refused the role PRIMARY in this generation, because it has seen the generation `newest`."""
+
+    dpid: int
+    session: int
+    asked: int
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed: what is due is done."""
 
@@ -228,6 +265,8 @@ OpenFlowEvent = (
     | FlushRefused
     | NodeAnswered
     | DnsPacket
+    | RoleChanged
+    | RoleRefused
 )
 OvsdbEvent = BridgeChanged | BridgeGone | OvsdbPeer | OvsdbState | MarksWritten | MarksFailed
-Event = ClusterChanged | OvsdbEvent | OpenFlowEvent | Tick
+Event = ClusterChanged | OvsdbEvent | OpenFlowEvent | ReplicasChanged | Tick

@@ -18,7 +18,15 @@ from flows.plan.world import World
 class PortMarker:
     """Bridges are noted as they change, and `commands` looks at each noted one once."""
 
-    def __init__(self, world: World, ledger: PortLedger, errors: ContainedErrors) -> None:
+    def __init__(
+        self,
+        world: World,
+        ledger: PortLedger,
+        errors: ContainedErrors,
+        serves: Callable[[BridgeName], bool] = lambda name: True,
+    ) -> None:
+        """`serves`: whether this replica serves a bridge, so that its marks are its business."""
+        self._serves = serves
         self._world = world
         self._ledger = ledger
         self._errors = errors
@@ -57,7 +65,7 @@ class PortMarker:
         found: dict[str, dict[str, bool]] = {}
         noted, self._noted = self._noted, set()
         for name in sorted(noted & self._world.bridges.keys()):
-            if self._world.refusal(name) or name in self._world.failures:
+            if self._world.refusal(name) or name in self._world.failures or not self._serves(name):
                 continue  # the switch has another bridge's flows, or it is not known what it should have
             subject = f"ports of bridge {name[1]} at {name[0]}"
             try:

@@ -40,6 +40,9 @@ from controller.reconcile.events import (
     OvsdbEvent,
     OvsdbPeer,
     OvsdbState,
+    ReplicasChanged,
+    RoleChanged,
+    RoleRefused,
     SwitchDown,
     SwitchUp,
     Tick,
@@ -51,6 +54,7 @@ from controller.reconcile.network_settings import NetworkSettings
 from controller.reconcile.port_marking import PortMarker
 from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.problem import Problem
+from controller.reconcile.roles import Roles
 from controller.reconcile.startup import Startup
 from controller.reconcile.switch import Switch
 from flows.bridge.claim_contest import BridgeName
@@ -74,7 +78,8 @@ class Reconciler:
     `expected` are the OVSDBs that the configuration names; `more_may_come` says that others may connect; `rates` are
     the limits of one pod that meters enforce; `bridges` are the names of the bridges that Headgate programs; `network`
     is what the operator decides of the cluster's network, `audit` what is audited of pods without an annotation, and
-    `dns_min_ttl` the least time in seconds that an answer of DNS counts.
+    `dns_min_ttl` the least time in seconds that an answer of DNS counts. With
+    `takes_part`, other replicas may serve switches, too.
     """
 
     def __init__(
@@ -87,8 +92,10 @@ class Reconciler:
         network: NetworkOptions = FLAT_NETWORK,
         audit: AuditMode = AuditMode.OFF,
         dns_min_ttl: float = DNS_MIN_TTL,
+        takes_part: bool = False,
     ) -> None:
-        self.world = World(network, audit)
+        self.roles = Roles(takes_part)
+        self.world = World(network, audit, self.roles.plans)
         self.switches: dict[int, Switch] = {}  # by datapath id
         self.ports = PortLedger()
         self.problems: tuple[Problem, ...] = ()  # of the sources
@@ -105,12 +112,13 @@ class Reconciler:
         self._startup = Startup(expected, now, more_may_come)
         self._away = AwayOvsdbs(self._startup.configured)
         self._networks = NetworkSettings(self.world)
-        self._marker = PortMarker(self.world, self.ports, self.contained_errors)
+        self._marker = PortMarker(self.world, self.ports, self.contained_errors, self.roles.serves)
         self._stale = False  # the world has changed since the plans were updated
         self._replan_at: float | None = None
         self._serving: dict[BridgeName, int] = {}  # bridges whose switches have desired flows, with the datapath id
         self._active: set[int] = set()  # switches to ask for commands
         self._other_commands: list[ForgetOvsdb | ProbeNode | SetNetwork] = []
+        self._write_to = self.roles.databases()  # as last commanded
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take a batch of events; returns what is to be done. Never raises.
@@ -136,6 +144,7 @@ class Reconciler:
         failed = [event for event in events if not self._try_event(event, now)]
         if failed:
             self.start_over()
+        self._update_roles(now)
         self._stale |= self.world.learned.expire(now)
         may_send = self._startup.is_over(self.world, self.is_synced, now)
         if may_send and (self._stale or self._replan_is_due(now)):
@@ -148,6 +157,7 @@ class Reconciler:
             name = self.bridge_of(dpid)
             if name is not None:
                 commands.extend(self._switch_commands(self.switches[dpid], name, now, may_send))
+        commands += self._role_commands(now)
         others, self._other_commands = self._other_commands, []
         return commands + others + self._mark_ports(now) + self._dns_commands(now, may_send)
 
@@ -156,7 +166,29 @@ class Reconciler:
         held = self.held_answers
         held.sweep(now)
         listening = held.listening(now, self.switches.get) if may_send else []
-        return [*held.releases(now, self.switches.get), *listening]
+        found = [one for one in held.releases(now, self.switches.get) if self.roles.may_write(one.dpid)]
+        return [*found, *(one for one in listening if self.roles.may_write(one.dpid))]
+
+    def _update_roles(self, now: float) -> None:
+        """Plan the bridges that this replica is to serve, and no others."""
+        self.roles.step(now, self._is_realized)
+        if changed := self.roles.take_changed():
+            self.world.replan(changed)
+            self._stale = True
+
+    def _is_realized(self, dpid: int) -> bool:
+        return dpid in self.switches and self.switches[dpid].realized
+
+    def _role_commands(self, now: float) -> list[Command]:
+        """Roles to request of switches, and the OVSDBs to write to, where that is not all."""
+        found: list[Command] = [*self.roles.commands(now, self._may_be_served)]
+        if (write_to := self.roles.databases()) != self._write_to:
+            self._write_to = write_to
+            found.append(write_to)
+        return found
+
+    def _may_be_served(self, name: BridgeName) -> bool:
+        return self._startup.over and self.world.plan_of(name) is not None
 
     def _try_event(self, event: Event, now: float) -> bool:
         """Take one event; False where that raised."""
@@ -169,6 +201,9 @@ class Reconciler:
         return True
 
     def _switch_commands(self, switch: Switch, name: BridgeName, now: float, may_send: bool) -> list[Command]:
+        if not (may_write := self.roles.may_write(switch.dpid)) and not switch.all_counters:
+            return []  # another replica serves it
+        may_send &= may_write
         try:
             commands = switch.next_commands(now, may_send)
         except Exception as error:  # noqa: BLE001 - it concerns this switch and no other
@@ -199,6 +234,7 @@ class Reconciler:
         """Seconds until `handle` should be called although no event comes; None if never."""
         times = [switch.due_at() for switch in self.switches.values()]
         times += [self._startup.due_at(self.world), self.held_answers.due_at(), self.world.learned.due_at()]
+        times.append(self.roles.due_at(now))
         if self._startup.over:
             times += [self._replan_at, self.world.retry_at()]
         known = [at for at in times if at is not None]
@@ -220,6 +256,8 @@ class Reconciler:
             self._stale |= self.world.set_cluster(event.cluster, event.changed)
         elif isinstance(event, OvsdbEvent):
             self._take_ovsdb(event, now)
+        elif isinstance(event, ReplicasChanged):
+            self.roles.on_replicas(event)
         elif isinstance(event, Tick):
             self._active.update(self.switches)
             self._marker.on_tick(now)
@@ -238,6 +276,7 @@ class Reconciler:
             self._away.on_bridge(event.bridge.ovsdb)
             self.ports.update_bridge(event.bridge, now)
             self._stale |= self.world.set_bridge(event.bridge, now)
+            self.roles.set_bridge((event.bridge.ovsdb, event.bridge.name), event.bridge)
             self._marker.note([(event.bridge.ovsdb, event.bridge.name)])
         elif isinstance(event, BridgeGone):
             self._remove_bridge((event.ovsdb, event.name))
@@ -258,6 +297,7 @@ class Reconciler:
     def _remove_bridge(self, name: BridgeName) -> None:
         self.ports.remove_bridge(name)
         self.world.remove_bridge(name)
+        self.roles.set_bridge(name, None)
         self._stale = True
 
     def _forget_ovsdbs(self, now: float) -> None:
@@ -283,8 +323,8 @@ class Reconciler:
         if isinstance(event, SwitchUp):
             self._switch(event.dpid).on_switch_up(event.session)
             self._set_session(event, now)
-            if answered := self.world.answered.get(event.dpid):
-                self._other_commands.append(ProbeNode(event.dpid, event.session, answered))
+            if self.roles.alone:
+                self._probe_node(event)
             return
         switch = self.switches.get(event.dpid)
         if switch is None:
@@ -306,6 +346,10 @@ class Reconciler:
             switch.on_bundle_done(event, now)
         elif isinstance(event, FlushRefused):
             switch.on_flush_refused(event)
+        elif isinstance(event, RoleChanged):
+            self._take_role(event, switch, now)
+        elif isinstance(event, RoleRefused):
+            self.roles.on_refused(event, now)
         elif isinstance(event, NodeAnswered):
             if switch.session == event.session:
                 self._stale |= self.world.set_answered(event.dpid, event.addresses)
@@ -313,6 +357,20 @@ class Reconciler:
             switch.on_bundle_failed(event, now)
         if event.dpid in self.switches:
             self._stale |= self.world.set_metered(event.dpid, switch.meters.kinds)
+
+    def _probe_node(self, event: SwitchUp | RoleChanged) -> None:
+        if answered := self.world.answered.get(event.dpid):
+            self._other_commands.append(ProbeNode(event.dpid, event.session, answered))
+
+    def _take_role(self, event: RoleChanged, switch: Switch, now: float) -> None:
+        """Whatever was on its way belongs to another role, and another replica may have changed the switch."""
+        if not self.roles.on_role(event, now):
+            return
+        switch.restart()
+        if event.primary:
+            self._probe_node(event)
+        elif (name := self.bridge_of(event.dpid)) is not None:
+            self.ports.forget_requests(name[0])
 
     def _switch(self, dpid: int) -> Switch:
         if dpid not in self.switches:
@@ -324,6 +382,11 @@ class Reconciler:
     def _set_session(self, event: SwitchUp | SwitchDown, now: float) -> None:
         self.world.owners.set_session(event.dpid, event.peer if isinstance(event, SwitchUp) else None, now)
         self._stale = True
+        if isinstance(event, SwitchUp):
+            self.roles.on_session(event.dpid, event.session)
+            self.roles.set_served(event.dpid, self.bridge_of(event.dpid))
+        else:
+            self.roles.on_session_end(event.dpid, event.session)
 
     def _drop_unused(self, dpid: int) -> None:
         """Forget a switch without a session that is no served bridge's."""
@@ -361,12 +424,14 @@ class Reconciler:
         for name in sorted(replanned):
             dpid = self._dpid_of(name)
             if dpid is not None:
+                self.roles.set_served(dpid, name)
                 self._serving[name] = dpid
                 self._set_desired(dpid, name, changed)
 
     def _release(self, name: BridgeName) -> None:
         """A bridge is not served by its switch any more. `_set_desired` follows if another bridge is."""
         dpid = self._serving.pop(name)
+        self.roles.set_served(dpid, self.bridge_of(dpid))
         if dpid in self.switches:
             self.switches[dpid].release("")
             self.held_answers.set_listening(dpid, False)
@@ -379,6 +444,10 @@ class Reconciler:
         plan = self.world.plan_of(name)
         bridge = self.world.bridges[name]
         switch.cache_marks.use = mark_use(bridge.datapath_type, bridge.ovs_version)
+        if plan is None:
+            self.held_answers.set_listening(dpid, False)
+        if plan is None and not self.roles.plans(name) and switch.desired_revision < 0:
+            return  # another replica plans it, and did before
         if plan is None:
             switch.release("")
         elif switch.desired is not plan.flows or name in changed:
@@ -406,6 +475,11 @@ class Reconciler:
         """Whether an OVSDB has been read."""
         state = self.ovsdb.get(ovsdb)
         return state is not None and state.synced
+
+    @property
+    def is_started(self) -> bool:
+        """Whether everything was read that flows depend on, so that they may be sent."""
+        return self._startup.over
 
     def waiting_for(self) -> list[str]:
         """What the first flows wait for, a line each; none once they may be sent."""

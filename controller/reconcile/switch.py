@@ -156,6 +156,12 @@ class Switch:
         self.release("")
         self.in_flight = None
 
+    def restart(self) -> None:
+        """The session has another role: what is known and on its way counts no more, nor do failures."""
+        self.in_flight, self.retry_at = None, None
+        self.error, self.failures = "", 0
+        self.forget_actual()
+
     def forget_actual(self) -> None:
         """What is known of the switch may be wrong. An answer that is on its way is ignored."""
         self.flows.dump_is_current = self.groups.dump_is_current = False

@@ -13,6 +13,7 @@ from controller.base.version import version
 from controller.config.schema import RunConfig
 from controller.openflow.app import HeadgateApp
 from controller.ovsdb.service import Ovsdb
+from controller.replicas.fleet import Fleet
 from controller.runtime.audit_answers import AuditAnswers
 from controller.runtime.explanations import Explanations
 from controller.runtime.flow_dumps import FlowDumps
@@ -65,8 +66,10 @@ class Answers:
         realization: RealizationWait,
         dumps: FlowDumps,
         audit: AuditAnswers,
+        fleet: Fleet | None = None,
     ) -> None:
-        """`started` is a monotonic clock."""
+        """`started` is a monotonic clock; `fleet` are the other replicas, None where there can be none."""
+        self._fleet = fleet
         self._config = config
         self._started = started
         self._reconciler = reconciler
@@ -81,14 +84,19 @@ class Answers:
         self._explanations = Explanations(reconciler, dumps, LiveProbes(openflow))
         self._verification = Verification(reconciler, dumps)
 
-    def status(self) -> StatusView:
-        """The status now, or the last one while the controller is busy."""
+    def status(self, local: bool = False) -> StatusView:
+        """The status now, or the last one while the controller is busy; of all replicas unless `local`."""
+        own = self._own_status()
+        return own if local or self._fleet is None or not own.replica else self._fleet.status(own)
+
+    def _own_status(self) -> StatusView:
+        fleet = self._fleet
         cached = self._status.fresh(STATUS_SECONDS)
         now = time.monotonic()
         return StatusView(
             version(),
             now - self._started,
-            tuple(self._unread_sources()) + cached.waiting,
+            tuple(self._unread_sources()) + cached.waiting + tuple(fleet.not_a_member() if fleet is not None else ()),
             self._sources(),
             self._ovsdbs(),
             cached.switches_at(now),
@@ -98,7 +106,16 @@ class Answers:
             self._config.exposed,
             TlsView(*self._tls.state()) if self._tls else None,
             cached.nodes,
+            fleet.name if fleet is not None else "",
+            fleet.epoch if fleet is not None else 0,
+            fleet.replicas() if fleet is not None and fleet.name else (),
         )
+
+    def _not_a_member(self) -> list[str]:
+        return self._fleet.not_ready(self._taking_over()) if self._fleet is not None else []
+
+    def _taking_over(self) -> int:
+        return self._reconciler.taking_over
 
     def _peer_problems(self) -> list[ProblemView]:
         """Connection peers that claim a datapath id of another, or were disconnected for what they sent."""
@@ -129,14 +146,19 @@ class Answers:
         last = self._status.last
         # Ready once is ready for good, so a waiting status alone is worth reading again.
         cached = self._status.fresh(READINESS_SECONDS) if last.waiting else last
-        return [*self._unread_sources(), *cached.waiting, *self._ovsdb.rivals()]
+        return [*self._unread_sources(), *cached.waiting, *self._ovsdb.rivals(), *self._not_a_member()]
 
     def _unread_sources(self) -> list[str]:
         return [f"source {s.name}: {s.reason or 'not read yet'}" for s in self._sources() if not s.synced]
 
-    def wait(self, timeout: float) -> WaitResult:
-        """Read every source and OVSDB again; block until all of that is realized, or `timeout` seconds went by."""
-        return self._realization.wait(timeout)
+    def wait(self, timeout: float, local: bool = False) -> WaitResult:
+        """Read every source and OVSDB again; block until all of that is realized, or `timeout` seconds went by.
+
+        On the switches of all replicas unless `local`.
+        """
+        if local or self._fleet is None or not self._fleet.name:
+            return self._realization.wait(timeout)
+        return self._fleet.wait(timeout, lambda: self._realization.wait(timeout), self._own_status)
 
     def flows(self, node: str | None) -> FlowsAnswer:
         """The flows now on the switches of `node`, or of all nodes.

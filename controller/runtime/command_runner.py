@@ -20,9 +20,11 @@ from controller.reconcile.commands import (
     KeepListening,
     ProbeNode,
     ReleasePackets,
+    RequestRole,
     SendBundle,
     ServePeer,
     SetNetwork,
+    WriteTo,
 )
 from controller.reconcile.events import BundleFailed, DumpFailed, Event, MarksFailed
 from controller.reconcile.meters import MeterChanges
@@ -30,8 +32,18 @@ from flows.bridge.connection_peer import ConnectionPeer
 from flows.bridge.network import NodeNetwork
 from flows.wire.values import FlowChanges, GroupChanges
 
-# Commands without an answer: the reconciler does not wait for them.
-_UNANSWERED = ServePeer | ForgetOvsdb | ProbeNode | SetNetwork | FlushConnections | ReleasePackets | KeepListening
+# Commands that the reconciler does not wait for: without an answer, or asked again after a while.
+_UNANSWERED = (
+    ServePeer
+    | ForgetOvsdb
+    | ProbeNode
+    | SetNetwork
+    | FlushConnections
+    | ReleasePackets
+    | KeepListening
+    | RequestRole
+    | WriteTo
+)
 
 log = structlog.get_logger("headgate")
 
@@ -65,6 +77,9 @@ class OpenFlowCommands(Protocol):
     def keep_listening(self, command: KeepListening) -> None:
         """Have a switch go on handing over packets of DNS."""
 
+    def request_role(self, command: RequestRole) -> None:
+        """Request a role of a switch."""
+
     def ask_node(self, command: ProbeNode) -> None:
         """Probe whether a switch's node has addresses."""
 
@@ -80,6 +95,9 @@ class OvsdbCommands(Protocol):
 
     def set_network(self, ovsdb: str, bridge: str, network: NodeNetwork | None) -> None:
         """Have a bridge's OVSDB keep these settings of the network."""
+
+    def write_to(self, ovsdbs: frozenset[str] | None, primary: frozenset[str]) -> None:
+        """Write to these OVSDBs only, None: to all; of those in `primary` the lock may be taken."""
 
 
 class CommandRunner:
@@ -137,6 +155,10 @@ class CommandRunner:
             self._openflow.release_packets(command)
         elif isinstance(command, KeepListening):
             self._openflow.keep_listening(command)
+        elif isinstance(command, RequestRole):
+            self._openflow.request_role(command)
+        elif isinstance(command, WriteTo):
+            self._ovsdb.write_to(command.ovsdbs, command.primary)
         else:
             self._ovsdb.write_marks(command.ovsdb, command.interfaces)
 

@@ -23,6 +23,7 @@ from controller.metrics.registry import Metrics
 from controller.openflow.app import OpenFlowSetup, open_app
 from controller.ovsdb.service import Ovsdb, OvsdbBounds
 from controller.reconcile.reconciler import Reconciler
+from controller.replicas.fleet import Fleet
 from controller.runtime.answers import Answers
 from controller.runtime.audit import AuditCollector
 from controller.runtime.audit_answers import AuditAnswers
@@ -36,6 +37,7 @@ from controller.runtime.locked_reconciler import LockedReconciler
 from controller.runtime.loop import EventLoop
 from controller.runtime.page import Page
 from controller.runtime.page_feed import PageFeed
+from controller.runtime.replica import Spokesman, make_member, set_replica_gauges
 from controller.runtime.status_cache import StatusCache
 from controller.runtime.wait import RealizationWait
 from controller.sources.folder.source import ManifestFolder
@@ -73,16 +75,20 @@ class Controller:
             config.network_options,
             config.audit_mode,
             config.dns_min_ttl,
+            takes_part=kubernetes is not None,
         )
         event_log = EventLog(reconciler, metered=bool(config.rates.metered))
         self.reconciler = LockedReconciler(reconciler)
+        self._spokesman = Spokesman()
+        self._member = make_member(config, events.post, self.reconciler, self._ovsdb, self.openflow)
+        self._spokesman.member = self._member
         self._status = StatusCache(
             self.reconciler,
             self.metrics,
             count_policy_problems=lambda: len(event_log.policy_problems),
             set_other_gauges=self._set_source_gauges,
             away_reasons=self._ovsdb.away,
-            report_conditions=kubernetes.conditions.report if kubernetes else None,
+            report_conditions=self._spokesman.reporting(kubernetes.conditions.report) if kubernetes else None,
         )
         syslog = syslog_address(config.audit_syslog) if config.audit_syslog else None
         self._audit_writers = AuditWriters(config.audit_file, config.audit_file_bytes, syslog)
@@ -96,7 +102,9 @@ class Controller:
             event_log=event_log,
             event_counters=EventCounters(self.metrics),
             status=self._status,
-            report_policies=kubernetes.events.report if kubernetes else lambda problems: None,
+            report_policies=(
+                self._spokesman.reporting(kubernetes.events.report) if kubernetes else lambda problems: None
+            ),
         )
         dumps = FlowDumps(self.reconciler, events)
         self.answers = Answers(
@@ -118,6 +126,7 @@ class Controller:
             ),
             dumps=dumps,
             audit=AuditAnswers(audit_log, self.reconciler, self.metrics),
+            fleet=Fleet(self._member) if self._member is not None else None,
         )
         self._feed = PageFeed(self._status)
         self.page = Page(
@@ -142,6 +151,7 @@ class Controller:
                 tls=self._tls,
                 openflow_tls=secured,
                 routes=config.routes,
+                shared=config.replica_options is not None,
                 bounds=OvsdbBounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:
@@ -155,6 +165,8 @@ class Controller:
         try:
             self._ovsdb.start()
             self._store.start()
+            if self._member is not None:
+                self._member.start()
         except (OSError, ValueError) as error:
             raise StartError(reason_of(error)) from error
         self._loop.start()
@@ -166,6 +178,8 @@ class Controller:
     def stop(self, timeout: float) -> None:
         """Stop all threads within `timeout` seconds. The flows on the switches stay."""
         deadline = time.monotonic() + timeout
+        if self._member is not None:
+            self._member.stop()
         self._feed.stop()
         self._audit.stop()
         self._audit_writers.stop()
@@ -184,3 +198,6 @@ class Controller:
         for source in self._store.states():
             age = None if source.current_at is None else now - source.current_at
             self.metrics.source(source.name, source.synced, source.problems, age)
+        if self._member is not None:
+            self._spokesman.look()
+            set_replica_gauges(self.metrics, self._member, self.reconciler)

@@ -18,6 +18,8 @@ from controller.reconcile.events import (
     FlowsDrifted,
     FlowsDumped,
     OvsdbState,
+    RoleChanged,
+    RoleRefused,
     SwitchDown,
     SwitchUp,
 )
@@ -81,6 +83,8 @@ class EventLog:
             fields = switch_fields(self._reconciler, event.dpid)
             log.warning("switch disconnected; its flows stay in force", **fields)
             self._without_meters.pop(event.dpid, None)
+        elif isinstance(event, RoleChanged | RoleRefused):
+            self._log_role(event)
         elif isinstance(event, FlowsDrifted):
             self._log_drift(event)
         elif isinstance(event, FlowsDumped | BundleFailed):
@@ -89,6 +93,21 @@ class EventLog:
             log.warning("OVSDB", ovsdb=event.ovsdb, synced=event.synced, reason=event.reason)
         elif isinstance(event, ClusterChanged):
             self._source_problems.take(event)
+
+    def _log_role(self, event: RoleChanged | RoleRefused) -> None:
+        """A switch is taken over by this replica or by another one."""
+        session = self._reconciler.roles.sessions.get(event.dpid)
+        fields = switch_fields(self._reconciler, event.dpid)
+        if session is None or session.number != event.session:
+            return
+        if isinstance(event, RoleRefused):
+            text = "the switch refused this replica: another one has a newer generation; it steps down there"
+            log.warning(text, **fields, asked=f"{event.asked:016x}", newest=f"{event.newest:016x}")
+        elif event.primary and not session.primary:
+            log.info("this replica serves the switch now", **fields, generation=f"{event.generation:016x}")
+        elif session.primary and not event.primary:
+            text = "another replica took the switch over; this one steps down there"
+            log.warning(text, **fields, generation=f"{event.generation:016x}")
 
     def _log_drift(self, event: FlowsDrifted) -> None:
         """Flows on a switch that another program changed."""

@@ -39,6 +39,16 @@ class LockedReconciler:
         return self._reconciler.revision
 
     @property
+    def taking_over(self) -> int:
+        """How many switches this replica has still to take over; read without the lock."""
+        return self._reconciler.roles.taking_over
+
+    @property
+    def is_started(self) -> bool:
+        """Whether everything was read that flows depend on; read without the lock."""
+        return self._reconciler.is_started
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """The problems of the sources after the last batch; read without the lock."""
         return self._reconciler.problems

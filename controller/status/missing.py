@@ -35,6 +35,8 @@ def unrealized_switches(reconciler: Reconciler, revision: int) -> Iterator[str]:
     yield from (f"{problem.where}: {problem.reason}" for problem in reconciler.missing_bridges())
     unwritten = reconciler.ports.unwritten()
     for name, bridge in sorted(reconciler.world.bridges.items()):
+        if not reconciler.roles.owns(name):
+            continue  # another replica answers for it
         where = f"{bridge.node or bridge.ovsdb} ({bridge.name})"
         switch = reconciler.switch_of(name)
         error = switch_error(reconciler, name)
@@ -44,6 +46,8 @@ def unrealized_switches(reconciler: Reconciler, revision: int) -> Iterator[str]:
             continue
         if switch is None or switch.session is None:
             yield f"{where}: the switch has no OpenFlow connection to this controller"
+        elif not reconciler.roles.may_write(switch.dpid):
+            yield f"{where}: it has not been taken over by this replica yet"
         elif not switch.realized and switch.realized_revision < revision:
             yield f"{where}: it does not have all desired flows yet"
         elif switch.foreign_flows:

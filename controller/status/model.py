@@ -60,6 +60,8 @@ class SwitchView:
     `actual_flows` is None before the first dump. `commit_age` is in seconds since the last bundle that the switch
     committed, None when there was none. `in_sync`: its flows are realized. `limits` is why pods are not limited there,
     empty when they are; `answered` are addresses of the node, beyond those of its Node object, that it confirmed.
+    `owner` is the replica that the switch belongs to, "" without replicas. `primary`: the switch has given this replica
+    the role, in `generation` (16 hex digits), `owned_for` seconds ago; all three as of the replica that answers for it.
     """
 
     node: str
@@ -80,6 +82,10 @@ class SwitchView:
     unbound_ports: tuple[PortView, ...] = ()
     limits: str = ""
     answered: tuple[str, ...] = ()
+    owner: str = ""
+    primary: bool = False
+    generation: str = ""
+    owned_for: float | None = None
 
 
 # Of `NodeView.missing`: the switch of the node says the same.
@@ -176,10 +182,31 @@ class TlsView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One replica of the controller, as the one that answers knows it.
+
+    `member`: it is in the view, so that it owns switches; `alive`: its Lease is renewed; `age` is in seconds since it
+    was seen to be. `owned` counts the switches that belong to it, `primary` those that have given it the role. `http`
+    is where it answers; `reason` is why nothing is known of its switches, "" while they are.
+    """
+
+    name: str
+    member: bool = False
+    alive: bool = False
+    age: float = 0.0
+    version: str = ""
+    http: str = ""
+    owned: int = 0
+    primary: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """Everything in `/status`. `uptime` is in seconds; `waiting_for` is what StatusApi.ready() returns, empty when
     ready.
 
+    `replica` is the name of the one that answers, `epoch` that of the view it knows, `replicas` are all; empty without.
     `plain` are the addresses of OpenFlow and OVSDB that are used without TLS over a network; `tls` is None without TLS.
     """
 
@@ -195,6 +222,9 @@ class StatusView:
     plain: tuple[str, ...] = ()
     tls: TlsView | None = None
     nodes: tuple[NodeView, ...] = ()
+    replica: str = ""
+    epoch: int = 0
+    replicas: tuple[ReplicaView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +281,14 @@ class SwitchUnavailable(Exception):
 class StatusApi(Protocol):
     """The questions that HTTP asks the running controller. Any thread may call every method, several at a time."""
 
-    def status(self) -> StatusView:
-        """The status now; never waits for a switch."""
+    def status(self, local: bool = False) -> StatusView:
+        """The status now; never waits for a switch. With `local` what this replica knows by itself, and no other."""
 
-    def wait(self, timeout: float) -> WaitResult:
-        """Read every source and OVSDB again and block until all of that is realized, or `timeout` seconds went by."""
+    def wait(self, timeout: float, local: bool = False) -> WaitResult:
+        """Read every source and OVSDB again and block until all of that is realized, or `timeout` seconds went by.
+
+        With `local` on the switches of this replica only.
+        """
 
     def flows(self, node: str | None) -> FlowsAnswer:
         """The flows now on the switches of `node`, or of all nodes.

@@ -33,6 +33,7 @@ def switch_view(reconciler: Reconciler, name: BridgeName, ports: UnboundPorts, n
     bridge = reconciler.world.bridges[name]
     switch = reconciler.switch_of(name)
     committed = switch.committed_at if switch else None
+    role = reconciler.roles.session_of(name)
     return SwitchView(
         node=bridge.node,
         bridge=bridge.name,
@@ -52,6 +53,10 @@ def switch_view(reconciler: Reconciler, name: BridgeName, ports: UnboundPorts, n
         unbound_ports=ports.unbound,
         limits=switch.meters.problem if switch else "",
         answered=tuple(map(str, bridge.confirmed_if_probed or ())),
+        owner=reconciler.roles.owner(name),
+        primary=role is not None and role.primary,
+        generation=f"{role.generation:016x}" if role is not None and role.primary else "",
+        owned_for=now - role.since if role is not None and role.primary else None,
     )
 
 
@@ -69,9 +74,11 @@ def switch_error(reconciler: Reconciler, name: BridgeName) -> str:
 
 
 def unrealized_bridges(reconciler: Reconciler) -> list[BridgeName]:
-    """The bridges that do not have all desired flows yet."""
+    """The bridges that do not have all desired flows yet, apart from those that another replica answers for."""
     found = []
     for name, _bridge in reconciler.world.bridges.items():
+        if not reconciler.roles.owns(name):
+            continue
         switch, plan = reconciler.switch_of(name), reconciler.world.plan_of(name)
         if switch is None or not switch.realized or (plan is not None and plan.error):
             found.append(name)

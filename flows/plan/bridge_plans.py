@@ -6,7 +6,7 @@ bridges are served, and when they are read, is decided in `world`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from flows.bridge.claim_contest import BridgeName
@@ -45,7 +45,9 @@ class BridgePlans:
         encoder: FlowEncoder,
         failures: PlanFailures,
         learned: LearnedNames,
+        is_planned: Callable[[BridgeName], bool] = lambda name: True,
     ) -> None:
+        self._is_planned = is_planned
         self._bridges = bridges
         self._objects = objects
         self._encoder = encoder
@@ -94,6 +96,10 @@ class BridgePlans:
 
     def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
         """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
+        if not self._is_planned(name):
+            self.drop_plan(name)
+            self._failures.discard(name)
+            return set()
         isolated = self._objects.engine.applying
         plan, routes = self.by_bridge.get(name), found.bridge.routing.routes
         if plan is not None and plan.routes != routes:

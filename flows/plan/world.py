@@ -178,6 +178,10 @@ class World(WorldState):
         self.owners.claim(bridge, now)
         return True
 
+    def replan(self, names: Iterable[BridgeName]) -> None:
+        """`is_planned` has another answer for these bridges."""
+        self._stale |= self.bridges.keys() & set(names)
+
     def remove_bridge(self, name: BridgeName) -> None:
         """A bridge is gone, and with it the addresses that only its ports gave to pods."""
         old = self.bridges.pop(name, None)

@@ -5,7 +5,7 @@ Nothing here changes the world: `world` does. Bindings and plans are those of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -44,10 +44,20 @@ NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
 
 
 class WorldState:
-    """`bridges` are all bridges that OVSDBs have; `owners` says which of them are served."""
+    """`bridges` are all bridges that OVSDBs have; `owners` says which of them are served.
 
-    def __init__(self, network: NetworkOptions = FLAT_NETWORK, audit: AuditMode = AuditMode.OFF) -> None:
+    `is_planned`: whether the flows of a bridge are planned here. Of another one its ports alone are read, for the
+    addresses that they give to pods.
+    """
+
+    def __init__(
+        self,
+        network: NetworkOptions = FLAT_NETWORK,
+        audit: AuditMode = AuditMode.OFF,
+        is_planned: Callable[[BridgeName], bool] = lambda name: True,
+    ) -> None:
         """`audit` is what is audited of pods without an annotation."""
+        self._is_planned = is_planned
         self.network_options = network
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
@@ -66,7 +76,9 @@ class WorldState:
         self.nodes = NodeNames()
         self.network = ClusterNetwork(self.network_options)
         self._bridges_of_pods = BridgesOfPods()
-        self._plans = BridgePlans(self.bridges, self._objects, self.flow_encoder, self._failures, self.learned)
+        self._plans = BridgePlans(
+            self.bridges, self._objects, self.flow_encoder, self._failures, self.learned, self._is_planned
+        )
         self._plans.dns_servers = dns_servers(self.cluster or Cluster(), self.network_options)
         self._dns_stale = False  # the servers whose DNS answers count may be others
         self._answering: set[BridgeName] = set()  # bridges that were told of others

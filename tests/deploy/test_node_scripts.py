@@ -132,6 +132,19 @@ def test_another_controller_replaces_only_ours(machine: Machine) -> None:
     same(before, machine.everything())
 
 
+def test_every_replica_of_the_controller_gets_a_row(machine: Machine) -> None:
+    before = machine.everything()
+    node(machine, "--controller", "2001:db8::1", "--controller", "198.51.100.2")
+    hosts = ("198.51.100.1", "[2001:db8::1]", "198.51.100.2")
+    assert set(machine.vsctl("get-controller", "br-int").split()) == {f"tcp:{host}:6653" for host in hosts}
+    assert set(machine.vsctl("get-manager").split()) == {f"tcp:{host}:6640" for host in hosts}
+    node(machine, "--controller", "198.51.100.2")
+    left = {f"tcp:{host}:6653" for host in (hosts[0], hosts[2])}
+    assert set(machine.vsctl("get-controller", "br-int").split()) == left
+    undo(machine)
+    same(before, machine.everything())
+
+
 def test_tls_files_are_given_to_the_switch(machine: Machine, tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.pem" for name in ("ca", "certificate", "key")}
     for path in files.values():

@@ -85,10 +85,12 @@ class Api:
         body = body_of(self._request("GET", path, query, {"Accept": accept}, None, timeout))
         return decode(body) if len(body) < WATCH_READ_BYTES else offload(decode, body)
 
-    def send(self, method: str, path: str, body: object, kind: str = JSON_TYPE) -> None:
-        """Write an object: POST or PATCH. Raises ApiError."""
+    def send(
+        self, method: str, path: str, body: object, kind: str = JSON_TYPE, timeout: float = API_READ_SECONDS
+    ) -> None:
+        """Write an object: POST, PUT, PATCH or DELETE. `timeout` as for `get`. Raises ApiError."""
         headers = {"Accept": JSON_TYPE, "Content-Type": kind}
-        body_of(self._request(method, path, {}, headers, json.dumps(body).encode(), API_READ_SECONDS))
+        body_of(self._request(method, path, {}, headers, json.dumps(body).encode(), timeout))
 
     def watch(self, path: str, query: Mapping[str, str], timeout: float, silence: float) -> WatchStream:
         """Open a watch within `timeout` seconds; it fails after `silence` seconds without a line. Raises ApiError."""

@@ -12,6 +12,7 @@ from controller.reconcile.commands import (
     KeepListening,
     ProbeNode,
     ReleasePackets,
+    RequestRole,
     SendBundle,
 )
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, FlowsDumped, SwitchUp, Tick
@@ -86,6 +87,12 @@ class Hands:
 
     def ask_node(self, command: ProbeNode) -> None:
         """No node here was asked before."""
+
+    def request_role(self, command: RequestRole) -> None:
+        """No test here has replicas."""
+
+    def write_to(self, ovsdbs: frozenset[str] | None, primary: frozenset[str]) -> None:
+        """No test here has replicas."""
 
     def set_network(self, ovsdb: str, bridge: str, network: NodeNetwork | None) -> None:
         """No network here routes."""

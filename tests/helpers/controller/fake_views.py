@@ -157,12 +157,12 @@ class FakeViews:
         self.probed = LiveProbe(True, True, True)
         self.live: list[Live] = []  # of each question
 
-    def status(self) -> StatusView:
+    def status(self, local: bool = False) -> StatusView:
         if self.broken is not None:
             raise self.broken
         return self.state
 
-    def wait(self, timeout: float) -> WaitResult:
+    def wait(self, timeout: float, local: bool = False) -> WaitResult:
         if timeout < 0:
             raise ValueError("a wait takes no negative time")
         self.waits.append(timeout)
