@@ -33,7 +33,7 @@ class Replica:
     def start(self) -> None:
         """Start the process; returns at once."""
         command = [sys.executable, "-P", "-m", "controller", "run", "--kubeconfig", str(self.kubeconfig)]
-        command += ["--replica", self.name, "--lease-duration", "3s", "--renew-interval", "500ms"]
+        command += ["--replica", self.name, "--lease-duration", "4s", "--renew-interval", "500ms"]
         command += ["--openflow-listen", f"tcp:127.0.0.1:{self.openflow_port}"]
         command += ["--http", f"127.0.0.1:{self.http_port}", *self._more]
         for remote in self._ovsdbs:
