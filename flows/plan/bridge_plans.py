@@ -138,7 +138,8 @@ class BridgePlans:
         if plan.routes:
             node = self._bridges[name].node
             found = self._objects.accepted.nodes.get(node)
-            plan.services.set_place(self.services, Place(node, found.zone if found is not None else ""))
+            zone = found.zone if found is not None else ""
+            plan.services.set_place(self.services, Place(node, zone, plan.userspace))
 
     def _move(self, name: BridgeName, gone: tuple[PodBinding, ...], came: tuple[PodBinding, ...]) -> set[Key]:
         """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""

@@ -51,7 +51,7 @@ class BridgeServices:
             body = bodies_by_id.get(number)
             if body is None:
                 self._groups.drop(number)
-                if port.served.has_endpoint_flows:
+                if port.served.has_endpoint_flows(place.userspace):
                     self._groups.names[number] = port.served.title
             else:
                 self._groups.put(number, body, port.served.title)

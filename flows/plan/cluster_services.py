@@ -38,10 +38,11 @@ _ANYWHERE = Choice()  # stands for the one choice of a port that all places shar
 
 
 class Place(NamedTuple):
-    """Where a bridge is: what a choice of endpoints may depend on. "" where it is not known."""
+    """Where a bridge is: what a choice of endpoints may depend on ("" where it is not known), and its datapath."""
 
     node: str
     zone: str
+    userspace: bool
 
 
 class PlannedPort:
@@ -56,7 +57,7 @@ class PlannedPort:
         self.numbers = group_numbers(number)
         udp = served.port.protocol is Protocol.UDP
         self.groups = group_id(self.numbers.cluster, udp), group_id(self.numbers.local, udp)  # those that it may have
-        self.renderings: dict[Choice, EncodedPort] = {}
+        self.renderings: dict[tuple[Choice, bool], EncodedPort] = {}
 
 
 class LookedUp(NamedTuple):
@@ -206,15 +207,17 @@ class ClusterServices:
     def render(self, port: PlannedPort, place: Place) -> EncodedPort:
         """A planned port's flows and groups at a place; nothing where they cannot be made."""
         served = port.served
-        found = None if served.by_node else port.renderings.get(_ANYWHERE)
+        userspace = place.userspace
+        found = None if served.by_node else port.renderings.get((_ANYWHERE, userspace))
         if found is not None:
             return found
         try:
-            choice = served.choose(*place)
-            shared = choice if served.by_node else _ANYWHERE
+            choice = served.choose(place.node, place.zone)
+            shared = choice if served.by_node else _ANYWHERE, userspace
             found = port.renderings.get(shared)
             if found is None:
-                found = port.renderings[shared] = self._encoder.service_port(served, choice, port.numbers)
+                found = self._encoder.service_port(served, choice, port.numbers, userspace)
+                port.renderings[shared] = found
         except Exception as error:  # noqa: BLE001 - it concerns this port and no other
             reason = f"its flows cannot be made, so nothing reaches it: {type(error).__name__}: {error}"
             self._refused[port.identity] = reason

@@ -136,14 +136,14 @@ class FlowEncoder:
         more_keys, more_bodies = self.flows(gateway)
         return keys + more_keys, bodies + more_bodies
 
-    def service_port(self, served: ServedPort, choice: Choice, numbers: PortNumbers) -> EncodedPort:
-        """The flows and groups of a Service's port with this choice of endpoints.
+    def service_port(self, served: ServedPort, choice: Choice, numbers: PortNumbers, userspace: bool) -> EncodedPort:
+        """The flows and groups of a Service's port with this choice of endpoints, on one kind of datapath.
 
         Raises MessageTooLong where a group is too long.
         """
         flows = FlowSet()
-        groups = tuple([encode_group(group) for group in render_service_port(flows, served, choice, numbers)])
-        return EncodedPort(*self.flows(flows), groups)
+        groups = render_service_port(flows, served, choice, numbers, userspace)
+        return EncodedPort(*self.flows(flows), tuple([encode_group(group) for group in groups]))
 
     def key_templates(self, stage: AnyStage, band: int) -> KeyTemplates:
         """What makes the keys of a stage's rule flows in a band, or in the stage's order."""

@@ -94,7 +94,7 @@ def render(
     pieces.append(rules := FlowSet())
     render_rules(rules, binding, policy)
     if routing.routes:
-        pieces.append(_services(services, routing.node)[0])
+        pieces.append(_services(services, routing.node, binding.userspace)[0])
     found: dict[tuple[int, int, Match], Flow] = {}
     for piece in pieces:
         for flow in piece.flows():
@@ -120,14 +120,14 @@ def _names(flows: FlowSet, binding: Binding, policy: NodePolicy, dns_servers: Se
 
 def render_groups(binding: Binding, services: Services) -> list[Group]:
     """All desired groups of a bridge."""
-    return _services(services, binding.routing.node)[1] if binding.routing.routes else []
+    return _services(services, binding.routing.node, binding.userspace)[1] if binding.routing.routes else []
 
 
-def _services(services: Services, node: str) -> tuple[FlowSet, list[Group]]:
+def _services(services: Services, node: str, userspace: bool) -> tuple[FlowSet, list[Group]]:
     flows, groups = FlowSet(), []
     for one in services.ports:
         choice = one.choose(node, services.zone)
-        groups += render_service_port(flows, one, choice, services.numbers[one.identity])
+        groups += render_service_port(flows, one, choice, services.numbers[one.identity], userspace)
         for net in one.external_addresses:
             look_up_address(flows, net)
     return flows, groups

@@ -30,7 +30,9 @@ class PortNumbers(NamedTuple):
     local: int
 
 
-def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numbers: PortNumbers) -> list[Group]:
+def render_service_port(
+    flows: FlowSet, served: ServedPort, choice: Choice, numbers: PortNumbers, userspace: bool = False
+) -> list[Group]:
     """Flows for each frontend of a port. Returns its groups: those that the flows send to, none without endpoints, nor
     where the endpoints have flows (`service_endpoints`).
 
@@ -44,8 +46,11 @@ def render_service_port(flows: FlowSet, served: ServedPort, choice: Choice, numb
         return []
     protocol = served.port.protocol
     ids = PortNumbers(*(group_id(number, protocol is Protocol.UDP) for number in numbers))
-    cluster = _Use(ids.cluster, choice.cluster, choice.anywhere, served.service)
-    local = _Use(ids.local, choice.local, choice.anywhere, served.service)
+    cluster, local = (
+        _Use(number, targets, choice.anywhere, served.service,
+             has_endpoint_flows(served.service, protocol, len(targets), userspace))
+        for number, targets in ((ids.cluster, choice.cluster), (ids.local, choice.local))
+    )  # fmt: skip
     used: dict[int, _Use] = {}
     for kind, frontend in served.frontends:
         opening = opens_to(frontend.address, protocol, frontend.number)
@@ -80,17 +85,13 @@ def _answer_checks(flows: FlowSet, served: ServedPort, choice: Choice) -> None:
 
 class _Use(NamedTuple):
     """What a new connection gets: one of the targets, or without any a refusal, or nothing where `elsewhere` there are
-    some. `number` is the id of the group."""
+    some. `number` is the id of the group, and `has_flows` tells whether each target has flows in place of a bucket."""
 
     number: int
     targets: tuple[Target, ...]
     elsewhere: bool
     service: Service
-
-    @property
-    def has_flows(self) -> bool:
-        """Whether each target has flows, in place of a bucket of the group."""
-        return has_endpoint_flows(self.service, len(self.targets))
+    has_flows: bool
 
 
 _Way = tuple[int, tuple[Term, ...], _Use]  # a priority, further terms, and what such a connection gets

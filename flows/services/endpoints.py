@@ -13,9 +13,17 @@ PortName = tuple[str, Protocol]
 Backends = Mapping[tuple[PortName, int], tuple[Backend, ...]]  # by port, and family 4 or 6
 
 
-def has_endpoint_flows(service: Service, endpoints: int) -> bool:
-    """Whether so many endpoints of a port have flows in place of a group: see `flows.render.service_endpoints`."""
-    return endpoints > (0 if service.affinity_seconds else limits.MAX_BUCKETS)
+def has_endpoint_flows(service: Service, protocol: Protocol, endpoints: int, userspace: bool) -> bool:
+    """Whether so many endpoints of a port have flows in place of a group: see `flows.render.service_endpoints`.
+
+    A group chooses by a hash without the ports of UDP, so that all connections of a client would get one endpoint: the
+    userspace datapath does so, and ovs-vswitchd, which chooses in larger groups. The kernel's datapath hashes them.
+    """
+    if service.affinity_seconds:
+        return endpoints > 0
+    if protocol is Protocol.UDP:
+        return endpoints > (1 if userspace else limits.DATAPATH_BUCKETS)
+    return endpoints > limits.MAX_BUCKETS
 
 
 def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> tuple[Backends, int]:

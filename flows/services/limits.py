@@ -15,3 +15,5 @@ MAX_COST = 1_000_000
 MAX_COST_OF_NEW = 900_000
 # So many fit one group, whose buckets must fit the 64 KiB of an OpenFlow message; more have flows in its place.
 MAX_BUCKETS = 500
+# Of larger groups ovs-vswitchd chooses the bucket, and not the datapath (`flows.wire.groups`).
+DATAPATH_BUCKETS = 64

@@ -63,10 +63,10 @@ class ServedPort(NamedTuple):
         """For the operator, with the kind of the object: `Service shop/web:80/TCP`."""
         return f"{object_of(self.service.key)}:{self.use}{self.port.number}/{self.port.protocol.name}"
 
-    @property
-    def has_endpoint_flows(self) -> bool:
+    def has_endpoint_flows(self, userspace: bool) -> bool:
         """Whether its endpoints may have flows in place of a group: see `flows.render.service_endpoints`."""
-        return self.use is not PortUse.HEALTH_CHECK and has_endpoint_flows(self.service, len(self.backends))
+        endpoints = 0 if self.use is PortUse.HEALTH_CHECK else len(self.backends)
+        return has_endpoint_flows(self.service, self.port.protocol, endpoints, userspace)
 
     @property
     def cost(self) -> int:

@@ -305,8 +305,10 @@ def test_a_client_whose_endpoint_goes_gets_another_one_and_keeps_it(lab: Service
     assert {lab.ask("x/a", address, 80, TCP).split()[0] for _ in range(10)} == {second}
 
 
-def test_connections_are_spread(lab: ServiceLab) -> None:
-    answers = {lab.ask("x/a", cluster_ip(PAIR, 4), 80, TCP).split()[0] for _ in range(40)}
+@FAMILIES
+@KINDS
+def test_connections_are_spread(lab: ServiceLab, kind: socket.SocketKind, version: int) -> None:
+    answers = {lab.ask("x/a", cluster_ip(PAIR, version), 80, kind).split()[0] for _ in range(40)}
     assert answers == {"x/b", "x/c"}
 
 

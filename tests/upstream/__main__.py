@@ -130,7 +130,8 @@ def _bring_images(cluster: Cluster, archive: Path) -> None:
 def _tools_image() -> Path:
     out = _CACHE / "tools.tar"
     agnhost = cache_folder() / "img" / "agnhost.tar"
-    if not out.exists() or out.stat().st_mtime < agnhost.stat().st_mtime:
+    newest = max(path.stat().st_mtime for path in (agnhost, *_HERE.glob("*.py")))
+    if not out.exists() or out.stat().st_mtime < newest:
         partial = out.with_suffix(f".{os.getpid()}")
         write_tools_image(partial, agnhost, _IMAGES)
         partial.replace(out)

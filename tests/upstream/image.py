@@ -33,8 +33,10 @@ _TOOLS = {
     "grep": "grep",
     "ip": "iproute2",
     "nc": "netcat-openbsd",
+    "nslookup": "bind9-dnsutils",
     "sed": "sed",
     "ss": "iproute2",
+    "wget": "wget",
 }
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",

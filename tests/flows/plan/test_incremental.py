@@ -56,9 +56,9 @@ Groups = dict[int, GroupBody]
 
 def full(
     cluster: Cluster, bridges: dict[tuple[str, str], BridgeState]
-) -> tuple[dict[tuple[str, str], Flows], dict[tuple[str, str], Groups], set[int]]:
+) -> tuple[dict[tuple[str, str], Flows], dict[tuple[str, str], Groups], dict[bool, set[int]]]:
     """Every bridge's flows and groups, from nothing but the snapshot, and the ids that stand for endpoints with flows
-    in place of a group."""
+    in place of a group, on the userspace datapath and on the kernel's."""
     readings = {name: read_bridge(bridge, cluster) for name, bridge in bridges.items()}
     pods = dict(cluster.pods)
     for name in sorted(readings):
@@ -86,8 +86,11 @@ def full(
         found[name] = dict(map(FlowEncoder().flow, flows))
         groups[name] = dict(map(encode_group, render_groups(reading.binding, services)))
     with_flows = {
-        group_id(number, one.port.protocol is Protocol.UDP)
-        for one in served if one.has_endpoint_flows for number in groups_of[one.identity]
+        userspace: {
+            group_id(number, one.port.protocol is Protocol.UDP)
+            for one in served if one.has_endpoint_flows(userspace) for number in groups_of[one.identity]
+        }
+        for userspace in (False, True)
     }  # fmt: skip
     return found, groups, with_flows
 
@@ -201,7 +204,9 @@ class Walk:
             assert plan is not None
             assert plan.flows == flows
             assert plan.groups.desired == groups[name]
-            assert plan.groups.names.keys() == groups[name].keys() | (with_flows if plan.routes else set())
+            assert plan.groups.names.keys() == groups[name].keys() | (
+                with_flows[plan.userspace] if plan.routes else set()
+            )
             changed_groups = plan.groups.take()
             binding = self.world.binding(name)
             assert binding == read_bridge(self.world.bridges[name], self.cluster)
