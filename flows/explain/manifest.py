@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flows.cluster.model import (
+    AuditMode,
     ClusterPolicy,
     ClusterRule,
     Direction,
@@ -26,6 +27,8 @@ from flows.cluster.model import (
     Selector,
 )
 from flows.cluster.net import Net
+from flows.parse.audit import AUDIT_ANNOTATION
+from flows.parse.staging import AUDIT, AUDIT_DELETION, MODE_ANNOTATION
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*\Z")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})  # YAML 1.1 reads them as no text
@@ -45,14 +48,20 @@ class _Comment(NamedTuple):
 
 
 def policy_manifest(policy: Policy) -> list[ManifestLine]:
-    """The lines of a NetworkPolicy."""
+    """The lines of a NetworkPolicy; of a staged one, what it will say, with the annotation that stages it."""
+    meta: dict[str, Any] = {"namespace": policy.key.namespace, "name": policy.key.name}
+    annotations = {} if policy.audit is AuditMode.OFF else {AUDIT_ANNOTATION: policy.audit.value}
+    if policy.staged is not None:
+        mode = annotations[MODE_ANNOTATION] = AUDIT if policy.staged.isolates else AUDIT_DELETION
+        policy = policy.promoted if mode == AUDIT else policy
+    if annotations:
+        meta["annotations"] = annotations
     spec: dict[str, Any] = {"podSelector": _selector(policy.subjects)}
     spec["policyTypes"] = [one.value.capitalize() for one in Direction if one in policy.isolates]
     for direction in Direction:
         rules = policy.ingress if direction is Direction.INGRESS else policy.egress
         if rules or direction in policy.isolates:
             spec[direction.value] = [_rule(one, direction, n, policy.errors) for n, one in enumerate(rules)]
-    meta = {"namespace": policy.key.namespace, "name": policy.key.name}
     return _lines({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec})
 
 

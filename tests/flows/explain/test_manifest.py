@@ -58,9 +58,11 @@ def test_what_is_written_is_read_as_the_same_policy(cluster) -> None:  # type: i
     for policy in cluster.policies.values():
         if not policy.isolates or None in (*policy.ingress, *policy.egress):
             continue  # no manifest can be of such a value
-        text = "\n".join(one.text for one in policy_manifest(policy))
-        found = parse_policy(yaml.safe_load(text), [])
-        assert found == policy or found.errors  # what is generated is not always valid
+        plain = policy.promoted if policy.staged else policy
+        for one in (policy, *((plain.stage(), plain.stage_deletion()) if plain.isolates else ())):
+            text = "\n".join(line.text for line in policy_manifest(one))
+            found = parse_policy(yaml.safe_load(text), [])
+            assert found == one or found.errors  # what is generated is not always valid
 
 
 def test_a_policy_of_the_whole_cluster_is_read_as_the_same() -> None:

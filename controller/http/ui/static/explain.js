@@ -132,6 +132,8 @@ function connectionBlock(one, signal) {
     one.switches && !one.switches.agrees && h('p', {class: 'banner big bad', role: 'alert'}, 'The switches do not do what policy says.'),
     h('p', {class: `banner big ${one.allowed ? 'good' : 'bad'}`}, `${one.allowed ? 'Allowed' : 'Denied'} by policy${one.switches?.agrees ? `, and ${one.switches.delivered ? 'delivered' : 'dropped'} by the switches` : ''}`),
     h('div', {class: 'columns'}, endBlock(one.egress), endBlock(one.ingress)),
+    one.promoted && section('Once staged policies are promoted', h('p', {class: `banner ${one.promoted.allowed ? 'good' : 'bad'}`}, one.promoted.allowed ? 'Allowed' : 'Denied'),
+      h('div', {class: 'columns'}, endBlock(one.promoted.egress), endBlock(one.promoted.ingress))),
     section('The lines that decide', lines),
     section('The packet on the switches, as their flows are now', walk(one)));
 }

@@ -5,6 +5,7 @@ import {ask} from './api.js';
 import {store, look} from './store.js';
 import {head, section, empty, longTable, filter, keep} from './view.js';
 import {flowsTable} from './flows.js';
+import {stagedTable} from './policies.js';
 
 const state = one => (one.reason ? h('span', {class: 'bad', title: one.reason}, 'problem') :
   h('span', {class: one.installed ? 'good' : 'warn'}, one.installed ? 'realized' : 'not realized'));
@@ -67,7 +68,7 @@ export async function podView({key}, {signal, on}) {
   return h('div', {}, head(`Pod ${key}`, {command: `headgate pod ${shell(key)}`, note: detail.note,
     more: h('span', {}, a('explain', {from: key}, 'What may it reach?'), ' ', a('explain', {to: key}, 'Who may reach it?'))}),
   denied, facts1,
-  section('What isolates it', isolation(detail.isolation)),
+  section('What isolates it', isolation(detail.isolation)), stagedTable(detail.staged),
   section('Rules that count for it', rules(detail.rules)),
   section('History of its realization', history(found.history)),
   section(`Flows of ${name} on ${one.node || 'its node'}`, live));

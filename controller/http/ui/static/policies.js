@@ -6,7 +6,9 @@ import {store} from './store.js';
 import {head, section, empty, longTable, filter, keep} from './view.js';
 import {rules} from './pods.js';
 
-const state = one => h('span', {class: one.realized ? 'good' : 'bad', title: one.reason}, one.realized ? 'realized' : 'not realized');
+const STAGED = {audit: 'staged', 'audit-deletion': 'deletion staged'};
+const state = one => (one.mode ? h('span', {class: 'warn', title: one.reason}, STAGED[one.mode] || one.mode) : plain(one));
+const plain = one => h('span', {class: one.realized ? 'good' : 'bad', title: one.reason}, one.realized ? 'realized' : 'not realized');
 
 export function policiesView({q = ''}, {on}) {
   let text = q.toLowerCase();
@@ -30,13 +32,20 @@ export function manifest(view, marks = []) {
   }));
 }
 
+/** What the promotion of staged policies would change; nothing where none is staged. */
+export function stagedTable(entries) {
+  return entries.length > 0 && section('Once staged policies are promoted', table('Staged', [['Direction'], ['Policies'], ['Would be denied', 'number'], ['Would be allowed', 'number']],
+    entries.map(one => [one.direction, h('span', {}, one.policies.map((key, n) => [n > 0 && ', ', policy(key)])), count(one.would_deny), count(one.would_allow)])));
+}
+
 export async function policyView({key}, {signal}) {
   const {detail, manifest: lines} = await ask('policy', {key}, signal);
   const one = detail.policy;
   return h('div', {}, head(`Policy ${key}`, {command: `headgate policy ${shell(key)}`, note: detail.note,
     more: h('span', {}, a('whatif', {policy: key}, 'Change it in what if'))}),
   h('p', {class: `banner ${one.realized ? 'good' : 'bad'}`}, one.realized ? 'Realized on every switch that has its pods.' : one.reason || 'Not realized.'),
-  facts([['Tier', one.tier ? `${one.tier}, priority ${one.priority}` : 'NetworkPolicy'], ['Isolates for', one.isolates.join(', ') || '-'], ['Pods', count(one.pods)]]),
+  facts([['Tier', one.tier ? `${one.tier}, priority ${one.priority}` : 'NetworkPolicy'], ['Isolates for', one.isolates.join(', ') || '-'], ['Pods', count(one.pods)], ['Staging', STAGED[one.mode] || '']]),
+  stagedTable(detail.staged),
   one.notes.length > 0 && section('Without effect now', h('ul', {}, one.notes.map(text => h('li', {}, text)))),
   detail.left_out.length > 0 && section('Rules that are on no switch', h('ul', {class: 'findings'}, detail.left_out.map(text => h('li', {class: 'warn'}, text)))),
   section('As Headgate understood it', manifest(lines)),
