@@ -50,7 +50,7 @@ class _Comment(NamedTuple):
 def policy_manifest(policy: Policy) -> list[ManifestLine]:
     """The lines of a NetworkPolicy; of a staged one, what it will say, with the annotation that stages it."""
     meta: dict[str, Any] = {"namespace": policy.key.namespace, "name": policy.key.name}
-    annotations = {} if policy.audit is AuditMode.OFF else {AUDIT_ANNOTATION: policy.audit.value}
+    annotations = _annotations(policy)
     if policy.staged is not None:
         mode = annotations[MODE_ANNOTATION] = AUDIT if policy.staged.isolates else AUDIT_DELETION
         policy = policy.promoted if mode == AUDIT else policy
@@ -72,13 +72,18 @@ def cluster_policy_manifest(policy: ClusterPolicy) -> list[ManifestLine]:
     for direction in Direction:
         if rules := policy.rules(direction):
             spec[direction.value] = [_cluster_rule(one, direction, n, policy.errors) for n, one in enumerate(rules)]
+    annotations = _annotations(policy)
     whole = {
         "apiVersion": "policy.networking.k8s.io/v1alpha2",
         "kind": "ClusterNetworkPolicy",
-        "metadata": {"name": policy.key.name},
+        "metadata": {"name": policy.key.name, **({"annotations": annotations} if annotations else {})},
         "spec": spec,
     }
     return _lines(whole)
+
+
+def _annotations(policy: Policy | ClusterPolicy) -> dict[str, str]:
+    return {} if policy.audit is AuditMode.OFF else {AUDIT_ANNOTATION: policy.audit.value}
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 
 from flows.cluster.model import (
     Action,
+    AuditMode,
     ClusterPolicy,
     ClusterRule,
     Direction,
@@ -73,6 +74,8 @@ def test_a_policy_of_the_whole_cluster_is_read_as_the_same() -> None:
         ),
         ClusterRule(Action.PASS, (Peer(None, Selector()),), (PortSpec(Protocol.TCP, 80),), "second"),
     )
-    policy = ClusterPolicy(Key("", "guard"), "ClusterNetworkPolicy", Tier.ADMIN, 7, Subject(web), egress=rules)
+    policy = ClusterPolicy(
+        Key("", "guard"), "ClusterNetworkPolicy", Tier.ADMIN, 7, Subject(web), egress=rules, audit=AuditMode.ALL
+    )
     text = "\n".join(one.text for one in cluster_policy_manifest(policy))
     assert parse_cluster_policy(yaml.safe_load(text), []) == policy
