@@ -28,7 +28,6 @@ RUN = [
     "PyYAML>=6",  # manifests, configuration, topologies
     "rich>=13",  # tables on the terminal
     "structlog>=24",  # logs, for humans or as JSON
-    "watchfiles>=0.22",  # changes of the manifest folder
     "Werkzeug>=3",  # /status and the other pages
 ]
 

@@ -27,7 +27,6 @@ QUIET_LIBRARIES = (
     "ovs",
     "werkzeug",
     "eventlet",
-    "watchfiles",
     "asyncio",
     "concurrent",
     "urllib3",

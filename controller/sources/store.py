@@ -38,7 +38,7 @@ UnitId = tuple[int, str]  # index of the source, and the unit's name
 # Those that pass on as they are, in the order of the fields of Cluster.
 PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice", "ServiceCIDR", CLUSTER_NETWORK_POLICY)
 SOURCE_KINDS = (*PLAIN_KINDS, "NetworkPolicy", *ORIGINAL_KINDS.values())
-GATHER_SECONDS = 0.02  # from the first change to the post, so that a burst makes one snapshot
+GATHER_SECONDS = 0.02  # between two posts at least, so that a burst makes few snapshots
 OBJECTS_PER_TURN = 1000  # objects merged before other green threads run
 MAX_LISTED_PROBLEMS = 10_000  # of all sources; the rest is only counted
 
@@ -251,12 +251,16 @@ class Store:
         return problems
 
     def _run(self) -> None:
+        """Post a single change at once; those that follow closer than the delay wait for the rest of it."""
+        posted_at = -self._delay
         while True:
             self._wake.wait()
-            self._stopping.wait(self._delay)
+            time.sleep(0)  # what the source's thread has at hand comes along
+            self._stopping.wait(max(0.0, posted_at + self._delay - time.monotonic()))
             if self._stopping.is_set():
                 return
             self._wake.clear()
+            posted_at = time.monotonic()
             self.flush()
 
 

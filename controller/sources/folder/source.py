@@ -7,7 +7,6 @@ Files that end in .yaml, .yml or .json are read; names that start with a dot and
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 import time
@@ -17,12 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import watchfiles
-
 from controller.base.native_threads import Mailbox, unpatched
 from controller.base.threads import Watched, watched
 from controller.reconcile.problem import Problem
 from controller.sources.folder.files import FolderReader
+from controller.sources.folder.inotify import FolderChanges
 from controller.sources.folder.manifest import OTHER_KINDS
 from controller.sources.source import SourceError, SourceState
 from controller.sources.store import Store
@@ -33,6 +31,8 @@ from flows.parse.objects import PARSERS, PARSERS_WITH_SERVICES, parsers_with_ser
 RESCAN_SECONDS = 10.0  # between scans without a notification: inotify does not see the targets of symlinks change
 FOLDER_CHANGED = -1  # a request for a scan that no caller waits for
 FOLDER_STOP_SECONDS = 1.0
+BURST_SECONDS = 0.02  # after a change, for which further ones are gathered
+IDENTITY_SECONDS = 0.25  # after which it is seen that another folder is at the path
 MAX_IGNORED_NAMES = 50  # kinds that are counted by name; the others together
 _FOLDER = ""  # the unit that has the problem of the folder itself
 _INTERNAL_ERROR = "could not be read because of an error in Headgate, please report it: "
@@ -86,9 +86,6 @@ class ManifestFolder:
     def start(self) -> None:
         """Begin to scan and watch. Raises SourceError when the folder does not exist or cannot be read."""
         _check(self.path)
-        # Its debug messages would take logging's lock, a green one under eventlet, from a native thread.
-        logging.getLogger("watchfiles").disabled = True
-        logging.getLogger("watchfiles.main").disabled = True
         self._receiver = watched("manifests", self._receive)
         self._receiver.start()
         self._natives = [
@@ -193,33 +190,29 @@ class ManifestFolder:
         """Request a scan whenever something changes in the folder, which may be deleted, created again or replaced."""
         while not self._stopping.is_set():
             identity = self._folder.identity()
-            # No folder, or no inotify watches left on this machine (RuntimeError): the periodic scans go on.
-            with suppress(OSError, RuntimeError):
+            with suppress(OSError):  # no folder, or no inotify watches left on this machine: the periodic scans go on
                 self._watch_one(identity)
             self._stopping.wait(0.5)
 
     def _watch_one(self, identity: tuple[int, int] | None) -> None:
-        """Watch until another folder is at the path.
+        """Watch until another folder is at the path. Raises OSError.
 
-        The first round requests a scan in any case: changes before the watch began were not seen.
+        A change is read at once; those that follow it are gathered for a moment, so that very many files that are
+        written one after the other cost few scans.
         """
-        first = True
-        for changes in watchfiles.watch(
-            self.path,
-            watch_filter=None,  # ..data, by which Kubernetes replaces mounted files, must not be filtered
-            debounce=100,
-            step=10,
-            stop_event=self._stopping,
-            rust_timeout=250,
-            yield_on_timeout=True,
-            raise_interrupt=False,
-            recursive=False,
-        ):
-            if changes or first:
-                self._requests.put(FOLDER_CHANGED)
-            first = False
-            if self._folder.identity() != identity:
-                return
+        changes = FolderChanges(self.path)
+        try:
+            changed = True  # what changed before the watch began was not seen
+            while not self._stopping.is_set():
+                if changed:
+                    self._requests.put(FOLDER_CHANGED)
+                    self._stopping.wait(BURST_SECONDS)
+                if self._folder.identity() != identity:
+                    self._requests.put(FOLDER_CHANGED)  # also where no folder is there any more
+                    return
+                changed = changes.wait(IDENTITY_SECONDS)
+        finally:
+            changes.close()
 
 
 def _largest(ignored: Counter[str]) -> tuple[tuple[str, int], ...]:
